@@ -1,0 +1,1 @@
+"""Asyncio client for Adapty's server-side API."""
