@@ -1,1 +1,68 @@
-"""Asyncio client for Adapty's server-side API."""
+"""Asyncio client for Adapty's server-side API, with mass deletion and mass update of profiles."""
+
+from . import bulk
+from .client import AdaptyClient, Attempt
+from .errors import (
+    AdaptyAPIError,
+    AdaptyConnectionError,
+    AdaptyError,
+    AdaptyResponseError,
+    AdaptyTimeoutError,
+    AuthenticationError,
+    BadRequestError,
+    BulkFailedError,
+    ConflictError,
+    FieldErrors,
+    NotFoundError,
+    PermissionDeniedError,
+    ProfileNotFoundError,
+    RateLimitedError,
+    ServerError,
+)
+from .messages import Request, Response
+from .models import (
+    UNSET,
+    AccessLevel,
+    InstallationMeta,
+    NonSubscription,
+    Offer,
+    Profile,
+    ProfileAttributes,
+    Subscription,
+)
+from .pacing import UNPACED, FixedPacer
+from .retry import RetryPolicy
+
+__all__ = [
+    "UNPACED",
+    "UNSET",
+    "AccessLevel",
+    "AdaptyAPIError",
+    "AdaptyClient",
+    "AdaptyConnectionError",
+    "AdaptyError",
+    "AdaptyResponseError",
+    "AdaptyTimeoutError",
+    "Attempt",
+    "AuthenticationError",
+    "BadRequestError",
+    "BulkFailedError",
+    "ConflictError",
+    "FieldErrors",
+    "FixedPacer",
+    "InstallationMeta",
+    "NonSubscription",
+    "NotFoundError",
+    "Offer",
+    "PermissionDeniedError",
+    "Profile",
+    "ProfileAttributes",
+    "ProfileNotFoundError",
+    "RateLimitedError",
+    "Request",
+    "Response",
+    "RetryPolicy",
+    "ServerError",
+    "Subscription",
+    "bulk",
+]

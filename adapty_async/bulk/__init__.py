@@ -1,0 +1,20 @@
+"""Mass jobs over an API that takes one profile a request: concurrent, bounded, lazy, with an outcome for every item."""
+
+from .engine import BulkJob
+from .jobs import create_profiles, delete_profiles, get_profiles, run, update_profiles
+from .results import BulkReport, ItemResult, Latency, Outcome, StopReason, StopRules
+
+__all__ = [
+    "BulkJob",
+    "BulkReport",
+    "ItemResult",
+    "Latency",
+    "Outcome",
+    "StopReason",
+    "StopRules",
+    "create_profiles",
+    "delete_profiles",
+    "get_profiles",
+    "run",
+    "update_profiles",
+]

@@ -1,0 +1,261 @@
+"""What a mass job says: the outcome of each item, the report of the whole, and the rules that stop it."""
+
+import itertools
+import math
+from collections import Counter, deque
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final, Generic, TypeVar
+
+import attrs
+
+from ..errors import BulkFailedError
+
+ItemT = TypeVar("ItemT")
+ValueT = TypeVar("ValueT")
+
+
+class Outcome(StrEnum):
+    """What became of one item."""
+
+    DELETED = "deleted"
+    UPDATED = "updated"
+    CREATED = "created"
+    FETCHED = "fetched"
+    SUCCEEDED = "succeeded"
+    ALREADY_ABSENT = "already_absent"
+    DELETED_UNCONFIRMED = "deleted_unconfirmed"
+    DUPLICATE = "duplicate"
+    NOT_FOUND = "not_found"
+    INVALID = "invalid"
+    FAILED = "failed"
+    IN_DOUBT = "in_doubt"
+    NOT_ATTEMPTED = "not_attempted"
+
+    @property
+    def is_failure(self) -> bool:
+        """Tell whether somebody has to look at the item."""
+        return self in _FAILURES
+
+
+_FAILURES: Final = frozenset(
+    {Outcome.NOT_FOUND, Outcome.INVALID, Outcome.FAILED, Outcome.IN_DOUBT, Outcome.NOT_ATTEMPTED}
+)
+
+
+class StopReason(StrEnum):
+    """Why a job ended before its input did: the name of the rule, or what else it was."""
+
+    MAX_FAILURES = "max_failures"
+    FAILURE_SHARE = "failure_share"
+    ABSENT_SHARE = "absent_share"
+    OUTAGE = "outage"
+    THROTTLED_FOR = "throttled_for"
+    CREDENTIALS = "credentials"
+    PERMISSION = "permission"
+    REQUESTED = "requested"
+
+
+@attrs.frozen(repr=False)
+class ItemResult(Generic[ItemT, ValueT]):
+    """What became of the item at `position` of the input, from 0. `attempts`: requests sent. `elapsed`: seconds."""
+
+    position: int
+    item: ItemT
+    outcome: Outcome
+    value: ValueT | None
+    error: Exception | None
+    attempts: int
+    elapsed: float
+
+    def __repr__(self) -> str:
+        error = f", {type(self.error).__name__}" if self.error else ""
+        return f"<ItemResult {self.position}: {self.outcome}{error}>"
+
+
+def _share(_: object, field: "attrs.Attribute[Any]", value: float | None) -> None:
+    if value is not None and not 0 <= value <= 1:
+        raise ValueError(f"{field.name} must be a share from 0 to 1, or None")
+
+
+def _not_negative(_: object, field: "attrs.Attribute[Any]", value: float | None) -> None:
+    if value is not None and not value >= 0:
+        raise ValueError(f"{field.name} must not be negative")
+
+
+@attrs.frozen(kw_only=True)
+class StopRules:
+    """When a job stops by itself; None switches a rule off.
+
+    `max_failures`: more failures than that. `failure_share`, `absent_share`: a larger share of the items that have an
+    outcome, judged from `min_sample` items on, and once more at the end where there are at least 10. `absent_share` is
+    for deletes: a list sent with the wrong key or column finds nobody, and must not end well. `outage`: seconds without
+    an answer but 5xx. `throttled_for`: seconds in which every answer was a 429.
+    """
+
+    max_failures: int | None = attrs.field(default=None, validator=_not_negative)
+    failure_share: float | None = attrs.field(default=0.2, validator=_share)
+    absent_share: float | None = attrs.field(default=0.5, validator=_share)
+    min_sample: int = attrs.field(default=100, validator=_not_negative)
+    outage: float | None = attrs.field(default=900.0, validator=_not_negative)
+    throttled_for: float | None = attrs.field(default=1800.0, validator=_not_negative)
+
+    def judge(self, counts: Mapping[Outcome, int], *, at_end: bool = False) -> StopReason | None:
+        """Give the rule that the counts break, if any. Items that were not attempted have no say in it."""
+        settled = sum(counts.values()) - counts.get(Outcome.NOT_ATTEMPTED, 0)
+        failures = sum(counts.get(outcome, 0) for outcome in _FAILURES) - counts.get(Outcome.NOT_ATTEMPTED, 0)
+        if self.max_failures is not None and failures > self.max_failures:
+            return StopReason.MAX_FAILURES
+        if settled < (min(_MIN_SAMPLE_AT_END, self.min_sample) if at_end else max(self.min_sample, 1)):
+            return None
+        if self.failure_share is not None and failures > self.failure_share * settled:
+            return StopReason.FAILURE_SHARE
+        if self.absent_share is not None and counts.get(Outcome.ALREADY_ABSENT, 0) > self.absent_share * settled:
+            return StopReason.ABSENT_SHARE
+        return None
+
+
+_MIN_SAMPLE_AT_END: Final = 10
+
+
+@attrs.frozen
+class Latency:
+    """How long answered requests took, in seconds: quantiles, right to 3 %."""
+
+    p50: float
+    p90: float
+    p99: float
+    longest: float
+
+
+@attrs.frozen(kw_only=True)
+class BulkReport:
+    """Where a job stands, or how it ended.
+
+    `counts`: items by outcome. `failures`: the first and the last ten. `finished`: None while it runs. `requests` on
+    the wire, `retries` among them, `throttled` of them answered 429; `rate`: requests a second. `latency`: None before
+    the first answer. `stopped`: why the job ended before its input did. `input_exhausted`: whether every item was taken.
+    """
+
+    counts: Mapping[Outcome, int]
+    failures: tuple[ItemResult[Any, Any], ...]
+    started: datetime | None
+    finished: datetime | None
+    requests: int
+    retries: int
+    throttled: int
+    rate: float
+    latency: Latency | None
+    stopped: StopReason | None
+    input_exhausted: bool
+
+    @property
+    def total(self) -> int:
+        """The number of items with an outcome."""
+        return sum(self.counts.values())
+
+    @property
+    def failed(self) -> int:
+        """The number of items whose outcome is a failure."""
+        return sum(count for outcome, count in self.counts.items() if outcome.is_failure)
+
+    def raise_for_failures(self) -> None:
+        """Raise BulkFailedError where an item failed or the job was stopped."""
+        if not self.failed and self.stopped is None:
+            return
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in self.counts.items() if outcome.is_failure)
+        stopped = f"; stopped: {self.stopped}" if self.stopped else ""
+        raise BulkFailedError(
+            f"{self.failed} of {self.total} items failed{f' ({counts})' if counts else ''}{stopped}",
+            report=self,
+            attempts=self.requests,
+            maybe_executed=self.counts.get(Outcome.IN_DOUBT, 0) > 0,
+        )
+
+
+class Tally:
+    """Count what happens in a job, in memory that doesn't grow with it."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[Outcome] = Counter()
+        self.requests = self.retries = self.throttled = 0
+        self.stopped: StopReason | None = None
+        self.input_exhausted = False
+        self._first: list[ItemResult[Any, Any]] = []
+        self._last: deque[ItemResult[Any, Any]] = deque(maxlen=_KEPT)
+        self._latency = _Histogram()
+        self._began = 0.0
+        self._ended: float | None = None
+        self._started: datetime | None = None
+        self._finished: datetime | None = None
+
+    def start(self, now: float) -> None:
+        """Start the clock."""
+        self._began = now
+        self._started = datetime.now(UTC)
+
+    def request(self, seconds: float, *, number: int, answered: bool, throttled: bool) -> None:
+        """Count one request of `number`, from 1, of its item."""
+        self.requests += 1
+        self.retries += number > 1
+        self.throttled += throttled
+        if answered:
+            self._latency.add(seconds)
+
+    def settle(self, result: ItemResult[Any, Any]) -> None:
+        """Count one item's outcome."""
+        self.counts[result.outcome] += 1
+        if result.outcome.is_failure:
+            (self._first if len(self._first) < _KEPT else self._last).append(result)
+
+    def finish(self, now: float) -> None:
+        """Stop the clock."""
+        self._ended = now
+        self._finished = datetime.now(UTC)
+
+    def report(self, now: float) -> BulkReport:
+        """Say where the job stands."""
+        seconds = (now if self._ended is None else self._ended) - self._began
+        return BulkReport(
+            counts=Counter(self.counts),
+            failures=(*self._first, *self._last),
+            started=self._started,
+            finished=self._finished,
+            requests=self.requests,
+            retries=self.retries,
+            throttled=self.throttled,
+            rate=self.requests / seconds if seconds > 0 else 0.0,
+            latency=self._latency.quantiles(),
+            stopped=self.stopped,
+            input_exhausted=self.input_exhausted,
+        )
+
+
+_KEPT: Final = 10
+
+
+class _Histogram:
+    """Seconds in buckets that grow by 5 %: quantiles to half of that, in constant memory."""
+
+    _GROWTH: Final = math.log(1.05)
+
+    def __init__(self) -> None:
+        self._buckets: Counter[int] = Counter()
+        self._longest = 0.0
+
+    def add(self, seconds: float) -> None:
+        self._buckets[math.floor(math.log(max(seconds, 1e-6)) / self._GROWTH)] += 1
+        self._longest = max(self._longest, seconds)
+
+    def quantiles(self) -> Latency | None:
+        if not self._buckets:
+            return None
+        return Latency(self._quantile(0.5), self._quantile(0.9), self._quantile(0.99), self._longest)
+
+    def _quantile(self, share: float) -> float:
+        wanted = share * self._buckets.total()
+        buckets = sorted(self._buckets)
+        ranks = itertools.accumulate(self._buckets[bucket] for bucket in buckets)
+        bucket = next(bucket for bucket, rank in zip(buckets, ranks, strict=True) if rank >= wanted)
+        return min(math.exp((bucket + 0.5) * self._GROWTH), self._longest)

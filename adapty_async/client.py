@@ -1,0 +1,390 @@
+"""The client: its settings and lifetime, the chapters of the API, and sending: attempts under the retry policy."""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import math
+import os
+import random
+import ssl as ssl_module
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, TypedDict, Unpack
+
+import aiohttp
+import attrs
+import yarl
+
+from .errors import AdaptyAPIError, AdaptyError, RateLimitedError, error_from
+from .gate import Gate, GateWaitTooLong, gate_of
+from .messages import Request, Response, check_header_value
+from .models import UNSET, Unset
+from .pacing import UNPACED, Pacer, Ticket, Unpaced, Verdict
+from .resources import Profiles
+from .retry import RetryPolicy, again, is_throttled
+from .transport import Transport
+
+DEFAULT_BASE_URL: Final = "https://api.adapty.io"
+
+_log: Final = logging.getLogger("adapty_async")
+
+
+@attrs.frozen
+class Attempt:
+    """What one attempt came to: for logs and metrics, without ids and bodies.
+
+    `number`: from 1. `status`: None where no answer came. `error`: the class's name, None where it went well.
+    `elapsed`: seconds of the attempt. `wait`: seconds until the next attempt, None where none follows.
+    """
+
+    method: str
+    path: str
+    number: int
+    status: int | None
+    error: str | None
+    elapsed: float
+    wait: float | None
+
+
+@attrs.frozen
+class Exchange:
+    """One request on the wire and what came of it: a `response`, or an `error`.
+
+    `pause`: the server's Retry-After with its jitter. `elapsed`: seconds.
+    """
+
+    response: Response | None
+    error: AdaptyError | None
+    pause: float | None
+    elapsed: float
+
+
+class Sender:
+    """Send requests for one view of a client: its transport, its gate, its patience. `bulk` drives it by hand."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        timeout: float,
+        retry: RetryPolicy,
+        pacer: Pacer,
+        on_attempt: Callable[[Attempt], object] | None,
+    ) -> None:
+        self.transport = transport
+        self.timeout = _checked_timeout(timeout)
+        self.retry = retry
+        self.pacer = pacer
+        self.on_attempt = on_attempt
+        self.rng = random.Random()  # noqa: S311 - jitter, no secret
+        self._gate: Gate | None = None
+
+    @property
+    def gate(self) -> Gate:
+        """The gate of the view's pacer, on the running loop."""
+        if self._gate is None:
+            self._gate = gate_of(self.pacer, self.rng)
+        return self._gate
+
+    async def send(self, request: Request) -> Response:
+        """Send a request, again where the policy says so, and give the 2xx answer. Raises AdaptyError."""
+        self.transport.check_usable()
+        call = _Call(self, request)
+        try:
+            return await call.attempt()
+        except AdaptyError as error:
+            first = error
+        if call.wait is None:
+            raise first
+        return await again(first, call.attempt, lambda: call.wait, asyncio.sleep)
+
+    async def exchange(self, request: Request, ticket: Ticket, gate: Gate) -> Exchange:
+        """Send a request exactly once, with the ticket of a gate, and tell that gate what became of it."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        error: AdaptyError | None = None
+        response: Response | None = None
+        try:
+            response = await self.transport.attempt(request, self.timeout)
+        except AdaptyError as caught:
+            error = caught
+        except asyncio.CancelledError:
+            gate.heard(ticket, Verdict.UNKNOWN)
+            raise
+        if response is not None and not 200 <= response.status < 300:
+            error = error_from(response, request, secrets=self.transport.secrets)
+            response = None
+        pause = gate.heard(ticket, *_verdict(error))
+        return Exchange(response, error, pause, loop.time() - began)
+
+    def observe(self, request: Request, exchange: Exchange, number: int, wait: float | None) -> None:
+        """Tell the log and `on_attempt` of an attempt."""
+        if self.on_attempt is None and not _log.isEnabledFor(logging.DEBUG):
+            return
+        status = exchange.response.status if exchange.response else getattr(exchange.error, "status", None)
+        name = type(exchange.error).__name__ if exchange.error else None
+        attempt = Attempt(request.method, request.path, number, status, name, exchange.elapsed, wait)
+        _log.debug(
+            "%s %s attempt %d: %s in %.3f s%s",
+            attempt.method,
+            attempt.path,
+            number,
+            " ".join(str(word) for word in (status, name) if word),
+            attempt.elapsed,
+            "" if wait is None else f", again in {wait:.3f} s",
+        )
+        if self.on_attempt is not None:
+            try:
+                self.on_attempt(attempt)
+            except Exception as error:  # noqa: BLE001 - a failing observer must not fail the call it observes
+                _log.error("on_attempt raised %s", type(error).__name__)
+
+
+def _verdict(error: AdaptyError | None) -> tuple[Verdict, float | None]:
+    if not isinstance(error, AdaptyAPIError):
+        return (Verdict.ACCEPTED if error is None else Verdict.UNKNOWN), None
+    if is_throttled(error):
+        return Verdict.THROTTLED, error.retry_after
+    if error.status == 503:
+        return Verdict.UNKNOWN, error.retry_after
+    # An answer of the API's own, whatever it says, was let through its rate limit.
+    return (Verdict.UNKNOWN if error.status >= 500 else Verdict.ACCEPTED), None
+
+
+class _Call:
+    """One call: its attempts so far, and what is left of its budget."""
+
+    def __init__(self, sender: Sender, request: Request) -> None:
+        self._sender = sender
+        self._request = request
+        self._loop = asyncio.get_running_loop()
+        self._number = 0
+        self._maybe_executed = False
+        self._first_sent = 0.0
+        self._at_gate = 0.0
+        self.wait: float | None = None
+
+    async def attempt(self) -> Response:
+        """Make one attempt. Where it fails, `wait` says when the next is due."""
+        sender = self._sender
+        gate = sender.gate
+        arrived = self._loop.time()
+        elapsed = arrived - self._first_sent - self._at_gate if self._number else 0.0
+        ticket = too_long = None
+        try:
+            ticket = await gate.enter(sender.retry.budget - elapsed)
+        except GateWaitTooLong as caught:
+            too_long = caught.seconds
+        if ticket is None:
+            self.wait = None
+            raise self._unsent(too_long or 0.0)
+        entered = self._loop.time()
+        if self._number:
+            self._at_gate += entered - arrived
+        else:
+            self._first_sent = entered
+        self._number += 1
+        exchange = await sender.exchange(self._request, ticket, gate)
+        error = exchange.error
+        self.wait = None if error is None else self._wait_after(error, exchange.pause)
+        sender.observe(self._request, exchange, self._number, self.wait)
+        if exchange.response is not None:
+            return exchange.response
+        assert error is not None
+        raise self._counted(error)
+
+    def _wait_after(self, error: AdaptyError, pause: float | None) -> float | None:
+        return self._sender.retry.wait_after(
+            error,
+            self._number,
+            self._loop.time() - self._first_sent - self._at_gate,
+            resendable=self._request.is_resendable,
+            pause=pause,
+            rng=self._sender.rng,
+        )
+
+    def _counted(self, error: AdaptyError) -> AdaptyError:
+        """Put on the error of one attempt what is known of the whole call."""
+        self._maybe_executed = error.maybe_executed = self._maybe_executed or error.maybe_executed
+        error.attempts = self._number
+        return error
+
+    def _unsent(self, seconds: float) -> RateLimitedError:
+        request = self._request
+        return RateLimitedError(
+            f"{request.method} {request.path}: not sent, the rate limit leaves no room for {seconds:.1f} s, "
+            "longer than the retry budget",
+            status=429,
+            retry_after=seconds,
+            attempts=self._number,
+            maybe_executed=self._maybe_executed,
+        )
+
+
+class ClientOptions(TypedDict, total=False):
+    """The settings of an AdaptyClient beside its key and server."""
+
+    timeout: float
+    retry: RetryPolicy
+    pacer: Pacer | None
+    session: aiohttp.ClientSession | None
+    trust_env: bool
+    ssl: ssl_module.SSLContext | None
+    on_attempt: Callable[[Attempt], object] | None
+
+
+class AdaptyClient:
+    """Call Adapty's server-side API for the app of a secret key.
+
+    `timeout`: seconds of one attempt, its body included, waiting at the gate not. `pacer`: paces every call; None: only
+    the Retry-After of a 429 holds calls back. `session`: its connections are used and stay open, nothing else of it.
+    `trust_env`: proxies from the environment. `ssl`: for a certificate authority of your own. `on_attempt`: called
+    once an attempt. Built anywhere, opened by the first call, for the event loop of that call. Raises ValueError or
+    TypeError for settings that can't work.
+    """
+
+    def __init__(
+        self,
+        api_key: str,
+        *,
+        base_url: str = DEFAULT_BASE_URL,
+        timeout: float = 30.0,
+        retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
+        pacer: Pacer | None = None,
+        session: aiohttp.ClientSession | None = None,
+        trust_env: bool = False,
+        ssl: ssl_module.SSLContext | None = None,
+        on_attempt: Callable[[Attempt], object] | None = None,
+    ) -> None:
+        self.base_url = _checked_base_url(base_url)
+        transport = Transport(
+            self.base_url, f"Api-Key {_checked_key(api_key)}", session=session, trust_env=trust_env, ssl=ssl
+        )
+        self._use(
+            Sender(transport, timeout=timeout, retry=retry, pacer=_own_pacer(pacer), on_attempt=on_attempt),
+            is_view=False,
+        )
+
+    @classmethod
+    def from_env(cls, **options: Unpack[ClientOptions]) -> Self:
+        """Make a client from ADAPTY_API_KEY, or the file that ADAPTY_API_KEY_FILE names, and ADAPTY_BASE_URL.
+
+        Raises ValueError where the key is missing, or given in both ways.
+        """
+        return cls(_key_from_env(), base_url=os.environ.get("ADAPTY_BASE_URL") or DEFAULT_BASE_URL, **options)
+
+    def with_options(
+        self,
+        *,
+        timeout: float | Unset = UNSET,
+        retry: RetryPolicy | Unset = UNSET,
+        pacer: Pacer | Unset | None = UNSET,
+    ) -> Self:
+        """Make a view of the client with other settings that shares its connections; only the client closes them."""
+        sender = self._sender
+        view = object.__new__(type(self))
+        view.base_url = self.base_url
+        view._use(
+            Sender(
+                sender.transport,
+                timeout=sender.timeout if timeout is UNSET else timeout,
+                retry=sender.retry if retry is UNSET else retry,
+                pacer=sender.pacer if pacer is UNSET else _own_pacer(pacer),
+                on_attempt=sender.on_attempt,
+            ),
+            is_view=True,
+        )
+        return view
+
+    def _use(self, sender: Sender, *, is_view: bool) -> None:
+        self._sender = sender
+        self._is_view = is_view
+        self.profiles = Profiles(sender.send)
+
+    async def send(self, request: Request) -> Response:
+        """Send any request with the client's key, gate, retries and errors; give the 2xx answer. Raises AdaptyError."""
+        return await self._sender.send(request)
+
+    async def close(self) -> None:
+        """Close the connections; again, harmlessly. A view closes nothing."""
+        if not self._is_view:
+            await self._sender.transport.close()
+
+    async def __aenter__(self) -> Self:
+        self._sender.transport.check_usable()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"AdaptyClient(base_url={self.base_url!r}, timeout={self._sender.timeout:g})"
+
+
+def sender_of(client: AdaptyClient) -> Sender:
+    """Give the sender behind a client: for `bulk`, which makes the attempts itself."""
+    return client._sender  # noqa: SLF001 - the one door to it
+
+
+def _own_pacer(pacer: Pacer | None) -> Pacer:
+    # One of its own for each client: the Retry-After of one key must not hold back another's calls.
+    return Unpaced() if pacer is None or pacer is UNPACED else pacer
+
+
+def _checked_timeout(timeout: float) -> float:
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise TypeError(f"timeout must be a number of seconds, not {type(timeout).__name__}")
+    if not 0 < timeout < math.inf:
+        raise ValueError("timeout must be a positive, finite number of seconds")
+    return float(timeout)
+
+
+def _checked_key(api_key: str) -> str:
+    check_header_value("the API key", api_key)
+    if not api_key.isascii() or " " in api_key:
+        raise ValueError("the API key must be the secret key alone, without 'Api-Key' before it or a space in it")
+    return api_key
+
+
+def _key_from_env() -> str:
+    key, file = os.environ.get("ADAPTY_API_KEY"), os.environ.get("ADAPTY_API_KEY_FILE")
+    if key and file:
+        raise ValueError("both ADAPTY_API_KEY and ADAPTY_API_KEY_FILE are set: unset one of them")
+    if file:
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            return Path(file).read_text(encoding="utf-8").strip()
+        raise ValueError("the file that ADAPTY_API_KEY_FILE names can't be read")
+    if not key:
+        raise ValueError(
+            "set ADAPTY_API_KEY to the secret key of the app, or ADAPTY_API_KEY_FILE to a file that holds it"
+        )
+    return key
+
+
+def _checked_base_url(base_url: str) -> str:
+    if not isinstance(base_url, str):
+        raise TypeError(f"base_url must be a str, not {type(base_url).__name__}")
+    try:
+        url = yarl.URL(base_url)
+        host = url.host
+    except ValueError:
+        url, host = yarl.URL(), None
+    if url.scheme not in {"http", "https"} or not host or not url.port:
+        raise ValueError(f"base_url must look like {DEFAULT_BASE_URL}")
+    if url.user is not None or url.password is not None or url.query_string or url.fragment:
+        raise ValueError("base_url must hold no user, password, query or fragment")
+    if url.scheme == "http" and not _is_private(host):
+        raise ValueError("base_url must be https: over http anyone on the way could read the key")
+    return str(url).rstrip("/")
+
+
+def _is_private(host: str) -> bool:
+    """Tell whether a host is on this machine or its own network, where a simulator or a sidecar may speak http."""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return "." not in host or host.endswith((".localhost", ".local", ".internal", ".test"))

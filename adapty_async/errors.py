@@ -1,0 +1,323 @@
+"""Every exception of the library.
+
+AdaptyError                                   attempts, maybe_executed
+├── AdaptyConnectionError (ConnectionError)   sent
+├── AdaptyTimeoutError (TimeoutError)         sent
+├── AdaptyResponseError                       an answer, 2xx, that can't be read
+├── BulkFailedError                           report (raised by BulkReport.raise_for_failures only)
+└── AdaptyAPIError                            status, code, errors, request_id, retry_after; also any 3xx
+    ├── BadRequestError          400, 422
+    ├── AuthenticationError      401
+    ├── PermissionDeniedError    403
+    ├── NotFoundError            404
+    │   └── ProfileNotFoundError by code, also where the status is 400
+    ├── ConflictError            409
+    ├── RateLimitedError         429
+    └── ServerError              5xx
+
+Wrong use of the library is a ValueError, TypeError or RuntimeError instead, before anything is sent.
+No message holds the key, an id, a header's value or a body.
+"""
+
+import html
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final, TypeVar
+from urllib.parse import quote, quote_plus
+
+import attrs
+
+from .messages import Request, Response
+
+_E = TypeVar("_E", bound="AdaptyError")
+
+MAX_RETRY_AFTER: Final = 24 * 3600.0
+
+
+class AdaptyError(Exception):
+    """Anything that went wrong between a call and its answer.
+
+    `attempts`: requests sent for the call, or tried to send. `maybe_executed`: an attempt of the call was sent and not
+    answered, or was answered 408 or, without a Retry-After, 5xx; the server may have done what was asked.
+    """
+
+    def __init__(self, message: str = "", *, attempts: int = 1, maybe_executed: bool = False) -> None:
+        super().__init__(message)
+        self.attempts = attempts
+        self.maybe_executed = maybe_executed
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+    def __reduce__(self) -> tuple[Callable[..., "AdaptyError"], tuple[Any, ...]]:
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+def _restore(cls: type[_E], args: tuple[Any, ...], state: Mapping[str, Any]) -> _E:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class _UnansweredError(AdaptyError):
+    def __init__(
+        self, message: str = "", *, sent: bool = True, attempts: int = 1, maybe_executed: bool | None = None
+    ) -> None:
+        super().__init__(message, attempts=attempts, maybe_executed=sent if maybe_executed is None else maybe_executed)
+        self.sent = sent
+
+
+class AdaptyConnectionError(_UnansweredError, ConnectionError):
+    """No answer: the connection failed. `sent`: False = the request never left, True = it may have been executed."""
+
+
+class AdaptyTimeoutError(_UnansweredError, TimeoutError):
+    """No answer in time. `sent`: False = the request never left, True = it may have been executed."""
+
+
+class AdaptyResponseError(AdaptyError):
+    """An answer, 2xx, that can't be read."""
+
+
+class BulkFailedError(AdaptyError):
+    """A bulk job that was stopped, or some of whose items failed. `report`: the job's BulkReport."""
+
+    def __init__(
+        self, message: str = "", *, report: object = None, attempts: int = 1, maybe_executed: bool = False
+    ) -> None:
+        super().__init__(message, attempts=attempts, maybe_executed=maybe_executed)
+        self.report = report
+
+
+@attrs.frozen
+class FieldErrors:
+    """What the server says of one field: `source` is the field's name, None where it names none."""
+
+    source: str | None
+    errors: tuple[str, ...]
+
+
+class AdaptyAPIError(AdaptyError):
+    """The API said no.
+
+    `status` (HTTP), `code` (the API's short name of the error), `errors` (the server's words, without the key and the
+    ids of the request), `request_id` (for the vendor's support), `retry_after` (seconds).
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        status: int = 0,
+        code: str | None = None,
+        errors: Iterable[FieldErrors] = (),
+        request_id: str | None = None,
+        retry_after: float | None = None,
+        attempts: int = 1,
+        maybe_executed: bool = False,
+    ) -> None:
+        super().__init__(message, attempts=attempts, maybe_executed=maybe_executed)
+        self.status = status
+        self.code = code
+        self.errors = tuple(errors)
+        self.request_id = request_id
+        self.retry_after = retry_after
+
+
+class BadRequestError(AdaptyAPIError):
+    """400 or 422: the request as it is can't be taken."""
+
+
+class AuthenticationError(AdaptyAPIError):
+    """401: the key is missing, wrong or revoked."""
+
+
+class PermissionDeniedError(AdaptyAPIError):
+    """403: the key may not do this."""
+
+
+class NotFoundError(AdaptyAPIError):
+    """404: there is no such thing."""
+
+
+class ProfileNotFoundError(NotFoundError):
+    """There is no profile with this id in the app of the key."""
+
+
+class ConflictError(AdaptyAPIError):
+    """409: the request collides with another."""
+
+
+class RateLimitedError(AdaptyAPIError):
+    """429: too many requests for the key; also raised unsent where the wait would be longer than the retry budget."""
+
+
+class ServerError(AdaptyAPIError):
+    """5xx: the server, or a proxy before it, failed."""
+
+
+# The codes of api.adapty.io, as its pages show them. The same fact comes under several names and statuses, so a class
+# is chosen by the code first.
+_BY_CODE: Final[Mapping[str, type[AdaptyAPIError]]] = {
+    "profile_does_not_exist": ProfileNotFoundError,
+    "profile_not_found": ProfileNotFoundError,
+    "paywall_does_not_exist": NotFoundError,
+    "not_authenticated": AuthenticationError,
+    "unauthorized": AuthenticationError,
+    "feature_not_enabled": PermissionDeniedError,
+    "rate_limited": RateLimitedError,
+    "validation_error": BadRequestError,
+    "idempotency_in_flight": ConflictError,
+    "duplicate_source_transaction": ConflictError,
+}
+_BY_STATUS: Final[Mapping[int, type[AdaptyAPIError]]] = {
+    400: BadRequestError,
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    409: ConflictError,
+    422: BadRequestError,
+    429: RateLimitedError,
+}
+
+
+def error_from(
+    response: Response,
+    request: Request | None = None,
+    *,
+    secrets: Iterable[str] = (),
+    now: Callable[[], float] = time.time,
+) -> AdaptyAPIError:
+    """Make the error that an answer outside 2xx stands for.
+
+    Survives every body. What the server wrote is cleared of `secrets` and of the values of the request's headers.
+    `now`: the wall clock, for a Retry-After that is a date.
+    """
+    scrub = _scrubber([*secrets, *(request.headers.values() if request else ())])
+    code, errors = _read_body(response, scrub)
+    request_id = _short(scrub(response.headers.get("request-id", "")))
+    retry_after = parse_retry_after(response.headers, now)
+    error_class = _BY_CODE.get(code or "") or _class_by_status(response.status)
+    return error_class(
+        _message(response.status, request, code, errors, request_id),
+        status=response.status,
+        code=code,
+        errors=errors,
+        request_id=request_id,
+        retry_after=retry_after,
+        maybe_executed=response.status == 408 or (response.status >= 500 and retry_after is None),
+    )
+
+
+def _class_by_status(status: int) -> type[AdaptyAPIError]:
+    return ServerError if status >= 500 else _BY_STATUS.get(status, AdaptyAPIError)
+
+
+def _message(
+    status: int,
+    request: Request | None,
+    code: str | None,
+    errors: tuple[FieldErrors, ...],
+    request_id: str | None,
+) -> str:
+    words = [f"{request.method} {request.path}: {status}" if request else str(status)]
+    if code:
+        words[0] += f" {code}"
+    fields = dict.fromkeys(found.source for found in errors if found.source)
+    if fields:
+        words.append(f"fields: {', '.join(list(fields)[:10])}")
+    if request_id:
+        words.append(f"request id: {request_id}")
+    return "; ".join(words)
+
+
+def parse_retry_after(headers: Mapping[str, str], now: Callable[[], float] = time.time) -> float | None:
+    """Read a Retry-After of seconds or an HTTP date as seconds from now.
+
+    None where there is none, or none to follow: not a number, not positive, or above 24 hours.
+    """
+    text = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,15})?", text):
+        seconds = float(text)
+    else:
+        at = _http_date(text)
+        if at is None:
+            return None
+        # The server's own clock where it shows it: the two clocks may differ.
+        sent_at = _http_date(headers.get("date", ""))
+        seconds = at.timestamp() - (sent_at.timestamp() if sent_at else now())
+    return seconds if 0 < seconds <= MAX_RETRY_AFTER else None
+
+
+def _http_date(text: str) -> datetime | None:
+    if not 16 <= len(text) <= 64:
+        return None
+    try:
+        return parsedate_to_datetime(text)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _read_body(response: Response, scrub: Callable[[str], str]) -> tuple[str | None, tuple[FieldErrors, ...]]:
+    try:
+        body = response.json()
+    except ValueError:
+        return None, ()
+    if not isinstance(body, dict):
+        return None, ()
+    code = body.get("error_code")
+    found = body.get("errors")
+    entries = found if isinstance(found, list) else [found]
+    errors = (_field_errors(entry, scrub) for entry in entries[:100])
+    return _short(scrub(code)) if isinstance(code, str) else None, tuple(entry for entry in errors if entry)
+
+
+def _field_errors(entry: object, scrub: Callable[[str], str]) -> FieldErrors | None:
+    """Read {"source", "errors": [text]}, a bare text, or JSON:API's {"detail", "source": {"pointer"}}."""
+    if isinstance(entry, str):
+        return FieldErrors(None, (scrub(entry),))
+    if not isinstance(entry, dict):
+        return None
+    source = entry.get("source")
+    if isinstance(source, dict):
+        source = source.get("pointer")
+    texts = entry.get("errors", entry.get("detail"))
+    texts = texts if isinstance(texts, list) else [texts]
+    return FieldErrors(
+        _short(scrub(source)) if isinstance(source, str) else None,
+        tuple(scrub(text) for text in texts[:100] if isinstance(text, str)),
+    )
+
+
+def _short(text: str) -> str | None:
+    """Keep of a server's word what can stand in a log line; None where nothing is left."""
+    return "".join(character for character in text[:100] if character.isprintable()) or None
+
+
+def _scrubber(secrets: Iterable[str]) -> Callable[[str], str]:
+    spellings = {spelling for secret in secrets if secret for spelling in _spellings(secret)}
+    if not spellings:
+        return lambda text: text
+    pattern = re.compile("|".join(map(_pattern, sorted(spellings, key=len, reverse=True))), re.IGNORECASE)
+    return lambda text: pattern.sub("***", text)
+
+
+def _spellings(secret: str) -> set[str]:
+    """Give the ways in which a server may write a secret back."""
+    as_latin1 = secret.encode().decode("latin-1")  # a header read as Latin-1, as WSGI does
+    plain = {secret, as_latin1}
+    return plain | {write(text) for text in plain for write in (quote, quote_plus, html.escape, _json_escaped)}
+
+
+def _json_escaped(text: str) -> str:
+    return text.encode("ascii", "backslashreplace").decode()
+
+
+def _pattern(spelling: str) -> str:
+    # A short id, such as "1", stands in many words that don't mean it: only where it stands alone is it the id.
+    escaped = re.escape(spelling)
+    return escaped if len(spelling) >= 4 else rf"(?<!\w){escaped}(?!\w)"

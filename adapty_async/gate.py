@@ -1,0 +1,139 @@
+"""The queue before a pacer: waiters in order, one timer for the first of them, nobody polls."""
+
+import asyncio
+import math
+import random
+import weakref
+from collections import deque
+from typing import Final
+
+from .pacing import MAX_RETRY_AFTER, Pacer, Ticket, Verdict
+
+_JITTER: Final = 0.1
+
+
+class GateWaitTooLong(Exception):  # noqa: N818 - what the gate tells its caller, no error of the library
+    """The wait at the gate, `seconds`, is longer than the caller's patience; nothing was sent."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the gate opens in {seconds:.3g} s")
+        self.seconds = seconds
+
+
+class _Waiter:
+    """One caller in the queue; `turn` ends with None when it is its turn, with seconds when the wait is too long."""
+
+    __slots__ = ("gives_up", "turn")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, gives_up: float) -> None:
+        self.gives_up = gives_up
+        self.turn: asyncio.Future[float | None] = loop.create_future()
+
+
+class Gate:
+    """Let the requests of one pacer leave one by one, in the order in which they came, on one event loop."""
+
+    def __init__(self, pacer: Pacer, rng: random.Random) -> None:
+        self._pacer = pacer
+        self._rng = rng
+        self._loop = asyncio.get_running_loop()
+        self._waiters: deque[_Waiter] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def pacer(self) -> Pacer:
+        """The pacer behind the gate."""
+        return self._pacer
+
+    def try_enter(self) -> Ticket | None:
+        """Take the turn to send where there is nothing to wait for."""
+        now = self._loop.time()
+        if self._waiters or self._pacer.wait(now) > 0:
+            return None
+        return self._pacer.sent(now)
+
+    async def enter(self, patience: float = math.inf) -> Ticket:
+        """Wait for the turn to send, and take it: the caller sends at once.
+
+        `patience`: seconds. Raises GateWaitTooLong as soon as the wait is known to be longer. A cancelled waiter
+        leaves its turn to the next.
+        """
+        ticket = self.try_enter()
+        if ticket is None:
+            await self._turn(patience)
+            ticket = self._pacer.sent(self._loop.time())
+        return ticket
+
+    def heard(self, ticket: Ticket, verdict: Verdict, retry_after: float | None = None) -> float | None:
+        """Tell the pacer what became of a request; give `retry_after` back with up to 10 % more.
+
+        The jitter keeps those who were told the same from coming back together.
+        """
+        pause = retry_after
+        if retry_after is not None:
+            pause = min(retry_after * (1.0 + self._rng.uniform(0.0, _JITTER)), MAX_RETRY_AFTER)
+        now = self._loop.time()
+        self._pacer.heard(now, ticket, verdict, pause)
+        if self._waiters:
+            self._send_away_the_late(now)
+            self._wake_first()
+        return pause
+
+    async def _turn(self, patience: float) -> None:
+        now = self._loop.time()
+        wait = self._wait_at(len(self._waiters), now)
+        if wait > patience:
+            raise GateWaitTooLong(wait)
+        waiter = _Waiter(self._loop, now + patience)
+        self._waiters.append(waiter)
+        try:
+            self._wake_first()
+            while True:
+                too_long = await waiter.turn
+                if too_long is not None:
+                    raise GateWaitTooLong(too_long)
+                # Between the wake-up and this step a refusal may have been heard.
+                if self._pacer.wait(self._loop.time()) <= 0:
+                    return
+                waiter.turn = self._loop.create_future()
+                self._wake_first()
+        finally:
+            self._waiters.remove(waiter)
+            # Later, since the caller takes its ticket first: that decides when the next one may go.
+            self._loop.call_soon(self._wake_first)
+
+    def _wake_first(self) -> None:
+        """Wake the first waiter when the pacer allows it: now, or by the one timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._waiters:
+            return
+        wait = self._pacer.wait(self._loop.time())
+        if wait > 0:
+            self._timer = self._loop.call_later(wait, self._wake_first)
+        elif not (turn := self._waiters[0].turn).done():
+            turn.set_result(None)
+
+    def _wait_at(self, place: int, now: float) -> float:
+        return self._pacer.wait(now) + place / self._pacer.rate
+
+    def _send_away_the_late(self, now: float) -> None:
+        for place, waiter in enumerate(self._waiters):
+            wait = self._wait_at(place, now)
+            if now + wait > waiter.gives_up and not waiter.turn.done():
+                waiter.turn.set_result(wait)
+
+
+# One gate for all who use a pacer on a loop, so that they share its order; it lives as long as one of them holds it.
+_gates: Final[weakref.WeakKeyDictionary[Pacer, weakref.WeakValueDictionary[int, Gate]]] = weakref.WeakKeyDictionary()
+
+
+def gate_of(pacer: Pacer, rng: random.Random) -> Gate:
+    """Give the gate of a pacer on the running loop."""
+    by_loop = _gates.setdefault(pacer, weakref.WeakValueDictionary())
+    key = id(asyncio.get_running_loop())
+    gate = by_loop.get(key)
+    if gate is None:
+        gate = by_loop[key] = Gate(pacer, rng)
+    return gate

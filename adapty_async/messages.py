@@ -1,0 +1,149 @@
+"""The plain values that cross the line between pure code and I/O: a request and its response."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, TypeAlias
+
+import attrs
+
+JSON: TypeAlias = Mapping[str, Any] | list[Any] | str | int | float | bool | None
+
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_METHOD: Final = re.compile(r"[A-Z]+")
+_PATH: Final = re.compile(r"/[^\s?#\x00-\x1f\x7f]*")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_OURS: Final = frozenset({"authorization", "connection", "content-length", "host", "transfer-encoding"})
+
+
+class Headers(Mapping[str, str]):
+    """Header fields by name, whatever the case of the name; of a repeated field the first value."""
+
+    __slots__ = ("_by_name", "_fields")
+
+    def __init__(self, fields: Mapping[str, str] | None = None) -> None:
+        self._fields = {} if fields is None else fields
+        self._by_name: dict[str, str] | None = None
+
+    def _folded(self) -> dict[str, str]:
+        # Folded at the first look only: most responses of a mass job are never asked for a header.
+        if self._by_name is None:
+            self._by_name = {}
+            for name, value in self._fields.items():
+                self._by_name.setdefault(name.lower(), value)
+            self._fields = self._by_name
+        return self._by_name
+
+    def __getitem__(self, name: str) -> str:
+        return self._folded()[name.lower()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._folded())
+
+    def __len__(self) -> int:
+        return len(self._folded())
+
+    def __reduce__(self) -> tuple[type["Headers"], tuple[dict[str, str]]]:
+        return Headers, (self._folded(),)
+
+    def __repr__(self) -> str:
+        return f"Headers({', '.join(self)})"
+
+
+def check_header_value(what: str, value: str) -> None:
+    """Refuse a value that HTTP would cut, alter or not carry; the error names `what`, never the value."""
+    if not isinstance(value, str):
+        raise TypeError(f"{what} must be a str, not {type(value).__name__}")
+    if not value:
+        raise ValueError(f"{what} is empty")
+    if _CONTROL.search(value):
+        raise ValueError(f"{what} has a control character in it, which no HTTP header can carry")
+    if value != value.strip():
+        raise ValueError(f"{what} has white space at an end, which HTTP cuts off: strip it if it doesn't belong there")
+    if not _is_encodable(value):
+        raise ValueError(f"{what} has a lone surrogate in it, which UTF-8 can't carry")
+
+
+def _is_encodable(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+@attrs.frozen(repr=False)
+class Request:
+    """Describe one call of the API: everything but the key and the server.
+
+    `body` is bytes, sent as they are, or anything JSON takes. `idempotent` says whether the call may be sent again
+    after an attempt of unknown fate; None: every method but POST may. Raises ValueError or TypeError for what can't
+    be sent; no message holds a value.
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, str | int] = attrs.field(factory=dict[str, str | int], kw_only=True)
+    headers: Mapping[str, str] = attrs.field(factory=dict[str, str], kw_only=True)
+    body: bytes | JSON = attrs.field(default=None, kw_only=True)
+    idempotent: bool | None = attrs.field(default=None, kw_only=True)
+    content: bytes | None = attrs.field(init=False, eq=False)
+
+    def __attrs_post_init__(self) -> None:
+        if not _METHOD.fullmatch(self.method):
+            raise ValueError("the method must be an HTTP method in capitals, as in 'GET'")
+        if not _PATH.fullmatch(self.path):
+            raise ValueError(
+                "the path must start with '/' and hold no white space, '?' or '#': put a query into query="
+            )
+        for name, value in self.headers.items():
+            if not _TOKEN.fullmatch(name):
+                raise ValueError("a header's name is no HTTP token")
+            if name.lower() in _OURS:
+                raise ValueError(f"the header {name} is the client's own: leave it out")
+            check_header_value(f"the header {name}", value)
+        object.__setattr__(self, "content", _encode(self.body))
+
+    @property
+    def is_resendable(self) -> bool:
+        """Tell whether the request may be sent again after an attempt of unknown fate."""
+        return self.method != "POST" if self.idempotent is None else self.idempotent
+
+    def __repr__(self) -> str:
+        parts = [f"{self.method} {self.path}"]
+        parts += [
+            f"{what}: {', '.join(names)}" for what, names in (("query", self.query), ("headers", self.headers)) if names
+        ]
+        return f"<Request {'; '.join(parts)}>"
+
+
+def _encode(body: bytes | JSON) -> bytes | None:
+    if body is None or isinstance(body, bytes):
+        return body
+    try:
+        return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:  # its text would show the body
+        pass
+    except RecursionError:
+        pass
+    raise ValueError("the body can't be written as JSON: it holds a lone surrogate or is nested too deep")
+
+
+def _as_headers(fields: Mapping[str, str]) -> Mapping[str, str]:
+    return fields if isinstance(fields, Headers) else Headers(fields)
+
+
+@attrs.frozen(repr=False)
+class Response:
+    """Hold one answer of the server as it came: `status`, `headers` (case doesn't matter) and the unpacked `body`."""
+
+    status: int
+    headers: Mapping[str, str] = attrs.field(factory=Headers, converter=_as_headers)
+    body: bytes = b""
+
+    def json(self) -> Any:
+        """Read the body as JSON. Raises ValueError, without a word of the body, where it can't be read."""
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):  # the text of either may show the body
+            pass
+        raise ValueError(f"the body of the answer {self.status} is no JSON")
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status}, {len(self.body)} bytes>"

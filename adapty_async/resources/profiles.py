@@ -1,0 +1,174 @@
+"""The profile chapter: create, get, update, delete."""
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Final, Literal, TypeAlias, get_args
+from uuid import UUID
+
+from ..errors import NotFoundError
+from ..messages import Request, Response, check_header_value
+from ..models import Profile, ProfileAttributes
+from ..serialization import dump, load_profile
+
+Platform: TypeAlias = Literal["iOS", "macOS", "iPadOS", "visionOS", "Android", "web"]
+
+_PATH: Final = "/api/v2/server-side-api/profile/"
+_PLATFORMS: Final = frozenset(get_args(Platform))
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+
+class Profiles:
+    """Profiles of an app's users.
+
+    Each call names one: by `customer_user_id`, your own id of the user, or by `profile_id`, Adapty's.
+    """
+
+    def __init__(self, send: Callable[[Request], Awaitable[Response]]) -> None:
+        self._send = send
+
+    # https://adapty.io/docs/api-adapty/operations/getProfile
+    async def get(self, *, customer_user_id: str | None = None, profile_id: str | UUID | None = None) -> Profile:
+        """Get a profile. Raises ProfileNotFoundError where there is none."""
+        response = await self._send(get_request(customer_user_id=customer_user_id, profile_id=profile_id))
+        return load_profile(response.body)
+
+    # https://adapty.io/docs/api-adapty/operations/createProfile
+    async def create(
+        self,
+        attributes: ProfileAttributes | None = None,
+        *,
+        customer_user_id: str | None = None,
+        profile_id: str | UUID | None = None,
+        platform: Platform | None = None,
+    ) -> Profile:
+        """Create a profile; with both ids, link the customer user id to the existing profile."""
+        response = await self._send(
+            create_request(attributes, customer_user_id=customer_user_id, profile_id=profile_id, platform=platform)
+        )
+        return load_profile(response.body)
+
+    # https://adapty.io/docs/api-adapty/operations/updateProfile
+    async def update(
+        self,
+        attributes: ProfileAttributes,
+        *,
+        customer_user_id: str | None = None,
+        profile_id: str | UUID | None = None,
+        platform: Platform | None = None,
+    ) -> Profile:
+        """Change the attributes that are set, and no other. Raises ProfileNotFoundError where there is no profile."""
+        response = await self._send(
+            update_request(attributes, customer_user_id=customer_user_id, profile_id=profile_id, platform=platform)
+        )
+        return load_profile(response.body)
+
+    # https://adapty.io/docs/api-adapty/operations/deleteProfile
+    async def delete(
+        self,
+        *,
+        customer_user_id: str | None = None,
+        profile_id: str | UUID | None = None,
+        missing_ok: bool = False,
+    ) -> bool:
+        """Delete a profile: True where the API says so, False where there was none and `missing_ok` is set.
+
+        Also True where there is none any more after an attempt of this call without a clear answer: it was most likely
+        ours. Raises ProfileNotFoundError otherwise.
+        """
+        request = delete_request(customer_user_id=customer_user_id, profile_id=profile_id)
+        try:
+            await self._send(request)
+        except NotFoundError as error:
+            if error.maybe_executed:
+                return True
+            if missing_ok:
+                return False
+            raise
+        return True
+
+
+def get_request(*, customer_user_id: str | None = None, profile_id: str | UUID | None = None) -> Request:
+    """Build the request that gets one profile."""
+    return Request("GET", _PATH, headers=_one_id(customer_user_id, profile_id))
+
+
+def create_request(
+    attributes: ProfileAttributes | None = None,
+    *,
+    customer_user_id: str | None = None,
+    profile_id: str | UUID | None = None,
+    platform: Platform | None = None,
+) -> Request:
+    """Build the request that creates one profile, or links it."""
+    headers = _ids(customer_user_id, profile_id)
+    if not headers:
+        raise ValueError("name the profile: give customer_user_id, or profile_id, or both to link them")
+    return Request(
+        "POST",
+        _PATH,
+        headers=headers | _platform(platform),
+        body={} if attributes is None else dump(_checked(attributes)),
+        # Assumed, not documented: the customer user id is the key, so a repeat addresses the same profile again.
+        idempotent=customer_user_id is not None,
+    )
+
+
+def update_request(
+    attributes: ProfileAttributes,
+    *,
+    customer_user_id: str | None = None,
+    profile_id: str | UUID | None = None,
+    platform: Platform | None = None,
+) -> Request:
+    """Build the request that changes one profile."""
+    headers = _one_id(customer_user_id, profile_id)
+    body = dump(_checked(attributes))
+    if not body:
+        raise ValueError("nothing to update: no attribute is set")
+    return Request("PATCH", _PATH, headers=headers | _platform(platform), body=body)
+
+
+def delete_request(*, customer_user_id: str | None = None, profile_id: str | UUID | None = None) -> Request:
+    """Build the request that deletes one profile."""
+    return Request("DELETE", _PATH, headers=_one_id(customer_user_id, profile_id))
+
+
+def _one_id(customer_user_id: str | None, profile_id: str | UUID | None) -> dict[str, str]:
+    headers = _ids(customer_user_id, profile_id)
+    if len(headers) != 1:
+        raise ValueError("name the profile by exactly one of customer_user_id and profile_id")
+    return headers
+
+
+def _ids(customer_user_id: str | None, profile_id: str | UUID | None) -> dict[str, str]:
+    headers = {}
+    if customer_user_id is not None:
+        check_header_value("customer_user_id", customer_user_id)
+        headers["adapty-customer-user-id"] = customer_user_id
+    if profile_id is not None:
+        headers["adapty-profile-id"] = _profile_id(profile_id)
+    return headers
+
+
+def _profile_id(profile_id: str | UUID) -> str:
+    if isinstance(profile_id, UUID):
+        return str(profile_id)
+    if not isinstance(profile_id, str):
+        raise TypeError(f"profile_id must be a str or a UUID, not {type(profile_id).__name__}")
+    if not _UUID.fullmatch(profile_id):
+        raise ValueError("profile_id is no UUID: an id of your own system goes into customer_user_id")
+    return profile_id
+
+
+def _platform(platform: Platform | None) -> dict[str, str]:
+    if platform is None:
+        return {}
+    if platform not in _PLATFORMS:
+        raise ValueError(f"platform must be one of {', '.join(sorted(_PLATFORMS))}")
+    return {"adapty-platform": platform}
+
+
+def _checked(attributes: ProfileAttributes) -> ProfileAttributes:
+    if not isinstance(attributes, ProfileAttributes):
+        raise TypeError(f"attributes must be ProfileAttributes, not {type(attributes).__name__}")
+    return attributes
