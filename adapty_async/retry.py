@@ -99,6 +99,11 @@ def is_throttled(error: Exception | None) -> bool:
     return isinstance(error, RateLimitedError) or (isinstance(error, AdaptyAPIError) and error.status == 429)
 
 
+def is_unsent(error: AdaptyError) -> bool:
+    """Tell whether the request never left."""
+    return isinstance(error, AdaptyConnectionError | AdaptyTimeoutError) and not error.sent
+
+
 def is_refusal(error: AdaptyError) -> bool:
     """Tell whether the server turned the request away undone: 429, or 503 with a Retry-After."""
     return is_throttled(error) or (

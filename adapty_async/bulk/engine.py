@@ -18,6 +18,7 @@ from .results import BulkReport, ItemResult, ItemT, Outcome, StopReason, StopRul
 T = TypeVar("T")
 
 _PROGRESS_INTERVAL: Final = 0.1
+_BREATH: Final = 0.005
 _END: Final = object()
 
 _log: Final = logging.getLogger("adapty_async")
@@ -27,18 +28,20 @@ _log: Final = logging.getLogger("adapty_async")
 class Work(Generic[ItemT]):
     """An item on its way: what is known of it until it has an outcome.
 
-    `attempts`: requests sent; `refused`: those of them that were answered 429, which don't count against it.
-    `fate_unknown`: an attempt may have been executed. `error`: the last one. `under_way`: a request is out.
+    `attempts`: requests made; `throttled`: those of them that were answered 429, which don't count against it. `taken`:
+    the server took one in, whatever came of it. `fate_unknown`: one may have been executed. `under_way`: one is out.
+    `error`: the last one.
     """
 
     position: int
     item: ItemT
     began: float
     attempts: int = 0
-    refused: int = 0
+    throttled: int = 0
+    taken: bool = False
     fate_unknown: bool = False
-    error: Exception | None = None
     under_way: bool = False
+    error: Exception | None = None
 
 
 class Operation(Protocol[ItemT, ValueT]):
@@ -71,13 +74,9 @@ class BulkJob(Generic[ItemT, ValueT]):
         stop: StopRules,
         on_progress: Callable[[BulkReport], object] | None,
     ) -> None:
-        if isinstance(concurrency, bool) or not isinstance(concurrency, int):
-            raise TypeError(f"concurrency must be an int, not {type(concurrency).__name__}")
-        if concurrency < 1:
-            raise ValueError("concurrency must be at least 1")
         self._operation = operation
         self._source = _iterator(items)
-        self._concurrency = concurrency
+        self._concurrency = checked_concurrency(concurrency)
         self._rules = stop
         self._on_progress = on_progress
         self._task: asyncio.Task[None] | None = None
@@ -91,7 +90,7 @@ class BulkJob(Generic[ItemT, ValueT]):
         self._pulling = False
         self._interruptible: set[asyncio.Task[Any]] = set()
         self._input_error: Exception | None = None
-        self._next_progress = 0.0
+        self._next_progress = self._next_breath = 0.0
 
     # The job as its user sees it
 
@@ -117,8 +116,6 @@ class BulkJob(Generic[ItemT, ValueT]):
         return self._finish().__await__()
 
     def __aiter__(self) -> AsyncIterator[ItemResult[ItemT, ValueT]]:
-        if self._task is not None:
-            raise RuntimeError("the job has started already: iterate over it once, before it is awaited")
         return self._stream()
 
     async def __aenter__(self) -> Self:
@@ -145,6 +142,8 @@ class BulkJob(Generic[ItemT, ValueT]):
         return self.report
 
     async def _stream(self) -> AsyncIterator[ItemResult[ItemT, ValueT]]:
+        if self._task is not None:
+            raise RuntimeError("the job has started already: iterate over it once, before it is awaited")
         results = self._results = asyncio.Queue(self._concurrency)
         task = self._start()
         task.add_done_callback(lambda _: results.put_nowait(None) if results.empty() else None)
@@ -261,7 +260,14 @@ class BulkJob(Generic[ItemT, ValueT]):
                 await self._settle(self._unfinished(work))
             else:
                 self._put_aside(work, step)
+            await self._breathe()
         self._wake_one()
+
+    async def _breathe(self) -> None:
+        """Let the loop run now and then, also where nothing is waited for: invalid items, operations without I/O."""
+        if self._loop.time() >= self._next_breath:
+            await asyncio.sleep(0)
+            self._next_breath = self._loop.time() + _BREATH
 
     async def _next(self) -> Work[ItemT] | None:
         """Take what is to be attempted next: an item whose wait is over, or a new one. None: nothing is left."""
@@ -373,7 +379,7 @@ class BulkJob(Generic[ItemT, ValueT]):
     def _unfinished(self, work: Work[ItemT]) -> ItemResult[ItemT, ValueT]:
         if work.fate_unknown or work.under_way:
             outcome = Outcome.IN_DOUBT
-        elif work.attempts > work.refused:
+        elif work.taken:
             outcome = Outcome.FAILED
         else:
             outcome = Outcome.NOT_ATTEMPTED
@@ -387,6 +393,15 @@ class BulkJob(Generic[ItemT, ValueT]):
             self._on_progress(self.report)
         except Exception as error:  # noqa: BLE001 - a failing observer must not end the job it observes
             _log.error("on_progress raised %s", type(error).__name__)
+
+
+def checked_concurrency(concurrency: int) -> int:
+    """Refuse a bound that is none."""
+    if isinstance(concurrency, bool) or not isinstance(concurrency, int):
+        raise TypeError(f"concurrency must be an int, not {type(concurrency).__name__}")
+    if concurrency < 1:
+        raise ValueError("concurrency must be at least 1")
+    return concurrency
 
 
 def _iterator(items: Iterable[ItemT] | AsyncIterable[ItemT]) -> Iterator[ItemT] | AsyncIterator[ItemT]:

@@ -22,9 +22,9 @@ from ..messages import Request, Response
 from ..models import Profile, ProfileAttributes
 from ..pacing import Pacer, Ticket, Verdict
 from ..resources.profiles import create_request, delete_request, get_request, update_request
-from ..retry import is_absence, is_retryable, is_throttled
+from ..retry import is_absence, is_retryable, is_throttled, is_unsent
 from ..serialization import load_profile
-from .engine import BulkJob, Work
+from .engine import BulkJob, Work, checked_concurrency
 from .results import BulkReport, ItemResult, ItemT, Outcome, StopReason, StopRules, ValueT
 
 By: TypeAlias = Literal["customer_user_id", "profile_id"]
@@ -194,7 +194,7 @@ def _profile_job(
 ) -> BulkJob[ItemT, ValueT]:
     sender = sender_of(client if pacer is None else client.with_options(pacer=pacer))
     limit = sender.transport.connection_limit
-    if concurrency > limit:
+    if checked_concurrency(concurrency) > limit:
         _log.warning("concurrency lowered from %d to %d: the session has no more connections", concurrency, limit)
         concurrency = int(limit)
     operation = _ProfileOperation(sender, steps, stop)
@@ -313,6 +313,7 @@ class _ProfileOperation(Generic[ItemT, ValueT]):
         job: BulkJob[ItemT, ValueT],
     ) -> ItemResult[ItemT, ValueT] | float:
         work.fate_unknown = error.maybe_executed = work.fate_unknown or error.maybe_executed
+        work.taken = work.taken or not (is_throttled(error) or is_unsent(error))
         error.attempts = work.attempts
         work.error = error
         wait = self._wait(work, request, exchange)
@@ -334,9 +335,9 @@ class _ProfileOperation(Generic[ItemT, ValueT]):
         policy, rng = self._sender.retry, self._sender.rng
         assert exchange.error is not None
         if is_throttled(exchange.error):
-            work.refused += 1
-            return policy.backoff_after(work.refused, rng) if exchange.pause is None else exchange.pause
-        tries = work.attempts - work.refused
+            work.throttled += 1
+            return policy.backoff_after(work.throttled, rng) if exchange.pause is None else exchange.pause
+        tries = work.attempts - work.throttled
         if tries >= policy.attempts or not is_retryable(exchange.error, resendable=request.is_resendable):
             return None
         return policy.backoff_after(tries, rng) if exchange.pause is None else exchange.pause

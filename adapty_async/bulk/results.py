@@ -135,7 +135,7 @@ class BulkReport:
 
     `counts`: items by outcome. `failures`: the first and the last ten. `finished`: None while it runs. `requests` on
     the wire, `retries` among them, `throttled` of them answered 429; `rate`: requests a second. `latency`: None before
-    the first answer. `stopped`: why the job ended before its input did. `input_exhausted`: whether every item was taken.
+    the first answer. `stopped`: why the job ended before its input did. `input_exhausted`: whether all of it was taken.
     """
 
     counts: Mapping[Outcome, int]

@@ -1,0 +1,86 @@
+"""A client whose transport answers from a script: for what no server can be made to do at the right moment."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+
+from adapty_async import AdaptyClient, AdaptyConnectionError, AdaptyError, Request, Response, RetryPolicy
+from adapty_async.client import sender_of
+from adapty_async.transport import Transport
+
+Answer = Response | AdaptyError
+Script = Callable[[Request, int], Answer]
+
+NO_BACKOFF = RetryPolicy(backoff=0.0)
+
+
+class ScriptedTransport(Transport):
+    """Ask the script for each request's answer, telling it how many requests that profile has seen, from 1."""
+
+    def __init__(self, script: Script) -> None:
+        super().__init__("https://api.test", "Api-Key secret", session=None, trust_env=False, ssl=None)
+        self._script = script
+        self.requests: list[tuple[str, str]] = []
+        self._seen: Counter[tuple[str, str]] = Counter()
+
+    async def attempt(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 - as in the original
+        who = next(iter(request.headers.values()))
+        self.requests.append((request.method, who))
+        self._seen[request.method, who] += 1
+        answer = self._script(request, self._seen[request.method, who])
+        if isinstance(answer, AdaptyError):
+            raise answer
+        return answer
+
+
+def scripted_client(script: Script, *, retry: RetryPolicy = NO_BACKOFF) -> tuple[AdaptyClient, ScriptedTransport]:
+    """Make a client whose requests are answered by `script`, and give the transport that keeps them."""
+    transport = ScriptedTransport(script)
+    client = AdaptyClient("secret", retry=retry)
+    sender_of(client).transport = transport
+    return client, transport
+
+
+class QuietTransport(Transport):
+    """Say yes to every request, and keep none: for what is measured over many."""
+
+    async def attempt(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 - as in the original
+        await asyncio.sleep(0)
+        return NO_CONTENT
+
+
+def quiet_client() -> AdaptyClient:
+    """Make a client whose every request is answered 204."""
+    client = AdaptyClient("secret")
+    sender_of(client).transport = QuietTransport(
+        "https://api.test", "Api-Key secret", session=None, trust_env=False, ssl=None
+    )
+    return client
+
+
+def error(status: int, code: str = "", **headers: str) -> Response:
+    """Make an answer as the API words its errors."""
+    body = f'{{"errors": [], "error_code": "{code}", "status_code": {status}}}'.encode()
+    return Response(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
+
+
+def lost() -> AdaptyError:
+    """Make the error of a request that was sent and never answered."""
+    return AdaptyConnectionError("lost", sent=True)
+
+
+def never_sent() -> AdaptyError:
+    """Make the error of a request that never left."""
+    return AdaptyConnectionError("no connection", sent=False)
+
+
+NO_CONTENT = Response(204)
+ABSENT = error(404, "profile_does_not_exist")
+UNAUTHORIZED = error(401, "not_authenticated")
+FORBIDDEN = error(403)
+PROFILE = Response(
+    200,
+    {},
+    b'{"data": {"app_id": "14c3d623-2f3a-455a-aa86-ef83dff6913b",'
+    b' "profile_id": "3286abd3-48b0-4e9c-a5f6-ac0a006804a6"}}',
+)

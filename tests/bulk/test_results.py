@@ -1,0 +1,148 @@
+"""Outcomes, stop rules, reports: pure."""
+
+import pickle
+from collections import Counter
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapty_async import BulkFailedError
+from adapty_async.bulk import ItemResult, Outcome, StopReason, StopRules
+from adapty_async.bulk.results import Tally
+
+
+def _result(position: int, outcome: Outcome) -> ItemResult[str, None]:
+    return ItemResult(position, f"person-{position}@example.com", outcome, None, None, 1, 0.1)
+
+
+def _tally(*outcomes: Outcome) -> Tally:
+    tally = Tally()
+    tally.start(0.0)
+    for position, outcome in enumerate(outcomes):
+        tally.settle(_result(position, outcome))
+    return tally
+
+
+def test_the_names_of_the_outcomes_are_the_contract() -> None:
+    assert {str(outcome) for outcome in Outcome} == {
+        "deleted", "updated", "created", "fetched", "succeeded", "already_absent", "deleted_unconfirmed",
+        "duplicate", "not_found", "invalid", "failed", "in_doubt", "not_attempted",
+    }  # fmt: skip
+    assert {str(outcome) for outcome in Outcome if outcome.is_failure} == {
+        "not_found", "invalid", "failed", "in_doubt", "not_attempted",
+    }  # fmt: skip
+
+
+def test_the_names_of_the_stop_reasons_are_the_rules_and_three_more() -> None:
+    rules = {field.name for field in attrs.fields(StopRules)} - {"min_sample"}
+    assert {str(reason) for reason in StopReason} == rules | {"credentials", "permission", "requested"}
+
+
+@pytest.mark.parametrize(
+    ("counts", "reason"),
+    [
+        ({Outcome.DELETED: 80, Outcome.FAILED: 20}, None),
+        ({Outcome.DELETED: 79, Outcome.FAILED: 21}, StopReason.FAILURE_SHARE),
+        ({Outcome.DELETED: 78, Outcome.FAILED: 21}, None),  # 99 items: too few to judge
+        ({Outcome.DELETED: 50, Outcome.ALREADY_ABSENT: 50}, None),
+        ({Outcome.DELETED: 49, Outcome.ALREADY_ABSENT: 51}, StopReason.ABSENT_SHARE),
+        ({Outcome.DELETED: 49, Outcome.DELETED_UNCONFIRMED: 51}, None),
+        ({Outcome.DELETED: 100, Outcome.NOT_ATTEMPTED: 900}, None),
+    ],
+)
+def test_shares_are_judged_from_the_minimum_sample_on(counts: dict[Outcome, int], reason: StopReason | None) -> None:
+    assert StopRules().judge(counts) is reason
+
+
+@pytest.mark.parametrize(
+    ("counts", "reason"),
+    [
+        ({Outcome.DELETED: 7, Outcome.FAILED: 3}, StopReason.FAILURE_SHARE),
+        ({Outcome.DELETED: 6, Outcome.FAILED: 3}, None),  # 9 items: too few even at the end
+        ({Outcome.ALREADY_ABSENT: 10}, StopReason.ABSENT_SHARE),
+        ({}, None),
+    ],
+)
+def test_at_the_end_shares_are_judged_from_ten_items_on(counts: dict[Outcome, int], reason: StopReason | None) -> None:
+    assert StopRules().judge(counts, at_end=True) is reason
+
+
+def test_max_failures_is_how_many_are_still_accepted() -> None:
+    rules = StopRules(max_failures=2)
+    assert rules.judge({Outcome.FAILED: 2}) is None
+    assert rules.judge({Outcome.FAILED: 2, Outcome.INVALID: 1}) is StopReason.MAX_FAILURES
+    assert StopRules(max_failures=0).judge({Outcome.FAILED: 1}) is StopReason.MAX_FAILURES
+
+
+def test_none_switches_a_rule_off() -> None:
+    rules = StopRules(failure_share=None, absent_share=None)
+    assert rules.judge({Outcome.FAILED: 500, Outcome.ALREADY_ABSENT: 5000}, at_end=True) is None
+
+
+@pytest.mark.parametrize("name", ["failure_share", "absent_share"])
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
+def test_a_share_outside_0_to_1_is_refused(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=name):
+        StopRules(**{name: value})  # type: ignore[arg-type]  # one of the two
+
+
+@pytest.mark.parametrize("name", ["max_failures", "min_sample", "outage", "throttled_for"])
+def test_a_negative_bound_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        StopRules(**{name: -1})
+
+
+@given(st.lists(st.sampled_from(list(Outcome)), max_size=60))
+def test_a_report_counts_every_item_and_keeps_the_first_and_last_ten_failures(outcomes: list[Outcome]) -> None:
+    report = _tally(*outcomes).report(1.0)
+    failures = [position for position, outcome in enumerate(outcomes) if outcome.is_failure]
+    assert report.counts == Counter(outcomes)
+    assert report.total == len(outcomes)
+    assert report.failed == len(failures)
+    expected = failures if len(failures) <= 20 else failures[:10] + failures[-10:]
+    assert [failure.position for failure in report.failures] == expected
+
+
+@given(st.lists(st.floats(min_value=1e-4, max_value=100.0), min_size=1, max_size=200))
+def test_latency_quantiles_are_right_to_3_percent(seconds: list[float]) -> None:
+    tally = _tally()
+    for value in seconds:
+        tally.request(value, number=1, answered=True, throttled=False)
+    latency = tally.report(1.0).latency
+    assert latency is not None
+    ordered = sorted(seconds)
+    for share, shown in ((0.5, latency.p50), (0.9, latency.p90), (0.99, latency.p99)):
+        true = next(value for rank, value in enumerate(ordered, 1) if rank >= share * len(ordered))
+        assert shown == pytest.approx(true, rel=0.03)
+    assert latency.longest == ordered[-1]
+
+
+def test_requests_without_an_answer_have_no_latency() -> None:
+    tally = _tally()
+    tally.request(30.0, number=1, answered=False, throttled=False)
+    report = tally.report(10.0)
+    assert (report.latency, report.requests, report.rate) == (None, 1, 0.1)
+
+
+def test_raise_for_failures_says_how_many_of_what_and_why_it_stopped_but_not_who() -> None:
+    tally = _tally(Outcome.DELETED, Outcome.FAILED, Outcome.IN_DOUBT)
+    tally.stopped = StopReason.MAX_FAILURES
+    with pytest.raises(BulkFailedError) as caught:
+        tally.report(1.0).raise_for_failures()
+    assert str(caught.value) == "2 of 3 items failed (1 failed, 1 in_doubt); stopped: max_failures"
+    assert caught.value.maybe_executed
+    restored = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own bytes
+    assert str(restored) == str(caught.value)
+    assert restored.report.counts == caught.value.report.counts  # type: ignore[attr-defined]  # an object to errors.py
+
+
+def test_raise_for_failures_is_silent_where_all_went_well() -> None:
+    _tally(Outcome.DELETED, Outcome.ALREADY_ABSENT).report(1.0).raise_for_failures()
+
+
+def test_no_repr_shows_an_id() -> None:
+    report = _tally(Outcome.FAILED).report(1.0)
+    assert "person" not in repr(report)
+    assert "failed" in repr(report)
