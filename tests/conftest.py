@@ -1,0 +1,47 @@
+"""Fixtures that all tests share."""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import aiohttp
+import aioresponses
+import pytest
+from aiohttp.http_writer import StreamWriter
+
+from adapty_async import AdaptyClient
+from adapty_async.testing import Simulator
+
+
+class _Response(aiohttp.ClientResponse):
+    """Take the place of the stream writer, which aiohttp >= 3.14 wants and aioresponses 0.7.9 doesn't pass."""
+
+    def __init__(self, *args: Any, loop: Any, **others: Any) -> None:
+        super().__init__(*args, loop=loop, stream_writer=StreamWriter(None, loop), **others)  # type: ignore[arg-type]
+
+
+class MockedAnswers(aioresponses.aioresponses):
+    """aioresponses whose answers aiohttp >= 3.14 can make."""
+
+    def add(self, url: Any, method: str = "GET", **answer: Any) -> None:
+        super().add(url, method, **{"response_class": _Response} | answer)
+
+
+@pytest.fixture
+def mocked() -> Iterator[MockedAnswers]:
+    """Answer in aiohttp's place: no socket is opened."""
+    with MockedAnswers() as answers:
+        yield answers
+
+
+@pytest.fixture
+async def simulator() -> AsyncIterator[Simulator]:
+    """Run the simulator of the API."""
+    async with Simulator() as running:
+        yield running
+
+
+@pytest.fixture
+async def client(simulator: Simulator) -> AsyncIterator[AdaptyClient]:
+    """Make a client of the simulator."""
+    async with AdaptyClient(simulator.api_key, base_url=simulator.base_url) as connected:
+        yield connected
