@@ -1,0 +1,42 @@
+"""The values that go into the API and come out of it."""
+
+from .common import UNSET, FrozenMapping, OpenEnum, Unset
+from .profile import (
+    AccessLevel,
+    AttributeValue,
+    AttStatus,
+    Environment,
+    Gender,
+    InstallationMeta,
+    NonSubscription,
+    Offer,
+    OfferCategory,
+    OfferType,
+    Platform,
+    Profile,
+    ProfileAttributes,
+    Store,
+    Subscription,
+)
+
+__all__ = [
+    "UNSET",
+    "AccessLevel",
+    "AttStatus",
+    "AttributeValue",
+    "Environment",
+    "FrozenMapping",
+    "Gender",
+    "InstallationMeta",
+    "NonSubscription",
+    "Offer",
+    "OfferCategory",
+    "OfferType",
+    "OpenEnum",
+    "Platform",
+    "Profile",
+    "ProfileAttributes",
+    "Store",
+    "Subscription",
+    "Unset",
+]

@@ -1,0 +1,310 @@
+"""The profile chapter: what a request carries (strict) and what an answer says (lenient)."""
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from ipaddress import IPv4Address
+from typing import Any, Final, Literal, TypeAlias, get_args
+from uuid import UUID
+
+import attrs
+
+from .common import (
+    UNSET,
+    FrozenMapping,
+    Model,
+    OpenEnum,
+    Unset,
+    is_encodable,
+    nullable,
+    rule,
+    set_fields,
+    unless_unset,
+)
+
+Gender: TypeAlias = Literal["f", "m", "o"]
+AttStatus: TypeAlias = Literal[0, 1, 2, 3]
+Platform: TypeAlias = Literal["iOS", "macOS", "iPadOS", "visionOS", "Android", "web"]
+AttributeValue: TypeAlias = str | float | bool | None
+"""Value of a custom attribute: the API turns booleans and integers into floats, None or "" deletes it."""
+
+_MAX_CUSTOM_ATTRIBUTES: Final = 30
+_MAX_CUSTOM_TEXT: Final = 50
+_CUSTOM_KEY: Final = re.compile(r"[A-Za-z0-9._-]{1,30}")
+_EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+")
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+
+class Store(OpenEnum):
+    """Where a purchase was made; a store of your own is a member without a name."""
+
+    APP_STORE = "app_store"
+    PLAY_STORE = "play_store"
+    STRIPE = "stripe"
+    ADAPTY = "adapty"
+    PADDLE = "paddle"
+
+
+class Environment(OpenEnum):
+    """Whether a purchase was real."""
+
+    PRODUCTION = "Production"
+    SANDBOX = "Sandbox"
+
+
+class OfferCategory(OpenEnum):
+    """Why an offer was made."""
+
+    INTRODUCTORY = "introductory"
+    PROMOTIONAL = "promotional"
+    OFFER_CODE = "offer_code"
+    WIN_BACK = "win_back"
+
+
+class OfferType(OpenEnum):
+    """How an offer is paid."""
+
+    FREE_TRIAL = "free_trial"
+    PAY_AS_YOU_GO = "pay_as_you_go"
+    PAY_UP_FRONT = "pay_up_front"
+    UNKNOWN = "unknown"
+
+
+def _is_text(value: str) -> bool:
+    return value != "" and is_encodable(value)
+
+
+def _is_uuid(value: UUID | str) -> bool:
+    return isinstance(value, UUID) or _UUID.fullmatch(value) is not None
+
+
+def _is_email(value: str) -> bool:
+    return _EMAIL.fullmatch(value) is not None and is_encodable(value)
+
+
+def _is_date(value: date | str) -> bool:
+    if isinstance(value, date):
+        return True
+    try:
+        # The way back tells 2000-12-31 from 20001231 and 2000-W52-7, which Python reads too.
+        return date.fromisoformat(value).isoformat() == value
+    except ValueError:
+        return False
+
+
+def _is_ipv4(value: IPv4Address | str) -> bool:
+    try:
+        IPv4Address(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an int beyond every float, and the API makes a float of it
+        return False
+
+
+# An empty name or country is most likely a mistake; None says "clear it" without a doubt.
+_text = rule(str, "a str that is not empty and that UTF-8 can encode; None clears it", _is_text)
+# Of an installation a text may be empty: the API's own example sends "" for the ids of other platforms.
+_text_or_empty = rule(str, "a str that UTF-8 can encode", is_encodable)
+_uuid = rule((UUID, str), "a UUID, or a str of one in its form of 36 characters", _is_uuid)
+_email = rule(str, "a str of the form name@domain", _is_email)
+_date = rule((date, str), "a date without time, or a str YYYY-MM-DD", _is_date, but_not=datetime)
+_ipv4 = rule((IPv4Address, str), "an IPv4Address, or a str like 192.0.2.1", _is_ipv4)
+_gender = rule(str, "one of f, m, o", get_args(Gender).__contains__)
+_att_status = rule(int, "one of 0, 1, 2, 3", get_args(AttStatus).__contains__, but_not=bool)
+_platform = rule(str, f"one of {', '.join(get_args(Platform))}", get_args(Platform).__contains__)
+
+
+def _custom_attributes(_model: object, field: "attrs.Attribute[Any]", value: object) -> None:
+    if not isinstance(value, FrozenMapping):
+        raise TypeError(f"{field.name} must be a mapping; leave it out to change none")
+    if len(value) > _MAX_CUSTOM_ATTRIBUTES:
+        raise ValueError(f"{field.name} must have at most {_MAX_CUSTOM_ATTRIBUTES} items; leave some out")
+    # An item is named by its place, for a key may be personal by mistake.
+    for place, (key, item) in enumerate(value.items(), 1):
+        _check_item(f"{field.name}, item {place}:", key, item)
+
+
+def _check_item(where: str, key: object, value: object) -> None:
+    if not isinstance(key, str):
+        raise TypeError(f"{where} the key must be a str")
+    if not _CUSTOM_KEY.fullmatch(key):
+        raise ValueError(f"{where} the key must be 1 to 30 of the characters A-Z a-z 0-9 . _ -")
+    if isinstance(value, str):
+        if len(value) > _MAX_CUSTOM_TEXT or not is_encodable(value):
+            raise ValueError(f"{where} a text must be at most {_MAX_CUSTOM_TEXT} characters, which UTF-8 can encode")
+    elif isinstance(value, float | int):
+        if not _is_finite(value):
+            raise ValueError(f"{where} a number must be finite as a float")
+    elif value is not None:
+        raise TypeError(f"{where} the value must be a str, a number, a bool, or None to delete the attribute")
+
+
+def _frozen(value: Mapping[str, AttributeValue] | Unset) -> FrozenMapping[str, AttributeValue] | Unset:
+    return FrozenMapping(value) if isinstance(value, Mapping) else value
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class InstallationMeta(Model):
+    """Describe one installation of the app; fields left out are not sent, None is sent as null.
+
+    Raises TypeError for a wrong type, ValueError for what the API documents as wrong; neither shows a value.
+    """
+
+    device_id: UUID | str = attrs.field(validator=_uuid)
+    device: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text_or_empty))
+    locale: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text_or_empty))
+    os: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text_or_empty))
+    platform: Platform | Unset | None = attrs.field(default=UNSET, validator=nullable(_platform))
+    timezone: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text_or_empty))
+    user_agent: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text_or_empty))
+    app_build: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text_or_empty))
+    app_version: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text_or_empty))
+    adapty_sdk_version: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text_or_empty))
+    idfa: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text_or_empty))
+    idfv: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text_or_empty))
+    advertising_id: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text_or_empty))
+    android_id: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text_or_empty))
+    android_app_set_id: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text_or_empty))
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class ProfileAttributes(Model):
+    """Say what to set on a profile; fields left out are not sent, None is sent as null.
+
+    `store`: a `Store`, or the name of your own. `att_status`: 0 not determined, 1 restricted, 2 denied,
+    3 authorized. `custom_attributes`: a mapping, which is copied, of at most 30 keys of 1 to 30 characters
+    A-Z a-z 0-9 . _ - to numbers and texts of at most 50 characters; None or "" deletes an attribute.
+
+    Raises TypeError for a wrong type, ValueError for what the API documents as wrong; neither shows a value.
+    """
+
+    first_name: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text))
+    last_name: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text))
+    gender: Gender | Unset | None = attrs.field(default=UNSET, validator=nullable(_gender))
+    email: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_email))
+    phone_number: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text))
+    birthday: date | str | Unset | None = attrs.field(default=UNSET, validator=nullable(_date))
+    ip_country: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text))
+    ip_v4_address: IPv4Address | str | Unset | None = attrs.field(default=UNSET, validator=nullable(_ipv4))
+    store_country: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text))
+    store: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text))
+    store_account_token: UUID | str | Unset | None = attrs.field(default=UNSET, validator=nullable(_uuid))
+    att_status: AttStatus | Unset | None = attrs.field(default=UNSET, validator=nullable(_att_status))
+    analytics_disabled: bool | Unset | None = attrs.field(default=UNSET, validator=nullable(rule(bool, "a bool")))
+    custom_attributes: FrozenMapping[str, AttributeValue] | Unset = attrs.field(
+        default=UNSET, converter=_frozen, validator=unless_unset(_custom_attributes)
+    )
+    installation_meta: InstallationMeta | Unset = attrs.field(
+        default=UNSET,
+        validator=unless_unset(rule(InstallationMeta, "an InstallationMeta; leave it out to send none")),
+    )
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is set. An empty `custom_attributes` is set: what it means is the API's to say."""
+        return not set_fields(self)
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class Offer(Model):
+    """An offer that was applied to a purchase."""
+
+    category: OfferCategory | None = None
+    type: OfferType | None = None
+    id: str | None = None
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class _Purchase(Model):
+    store: Store | None = None
+    store_product_id: str | None = None
+    store_base_plan_id: str | None = None
+    store_transaction_id: str | None = None
+    store_original_transaction_id: str | None = None
+    environment: Environment | None = None
+    purchased_at: datetime | None = None
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class _RenewablePurchase(_Purchase):
+    offer: Offer | None = None
+    originally_purchased_at: datetime | None = None
+    expires_at: datetime | None = None
+    renewal_cancelled_at: datetime | None = None
+    billing_issue_detected_at: datetime | None = None
+    is_in_grace_period: bool = False
+    cancellation_reason: str | None = None
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class AccessLevel(_RenewablePurchase):
+    """What a profile may use, and until when. None: the API left it out; `expires_at` None: for life."""
+
+    access_level_id: str | None = None
+    starts_at: datetime | None = None
+
+    def is_active(self, at: datetime | None = None) -> bool:
+        """Tell whether the access level counts, by default now. A naive `at` is a ValueError.
+
+        It counts from `starts_at` until just before `expires_at`, and in a grace period after that.
+        """
+        moment = _moment(at)
+        started = self.starts_at is None or self.starts_at <= moment
+        expired = self.expires_at is not None and self.expires_at <= moment
+        return started and (not expired or self.is_in_grace_period)
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class Subscription(_RenewablePurchase):
+    """A subscription that was bought. None: the API left it out."""
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class NonSubscription(_Purchase):
+    """A purchase that doesn't renew. None: the API left it out."""
+
+    purchase_id: UUID | None = None
+    is_refund: bool = False
+    is_consumable: bool = False
+
+
+_NO_ATTRIBUTES: Final = FrozenMapping[str, AttributeValue]({})
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class Profile(Model):
+    """A profile as the API answered it. `timestamp`: Unix milliseconds; the larger is the newer state."""
+
+    app_id: UUID
+    profile_id: UUID
+    customer_user_id: str | None = None
+    total_revenue_usd: float = 0.0
+    segment_hash: str = ""
+    timestamp: int = 0
+    custom_attributes: FrozenMapping[str, AttributeValue] = _NO_ATTRIBUTES
+    access_levels: tuple[AccessLevel, ...] = ()
+    subscriptions: tuple[Subscription, ...] = ()
+    non_subscriptions: tuple[NonSubscription, ...] = ()
+
+    def has_access(self, access_level_id: str, at: datetime | None = None) -> bool:
+        """Tell whether an access level is active, by default now. A naive `at` is a ValueError."""
+        moment = _moment(at)
+        levels = (level for level in self.access_levels if level.access_level_id == access_level_id)
+        return any(level.is_active(moment) for level in levels)
+
+
+def _moment(at: datetime | None) -> datetime:
+    if at is None:
+        return datetime.now(UTC)
+    if not isinstance(at, datetime):
+        raise TypeError("at must be a datetime")
+    if at.utcoffset() is None:
+        raise ValueError("at must be an aware datetime: give it a time zone, for example datetime.now(UTC)")
+    return at
