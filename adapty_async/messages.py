@@ -13,6 +13,7 @@ _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _METHOD: Final = re.compile(r"[A-Z]+")
 _PATH: Final = re.compile(r"/[^\s?#\x00-\x1f\x7f]*")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _OURS: Final = frozenset({"authorization", "connection", "content-length", "host", "transfer-encoding"})
 
 
@@ -52,20 +53,24 @@ class Headers(Mapping[str, str]):
 
 def check_header_value(what: str, value: str) -> None:
     """Refuse a value that HTTP would cut, alter or not carry; the error names `what`, never the value."""
-    if not isinstance(value, str):
-        raise TypeError(f"{what} must be a str, not {type(value).__name__}")
+    _check_text(what, value)
     if not value:
         raise ValueError(f"{what} is empty")
     if _CONTROL.search(value):
         raise ValueError(f"{what} has a control character in it, which no HTTP header can carry")
     if value != value.strip():
         raise ValueError(f"{what} has white space at an end, which HTTP cuts off: strip it if it doesn't belong there")
-    if not _is_encodable(value):
+
+
+def _check_text(what: str, text: str) -> None:
+    _check_type(what, text, str, "a str")
+    if _SURROGATE.search(text):
         raise ValueError(f"{what} has a lone surrogate in it, which UTF-8 can't carry")
 
 
-def _is_encodable(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+def _check_type(what: str, value: object, kinds: type | tuple[type, ...], must_be: str) -> None:
+    if not isinstance(value, kinds) or isinstance(value, bool):  # to Python a bool is an int
+        raise TypeError(f"{what} must be {must_be}, not {type(value).__name__}")
 
 
 @attrs.frozen(repr=False)
@@ -86,18 +91,17 @@ class Request:
     content: bytes | None = attrs.field(init=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
+        _check_text("the method", self.method)
         if not _METHOD.fullmatch(self.method):
             raise ValueError("the method must be an HTTP method in capitals, as in 'GET'")
+        _check_text("the path", self.path)
         if not _PATH.fullmatch(self.path):
             raise ValueError(
                 "the path must start with '/' and hold no white space, '?' or '#': put a query into query="
             )
-        for name, value in self.headers.items():
-            if not _TOKEN.fullmatch(name):
-                raise ValueError("a header's name is no HTTP token")
-            if name.lower() in _OURS:
-                raise ValueError(f"the header {name} is the client's own: leave it out")
-            check_header_value(f"the header {name}", value)
+        # Copies: what was checked stays as it was.
+        object.__setattr__(self, "query", _checked_query(self.query))
+        object.__setattr__(self, "headers", _checked_headers(self.headers))
         object.__setattr__(self, "content", _encode(self.body))
 
     @property
@@ -113,14 +117,33 @@ class Request:
         return f"<Request {'; '.join(parts)}>"
 
 
+def _checked_query(query: Mapping[str, str | int]) -> dict[str, str | int]:
+    _check_type("query", query, Mapping, "a mapping")
+    for name, value in query.items():
+        _check_text("a name in the query", name)
+        _check_type(f"the query {name}", value, (str, int), "a str or an int")
+        _check_text(f"the query {name}", str(value))
+    return dict(query)
+
+
+def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    _check_type("headers", headers, Mapping, "a mapping")
+    for name, value in headers.items():
+        _check_text("a header's name", name)
+        if not _TOKEN.fullmatch(name):
+            raise ValueError("a header's name is no HTTP token")
+        if name.lower() in _OURS:
+            raise ValueError(f"the header {name} is the client's own: leave it out")
+        check_header_value(f"the header {name}", value)
+    return dict(headers)
+
+
 def _encode(body: bytes | JSON) -> bytes | None:
     if body is None or isinstance(body, bytes):
         return body
     try:
         return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    except UnicodeEncodeError:  # its text would show the body
-        pass
-    except RecursionError:
+    except (UnicodeEncodeError, RecursionError):  # the text of either may show the body
         pass
     raise ValueError("the body can't be written as JSON: it holds a lone surrogate or is nested too deep")
 

@@ -4,32 +4,26 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import aiohttp
-import aioresponses
 import pytest
 from aiohttp.http_writer import StreamWriter
+from aioresponses import aioresponses
 
 from adapty_async import AdaptyClient
 from adapty_async.testing import Simulator
 
 
 class _Response(aiohttp.ClientResponse):
-    """Take the place of the stream writer, which aiohttp >= 3.14 wants and aioresponses 0.7.9 doesn't pass."""
+    """Put in the stream writer, which aiohttp >= 3.14 wants and aioresponses 0.7.9 doesn't pass."""
 
     def __init__(self, *args: Any, loop: Any, **others: Any) -> None:
-        super().__init__(*args, loop=loop, stream_writer=StreamWriter(None, loop), **others)  # type: ignore[arg-type]
-
-
-class MockedAnswers(aioresponses.aioresponses):
-    """aioresponses whose answers aiohttp >= 3.14 can make."""
-
-    def add(self, url: Any, method: str = "GET", **answer: Any) -> None:
-        super().add(url, method, **{"response_class": _Response} | answer)
+        super().__init__(*args, loop=loop, stream_writer=StreamWriter(None, loop), **others)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - no protocol, for nothing is written
 
 
 @pytest.fixture
-def mocked() -> Iterator[MockedAnswers]:
+def mocked(monkeypatch: pytest.MonkeyPatch) -> Iterator[aioresponses]:
     """Answer in aiohttp's place: no socket is opened."""
-    with MockedAnswers() as answers:
+    monkeypatch.setattr("aioresponses.core.ClientResponse", _Response)
+    with aioresponses() as answers:
         yield answers
 
 

@@ -8,7 +8,8 @@ async def test_a_profile_is_created_read_changed_and_deleted(client: AdaptyClien
     created = await client.profiles.create(ProfileAttributes(first_name="Ann"), customer_user_id="u1", platform="iOS")
     assert created.customer_user_id == "u1"
 
-    assert await client.profiles.get(customer_user_id="u1") == await client.profiles.get(profile_id=created.profile_id)
+    read = await client.profiles.get(profile_id=created.profile_id)
+    assert read.customer_user_id == "u1"
 
     await client.profiles.update(ProfileAttributes(custom_attributes={"height": 180}), customer_user_id="u1")
     changed = await client.profiles.get(customer_user_id="u1")
