@@ -1,0 +1,136 @@
+"""What a mass job does over minutes and hours, in virtual time."""
+
+import asyncio
+import itertools
+from typing import Any
+
+import pytest
+
+from adapty_async import FixedPacer, RetryPolicy, bulk
+from adapty_async.bulk import Outcome, StopReason, StopRules
+
+from ..virtual_time import virtual
+from .scripted import ABSENT, NO_CONTENT, Answer, error, lost, scripted_client
+
+LENIENT = StopRules(failure_share=None, absent_share=None)
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+@virtual
+async def test_a_job_that_hears_nothing_but_429_stops_after_its_patience_and_fails_nobody() -> None:
+    began = now()
+    client, _ = scripted_client(lambda request, number: error(429), retry=RetryPolicy())
+    report = await bulk.delete_profiles(client, (f"u{number}" for number in range(20)), by="customer_user_id")
+    assert report.stopped is StopReason.THROTTLED_FOR
+    assert report.counts.keys() == {Outcome.NOT_ATTEMPTED}
+    assert now() - began == pytest.approx(1800, abs=1)
+
+
+@virtual
+async def test_one_accepted_request_renews_the_patience_with_throttling() -> None:
+    began = now()
+
+    def script(request: Any, number: int) -> Answer:
+        return NO_CONTENT if now() - began > 1700 and "u0" in request.headers.values() else error(429)
+
+    client, _ = scripted_client(script, retry=RetryPolicy())
+    report = await bulk.delete_profiles(client, ["u0", "u1"], by="customer_user_id")
+    assert report.stopped is StopReason.THROTTLED_FOR
+    assert report.counts == {Outcome.DELETED: 1, Outcome.NOT_ATTEMPTED: 1}
+    assert now() - began >= 1700 + 1800
+
+
+@virtual
+async def test_a_long_retry_after_of_a_parked_job_counts_against_its_patience() -> None:
+    began = now()
+    client, transport = scripted_client(lambda request, number: error(429, retry_after="7200"))
+    report = await bulk.delete_profiles(client, ["u0", "u1", "u2"], by="customer_user_id", concurrency=1)
+    assert report.stopped is StopReason.THROTTLED_FOR
+    assert report.counts == {Outcome.NOT_ATTEMPTED: 2}  # u2 was never taken from the list
+    assert now() - began == pytest.approx(1800)
+    assert len(transport.requests) == 1
+
+
+@virtual
+async def test_a_job_that_hears_nothing_but_failures_stops_after_the_outage() -> None:
+    began = now()
+    patient = RetryPolicy(attempts=10_000, backoff=10, backoff_max=10)
+    client, _ = scripted_client(lambda request, number: lost() if number % 2 else error(503), retry=patient)
+    job = bulk.delete_profiles(client, ["u0"], by="customer_user_id", stop=LENIENT)
+    report = await job
+    assert report.stopped is StopReason.OUTAGE
+    assert report.counts == {Outcome.IN_DOUBT: 1}
+    assert now() - began == pytest.approx(900, abs=1)
+
+
+@virtual
+async def test_an_answer_that_is_no_failure_of_the_server_ends_the_outage() -> None:
+    began = now()
+    patient = RetryPolicy(attempts=10_000, backoff=10, backoff_max=10)
+
+    def script(request: Any, number: int) -> Answer:
+        return ABSENT if now() - began > 800 else lost()
+
+    client, _ = scripted_client(script, retry=patient)
+    report = await bulk.delete_profiles(client, ["u0"], by="customer_user_id", stop=LENIENT)
+    await asyncio.sleep(2000)  # a timer that was left behind would go off
+    assert report.stopped is None
+    assert report.counts == {Outcome.DELETED_UNCONFIRMED: 1}
+
+
+@virtual
+async def test_a_fixed_pacer_sends_at_its_rate_and_no_item_waits_its_turn_twice() -> None:
+    began = now()
+    times: list[float] = []
+
+    def script(request: Any, number: int) -> Answer:
+        times.append(now() - began)
+        return NO_CONTENT
+
+    client, _ = scripted_client(script)
+    items = (f"u{number}" for number in range(5000))
+    await bulk.delete_profiles(client, items, by="customer_user_id", concurrency=64, pacer=FixedPacer(50))
+    assert times[-1] == pytest.approx(4999 / 50, abs=0.05)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert max(gaps) < 0.05
+
+
+@virtual
+async def test_nothing_leaves_before_a_retry_after_is_over() -> None:
+    began = now()
+    times: list[float] = []
+
+    def script(request: Any, number: int) -> Answer:
+        times.append(now() - began)
+        return error(429, retry_after="30") if len(times) == 3 else NO_CONTENT
+
+    client, _ = scripted_client(script)
+    items = (f"u{number}" for number in range(200))
+    report = await bulk.delete_profiles(client, items, by="customer_user_id", concurrency=5, pacer=FixedPacer(100))
+    assert report.counts == {Outcome.DELETED: 200}
+    assert not [time for time in times if times[2] < time < times[2] + 30]
+    assert times[-1] < times[2] + 33 + 3
+
+
+@virtual
+async def test_elapsed_is_the_time_from_the_first_look_at_an_item_to_its_outcome() -> None:
+    client, _ = scripted_client(lambda request, number: NO_CONTENT if number == 2 else error(503, retry_after="20"))
+    (result,) = [result async for result in bulk.delete_profiles(client, ["u0"], by="customer_user_id")]
+    assert 20 <= result.elapsed <= 22
+
+
+@virtual
+async def test_progress_is_told_at_most_ten_times_a_second() -> None:
+    seen: list[float] = []
+    client, _ = scripted_client(lambda request, number: NO_CONTENT)
+    await bulk.delete_profiles(
+        client,
+        (f"u{number}" for number in range(1000)),
+        by="customer_user_id",
+        pacer=FixedPacer(100),
+        on_progress=lambda report: seen.append(now()),
+    )
+    assert 90 <= len(seen) <= 102
