@@ -1,0 +1,266 @@
+"""What one attempt for an item comes to: how it is made, and what its answer means for the item and the job."""
+
+import asyncio
+import functools
+import itertools
+from collections.abc import Awaitable, Callable
+from typing import Generic
+
+import attrs
+
+from ..client import Exchange, Sender
+from ..errors import (
+    AdaptyAPIError,
+    AdaptyError,
+    AdaptyResponseError,
+    AuthenticationError,
+    PermissionDeniedError,
+)
+from ..messages import Request, Response
+from ..pacing import Ticket, Verdict
+from ..retry import is_absence, is_retryable, is_throttled, is_unsent
+from .engine import BulkJob, Work
+from .results import ItemResult, ItemT, Outcome, StopReason, StopRules, ValueT
+
+
+@attrs.frozen
+class Steps(Generic[ItemT, ValueT]):
+    """What one kind of job asks about an item, and what the answers mean."""
+
+    request: Callable[[ItemT], Request]
+    probe: Callable[[ItemT], Request]
+    read: Callable[[Response], ValueT]
+    done: Outcome
+    missing: Outcome
+
+
+class _Patience:
+    """Stop a job when a trouble has lasted for so many seconds without a break."""
+
+    def __init__(self, seconds: float | None, reason: StopReason) -> None:
+        self._seconds = seconds
+        self._reason = reason
+        self._timer: asyncio.TimerHandle | None = None
+
+    def trouble(self, job: BulkJob[ItemT, ValueT]) -> None:
+        if self._timer is None and self._seconds is not None:
+            self._timer = asyncio.get_running_loop().call_later(self._seconds, job.stop_for, self._reason)
+
+    def relief(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class ProfileOperation(Generic[ItemT, ValueT]):
+    """Make the attempts of one job for its items, each through the gate, with the retry decisions of the client."""
+
+    def __init__(self, sender: Sender, steps: Steps[ItemT, ValueT], stop: StopRules) -> None:
+        self._sender = sender
+        self._steps = steps
+        self._credentials_in_question = asyncio.Lock()
+        self._outage = _Patience(stop.outage, StopReason.OUTAGE)
+        self._throttled = _Patience(stop.throttled_for, StopReason.THROTTLED_FOR)
+
+    async def attempt(self, work: Work[ItemT], job: BulkJob[ItemT, ValueT]) -> ItemResult[ItemT, ValueT] | float | None:
+        """Make one attempt for an item. A ValueError or TypeError of its request makes it `invalid`, unsent."""
+        try:
+            request = self._steps.request(work.item)
+        except (ValueError, TypeError) as error:
+            return job.result(work, Outcome.INVALID, error=error)
+        exchange = await self._exchange(work, request, job)
+        if exchange is None:
+            return None
+        if exchange.error is not None:
+            return await self._failed(work, request, exchange, exchange.error, job)
+        self._sender.observe(request, exchange, work.attempts, None)
+        return self._succeeded(work, exchange.response, job)
+
+    def close(self) -> None:
+        """Let go of the timers."""
+        self._outage.relief()
+        self._throttled.relief()
+
+    async def _exchange(self, work: Work[ItemT], request: Request, job: BulkJob[ItemT, ValueT]) -> Exchange | None:
+        """Pass the gate and send once; None where the job is stopped before that."""
+        ticket = await self._ticket(job)
+        if ticket is None:
+            return None
+        work.attempts += 1
+        work.under_way = True
+        exchange = await self._sender.exchange(request, ticket, self._sender.gate)
+        work.under_way = False
+        self._take_note(work, exchange, job)
+        return exchange
+
+    async def _ticket(self, job: BulkJob[ItemT, ValueT]) -> Ticket | None:
+        gate = self._sender.gate
+        while True:
+            if self._credentials_in_question.locked():
+                await job.unless_stopped(self._until_credentials_are_clear)
+            ticket = gate.try_enter() or await job.unless_stopped(gate.enter)
+            if ticket is None or (job.stopped is None and not self._credentials_in_question.locked()):
+                return ticket
+            gate.heard(ticket, Verdict.UNKNOWN)
+            if job.stopped is not None:
+                return None
+
+    async def _until_credentials_are_clear(self) -> None:
+        async with self._credentials_in_question:
+            pass
+
+    def _take_note(self, work: Work[ItemT], exchange: Exchange, job: BulkJob[ItemT, ValueT]) -> None:
+        """Count a request, and say what it means for the patience with throttling and outages."""
+        error = exchange.error
+        throttled = is_throttled(error)
+        answered = error is None or isinstance(error, AdaptyAPIError)
+        job.count_request(exchange.elapsed, number=work.attempts, answered=answered, throttled=throttled)
+        if throttled:
+            self._throttled.trouble(job)
+        elif answered:
+            self._throttled.relief()
+        if not answered or (isinstance(error, AdaptyAPIError) and error.status >= 500):
+            self._outage.trouble(job)
+        else:
+            self._outage.relief()
+
+    def _succeeded(
+        self, work: Work[ItemT], response: Response | None, job: BulkJob[ItemT, ValueT]
+    ) -> ItemResult[ItemT, ValueT]:
+        assert response is not None
+        try:
+            value = self._steps.read(response)
+        except AdaptyResponseError as error:
+            error.attempts = work.attempts
+            # A yes that can't be read: what was to be written most likely is.
+            outcome = Outcome.FAILED if self._steps.done is Outcome.FETCHED else Outcome.IN_DOUBT
+            return job.result(work, outcome, error=error)
+        return job.result(work, self._steps.done, value=value)
+
+    async def _failed(
+        self,
+        work: Work[ItemT],
+        request: Request,
+        exchange: Exchange,
+        error: AdaptyError,
+        job: BulkJob[ItemT, ValueT],
+    ) -> ItemResult[ItemT, ValueT] | float:
+        work.fate_unknown = error.maybe_executed = work.fate_unknown or error.maybe_executed
+        work.taken = work.taken or not (is_throttled(error) or is_unsent(error))
+        error.attempts = work.attempts
+        work.error = error
+        wait = self._wait(work, request, exchange)
+        self._sender.observe(request, exchange, work.attempts, wait)
+        if wait is not None:
+            return wait
+        if isinstance(error, AuthenticationError):
+            return await self._look_into_credentials(work, error, job)
+        if isinstance(error, PermissionDeniedError):
+            job.stop_for(StopReason.PERMISSION)
+        return self._classified(work, error, job)
+
+    def _wait(self, work: Work[ItemT], request: Request, exchange: Exchange) -> float | None:
+        """Decide when the item is tried again: the client's decision, but for two things.
+
+        A 429 never counts against an item, and the budget doesn't count: it is for a caller who waits, and nobody waits
+        for one item here.
+        """
+        policy, rng = self._sender.retry, self._sender.rng
+        assert exchange.error is not None
+        if is_throttled(exchange.error):
+            work.throttled += 1
+            return policy.backoff_after(work.throttled, rng) if exchange.pause is None else exchange.pause
+        tries = work.attempts - work.throttled
+        if tries >= policy.attempts or not is_retryable(exchange.error, resendable=request.is_resendable):
+            return None
+        return policy.backoff_after(tries, rng) if exchange.pause is None else exchange.pause
+
+    def _classified(
+        self, work: Work[ItemT], error: AdaptyError, job: BulkJob[ItemT, ValueT]
+    ) -> ItemResult[ItemT, ValueT]:
+        """Give the outcome that an error which isn't tried again stands for."""
+        if is_absence(error):
+            return self._missing(work, error, job)
+        refused = isinstance(error, AdaptyAPIError) and error.status < 500 and error.status != 408
+        in_doubt = work.fate_unknown and not refused
+        return job.result(work, Outcome.IN_DOUBT if in_doubt else Outcome.FAILED, error=error)
+
+    def _missing(self, work: Work[ItemT], error: AdaptyError, job: BulkJob[ItemT, ValueT]) -> ItemResult[ItemT, ValueT]:
+        outcome = self._steps.missing
+        if outcome is Outcome.ALREADY_ABSENT and work.fate_unknown:
+            outcome = Outcome.DELETED_UNCONFIRMED
+        return job.result(work, outcome, error=error if outcome.is_failure else None)
+
+    async def _look_into_credentials(
+        self, work: Work[ItemT], error: AuthenticationError, job: BulkJob[ItemT, ValueT]
+    ) -> ItemResult[ItemT, ValueT]:
+        """Find out with one GET of the same profile what a 401 means, while nothing else is dispatched.
+
+        One page of the vendor says that a delete may answer 401 also where the profile wasn't found.
+        """
+        async with self._credentials_in_question:
+            exchange = None if job.stopped else await self._probe(work, job)
+            if exchange is None:
+                return job.result(work, Outcome.FAILED, error=error)
+            if isinstance(exchange.error, AuthenticationError):
+                job.stop_for(StopReason.CREDENTIALS)
+            elif isinstance(exchange.error, PermissionDeniedError):
+                job.stop_for(StopReason.PERMISSION)
+            elif exchange.error is not None and is_absence(exchange.error):
+                return self._missing(work, exchange.error, job)
+            elif exchange.response is not None and self._steps.done is Outcome.FETCHED:
+                return self._succeeded(work, exchange.response, job)
+            return job.result(work, Outcome.FAILED, error=error)
+
+    async def _probe(self, work: Work[ItemT], job: BulkJob[ItemT, ValueT]) -> Exchange | None:
+        """Get the item's profile, whatever the throttling; None where the job is stopped first."""
+        request = self._steps.probe(work.item)
+        gate = self._sender.gate
+        for number in itertools.count(1):
+            ticket = await job.unless_stopped(gate.enter)
+            if ticket is None:
+                break
+            exchange = await self._sender.exchange(request, ticket, gate)
+            self._take_note(work, exchange, job)
+            throttled = is_throttled(exchange.error)
+            pause = exchange.pause or self._sender.retry.backoff_after(number, self._sender.rng)
+            self._sender.observe(request, exchange, number, pause if throttled else None)
+            if not throttled:
+                return exchange
+            await job.unless_stopped(functools.partial(asyncio.sleep, pause))
+        return None
+
+
+class AnyOperation(Generic[ItemT, ValueT]):
+    """Run the caller's operation once an item."""
+
+    def __init__(self, operation: Callable[[ItemT], Awaitable[ValueT]]) -> None:
+        self._operation = operation
+
+    async def attempt(self, work: Work[ItemT], job: BulkJob[ItemT, ValueT]) -> ItemResult[ItemT, ValueT]:
+        """Run the operation. A ValueError or TypeError propagates."""
+        work.attempts += 1
+        work.under_way = True
+        began = asyncio.get_running_loop().time()
+        error: Exception | None = None
+        value: ValueT | None = None
+        try:
+            value = await self._operation(work.item)
+        except (ValueError, TypeError):
+            raise
+        except Exception as caught:  # noqa: BLE001 - the caller's code: one item's failure ends nothing
+            error = caught
+        work.under_way = False
+        elapsed = asyncio.get_running_loop().time() - began
+        job.count_request(elapsed, number=1, answered=error is None, throttled=is_throttled(error))
+        if error is None:
+            return job.result(work, Outcome.SUCCEEDED, value=value)
+        if isinstance(error, AuthenticationError):
+            job.stop_for(StopReason.CREDENTIALS)
+        elif isinstance(error, PermissionDeniedError):
+            job.stop_for(StopReason.PERMISSION)
+        in_doubt = isinstance(error, AdaptyError) and error.maybe_executed
+        return job.result(work, Outcome.IN_DOUBT if in_doubt else Outcome.FAILED, error=error)
+
+    def close(self) -> None:
+        """Nothing to let go of."""
