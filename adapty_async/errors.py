@@ -20,10 +20,11 @@ No message holds the key, an id, a header's value or a body.
 """
 
 import html
+import json
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, quote_plus
@@ -257,9 +258,10 @@ def _http_date(text: str) -> datetime | None:
     if not 16 <= len(text) <= 64:
         return None
     try:
-        return parsedate_to_datetime(text)
+        at = parsedate_to_datetime(text)
     except (TypeError, ValueError, OverflowError):
         return None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def _read_body(response: Response, scrub: Callable[[str], str]) -> tuple[str | None, tuple[FieldErrors, ...]]:
@@ -269,11 +271,17 @@ def _read_body(response: Response, scrub: Callable[[str], str]) -> tuple[str | N
         return None, ()
     if not isinstance(body, dict):
         return None, ()
-    code = body.get("error_code")
     found = body.get("errors")
     entries = found if isinstance(found, list) else [found]
     errors = (_field_errors(entry, scrub) for entry in entries[:100])
-    return _short(scrub(code)) if isinstance(code, str) else None, tuple(entry for entry in errors if entry)
+    return _code(body.get("error_code"), scrub), tuple(entry for entry in errors if entry)
+
+
+def _code(found: object, scrub: Callable[[str], str]) -> str | None:
+    if not isinstance(found, str):
+        return None
+    # A code that we know gives nobody away, and an id that happens to be a part of it must not hide it.
+    return found if found in _BY_CODE else _short(scrub(found))
 
 
 def _field_errors(entry: object, scrub: Callable[[str], str]) -> FieldErrors | None:
@@ -287,10 +295,11 @@ def _field_errors(entry: object, scrub: Callable[[str], str]) -> FieldErrors | N
         source = source.get("pointer")
     texts = entry.get("errors", entry.get("detail"))
     texts = texts if isinstance(texts, list) else [texts]
-    return FieldErrors(
+    read = FieldErrors(
         _short(scrub(source)) if isinstance(source, str) else None,
         tuple(scrub(text) for text in texts[:100] if isinstance(text, str)),
     )
+    return read if read.source or read.errors else None
 
 
 def _short(text: str) -> str | None:
@@ -298,23 +307,39 @@ def _short(text: str) -> str | None:
     return "".join(character for character in text[:100] if character.isprintable()) or None
 
 
+_WRITERS: Final[tuple[Callable[[str], str], ...]] = (
+    quote,
+    quote_plus,
+    lambda text: quote(text, safe="!$'()*+,/:;=?@"),  # what a URL may hold as it is
+    html.escape,
+    lambda text: html.escape(text, quote=False),
+    lambda text: json.dumps(text)[1:-1],
+    lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
+    lambda text: text.encode("ascii", "backslashreplace").decode(),
+)
+
+
 def _scrubber(secrets: Iterable[str]) -> Callable[[str], str]:
-    spellings = {spelling for secret in secrets if secret for spelling in _spellings(secret)}
-    if not spellings:
-        return lambda text: text
-    pattern = re.compile("|".join(map(_pattern, sorted(spellings, key=len, reverse=True))), re.IGNORECASE)
-    return lambda text: pattern.sub("***", text)
+    spellings = sorted(
+        {spelling for secret in secrets if secret for spelling in _spellings(secret)}, key=len, reverse=True
+    )
+    lowered = [spelling.lower() for spelling in spellings]
+
+    def scrub(text: str) -> str:
+        # Nearly always: looking is cheap, and to compile a pattern costs more than all the rest of an error.
+        in_lower_case = text.lower()
+        if not any(spelling in in_lower_case for spelling in lowered):
+            return text
+        return re.sub("|".join(map(_pattern, spellings)), "***", text, flags=re.IGNORECASE)
+
+    return scrub
 
 
 def _spellings(secret: str) -> set[str]:
     """Give the ways in which a server may write a secret back."""
     as_latin1 = secret.encode().decode("latin-1")  # a header read as Latin-1, as WSGI does
     plain = {secret, as_latin1}
-    return plain | {write(text) for text in plain for write in (quote, quote_plus, html.escape, _json_escaped)}
-
-
-def _json_escaped(text: str) -> str:
-    return text.encode("ascii", "backslashreplace").decode()
+    return plain | {write(text) for text in plain for write in _WRITERS}
 
 
 def _pattern(spelling: str) -> str:

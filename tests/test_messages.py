@@ -15,6 +15,10 @@ from adapty_async.messages import Headers, check_header_value
 SECRET = "anna@example.com"  # noqa: S105 - a made-up id
 
 
+def repickled(value: Any) -> Any:
+    return pickle.loads(pickle.dumps(value))  # noqa: S301 - our own
+
+
 class TestRequest:
     def test_a_body_of_bytes_is_sent_as_it_is(self) -> None:
         assert Request("POST", "/x", body=b"\xff").content == b"\xff"
@@ -133,7 +137,7 @@ class TestRequest:
 
     def test_it_survives_a_pickle(self) -> None:
         request = Request("POST", "/x", query={"a": 1}, headers={"x-id": "1"}, body={"b": 2}, idempotent=True)
-        copy = pickle.loads(pickle.dumps(request))  # noqa: S301 - our own
+        copy = repickled(request)
         assert copy == request
         assert copy.content == b'{"b":2}'
 
@@ -205,7 +209,7 @@ class TestHeaders:
 
     def test_they_survive_a_pickle(self) -> None:
         headers = Headers(CIMultiDictProxy(CIMultiDict({"A": "1"})))
-        assert pickle.loads(pickle.dumps(headers)) == headers  # noqa: S301 - our own
+        assert repickled(headers) == headers
 
 
 class TestResponse:
@@ -232,4 +236,4 @@ class TestResponse:
 
     def test_it_survives_a_pickle(self) -> None:
         response = Response(200, {"A": "1"}, b"x")
-        assert pickle.loads(pickle.dumps(response)) == response  # noqa: S301 - our own
+        assert repickled(response) == response
