@@ -1,0 +1,48 @@
+# Every target starts from a bare Python 3.11 or newer and makes .venv by itself. Another one: make test PYTHON=python3.12
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: demo test test-all lint types bench clean
+.NOTPARALLEL:
+
+demo: $(VENV)/with-cli
+	$(BIN)/adapty-async demo
+
+test: $(VENV)/with-dev
+	$(BIN)/python -m pytest --cov
+
+# The tests on every supported interpreter that is found by its name or under pyenv; a missing one is no failure.
+test-all:
+	@for version in 3.11 3.12 3.13; do \
+	  found=; \
+	  for python in python$$version "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$version.*/bin/python; do \
+	    if "$$python" -c '' 2>/dev/null; then found=$$python; break; fi; \
+	  done; \
+	  if [ -z "$$found" ]; then echo "Python $$version: not found, not run"; continue; fi; \
+	  echo "Python $$version: $$found"; \
+	  $(MAKE) --no-print-directory test VENV=.venv-$$version PYTHON="$$found" || exit 1; \
+	done
+
+lint: $(VENV)/with-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/with-dev
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+bench: $(VENV)/with-cli
+	$(BIN)/python benchmarks/single_call.py
+
+clean:
+	rm -rf .venv .venv-* dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The project, editable, with one of its extras; again only when pyproject.toml has changed.
+$(VENV)/with-%: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed, and '$(PYTHON)' is none: name one, as in: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@

@@ -1,0 +1,193 @@
+"""The arrows of the design, held against what the files import."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "adapty_async"
+
+# A part is a module or a subpackage of adapty_async. It may import what is listed, and what that may import.
+ARROWS: dict[str, set[str]] = {
+    "__init__": {"bulk", "client"},  # the public names
+    "cli": {"__init__", "ledger", "testing", "bulk", "client"},
+    "ledger": {"bulk"},
+    "bulk": {"client", "gate"},
+    "client": {"resources", "transport", "gate", "retry"},
+    "resources": {"models", "serialization", "messages", "errors"},
+    "gate": {"pacing"},
+    "transport": {"messages", "errors"},
+    "retry": {"errors"},
+    "serialization": {"models", "errors"},
+    "errors": {"messages"},
+    "models": set(),
+    "messages": set(),
+    "pacing": set(),
+    "testing": set(),
+    "testing/pytest_plugin": {"testing", "__init__", "client"},
+}
+
+# Who may know what isn't ours; "" is everybody.
+KNOWN_TO: dict[str, set[str]] = {
+    "attrs": {""},
+    "cattrs": {"serialization"},
+    "tenacity": {"retry"},
+    "typer": {"cli"},
+    "rich": {"cli"},
+    "sqlite3": {"ledger"},
+    # The client knows of aiohttp the type of a session and of its URLs, see below; the server side is the simulator's.
+    "aiohttp": {"transport", "client", "testing"},
+    "aiohttp.web": {"testing"},
+    "yarl": {"transport", "client"},
+    # What a pure part must not know.
+    "asyncio": {"gate", "transport", "client", "bulk", "ledger", "cli", "testing"},
+    "socket": {"testing"},
+    "subprocess": {"cli"},
+    "threading": {"ledger"},
+}
+
+
+def part_of(module: str) -> str:
+    """Give the part of a module such as 'adapty_async.bulk.engine'; '__init__' for what is no module of a part."""
+    names = module.split(".")
+    if len(names) > 2 and f"{names[1]}/{names[2]}" in ARROWS:
+        return f"{names[1]}/{names[2]}"
+    return names[1] if len(names) > 1 and names[1] in ARROWS else "__init__"
+
+
+def module_of(path: Path, package: Path) -> str:
+    return ".".join(path.relative_to(package.parent).with_suffix("").parts)
+
+
+def imports_of(path: Path, package: Path) -> Iterator[str]:
+    """Give the dotted name of all that a file imports: at its top, in functions and for type checkers alike."""
+    module = module_of(path, package)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Import():
+                yield from (alias.name for alias in node.names)
+            case ast.ImportFrom():
+                above = module.split(".")[: -node.level] if node.level else []
+                source = ".".join([*above, *filter(None, [node.module])])
+                yield from (f"{source}.{alias.name}" for alias in node.names)
+            case ast.Call(
+                func=ast.Name("__import__" | "import_module") | ast.Attribute(attr="import_module"),
+                args=[ast.Constant(str(name)), *_],
+            ):
+                yield f"{package.name}{name}" if name.startswith(".") else name
+
+
+def reach(part: str) -> set[str]:
+    """Give all that a part may import."""
+    return {part} | {farther for near in ARROWS[part] for farther in reach(near)}
+
+
+def is_allowed(part: str, name: str, package: Path) -> bool:
+    if name.split(".")[0] == package.name:
+        return part_of(name) in reach(part)
+    owners = [owners for library, owners in KNOWN_TO.items() if f"{name}.".startswith(f"{library}.")]
+    if not owners:
+        return name.split(".")[0] in sys.stdlib_module_names
+    return all(owner & {"", part, part.split("/")[0]} for owner in owners)
+
+
+def violations(package: Path) -> list[str]:
+    found = []
+    for path in sorted(package.rglob("*.py")):
+        module = module_of(path, package)
+        part = part_of(module)
+        if part == "__init__" and path != package / "__init__.py":
+            found.append(f"{module} has no arrows")
+        found += [
+            f"{module} imports {name}" for name in imports_of(path, package) if not is_allowed(part, name, package)
+        ]
+    return found
+
+
+def modules_after(statement: str) -> set[str]:
+    """Give what a fresh interpreter has loaded after a statement."""
+    program = f"import sys; {statement}; print(*sys.modules)"
+    shown = subprocess.run(  # noqa: S603 - our own interpreter
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
+    )
+    return set(shown.stdout.split())
+
+
+def test_every_import_follows_an_arrow() -> None:
+    assert violations(PACKAGE) == []
+
+
+def test_the_client_knows_of_aiohttp_the_type_of_a_session_alone() -> None:
+    tree = ast.parse((PACKAGE / "client.py").read_text(encoding="utf-8"))
+    used = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "aiohttp"
+    }
+    assert used == {"ClientSession"}
+
+
+def test_the_public_names_load_neither_the_command_line_nor_the_simulator() -> None:
+    unwanted = {"typer", "rich", "sqlite3", "aiohttp.web", "adapty_async.cli", "adapty_async.testing"}
+    assert not modules_after("import adapty_async") & unwanted
+
+
+def test_what_is_loaded_too_early_would_be_seen() -> None:
+    assert {"aiohttp.web", "adapty_async.testing"} <= modules_after("import adapty_async.testing")
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "imported"),
+    [
+        ("models/profile.py", "from ..serialization import dump", "adapty_async.serialization.dump"),
+        ("models/profile.py", "from adapty_async.errors import AdaptyError", "adapty_async.errors.AdaptyError"),
+        ("messages.py", "import adapty_async.errors", "adapty_async.errors"),
+        ("gate.py", "from . import client", "adapty_async.client"),
+        (
+            "gate.py",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .client import X",
+            "adapty_async.client.X",
+        ),
+        ("pacing.py", "def late():\n    from .gate import Gate", "adapty_async.gate.Gate"),
+        ("client.py", "from .bulk.engine import BulkJob", "adapty_async.bulk.engine.BulkJob"),
+        ("resources/profiles.py", "from ..transport import Transport", "adapty_async.transport.Transport"),
+        ("bulk/engine.py", "from ..testing import Simulator", "adapty_async.testing.Simulator"),
+        ("bulk/engine.py", "import importlib\nimportlib.import_module('adapty_async.cli')", "adapty_async.cli"),
+        ("bulk/engine.py", "from adapty_async import AdaptyClient", "adapty_async.AdaptyClient"),
+        ("testing/server.py", "from ..messages import Request", "adapty_async.messages.Request"),
+        ("testing/server.py", "import adapty_async", "adapty_async"),
+        ("resources/profiles.py", "import aiohttp", "aiohttp"),
+        ("transport.py", "from aiohttp import web", "aiohttp.web"),
+        ("client.py", "import cattrs", "cattrs"),
+        ("bulk/engine.py", "from tenacity import retry", "tenacity.retry"),
+        ("bulk/engine.py", "import rich.progress", "rich.progress"),
+        ("pacing.py", "import asyncio", "asyncio"),
+        ("errors.py", "import requests", "requests"),
+    ],
+)
+def test_a_planted_violation_is_found(tmp_path: Path, file: str, source: str, imported: str) -> None:
+    planted = tmp_path / PACKAGE.name / file
+    planted.parent.mkdir(parents=True)
+    planted.write_text(source, encoding="utf-8")
+    module = f"{PACKAGE.name}.{file.removesuffix('.py').replace('/', '.')}"
+    assert violations(tmp_path / PACKAGE.name) == [f"{module} imports {imported}"]
+
+
+def test_a_new_part_without_arrows_is_found(tmp_path: Path) -> None:
+    package = tmp_path / PACKAGE.name
+    package.mkdir()
+    (package / "webhooks.py").touch()
+    assert violations(package) == ["adapty_async.webhooks has no arrows"]
+
+
+def test_what_the_arrows_allow_is_no_violation(tmp_path: Path) -> None:
+    package = tmp_path / PACKAGE.name
+    (package / "bulk").mkdir(parents=True)
+    (package / "testing").mkdir()
+    (package / "bulk" / "jobs.py").write_text("from ..client import X\nfrom ..models import Y\nfrom .engine import Z\n")
+    (package / "testing" / "pytest_plugin.py").write_text("from adapty_async import X\nfrom .simulator import Y\n")
+    (package / "testing" / "server.py").write_text("import json\nfrom aiohttp import web\n")
+    assert violations(package) == []
