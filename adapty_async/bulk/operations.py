@@ -19,7 +19,8 @@ from ..errors import (
 from ..messages import Request, Response
 from ..pacing import Ticket, Verdict
 from ..retry import is_absence, is_retryable, is_throttled, is_unsent
-from .engine import BulkJob, Work
+from .engine import BulkJob
+from .lineup import Work
 from .results import ItemResult, ItemT, Outcome, StopReason, StopRules, ValueT
 
 

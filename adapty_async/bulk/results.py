@@ -180,8 +180,6 @@ class Tally:
     def __init__(self) -> None:
         self.counts: Counter[Outcome] = Counter()
         self.requests = self.retries = self.throttled = 0
-        self.stopped: StopReason | None = None
-        self.input_exhausted = False
         self._first: list[ItemResult[Any, Any]] = []
         self._last: deque[ItemResult[Any, Any]] = deque(maxlen=_KEPT)
         self._latency = _Histogram()
@@ -214,7 +212,7 @@ class Tally:
         self._ended = now
         self._finished = datetime.now(UTC)
 
-    def report(self, now: float) -> BulkReport:
+    def report(self, now: float, *, stopped: StopReason | None, input_exhausted: bool) -> BulkReport:
         """Say where the job stands."""
         seconds = (now if self._ended is None else self._ended) - self._began
         return BulkReport(
@@ -227,8 +225,8 @@ class Tally:
             throttled=self.throttled,
             rate=self.requests / seconds if seconds > 0 else 0.0,
             latency=self._latency.quantiles(),
-            stopped=self.stopped,
-            input_exhausted=self.input_exhausted,
+            stopped=stopped,
+            input_exhausted=input_exhausted,
         )
 
 

@@ -9,12 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapty_async import BulkFailedError
-from adapty_async.bulk import ItemResult, Outcome, StopReason, StopRules
+from adapty_async.bulk import BulkReport, ItemResult, Outcome, StopReason, StopRules
 from adapty_async.bulk.results import Tally
 
 
 def _result(position: int, outcome: Outcome) -> ItemResult[str, None]:
     return ItemResult(position, f"person-{position}@example.com", outcome, None, None, 1, 0.1)
+
+
+def _report(tally: Tally, seconds: float = 1.0, *, stopped: StopReason | None = None) -> BulkReport:
+    return tally.report(seconds, stopped=stopped, input_exhausted=True)
 
 
 def _tally(*outcomes: Outcome) -> Tally:
@@ -96,7 +100,7 @@ def test_a_negative_bound_is_refused(name: str) -> None:
 
 @given(st.lists(st.sampled_from(list(Outcome)), max_size=60))
 def test_a_report_counts_every_item_and_keeps_the_first_and_last_ten_failures(outcomes: list[Outcome]) -> None:
-    report = _tally(*outcomes).report(1.0)
+    report = _report(_tally(*outcomes))
     failures = [position for position, outcome in enumerate(outcomes) if outcome.is_failure]
     assert report.counts == Counter(outcomes)
     assert report.total == len(outcomes)
@@ -110,7 +114,7 @@ def test_latency_quantiles_are_right_to_3_percent(seconds: list[float]) -> None:
     tally = _tally()
     for value in seconds:
         tally.request(value, number=1, answered=True, throttled=False)
-    latency = tally.report(1.0).latency
+    latency = _report(tally).latency
     assert latency is not None
     ordered = sorted(seconds)
     for share, shown in ((0.5, latency.p50), (0.9, latency.p90), (0.99, latency.p99)):
@@ -122,15 +126,14 @@ def test_latency_quantiles_are_right_to_3_percent(seconds: list[float]) -> None:
 def test_requests_without_an_answer_have_no_latency() -> None:
     tally = _tally()
     tally.request(30.0, number=1, answered=False, throttled=False)
-    report = tally.report(10.0)
+    report = _report(tally, 10.0)
     assert (report.latency, report.requests, report.rate) == (None, 1, 0.1)
 
 
 def test_raise_for_failures_says_how_many_of_what_and_why_it_stopped_but_not_who() -> None:
     tally = _tally(Outcome.DELETED, Outcome.FAILED, Outcome.IN_DOUBT)
-    tally.stopped = StopReason.MAX_FAILURES
     with pytest.raises(BulkFailedError) as caught:
-        tally.report(1.0).raise_for_failures()
+        _report(tally, stopped=StopReason.MAX_FAILURES).raise_for_failures()
     assert str(caught.value) == "2 of 3 items failed (1 failed, 1 in_doubt); stopped: max_failures"
     assert caught.value.maybe_executed
     restored = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own bytes
@@ -139,10 +142,10 @@ def test_raise_for_failures_says_how_many_of_what_and_why_it_stopped_but_not_who
 
 
 def test_raise_for_failures_is_silent_where_all_went_well() -> None:
-    _tally(Outcome.DELETED, Outcome.ALREADY_ABSENT).report(1.0).raise_for_failures()
+    _report(_tally(Outcome.DELETED, Outcome.ALREADY_ABSENT)).raise_for_failures()
 
 
 def test_no_repr_shows_an_id() -> None:
-    report = _tally(Outcome.FAILED).report(1.0)
+    report = _report(_tally(Outcome.FAILED))
     assert "person" not in repr(report)
     assert "failed" in repr(report)

@@ -1,0 +1,206 @@
+"""What a mass job does next: new items from its input, and items whose wait is over."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from typing import Any, Final, Generic, TypeVar, cast
+
+import attrs
+
+from .results import ItemT, StopReason
+
+T = TypeVar("T")
+
+_END: Final = object()
+
+
+@attrs.define(eq=False)
+class Work(Generic[ItemT]):
+    """An item on its way: what is known of it until it has an outcome.
+
+    `attempts`: requests made; `throttled`: those of them that were answered 429, which don't count against it. `taken`:
+    the server took one in, whatever came of it. `fate_unknown`: one may have been executed. `under_way`: one is out.
+    `error`: the last one.
+    """
+
+    position: int
+    item: ItemT
+    began: float
+    attempts: int = 0
+    throttled: int = 0
+    taken: bool = False
+    fate_unknown: bool = False
+    under_way: bool = False
+    error: Exception | None = None
+
+
+class StopSignal:
+    """The one word that ends a job early; what waits and sends nothing is interrupted by it."""
+
+    def __init__(self) -> None:
+        self.reason: StopReason | None = None
+        self._interruptible: set[asyncio.Task[Any]] = set()
+
+    def give(self, reason: StopReason) -> None:
+        """Give the signal; the first reason stands."""
+        if self.reason is not None:
+            return
+        self.reason = reason
+        if self._interruptible:
+            for task in self._interruptible - {asyncio.current_task()}:
+                task.cancel()
+
+    async def cut_short(self, wait: Callable[[], Awaitable[T]]) -> T | None:
+        """Wait for something that sends nothing, but no longer than until the signal: then the answer is None."""
+        if self.reason is not None:
+            return None
+        task = asyncio.current_task()
+        assert task is not None
+        self._interruptible.add(task)
+        try:
+            return await wait()
+        except asyncio.CancelledError:
+            # The signal's own cancellation, or one from outside, which passes through?
+            if self.reason is None or task.uncancel() > 0:
+                raise
+            return None
+        finally:
+            self._interruptible.discard(task)
+
+
+class Lineup(Generic[ItemT]):
+    """Hand out work to any number of runners, in turn; read the input no further than it has to.
+
+    An item that has to be tried again waits aside, without a runner. At most `most_unsettled` items are on their way at
+    one time: then no new one is started.
+    """
+
+    def __init__(
+        self, items: Iterable[ItemT] | AsyncIterable[ItemT], *, most_unsettled: int, signal: StopSignal
+    ) -> None:
+        self._source = _iterator(items)
+        self._most_unsettled = most_unsettled
+        self._signal = signal
+        self._taken = 0
+        self._unsettled = 0
+        self._ready: deque[Work[ItemT]] = deque()
+        self._aside: dict[Work[ItemT], asyncio.TimerHandle] = {}
+        self._idle: deque[asyncio.Future[None]] = deque()
+        self._pulling = False
+        self.exhausted = False
+        self.error: Exception | None = None
+
+    async def next(self) -> Work[ItemT] | None:
+        """Wait for the next work; None: there is none any more, and none will come but from a runner still at work.
+
+        That runner takes it itself, so the one who is told None may go.
+        """
+        while True:
+            if self._ready:
+                if self._may_pull():
+                    self._wake_one()
+                return self._ready.popleft()
+            if self._may_pull():
+                work = await self._pull()
+                if work is not None:
+                    return work
+            elif self._is_drained():
+                self._wake_one()
+                return None
+            else:
+                await self._idle_until_woken()
+
+    def put_aside(self, work: Work[ItemT], seconds: float) -> None:
+        """Bring the work back after so many seconds."""
+        self._aside[work] = asyncio.get_running_loop().call_later(seconds, self._bring_back, work)
+
+    def settled(self) -> None:
+        """Take note that an item has its outcome."""
+        self._unsettled -= 1
+
+    def close(self) -> None:
+        """Read nothing more, and hand out at once what still waits: for its outcome, not for another attempt."""
+        self._ready.extend(self.abandon())
+        while self._idle:
+            self._wake_one()
+
+    def abandon(self) -> list[Work[ItemT]]:
+        """Give up and return all that waits."""
+        for handle in self._aside.values():
+            handle.cancel()
+        waiting = [*self._ready, *self._aside]
+        self._ready.clear()
+        self._aside.clear()
+        return waiting
+
+    def _may_pull(self) -> bool:
+        return not (
+            self.exhausted
+            or self._signal.reason is not None
+            or self._pulling
+            or self._unsettled >= self._most_unsettled
+        )
+
+    def _is_drained(self) -> bool:
+        over = self.exhausted or self._signal.reason is not None
+        return over and not self._aside and not self._pulling
+
+    async def _pull(self) -> Work[ItemT] | None:
+        self._pulling = True
+        try:
+            item = await self._next_item()
+        except Exception as error:  # noqa: BLE001 - the caller's code; raised when what is under way has come to its end
+            self.error = error
+            self._signal.give(StopReason.REQUESTED)
+            self.close()
+            return None
+        finally:
+            self._pulling = False
+            self._wake_one()
+        if item is _END:
+            self.exhausted = True
+            return None
+        if item is None and self._signal.reason is not None:
+            return None
+        self._taken += 1
+        self._unsettled += 1
+        return Work(self._taken - 1, cast("ItemT", item), asyncio.get_running_loop().time())
+
+    async def _next_item(self) -> ItemT | object:
+        """Read the next item; _END after the last, None where the signal came before it."""
+        source = self._source
+        if isinstance(source, Iterator):
+            return next(source, _END)
+        return await self._signal.cut_short(lambda: anext(source, _END))
+
+    async def _idle_until_woken(self) -> None:
+        woken = asyncio.get_running_loop().create_future()
+        self._idle.append(woken)
+        try:
+            await woken
+        except asyncio.CancelledError:
+            if woken.done() and not woken.cancelled():
+                self._wake_one()
+            raise
+
+    def _wake_one(self) -> None:
+        while self._idle:
+            woken = self._idle.popleft()
+            if not woken.done():
+                woken.set_result(None)
+                return
+
+    def _bring_back(self, work: Work[ItemT]) -> None:
+        del self._aside[work]
+        self._ready.append(work)
+        self._wake_one()
+
+
+def _iterator(items: Iterable[ItemT] | AsyncIterable[ItemT]) -> Iterator[ItemT] | AsyncIterator[ItemT]:
+    if isinstance(items, str | bytes):
+        raise TypeError("the items must be an iterable of items, not one text: put it into a list")
+    if isinstance(items, AsyncIterable):
+        return aiter(items)
+    if isinstance(items, Iterable):
+        return iter(items)
+    raise TypeError(f"the items must be an iterable or an async iterable, not {type(items).__name__}")
