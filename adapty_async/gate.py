@@ -10,6 +10,8 @@ from typing import Final
 from .pacing import MAX_RETRY_AFTER, Pacer, Ticket, Verdict
 
 _JITTER: Final = 0.1
+# Seconds that are no wait: a timer may come early by the clock's resolution, and sums of floats are off by a little.
+_ROUNDING: Final = 1e-6
 
 
 class GateWaitTooLong(Exception):  # noqa: N818 - what the gate tells its caller, no error of the library
@@ -39,6 +41,7 @@ class Gate:
         self._loop = asyncio.get_running_loop()
         self._waiters: deque[_Waiter] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._held_until = -math.inf
 
     @property
     def pacer(self) -> Pacer:
@@ -48,7 +51,7 @@ class Gate:
     def try_enter(self) -> Ticket | None:
         """Take the turn to send where there is nothing to wait for."""
         now = self._loop.time()
-        if self._waiters or self._pacer.wait(now) > 0:
+        if self._waiters or self._wait(now) > 0:
             return None
         return self._pacer.sent(now)
 
@@ -74,10 +77,14 @@ class Gate:
             pause = min(retry_after * (1.0 + self._rng.uniform(0.0, _JITTER)), MAX_RETRY_AFTER)
         now = self._loop.time()
         self._pacer.heard(now, ticket, verdict, pause)
-        if self._waiters:
-            self._send_away_the_late(now)
-            self._wake_first()
+        self._look_again(now)
         return pause
+
+    def hold(self, seconds: float) -> None:
+        """Let nobody pass for so long: another gate of the same API key was told a Retry-After."""
+        now = self._loop.time()
+        self._held_until = max(self._held_until, now + seconds)
+        self._look_again(now)
 
     async def _turn(self, patience: float) -> None:
         now = self._loop.time()
@@ -92,15 +99,22 @@ class Gate:
                 too_long = await waiter.turn
                 if too_long is not None:
                     raise GateWaitTooLong(too_long)
-                # Between the wake-up and this step a refusal may have been heard.
-                if self._pacer.wait(self._loop.time()) <= 0:
+                now = self._loop.time()
+                if self._wait(now) <= 0:
                     return
+                # Between the wake-up and this step a refusal was heard.
                 waiter.turn = self._loop.create_future()
-                self._wake_first()
+                self._look_again(now)
         finally:
             self._waiters.remove(waiter)
             # Later, since the caller takes its ticket first: that decides when the next one may go.
             self._loop.call_soon(self._wake_first)
+
+    def _look_again(self, now: float) -> None:
+        """Draw the conclusions of a wait that may have changed."""
+        if self._waiters:
+            self._send_away_the_late(now)
+            self._wake_first()
 
     def _wake_first(self) -> None:
         """Wake the first waiter when the pacer allows it: now, or by the one timer."""
@@ -109,20 +123,27 @@ class Gate:
             self._timer = None
         if not self._waiters:
             return
-        wait = self._pacer.wait(self._loop.time())
+        wait = self._wait(self._loop.time())
         if wait > 0:
             self._timer = self._loop.call_later(wait, self._wake_first)
         elif not (turn := self._waiters[0].turn).done():
             turn.set_result(None)
 
+    def _wait(self, now: float) -> float:
+        wait = max(self._pacer.wait(now), self._held_until - now)
+        return wait if wait > _ROUNDING else 0.0
+
     def _wait_at(self, place: int, now: float) -> float:
-        return self._pacer.wait(now) + place / self._pacer.rate
+        return self._wait(now) + place / self._pacer.rate
 
     def _send_away_the_late(self, now: float) -> None:
-        for place, waiter in enumerate(self._waiters):
+        place = 0
+        for waiter in self._waiters:
             wait = self._wait_at(place, now)
             if now + wait > waiter.gives_up and not waiter.turn.done():
                 waiter.turn.set_result(wait)
+            else:
+                place += 1
 
 
 # One gate for all who use a pacer on a loop, so that they share its order; it lives as long as one of them holds it.
