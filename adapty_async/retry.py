@@ -22,7 +22,7 @@ T = TypeVar("T")
 _TRANSIENT: Final = frozenset({408, 500, 502, 503, 504})
 
 
-def _positive(_: object, field: "attrs.Attribute[float]", value: float) -> None:
+def _seconds(_: object, field: "attrs.Attribute[float]", value: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{field.name} must be a number of seconds, not {type(value).__name__}")
     if not 0 <= value < math.inf:
@@ -46,9 +46,9 @@ class RetryPolicy:
     """
 
     attempts: int = attrs.field(default=4, validator=_count)
-    budget: float = attrs.field(default=30.0, validator=_positive)
-    backoff: float = attrs.field(default=0.5, validator=_positive)
-    backoff_max: float = attrs.field(default=8.0, validator=_positive)
+    budget: float = attrs.field(default=30.0, validator=_seconds)
+    backoff: float = attrs.field(default=0.5, validator=_seconds)
+    backoff_max: float = attrs.field(default=8.0, validator=_seconds)
 
     @classmethod
     def none(cls) -> "RetryPolicy":
@@ -85,13 +85,11 @@ def is_retryable(error: AdaptyError, *, resendable: bool) -> bool:
 
     `resendable`: also after an attempt of unknown fate.
     """
-    if isinstance(error, AdaptyConnectionError | AdaptyTimeoutError):
-        return resendable or not error.sent
-    if isinstance(error, AdaptyAPIError):
-        if is_refusal(error):
-            return True
-        return resendable and error.status in _TRANSIENT
-    return False
+    if is_unsent(error) or is_refusal(error):
+        return True
+    is_fate_unknown = isinstance(error, AdaptyConnectionError | AdaptyTimeoutError)
+    is_transient = isinstance(error, AdaptyAPIError) and error.status in _TRANSIENT
+    return resendable and (is_fate_unknown or is_transient)
 
 
 def is_throttled(error: Exception | None) -> bool:
