@@ -1,0 +1,106 @@
+"""The profiles of one app, in memory."""
+
+import random
+from collections.abc import Iterator, KeysView, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+
+def prefilled_customer_user_id(number: int) -> str:
+    """Return the customer user id of a prefilled profile; the first one's `number` is 1."""
+    return f"user-{number:06}@example.com"
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Profile:
+    """One profile, with what its answers show and what requests have set.
+
+    `attributes` holds each field of ProfileRequest as it was last sent (None for null, no entry where it was
+    never sent), but for the custom attributes. Tests may assign the fields that no request can set.
+    """
+
+    profile_id: str
+    customer_user_id: str | None
+    platform: str | None = None
+    attributes: dict[str, Any] = field(default_factory=dict)
+    custom_attributes: dict[str, str | float] = field(default_factory=dict)
+    total_revenue_usd: float = 0.0
+    segment_hash: str = "8f45947bad31ab0c"
+    access_levels: Sequence[dict[str, Any]] | None = ()
+    subscriptions: Sequence[dict[str, Any]] | None = ()
+    non_subscriptions: Sequence[dict[str, Any]] | None = ()
+
+
+class Profiles(Mapping[str, Profile]):
+    """The profiles by profile id; `find` takes either id."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)  # noqa: S311 - repeatable profile ids, no secrets
+        self.app_id = self._fresh_id()
+        self._by_profile_id: dict[str, Profile] = {}
+        self._by_customer_user_id: dict[str, Profile] = {}
+
+    def __getitem__(self, profile_id: str) -> Profile:
+        return self._by_profile_id[profile_id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_profile_id)
+
+    def __len__(self) -> int:
+        return len(self._by_profile_id)
+
+    @property
+    def customer_user_ids(self) -> KeysView[str]:
+        """The customer user ids of all profiles that have one."""
+        return self._by_customer_user_id.keys()
+
+    def find(self, *, customer_user_id: str | None = None, profile_id: str | None = None) -> Profile | None:
+        """Return the profile that has the id, or both ids where both are given."""
+        if profile_id is None:
+            return None if customer_user_id is None else self._by_customer_user_id.get(customer_user_id)
+        profile = self._by_profile_id.get(profile_id.lower())
+        if profile and customer_user_id is not None and profile.customer_user_id != customer_user_id:
+            return None
+        return profile
+
+    def add(self, *, customer_user_id: str | None = None, profile_id: str | UUID | None = None) -> Profile:
+        """Add a profile, with a fresh profile id where none is given.
+
+        Raises ValueError where the profile id is no UUID, or a profile has one of the ids already.
+        """
+        own_id = self._fresh_id() if profile_id is None else _canonical(profile_id)
+        if own_id in self._by_profile_id:
+            raise ValueError("a profile has this profile_id already")
+        profile = Profile(own_id, None)
+        if customer_user_id is not None:
+            self.link(profile, customer_user_id)
+        self._by_profile_id[own_id] = profile
+        return profile
+
+    def link(self, profile: Profile, customer_user_id: str) -> None:
+        """Attach a customer user id to a profile that has none.
+
+        Raises ValueError where it has another one, or another profile has this one.
+        """
+        if profile.customer_user_id not in (None, customer_user_id):
+            raise ValueError("the profile has another customer_user_id already")
+        if self._by_customer_user_id.setdefault(customer_user_id, profile) is not profile:
+            raise ValueError("another profile has this customer_user_id already")
+        profile.customer_user_id = customer_user_id
+
+    def remove(self, profile: Profile) -> None:
+        """Remove a profile under both of its ids."""
+        del self._by_profile_id[profile.profile_id]
+        if profile.customer_user_id is not None:
+            del self._by_customer_user_id[profile.customer_user_id]
+
+    def _fresh_id(self) -> str:
+        return str(UUID(int=self._random.getrandbits(128), version=4))
+
+
+def _canonical(profile_id: str | UUID) -> str:
+    try:
+        return str(UUID(str(profile_id)))
+    except ValueError:
+        raise ValueError("profile_id must be a UUID") from None

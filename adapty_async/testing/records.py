@@ -1,0 +1,62 @@
+"""What a simulator counts and remembers of the requests it has seen."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class Counts:
+    """Numbers since the simulator was made.
+
+    `answers` is by method and status. `requests` counts each one whose headers arrived; one that is in none
+    of `answers`, `resets` and `in_flight` was given up by the caller or by the stop of the simulator.
+    """
+
+    requests: int = 0
+    answers: Counter[tuple[str, int]] = field(default_factory=Counter)
+    resets: int = 0
+    in_flight: int = 0
+    max_in_flight: int = 0
+    connections: int = 0
+
+    def answered(self, status: int) -> int:
+        """Return how many answers of any method had this status."""
+        return sum(number for (_, answered), number in self.answers.items() if answered == status)
+
+    def arrived(self) -> None:
+        """Count a request in."""
+        self.requests += 1
+        self.in_flight += 1
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the numbers as JSON, `answers` as {method: {status: number}}."""
+        answers: dict[str, dict[str, int]] = {}
+        for (method, status), number in sorted(self.answers.items()):
+            answers.setdefault(method, {})[str(status)] = number
+        return {
+            "requests": self.requests,
+            "answers": answers,
+            "resets": self.resets,
+            "in_flight": self.in_flight,
+            "max_in_flight": self.max_in_flight,
+            "connections": self.connections,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedRequest:
+    """One request as it came in; its repr keeps headers and body to itself."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+    @property
+    def json(self) -> Any:
+        """The body, parsed; None where there is none. Raises ValueError where it is not JSON."""
+        return json.loads(self.body) if self.body else None

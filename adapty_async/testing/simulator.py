@@ -1,0 +1,184 @@
+"""The simulator's lifetime and control, and the way of a request through it."""
+
+import asyncio
+import secrets
+import uuid
+from collections import deque
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID
+
+from aiohttp import web
+
+from . import operations
+from .answers import (
+    METHOD_NOT_ALLOWED,
+    NOT_AUTHENTICATED,
+    RATE_LIMITED,
+    UNAVAILABLE,
+    UNKNOWN_PATH,
+    Answer,
+    RefusedError,
+    retry_after_value,
+)
+from .faults import Fault, Faults
+from .limiter import Limiter
+from .profiles import Profile, Profiles, prefilled_customer_user_id
+from .records import Counts, RecordedRequest
+from .server import Server, reset
+
+PROFILE_PATH = "/api/v2/server-side-api/profile/"
+STATE_PATH = "/_simulator/state"
+
+_OPERATIONS: dict[str, operations.Operation] = {
+    "GET": operations.get,
+    "POST": operations.create,
+    "PATCH": operations.update,
+    "DELETE": operations.delete,
+}
+
+
+class Simulator:
+    """Simulate Adapty's server-side API for one app on a loopback port.
+
+    ```python
+    async with Simulator(profiles=10) as sim:
+        async with AdaptyClient(sim.api_key, base_url=sim.base_url) as client: ...
+        assert sim.count.answers["DELETE", 204] == 10
+    ```
+
+    It speaks the four operations on profiles, and starts with `profiles` of them, whose customer user ids are
+    `user-000001@example.com` and so on. Its attributes may be assigned while it runs:
+
+    - `limiter`: the key's rate limit, None for none; made here from `rate` (requests a second) and `burst`.
+    - `retry_after`: seconds in the `Retry-After` header of a 429, None for no header.
+    - `faults`: made here from `share_503`, `retry_after_503`, `share_reset` and `seed`. Only requests with
+      the right key and within the limit suffer one.
+    - `latency`: seconds between the work and its answer.
+
+    The profile ids follow from `seed` too. `requests` holds the last `record` requests. It, `count` and `profiles`
+    can be read after the stop as well.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: str | None = None,
+        profiles: int = 0,
+        rate: float | None = None,
+        burst: int = 10,
+        retry_after: float | None = None,
+        share_503: float = 0.0,
+        retry_after_503: float | None = None,
+        share_reset: float = 0.0,
+        latency: float = 0.0,
+        seed: int = 0,
+        port: int = 0,
+        record: int = 1000,
+    ) -> None:
+        self.api_key = f"secret_simulated_{secrets.token_hex(16)}" if api_key is None else api_key
+        self.limiter = None if rate is None else Limiter(rate, burst)
+        self.retry_after = retry_after
+        self.faults = Faults(share_503=share_503, retry_after_503=retry_after_503, share_reset=share_reset, seed=seed)
+        self.latency = latency
+        self.profiles = Profiles(seed)
+        for number in range(1, profiles + 1):
+            self.profiles.add(customer_user_id=prefilled_customer_user_id(number))
+        self.requests: deque[RecordedRequest] = deque(maxlen=record)
+        self.count = Counts()
+        self._port = port
+        self._server = Server(self._respond, self._connected)
+
+    @property
+    def base_url(self) -> str:
+        """The address to send requests to. Raises RuntimeError while the simulator is not running."""
+        return f"http://127.0.0.1:{self._server.port}"
+
+    def add_profile(self, *, customer_user_id: str | None = None, profile_id: str | UUID | None = None) -> Profile:
+        """Add a profile, with a fresh profile id where none is given.
+
+        Raises ValueError where the profile id is no UUID, or a profile has one of the ids already.
+        """
+        return self.profiles.add(customer_user_id=customer_user_id, profile_id=profile_id)
+
+    def state(self) -> dict[str, Any]:
+        """Return the number of profiles and the counts as JSON, as `GET /_simulator/state` does."""
+        return {"profiles": len(self.profiles), **self.count.as_json()}
+
+    async def start(self) -> None:
+        """Begin to serve. Raises OSError where the port is taken."""
+        await self._server.start(self._port)
+
+    async def stop(self) -> None:
+        """Cancel what is under way and close every connection; harmless when stopped already."""
+        await self._server.stop()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    def _connected(self) -> None:
+        self.count.connections += 1
+
+    async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.path == STATE_PATH:
+            return web.json_response(self.state())
+        self.count.arrived()
+        try:
+            return await self._counted(request)
+        finally:
+            self.count.in_flight -= 1
+
+    async def _counted(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            body = await request.content.read()
+        except (ConnectionError, web.RequestPayloadError):
+            return reset(request)  # the caller is gone, or its body can't be unpacked
+        if self.requests.maxlen:
+            self.requests.append(RecordedRequest(request.method, request.path, request.headers, body))
+        answer = self._answer(request.method, request.path, request.headers, body)
+        # Without latency too: what has arrived together is then under way together, and counted so.
+        await asyncio.sleep(self.latency)
+        if answer is None:
+            self.count.resets += 1
+            return reset(request)
+        self.count.answers[request.method, answer.status] += 1
+        return _response(answer)
+
+    def _answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer | None:
+        """Do what a request asks for; None where its answer is to be lost."""
+        if headers.get("Authorization") != f"Api-Key {self.api_key}":
+            return NOT_AUTHENTICATED
+        if self.limiter and not self.limiter.accepts(asyncio.get_running_loop().time()):
+            return RATE_LIMITED._replace(retry_after=self.retry_after)
+        fault = self.faults.draw()
+        if fault is Fault.UNAVAILABLE:
+            return UNAVAILABLE._replace(retry_after=self.faults.retry_after_503)
+        answer = self._work(method, path, headers, body)
+        return None if fault is Fault.RESET else answer
+
+    def _work(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        if path != PROFILE_PATH:
+            return UNKNOWN_PATH
+        operation = _OPERATIONS.get(method)
+        if operation is None:
+            return METHOD_NOT_ALLOWED
+        try:
+            return operation(self.profiles, headers, body)
+        except RefusedError as refused:
+            return refused.answer
+
+
+def _response(answer: Answer) -> web.Response:
+    headers = {"Request-Id": str(uuid.uuid4())}
+    if answer.retry_after is not None:
+        headers["Retry-After"] = retry_after_value(answer.retry_after)
+    if answer.body:
+        headers["Content-Type"] = "application/json"
+    return web.Response(status=answer.status, body=answer.body or None, headers=headers)

@@ -1,0 +1,175 @@
+"""The documented limits of a profile request's body.
+
+A check takes a JSON value and returns what is wrong with it, in texts that never repeat the value.
+"""
+
+import ipaddress
+import math
+import re
+from collections.abc import Callable, Mapping
+from datetime import date
+from typing import Any
+
+Check = Callable[[Any], list[str]]
+
+PLATFORMS = ("iOS", "macOS", "iPadOS", "visionOS", "Android", "web")
+MAX_CUSTOM_ATTRIBUTES = 30
+MAX_CUSTOM_KEY = 30
+MAX_CUSTOM_VALUE = 50
+
+_CUSTOM_KEY = re.compile(r"[A-Za-z0-9._-]+")
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
+_FULL_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+def profile_request_errors(body: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return what is wrong with each field of a create or update request, nothing for a valid one.
+
+    Unknown fields pass: no page says that they are refused.
+    """
+    found = {name: check(body[name]) for name, check in _PROFILE.items() if name in body}
+    return {name: texts for name, texts in found.items() if texts}
+
+
+def is_uuid(value: str) -> bool:
+    """Tell whether `value` is a UUID in its usual form of 36 characters."""
+    return _UUID.fullmatch(value) is not None
+
+
+def _string(value: Any) -> list[str]:
+    return [] if isinstance(value, str) else ["Not a valid string."]
+
+
+def _boolean(value: Any) -> list[str]:
+    return [] if isinstance(value, bool) else ["Must be a valid boolean."]
+
+
+def _att_status(value: Any) -> list[str]:
+    # True == 1 in Python, not in JSON.
+    return [] if type(value) is int and 0 <= value <= 3 else ["Must be 0, 1, 2 or 3."]
+
+
+def _one_of(*choices: str) -> Check:
+    return lambda value: [] if value in choices else [f"Must be one of {', '.join(choices)}."]
+
+
+def _formatted(matches: Callable[[str], bool], name: str) -> Check:
+    return lambda value: [] if isinstance(value, str) and matches(value) else [f"Must be {name}."]
+
+
+def _nullable(check: Check) -> Check:
+    return lambda value: [] if value is None else check(value)
+
+
+def _is_full_date(value: str) -> bool:
+    # date.fromisoformat alone would take 20001231 and 2000-W52-7 too.
+    if not _FULL_DATE.fullmatch(value):
+        return False
+    try:
+        date.fromisoformat(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_ipv4(value: str) -> bool:
+    try:
+        ipaddress.IPv4Address(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _custom_attributes(value: Any) -> list[str]:
+    if not isinstance(value, list):
+        return ["Expected a list of items."]
+    checked = ((number, _custom_attribute(item)) for number, item in enumerate(value))
+    errors = [f"Item {number}: {text}" for number, texts in checked for text in texts]
+    if len(value) > MAX_CUSTOM_ATTRIBUTES:
+        errors.append(f"At most {MAX_CUSTOM_ATTRIBUTES} custom attributes are allowed.")
+    return errors
+
+
+def _custom_attribute(item: Any) -> list[str]:
+    if not isinstance(item, dict):
+        return ["Expected an object with key and value."]
+    return [*_in_field("key", item, _custom_key), *_in_field("value", item, _nullable(_custom_value))]
+
+
+def _custom_key(key: Any) -> list[str]:
+    if isinstance(key, str) and len(key) <= MAX_CUSTOM_KEY and _CUSTOM_KEY.fullmatch(key):
+        return []
+    return [f"At most {MAX_CUSTOM_KEY} letters, numbers, dashes, points and underscores are allowed."]
+
+
+def _custom_value(value: Any) -> list[str]:
+    if isinstance(value, str):
+        short = len(value) <= MAX_CUSTOM_VALUE
+        return [] if short else [f"At most {MAX_CUSTOM_VALUE} characters are allowed."]
+    return [] if _is_number(value) else ["Must be a string or a number."]
+
+
+def _is_number(value: Any) -> bool:
+    # Booleans too: the API turns them into floats. What a float can't hold is too large.
+    try:
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _installation_meta(value: Any) -> list[str]:
+    if not isinstance(value, dict):
+        return ["Expected an object."]
+    errors = _in_field("device_id", value, _formatted(is_uuid, "a UUID"))
+    for name, check in _INSTALLATION_META.items():
+        if name in value:
+            errors += _in_field(name, value, check)
+    return errors
+
+
+def _in_field(name: str, parent: Mapping[str, Any], check: Check) -> list[str]:
+    texts = check(parent[name]) if name in parent else ["This field is required."]
+    return [f"{name}: {text}" for text in texts]
+
+
+_PROFILE: dict[str, Check] = {
+    "first_name": _nullable(_string),
+    "last_name": _nullable(_string),
+    "gender": _nullable(_one_of("f", "m", "o")),
+    "email": _nullable(_formatted(lambda value: _EMAIL.fullmatch(value) is not None, "an e-mail address")),
+    "phone_number": _nullable(_string),
+    "birthday": _nullable(_formatted(_is_full_date, "a date, YYYY-MM-DD")),
+    # The pages disagree on the form of a country, and on the values of a store: any string passes.
+    "ip_country": _nullable(_string),
+    "ip_v4_address": _nullable(_formatted(_is_ipv4, "an IPv4 address")),
+    "store_country": _nullable(_string),
+    "store": _nullable(_string),
+    "store_account_token": _nullable(_formatted(is_uuid, "a UUID")),
+    "att_status": _nullable(_att_status),
+    "analytics_disabled": _nullable(_boolean),
+    "custom_attributes": _custom_attributes,
+    "installation_meta": _installation_meta,
+}
+
+_INSTALLATION_META: dict[str, Check] = {
+    "platform": _nullable(_one_of(*PLATFORMS)),
+    **dict.fromkeys(
+        (
+            "device",
+            "locale",
+            "os",
+            "timezone",
+            "user_agent",
+            "app_build",
+            "app_version",
+            "adapty_sdk_version",
+            "idfa",
+            "idfv",
+            "advertising_id",
+            "android_id",
+            "android_app_set_id",
+        ),
+        _nullable(_string),
+    ),
+}
