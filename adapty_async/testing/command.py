@@ -1,0 +1,59 @@
+"""The simulator as a process."""
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Sequence
+
+from .simulator import Simulator
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until SIGINT or SIGTERM; return the exit status.
+
+    Prints one line of JSON, `base_url` and `api_key`, as soon as it serves. `argv`: None for sys.argv[1:].
+    """
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    try:
+        simulator = Simulator(**vars(arguments), record=0)
+    except ValueError as error:
+        parser.error(str(error))
+    try:
+        asyncio.run(_serve(simulator))
+    except OSError as error:
+        print(f"The simulator can't listen on port {arguments.port}: {error.strerror}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="simulator",
+        description="Simulate Adapty's server-side API for profiles on a loopback port, until interrupted.",
+    )
+    add = parser.add_argument
+    add("--port", type=int, default=0, help="0, the default, takes any free one")
+    add("--api-key", help="a throw-away key; made up where not given")
+    add("--profiles", type=int, default=0, help="number to start with: user-000001@example.com and so on")
+    add("--rate", type=float, help="limit of requests a second; none where not given")
+    add("--burst", type=int, default=10, help="requests accepted above the rate (default: 10)")
+    add("--retry-after", type=float, help="seconds in the Retry-After header of a 429")
+    add("--share-503", type=float, default=0.0, help="share of requests answered 503, 0 to 1")
+    add("--retry-after-503", type=float, help="seconds in the Retry-After header of a 503")
+    add("--share-reset", type=float, default=0.0, help="share of connections reset after the work, 0 to 1")
+    add("--latency", type=float, default=0.0, help="seconds between the work and its answer")
+    add("--seed", type=int, default=0, help="of the faults and the profile ids")
+    return parser
+
+
+async def _serve(simulator: Simulator) -> None:
+    interrupted = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signum, interrupted.set)
+    async with simulator:
+        print(json.dumps({"base_url": simulator.base_url, "api_key": simulator.api_key}), flush=True)
+        await interrupted.wait()
