@@ -42,7 +42,7 @@ clean:
 # The project, editable, with one of its extras; again only when pyproject.toml has changed.
 $(VENV)/with-%: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "Python 3.11 or newer is needed, and '$(PYTHON)' is none: name one, as in: make PYTHON=python3.12"; exit 1; }
+	  echo "Python 3.11 or newer is needed, and '$(PYTHON)' is none; name another: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	@touch $@
