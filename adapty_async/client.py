@@ -8,10 +8,11 @@ import math
 import os
 import random
 import ssl as ssl_module
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypedDict, Unpack
+from typing import Final, Generic, Self, TypedDict, TypeVar, Unpack
 
 import aiohttp
 import attrs
@@ -27,6 +28,8 @@ from .retry import RetryPolicy, again, is_throttled
 from .transport import Transport
 
 DEFAULT_BASE_URL: Final = "https://api.adapty.io"
+
+_T = TypeVar("_T")
 
 _log: Final = logging.getLogger("adapty_async")
 
@@ -50,7 +53,7 @@ class Attempt:
 
 @attrs.frozen
 class Exchange:
-    """One request on the wire and what came of it: a `response`, or an `error`.
+    """One request on the wire and what came of it: a `response`, an `error`, or both where a 2xx can't be read.
 
     `pause`: the server's Retry-After with its jitter. `elapsed`: seconds.
     """
@@ -72,6 +75,7 @@ class Sender:
         retry: RetryPolicy,
         pacer: Pacer,
         on_attempt: Callable[[Attempt], object] | None,
+        gates: "weakref.WeakSet[Gate] | None" = None,
     ) -> None:
         self.transport = transport
         self.timeout = _checked_timeout(timeout)
@@ -80,18 +84,32 @@ class Sender:
         self.on_attempt = on_attempt
         self.rng = random.Random()  # noqa: S311 - jitter, no secret
         self._gate: Gate | None = None
+        # Those of all the views of a client: a Retry-After is meant for the key, whichever of them is told.
+        self._gates: weakref.WeakSet[Gate] = weakref.WeakSet() if gates is None else gates
 
     @property
     def gate(self) -> Gate:
         """The gate of the view's pacer, on the running loop."""
         if self._gate is None:
             self._gate = gate_of(self.pacer, self.rng)
+            self._gates.add(self._gate)
         return self._gate
 
-    async def send(self, request: Request) -> Response:
-        """Send a request, again where the policy says so, and give the 2xx answer. Raises AdaptyError."""
+    def view(self, *, timeout: float, retry: RetryPolicy, pacer: Pacer) -> "Sender":
+        """Make a sender with other settings that shares the connections, and the Retry-After of a 429."""
+        return Sender(
+            self.transport,
+            timeout=timeout,
+            retry=retry,
+            pacer=pacer,
+            on_attempt=self.on_attempt,
+            gates=self._gates,
+        )
+
+    async def send(self, request: Request, read: Callable[[Response], _T]) -> _T:
+        """Send a request, again where the policy says so, and `read` its 2xx answer. Raises AdaptyError."""
         self.transport.check_usable()
-        call = _Call(self, request)
+        call = _Call(self, request, read)
         try:
             return await call.attempt()
         except AdaptyError as error:
@@ -110,13 +128,17 @@ class Sender:
             response = await self.transport.attempt(request, self.timeout)
         except AdaptyError as caught:
             error = caught
-        except asyncio.CancelledError:
+        except BaseException:  # cancelled, or closed under way: who waits for the ticket's fate must not wait for ever
             gate.heard(ticket, Verdict.UNKNOWN)
             raise
         if response is not None and not 200 <= response.status < 300:
             error = error_from(response, request, secrets=self.transport.secrets)
             response = None
-        pause = gate.heard(ticket, *_verdict(error))
+        verdict, retry_after = _verdict(error)
+        pause = gate.heard(ticket, verdict, retry_after)
+        if verdict is Verdict.THROTTLED and pause is not None:
+            for other in self._gates - {gate}:
+                other.hold(pause)
         return Exchange(response, error, pause, loop.time() - began)
 
     def observe(self, request: Request, exchange: Exchange, number: int, wait: float | None) -> None:
@@ -153,12 +175,13 @@ def _verdict(error: AdaptyError | None) -> tuple[Verdict, float | None]:
     return (Verdict.UNKNOWN if error.status >= 500 else Verdict.ACCEPTED), None
 
 
-class _Call:
+class _Call(Generic[_T]):
     """One call: its attempts so far, and what is left of its budget."""
 
-    def __init__(self, sender: Sender, request: Request) -> None:
+    def __init__(self, sender: Sender, request: Request, read: Callable[[Response], _T]) -> None:
         self._sender = sender
         self._request = request
+        self._read = read
         self._loop = asyncio.get_running_loop()
         self._number = 0
         self._maybe_executed = False
@@ -166,50 +189,65 @@ class _Call:
         self._at_gate = 0.0
         self.wait: float | None = None
 
-    async def attempt(self) -> Response:
+    async def attempt(self) -> _T:
         """Make one attempt. Where it fails, `wait` says when the next is due."""
-        sender = self._sender
-        gate = sender.gate
-        arrived = self._loop.time()
-        elapsed = arrived - self._first_sent - self._at_gate if self._number else 0.0
-        ticket = too_long = None
-        try:
-            ticket = await gate.enter(sender.retry.budget - elapsed)
-        except GateWaitTooLong as caught:
-            too_long = caught.seconds
-        if ticket is None:
-            self.wait = None
-            raise self._unsent(too_long or 0.0)
-        entered = self._loop.time()
-        if self._number:
-            self._at_gate += entered - arrived
-        else:
-            self._first_sent = entered
+        self.wait = None
+        gate = self._sender.gate
+        ticket = await self._enter(gate)
         self._number += 1
-        exchange = await sender.exchange(self._request, ticket, gate)
-        error = exchange.error
-        self.wait = None if error is None else self._wait_after(error, exchange.pause)
-        sender.observe(self._request, exchange, self._number, self.wait)
+        exchange = await self._sender.exchange(self._request, ticket, gate)
+        try:
+            value = self._value_of(exchange)
+        except AdaptyError as caught:
+            error = caught
+        else:
+            self._sender.observe(self._request, exchange, self._number, None)
+            return value
+        self._count(error)
+        self.wait = self._wait_after(error, exchange.pause)
+        self._sender.observe(self._request, attrs.evolve(exchange, error=error), self._number, self.wait)
+        raise error
+
+    async def _enter(self, gate: Gate) -> Ticket:
+        """Pass the gate, if what is left of the budget allows the wait there."""
+        arrived = self._loop.time()
+        try:
+            ticket = await gate.enter(self._sender.retry.budget - self._elapsed(arrived))
+        except GateWaitTooLong as caught:
+            seconds = caught.seconds
+        else:
+            entered = self._loop.time()
+            if self._number:
+                self._at_gate += entered - arrived
+            else:
+                self._first_sent = entered
+            return ticket
+        raise self._unsent(seconds)
+
+    def _value_of(self, exchange: Exchange) -> _T:
         if exchange.response is not None:
-            return exchange.response
-        assert error is not None
-        raise self._counted(error)
+            return self._read(exchange.response)
+        assert exchange.error is not None
+        raise exchange.error
+
+    def _elapsed(self, now: float) -> float:
+        """Give the seconds of the budget that are used up: since the first send, without the waits at the gate."""
+        return now - self._first_sent - self._at_gate if self._number else 0.0
 
     def _wait_after(self, error: AdaptyError, pause: float | None) -> float | None:
         return self._sender.retry.wait_after(
             error,
             self._number,
-            self._loop.time() - self._first_sent - self._at_gate,
+            self._elapsed(self._loop.time()),
             resendable=self._request.is_resendable,
             pause=pause,
             rng=self._sender.rng,
         )
 
-    def _counted(self, error: AdaptyError) -> AdaptyError:
+    def _count(self, error: AdaptyError) -> None:
         """Put on the error of one attempt what is known of the whole call."""
         self._maybe_executed = error.maybe_executed = self._maybe_executed or error.maybe_executed
         error.attempts = self._number
-        return error
 
     def _unsent(self, seconds: float) -> RateLimitedError:
         request = self._request
@@ -259,9 +297,7 @@ class AdaptyClient:
         on_attempt: Callable[[Attempt], object] | None = None,
     ) -> None:
         self.base_url = _checked_base_url(base_url)
-        transport = Transport(
-            self.base_url, f"Api-Key {_checked_key(api_key)}", session=session, trust_env=trust_env, ssl=ssl
-        )
+        transport = Transport(self.base_url, _checked_key(api_key), session=session, trust_env=trust_env, ssl=ssl)
         self._use(
             Sender(transport, timeout=timeout, retry=retry, pacer=_own_pacer(pacer), on_attempt=on_attempt),
             is_view=False,
@@ -287,12 +323,10 @@ class AdaptyClient:
         view = object.__new__(type(self))
         view.base_url = self.base_url
         view._use(
-            Sender(
-                sender.transport,
+            sender.view(
                 timeout=sender.timeout if timeout is UNSET else timeout,
                 retry=sender.retry if retry is UNSET else retry,
                 pacer=sender.pacer if pacer is UNSET else _own_pacer(pacer),
-                on_attempt=sender.on_attempt,
             ),
             is_view=True,
         )
@@ -305,7 +339,7 @@ class AdaptyClient:
 
     async def send(self, request: Request) -> Response:
         """Send any request with the client's key, gate, retries and errors; give the 2xx answer. Raises AdaptyError."""
-        return await self._sender.send(request)
+        return await self._sender.send(request, _as_it_is)
 
     async def close(self) -> None:
         """Close the connections; again, harmlessly. A view closes nothing."""
@@ -323,6 +357,10 @@ class AdaptyClient:
 
     def __repr__(self) -> str:
         return f"AdaptyClient(base_url={self.base_url!r}, timeout={self._sender.timeout:g})"
+
+
+def _as_it_is(response: Response) -> Response:
+    return response
 
 
 def sender_of(client: AdaptyClient) -> Sender:

@@ -3,26 +3,19 @@
 import asyncio
 import math
 import ssl as ssl_module
-from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, Never
 
 import aiohttp
 import yarl
+from aiohttp.connector import Connection
 from aiohttp.http_exceptions import ContentEncodingError
 
 from .errors import AdaptyConnectionError, AdaptyError, AdaptyResponseError, AdaptyTimeoutError
 from .messages import Headers, Request, Response
 
 MAX_BODY: Final = 8 * 1024 * 1024
-# The part of an attempt's time that connecting may use. Slightly below the whole, so that a connection that never came
-# about is told from an answer that never came.
-_CONNECT_SHARE: Final = 0.99
-_NEVER_SENT: Final = (
-    aiohttp.ClientConnectorError,
-    aiohttp.ClientHttpProxyError,
-    aiohttp.ConnectionTimeoutError,
-    aiohttp.ServerFingerprintMismatch,
-)
+# What tells by its type alone that no request left; for the rest, see _OneSend.sent.
+_NEVER_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
 class _LostError(Exception):
@@ -33,11 +26,45 @@ class _TooLargeError(Exception):
     """The body is larger than we take."""
 
 
-class _RedactedHeaders(dict[str, str]):
-    """The headers of a request; they name a person and hold the key, so no repr shows a value."""
+_FAILURES: Final = (aiohttp.ClientError, OSError, _LostError, _TooLargeError)
 
-    def __repr__(self) -> str:
-        return f"<headers: {', '.join(self)}>"
+
+class _Request(aiohttp.ClientRequest):
+    """A request that knows whether it began to leave: there was a connection for it."""
+
+    left = False
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        self.left = True
+        return await super().send(conn)
+
+
+class _OneSend:
+    """The middleware of one attempt: puts the key on, and sees to it that the request leaves at most once."""
+
+    def __init__(self, authorization: str) -> None:
+        self._authorization = authorization
+        self._request: _Request | None = None
+
+    @property
+    def sent(self) -> bool:
+        """Whether the request may have left. Where nothing is known, it may."""
+        return self._request is None or self._request.left
+
+    async def __call__(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        assert isinstance(request, _Request)
+        self._request = request
+        # Here, over what a netrc file may have put there: as a header of the call it would be refused beside one.
+        request.headers["Authorization"] = self._authorization
+        try:
+            return await handler(request)
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+            if not request.left:
+                raise
+        # After its own errors, and only those, aiohttp sends GET, PUT and DELETE a second time by itself.
+        raise _LostError
 
 
 class Transport:
@@ -46,14 +73,14 @@ class Transport:
     def __init__(
         self,
         base_url: str,
-        authorization: str,
+        api_key: str,
         *,
         session: aiohttp.ClientSession | None,
         trust_env: bool,
         ssl: ssl_module.SSLContext | None,
     ) -> None:
         self._base_url = base_url
-        self._authorization = authorization
+        self._api_key = api_key
         self._borrowed = session
         self._trust_env = trust_env
         self._ssl: ssl_module.SSLContext | bool = True if ssl is None else ssl
@@ -65,12 +92,14 @@ class Transport:
     def connection_limit(self) -> float:
         """The most connections that can be open at one time."""
         connector = self._borrowed.connector if self._borrowed else None
-        return connector.limit or math.inf if connector else math.inf
+        if connector is None:
+            return math.inf
+        return min(connector.limit or math.inf, connector.limit_per_host or math.inf)
 
     @property
-    def secrets(self) -> Iterable[str]:
+    def secrets(self) -> tuple[str, ...]:
         """What must not be seen in any text of the server's."""
-        return (self._authorization, self._authorization.rpartition(" ")[2])
+        return (self._api_key,)
 
     async def attempt(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 - aiohttp's own timeout is used
         """Send a request once and read its answer, within `timeout` seconds.
@@ -78,26 +107,12 @@ class Transport:
         Raises AdaptyConnectionError, AdaptyTimeoutError, or AdaptyResponseError for a 2xx that can't be read.
         """
         session = self._open()
-        headers: Mapping[str, str] | None = None
-        status = 0
+        one_send = _OneSend(f"Api-Key {self._api_key}")
         try:
-            async with session.request(
-                request.method,
-                self._url(request),
-                headers=self._headers(request),
-                data=request.content,
-                timeout=aiohttp.ClientTimeout(total=timeout, connect=timeout * _CONNECT_SHARE, ceil_threshold=math.inf),
-                ssl=self._ssl,
-                allow_redirects=False,
-                middlewares=(self._send_once,),
-            ) as response:
-                status, headers = response.status, Headers(response.headers)
-                return Response(status, headers, await _read(response))
-        except (aiohttp.ClientError, OSError, _LostError, _TooLargeError) as caught:
-            failure = _translate(caught)
+            return await self._exchange(session, request, timeout, one_send)
+        except _FAILURES as caught:
+            failure = _translate(caught, sent=one_send.sent and not isinstance(caught, _NEVER_SENT))
         # Here and not above: raised there, the error would carry aiohttp's, whose text holds headers and ids.
-        if headers is not None and not 200 <= status < 300:
-            return Response(status, headers)  # the answer is a refusal, whatever became of its body
         raise failure
 
     async def close(self) -> None:
@@ -117,27 +132,12 @@ class Transport:
         elif self._loop is not loop:
             raise RuntimeError("the client belongs to another event loop: make one AdaptyClient per loop")
 
-    async def _send_once(
-        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
-        """Put the key on, and keep aiohttp from sending GET, PUT and DELETE a second time by itself.
-
-        After a reset it does, but only for its own errors. The key comes here, over what a netrc file may have put
-        there: as a header of the call it would be refused beside one.
-        """
-        request.headers["Authorization"] = self._authorization
-        try:
-            return await handler(request)
-        except _NEVER_SENT:
-            raise
-        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
-            pass
-        raise _LostError
-
     def _open(self) -> aiohttp.ClientSession:
         self.check_usable()
         if self._session is None:
-            self._session = self._borrow(self._borrowed) if self._borrowed else self._own()
+            self._session = self._own() if self._borrowed is None else self._borrow(self._borrowed)
+        if self._session.closed:
+            raise RuntimeError("the session given to the client is closed")
         return self._session
 
     def _own(self) -> aiohttp.ClientSession:
@@ -146,47 +146,79 @@ class Transport:
             connector=aiohttp.TCPConnector(limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=self._trust_env,
+            request_class=_Request,
         )
 
     def _borrow(self, lender: aiohttp.ClientSession) -> aiohttp.ClientSession:
         """Make an own session on the lender's connections: its headers, cookies, auth and middlewares stay with it."""
-        if lender.closed or lender.connector is None:
+        if lender.closed:
             raise RuntimeError("the session given to the client is closed")
-        return aiohttp.ClientSession(
-            connector=lender.connector,
-            connector_owner=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=self._trust_env or lender.trust_env,
-            trace_configs=list(lender.trace_configs),
-        )
+        try:
+            return aiohttp.ClientSession(
+                connector=lender.connector,
+                connector_owner=False,
+                loop=asyncio.get_running_loop(),  # unsaid, it would be taken from the connector, right or wrong
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=self._trust_env or lender.trust_env,
+                trace_configs=list(lender.trace_configs),
+                request_class=_Request,
+            )
+        except RuntimeError:
+            raise RuntimeError("the session given to the client belongs to another event loop") from None
+
+    async def _exchange(
+        self, session: aiohttp.ClientSession, request: Request, seconds: float, one_send: _OneSend
+    ) -> Response:
+        async with session.request(
+            request.method,
+            self._url(request),
+            headers=self._headers(request),
+            data=request.content,
+            timeout=aiohttp.ClientTimeout(total=seconds, ceil_threshold=math.inf),
+            ssl=self._ssl,
+            allow_redirects=False,
+            middlewares=(one_send,),
+        ) as answer:
+            return await _read(answer)
+
+    def __reduce__(self) -> Never:
+        raise TypeError("a client can't be pickled or copied deeply, for it holds the key: make one where it is used")
 
     def _url(self, request: Request) -> yarl.URL:
         url = yarl.URL(self._base_url + request.path)
         return url.with_query(request.query) if request.query else url
 
-    def _headers(self, request: Request) -> _RedactedHeaders:
-        headers = _RedactedHeaders(request.headers)
+    def _headers(self, request: Request) -> dict[str, str]:
+        headers = dict(request.headers)
         if request.content is not None and not any(name.lower() == "content-type" for name in headers):
             headers["Content-Type"] = "application/json"
         return headers
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """Read the unpacked body."""
+async def _read(answer: aiohttp.ClientResponse) -> Response:
+    try:
+        body = await _read_body(answer)
+    except _FAILURES:
+        if 200 <= answer.status < 300:
+            raise
+        body = b""  # the answer is a refusal, whatever became of its body
+    return Response(answer.status, Headers(answer.headers), body)
+
+
+async def _read_body(answer: aiohttp.ClientResponse) -> bytes:
     chunks: list[bytes] = []
     size = 0
-    async for chunk in response.content.iter_any():
+    async for chunk in answer.content.iter_any():
         size += len(chunk)
         if size > MAX_BODY:
-            response.close()
+            answer.close()
             raise _TooLargeError
         chunks.append(chunk)
     return b"".join(chunks)
 
 
-def _translate(caught: Exception) -> AdaptyError:
-    """Say what a failure of aiohttp means: what kind, and whether the request had left. Its text is never shown."""
-    sent = not isinstance(caught, _NEVER_SENT)
+def _translate(caught: Exception, *, sent: bool) -> AdaptyError:
+    """Say what a failure of aiohttp means. Its text is never shown: it may hold headers, ids and the body."""
     if isinstance(caught, TimeoutError):
         return AdaptyTimeoutError("no answer in time" if sent else "no connection in time", sent=sent)
     if isinstance(caught, _TooLargeError):

@@ -1,14 +1,16 @@
 """The profile chapter: create, get, update, delete."""
 
 import re
-from collections.abc import Awaitable, Callable
-from typing import Final, Literal, TypeAlias, get_args
+from collections.abc import Callable
+from typing import Final, Literal, Protocol, TypeAlias, TypeVar, get_args
 from uuid import UUID
 
 from ..errors import NotFoundError
 from ..messages import Request, Response, check_header_value
 from ..models import Profile, ProfileAttributes
 from ..serialization import dump, load_profile
+
+_T = TypeVar("_T")
 
 Platform: TypeAlias = Literal["iOS", "macOS", "iPadOS", "visionOS", "Android", "web"]
 
@@ -17,20 +19,26 @@ _PLATFORMS: Final = frozenset(get_args(Platform))
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
+class Send(Protocol):
+    """Send a request, and read its 2xx answer; what can't be read is an error of that call."""
+
+    async def __call__(self, request: Request, read: Callable[[Response], _T], /) -> _T: ...
+
+
 class Profiles:
     """Profiles of an app's users.
 
     Each call names one: by `customer_user_id`, your own id of the user, or by `profile_id`, Adapty's.
     """
 
-    def __init__(self, send: Callable[[Request], Awaitable[Response]]) -> None:
+    def __init__(self, send: Send) -> None:
         self._send = send
 
     # https://adapty.io/docs/api-adapty/operations/getProfile
     async def get(self, *, customer_user_id: str | None = None, profile_id: str | UUID | None = None) -> Profile:
         """Get a profile. Raises ProfileNotFoundError where there is none."""
-        response = await self._send(get_request(customer_user_id=customer_user_id, profile_id=profile_id))
-        return load_profile(response.body)
+        request = get_request(customer_user_id=customer_user_id, profile_id=profile_id)
+        return await self._send(request, _profile)
 
     # https://adapty.io/docs/api-adapty/operations/createProfile
     async def create(
@@ -42,10 +50,10 @@ class Profiles:
         platform: Platform | None = None,
     ) -> Profile:
         """Create a profile; with both ids, link the customer user id to the existing profile."""
-        response = await self._send(
-            create_request(attributes, customer_user_id=customer_user_id, profile_id=profile_id, platform=platform)
+        request = create_request(
+            attributes, customer_user_id=customer_user_id, profile_id=profile_id, platform=platform
         )
-        return load_profile(response.body)
+        return await self._send(request, _profile)
 
     # https://adapty.io/docs/api-adapty/operations/updateProfile
     async def update(
@@ -57,10 +65,10 @@ class Profiles:
         platform: Platform | None = None,
     ) -> Profile:
         """Change the attributes that are set, and no other. Raises ProfileNotFoundError where there is no profile."""
-        response = await self._send(
-            update_request(attributes, customer_user_id=customer_user_id, profile_id=profile_id, platform=platform)
+        request = update_request(
+            attributes, customer_user_id=customer_user_id, profile_id=profile_id, platform=platform
         )
-        return load_profile(response.body)
+        return await self._send(request, _profile)
 
     # https://adapty.io/docs/api-adapty/operations/deleteProfile
     async def delete(
@@ -77,14 +85,24 @@ class Profiles:
         """
         request = delete_request(customer_user_id=customer_user_id, profile_id=profile_id)
         try:
-            await self._send(request)
+            await self._send(request, _nothing)
         except NotFoundError as error:
+            if error.status >= 500:  # whatever its code says: a failure tells nothing of the profile
+                raise
             if error.maybe_executed:
                 return True
             if missing_ok:
                 return False
             raise
         return True
+
+
+def _profile(response: Response) -> Profile:
+    return load_profile(response.body)
+
+
+def _nothing(_response: Response) -> None:
+    """Read nothing: a deletion answers without a body."""
 
 
 def get_request(*, customer_user_id: str | None = None, profile_id: str | UUID | None = None) -> Request:
