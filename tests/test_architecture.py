@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).parents[1] / "adapty_async"
 # A part is a module or a subpackage of adapty_async. It may import what is listed, and what that may import.
 ARROWS: dict[str, set[str]] = {
     "__init__": {"bulk", "client"},  # the public names
-    "cli": {"__init__", "ledger", "testing", "bulk", "client"},
+    "__main__": {"cli"},
+    "cli": {"ledger", "testing", "bulk", "client"},
     "ledger": {"bulk"},
     "bulk": {"client", "gate"},
     "client": {"resources", "transport", "gate", "retry"},
