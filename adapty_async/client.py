@@ -79,7 +79,7 @@ class Sender:
     ) -> None:
         self.transport = transport
         self.timeout = _checked_timeout(timeout)
-        self.retry = retry
+        self.retry = _checked_retry(retry)
         self.pacer = pacer
         self.on_attempt = on_attempt
         self.rng = random.Random()  # noqa: S311 - jitter, no secret
@@ -206,7 +206,8 @@ class _Call(Generic[_T]):
         self._count(error)
         self.wait = self._wait_after(error, exchange.pause)
         self._sender.observe(self._request, attrs.evolve(exchange, error=error), self._number, self.wait)
-        raise error
+        # Without the frames in which it was made: they hold the body, and tools that report errors show such.
+        raise error.with_traceback(None)
 
     async def _enter(self, gate: Gate) -> Ticket:
         """Pass the gate, if what is left of the budget allows the wait there."""
@@ -379,6 +380,12 @@ def _checked_timeout(timeout: float) -> float:
     if not 0 < timeout < math.inf:
         raise ValueError("timeout must be a positive, finite number of seconds")
     return float(timeout)
+
+
+def _checked_retry(retry: RetryPolicy) -> RetryPolicy:
+    if not isinstance(retry, RetryPolicy):
+        raise TypeError(f"retry must be a RetryPolicy, as in RetryPolicy.none(), not {type(retry).__name__}")
+    return retry
 
 
 def _checked_key(api_key: str) -> str:
