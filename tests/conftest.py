@@ -4,12 +4,17 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import aiohttp
+import hypothesis
 import pytest
 from aiohttp.http_writer import StreamWriter
 from aioresponses import aioresponses
 
 from adapty_async import AdaptyClient
 from adapty_async.testing import Simulator
+
+# How long an example takes is the machine's affair.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 class _Response(aiohttp.ClientResponse):

@@ -367,7 +367,7 @@ class TestTheRetryTable:
     """Cell by cell, over a socket, with the requests counted."""
 
     async def requests_of(self, call: Call, reply: Reply) -> tuple[int, AdaptyError | None]:
-        seconds = 0.05 if reply is silence else 5.0
+        seconds = 0.2 if reply is silence else 5.0
         async with RawServer(reply, answer(200, PROFILE)) as server, client_of(server, timeout=seconds) as client:
             (end,) = await asyncio.gather(call(client), return_exceptions=True)
         if not isinstance(end, BaseException):
@@ -1198,12 +1198,15 @@ class TestLifetime:
             assert not session.closed
         assert "x-lender" not in server.requests[0].headers
 
-    async def test_a_context_of_tls_is_used(self) -> None:
-        async with RawServer(silence) as server:
-            context = ssl.create_default_context()
-            client = AdaptyClient(
-                KEY, base_url=f"https://127.0.0.1:{server.port}", ssl=context, timeout=0.05, retry=RetryPolicy.none()
-            )
-            async with client:
-                with pytest.raises(AdaptyTimeoutError):
+    async def test_a_certificate_authority_of_ones_own_is_trusted_where_it_is_given(self) -> None:
+        certificate = Path(__file__).parent / "data" / "loopback.pem"
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(certificate)
+        async with RawServer(answer(204), tls=tls) as server:
+            async with client_of(server, ssl=ssl.create_default_context(cafile=certificate)) as client:
+                await delete(client)
+            assert len(server.requests) == 1
+            async with client_of(server, retry=RetryPolicy.none()) as client:
+                with pytest.raises(AdaptyConnectionError, match=r"no connection \(ClientConnectorCertificateError\)"):
                     await delete(client)
+        assert len(server.requests) == 1

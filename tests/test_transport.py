@@ -267,13 +267,13 @@ class TestWhatNeverLeft:
 
 class TestWhatMayHaveBeenExecuted:
     async def test_an_answer_that_doesnt_come_in_time(self) -> None:
-        error = await failure(silence, timeout=0.05)
+        error = await failure(silence, timeout=0.2)
         assert isinstance(error, AdaptyTimeoutError)
         assert (error.sent, error.maybe_executed) == (True, True)
         assert str(error) == "no answer in time"
 
     async def test_a_body_that_doesnt_come_in_time(self) -> None:
-        error = await failure(then(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", silence), timeout=0.05)
+        error = await failure(then(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", silence), timeout=0.2)
         assert isinstance(error, AdaptyTimeoutError)
         assert error.sent is True
 
@@ -377,20 +377,20 @@ class TestARefusalWhoseBodyFails:
     async def test_without_an_end_it_keeps_the_caller_no_longer_than_the_timeout(self) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        response = await attempt(then(b"HTTP/1.1 404 No\r\nContent-Length: 9\r\n\r\nabc", silence), timeout=0.05)
+        response = await attempt(then(b"HTTP/1.1 404 No\r\nContent-Length: 9\r\n\r\nabc", silence), timeout=0.2)
         assert response.status == 404
-        assert loop.time() - began < 0.5
+        assert loop.time() - began < 1.0
 
 
 class TestTimeouts:
-    @pytest.mark.parametrize("seconds", [0.02, 0.05])
+    @pytest.mark.parametrize("seconds", [0.02, 0.1])
     async def test_a_short_one_is_kept(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         async with RawServer(silence) as server, transport_to(server.base_url) as transport:
             began = loop.time()
             with pytest.raises(AdaptyTimeoutError):
                 await transport.attempt(GET, seconds)
-            assert seconds <= loop.time() - began < seconds + 0.2
+            assert seconds <= loop.time() - began < seconds + 0.5
 
     @pytest.mark.parametrize("seconds", [4.7, 5.3, 30.4])
     @pytest.mark.parametrize("reply", [silence, then(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", silence)])
@@ -414,7 +414,7 @@ class TestCancelling:
         await until(started)
         await asyncio.sleep(0.005)
         call.cancel()
-        await asyncio.wait([call], timeout=0.1)
+        await asyncio.wait([call], timeout=1.0)
         assert call.cancelled()
         for _ in range(5):
             await asyncio.sleep(0)
