@@ -319,7 +319,10 @@ class AdaptyClient:
         retry: RetryPolicy | Unset = UNSET,
         pacer: Pacer | Unset | None = UNSET,
     ) -> Self:
-        """Make a view of the client with other settings that shares its connections; only the client closes them."""
+        """Make a view of the client with other settings.
+
+        It shares the connections, which only the client closes, and the Retry-After of a 429.
+        """
         sender = self._sender
         view = object.__new__(type(self))
         view.base_url = self.base_url

@@ -36,6 +36,8 @@ from .messages import Request, Response
 _E = TypeVar("_E", bound="AdaptyError")
 
 MAX_RETRY_AFTER: Final = 24 * 3600.0
+# An error in the API's own words is small; what is larger isn't worth the time of the event loop.
+_MAX_ERROR_BODY: Final = 64 * 1024
 
 
 class AdaptyError(Exception):
@@ -266,7 +268,7 @@ def _http_date(text: str) -> datetime | None:
 
 def _read_body(response: Response, scrub: Callable[[str], str]) -> tuple[str | None, tuple[FieldErrors, ...]]:
     try:
-        body = response.json()
+        body = response.json() if len(response.body) <= _MAX_ERROR_BODY else None
     except ValueError:
         return None, ()
     if not isinstance(body, dict):

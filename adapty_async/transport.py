@@ -225,6 +225,8 @@ def _translate(caught: Exception, *, sent: bool) -> AdaptyError:
         return AdaptyResponseError(f"an answer of more than {MAX_BODY} bytes")
     if isinstance(caught.__cause__, ContentEncodingError):
         return AdaptyResponseError("an answer that can't be unpacked")
+    if sent and isinstance(caught, aiohttp.ClientResponseError):
+        return AdaptyConnectionError("the answer is no HTTP")
     if sent:
         return AdaptyConnectionError("the connection was lost before the whole answer was there")
     return AdaptyConnectionError(f"no connection ({type(caught).__name__})", sent=False)

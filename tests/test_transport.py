@@ -311,6 +311,10 @@ class TestWhatMayHaveBeenExecuted:
         error = await failure(then(words, hang_up))
         assert isinstance(error, AdaptyConnectionError)
         assert error.sent is True
+        assert str(error) in {"the answer is no HTTP", "the connection was lost before the whole answer was there"}
+
+    async def test_an_answer_that_is_another_protocols_is_called_so(self) -> None:
+        assert str(await failure(then(b"SSH-2.0-OpenSSH_9.6\r\n", hang_up))) == "the answer is no HTTP"
 
 
 class TestUnreadableAnswers:
