@@ -1,0 +1,33 @@
+"""The command line; what it needs beyond the library comes with the extra `cli`, and is imported when it is run."""
+
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+_EXTRA: Final = {"typer", "rich"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status. `argv`: None for sys.argv[1:]."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        import rich  # noqa: F401 - asked for here, so that a command never finds out halfway
+
+        from .app import run
+    except ModuleNotFoundError as error:
+        if error.name not in _EXTRA:
+            raise
+        return _without_extra(arguments)
+    return run(arguments)
+
+
+def _without_extra(arguments: list[str]) -> int:
+    if arguments[:1] == ["simulator"]:
+        from ..testing.command import main as simulate
+
+        return simulate(arguments[1:])
+    print(
+        "adapty-async: the command line needs two more packages; install them with: pip install 'adapty-async[cli]'",
+        file=sys.stderr,
+    )
+    return 2

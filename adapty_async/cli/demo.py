@@ -1,0 +1,133 @@
+"""The command `demo`: a mass deletion to watch, against a simulator of the API on this machine."""
+
+import asyncio
+import contextlib
+import json
+import sys
+import tempfile
+import time
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+from ..client import AdaptyClient
+from ..messages import Request
+from ..pacing import FixedPacer
+from ..testing import prefilled_customer_user_id
+from .books import Books
+from .delete import show_checked, show_ended
+from .exits import CommandError, ExitStatus
+from .inputs import open_ids
+from .interrupts import Interrupts
+from .job import Deletion, Ended
+from .screen import screen_for, tell
+
+_START: Final = 20.0
+_LIMIT: Final = 600
+_RATE: Final = 560
+_BURST: Final = 60  # what leaves at once after a late wake-up of the event loop, with room to spare
+_FAULTS: Final = 0.005
+
+_INTRODUCTION: Final = """\
+This deletes {profiles:,} profiles through an API that takes one profile a request, under a rate limit.
+They are made up: nothing leaves this machine, and no API key is needed.
+
+1. A simulator of Adapty's API has been started (process {pid}). It holds {profiles:,} profiles, and accepts
+   {limit} requests a second. It fails now and then, as networks do: of 1,000 requests it answers 5 with
+   an error, and on 5 it hangs up after it has deleted the profile.
+2. The ids have been written to {file}, into a column customer_user_id.
+3. Now they are deleted, at a rate just under the limit, as by this command:
+
+     adapty-async delete {name} --by customer_user_id --max-rate {rate} --yes
+"""
+
+_NEXT: Final = """
+To delete profiles of your own, put the secret key of your app into a file, and:
+
+     export ADAPTY_API_KEY_FILE=key.txt
+     adapty-async delete your.csv --by customer_user_id --failures failures.csv"""
+
+
+async def demo(profiles: int = 20_000) -> ExitStatus:
+    """Start the simulator, delete all its profiles, and ask it what is left."""
+    began = time.monotonic()
+    with Interrupts() as interrupts, tempfile.TemporaryDirectory(prefix="adapty-demo-") as folder:
+        async with _simulator(profiles) as (process, client), client:
+            file = Path(folder, "profiles.csv")
+            _write_ids(file, profiles)
+            tell(
+                _INTRODUCTION.format(
+                    profiles=profiles, pid=process.pid, limit=_LIMIT, rate=_RATE, file=file, name=file.name
+                ),
+                sys.stdout,
+            )
+            ended = await _delete(client, file, interrupts)
+            show_ended(ended)
+            left = await _profiles_left(client)
+    tell(f"\n4. Asked how many profiles it still holds, the simulator says: {left:,}.\n", sys.stdout)
+    return _verdict(ended, left, profiles, time.monotonic() - began)
+
+
+def _verdict(ended: Ended, left: int, profiles: int, seconds: float) -> ExitStatus:
+    if ended.status is ExitStatus.DONE and ended.standing.done == profiles and not left:
+        tell(f"All {profiles:,} are accounted for, and 0 are left. It took {seconds:.0f} seconds.", sys.stdout)
+        tell(_NEXT, sys.stdout)
+        return ExitStatus.DONE
+    tell(f"Of {profiles:,} profiles {ended.standing.failed:,} have failed, and {left:,} are left.", sys.stdout)
+    return ended.status or ExitStatus.FAILED
+
+
+async def _delete(client: AdaptyClient, file: Path, interrupts: Interrupts) -> Ended:
+    """Do what the command `delete` does."""
+    with open_ids(file, by="customer_user_id") as ids:
+        checked = ids.check()
+        show_checked(ids.name, checked)
+        deletion = Deletion(client, ids, Books(checked.rows), pacer=FixedPacer(_RATE))
+        await deletion.run(screen_for(sys.stderr), interrupts)
+        return deletion.end()
+
+
+def _write_ids(file: Path, profiles: int) -> None:
+    with file.open("w", encoding="utf-8") as rows:
+        rows.write("customer_user_id\n")
+        rows.writelines(f"{prefilled_customer_user_id(number)}\n" for number in range(1, profiles + 1))
+
+
+async def _profiles_left(client: AdaptyClient) -> int:
+    state = await client.send(Request("GET", "/_simulator/state"))
+    left: int = state.json()["profiles"]
+    return left
+
+
+@contextlib.asynccontextmanager
+async def _simulator(profiles: int) -> AsyncIterator[tuple[Process, AdaptyClient]]:
+    """Run a simulator in a process of its own for the time of the block, and give a client of it."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "adapty_async.testing", "--profiles", str(profiles)),
+        *("--rate", str(_LIMIT), "--burst", str(_BURST), "--retry-after", "1"),
+        *("--share-503", str(_FAULTS), "--share-reset", str(_FAULTS)),
+        stdin=DEVNULL,
+        stdout=PIPE,
+        stderr=DEVNULL,
+        start_new_session=True,  # a Ctrl-C is for the job: its requests under way still want their answers
+    )
+    try:
+        yield process, await _client_of(process)
+    finally:
+        # It keeps nothing that could be lost.
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def _client_of(process: Process) -> AdaptyClient:
+    """Make a client of the simulator, as soon as it says where it listens."""
+    line = b""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_START):
+            line = await process.stdout.readline() if process.stdout else b""
+    if not line:
+        raise CommandError("the simulator didn't start: adapty-async simulator shows why", ExitStatus.FAILED)
+    address = json.loads(line)
+    return AdaptyClient(address["api_key"], base_url=address["base_url"])

@@ -1,0 +1,35 @@
+"""How a command ends: its exit status, and what went wrong as one sentence."""
+
+import traceback
+from enum import IntEnum
+from pathlib import Path
+
+
+class ExitStatus(IntEnum):
+    """The exit statuses of every command."""
+
+    DONE = 0
+    FAILED = 1
+    """Some rows failed."""
+    USAGE = 2
+    """Bad usage or input."""
+    STOPPED = 3
+    """Stopped by a guard or an outage."""
+    CREDENTIALS = 4
+    """The key is missing, wrong, or may not do this."""
+    INTERRUPTED = 130
+
+
+class CommandError(Exception):
+    """A command can't go on: a sentence that says why and what to do, and the exit status."""
+
+    def __init__(self, sentence: str, status: ExitStatus = ExitStatus.USAGE) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+def as_bug(error: Exception) -> CommandError:
+    """Say where an error that nobody expected comes from; its own text might hold what isn't for the screen."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(where.filename).name}, line {where.lineno}"
+    return CommandError(f"a bug ({type(error).__name__} in {place}): please report this line", ExitStatus.FAILED)

@@ -1,0 +1,268 @@
+"""Ids out of a CSV file: row by row, and never a guess what a row means."""
+
+import contextlib
+import csv
+import functools
+import hashlib
+import itertools
+import os
+import re
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple
+
+import attrs
+
+from ..bulk import Outcome
+from ..bulk.jobs import By
+from ..resources.profiles import delete_request
+from .exits import CommandError
+
+STDIN: Final = Path("-")
+
+_LONGEST_LINE: Final = 1 << 20
+_SHOWN: Final = 10
+_NAMES: Final = ("customer_user_id", "profile_id", "id")
+_NO_CSV: Final = {
+    b"\xff\xfe": "is UTF-16: save it as 'CSV UTF-8'",
+    b"\xfe\xff": "is UTF-16: save it as 'CSV UTF-8'",
+    b"PK\x03\x04": "is a workbook or an archive: save the sheet with the ids as 'CSV UTF-8'",
+}
+# What surrogateescape makes of a byte that is no UTF-8, or NUL.
+_UNREADABLE: Final = re.compile(r"[\0\udc80-\udcff]")
+_SHORTENED: Final = re.compile(r"-?\d([.,]\d+)?E\+\d+", re.IGNORECASE)
+# Where a file has no header its first row names people: only what looks like a column's name is shown.
+_COLUMN_NAME: Final = re.compile(r"[^\W\d]+([ .-][^\W\d]+)*")
+
+
+class InputError(CommandError):
+    """The input can't be used: nothing of it is sent."""
+
+
+class Row(NamedTuple):
+    """One row that isn't blank. `line`: where it begins, from 1. `id`: "" where it can't be read.
+
+    `outcome`: `invalid` or `duplicate`, with the reason; None: it is to be sent.
+    """
+
+    line: int
+    id: str
+    outcome: Outcome | None = None
+    reason: str = ""
+
+
+@attrs.define
+class Checked:
+    """What a file holds, in numbers of rows; of the invalid ones the first few."""
+
+    rows: int = 0
+    profiles: int = 0
+    duplicates: int = 0
+    invalid: int = 0
+    first_invalid: list[Row] = attrs.Factory(list)
+
+
+class Ids:
+    """The ids in an open CSV file, which can be read again and again."""
+
+    def __init__(self, file: BinaryIO, name: str, *, by: By, column: str | None = None) -> None:
+        self.by: By = by
+        self.name = name
+        self._file = file
+        self._column = column
+        self._stamp = self._fingerprint()
+
+    def rows(self) -> Iterator[Row]:
+        """Read the file from its start. Raises InputError where it isn't clear what is an id.
+
+        Memory: a digest of 16 bytes for each different id, about 130 bytes with the set around it.
+        """
+        seen: set[bytes] = set()
+        for row in self._rows():
+            if self._fingerprint() != self._stamp:
+                raise InputError(f"{self.name} has changed while it was read: run the command again")
+            if row.outcome is None:
+                digest = hashlib.blake2b(row.id.encode(), digest_size=16).digest()
+                if digest in seen:
+                    row = row._replace(outcome=Outcome.DUPLICATE, reason="the same id stands on an earlier line")
+                seen.add(digest)
+            yield row
+
+    def check(self) -> Checked:
+        """Read the whole file, and tell what of it can be sent. Raises InputError where nothing can."""
+        checked = Checked()
+        for row in self.rows():
+            checked.rows += 1
+            if row.outcome is Outcome.DUPLICATE:
+                checked.duplicates += 1
+                continue
+            reason = row.reason or _refusal(self.by, row.id)
+            if not reason:
+                checked.profiles += 1
+                continue
+            checked.invalid += 1
+            if len(checked.first_invalid) < _SHOWN:
+                checked.first_invalid.append(Row(row.line, row.id, Outcome.INVALID, reason))
+        if not checked.rows:
+            raise InputError(f"{self.name} holds no ids")
+        if not checked.profiles:
+            first = checked.first_invalid[0]
+            raise InputError(f"{self.name} holds no id that can be sent: on line {first.line}, {first.reason}")
+        return checked
+
+    def _fingerprint(self) -> tuple[int, int]:
+        status = os.fstat(self._file.fileno())
+        return status.st_size, status.st_mtime_ns
+
+    def _rows(self) -> Iterator[Row]:
+        records = self._records()
+        first = next(records, None)
+        if first is None:
+            return
+        index, is_header = self._find_column(first[1])
+        width = len(first[1])
+        for line, record in itertools.chain(() if is_header else (first,), records):
+            yield self._row(line, record, index, width)
+
+    def _row(self, line: int, record: list[str], index: int, width: int) -> Row:
+        content = ",".join(record)
+        has_width = len(record) == width
+        id_ = record[index] if has_width else content
+        if "\n" in id_ or "\r" in id_:
+            # What belongs to the rows below would be lost in this one.
+            raise InputError(f"{self.name}, line {line}: a quote isn't closed: correct the line")
+        if not has_width:
+            return Row(line, "", Outcome.INVALID, f"the row has {len(record)} fields instead of {width}")
+        if unreadable := _UNREADABLE.search(content):
+            what = "a NUL in it" if unreadable.group() == "\0" else "bytes in it that are no UTF-8"
+            return Row(line, "", Outcome.INVALID, f"the row has {what}")
+        if not id_:
+            return Row(line, "", Outcome.INVALID, "the row has no id")
+        if _SHORTENED.fullmatch(id_):
+            raise InputError(
+                f"{self.name}, line {line}: a spreadsheet has shortened the id to a number as in 1.23E+15: "
+                "export the ids again, as text"
+            )
+        return Row(line, id_)
+
+    def _records(self) -> Iterator[tuple[int, list[str]]]:
+        """Give each record with the number of its first line, but for blank lines."""
+        reader = csv.reader(self._lines(), strict=True)
+        while True:
+            line = reader.line_num + 1
+            try:
+                record = next(reader)
+            except StopIteration:
+                return
+            except csv.Error:
+                raise InputError(
+                    f"{self.name}, line {line}: no CSV (a quote isn't closed, or a field is too long): correct the line"
+                ) from None
+            if record and not (len(record) == 1 and record[0].isspace()):
+                yield line, record
+
+    def _lines(self) -> Iterator[str]:
+        try:
+            self._refuse_other_formats()
+            # A descriptor of its own, so that a reading that is left in its middle closes nothing but itself.
+            descriptor = os.dup(self._file.fileno())
+            with open(descriptor, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:  # noqa: PTH123 - no path
+                text.seek(0)
+                lines = iter(functools.partial(text.readline, _LONGEST_LINE), "")
+                for number, line in enumerate(lines, start=1):
+                    if len(line) == _LONGEST_LINE:
+                        raise InputError(f"{self.name}, line {number}: no CSV file with ids has a line as long as that")
+                    yield line
+        except OSError as error:
+            raise InputError(f"{self.name} can't be read to its end: {error.strerror}") from None
+
+    def _refuse_other_formats(self) -> None:
+        self._file.seek(0)
+        head = self._file.read(4)
+        for start, what in _NO_CSV.items():
+            if head.startswith(start):
+                raise InputError(f"{self.name} {what}")
+
+    def _find_column(self, first: list[str]) -> tuple[int, bool]:
+        """Tell which column holds the ids, and whether the first row is a header."""
+        wanted = self._column or self.by
+        if len(first) == 1 and self._column is None:
+            return 0, self._is_header(first[0])
+        if first.count(wanted) > 1:
+            raise InputError(f"{self.name} has several columns {wanted}: give each a name of its own")
+        if wanted not in first:
+            raise InputError(f"{self.name} has no column {wanted}, but {_shown(first)}: name it by --column")
+        return first.index(wanted), True
+
+    def _is_header(self, name: str) -> bool:
+        """Tell whether the first line of a single column is its name. Raises InputError for what looks like one."""
+        if name in (self.by, "id"):
+            return True
+        for separator in (";", "\t"):
+            if self.by in name.split(separator):
+                raise InputError(f"{self.name} has columns separated by {separator!r}: save it with commas")
+        if re.sub(r"[\W_]+", "_", name.strip().lower()) in _NAMES:
+            raise InputError(
+                f"{self.name} begins with {name!r}, but --by says {self.by}: if those are the ids, "
+                f"add --column {name!r}"
+            )
+        return False
+
+
+@contextlib.contextmanager
+def open_ids(path: Path, *, by: By, column: str | None = None) -> Iterator[Ids]:
+    """Open a CSV file of ids; `-` is standard input.
+
+    What can't be read twice is copied first, to a temporary file that only its owner may read and that has no name: it
+    is gone with the process, however that ends.
+    """
+    name = "standard input" if path == STDIN else str(path)
+    with contextlib.ExitStack() as stack:
+        source = _stdin() if path == STDIN else stack.enter_context(_opened(path))
+        if path == STDIN or not stat.S_ISREG(os.fstat(source.fileno()).st_mode):
+            copy = stack.enter_context(tempfile.TemporaryFile())
+            _copy(source, copy, name)
+            source = copy
+        yield Ids(source, name, by=by, column=column)
+
+
+def _stdin() -> BinaryIO:
+    if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison] - so it is where it was closed (<&-)
+        raise InputError("there is no standard input to read: name a file")
+    return sys.stdin.buffer
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror}") from None
+
+
+def _copy(source: BinaryIO, copy: BinaryIO, name: str) -> None:
+    try:
+        shutil.copyfileobj(source, copy)
+        copy.flush()
+    except OSError as error:
+        raise InputError(f"{name} can't be copied to a temporary file: {error.strerror}") from None
+
+
+def _refusal(by: By, id_: str) -> str:
+    """Say why the library would not send an id; nothing where it would."""
+    try:
+        delete_request(profile_id=id_) if by == "profile_id" else delete_request(customer_user_id=id_)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _shown(columns: list[str]) -> str:
+    names = (
+        repr(name) if _COLUMN_NAME.fullmatch(name) else f"column {number} (not shown: it may be an id)"
+        for number, name in enumerate(columns, start=1)
+    )
+    return ", ".join(names)

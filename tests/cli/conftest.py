@@ -1,0 +1,31 @@
+"""Fixtures of the command line's tests."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from adapty_async.cli import main
+from adapty_async.testing import Simulator
+from tests.cli.served import served, settings_for
+
+Delete = Callable[..., int]
+
+
+@pytest.fixture
+def sim(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
+    """Run a simulator with 30 profiles, to which the environment leads."""
+    with served(Simulator(profiles=30)) as simulator:
+        monkeypatch.delenv("ADAPTY_API_KEY_FILE", raising=False)
+        for name, value in settings_for(simulator).items():
+            monkeypatch.setenv(name, value)
+        yield simulator
+
+
+@pytest.fixture
+def delete() -> Delete:
+    """Run `adapty-async delete` in this process, by customer user id and confirmed."""
+
+    def run(*arguments: object) -> int:
+        return main(["delete", *map(str, arguments), "--by", "customer_user_id", "--yes"])
+
+    return run

@@ -1,0 +1,86 @@
+"""What the tests of the command line share: a simulator beside the main thread, and the command as a process."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from threading import Thread
+
+import adapty_async
+from adapty_async.testing import Simulator, prefilled_customer_user_id
+
+ROOT = Path(adapty_async.__file__).parents[1]
+PATIENCE = 20.0
+
+
+@contextlib.contextmanager
+def served(simulator: Simulator) -> Iterator[Simulator]:
+    """Run a simulator on a thread of its own, so that the command can have the main thread."""
+    loop = asyncio.new_event_loop()
+    thread = Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        asyncio.run_coroutine_threadsafe(simulator.start(), loop).result(PATIENCE)
+        try:
+            yield simulator
+        finally:
+            asyncio.run_coroutine_threadsafe(simulator.stop(), loop).result(PATIENCE)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def settings_for(simulator: Simulator) -> dict[str, str]:
+    """Give the environment variables that lead the command to a simulator."""
+    return {"ADAPTY_API_KEY": simulator.api_key, "ADAPTY_BASE_URL": simulator.base_url}
+
+
+def environment(settings: dict[str, str]) -> dict[str, str]:
+    """Give the environment for a process of the command: this one's, without settings but those given."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("ADAPTY_")}
+    return {**inherited, "PYTHONPATH": str(ROOT), "TERM": "xterm", **settings}
+
+
+def start(arguments: Sequence[str], settings: dict[str, str], **options: object) -> "subprocess.Popen[bytes]":
+    """Start the command as a process."""
+    command = [sys.executable, "-m", "adapty_async", *arguments]
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    return subprocess.Popen(command, env=environment(settings), **streams)  # type: ignore[call-overload,no-any-return]  # noqa: S603 - our own interpreter
+
+
+def ids_file(folder: Path, profiles: int) -> Path:
+    """Write a CSV file with the ids that a simulator starts with."""
+    path = folder / "people.csv"
+    ids = (prefilled_customer_user_id(number) for number in range(1, profiles + 1))
+    path.write_text("\n".join(["customer_user_id", *ids]), encoding="utf-8")
+    return path
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for another thread or process."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.002)
+
+
+@contextlib.contextmanager
+def interrupting(condition: Callable[[], bool], signum: signal.Signals = signal.SIGINT) -> Iterator[None]:
+    """Send this process a signal as soon as the condition holds."""
+
+    def wait_and_interrupt() -> None:
+        wait_until(condition)
+        os.kill(os.getpid(), signum)
+
+    thread = Thread(target=wait_and_interrupt)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()

@@ -1,0 +1,89 @@
+import asyncio
+import os
+import re
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from adapty_async.cli import main
+from adapty_async.cli.demo import demo
+from adapty_async.cli.exits import ExitStatus
+from tests.cli.served import PATIENCE, interrupting, start
+
+
+def process_and_folder(shown: str) -> tuple[Path, Path]:
+    """Find in what the demo shows the process of its simulator, as /proc knows it, and its folder."""
+    process = re.search(r"\(process (\d+)\)", shown)
+    file = re.search(r"written to (\S+)/profiles.csv", shown)
+    assert process
+    assert file
+    return Path("/proc", process[1]), Path(file[1])
+
+
+async def test_the_demo_deletes_all_and_accounts_for_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert await demo(300) is ExitStatus.DONE
+    shown = capsys.readouterr().out
+    assert "total                        300  rows" in shown
+    assert "the simulator says: 0." in shown
+    assert "All 300 are accounted for, and 0 are left." in shown
+    process, folder = process_and_folder(shown)
+    assert not process.exists()
+    assert not folder.exists()
+
+
+async def test_an_interrupted_demo_says_what_is_left_and_cleans_up(capsys: pytest.CaptureFixture[str]) -> None:
+    running = asyncio.create_task(demo(5000))
+    out = err = ""
+    while "of 5,000 rows" not in err:
+        await asyncio.sleep(0.01)
+        out, err = (old + new for old, new in zip((out, err), capsys.readouterr(), strict=True))
+    os.kill(os.getpid(), signal.SIGINT)
+    assert await running is ExitStatus.INTERRUPTED
+    shown = out + capsys.readouterr().out
+    assert "stopped: requested" in shown
+    assert re.search(r"[1-9][\d,]+ are left", shown)
+    process, folder = process_and_folder(shown)
+    assert not process.exists()
+    assert not folder.exists()
+
+
+def test_an_interrupt_before_the_job_cleans_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = tmp_path / "started"
+    interpreter = tmp_path / "python"
+    interpreter.write_text(f"#!/bin/sh\necho $$ > {started}.new; mv {started}.new {started}; exec sleep 60\n")
+    interpreter.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(interpreter))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    with interrupting(started.exists):
+        assert main(["demo"]) == 130
+    assert not Path("/proc", started.read_text().strip()).exists()
+    assert not list(tmp_path.glob("adapty-demo-*"))
+
+
+def test_a_simulator_that_does_not_start_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    assert main(["demo"]) == 1
+    assert capsys.readouterr() == ("", "adapty-async: the simulator didn't start: adapty-async simulator shows why\n")
+
+
+def test_the_demo_as_a_process_needs_no_key_and_cleans_up_when_it_is_terminated() -> None:
+    process = start(["demo"], {})
+    try:
+        assert process.stderr is not None
+        while b"of 20,000 rows" not in process.stderr.readline():
+            assert process.poll() is None
+        process.terminate()
+        out, err = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 130, err
+    simulator, folder = process_and_folder(out.decode())
+    assert not simulator.exists()
+    assert not folder.exists()

@@ -1,0 +1,235 @@
+import asyncio
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+import pytest
+
+from adapty_async import AdaptyClient, FixedPacer
+from adapty_async.bulk import Outcome, StopReason
+from adapty_async.cli.books import Books, FailuresFile, Standing
+from adapty_async.cli.exits import CommandError, ExitStatus
+from adapty_async.cli.inputs import open_ids
+from adapty_async.cli.interrupts import Interrupts
+from adapty_async.cli.job import Deletion, Ended
+from adapty_async.testing import Simulator
+from tests.cli.served import ids_file
+from tests.cli.test_screen import REPORT
+
+CLEAN = Standing(1, {Outcome.DELETED: 1})
+SOME_FAILED = Standing(1, {Outcome.FAILED: 1})
+
+
+class Screen:
+    """A screen that calls back."""
+
+    interval = 60.0
+
+    def __init__(self, on_say: Callable[[], object] = lambda: None) -> None:
+        self.said: list[str] = []
+        self._on_say = on_say
+
+    def show(self, standing: Standing, now: float) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+        self._on_say()
+
+    def close(self) -> None:
+        pass
+
+
+def interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+async def interrupt_when(condition: Callable[[], bool], signum: signal.Signals = signal.SIGINT) -> None:
+    while not condition():  # noqa: ASYNC110 - the simulator tells nobody
+        await asyncio.sleep(0.001)
+    os.kill(os.getpid(), signum)
+
+
+# The exit status
+
+
+@pytest.mark.parametrize(
+    ("stopped", "standing", "trouble", "status"),
+    [
+        (None, CLEAN, None, ExitStatus.DONE),
+        (None, SOME_FAILED, None, ExitStatus.FAILED),
+        (StopReason.REQUESTED, SOME_FAILED, None, ExitStatus.INTERRUPTED),
+        (StopReason.OUTAGE, SOME_FAILED, None, ExitStatus.STOPPED),
+        (StopReason.ABSENT_SHARE, CLEAN, None, ExitStatus.STOPPED),
+        (StopReason.CREDENTIALS, SOME_FAILED, None, ExitStatus.CREDENTIALS),
+        (StopReason.PERMISSION, SOME_FAILED, CommandError("changed"), ExitStatus.CREDENTIALS),
+        (StopReason.REQUESTED, SOME_FAILED, CommandError("changed"), ExitStatus.USAGE),
+        (StopReason.REQUESTED, CLEAN, CommandError("full", ExitStatus.STOPPED), ExitStatus.STOPPED),
+    ],
+)
+def test_the_exit_status_is_the_first_that_applies(
+    stopped: StopReason | None, standing: Standing, trouble: CommandError | None, status: ExitStatus
+) -> None:
+    assert Ended(standing, attrs.evolve(REPORT, stopped=stopped), trouble).status is status
+
+
+def test_every_reason_to_stop_is_explained() -> None:
+    for stopped in StopReason:
+        reason = Ended(CLEAN, attrs.evolve(REPORT, stopped=stopped), None).reason
+        assert reason is not None
+        assert reason.startswith(f"{stopped}: ")
+    assert Ended(CLEAN, REPORT, None).reason is None
+    assert Ended(CLEAN, attrs.evolve(REPORT, stopped=StopReason.REQUESTED), CommandError("full")).reason == "full"
+
+
+# Interrupts
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+async def test_a_first_signal_lets_what_is_under_way_come_to_its_end(tmp_path: Path, signum: signal.Signals) -> None:
+    async with (
+        Simulator(profiles=300, latency=0.002) as sim,
+        AdaptyClient(sim.api_key, base_url=sim.base_url) as client,
+    ):
+        with (
+            open_ids(ids_file(tmp_path, 300), by="customer_user_id") as ids,
+            FailuresFile(tmp_path / "failures.csv", "customer_user_id") as failures,
+            Interrupts() as interrupts,
+        ):
+            deletion = Deletion(client, ids, Books(300, failures), concurrency=5)
+            interrupting = asyncio.create_task(interrupt_when(lambda: sim.count.requests > 20, signum))
+            screen = Screen()
+            await deletion.run(screen, interrupts)
+            await interrupting
+            ended = deletion.end()
+        assert ended.status is ExitStatus.INTERRUPTED
+        assert "Stopping" in screen.said[0]
+        assert sum(ended.standing.counts.values()) == 300
+        assert ended.standing.counts == Counter(deleted=300 - len(sim.profiles), not_attempted=len(sim.profiles))
+        left = (tmp_path / "failures.csv").read_text().splitlines()[1:]
+        assert {line.split(",")[0] for line in left} == set(sim.profiles.customer_user_ids)
+
+
+async def test_a_second_signal_aborts_and_what_was_under_way_is_in_doubt(tmp_path: Path) -> None:
+    async with Simulator(profiles=300, latency=600) as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
+        with open_ids(ids_file(tmp_path, 300), by="customer_user_id") as ids, Interrupts() as interrupts:
+            deletion = Deletion(client, ids, Books(300), concurrency=5)
+            interrupting = asyncio.create_task(interrupt_when(lambda: sim.count.in_flight == 5))
+            async with asyncio.timeout(20):
+                await deletion.run(Screen(on_say=interrupt), interrupts)
+            await interrupting
+            ended = deletion.end()
+            assert interrupts.aborted
+    assert ended.status is ExitStatus.INTERRUPTED
+    assert ended.standing.counts == Counter(in_doubt=5, not_attempted=295)
+
+
+async def test_without_anything_to_stop_a_signal_cancels_the_task() -> None:
+    async def command() -> None:
+        with Interrupts():
+            interrupt()
+            await asyncio.sleep(60)
+
+    task = asyncio.create_task(command())
+    await asyncio.wait([task])
+    assert task.cancelled()
+
+
+async def test_a_cancellation_from_elsewhere_passes_through(tmp_path: Path) -> None:
+    async with Simulator(latency=600) as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
+        with open_ids(ids_file(tmp_path, 5), by="customer_user_id") as ids:
+            deletion = Deletion(client, ids, Books(5))
+            running = asyncio.create_task(deletion.run(Screen(), Interrupts()))
+            while sim.count.in_flight < 5:  # noqa: ASYNC110 - the simulator tells nobody
+                await asyncio.sleep(0.001)
+            running.cancel()
+            await asyncio.wait([running])
+    assert running.cancelled()
+
+
+# Trouble on our side
+
+
+async def test_an_input_that_changes_stops_the_job_and_its_rows_are_not_attempted(tmp_path: Path) -> None:
+    path = ids_file(tmp_path, 30)
+    async with Simulator(profiles=30) as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
+        with open_ids(path, by="customer_user_id") as ids:
+            deletion = Deletion(client, ids, Books(30))
+            with path.open("a") as file:
+                file.write("\nsomebody else")
+            await deletion.run(Screen(), Interrupts())
+            ended = deletion.end()
+        assert sim.count.requests == 0
+    assert ended.status is ExitStatus.USAGE
+    assert "changed" in (ended.reason or "")
+    assert ended.standing.counts == Counter(not_attempted=30)
+
+
+async def test_an_input_that_changes_after_the_job_has_stopped_is_told(tmp_path: Path) -> None:
+    path = ids_file(tmp_path, 30)
+    async with Simulator(profiles=30) as sim, AdaptyClient("another", base_url=sim.base_url) as client:
+        with open_ids(path, by="customer_user_id") as ids:
+            deletion = Deletion(client, ids, Books(30), concurrency=1)
+            await deletion.run(Screen(), Interrupts())
+            with path.open("a") as file:
+                file.write("\nsomebody else")
+            ended = deletion.end()
+    assert ended.status is ExitStatus.CREDENTIALS
+    assert ended.standing.counts == Counter(failed=1, not_attempted=29)
+
+
+async def test_failures_that_cannot_be_written_down_stop_the_job(tmp_path: Path) -> None:
+    async with Simulator(profiles=30) as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
+        with (
+            open_ids(ids_file(tmp_path, 30), by="customer_user_id") as ids,
+            FailuresFile(tmp_path / "failures.csv", "customer_user_id") as failures,
+        ):
+            deletion = Deletion(client, ids, Books(30, failures), concurrency=1)
+            failures.trouble = CommandError("no room", ExitStatus.STOPPED)
+            await deletion.run(Screen(), Interrupts())
+            ended = deletion.end()
+        assert sim.count.requests <= 2
+    assert (ended.status, ended.reason) == (ExitStatus.STOPPED, "no room")
+    assert ended.standing.done == 30
+
+
+class BrokenPacer(FixedPacer):
+    def wait(self, now: float) -> float:
+        raise LookupError("user-000001@example.com")
+
+
+async def test_a_bug_in_the_middle_is_summed_up_like_any_other_end(tmp_path: Path) -> None:
+    async with Simulator(profiles=30) as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
+        with open_ids(ids_file(tmp_path, 30), by="customer_user_id") as ids:
+            deletion = Deletion(client, ids, Books(30), pacer=BrokenPacer(10))
+            await deletion.run(Screen(), Interrupts())
+            ended = deletion.end()
+    assert ended.status is ExitStatus.FAILED
+    assert "bug (LookupError in test_job.py" in (ended.reason or "")
+    assert "@" not in (ended.reason or "")
+    assert ended.standing.done == 30
+
+
+async def test_a_long_run_of_duplicates_holds_nothing_up(tmp_path: Path) -> None:
+    path = tmp_path / "ids.csv"
+    path.write_text("user-000001@example.com\n" * 2000)
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async with Simulator(profiles=1) as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
+        with open_ids(path, by="customer_user_id") as ids:
+            deletion = Deletion(client, ids, Books(2000), concurrency=1)
+            beside = asyncio.create_task(take_turns())
+            await deletion.run(Screen(), Interrupts())
+            beside.cancel()
+            ended = deletion.end()
+    assert ended.standing.counts == Counter(deleted=1, duplicate=1999)
+    assert turns > 1000

@@ -1,0 +1,172 @@
+import importlib.metadata
+import json
+import runpy
+import subprocess
+import sys
+
+import pytest
+import typer
+
+from adapty_async.cli import app, main
+from adapty_async.cli.exits import CommandError, ExitStatus
+from tests.cli.served import ROOT, start
+
+BLOCKED = "import sys; sys.modules[{!r}] = None; from adapty_async.cli import main; sys.exit(main({!r}))"
+
+
+def test_the_help_teaches_each_command_by_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "adapty-async demo\n" in shown
+    assert "adapty-async delete people.csv --by customer_user_id\n" in shown
+    for command, example in [
+        ("delete", "adapty-async delete people.csv --by customer_user_id --failures failures.csv\n"),
+        ("demo", "adapty-async demo\n"),
+    ]:
+        assert main([command, "--help"]) == 0
+        assert example in capsys.readouterr().out
+
+
+def test_without_arguments_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "Usage" in "".join(capsys.readouterr())
+
+
+def test_the_help_loads_no_client_beyond_what_the_package_itself_loads() -> None:
+    program = f"""
+import sys, types
+package = types.ModuleType("adapty_async")  # its __init__ imports the client, and with it aiohttp
+package.__path__ = [{str(ROOT / "adapty_async")!r}]
+sys.modules["adapty_async"] = package
+from adapty_async.cli import main
+main(["delete", "--help"])
+print(sorted(sys.modules))
+"""
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout  # noqa: S603 - our own interpreter
+    assert "--by" in shown
+    assert "'typer'" in shown
+    assert "'aiohttp'" not in shown
+
+
+def test_the_version_is_the_installed_one(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: f"{name} 1.2.3")
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == "adapty-async adapty-async 1.2.3\n"
+
+
+def test_a_source_tree_has_no_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def version(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert main(["--version"]) == 0
+    assert "not installed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["unknown"],
+        ["delete"],
+        ["delete", "people.csv"],
+        ["delete", "people.csv", "--by", "name"],
+        ["delete", "people.csv", "--by", "profile_id", "--concurrency", "0"],
+        ["delete", "people.csv", "--by", "profile_id", "--max-rate", "fast"],
+        ["delete", "people.csv", "--by", "profile_id", "--max-rate", "0"],
+        ["delete", "people.csv", "--by", "profile_id", "--max-rate", "nan"],
+    ],
+)
+def test_wrong_usage_is_a_sentence_and_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "Traceback" not in shown.err
+    assert shown.err.strip()
+
+
+@pytest.mark.parametrize("missing", ["typer", "rich"])
+def test_without_the_extra_the_command_says_how_to_install_it(missing: str) -> None:
+    program = BLOCKED.format(missing, ["delete", "people.csv"])
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)  # noqa: S603 - our own interpreter
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "pip install 'adapty-async[cli]'" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_the_simulator_works_without_the_extra() -> None:
+    program = BLOCKED.format("typer", ["simulator", "--help"])
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)  # noqa: S603 - our own interpreter
+    assert ended.returncode == 0
+    assert "--profiles" in ended.stdout
+
+
+def test_without_the_extra_in_this_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "rich", None)
+    assert main(["demo"]) == 2
+    assert "adapty-async[cli]" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as end:
+        main(["simulator", "--help"])
+    assert end.value.code == 0
+
+
+def test_a_module_of_ours_that_is_missing_is_no_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "adapty_async.cli.app", None)
+    with pytest.raises(ModuleNotFoundError, match="app"):
+        main(["demo"])
+
+
+def test_the_simulator_gets_its_arguments_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulator", "--help"]) == 0
+    assert "--share-503" in capsys.readouterr().out
+    assert main(["simulator", "--rate", "0"]) == 2
+    assert "rate must be" in capsys.readouterr().err
+
+
+def test_the_simulator_runs_as_a_process() -> None:
+    process = start(["simulator", "--profiles", "3"], {})
+    try:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["base_url"].startswith("http://127.0.0.1:")
+        process.terminate()
+        assert process.communicate(timeout=20) == (b"", b"")
+        assert process.returncode == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("module", ["adapty_async", "adapty_async.cli"])
+def test_the_package_runs_as_a_module(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["adapty-async", "--help"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    assert end.value.code == 0
+
+
+@pytest.mark.parametrize("module", ["adapty_async.__main__", "adapty_async.cli.__main__"])
+def test_importing_the_module_runs_nothing(module: str) -> None:
+    runpy.run_module(module, run_name="imported")
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "sentence"),
+    [
+        (CommandError("so it is"), ExitStatus.USAGE, "so it is"),
+        (CommandError("no key", ExitStatus.CREDENTIALS), ExitStatus.CREDENTIALS, "no key"),
+        (KeyboardInterrupt(), ExitStatus.INTERRUPTED, "interrupted"),
+        (LookupError("ann@example.com"), ExitStatus.FAILED, "bug (LookupError in test_main.py, line"),
+    ],
+)
+def test_whatever_a_command_raises_is_one_sentence_and_a_status(
+    raised: BaseException, status: ExitStatus, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command() -> ExitStatus:
+        raise raised
+
+    with pytest.raises(typer.Exit) as end:
+        app._end(command)  # noqa: SLF001 - the one way out of every command
+    assert end.value.exit_code == status
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("adapty-async: ")
+    assert sentence in line
+    assert "ann@" not in line

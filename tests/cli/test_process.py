@@ -1,0 +1,202 @@
+"""The real command in a process of its own: signals, pipes, terminals."""
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapty_async.testing import Simulator, prefilled_customer_user_id
+from tests.cli.served import PATIENCE, ids_file, served, settings_for, start, wait_until
+
+DELETE = ("delete", "--by", "customer_user_id")
+
+
+@contextmanager
+def simulated(**options: Any) -> Iterator[tuple[Simulator, dict[str, str]]]:
+    with served(Simulator(**options)) as sim:
+        yield sim, settings_for(sim)
+
+
+@contextmanager
+def ended(process: "subprocess.Popen[bytes]") -> Iterator["subprocess.Popen[bytes]"]:
+    """End a process with the block, whatever happens in it."""
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def test_a_deletion_from_standard_input_to_its_summary() -> None:
+    ids = "\n".join(["customer_user_id", *map(prefilled_customer_user_id, range(1, 201))])
+    with simulated(profiles=200, share_503=0.02, share_reset=0.02) as (sim, settings):
+        with ended(start([*DELETE, "-", "--yes"], settings, stdin=subprocess.PIPE)) as process:
+            out, err = process.communicate(ids.encode(), timeout=PATIENCE)
+            assert process.returncode == 0, err
+        assert len(sim.profiles) == 0
+    assert b"total                        200  rows" in out
+    assert b"200 of 200 rows" in err
+    assert b"example.com" not in out + err
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_first_signal_ends_well_with_130(tmp_path: Path, signum: signal.Signals) -> None:
+    path = ids_file(tmp_path, 2000)
+    failures = tmp_path / "failures.csv"
+    with simulated(profiles=2000, latency=0.02) as (sim, settings):
+        arguments = [*DELETE, str(path), "--yes", "--concurrency", "10", "--failures", str(failures)]
+        with ended(start(arguments, settings)) as process:
+            wait_until(lambda: sim.count.answered(204) >= 20)
+            process.send_signal(signum)
+            out, err = process.communicate(timeout=PATIENCE)
+            assert process.returncode == 130, err
+        assert 0 < len(sim.profiles) < 2000
+        left = {line.split(",")[0] for line in failures.read_text().splitlines()[1:]}
+        assert left == set(sim.profiles.customer_user_ids)
+    assert b"2,000  rows" in out
+    assert b"stopped: requested" in out
+    assert b"Traceback" not in err
+
+
+def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
+    with simulated(profiles=50, latency=600) as (sim, settings):
+        arguments = [*DELETE, str(ids_file(tmp_path, 50)), "--yes", "--concurrency", "7"]
+        with ended(start(arguments, settings)) as process:
+            wait_until(lambda: sim.count.in_flight == 7)
+            process.send_signal(signal.SIGINT)
+            assert process.stderr is not None
+            while b"Stopping" not in process.stderr.readline():
+                pass
+            began = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=PATIENCE)
+            assert time.monotonic() - began < 5
+            assert process.returncode == 130, err
+    assert b"in_doubt                       7" in out
+    assert b"Traceback" not in err
+
+
+def test_an_interrupt_while_the_input_is_still_coming_sends_nothing() -> None:
+    with simulated(profiles=1) as (sim, settings):
+        with ended(start([*DELETE, "-", "--yes"], settings, stdin=subprocess.PIPE)) as process:
+            assert process.stdin is not None
+            process.stdin.write(b"u1\n")
+            process.stdin.flush()
+            wait_until(lambda: has_spool(process.pid))
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=PATIENCE)
+            assert process.returncode == 130
+        assert sim.count.requests == 0
+    assert (out, err) == (b"", b"adapty-async: interrupted\n")
+
+
+def has_spool(pid: int) -> bool:
+    """Tell whether a process has a nameless file open."""
+    try:
+        return any("(deleted)" in str(descriptor.readlink()) for descriptor in Path(f"/proc/{pid}/fd").iterdir())
+    except FileNotFoundError:  # closed while we looked
+        return False
+
+
+def test_a_summary_that_nobody_reads_changes_nothing_about_the_end(tmp_path: Path) -> None:
+    with simulated(profiles=50) as (sim, settings), Path("/dev/full").open("wb") as full:
+        arguments = [*DELETE, str(ids_file(tmp_path, 50)), "--yes"]
+        with ended(start(arguments, settings, stdout=full)) as process:
+            _, err = process.communicate(timeout=PATIENCE)
+            assert process.returncode == 0, err
+        assert len(sim.profiles) == 0
+    assert b"Exception" not in err
+
+
+def test_a_server_that_is_not_there_is_no_traceback(tmp_path: Path) -> None:
+    settings = {"ADAPTY_API_KEY": "secret", "ADAPTY_BASE_URL": "http://127.0.0.1:1"}
+    with ended(start([*DELETE, str(ids_file(tmp_path, 1)), "--yes"], settings)) as process:
+        out, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 1
+    assert b"failed                         1" in out
+    assert b"Traceback" not in err
+
+
+# On a terminal
+
+
+class Terminal:
+    """A pseudo-terminal: what a process writes to it, and the keys."""
+
+    def __init__(self) -> None:
+        self._ours, self.theirs = pty.openpty()
+        self.shown = b""
+
+    def read_until(self, text: bytes) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while text not in self.shown:
+            assert time.monotonic() < deadline, self.shown
+            if select.select([self._ours], [], [], 0.1)[0]:
+                self.shown += os.read(self._ours, 65536)
+
+    def type(self, text: str) -> None:
+        os.write(self._ours, text.encode())
+
+    def close(self) -> None:
+        os.close(self._ours)
+        os.close(self.theirs)
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    opened = Terminal()
+    yield opened
+    opened.close()
+
+
+def test_on_a_terminal_the_number_is_typed_and_the_bar_is_drawn(tmp_path: Path, terminal: Terminal) -> None:
+    with simulated(profiles=1000, latency=0.01) as (sim, settings):
+        arguments = [*DELETE, str(ids_file(tmp_path, 1000)), "--concurrency", "20"]
+        process = start(arguments, settings, stdin=terminal.theirs, stderr=terminal.theirs)
+        with ended(process):
+            terminal.read_until(b"Type 1000 to delete them: ")
+            assert sim.count.requests == 0
+            terminal.type("1000\n")
+            terminal.read_until("━".encode())
+            terminal.read_until(b"1,000 of 1,000")
+            terminal.read_until(b"1,000 deleted")
+            out, _ = process.communicate(timeout=PATIENCE)
+            assert process.returncode == 0
+        assert len(sim.profiles) == 0
+    assert b"1,000  rows" in out
+    assert b"/s" in terminal.shown
+
+
+def test_on_a_terminal_anything_else_sends_nothing(tmp_path: Path, terminal: Terminal) -> None:
+    with simulated(profiles=3) as (sim, settings):
+        arguments = [*DELETE, str(ids_file(tmp_path, 3))]
+        process = start(arguments, settings, stdin=terminal.theirs, stderr=terminal.theirs)
+        with ended(process):
+            terminal.read_until(b"Type 3 to delete them: ")
+            terminal.type("yes\n")
+            terminal.read_until(b"nothing was sent")
+            process.wait(PATIENCE)
+            assert process.returncode == 2
+        assert sim.count.requests == 0
+
+
+def test_an_interrupt_at_the_question_sends_nothing(tmp_path: Path, terminal: Terminal) -> None:
+    with simulated(profiles=3) as (sim, settings):
+        arguments = [*DELETE, str(ids_file(tmp_path, 3))]
+        process = start(arguments, settings, stdin=terminal.theirs, stderr=terminal.theirs)
+        with ended(process):
+            terminal.read_until(b"Type 3 to delete them: ")
+            process.send_signal(signal.SIGINT)
+            terminal.read_until(b"interrupted")
+            process.wait(PATIENCE)
+            assert process.returncode == 130
+        assert sim.count.requests == 0
