@@ -217,6 +217,13 @@ class TestRetryAfter:
         run_virtual(test())
 
     @virtual
+    async def test_all_of_that_tenth_is_used(self) -> None:
+        gate = Gate(Unpaced(), random.Random(7))  # noqa: S311 - no secret
+        pauses = [gate.heard(Ticket(1, 0.0), Verdict.THROTTLED, 10.0) or 0.0 for _ in range(300)]
+        assert min(pauses) < 10.02
+        assert max(pauses) > 10.98
+
+    @virtual
     async def test_the_jitter_never_makes_a_day_too_long_to_be_followed(self) -> None:
         gate = Gate(Unpaced(), random.Random(1))  # noqa: S311 - no secret
         assert gate.heard(await gate.enter(), Verdict.THROTTLED, 24 * 3600.0) == 24 * 3600.0
@@ -283,6 +290,18 @@ class TestPatience:
         assert virtual_loop().time() == began
         times = [(await task).sent_at for task in patient]
         assert times == pytest.approx([began + 30.0, began + 30.08, began + 30.18])
+
+    @virtual
+    async def test_the_first_in_the_queue_waits_for_nobody_else(self) -> None:
+        gate = gate_before(FixedPacer(10.0))
+        ticket = await gate.enter()
+        first = asyncio.create_task(gate.enter(patience=30.0))
+        second = asyncio.create_task(gate.enter(patience=30.0))
+        await settled()
+        gate.heard(ticket, Verdict.THROTTLED, 30.0)
+        with pytest.raises(GateWaitTooLong):
+            await second
+        await first
 
     @virtual
     async def test_those_who_are_sent_away_dont_count_for_those_behind_them(self) -> None:
