@@ -5,7 +5,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapty_async.bulk import Outcome
@@ -288,6 +288,7 @@ readable = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="
 an_id = readable.filter(lambda text: text and "\n" not in text and "+" not in text)
 
 
+@settings(deadline=None)  # a disk has no deadline
 @given(rows=st.lists(st.tuples(readable, an_id)), newline=st.sampled_from(["\n", "\r\n"]), mark=st.booleans())
 def test_whatever_a_csv_writer_wrote_is_read_as_it_was(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], newline: str, mark: bool
@@ -300,6 +301,7 @@ def test_whatever_a_csv_writer_wrote_is_read_as_it_was(
     assert sum(row.outcome is None for row in found) == len({id_ for _, id_ in rows})
 
 
+@settings(deadline=None)  # a disk has no deadline
 @given(lines=st.lists(st.binary(max_size=12).filter(lambda line: not set(b'\r\n"+') & set(line))))
 def test_no_row_of_any_bytes_is_dropped(tmp_path_factory: pytest.TempPathFactory, lines: list[bytes]) -> None:
     path = write(tmp_path_factory.getbasetemp(), b"customer_user_id,note\n" + b"\n".join(lines))
@@ -307,6 +309,7 @@ def test_no_row_of_any_bytes_is_dropped(tmp_path_factory: pytest.TempPathFactory
     assert len(read(path)) == len(lines) - blank
 
 
+@settings(deadline=None)  # a disk has no deadline
 @given(content=st.binary(max_size=200))
 def test_any_bytes_at_all_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = write(tmp_path_factory.getbasetemp(), content)
