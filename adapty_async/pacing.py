@@ -100,22 +100,26 @@ class FixedPacer(_Counting):
         if not 0 < rate < math.inf:
             raise ValueError("the rate must be a positive, finite number of requests a second")
         self._rate = float(rate)
-        self._next = -math.inf
+        self._next: float | None = None
 
     @property
     def rate(self) -> float:
         return self._rate
 
     def wait(self, now: float) -> float:
-        return max(0.0, self._next - now, self._reopens - now)
+        return max(0.0, self._due(now) - now)
 
     def sent(self, now: float) -> Ticket:
         # A wake-up that is late by no more than loops usually are loses no rate; a longer gap isn't made up for.
-        self._next = max(self._next, now - _LATENESS) + 1.0 / self._rate
+        self._next = max(self._due(now), now - _LATENESS) + 1.0 / self._rate
         return super().sent(now)
 
     def heard(self, now: float, ticket: Ticket, verdict: Verdict, retry_after: float | None = None) -> None:
         self._hold(now, retry_after)
+
+    def _due(self, now: float) -> float:
+        """Give the time from which on the next send may leave: nothing is late before the first, or in a pause."""
+        return max(now if self._next is None else self._next, self._reopens)
 
     def __repr__(self) -> str:
         return f"FixedPacer({self._rate:g})"
