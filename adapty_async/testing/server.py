@@ -63,8 +63,7 @@ class Server:
         """Listen on `port`, 0 for any free one. Raises OSError where it is taken."""
         if self._listener is not None:
             raise RuntimeError("the simulator is running already")
-        # Bodies are always read to their end, so nothing is left for aiohttp to linger over.
-        self._http = http = web.Server(self._tracked, access_log=None, logger=_logger, lingering_time=0)
+        self._http = http = web.Server(self._tracked, access_log=None, logger=_logger)
 
         def connection() -> asyncio.Protocol:
             self._connected()
@@ -87,13 +86,11 @@ class Server:
             # An abort, for a close would wait for callers that don't read.
             if connection.transport is not None:
                 connection.transport.abort()
-            connection.force_close()
         await _settle()
         while self._under_way:
             for task in self._under_way:
                 task.cancel()
             await asyncio.wait(self._under_way)
-        await _settle()
 
     async def _tracked(self, request: web.BaseRequest) -> web.StreamResponse:
         task = asyncio.current_task()
@@ -106,6 +103,6 @@ class Server:
 
 
 async def _settle() -> None:
-    """Let what is just beginning or ending on a connection do so: that takes the loop three rounds."""
+    """Let what is just beginning or ending on a connection do so: that takes the loop three rounds at most."""
     for _ in range(3):
         await asyncio.sleep(0)

@@ -140,8 +140,7 @@ class Simulator:
             body = await request.content.read()
         except (ConnectionError, web.RequestPayloadError):
             return reset(request)  # the caller is gone, or its body can't be unpacked
-        if self.requests.maxlen:
-            self.requests.append(RecordedRequest(request.method, request.path, request.headers, body))
+        self.requests.append(RecordedRequest(request.method, request.path, request.headers, body))
         answer = self._answer(request.method, request.path, request.headers, body)
         # Without latency too: what has arrived together is then under way together, and counted so.
         await asyncio.sleep(self.latency)

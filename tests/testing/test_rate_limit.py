@@ -27,6 +27,14 @@ async def test_a_429_carries_the_retry_after_it_was_given(
         assert (reply.status, reply.headers.get("Retry-After")) == (429, value)
 
 
+async def test_the_limit_lets_requests_through_again_as_time_passes(call: Caller) -> None:
+    async with Simulator(rate=200, burst=0) as simulator:
+        for _ in range(3):
+            while (await call(simulator, "GET", "u1")).status == 429:
+                pass
+        assert simulator.count.answered(404) == 3
+
+
 async def test_a_wrong_key_spends_nothing_of_the_limit(call: Caller) -> None:
     async with Simulator(rate=SLOW, burst=0) as simulator:
         for _ in range(3):
