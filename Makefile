@@ -14,15 +14,17 @@ test: $(VENV)/with-dev
 
 # The tests on every supported interpreter that is found by its name or under pyenv; a missing one is no failure.
 test-all:
-	@for version in 3.11 3.12 3.13; do \
+	@status=0; \
+	for version in 3.11 3.12 3.13; do \
 	  found=; \
 	  for python in python$$version "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$version.*/bin/python; do \
 	    if "$$python" -c '' 2>/dev/null; then found=$$python; break; fi; \
 	  done; \
 	  if [ -z "$$found" ]; then echo "Python $$version: not found, not run"; continue; fi; \
 	  echo "Python $$version: $$found"; \
-	  $(MAKE) --no-print-directory test VENV=.venv-$$version PYTHON="$$found" || exit 1; \
-	done
+	  $(MAKE) --no-print-directory test VENV=.venv-$$version PYTHON="$$found" || status=1; \
+	done; \
+	exit $$status
 
 lint: $(VENV)/with-dev
 	$(BIN)/ruff check
