@@ -41,7 +41,7 @@ from adapty_async import (
 )
 from adapty_async import client as client_module
 from adapty_async.client import sender_of
-from adapty_async.testing import Simulator
+from adapty_async.testing import Fault, Simulator
 from adapty_async.transport import Transport
 
 from .leftovers import tasks_left, timers_left
@@ -182,7 +182,7 @@ class TestAgainstTheSimulator:
         assert len(limited.profiles) == 0
 
     async def test_faults_are_overcome(self) -> None:
-        async with Simulator(profiles=50, share_503=0.3, share_reset=0.2) as faulty:
+        async with Simulator(profiles=50, shares={Fault.UNAVAILABLE: 0.3, Fault.RESET_AFTER: 0.2}) as faulty:
             deleted = await self.delete_all(faulty, RetryPolicy(attempts=30, backoff=0.001))
         assert deleted == [True] * 50
         assert len(faulty.profiles) == 0

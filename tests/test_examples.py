@@ -19,7 +19,7 @@ import pytest
 import uvicorn
 from aiohttp.test_utils import TestServer
 
-from adapty_async.testing import Simulator
+from adapty_async.testing import Fault, Simulator
 
 ROOT = Path(__file__).parents[1]
 USER = "ada@example.com"
@@ -123,7 +123,7 @@ async def test_a_web_app_answers_and_logs_no_id_whatever_ails_adapty(
         case "slow":
             simulator.latency = 60.0
         case "failing":
-            simulator.faults.share_503 = 1.0
+            simulator.faults.shares = {Fault.UNAVAILABLE: 1.0}
         case "refusing":
             simulator.api_key = "another"
     async with asyncio.timeout(10):

@@ -106,7 +106,7 @@ async def _simulator(profiles: int) -> AsyncIterator[tuple[Process, AdaptyClient
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "adapty_async.testing", "--profiles", str(profiles)),
         *("--rate", str(_LIMIT), "--burst", str(_BURST), "--retry-after", "1"),
-        *("--share-503", str(_FAULTS), "--share-reset", str(_FAULTS)),
+        *("--fault", f"unavailable={_FAULTS}", "--fault", f"reset-after={_FAULTS}"),
         stdin=DEVNULL,
         stdout=PIPE,
         stderr=DEVNULL,

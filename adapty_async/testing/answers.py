@@ -9,11 +9,12 @@ from .profiles import Profile
 
 
 class Answer(NamedTuple):
-    """One answer; `retry_after` in seconds, None for no such header."""
+    """One answer; `closes` says that the connection ends with it."""
 
     status: int
     body: bytes = b""
-    retry_after: float | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    closes: bool = False
 
 
 class RefusedError(Exception):
@@ -51,7 +52,12 @@ RATE_LIMITED = _error(429, "rate_limited", None, "Request was throttled.")
 # No page shows these: codes and texts are assumed.
 UNKNOWN_PATH = _error(404, "not_found", None, "Not found.")
 METHOD_NOT_ALLOWED = _error(405, "method_not_allowed", None, "Method not allowed.")
+SERVER_ERROR = _error(500, "internal_server_error", None, "Internal server error.")
 UNAVAILABLE = _error(503, "service_unavailable", None, "Service unavailable.")
+
+# What may stand between a caller and the API answers so.
+BAD_GATEWAY = Answer(502, b"<html><body><h1>502 Bad Gateway</h1></body></html>", (("Content-Type", "text/html"),))
+REDIRECT = Answer(307, headers=(("Location", "/elsewhere"),))
 
 
 def profile_answer(profile: Profile, app_id: str) -> Answer:

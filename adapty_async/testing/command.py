@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from .faults import Fault
 from .simulator import Simulator
 
 
@@ -17,6 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     arguments = parser.parse_args(argv)
+    arguments.shares = dict(arguments.shares)
     try:
         simulator = Simulator(**vars(arguments), record=0)
     except ValueError as error:
@@ -41,12 +43,29 @@ def _parser() -> argparse.ArgumentParser:
     add("--rate", type=float, help="limit of requests a second; none where not given")
     add("--burst", type=int, default=10, help="requests accepted above the rate (default: 10)")
     add("--retry-after", type=float, help="seconds in the Retry-After header of a 429")
-    add("--share-503", type=float, default=0.0, help="share of requests answered 503, 0 to 1")
     add("--retry-after-503", type=float, help="seconds in the Retry-After header of a 503")
-    add("--share-reset", type=float, default=0.0, help="share of connections reset after the work, 0 to 1")
+    add("--delay", type=float, default=1.0, help="seconds that the fault delay holds an answer back (default: 1)")
+    faults = ", ".join(fault.value for fault in Fault)
+    add(
+        "--fault",
+        dest="shares",
+        type=_share,
+        action="append",
+        default=[],
+        metavar="NAME=SHARE",
+        help=f"a fault and the share of requests that suffer it, 0 to 1; may be repeated. The faults: {faults}",
+    )
     add("--latency", type=float, default=0.0, help="seconds between the work and its answer")
     add("--seed", type=int, default=0, help="of the faults and the profile ids")
     return parser
+
+
+def _share(text: str) -> tuple[Fault, float]:
+    name, _, share = text.partition("=")
+    try:
+        return Fault(name), float(share)
+    except ValueError:
+        raise argparse.ArgumentTypeError("must be the name of a fault, '=' and a number") from None
 
 
 async def _serve(simulator: Simulator) -> None:

@@ -16,12 +16,12 @@ from .answers import (
     METHOD_NOT_ALLOWED,
     NOT_AUTHENTICATED,
     RATE_LIMITED,
-    UNAVAILABLE,
     UNKNOWN_PATH,
     Answer,
     RefusedError,
     retry_after_value,
 )
+from .failures import answer_with
 from .faults import Fault, Faults
 from .limiter import Limiter
 from .profiles import Profile, Profiles, prefilled_customer_user_id
@@ -53,8 +53,8 @@ class Simulator:
 
     - `limiter`: the key's rate limit, None for none; made here from `rate` (requests a second) and `burst`.
     - `retry_after`: seconds in the `Retry-After` header of a 429, None for no header.
-    - `faults`: made here from `share_503`, `retry_after_503`, `share_reset` and `seed`. Only requests with
-      the right key and within the limit suffer one.
+    - `faults`: made here from `shares`, `retry_after_503`, `delay` and `seed`. Only requests with the right
+      key and within the limit suffer one.
     - `latency`: seconds between the work and its answer.
 
     The profile ids follow from `seed` too. `requests` holds the last `record` requests. It, `count` and `profiles`
@@ -69,9 +69,9 @@ class Simulator:
         rate: float | None = None,
         burst: int = 10,
         retry_after: float | None = None,
-        share_503: float = 0.0,
+        shares: Mapping[Fault, float] | None = None,
         retry_after_503: float | None = None,
-        share_reset: float = 0.0,
+        delay: float = 1.0,
         latency: float = 0.0,
         seed: int = 0,
         port: int = 0,
@@ -80,7 +80,7 @@ class Simulator:
         self.api_key = f"secret_simulated_{secrets.token_hex(16)}" if api_key is None else api_key
         self.limiter = None if rate is None else Limiter(rate, burst)
         self.retry_after = retry_after
-        self.faults = Faults(share_503=share_503, retry_after_503=retry_after_503, share_reset=share_reset, seed=seed)
+        self.faults = Faults(shares, retry_after_503=retry_after_503, delay=delay, seed=seed)
         self.latency = latency
         self.profiles = Profiles(seed)
         for number in range(1, profiles + 1):
@@ -101,6 +101,13 @@ class Simulator:
         Raises ValueError where the profile id is no UUID, or a profile has one of the ids already.
         """
         return self.profiles.add(customer_user_id=customer_user_id, profile_id=profile_id)
+
+    def script(self, *faults: Fault, method: str | None = None) -> None:
+        """Let the next requests suffer these faults in order, after those that are in the script already.
+
+        `method`: only requests of that method take part; None: all do. Then the service is as usual again.
+        """
+        self.faults.script(*faults, method=method)
 
     def state(self) -> dict[str, Any]:
         """Return the number of profiles and the counts as JSON, as `GET /_simulator/state` does."""
@@ -141,26 +148,24 @@ class Simulator:
         except (ConnectionError, web.RequestPayloadError):
             return reset(request)  # the caller is gone, or its body can't be unpacked
         self.requests.append(RecordedRequest(request.method, request.path, request.headers, body))
-        answer = self._answer(request.method, request.path, request.headers, body)
+        refusal = self._refusal(request.headers)
+        fault = Fault.NONE if refusal else self.faults.next(request.method)
+        answer = refusal or answer_with(fault, lambda: self._work(request.method, request.path, request.headers, body))
         # Without latency too: what has arrived together is then under way together, and counted so.
-        await asyncio.sleep(self.latency)
+        await asyncio.sleep(self.latency + (self.faults.delay if fault is Fault.DELAY else 0.0))
         if answer is None:
             self.count.resets += 1
             return reset(request)
         self.count.answers[request.method, answer.status] += 1
-        return _response(answer)
+        return self._response(answer)
 
-    def _answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer | None:
-        """Do what a request asks for; None where its answer is to be lost."""
+    def _refusal(self, headers: Mapping[str, str]) -> Answer | None:
+        """Return the answer to a request with a wrong key or above the limit."""
         if headers.get("Authorization") != f"Api-Key {self.api_key}":
             return NOT_AUTHENTICATED
         if self.limiter and not self.limiter.accepts(asyncio.get_running_loop().time()):
-            return RATE_LIMITED._replace(retry_after=self.retry_after)
-        fault = self.faults.draw()
-        if fault is Fault.UNAVAILABLE:
-            return UNAVAILABLE._replace(retry_after=self.faults.retry_after_503)
-        answer = self._work(method, path, headers, body)
-        return None if fault is Fault.RESET else answer
+            return RATE_LIMITED
+        return None
 
     def _work(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
         if path != PROFILE_PATH:
@@ -173,11 +178,15 @@ class Simulator:
         except RefusedError as refused:
             return refused.answer
 
-
-def _response(answer: Answer) -> web.Response:
-    headers = {"Request-Id": str(uuid.uuid4())}
-    if answer.retry_after is not None:
-        headers["Retry-After"] = retry_after_value(answer.retry_after)
-    if answer.body:
-        headers["Content-Type"] = "application/json"
-    return web.Response(status=answer.status, body=answer.body or None, headers=headers)
+    def _response(self, answer: Answer) -> web.Response:
+        headers = {"Request-Id": str(uuid.uuid4())}
+        retry_after = {429: self.retry_after, 503: self.faults.retry_after_503}.get(answer.status)
+        if retry_after is not None:
+            headers["Retry-After"] = retry_after_value(retry_after)
+        if answer.body:
+            headers["Content-Type"] = "application/json"
+        headers.update(answer.headers)
+        response = web.Response(status=answer.status, body=answer.body or None, headers=headers)
+        if answer.closes:
+            response.force_close()
+        return response

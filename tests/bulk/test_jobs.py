@@ -23,7 +23,7 @@ from adapty_async import (
     bulk,
 )
 from adapty_async.bulk import ItemResult, Outcome, StopReason, StopRules
-from adapty_async.testing import Simulator
+from adapty_async.testing import Fault, Simulator
 
 from .scripted import (
     ABSENT,
@@ -86,7 +86,8 @@ async def test_deleting_a_list_leaves_nobody_of_it_on_the_server() -> None:
 
 
 async def test_all_is_accounted_for_under_throttling_outages_and_resets() -> None:
-    async with Simulator(profiles=1000, rate=3000, burst=20, share_503=0.05, share_reset=0.05, seed=7) as sim:
+    faults = {Fault.UNAVAILABLE: 0.05, Fault.RESET_AFTER: 0.05}
+    async with Simulator(profiles=1000, rate=3000, burst=20, shares=faults, seed=7) as sim:
         patient = RetryPolicy(attempts=20, backoff=0.0)  # so many that no item can fail
         async with AdaptyClient(sim.api_key, base_url=sim.base_url, retry=patient) as client:
             report = await bulk.delete_profiles(client, ids(1000), by="customer_user_id", concurrency=30)
@@ -470,7 +471,7 @@ async def test_nothing_is_dispatched_while_a_401_is_looked_into() -> None:
 async def test_every_attempt_is_observed_with_its_number_and_wait() -> None:
     seen: list[Attempt] = []
     async with Simulator(profiles=1) as sim:
-        sim.faults.share_503 = 1.0
+        sim.faults.shares = {Fault.UNAVAILABLE: 1.0}
         async with AdaptyClient(sim.api_key, base_url=sim.base_url, retry=NO_BACKOFF, on_attempt=seen.append) as client:
             await bulk.delete_profiles(client, ids(1), by="customer_user_id")
     assert [(attempt.number, attempt.status, attempt.error) for attempt in seen] == [
@@ -493,7 +494,7 @@ async def test_concurrency_is_lowered_to_a_borrowed_sessions_connections(caplog:
 
 async def test_no_id_and_no_key_reach_the_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    async with Simulator(profiles=3, share_503=0.5, share_reset=0.2, seed=1) as sim:
+    async with Simulator(profiles=3, shares={Fault.UNAVAILABLE: 0.5, Fault.RESET_AFTER: 0.2}, seed=1) as sim:
         async with AdaptyClient(sim.api_key, base_url=sim.base_url, retry=NO_BACKOFF) as client:
             report = await bulk.delete_profiles(client, ids(6), by="customer_user_id", stop=NO_RULES)
         ours = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("adapty_async"))

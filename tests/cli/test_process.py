@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from adapty_async.testing import Simulator, prefilled_customer_user_id
+from adapty_async.testing import Fault, Simulator, prefilled_customer_user_id
 from tests.cli.served import PATIENCE, ids_file, served, settings_for, start, wait_until
 
 DELETE = ("delete", "--by", "customer_user_id")
@@ -38,7 +38,7 @@ def ended(process: "subprocess.Popen[bytes]") -> Iterator["subprocess.Popen[byte
 
 def test_a_deletion_from_standard_input_to_its_summary() -> None:
     ids = "\n".join(["customer_user_id", *map(prefilled_customer_user_id, range(1, 201))])
-    with simulated(profiles=200, share_503=0.02, share_reset=0.02) as (sim, settings):
+    with simulated(profiles=200, shares={Fault.UNAVAILABLE: 0.02, Fault.RESET_AFTER: 0.02}) as (sim, settings):
         with ended(start([*DELETE, "-", "--yes"], settings, stdin=subprocess.PIPE)) as process:
             out, err = process.communicate(ids.encode(), timeout=PATIENCE)
             assert process.returncode == 0, err

@@ -30,7 +30,17 @@ def test_main_prints_one_line_and_ends_well_when_interrupted() -> None:
     assert json.loads(line)["api_key"] == "throw-away"
 
 
-@pytest.mark.parametrize("argv", [["--rate", "0"], ["--share-503", "2"], ["--rate", "fast"], ["--unknown"]])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--rate", "0"],
+        ["--fault", "cut=2"],
+        ["--fault", "cut"],
+        ["--fault", "fire=1"],
+        ["--rate", "fast"],
+        ["--unknown"],
+    ],
+)
 def test_main_refuses_what_makes_no_sense(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(argv)
@@ -61,6 +71,7 @@ async def test_a_process_serves_until_it_is_interrupted(ending: signal.Signals) 
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "adapty_async.testing"),
         *("--profiles", "3", "--rate", "1000", "--burst", "5", "--retry-after", "1", "--seed", "7"),
+        *("--fault", "unavailable=0", "--fault", "delay=1", "--delay", "0"),
         stdout=PIPE,
         stderr=PIPE,
     )

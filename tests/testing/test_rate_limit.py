@@ -1,6 +1,6 @@
 import pytest
 
-from adapty_async.testing import Limiter, Simulator
+from adapty_async.testing import Fault, Limiter, Simulator
 from tests.testing.caller import Caller
 
 # So slow that a test sees nothing of it but the burst and the one that is due.
@@ -43,7 +43,7 @@ async def test_a_wrong_key_spends_nothing_of_the_limit(call: Caller) -> None:
 
 
 async def test_a_503_is_within_the_limit(call: Caller) -> None:
-    async with Simulator(rate=SLOW, burst=0, share_503=1.0) as simulator:
+    async with Simulator(rate=SLOW, burst=0, shares={Fault.UNAVAILABLE: 1.0}) as simulator:
         assert [(await call(simulator, "GET", "u1")).status for _ in range(2)] == [503, 429]
 
 

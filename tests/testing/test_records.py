@@ -3,7 +3,7 @@ import asyncio
 import aiohttp
 import pytest
 
-from adapty_async.testing import RecordedRequest, Simulator
+from adapty_async.testing import Fault, RecordedRequest, Simulator
 from tests.testing.caller import PROFILE_PATH, Caller, until
 
 
@@ -70,7 +70,7 @@ def test_the_repr_of_a_recorded_request_shows_neither_headers_nor_body() -> None
 
 
 async def test_another_process_can_ask_for_the_state(call: Caller) -> None:
-    async with Simulator(profiles=3, share_reset=0.0) as simulator:
+    async with Simulator(profiles=3) as simulator:
         await call(simulator, "DELETE", "user-000001@example.com")
         await call(simulator, "DELETE", "user-000001@example.com")
         async with call.session.get(simulator.base_url + "/_simulator/state") as answer:
@@ -87,7 +87,7 @@ async def test_another_process_can_ask_for_the_state(call: Caller) -> None:
 
 
 async def test_asking_for_the_state_is_neither_limited_nor_failed_nor_recorded(call: Caller) -> None:
-    async with Simulator(rate=0.001, burst=0, share_503=1.0) as simulator:
+    async with Simulator(rate=0.001, burst=0, shares={Fault.UNAVAILABLE: 1.0}) as simulator:
         for _ in range(3):
             async with call.session.get(simulator.base_url + "/_simulator/state") as answer:
                 assert answer.status == 200
