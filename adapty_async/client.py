@@ -298,6 +298,10 @@ class AdaptyClient:
         on_attempt: Callable[[Attempt], object] | None = None,
     ) -> None:
         self.base_url = _checked_base_url(base_url)
+        if session is not None and not isinstance(session, aiohttp.ClientSession):
+            raise TypeError(f"session must be an aiohttp.ClientSession, not {type(session).__name__}")
+        if on_attempt is not None and not callable(on_attempt):
+            raise TypeError("on_attempt must be callable")
         transport = Transport(self.base_url, _checked_key(api_key), session=session, trust_env=trust_env, ssl=ssl)
         self._use(
             Sender(transport, timeout=timeout, retry=retry, pacer=_own_pacer(pacer), on_attempt=on_attempt),
@@ -369,10 +373,14 @@ def _as_it_is(response: Response) -> Response:
 
 def sender_of(client: AdaptyClient) -> Sender:
     """Give the sender behind a client: for `bulk`, which makes the attempts itself."""
+    if not isinstance(client, AdaptyClient):
+        raise TypeError(f"client must be an AdaptyClient, not {type(client).__name__}")
     return client._sender  # noqa: SLF001 - the one door to it
 
 
 def _own_pacer(pacer: Pacer | None) -> Pacer:
+    if pacer is not None and not isinstance(pacer, Pacer):
+        raise TypeError(f"pacer must be a pacer, such as FixedPacer(50), or None; not {type(pacer).__name__}")
     # One of its own for each client: the Retry-After of one key must not hold back another's calls.
     return Unpaced() if pacer is None or pacer is UNPACED else pacer
 

@@ -40,6 +40,7 @@ class Gate:
         self._rng = rng
         self._loop = asyncio.get_running_loop()
         self._waiters: deque[_Waiter] = deque()
+        self._impatient = 0
         self._timer: asyncio.TimerHandle | None = None
         self._held_until = -math.inf
 
@@ -93,6 +94,7 @@ class Gate:
             raise GateWaitTooLong(wait)
         waiter = _Waiter(self._loop, now + patience)
         self._waiters.append(waiter)
+        self._impatient += patience < math.inf
         try:
             self._wake_first()
             while True:
@@ -107,6 +109,7 @@ class Gate:
                 self._look_again(now)
         finally:
             self._waiters.remove(waiter)
+            self._impatient -= patience < math.inf
             # Later, since the caller takes its ticket first: that decides when the next one may go.
             self._loop.call_soon(self._wake_first)
 
@@ -137,9 +140,11 @@ class Gate:
         return self._wait(now) + place / self._pacer.rate
 
     def _send_away_the_late(self, now: float) -> None:
-        place = 0
+        if not self._impatient:  # as in a mass job, where many wait, and each answer would cost a look at all of them
+            return
+        place, opens, interval = 0, self._wait(now), 1.0 / self._pacer.rate
         for waiter in self._waiters:
-            wait = self._wait_at(place, now)
+            wait = opens + place * interval
             if now + wait > waiter.gives_up and not waiter.turn.done():
                 waiter.turn.set_result(wait)
             else:

@@ -5,7 +5,7 @@ Every pacer is told the time by its caller, in seconds of any steady clock, and 
 
 import math
 from enum import Enum
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import attrs
 
@@ -29,6 +29,7 @@ class Ticket:
     sent_at: float
 
 
+@runtime_checkable
 class Pacer(Protocol):
     """Decide when the next request of an API key may leave."""
 

@@ -6,14 +6,12 @@ puts it aside and takes the next. So a runner is a permit that is held per attem
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable
 from types import TracebackType
-from typing import Any, Final, Generic, Protocol, Self, TypeVar
+from typing import Any, Final, Generic, Protocol, Self
 
-from .lineup import Lineup, StopSignal, Work
+from .lineup import Lineup, StopSignal, Work, is_cancelled
 from .results import BulkReport, ItemResult, ItemT, Outcome, StopReason, StopRules, Tally, ValueT
-
-T = TypeVar("T")
 
 _PROGRESS_INTERVAL: Final = 0.1
 _BREATH: Final = 0.005
@@ -24,9 +22,11 @@ _log: Final = logging.getLogger("adapty_async")
 class Operation(Protocol[ItemT, ValueT]):
     """What a job does with an item."""
 
-    async def attempt(
-        self, work: Work[ItemT], job: "BulkJob[ItemT, ValueT]"
-    ) -> ItemResult[ItemT, ValueT] | float | None:
+    def open(self, signal: StopSignal, tally: Tally) -> None:
+        """Get ready, at the start of the job. Raises RuntimeError where nothing can be sent."""
+        ...
+
+    async def attempt(self, work: Work[ItemT]) -> ItemResult[ItemT, ValueT] | float | None:
         """Make one attempt: its result, or the seconds until the next one, or None where the job was stopped first."""
         ...
 
@@ -38,8 +38,10 @@ class Operation(Protocol[ItemT, ValueT]):
 class BulkJob(Generic[ItemT, ValueT]):
     """A mass job: await it for its BulkReport, or iterate over it for each ItemResult as it comes.
 
-    It starts at the first await or iteration. Iterated, it runs no further ahead than `concurrency` results. Leaving it
-    early, by a cancellation, a break or `aclose()`, cancels what is under way and waits until nothing runs any more.
+    It starts at the first await or iteration. Iterated, it runs no further ahead than `concurrency` results, so await
+    it after the iteration, not within. Leaving it early, by a cancellation, `aclose()` or the end of an `async with`,
+    cancels what is under way and waits until nothing runs any more; after a bare break that comes about by itself, as
+    soon as the event loop gets to it.
     """
 
     def __init__(
@@ -53,12 +55,17 @@ class BulkJob(Generic[ItemT, ValueT]):
     ) -> None:
         self._operation = operation
         self._concurrency = checked_concurrency(concurrency)
+        if not isinstance(stop, StopRules):
+            raise TypeError(f"stop must be StopRules, not {type(stop).__name__}")
+        if on_progress is not None and not callable(on_progress):
+            raise TypeError("on_progress must be callable")
         self._rules = stop
         self._on_progress = on_progress
-        self._signal = StopSignal()
-        self._lineup = Lineup(items, most_unsettled=max(1000, 10 * concurrency), signal=self._signal)
+        self._lineup = Lineup(items, most_unsettled=max(1000, 10 * concurrency))
+        self._signal = self._lineup.signal
         self._tally = Tally()
         self._task: asyncio.Task[None] | None = None
+        self._ended = False
         self._results: asyncio.Queue[ItemResult[ItemT, ValueT] | None] | None = None
         self._next_progress = self._next_breath = 0.0
 
@@ -72,16 +79,19 @@ class BulkJob(Generic[ItemT, ValueT]):
 
     def stop(self) -> None:
         """Start nothing more, and let what is under way come to its end."""
-        self.stop_for(StopReason.REQUESTED)
+        if not self._ended:
+            self._signal.give(StopReason.REQUESTED)
 
     async def aclose(self) -> None:
         """Cancel what is under way and wait until nothing runs any more; again, harmlessly."""
+        self.stop()
         task = self._task
         if task is None or task.done():
             return
-        self._signal.give(StopReason.REQUESTED)
         task.cancel()
         await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # nobody asks for it any more; unasked, asyncio would write it to its log
 
     def __await__(self) -> Generator[Any, None, BulkReport]:
         return self._finish().__await__()
@@ -128,38 +138,6 @@ class BulkJob(Generic[ItemT, ValueT]):
         finally:
             await self.aclose()
 
-    # For its operation
-
-    @property
-    def stopped(self) -> StopReason | None:
-        """Why the job starts nothing more; None while it goes on."""
-        return self._signal.reason
-
-    def stop_for(self, reason: StopReason) -> None:
-        """Start nothing more; the first reason stands."""
-        self._signal.give(reason)
-        self._lineup.close()
-
-    async def unless_stopped(self, wait: Callable[[], Awaitable[T]]) -> T | None:
-        """Wait for something that sends nothing, but no longer than the job goes on: None where it is stopped first."""
-        return await self._signal.cut_short(wait)
-
-    def count_request(self, seconds: float, *, number: int, answered: bool, throttled: bool) -> None:
-        """Count one request for the report."""
-        self._tally.request(seconds, number=number, answered=answered, throttled=throttled)
-
-    def result(
-        self,
-        work: Work[ItemT],
-        outcome: Outcome,
-        *,
-        value: ValueT | None = None,
-        error: Exception | None = None,
-    ) -> ItemResult[ItemT, ValueT]:
-        """Make the result of an item."""
-        elapsed = self._loop.time() - work.began
-        return ItemResult(work.position, work.item, outcome, value, error, work.attempts, elapsed)
-
     # The engine
 
     def _start(self) -> asyncio.Task[None]:
@@ -171,13 +149,15 @@ class BulkJob(Generic[ItemT, ValueT]):
 
     async def _run(self) -> None:
         try:
+            self._operation.open(self._signal, self._tally)
             await self._run_runners()
             self._judge(at_end=True)
         finally:
             self._operation.close()
             for work in self._lineup.abandon():
-                self._count(self._unfinished(work))
+                self._count(work.unfinished())
             self._tally.finish(self._loop.time())
+            self._ended = True
             self._report_progress()
 
     async def _run_runners(self) -> None:
@@ -195,24 +175,33 @@ class BulkJob(Generic[ItemT, ValueT]):
 
     async def _runner(self) -> None:
         while (work := await self._lineup.next()) is not None:
-            try:
-                step = None if self._signal.reason else await self._operation.attempt(work, self)
-            except BaseException:
-                self._count(self._unfinished(work))
-                raise
+            step = await self._step(work)
             if isinstance(step, ItemResult):
                 await self._settle(step)
-            elif step is None or self._signal.reason:
-                await self._settle(self._unfinished(work))
             else:
                 self._lineup.put_aside(work, step)
             await self._breathe()
+
+    async def _step(self, work: Work[ItemT]) -> ItemResult[ItemT, ValueT] | float:
+        """Make one attempt, unless the job is stopped: its result, or the seconds until the next one."""
+        try:
+            step = None if self._signal.given else await self._operation.attempt(work)
+        except BaseException as error:
+            self._count(work.unfinished())
+            if isinstance(error, asyncio.CancelledError) and not is_cancelled():
+                # A runner that ended by it would be missed by nobody, and its share of the work neither.
+                raise RuntimeError("an attempt was cancelled, and not by its job") from error
+            raise
+        if isinstance(step, ItemResult):
+            return step
+        return work.unfinished() if step is None or self._signal.given else step
 
     async def _breathe(self) -> None:
         """Let the loop run now and then, also where nothing is waited for: invalid items, operations without I/O."""
         if self._loop.time() >= self._next_breath:
             await asyncio.sleep(0)
-            self._next_breath = self._loop.time() + _BREATH
+            # Every runner that waits in line here comes with a breath's work of its own.
+            self._next_breath = self._loop.time() + _BREATH / self._concurrency
 
     async def _settle(self, result: ItemResult[ItemT, ValueT]) -> None:
         self._count(result)
@@ -230,16 +219,7 @@ class BulkJob(Generic[ItemT, ValueT]):
     def _judge(self, *, at_end: bool = False) -> None:
         reason = self._rules.judge(self._tally.counts, at_end=at_end)
         if reason is not None:
-            self.stop_for(reason)
-
-    def _unfinished(self, work: Work[ItemT]) -> ItemResult[ItemT, ValueT]:
-        if work.fate_unknown or work.under_way:
-            outcome = Outcome.IN_DOUBT
-        elif work.taken:
-            outcome = Outcome.FAILED
-        else:
-            outcome = Outcome.NOT_ATTEMPTED
-        return self.result(work, outcome, error=work.error)
+            self._signal.give(reason)
 
     def _report_progress(self) -> None:
         if self._on_progress is None:

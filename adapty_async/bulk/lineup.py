@@ -1,4 +1,4 @@
-"""What a mass job does next: new items from its input, and items whose wait is over."""
+"""What a mass job does next: new items from its input, and items whose wait is over; and the word to stop."""
 
 import asyncio
 from collections import deque
@@ -7,7 +7,7 @@ from typing import Any, Final, Generic, TypeVar, cast
 
 import attrs
 
-from .results import ItemT, StopReason
+from .results import ItemResult, ItemT, Outcome, StopReason, ValueT
 
 T = TypeVar("T")
 
@@ -33,26 +33,56 @@ class Work(Generic[ItemT]):
     under_way: bool = False
     error: Exception | None = None
 
+    def result(
+        self, outcome: Outcome, *, value: ValueT | None = None, error: Exception | None = None
+    ) -> ItemResult[ItemT, ValueT]:
+        """Make the item's result."""
+        elapsed = asyncio.get_running_loop().time() - self.began
+        return ItemResult(self.position, self.item, outcome, value, error, self.attempts, elapsed)
+
+    def unfinished(self) -> ItemResult[ItemT, Any]:
+        """Make the result of an item that is given up where it stands."""
+        if self.fate_unknown or self.under_way:
+            outcome = Outcome.IN_DOUBT
+        elif self.taken:
+            outcome = Outcome.FAILED
+        else:
+            outcome = Outcome.NOT_ATTEMPTED
+        return self.result(outcome, error=self.error)
+
+
+def is_cancelled() -> bool:
+    """Tell whether a CancelledError is meant for the running task, or came out of something that it awaited."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
 
 class StopSignal:
-    """The one word that ends a job early; what waits and sends nothing is interrupted by it."""
+    """The one word that ends a job early; what waits and sends nothing is interrupted by it.
 
-    def __init__(self) -> None:
+    `reason`: None also where the job ends because its input failed. `on_given` is called once.
+    """
+
+    def __init__(self, on_given: Callable[[], None]) -> None:
+        self.given = False
         self.reason: StopReason | None = None
+        self._on_given = on_given
         self._interruptible: set[asyncio.Task[Any]] = set()
 
-    def give(self, reason: StopReason) -> None:
+    def give(self, reason: StopReason | None) -> None:
         """Give the signal; the first reason stands."""
-        if self.reason is not None:
+        if self.given:
             return
+        self.given = True
         self.reason = reason
         if self._interruptible:
             for task in self._interruptible - {asyncio.current_task()}:
                 task.cancel()
+        self._on_given()
 
     async def cut_short(self, wait: Callable[[], Awaitable[T]]) -> T | None:
         """Wait for something that sends nothing, but no longer than until the signal: then the answer is None."""
-        if self.reason is not None:
+        if self.given:
             return None
         task = asyncio.current_task()
         assert task is not None
@@ -61,7 +91,7 @@ class StopSignal:
             return await wait()
         except asyncio.CancelledError:
             # The signal's own cancellation, or one from outside, which passes through?
-            if self.reason is None or task.uncancel() > 0:
+            if not self.given or task.uncancel() > 0:
                 raise
             return None
         finally:
@@ -75,12 +105,10 @@ class Lineup(Generic[ItemT]):
     one time: then no new one is started.
     """
 
-    def __init__(
-        self, items: Iterable[ItemT] | AsyncIterable[ItemT], *, most_unsettled: int, signal: StopSignal
-    ) -> None:
+    def __init__(self, items: Iterable[ItemT] | AsyncIterable[ItemT], *, most_unsettled: int) -> None:
         self._source = _iterator(items)
         self._most_unsettled = most_unsettled
-        self._signal = signal
+        self.signal = StopSignal(self._close)
         self._taken = 0
         self._unsettled = 0
         self._ready: deque[Work[ItemT]] = deque()
@@ -118,8 +146,8 @@ class Lineup(Generic[ItemT]):
         """Take note that an item has its outcome."""
         self._unsettled -= 1
 
-    def close(self) -> None:
-        """Read nothing more, and hand out at once what still waits: for its outcome, not for another attempt."""
+    def _close(self) -> None:
+        """Hand out at once what still waits: for its outcome, not for another attempt."""
         self._ready.extend(self.abandon())
         while self._idle:
             self._wake_one()
@@ -134,25 +162,23 @@ class Lineup(Generic[ItemT]):
         return waiting
 
     def _may_pull(self) -> bool:
-        return not (
-            self.exhausted
-            or self._signal.reason is not None
-            or self._pulling
-            or self._unsettled >= self._most_unsettled
-        )
+        return not (self.exhausted or self.signal.given or self._pulling or self._unsettled >= self._most_unsettled)
 
     def _is_drained(self) -> bool:
-        over = self.exhausted or self._signal.reason is not None
+        over = self.exhausted or self.signal.given
         return over and not self._aside and not self._pulling
 
     async def _pull(self) -> Work[ItemT] | None:
         self._pulling = True
         try:
             item = await self._next_item()
+        except asyncio.CancelledError:
+            if is_cancelled():
+                raise
+            self._fail(RuntimeError("something that the input waited for was cancelled"))
+            return None
         except Exception as error:  # noqa: BLE001 - the caller's code; raised when what is under way has come to its end
-            self.error = error
-            self._signal.give(StopReason.REQUESTED)
-            self.close()
+            self._fail(error)
             return None
         finally:
             self._pulling = False
@@ -160,18 +186,22 @@ class Lineup(Generic[ItemT]):
         if item is _END:
             self.exhausted = True
             return None
-        if item is None and self._signal.reason is not None:
+        if item is None and self.signal.given:
             return None
         self._taken += 1
         self._unsettled += 1
         return Work(self._taken - 1, cast("ItemT", item), asyncio.get_running_loop().time())
+
+    def _fail(self, error: Exception) -> None:
+        self.error = error
+        self.signal.give(None)
 
     async def _next_item(self) -> ItemT | object:
         """Read the next item; _END after the last, None where the signal came before it."""
         source = self._source
         if isinstance(source, Iterator):
             return next(source, _END)
-        return await self._signal.cut_short(lambda: anext(source, _END))
+        return await self.signal.cut_short(lambda: anext(source, _END))
 
     async def _idle_until_woken(self) -> None:
         woken = asyncio.get_running_loop().create_future()

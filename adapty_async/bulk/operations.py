@@ -19,9 +19,8 @@ from ..errors import (
 from ..messages import Request, Response
 from ..pacing import Ticket, Verdict
 from ..retry import is_absence, is_retryable, is_throttled, is_unsent
-from .engine import BulkJob
-from .lineup import Work
-from .results import ItemResult, ItemT, Outcome, StopReason, StopRules, ValueT
+from .lineup import StopSignal, Work, is_cancelled
+from .results import ItemResult, ItemT, Outcome, StopReason, StopRules, Tally, ValueT
 
 
 @attrs.frozen
@@ -43,14 +42,19 @@ class _Patience:
         self._reason = reason
         self._timer: asyncio.TimerHandle | None = None
 
-    def trouble(self, job: BulkJob[ItemT, ValueT]) -> None:
+    def trouble(self, over: Callable[[StopReason], None]) -> None:
+        """Call `over` when it lasts too long."""
         if self._timer is None and self._seconds is not None:
-            self._timer = asyncio.get_running_loop().call_later(self._seconds, job.stop_for, self._reason)
+            self._timer = asyncio.get_running_loop().call_later(self._seconds, self._end, over)
 
     def relief(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _end(self, over: Callable[[StopReason], None]) -> None:
+        self._timer = None
+        over(self._reason)
 
 
 class ProfileOperation(Generic[ItemT, ValueT]):
@@ -62,81 +66,97 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         self._credentials_in_question = asyncio.Lock()
         self._outage = _Patience(stop.outage, StopReason.OUTAGE)
         self._throttled = _Patience(stop.throttled_for, StopReason.THROTTLED_FOR)
+        self._on_their_way = 0
 
-    async def attempt(self, work: Work[ItemT], job: BulkJob[ItemT, ValueT]) -> ItemResult[ItemT, ValueT] | float | None:
+    def open(self, signal: StopSignal, tally: Tally) -> None:
+        """Get ready. Raises RuntimeError where the client is closed, or belongs to another event loop."""
+        self._sender.transport.check_usable()
+        self._signal = signal
+        self._tally = tally
+
+    async def attempt(self, work: Work[ItemT]) -> ItemResult[ItemT, ValueT] | float | None:
         """Make one attempt for an item. A ValueError or TypeError of its request makes it `invalid`, unsent."""
-        try:
-            request = self._steps.request(work.item)
-        except (ValueError, TypeError) as error:
-            return job.result(work, Outcome.INVALID, error=error)
-        exchange = await self._exchange(work, request, job)
-        if exchange is None:
-            return None
-        if exchange.error is not None:
-            return await self._failed(work, request, exchange, exchange.error, job)
-        self._sender.observe(request, exchange, work.attempts, None)
-        return self._succeeded(work, exchange.response, job)
+        if not work.attempts:
+            self._on_their_way += 1
+        step = await self._attempt(work)
+        if isinstance(step, ItemResult):
+            self._on_their_way -= 1
+        return step
 
     def close(self) -> None:
         """Let go of the timers."""
         self._outage.relief()
         self._throttled.relief()
 
-    async def _exchange(self, work: Work[ItemT], request: Request, job: BulkJob[ItemT, ValueT]) -> Exchange | None:
+    async def _attempt(self, work: Work[ItemT]) -> ItemResult[ItemT, ValueT] | float | None:
+        try:
+            request = self._steps.request(work.item)
+        except (ValueError, TypeError) as error:
+            return work.result(Outcome.INVALID, error=error)
+        exchange = await self._exchange(work, request)
+        if exchange is None:
+            return None
+        if exchange.error is not None:
+            return await self._failed(work, request, exchange, exchange.error)
+        self._sender.observe(request, exchange, work.attempts, None)
+        return self._succeeded(work, exchange.response)
+
+    async def _exchange(self, work: Work[ItemT], request: Request) -> Exchange | None:
         """Pass the gate and send once; None where the job is stopped before that."""
-        ticket = await self._ticket(job)
+        ticket = await self._ticket()
         if ticket is None:
             return None
         work.attempts += 1
         work.under_way = True
         exchange = await self._sender.exchange(request, ticket, self._sender.gate)
         work.under_way = False
-        self._take_note(work, exchange, job)
+        self._take_note(work, exchange)
         return exchange
 
-    async def _ticket(self, job: BulkJob[ItemT, ValueT]) -> Ticket | None:
+    async def _ticket(self) -> Ticket | None:
         gate = self._sender.gate
         while True:
             if self._credentials_in_question.locked():
-                await job.unless_stopped(self._until_credentials_are_clear)
-            ticket = gate.try_enter() or await job.unless_stopped(gate.enter)
-            if ticket is None or (job.stopped is None and not self._credentials_in_question.locked()):
+                await self._signal.cut_short(self._until_credentials_are_clear)
+            ticket = gate.try_enter() or await self._signal.cut_short(gate.enter)
+            if ticket is None or (not self._signal.given and not self._credentials_in_question.locked()):
                 return ticket
             gate.heard(ticket, Verdict.UNKNOWN)
-            if job.stopped is not None:
+            if self._signal.given:
                 return None
 
     async def _until_credentials_are_clear(self) -> None:
         async with self._credentials_in_question:
             pass
 
-    def _take_note(self, work: Work[ItemT], exchange: Exchange, job: BulkJob[ItemT, ValueT]) -> None:
+    def _take_note(self, work: Work[ItemT], exchange: Exchange) -> None:
         """Count a request, and say what it means for the patience with throttling and outages."""
         error = exchange.error
         throttled = is_throttled(error)
-        answered = error is None or isinstance(error, AdaptyAPIError)
-        job.count_request(exchange.elapsed, number=work.attempts, answered=answered, throttled=throttled)
+        answered = error is None or isinstance(error, AdaptyAPIError | AdaptyResponseError)
+        self._tally.request(exchange.elapsed, number=work.attempts, answered=answered, throttled=throttled)
         if throttled:
-            self._throttled.trouble(job)
+            self._throttled.trouble(self._end_for)
         elif answered:
             self._throttled.relief()
         if not answered or (isinstance(error, AdaptyAPIError) and error.status >= 500):
-            self._outage.trouble(job)
+            self._outage.trouble(self._end_for)
         else:
             self._outage.relief()
 
-    def _succeeded(
-        self, work: Work[ItemT], response: Response | None, job: BulkJob[ItemT, ValueT]
-    ) -> ItemResult[ItemT, ValueT]:
+    def _end_for(self, reason: StopReason) -> None:
+        # Where the trouble's last item is long done, and none has come since, it is over for all we know.
+        if self._on_their_way:
+            self._signal.give(reason)
+
+    def _succeeded(self, work: Work[ItemT], response: Response | None) -> ItemResult[ItemT, ValueT]:
         assert response is not None
         try:
             value = self._steps.read(response)
         except AdaptyResponseError as error:
             error.attempts = work.attempts
-            # A yes that can't be read: what was to be written most likely is.
-            outcome = Outcome.FAILED if self._steps.done is Outcome.FETCHED else Outcome.IN_DOUBT
-            return job.result(work, outcome, error=error)
-        return job.result(work, self._steps.done, value=value)
+            return self._classified(work, error)
+        return work.result(self._steps.done, value=value)
 
     async def _failed(
         self,
@@ -144,7 +164,6 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         request: Request,
         exchange: Exchange,
         error: AdaptyError,
-        job: BulkJob[ItemT, ValueT],
     ) -> ItemResult[ItemT, ValueT] | float:
         work.fate_unknown = error.maybe_executed = work.fate_unknown or error.maybe_executed
         work.taken = work.taken or not (is_throttled(error) or is_unsent(error))
@@ -155,10 +174,10 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         if wait is not None:
             return wait
         if isinstance(error, AuthenticationError):
-            return await self._look_into_credentials(work, error, job)
+            return await self._look_into_credentials(work, error)
         if isinstance(error, PermissionDeniedError):
-            job.stop_for(StopReason.PERMISSION)
-        return self._classified(work, error, job)
+            self._signal.give(StopReason.PERMISSION)
+        return self._classified(work, error)
 
     def _wait(self, work: Work[ItemT], request: Request, exchange: Exchange) -> float | None:
         """Decide when the item is tried again: the client's decision, but for two things.
@@ -176,59 +195,59 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             return None
         return policy.backoff_after(tries, rng) if exchange.pause is None else exchange.pause
 
-    def _classified(
-        self, work: Work[ItemT], error: AdaptyError, job: BulkJob[ItemT, ValueT]
-    ) -> ItemResult[ItemT, ValueT]:
+    def _classified(self, work: Work[ItemT], error: AdaptyError) -> ItemResult[ItemT, ValueT]:
         """Give the outcome that an error which isn't tried again stands for."""
         if is_absence(error):
-            return self._missing(work, error, job)
-        refused = isinstance(error, AdaptyAPIError) and error.status < 500 and error.status != 408
-        in_doubt = work.fate_unknown and not refused
-        return job.result(work, Outcome.IN_DOUBT if in_doubt else Outcome.FAILED, error=error)
+            return self._missing(work, error)
+        if isinstance(error, AdaptyResponseError):
+            # A yes that can't be read: what was to be written most likely is.
+            in_doubt = self._steps.done is not Outcome.FETCHED
+        else:
+            refused = isinstance(error, AdaptyAPIError) and error.status < 500 and error.status != 408
+            in_doubt = work.fate_unknown and not refused
+        return work.result(Outcome.IN_DOUBT if in_doubt else Outcome.FAILED, error=error)
 
-    def _missing(self, work: Work[ItemT], error: AdaptyError, job: BulkJob[ItemT, ValueT]) -> ItemResult[ItemT, ValueT]:
+    def _missing(self, work: Work[ItemT], error: AdaptyError) -> ItemResult[ItemT, ValueT]:
         outcome = self._steps.missing
         if outcome is Outcome.ALREADY_ABSENT and work.fate_unknown:
             outcome = Outcome.DELETED_UNCONFIRMED
-        return job.result(work, outcome, error=error if outcome.is_failure else None)
+        return work.result(outcome, error=error if outcome.is_failure else None)
 
-    async def _look_into_credentials(
-        self, work: Work[ItemT], error: AuthenticationError, job: BulkJob[ItemT, ValueT]
-    ) -> ItemResult[ItemT, ValueT]:
+    async def _look_into_credentials(self, work: Work[ItemT], error: AuthenticationError) -> ItemResult[ItemT, ValueT]:
         """Find out with one GET of the same profile what a 401 means, while nothing else is dispatched.
 
         One page of the vendor says that a delete may answer 401 also where the profile wasn't found.
         """
         async with self._credentials_in_question:
-            exchange = None if job.stopped else await self._probe(work, job)
+            exchange = None if self._signal.given else await self._probe(work)
             if exchange is None:
-                return job.result(work, Outcome.FAILED, error=error)
+                return work.result(Outcome.FAILED, error=error)
             if isinstance(exchange.error, AuthenticationError):
-                job.stop_for(StopReason.CREDENTIALS)
+                self._signal.give(StopReason.CREDENTIALS)
             elif isinstance(exchange.error, PermissionDeniedError):
-                job.stop_for(StopReason.PERMISSION)
+                self._signal.give(StopReason.PERMISSION)
             elif exchange.error is not None and is_absence(exchange.error):
-                return self._missing(work, exchange.error, job)
+                return self._missing(work, exchange.error)
             elif exchange.response is not None and self._steps.done is Outcome.FETCHED:
-                return self._succeeded(work, exchange.response, job)
-            return job.result(work, Outcome.FAILED, error=error)
+                return self._succeeded(work, exchange.response)
+            return work.result(Outcome.FAILED, error=error)
 
-    async def _probe(self, work: Work[ItemT], job: BulkJob[ItemT, ValueT]) -> Exchange | None:
+    async def _probe(self, work: Work[ItemT]) -> Exchange | None:
         """Get the item's profile, whatever the throttling; None where the job is stopped first."""
         request = self._steps.probe(work.item)
         gate = self._sender.gate
         for number in itertools.count(1):
-            ticket = await job.unless_stopped(gate.enter)
+            ticket = await self._signal.cut_short(gate.enter)
             if ticket is None:
                 break
             exchange = await self._sender.exchange(request, ticket, gate)
-            self._take_note(work, exchange, job)
+            self._take_note(work, exchange)
             throttled = is_throttled(exchange.error)
             pause = exchange.pause or self._sender.retry.backoff_after(number, self._sender.rng)
             self._sender.observe(request, exchange, number, pause if throttled else None)
             if not throttled:
                 return exchange
-            await job.unless_stopped(functools.partial(asyncio.sleep, pause))
+            await self._signal.cut_short(functools.partial(asyncio.sleep, pause))
         return None
 
 
@@ -238,7 +257,12 @@ class AnyOperation(Generic[ItemT, ValueT]):
     def __init__(self, operation: Callable[[ItemT], Awaitable[ValueT]]) -> None:
         self._operation = operation
 
-    async def attempt(self, work: Work[ItemT], job: BulkJob[ItemT, ValueT]) -> ItemResult[ItemT, ValueT]:
+    def open(self, signal: StopSignal, tally: Tally) -> None:
+        """Get ready."""
+        self._signal = signal
+        self._tally = tally
+
+    async def attempt(self, work: Work[ItemT]) -> ItemResult[ItemT, ValueT]:
         """Run the operation. A ValueError or TypeError propagates."""
         work.attempts += 1
         work.under_way = True
@@ -249,19 +273,23 @@ class AnyOperation(Generic[ItemT, ValueT]):
             value = await self._operation(work.item)
         except (ValueError, TypeError):
             raise
+        except asyncio.CancelledError:
+            if is_cancelled():
+                raise
+            return work.result(Outcome.IN_DOUBT, error=RuntimeError("something that it waited for was cancelled"))
         except Exception as caught:  # noqa: BLE001 - the caller's code: one item's failure ends nothing
             error = caught
         work.under_way = False
         elapsed = asyncio.get_running_loop().time() - began
-        job.count_request(elapsed, number=1, answered=error is None, throttled=is_throttled(error))
+        self._tally.request(elapsed, number=1, answered=error is None, throttled=is_throttled(error))
         if error is None:
-            return job.result(work, Outcome.SUCCEEDED, value=value)
+            return work.result(Outcome.SUCCEEDED, value=value)
         if isinstance(error, AuthenticationError):
-            job.stop_for(StopReason.CREDENTIALS)
+            self._signal.give(StopReason.CREDENTIALS)
         elif isinstance(error, PermissionDeniedError):
-            job.stop_for(StopReason.PERMISSION)
+            self._signal.give(StopReason.PERMISSION)
         in_doubt = isinstance(error, AdaptyError) and error.maybe_executed
-        return job.result(work, Outcome.IN_DOUBT if in_doubt else Outcome.FAILED, error=error)
+        return work.result(Outcome.IN_DOUBT if in_doubt else Outcome.FAILED, error=error)
 
     def close(self) -> None:
         """Nothing to let go of."""

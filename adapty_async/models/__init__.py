@@ -1,6 +1,6 @@
 """The values that go into the API and come out of it."""
 
-from .common import UNSET, FrozenMapping, OpenEnum, Unset
+from .common import UNSET, FrozenMapping, OpenEnum, Unset, is_uuid_text
 from .profile import (
     AccessLevel,
     AttributeValue,
@@ -39,4 +39,5 @@ __all__ = [
     "Store",
     "Subscription",
     "Unset",
+    "is_uuid_text",
 ]

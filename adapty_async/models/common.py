@@ -1,10 +1,13 @@
 """What the models share: UNSET, open enums, frozen mappings, the redacting base, rules for fields."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum, StrEnum
 from typing import Any, Final, Literal, Self, TypeVar
 
 import attrs
+
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 _K = TypeVar("_K")
 _V_co = TypeVar("_V_co", covariant=True)
@@ -114,6 +117,11 @@ def unless_unset(check: Validator) -> Validator:
 def nullable(check: Validator) -> Validator:
     """Let `UNSET` and None pass beside what `check` allows."""
     return unless_unset(attrs.validators.optional(check))
+
+
+def is_uuid_text(text: str) -> bool:
+    """Tell whether the text is a UUID in its canonical form of 36 characters, in either case."""
+    return _UUID.fullmatch(text) is not None
 
 
 def is_encodable(text: str) -> bool:

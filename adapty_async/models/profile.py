@@ -17,6 +17,7 @@ from .common import (
     OpenEnum,
     Unset,
     is_encodable,
+    is_uuid_text,
     nullable,
     rule,
     set_fields,
@@ -33,7 +34,6 @@ _MAX_CUSTOM_ATTRIBUTES: Final = 30
 _MAX_CUSTOM_TEXT: Final = 50
 _CUSTOM_KEY: Final = re.compile(r"[A-Za-z0-9._-]{1,30}")
 _EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+")
-_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 class Store(OpenEnum):
@@ -76,7 +76,7 @@ def _is_text(value: str) -> bool:
 
 
 def _is_uuid(value: UUID | str) -> bool:
-    return isinstance(value, UUID) or _UUID.fullmatch(value) is not None
+    return isinstance(value, UUID) or is_uuid_text(value)
 
 
 def _is_email(value: str) -> bool:

@@ -1,22 +1,18 @@
 """The profile chapter: create, get, update, delete."""
 
-import re
 from collections.abc import Callable
-from typing import Final, Literal, Protocol, TypeAlias, TypeVar, get_args
+from typing import Final, Protocol, TypeVar, get_args
 from uuid import UUID
 
 from ..errors import NotFoundError
 from ..messages import Request, Response, check_header_value
-from ..models import Profile, ProfileAttributes
+from ..models import Platform, Profile, ProfileAttributes, is_uuid_text
 from ..serialization import dump, load_profile
 
 _T = TypeVar("_T")
 
-Platform: TypeAlias = Literal["iOS", "macOS", "iPadOS", "visionOS", "Android", "web"]
-
 _PATH: Final = "/api/v2/server-side-api/profile/"
 _PLATFORMS: Final = frozenset(get_args(Platform))
-_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 class Send(Protocol):
@@ -173,7 +169,7 @@ def _profile_id(profile_id: str | UUID) -> str:
         return str(profile_id)
     if not isinstance(profile_id, str):
         raise TypeError(f"profile_id must be a str or a UUID, not {type(profile_id).__name__}")
-    if not _UUID.fullmatch(profile_id):
+    if not is_uuid_text(profile_id):
         raise ValueError("profile_id is no UUID: an id of your own system goes into customer_user_id")
     return profile_id
 

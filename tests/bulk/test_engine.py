@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 
 from adapty_async import AdaptyTimeoutError, AuthenticationError, PermissionDeniedError, bulk
-from adapty_async.bulk import BulkReport, Outcome, StopReason, StopRules
+from adapty_async.bulk import BulkJob, BulkReport, Outcome, StopReason, StopRules
 
 ANY_FAILURES = StopRules(failure_share=None)
 
@@ -391,7 +391,8 @@ async def test_progress_that_raises_does_not_end_the_job(caplog: pytest.LogCaptu
     assert "person" not in caplog.text
 
 
-async def test_operations_that_never_wait_leave_the_loop_free() -> None:
+@pytest.mark.parametrize("concurrency", [1, 100])
+async def test_operations_that_never_wait_leave_the_loop_free(concurrency: int) -> None:
     ticks = 0
 
     async def tick() -> None:
@@ -404,12 +405,115 @@ async def test_operations_that_never_wait_leave_the_loop_free() -> None:
         return number
 
     ticking = asyncio.ensure_future(tick())
-    job = bulk.run(operation, range(20_000), concurrency=1)
+    job = bulk.run(operation, range(20_000), concurrency=concurrency)
     report = await job
     ticking.cancel()
     assert report.finished is not None
     assert report.started is not None
     assert ticks >= (report.finished - report.started).total_seconds() / 0.05
+
+
+async def _awaiting_what_was_cancelled() -> None:
+    other = asyncio.ensure_future(asyncio.sleep(9))
+    other.cancel()
+    await other
+
+
+async def test_an_operation_that_awaits_what_was_cancelled_is_in_doubt_and_ends_nothing() -> None:
+    async def operation(number: int) -> int:
+        if number in (3, 7):
+            await _awaiting_what_was_cancelled()
+        return number
+
+    report = await bulk.run(operation, range(1000), concurrency=2)
+    assert report.counts == {Outcome.SUCCEEDED: 998, Outcome.IN_DOUBT: 2}
+    assert report.input_exhausted
+
+
+async def test_an_input_that_awaits_what_was_cancelled_is_not_taken_for_its_end() -> None:
+    async def numbers() -> AsyncIterator[int]:
+        for number in range(1000):
+            if number == 10:
+                await _awaiting_what_was_cancelled()
+            yield number
+
+    job = bulk.run(_double, numbers(), concurrency=4)
+    with pytest.raises(RuntimeError, match="input"):
+        await job
+    assert job.report.counts == {Outcome.SUCCEEDED: 10}
+    assert not job.report.input_exhausted
+    assert job.report.stopped is None
+
+
+async def test_a_runner_never_ends_unnoticed() -> None:
+    class Broken:
+        def open(self, signal: object, tally: object) -> None:
+            pass
+
+        async def attempt(self, work: object) -> None:
+            await _awaiting_what_was_cancelled()
+
+        def close(self) -> None:
+            pass
+
+    job = BulkJob[int, None](Broken(), range(5), concurrency=2, stop=StopRules(), on_progress=None)
+    with pytest.raises(RuntimeError, match="cancelled"):
+        await job
+
+
+async def test_a_job_closed_before_it_starts_does_nothing() -> None:
+    gauge = Gauge()
+    async with bulk.run(gauge, range(10)) as job:
+        pass
+    report = await job
+    assert report.total == gauge.started == 0
+    assert report.stopped is StopReason.REQUESTED
+
+
+async def test_a_stop_after_the_end_changes_nothing() -> None:
+    def stop_at_last(report: BulkReport) -> None:
+        if report.finished:
+            job.stop()
+
+    job = bulk.run(_double, range(10), on_progress=stop_at_last)
+    report = await job
+    job.stop()
+    await job.aclose()
+    assert report.stopped is job.report.stopped is None
+
+
+async def test_a_job_closed_by_force_leaves_its_error_to_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    started = asyncio.Event()
+
+    async def operation(item: str) -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ValueError(item) from None
+
+    async with bulk.run(operation, ["ada@example.com"]) as job:
+        task = asyncio.ensure_future(anext(aiter(job)))
+        await started.wait()
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, ValueError):
+            await task
+    job = bulk.run(operation, ["ada@example.com"])
+    started.clear()
+    waiting = asyncio.ensure_future(job)
+    await started.wait()
+    await job.aclose()
+    with contextlib.suppress(ValueError):
+        await waiting
+    del job, waiting, task
+    gc.collect()
+    assert "ada" not in caplog.text
+
+
+@pytest.mark.parametrize("setting", [{"stop": None}, {"on_progress": 4}])
+def test_a_setting_of_the_wrong_kind_is_refused_at_once(setting: dict[str, object]) -> None:
+    with pytest.raises(TypeError, match=next(iter(setting))):
+        bulk.run(_double, [], **setting)  # type: ignore[arg-type]  # that is the test
 
 
 async def test_a_job_is_iterated_once_and_before_it_is_awaited() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -79,6 +80,19 @@ async def test_an_answer_that_is_no_failure_of_the_server_ends_the_outage() -> N
     await asyncio.sleep(2000)  # a timer that was left behind would go off
     assert report.stopped is None
     assert report.counts == {Outcome.DELETED_UNCONFIRMED: 1}
+
+
+@virtual
+async def test_a_long_silence_of_the_input_after_a_lost_item_is_no_outage() -> None:
+    async def items() -> AsyncIterator[str]:
+        yield "lost"
+        await asyncio.sleep(5000)
+        yield "u1"
+
+    client, _ = scripted_client(lambda request, number: lost() if "lost" in request.headers.values() else NO_CONTENT)
+    report = await bulk.delete_profiles(client, items(), by="customer_user_id")
+    assert report.stopped is None
+    assert report.counts == {Outcome.IN_DOUBT: 1, Outcome.DELETED: 1}
 
 
 @virtual
