@@ -1033,6 +1033,11 @@ class TestSettings:
         with pytest.raises(TypeError, match=r"retry must be a RetryPolicy, as in RetryPolicy.none\(\), not"):
             AdaptyClient(KEY, retry=retry)
 
+    @pytest.mark.parametrize("setting", [{"pacer": 5}, {"session": "x"}, {"on_attempt": 3}])
+    def test_a_setting_of_the_wrong_kind_is_refused_at_once(self, setting: dict[str, Any]) -> None:
+        with pytest.raises(TypeError, match=next(iter(setting))):
+            AdaptyClient(KEY, **setting)
+
 
 class TestFromEnv:
     @pytest.fixture(autouse=True)
@@ -1116,6 +1121,16 @@ class TestLifetime:
                     async with closed:
                         pass
         assert server.requests == []
+
+    @virtual
+    async def test_after_close_it_says_so_without_a_wait_at_the_gate(self) -> None:
+        client, _ = scripted(OK, pacer=FixedPacer(0.05))
+        await get(client)
+        await client.close()
+        closed_at = virtual_loop().time()
+        with pytest.raises(RuntimeError, match="the client is closed"):
+            await get(client)
+        assert virtual_loop().time() == closed_at
 
     @virtual
     async def test_closed_while_a_call_waits_to_try_again_it_says_so(self) -> None:
