@@ -1,7 +1,9 @@
 """The command line; what it needs beyond the library comes with the extra `cli`, and is imported when it is run."""
 
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 _EXTRA: Final = {"typer", "rich"}
@@ -10,6 +12,8 @@ _EXTRA: Final = {"typer", "rich"}
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status. `argv`: None for sys.argv[1:]."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison] - so it is where it was closed (2>&-)
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for as long as the process runs
     try:
         import rich  # noqa: F401 - asked for here, so that a command never finds out halfway
 

@@ -36,7 +36,10 @@ _NO_CSV: Final = {
 _UNREADABLE: Final = re.compile(r"[\0\udc80-\udcff]")
 _SHORTENED: Final = re.compile(r"-?\d([.,]\d+)?E\+\d+", re.IGNORECASE)
 # Where a file has no header its first row names people: only what looks like a column's name is shown.
-_COLUMN_NAME: Final = re.compile(r"[^\W\d]+([ .-][^\W\d]+)*")
+_COLUMN_NAME: Final = re.compile(
+    r"ids?|uid|users?|names?|(?:e-?)?mail|customer|profile|member|[a-z]+(?:[ _-][a-z]+)*[ _-](?:ids?|name|number)",
+    re.IGNORECASE,
+)
 
 
 class InputError(CommandError):
@@ -224,9 +227,7 @@ def open_ids(path: Path, *, by: By, column: str | None = None) -> Iterator[Ids]:
     with contextlib.ExitStack() as stack:
         source = _stdin() if path == STDIN else stack.enter_context(_opened(path))
         if path == STDIN or not stat.S_ISREG(os.fstat(source.fileno()).st_mode):
-            copy = stack.enter_context(tempfile.TemporaryFile())
-            _copy(source, copy, name)
-            source = copy
+            source = stack.enter_context(_copied(source, name))
         yield Ids(source, name, by=by, column=column)
 
 
@@ -243,12 +244,16 @@ def _opened(path: Path) -> BinaryIO:
         raise InputError(f"{path} can't be read: {error.strerror}") from None
 
 
-def _copy(source: BinaryIO, copy: BinaryIO, name: str) -> None:
-    try:
-        shutil.copyfileobj(source, copy)
-        copy.flush()
-    except OSError as error:
-        raise InputError(f"{name} can't be copied to a temporary file: {error.strerror}") from None
+@contextlib.contextmanager
+def _copied(source: BinaryIO, name: str) -> Iterator[BinaryIO]:
+    with contextlib.ExitStack() as stack:
+        try:
+            copy = stack.enter_context(tempfile.TemporaryFile())
+            shutil.copyfileobj(source, copy)
+            copy.flush()
+        except OSError as error:
+            raise InputError(f"{name} can't be copied to a temporary file: {error.strerror}") from None
+        yield copy
 
 
 def _refusal(by: By, id_: str) -> str:

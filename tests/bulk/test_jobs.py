@@ -14,6 +14,7 @@ import pytest
 
 from adapty_async import (
     AdaptyClient,
+    AdaptyResponseError,
     Attempt,
     FixedPacer,
     Profile,
@@ -309,6 +310,40 @@ async def test_a_stop_does_not_wait_for_the_gate() -> None:
         report = await task
     assert report.counts == {Outcome.DELETED: 1, Outcome.NOT_ATTEMPTED: 10}
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize("kind", ["update", "create"])
+async def test_a_yes_that_cannot_be_unpacked_leaves_the_item_in_doubt(kind: str) -> None:
+    client, _ = scripted_client(lambda request, number: AdaptyResponseError("an answer that can't be unpacked"))
+    job = job_of(kind, client)
+    assert (await only(job)).outcome is Outcome.IN_DOUBT
+    assert job.report.latency is not None  # it was answered
+
+
+async def test_a_closed_client_is_told_before_anything_is_taken() -> None:
+    taken: list[str] = []
+    client = AdaptyClient("secret")
+    await client.close()
+    job = bulk.delete_profiles(client, (taken.append(who) or who for who in ids(5)), by="customer_user_id")  # type: ignore[func-returns-value]
+    with pytest.raises(RuntimeError, match="closed"):
+        await job
+    assert (taken, job.report.total) == ([], 0)
+
+
+def test_a_client_of_another_loop_is_told_in_clear_words() -> None:
+    client = AdaptyClient("secret", pacer=FixedPacer(10))
+
+    async def use() -> None:
+        await bulk.delete_profiles(client, [], by="customer_user_id")
+
+    asyncio.run(use())
+    with pytest.raises(RuntimeError, match="another event loop"):
+        asyncio.run(use())
+
+
+def test_what_is_no_client_is_refused() -> None:
+    with pytest.raises(TypeError, match="AdaptyClient"):
+        bulk.delete_profiles("secret", [], by="customer_user_id")  # type: ignore[arg-type]  # that is the test
 
 
 # Before sending

@@ -1,6 +1,7 @@
 import csv
 import io
 import os
+import tempfile
 import tracemalloc
 from pathlib import Path
 
@@ -82,6 +83,21 @@ def test_a_first_row_that_names_people_is_not_shown(tmp_path: Path) -> None:
     assert "column 1 (not shown" in sentence
     assert "column 2 (not shown" in sentence
     assert not {"4711", "ann"} & set(sentence.replace("@", " ").split())
+
+
+def test_a_first_row_of_names_is_not_shown(tmp_path: Path) -> None:
+    sentence = refused(tmp_path, "Ada Lovelace,ada@example.com\nAlan Turing,alan@example.com\n")
+    assert "Ada" not in sentence
+    assert "column 1 (not shown" in sentence
+
+
+def test_where_no_temporary_file_can_be_made_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    pipe, end = os.pipe()
+    os.close(end)
+    with pytest.raises(InputError, match="can't be copied to a temporary file"):
+        read(Path(f"/dev/fd/{pipe}"))
+    os.close(pipe)
 
 
 def test_a_single_column_of_another_name_than_the_given_one_is_refused(tmp_path: Path) -> None:

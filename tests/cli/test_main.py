@@ -117,7 +117,7 @@ def test_a_module_of_ours_that_is_missing_is_no_missing_extra(monkeypatch: pytes
 
 def test_the_simulator_gets_its_arguments_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["simulator", "--help"]) == 0
-    assert "--share-503" in capsys.readouterr().out
+    assert "--profiles" in capsys.readouterr().out
     assert main(["simulator", "--rate", "0"]) == 2
     assert "rate must be" in capsys.readouterr().err
 

@@ -3,8 +3,10 @@
 import os
 import pty
 import select
+import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +16,7 @@ from typing import Any
 import pytest
 
 from adapty_async.testing import Fault, Simulator, prefilled_customer_user_id
-from tests.cli.served import PATIENCE, ids_file, served, settings_for, start, wait_until
+from tests.cli.served import PATIENCE, environment, ids_file, served, settings_for, start, wait_until
 
 DELETE = ("delete", "--by", "customer_user_id")
 
@@ -83,6 +85,21 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
             assert process.returncode == 130, err
     assert b"in_doubt                       7" in out
     assert b"Traceback" not in err
+
+
+def test_where_nobody_listens_to_the_errors_it_works_all_the_same(tmp_path: Path) -> None:
+    with simulated(profiles=3) as (sim, settings):
+        command = shlex.join([sys.executable, "-m", "adapty_async", *DELETE, str(ids_file(tmp_path, 3)), "--yes"])
+        done = subprocess.run(  # noqa: S603 - our own interpreter
+            ["/bin/sh", "-c", f"exec {command} 2>&-"],
+            env=environment(settings),
+            stdout=subprocess.PIPE,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert done.returncode == 0
+        assert b"deleted                        3" in done.stdout
+        assert len(sim.profiles) == 0
 
 
 def test_an_interrupt_while_the_input_is_still_coming_sends_nothing() -> None:
