@@ -78,6 +78,18 @@ class TestTheTree:
         assert str(kind("words")) == "words"
         assert "words" in repr(kind("words"))
 
+    def test_without_a_single_word_it_can_still_be_shown(self) -> None:
+        error = AdaptyError("words")
+        error.args = ()
+        assert str(error) == ""
+
+    @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+    def test_unsaid_it_is_of_one_attempt_executed_only_if_that_was_sent(self, kind: type[AdaptyError]) -> None:
+        error = kind()
+        assert error.attempts == 1
+        assert error.maybe_executed is getattr(error, "sent", False)
+        assert getattr(error, "status", 0) == 0
+
     @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
     @pytest.mark.parametrize("duplicate", [repickled, copy.copy, copy.deepcopy])
     def test_it_survives_pickle_and_copy_with_all_it_says(self, kind: type[AdaptyError], duplicate: Any) -> None:
@@ -265,6 +277,11 @@ class TestTheBodyOfAnAnswer:
         assert str(error).isprintable()
         assert repickled(error).errors == error.errors
 
+    def test_one_is_read_up_to_the_largest(self) -> None:
+        body = b'{"error_code": "x"}'.ljust(64 * 1024)
+        assert error_from(Response(400, body=body)).code == "x"
+        assert error_from(Response(400, body=body + b" ")).code is None
+
     def test_one_that_is_too_large_for_an_error_is_not_read(self) -> None:
         large = documented("validation_error", *["x" * 1000] * 66)
         error = error_from(large)
@@ -289,6 +306,13 @@ class TestTheWords:
         assert str(error_from(response, DELETE)) == (
             "DELETE /profile/: 400 validation_error; fields: email; request id: r-17"
         )
+
+    def test_they_name_ten_fields_at_most(self) -> None:
+        error = error_from(documented(None, *[{"source": f"f{number}"} for number in range(11)]))
+        assert str(error) == "400; fields: f0, f1, f2, f3, f4, f5, f6, f7, f8, f9"
+
+    def test_a_name_of_the_servers_is_cut(self) -> None:
+        assert error_from(documented("x" * 101)).code == "x" * 100
 
     def test_they_are_short_where_nothing_is_known(self) -> None:
         assert str(error_from(Response(500))) == "500"
@@ -349,6 +373,16 @@ class TestScrubbing:
         error = error_from(documented("x", f"No {short}!", f"number1{short}mexico0"), request)
         assert error.errors[0].errors == ("No ***!",)
         assert error.errors[1].errors == (f"number1{short}mexico0",)
+
+    @pytest.mark.parametrize("short", ["anna", "a-na", "日本日本"])
+    def test_an_id_of_four_letters_is_gone_also_within_a_word(self, short: str) -> None:
+        request = Request("GET", "/x", headers={"x-id": short})
+        assert error_from(documented("x", f"No x{short}y!"), request).errors[0].errors == ("No x***y!",)
+
+    @pytest.mark.parametrize("secrets", [["anna", ID], ["anna", ID.upper()], ["ANNA", ID], [ID, "anna"]])
+    def test_of_two_secrets_that_begin_alike_the_whole_longer_one_is_gone(self, secrets: list[str]) -> None:
+        error = error_from(documented("x", f"No {ID}, no anna."), secrets=secrets)
+        assert error.errors[0].errors == ("No ***, no ***.",)
 
     @given(st.text(min_size=4).filter(lambda text: text.strip() == text))
     def test_no_id_whatever_is_shown(self, customer_user_id: str) -> None:
@@ -414,6 +448,9 @@ class TestRetryAfter:
             ("Fri, 02 Jan 2026 03:05:35 -0000", 90.0),
             ("Fri, 02 Jan 2026 05:05:35 +0200", 90.0),
             ("Friday, 02-Jan-26 03:05:35 GMT", 90.0),
+            ("2 Jan 2026 03:06", 115.0),
+            (f"Fri, 02 Jan 2026 03:05:35 GMT ({'x' * 32})", 90.0),
+            (f"Fri, 02 Jan 2026 03:05:35 GMT ({'x' * 33})", None),
             (format_datetime(NOW, usegmt=True), None),
             (format_datetime(NOW - timedelta(days=1), usegmt=True), None),
             (format_datetime(NOW + timedelta(days=2), usegmt=True), None),
@@ -427,6 +464,7 @@ class TestRetryAfter:
         self, text: str, seconds: float | None, far_from_utc: None
     ) -> None:
         assert parse_retry_after({"retry-after": text}, now) == seconds
+        assert error_from(Response(429, {"Retry-After": text}), now=now).retry_after == seconds
 
     def test_an_http_date_counts_from_the_servers_own_clock_where_it_shows_it(self) -> None:
         late = NOW + timedelta(hours=1)

@@ -139,7 +139,7 @@ class TestPolicy:
     @pytest.mark.parametrize("value", [True, "3", None])
     def test_what_is_no_number_is_a_type_error(self, field: str, value: object) -> None:
         settings: dict[str, Any] = {field: value}
-        with pytest.raises(TypeError, match=f"{field} must be an? "):
+        with pytest.raises(TypeError, match=f"{field} must be an? .+, not {type(value).__name__}"):
             RetryPolicy(**settings)
 
     @given(st.integers(1, 10_000), st.floats(0, 100), st.floats(0, 100), st.integers())
@@ -183,6 +183,9 @@ class TestWaitAfter:
         policy = RetryPolicy(budget=10.0)
         assert self.decide(policy, answered(429), elapsed=4.0, pause=6.0) == 6.0
         assert self.decide(policy, answered(429), elapsed=4.1, pause=6.0) is None
+
+    def test_what_may_be_sent_again_where_a_repeat_is_safe_is(self) -> None:
+        assert self.decide(RetryPolicy(), AdaptyTimeoutError(), resendable=True, pause=1.0) == 1.0
 
     def test_what_may_not_be_sent_again_isnt(self) -> None:
         assert self.decide(RetryPolicy(), answered(404), pause=1.0) is None
