@@ -38,6 +38,7 @@ KNOWN_TO: dict[str, set[str]] = {
     "tenacity": {"retry"},
     "typer": {"cli"},
     "rich": {"cli"},
+    "pytest_asyncio": {"testing/pytest_plugin"},
     "sqlite3": {"ledger"},
     # The client knows of aiohttp the type of a session and of its URLs, see below; the server side is the simulator's.
     "aiohttp": {"transport", "client", "testing"},

@@ -1,0 +1,75 @@
+"""The fixtures for users' tests: here, and as their own pytest runs them."""
+
+import asyncio
+import sys
+from asyncio.subprocess import PIPE
+from pathlib import Path
+
+import pytest
+
+from adapty_async import AdaptyClient
+from adapty_async.testing import Fault, Simulator
+
+pytest_plugins = ["adapty_async.testing.pytest_plugin"]
+
+ROOT = Path(__file__).parents[2]
+CONFTEST = 'pytest_plugins = ["adapty_async.testing.pytest_plugin"]\n'
+TESTS = """
+import pytest
+
+pytestmark = {marks}
+
+
+async def test_the_client_speaks_to_the_simulator(adapty_simulator, adapty_client):
+    adapty_simulator.add_profile(customer_user_id="u1")
+    assert await adapty_client.profiles.delete(customer_user_id="u1")
+    assert adapty_simulator.count.answers == {{("DELETE", 204): 1}}
+
+
+async def test_each_test_has_a_simulator_of_its_own(adapty_simulator):
+    assert adapty_simulator.count.requests == 0
+"""
+
+
+async def test_the_client_is_one_of_the_simulator(adapty_simulator: Simulator, adapty_client: AdaptyClient) -> None:
+    await adapty_client.profiles.create(customer_user_id="u1")
+    assert set(adapty_simulator.profiles.customer_user_ids) == {"u1"}
+
+
+async def test_retries_of_the_client_do_not_wait(
+    adapty_simulator: Simulator, adapty_client: AdaptyClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", logger="adapty_async")
+    adapty_simulator.add_profile(customer_user_id="u1")
+    adapty_simulator.script(Fault.RESET_AFTER, Fault.SERVER_ERROR, Fault.UNAVAILABLE)
+    assert await adapty_client.profiles.delete(customer_user_id="u1")
+    assert [message.endswith(", again in 0.000 s") for message in caplog.messages] == [True, True, True, False]
+
+
+@pytest.mark.parametrize(("mode", "marks"), [("auto", "[]"), ("strict", "[pytest.mark.asyncio]")])
+async def test_one_line_switches_the_fixtures_on(mode: str, marks: str, tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(CONFTEST, encoding="utf-8")
+    (tmp_path / "test_users.py").write_text(TESTS.format(marks=marks), encoding="utf-8")
+    (tmp_path / "pytest.ini").write_text(
+        f"[pytest]\nasyncio_mode = {mode}\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n",
+        encoding="utf-8",
+    )
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider"),
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+    printed, complaints = await process.communicate()
+    assert process.returncode == 0, printed + complaints
+    assert b"2 passed" in printed
+
+
+async def test_the_simulator_alone_loads_neither_pytest_nor_the_fixtures() -> None:
+    program = "import sys, adapty_async.testing; print(*sys.modules)"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, cwd=ROOT, stdout=PIPE)
+    printed, _ = await process.communicate()
+    loaded = set(printed.decode().split())
+    assert "adapty_async.testing.simulator" in loaded
+    assert not {"pytest", "pytest_asyncio", "adapty_async.testing.pytest_plugin"} & loaded
