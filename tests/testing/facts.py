@@ -1,8 +1,8 @@
-"""The documented facts of the profile operations, and a checker of JSON values against them."""
+"""The documented facts of the profile operations, and checkers of JSON values and requests against them."""
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -13,6 +13,9 @@ _FACTS: dict[str, Any] = json.loads(Path(__file__).with_name("profile_facts.json
 
 STATUSES: dict[str, list[int]] = _FACTS["statuses"]
 
+# What any HTTP client sends; the facts know nothing of it.
+_OF_HTTP = {"host", "user-agent", "accept", "accept-encoding", "content-length"}
+
 
 def fields(schema: str) -> list[str]:
     """Return the names of the fields of a schema."""
@@ -22,6 +25,47 @@ def fields(schema: str) -> list[str]:
 def violations(value: Any, schema: str) -> list[str]:
     """Return where and how a JSON value departs from a schema."""
     return _violations(value, {"$ref": schema}, schema)
+
+
+def request_violations(method: str, path: str, headers: Mapping[str, str], body: bytes) -> list[str]:
+    """Return where and how a request departs from the operation of its method; what isn't documented is one too."""
+    operation = _FACTS["requests"][method]
+    names = [name.lower() for name in headers]
+    found = [f"header {name}: repeated" for name in set(names) if names.count(name) > 1]
+    allowed = {*_OF_HTTP, "authorization", *_FACTS["ids"], *operation["headers"]}
+    if operation["body"]:
+        allowed.add("content-type")
+    found += [f"header {name}: not documented" for name in set(names) - allowed]
+    if path != _FACTS["path"]:
+        found.append("path: not documented")
+    if not headers.get("Authorization", "").removeprefix(_FACTS["authorization"]).startswith("secret_"):
+        found.append("header authorization: missing or not of the form")
+    if not set(names) & set(_FACTS["ids"]):
+        found.append("no id")
+    if "adapty-platform" in headers:
+        found += violations(headers["adapty-platform"], "Platform")
+    return found + (_of_body(headers, body, operation["body"]) if operation["body"] else ["a body"] * bool(body))
+
+
+def _of_body(headers: Mapping[str, str], body: bytes, schema: str) -> list[str]:
+    found = [] if headers.get("Content-Type") == _FACTS["media_type"] else ["header content-type: not the media type"]
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return [*found, "body: no JSON"]
+    return found + violations(value, schema) + _undocumented(value, {"$ref": schema}, schema)
+
+
+def _undocumented(value: Any, schema: dict[str, Any], where: str) -> list[str]:
+    """Return the fields that a schema doesn't have."""
+    schema = _FACTS["schemas"][schema["$ref"]] if "$ref" in schema else schema
+    if isinstance(value, list):
+        return [each for item in value for each in _undocumented(item, schema.get("items", {}), f"{where}[]")]
+    if not isinstance(value, dict):
+        return []
+    known = schema.get("properties", {})
+    found = [f"{where}.{name}: not documented" for name in value if name not in known]
+    return sum((_undocumented(value[name], known[name], f"{where}.{name}") for name in known.keys() & value), found)
 
 
 def _violations(value: Any, schema: dict[str, Any], where: str) -> list[str]:

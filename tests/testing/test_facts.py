@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.testing.caller import Reply
-from tests.testing.facts import violations
+from tests.testing.facts import request_violations, violations
 
 PROFILE: dict[str, Any] = {
     "app_id": "14c3d333-2f3a-455a-aa86-ef83dff6913b",
@@ -76,3 +76,51 @@ def test_a_departure_is_found(change: dict[str, Any]) -> None:
 )
 def test_an_answer_that_is_not_as_documented_is_found(reply: Reply) -> None:
     assert reply.departures() != []
+
+
+PATH = "/api/v2/server-side-api/profile/"
+HEADERS = {
+    "Host": "api",
+    "Authorization": "Api-Key secret_live_1",
+    "adapty-customer-user-id": "u1",
+    "Content-Type": "application/json",
+    "Content-Length": "2",
+}
+BARE = {name: value for name, value in HEADERS.items() if not name.startswith("Content")}
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_a_conforming_request_without_a_body_has_no_violation(method: str) -> None:
+    assert request_violations(method, PATH, BARE, b"") == []
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+@pytest.mark.parametrize(
+    "body", [b"{}", b'{"installation_meta": {"device_id": "3286abd3-48b0-4e9c-a5f6-ac0a006804a6"}}']
+)
+def test_a_conforming_request_with_a_body_has_no_violation(method: str, body: bytes) -> None:
+    assert request_violations(method, PATH, HEADERS | {"adapty-platform": "iOS"}, body) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "body"),
+    [
+        ("GET", PATH.removesuffix("/"), BARE, b""),
+        ("GET", PATH, BARE | {"Authorization": "Bearer secret_live_1"}, b""),
+        ("GET", PATH, {name: value for name, value in BARE.items() if name != "Authorization"}, b""),
+        ("GET", PATH, {name: value for name, value in BARE.items() if not name.startswith("adapty")}, b""),
+        ("GET", PATH, BARE | {"Cookie": "a=b"}, b""),
+        ("GET", PATH, BARE | {"host": "another"}, b""),
+        ("GET", PATH, BARE | {"adapty-platform": "iOS"}, b""),
+        ("GET", PATH, BARE | {"Content-Type": "application/json"}, b""),
+        ("DELETE", PATH, BARE, b"{}"),
+        ("PATCH", PATH, HEADERS | {"adapty-platform": "Windows"}, b"{}"),
+        ("PATCH", PATH, HEADERS | {"Content-Type": "text/plain"}, b"{}"),
+        ("PATCH", PATH, HEADERS, b""),
+        ("PATCH", PATH, HEADERS, b'{"gender": "x"}'),
+        ("PATCH", PATH, HEADERS, b'{"shoe_size": 44}'),
+        ("POST", PATH, HEADERS, b'{"custom_attributes": [{"key": "k", "value": 1, "type": "int"}]}'),
+    ],
+)
+def test_a_departure_of_a_request_is_found(method: str, path: str, headers: dict[str, str], body: bytes) -> None:
+    assert len(request_violations(method, path, headers, body)) == 1
