@@ -28,12 +28,14 @@ SUBCOMMANDS = ("delete", "simulator", "demo")
 COMMAND = (sys.executable, "-c", "import sys; from adapty_async.cli import main; sys.exit(main())")
 PYTEST = ("-m", "pytest", "-p", "no:cacheprovider", "-o", "asyncio_default_fixture_loop_scope=function")
 
+CONFTEST = "# conftest.py\n"  # how a block begins that is that file, for those below it
+
 # What reaches the simulator from the blocks under a heading: answers by method and status.
 ANSWERS: dict[str, list[dict[tuple[str, int], int]]] = {
     "The client": [{("POST", 200): 1, ("PATCH", 200): 1, ("GET", 200): 1, ("DELETE", 204): 1}],
     "Many profiles": [{("DELETE", 204): len(PEOPLE)}, {("GET", 200): 1, ("GET", 404): 1}],
     "Errors and retries": [{("GET", 404): 1}],
-    "Test your own code": [{}],  # it has a simulator of its own
+    "Testing your own code": [{}, {}, {}],  # they have simulators of their own, or none
 }
 
 
@@ -46,6 +48,11 @@ def blocks(language: str) -> list[tuple[str, str]]:
             (heading, block) for block in re.findall(rf"^```{language}\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
         ]
     return found
+
+
+def scripts() -> list[tuple[str, str]]:
+    """Give each block of Python that runs, with the heading above it."""
+    return [(heading, block) for heading, block in blocks("python") if not block.startswith(CONFTEST)]
 
 
 def commands(*beginning: str) -> list[list[str]]:
@@ -70,6 +77,8 @@ def folder(tmp_path: Path, simulator: Simulator) -> Path:
     """Give a folder with a reader's files: those whom they name have profiles."""
     for person in [*PEOPLE, "u2"]:
         simulator.add_profile(customer_user_id=person)
+    (conftest,) = (block for _, block in blocks("python") if block.startswith(CONFTEST))
+    (tmp_path / "conftest.py").write_text(conftest, encoding="utf-8")
     (tmp_path / "people.txt").write_text("\n".join(PEOPLE), encoding="utf-8")
     (tmp_path / "people.csv").write_text("\n".join(["customer_user_id", *PEOPLE]), encoding="utf-8")
     return tmp_path
@@ -83,14 +92,14 @@ async def run(*arguments: str, cwd: Path, env: dict[str, str] | None = None) -> 
 
 
 def test_every_python_block_has_an_expectation() -> None:
-    assert Counter(heading for heading, _ in blocks("python")) == {name: len(each) for name, each in ANSWERS.items()}
+    assert Counter(heading for heading, _ in scripts()) == {name: len(each) for name, each in ANSWERS.items()}
 
 
 @pytest.mark.parametrize(
     ("block", "answers"),
     [
         pytest.param(block, answers, id=heading)
-        for (heading, block), answers in zip(blocks("python"), chain(*ANSWERS.values()), strict=True)
+        for (heading, block), answers in zip(scripts(), chain(*ANSWERS.values()), strict=True)
     ],
 )
 async def test_a_python_block_runs_as_it_stands(
