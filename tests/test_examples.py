@@ -18,6 +18,9 @@ import aiohttp
 import pytest
 import uvicorn
 from aiohttp.test_utils import TestServer
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from adapty_async.testing import Fault, Simulator
 
@@ -217,3 +220,27 @@ async def test_the_benchmark_of_a_single_call_compares_the_two() -> None:
     lines = printed.splitlines()
     assert [line.split()[0] for line in lines[-3:]] == ["aiohttp", "adapty_async", "ratio"]
     assert all(float(figure) > 0 for line in lines[-3:] for figure in line.split()[1:])
+
+
+async def test_each_attempt_is_a_span_under_its_callers(simulator: Simulator, environment: None) -> None:
+    simulator.add_profile(customer_user_id=USER)
+    simulator.script(Fault.UNAVAILABLE)
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    module = load("opentelemetry_spans")
+    vars(module)["tracer"] = provider.get_tracer("adapty")
+    await module.main(USER)
+    failed, answered, caller = exporter.get_finished_spans()
+    assert [dict(span.attributes or {}) for span in (failed, answered)] == [
+        {
+            "http.request.method": "GET",
+            "url.path": "/api/v2/server-side-api/profile/",
+            "http.request.resend_count": number,
+            "http.response.status_code": status,
+        }
+        | error
+        for number, status, error in ((0, 503, {"error.type": "ServerError"}), (1, 200, {}))
+    ]
+    assert {span.parent.span_id for span in (failed, answered) if span.parent} == {caller.context.span_id}
+    assert USER not in "".join(span.to_json() for span in (failed, answered, caller))
