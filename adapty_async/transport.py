@@ -211,7 +211,6 @@ async def _read_body(answer: aiohttp.ClientResponse) -> bytes:
     async for chunk in answer.content.iter_any():
         size += len(chunk)
         if size > MAX_BODY:
-            answer.close()
             raise _TooLargeError
         chunks.append(chunk)
     return b"".join(chunks)

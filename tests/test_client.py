@@ -1199,6 +1199,7 @@ class TestLifetime:
         view = sender_of(client.with_options(timeout=4.0, retry=RetryPolicy.none(), pacer=None))
         assert (view.timeout, view.retry, view.pacer.rate) == (4.0, RetryPolicy.none(), float("inf"))
         assert sender_of(client).timeout == 3.0
+        assert repr(client.with_options(timeout=4.0)) == "AdaptyClient(base_url='https://api.adapty.io', timeout=4)"
 
     async def test_a_subclass_has_views_of_its_own_kind(self) -> None:
         class Mine(AdaptyClient):

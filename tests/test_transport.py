@@ -144,11 +144,14 @@ class TestTheAnswer:
         early = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
         assert (await attempt(then(early, answer(200, b"x")))).body == b"x"
 
-    async def test_a_cookie_is_not_kept(self) -> None:
-        async with (
-            RawServer(answer(headers={"Set-Cookie": "a=b; Path=/"})) as server,
-            transport_to(server.base_url) as transport,
-        ):
+    @pytest.mark.parametrize("lent", [False, True])
+    async def test_a_cookie_is_not_kept(self, lent: bool) -> None:
+        async with AsyncExitStack() as stack:
+            server = await stack.enter_async_context(RawServer(answer(headers={"Set-Cookie": "a=b; Path=/"})))
+            lender = await stack.enter_async_context(aiohttp.ClientSession()) if lent else None
+            # By its name: aiohttp keeps no cookies of a bare address anyway.
+            base_url = f"http://localhost:{server.port}"
+            transport = await stack.enter_async_context(transport_to(base_url, session=lender))
             await transport.attempt(GET, 5.0)
             await transport.attempt(GET, 5.0)
         assert ["cookie" in request.headers for request in server.requests] == [False, False]
