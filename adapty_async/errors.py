@@ -202,7 +202,7 @@ def error_from(
     """
     scrub = _scrubber([*secrets, *(request.headers.values() if request else ())])
     code, errors = _read_body(response, scrub)
-    request_id = _short(scrub(response.headers.get("request-id", "")))
+    request_id = _short(response.headers.get("request-id", ""), scrub)
     retry_after = parse_retry_after(response.headers, now)
     error_class = _BY_CODE.get(code or "") or _class_by_status(response.status)
     return error_class(
@@ -283,7 +283,7 @@ def _code(found: object, scrub: Callable[[str], str]) -> str | None:
     if not isinstance(found, str):
         return None
     # A code that we know gives nobody away, and an id that happens to be a part of it must not hide it.
-    return found if found in _BY_CODE else _short(scrub(found))
+    return found if found in _BY_CODE else _short(found, scrub)
 
 
 def _field_errors(entry: object, scrub: Callable[[str], str]) -> FieldErrors | None:
@@ -298,15 +298,17 @@ def _field_errors(entry: object, scrub: Callable[[str], str]) -> FieldErrors | N
     texts = entry.get("errors", entry.get("detail"))
     texts = texts if isinstance(texts, list) else [texts]
     read = FieldErrors(
-        _short(scrub(source)) if isinstance(source, str) else None,
+        _short(source, scrub) if isinstance(source, str) else None,
         tuple(scrub(text) for text in texts[:100] if isinstance(text, str)),
     )
     return read if read.source or read.errors else None
 
 
-def _short(text: str) -> str | None:
+def _short(text: str, scrub: Callable[[str], str]) -> str | None:
     """Keep of a server's word what can stand in a log line; None where nothing is left."""
-    return "".join(character for character in text[:100] if character.isprintable()) or None
+    printable = "".join(character for character in scrub(text) if character.isprintable())
+    # Again: what was dropped may have stood in the middle of an id.
+    return scrub(printable)[:100] or None
 
 
 _WRITERS: Final[tuple[Callable[[str], str], ...]] = (

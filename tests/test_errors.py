@@ -363,6 +363,14 @@ class TestScrubbing:
         assert echo not in shown
         assert error.errors[0] == FieldErrors(None, ("No profile ***.",))
 
+    @pytest.mark.parametrize("between", ["\n", "\x7f", "\u200b", "\ud800"])
+    def test_an_id_that_the_server_breaks_isnt_put_together_again(self, between: str) -> None:
+        broken = f"{ID[:3]}{between}{ID[3:]}"
+        response = Response(400, {"request-id": broken}, documented(broken, {"source": broken}).body)
+        error = error_from(response, DELETE)
+        assert str(error) == "DELETE /profile/: 400 ***; fields: ***; request id: ***"
+        assert (error.code, error.errors[0].source, error.request_id) == ("***", "***", "***")
+
     def test_the_key_is_gone_too(self) -> None:
         error = error_from(documented("x", f"Bad key {KEY}"), secrets=[f"Api-Key {KEY}", KEY])
         assert error.errors == (FieldErrors(None, ("Bad key ***",)),)
