@@ -5,6 +5,17 @@ import re
 import aiohttp
 import pytest
 
+from adapty_async import (
+    AdaptyAPIError,
+    AdaptyClient,
+    AdaptyConnectionError,
+    AdaptyError,
+    AdaptyResponseError,
+    AdaptyTimeoutError,
+    RateLimitedError,
+    RetryPolicy,
+    ServerError,
+)
 from adapty_async.testing import Fault, Faults, Simulator
 from tests.testing.caller import PROFILE_PATH, Caller, port, raw_request, until
 from tests.testing.facts import violations
@@ -231,6 +242,39 @@ class TestAnswers:
         start = loop.time()
         assert (await call(simulator, "GET", "u1")).status == 404
         assert loop.time() - start >= 0.02
+
+
+class TestTheClient:
+    """Each fault is to the client what it is meant to be."""
+
+    @pytest.mark.parametrize(
+        ("fault", "error", "maybe_executed"),
+        [
+            (Fault.THROTTLED, RateLimitedError, False),
+            (Fault.SERVER_ERROR, ServerError, True),
+            (Fault.BAD_GATEWAY, ServerError, True),
+            (Fault.UNAVAILABLE, ServerError, True),
+            (Fault.REDIRECT, AdaptyAPIError, False),
+            (Fault.RESET_BEFORE, AdaptyConnectionError, True),
+            (Fault.DELAY, AdaptyTimeoutError, True),
+            (Fault.RESET_AFTER, AdaptyConnectionError, True),
+            (Fault.CUT, AdaptyConnectionError, True),
+            (Fault.BROKEN_GZIP, AdaptyResponseError, False),
+            (Fault.BAD_UTF8, AdaptyResponseError, False),
+            (Fault.WRONG_JSON, AdaptyResponseError, False),
+            (Fault.HUGE, AdaptyResponseError, False),
+        ],
+    )
+    async def test_a_fault_is_the_error_it_is_meant_to_be(
+        self, simulator: Simulator, client: AdaptyClient, fault: Fault, error: type[AdaptyError], maybe_executed: bool
+    ) -> None:
+        simulator.add_profile(customer_user_id="u1")
+        simulator.script(fault)
+        simulator.faults.delay = 60.0
+        impatient = client.with_options(retry=RetryPolicy.none(), timeout=0.02 if fault is Fault.DELAY else 30.0)
+        with pytest.raises(error) as caught:
+            await impatient.profiles.get(customer_user_id="u1")
+        assert caught.value.maybe_executed is maybe_executed
 
 
 async def test_shares_can_be_changed_while_it_runs(simulator: Simulator, call: Caller) -> None:
