@@ -169,10 +169,10 @@ def _verdict(error: AdaptyError | None) -> tuple[Verdict, float | None]:
         return (Verdict.ACCEPTED if error is None else Verdict.UNKNOWN), None
     if is_throttled(error):
         return Verdict.THROTTLED, error.retry_after
-    if error.status == 503:
+    if error.status >= 500 or error.status == 408:
         return Verdict.UNKNOWN, error.retry_after
     # An answer of the API's own, whatever it says, was let through its rate limit.
-    return (Verdict.UNKNOWN if error.status >= 500 else Verdict.ACCEPTED), None
+    return Verdict.ACCEPTED, None
 
 
 class _Call(Generic[_T]):

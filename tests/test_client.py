@@ -6,6 +6,7 @@ import inspect
 import json
 import logging
 import pickle
+import random
 import ssl
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -46,7 +47,7 @@ from adapty_async.transport import Transport
 
 from .leftovers import tasks_left, timers_left
 from .raw_server import RawServer, Reply, answer, hang_up, reset, silence, then
-from .virtual_time import virtual, virtual_loop
+from .virtual_time import run_virtual, virtual, virtual_loop
 
 KEY: Final = "secret_live_abc.DEF123"
 ID: Final = "anna@example.com"
@@ -93,6 +94,11 @@ def scripted(*script: Any, **settings: Any) -> tuple[AdaptyClient, ScriptedTrans
     client = AdaptyClient(KEY, **settings)
     sender_of(client).transport = transport
     return client, transport
+
+
+class _Lowest(random.Random):
+    def random(self) -> float:
+        return 0.0
 
 
 def taking(seconds: float, end: Response) -> Callable[[], Awaitable[Response]]:
@@ -545,12 +551,15 @@ class TestWaits:
         assert 10.0 <= min(pauses) < 10.2
         assert 10.8 < max(pauses) <= 11.0 + 1e-6
 
-    @virtual
-    async def test_a_503_is_waited_for_as_it_says(self) -> None:
-        client, transport = scripted(Response(503, {"Retry-After": "10"}), OK)
-        await get(client)
-        first, second = transport.sent_at
-        assert 10.0 <= second - first <= 11.0
+    @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+    def test_whatever_says_retry_after_is_waited_for_as_it_says(self, status: int) -> None:
+        async def test() -> None:
+            client, transport = scripted(Response(status, {"Retry-After": "10"}), OK)
+            await get(client)
+            first, second = transport.sent_at
+            assert 10.0 <= second - first <= 11.0 + 1e-6
+
+        run_virtual(test())
 
     @virtual
     async def test_else_it_waits_longer_and_longer_at_random(self) -> None:
@@ -587,6 +596,18 @@ class TestWaits:
         with pytest.raises(ServerError) as caught:
             await get(client)
         assert caught.value.attempts == len(transport.sent_at) == 2
+
+    @pytest.mark.parametrize(("budget", "attempts"), [(30.0, 2), (29.9, 1)])
+    def test_the_budget_runs_from_the_first_send_to_the_next(self, budget: float, attempts: int) -> None:
+        async def test() -> None:
+            slow = taking(20.0, Response(503, {"Retry-After": "10"}))
+            client, transport = scripted(slow, Response(404), retry=RetryPolicy(budget=budget))
+            sender_of(client).rng = _Lowest()  # no jitter
+            with pytest.raises(AdaptyAPIError):
+                await get(client)
+            assert len(transport.sent_at) == attempts
+
+        run_virtual(test())
 
     @virtual
     async def test_waiting_at_the_gate_doesnt_count(self) -> None:
@@ -707,6 +728,52 @@ class TestTheGateOfAClient:
         began = virtual_loop().time()
         await asyncio.gather(get(client), *(self.later(view, 1.0) for view in views))
         assert all(10.0 <= sent_at - began <= 11.0 for sent_at in transport.sent_at[1:])
+
+    @pytest.mark.parametrize("reply", [Response(429), Response(503, {"Retry-After": "10"})], ids=["429", "503"])
+    def test_a_view_is_held_by_nothing_else(self, reply: Response) -> None:
+        async def test() -> None:
+            client, transport = scripted(reply, OK)
+            view = client.with_options(pacer=None)
+            sender_of(view).gate.try_enter()
+            began = virtual_loop().time()
+            call = asyncio.create_task(get(client))
+            await self.later(view, 1.0)
+            assert began + 1.0 in transport.sent_at
+            await call
+
+        run_virtual(test())
+
+    @pytest.mark.parametrize(
+        ("end", "verdict", "pause"),
+        [
+            (OK, "accepted", None),
+            (Response(404, {"Retry-After": "1"}), "accepted", None),
+            (Response(429), "throttled", None),
+            (Response(429, {"Retry-After": "1"}), "throttled", 1.0),
+            (Response(403, body=b'{"error_code": "rate_limited"}'), "throttled", None),
+            (Response(408), "unknown", None),
+            (Response(500, {"Retry-After": "1"}), "unknown", 1.0),
+            (Response(503), "unknown", None),
+            (Response(503, {"Retry-After": "1"}), "unknown", 1.0),
+            (AdaptyConnectionError(sent=True), "unknown", None),
+            (AdaptyTimeoutError(sent=False), "unknown", None),
+        ],
+        ids=repr,
+    )
+    def test_the_pacer_is_told_what_became_of_a_request(self, end: Any, verdict: str, pause: float | None) -> None:
+        async def test() -> None:
+            heard: list[object] = []
+
+            class Listening(FixedPacer):
+                def heard(self, now: Any, ticket: Any, verdict: Any, retry_after: Any = None) -> None:
+                    heard.append((verdict.value, retry_after))
+
+            client, _ = scripted(end, pacer=Listening(5.0), retry=RetryPolicy.none())
+            sender_of(client).rng = _Lowest()  # no jitter
+            await asyncio.gather(get(client), return_exceptions=True)
+            assert heard == [(verdict, pause)]
+
+        run_virtual(test())
 
     @virtual
     async def test_a_client_heeds_the_retry_after_that_its_view_was_told(self) -> None:
