@@ -106,7 +106,9 @@ SETTINGS: list[tuple[dict[str, Any], type[Exception], str]] = [
 @pytest.mark.parametrize(("settings", "error", "words"), SETTINGS, ids=[repr(row[0]) for row in SETTINGS])
 def test_a_setting_that_is_a_mistake(settings: dict[str, Any], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words) as caught:
-        AdaptyClient(**{"api_key": "secret"} | settings)
+        AdaptyClient(
+            settings.get("api_key", "secret"), **{name: settings[name] for name in settings if name != "api_key"}
+        )
     assert "pass@" not in str(caught.value)
 
 
