@@ -1,0 +1,58 @@
+"""The pacers that look for nothing: a rate that the caller knows, and none at all."""
+
+from typing import Final
+
+from .base import LATENESS, Counting, Ticket, Verdict, checked_rate
+
+
+class Unpaced(Counting):
+    """Hold nothing back but while the Retry-After of a 429 runs."""
+
+    def wait(self, now: float) -> float:
+        return max(0.0, self._reopens - now)
+
+    def heard(self, now: float, ticket: Ticket, verdict: Verdict, retry_after: float | None = None) -> None:
+        self._count(verdict)
+        if verdict is Verdict.THROTTLED:
+            self._hold(now, retry_after)
+
+    def __repr__(self) -> str:
+        return "UNPACED"
+
+
+UNPACED: Final = Unpaced()
+
+
+class FixedPacer(Counting):
+    """Send at most `rate` requests a second, evenly; a Retry-After holds every send back.
+
+    Nothing is saved up while there is nothing to send. Raises ValueError where `rate` isn't positive and finite.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self._rate = checked_rate(rate, "rate")
+        self._next: float | None = None
+
+    @property
+    def rate(self) -> float:
+        return self._rate
+
+    def wait(self, now: float) -> float:
+        return max(0.0, self._due(now) - now)
+
+    def sent(self, now: float) -> Ticket:
+        # A wake-up that is late by no more than loops usually are loses no rate; a longer gap isn't made up for.
+        self._next = max(self._due(now), now - LATENESS) + 1.0 / self._rate
+        return super().sent(now)
+
+    def heard(self, now: float, ticket: Ticket, verdict: Verdict, retry_after: float | None = None) -> None:
+        self._count(verdict)
+        self._hold(now, retry_after)
+
+    def _due(self, now: float) -> float:
+        """Give the time from which on the next send may leave: nothing is late before the first, or in a pause."""
+        return max(now if self._next is None else self._next, self._reopens)
+
+    def __repr__(self) -> str:
+        return f"FixedPacer({self._rate:g})"
