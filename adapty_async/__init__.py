@@ -30,13 +30,14 @@ from .models import (
     ProfileAttributes,
     Subscription,
 )
-from .pacing import UNPACED, FixedPacer
+from .pacing import UNPACED, AdaptivePacer, FixedPacer
 from .retry import RetryPolicy
 
 __all__ = [
     "UNPACED",
     "UNSET",
     "AccessLevel",
+    "AdaptivePacer",
     "AdaptyAPIError",
     "AdaptyClient",
     "AdaptyConnectionError",

@@ -1,0 +1,322 @@
+"""The pacer that finds out a limit which nobody tells, and stays just under it.
+
+It needs refusals to know where the limit is, and wants few of them. So it goes round in a circle: START doubles the
+rate until the first refusal; PROBE goes up by small steps, then larger ones, until a refusal measures the limit (see
+measuring.py); CRUISE stays at `utilization` of it for a while, then PROBE again. A step counts as passed when what
+was sent at its rate was accepted at that rate: a job that has little to send, or a server that fails, raises nothing.
+
+One overshoot, one reaction: what was under way when a refusal was heard may be refused too, and these echoes tell
+nothing new. After a reaction nothing is sent until the bucket holds a few tokens again. Where not even one request was
+accepted since the last reaction, it isn't the rate: everything is BLOCKED, and one request at a time asks whether it
+still is.
+"""
+
+import math
+from typing import Final
+
+from .base import LATENESS, Counting, Phase, Ticket, Verdict, checked_rate
+from .measuring import Estimator, Interval
+
+# Slower than that, and coming back would take hours.
+_SLOWEST: Final = 0.05
+
+# A step lasts so long, so many round trips, and so many requests. Where a refusal costs a Retry-After, we learn slower.
+_STEP_SECONDS: Final = 1.0
+_STEP_ROUND_TRIPS: Final = 2.0
+_STEP_REQUESTS: Final = 8.0
+_STEP_PAUSES: Final = 8.0
+_LONGEST_STEP: Final = 60.0
+# The requests of a step take a little longer than it does where the job is as fast as the pacer; more: the job is slow.
+_SLACK: Final = 1.3
+
+# Of the first rate that was refused, about as likely too much as too little: the step before was half of it.
+_LOOK_AGAIN: Final = 0.7
+# Where the limit is known, PROBE begins just below it, and goes up by a fiftieth of it; else by more. Later steps
+# are larger and larger, since then the limit has risen.
+_PROBE_FROM: Final = 0.98
+_FINE: Final = 0.02
+_COARSE: Final = 0.06
+_SMALL_STEPS: Final = 5
+_LARGER: Final = 0.1
+
+# CRUISE lasts at least so long, and where a refusal costs a Retry-After, so many times that.
+_CRUISE_SECONDS: Final = 2.0
+_CRUISE_PAUSES: Final = 30.0
+_LONGEST_CRUISE: Final = 900.0
+# Fewer accepted requests than this are no measurement; one of n of them is good to 1/n. Until it is good
+# enough for the utilization, each CRUISE is about as long as all before it.
+_MEASURABLE: Final = 10
+_SHARP: Final = 2.0
+_SHORTEST_CRUISE: Final = 20.0
+
+# After a refusal: so many tokens, and what the network's jitter is worth, as shares of a round trip. Requests that
+# overtake others on their way see a bucket that is still empty.
+_REFILL: Final = 4.0
+_REFILL_ROUND_TRIPS: Final = 0.1
+_OVERTAKING: Final = 0.25
+
+# BLOCKED: the seconds between two questions.
+_FIRST_PARK: Final = 0.25
+_PARK_GROWTH: Final = 1.5
+_LONGEST_PARK: Final = 30.0
+# An answer that doesn't come for so long won't come.
+_LOST: Final = 60.0
+
+
+class AdaptivePacer(Counting):
+    """Find out the limit of an API key from its refusals, and send just under it.
+
+    `start_rate`: requests a second to begin with. `max_rate`: never more than this. `utilization`: the share of the
+    measured limit to stay at, in (0, 1]. `probe_after`: requests before the limit is measured again.
+    Raises ValueError where a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        start_rate: float = 5.0,
+        max_rate: float | None = None,
+        utilization: float = 0.98,
+        probe_after: int = 200,
+    ) -> None:
+        super().__init__()
+        self._max_rate = math.inf if max_rate is None else checked_rate(max_rate, "max_rate")
+        self._rate = min(checked_rate(start_rate, "start_rate"), self._max_rate)
+        self._utilization = _checked_utilization(utilization)
+        self._probe_after = _checked_count(probe_after)
+        self._phase = Phase.START
+        self._estimator = Estimator()
+
+        # The schedule
+        self._next = -math.inf
+        self._held_until = -math.inf
+        self._last_sent = math.inf
+        self._round_trip = 0.0
+        self._rises = True
+
+        # What is being measured
+        self._interval: Interval | None = None
+        self._was_blocked = False
+
+        # The step that is being passed
+        self._step = 0
+        self._increment = _COARSE * self._rate
+        self._step_from = 1
+        self._step_needs = 1
+        self._step_began: float | None = None
+        self._step_accepted = 0
+
+        # The reaction to the last refusal
+        self._reacted_at_ticket = 0
+        self._echoes_until = -math.inf
+        self._accepted_since = 0
+        self._pause = 0.0
+        self._parks = 0
+        self._question: Ticket | None = None
+
+        self._begin_step()
+
+    @classmethod
+    def background(cls) -> "AdaptivePacer":
+        """Make one that leaves room for others who use the same key: production."""
+        return cls(utilization=0.7, probe_after=3000)
+
+    @property
+    def rate(self) -> float:
+        return self._rate
+
+    @property
+    def estimate(self) -> float | None:
+        return self._estimator.limit
+
+    @property
+    def phase(self) -> Phase:
+        return Phase.BLOCKED if self._parks else self._phase
+
+    def __repr__(self) -> str:
+        return f"<AdaptivePacer {self.phase}, {self._rate:.3g}/s>"
+
+    # The schedule: one request after the other, nothing stored up
+
+    def wait(self, now: float) -> float:
+        opens = max(self._next, self._reopens, self._held_until)
+        if self._question is not None:
+            opens = max(opens, self._question.sent_at + _LOST)
+        return max(0.0, opens - now)
+
+    def sent(self, now: float) -> Ticket:
+        ticket = super().sent(now)
+        if self._interval is None:
+            self._interval = Interval(now, ticket.number, empty=False)
+        pause = now - self._last_sent > (_REFILL + 2) / self._rate + LATENESS + self._refill_round_trips
+        if self._rises or pause:
+            self._interval.point(now, ticket.number)
+        self._rises = False
+        self._last_sent = now
+        self._next = max(self._next, now - LATENESS) + 1.0 / self._rate
+        if self._parks:
+            self._question = ticket
+        return ticket
+
+    def heard(self, now: float, ticket: Ticket, verdict: Verdict, retry_after: float | None = None) -> None:
+        self._count(verdict)
+        pause = self._hold(now, retry_after)
+        answers_question = self._question is not None and ticket.number >= self._question.number
+        if answers_question:
+            self._question = None
+        if verdict is Verdict.UNKNOWN:
+            if answers_question:
+                self._held_until = now + self._park_seconds
+            return
+        self._round_trip += 0.1 * (max(0.0, now - ticket.sent_at) - self._round_trip)
+        if verdict is Verdict.ACCEPTED:
+            self._accept(ticket)
+        else:
+            self._throttle(now, ticket, pause)
+
+    def _set_rate(self, rate: float) -> None:
+        rate = min(max(rate, _SLOWEST), self._max_rate)
+        self._rises |= rate > self._rate
+        self._rate = rate
+
+    # Steps: faster, as long as it is accepted
+
+    def _begin_step(self, seconds: float | None = None) -> None:
+        if seconds is None:
+            seconds = max(
+                _STEP_SECONDS,
+                _STEP_ROUND_TRIPS * self._round_trip,
+                _STEP_REQUESTS / self._rate,
+                min(_STEP_PAUSES * self._pause, _LONGEST_STEP),
+            )
+        self._step_from = self._sent + 1
+        self._step_needs = max(1, round(self._rate * seconds))
+        self._step_began = None
+        self._step_accepted = 0
+
+    def _accept(self, ticket: Ticket) -> None:
+        if ticket.number > self._reacted_at_ticket:
+            self._accepted_since += 1
+            if self._parks:
+                self._parks = 0
+                self._begin_step()
+        if ticket.number < self._step_from:
+            return
+        if self._step_began is None:
+            self._step_began = ticket.sent_at
+        self._step_accepted += 1
+        if self._step_accepted >= self._step_needs:
+            took = ticket.sent_at - self._step_began
+            self._end_step(in_time=took <= _SLACK * self._step_needs / self._rate + LATENESS)
+
+    def _end_step(self, *, in_time: bool) -> None:
+        if self._phase is Phase.CRUISE:
+            self._probe()
+        elif in_time and self._phase is Phase.START:
+            self._set_rate(2 * self._rate)
+        elif in_time:
+            self._step += 1
+            larger = _LARGER * max(0, self._step - _SMALL_STEPS + 1) * self._rate
+            self._set_rate(self._rate + (larger or self._increment))
+        self._begin_step()
+
+    def _probe(self) -> None:
+        assert self.estimate is not None
+        self._phase = Phase.PROBE
+        self._step = 0
+        self._increment = _FINE * self.estimate
+        self._set_rate(max(_PROBE_FROM, self._utilization + _FINE) * self.estimate)
+
+    def _search(self, rate: float) -> None:
+        """Probe where the limit isn't known yet."""
+        self._phase = Phase.PROBE
+        self._step = 0
+        self._increment = _COARSE * rate
+        self._set_rate(rate)
+        self._begin_step()
+
+    def _cruise(self, limit: float, accepted: int) -> None:
+        self._phase = Phase.CRUISE
+        self._set_rate(self._utilization * limit)
+        seconds = self._probe_after / self._rate
+        if accepted * (1 - self._utilization) < _SHARP:
+            seconds = min(seconds, max(_SHORTEST_CRUISE, 2 * accepted) / self._rate)
+        else:
+            seconds = max(seconds, _CRUISE_SECONDS)
+        self._begin_step(max(seconds, min(_CRUISE_PAUSES * self._pause, _LONGEST_CRUISE)))
+
+    # Refusals
+
+    def _throttle(self, now: float, ticket: Ticket, pause: float) -> None:
+        if self._interval is None:  # a ticket of another pacer
+            return
+        self._interval.refuse(ticket.number)
+        if ticket.number <= self._reacted_at_ticket or ticket.sent_at < self._echoes_until:
+            return
+        if not self._accepted_since:
+            self._park(now)
+            return
+        self._pause = pause
+        self._interval.end(ticket.sent_at, ticket.number, self._rate)
+        if self._conclude(self._interval):
+            self._interval = Interval(ticket.sent_at, ticket.number, empty=True)
+        self._held_until = now + _REFILL / self._rate + self._refill_round_trips
+        self._echoes_until = self._held_until + _OVERTAKING * self._round_trip
+        self._react()
+
+    def _conclude(self, interval: Interval) -> bool:
+        """Choose the next rate; tell whether the interval is over."""
+        accepted = interval.accepted
+        if interval.measurable and accepted < _MEASURABLE:
+            # Too few for a measurement, enough to see that the rate is far too high; the interval goes on.
+            self._search(min(self._rate, max((accepted + 2) / interval.elapsed, self._rate / 4)))
+            return False
+        blocked_again = interval.blocked and self._was_blocked
+        self._was_blocked = interval.blocked
+        if interval.blocked and not blocked_again and self.estimate is not None:
+            # Once it is an accident that tells nothing of the limit. Twice in a row these are windows with quotas.
+            self._cruise(self.estimate, accepted)
+        elif self._phase is Phase.START:
+            self._estimator.add(interval)
+            self._search(_LOOK_AGAIN * self._rate)
+        else:
+            self._cruise(self._estimator.measure(interval), accepted)
+        return True
+
+    def _park(self, now: float) -> None:
+        """Ask again later, with one request."""
+        assert self._interval is not None
+        self._interval.blocked = True
+        self._rises = True
+        self._parks += 1
+        self._held_until = now + self._park_seconds
+        self._echoes_until = -math.inf
+        self._react()
+
+    def _react(self) -> None:
+        self._reacted_at_ticket = self._sent
+        self._accepted_since = 0
+
+    @property
+    def _park_seconds(self) -> float:
+        # Beyond 30 the longest park is reached; the power could overflow later.
+        return min(_LONGEST_PARK, _FIRST_PARK * _PARK_GROWTH ** min(self._parks - 1, 30))
+
+    @property
+    def _refill_round_trips(self) -> float:
+        return _REFILL_ROUND_TRIPS * self._round_trip
+
+
+def _checked_utilization(utilization: float) -> float:
+    if isinstance(utilization, bool) or not isinstance(utilization, int | float):
+        raise TypeError(f"the utilization must be a number, not {type(utilization).__name__}")
+    if not 0 < utilization <= 1:
+        raise ValueError("the utilization must be above 0 and at most 1")
+    return float(utilization)
+
+
+def _checked_count(probe_after: int) -> int:
+    if isinstance(probe_after, bool) or not isinstance(probe_after, int):
+        raise TypeError(f"probe_after must be an int, not {type(probe_after).__name__}")
+    if probe_after < 1:
+        raise ValueError("probe_after must be at least 1")
+    return probe_after
