@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-all lint types bench clean
+.PHONY: demo test test-all lint types bench bench-pacing clean
 .NOTPARALLEL:
 
 demo: $(VENV)/with-cli
@@ -36,6 +36,9 @@ types: $(VENV)/with-dev
 
 bench: $(VENV)/with-cli
 	$(BIN)/python benchmarks/single_call.py
+
+bench-pacing: $(VENV)/with-cli
+	$(BIN)/python benchmarks/pacing.py
 
 clean:
 	rm -rf .venv .venv-* dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

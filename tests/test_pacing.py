@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapty_async import UNPACED, FixedPacer
-from adapty_async.pacing import Pacer, Unpaced, Verdict
+from adapty_async.pacing import Pacer, Phase, Snapshot, Unpaced, Verdict
 
 pacers = pytest.mark.parametrize("pacer", [Unpaced(), FixedPacer(5.0)], ids=repr)
 
@@ -53,6 +53,18 @@ class TestEveryPacer:
         assert pacer.wait(2.0) == 29.0
         assert pacer.wait(31.0) == 0.0
         assert pacer.wait(99.0) == 0.0
+
+    @pacers
+    def test_what_looks_for_no_limit_tells_none(self, pacer: Pacer) -> None:
+        assert pacer.estimate is None
+
+    @pytest.mark.parametrize("make", [Unpaced, lambda: FixedPacer(5.0)])
+    def test_it_tells_where_it_stands(self, make: Any) -> None:
+        pacer = make()
+        before = pacer.snapshot()
+        pacer.heard(1.0, pacer.sent(0.0), Verdict.THROTTLED, 30.0)
+        assert before == Snapshot(Phase.STEADY, pacer.rate, None, reopens=-math.inf, sent=0, throttled=0)
+        assert pacer.snapshot() == Snapshot(Phase.STEADY, pacer.rate, None, reopens=31.0, sent=1, throttled=1)
 
 
 class TestUnpaced:
