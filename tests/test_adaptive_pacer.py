@@ -88,6 +88,12 @@ class TestAgainstHiddenLimits:
         assert after == pytest.approx(before, rel=0.05)
         assert accepted(tally, 75, 80) >= 45
 
+    @pytest.mark.parametrize("seed", range(3))
+    def test_requests_that_never_reached_the_limiter_leave_the_estimate_alone(self, seed: int) -> None:
+        pacer = AdaptivePacer()
+        run(World(lambda: TokenBucket(50, 10), 128, fault=failing(60, 120, Verdict.UNKNOWN)), pacer, seed)
+        assert pacer.estimate == pytest.approx(50, rel=0.01)
+
     def test_where_everything_is_refused_it_asks_with_single_requests_only(self) -> None:
         tally = run(World(lambda: TokenBucket(50, 10), 90, fault=failing(30, 90, Verdict.THROTTLED)), AdaptivePacer())
         assert sum(tally.sent[int(32 / BIN) :]) <= 30

@@ -95,7 +95,7 @@ class AdaptivePacer(Counting):
 
         # What is being measured
         self._interval: Interval | None = None
-        self._was_blocked = False
+        self._was_disturbed = False
 
         # The step that is being passed
         self._step = 0
@@ -164,6 +164,8 @@ class AdaptivePacer(Counting):
         if answers_question:
             self._question = None
         if verdict is Verdict.UNKNOWN:
+            if self._interval is not None:
+                self._interval.lose(ticket.number)
             if answers_question:
                 self._held_until = now + self._park_seconds
             return
@@ -270,10 +272,10 @@ class AdaptivePacer(Counting):
             # Too few for a measurement, enough to see that the rate is far too high; the interval goes on.
             self._search(min(self._rate, max((accepted + 2) / interval.elapsed, self._rate / 4)))
             return False
-        blocked_again = interval.blocked and self._was_blocked
-        self._was_blocked = interval.blocked
-        if interval.blocked and not blocked_again and self.estimate is not None:
-            # Once it is an accident that tells nothing of the limit. Twice in a row these are windows with quotas.
+        accident = interval.disturbed and not self._was_disturbed
+        self._was_disturbed = interval.disturbed
+        if accident and self.estimate is not None:
+            # Once that tells nothing of the limit. Twice in a row these are windows with quotas, or failures that stay.
             self._cruise(self.estimate, accepted)
         elif self._phase is Phase.START:
             self._estimator.add(interval)

@@ -20,6 +20,7 @@ _BURST_RATIO: Final = 1.25
 _BURSTS: Final = tuple(_BURST_RATIO**power for power in range(36))
 _MOST_POINTS: Final = 64
 _REMEMBERED: Final = 3
+_FEW_UNKNOWN: Final = 0.05
 
 # Another burst than the one believed in must explain the intervals better by so much.
 _BETTER: Final = 0.01
@@ -40,6 +41,7 @@ class Interval:
         self._empty = empty
         self._points: list[tuple[float, int]] = []
         self._refused = 0
+        self._unknown = 0
         self._ended = began
         self._last = first
         self._rate = 0.0
@@ -56,6 +58,10 @@ class Interval:
         """Count a refused request."""
         self._refused += number >= self._first
 
+    def lose(self, number: int) -> None:
+        """Count a request of which nobody knows whether the limiter saw it."""
+        self._unknown += number >= self._first
+
     def end(self, sent_at: float, number: int, rate: float) -> None:
         """End with the refused ticket `number`, sent at `rate`; again, if the interval goes on after all."""
         self._ended, self._last, self._rate = sent_at, number, rate
@@ -71,6 +77,11 @@ class Interval:
         # A refusal at the beginning counts as one: it found up to one token, and in doubt the higher limit is the
         # better answer, as the next refusal corrects it, while a limit that is too low stays unnoticed for long.
         return max(0, self._last - self._first + 1 - self._refused)
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether more than the limit was at work: all blocked for a while, or many requests of unknown fate."""
+        return self.blocked or self._unknown > _FEW_UNKNOWN * self.accepted
 
     @property
     def measurable(self) -> bool:
