@@ -5,7 +5,7 @@ A pacer is told the time by its caller, in seconds of any steady clock.
 
 import math
 from enum import Enum, StrEnum
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import attrs
 
@@ -56,6 +56,7 @@ class Snapshot:
     throttled: int
 
 
+@runtime_checkable
 class Pacer(Protocol):
     """Decide when the next request of an API key may leave."""
 
