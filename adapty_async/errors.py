@@ -60,7 +60,7 @@ class AdaptyError(Exception):
 
 
 def _restore(cls: type[_E], args: tuple[Any, ...], state: Mapping[str, Any]) -> _E:
-    error = cls.__new__(cls, *args)
+    error = cls.__new__(cls)
     error.args = args
     error.__dict__.update(state)
     return error

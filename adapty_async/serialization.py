@@ -131,7 +131,7 @@ def _open_enum_hook(kind: type[_E]) -> _Hook[_E]:
 
 
 def _optional_hook(kind: Any, converter: Converter) -> _Hook[Any]:
-    # No null comes here, see _object_hook.
+    # cattrs' own looks for null at each value. None comes here, see _object_hook.
     return converter.get_structure_hook(next(arg for arg in get_args(kind) if arg is not NoneType))
 
 

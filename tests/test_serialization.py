@@ -161,6 +161,9 @@ class TestLoadLeniently:
         assert level.offer.type is OfferType.UNKNOWN
         assert level.offer.id == "o1"
 
+    def test_a_word_of_pythons_is_an_unknown_value_too(self) -> None:
+        assert load_level(store="None").store == "None"
+
     def test_unknown_values_of_an_enum_are_kept(self) -> None:
         level = load_level(store="corner shop", environment="Moon", offer={"category": "new", "type": ""})
         assert isinstance(level.store, Store)
