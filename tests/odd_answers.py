@@ -403,7 +403,12 @@ def _packed(rng: random.Random, body: bytes) -> tuple[list[bytes], bytes]:
         return [], body
     name = rng.choice([b"gzip", b"deflate", b"GZIP", b"br", b"zstd", b"identity", b"gzip, gzip", b"x", b"", b"\xff"])
     packed = rng.choice(
-        [gzip.compress(body, 1, mtime=0), zlib.compress(body, 1), body, gzip.compress(body, 1)[: len(body) // 2]]
+        [
+            gzip.compress(body, 1, mtime=0),
+            zlib.compress(body, 1),
+            body,
+            gzip.compress(body, 1, mtime=0)[: len(body) // 2],
+        ]
     )
     return [b"Content-Encoding: " + name], packed
 
