@@ -186,7 +186,7 @@ class BulkJob(Generic[ItemT, ValueT]):
         """Make one attempt, unless the job is stopped: its result, or the seconds until the next one."""
         try:
             step = None if self._signal.given else await self._operation.attempt(work)
-        except BaseException as error:
+        except BaseException as error:  # a cancellation too: the item must be counted, whatever ends its attempt
             self._count(work.unfinished())
             if isinstance(error, asyncio.CancelledError) and not is_cancelled():
                 # A runner that ended by it would be missed by nobody, and its share of the work neither.
