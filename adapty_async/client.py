@@ -63,6 +63,11 @@ class Exchange:
     pause: float | None
     elapsed: float
 
+    @property
+    def status(self) -> int | None:
+        """The answer's; None where none came."""
+        return self.response.status if self.response else getattr(self.error, "status", None)
+
 
 class Sender:
     """Send requests for one view of a client: its transport, its gate, its patience. `bulk` drives it by hand."""
@@ -145,15 +150,14 @@ class Sender:
         """Tell the log and `on_attempt` of an attempt."""
         if self.on_attempt is None and not _log.isEnabledFor(logging.DEBUG):
             return
-        status = exchange.response.status if exchange.response else getattr(exchange.error, "status", None)
         name = type(exchange.error).__name__ if exchange.error else None
-        attempt = Attempt(request.method, request.path, number, status, name, exchange.elapsed, wait)
+        attempt = Attempt(request.method, request.path, number, exchange.status, name, exchange.elapsed, wait)
         _log.debug(
             "%s %s attempt %d: %s in %.3f s%s",
             attempt.method,
             attempt.path,
             number,
-            " ".join(str(word) for word in (status, name) if word),
+            " ".join(str(word) for word in (exchange.status, name) if word),
             attempt.elapsed,
             "" if wait is None else f", again in {wait:.3f} s",
         )

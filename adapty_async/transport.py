@@ -1,6 +1,7 @@
 """Exactly one attempt: bytes out, bytes in. The only file that knows aiohttp's client."""
 
 import asyncio
+import hashlib
 import math
 import ssl as ssl_module
 from typing import Final, Never
@@ -100,6 +101,11 @@ class Transport:
     def secrets(self) -> tuple[str, ...]:
         """What must not be seen in any text of the server's."""
         return (self._api_key,)
+
+    @property
+    def key_fingerprint(self) -> str:
+        """What tells this key from another, and doesn't lead back to it."""
+        return hashlib.sha256(self._api_key.encode()).hexdigest()[:16]
 
     async def attempt(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 - aiohttp's own timeout is used
         """Send a request once and read its answer, within `timeout` seconds.

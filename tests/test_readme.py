@@ -34,6 +34,7 @@ CONFTEST = "# conftest.py\n"  # how a block begins that is that file, for those 
 ANSWERS: dict[str, list[dict[tuple[str, int], int]]] = {
     "The client": [{("POST", 200): 1, ("PATCH", 200): 1, ("GET", 200): 1, ("DELETE", 204): 1}],
     "Many profiles": [{("DELETE", 204): len(PEOPLE)}, {("GET", 200): 1, ("GET", 404): 1}],
+    "A job that survives its process": [{("DELETE", 204): len(PEOPLE)}],
     "Errors and retries": [{("GET", 404): 1}],
     "Testing your own code": [{}, {}, {}],  # they have simulators of their own, or none
 }

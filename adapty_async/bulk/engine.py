@@ -5,11 +5,13 @@ puts it aside and takes the next. So a runner is a permit that is held per attem
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable
 from types import TracebackType
 from typing import Any, Final, Generic, Protocol, Self
 
+from .journal import Entries
 from .lineup import Lineup, StopSignal, Work, is_cancelled
 from .results import BulkReport, ItemResult, ItemT, Outcome, StopReason, StopRules, Tally, ValueT
 
@@ -52,6 +54,7 @@ class BulkJob(Generic[ItemT, ValueT]):
         concurrency: int,
         stop: StopRules,
         on_progress: Callable[[BulkReport], object] | None,
+        entries: Entries[ItemT] | None = None,
     ) -> None:
         self._operation = operation
         self._concurrency = checked_concurrency(concurrency)
@@ -61,7 +64,8 @@ class BulkJob(Generic[ItemT, ValueT]):
             raise TypeError("on_progress must be callable")
         self._rules = stop
         self._on_progress = on_progress
-        self._lineup = Lineup(items, most_unsettled=max(1000, 10 * concurrency))
+        self._entries = entries
+        self._lineup = Lineup(items, most_unsettled=max(1000, 10 * concurrency), entries=entries)
         self._signal = self._lineup.signal
         self._tally = Tally()
         self._task: asyncio.Task[None] | None = None
@@ -73,9 +77,13 @@ class BulkJob(Generic[ItemT, ValueT]):
 
     @property
     def report(self) -> BulkReport:
-        """Where the job stands, or how it ended."""
-        now = self._loop.time() if self._task else 0.0
-        return self._tally.report(now, stopped=self._signal.reason, input_exhausted=self._lineup.exhausted)
+        """Where the job stands, or how it ended; with a journal, as far as that is committed."""
+        return self._tally.report(
+            self._loop.time() if self._task else 0.0,
+            uncommitted={} if self._entries is None else self._entries.uncommitted,
+            stopped=self._signal.reason,
+            input_exhausted=self._lineup.exhausted,
+        )
 
     def stop(self) -> None:
         """Start nothing more, and let what is under way come to its end."""
@@ -149,16 +157,22 @@ class BulkJob(Generic[ItemT, ValueT]):
 
     async def _run(self) -> None:
         try:
+            async with self._entries or contextlib.nullcontext():
+                await self._run_operation()
+        finally:
+            self._tally.finish(self._loop.time())
+            self._ended = True
+            self._report_progress()
+
+    async def _run_operation(self) -> None:
+        try:
             self._operation.open(self._signal, self._tally)
             await self._run_runners()
             self._judge(at_end=True)
         finally:
             self._operation.close()
             for work in self._lineup.abandon():
-                self._count(work.unfinished())
-            self._tally.finish(self._loop.time())
-            self._ended = True
-            self._report_progress()
+                self._give_up(work)
 
     async def _run_runners(self) -> None:
         bug = None
@@ -176,25 +190,27 @@ class BulkJob(Generic[ItemT, ValueT]):
     async def _runner(self) -> None:
         while (work := await self._lineup.next()) is not None:
             step = await self._step(work)
-            if isinstance(step, ItemResult):
-                await self._settle(step)
+            if step is None:
+                await self._settle(self._give_up(work))
+            elif isinstance(step, ItemResult):
+                await self._settle(self._conclude(work, step))
             else:
                 self._lineup.put_aside(work, step)
             await self._breathe()
 
-    async def _step(self, work: Work[ItemT]) -> ItemResult[ItemT, ValueT] | float:
-        """Make one attempt, unless the job is stopped: its result, or the seconds until the next one."""
+    async def _step(self, work: Work[ItemT]) -> ItemResult[ItemT, ValueT] | float | None:
+        """Make one attempt, unless the job is stopped: its result, or the seconds until the next one, or None."""
         try:
             step = None if self._signal.given else await self._operation.attempt(work)
         except BaseException as error:  # a cancellation too: the item must be counted, whatever ends its attempt
-            self._count(work.unfinished())
+            self._give_up(work)
             if isinstance(error, asyncio.CancelledError) and not is_cancelled():
                 # A runner that ended by it would be missed by nobody, and its share of the work neither.
                 raise RuntimeError("an attempt was cancelled, and not by its job") from error
             raise
         if isinstance(step, ItemResult):
             return step
-        return work.unfinished() if step is None or self._signal.given else step
+        return None if self._signal.given else step
 
     async def _breathe(self) -> None:
         """Let the loop run now and then, also where nothing is waited for: invalid items, operations without I/O."""
@@ -204,17 +220,38 @@ class BulkJob(Generic[ItemT, ValueT]):
             self._next_breath = self._loop.time() + _BREATH / self._concurrency
 
     async def _settle(self, result: ItemResult[ItemT, ValueT]) -> None:
-        self._count(result)
         if result.outcome is not Outcome.NOT_ATTEMPTED:
             self._judge()
         if self._loop.time() >= self._next_progress:
             self._report_progress()
+        if self._entries is not None:
+            await self._have_room(self._entries)
         if self._results is not None:
             await self._results.put(result)
 
-    def _count(self, result: ItemResult[ItemT, ValueT]) -> None:
+    async def _have_room(self, entries: Entries[ItemT]) -> None:
+        try:
+            await entries.room()
+        except Exception as error:  # noqa: BLE001 - the journal's own; raised when what is under way has come to its end
+            self._lineup.fail(error)
+
+    def _conclude(self, work: Work[ItemT], result: ItemResult[ItemT, ValueT]) -> ItemResult[ItemT, ValueT]:
+        """Count an item that came to its end."""
+        if self._entries is not None:
+            self._entries.settle(work.position, result.outcome, status=work.status, attempts=work.attempts)
+        return self._counted(result)
+
+    def _give_up(self, work: Work[ItemT]) -> ItemResult[ItemT, Any]:
+        """Count an item that is left where it stands: the next run takes it up there."""
+        result = work.unfinished()
+        if self._entries is not None and result.outcome is Outcome.NOT_ATTEMPTED:
+            self._entries.release(work.position)
+        return self._counted(result)
+
+    def _counted(self, result: ItemResult[ItemT, ValueT]) -> ItemResult[ItemT, ValueT]:
         self._lineup.settled()
         self._tally.settle(result)
+        return result
 
     def _judge(self, *, at_end: bool = False) -> None:
         reason = self._rules.judge(self._tally.counts, at_end=at_end)

@@ -1,17 +1,21 @@
 """The mass jobs, as their user calls them."""
 
+import json
 import logging
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from typing import Final, Literal, TypeAlias, TypedDict, cast, get_args
 from uuid import UUID
+
+import attrs
 
 from ..client import AdaptyClient, sender_of
 from ..messages import Response
 from ..models import Profile, ProfileAttributes
 from ..pacing import Pacer
 from ..resources.profiles import create_request, delete_request, get_request, update_request
-from ..serialization import load_profile
+from ..serialization import dump, load_profile
 from .engine import BulkJob, checked_concurrency
+from .journal import Entries, Journal, Source, Undertaking
 from .operations import AnyOperation, ProfileOperation, Steps
 from .results import BulkReport, ItemT, Outcome, StopRules, ValueT
 
@@ -32,13 +36,15 @@ def delete_profiles(
     by: By,
     concurrency: int = 100,
     pacer: Pacer | None = None,
+    journal: Journal | None = None,
     stop: StopRules = StopRules(),  # noqa: B008 - frozen
     on_progress: Progress | None = None,
 ) -> BulkJob[ProfileId, None]:
     """Delete the profiles of `ids`, with at most `concurrency` requests under way.
 
     `by`: which ids they are. `pacer`: None = the client's own. `on_progress`: called at most ten times a second, and at
-    the end. Raises nothing for an item that fails: each has its outcome.
+    the end. `journal`: remembers the job, so that the same call goes on where an earlier one ended; a `Ledger`. The
+    items are then read 1,000 ahead. Raises nothing for an item that fails: each has its outcome.
     """
     who = _naming(by)
     steps = Steps[ProfileId, None](
@@ -48,7 +54,9 @@ def delete_profiles(
         done=Outcome.DELETED,
         missing=Outcome.ALREADY_ABSENT,
     )
-    return _profile_job(client, cast("_Ids", ids), steps, concurrency, pacer, stop, on_progress)
+    job = _Job(client, concurrency, pacer, stop, on_progress)
+    source = Source(cast("_Ids", ids), name=name_of(by), content=name_of(by))
+    return job.journaled(source, steps, journal, "delete", by)
 
 
 def get_profiles(
@@ -61,7 +69,7 @@ def get_profiles(
     stop: StopRules = StopRules(),  # noqa: B008 - frozen
     on_progress: Progress | None = None,
 ) -> BulkJob[ProfileId, Profile]:
-    """Get the profiles of `ids`; each result's `value` is one. The rest as in `delete_profiles`."""
+    """Get the profiles of `ids`; each result's `value` is one. The rest as in `delete_profiles`, without a journal."""
     who = _naming(by)
     steps = Steps[ProfileId, Profile](
         request=lambda item: get_request(**who(item)),
@@ -70,7 +78,7 @@ def get_profiles(
         done=Outcome.FETCHED,
         missing=Outcome.NOT_FOUND,
     )
-    return _profile_job(client, cast("_Ids", ids), steps, concurrency, pacer, stop, on_progress)
+    return _Job(client, concurrency, pacer, stop, on_progress).of(cast("_Ids", ids), steps)
 
 
 def update_profiles(
@@ -80,6 +88,7 @@ def update_profiles(
     by: By,
     concurrency: int = 100,
     pacer: Pacer | None = None,
+    journal: Journal | None = None,
     stop: StopRules = StopRules(),  # noqa: B008 - frozen
     on_progress: Progress | None = None,
 ) -> BulkJob[Change, Profile]:
@@ -92,7 +101,8 @@ def update_profiles(
         done=Outcome.UPDATED,
         missing=Outcome.NOT_FOUND,
     )
-    return _profile_job(client, changes, steps, concurrency, pacer, stop, on_progress)
+    job = _Job(client, concurrency, pacer, stop, on_progress)
+    return job.journaled(_source_of(changes, by), steps, journal, "update", by)
 
 
 def create_profiles(
@@ -102,6 +112,7 @@ def create_profiles(
     by: By,
     concurrency: int = 100,
     pacer: Pacer | None = None,
+    journal: Journal | None = None,
     stop: StopRules = StopRules(),  # noqa: B008 - frozen
     on_progress: Progress | None = None,
 ) -> BulkJob[Change, Profile]:
@@ -114,7 +125,8 @@ def create_profiles(
         done=Outcome.CREATED,
         missing=Outcome.FAILED,
     )
-    return _profile_job(client, profiles, steps, concurrency, pacer, stop, on_progress)
+    job = _Job(client, concurrency, pacer, stop, on_progress)
+    return job.journaled(_source_of(profiles, by), steps, journal, "create", by)
 
 
 def run(
@@ -151,28 +163,87 @@ def _naming(by: By) -> Callable[[ProfileId], _Who]:
 
 
 def _attributes(change: Change) -> ProfileAttributes:
-    if not isinstance(change, tuple | list) or len(change) != 2:
+    if not _is_change(change):
         raise TypeError("an item must be a pair of an id and ProfileAttributes")
     return change[1]
+
+
+def _is_change(change: object) -> bool:
+    return isinstance(change, tuple | list) and len(change) == 2
 
 
 def _read_profile(response: Response) -> Profile:
     return load_profile(response.body)
 
 
-def _profile_job(
-    client: AdaptyClient,
-    items: Iterable[ItemT] | AsyncIterable[ItemT],
-    steps: Steps[ItemT, ValueT],
-    concurrency: int,
-    pacer: Pacer | None,
-    stop: StopRules,
-    on_progress: Progress | None,
-) -> BulkJob[ItemT, ValueT]:
-    sender = sender_of(client if pacer is None else client.with_options(pacer=pacer))
-    limit = sender.transport.connection_limit
-    if checked_concurrency(concurrency) > limit:
-        _log.warning("concurrency lowered from %d to %d: the session has no more connections", concurrency, limit)
-        concurrency = int(limit)
-    operation = ProfileOperation(sender, steps, stop)
-    return BulkJob(operation, items, concurrency=concurrency, stop=stop, on_progress=on_progress)
+def name_of(by: By) -> Callable[[object], str]:
+    """Give what names an id of that kind in a journal."""
+    # A UUID says the same in upper and lower case, as an id of one's own system may not.
+    return (lambda item: str(item).lower()) if by == "profile_id" else str
+
+
+def _source_of(changes: Changes, by: By) -> Source[Change]:
+    text_of = name_of(by)
+
+    def name(change: Change) -> str:
+        return text_of(change[0]) if _is_change(change) else ""
+
+    def content(change: Change) -> str:
+        return f"{name(change)}\n{_content(change[1])}" if _is_change(change) else ""
+
+    return Source(changes, name, content)
+
+
+def _content(attributes: object) -> str:
+    return json.dumps(dump(attributes), sort_keys=True) if isinstance(attributes, ProfileAttributes) else ""
+
+
+@attrs.frozen
+class _Job:
+    """What the jobs over profiles have in common."""
+
+    client: AdaptyClient
+    concurrency: int
+    pacer: Pacer | None
+    stop: StopRules
+    on_progress: Progress | None
+
+    def journaled(
+        self,
+        source: Source[ItemT],
+        steps: Steps[ItemT, ValueT],
+        journal: Journal | None,
+        operation: str,
+        by: By,
+    ) -> BulkJob[ItemT, ValueT]:
+        if journal is None:
+            return self.of(source.items, steps)
+        undertaking = Undertaking(
+            operation=operation,
+            by=by,
+            base_url=self.client.base_url,
+            key_fingerprint=sender_of(self.client).transport.key_fingerprint,
+            repeatable=steps.done is Outcome.DELETED,
+        )
+        return self.of(source.items, steps, journal.entries(undertaking, source))
+
+    def of(
+        self,
+        items: Iterable[ItemT] | AsyncIterable[ItemT],
+        steps: Steps[ItemT, ValueT],
+        entries: Entries[ItemT] | None = None,
+    ) -> BulkJob[ItemT, ValueT]:
+        sender = sender_of(self.client if self.pacer is None else self.client.with_options(pacer=self.pacer))
+        concurrency = checked_concurrency(self.concurrency)
+        limit = sender.transport.connection_limit
+        if concurrency > limit:
+            _log.warning("concurrency lowered from %d to %d: the session has no more connections", concurrency, limit)
+            concurrency = int(limit)
+        return BulkJob(
+            ProfileOperation(sender, steps, self.stop),
+            items,
+            concurrency=concurrency,
+            stop=self.stop,
+            on_progress=self.on_progress,
+            entries=entries,
+        )

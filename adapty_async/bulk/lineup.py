@@ -7,6 +7,7 @@ from typing import Any, Final, Generic, TypeVar, cast
 
 import attrs
 
+from .journal import Entries, Entry
 from .results import ItemResult, ItemT, Outcome, StopReason, ValueT
 
 T = TypeVar("T")
@@ -19,8 +20,8 @@ class Work(Generic[ItemT]):
     """An item on its way: what is known of it until it has an outcome.
 
     `attempts`: requests made; `throttled`: those of them that were answered 429, which don't count against it. `taken`:
-    the server took one in, whatever came of it. `fate_unknown`: one may have been executed. `under_way`: one is out.
-    `error`: the last one.
+    the server took one in, whatever came of it. `fate_unknown`: one may have been executed, in an earlier run perhaps.
+    `under_way`: one is out. `status`: the last answer's. `error`: the last one.
     """
 
     position: int
@@ -31,6 +32,7 @@ class Work(Generic[ItemT]):
     taken: bool = False
     fate_unknown: bool = False
     under_way: bool = False
+    status: int | None = None
     error: Exception | None = None
 
     def result(
@@ -102,11 +104,18 @@ class Lineup(Generic[ItemT]):
     """Hand out work to any number of runners, in turn; read the input no further than it has to.
 
     An item that has to be tried again waits aside, without a runner. At most `most_unsettled` items are on their way at
-    one time: then no new one is started.
+    one time: then no new one is started. Where there is a journal, its `entries` are handed out instead of the items.
     """
 
-    def __init__(self, items: Iterable[ItemT] | AsyncIterable[ItemT], *, most_unsettled: int) -> None:
+    def __init__(
+        self,
+        items: Iterable[ItemT] | AsyncIterable[ItemT],
+        *,
+        most_unsettled: int,
+        entries: Entries[ItemT] | None = None,
+    ) -> None:
         self._source = _iterator(items)
+        self._entries = entries
         self._most_unsettled = most_unsettled
         self.signal = StopSignal(self._close)
         self._taken = 0
@@ -175,10 +184,10 @@ class Lineup(Generic[ItemT]):
         except asyncio.CancelledError:
             if is_cancelled():
                 raise
-            self._fail(RuntimeError("something that the input waited for was cancelled"))
+            self.fail(RuntimeError("something that the input waited for was cancelled"))
             return None
         except Exception as error:  # noqa: BLE001 - the caller's code; raised when what is under way has come to its end
-            self._fail(error)
+            self.fail(error)
             return None
         finally:
             self._pulling = False
@@ -190,15 +199,21 @@ class Lineup(Generic[ItemT]):
             return None
         self._taken += 1
         self._unsettled += 1
-        return Work(self._taken - 1, cast("ItemT", item), asyncio.get_running_loop().time())
+        now = asyncio.get_running_loop().time()
+        if isinstance(item, Entry):
+            return Work(item.position, item.item, now, fate_unknown=item.maybe_sent)
+        return Work(self._taken - 1, cast("ItemT", item), now)
 
-    def _fail(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
+        """End the job with an error, which is raised when what is under way has come to its end."""
         self.error = error
         self.signal.give(None)
 
-    async def _next_item(self) -> ItemT | object:
+    async def _next_item(self) -> ItemT | Entry[ItemT] | object:
         """Read the next item; _END after the last, None where the signal came before it."""
-        source = self._source
+        entries, source = self._entries, self._source
+        if entries is not None:
+            return entries.ready() or await self.signal.cut_short(lambda: anext(entries, _END))
         if isinstance(source, Iterator):
             return next(source, _END)
         return await self.signal.cut_short(lambda: anext(source, _END))

@@ -132,6 +132,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
     def _take_note(self, work: Work[ItemT], exchange: Exchange) -> None:
         """Count a request, and say what it means for the patience with throttling and outages."""
         error = exchange.error
+        work.status = exchange.status
         throttled = is_throttled(error)
         answered = error is None or isinstance(error, AdaptyAPIError | AdaptyResponseError)
         self._tally.request(exchange.elapsed, number=work.attempts, answered=answered, throttled=throttled)

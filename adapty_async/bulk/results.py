@@ -212,11 +212,13 @@ class Tally:
         self._ended = now
         self._finished = datetime.now(UTC)
 
-    def report(self, now: float, *, stopped: StopReason | None, input_exhausted: bool) -> BulkReport:
-        """Say where the job stands."""
+    def report(
+        self, now: float, *, uncommitted: Mapping[Outcome, int], stopped: StopReason | None, input_exhausted: bool
+    ) -> BulkReport:
+        """Say where the job stands, without the outcomes that aren't committed yet."""
         seconds = (now if self._ended is None else self._ended) - self._began
         return BulkReport(
-            counts=Counter(self.counts),
+            counts=self.counts - Counter(uncommitted),
             failures=(*self._first, *self._last),
             started=self._started,
             finished=self._finished,

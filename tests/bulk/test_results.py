@@ -18,7 +18,7 @@ def _result(position: int, outcome: Outcome) -> ItemResult[str, None]:
 
 
 def _report(tally: Tally, seconds: float = 1.0, *, stopped: StopReason | None = None) -> BulkReport:
-    return tally.report(seconds, stopped=stopped, input_exhausted=True)
+    return tally.report(seconds, uncommitted={}, stopped=stopped, input_exhausted=True)
 
 
 def _tally(*outcomes: Outcome) -> Tally:

@@ -1,0 +1,91 @@
+"""What a mass job asks of a journal: to be told which items are still to be done, and to tell what became of them."""
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Generic, Protocol, Self
+
+import attrs
+
+from .results import ItemT, Outcome
+
+
+@attrs.frozen
+class Undertaking:
+    """What a job does, to whom: what must be the same when it goes on.
+
+    `operation`: delete, update or create. `key_fingerprint` tells one API key from another, and no more. `repeatable`:
+    an item may be sent again however long ago it was sent first.
+    """
+
+    operation: str
+    by: str
+    base_url: str
+    key_fingerprint: str
+    repeatable: bool
+
+
+@attrs.frozen(repr=False)
+class Source(Generic[ItemT]):
+    """The items of a job, and how to tell them apart.
+
+    `name`: the id of an item's profile. `content`: all that makes an item what it is. Neither raises.
+    """
+
+    items: Iterable[ItemT] | AsyncIterable[ItemT]
+    name: Callable[[ItemT], str]
+    content: Callable[[ItemT], str]
+
+
+@attrs.frozen(repr=False)
+class Entry(Generic[ItemT]):
+    """An item that is to be sent. `maybe_sent`: an earlier run may have sent it, and never learnt what came of it."""
+
+    position: int
+    item: ItemT
+    maybe_sent: bool
+
+
+class Entries(Protocol[ItemT]):
+    """One run of a job, as its journal sees it: opened and left as a context, iterated over for what is to be sent.
+
+    Whatever it raises ends the job, after what is under way.
+    """
+
+    @property
+    def uncommitted(self) -> Mapping[Outcome, int]:
+        """How many items have an outcome that a crash would still lose."""
+        ...
+
+    def ready(self) -> Entry[ItemT] | None:
+        """Give the next entry, where that needs no waiting."""
+        ...
+
+    def settle(self, position: int, outcome: Outcome, *, status: int | None, attempts: int) -> None:
+        """Take down an outcome. `status`: of the last answer, None where there was none. `attempts`: of this run."""
+        ...
+
+    def release(self, position: int) -> None:
+        """Take down that an item was handed out, but never sent by any run."""
+        ...
+
+    async def room(self) -> None:
+        """Wait where too much waits to be written. Raises where it can't be written."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+    def __aiter__(self) -> AsyncIterator[Entry[ItemT]]: ...
+
+    async def __anext__(self) -> Entry[ItemT]: ...
+
+
+class Journal(Protocol):
+    """What remembers a job over the end of its process; `adapty_async.ledger.Ledger` is one."""
+
+    def entries(self, undertaking: Undertaking, source: Source[ItemT]) -> Entries[ItemT]:
+        """Begin a run of the job, or go on where an earlier one ended."""
+        ...

@@ -1,0 +1,218 @@
+"""One run of a job on the event loop: reads the input in chunks, hands out what is claimed, takes outcomes in."""
+
+import asyncio
+import contextlib
+import itertools
+from collections import Counter, deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+from types import TracebackType
+from typing import Any, Final, Generic, Self
+
+from ..bulk import Outcome
+from ..bulk.journal import Entry, Source
+from ..bulk.results import ItemT
+from .book import Book, Due, OutcomeRow
+from .chunks import CHUNK, OUTCOMES, STATES
+from .errors import LedgerError
+from .writer import Writer
+
+_ROWS_A_COMMIT: Final = 1000
+_COMMIT_AFTER: Final = 0.8
+"""Seconds after which an outcome is on its way to the disk: with the commit itself, less than one is ever lost."""
+_MOST_UNWRITTEN: Final = 10
+_BREATH: Final = 0.005
+
+
+class _Ahead:
+    """How many items are claimed at one time: what is sent in about half a second, for a crash puts them in doubt."""
+
+    def __init__(self) -> None:
+        self.size = 100
+        self._before = -1.0
+
+    def next(self, now: float) -> int:
+        """Give the number for a claim that is made now."""
+        elapsed, self._before = now - self._before, now
+        if elapsed < 0.25:
+            self.size = min(2 * self.size, CHUNK)
+        elif elapsed > 1.0:
+            self.size = max(self.size // 2, 10)
+        return self.size
+
+
+class LedgerEntries(Generic[ItemT]):
+    """The entries of a ledger for one run; see `bulk.journal.Entries`."""
+
+    def __init__(self, source: Source[ItemT], open_book: Callable[[], Book], now: Callable[[], float]) -> None:
+        self._source = source
+        self._iterator = _iterator(source)
+        self._open_book = open_book
+        self._now = now
+        self._chunk = 0
+        self._ended = False
+        self._ahead = _Ahead()
+        self._due: deque[Entry[ItemT]] = deque()  # not claimed yet
+        self._claimed: deque[Entry[ItemT]] = deque()  # ready to be handed out
+        self._asked: asyncio.Future[Any] | None = None  # the writer, for a chunk or a claim
+        self._receive: Callable[[Any], None] = _nothing
+        self._rows: list[OutcomeRow] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._unwritten: dict[asyncio.Future[None], Counter[Outcome]] = {}
+        self.uncommitted: Counter[Outcome] = Counter()
+        self._failure: BaseException | None = None
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._writer = Writer(self._open_book)
+        await self._writer.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._hand_over()
+        if self._asked is not None:
+            with contextlib.suppress(LedgerError):  # it is told already, or by the commit below
+                await self._answered()
+        unsent = [entry.position for entry in self._claimed if not entry.maybe_sent]
+        now = int(self._now())
+        self._writer.ask(lambda book: book.release(unsent))
+        self._writer.ask(lambda book: book.end_run(now))
+        try:
+            await self._writer.close()
+        except LedgerError:
+            if error is None:
+                raise
+        else:
+            self.uncommitted.clear()
+
+    # What is to be sent
+
+    def __aiter__(self) -> AsyncIterator[Entry[ItemT]]:
+        return self
+
+    async def __anext__(self) -> Entry[ItemT]:
+        while not self._claimed:
+            if self._asked is not None:
+                await self._answered()
+            elif self._due:
+                self._ask_for_claim()
+            elif self._ended:
+                raise StopAsyncIteration
+            else:
+                await self._ask_for_chunk()
+        return self._claimed.popleft()
+
+    def ready(self) -> Entry[ItemT] | None:
+        """Give the next entry that is claimed; see to it that there are more soon."""
+        if self._due and self._asked is None and len(self._claimed) <= self._ahead.size // 2:
+            self._ask_for_claim()
+        return self._claimed.popleft() if self._claimed else None
+
+    async def _answered(self) -> None:
+        assert self._asked is not None
+        try:
+            answer = await asyncio.shield(self._asked)
+        except LedgerError:
+            self._asked = None
+            raise
+        self._asked = None
+        self._receive(answer)
+
+    async def _ask_for_chunk(self) -> None:
+        """Read a chunk of the input, and claim the first of what is to be sent of it."""
+        number = self._chunk
+        items = await self._read()
+        names = [self._source.name(item) for item in items]
+        contents = names if self._source.content is self._source.name else list(map(self._source.content, items))
+        now, claims, last = int(self._now()), self._ahead.size, len(items) < CHUNK
+        self._hand_over()
+
+        def receive(due: list[Due]) -> None:
+            entries = (Entry(number * CHUNK + each.index, items[each.index], each.maybe_sent) for each in due)
+            self._claimed.extend(itertools.islice(entries, claims))
+            self._due.extend(entries)
+            self._chunk += 1
+            self._ended = last
+
+        self._receive = receive
+        self._asked = self._writer.ask(
+            lambda book: book.take(number, names, contents, last=last, claims=claims, now=now)
+        )
+
+    async def _read(self) -> list[ItemT]:
+        items: list[ItemT] = []
+        source = self._iterator
+        if not isinstance(source, Iterator):
+            while len(items) < CHUNK:
+                try:
+                    items.append(await anext(source))
+                except StopAsyncIteration:
+                    break
+            return items
+        breathe_at = self._loop.time() + _BREATH
+        for item in itertools.islice(source, CHUNK):
+            items.append(item)
+            if self._loop.time() >= breathe_at:
+                await asyncio.sleep(0)
+                breathe_at = self._loop.time() + _BREATH
+        return items
+
+    def _ask_for_claim(self) -> None:
+        size = min(self._ahead.next(self._loop.time()), len(self._due))
+        entries = [self._due.popleft() for _ in range(size)]
+        positions = [entry.position for entry in entries]
+        now = int(self._now())
+        self._hand_over()
+        self._receive = lambda _: self._claimed.extend(entries)
+        self._asked = self._writer.ask(lambda book: book.claim(positions, now))
+
+    # What became of it
+
+    def settle(self, position: int, outcome: Outcome, *, status: int | None, attempts: int) -> None:
+        """Take down an outcome; it is committed within a second."""
+        self._rows.append(OutcomeRow(position, STATES[outcome], status or 0, attempts, int(self._now())))
+        self.uncommitted[outcome] += 1
+        if len(self._rows) >= _ROWS_A_COMMIT:
+            self._hand_over()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(_COMMIT_AFTER, self._hand_over)
+
+    def release(self, position: int) -> None:
+        """Take down that an item wasn't sent."""
+        self._writer.ask(lambda book: book.release([position]))
+
+    async def room(self) -> None:
+        """Wait where too many outcomes wait to be written. Raises LedgerError where they can't be."""
+        while len(self._unwritten) > _MOST_UNWRITTEN and self._failure is None:
+            await asyncio.wait(self._unwritten, return_when=asyncio.FIRST_COMPLETED)
+        if self._failure is not None:
+            raise self._failure
+
+    def _hand_over(self) -> None:
+        """Give the writer what has come in."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._rows:
+            return
+        rows, self._rows = self._rows, []
+        written = self._writer.ask(lambda book: book.settle(rows))
+        self._unwritten[written] = Counter(OUTCOMES[row.state] for row in rows)
+        written.add_done_callback(self._have_written)
+
+    def _have_written(self, written: "asyncio.Future[None]") -> None:
+        counts = self._unwritten.pop(written)
+        if written.cancelled():
+            return
+        self._failure = self._failure or written.exception()
+        if self._failure is None:
+            self.uncommitted -= counts
+
+
+def _nothing(_: object) -> None:
+    """Receive what nobody asked for."""
+
+
+def _iterator(source: Source[ItemT]) -> Iterator[ItemT] | AsyncIterator[ItemT]:
+    return aiter(source.items) if isinstance(source.items, AsyncIterable) else iter(source.items)

@@ -1,0 +1,56 @@
+"""The ledger of a mass job, as its user names it."""
+
+import os
+import time
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from ..bulk import Outcome
+from ..bulk.journal import Source, Undertaking
+from ..bulk.results import ItemT
+from .book import Book, Terms
+from .entries import LedgerEntries
+from .reading import LedgerReader
+from .secret import key_path
+from .store import Store
+
+
+class Ledger:
+    """Remember a mass job in the file `path`: `journal=Ledger("job.db")`; the same call again goes on where it ended.
+
+    It is made, with a key file beside it, where there is none. What has an outcome is not sent again, but what has one
+    of `retry`; deletions without an outcome are sent again; of updates and creations those that were claimed in the
+    last 15 minutes, the others are `in_doubt`. `appended`: rows were added at the end of the input. `new_key`: the API
+    key of the same app was exchanged. `notes`: what the record shall say of this run, such as the operator. The job
+    raises LedgerError where the ledger can't be used, or the input isn't the same.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        appended: bool = False,
+        retry: Collection[Outcome] = (),
+        new_key: bool = False,
+        notes: Mapping[str, str] | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self._terms = Terms(appended=appended, retry=frozenset(retry), new_key=new_key, notes=dict(notes or {}))
+
+    def entries(self, undertaking: Undertaking, source: Source[ItemT]) -> LedgerEntries[ItemT]:
+        """Begin a run of the job, or go on where an earlier one ended: for `bulk`."""
+        return LedgerEntries(source, lambda: Book.open(self.path, undertaking, self._terms, time.time), time.time)
+
+    def __repr__(self) -> str:
+        return f"Ledger({str(self.path)!r})"
+
+
+def redact(path: str | os.PathLike[str]) -> None:
+    """Make a ledger anonymous for good: remove its key file. It can be read afterwards, not gone on with.
+
+    Raises LedgerError where it is in use, or no ledger.
+    """
+    ledger = Path(path)
+    LedgerReader(path).close()
+    with Store.open(ledger):
+        key_path(ledger).unlink(missing_ok=True)

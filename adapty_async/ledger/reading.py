@@ -1,0 +1,195 @@
+"""What a ledger tells its reader, also while the job runs: where it stands, row by row, and of one id."""
+
+import hashlib
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import attrs
+
+from ..bulk import Outcome
+from ..bulk.jobs import By, ProfileId, name_of
+from .chunks import Row
+from .errors import InputChangedError, LedgerRedactedError, LedgerUnreadableError
+from .secret import Secret, key_path
+from .store import Store
+
+
+@attrs.frozen
+class Job:
+    """What the ledger is of. `items`: their number, None before the end of the input was seen."""
+
+    made: datetime
+    operation: str
+    by: By
+    base_url: str
+    items: int | None
+
+
+@attrs.frozen
+class Run:
+    """One run of the job. `ended`: None while it runs, and for good where it was killed. `notes`: as given."""
+
+    number: int
+    started: datetime
+    ended: datetime | None
+    key_fingerprint: str
+    library_version: str
+    notes: Mapping[str, str]
+
+
+@attrs.frozen
+class Status:
+    """Where the job stood at the last commit.
+
+    `known`: items that were read from the input. `counts`: those of them with an outcome. `claimed`: those that may
+    have been sent and whose outcome isn't known; `waiting`: those that weren't sent. `first`, `last`: when there were
+    outcomes.
+    """
+
+    known: int
+    counts: Mapping[Outcome, int]
+    claimed: int
+    waiting: int
+    first: datetime | None
+    last: datetime | None
+
+    @property
+    def totals(self) -> Mapping[Outcome, int]:
+        """Every known item by outcome, as things are: what is claimed is in doubt, what waits was not attempted."""
+        rest = Counter({Outcome.IN_DOUBT: self.claimed, Outcome.NOT_ATTEMPTED: self.waiting})
+        return Counter(self.counts) + rest
+
+
+class LedgerReader:
+    """Read a ledger, also one whose job runs: everything is as of the moment at which it was opened.
+
+    Raises LedgerError where there is no ledger, or no job in it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(path)
+        self._store = Store.open_to_read(self._path)
+        try:
+            self._store.begin_snapshot()
+            job = self._store.job()
+            if job is None:
+                raise LedgerUnreadableError(f"{path} holds no job yet: it ended before it began")
+        except BaseException:
+            self._store.close()
+            raise
+        self._secret_check = job.secret_check
+        by: By = "profile_id" if job.identified_by == "profile_id" else "customer_user_id"
+        self.job = Job(_time(job.made), job.operation, by, job.base_url, job.items)
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs of the job, in order."""
+        return [
+            Run(
+                number=run.number,
+                started=_time(run.started),
+                ended=None if run.ended is None else _time(run.ended),
+                key_fingerprint=run.key_fingerprint,
+                library_version=run.library_version,
+                notes=json.loads(run.notes),
+            )
+            for run in self._store.runs()
+        ]
+
+    def status(self) -> Status:
+        """Count what became of the items."""
+        counts: Counter[Outcome] = Counter()
+        known = claimed = 0
+        first, last = math.inf, 0
+        for row in self._store.chunks():
+            chunk = self._store.unpacked(row)
+            known += len(chunk)
+            claimed += chunk.claimed
+            counts += chunk.counts
+            if chunk.counts:
+                first, last = min(first, chunk.first), max(last, chunk.last)
+        return Status(
+            known=known,
+            counts=counts,
+            claimed=claimed,
+            waiting=known - claimed - counts.total(),
+            first=_time(int(first)) if counts else None,
+            last=_time(last) if counts else None,
+        )
+
+    def rows(self) -> Iterator[Row]:
+        """Give every known item, in the order of the input."""
+        for row in self._store.chunks():
+            yield from self._store.unpacked(row).rows(row.number, self._store.hashes(row.number))
+
+    def digest(self) -> str:
+        """Give the SHA-256 of all rows: of a line each, position,hash,outcome,status,attempts,seconds since 1970."""
+        digest = hashlib.sha256()
+        for row in self.rows():
+            fields = (row.position, row.hash.hex(), row.standing, row.status or 0, row.attempts, row.at or 0)
+            digest.update((",".join(map(str, fields)) + "\n").encode())
+        return digest.hexdigest()
+
+    def about(self, profile: ProfileId) -> list[Row]:
+        """Give the rows of an id: none, or one for each time that it stands in the input."""
+        wanted = self._secret().hash(name_of(self.job.by)(profile))
+        found = []
+        for row in self._store.chunks():
+            hashes = self._store.hashes(row.number)
+            if wanted in hashes:
+                rows = self._store.unpacked(row).rows(row.number, hashes)
+                found += [each for each in rows if each.hash == wanted]
+        return found
+
+    def joined(self, ids: Iterable[ProfileId]) -> Iterator[tuple[Row, ProfileId]]:
+        """Give each row with its id out of the input. Raises InputChangedError at the first that isn't the row's."""
+        secret, name = self._secret(), name_of(self.job.by)
+        rows = self.rows()
+        for position, profile in enumerate(ids):
+            row = next(rows, None)
+            if row is None:
+                return  # never read by the job
+            if row.hash != secret.hash(name(profile)):
+                raise InputChangedError(
+                    f"the input isn't the one of the ledger: it first differs at row {position + 1:,}: "
+                    "give the input of the job",
+                    position,
+                )
+            yield row, profile
+        short = next(rows, None)
+        if short is not None:
+            raise InputChangedError(
+                f"the input ends after row {short.position:,}, but the ledger knows more: give the input of the job",
+                short.position,
+            )
+
+    def _secret(self) -> Secret:
+        secret = Secret.read(self._path)
+        if secret is None or secret.check != self._secret_check:
+            raise LedgerRedactedError(
+                f"no id can be looked up, for {key_path(self._path)} is gone, or another ledger's"
+            )
+        return secret
+
+    def close(self) -> None:
+        """Let go of the file; again, harmlessly."""
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _time(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

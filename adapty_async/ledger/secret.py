@@ -1,0 +1,75 @@
+"""The key file beside a ledger: without it, nothing in the ledger leads to an id.
+
+Whoever holds both can test whether an id that he guesses is in the ledger, and what became of it.
+"""
+
+import contextlib
+import os
+import secrets
+from array import array
+from collections.abc import Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final
+
+from .chunks import HASH
+
+_LENGTH: Final = 32
+_OWNER_ONLY: Final = 0o600
+
+
+def key_path(ledger: Path) -> Path:
+    """Where the key of a ledger lies."""
+    return ledger.with_name(f"{ledger.name}.key")
+
+
+class Secret:
+    """The key of a ledger, and the hashes made with it."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    @classmethod
+    def read(cls, ledger: Path) -> "Secret | None":
+        """Read the key of a ledger; None where it is gone, or was never written to its end. Raises OSError."""
+        with contextlib.suppress(FileNotFoundError):
+            key = key_path(ledger).read_bytes()
+            if len(key) == _LENGTH:
+                return cls(key)
+        return None
+
+    @classmethod
+    def make(cls, ledger: Path) -> "Secret":
+        """Make the key of a ledger, in a new file that only its owner may read. Raises OSError."""
+        path = key_path(ledger)
+        path.unlink(missing_ok=True)
+        key = secrets.token_bytes(_LENGTH)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, no path
+            file.write(key)
+            file.flush()
+            os.fsync(descriptor)
+        return cls(key)
+
+    @property
+    def check(self) -> bytes:
+        """What tells this key from another, and doesn't lead back to it."""
+        return blake2b(key=self._key, person=b"check", digest_size=16).digest()
+
+    def hash(self, name: str) -> bytes:
+        """Give the bytes that stand for an id."""
+        return blake2b(_bytes(name), key=self._key, person=b"name", digest_size=HASH).digest()
+
+    def digest(self, contents: Sequence[str]) -> bytes:
+        """Give the 32 bytes that stand for a series of items, in their order."""
+        lengths = array("Q", map(len, contents))
+        digest = blake2b(_bytes("".join(contents)), key=self._key, person=b"contents", digest_size=32)
+        digest.update(lengths.tobytes())
+        return digest.digest()
+
+    def __repr__(self) -> str:
+        return "<Secret>"
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")

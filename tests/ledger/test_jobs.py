@@ -1,0 +1,486 @@
+"""Mass jobs with a ledger: gone on with where they ended, on the same input only, with an outcome for every item."""
+
+# ruff: noqa: ASYNC240 - who waits for a small file here is the test alone
+
+import asyncio
+import os
+import sqlite3
+import stat
+import threading
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapty_async import AdaptyClient, ProfileAttributes, RetryPolicy, bulk
+from adapty_async.bulk import BulkJob, Outcome, StopReason, StopRules
+from adapty_async.bulk.jobs import Change, ProfileId
+from adapty_async.ledger import (
+    InputChangedError,
+    Ledger,
+    LedgerError,
+    LedgerLockedError,
+    LedgerMismatchError,
+    LedgerReader,
+    LedgerRedactedError,
+    LedgerUnreadableError,
+    book,
+    redact,
+)
+from adapty_async.testing import Fault, Simulator
+
+from .helpers import NO_RULES, ids, rows, totals
+
+JANE = ProfileAttributes(first_name="Jane")
+JOHN = ProfileAttributes(first_name="John")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "job.db"
+
+
+def deletion(
+    client: AdaptyClient, items: Any, path: Path, *, concurrency: int = 20, stop: StopRules = NO_RULES, **terms: Any
+) -> BulkJob[ProfileId, None]:
+    journal = Ledger(path, **terms)
+    return bulk.delete_profiles(
+        client, items, by="customer_user_id", concurrency=concurrency, stop=stop, journal=journal
+    )
+
+
+def update(client: AdaptyClient, items: Any, path: Path, **terms: Any) -> BulkJob[Change, Any]:
+    return bulk.update_profiles(
+        client, items, by="customer_user_id", concurrency=5, stop=NO_RULES, journal=Ledger(path, **terms)
+    )
+
+
+async def first_results(job: BulkJob[Any, Any], count: int) -> None:
+    """Run a job until it has so many results, then leave it in the middle of the next requests."""
+    async with job:
+        async for _ in job:
+            count -= 1
+            if not count:
+                break
+        await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def simulator() -> AsyncIterator[Simulator]:
+    async with Simulator(profiles=3000) as running:
+        yield running
+
+
+async def test_a_finished_job_has_a_row_for_every_item(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
+    report = await deletion(client, ids(2500), path)
+    assert report.counts == totals(path) == {Outcome.DELETED: 2500}
+    assert [(row.position, row.status, row.attempts) for row in rows(path)] == [(n, 204, 1) for n in range(2500)]
+    with LedgerReader(path) as reader:
+        assert reader.job.items == 2500
+        (run,) = reader.runs
+        assert run.ended is not None
+
+
+async def test_the_same_call_again_sends_nothing_twice(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
+    job = deletion(client, ids(2500), path)
+    asyncio.get_running_loop().call_later(0.1, job.stop)
+    first = await job
+    assert first.stopped is StopReason.REQUESTED
+    second = await deletion(client, ids(2500), path)
+    assert second.total == 2500 - first.counts[Outcome.DELETED] > 0
+    assert totals(path) == {Outcome.DELETED: 2500}
+    assert simulator.count.requests == 2500
+    assert (await deletion(client, ids(2500), path)).total == 0
+
+
+async def test_what_was_under_way_when_a_job_was_left_is_sent_again(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    simulator.latency = 0.02
+    await first_results(deletion(client, ids(300), path), 100)
+    assert totals(path)[Outcome.IN_DOUBT] > 0
+    await deletion(client, ids(300), path)
+    counts = totals(path)
+    assert counts.keys() <= {Outcome.DELETED, Outcome.DELETED_UNCONFIRMED}
+    assert counts[Outcome.DELETED_UNCONFIRMED] <= 20
+    assert len(simulator.profiles) == 2700
+
+
+async def test_only_what_may_have_been_sent_before_is_deleted_unconfirmed(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    simulator.latency = 0.02
+    await first_results(deletion(client, ids(50), path, concurrency=10), 20)
+    done = totals(path)[Outcome.DELETED]
+    for who in list(ids(50)):
+        profile = simulator.profiles.find(customer_user_id=who)
+        if profile is not None:
+            simulator.profiles.remove(profile)
+    await deletion(client, ids(50), path)
+    counts = totals(path)
+    assert counts[Outcome.DELETED] == done
+    assert 0 < counts[Outcome.DELETED_UNCONFIRMED] <= 10
+    assert counts[Outcome.ALREADY_ABSENT] == 50 - done - counts[Outcome.DELETED_UNCONFIRMED]
+
+
+async def test_a_resumed_deletion_does_not_stop_for_what_it_deleted_itself(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    job = deletion(client, ids(2000), path, stop=StopRules())
+    asyncio.get_running_loop().call_later(0.1, job.stop)
+    await job
+    report = await deletion(client, ids(2000), path, stop=StopRules())
+    assert report.stopped is None
+    assert totals(path) == {Outcome.DELETED: 2000}
+
+
+async def test_a_job_stopped_for_its_rules_goes_on_with_others(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    report = await deletion(client, ids(1000, start=5000), path, stop=StopRules())
+    assert report.stopped is StopReason.ABSENT_SHARE
+    await deletion(client, ids(1000, start=5000), path)
+    assert totals(path) == {Outcome.ALREADY_ABSENT: 1000}
+    assert simulator.count.requests == 1000
+
+
+# The input
+
+
+@pytest.mark.parametrize("change", [0, 999, 1000, 1700])
+async def test_another_input_is_refused_where_it_first_differs(
+    simulator: Simulator, client: AdaptyClient, path: Path, change: int
+) -> None:
+    job = deletion(client, ids(2500), path)
+    await job
+    sent = simulator.count.requests
+    other = list(ids(2500))
+    other[change], other[change + 1] = other[change + 1], other[change]
+    with pytest.raises(InputChangedError, match=f"first differs at row {change + 1:,}: ") as caught:
+        await deletion(client, other, path)
+    assert caught.value.position == change
+    assert simulator.count.requests == sent
+
+
+async def test_of_a_chunk_that_differs_nothing_is_sent(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
+    simulator.latency = 0.01
+    await first_results(deletion(client, ids(1000), path), 20)
+    sent = simulator.count.requests
+    with pytest.raises(InputChangedError, match="row 1,000"):
+        await deletion(client, [*ids(999), "somebody"], path)
+    assert simulator.count.requests == sent
+
+
+async def test_a_shorter_input_is_refused(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
+    await deletion(client, ids(2500), path)
+    for count in (2499, 2000, 1500, 0):
+        with pytest.raises(InputChangedError, match=f"ends after row {count:,}, but the ledger knows 2,500"):
+            await deletion(client, ids(count), path)
+
+
+@pytest.mark.parametrize("count", [1000, 1500])
+async def test_rows_at_the_end_are_taken_where_that_is_said(
+    simulator: Simulator, client: AdaptyClient, path: Path, count: int
+) -> None:
+    await deletion(client, ids(count), path)
+    with pytest.raises(InputChangedError, match=f"goes on after row {count:,}"):
+        await deletion(client, ids(count + 600), path)
+    assert simulator.count.requests == count
+    report = await deletion(client, ids(count + 600), path, appended=True)
+    assert report.counts == {Outcome.DELETED: 600}
+    assert totals(path) == {Outcome.DELETED: count + 600}
+    assert (await deletion(client, ids(count + 600), path)).total == 0
+
+
+async def test_other_changes_for_the_same_ids_are_refused(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    await update(client, [(who, JANE) for who in ids(10)], path)
+    with pytest.raises(InputChangedError, match="what is to be written differs somewhere in rows 1 to 10"):
+        await update(client, [(who, JOHN) for who in ids(10)], path)
+
+
+async def test_an_asynchronous_input_is_taken_as_well(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
+    async def people() -> AsyncIterator[str]:
+        for who in ids(1500):
+            yield who
+
+    assert (await deletion(client, people(), path)).counts == {Outcome.DELETED: 1500}
+    assert (await deletion(client, people(), path)).total == 0
+
+
+async def test_an_input_that_fails_ends_the_job_and_loses_nothing(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    def people() -> Iterator[str]:
+        yield from ids(1200)
+        raise LookupError("no more")
+
+    with pytest.raises(LookupError):
+        await deletion(client, people(), path)
+    assert totals(path) == {Outcome.DELETED: 1000}
+    await deletion(client, ids(1500), path)
+    assert totals(path) == {Outcome.DELETED: 1500}
+
+
+# Updates and creations
+
+
+async def test_an_update_that_was_under_way_is_sent_again_soon_after_and_in_doubt_later(
+    simulator: Simulator, client: AdaptyClient, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = [(who, JANE) for who in ids(40)]
+    simulator.latency = 0.05
+    await first_results(update(client, changes, path), 5)
+    with LedgerReader(path) as reader:
+        under_way = reader.status().claimed
+    assert 0 < under_way <= 5
+    monkeypatch.setattr(book, "_STALE_AFTER", -1)
+    await update(client, changes, path)
+    assert totals(path) == {Outcome.UPDATED: 40 - under_way, Outcome.IN_DOUBT: under_way}
+    assert simulator.count.requests == 40
+    await update(client, changes, path, retry=[Outcome.IN_DOUBT])
+    assert totals(path) == {Outcome.UPDATED: 40}
+    assert simulator.count.requests == 40 + under_way
+
+
+async def test_a_recent_update_without_an_outcome_is_sent_again(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    changes = [(who, JANE) for who in ids(40)]
+    simulator.latency = 0.05
+    await first_results(update(client, changes, path), 5)
+    await update(client, changes, path)
+    assert totals(path) == {Outcome.UPDATED: 40}
+
+
+async def test_what_was_claimed_but_never_sent_is_released(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    simulator.latency = 0.02
+    job = update(client, [(who, JANE) for who in ids(200)], path)
+    asyncio.get_running_loop().call_later(0.1, job.stop)
+    report = await job
+    with LedgerReader(path) as reader:
+        status = reader.status()
+    assert status.claimed == 0
+    assert status.counts[Outcome.UPDATED] == report.counts[Outcome.UPDATED] < 200
+    assert status.waiting == 200 - status.counts[Outcome.UPDATED]
+
+
+async def test_profiles_are_created_once(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
+    people = [(f"new-{n}", JANE) for n in range(30)]
+    for expected in (30, 0):
+        job = bulk.create_profiles(client, people, by="customer_user_id", journal=Ledger(path))
+        assert (await job).counts == ({Outcome.CREATED: expected} if expected else {})
+    assert len(simulator.profiles) == 3030
+
+
+async def test_failures_are_tried_again_only_where_that_is_asked(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    unlucky = client.with_options(retry=RetryPolicy.none())
+    simulator.script(*[Fault.SERVER_ERROR] * 3, *[Fault.RESET_BEFORE] * 2)
+    items = [*ids(20), "bad\nid"]
+    first = await deletion(unlucky, items, path, concurrency=1)
+    assert first.counts[Outcome.INVALID] == 1
+    assert totals(path) == first.counts
+    assert (await deletion(client, items, path)).total == 0
+    doubtful = first.counts[Outcome.IN_DOUBT] + first.counts[Outcome.FAILED]
+    assert doubtful == 5
+    report = await deletion(client, items, path, retry=[Outcome.FAILED, Outcome.IN_DOUBT])
+    assert report.total == 5
+    assert totals(path) == {Outcome.DELETED: 20, Outcome.INVALID: 1}
+
+
+async def test_a_worse_answer_does_not_replace_a_better_one(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    unlucky = client.with_options(retry=RetryPolicy.none())
+    simulator.script(Fault.RESET_AFTER)
+    await deletion(unlucky, ids(1), path)
+    assert totals(path) == {Outcome.IN_DOUBT: 1}
+    simulator.script(Fault.REDIRECT)
+    await deletion(unlucky, ids(1), path, retry=[Outcome.IN_DOUBT])
+    assert totals(path) == {Outcome.IN_DOUBT: 1}
+    await deletion(unlucky, ids(1), path, retry=[Outcome.IN_DOUBT])
+    assert totals(path) == {Outcome.DELETED_UNCONFIRMED: 1}
+
+
+# What is refused
+
+
+async def test_two_runners_at_once_are_one_too_many(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
+    simulator.latency = 0.05
+    async with deletion(client, ids(100), path, concurrency=5) as job:
+        async for _ in job:
+            with pytest.raises(LedgerLockedError, match="in use by another process"):
+                await deletion(client, ids(100), path)
+            with pytest.raises(LedgerLockedError):
+                redact(path)
+            break
+
+
+async def test_a_ledger_of_another_job_is_refused(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
+    await deletion(client, ids(10), path)
+    sent = simulator.count.requests
+    profile_ids = [profile_id for profile_id, _ in zip(simulator.profiles, range(10), strict=False)]
+    with pytest.raises(LedgerMismatchError, match="the operation is delete, here update"):
+        await update(client, [(who, JANE) for who in ids(10)], path)
+    with pytest.raises(LedgerMismatchError, match="by is customer_user_id, here profile_id"):
+        await bulk.delete_profiles(client, profile_ids, by="profile_id", journal=Ledger(path))
+    async with AdaptyClient("another", base_url=simulator.base_url) as other:
+        with pytest.raises(LedgerMismatchError, match="another API key"):
+            await deletion(other, ids(10), path)
+        assert (await deletion(other, ids(10), path, new_key=True)).total == 0
+        assert (await deletion(other, ids(10), path)).total == 0
+    async with AdaptyClient(simulator.api_key, base_url="https://api.test") as other:
+        with pytest.raises(LedgerMismatchError, match=r"https://api\.test"):
+            await deletion(other, ids(10), path)
+    assert simulator.count.requests == sent
+
+
+async def test_both_keys_of_a_job_are_remembered_and_neither_is_kept(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    await deletion(client, ids(10), path)
+    async with AdaptyClient("another_key", base_url=simulator.base_url) as other:
+        await deletion(other, ids(10), path, new_key=True, notes={"operator": "Ada"})
+    with LedgerReader(path) as reader:
+        first, second = reader.runs
+    assert first.key_fingerprint != second.key_fingerprint
+    assert (first.notes, second.notes) == ({}, {"operator": "Ada"})
+    assert b"another_key" not in path.read_bytes()
+    assert simulator.api_key.encode() not in path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"customer_user_id\nu1\n" * 1000,
+        lambda data: data[: len(data) // 2],
+        lambda data: data[:5000],
+        lambda data: data[:60] + (99).to_bytes(4, "big") + data[64:],
+        lambda data: data[:8192] + b"\xff" * 8192 + data[16384:],
+    ],
+    ids=["foreign", "half", "a page", "newer", "overwritten"],
+)
+async def test_a_foreign_damaged_or_newer_file_is_refused(
+    simulator: Simulator, client: AdaptyClient, path: Path, damage: Any
+) -> None:
+    await deletion(client, ids(2000), path)
+    sent = simulator.count.requests
+    path.write_bytes(damage(path.read_bytes()))
+    before = path.read_bytes()
+    with pytest.raises(LedgerUnreadableError, match=r"is no ledger|is damaged|newer version"):
+        await deletion(client, ids(2000), path)
+    with pytest.raises(LedgerUnreadableError), LedgerReader(path) as reader:
+        list(reader.rows())
+    assert simulator.count.requests == sent
+    assert path.read_bytes() == before
+
+
+async def test_another_programs_database_is_left_alone(client: AdaptyClient, path: Path) -> None:
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE orders (id INTEGER)")
+    other.close()
+    with pytest.raises(LedgerUnreadableError, match="is no ledger of adapty-async: give the ledger another name"):
+        await deletion(client, ids(1), path)
+
+
+async def test_a_place_that_is_none_is_refused(client: AdaptyClient, tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match="can't be made or opened"):
+        await deletion(client, ids(1), tmp_path / "missing" / "job.db")
+    with pytest.raises(LedgerUnreadableError, match="doesn't exist"):
+        LedgerReader(tmp_path / "job.db")
+
+
+# What it keeps to itself
+
+
+async def test_no_id_stands_in_the_ledger_and_only_its_owner_may_read_it(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    simulator.latency = 0.05
+    async with deletion(client, ids(100), path) as job:
+        async for result in job:
+            if result.position > 50:
+                break
+        files = list(path.parent.iterdir())
+        assert {file.name for file in files} >= {"job.db", "job.db.key", "job.db-wal"}
+        for file in files:
+            assert b"example.com" not in file.read_bytes()
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+async def test_an_id_leads_to_its_row_until_the_key_file_is_gone(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    await deletion(client, [*ids(1500), next(ids(1))], path)
+    with LedgerReader(path) as reader:
+        digest = reader.digest()
+        assert [(row.position, row.outcome) for row in reader.about(next(ids(1)))] == [
+            (0, Outcome.DELETED),
+            (1500, Outcome.ALREADY_ABSENT),
+        ]
+        assert reader.about("nobody") == []
+        joined = [(row.position, who) for row, who in reader.joined([*ids(1500), next(ids(1))])]
+        assert joined == list(enumerate([*ids(1500), next(ids(1))]))
+        with pytest.raises(InputChangedError, match="row 3"):
+            list(reader.joined(["user-000001@example.com", "user-000002@example.com", "x"]))
+        with pytest.raises(InputChangedError, match="ends after row 1,500"):
+            list(reader.joined(ids(1500)))
+    redact(path)
+    with LedgerReader(path) as reader:
+        assert reader.digest() == digest
+        with pytest.raises(LedgerRedactedError):
+            reader.about(next(ids(1)))
+    with pytest.raises(LedgerRedactedError, match="use another ledger"):
+        await deletion(client, [*ids(1500), next(ids(1))], path)
+
+
+async def test_a_key_file_of_another_ledger_is_refused(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
+    await deletion(client, ids(5), path)
+    path.with_name("job.db.key").write_bytes(os.urandom(32))
+    with pytest.raises(LedgerMismatchError, match="key file of another ledger"):
+        await deletion(client, ids(5), path)
+
+
+# While it runs
+
+
+async def test_progress_shows_no_more_than_what_is_committed(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    shown: list[tuple[int, int]] = []
+
+    def show(report: bulk.BulkReport) -> None:
+        with LedgerReader(path) as reader:
+            shown.append((report.counts.get(Outcome.DELETED, 0), reader.status().counts.get(Outcome.DELETED, 0)))
+
+    await bulk.delete_profiles(
+        client, ids(2500), by="customer_user_id", concurrency=10, journal=Ledger(path), on_progress=show
+    )
+    assert len(shown) > 3
+    assert all(told <= committed for told, committed in shown)
+    assert shown[-1] == (2500, 2500)
+
+
+async def test_a_job_that_is_left_leaves_no_thread_behind(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    simulator.latency = 0.05
+    job = deletion(client, ids(500), path)
+    task = asyncio.ensure_future(anext(aiter(job)))
+    await asyncio.sleep(0.02)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await job.aclose()
+    await asyncio.sleep(0.01)
+    assert [thread.name for thread in threading.enumerate() if "ledger" in thread.name] == []
+
+
+async def test_a_ledger_shows_no_more_of_itself_than_its_name(path: Path) -> None:
+    assert repr(Ledger(path, notes={"operator": "Ada"})) == f"Ledger({str(path)!r})"
