@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-all fuzz mutate lint types bench bench-pacing clean
+.PHONY: demo test test-all test-kill fuzz mutate lint types bench bench-pacing bench-ledger clean
 .NOTPARALLEL:
 
 demo: $(VENV)/with-cli
@@ -30,6 +30,10 @@ test-all:
 fuzz: $(VENV)/with-dev
 	$(BIN)/python -m tests.fuzz $(FUZZ)
 
+# 200 kills of mass jobs with a ledger, over at least 20 jobs; `make test` does a few.
+test-kill: $(VENV)/with-dev
+	$(BIN)/python -m tests.kill $(KILL)
+
 # From nothing each time: mutmut keeps what it found of a mutant also where the tests have changed since.
 mutate: $(VENV)/with-dev
 	rm -rf mutants
@@ -49,6 +53,10 @@ bench: $(VENV)/with-cli
 
 bench-pacing: $(VENV)/with-cli
 	$(BIN)/python benchmarks/pacing.py
+
+# With 10 million items as well, in some minutes: make bench-ledger LEDGER=--largest
+bench-ledger: $(VENV)/with-cli
+	$(BIN)/python benchmarks/ledger.py $(LEDGER)
 
 clean:
 	rm -rf .venv .venv-* dist mutants .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -2,11 +2,12 @@
 
 from .engine import BulkJob
 from .jobs import create_profiles, delete_profiles, get_profiles, run, update_profiles
-from .results import BulkReport, ItemResult, Latency, Outcome, StopReason, StopRules
+from .results import BulkReport, Decided, ItemResult, Latency, Outcome, StopReason, StopRules
 
 __all__ = [
     "BulkJob",
     "BulkReport",
+    "Decided",
     "ItemResult",
     "Latency",
     "Outcome",

@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, Protocol, Self
 
 from .journal import Entries
 from .lineup import Lineup, StopSignal, Work, is_cancelled
-from .results import BulkReport, ItemResult, ItemT, Outcome, StopReason, StopRules, Tally, ValueT
+from .results import BulkReport, Decided, ItemResult, ItemT, Outcome, StopReason, StopRules, Tally, ValueT
 
 _PROGRESS_INTERVAL: Final = 0.1
 _BREATH: Final = 0.005
@@ -49,7 +49,7 @@ class BulkJob(Generic[ItemT, ValueT]):
     def __init__(
         self,
         operation: Operation[ItemT, ValueT],
-        items: Iterable[ItemT] | AsyncIterable[ItemT],
+        items: Iterable[ItemT | Decided[ItemT]] | AsyncIterable[ItemT | Decided[ItemT]],
         *,
         concurrency: int,
         stop: StopRules,
@@ -200,6 +200,9 @@ class BulkJob(Generic[ItemT, ValueT]):
 
     async def _step(self, work: Work[ItemT]) -> ItemResult[ItemT, ValueT] | float | None:
         """Make one attempt, unless the job is stopped: its result, or the seconds until the next one, or None."""
+        if work.decided is not None:
+            self._tally.decided[work.decided.outcome] += 1
+            return work.result(work.decided.outcome, error=work.decided.error)
         try:
             step = None if self._signal.given else await self._operation.attempt(work)
         except BaseException as error:  # a cancellation too: the item must be counted, whatever ends its attempt
@@ -254,7 +257,7 @@ class BulkJob(Generic[ItemT, ValueT]):
         return result
 
     def _judge(self, *, at_end: bool = False) -> None:
-        reason = self._rules.judge(self._tally.counts, at_end=at_end)
+        reason = self._rules.judge(self._tally.judged, at_end=at_end)
         if reason is not None:
             self._signal.give(reason)
 

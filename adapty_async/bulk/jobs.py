@@ -17,13 +17,18 @@ from ..serialization import dump, load_profile
 from .engine import BulkJob, checked_concurrency
 from .journal import Entries, Journal, Source, Undertaking
 from .operations import AnyOperation, ProfileOperation, Steps
-from .results import BulkReport, ItemT, Outcome, StopRules, ValueT
+from .results import BulkReport, Decided, ItemT, Outcome, StopRules, ValueT
 
 By: TypeAlias = Literal["customer_user_id", "profile_id"]
 ProfileId: TypeAlias = str | UUID
-ProfileIds: TypeAlias = Iterable[str] | Iterable[UUID] | AsyncIterable[str] | AsyncIterable[UUID]
+ProfileIds: TypeAlias = (
+    Iterable[str | Decided[str]]
+    | Iterable[UUID | Decided[UUID]]
+    | AsyncIterable[str | Decided[str]]
+    | AsyncIterable[UUID | Decided[UUID]]
+)
 Change: TypeAlias = tuple[str, ProfileAttributes] | tuple[UUID, ProfileAttributes]
-Changes: TypeAlias = Iterable[Change] | AsyncIterable[Change]
+Changes: TypeAlias = Iterable[Change | Decided[Change]] | AsyncIterable[Change | Decided[Change]]
 Progress: TypeAlias = Callable[[BulkReport], object]
 
 _log: Final = logging.getLogger("adapty_async")
@@ -55,7 +60,8 @@ def delete_profiles(
         missing=Outcome.ALREADY_ABSENT,
     )
     job = _Job(client, concurrency, pacer, stop, on_progress)
-    source = Source(cast("_Ids", ids), name=name_of(by), content=name_of(by))
+    name = name_of(by)
+    source: Source[ProfileId] = Source(cast("_Ids", ids), name=name, content=name)
     return job.journaled(source, steps, journal, "delete", by)
 
 
@@ -145,7 +151,7 @@ def run(
     return BulkJob(AnyOperation(operation), items, concurrency=concurrency, stop=stop, on_progress=on_progress)
 
 
-_Ids: TypeAlias = Iterable[ProfileId] | AsyncIterable[ProfileId]
+_Ids: TypeAlias = Iterable[ProfileId | Decided[ProfileId]] | AsyncIterable[ProfileId | Decided[ProfileId]]
 
 
 class _Who(TypedDict, total=False):
@@ -229,7 +235,7 @@ class _Job:
 
     def of(
         self,
-        items: Iterable[ItemT] | AsyncIterable[ItemT],
+        items: Iterable[ItemT | Decided[ItemT]] | AsyncIterable[ItemT | Decided[ItemT]],
         steps: Steps[ItemT, ValueT],
         entries: Entries[ItemT] | None = None,
     ) -> BulkJob[ItemT, ValueT]:

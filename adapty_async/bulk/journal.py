@@ -6,7 +6,7 @@ from typing import Generic, Protocol, Self
 
 import attrs
 
-from .results import ItemT, Outcome
+from .results import Decided, ItemT, Outcome
 
 
 @attrs.frozen
@@ -31,17 +31,17 @@ class Source(Generic[ItemT]):
     `name`: the id of an item's profile. `content`: all that makes an item what it is. Neither raises.
     """
 
-    items: Iterable[ItemT] | AsyncIterable[ItemT]
+    items: Iterable[ItemT | Decided[ItemT]] | AsyncIterable[ItemT | Decided[ItemT]]
     name: Callable[[ItemT], str]
     content: Callable[[ItemT], str]
 
 
-@attrs.frozen(repr=False)
+@attrs.define(repr=False, eq=False)  # not frozen: one is made for each item of every job
 class Entry(Generic[ItemT]):
-    """An item that is to be sent. `maybe_sent`: an earlier run may have sent it, and never learnt what came of it."""
+    """An item that is to be done. `maybe_sent`: an earlier run may have sent it, and never learnt what came of it."""
 
     position: int
-    item: ItemT
+    item: ItemT | Decided[ItemT]
     maybe_sent: bool
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final, Generic, TypeVar, cast
 import attrs
 
 from .journal import Entries, Entry
-from .results import ItemResult, ItemT, Outcome, StopReason, ValueT
+from .results import Decided, ItemResult, ItemT, Outcome, StopReason, ValueT
 
 T = TypeVar("T")
 
@@ -19,14 +19,15 @@ _END: Final = object()
 class Work(Generic[ItemT]):
     """An item on its way: what is known of it until it has an outcome.
 
-    `attempts`: requests made; `throttled`: those of them that were answered 429, which don't count against it. `taken`:
-    the server took one in, whatever came of it. `fate_unknown`: one may have been executed, in an earlier run perhaps.
-    `under_way`: one is out. `status`: the last answer's. `error`: the last one.
+    `decided`: it won't be sent. `attempts`: requests made; `throttled`: those of them that were answered 429, which
+    don't count against it. `taken`: the server took one in, whatever came of it. `fate_unknown`: one may have been
+    executed, in an earlier run perhaps. `under_way`: one is out. `status`: the last answer's. `error`: the last one.
     """
 
     position: int
     item: ItemT
     began: float
+    decided: Decided[ItemT] | None = None
     attempts: int = 0
     throttled: int = 0
     taken: bool = False
@@ -109,7 +110,7 @@ class Lineup(Generic[ItemT]):
 
     def __init__(
         self,
-        items: Iterable[ItemT] | AsyncIterable[ItemT],
+        items: Iterable[ItemT | Decided[ItemT]] | AsyncIterable[ItemT | Decided[ItemT]],
         *,
         most_unsettled: int,
         entries: Entries[ItemT] | None = None,
@@ -200,16 +201,15 @@ class Lineup(Generic[ItemT]):
         self._taken += 1
         self._unsettled += 1
         now = asyncio.get_running_loop().time()
-        if isinstance(item, Entry):
-            return Work(item.position, item.item, now, fate_unknown=item.maybe_sent)
-        return Work(self._taken - 1, cast("ItemT", item), now)
+        entry = item if isinstance(item, Entry) else Entry(self._taken - 1, cast("ItemT", item), maybe_sent=False)
+        return _work(entry, now)
 
     def fail(self, error: Exception) -> None:
         """End the job with an error, which is raised when what is under way has come to its end."""
         self.error = error
         self.signal.give(None)
 
-    async def _next_item(self) -> ItemT | Entry[ItemT] | object:
+    async def _next_item(self) -> ItemT | Decided[ItemT] | Entry[ItemT] | object:
         """Read the next item; _END after the last, None where the signal came before it."""
         entries, source = self._entries, self._source
         if entries is not None:
@@ -239,6 +239,12 @@ class Lineup(Generic[ItemT]):
         del self._aside[work]
         self._ready.append(work)
         self._wake_one()
+
+
+def _work(entry: Entry[ItemT], now: float) -> Work[ItemT]:
+    if isinstance(entry.item, Decided):
+        return Work(entry.position, cast("ItemT", entry.item.item), now, decided=entry.item)
+    return Work(entry.position, entry.item, now, fate_unknown=entry.maybe_sent)
 
 
 def _iterator(items: Iterable[ItemT] | AsyncIterable[ItemT]) -> Iterator[ItemT] | AsyncIterator[ItemT]:

@@ -74,6 +74,21 @@ class ItemResult(Generic[ItemT, ValueT]):
         return f"<ItemResult {self.position}: {self.outcome}{error}>"
 
 
+_BEFOREHAND: Final = frozenset({Outcome.DUPLICATE, Outcome.INVALID})
+
+
+@attrs.frozen(repr=False)
+class Decided(Generic[ItemT]):
+    """An item of a job that won't be sent, `duplicate` or `invalid`: it keeps its position and has a result.
+
+    The stop rules don't look at it: whoever decided could have stopped himself.
+    """
+
+    item: ItemT
+    outcome: Outcome = attrs.field(validator=attrs.validators.in_(_BEFOREHAND))
+    error: Exception | None = None
+
+
 def _share(_: object, field: "attrs.Attribute[Any]", value: float | None) -> None:
     if value is not None and not 0 <= value <= 1:
         raise ValueError(f"{field.name} must be a share from 0 to 1, or None")
@@ -179,6 +194,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.counts: Counter[Outcome] = Counter()
+        self.decided: Counter[Outcome] = Counter()
         self.requests = self.retries = self.throttled = 0
         self._first: list[ItemResult[Any, Any]] = []
         self._last: deque[ItemResult[Any, Any]] = deque(maxlen=_KEPT)
@@ -187,6 +203,11 @@ class Tally:
         self._ended: float | None = None
         self._started: datetime | None = None
         self._finished: datetime | None = None
+
+    @property
+    def judged(self) -> Counter[Outcome]:
+        """The items whose outcomes the stop rules judge."""
+        return self.counts - self.decided if self.decided else self.counts
 
     def start(self, now: float) -> None:
         """Start the clock."""

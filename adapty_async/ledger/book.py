@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -11,7 +12,7 @@ import attrs
 from ..bulk import Outcome
 from ..bulk.journal import Undertaking
 from .chunks import CHUNK, HASH, STATES, Chunk
-from .errors import InputChangedError, LedgerError, LedgerMismatchError, LedgerRedactedError
+from .errors import InputChangedError, LedgerMismatchError, LedgerRedactedError, LedgerWriteError
 from .secret import Secret, key_path
 from .store import ChunkRow, JobRow, RunRow, Store
 
@@ -31,6 +32,17 @@ class Terms:
     retry: frozenset[Outcome] = frozenset()
     new_key: bool = False
     notes: Mapping[str, str] = attrs.field(factory=dict)
+
+
+@attrs.frozen(repr=False)
+class Part:
+    """A chunk of the input. `decided`: the indexes of what won't be sent. `is_last`: the input has no more."""
+
+    number: int
+    names: Sequence[str]
+    contents: Sequence[str]
+    decided: AbstractSet[int]
+    is_last: bool
 
 
 @attrs.frozen
@@ -112,20 +124,19 @@ class Book:
             raise
         return book
 
-    def take(
-        self, number: int, names: Sequence[str], contents: Sequence[str], *, last: bool, claims: int, now: int
-    ) -> list[Due]:
-        """Compare a chunk of the input with what is known of it, and give what is to be sent of it.
+    def take(self, part: Part, *, claims: int, now: int) -> list[Due]:
+        """Compare a chunk of the input with what is known of it, and give what is to be done of it.
 
-        The first `claims` of that are claimed. `last`: the input has no more. Raises InputChangedError.
+        The first `claims` of that are claimed. Raises InputChangedError.
         """
+        number, names, contents = part.number, part.names, part.contents
         known = self._store.chunk(number)
         if known is not None:
             self._compare(known, names, contents)
         end = number * CHUNK + len(names)
         if end > self._known:
             self._allow_growth(self._known)
-        if last:
+        if part.is_last:
             self._end_at(end)
         if known is not None and len(names) == known.size:
             chunk = self._store.unpacked(known)
@@ -134,7 +145,8 @@ class Book:
         due = self._due(number, chunk, now)
         if due:
             self._open[number] = _Open(chunk, len(due))
-            self.claim([number * CHUNK + item.index for item in due[:claims]], now)
+            first = (item.index for item in due[:claims])
+            self.claim([number * CHUNK + index for index in first if index not in part.decided], now)
         elif number in self._changed:
             self._open[number] = _Open(chunk, 0)
         return due
@@ -274,8 +286,8 @@ def _secret_of(path: Path, job: JobRow | None) -> Secret:
         if job is None:
             return secret or Secret.make(path)
     except OSError as error:
-        raise LedgerError(
-            f"{key_path(path)} can't be read or made ({error.strerror}): see to its permissions"
+        raise LedgerWriteError(
+            f"{key_path(path)} can't be read or made ({error.strerror}): see to its permissions, or make room for it"
         ) from None
     if secret is None:
         raise LedgerRedactedError(

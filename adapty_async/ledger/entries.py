@@ -6,12 +6,12 @@ import itertools
 from collections import Counter, deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from types import TracebackType
-from typing import Any, Final, Generic, Self
+from typing import Any, Final, Generic, Self, cast
 
-from ..bulk import Outcome
+from ..bulk import Decided, Outcome
 from ..bulk.journal import Entry, Source
 from ..bulk.results import ItemT
-from .book import Book, Due, OutcomeRow
+from .book import Book, Due, OutcomeRow, Part
 from .chunks import CHUNK, OUTCOMES, STATES
 from .errors import LedgerError
 from .writer import Writer
@@ -123,9 +123,12 @@ class LedgerEntries(Generic[ItemT]):
         """Read a chunk of the input, and claim the first of what is to be sent of it."""
         number = self._chunk
         items = await self._read()
-        names = [self._source.name(item) for item in items]
-        contents = names if self._source.content is self._source.name else list(map(self._source.content, items))
-        now, claims, last = int(self._now()), self._ahead.size, len(items) < CHUNK
+        decided = {index for index, item in enumerate(items) if isinstance(item, Decided)}
+        plain = [_plain(item) for item in items]
+        names = list(map(self._source.name, plain))
+        contents = names if self._source.content is self._source.name else list(map(self._source.content, plain))
+        part = Part(number, names, contents, decided, is_last=len(items) < CHUNK)
+        now, claims = int(self._now()), self._ahead.size
         self._hand_over()
 
         def receive(due: list[Due]) -> None:
@@ -133,15 +136,13 @@ class LedgerEntries(Generic[ItemT]):
             self._claimed.extend(itertools.islice(entries, claims))
             self._due.extend(entries)
             self._chunk += 1
-            self._ended = last
+            self._ended = part.is_last
 
         self._receive = receive
-        self._asked = self._writer.ask(
-            lambda book: book.take(number, names, contents, last=last, claims=claims, now=now)
-        )
+        self._asked = self._writer.ask(lambda book: book.take(part, claims=claims, now=now))
 
-    async def _read(self) -> list[ItemT]:
-        items: list[ItemT] = []
+    async def _read(self) -> list[ItemT | Decided[ItemT]]:
+        items: list[ItemT | Decided[ItemT]] = []
         source = self._iterator
         if not isinstance(source, Iterator):
             while len(items) < CHUNK:
@@ -161,7 +162,7 @@ class LedgerEntries(Generic[ItemT]):
     def _ask_for_claim(self) -> None:
         size = min(self._ahead.next(self._loop.time()), len(self._due))
         entries = [self._due.popleft() for _ in range(size)]
-        positions = [entry.position for entry in entries]
+        positions = [entry.position for entry in entries if not isinstance(entry.item, Decided)]
         now = int(self._now())
         self._hand_over()
         self._receive = lambda _: self._claimed.extend(entries)
@@ -210,9 +211,13 @@ class LedgerEntries(Generic[ItemT]):
             self.uncommitted -= counts
 
 
+def _plain(item: ItemT | Decided[ItemT]) -> ItemT:
+    return cast("ItemT", item.item if isinstance(item, Decided) else item)
+
+
 def _nothing(_: object) -> None:
     """Receive what nobody asked for."""
 
 
-def _iterator(source: Source[ItemT]) -> Iterator[ItemT] | AsyncIterator[ItemT]:
+def _iterator(source: Source[ItemT]) -> Iterator[ItemT | Decided[ItemT]] | AsyncIterator[ItemT | Decided[ItemT]]:
     return aiter(source.items) if isinstance(source.items, AsyncIterable) else iter(source.items)

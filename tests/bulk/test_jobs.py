@@ -25,7 +25,7 @@ from adapty_async import (
     RetryPolicy,
     bulk,
 )
-from adapty_async.bulk import ItemResult, Outcome, StopReason, StopRules
+from adapty_async.bulk import Decided, ItemResult, Outcome, StopReason, StopRules
 from adapty_async.testing import Fault, Simulator
 
 from .scripted import (
@@ -74,6 +74,34 @@ def job_of(kind: str, client: AdaptyClient, who: str = "u1") -> bulk.BulkJob[Any
 
 
 # Against the simulator
+
+
+async def test_what_was_decided_beforehand_has_a_result_and_is_not_sent() -> None:
+    unusable = ValueError("cut off by a spreadsheet")
+    async with Simulator(profiles=2) as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
+        first, second = ids(2)
+        items: list[str | Decided[str]] = [
+            first,
+            Decided(first, Outcome.DUPLICATE),
+            Decided("1.2E+5", Outcome.INVALID, unusable),
+            second,
+        ]
+        never = StopRules(max_failures=0, min_sample=0)
+        job = bulk.delete_profiles(client, items, by="customer_user_id", concurrency=1, stop=never)
+        shown = [(result.position, result.item, result.outcome, result.error) async for result in job]
+        assert shown == [
+            (0, first, Outcome.DELETED, None),
+            (1, first, Outcome.DUPLICATE, None),
+            (2, "1.2E+5", Outcome.INVALID, unusable),
+            (3, second, Outcome.DELETED, None),
+        ]
+        assert job.report.stopped is None
+        assert sim.count.requests == 2
+
+
+def test_only_what_needs_no_request_can_be_decided_beforehand() -> None:
+    with pytest.raises(ValueError, match="outcome"):
+        Decided("u1", Outcome.DELETED)
 
 
 async def test_deleting_a_list_leaves_nobody_of_it_on_the_server() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from adapty_async import AdaptyClient, ProfileAttributes, RetryPolicy, bulk
-from adapty_async.bulk import BulkJob, Outcome, StopReason, StopRules
+from adapty_async.bulk import BulkJob, Decided, Outcome, StopReason, StopRules
 from adapty_async.bulk.jobs import Change, ProfileId
 from adapty_async.ledger import (
     InputChangedError,
@@ -222,6 +222,23 @@ async def test_an_input_that_fails_ends_the_job_and_loses_nothing(
     assert totals(path) == {Outcome.DELETED: 1000}
     await deletion(client, ids(1500), path)
     assert totals(path) == {Outcome.DELETED: 1500}
+
+
+@pytest.mark.parametrize("kill_after", [0.0, 0.05, 10.0])
+async def test_what_was_decided_beforehand_has_a_row_and_is_not_sent(
+    simulator: Simulator, client: AdaptyClient, path: Path, kill_after: float
+) -> None:
+    def people() -> Iterator[str | Decided[str]]:
+        for number, who in enumerate(ids(1300)):
+            yield Decided(who, Outcome.DUPLICATE) if number % 3 == 0 else who
+
+    job = deletion(client, people(), path, stop=StopRules())
+    asyncio.get_running_loop().call_later(kill_after, job.stop)
+    await job
+    report = await deletion(client, people(), path, stop=StopRules(max_failures=0))
+    assert report.stopped is None
+    assert totals(path) == {Outcome.DELETED: 866, Outcome.DUPLICATE: 434}
+    assert simulator.count.requests == 866
 
 
 # Updates and creations

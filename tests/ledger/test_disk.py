@@ -1,0 +1,71 @@
+"""A full disk: one clear error, nothing claimed that isn't written, and the job finished after there is room."""
+
+import contextlib
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from adapty_async import AdaptyClient, ProfileAttributes, bulk
+from adapty_async.bulk import Outcome
+from adapty_async.ledger import Ledger, LedgerReader, LedgerWriteError
+from adapty_async.testing import Simulator
+
+from .helpers import NO_RULES, ids, totals
+
+
+@contextlib.contextmanager
+def no_file_larger_than(size: int) -> Iterator[None]:
+    """Let this process write no file beyond so many bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("size", [0, 4_096, 20_000, 60_000, 150_000])
+async def test_a_full_disk_is_one_error_and_the_job_goes_on_when_there_is_room(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "job.db"
+    async with (
+        Simulator(profiles=3000) as simulator,
+        AdaptyClient(simulator.api_key, base_url=simulator.base_url) as client,
+    ):
+        reports: list[bulk.BulkReport] = []
+        job = bulk.delete_profiles(
+            client, ids(3000), by="customer_user_id", stop=NO_RULES, journal=Ledger(path), on_progress=reports.append
+        )
+        with no_file_larger_than(size), pytest.raises(LedgerWriteError, match=r"make room|another place") as caught:
+            await job
+        assert "example.com" not in str(caught.value)
+        sent = simulator.count.requests
+        if sent:
+            with LedgerReader(path) as reader:
+                status = reader.status()
+            assert status.counts.get(Outcome.DELETED, 0) + status.claimed >= sent
+            assert reports[-1].counts.get(Outcome.DELETED, 0) <= status.counts.get(Outcome.DELETED, 0)
+        await bulk.delete_profiles(client, ids(3000), by="customer_user_id", stop=NO_RULES, journal=Ledger(path))
+        counts = totals(path)
+        assert counts.keys() <= {Outcome.DELETED, Outcome.DELETED_UNCONFIRMED}
+        assert sum(counts.values()) == 3000
+        assert len(simulator.profiles) == 0
+
+
+async def test_an_update_on_a_full_disk_is_in_no_doubt_that_is_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "job.db"
+    changes = [(who, ProfileAttributes(first_name="Jane")) for who in ids(3000)]
+    async with (
+        Simulator(profiles=3000) as simulator,
+        AdaptyClient(simulator.api_key, base_url=simulator.base_url) as client,
+    ):
+        with no_file_larger_than(100_000), pytest.raises(LedgerWriteError):
+            await bulk.update_profiles(client, changes, by="customer_user_id", journal=Ledger(path))
+        sent = simulator.count.requests
+        with LedgerReader(path) as reader:
+            status = reader.status()
+        assert sent
+        assert status.counts.get(Outcome.UPDATED, 0) <= sent <= status.counts.get(Outcome.UPDATED, 0) + status.claimed
+        await bulk.update_profiles(client, changes, by="customer_user_id", journal=Ledger(path))
+        assert totals(path) == {Outcome.UPDATED: 3000}
