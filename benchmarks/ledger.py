@@ -78,12 +78,12 @@ def measure(items: int, rounds: int) -> None:
     """Run jobs of a size in turn, resume the last one with one item more, and print the medians."""
     without, within = [], []
     with tempfile.TemporaryDirectory() as folder:
-        for number in range(rounds):
-            ledger = Path(folder) / f"{number}.db"
+        ledgers = [Path(folder) / f"{number}.db" for number in range(rounds)]
+        for ledger in ledgers:
             without.append(run_apart(items, None))
             within.append(run_apart(items, ledger))
-        size = ledger.stat().st_size / items
-        resumed = run_apart(items + 1, ledger, appended=True)
+        size = ledgers[-1].stat().st_size / items
+        resumed = run_apart(items + 1, ledgers[-1], appended=True)
     cpu = statistics.median(with_it["cpu"] - bare["cpu"] for with_it, bare in zip(within, without, strict=True))
     memory = statistics.median(numbers["memory"] for numbers in within)
     bare_memory = statistics.median(numbers["memory"] for numbers in without)

@@ -12,6 +12,10 @@ from .errors import (
 )
 from .ledger import Ledger, redact
 from .reading import Job, LedgerReader, Run, Status
+from .record import Record, evidence, record_of
+from .spool import Spool
+from .store import Presence
+from .verify import Verified, verify
 
 __all__ = [
     "InputChangedError",
@@ -24,8 +28,15 @@ __all__ = [
     "LedgerRedactedError",
     "LedgerUnreadableError",
     "LedgerWriteError",
+    "Presence",
+    "Record",
     "Row",
     "Run",
+    "Spool",
     "Status",
+    "Verified",
+    "evidence",
+    "record_of",
     "redact",
+    "verify",
 ]

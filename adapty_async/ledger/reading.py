@@ -18,7 +18,7 @@ from ..bulk.jobs import By, ProfileId, name_of
 from .chunks import Row
 from .errors import InputChangedError, LedgerRedactedError, LedgerUnreadableError
 from .secret import Secret, key_path
-from .store import Store
+from .store import Presence, Store
 
 
 @attrs.frozen
@@ -65,6 +65,22 @@ class Status:
         """Every known item by outcome, as things are: what is claimed is in doubt, what waits was not attempted."""
         rest = Counter({Outcome.IN_DOUBT: self.claimed, Outcome.NOT_ATTEMPTED: self.waiting})
         return Counter(self.counts) + rest
+
+
+class RowsDigest:
+    """The SHA-256 of rows: of a line each, `position,hash,outcome,status,attempts,seconds since 1970`, 0 for none."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def add(self, row: Row) -> None:
+        """Add the next row."""
+        fields = (row.position, row.hash.hex(), row.standing, row.status or 0, row.attempts, row.at or 0)
+        self._digest.update((",".join(map(str, fields)) + "\n").encode())
+
+    def hexdigest(self) -> str:
+        """Give the digest of the rows so far."""
+        return self._digest.hexdigest()
 
 
 class LedgerReader:
@@ -130,12 +146,22 @@ class LedgerReader:
             yield from self._store.unpacked(row).rows(row.number, self._store.hashes(row.number))
 
     def digest(self) -> str:
-        """Give the SHA-256 of all rows: of a line each, position,hash,outcome,status,attempts,seconds since 1970."""
-        digest = hashlib.sha256()
+        """Give the digest of all rows, in the order of the input."""
+        digest = RowsDigest()
         for row in self.rows():
-            fields = (row.position, row.hash.hex(), row.standing, row.status or 0, row.attempts, row.at or 0)
-            digest.update((",".join(map(str, fields)) + "\n").encode())
+            digest.add(row)
         return digest.hexdigest()
+
+    def input_digest(self) -> str:
+        """Give a digest of the input that was read: keyed, so that nobody without the key file can test a guess."""
+        digest = hashlib.sha256()
+        for row in self._store.chunks():
+            digest.update(row.digest)
+        return digest.hexdigest()
+
+    def presences(self) -> Iterator[Presence]:
+        """Give what `verify` found, in the order of the input."""
+        return self._store.presences()
 
     def about(self, profile: ProfileId) -> list[Row]:
         """Give the rows of an id: none, or one for each time that it stands in the input."""

@@ -7,7 +7,7 @@ What became of the items lies apart from their hashes: it is written again with 
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -33,6 +33,7 @@ CREATE TABLE run (
 );
 CREATE TABLE chunk (number INTEGER PRIMARY KEY, size INTEGER NOT NULL, digest BLOB NOT NULL, hashes BLOB NOT NULL);
 CREATE TABLE outcome (number INTEGER PRIMARY KEY, rows BLOB NOT NULL);
+CREATE TABLE presence (position INTEGER PRIMARY KEY, at INTEGER NOT NULL, present INTEGER NOT NULL);
 PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {_VERSION};
 """
@@ -70,6 +71,15 @@ class ChunkRow:
     size: int
     digest: bytes
     rows: bytes
+
+
+@attrs.frozen
+class Presence:
+    """Whether a profile was there when it was asked for after the job. `at`: seconds since 1970."""
+
+    position: int
+    at: int
+    present: bool
 
 
 class Store:
@@ -160,6 +170,12 @@ class Store:
             (items,) = self._connection.execute("SELECT COALESCE(SUM(size), 0) FROM chunk").fetchone()
         return int(items)
 
+    def presences(self) -> Iterator[Presence]:
+        """Read what the profiles' last verification found, in order."""
+        with _translated(self._path):
+            for position, at, present in self._connection.execute("SELECT * FROM presence ORDER BY position"):
+                yield Presence(position, at, bool(present))
+
     def begin_snapshot(self) -> None:
         """Read from now on what is committed now, whatever is written meanwhile."""
         with _translated(self._path):
@@ -196,6 +212,11 @@ class Store:
     def write_outcomes(self, number: int, rows: bytes) -> None:
         """Write what became of the items of a chunk."""
         self._connection.execute("INSERT OR REPLACE INTO outcome VALUES (?, ?)", (number, rows))
+
+    def write_presences(self, presences: Iterable[Presence]) -> None:
+        """Write what a verification found."""
+        rows = map(attrs.astuple, presences)
+        self._connection.executemany("INSERT OR REPLACE INTO presence VALUES (?, ?, ?)", rows)
 
     def _insert(self, table: str, row: JobRow | RunRow) -> None:
         values = attrs.astuple(row)

@@ -1,0 +1,216 @@
+"""The record of a job, for whoever has to file it: as data, JSON and Markdown. No id stands in it."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any, Final
+
+import attrs
+
+from ..bulk import Outcome
+from .chunks import Row
+from .errors import LedgerError
+from .reading import LedgerReader, RowsDigest, Run
+
+APP_ID: Final = "app_id"
+OPERATOR: Final = "operator"
+REQUEST: Final = "request"
+"""The notes of a run that the record shows by themselves; whatever else is noted it shows as the guards of the run."""
+
+_OWN_NOTES: Final = frozenset({APP_ID, OPERATOR, REQUEST})
+_MEANINGS: Final = {
+    Outcome.DELETED: "Adapty accepted the deletion",
+    Outcome.UPDATED: "Adapty accepted the update",
+    Outcome.CREATED: "Adapty accepted the creation",
+    Outcome.ALREADY_ABSENT: "there was no such profile",
+    Outcome.DELETED_UNCONFIRMED: "no such profile any more, after an attempt whose answer was lost",
+    Outcome.DUPLICATE: "the same id stands earlier in the input; not sent",
+    Outcome.NOT_FOUND: "there was no such profile",
+    Outcome.INVALID: "can't be sent; not sent",
+    Outcome.FAILED: "refused by Adapty, or failing at the last attempt",
+    Outcome.IN_DOUBT: "sent, or about to be; what came of it is unknown",
+    Outcome.NOT_ATTEMPTED: "not sent",
+}
+
+
+@attrs.frozen
+class Verification:
+    """What fresh requests for profiles found after the job; times of the first and the last."""
+
+    absent: int
+    present: int
+    first: datetime
+    last: datetime
+
+
+@attrs.frozen(kw_only=True)
+class Record:
+    """What a job was and what became of it, over all its runs.
+
+    `app_id`: None where no run has verified it. `input_digest`: keyed, with the ledger's key file. `rows_digest`: of
+    the rows in the order of the input. `verified`: None where nobody verified.
+    """
+
+    operation: str
+    by: str
+    base_url: str
+    app_id: str | None
+    items: int
+    input_digest: str
+    first: datetime | None
+    last: datetime | None
+    totals: Mapping[Outcome, int]
+    rows_digest: str
+    runs: tuple[Run, ...]
+    verified: Verification | None
+    library_version: str
+
+    def as_json(self) -> str:
+        """Give the record as JSON, times in UTC."""
+        data = attrs.asdict(self, value_serializer=_plain)
+        data["totals"] = {outcome: self.totals.get(outcome, 0) for outcome in _MEANINGS if self.totals.get(outcome)}
+        return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+
+    def as_markdown(self) -> str:
+        """Give the record as a page of Markdown, times in UTC."""
+        return "\n".join([*self._heading(), "", *self._table(), "", *self._totals(), "", *self._runs()]) + "\n"
+
+    def _heading(self) -> list[str]:
+        lines = [f"# Record of a mass {_NOUNS[self.operation]}", ""]
+        if self.verified is not None and self.verified.present:
+            lines += [f"**{self.verified.present:,} profiles were present when they were asked for afterwards.**", ""]
+        return [*lines, "Adapty detaches a deleted profile's purchase history, and may attach it to another profile."]
+
+    def _table(self) -> list[str]:
+        rows = {
+            "server": self.base_url,
+            "app": self.app_id or "app not verified",
+            "ids": self.by,
+            "items": f"{self.items:,}",
+            "first outcome": _shown(self.first),
+            "last outcome": _shown(self.last),
+            "digest of the input (keyed)": self.input_digest,
+            "digest of the rows": self.rows_digest,
+            "verified": self._verified(),
+            "adapty-async": self.library_version,
+        }
+        return ["| | |", "|---|---|", *(f"| {name} | {_cell(value)} |" for name, value in rows.items())]
+
+    def _verified(self) -> str:
+        found = self.verified
+        if found is None:
+            return "no"
+        return f"{found.absent:,} absent, {found.present:,} present, {_shown(found.first)} to {_shown(found.last)}"
+
+    def _totals(self) -> list[str]:
+        rows = [
+            f"| {outcome} | {self.totals[outcome]:,} | {meaning} |"
+            for outcome, meaning in _MEANINGS.items()
+            if self.totals.get(outcome)
+        ]
+        return ["| outcome | items | meaning |", "|---|---:|---|", *rows]
+
+    def _runs(self) -> list[str]:
+        rows = [
+            f"| {run.number} | {_shown(run.started)} | {_shown(run.ended)} | {run.key_fingerprint} "
+            f"| {_cell(run.notes.get(OPERATOR, ''))} | {_cell(run.notes.get(REQUEST, ''))} | {_cell(_guards(run))} |"
+            for run in self.runs
+        ]
+        return ["| run | started | ended | key | operator | request | guards |", "|---|---|---|---|---|---|---|", *rows]
+
+
+_NOUNS: Final = {"delete": "deletion", "update": "update", "create": "creation"}
+
+
+def record_of(reader: LedgerReader, *, items: int | None = None) -> Record:
+    """Make the record of a job out of its rows.
+
+    `items`: how many the input has, where a job that was stopped hasn't read it to its end: the rest is not attempted.
+    Raises LedgerError where their number isn't known, or the rows contradict it.
+    """
+    job, status = reader.job, reader.status()
+    expected = job.items if job.items is not None else items
+    if expected is None:
+        raise LedgerError("the job has not read its input to the end: let it run to its end before it is recorded")
+    digest = RowsDigest()
+    totals: Counter[Outcome] = Counter()
+    for row in reader.rows():
+        digest.add(row)
+        totals[row.standing] += 1
+    if totals != Counter(status.totals) or totals.total() > expected:
+        raise LedgerError(
+            f"the ledger contradicts itself: {totals.total():,} rows of {expected:,}: restore it from a copy"
+        )
+    totals[Outcome.NOT_ATTEMPTED] += expected - totals.total()
+    runs = tuple(reader.runs)
+    return Record(
+        operation=job.operation,
+        by=job.by,
+        base_url=job.base_url,
+        app_id=next((run.notes[APP_ID] for run in reversed(runs) if APP_ID in run.notes), None),
+        items=expected,
+        input_digest=reader.input_digest(),
+        first=status.first,
+        last=status.last,
+        totals=+totals,
+        rows_digest=digest.hexdigest(),
+        runs=runs,
+        verified=_verification(reader),
+        library_version=version("adapty-async"),
+    )
+
+
+def evidence(rows: Iterable[Row]) -> list[str]:
+    """Say in a sentence each what the rows of one id, from `LedgerReader.about`, are evidence of."""
+    return [f"row {row.position + 1:,}: {_sentence(row)}" for row in rows]
+
+
+def _sentence(row: Row) -> str:
+    status = f" ({row.status})" if row.status and row.standing in _ANSWERED else ""
+    at = "" if row.at is None else f" at {_shown(datetime.fromtimestamp(row.at, UTC))}"
+    return f"{_MEANINGS[row.standing]}{status}{at}"
+
+
+_ANSWERED: Final = frozenset(
+    {
+        Outcome.DELETED,
+        Outcome.UPDATED,
+        Outcome.CREATED,
+        Outcome.ALREADY_ABSENT,
+        Outcome.DELETED_UNCONFIRMED,
+        Outcome.NOT_FOUND,
+        Outcome.FAILED,
+    }
+)
+
+
+def _verification(reader: LedgerReader) -> Verification | None:
+    counts: Counter[bool] = Counter()
+    first = last = 0
+    for presence in reader.presences():
+        counts[presence.present] += 1
+        first = min(first or presence.at, presence.at)
+        last = max(last, presence.at)
+    if not counts:
+        return None
+    times = (datetime.fromtimestamp(at, UTC) for at in (first, last))
+    return Verification(counts[False], counts[True], *times)
+
+
+def _guards(run: Run) -> str:
+    return ", ".join(f"{name} {value}" for name, value in sorted(run.notes.items()) if name not in _OWN_NOTES)
+
+
+def _shown(time: datetime | None) -> str:
+    return "-" if time is None else f"{time:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _cell(text: str) -> str:
+    """Write down what somebody else wrote, so that it stays in its cell."""
+    return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())
+
+
+def _plain(_: object, __: object, value: Any) -> Any:
+    return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else value

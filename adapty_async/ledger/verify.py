@@ -1,0 +1,109 @@
+"""Ask afresh for profiles that a job deleted, and take down which are present: apart from the outcomes, which stay."""
+
+import asyncio
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Final, cast
+
+import attrs
+
+from .. import bulk
+from ..bulk import BulkReport, Outcome, StopReason, StopRules
+from ..bulk.jobs import ProfileId
+from ..client import AdaptyClient
+from ..pacing import Pacer
+from .errors import LedgerMismatchError
+from .reading import LedgerReader
+from .store import Presence, Store
+
+_GONE: Final = frozenset({Outcome.DELETED, Outcome.DELETED_UNCONFIRMED, Outcome.ALREADY_ABSENT})
+_CLEAR: Final = frozenset({Outcome.FETCHED, Outcome.NOT_FOUND})
+_ROWS_A_COMMIT: Final = 1000
+_ABSENT_IS_NO_FAILURE: Final = StopRules(failure_share=None, absent_share=None)
+
+
+@attrs.frozen
+class Verified:
+    """What a verification found. `unknown`: asked for, without a clear answer. `stopped`: why it ended early."""
+
+    absent: int
+    present: int
+    unknown: int
+    stopped: StopReason | None
+
+
+async def verify(
+    client: AdaptyClient,
+    path: str | os.PathLike[str],
+    ids: Iterable[ProfileId],
+    *,
+    sample: int | None = None,
+    concurrency: int = 100,
+    pacer: Pacer | None = None,
+    on_progress: Callable[[BulkReport], object] | None = None,
+    rng: random.Random | None = None,
+) -> Verified:
+    """Get each profile that the job of a ledger left absent, and write down in the ledger what comes of it.
+
+    `ids`: the input of the job. `sample`: only so many of them, drawn at random by `rng`. Raises LedgerError where the
+    ledger can't be used, or the input is another one.
+    """
+    ledger = Path(path)
+    asked: dict[int, int] = {}
+    found: list[Presence] = []
+    counts: Counter[bool] = Counter()
+    await asyncio.to_thread(_write, ledger, found)  # in use or damaged: then nothing is asked
+    with LedgerReader(ledger) as reader:
+        if reader.job.base_url != client.base_url:
+            raise LedgerMismatchError(f"{ledger} is of a job at {reader.job.base_url}: verify it there")
+        due = _due(reader, ids, sample, random.SystemRandom() if rng is None else rng)
+        job = bulk.get_profiles(
+            client,
+            cast("Iterator[str]", _noting(due, asked)),
+            by=reader.job.by,
+            concurrency=concurrency,
+            pacer=pacer,
+            stop=_ABSENT_IS_NO_FAILURE,
+            on_progress=on_progress,
+        )
+        async with job:
+            async for result in job:
+                position = asked.pop(result.position)
+                if result.outcome in _CLEAR:
+                    found.append(Presence(position, int(time.time()), result.outcome is Outcome.FETCHED))
+                    counts[found[-1].present] += 1
+                if len(found) == _ROWS_A_COMMIT:
+                    await asyncio.to_thread(_write, ledger, found)
+                    found = []
+    await asyncio.to_thread(_write, ledger, found)
+    return Verified(counts[False], counts[True], job.report.total - counts.total(), job.report.stopped)
+
+
+def _due(
+    reader: LedgerReader, ids: Iterable[ProfileId], sample: int | None, rng: random.Random
+) -> Iterator[tuple[int, ProfileId]]:
+    """Give position and id of what is to be asked for: of each that is left, with the share of those still wanted."""
+    left = sum(count for outcome, count in reader.status().counts.items() if outcome in _GONE)
+    wanted = left if sample is None else min(sample, left)
+    for row, profile in reader.joined(ids):
+        if row.standing in _GONE:
+            if rng.random() * left < wanted:
+                wanted -= 1
+                yield row.position, profile
+            left -= 1
+
+
+def _noting(due: Iterator[tuple[int, ProfileId]], asked: dict[int, int]) -> Iterator[ProfileId]:
+    """Give the ids, and note which position of the ledger each has."""
+    for number, (position, profile) in enumerate(due):
+        asked[number] = position
+        yield profile
+
+
+def _write(ledger: Path, found: list[Presence]) -> None:
+    with Store.open(ledger) as store, store.transaction():
+        store.write_presences(found)

@@ -1,0 +1,191 @@
+"""The record of a job, the evidence for one id, and what a verification adds to them."""
+
+import asyncio
+import hashlib
+import json
+import random
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from adapty_async import AdaptyClient, RetryPolicy, bulk
+from adapty_async.bulk import BulkReport, Decided, Outcome, StopReason
+from adapty_async.ledger import (
+    Ledger,
+    LedgerError,
+    LedgerLockedError,
+    LedgerMismatchError,
+    LedgerReader,
+    Record,
+    evidence,
+    record_of,
+    verify,
+)
+from adapty_async.testing import Fault, Simulator
+
+from .helpers import NO_RULES, ids, rows, totals
+
+NOTES = {"app_id": "14c3d623", "operator": "Ada | <b>", "request": "DSR-17", "expect": "1200"}
+
+
+@pytest.fixture
+async def simulator() -> AsyncIterator[Simulator]:
+    async with Simulator(profiles=1500) as running:
+        yield running
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "job.db"
+
+
+async def delete(client: AdaptyClient, path: Path, count: int, *, stop_after: float | None = None) -> BulkReport:
+    items: list[str | Decided[str]] = [*ids(count), Decided(next(ids(1)), Outcome.DUPLICATE), "nobody"]
+    job = bulk.delete_profiles(
+        client, items, by="customer_user_id", stop=NO_RULES, journal=Ledger(path, notes=NOTES), concurrency=20
+    )
+    if stop_after is not None:
+        asyncio.get_running_loop().call_later(stop_after, job.stop)
+    return await job
+
+
+def record(path: Path, *, items: int | None = None) -> Record:
+    with LedgerReader(path) as reader:
+        return record_of(reader, items=items)
+
+
+async def test_the_record_covers_all_runs_and_agrees_with_the_rows(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    assert (await delete(client, path, 1200, stop_after=0.05)).stopped is StopReason.REQUESTED
+    await delete(client, path, 1200)
+    made = record(path)
+    assert made.totals == totals(path) == {Outcome.DELETED: 1200, Outcome.DUPLICATE: 1, Outcome.ALREADY_ABSENT: 1}
+    assert made.items == 1202
+    assert len(made.runs) == 2
+    assert made.app_id == NOTES["app_id"]
+    lines = (
+        f"{row.position},{row.hash.hex()},{row.standing},{row.status or 0},{row.attempts},{row.at}\n"
+        for row in rows(path)
+    )
+    assert made.rows_digest == hashlib.sha256("".join(lines).encode()).hexdigest()
+    data = json.loads(made.as_json())
+    assert data["totals"] == {"deleted": 1200, "already_absent": 1, "duplicate": 1}
+    assert data["runs"][0]["notes"] == NOTES
+    assert data["first"].endswith("Z")
+    assert data["verified"] is None
+
+
+async def test_the_page_says_what_adapty_accepted_and_never_that_somebody_was_erased(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    await delete(client, path, 10)
+    page = record(path).as_markdown()
+    assert "| deleted | 10 | Adapty accepted the deletion |" in page
+    assert "| Ada \\| &lt;b> | DSR-17 | expect 1200 |" in page
+    assert "erased" not in page
+    assert "example.com" not in page + record(path).as_json()
+    assert client._sender.transport.key_fingerprint in page  # noqa: SLF001 - nothing public tells it
+
+
+async def test_an_app_that_nobody_verified_is_called_so(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
+    await bulk.delete_profiles(client, ids(3), by="customer_user_id", journal=Ledger(path))
+    assert "| app | app not verified |" in record(path).as_markdown()
+
+
+async def test_a_job_that_was_stopped_is_recorded_where_its_size_is_known(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    simulator.latency = 0.01
+    await delete(client, path, 1500, stop_after=0.1)
+    with pytest.raises(LedgerError, match="has not read its input to the end"):
+        record(path)
+    made = record(path, items=1502)
+    assert sum(made.totals.values()) == 1502
+    assert made.totals[Outcome.NOT_ATTEMPTED] == 1502 - made.totals[Outcome.DELETED]
+
+
+async def test_a_record_that_contradicts_the_number_of_items_is_refused(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    await delete(client, path, 10)
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE job SET items = 11")
+    database.close()
+    with pytest.raises(LedgerError, match="contradicts itself: 12 rows of 11"):
+        record(path)
+
+
+async def test_one_id_is_evidence_enough_for_what_became_of_it(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    await delete(client, path, 10)
+    with LedgerReader(path) as reader:
+        first, second = evidence(reader.about(next(ids(1))))
+        (absent,) = evidence(reader.about("nobody"))
+    assert first.startswith("row 1: Adapty accepted the deletion (204) at 20")
+    assert first.endswith(" UTC")
+    assert second.startswith("row 11: the same id stands earlier in the input; not sent")
+    assert absent.startswith("row 12: there was no such profile (404) at ")
+
+
+async def test_a_verification_finds_who_is_present_and_leaves_the_outcomes_alone(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    await delete(client, path, 1200)
+    before = record(path)
+    for who in list(ids(3, start=7)):
+        simulator.add_profile(customer_user_id=who)
+    items = [*ids(1200), next(ids(1)), "nobody"]
+    found = await verify(client, path, items)
+    assert (found.absent, found.present, found.unknown, found.stopped) == (1198, 3, 0, None)
+    after = record(path)
+    assert (after.totals, after.rows_digest) == (before.totals, before.rows_digest)
+    assert after.verified is not None
+    assert (after.verified.absent, after.verified.present) == (1198, 3)
+    assert "**3 profiles were present when they were asked for afterwards.**" in after.as_markdown()
+    with LedgerReader(path) as reader:
+        assert [presence.position for presence in reader.presences() if presence.present] == [6, 7, 8]
+
+
+async def test_a_sample_is_as_large_as_it_was_asked_for(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
+    await delete(client, path, 100)
+    items = [*ids(100), next(ids(1)), "nobody"]
+    found = await verify(client, path, items, sample=30, rng=random.Random(1))  # noqa: S311 - repeatable
+    assert found.absent == 30
+    with LedgerReader(path) as reader:
+        positions = [presence.position for presence in reader.presences()]
+    assert len(positions) == 30
+    assert positions != list(range(30))
+
+
+async def test_what_has_no_clear_answer_is_neither_absent_nor_present(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    await delete(client, path, 5)
+    simulator.script(Fault.SERVER_ERROR, Fault.REDIRECT)
+    items = [*ids(5), next(ids(1)), "nobody"]
+    found = await verify(client.with_options(retry=RetryPolicy.none()), path, items)
+    assert (found.absent, found.present, found.unknown) == (4, 0, 2)
+
+
+async def test_a_verification_elsewhere_or_meanwhile_is_refused(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    await delete(client, path, 5)
+    sent = simulator.count.requests
+    async with AdaptyClient("secret", base_url="https://api.test") as other:
+        with pytest.raises(LedgerMismatchError):
+            await verify(other, path, ids(5))
+    simulator.latency = 0.05
+    job = bulk.delete_profiles(
+        client, [*ids(5), next(ids(1)), "nobody", "more"], by="customer_user_id", journal=Ledger(path, appended=True)
+    )
+    running = asyncio.ensure_future(job)
+    await asyncio.sleep(0.03)
+    with pytest.raises(LedgerLockedError):
+        await verify(client, path, ids(5))
+    await running
+    assert simulator.count.requests == sent + 1
