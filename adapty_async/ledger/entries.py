@@ -14,7 +14,7 @@ from ..bulk.results import ItemT
 from .book import Book, Due, OutcomeRow, Part
 from .chunks import CHUNK, OUTCOMES, STATES
 from .errors import LedgerError
-from .writer import Writer
+from .writer import Writer, outlasting
 
 _ROWS_A_COMMIT: Final = 1000
 _COMMIT_AFTER: Final = 0.8
@@ -70,6 +70,14 @@ class LedgerEntries(Generic[ItemT]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        # What a second cancellation must not leave behind is a thread that still holds the ledger.
+        try:
+            await outlasting(self._loop.create_task(self._close()))
+        except LedgerError:
+            if error is None:
+                raise
+
+    async def _close(self) -> None:
         self._hand_over()
         if self._asked is not None:
             with contextlib.suppress(LedgerError):  # it is told already, or by the commit below
@@ -78,13 +86,8 @@ class LedgerEntries(Generic[ItemT]):
         now = int(self._now())
         self._writer.ask(lambda book: book.release(unsent))
         self._writer.ask(lambda book: book.end_run(now))
-        try:
-            await self._writer.close()
-        except LedgerError:
-            if error is None:
-                raise
-        else:
-            self.uncommitted.clear()
+        await self._writer.close()
+        self.uncommitted.clear()
 
     # What is to be sent
 

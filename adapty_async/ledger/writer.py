@@ -24,6 +24,20 @@ class _Order(Generic[T]):
     answer: "asyncio.Future[T]"
 
 
+async def outlasting(work: "asyncio.Future[T]") -> T:
+    """Wait for what is done soon, also where the waiting is cancelled: that passes through when it is done."""
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        work.exception()  # nobody asks for it any more
+        raise cancelled
+    return work.result()
+
+
 class Writer:
     """Do with a book what the loop asks for, in order, and answer when it is committed.
 
@@ -43,7 +57,11 @@ class Writer:
     async def start(self) -> None:
         """Open the book. Raises LedgerError."""
         self._thread.start()
-        await self._opened
+        try:
+            await asyncio.shield(self._opened)
+        except asyncio.CancelledError:
+            await self.close()
+            raise
 
     def ask(self, do: Callable[[Book], T]) -> "asyncio.Future[T]":
         """Have something done, and committed."""
@@ -54,14 +72,17 @@ class Writer:
     async def close(self) -> None:
         """Commit what is left, and end the thread. Raises LedgerError where that fails."""
         self._orders.put(_END)
-        # Where the waiting is cancelled, the thread comes to its end by itself.
-        await asyncio.shield(self._closed)
+        try:
+            await outlasting(self._closed)
+        finally:
+            self._thread.join()  # to have told was its last act
 
     def _keep(self, open_book: Callable[[], Book]) -> None:
         try:
             book = open_book()
         except BaseException as error:  # noqa: BLE001 - it is for the one who waits
             self._tell(self._opened, error=error)
+            self._tell(self._closed)
             return
         self._tell(self._opened)
         failure: BaseException | None = None

@@ -484,19 +484,22 @@ async def test_progress_shows_no_more_than_what_is_committed(
     assert shown[-1] == (2500, 2500)
 
 
-async def test_a_job_that_is_left_leaves_no_thread_behind(
-    simulator: Simulator, client: AdaptyClient, path: Path
+@pytest.mark.parametrize("moment", [0.0, 0.001, 0.003, 0.01, 0.03, 0.1])
+@pytest.mark.parametrize("cancellations", [1, 3])
+async def test_a_job_that_is_left_at_any_moment_leaves_no_thread_and_no_lock_behind(
+    simulator: Simulator, client: AdaptyClient, path: Path, moment: float, cancellations: int
 ) -> None:
-    simulator.latency = 0.05
-    job = deletion(client, ids(500), path)
-    task = asyncio.ensure_future(anext(aiter(job)))
-    await asyncio.sleep(0.02)
-    task.cancel()
+    simulator.latency = 0.02
+    task = asyncio.ensure_future(deletion(client, ids(200), path))
+    await asyncio.sleep(moment)
+    for _ in range(cancellations):
+        task.cancel()
+        await asyncio.sleep(0)
     with pytest.raises(asyncio.CancelledError):
         await task
-    await job.aclose()
-    await asyncio.sleep(0.01)
     assert [thread.name for thread in threading.enumerate() if "ledger" in thread.name] == []
+    await deletion(client, ids(200), path)
+    assert totals(path).keys() <= {Outcome.DELETED, Outcome.DELETED_UNCONFIRMED}
 
 
 async def test_a_ledger_shows_no_more_of_itself_than_its_name(path: Path) -> None:
