@@ -55,6 +55,11 @@ _REFILL: Final = 4.0
 _REFILL_ROUND_TRIPS: Final = 0.1
 _OVERTAKING: Final = 0.25
 
+# The round trip is a mean over the last ten or so. A single answer moves it by little: those that were there all the
+# while, as the loop was blocked or the machine asleep, took no longer than others.
+_ROUND_TRIP_SHARE: Final = 0.1
+_ROUND_TRIP_GROWTH: Final = 0.02
+
 # BLOCKED: the seconds between two questions.
 _FIRST_PARK: Final = 0.25
 _PARK_GROWTH: Final = 1.5
@@ -169,11 +174,15 @@ class AdaptivePacer(Counting):
             if answers_question:
                 self._held_until = now + self._park_seconds
             return
-        self._round_trip += 0.1 * (max(0.0, now - ticket.sent_at) - self._round_trip)
+        self._learn_round_trip(now - ticket.sent_at)
         if verdict is Verdict.ACCEPTED:
             self._accept(ticket)
         else:
             self._throttle(now, ticket, pause)
+
+    def _learn_round_trip(self, took: float) -> None:
+        step = _ROUND_TRIP_SHARE * (max(0.0, took) - self._round_trip)
+        self._round_trip += min(step, _ROUND_TRIP_SHARE * self._round_trip + _ROUND_TRIP_GROWTH)
 
     def _set_rate(self, rate: float) -> None:
         rate = min(max(rate, _SLOWEST), self._max_rate)
