@@ -31,6 +31,12 @@ _SLACK: Final = 1.3
 
 # Of the first rate that was refused, about as likely too much as too little: the step before was half of it.
 _LOOK_AGAIN: Final = 0.7
+# What left after that request and before its refusal was heard met an empty bucket: the share that was accepted is the
+# limit's share of the rate. So many requests tell enough; all are heard of after so many round trips; and the search
+# begins just below, as an interval that lasts measures best.
+_TELLING: Final = 12
+_SETTLED: Final = 1.2
+_JUST_BELOW: Final = 0.9
 # Where the limit is known, PROBE begins just below it, and goes up by a fiftieth of it; else by more. Later steps
 # are larger and larger, since then the limit has risen.
 _PROBE_FROM: Final = 0.98
@@ -114,6 +120,7 @@ class AdaptivePacer(Counting):
         self._reacted_at_ticket = 0
         self._echoes_until = -math.inf
         self._accepted_since = 0
+        self._overshot: float | None = None
         self._pause = 0.0
         self._parks = 0
         self._question: Ticket | None = None
@@ -152,6 +159,8 @@ class AdaptivePacer(Counting):
         ticket = super().sent(now)
         if self._interval is None:
             self._interval = Interval(now, ticket.number, empty=False)
+        if self._overshot is not None:
+            self._look_back(self._overshot, ticket.number)
         pause = now - self._last_sent > (_REFILL + 2) / self._rate + LATENESS + self._refill_round_trips
         if self._rises or pause:
             self._interval.point(now, ticket.number)
@@ -271,6 +280,8 @@ class AdaptivePacer(Counting):
         if self._conclude(self._interval):
             self._interval = Interval(ticket.sent_at, ticket.number, empty=True)
         self._held_until = now + _REFILL / self._rate + self._refill_round_trips
+        if self._overshot is not None:
+            self._held_until = max(self._held_until, now + _SETTLED * self._round_trip)
         self._echoes_until = self._held_until + _OVERTAKING * self._round_trip
         self._react()
 
@@ -288,10 +299,20 @@ class AdaptivePacer(Counting):
             self._cruise(self.estimate, accepted)
         elif self._phase is Phase.START:
             self._estimator.add(interval)
+            self._overshot = self._rate
             self._search(_LOOK_AGAIN * self._rate)
         else:
             self._cruise(self._estimator.measure(interval), accepted)
         return True
+
+    def _look_back(self, rate: float, number: int) -> None:
+        """Search from where the fate of what left between the first refusal and its news says, sent at `rate`."""
+        assert self._interval is not None
+        self._overshot = None
+        sent = number - self._interval.first
+        accepted = sent - self._interval.refused
+        if self._phase is Phase.PROBE and sent >= _TELLING:
+            self._search(min(self._rate, _JUST_BELOW * rate * (accepted + 1) / sent))
 
     def _park(self, now: float) -> None:
         """Ask again later, with one request."""

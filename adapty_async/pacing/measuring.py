@@ -24,6 +24,13 @@ _FEW_UNKNOWN: Final = 0.05
 
 # Another burst than the one believed in must explain the intervals better by so much.
 _BETTER: Final = 0.01
+# Intervals that look alike can't tell a high limit with a small burst from a low one with a large burst, and with too
+# large a burst we would measure our own mean for ever. So where the rate had to go so far above the known limit until
+# it was refused, and a smaller burst explains the intervals about as well, the smaller one is taken. Not where nothing
+# explains them: then others are at work.
+_LATE: Final = 1.07
+_AS_WELL: Final = 0.005
+_EXPLAINED: Final = 0.02
 # Intervals whose limits are further apart than this, or than so many requests, have seen different limits.
 _TOLERANCE: Final = 0.15
 _TOLERATED_REQUESTS: Final = 6.0
@@ -37,14 +44,14 @@ class Interval:
 
     def __init__(self, began: float, first: int, *, empty: bool) -> None:
         self._began = began
-        self._first = first
+        self.first = first
         self._empty = empty
         self._points: list[tuple[float, int]] = []
-        self._refused = 0
+        self.refused = 0
         self._unknown = 0
         self._ended = began
         self._last = first
-        self._rate = 0.0
+        self.refused_at = 0.0
         self.blocked = False
         """For a while nothing at all was accepted: that is no smoothed limiter, and only the mean counts."""
 
@@ -56,15 +63,15 @@ class Interval:
 
     def refuse(self, number: int) -> None:
         """Count a refused request."""
-        self._refused += number >= self._first
+        self.refused += number >= self.first
 
     def lose(self, number: int) -> None:
         """Count a request of which nobody knows whether the limiter saw it."""
-        self._unknown += number >= self._first
+        self._unknown += number >= self.first
 
     def end(self, sent_at: float, number: int, rate: float) -> None:
         """End with the refused ticket `number`, sent at `rate`; again, if the interval goes on after all."""
-        self._ended, self._last, self._rate = sent_at, number, rate
+        self._ended, self._last, self.refused_at = sent_at, number, rate
 
     @property
     def elapsed(self) -> float:
@@ -76,7 +83,7 @@ class Interval:
         """Requests that were not refused."""
         # A refusal at the beginning counts as one: it found up to one token, and in doubt the higher limit is the
         # better answer, as the next refusal corrects it, while a limit that is too low stays unnoticed for long.
-        return max(0, self._last - self._first + 1 - self._refused)
+        return max(0, self._last - self.first + 1 - self.refused)
 
     @property
     def disturbed(self) -> bool:
@@ -101,7 +108,7 @@ class Interval:
 
     def limit(self, burst: float) -> float:
         """Give the limit: the fit, but no more than the rate that was refused."""
-        return min(self.fit(burst), self._rate)
+        return min(self.fit(burst), self.refused_at)
 
 
 class Estimator:
@@ -121,7 +128,7 @@ class Estimator:
     def measure(self, interval: Interval) -> float:
         """Draw the conclusion from an interval: give the limit."""
         self.add(interval)
-        burst = self._believe()
+        burst = self._believe(late=self.limit is not None and interval.refused_at > _LATE * self.limit)
         if self.limit is not None and self._contradicts(interval, burst):
             if interval.limit(burst) < self.limit and not self._doubted:
                 # Far too early a refusal: somebody else's burst on the same key, or the limit has fallen. The next
@@ -136,13 +143,20 @@ class Estimator:
         self.limit = limit if self.limit is None else max(limit, self.limit / 2)
         return self.limit
 
-    def _believe(self) -> float:
-        """Give the burst that explains the last intervals; step by step, as one odd interval is no reason to jump."""
+    def _believe(self, *, late: bool) -> float:
+        """Give the burst that explains the last intervals; step by step, as one odd interval is no reason to jump.
+
+        `late`: the last refusal came later than was to be expected.
+        """
         best = min(reversed(_BURSTS), key=self._disagreement)
         if self._burst is None:
             self._burst = best
-        elif self._disagreement(best) < self._disagreement(self._burst) - _BETTER:
+            return best
+        known, smaller = self._disagreement(self._burst), self._burst / _BURST_RATIO
+        if self._disagreement(best) < known - _BETTER:
             self._burst *= _BURST_RATIO if best > self._burst else 1 / _BURST_RATIO
+        elif late and smaller >= 1.0 and self._disagreement(smaller) < min(_EXPLAINED, known + _AS_WELL):
+            self._burst = smaller
         return self._burst
 
     def _disagreement(self, burst: float) -> float:
