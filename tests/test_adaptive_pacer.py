@@ -38,7 +38,7 @@ class TestAgainstHiddenLimits:
         ("rate", "burst", "seconds", "goodput", "share"),
         [
             (50, 10, 120, 0.988, 0.005),
-            (5, 5, 600, 0.97, 0.008),
+            (5, 5, 900, 0.99, 0.006),
             (300, 30, 120, 0.99, 0.0045),
             (50, 250, 300, 0.995, 0.0055),
         ],
@@ -50,7 +50,8 @@ class TestAgainstHiddenLimits:
         tally = run(World(lambda: TokenBucket(rate, burst), seconds), pacer)
         assert accepted(tally, 20, seconds) >= goodput * rate
         assert refused(tally) <= share
-        assert pacer.estimate == pytest.approx(rate, rel=0.03)
+        # A burst that probing can't tell from a higher limit, at a low one, is taken for up to this.
+        assert pacer.estimate == pytest.approx(rate, rel=0.04)
 
     def test_it_sends_nothing_before_a_retry_after_is_over_and_loses_little_to_the_pauses(self) -> None:
         tally = run(World(lambda: TokenBucket(50, 10), 200, retry_after=lambda _: 1.0), AdaptivePacer())
@@ -135,8 +136,14 @@ class TestAgainstHiddenLimits:
 
     def test_a_limit_far_below_the_start_is_found_too(self) -> None:
         pacer = AdaptivePacer()
-        run(World(lambda: TokenBucket(0.2, 1), 3000), pacer)
-        assert pacer.rate == pytest.approx(0.2, rel=0.4)
+        tally = run(World(lambda: TokenBucket(0.2, 1), 9000), pacer)
+        assert pacer.rate == pytest.approx(0.2, rel=0.15)
+        assert accepted(tally, 4500, 9000) >= 0.86 * 0.2
+        assert refused(tally) <= 0.016
+
+    def test_who_leaves_room_for_others_starts_more_gently(self) -> None:
+        tally = run(World(lambda: TokenBucket(50, 10), 12), AdaptivePacer.background())
+        assert max(tally.rates) <= 75
 
 
 events = st.one_of(

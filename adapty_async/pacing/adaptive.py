@@ -1,8 +1,8 @@
 """The pacer that finds out a limit which nobody tells, and stays just under it.
 
-It needs refusals to know where the limit is, and wants few of them. So it goes round in a circle: START doubles the
-rate until the first refusal; PROBE goes up by small steps, then larger ones, until a refusal measures the limit (see
-measuring.py); CRUISE stays at `utilization` of it for a while, then PROBE again. A step counts as passed when what
+It needs refusals to know where the limit is, and wants few of them. So it goes round in a circle: START about doubles
+the rate until the first refusal; PROBE goes up by small steps, then larger ones, until a refusal measures the limit
+(see measuring.py); CRUISE stays at `utilization` of it for a while, then PROBE again. A step counts as passed when what
 was sent at its rate was accepted at that rate: a job that has little to send, or a server that fails, raises nothing.
 
 One overshoot, one reaction: what was under way when a refusal was heard may be refused too, and these echoes tell
@@ -38,12 +38,14 @@ _TELLING: Final = 12
 _SETTLED: Final = 1.2
 _JUST_BELOW: Final = 0.9
 # Where the limit is known, PROBE begins just below it, and goes up by a fiftieth of it; else by more. Later steps
-# are larger and larger, since then the limit has risen.
+# are larger and larger, since then the limit has risen. Where it was one of these that was refused, the limit lies
+# somewhere within a large step: the next PROBE takes so many times as many small ones first.
 _PROBE_FROM: Final = 0.98
 _FINE: Final = 0.02
 _COARSE: Final = 0.06
 _SMALL_STEPS: Final = 5
 _LARGER: Final = 0.1
+_CLOSER: Final = 3
 
 # CRUISE lasts at least so long, and where a refusal costs a Retry-After, so many times that.
 _CRUISE_SECONDS: Final = 2.0
@@ -110,6 +112,7 @@ class AdaptivePacer(Counting):
 
         # The step that is being passed
         self._step = 0
+        self._looks_closely = False
         self._increment = _COARSE * self._rate
         self._step_from = 1
         self._step_needs = 1
@@ -232,10 +235,12 @@ class AdaptivePacer(Counting):
         if self._phase is Phase.CRUISE:
             self._probe()
         elif in_time and self._phase is Phase.START:
-            self._set_rate(2 * self._rate)
+            # Twice the rate, or less where room is left for others, who are refused with us when we go too far.
+            self._set_rate((1 + self._utilization) * self._rate)
         elif in_time:
             self._step += 1
-            larger = _LARGER * max(0, self._step - _SMALL_STEPS + 1) * self._rate
+            small = _SMALL_STEPS * (_CLOSER if self._looks_closely else 1)
+            larger = _LARGER * max(0, self._step - small + 1) * self._rate
             self._set_rate(self._rate + (larger or self._increment))
         self._begin_step()
 
@@ -302,6 +307,8 @@ class AdaptivePacer(Counting):
             self._overshot = self._rate
             self._search(_LOOK_AGAIN * self._rate)
         else:
+            if self._phase is Phase.PROBE:
+                self._looks_closely = self._step >= _SMALL_STEPS and not interval.disturbed
             self._cruise(self._estimator.measure(interval), accepted)
         return True
 
