@@ -117,6 +117,12 @@ class TestAgainstHiddenLimits:
         assert sum(tally.refused) <= 50
 
     @pytest.mark.parametrize("seed", range(3))
+    def test_a_window_that_is_used_up_is_not_taken_for_a_limit_of_next_to_nothing(self, seed: int) -> None:
+        world = World(lambda: FixedWindows(300, 1.0), 100, under_way=512)
+        tally = run(world, AdaptivePacer(), seed)
+        assert accepted(tally, 40, 100) >= 0.88 * 300
+
+    @pytest.mark.parametrize("seed", range(3))
     def test_windows_of_a_second_are_not_taken_for_a_lower_limit_with_a_burst(self, seed: int) -> None:
         tally = run(World(lambda: FixedWindows(50, 1.0), 300), AdaptivePacer(), seed)
         assert accepted(tally, 150, 300) >= 0.96 * 50
