@@ -33,13 +33,12 @@ _SLACK: Final = 1.3
 _LOOK_AGAIN: Final = 0.7
 # What left after that request and before its refusal was heard met an empty bucket: the share that was accepted is the
 # limit's share of the rate. So many requests tell enough; all are heard of after so many round trips; and the search
-# begins just below, as an interval that lasts measures best. Less than the least share tells nothing, as a window whose
-# quota is used up accepts nothing: then the search begins just below the step that was passed.
+# begins just below, as an interval that lasts measures best. No smaller share is believed, as half of the rate has just
+# been accepted, and a window whose quota is used up accepts nothing.
 _TELLING: Final = 12
 _SETTLED: Final = 1.2
 _JUST_BELOW: Final = 0.9
-_LEAST_SHARE: Final = 0.2
-_PASSED_SHARE: Final = 0.5
+_LEAST_SHARE: Final = 0.28
 # Where the limit is known, PROBE begins just below it, and goes up by a fiftieth of it; else by more. Later steps
 # are larger and larger, since then the limit has risen. Where it was one of these that was refused, the limit lies
 # somewhere within a large step: the next PROBE takes so many times as many small ones first.
@@ -322,8 +321,8 @@ class AdaptivePacer(Counting):
         sent = number - self._interval.first
         accepted = sent - self._interval.refused
         if self._phase is Phase.PROBE and sent >= _TELLING:
-            share = (accepted + 1) / sent
-            self._search(min(self._rate, _JUST_BELOW * rate * (share if share >= _LEAST_SHARE else _PASSED_SHARE)))
+            share = max((accepted + 1) / sent, _LEAST_SHARE)
+            self._search(min(self._rate, _JUST_BELOW * rate * share))
 
     def _park(self, now: float) -> None:
         """Ask again later, with one request."""
