@@ -1,7 +1,7 @@
 """Asyncio client for Adapty's server-side API, with mass deletion and mass update of profiles."""
 
 from . import bulk
-from .client import AdaptyClient, Attempt
+from .client import AdaptyClient
 from .errors import (
     AdaptyAPIError,
     AdaptyConnectionError,
@@ -32,6 +32,7 @@ from .models import (
 )
 from .pacing import UNPACED, AdaptivePacer, FixedPacer
 from .retry import RetryPolicy
+from .sending import Attempt
 
 __all__ = [
     "UNPACED",

@@ -8,7 +8,6 @@ from typing import Generic
 
 import attrs
 
-from ..client import Exchange, Sender
 from ..errors import (
     AdaptyAPIError,
     AdaptyError,
@@ -19,6 +18,7 @@ from ..errors import (
 from ..messages import Request, Response
 from ..pacing import Ticket, Verdict
 from ..retry import is_absence, is_retryable, is_throttled, is_unsent
+from ..sending import Exchange, Sender
 from .lineup import StopSignal, Work, is_cancelled
 from .results import ItemResult, ItemT, Outcome, StopReason, StopRules, Tally, ValueT
 
