@@ -39,7 +39,7 @@ They are made up: nothing leaves this machine, and no API key is needed.
 2. The ids have been written to {file}, into a column customer_user_id.
 3. Now they are deleted, at a rate just under the limit, as by this command:
 
-     adapty-async delete {name} --by customer_user_id --max-rate {rate} --yes
+     adapty-async delete {name} --by customer_user_id --pace {rate} --yes
 """
 
 _NEXT: Final = """

@@ -116,9 +116,9 @@ class AdaptivePacer(Counting):
         self._begin_step()
 
     @classmethod
-    def background(cls) -> "AdaptivePacer":
+    def background(cls, *, max_rate: float | None = None) -> "AdaptivePacer":
         """Make one that leaves room for others who use the same key: production."""
-        return cls(utilization=0.7, probe_after=3000)
+        return cls(max_rate=max_rate, utilization=0.7, probe_after=3000)
 
     @property
     def rate(self) -> float:
