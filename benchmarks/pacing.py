@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.pacing_bench.contenders import CONTENDERS, OURS
 from benchmarks.pacing_bench.loopback import loopback_table
-from benchmarks.pacing_bench.results import Result, results
+from benchmarks.pacing_bench.results import Result, run_all
 from benchmarks.pacing_bench.table import long_table
 
 
@@ -42,7 +42,7 @@ def main() -> int:
         return 0
     began = time.perf_counter()
     found: dict[str, list[Result]] = {}
-    for contender, summed_up in results(
+    for contender, summed_up in run_all(
         arguments.contender or CONTENDERS, arguments.scenario, arguments.seeds, arguments.jobs
     ):
         found[contender] = summed_up

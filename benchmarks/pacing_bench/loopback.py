@@ -84,7 +84,7 @@ async def loopback_table(seeds: int = 5) -> list[str]:
     return lines
 
 
-async def run(limit: Limit) -> tuple[float, float]:
+async def run(limit: Limit, started: float = STARTED, seconds: float = SECONDS) -> tuple[float, float]:
     """Let a mass job find out a limit; give goodput and refused share, as the server has counted them."""
     ids = map(prefilled_customer_user_id, itertools.cycle(range(1, PROFILES + 1)))
     async with (
@@ -95,12 +95,12 @@ async def run(limit: Limit) -> tuple[float, float]:
         asyncio.TaskGroup() as tasks,
     ):
         tasks.create_task(finish(job))
-        await asyncio.sleep(STARTED)
+        await asyncio.sleep(started)
         before = await count(session)
-        await asyncio.sleep(SECONDS - STARTED)
+        await asyncio.sleep(seconds - started)
         after = await count(session)
         job.stop()
-    goodput = (after.accepted - before.accepted) / limit.rate / (SECONDS - STARTED)
+    goodput = (after.accepted - before.accepted) / limit.rate / (seconds - started)
     return goodput, after.refused / (after.accepted + after.refused)
 
 

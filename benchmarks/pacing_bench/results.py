@@ -4,7 +4,7 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from benchmarks.pacing_bench.contenders import OURS, asked_of, figures_of, told_figures
 from benchmarks.pacing_bench.figures import Also, Figures, Scenario
@@ -75,45 +75,34 @@ class Result:
         return self.told is not None and bool(self.told.missed)
 
 
-def results(
-    contenders: Iterable[str], wanted: str, seeds: int, jobs: int, *, told: bool = True
-) -> Iterator[tuple[str, list[Result]]]:
-    """Run the scenarios whose names hold `wanted`, and give the results of each contender.
-
-    `told`: find out as well what a rate that knows could have, where that is of interest.
-    """
+def run_all(contenders: Iterable[str], wanted: str, seeds: int, jobs: int) -> Iterator[tuple[str, list[Result]]]:
+    """Run the scenarios whose names hold `wanted`, and give the results of each contender."""
     chosen = [scenario for scenario in BY_NAME.values() if wanted in scenario.name]
     with ProcessPoolExecutor(jobs) as pool:
-        best = {
-            scenario.name: pool.submit(_told, scenario.name, seeds)
-            for scenario in chosen
-            if told and scenario.told and OURS in contenders
-        }
-        runs = {
-            (contender, scenario.name): pool.submit(_run, contender, scenario.name, seeds)
+        pending = {
+            contender: [
+                (scenario, pool.submit(_run, contender, scenario.name, seeds))
+                for scenario in chosen
+                if contender == OURS or not scenario.alone
+            ]
             for contender in contenders
-            for scenario in chosen
-            if contender == OURS or not scenario.alone
         }
-        for contender in contenders:
-            summed_up = []
-            for scenario in chosen:
-                if (contender, scenario.name) not in runs:
-                    continue
-                result = Result(asked_of(contender, scenario), runs[contender, scenario.name].result())
-                if contender == OURS and scenario.name in best:
-                    rate, figures = best[scenario.name].result()
-                    result = replace(result, told=Result(scenario.for_anybody, figures), told_rate=rate)
-                summed_up.append(result)
-            yield contender, summed_up
+        for contender, runs in pending.items():
+            yield contender, [_sum_up(asked_of(contender, scenario), *run.result()) for scenario, run in runs]
 
 
-# What another process runs: names travel to it, for worlds can't be pickled.
+_Told = tuple[float, list[Figures]]
 
 
-def _run(contender: str, name: str, seeds: int) -> list[Figures]:
-    return figures_of(contender, BY_NAME[name], seeds)
+def _run(contender: str, name: str, seeds: int) -> tuple[list[Figures], _Told | None]:
+    """Run a scenario in another process; its name travels there, for worlds can't be pickled."""
+    scenario = BY_NAME[name]
+    told = told_figures(scenario, seeds) if scenario.told and contender == OURS else None
+    return figures_of(contender, scenario, seeds), told
 
 
-def _told(name: str, seeds: int) -> tuple[float, list[Figures]]:
-    return told_figures(BY_NAME[name], seeds)
+def _sum_up(scenario: Scenario, runs: list[Figures], told: _Told | None) -> Result:
+    if told is None:
+        return Result(scenario, runs)
+    rate, figures = told
+    return Result(scenario, runs, Result(scenario.for_anybody, figures), rate)
