@@ -51,7 +51,8 @@ types: $(VENV)/with-dev
 bench: $(VENV)/with-cli
 	$(BIN)/python benchmarks/single_call.py
 
-# In about 4 minutes the results anew, and the table in README. Fails where a bar isn't met: make bench-pacing PACING=--check
+# In about 4 minutes the results anew, and the table in README. To fail where a bar isn't met, at the end:
+# make bench-pacing PACING=--check
 # The benchmark of two processes that share what they know gets its line here.
 bench-pacing: $(VENV)/with-bench
 	$(BIN)/python benchmarks/pacing.py --jobs 2 --results benchmarks/results/pacing $(PACING)
