@@ -48,6 +48,7 @@ KNOWN_TO: dict[str, set[str]] = {
     "asyncio": {"gate", "transport", "client", "bulk", "ledger", "cli", "testing"},
     "socket": {"testing"},
     "subprocess": {"cli"},
+    "fcntl": {"pacing"},
     "threading": {"ledger"},
 }
 

@@ -62,6 +62,15 @@ class Interval:
         """Count a request of which nobody knows whether the limiter saw it."""
         self._unknown += number >= self._first
 
+    def withdraw(self, number: int, count: int) -> None:
+        """Count off `count` requests, from ticket `number` on, that never left."""
+
+        def withdrawn_since(first: int) -> int:
+            return min(count, max(0, number + count - first))
+
+        self._refused += withdrawn_since(self._first)
+        self._points = [(at, first + withdrawn_since(first)) for at, first in self._points]
+
     def end(self, sent_at: float, number: int, rate: float) -> None:
         """End with the refused ticket `number`, sent at `rate`; again, if the interval goes on after all."""
         self._ended, self._last, self._rate = sent_at, number, rate
