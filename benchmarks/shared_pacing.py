@@ -5,22 +5,16 @@ the first process's share of the accepted requests while both are at work.
 """
 
 import argparse
-import asyncio
-import json
 import math
-import os
-import signal
 import sys
 import tempfile
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from adapty_async.pacing import AdaptivePacer, Pacer, SharedPacer, Ticket, Verdict
 from benchmarks.rate_simulation import BIN, Answer, Simulation, Tally, TokenBucket, World

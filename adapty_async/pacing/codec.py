@@ -8,7 +8,6 @@ import dis
 import functools
 import json
 from collections import deque
-from collections.abc import Mapping
 from enum import Enum
 from typing import Any, Final
 
@@ -28,7 +27,7 @@ class Codec:
     """
 
     def __init__(self, *types: type[Any]) -> None:
-        self._types: Mapping[str, type[Any]] = {known.__name__: known for known in types}
+        self._types: Final = {known.__name__: known for known in types}
 
     def encode(self, value: Any) -> Any:
         """Give what JSON takes. Raises TypeError where a type is unknown."""

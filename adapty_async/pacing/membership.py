@@ -30,7 +30,7 @@ _TRIES: Final = 50
 # A transaction takes a fraction of a millisecond: it is worth to look that often.
 _SPINS: Final = 50
 _FAREWELLS: Final = 20
-# While everything is blocked, another process may hear first that it no longer is.
+# While everything is blocked, another process may hear the answer that opens the gate.
 _LOOK_AGAIN: Final = 0.25
 # So that no transaction takes long.
 _MOST_SLOTS: Final = 1000
@@ -149,8 +149,8 @@ class Membership:
         """Give the time to wait where there are no slots; don't ask before it is over."""
         assert self.state is not None
         wait = self.state.mind.wait(now)
-        if self._is_blocked:
-            wait = min(wait, _LOOK_AGAIN)
+        if self.state.around.question is not None:
+            wait = max(self.state.mind.snapshot().reopens - now, min(wait, _LOOK_AGAIN))
         wait = max(wait, _BUSY)
         self._closed_until = now + wait
         return wait
