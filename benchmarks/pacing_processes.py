@@ -10,9 +10,9 @@ import itertools
 import os
 import random
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import DEVNULL, Process
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Final, Self
 
@@ -29,17 +29,16 @@ _UNDER_WAY: Final = 200
 class LimitServer:
     """Answer each request, after `latency` seconds, with "yes", "no" or the seconds of a Retry-After.
 
-    `accepted`, `refused`: the times of arrival by the name of the process. `retry_after`: stands beside the next
-    refusal; None: beside none.
+    `accepted`, `refused`: the times of arrival by the name of the process.
     """
 
     def __init__(self, limiter: Limiter, latency: float = 0.02) -> None:
         self.limiter = limiter
-        self.retry_after: float | None = None
-        self.refuse_next = False
         self.accepted: defaultdict[str, list[float]] = defaultdict(list)
         self.refused: defaultdict[str, list[float]] = defaultdict(list)
         self._latency = latency
+        self._arrived = asyncio.Event()
+        self._next_refusal: float | None = None
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.StreamWriter] = set()
 
@@ -59,6 +58,18 @@ class LimitServer:
         for connection in list(self._connections):
             connection.close()
         await asyncio.sleep(2 * self._latency)
+
+    def refuse_once(self, retry_after: float) -> None:
+        """Refuse the next request, with a Retry-After."""
+        self._next_refusal = retry_after
+
+    async def heard_of(self, *names: str) -> None:
+        """Wait until each of these processes has sent something that was accepted."""
+        await self._until(lambda: all(self.accepted[name] for name in names))
+
+    async def refusal(self) -> None:
+        """Wait for the first refusal."""
+        await self._until(lambda: any(self.refused.values()))
 
     def count(self, first: float, last: float, name: str | None = None) -> int:
         """Count what was accepted between two times of the loop, of one process or of all."""
@@ -81,14 +92,22 @@ class LimitServer:
         self._connections.discard(writer)
         writer.close()
 
+    async def _until(self, holds: Callable[[], bool]) -> None:
+        while not holds():
+            self._arrived.clear()
+            await self._arrived.wait()
+
     def _answer(self, now: float, name: str) -> str:
-        if self.limiter.accepts(now) and not self.refuse_next:
+        self._arrived.set()
+        if self._next_refusal is not None:
+            self.refused[name].append(now)
+            answer, self._next_refusal = str(self._next_refusal), None
+            return answer
+        if self.limiter.accepts(now):
             self.accepted[name].append(now)
             return "yes"
         self.refused[name].append(now)
-        self.refuse_next = False
-        answer, self.retry_after = self.retry_after, None
-        return "no" if answer is None else str(answer)
+        return "no"
 
 
 def _write(writer: asyncio.StreamWriter, line: bytes) -> None:
@@ -96,19 +115,18 @@ def _write(writer: asyncio.StreamWriter, line: bytes) -> None:
         writer.write(line)
 
 
-async def start(server: LimitServer, state: Path, name: str, *options: str) -> Process:
-    """Start a process."""
-    command = [sys.executable, "-m", "benchmarks.pacing_processes", str(server.port), str(state), name, *options]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=environment, stdin=PIPE, stdout=DEVNULL)
-
-
 @contextlib.asynccontextmanager
 async def running(
-    server: LimitServer, state: Path, *names: str, options: tuple[str, ...] = ()
+    server: LimitServer, state: Path, *names: str, start_rate: float = 5.0, max_rate: float | None = None
 ) -> AsyncIterator[list[Process]]:
-    """Run processes; at the end they are killed, those that still live."""
-    processes = await asyncio.gather(*(start(server, state, name, *options) for name in names))
+    """Run processes of these names; at the end those that still live are killed."""
+    command = [sys.executable, "-m", "benchmarks.pacing_processes", str(server.port), str(state), str(start_rate)]
+    if max_rate is not None:
+        command += ["--max-rate", str(max_rate)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    processes = [
+        await asyncio.create_subprocess_exec(*command, name, cwd=ROOT, env=environment, stdin=DEVNULL) for name in names
+    ]
     try:
         yield processes
     finally:
@@ -155,14 +173,15 @@ async def _work(port: int, pacer: SharedPacer, name: str) -> None:
 
 
 def main() -> None:
-    """Be one process, until the server or an end of the input ends it."""
+    """Be one process, until the server ends it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("port", type=int)
     parser.add_argument("state", type=Path)
+    parser.add_argument("start_rate", type=float)
     parser.add_argument("name")
-    parser.add_argument("--start-rate", type=float, default=5.0)
+    parser.add_argument("--max-rate", type=float)
     arguments = parser.parse_args()
-    with contextlib.closing(SharedPacer(arguments.state, arguments.start_rate)) as pacer:
+    with contextlib.closing(SharedPacer(arguments.state, arguments.start_rate, arguments.max_rate)) as pacer:
         asyncio.run(_work(arguments.port, pacer, arguments.name))
 
 

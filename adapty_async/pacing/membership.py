@@ -27,8 +27,8 @@ logger: Final = logging.getLogger("adapty_async")
 _BUSY: Final = 0.002
 _PATIENCE: Final = 1.0
 _TRIES: Final = 50
-# A transaction takes a fraction of a millisecond: it is worth to look that often.
-_SPINS: Final = 50
+# A transaction takes a fraction of a millisecond, and to look a microsecond: that often is worth it.
+_SPINS: Final = 100
 _FAREWELLS: Final = 20
 # While everything is blocked, another process may hear the answer that opens the gate.
 _LOOK_AGAIN: Final = 0.25
@@ -217,7 +217,6 @@ class Membership:
             if self._file.try_lock():
                 self._busy_since, self._tries = math.inf, 0
                 return True
-            time.sleep(0)
         self._busy_since = min(self._busy_since, now)
         self._tries += 1
         if self._tries > _TRIES and now > self._busy_since + _PATIENCE:
