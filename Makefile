@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-all test-kill fuzz mutate lint types bench bench-pacing bench-ledger clean
+.PHONY: demo test test-all test-kill fuzz mutate lint types bench bench-pacing bench-shared bench-ledger clean
 .NOTPARALLEL:
 
 demo: $(VENV)/with-cli
@@ -53,6 +53,9 @@ bench: $(VENV)/with-cli
 
 bench-pacing: $(VENV)/with-cli
 	$(BIN)/python benchmarks/pacing.py
+
+bench-shared: $(VENV)/with-cli
+	$(BIN)/python benchmarks/shared_pacing.py
 
 # With 10 million items as well, in some minutes: make bench-ledger LEDGER=--largest
 bench-ledger: $(VENV)/with-cli

@@ -17,6 +17,8 @@ from typing import Final
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from adapty_async.pacing import AdaptivePacer, Pacer, SharedPacer, Ticket, Verdict
+from adapty_async.testing.limiter import Limiter
+from benchmarks.pacing_processes import LimitServer, running
 from benchmarks.rate_simulation import BIN, Answer, Simulation, Tally, TokenBucket, World
 
 # Virtual time
@@ -186,6 +188,73 @@ SCENARIOS: Final = [
 ]
 
 
+def until_90(seed: int, number: int) -> float:
+    """Give the seconds until 90 % of 50/s, for so many processes that find what a run before them has found.
+
+    That is: until 5 s begin in which 90 % of what is allowed is accepted.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "state"
+        world = World(lambda: TokenBucket(50, 10), 40)
+        for jobs in ([Job(SharedPacer(path))], shared(path, number)):
+            tally = simulate(world, seed, jobs)
+            for job in jobs:
+                assert isinstance(job.pacer, SharedPacer)
+                job.pacer.close()
+    return next(first * BIN for first in range(80) if goodput(tally, 50, first * BIN, first * BIN + 5) >= 0.9)
+
+
+async def real(rate: float, burst: int, seconds: float) -> str:
+    """Let two real processes share a limit; kill one of them."""
+    now = asyncio.get_running_loop().time
+    with tempfile.TemporaryDirectory() as folder:
+        async with (
+            LimitServer(Limiter(rate, burst)) as server,
+            running(server, Path(folder) / "state", "one", "other") as [one, _],
+        ):
+            await server.heard_of("one", "other")
+            await asyncio.sleep(20.0)
+            began = now()
+            await asyncio.sleep(seconds)
+            killed = now()
+            counts = [server.count(began, killed, name) for name in ("one", "other")]
+            one.kill()
+            await asyncio.sleep(10.0)
+            after = [server.count(killed + second, killed + second + 1.0) / rate for second in range(10)]
+    return (
+        f"together {sum(counts) / (killed - began) / rate:.2%}, split {counts[0] / sum(counts):.1%}, refused "
+        f"{server.share_refused():.2%}; after SIGKILL {after[0]:.1%} in the first second, {sum(after[1:]) / 9:.1%} then"
+    )
+
+
+def cost(rate: float, number: int) -> tuple[float, float]:
+    """Give the microseconds a request that the pacers of so many processes take at a rate, and what the mind takes alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        pacers = [SharedPacer(Path(folder) / "state", start_rate=rate / 2) for _ in range(number)]
+        figures = _time(pacers, rate), _time([AdaptivePacer(start_rate=rate / 2)], rate)
+        for pacer in pacers:
+            pacer.close()
+    return figures
+
+
+def _time(pacers: Sequence[Pacer], rate: float) -> float:
+    bucket, now, sent, spent = TokenBucket(rate, rate / 30), 0.0, 0, 0.0
+    under_way: deque[tuple[float, Pacer, Ticket, Verdict]] = deque()
+    while sent < 10 * rate:
+        for pacer in pacers:
+            began = time.perf_counter()
+            while under_way and under_way[0][0] <= now:
+                _, whose, ticket, verdict = under_way.popleft()
+                whose.heard(now, ticket, verdict)
+            while pacer.wait(now) <= 0:
+                verdict = Verdict.ACCEPTED if bucket.accepts(now) else Verdict.THROTTLED
+                under_way.append((now + 0.1, pacer, pacer.sent(now), verdict))
+                sent += 1
+            spent += time.perf_counter() - began
+        now += 0.2 / rate
+    return spent / sent * 1e6
+
+
 def main() -> None:
     """Read the arguments, run, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -203,6 +272,19 @@ def main() -> None:
             f"{min(splits):.1%} to {max(splits):.1%} {sum(early):5}",
             flush=True,
         )
+    if arguments.only:
+        return
+    for number in (1, 2):
+        worst = max(until_90(seed, number) for seed in range(1, arguments.seeds + 1))
+        print(f"50/s remembered, processes: {number}; 90 % after {worst:.1f} s at the worst", flush=True)
+    for rate, number in ((3000.0, 1), (3000.0, 2), (50.0, 2)):
+        shared_cost, own_cost = cost(rate, number)
+        print(
+            f"{rate:g}/s, pacers: {number}; {shared_cost:.1f} microseconds a request, an AdaptivePacer {own_cost:.1f}",
+            flush=True,
+        )
+    for rate, burst in ((50.0, 10), (500.0, 25)):
+        print(f"two real processes, {rate:g}/s: {asyncio.run(real(rate, burst, 60.0))}", flush=True)
 
 
 if __name__ == "__main__":

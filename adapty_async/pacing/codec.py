@@ -1,11 +1,9 @@
 """The state of a pacer as JSON, whatever fields it has: pure.
 
 Numbers, strings, None and lists stand as they are; everything else is an object with one key, that names its type.
-Nothing but the known types is ever made out of JSON, and only where the fields are those that they have today.
+Nothing but the known types is ever made out of JSON.
 """
 
-import dis
-import functools
 import json
 from collections import deque
 from enum import Enum
@@ -23,11 +21,15 @@ class MisfitError(ValueError):
 class Codec:
     """Encode what is made of these types, and decode it again.
 
-    The fields of a plain class are those that its `__init__` sets, those of an attrs class its attributes.
+    Of attrs classes the fields must be those of today. Of others whatever an object has is taken, so that what was
+    written must be of the same version as who reads it.
     """
 
     def __init__(self, *types: type[Any]) -> None:
         self._types: Final = {known.__name__: known for known in types}
+        self._fields: Final = {
+            known: frozenset(field.name for field in attrs.fields(known)) for known in types if attrs.has(known)
+        }
 
     def encode(self, value: Any) -> Any:
         """Give what JSON takes. Raises TypeError where a type is unknown."""
@@ -63,7 +65,9 @@ class Codec:
             raise TypeError(f"a pacer's state can't hold a {kind.__name__}")
         if isinstance(value, Enum):
             return value.value
-        return {name: self.encode(getattr(value, name)) for name in fields_of(kind)}
+        if kind in self._fields:
+            return {name: self.encode(getattr(value, name)) for name in self._fields[kind]}
+        return {name: self.encode(field) for name, field in vars(value).items()}
 
     def _decode_content(self, name: str, content: Any) -> Any:
         if name == "tuple":
@@ -76,28 +80,14 @@ class Codec:
         kind = self._types[name]
         if issubclass(kind, Enum):
             return kind(content)
-        if content.keys() != fields_of(kind):
-            raise MisfitError(f"a {name} of another version")
         values = {field: self.decode(item) for field, item in content.items()}
-        if attrs.has(kind):
-            return kind(**values)
-        made = kind.__new__(kind)
-        vars(made).update(values)
-        return made
-
-
-@functools.cache
-def fields_of(kind: type[Any]) -> frozenset[str]:
-    """Give the names of a class's fields."""
-    if attrs.has(kind):
-        return frozenset(field.name for field in attrs.fields(kind))
-    constructors = [vars(base)["__init__"] for base in kind.__mro__[:-1] if "__init__" in vars(base)]
-    return frozenset(
-        step.argval
-        for constructor in constructors
-        for step in dis.get_instructions(constructor)
-        if step.opname == "STORE_ATTR"
-    )
+        if kind not in self._fields:
+            made = object.__new__(kind)
+            vars(made).update(values)
+            return made
+        if values.keys() != self._fields[kind]:
+            raise MisfitError(f"a {name} of another version")
+        return kind(**values)
 
 
 def to_bytes(encoded: Any) -> bytes:

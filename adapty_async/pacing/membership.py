@@ -45,6 +45,8 @@ class Membership:
         self.pid = os.getpid()
         self.state: SharedState | None = None
         """As it was after the last transaction; None before the first."""
+        self.now = -math.inf
+        """When it was last made use of."""
         self._path = path
         self._settings = settings
         self._start_rate = start_rate
@@ -66,7 +68,6 @@ class Membership:
         self._is_urgent = False
 
         # When to ask again
-        self._now = -math.inf
         self._closed_until = -math.inf
         self._busy_since = math.inf
         self._tries = 0
@@ -85,6 +86,7 @@ class Membership:
         return self._close(now)
 
     def sent(self, now: float) -> Ticket:
+        self.now = now
         if not self._slots:
             return self._send_unplanned(now)
         number = self._slots.popleft().number
@@ -178,7 +180,7 @@ class Membership:
 
     def _transact(self, now: float, *, hungry: bool = False) -> bool:
         """Tell what there is to tell, and where the job is hungry take slots; False where the lock isn't to be had."""
-        self._now = now
+        self.now = now
         if not self._lock(now):
             return False
         try:
@@ -203,11 +205,11 @@ class Membership:
             time.sleep(_BUSY)
         else:
             return  # the process is gone soon, or is taken for gone when it has been silent for long
-        state, wall = self._load(self._now)
-        member = state.attend(self._token, self.pid, self._settings, self._now, wall)
+        state, wall = self._load(self.now)
+        member = state.attend(self._token, self.pid, self._settings, self.now, wall)
         if self._slots:
             self._give_back(len(self._slots))
-        self._tell(state, self._now)
+        self._tell(state, self.now)
         member.count = 0
         state.leave(self._token)
         self._store(state)

@@ -39,7 +39,7 @@ class SharedPacer:
     ) -> None:
         self._path = Path(path).absolute()
         self._own = AdaptivePacer(start_rate, max_rate, utilization, probe_after)
-        self._start_rate = start_rate
+        self._start_rate, self._max_rate = start_rate, max_rate
         self._settings = Settings(math.inf if max_rate is None else max_rate, utilization, probe_after)
         self._wall_clock = wall_clock
         self._membership: Membership | None = None
@@ -105,7 +105,8 @@ class SharedPacer:
 
     def close(self) -> None:
         """Take part no more, and give back what isn't used; again, harmlessly. Whoever goes on sends alone."""
-        self._end(math.inf)
+        now = -math.inf if self._membership is None else self._membership.now
+        self._end(math.nextafter(now, math.inf))
 
     @property
     def _mind(self) -> AdaptivePacer:
@@ -128,22 +129,20 @@ class SharedPacer:
         logger.warning(
             "the pacer's state in %s can't be shared (%s): this process paces alone", self._path, error.strerror
         )
-        state = None if self._membership is None else self._membership.state
-        if state is not None:
-            # The others may have to go alone too.
-            share = state.mind.rate / max(1, len(state.around.members))
-            self._own = AdaptivePacer(
-                min(share, self._settings.max_rate),
-                None if math.isinf(self._settings.max_rate) else self._settings.max_rate,
-                self._settings.utilization,
-                self._settings.probe_after,
-            )
-            self._own.heard(now, Ticket(0, now), Verdict.UNKNOWN, state.mind.snapshot().reopens - now)
         self._end(now)
 
     def _end(self, now: float) -> None:
-        if self._alone_since is None:
-            self._alone_since = now
+        """Take part no more: from now on the pacer is alone."""
+        if self._alone_since is not None:
+            return
+        self._alone_since = now
+        state = None if self._membership is None else self._membership.state
+        if state is not None:
+            # What the others told still counts, and they may be alone now too.
+            rate = state.mind.rate / max(1, len(state.around.members))
+            settings = self._settings
+            self._own = AdaptivePacer(rate, self._max_rate, settings.utilization, settings.probe_after)
+            self._own.heard(now, Ticket(0, now), Verdict.UNKNOWN, state.mind.snapshot().reopens - now)
         self._leave()
         self._membership = None
 

@@ -6,7 +6,10 @@ all slots that are planned.
 """
 
 import errno
+import functools
+import inspect
 import math
+import zlib
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -75,10 +78,12 @@ class Report:
 class Around:
     """What is known besides the mind.
 
-    `began`: when the run did, on the steady clock. `offset`: seconds from the steady clock to that of the wall.
-    `written`: seconds since 1970. `found`: the limit that was found, and when, likewise.
+    `code`: which version of the pacer thinks there. `began`: when the run did, on the steady clock. `offset`: seconds
+    from the steady clock to that of the wall. `written`: seconds since 1970. `found`: the limit that was found, and
+    when, likewise.
     """
 
+    code: int
     began: float
     offset: float
     written: float
@@ -87,9 +92,10 @@ class Around:
     question: Question | None = None
 
 
+_MODULES: Final = (adaptive, base, measuring)
 _PARTS: Final = [
     part
-    for module in (adaptive, base, measuring)
+    for module in _MODULES
     for part in vars(module).values()
     if isinstance(part, type) and part.__module__ == module.__name__
 ]
@@ -115,7 +121,7 @@ class SharedState:
             found = None
         if found is not None:
             rate = _CAREFUL * found[0]
-        return cls(AdaptivePacer(rate), Around(now, wall - now, wall, found, {}))
+        return cls(AdaptivePacer(rate), Around(_code(), now, wall - now, wall, found, {}))
 
     @classmethod
     def resume(
@@ -254,8 +260,14 @@ def _read(text: bytes) -> tuple[Around, AdaptivePacer | None]:
     around = _AROUND.decode(found[0])
     if not isinstance(around, Around):
         raise MisfitError("it is no state")
-    try:
-        mind = _MIND.decode(found[1])
-    except MisfitError:
-        mind = None
+    mind = _MIND.decode(found[1]) if around.code == _code() else None
     return around, mind if isinstance(mind, AdaptivePacer) else None
+
+
+@functools.cache
+def _code() -> int:
+    """Give a number for the code of the pacer: its fields mean the same only where it is the same."""
+    try:
+        return zlib.crc32("".join(map(inspect.getsource, _MODULES)).encode())
+    except OSError:  # installed without sources
+        return 0

@@ -80,6 +80,7 @@ class StateFile:
 
     def try_lock(self) -> bool:
         """Take the lock where nobody has it."""
+        assert fcntl is not None  # else there is no open file
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -88,6 +89,7 @@ class StateFile:
 
     def unlock(self) -> None:
         """Let go of the lock."""
+        assert fcntl is not None
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def changed(self) -> bytes | None:

@@ -10,12 +10,12 @@ import pytest
 from adapty_async.testing.limiter import Limiter
 from benchmarks.pacing_processes import LimitServer, running
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def fork(what: str, state: Path, number: int) -> list[list[int]]:
     """Run processes that fork; give the numbers of the tickets of each."""
-    command = [sys.executable, "-m", "tests.pacing_forks", what, str(state), str(number)]
+    command = [sys.executable, "-m", "tests.shared.forks", what, str(state), str(number)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 - ours
     assert (ended.returncode, ended.stderr) == (0, "")
     return [[int(number) for number in line.split()] for line in ended.stdout.splitlines()]
