@@ -68,6 +68,8 @@ class StateFile:
         self._descriptor = _open(path)
         self._revision = 0
         self._next_place = 0
+        self._packed_pulse = b""
+        self._pulse: Pulse | None = None
         try:
             self._check()
         except BaseException:
@@ -128,15 +130,13 @@ class StateFile:
     def pulse(self) -> Pulse | None:
         """The pulse, read without the lock; None where it was just being written."""
         found = os.pread(self._descriptor, _PULSE.size, _PULSE_AT)
-        if len(found) < _PULSE.size:
-            raise UntrustedError(errno.EIO, "it was cut short")
-        revoked, reopens, checksum = _PULSE.unpack(found)
-        return Pulse(revoked, reopens) if checksum == zlib.crc32(found[:-4]) else None
+        if found != self._packed_pulse:
+            self._packed_pulse, self._pulse = found, _unpack_pulse(found)
+        return self._pulse
 
     @pulse.setter
     def pulse(self, pulse: Pulse) -> None:
-        packed = _PULSE.pack(pulse.revoked, pulse.reopens, 0)[:-4]
-        packed += zlib.crc32(packed).to_bytes(4, "little")
+        packed = _pack_pulse(pulse)
         if os.pread(self._descriptor, _PULSE.size, _PULSE_AT) != packed:
             self._write(packed, _PULSE_AT)
 
@@ -193,6 +193,18 @@ def _open(path: Path) -> int:
         return os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
     except FileExistsError:
         return os.open(path, _FLAGS)
+
+
+def _pack_pulse(pulse: Pulse) -> bytes:
+    content = _PULSE.pack(pulse.revoked, pulse.reopens, 0)[:-4]
+    return content + zlib.crc32(content).to_bytes(4, "little")
+
+
+def _unpack_pulse(packed: bytes) -> Pulse | None:
+    if len(packed) < _PULSE.size:
+        raise UntrustedError(errno.EIO, "it was cut short")
+    revoked, reopens, checksum = _PULSE.unpack(packed)
+    return Pulse(revoked, reopens) if checksum == zlib.crc32(packed[:-4]) else None
 
 
 def _checksum(revision: int, state: bytes) -> int:

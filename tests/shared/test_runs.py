@@ -149,9 +149,9 @@ class TestItsForm:
         own = send(pacer, 1001.0)
         for ticket in before:
             pacer.heard(1001.1, ticket, Verdict.THROTTLED)
-        assert pacer.phase is Phase.START
+        assert pacer.snapshot().phase is Phase.START
         pacer.heard(1001.1, own, Verdict.THROTTLED)
-        assert pacer.phase is Phase.BLOCKED
+        assert pacer.snapshot().phase is Phase.BLOCKED
 
     def test_one_that_nobody_holds_is_closed(self, path: Path) -> None:
         pacer = SharedPacer(path)
