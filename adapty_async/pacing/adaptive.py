@@ -205,7 +205,7 @@ class AdaptivePacer(Counting):
         self._max_rate, self._utilization, self._probe_after = max_rate, utilization, probe_after
         if changed and self._phase is Phase.CRUISE and self.estimate is not None:
             self._cruise(self.estimate, sys.maxsize)
-        self._set_rate(self._rate)
+        self._rate = min(self._rate, max_rate)
 
     def _set_rate(self, rate: float) -> None:
         rate = min(max(rate, _SLOWEST), self._max_rate)

@@ -1,11 +1,13 @@
 """A pacer's part in the shared state: its slots, what it has to tell, and the transactions in which it tells it.
 
-Nothing here waits for the lock: where another process has it, the answer is to ask again a moment later. One that is
-stopped with the lock in its hands is waited for a second.
+Nothing here waits for the lock: where another process has it, the answer is to ask again a moment later. (But to tell
+of a refusal or a Retry-After, up to 5 ms.) Where a process is stopped with the lock in its hands, this goes on for a
+second; then each of the others paces alone, to its end, with its share of the rate.
 """
 
 import contextlib
 import errno
+import functools
 import logging
 import math
 import os
@@ -16,9 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from .base import LATENESS, Phase, Ticket, Verdict
+from .base import LATENESS, MAX_RETRY_AFTER, Phase, Ticket, Verdict
 from .codec import MisfitError
-from .shared_state import LEASE, Report, Settings, SharedState
+from .shared_state import LEASE, Member, Report, Settings, SharedState
 from .state_file import BrokenError, Pulse, StateFile
 
 logger: Final = logging.getLogger("adapty_async")
@@ -29,6 +31,8 @@ _PATIENCE: Final = 1.0
 _TRIES: Final = 50
 # A transaction takes a fraction of a millisecond, and to look a microsecond: that often is worth it.
 _SPINS: Final = 100
+_MOMENT: Final = 0.0005
+_INSISTS: Final = 10
 _FAREWELLS: Final = 20
 # While everything is blocked, another process may hear the answer that opens the gate.
 _LOOK_AGAIN: Final = 0.25
@@ -47,8 +51,10 @@ class Membership:
         """As it was after the last transaction; None before the first."""
         self.now = -math.inf
         """When it was last made use of."""
+        self.told_until = -math.inf
+        """When the last Retry-After ends that was heard here."""
         self._path = path
-        self._settings = settings
+        self._me = Member(self.pid, _pid_namespace(), settings, self.now)
         self._start_rate = start_rate
         self._wall_clock = wall_clock
         self._file = StateFile(path)
@@ -97,8 +103,13 @@ class Membership:
 
     def heard(self, now: float, ticket: Ticket, verdict: Verdict, retry_after: float | None) -> None:
         self._reports.append(Report(now, ticket, verdict, retry_after))
-        self._is_urgent |= retry_after is not None or self._is_news(ticket, verdict)
-        if self._is_urgent or now >= self._reports[0].now + LEASE:
+        if retry_after is not None and 0 < retry_after <= MAX_RETRY_AFTER:
+            self.told_until = max(self.told_until, now + retry_after)
+            self._is_urgent = True
+        self._is_urgent |= self._is_news(ticket, verdict)
+        if self._is_urgent:
+            self._insist(now)
+        elif now >= self._reports[0].now + LEASE:
             self._transact(now)
 
     def leave(self) -> None:
@@ -178,20 +189,27 @@ class Membership:
 
     # Transactions
 
+    def _insist(self, now: float) -> None:
+        """Tell what is urgent; where somebody has the lock wait for it a little, as nobody may ask again soon."""
+        tries = _INSISTS if self._busy_since == math.inf else 1
+        while not self._transact(now) and tries > 1:
+            time.sleep(_MOMENT)
+            tries -= 1
+
     def _transact(self, now: float, *, hungry: bool = False) -> bool:
         """Tell what there is to tell, and where the job is hungry take slots; False where the lock isn't to be had."""
         self.now = now
         if not self._lock(now):
             return False
         try:
-            state, wall = self._load(now)
-            member = state.attend(self._token, self.pid, self._settings, now, wall)
+            state = self._load(now)
             state.tidy(now, _is_alive)
             self._tell(state, now)
             if hungry and not self._slots:
                 self._take(state, now)
-            member.count = len(self._slots)
-            member.first = self._slots[0] if self._slots else Ticket(0, now)
+            self._me.count = len(self._slots)
+            if self._slots:
+                self._me.first = self._slots[0]
             self._store(state)
         finally:
             self._file.unlock()
@@ -205,14 +223,17 @@ class Membership:
             time.sleep(_BUSY)
         else:
             return  # the process is gone soon, or is taken for gone when it has been silent for long
-        state, wall = self._load(self.now)
-        member = state.attend(self._token, self.pid, self._settings, self.now, wall)
-        if self._slots:
-            self._give_back(len(self._slots))
-        self._tell(state, self.now)
-        member.count = 0
-        state.leave(self._token)
-        self._store(state)
+        try:
+            state = self._load(self.now)
+            if self._slots:
+                self._give_back(len(self._slots))
+            self._tell(state, self.now)
+            self._me.count = 0
+            state.leave(self._token)
+            self._store(state)
+        finally:
+            # To close the file is not enough where a forked child has it too.
+            self._file.unlock()
 
     def _lock(self, now: float) -> bool:
         for _ in range(_SPINS):
@@ -225,8 +246,8 @@ class Membership:
             raise TimeoutError(errno.EAGAIN, "another process doesn't let go of it")
         return False
 
-    def _load(self, now: float) -> tuple[SharedState, float]:
-        """Give the newest state, and the seconds since 1970."""
+    def _load(self, now: float) -> SharedState:
+        """Give the newest state, and take part in it."""
         wall = self._wall_clock()
         try:
             text = self._file.changed()
@@ -240,7 +261,9 @@ class Membership:
             logger.warning("the pacer's state in %s can't be used (%s): it begins anew", self._path, error)
             self._file.reset()
             state = SharedState.begin(now, wall, self._start_rate, None)
-        return state, wall
+        self._me.seen = now
+        state.attend(self._token, self._me, wall)
+        return state
 
     def _tell(self, state: SharedState, now: float) -> None:
         for at in self._unplanned:
@@ -259,13 +282,23 @@ class Membership:
         self.state = state
 
 
-def _is_alive(pid: int, token: str) -> bool:
-    if pid == os.getpid():
+def _is_alive(token: str, member: Member) -> bool:
+    if member.among != _pid_namespace():  # then only its silence tells
+        return True
+    if member.pid == os.getpid():
         return token in _members_here
     try:
-        os.kill(pid, 0)
+        os.kill(member.pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:  # it is another user's
         return True
     return True
+
+
+@functools.cache
+def _pid_namespace() -> str:
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:  # no Linux
+        return ""

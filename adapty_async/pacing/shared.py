@@ -136,15 +136,21 @@ class SharedPacer:
         if self._alone_since is not None:
             return
         self._alone_since = now
-        state = None if self._membership is None else self._membership.state
-        if state is not None:
-            # What the others told still counts, and they may be alone now too.
-            rate = state.mind.rate / max(1, len(state.around.members))
-            settings = self._settings
-            self._own = AdaptivePacer(rate, self._max_rate, settings.utilization, settings.probe_after)
-            self._own.heard(now, Ticket(0, now), Verdict.UNKNOWN, state.mind.snapshot().reopens - now)
+        if self._membership is not None:
+            self._own = self._heir(self._membership, now)
         self._leave()
         self._membership = None
+
+    def _heir(self, membership: Membership, now: float) -> AdaptivePacer:
+        """Make the pacer to go on with alone."""
+        reopens, rate = membership.told_until, self._start_rate
+        if membership.state is not None:
+            # What the others told still counts, and they may be alone now too.
+            reopens = max(reopens, membership.state.mind.snapshot().reopens)
+            rate = membership.state.mind.rate / max(1, len(membership.state.around.members))
+        heir = AdaptivePacer(rate, self._max_rate, self._settings.utilization, self._settings.probe_after)
+        heir.heard(now, Ticket(0, now), Verdict.UNKNOWN, reopens - now)
+        return heir
 
     def _own_ticket(self, ticket: Ticket) -> Ticket:
         # The number of a ticket from before is another one's now; 0 is none's.

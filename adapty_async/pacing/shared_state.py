@@ -47,13 +47,20 @@ class Settings:
 
 @attrs.define
 class Member:
-    """A pacer that takes part. Of its slots `count`, from ticket `first` on, aren't known to be used."""
+    """A pacer that takes part. Of its slots `count`, from ticket `first` on, aren't known to be used.
+
+    `pid` is the process's in the namespace `among`: in a container it may be anybody's.
+    """
 
     pid: int
+    among: str
     settings: Settings
     seen: float
     first: Ticket = _NO_TICKET
     count: int = 0
+
+
+IsAlive = Callable[[str, Member], bool]
 
 
 @attrs.frozen
@@ -117,30 +124,26 @@ class SharedState:
     @classmethod
     def begin(cls, now: float, wall: float, rate: float, found: tuple[float, float] | None) -> "SharedState":
         """Begin a run at `rate`, or near the limit that was found not long ago."""
-        if found is not None and abs(wall - found[1]) > _REMEMBERED:
+        if found is not None and not (abs(wall - found[1]) <= _REMEMBERED and 0 < found[0] < math.inf):
             found = None
         if found is not None:
             rate = _CAREFUL * found[0]
         return cls(AdaptivePacer(rate), Around(_code(), now, wall - now, wall, found, {}))
 
     @classmethod
-    def resume(
-        cls, text: bytes, now: float, wall: float, rate: float, is_alive: Callable[[int, str], bool]
-    ) -> "SharedState":
+    def resume(cls, text: bytes, now: float, wall: float, rate: float, is_alive: IsAlive) -> "SharedState":
         """Join the run of those who are there; where nobody is, begin one with what the last has left.
 
         Raises MisfitError, and OtherVersionError where the state is of use to those who are there only.
         """
         around, mind = _read(text)
+        if not abs(wall - around.written) <= _REMEMBERED:
+            raise MisfitError("it is more than a day old")
         is_this_boot = abs(around.offset - (wall - now)) <= _DRIFT
-        if is_this_boot and any(is_alive(member.pid, token) for token, member in around.members.items()):
-            if mind is None:
-                raise OtherVersionError(errno.EBUSY, "processes with another version use it")
-            return cls(mind, around)
+        if is_this_boot and any(is_alive(token, member) for token, member in around.members.items()):
+            return cls(_same_version(mind), around)
         if mind is None:
             raise MisfitError("it is of another version")
-        if abs(wall - around.written) > _REMEMBERED:
-            raise MisfitError("it is more than a day old")
         state = cls.begin(now, wall, rate, around.found)
         reopens = mind.snapshot().reopens + around.offset - wall
         state.mind.heard(now, Ticket(0, now), Verdict.UNKNOWN, reopens)
@@ -148,26 +151,22 @@ class SharedState:
 
     @classmethod
     def reload(cls, text: bytes) -> "SharedState":
-        """Take over what another member has written. Raises MisfitError."""
+        """Take over what another member has written. Raises MisfitError and OtherVersionError."""
         around, mind = _read(text)
-        if mind is None:
-            raise MisfitError("it is of another version")
-        return cls(mind, around)
+        return cls(_same_version(mind), around)
 
     def encode(self) -> bytes:
         """Give what `resume` and `reload` take."""
         return to_bytes([_AROUND.encode(self.around), _MIND.encode(self.mind)])
 
-    def attend(self, token: str, pid: int, settings: Settings, now: float, wall: float) -> Member:
-        """Let a member take part, or go on to; give what is known of it."""
-        around = self.around
-        member = around.members.setdefault(token, Member(pid, settings, now))
-        member.seen = now
+    def attend(self, token: str, member: Member, wall: float) -> None:
+        """Let a member take part, or go on to, as what it is now."""
+        around, now = self.around, member.seen
+        around.members[token] = member
         around.written, around.offset = wall, wall - now
         if self.mind.estimate:
             around.found = (self.mind.estimate, wall)
         self._adopt()
-        return member
 
     def leave(self, token: str) -> None:
         """Let a member go; what it got and hasn't told of may have been sent."""
@@ -182,13 +181,12 @@ class SharedState:
                 self.mind.heard(member.first.sent_at, Ticket(number, member.first.sent_at), Verdict.UNKNOWN)
         self._adopt()
 
-    def tidy(self, now: float, is_alive: Callable[[int, str], bool]) -> None:
+    def tidy(self, now: float, is_alive: IsAlive) -> None:
         """Let those go who are no more, and don't wait for a question that was never asked."""
         members = self.around.members
-        for token in [token for token, member in members.items() if not is_alive(member.pid, token)]:
-            self.leave(token)
-        for token in [token for token, member in members.items() if now > member.seen + _SILENT]:
-            self.leave(token)
+        for token, member in list(members.items()):
+            if now > member.seen + _SILENT or not is_alive(token, member):
+                self.leave(token)
         question = self.around.question
         if question is None:
             return
@@ -262,6 +260,12 @@ def _read(text: bytes) -> tuple[Around, AdaptivePacer | None]:
         raise MisfitError("it is no state")
     mind = _MIND.decode(found[1]) if around.code == _code() else None
     return around, mind if isinstance(mind, AdaptivePacer) else None
+
+
+def _same_version(mind: AdaptivePacer | None) -> AdaptivePacer:
+    if mind is None:
+        raise OtherVersionError(errno.EBUSY, "processes with another version use it")
+    return mind
 
 
 @functools.cache

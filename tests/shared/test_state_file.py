@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from adapty_async import SharedPacer
 from adapty_async.pacing import Verdict, state_file
@@ -255,6 +257,20 @@ class TestWhenTheFileFails:
             works_alone(pacer, now)
         assert len(warnings()) == 1
 
+    def test_a_retry_after_that_couldnt_be_told_is_obeyed_by_who_goes_alone(
+        self, open_pacer: Callable[..., SharedPacer], path: Path, warnings: Callable[[], list[str]]
+    ) -> None:
+        pacer = open_pacer()
+        ticket = send(pacer, 1000.0)
+        now = 1001.0
+        with path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            pacer.heard(now, ticket, Verdict.THROTTLED, 30.0)
+            while not warnings():
+                assert pacer.wait(now) > 0.0
+                now += 0.002
+            assert pacer.wait(now) == pytest.approx(1031.0 - now)
+
     def test_a_lock_that_is_let_go_of_in_time_is_none_the_worse(
         self, open_pacer: Callable[..., SharedPacer], path: Path, warnings: Callable[[], list[str]]
     ) -> None:
@@ -297,6 +313,41 @@ class TestWhenTheFileFails:
             send(joins, 1005.0)
             assert joins.rate == pacer.rate
         assert warnings() == []
+
+
+class TestWhateverTheFileHolds:
+    @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(
+        flips=st.lists(
+            st.tuples(
+                st.one_of(st.integers(0, 60), st.integers(4090, 7000), st.integers(0, 140_000)), st.binary(max_size=9)
+            ),
+            max_size=5,
+        ),
+        size=st.one_of(st.none(), st.integers(0, 140_000)),
+    )
+    def test_nobody_fails(self, tmp_path: Path, flips: list[tuple[int, bytes]], size: int | None) -> None:
+        path = tmp_path / "state"
+        path.unlink(missing_ok=True)
+        at_work = SharedPacer(path)
+        for second in range(3):
+            at_work.heard(1000.2 + second, send(at_work, 1000.0 + second), Verdict.ACCEPTED)
+        with path.open("r+b") as file:
+            for place, scribble in flips:
+                file.seek(place)
+                file.write(scribble)
+            if size is not None:
+                file.truncate(size)
+        comes_later = SharedPacer(path)
+        now = 1003.0
+        for pacer in (at_work, comes_later, at_work):
+            ticket = send(pacer, now)
+            pacer.heard(ticket.sent_at + 0.1, ticket, Verdict.THROTTLED, 1.0)
+            now = ticket.sent_at + 0.1
+            assert 1.0 <= pacer.wait(now) <= 1.3
+            now += 2.0
+        at_work.close()
+        comes_later.close()
 
 
 class StateBytes:
