@@ -114,7 +114,8 @@ class Membership:
 
     def leave(self) -> None:
         """Tell what is left to tell, and take part no more. Raises no OSError."""
-        if self.pid == os.getpid() and self.state is not None:
+        is_stuck = self._busy_since < math.inf
+        if self.pid == os.getpid() and self.state is not None and not is_stuck:
             with contextlib.suppress(OSError):
                 self._say_goodbye()
         _members_here.discard(self._token)
