@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-all test-kill fuzz mutate lint types bench bench-pacing bench-ledger clean
+.PHONY: demo test test-all test-kill fuzz mutate lint types bench bench-pacing bench-shared bench-ledger clean
 .NOTPARALLEL:
 
 demo: $(VENV)/with-cli
@@ -56,6 +56,9 @@ bench: $(VENV)/with-cli
 # The benchmark of two processes that share what they know gets its line here.
 bench-pacing: $(VENV)/with-bench
 	$(BIN)/python benchmarks/pacing.py --jobs 2 --results benchmarks/results/pacing $(PACING)
+
+bench-shared: $(VENV)/with-cli
+	$(BIN)/python benchmarks/shared_pacing.py
 
 # With 10 million items as well, in some minutes: make bench-ledger LEDGER=--largest
 bench-ledger: $(VENV)/with-cli

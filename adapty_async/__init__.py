@@ -30,7 +30,7 @@ from .models import (
     ProfileAttributes,
     Subscription,
 )
-from .pacing import UNPACED, AdaptivePacer, FixedPacer
+from .pacing import UNPACED, AdaptivePacer, FixedPacer, SharedPacer
 from .retry import RetryPolicy
 from .sending import Attempt
 
@@ -65,6 +65,7 @@ __all__ = [
     "Response",
     "RetryPolicy",
     "ServerError",
+    "SharedPacer",
     "Subscription",
     "bulk",
 ]

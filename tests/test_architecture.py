@@ -49,6 +49,7 @@ KNOWN_TO: dict[str, set[str]] = {
     "asyncio": {"gate", "transport", "sending", "bulk", "ledger", "cli", "testing"},
     "socket": {"testing"},
     "subprocess": {"cli"},
+    "fcntl": {"pacing"},
     "threading": {"ledger"},
 }
 

@@ -41,6 +41,7 @@ class Interval:
         self._empty = empty
         self._points: list[tuple[float, int]] = []
         self._refused = 0
+        self._withdrawn = 0
         self._unknown = 0
         self._ended = began
         self._last = first
@@ -62,6 +63,15 @@ class Interval:
         """Count a request of which nobody knows whether the limiter saw it."""
         self._unknown += number >= self._first
 
+    def withdraw(self, number: int, count: int) -> None:
+        """Count off `count` requests, from ticket `number` on, that never left."""
+
+        def withdrawn_since(first: int) -> int:
+            return min(count, max(0, number + count - first))
+
+        self._withdrawn += withdrawn_since(self._first)
+        self._points = [(at, first + withdrawn_since(first)) for at, first in self._points]
+
     def end(self, sent_at: float, number: int, rate: float) -> None:
         """End with the refused ticket `number`, sent at `rate`; again, if the interval goes on after all."""
         self._ended, self._last, self._rate = sent_at, number, rate
@@ -76,7 +86,7 @@ class Interval:
         """Requests that were not refused."""
         # A refusal at the beginning counts as one: it found up to one token, and in doubt the higher limit is the
         # better answer, as the next refusal corrects it, while a limit that is too low stays unnoticed for long.
-        return max(0, self._last - self._first + 1 - self._refused)
+        return max(0, self._last - self._first + 1 - self._refused - self._withdrawn)
 
     @property
     def disturbed(self) -> bool:
