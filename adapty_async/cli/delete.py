@@ -46,7 +46,8 @@ def delete(order: Order) -> ExitStatus:
             _confirm(checked.profiles, client.base_url)
         failures = stack.enter_context(FailuresFile(order.failures, order.by)) if order.failures else None
         books = Books(checked.rows, failures)
-        deletion = Deletion(client, ids, books, concurrency=order.concurrency, pacer=order.pace.pacer())
+        pacer = stack.enter_context(order.pace.pacer(client))
+        deletion = Deletion(client, ids, books, concurrency=order.concurrency, pacer=pacer)
         asyncio.run(_run(client, deletion))
         ended = deletion.end()
     show_ended(ended)

@@ -1,11 +1,17 @@
-"""The options --pace and --max-rate: which pacer they stand for."""
+"""The options --pace and --max-rate: which pacer they stand for, and where commands share what they find out."""
 
+import contextlib
+import hashlib
 import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import attrs
 
-from ..pacing import AdaptivePacer, FixedPacer, Pacer
+from ..client import AdaptyClient, sender_of
+from ..pacing import AdaptivePacer, FixedPacer, Pacer, SharedPacer
 from .exits import CommandError
 
 FULL: Final = "full"
@@ -34,10 +40,35 @@ class Pace:
             raise CommandError(f"--pace must be {FULL}, {BACKGROUND}, or a positive number of requests a second")
         return cls(rate, max_rate)
 
-    def pacer(self) -> Pacer:
-        """Make the pacer."""
+    @contextlib.contextmanager
+    def pacer(self, client: AdaptyClient) -> Iterator[Pacer]:
+        """Give the pacer for the time of the block."""
         if isinstance(self.wanted, float):
-            return FixedPacer(min(self.wanted, self.most or self.wanted))
-        if self.wanted == FULL:
-            return AdaptivePacer(max_rate=self.most)
-        return AdaptivePacer.background(max_rate=self.most)
+            yield FixedPacer(min(self.wanted, self.most or self.wanted))
+            return
+        file = state_file(client)
+        if file is None:
+            yield AdaptivePacer(max_rate=self.most) if self.wanted == FULL else AdaptivePacer.background(self.most)
+            return
+        make = SharedPacer if self.wanted == FULL else SharedPacer.background
+        with contextlib.closing(make(file, max_rate=self.most)) as pacer:
+            yield pacer
+
+
+def state_file(client: AdaptyClient) -> Path | None:
+    """Give where the commands of this user share what they find out about the limit of a key at a server."""
+    home = _state_home()
+    if home is None:
+        return None
+    server = hashlib.sha256(client.base_url.encode()).hexdigest()[:8]
+    return home / "adapty-async" / f"pace-{sender_of(client).transport.key_fingerprint}-{server}"
+
+
+def _state_home() -> Path | None:
+    # https://specifications.freedesktop.org/basedir-spec/latest/: what isn't absolute is to be ignored.
+    named = Path(os.environ.get("XDG_STATE_HOME", ""))
+    if named.is_absolute():
+        return named
+    with contextlib.suppress(RuntimeError):  # a user without a home, as in a container
+        return Path("~/.local/state").expanduser()
+    return None

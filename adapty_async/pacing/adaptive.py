@@ -117,7 +117,7 @@ class AdaptivePacer(Counting):
         self._begin_step()
 
     @classmethod
-    def background(cls, *, max_rate: float | None = None) -> "AdaptivePacer":
+    def background(cls, max_rate: float | None = None) -> "AdaptivePacer":
         """Make one that leaves room for others who use the same key: production."""
         return cls(max_rate=max_rate, utilization=0.7, probe_after=3000)
 
