@@ -1,7 +1,7 @@
 """Asyncio client for Adapty's server-side API, with mass deletion and mass update of profiles."""
 
 from . import bulk
-from .client import AdaptyClient, Attempt
+from .client import AdaptyClient
 from .errors import (
     AdaptyAPIError,
     AdaptyConnectionError,
@@ -30,8 +30,9 @@ from .models import (
     ProfileAttributes,
     Subscription,
 )
-from .pacing import UNPACED, AdaptivePacer, FixedPacer
+from .pacing import UNPACED, AdaptivePacer, FixedPacer, SharedPacer
 from .retry import RetryPolicy
+from .sending import Attempt
 
 __all__ = [
     "UNPACED",
@@ -64,6 +65,7 @@ __all__ = [
     "Response",
     "RetryPolicy",
     "ServerError",
+    "SharedPacer",
     "Subscription",
     "bulk",
 ]

@@ -74,7 +74,7 @@ class Gate:
         The jitter keeps those who were told the same from coming back together.
         """
         pause = retry_after
-        if retry_after is not None:
+        if retry_after is not None and retry_after <= MAX_RETRY_AFTER:  # above, the pacer ignores it
             pause = min(retry_after * (1.0 + self._rng.uniform(0.0, _JITTER)), MAX_RETRY_AFTER)
         now = self._loop.time()
         self._pacer.heard(now, ticket, verdict, pause)

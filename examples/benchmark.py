@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from adapty_async import AdaptyClient, bulk
+from adapty_async import UNPACED, AdaptyClient, bulk
 from adapty_async.testing import prefilled_customer_user_id
 
 WIDTHS = (1, 10, 100)
@@ -38,7 +38,7 @@ async def measure(profiles: int, latency: float) -> None:
     async with simulator("--profiles", str(profiles), "--latency", str(latency)) as client:
         print("width  profiles/s  p50 ms  p99 ms")
         for width in WIDTHS:
-            report = await bulk.get_profiles(client, ids, by="customer_user_id", concurrency=width)
+            report = await bulk.get_profiles(client, ids, by="customer_user_id", concurrency=width, pacer=UNPACED)
             report.raise_for_failures()
             assert report.latency is not None
             print(f"{width:5}  {report.rate:10.0f}  {report.latency.p50 * 1000:6.1f}  {report.latency.p99 * 1000:6.1f}")

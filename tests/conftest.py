@@ -17,6 +17,14 @@ hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _state_of_nobody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the commands of the tests from what the commands of the user share."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 class _Response(aiohttp.ClientResponse):
     """Put in the stream writer, which aiohttp >= 3.14 wants and aioresponses 0.7.9 doesn't pass."""
 

@@ -17,7 +17,8 @@ ARROWS: dict[str, set[str]] = {
     "cli": {"ledger", "testing", "bulk", "client"},
     "ledger": {"bulk"},
     "bulk": {"client", "gate"},
-    "client": {"resources", "transport", "gate", "retry"},
+    "client": {"resources", "sending"},
+    "sending": {"transport", "gate", "retry"},
     "resources": {"models", "serialization", "messages", "errors"},
     "gate": {"pacing"},
     "transport": {"messages", "errors"},
@@ -45,9 +46,10 @@ KNOWN_TO: dict[str, set[str]] = {
     "aiohttp.web": {"testing"},
     "yarl": {"transport", "client"},
     # What a pure part must not know.
-    "asyncio": {"gate", "transport", "client", "bulk", "ledger", "cli", "testing"},
+    "asyncio": {"gate", "transport", "sending", "bulk", "ledger", "cli", "testing"},
     "socket": {"testing"},
     "subprocess": {"cli"},
+    "fcntl": {"pacing"},
     "threading": {"ledger"},
 }
 

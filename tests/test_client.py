@@ -39,8 +39,8 @@ from adapty_async import (
     Response,
     RetryPolicy,
     ServerError,
+    sending,
 )
-from adapty_async import client as client_module
 from adapty_async.client import sender_of
 from adapty_async.testing import Fault, Simulator
 from adapty_async.transport import Transport
@@ -631,7 +631,7 @@ class TestWaits:
         async def fail(*_: object) -> None:
             raise AssertionError
 
-        monkeypatch.setattr(client_module, "again", fail)
+        monkeypatch.setattr(sending, "again", fail)
         client, _ = scripted(OK, Response(404), OK)
         await get(client)
         with pytest.raises(AdaptyAPIError):
@@ -947,7 +947,7 @@ class TestObserving:
         def fail(*_: object) -> None:
             raise AssertionError
 
-        monkeypatch.setattr(client_module, "Attempt", fail)
+        monkeypatch.setattr(sending, "Attempt", fail)
         client, _ = scripted(OK)
         await get(client)
 

@@ -171,7 +171,7 @@ async def test_the_mass_deletion_writes_down_the_outcome_of_each(
         simulator.add_profile(customer_user_id=one)
     source = write_people(tmp_path / "people.csv", [*people, "nobody", "ends in a space "])
     target = tmp_path / "outcomes.csv"
-    status, printed = await run("examples/delete_profiles.py", source, str(target), "--rate", "1000")
+    status, printed = await run("examples/delete_profiles.py", source, str(target), "--max-rate", "1000")
     expected = dict.fromkeys(people, "deleted") | {"nobody": "already_absent", "ends in a space ": "invalid"}
     assert read_outcomes(target) == expected
     assert not simulator.profiles
@@ -192,7 +192,7 @@ async def test_an_interrupted_mass_deletion_accounts_for_what_was_sent(
         simulator.add_profile(customer_user_id=one)
     target = tmp_path / "outcomes.csv"
     process = await start(
-        "examples/delete_profiles.py", write_people(tmp_path / "people.csv", people), str(target), "--rate", "50"
+        "examples/delete_profiles.py", write_people(tmp_path / "people.csv", people), str(target), "--max-rate", "50"
     )
     while not simulator.count.requests:
         assert process.returncode is None

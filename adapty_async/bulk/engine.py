@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Final, Generic, Protocol, Self
 
 from .journal import Entries
-from .lineup import Lineup, StopSignal, Work, is_cancelled
+from .lineup import Again, Lineup, StopSignal, Work, is_cancelled
 from .results import BulkReport, Decided, ItemResult, ItemT, Outcome, StopReason, StopRules, Tally, ValueT
 
 _PROGRESS_INTERVAL: Final = 0.1
@@ -28,8 +28,8 @@ class Operation(Protocol[ItemT, ValueT]):
         """Get ready, at the start of the job. Raises RuntimeError where nothing can be sent."""
         ...
 
-    async def attempt(self, work: Work[ItemT]) -> ItemResult[ItemT, ValueT] | float | None:
-        """Make one attempt: its result, or the seconds until the next one, or None where the job was stopped first."""
+    async def attempt(self, work: Work[ItemT]) -> ItemResult[ItemT, ValueT] | Again | None:
+        """Make one attempt: its result, or when to make the next one, or None where the job was stopped first."""
         ...
 
     def close(self) -> None:
@@ -198,8 +198,8 @@ class BulkJob(Generic[ItemT, ValueT]):
                 self._lineup.put_aside(work, step)
             await self._breathe()
 
-    async def _step(self, work: Work[ItemT]) -> ItemResult[ItemT, ValueT] | float | None:
-        """Make one attempt, unless the job is stopped: its result, or the seconds until the next one, or None."""
+    async def _step(self, work: Work[ItemT]) -> ItemResult[ItemT, ValueT] | Again | None:
+        """Make one attempt, unless the job is stopped: its result, or when to make the next one, or None."""
         if work.decided is not None:
             self._tally.decided[work.decided.outcome] += 1
             return work.result(work.decided.outcome, error=work.decided.error)
@@ -242,17 +242,17 @@ class BulkJob(Generic[ItemT, ValueT]):
         """Count an item that came to its end."""
         if self._entries is not None:
             self._entries.settle(work.position, result.outcome, status=work.status, attempts=work.attempts)
-        return self._counted(result)
+        return self._counted(result, success=work.decided is None and not result.outcome.is_failure)
 
     def _give_up(self, work: Work[ItemT]) -> ItemResult[ItemT, Any]:
         """Count an item that is left where it stands: the next run takes it up there."""
         result = work.unfinished()
         if self._entries is not None and result.outcome is Outcome.NOT_ATTEMPTED:
             self._entries.release(work.position)
-        return self._counted(result)
+        return self._counted(result, success=False)
 
-    def _counted(self, result: ItemResult[ItemT, ValueT]) -> ItemResult[ItemT, ValueT]:
-        self._lineup.settled()
+    def _counted(self, result: ItemResult[ItemT, ValueT], *, success: bool) -> ItemResult[ItemT, ValueT]:
+        self._lineup.settled(success=success)
         self._tally.settle(result)
         return result
 

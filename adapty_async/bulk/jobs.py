@@ -45,11 +45,12 @@ def delete_profiles(
     stop: StopRules = StopRules(),  # noqa: B008 - frozen
     on_progress: Progress | None = None,
 ) -> BulkJob[ProfileId, None]:
-    """Delete the profiles of `ids`, with at most `concurrency` requests under way.
+    """Delete the profiles of `ids`, with at most `concurrency` requests under way; fewer where rate x latency is less.
 
-    `by`: which ids they are. `pacer`: None = the client's own. `on_progress`: called at most ten times a second, and at
-    the end. `journal`: remembers the job, so that the same call goes on where an earlier one ended; a `Ledger`. The
-    items are then read 1,000 ahead. Raises nothing for an item that fails: each has its outcome.
+    `by`: which ids they are. `pacer`: None = one `AdaptivePacer.background()` for all jobs of the client, whatever its
+    own is. `on_progress`: called at most ten times a second, and at the end. `journal`: remembers the job, so that the
+    same call goes on where an earlier one ended; a `Ledger`. The items are then read 1,000 ahead. Raises nothing for an
+    item that fails: each has its outcome.
     """
     who = _naming(by)
     steps = Steps[ProfileId, None](
@@ -239,14 +240,15 @@ class _Job:
         steps: Steps[ItemT, ValueT],
         entries: Entries[ItemT] | None = None,
     ) -> BulkJob[ItemT, ValueT]:
-        sender = sender_of(self.client if self.pacer is None else self.client.with_options(pacer=self.pacer))
+        shared = sender_of(self.client).shared
+        sender = sender_of(self.client.with_options(pacer=shared.background if self.pacer is None else self.pacer))
         concurrency = checked_concurrency(self.concurrency)
         limit = sender.transport.connection_limit
         if concurrency > limit:
             _log.warning("concurrency lowered from %d to %d: the session has no more connections", concurrency, limit)
             concurrency = int(limit)
         return BulkJob(
-            ProfileOperation(sender, steps, self.stop),
+            ProfileOperation(sender, steps, self.stop, most_under_way=concurrency),
             items,
             concurrency=concurrency,
             stop=self.stop,

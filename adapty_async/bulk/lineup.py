@@ -8,6 +8,7 @@ from typing import Any, Final, Generic, TypeVar, cast
 import attrs
 
 from .journal import Entries, Entry
+from .restraint import RetryBudget
 from .results import Decided, ItemResult, ItemT, Outcome, StopReason, ValueT
 
 T = TypeVar("T")
@@ -52,6 +53,14 @@ class Work(Generic[ItemT]):
         else:
             outcome = Outcome.NOT_ATTEMPTED
         return self.result(outcome, error=self.error)
+
+
+@attrs.frozen
+class Again:
+    """An item is to be tried again after `seconds`. `rationed`: it needs a place in the retry budget as well."""
+
+    seconds: float
+    rationed: bool
 
 
 def is_cancelled() -> bool:
@@ -104,8 +113,9 @@ class StopSignal:
 class Lineup(Generic[ItemT]):
     """Hand out work to any number of runners, in turn; read the input no further than it has to.
 
-    An item that has to be tried again waits aside, without a runner. At most `most_unsettled` items are on their way at
-    one time: then no new one is started. Where there is a journal, its `entries` are handed out instead of the items.
+    An item that has to be tried again waits aside, without a runner, and then for its place in the retry budget; new
+    ones pass it by meanwhile. At most `most_unsettled` items are on their way at one time: then no new one is started.
+    Where there is a journal, its `entries` are handed out instead of the items.
     """
 
     def __init__(
@@ -123,6 +133,9 @@ class Lineup(Generic[ItemT]):
         self._unsettled = 0
         self._ready: deque[Work[ItemT]] = deque()
         self._aside: dict[Work[ItemT], asyncio.TimerHandle] = {}
+        self._rationed: deque[Work[ItemT]] = deque()
+        self._budget = RetryBudget()
+        self._ration_timer: asyncio.TimerHandle | None = None
         self._idle: deque[asyncio.Future[None]] = deque()
         self._pulling = False
         self.exhausted = False
@@ -134,10 +147,11 @@ class Lineup(Generic[ItemT]):
         That runner takes it itself, so the one who is told None may go.
         """
         while True:
-            if self._ready:
+            waiting = self._ready.popleft() if self._ready else self._next_rationed()
+            if waiting is not None:
                 if self._may_pull():
                     self._wake_one()
-                return self._ready.popleft()
+                return waiting
             if self._may_pull():
                 work = await self._pull()
                 if work is not None:
@@ -148,13 +162,36 @@ class Lineup(Generic[ItemT]):
             else:
                 await self._idle_until_woken()
 
-    def put_aside(self, work: Work[ItemT], seconds: float) -> None:
-        """Bring the work back after so many seconds."""
-        self._aside[work] = asyncio.get_running_loop().call_later(seconds, self._bring_back, work)
+    def put_aside(self, work: Work[ItemT], again: Again) -> None:
+        """Bring the work back when it may be tried again."""
+        queue = self._rationed if again.rationed else self._ready
+        self._aside[work] = asyncio.get_running_loop().call_later(again.seconds, self._bring_back, work, queue)
 
-    def settled(self) -> None:
-        """Take note that an item has its outcome."""
+    def settled(self, *, success: bool) -> None:
+        """Take note that an item has its outcome; a `success` makes room for retries."""
         self._unsettled -= 1
+        if success:
+            now = asyncio.get_running_loop().time()
+            self._budget.succeeded(now)
+            if self._rationed and not self._budget.wait(now):
+                self._wake_one()
+
+    def _next_rationed(self) -> Work[ItemT] | None:
+        """Give the first retry, if there is one and the budget allows it; one timer wakes a runner for the next."""
+        if not self._rationed:
+            return None
+        loop = asyncio.get_running_loop()
+        work = None
+        if not self._budget.wait(loop.time()):
+            self._budget.spend(loop.time())
+            work = self._rationed.popleft()
+        if self._rationed and self._ration_timer is None:
+            self._ration_timer = loop.call_later(self._budget.wait(loop.time()), self._end_ration)
+        return work
+
+    def _end_ration(self) -> None:
+        self._ration_timer = None
+        self._wake_one()
 
     def _close(self) -> None:
         """Hand out at once what still waits: for its outcome, not for another attempt."""
@@ -166,8 +203,12 @@ class Lineup(Generic[ItemT]):
         """Give up and return all that waits."""
         for handle in self._aside.values():
             handle.cancel()
-        waiting = [*self._ready, *self._aside]
+        if self._ration_timer is not None:
+            self._ration_timer.cancel()
+            self._ration_timer = None
+        waiting = [*self._ready, *self._rationed, *self._aside]
         self._ready.clear()
+        self._rationed.clear()
         self._aside.clear()
         return waiting
 
@@ -176,7 +217,7 @@ class Lineup(Generic[ItemT]):
 
     def _is_drained(self) -> bool:
         over = self.exhausted or self.signal.given
-        return over and not self._aside and not self._pulling
+        return over and not self._aside and not self._rationed and not self._pulling
 
     async def _pull(self) -> Work[ItemT] | None:
         self._pulling = True
@@ -235,9 +276,9 @@ class Lineup(Generic[ItemT]):
                 woken.set_result(None)
                 return
 
-    def _bring_back(self, work: Work[ItemT]) -> None:
+    def _bring_back(self, work: Work[ItemT], queue: deque[Work[ItemT]]) -> None:
         del self._aside[work]
-        self._ready.append(work)
+        queue.append(work)
         self._wake_one()
 
 

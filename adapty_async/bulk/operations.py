@@ -3,12 +3,13 @@
 import asyncio
 import functools
 import itertools
+import logging
+import math
 from collections.abc import Awaitable, Callable
-from typing import Generic
+from typing import Final, Generic
 
 import attrs
 
-from ..client import Exchange, Sender
 from ..errors import (
     AdaptyAPIError,
     AdaptyError,
@@ -19,8 +20,15 @@ from ..errors import (
 from ..messages import Request, Response
 from ..pacing import Ticket, Verdict
 from ..retry import is_absence, is_retryable, is_throttled, is_unsent
-from .lineup import StopSignal, Work, is_cancelled
+from ..sending import Exchange, Sender
+from .admission import Admission, Permit
+from .lineup import Again, StopSignal, Work, is_cancelled
 from .results import ItemResult, ItemT, Outcome, StopReason, StopRules, Tally, ValueT
+
+# Seconds of a Retry-After that somebody who watches the job should hear of.
+_LONG_PAUSE: Final = 60.0
+
+_log: Final = logging.getLogger("adapty_async")
 
 
 @attrs.frozen
@@ -32,6 +40,16 @@ class Steps(Generic[ItemT, ValueT]):
     read: Callable[[Response], ValueT]
     done: Outcome
     missing: Outcome
+
+
+def _is_answered(exchange: Exchange) -> bool:
+    return exchange.error is None or isinstance(exchange.error, AdaptyAPIError | AdaptyResponseError)
+
+
+def _is_outage(exchange: Exchange) -> bool:
+    """Tell whether the request found no server that works."""
+    error = exchange.error
+    return not _is_answered(exchange) or (isinstance(error, AdaptyAPIError) and error.status >= 500)
 
 
 class _Patience:
@@ -60,13 +78,15 @@ class _Patience:
 class ProfileOperation(Generic[ItemT, ValueT]):
     """Make the attempts of one job for its items, each through the gate, with the retry decisions of the client."""
 
-    def __init__(self, sender: Sender, steps: Steps[ItemT, ValueT], stop: StopRules) -> None:
+    def __init__(self, sender: Sender, steps: Steps[ItemT, ValueT], stop: StopRules, *, most_under_way: int) -> None:
         self._sender = sender
+        self._admission = Admission(most_under_way, lambda: sender.pacer.rate)
         self._steps = steps
         self._credentials_in_question = asyncio.Lock()
         self._outage = _Patience(stop.outage, StopReason.OUTAGE)
         self._throttled = _Patience(stop.throttled_for, StopReason.THROTTLED_FOR)
         self._on_their_way = 0
+        self._said_parked_until = -math.inf
 
     def open(self, signal: StopSignal, tally: Tally) -> None:
         """Get ready. Raises RuntimeError where the client is closed, or belongs to another event loop."""
@@ -74,7 +94,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         self._signal = signal
         self._tally = tally
 
-    async def attempt(self, work: Work[ItemT]) -> ItemResult[ItemT, ValueT] | float | None:
+    async def attempt(self, work: Work[ItemT]) -> ItemResult[ItemT, ValueT] | Again | None:
         """Make one attempt for an item. A ValueError or TypeError of its request makes it `invalid`, unsent."""
         if not work.attempts:
             self._on_their_way += 1
@@ -88,7 +108,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         self._outage.relief()
         self._throttled.relief()
 
-    async def _attempt(self, work: Work[ItemT]) -> ItemResult[ItemT, ValueT] | float | None:
+    async def _attempt(self, work: Work[ItemT]) -> ItemResult[ItemT, ValueT] | Again | None:
         try:
             request = self._steps.request(work.item)
         except (ValueError, TypeError) as error:
@@ -102,15 +122,22 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         return self._succeeded(work, exchange.response)
 
     async def _exchange(self, work: Work[ItemT], request: Request) -> Exchange | None:
-        """Pass the gate and send once; None where the job is stopped before that."""
-        ticket = await self._ticket()
-        if ticket is None:
+        """Send once, with a permit and through the gate; None where the job is stopped before that."""
+        permit = self._admission.try_enter() or await self._signal.cut_short(self._admission.enter)
+        if permit is None:
             return None
-        work.attempts += 1
-        work.under_way = True
-        exchange = await self._sender.exchange(request, ticket, self._sender.gate)
-        work.under_way = False
-        self._take_note(work, exchange)
+        try:
+            ticket = await self._ticket()
+            if ticket is None:
+                return None
+            work.attempts += 1
+            work.under_way = True
+            exchange = await self._sender.exchange(request, ticket, self._sender.gate)
+            work.under_way = False
+            self._take_note(work, exchange)
+            self._learn(permit, exchange)
+        finally:
+            self._admission.leave(permit)
         return exchange
 
     async def _ticket(self) -> Ticket | None:
@@ -131,19 +158,34 @@ class ProfileOperation(Generic[ItemT, ValueT]):
 
     def _take_note(self, work: Work[ItemT], exchange: Exchange) -> None:
         """Count a request, and say what it means for the patience with throttling and outages."""
-        error = exchange.error
         work.status = exchange.status
-        throttled = is_throttled(error)
-        answered = error is None or isinstance(error, AdaptyAPIError | AdaptyResponseError)
+        throttled = is_throttled(exchange.error)
+        answered = _is_answered(exchange)
         self._tally.request(exchange.elapsed, number=work.attempts, answered=answered, throttled=throttled)
         if throttled:
             self._throttled.trouble(self._end_for)
         elif answered:
             self._throttled.relief()
-        if not answered or (isinstance(error, AdaptyAPIError) and error.status >= 500):
+        if _is_outage(exchange):
             self._outage.trouble(self._end_for)
         else:
             self._outage.relief()
+        if exchange.pause is not None and exchange.pause > _LONG_PAUSE:
+            self._say_parked(exchange.pause)
+
+    def _say_parked(self, seconds: float) -> None:
+        now = asyncio.get_running_loop().time()
+        if now < self._said_parked_until:
+            return
+        self._said_parked_until = now + seconds
+        _log.warning("the job is parked for %.0f s: the API asks for it with Retry-After", seconds)
+
+    def _learn(self, permit: Permit, exchange: Exchange) -> None:
+        """Tell the admission what an attempt says of the server's health."""
+        if _is_outage(exchange):
+            self._admission.failed(permit)
+        elif not is_throttled(exchange.error):
+            self._admission.answered(exchange.elapsed)
 
     def _end_for(self, reason: StopReason) -> None:
         # Where the trouble's last item is long done, and none has come since, it is over for all we know.
@@ -165,7 +207,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         request: Request,
         exchange: Exchange,
         error: AdaptyError,
-    ) -> ItemResult[ItemT, ValueT] | float:
+    ) -> ItemResult[ItemT, ValueT] | Again:
         work.fate_unknown = error.maybe_executed = work.fate_unknown or error.maybe_executed
         work.taken = work.taken or not (is_throttled(error) or is_unsent(error))
         error.attempts = work.attempts
@@ -173,7 +215,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         wait = self._wait(work, request, exchange)
         self._sender.observe(request, exchange, work.attempts, wait)
         if wait is not None:
-            return wait
+            return Again(wait, rationed=not is_throttled(error))
         if isinstance(error, AuthenticationError):
             return await self._look_into_credentials(work, error)
         if isinstance(error, PermissionDeniedError):

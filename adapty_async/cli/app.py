@@ -75,8 +75,15 @@ def delete(
     by: Annotated[_IdKind, typer.Option(help="What the ids are; also the column they stand in.")],
     column: Annotated[str | None, typer.Option(metavar="NAME", help="The column they stand in.")] = None,
     concurrency: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Most requests under way.")] = 100,
+    pace: Annotated[
+        str,
+        typer.Option(
+            metavar="PACE",
+            help="background: 7 tenths of the limit, the rest is for your app; full: all of it; or requests a second.",
+        ),
+    ] = "background",
     max_rate: Annotated[
-        float | None, typer.Option(metavar="RATE", help="Most requests a second; without it, as Adapty lets them pass.")
+        float | None, typer.Option(metavar="RATE", show_default=False, help="Never more requests a second than this.")
     ] = None,
     failures: Annotated[
         Path | None, typer.Option(metavar="FILE", help="New CSV file for the rows that failed; feed it back later.")
@@ -93,6 +100,9 @@ def delete(
     name above them. The whole file is checked before anything is sent. Ids are sent as they stand there; one that is
     there twice is sent once, for which each id takes about 130 bytes of memory.
 
+    Nobody tells the rate limit of a key: the command finds it out from the refusals, and stays below it. Commands that
+    run at one time with the same key share what they find, and the next one begins with it.
+
     The key is read from ADAPTY_API_KEY, or from the file that ADAPTY_API_KEY_FILE names; ADAPTY_BASE_URL names
     another server. Ctrl-C stops: what is under way comes to its end. A second one aborts.
 
@@ -100,8 +110,9 @@ def delete(
     purchase history off it, and may attach that to another profile later.
     """
     from .delete import Order, delete
+    from .pace import Pace
 
-    _end(lambda: delete(Order(file, by.value, column, concurrency, max_rate, failures, confirmed=yes)))
+    _end(lambda: delete(Order(file, by.value, column, concurrency, Pace.of(pace, max_rate), failures, confirmed=yes)))
 
 
 @app.command()

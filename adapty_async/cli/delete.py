@@ -11,12 +11,12 @@ import attrs
 
 from ..bulk.jobs import By
 from ..client import AdaptyClient
-from ..pacing import FixedPacer
 from .books import Books, FailuresFile
 from .exits import CommandError, ExitStatus
 from .inputs import STDIN, Checked, open_ids
 from .interrupts import Interrupts
 from .job import Deletion, Ended
+from .pace import Pace
 from .screen import screen_for, summary, tell
 
 
@@ -28,14 +28,13 @@ class Order:
     by: By
     column: str | None
     concurrency: int
-    max_rate: float | None
+    pace: Pace
     failures: Path | None
     confirmed: bool
 
 
 def delete(order: Order) -> ExitStatus:
     """Carry out an order. Raises CommandError where nothing was sent."""
-    pacer = _pacer(order.max_rate)
     client = _client()
     if not order.confirmed:
         _require_terminal(order.file)
@@ -47,6 +46,7 @@ def delete(order: Order) -> ExitStatus:
             _confirm(checked.profiles, client.base_url)
         failures = stack.enter_context(FailuresFile(order.failures, order.by)) if order.failures else None
         books = Books(checked.rows, failures)
+        pacer = stack.enter_context(order.pace.pacer(client))
         deletion = Deletion(client, ids, books, concurrency=order.concurrency, pacer=pacer)
         asyncio.run(_run(client, deletion))
         ended = deletion.end()
@@ -89,13 +89,6 @@ def _show_failed(failed: int, order: Order) -> None:
     else:
         tell(f"{order.failures} holds the {failed:,} rows that failed, and why. To try them again:", sys.stderr)
         tell(f"  adapty-async delete {shlex.quote(str(order.failures))} --by {order.by}", sys.stderr)
-
-
-def _pacer(rate: float | None) -> FixedPacer | None:
-    try:
-        return None if rate is None else FixedPacer(rate)
-    except ValueError:
-        raise CommandError("--max-rate must be a positive number of requests a second") from None
 
 
 def _client() -> AdaptyClient:

@@ -13,7 +13,7 @@ from typing import Final
 
 from ..client import AdaptyClient
 from ..messages import Request
-from ..pacing import FixedPacer
+from ..pacing import AdaptivePacer
 from ..testing import prefilled_customer_user_id
 from .books import Books
 from .delete import show_checked, show_ended
@@ -25,7 +25,6 @@ from .screen import screen_for, tell
 
 _START: Final = 20.0
 _LIMIT: Final = 600
-_RATE: Final = 560
 _BURST: Final = 60  # what leaves at once after a late wake-up of the event loop, with room to spare
 _FAULTS: Final = 0.005
 
@@ -37,9 +36,9 @@ They are made up: nothing leaves this machine, and no API key is needed.
    {limit} requests a second. It fails now and then, as networks do: of 1,000 requests it answers 5 with
    an error, and on 5 it hangs up after it has deleted the profile.
 2. The ids have been written to {file}, into a column customer_user_id.
-3. Now they are deleted, at a rate just under the limit, as by this command:
+3. Now they are deleted, as by this command. Nobody tells it the limit: it finds it out, and stays just under it.
 
-     adapty-async delete {name} --by customer_user_id --max-rate {rate} --yes
+     adapty-async delete {name} --by customer_user_id --pace full --yes
 """
 
 _NEXT: Final = """
@@ -57,9 +56,7 @@ async def demo(profiles: int = 20_000) -> ExitStatus:
             file = Path(folder, "profiles.csv")
             _write_ids(file, profiles)
             tell(
-                _INTRODUCTION.format(
-                    profiles=profiles, pid=process.pid, limit=_LIMIT, rate=_RATE, file=file, name=file.name
-                ),
+                _INTRODUCTION.format(profiles=profiles, pid=process.pid, limit=_LIMIT, file=file, name=file.name),
                 sys.stdout,
             )
             ended = await _delete(client, file, interrupts)
@@ -83,7 +80,7 @@ async def _delete(client: AdaptyClient, file: Path, interrupts: Interrupts) -> E
     with open_ids(file, by="customer_user_id") as ids:
         checked = ids.check()
         show_checked(ids.name, checked)
-        deletion = Deletion(client, ids, Books(checked.rows), pacer=FixedPacer(_RATE))
+        deletion = Deletion(client, ids, Books(checked.rows), pacer=AdaptivePacer())
         await deletion.run(screen_for(sys.stderr), interrupts)
         return deletion.end()
 

@@ -28,7 +28,7 @@ _REASONS: Final = {
     StopReason.FAILURE_SHARE: "too many of the rows failed: find out why before you go on",
     StopReason.ABSENT_SHARE: "Adapty doesn't know most of these ids: check the key's app, --by and --column",
     StopReason.OUTAGE: "Adapty has answered nothing but errors for too long: go on later",
-    StopReason.THROTTLED_FOR: "Adapty has throttled everything for too long: go on with a lower --max-rate",
+    StopReason.THROTTLED_FOR: "Adapty has throttled everything for too long: go on later, or with a lower --max-rate",
     StopReason.CREDENTIALS: "Adapty doesn't accept the key (401): set ADAPTY_API_KEY to the secret key of the app",
     StopReason.PERMISSION: "the key may not delete profiles (403): set ADAPTY_API_KEY to the secret key of the app",
     StopReason.REQUESTED: "by Ctrl-C or SIGTERM",

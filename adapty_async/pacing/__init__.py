@@ -1,8 +1,12 @@
-"""When the next request may leave: pure decisions, without a clock, I/O or randomness."""
+"""When the next request may leave: decisions, without a clock, I/O or randomness.
+
+All is pure but for what a SharedPacer needs: shared.py, membership.py and state_file.py read and write its file.
+"""
 
 from .adaptive import AdaptivePacer
 from .base import MAX_RETRY_AFTER, Pacer, Phase, Snapshot, Ticket, Verdict
 from .fixed import UNPACED, FixedPacer, Unpaced
+from .shared import SharedPacer
 
 __all__ = [
     "MAX_RETRY_AFTER",
@@ -11,6 +15,7 @@ __all__ = [
     "FixedPacer",
     "Pacer",
     "Phase",
+    "SharedPacer",
     "Snapshot",
     "Ticket",
     "Unpaced",

@@ -12,6 +12,7 @@ still is.
 """
 
 import math
+import sys
 from typing import Final
 
 from .base import LATENESS, Counting, Phase, Ticket, Verdict, checked_rate
@@ -133,9 +134,9 @@ class AdaptivePacer(Counting):
         self._begin_step()
 
     @classmethod
-    def background(cls) -> "AdaptivePacer":
+    def background(cls, max_rate: float | None = None) -> "AdaptivePacer":
         """Make one that leaves room for others who use the same key: production."""
-        return cls(utilization=0.7, probe_after=3000)
+        return cls(max_rate=max_rate, utilization=0.7, probe_after=3000)
 
     @property
     def rate(self) -> float:
@@ -155,10 +156,7 @@ class AdaptivePacer(Counting):
     # The schedule: one request after the other, nothing stored up
 
     def wait(self, now: float) -> float:
-        opens = max(self._next, self._reopens, self._held_until)
-        if self._question is not None:
-            opens = max(opens, self._question.sent_at + _LOST)
-        return max(0.0, opens - now)
+        return max(0.0, max(self._next, self.held_until) - now)
 
     def sent(self, now: float) -> Ticket:
         ticket = super().sent(now)
@@ -197,6 +195,40 @@ class AdaptivePacer(Counting):
     def _learn_round_trip(self, took: float) -> None:
         step = _ROUND_TRIP_SHARE * (max(0.0, took) - self._round_trip)
         self._round_trip += min(step, _ROUND_TRIP_SHARE * self._round_trip + _ROUND_TRIP_GROWTH)
+
+    # What a SharedPacer asks for: slots are planned ahead there, by several processes
+
+    @property
+    def held_until(self) -> float:
+        """Until when all is held back, whatever the schedule says."""
+        answer = -math.inf if self._question is None else self._question.sent_at + _LOST
+        return max(self._reopens, self._held_until, answer)
+
+    @property
+    def reacted_at(self) -> int:
+        """The number of the last ticket before the last reaction: refusals up to it are echoes."""
+        return self._reacted_at_ticket
+
+    def withdraw(self, first: Ticket, count: int) -> None:
+        """Take note that `count` requests, from ticket `first` on, won't leave; where they are the last, others may."""
+        if self._interval is not None:
+            self._interval.withdraw(first.number, count)
+        if self._question is not None and first.number <= self._question.number < first.number + count:
+            self._question = None
+        if first.number + count > self._sent:
+            self.replan(first.sent_at)
+
+    def replan(self, now: float) -> None:
+        """Take note that nothing that is planned for later than `now` will leave."""
+        self._next = min(self._next, now)
+
+    def adopt(self, max_rate: float, utilization: float, probe_after: int) -> None:
+        """Go on with other settings, `max_rate` being infinite where there is none."""
+        changed = (utilization, probe_after) != (self._utilization, self._probe_after)
+        self._max_rate, self._utilization, self._probe_after = max_rate, utilization, probe_after
+        if changed and self._phase is Phase.CRUISE and self.estimate is not None:
+            self._cruise(self.estimate, sys.maxsize)
+        self._rate = min(self._rate, max_rate)
 
     def _set_rate(self, rate: float) -> None:
         rate = min(max(rate, _SLOWEST), self._max_rate)
@@ -318,7 +350,7 @@ class AdaptivePacer(Counting):
         """Search from where the fate of what left between the first refusal and its news says, sent at `rate`."""
         assert self._interval is not None
         self._overshot = None
-        sent = number - self._interval.first
+        sent = number - self._interval.first - self._interval.withdrawn
         accepted = sent - self._interval.refused
         if self._phase is Phase.PROBE and sent >= _TELLING:
             share = max((accepted + 1) / sent, _LEAST_SHARE)

@@ -48,6 +48,7 @@ class Interval:
         self._empty = empty
         self._points: list[tuple[float, int]] = []
         self.refused = 0
+        self.withdrawn = 0
         self._unknown = 0
         self._ended = began
         self._last = first
@@ -69,6 +70,15 @@ class Interval:
         """Count a request of which nobody knows whether the limiter saw it."""
         self._unknown += number >= self.first
 
+    def withdraw(self, number: int, count: int) -> None:
+        """Count off `count` requests, from ticket `number` on, that never left."""
+
+        def withdrawn_since(first: int) -> int:
+            return min(count, max(0, number + count - first))
+
+        self.withdrawn += withdrawn_since(self.first)
+        self._points = [(at, first + withdrawn_since(first)) for at, first in self._points]
+
     def end(self, sent_at: float, number: int, rate: float) -> None:
         """End with the refused ticket `number`, sent at `rate`; again, if the interval goes on after all."""
         self._ended, self._last, self.refused_at = sent_at, number, rate
@@ -83,7 +93,7 @@ class Interval:
         """Requests that were not refused."""
         # A refusal at the beginning counts as one: it found up to one token, and in doubt the higher limit is the
         # better answer, as the next refusal corrects it, while a limit that is too low stays unnoticed for long.
-        return max(0, self._last - self.first + 1 - self.refused)
+        return max(0, self._last - self.first + 1 - self.refused - self.withdrawn)
 
     @property
     def disturbed(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from adapty_async import AdaptyClient, AdaptyConnectionError, AdaptyError, Request, Response, RetryPolicy
 from adapty_async.client import sender_of
+from adapty_async.pacing import Unpaced
 from adapty_async.transport import Transport
 
 Answer = Response | AdaptyError
@@ -34,11 +35,19 @@ class ScriptedTransport(Transport):
 
 
 def scripted_client(script: Script, *, retry: RetryPolicy = NO_BACKOFF) -> tuple[AdaptyClient, ScriptedTransport]:
-    """Make a client whose requests are answered by `script`, and give the transport that keeps them."""
+    """Make a client whose requests are answered by `script`, and give the transport that keeps them.
+
+    Its mass jobs are not paced where they bring no pacer: the script has no limit to find out.
+    """
     transport = ScriptedTransport(script)
+    return _client_over(transport, retry), transport
+
+
+def _client_over(transport: Transport, retry: RetryPolicy = NO_BACKOFF) -> AdaptyClient:
     client = AdaptyClient("secret", retry=retry)
     sender_of(client).transport = transport
-    return client, transport
+    sender_of(client).shared.background = Unpaced()
+    return client
 
 
 class QuietTransport(Transport):
@@ -51,11 +60,7 @@ class QuietTransport(Transport):
 
 def quiet_client() -> AdaptyClient:
     """Make a client whose every request is answered 204."""
-    client = AdaptyClient("secret")
-    sender_of(client).transport = QuietTransport(
-        "https://api.test", "Api-Key secret", session=None, trust_env=False, ssl=None
-    )
-    return client
+    return _client_over(QuietTransport("https://api.test", "Api-Key secret", session=None, trust_env=False, ssl=None))
 
 
 def error(status: int, code: str = "", **headers: str) -> Response:

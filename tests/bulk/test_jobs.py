@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 
 from adapty_async import (
+    UNPACED,
     AdaptyClient,
     AdaptyResponseError,
     Attempt,
@@ -106,7 +107,7 @@ def test_only_what_needs_no_request_can_be_decided_beforehand() -> None:
 
 async def test_deleting_a_list_leaves_nobody_of_it_on_the_server() -> None:
     async with Simulator(profiles=300) as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
-        report = await bulk.delete_profiles(client, ids(200), by="customer_user_id", concurrency=20)
+        report = await bulk.delete_profiles(client, ids(200), by="customer_user_id", pacer=UNPACED, concurrency=20)
         assert report.counts == {Outcome.DELETED: 200}
         assert len(sim.profiles) == 100
         assert sim.count.max_in_flight <= 20
@@ -120,7 +121,7 @@ async def test_all_is_accounted_for_under_throttling_outages_and_resets() -> Non
     async with Simulator(profiles=1000, rate=3000, burst=20, shares=faults, seed=7) as sim:
         patient = RetryPolicy(attempts=20, backoff=0.0)  # so many that no item can fail
         async with AdaptyClient(sim.api_key, base_url=sim.base_url, retry=patient) as client:
-            report = await bulk.delete_profiles(client, ids(1000), by="customer_user_id", concurrency=30)
+            report = await bulk.delete_profiles(client, ids(1000), by="customer_user_id", pacer=UNPACED, concurrency=30)
         assert report.counts.keys() <= {Outcome.DELETED, Outcome.DELETED_UNCONFIRMED}
         assert report.counts[Outcome.DELETED_UNCONFIRMED] > 0
         assert report.total == 1000
@@ -132,26 +133,30 @@ async def test_profiles_are_created_updated_got_and_deleted_in_bulk() -> None:
     async with Simulator() as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
         created = [
             result
-            async for result in bulk.create_profiles(client, [(who, JANE) for who in ids(50)], by="customer_user_id")
+            async for result in bulk.create_profiles(
+                client, [(who, JANE) for who in ids(50)], by="customer_user_id", pacer=UNPACED
+            )
         ]
         assert {result.outcome for result in created} == {Outcome.CREATED}
         profile_ids = [result.value.profile_id for result in created if result.value]
         change = ProfileAttributes(custom_attributes={"sport": "yoga"})
-        updated = await bulk.update_profiles(client, ((who, change) for who in profile_ids), by="profile_id")
+        updated = await bulk.update_profiles(
+            client, ((who, change) for who in profile_ids), by="profile_id", pacer=UNPACED
+        )
         assert updated.counts == {Outcome.UPDATED: 50}
-        got = [result async for result in bulk.get_profiles(client, profile_ids, by="profile_id")]
+        got = [result async for result in bulk.get_profiles(client, profile_ids, by="profile_id", pacer=UNPACED)]
         assert {result.outcome for result in got} == {Outcome.FETCHED}
         assert all(
             isinstance(result.value, Profile) and result.value.custom_attributes == {"sport": "yoga"} for result in got
         )
         assert {result.item for result in got} == set(profile_ids)
-        deleted = await bulk.delete_profiles(client, profile_ids, by="profile_id")
+        deleted = await bulk.delete_profiles(client, profile_ids, by="profile_id", pacer=UNPACED)
         assert deleted.counts == {Outcome.DELETED: 50}
 
 
 async def test_a_wrong_key_ends_the_job_within_what_was_under_way() -> None:
     async with Simulator(profiles=10) as sim, AdaptyClient("wrong", base_url=sim.base_url) as client:
-        report = await bulk.delete_profiles(client, ids(100_000), by="customer_user_id", concurrency=25)
+        report = await bulk.delete_profiles(client, ids(100_000), by="customer_user_id", pacer=UNPACED, concurrency=25)
         assert report.stopped is StopReason.CREDENTIALS
         assert report.counts == {Outcome.FAILED: 25}
         assert sim.count.requests == 26  # and one GET, which decided
@@ -161,7 +166,7 @@ async def test_a_wrong_key_ends_the_job_within_what_was_under_way() -> None:
 async def test_a_list_of_strangers_does_not_end_well() -> None:
     async with Simulator(profiles=10) as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
         strangers = (f"stranger-{number}" for number in range(100_000))
-        report = await bulk.delete_profiles(client, strangers, by="customer_user_id", concurrency=10)
+        report = await bulk.delete_profiles(client, strangers, by="customer_user_id", pacer=UNPACED, concurrency=10)
     assert report.stopped is StopReason.ABSENT_SHARE
     assert 100 <= report.total <= 110
 
@@ -193,7 +198,7 @@ async def test_the_pacer_of_a_job_paces_it() -> None:
 async def test_a_retry_after_holds_back_every_request_of_the_key() -> None:
     async with Simulator(profiles=60, rate=20, burst=20, retry_after=0.2) as sim:
         async with AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
-            report = await bulk.delete_profiles(client, ids(60), by="customer_user_id", concurrency=30)
+            report = await bulk.delete_profiles(client, ids(60), by="customer_user_id", pacer=UNPACED, concurrency=30)
         assert report.counts == {Outcome.DELETED: 60}
         assert report.throttled == sim.count.answers["DELETE", 429]
         # Without the hold, items would come back to a closed door again and again.
@@ -534,7 +539,7 @@ async def test_every_attempt_is_observed_with_its_number_and_wait() -> None:
     async with Simulator(profiles=1) as sim:
         sim.faults.shares = {Fault.UNAVAILABLE: 1.0}
         async with AdaptyClient(sim.api_key, base_url=sim.base_url, retry=NO_BACKOFF, on_attempt=seen.append) as client:
-            await bulk.delete_profiles(client, ids(1), by="customer_user_id")
+            await bulk.delete_profiles(client, ids(1), by="customer_user_id", pacer=UNPACED)
     assert [(attempt.number, attempt.status, attempt.error) for attempt in seen] == [
         (number, 503, "ServerError") for number in (1, 2, 3, 4)
     ]
@@ -547,7 +552,7 @@ async def test_concurrency_is_lowered_to_a_borrowed_sessions_connections(caplog:
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=3)) as session,
         AdaptyClient(sim.api_key, base_url=sim.base_url, session=session) as client,
     ):
-        report = await bulk.delete_profiles(client, ids(60), by="customer_user_id", concurrency=50)
+        report = await bulk.delete_profiles(client, ids(60), by="customer_user_id", pacer=UNPACED, concurrency=50)
         assert report.counts == {Outcome.DELETED: 60}
         assert sim.count.max_in_flight <= 3
     assert "concurrency lowered from 50 to 3" in caplog.text
@@ -557,7 +562,7 @@ async def test_no_id_and_no_key_reach_the_log(caplog: pytest.LogCaptureFixture) 
     caplog.set_level(logging.DEBUG)
     async with Simulator(profiles=3, shares={Fault.UNAVAILABLE: 0.5, Fault.RESET_AFTER: 0.2}, seed=1) as sim:
         async with AdaptyClient(sim.api_key, base_url=sim.base_url, retry=NO_BACKOFF) as client:
-            report = await bulk.delete_profiles(client, ids(6), by="customer_user_id", stop=NO_RULES)
+            report = await bulk.delete_profiles(client, ids(6), by="customer_user_id", pacer=UNPACED, stop=NO_RULES)
         ours = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("adapty_async"))
         assert "DELETE" in ours
         assert "example.com" not in ours

@@ -6,7 +6,7 @@ import pytest
 
 from adapty_async.cli import main
 from adapty_async.testing import Simulator
-from tests.cli.served import served, settings_for
+from tests.cli.served import AT_ONCE, served, settings_for
 
 Delete = Callable[..., int]
 
@@ -23,9 +23,9 @@ def sim(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
 
 @pytest.fixture
 def delete() -> Delete:
-    """Run `adapty-async delete` in this process, by customer user id and confirmed."""
+    """Run `adapty-async delete` in this process, by customer user id, confirmed, and as fast as it can."""
 
     def run(*arguments: object) -> int:
-        return main(["delete", *map(str, arguments), "--by", "customer_user_id", "--yes"])
+        return main(["delete", *AT_ONCE, *map(str, arguments), "--by", "customer_user_id", "--yes"])
 
     return run

@@ -16,6 +16,7 @@ from adapty_async.testing import Simulator, prefilled_customer_user_id
 
 ROOT = Path(adapty_async.__file__).parents[1]
 PATIENCE = 20.0
+AT_ONCE = ("--pace", "100000")
 
 
 @contextlib.contextmanager

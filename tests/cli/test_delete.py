@@ -8,7 +8,7 @@ import pytest
 from adapty_async.cli import main
 from adapty_async.testing import Simulator, prefilled_customer_user_id
 from tests.cli.conftest import Delete
-from tests.cli.served import ids_file
+from tests.cli.served import AT_ONCE, ids_file
 
 KEY = "secret_live_simulated"
 
@@ -96,7 +96,7 @@ def test_ids_keep_their_zeros_their_case_and_their_letters(sim: Simulator, delet
 def test_profiles_are_deleted_by_profile_id(sim: Simulator, tmp_path: Path) -> None:
     path = tmp_path / "ids.csv"
     path.write_text("\n".join(["profile_id", *sim.profiles]))
-    assert main(["delete", str(path), "--by", "profile_id", "--yes"]) == 0
+    assert main(["delete", *AT_ONCE, str(path), "--by", "profile_id", "--yes"]) == 0
     assert len(sim.profiles) == 0
 
 
@@ -303,6 +303,6 @@ def test_the_number_of_profiles_confirms_a_deletion(
     screen = Keyboard()
     monkeypatch.setattr("sys.stdin", Keyboard(typed))
     monkeypatch.setattr("sys.stderr", screen)
-    assert main(["delete", str(ids_file(tmp_path, 30)), "--by", "customer_user_id"]) == status
+    assert main(["delete", *AT_ONCE, str(ids_file(tmp_path, 30)), "--by", "customer_user_id"]) == status
     assert "Type 30 to delete them" in screen.getvalue()
     assert len(sim.profiles) == left

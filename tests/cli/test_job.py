@@ -8,7 +8,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from adapty_async import AdaptyClient, FixedPacer
+from adapty_async import UNPACED, AdaptyClient, FixedPacer
 from adapty_async.bulk import Outcome, StopReason
 from adapty_async.cli.books import Books, FailuresFile, Standing
 from adapty_async.cli.exits import CommandError, ExitStatus
@@ -99,7 +99,7 @@ async def test_a_first_signal_lets_what_is_under_way_come_to_its_end(tmp_path: P
             FailuresFile(tmp_path / "failures.csv", "customer_user_id") as failures,
             Interrupts() as interrupts,
         ):
-            deletion = Deletion(client, ids, Books(300, failures), concurrency=5)
+            deletion = Deletion(client, ids, Books(300, failures), concurrency=5, pacer=UNPACED)
             interrupting = asyncio.create_task(interrupt_when(lambda: sim.count.requests > 20, signum))
             screen = Screen()
             await deletion.run(screen, interrupts)
@@ -116,7 +116,7 @@ async def test_a_first_signal_lets_what_is_under_way_come_to_its_end(tmp_path: P
 async def test_a_second_signal_aborts_and_what_was_under_way_is_in_doubt(tmp_path: Path) -> None:
     async with Simulator(profiles=300, latency=600) as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
         with open_ids(ids_file(tmp_path, 300), by="customer_user_id") as ids, Interrupts() as interrupts:
-            deletion = Deletion(client, ids, Books(300), concurrency=5)
+            deletion = Deletion(client, ids, Books(300), concurrency=5, pacer=UNPACED)
             interrupting = asyncio.create_task(interrupt_when(lambda: sim.count.in_flight == 5))
             async with asyncio.timeout(20):
                 await deletion.run(Screen(on_say=interrupt), interrupts)
@@ -141,7 +141,7 @@ async def test_without_anything_to_stop_a_signal_cancels_the_task() -> None:
 async def test_a_cancellation_from_elsewhere_passes_through(tmp_path: Path) -> None:
     async with Simulator(latency=600) as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
         with open_ids(ids_file(tmp_path, 5), by="customer_user_id") as ids:
-            deletion = Deletion(client, ids, Books(5))
+            deletion = Deletion(client, ids, Books(5), pacer=UNPACED)
             running = asyncio.create_task(deletion.run(Screen(), Interrupts()))
             while sim.count.in_flight < 5:  # noqa: ASYNC110 - the simulator tells nobody
                 await asyncio.sleep(0.001)
@@ -157,7 +157,7 @@ async def test_an_input_that_changes_stops_the_job_and_its_rows_are_not_attempte
     path = ids_file(tmp_path, 30)
     async with Simulator(profiles=30) as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
         with open_ids(path, by="customer_user_id") as ids:
-            deletion = Deletion(client, ids, Books(30))
+            deletion = Deletion(client, ids, Books(30), pacer=UNPACED)
             with path.open("a") as file:
                 file.write("\nsomebody else")
             await deletion.run(Screen(), Interrupts())
@@ -172,7 +172,7 @@ async def test_an_input_that_changes_after_the_job_has_stopped_is_told(tmp_path:
     path = ids_file(tmp_path, 30)
     async with Simulator(profiles=30) as sim, AdaptyClient("another", base_url=sim.base_url) as client:
         with open_ids(path, by="customer_user_id") as ids:
-            deletion = Deletion(client, ids, Books(30), concurrency=1)
+            deletion = Deletion(client, ids, Books(30), concurrency=1, pacer=UNPACED)
             await deletion.run(Screen(), Interrupts())
             with path.open("a") as file:
                 file.write("\nsomebody else")
@@ -187,7 +187,7 @@ async def test_failures_that_cannot_be_written_down_stop_the_job(tmp_path: Path)
             open_ids(ids_file(tmp_path, 30), by="customer_user_id") as ids,
             FailuresFile(tmp_path / "failures.csv", "customer_user_id") as failures,
         ):
-            deletion = Deletion(client, ids, Books(30, failures), concurrency=1)
+            deletion = Deletion(client, ids, Books(30, failures), concurrency=1, pacer=UNPACED)
             failures.trouble = CommandError("no room", ExitStatus.STOPPED)
             await deletion.run(Screen(), Interrupts())
             ended = deletion.end()
@@ -226,7 +226,7 @@ async def test_a_long_run_of_duplicates_holds_nothing_up(tmp_path: Path) -> None
 
     async with Simulator(profiles=1) as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
         with open_ids(path, by="customer_user_id") as ids:
-            deletion = Deletion(client, ids, Books(2000), concurrency=1)
+            deletion = Deletion(client, ids, Books(2000), concurrency=1, pacer=UNPACED)
             beside = asyncio.create_task(take_turns())
             await deletion.run(Screen(), Interrupts())
             beside.cancel()

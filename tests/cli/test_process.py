@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from adapty_async.testing import Fault, Simulator, prefilled_customer_user_id
-from tests.cli.served import PATIENCE, environment, ids_file, served, settings_for, start, wait_until
+from tests.cli.served import AT_ONCE, PATIENCE, environment, ids_file, served, settings_for, start, wait_until
 
-DELETE = ("delete", "--by", "customer_user_id")
+DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id")
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adapty_async import AdaptyClient, ProfileAttributes, bulk
+from adapty_async import UNPACED, AdaptyClient, ProfileAttributes, bulk
 from adapty_async.bulk import Outcome
 from adapty_async.ledger import Ledger, LedgerReader, LedgerWriteError
 from adapty_async.testing import Simulator
@@ -35,7 +35,13 @@ async def test_a_full_disk_is_one_error_and_the_job_goes_on_when_there_is_room(t
     ):
         reports: list[bulk.BulkReport] = []
         job = bulk.delete_profiles(
-            client, ids(3000), by="customer_user_id", stop=NO_RULES, journal=Ledger(path), on_progress=reports.append
+            client,
+            ids(3000),
+            by="customer_user_id",
+            pacer=UNPACED,
+            stop=NO_RULES,
+            journal=Ledger(path),
+            on_progress=reports.append,
         )
         with no_file_larger_than(size), pytest.raises(LedgerWriteError, match=r"make room|another place") as caught:
             await job
@@ -46,7 +52,9 @@ async def test_a_full_disk_is_one_error_and_the_job_goes_on_when_there_is_room(t
                 status = reader.status()
             assert status.counts.get(Outcome.DELETED, 0) + status.claimed >= sent
             assert reports[-1].counts.get(Outcome.DELETED, 0) <= status.counts.get(Outcome.DELETED, 0)
-        await bulk.delete_profiles(client, ids(3000), by="customer_user_id", stop=NO_RULES, journal=Ledger(path))
+        await bulk.delete_profiles(
+            client, ids(3000), by="customer_user_id", pacer=UNPACED, stop=NO_RULES, journal=Ledger(path)
+        )
         counts = totals(path)
         assert counts.keys() <= {Outcome.DELETED, Outcome.DELETED_UNCONFIRMED}
         assert sum(counts.values()) == 3000
@@ -61,11 +69,11 @@ async def test_an_update_on_a_full_disk_is_in_no_doubt_that_is_not_written(tmp_p
         AdaptyClient(simulator.api_key, base_url=simulator.base_url) as client,
     ):
         with no_file_larger_than(100_000), pytest.raises(LedgerWriteError):
-            await bulk.update_profiles(client, changes, by="customer_user_id", journal=Ledger(path))
+            await bulk.update_profiles(client, changes, by="customer_user_id", pacer=UNPACED, journal=Ledger(path))
         sent = simulator.count.requests
         with LedgerReader(path) as reader:
             status = reader.status()
         assert sent
         assert status.counts.get(Outcome.UPDATED, 0) <= sent <= status.counts.get(Outcome.UPDATED, 0) + status.claimed
-        await bulk.update_profiles(client, changes, by="customer_user_id", journal=Ledger(path))
+        await bulk.update_profiles(client, changes, by="customer_user_id", pacer=UNPACED, journal=Ledger(path))
         assert totals(path) == {Outcome.UPDATED: 3000}

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from adapty_async import AdaptyClient, ProfileAttributes, RetryPolicy, bulk
+from adapty_async import UNPACED, AdaptyClient, ProfileAttributes, RetryPolicy, bulk
 from adapty_async.bulk import BulkJob, Decided, Outcome, StopReason, StopRules
 from adapty_async.bulk.jobs import Change, ProfileId
 from adapty_async.ledger import (
@@ -46,13 +46,13 @@ def deletion(
 ) -> BulkJob[ProfileId, None]:
     journal = Ledger(path, **terms)
     return bulk.delete_profiles(
-        client, items, by="customer_user_id", concurrency=concurrency, stop=stop, journal=journal
+        client, items, by="customer_user_id", pacer=UNPACED, concurrency=concurrency, stop=stop, journal=journal
     )
 
 
 def update(client: AdaptyClient, items: Any, path: Path, **terms: Any) -> BulkJob[Change, Any]:
     return bulk.update_profiles(
-        client, items, by="customer_user_id", concurrency=5, stop=NO_RULES, journal=Ledger(path, **terms)
+        client, items, by="customer_user_id", pacer=UNPACED, concurrency=5, stop=NO_RULES, journal=Ledger(path, **terms)
     )
 
 
@@ -289,7 +289,7 @@ async def test_what_was_claimed_but_never_sent_is_released(
 async def test_profiles_are_created_once(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
     people = [(f"new-{n}", JANE) for n in range(30)]
     for expected in (30, 0):
-        job = bulk.create_profiles(client, people, by="customer_user_id", journal=Ledger(path))
+        job = bulk.create_profiles(client, people, by="customer_user_id", pacer=UNPACED, journal=Ledger(path))
         assert (await job).counts == ({Outcome.CREATED: expected} if expected else {})
     assert len(simulator.profiles) == 3030
 
@@ -346,7 +346,7 @@ async def test_a_ledger_of_another_job_is_refused(simulator: Simulator, client: 
     with pytest.raises(LedgerMismatchError, match="the operation is delete, here update"):
         await update(client, [(who, JANE) for who in ids(10)], path)
     with pytest.raises(LedgerMismatchError, match="by is customer_user_id, here profile_id"):
-        await bulk.delete_profiles(client, profile_ids, by="profile_id", journal=Ledger(path))
+        await bulk.delete_profiles(client, profile_ids, by="profile_id", pacer=UNPACED, journal=Ledger(path))
     async with AdaptyClient("another", base_url=simulator.base_url) as other:
         with pytest.raises(LedgerMismatchError, match="another API key"):
             await deletion(other, ids(10), path)
@@ -477,7 +477,7 @@ async def test_progress_shows_no_more_than_what_is_committed(
             shown.append((report.counts.get(Outcome.DELETED, 0), reader.status().counts.get(Outcome.DELETED, 0)))
 
     await bulk.delete_profiles(
-        client, ids(2500), by="customer_user_id", concurrency=10, journal=Ledger(path), on_progress=show
+        client, ids(2500), by="customer_user_id", pacer=UNPACED, concurrency=10, journal=Ledger(path), on_progress=show
     )
     assert len(shown) > 3
     assert all(told <= committed for told, committed in shown)

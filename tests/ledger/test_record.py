@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from adapty_async import AdaptyClient, RetryPolicy, bulk
+from adapty_async import UNPACED, AdaptyClient, RetryPolicy, bulk
 from adapty_async.bulk import BulkReport, Decided, Outcome, StopReason
 from adapty_async.ledger import (
     Ledger,
@@ -44,7 +44,13 @@ def path(tmp_path: Path) -> Path:
 async def delete(client: AdaptyClient, path: Path, count: int, *, stop_after: float | None = None) -> BulkReport:
     items: list[str | Decided[str]] = [*ids(count), Decided(next(ids(1)), Outcome.DUPLICATE), "nobody"]
     job = bulk.delete_profiles(
-        client, items, by="customer_user_id", stop=NO_RULES, journal=Ledger(path, notes=NOTES), concurrency=20
+        client,
+        items,
+        by="customer_user_id",
+        pacer=UNPACED,
+        stop=NO_RULES,
+        journal=Ledger(path, notes=NOTES),
+        concurrency=20,
     )
     if stop_after is not None:
         asyncio.get_running_loop().call_later(stop_after, job.stop)
@@ -91,7 +97,7 @@ async def test_the_page_says_what_adapty_accepted_and_never_that_somebody_was_er
 
 
 async def test_an_app_that_nobody_verified_is_called_so(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
-    await bulk.delete_profiles(client, ids(3), by="customer_user_id", journal=Ledger(path))
+    await bulk.delete_profiles(client, ids(3), by="customer_user_id", pacer=UNPACED, journal=Ledger(path))
     assert "| app | app not verified |" in record(path).as_markdown()
 
 
@@ -139,7 +145,7 @@ async def test_a_verification_finds_who_is_present_and_leaves_the_outcomes_alone
     for who in list(ids(3, start=7)):
         simulator.add_profile(customer_user_id=who)
     items = [*ids(1200), next(ids(1)), "nobody"]
-    found = await verify(client, path, items)
+    found = await verify(client, path, items, pacer=UNPACED)
     assert (found.absent, found.present, found.unknown, found.stopped) == (1198, 3, 0, None)
     after = record(path)
     assert (after.totals, after.rows_digest) == (before.totals, before.rows_digest)
@@ -153,7 +159,7 @@ async def test_a_verification_finds_who_is_present_and_leaves_the_outcomes_alone
 async def test_a_sample_is_as_large_as_it_was_asked_for(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
     await delete(client, path, 100)
     items = [*ids(100), next(ids(1)), "nobody"]
-    found = await verify(client, path, items, sample=30, rng=random.Random(1))  # noqa: S311 - repeatable
+    found = await verify(client, path, items, pacer=UNPACED, sample=30, rng=random.Random(1))  # noqa: S311 - repeatable
     assert found.absent == 30
     with LedgerReader(path) as reader:
         positions = [presence.position for presence in reader.presences()]
@@ -167,7 +173,7 @@ async def test_what_has_no_clear_answer_is_neither_absent_nor_present(
     await delete(client, path, 5)
     simulator.script(Fault.SERVER_ERROR, Fault.REDIRECT)
     items = [*ids(5), next(ids(1)), "nobody"]
-    found = await verify(client.with_options(retry=RetryPolicy.none()), path, items)
+    found = await verify(client.with_options(retry=RetryPolicy.none()), path, items, pacer=UNPACED)
     assert (found.absent, found.present, found.unknown) == (4, 0, 2)
 
 
@@ -181,7 +187,11 @@ async def test_a_verification_elsewhere_or_meanwhile_is_refused(
             await verify(other, path, ids(5))
     simulator.latency = 0.05
     job = bulk.delete_profiles(
-        client, [*ids(5), next(ids(1)), "nobody", "more"], by="customer_user_id", journal=Ledger(path, appended=True)
+        client,
+        [*ids(5), next(ids(1)), "nobody", "more"],
+        by="customer_user_id",
+        pacer=UNPACED,
+        journal=Ledger(path, appended=True),
     )
     running = asyncio.ensure_future(job)
     await asyncio.sleep(0.03)

@@ -1,0 +1,162 @@
+"""The pacer that the processes of one machine share."""
+
+import logging
+import math
+import os
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from .adaptive import AdaptivePacer
+from .base import Phase, Snapshot, Ticket, Verdict
+from .membership import Membership
+from .shared_state import Settings
+
+logger: Final = logging.getLogger("adapty_async")
+
+
+class SharedPacer:
+    """Find out the limit of an API key together with every process on this machine that names the same `path`.
+
+    Each is an AdaptivePacer to its caller; together they send as one. `path`: a file of their own, for one API key; it
+    and its folder are made where they are missing. `start_rate`, requests a second, counts where no limit is
+    remembered there from the last 24 hours; of `max_rate`, `utilization` and `probe_after` the most careful of all who
+    take part count. Where the file can't be used, the pacer warns once (logger `adapty_async`) and goes on alone.
+    `now` is the time of `loop.time()`, one clock for all processes. Raises ValueError where a number is out of range.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        start_rate: float = 5.0,
+        max_rate: float | None = None,
+        utilization: float = 0.98,
+        probe_after: int = 200,
+        *,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._path = Path(path).absolute()
+        self._own = AdaptivePacer(start_rate, max_rate, utilization, probe_after)
+        self._start_rate, self._max_rate = start_rate, max_rate
+        self._settings = Settings(math.inf if max_rate is None else max_rate, utilization, probe_after)
+        self._wall_clock = wall_clock
+        self._membership: Membership | None = None
+        self._leave: Callable[[], object] = _nothing
+        self._alone_since: float | None = None
+
+    @classmethod
+    def background(
+        cls,
+        path: str | os.PathLike[str],
+        max_rate: float | None = None,
+        *,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> "SharedPacer":
+        """Make one that leaves room for others who use the same key: production."""
+        return cls(path, max_rate=max_rate, utilization=0.7, probe_after=3000, wall_clock=wall_clock)
+
+    @property
+    def rate(self) -> float:
+        """Requests a second that are allowed now, to all who share it."""
+        return self._mind.rate
+
+    @property
+    def estimate(self) -> float | None:
+        return self._mind.estimate
+
+    @property
+    def phase(self) -> Phase:
+        """What the pacer is at."""
+        return self._mind.phase
+
+    def snapshot(self) -> Snapshot:
+        """Tell where the pacer stands; the counts are of the run, all processes together."""
+        return self._mind.snapshot()
+
+    def __repr__(self) -> str:
+        return f"<SharedPacer {self.phase}, {self.rate:.3g}/s>"
+
+    def wait(self, now: float) -> float:
+        try:
+            if (membership := self._take_part()) is not None:
+                return membership.wait(now)
+        except OSError as error:
+            self._go_alone(now, error)
+        return self._own.wait(now)
+
+    def sent(self, now: float) -> Ticket:
+        try:
+            if (membership := self._take_part()) is not None:
+                return membership.sent(now)
+        except OSError as error:
+            self._go_alone(now, error)
+        return self._own.sent(now)
+
+    def heard(self, now: float, ticket: Ticket, verdict: Verdict, retry_after: float | None = None) -> None:
+        try:
+            if (membership := self._take_part()) is not None:
+                membership.heard(now, ticket, verdict, retry_after)
+                return
+        except OSError as error:
+            self._go_alone(now, error)
+        self._own.heard(now, self._own_ticket(ticket), verdict, retry_after)
+
+    def close(self) -> None:
+        """Take part no more, and give back what isn't used; again, harmlessly. Whoever goes on sends alone."""
+        now = -math.inf if self._membership is None else self._membership.now
+        self._end(math.nextafter(now, math.inf))
+
+    @property
+    def _mind(self) -> AdaptivePacer:
+        state = None if self._membership is None else self._membership.state
+        return self._own if state is None else state.mind
+
+    def _take_part(self) -> Membership | None:
+        """Give the part in the shared state; None where the pacer is alone."""
+        if self._alone_since is not None:
+            return None
+        membership = self._membership
+        if membership is None or membership.pid != os.getpid():  # after a fork the parent's is none of ours
+            self._leave()
+            membership = Membership(self._path, self._settings, self._start_rate, self._wall_clock)
+            self._membership = membership
+            self._leave = weakref.finalize(self, membership.leave)
+        return membership
+
+    def _go_alone(self, now: float, error: OSError) -> None:
+        logger.warning(
+            "the pacer's state in %s can't be shared (%s): this process paces alone", self._path, error.strerror
+        )
+        self._end(now)
+
+    def _end(self, now: float) -> None:
+        """Take part no more: from now on the pacer is alone."""
+        if self._alone_since is not None:
+            return
+        self._alone_since = now
+        if self._membership is not None:
+            self._own = self._heir(self._membership, now)
+        self._leave()
+        self._membership = None
+
+    def _heir(self, membership: Membership, now: float) -> AdaptivePacer:
+        """Make the pacer to go on with alone."""
+        reopens, rate = membership.told_until, self._start_rate
+        if membership.state is not None:
+            # What the others told still counts, and they may be alone now too.
+            reopens = max(reopens, membership.state.mind.snapshot().reopens)
+            rate = membership.state.mind.rate / max(1, len(membership.state.around.members))
+        heir = AdaptivePacer(rate, self._max_rate, self._settings.utilization, self._settings.probe_after)
+        heir.heard(now, Ticket(0, now), Verdict.UNKNOWN, reopens - now)
+        return heir
+
+    def _own_ticket(self, ticket: Ticket) -> Ticket:
+        # The number of a ticket from before is another one's now; 0 is none's.
+        assert self._alone_since is not None
+        return ticket if ticket.sent_at >= self._alone_since else Ticket(0, ticket.sent_at)
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,165 @@
+"""Who is compared: our pacer, what most write instead, and a rate that knows what the others have to find out."""
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable
+from typing import Final
+
+from adapty_async.pacing import FixedPacer, Pacer, Ticket, Verdict
+from adapty_async.pacing.base import LATENESS, Counting
+from benchmarks.pacing_bench.figures import Figures, Run, Scenario
+from benchmarks.rate_simulation import BackingOff, PacedJob, Simulation, Tally
+
+
+class Cubic(Counting):
+    """Adapt as botocore's retry mode "adaptive" does: a token bucket whose rate follows a cubic curve.
+
+    After a refusal the rate is 0.7 of the rate measured, comes back to that and goes on beyond. Measured is by the half
+    seconds of the wall clock, which shows `clock` at the start. As there, a Retry-After holds nothing back.
+    """
+
+    _SCALE, _BETA, _SMOOTHING, _SLOWEST = 0.4, 0.7, 0.8, 0.5
+
+    def __init__(self, clock: float = 0.0) -> None:
+        super().__init__()
+        self._enabled = False  # until the first refusal
+        self._rate = self._capacity = 1.0
+        self._tokens = self._filled = 0.0
+        self._most = self._inflection = 0.0
+        self._failed = 0.0
+        self._clock = clock
+        self._measured = 0.0
+        self._heard = 0
+        self._half_second = float(math.floor(clock))
+
+    @property
+    def rate(self) -> float:
+        return self._rate if self._enabled else math.inf
+
+    def wait(self, now: float) -> float:
+        if not self._enabled:
+            return 0.0
+        self._fill(now)
+        return max(0.0, (1.0 - self._tokens) / self._rate)
+
+    def sent(self, now: float) -> Ticket:
+        self._fill(now)
+        self._tokens -= self._enabled
+        return super().sent(now)
+
+    def heard(self, now: float, ticket: Ticket, verdict: Verdict, retry_after: float | None = None) -> None:
+        measured = self._measure(now + self._clock)
+        if verdict is Verdict.THROTTLED:
+            self._most = min(measured, self._rate) if self._enabled else measured
+            self._inflection = (self._most * (1 - self._BETA) / self._SCALE) ** (1 / 3)
+            self._failed, self._enabled = now, True
+            rate = self._BETA * self._most
+        else:
+            rate = self._SCALE * (now - self._failed - self._inflection) ** 3 + self._most
+        rate = min(rate, 2 * measured)
+        self._fill(now)
+        self._rate = max(self._SLOWEST, rate)
+        self._capacity = max(1.0, rate)
+        self._tokens = min(self._tokens, self._capacity)
+
+    def _measure(self, clock: float) -> float:
+        self._heard += 1
+        half_second = math.floor(clock * 2) / 2
+        if half_second > self._half_second:
+            current = self._heard / (half_second - self._half_second)
+            self._measured = current * self._SMOOTHING + self._measured * (1 - self._SMOOTHING)
+            self._heard, self._half_second = 0, half_second
+        return self._measured
+
+    def _fill(self, now: float) -> None:
+        self._tokens = min(self._capacity, self._tokens + (now - self._filled) * self._rate)
+        self._filled = now
+
+
+class Aimd(Counting):
+    """Increase additively, 1/s more each second, and decrease multiplicatively, once a round trip, to `cut`.
+
+    A cut to 0.9 is kind to it: with 0.7 or 0.5 it is refused less, and further below the limit.
+    """
+
+    def __init__(self, start_rate: float = 5.0, cut: float = 0.9) -> None:
+        super().__init__()
+        self._rate = start_rate
+        self._cut = cut
+        self._next = -math.inf
+        self._cut_at = self._grown_at = 0.0
+
+    @property
+    def rate(self) -> float:
+        return self._rate
+
+    def wait(self, now: float) -> float:
+        return max(0.0, self._next - now, self._reopens - now)
+
+    def sent(self, now: float) -> Ticket:
+        self._next = max(self._next, now - LATENESS) + 1.0 / self._rate
+        return super().sent(now)
+
+    def heard(self, now: float, ticket: Ticket, verdict: Verdict, retry_after: float | None = None) -> None:
+        self._hold(now, retry_after)
+        if verdict is Verdict.THROTTLED and ticket.sent_at > self._cut_at:
+            self._rate = max(0.1, self._cut * self._rate)
+            self._cut_at = now
+        elif verdict is Verdict.ACCEPTED:
+            self._rate += now - self._grown_at
+        self._grown_at = now
+
+
+def paced(pacer: Pacer, scenario: Scenario, seed: int) -> Tally:
+    """Run a job behind a pacer."""
+    world = scenario.world(scenario.delay(seed))
+    simulation = Simulation(world, seed)
+    return simulation.run(PacedJob(simulation, pacer, world.under_way), pacer=pacer)
+
+
+def backing_off(scenario: Scenario, seed: int) -> Tally:
+    """Run 20 workers that know no pacer."""
+    simulation = Simulation(scenario.world(scenario.delay(seed)), seed)
+    return simulation.run(BackingOff(simulation, 20), callers=20)
+
+
+OURS: Final = "AdaptivePacer"
+CONTENDERS: Final[dict[str, Callable[[Scenario, int], Tally]]] = {
+    OURS: lambda scenario, seed: paced(scenario.pacer(), scenario, seed),
+    "back-off, 20 workers": backing_off,
+    "cubic": lambda scenario, seed: paced(Cubic(clock=0.1 * seed), scenario, seed),
+    "AIMD": lambda scenario, seed: paced(Aimd(), scenario, seed),
+}
+
+
+def asked_of(contender: str, scenario: Scenario) -> Scenario:
+    """Give a scenario as it is for a contender."""
+    return scenario if contender == OURS else scenario.for_anybody
+
+
+def figures_of(contender: str, scenario: Scenario, seeds: int) -> list[Figures]:
+    """Run a scenario with each seed."""
+    scenario, run = asked_of(contender, scenario), CONTENDERS[contender]
+    return [Run(scenario, run(scenario, seed), scenario.delay(seed)).figures for seed in range(seeds)]
+
+
+def told_figures(scenario: Scenario, seeds: int) -> tuple[float, list[Figures]]:
+    """Find the highest steady rate that is refused no more than is asked, to 1 %: give it, and its runs.
+
+    Nobody can know it beforehand: it shows what is to be had at all.
+    """
+    scenario = scenario.for_anybody
+    runs: dict[int, list[Figures]] = {}
+    allowed = scenario.allowed(0.0)
+
+    def is_too_fast(percent: int) -> bool:
+        tallies = [paced(FixedPacer(allowed * percent / 100), scenario, seed) for seed in range(seeds)]
+        runs[percent] = figures = [Run(scenario, tally).figures for tally in tallies]
+        asked = scenario.asked
+        refused = sum(each.refused for each in figures) / seeds
+        production = sum(each.production or 0.0 for each in figures) / seeds
+        return refused > (asked.refused or 1.0) or production > (asked.production or 1.0)
+
+    percents = range(40, 101)
+    best = percents[bisect_left(percents, True, key=is_too_fast) - 1]
+    return allowed * best / 100, runs[best]

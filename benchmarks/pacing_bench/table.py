@@ -1,0 +1,93 @@
+"""The results as Markdown."""
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from benchmarks.pacing_bench.contenders import CONTENDERS
+from benchmarks.pacing_bench.results import Result
+from benchmarks.pacing_bench.scenarios import BY_NAME
+
+SHORT_HEAD: Final = f"| hidden limiter or event | {' | '.join(CONTENDERS)} |"
+
+
+def long_table(results: Sequence[Result]) -> Iterator[str]:
+    """Give every figure of a contender, beside what is asked."""
+    yield "| hidden limiter or event | goodput | at least, aim | refused | at most | 90 % after | within | also | met |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for result in results:
+        asked = result.scenario.asked
+        within = f"{asked.within:g} s" if asked.within else ""
+        wanted = ", ".join(share(each, 1) for each in (asked.goodput, asked.aim) if each is not None)
+        yield row(result.scenario.name, result, wanted, share(asked.refused, 2), within, verdict(result))
+        if result.told:
+            yield row(f"... a rate that knows: {result.told_rate:.3g}/s", result.told, "", "", "", "")
+
+
+def row(name: str, result: Result, goodput: str, refused: str, within: str, met: str) -> str:
+    """Give one line, with what is asked beside the figures."""
+    cells = [name, share(result.goodput, 1), goodput, share(result.refused, 2), refused]
+    until_90 = f"{result.until_90:.1f} s" if result.until_90 < math.inf else "never"
+    return f"| {' | '.join([*cells, until_90, within, also(result), met])} |"
+
+
+def also(result: Result) -> str:
+    """Say what there is beside goodput and refusals."""
+    said = [each.says.format(figure) for each, figure in result.also]
+    if result.production is not None:
+        said.insert(
+            0, f"production {share(result.production, 2)} refused, at most {share(result.scenario.asked.production, 2)}"
+        )
+    return "; ".join(said)
+
+
+def verdict(result: Result) -> str:
+    """Say whether the bars and the aim are met."""
+    asked = result.scenario.asked
+    if result.missed:
+        comment = " (nor by the rate that knows)" if result.is_out_of_reach else ""
+        return f"**no**: {', '.join(result.missed)}{comment}"
+    if not asked.anything:
+        return ""
+    if not asked.aim:
+        return "yes"
+    return "yes, and the aim" if result.reaches_aim else "yes, not the aim"
+
+
+def short_table(results: dict[str, list[Result]]) -> Iterator[str]:
+    """Give goodput and refusals of all contenders in the most telling scenarios."""
+    by_name = {
+        contender: {result.scenario.name: result for result in summed_up} for contender, summed_up in results.items()
+    }
+    yield SHORT_HEAD
+    yield "|---" * (1 + len(CONTENDERS)) + "|"
+    for scenario in BY_NAME.values():
+        if scenario.brief:
+            found = [by_name[contender].get(scenario.name) for contender in CONTENDERS]
+            yield f"| {scenario.name} | {' | '.join(map(brief, found))} |"
+
+
+def brief(result: Result | None) -> str:
+    """Give goodput and refusals, production's too, in one cell."""
+    if result is None:
+        return ""
+    production = "" if result.production is None else f" ({share(result.production, 1)})"
+    return f"{share(result.goodput, 1)}, {share(result.refused, 2)}{production}"
+
+
+def share(number: float | None, digits: int) -> str:
+    """Give a share in per cent."""
+    return "" if number is None else f"{100 * number:.{digits}f} %"
+
+
+def rows_below(head: str, text: str) -> str:
+    """Give the table that begins with a certain line."""
+    lines = text[text.index(head) :].splitlines()
+    return "\n".join(lines[: next((number for number, line in enumerate(lines) if not line), len(lines))])
+
+
+def replace_short_table(path: Path, table: str) -> None:
+    """Bring the short table of a page up to date."""
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace(rows_below(SHORT_HEAD, text), table), encoding="utf-8")

@@ -1,0 +1,134 @@
+"""What holds a job back beside the rate limit, told the time: pure."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapty_async.bulk.restraint import Bound, Breaker, RetryBudget
+
+
+def retries(budget: RetryBudget, *, began: float, seconds: float, successes: float = 0.0) -> int:
+    """Count the retries of somebody who wants as many as he can get, at so many successes a second."""
+    spent, tick = 0, 0.01
+    for number in range(round(seconds / tick)):
+        now = began + number * tick
+        if successes and number % round(1 / (successes * tick)) == 0:
+            budget.succeeded(now)
+        while not budget.wait(now):
+            budget.spend(now)
+            spent += 1
+    return spent
+
+
+class TestRetryBudget:
+    def test_without_a_success_there_are_two_a_second(self) -> None:
+        budget = RetryBudget()
+        retries(budget, began=1000.0, seconds=30.0)
+        assert retries(budget, began=1030.0, seconds=60.0) == pytest.approx(120, abs=7)
+
+    def test_beside_there_is_a_tenth_of_the_successes(self) -> None:
+        budget = RetryBudget()
+        retries(budget, began=1000.0, seconds=30.0, successes=50.0)
+        assert retries(budget, began=1030.0, seconds=60.0, successes=50.0) == pytest.approx(60 * 7, rel=0.06)
+
+    def test_at_once_there_are_no_more_than_those_of_ten_seconds(self) -> None:
+        budget = RetryBudget()
+        for number in range(100_000):
+            budget.succeeded(number / 100)
+        assert retries(budget, began=1000.0, seconds=0.01) <= 10 * (2 + 10) + 1
+
+    def test_an_old_success_is_forgotten(self) -> None:
+        budget = RetryBudget()
+        for _ in range(100_000):
+            budget.succeeded(1000.0)
+        assert retries(budget, began=1200.0, seconds=0.01) <= 20
+
+    @given(st.integers(0, 40))
+    def test_the_wait_is_over_when_it_says(self, spent: int) -> None:
+        budget = RetryBudget()
+        for _ in range(min(spent, 20)):
+            budget.spend(1000.0)
+        wait = budget.wait(1000.0)
+        assert wait == 0.0 or budget.wait(1000.0 + 0.9 * wait) > 0.0
+        assert budget.wait(1000.0 + wait) == 0.0
+
+
+def fail(breaker: Breaker, now: float, times: int) -> None:
+    for _ in range(times):
+        breaker.failed(now, is_trial=breaker.sent())
+
+
+class TestBreaker:
+    def test_a_success_among_failures_keeps_the_job_going(self) -> None:
+        breaker = Breaker()
+        for _ in range(100):
+            fail(breaker, 1000.0, 29)
+            breaker.succeeded()
+        assert breaker.wait(1000.0) == 0.0
+
+    def test_thirty_failures_in_a_row_park_it(self) -> None:
+        breaker = Breaker()
+        fail(breaker, 1000.0, 30)
+        assert breaker.is_open
+        assert breaker.wait(1000.0) == 0.5
+        assert breaker.wait(1000.5) == 0.0
+
+    def test_then_one_at_a_time_is_tried_at_longer_and_longer_intervals(self) -> None:
+        breaker = Breaker()
+        fail(breaker, 1000.0, 30)
+        now, waits = 1000.0, []
+        for _ in range(6):
+            waits.append(breaker.wait(now))
+            now += waits[-1]
+            assert breaker.sent()
+            assert breaker.wait(now) == math.inf
+            breaker.failed(now, is_trial=True)
+        assert waits == [0.5, 1.0, 2.0, 4.0, 4.0, 4.0]
+
+    def test_what_was_under_way_already_postpones_no_trial(self) -> None:
+        breaker = Breaker()
+        fail(breaker, 1000.0, 30)
+        breaker.failed(1000.4, is_trial=False)
+        assert breaker.wait(1000.5) == 0.0
+
+    def test_one_success_sets_it_going_again(self) -> None:
+        breaker = Breaker()
+        fail(breaker, 1000.0, 30)
+        breaker.sent()
+        breaker.succeeded()
+        assert not breaker.is_open
+        assert breaker.wait(1000.5) == 0.0
+
+    def test_a_trial_that_comes_to_nothing_is_followed_by_the_next(self) -> None:
+        breaker = Breaker()
+        fail(breaker, 1000.0, 30)
+        breaker.came_to_nothing(is_trial=breaker.sent())
+        assert breaker.is_open
+        assert breaker.wait(1000.5) == 0.0
+
+
+class TestBound:
+    @pytest.mark.parametrize(
+        ("rate", "latency", "bound"), [(50, 0.1, 18), (50, 2.0, 100), (1, 0.1, 8), (300, 0.1, 68), (math.inf, 0.1, 100)]
+    )
+    def test_it_follows_rate_times_latency_up_to_the_most(self, rate: float, latency: float, bound: int) -> None:
+        under_way = Bound(100)
+        for _ in range(100):
+            under_way.answered(latency)
+        assert under_way.at(rate) == bound
+
+    def test_a_bound_below_the_fewest_stands(self) -> None:
+        assert Bound(3).at(1000.0) == 3
+
+    def test_before_the_first_answer_a_second_is_supposed(self) -> None:
+        assert Bound(100).at(5.0) == 18
+
+    def test_it_follows_when_the_server_becomes_slow(self) -> None:
+        under_way = Bound(1000)
+        for _ in range(100):
+            under_way.answered(0.1)
+        for _ in range(40):
+            under_way.answered(2.0)
+        assert under_way.at(50.0) >= 200

@@ -1,0 +1,109 @@
+"""The options --pace and --max-rate."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from adapty_async import AdaptivePacer, AdaptyClient, SharedPacer
+from adapty_async.cli.exits import CommandError
+from adapty_async.cli.pace import Pace, state_file
+from adapty_async.pacing import Pacer, Verdict
+
+CLIENT = AdaptyClient("secret")
+
+
+@pytest.fixture
+def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    return tmp_path
+
+
+def find_a_limit(pacer: Pacer) -> None:
+    """Let a server refuse what is above 20 a second, which holds a bucket of 5."""
+    now, tokens, seen = 1000.0, 5.0, 1000.0
+    while pacer.estimate is None:
+        now += pacer.wait(now)
+        tokens, seen = min(5.0, tokens + 20 * (now - seen)), now
+        accepted = tokens >= 1
+        tokens -= accepted
+        pacer.heard(now, pacer.sent(now), Verdict.ACCEPTED if accepted else Verdict.THROTTLED)
+
+
+@pytest.mark.parametrize(
+    ("pace", "most", "expected"), [("50", None, 50), ("50", 20.0, 20), ("50", 80.0, 50), ("0.5", None, 0.5)]
+)
+def test_a_number_is_a_fixed_rate_and_max_rate_bounds_it(pace: str, most: float | None, expected: float) -> None:
+    with Pace.of(pace, most).pacer(CLIENT) as pacer:
+        assert repr(pacer) == f"FixedPacer({expected:g})"
+
+
+@pytest.mark.parametrize("pace", ["", "fast", "0", "-1", "nan", "inf", "5/s"])
+def test_a_pace_that_is_none_is_refused_with_what_it_may_be(pace: str) -> None:
+    with pytest.raises(CommandError, match="--pace must be full, background, or a positive number"):
+        Pace.of(pace, None)
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("pace", ["full", "background", "50"])
+def test_a_max_rate_that_is_none_is_refused(pace: str, rate: float) -> None:
+    with pytest.raises(CommandError, match="--max-rate must be a positive number"):
+        Pace.of(pace, rate)
+
+
+@pytest.mark.parametrize("pace", ["full", "background"])
+def test_the_limit_is_looked_for_and_max_rate_bounds_that(state_home: Path, pace: str) -> None:
+    with Pace.of(pace, 3).pacer(CLIENT) as pacer:
+        assert isinstance(pacer, SharedPacer)
+        assert pacer.wait(1000.0) == 0.0
+        assert pacer.rate == 3
+
+
+@pytest.mark.parametrize(("pace", "share"), [("full", 0.98), ("background", 0.7)])
+def test_what_one_command_found_is_where_the_next_begins(state_home: Path, pace: str, share: float) -> None:
+    with Pace.of(pace, None).pacer(CLIENT) as pacer:
+        find_a_limit(pacer)
+        found = pacer.estimate
+        assert found is not None
+        assert pacer.rate == pytest.approx(share * found)
+    with Pace.of("full", None).pacer(CLIENT) as pacer:
+        pacer.wait(2000.0)
+        assert pacer.rate == pytest.approx(0.8 * found)
+
+
+def test_each_key_and_server_has_a_file_of_its_own_that_names_neither(state_home: Path) -> None:
+    clients = [CLIENT, AdaptyClient("another"), AdaptyClient("secret", base_url="http://localhost:8000")]
+    files = {state_file(client) for client in clients}
+    assert len(files) == 3
+    for file in files:
+        assert file is not None
+        assert file.parent == state_home / "adapty-async"
+        assert not {"secret", "localhost"} & set(file.name.split("-"))
+
+
+def test_the_file_is_private(state_home: Path) -> None:
+    with Pace.of("full", None).pacer(CLIENT) as pacer:
+        pacer.wait(1000.0)
+    file = state_file(CLIENT)
+    assert file is not None
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("named", ["", "relative"])
+def test_where_no_folder_is_named_it_is_in_the_users_own(monkeypatch: pytest.MonkeyPatch, named: str) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", named)
+    file = state_file(CLIENT)
+    assert file is not None
+    assert file.is_relative_to(Path.home() / ".local" / "state")
+
+
+def test_a_user_without_a_home_shares_nothing_and_is_paced_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setattr(Path, "expanduser", fail)
+    with Pace.of("background", 3).pacer(CLIENT) as pacer:
+        assert isinstance(pacer, AdaptivePacer)
+        assert pacer.rate == 3

@@ -1,0 +1,71 @@
+"""Pacers on one file, in one process, in virtual time."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapty_async import SharedPacer
+from adapty_async.pacing import Ticket, Verdict, membership, shared_state, state_file
+from benchmarks.rate_simulation import Tally, TokenBucket, World
+from benchmarks.shared_pacing import Job, simulate
+
+
+class Clocks:
+    """A wall clock to be set; the steady clock is what the tests hand in."""
+
+    def __init__(self) -> None:
+        self.offset = 1_700_000_000.0
+        self.now = 1000.0
+
+    def wall(self) -> float:
+        return self.now + self.offset
+
+
+def run(jobs: list[Job], rate: float = 50, burst: float = 10, seconds: float = 100, **world: Any) -> Tally:
+    return simulate(World(lambda: TokenBucket(rate, burst), seconds, **world), 1, jobs)
+
+
+def kill(pacer: SharedPacer) -> None:
+    """Leave the pacer's membership in the file, as a process does that is killed."""
+    assert pacer._membership is not None  # noqa: SLF001 - it has no other way to die
+    membership._members_here.discard(pacer._membership._token)  # noqa: SLF001 - likewise
+
+
+def open_now(pacer: SharedPacer, now: float) -> bool:
+    return pacer.wait(now) == 0.0
+
+
+def send(pacer: SharedPacer, now: float) -> Ticket:
+    """Send as soon as it is allowed, from `now` on."""
+    for _ in range(1000):
+        wait = pacer.wait(now)
+        if wait == 0.0:
+            return pacer.sent(now)
+        now += wait
+    pytest.fail("it never opens")
+
+
+def slot_in_hand(pacer: SharedPacer, now: float) -> float:
+    """Let the pacer have a slot that comes later; give its time."""
+    while open_now(pacer, now):
+        pacer.sent(now)
+    return now + pacer.wait(now)
+
+
+def members(path: Path) -> int:
+    """Count who takes part, by the file."""
+    file = state_file.StateFile(path)
+    text = file.changed()
+    file.close()
+    assert text is not None
+    return len(shared_state.SharedState.reload(text).around.members)
+
+
+def works_alone(pacer: SharedPacer, now: float = 1000.0) -> None:
+    """Check that the pacer paces, by itself."""
+    ticket = send(pacer, now)
+    pacer.heard(now + 0.1, ticket, Verdict.ACCEPTED)
+    assert 0.0 < pacer.wait(now + 0.1) < 1.0
+    pacer.heard(now + 1.1, send(pacer, now + 1.0), Verdict.THROTTLED, 30.0)
+    assert pacer.wait(now + 1.1) == pytest.approx(30.0)

@@ -1,0 +1,215 @@
+"""What is remembered from run to run, and the form of the shared pacer."""
+
+import gc
+import math
+import os
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from adapty_async import AdaptyClient, SharedPacer
+from adapty_async.pacing import Pacer, Phase, Ticket, Verdict
+from benchmarks.shared_pacing import Job, goodput
+
+from .helpers import Clocks, kill, members, open_now, run, send, works_alone
+
+DAY = 24 * 3600.0
+
+
+class TestRemembered:
+    def find(self, pacer: SharedPacer) -> None:
+        """Let it find a limit of 50/s."""
+        run([Job(pacer)], seconds=40)
+        pacer.close()
+
+    def test_the_next_run_is_at_nine_tenths_within_three_seconds(
+        self, open_pacer: Callable[..., SharedPacer], clocks: Clocks
+    ) -> None:
+        self.find(open_pacer())
+        clocks.offset += 3600.0
+        tally = run([Job(open_pacer()), Job(open_pacer())], seconds=10)
+        assert goodput(tally, 50, 3, 8) >= 0.9
+
+    @pytest.mark.parametrize("later", [60.0, DAY - 100.0])
+    def test_it_begins_at_four_fifths_of_what_was_found(
+        self, open_pacer: Callable[..., SharedPacer], clocks: Clocks, later: float, warnings: Callable[[], list[str]]
+    ) -> None:
+        self.find(open_pacer())
+        clocks.offset += later
+        pacer = open_pacer()
+        pacer.wait(1.0)
+        assert pacer.rate == pytest.approx(0.8 * 50, rel=0.03)
+        assert warnings() == []
+
+    def test_max_rate_is_kept_then_too(self, open_pacer: Callable[..., SharedPacer]) -> None:
+        self.find(open_pacer())
+        pacer = open_pacer(max_rate=20.0)
+        pacer.wait(50.0)
+        assert pacer.rate == 20.0
+
+    def test_after_a_day_it_is_forgotten_with_one_warning(
+        self, open_pacer: Callable[..., SharedPacer], clocks: Clocks, warnings: Callable[[], list[str]]
+    ) -> None:
+        self.find(open_pacer())
+        clocks.offset += DAY + 100.0
+        pacer = open_pacer()
+        pacer.wait(50.0)
+        assert pacer.rate == 5.0
+        [warning] = warnings()
+        assert "more than a day old" in warning
+        open_pacer().wait(50.0)
+        assert len(warnings()) == 1
+
+    def test_it_survives_a_reboot_and_the_times_of_before_are_forgotten(
+        self, open_pacer: Callable[..., SharedPacer], clocks: Clocks
+    ) -> None:
+        one = open_pacer()
+        run([Job(one)], seconds=40)
+        kill(one)
+        clocks.offset += 3600.0  # the steady clock begins anew
+        pacer = open_pacer()
+        assert open_now(pacer, 2.0)
+        assert pacer.rate == pytest.approx(40, rel=0.03)
+        assert pacer.snapshot().sent == 1
+
+    @pytest.mark.parametrize("reboot", [False, True])
+    def test_a_retry_after_that_still_runs_is_obeyed(
+        self, open_pacer: Callable[..., SharedPacer], clocks: Clocks, reboot: bool
+    ) -> None:
+        one = open_pacer()
+        one.heard(1000.0, send(one, 1000.0), Verdict.THROTTLED, 3600.0)
+        one.close()
+        clocks.now = 200.0 if reboot else 1100.0
+        clocks.offset += 900.0 if reboot else 0.0  # the steady clock began anew
+        assert open_pacer().wait(clocks.now) == pytest.approx(3500.0)
+
+    def test_who_finds_others_at_work_joins_them(self, open_pacer: Callable[..., SharedPacer]) -> None:
+        one = open_pacer()
+        run([Job(one)], seconds=40)
+        other = open_pacer(start_rate=1.0)
+        send(other, 41.0)
+        assert other.rate > 45.0
+
+    def test_a_finder_that_was_killed_is_no_company(self, open_pacer: Callable[..., SharedPacer]) -> None:
+        one = open_pacer()
+        run([Job(one)], seconds=40)
+        kill(one)
+        other = open_pacer()
+        send(other, 41.0)
+        assert other.rate == pytest.approx(40, rel=0.03)
+
+
+class TestItsForm:
+    def test_it_is_a_pacer(self, open_pacer: Callable[..., SharedPacer]) -> None:
+        pacer = open_pacer(start_rate=8)
+        assert isinstance(pacer, Pacer)
+        assert weakref.WeakKeyDictionary({pacer: 1})[pacer] == 1
+        assert repr(pacer) == "<SharedPacer start, 8/s>"
+        assert (pacer.rate, pacer.estimate, pacer.snapshot().sent) == (8.0, None, 0)
+        assert AdaptyClient("secret", pacer=pacer)
+
+    def test_it_numbers_its_tickets_and_dates_them(self, open_pacer: Callable[..., SharedPacer]) -> None:
+        pacer = open_pacer()
+        assert pacer.sent(10.0) == Ticket(1, 10.0)  # without having asked
+        assert pacer.sent(12.0) == Ticket(2, 12.0)
+        assert pacer.wait(12.0) == pytest.approx(0.18)
+
+    def test_nothing_is_done_before_the_first_use(self, open_pacer: Callable[..., SharedPacer], path: Path) -> None:
+        open_pacer()
+        assert not path.parent.exists()
+
+    def test_a_path_is_that_of_where_it_was_made(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        pacer = SharedPacer("state")
+        monkeypatch.chdir("/")
+        pacer.wait(1000.0)
+        pacer.close()
+        assert (tmp_path / "state").exists()
+
+    def test_it_is_closed_twice_harmlessly_and_goes_on_alone(
+        self, open_pacer: Callable[..., SharedPacer], path: Path, warnings: Callable[[], list[str]]
+    ) -> None:
+        pacer = open_pacer()
+        ticket = send(pacer, 1000.0)
+        pacer.close()
+        pacer.close()
+        assert members(path) == 0
+        pacer.heard(1000.1, ticket, Verdict.ACCEPTED)
+        works_alone(pacer, 1001.0)
+        assert warnings() == []
+
+    def test_once_alone_it_takes_no_ticket_of_before_for_its_own(self, open_pacer: Callable[..., SharedPacer]) -> None:
+        pacer = open_pacer(start_rate=100.0)
+        before = [send(pacer, 1000.0 + number / 100) for number in range(50)]
+        pacer.close()
+        own = send(pacer, 1001.0)
+        for ticket in before:
+            pacer.heard(1001.1, ticket, Verdict.THROTTLED)
+        assert pacer.snapshot().phase is Phase.START
+        pacer.heard(1001.1, own, Verdict.THROTTLED)
+        assert pacer.snapshot().phase is Phase.BLOCKED
+
+    def test_one_that_nobody_holds_is_closed(self, path: Path) -> None:
+        pacer = SharedPacer(path)
+        send(pacer, 1000.0)
+        assert members(path) == 1
+        del pacer
+        gc.collect()
+        assert members(path) == 0
+
+    def test_a_forked_child_takes_part_by_itself(
+        self, open_pacer: Callable[..., SharedPacer], path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pacer = open_pacer()
+        send(pacer, 1000.0)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "getpid", os.getppid)
+            send(pacer, 1001.0)
+            assert members(path) == 2
+            pacer.close()
+            assert members(path) == 1
+
+    @pytest.mark.parametrize("rate", [0, -1.0, math.inf, math.nan])
+    @pytest.mark.parametrize("name", ["start_rate", "max_rate"])
+    def test_a_rate_that_is_none_is_a_value_error(self, path: Path, name: str, rate: float) -> None:
+        with pytest.raises(ValueError, match="positive, finite number of requests a second"):
+            SharedPacer(path, **{name: rate})  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="positive, finite number of requests a second"):
+            SharedPacer.background(path, max_rate=rate)
+
+    @pytest.mark.parametrize("utilization", [0.0, -0.1, 1.01, math.nan])
+    def test_a_utilization_outside_its_range_is_a_value_error(self, path: Path, utilization: float) -> None:
+        with pytest.raises(ValueError, match="above 0 and at most 1"):
+            SharedPacer(path, utilization=utilization)
+
+    def test_a_wake_up_that_is_late_by_as_much_as_loops_usually_are_loses_no_rate(
+        self, open_pacer: Callable[..., SharedPacer]
+    ) -> None:
+        pacer, now, times = open_pacer(start_rate=100.0), 1000.0, list[float]()
+        for _ in range(200):
+            wait = pacer.wait(now)
+            now += wait + 0.015 if wait > 1e-6 else 0.0
+            times.append(pacer.sent(now).sent_at)
+        assert times[-1] - times[0] <= 199 / 100 + 0.02
+
+    @given(pauses=st.lists(st.floats(0, 0.5), min_size=1, max_size=40), rate=st.sampled_from([3.0, 50.0, 400.0]))
+    @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_no_idleness_whatever_is_followed_by_a_burst(
+        self, tmp_path: Path, pauses: list[float], rate: float
+    ) -> None:
+        pacer, now, times = SharedPacer(tmp_path / "state", start_rate=rate), 1000.0, list[float]()
+        for pause in pauses:
+            now += pause
+            for _ in range(5):
+                now += pacer.wait(now)
+                times.append(pacer.sent(now).sent_at)
+        pacer.close()
+        for first, began in enumerate(times):
+            for last, ended in enumerate(times[first:], first):
+                assert (
+                    last - first <= rate * (ended - began + 0.04) + 1e-6
+                )  # lateness is forgiven at the lease, and at the send

@@ -1,0 +1,126 @@
+"""The benchmark of the pacers in short, and what README shows of it."""
+
+import math
+import sys
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from adapty_async.pacing import Ticket, Verdict
+from benchmarks import pacing
+from benchmarks.pacing_bench.contenders import OURS, Cubic, figures_of, told_figures
+from benchmarks.pacing_bench.figures import Also, Asked, Figures, Scenario
+from benchmarks.pacing_bench.loopback import LIMITS, run
+from benchmarks.pacing_bench.pictures import PICTURES, picture
+from benchmarks.pacing_bench.results import Result, run_all
+from benchmarks.pacing_bench.scenarios import BY_NAME, SCENARIOS, bucket, steady
+from benchmarks.pacing_bench.table import SHORT_HEAD, replace_short_table, rows_below, verdict
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "pacing"
+
+GOOD = Figures(goodput=0.99, refused=0.01, production=0.01, until_90=3.0, also=(1.0,))
+
+
+def asked(asked: Asked) -> Scenario:
+    return Scenario("one", bucket(50, 10, 60), steady(50), asked)
+
+
+class TestOurPacer:
+    @pytest.mark.parametrize("name", ["50/s, burst 10", "100/s falling to 30/s", "all 503 for 60 s"])
+    def test_it_does_what_is_asked(self, name: str) -> None:
+        assert not Result(BY_NAME[name], figures_of(OURS, BY_NAME[name], seeds=1)).missed
+
+    def test_the_same_seeds_give_the_same_figures(self) -> None:
+        (first,), (again,) = ([each for _, each in run_all([OURS], "remembered", 2, jobs)] for jobs in (1, 2))
+        assert [result.runs for result in first] == [result.runs for result in again]
+
+    async def test_it_finds_the_limit_over_real_sockets_too(self) -> None:
+        goodput, refused = await run(LIMITS[0], started=1.0, seconds=2.0)
+        assert goodput > 0.1
+        assert refused < 0.5
+
+
+def test_the_cubic_one_goes_as_botocore_does() -> None:
+    pacer = Cubic(clock=1000.3)
+    rates = []
+    for number in range(400):
+        now = 0.02 * number
+        ticket = pacer.sent(now) if pacer.wait(now) == 0 else Ticket(number, now)
+        pacer.heard(now + 0.01, ticket, Verdict.THROTTLED if number in {40, 41, 120, 300} else Verdict.ACCEPTED)
+        if number % 40 == 39:
+            rates.append(pacer.rate)
+    # Recorded from ClientRateLimiter of botocore 1.44.8, at the same times; without a limit before the first refusal.
+    recorded = [math.inf, 26.8769, 29.6299, 26.2765, 28.8829, 29.5977, 29.6499, 24.0209, 28.0562, 29.5768]
+    assert rates == pytest.approx(recorded, abs=1e-4)
+
+
+class TestJudging:
+    @pytest.mark.parametrize(
+        ("bars", "missed"),
+        [
+            (Asked(0.99, 0.99, refused=0.01, production=0.01, within=3.0), []),
+            (Asked(0.991), ["goodput"]),
+            (Asked(refused=0.009), ["refused"]),
+            (Asked(refused=0.0), ["refused"]),
+            (Asked(production=0.009), ["production"]),
+            (Asked(within=2.9), ["90 %"]),
+            (Asked(also=(Also("{:.0f} too early", lambda _: 1.0, at_most=0),)), ["1 too early"]),
+        ],
+    )
+    def test_each_bar_counts(self, bars: Asked, missed: list[str]) -> None:
+        assert Result(asked(bars), [GOOD]).missed == missed
+
+    def test_shares_are_means_and_of_promises_the_worst_seed_counts(self) -> None:
+        bars = Asked(refused=0.02, within=4.0, also=(Also("{:.0f} too early", lambda _: 0.0, at_most=1),))
+        worse = GOOD._replace(refused=0.03, until_90=5.0, also=(2.0,))
+        assert Result(asked(bars), [worse, GOOD]).missed == ["90 %", "2 too early"]
+
+    def test_the_verdict_tells_bar_and_aim_apart(self) -> None:
+        verdicts = [verdict(Result(asked(bars), [GOOD])) for bars in (Asked(), Asked(0.9), Asked(0.9, 0.95))]
+        assert verdicts == ["", "yes", "yes, and the aim"]
+        assert verdict(Result(asked(Asked(0.9, 0.995)), [GOOD])) == "yes, not the aim"
+
+    def test_a_rate_that_knows_is_refused_no_more_than_is_asked(self) -> None:
+        rate, (figures,) = told_figures(asked(Asked(refused=0.0)), seeds=1)
+        assert rate == 50
+        assert figures.refused == 0
+
+    @pytest.mark.parametrize(("goodput", "status"), [(0.9, 0), (0.999, 1)])
+    def test_a_check_fails_where_a_bar_is_not_met(
+        self, goodput: float, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def found(*_: object) -> Iterator[tuple[str, list[Result]]]:
+            yield OURS, [Result(asked(Asked(goodput)), [GOOD._replace(also=())])]
+
+        monkeypatch.setattr(pacing, "run_all", found)
+        monkeypatch.setattr(sys, "argv", ["pacing.py", "--check"])
+        assert pacing.main() == status
+        assert ("not met: one: goodput" in capsys.readouterr().err) == bool(status)
+
+
+class TestWhatIsShown:
+    def test_readme_shows_the_table_of_the_results(self) -> None:
+        shown, found = (
+            rows_below(SHORT_HEAD, path.read_text(encoding="utf-8"))
+            for path in (ROOT / "README.md", RESULTS / "table.md")
+        )
+        assert shown == found
+        assert shown.count("\n") == 1 + sum(scenario.brief for scenario in SCENARIOS)
+
+    def test_a_page_is_brought_up_to_date(self, tmp_path: Path) -> None:
+        page = tmp_path / "page.md"
+        page.write_text(f"Before.\n\n{SHORT_HEAD}\n| old |\n\nAfter.\n", encoding="utf-8")
+        replace_short_table(page, f"{SHORT_HEAD}\n| new |")
+        assert page.read_text(encoding="utf-8") == f"Before.\n\n{SHORT_HEAD}\n| new |\n\nAfter.\n"
+
+    def test_every_picture_is_there_and_small(self) -> None:
+        assert {path.name for path in RESULTS.glob("*.png")} == set(PICTURES)
+        assert all((RESULTS / name).stat().st_size < 80_000 for name in PICTURES)
+
+    def test_a_picture_can_be_drawn(self) -> None:
+        drawn = BytesIO()
+        picture("Falling", BY_NAME["100/s falling to 30/s"]).savefig(drawn)
+        assert drawn.getvalue().startswith(b"\x89PNG")
