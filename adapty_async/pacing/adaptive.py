@@ -224,9 +224,10 @@ class AdaptivePacer(Counting):
 
     def adopt(self, max_rate: float, utilization: float, probe_after: int) -> None:
         """Go on with other settings, `max_rate` being infinite where there is none."""
-        changed = (utilization, probe_after) != (self._utilization, self._probe_after)
+        changed = (max_rate, utilization, probe_after) != (self._max_rate, self._utilization, self._probe_after)
         self._max_rate, self._utilization, self._probe_after = max_rate, utilization, probe_after
-        if changed and self._phase is Phase.CRUISE and self.estimate is not None:
+        if changed and self._phase is not Phase.START and self.estimate is not None:
+            # Also out of a PROBE: what a careful one had lowered would be raised by small steps only.
             self._cruise(self.estimate, sys.maxsize)
         self._rate = min(self._rate, max_rate)
 
