@@ -53,10 +53,10 @@ bench: $(VENV)/with-cli
 
 # In about 4 minutes the results anew, and the table in README. To fail where a bar isn't met, at the end:
 # make bench-pacing PACING=--check
-# The benchmark of two processes that share what they know gets its line here.
 bench-pacing: $(VENV)/with-bench
 	$(BIN)/python benchmarks/pacing.py --jobs 2 --results benchmarks/results/pacing $(PACING)
 
+# Processes that share what they know, and one of them killed.
 bench-shared: $(VENV)/with-cli
 	$(BIN)/python benchmarks/shared_pacing.py
 
