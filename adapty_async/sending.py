@@ -62,8 +62,21 @@ class Shared:
     """What the views of a client share beside its connections, since it belongs to the API key."""
 
     def __init__(self) -> None:
-        # A Retry-After is meant for the key, whichever of the gates is told.
-        self.gates: weakref.WeakSet[Gate] = weakref.WeakSet()
+        self._gates: weakref.WeakSet[Gate] = weakref.WeakSet()
+        self._held_until = -math.inf
+
+    def add(self, gate: Gate) -> None:
+        """Let a gate in on the Retry-After that runs."""
+        self._gates.add(gate)
+        left = self._held_until - asyncio.get_running_loop().time()
+        if left > 0:
+            gate.hold(left)
+
+    def hold(self, seconds: float, told: Gate) -> None:
+        """Hold all gates but the one that was told, those to come too: a Retry-After is meant for the key."""
+        self._held_until = max(self._held_until, asyncio.get_running_loop().time() + seconds)
+        for gate in self._gates - {told}:
+            gate.hold(seconds)
 
     @functools.cached_property
     def background(self) -> Pacer:
@@ -98,7 +111,7 @@ class Sender:
         """The gate of the view's pacer, on the running loop."""
         if self._gate is None:
             self._gate = gate_of(self.pacer, self.rng)
-            self.shared.gates.add(self._gate)
+            self.shared.add(self._gate)
         return self._gate
 
     def view(self, *, timeout: float, retry: RetryPolicy, pacer: Pacer) -> "Sender":
@@ -143,8 +156,7 @@ class Sender:
         verdict, retry_after = _verdict(error)
         pause = gate.heard(ticket, verdict, retry_after)
         if verdict is Verdict.THROTTLED and pause is not None:
-            for other in self.shared.gates - {gate}:
-                other.hold(pause)
+            self.shared.hold(pause, gate)
         return Exchange(response, error, pause, loop.time() - began)
 
     def observe(self, request: Request, exchange: Exchange, number: int, wait: float | None) -> None:

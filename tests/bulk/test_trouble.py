@@ -297,3 +297,16 @@ class TestTheDefaultPacer:
         sender_of(slow).transport = server
         await bulk.delete_profiles(slow, ids(10), by="customer_user_id")
         assert server.sent[-1] <= 2
+
+
+@virtual
+async def test_a_view_or_a_job_that_comes_later_waits_out_the_retry_after_too() -> None:
+    async def serve(since: float) -> Response:
+        return error(429, retry_after="20") if since < 10 else NO_CONTENT
+
+    client, server = client_of(serve)
+    with pytest.raises(AdaptyError):
+        await client.with_options(retry=RetryPolicy.none()).profiles.delete(customer_user_id="u0")
+    await bulk.delete_profiles(client, ids(3), by="customer_user_id", pacer=FixedPacer(50), stop=LENIENT)
+    assert len(server.sent) == 4
+    assert server.sent[1] >= server.sent[0] + 20
