@@ -5,11 +5,14 @@ import math
 import random
 import weakref
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from .pacing import MAX_RETRY_AFTER, Pacer, Ticket, Verdict
 
 _JITTER: Final = 0.1
+# Seconds of a Retry-After that somebody who watches should hear of.
+LONG_PAUSE: Final = 60.0
 # Seconds that are no wait: a timer may come early by the clock's resolution, and sums of floats are off by a little.
 _ROUNDING: Final = 1e-6
 
@@ -43,6 +46,7 @@ class Gate:
         self._impatient = 0
         self._timer: asyncio.TimerHandle | None = None
         self._held_until = -math.inf
+        self._watchers: set[Callable[[float], None]] = set()
 
     @property
     def pacer(self) -> Pacer:
@@ -87,6 +91,14 @@ class Gate:
         self._held_until = max(self._held_until, now + seconds)
         self._look_again(now)
 
+    def watch(self, on_long_pause: Callable[[float], None]) -> None:
+        """Tell of each Retry-After that keeps somebody waiting for more than 60 s, whoever was told it: the seconds."""
+        self._watchers.add(on_long_pause)
+
+    def unwatch(self, on_long_pause: Callable[[float], None]) -> None:
+        """Tell no more."""
+        self._watchers.discard(on_long_pause)
+
     async def _turn(self, patience: float) -> None:
         now = self._loop.time()
         wait = self._wait_at(len(self._waiters), now)
@@ -129,8 +141,16 @@ class Gate:
         wait = self._wait(self._loop.time())
         if wait > 0:
             self._timer = self._loop.call_later(wait, self._wake_first)
+            if wait > LONG_PAUSE and self._watchers:
+                self._tell_of_pause()
         elif not (turn := self._waiters[0].turn).done():
             turn.set_result(None)
+
+    def _tell_of_pause(self) -> None:
+        pause = max(self._pacer.snapshot().reopens, self._held_until) - self._loop.time()
+        if pause > LONG_PAUSE:  # otherwise it is the rate that is so low
+            for watcher in tuple(self._watchers):
+                watcher(pause)
 
     def _wait(self, now: float) -> float:
         wait = max(self._pacer.wait(now), self._held_until - now)

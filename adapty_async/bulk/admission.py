@@ -6,6 +6,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable
+from enum import Enum
 from typing import Final
 
 import attrs
@@ -18,9 +19,17 @@ _log: Final = logging.getLogger("adapty_async")
 _ROUNDING: Final = 1e-6
 
 
+class Health(Enum):
+    """What a request says of the server: that it works, or not; NOTHING where it was throttled or never left."""
+
+    WORKS = "works"
+    FAILS = "fails"
+    NOTHING = "nothing"
+
+
 @attrs.frozen
 class Permit:
-    """The right to have one request under way. `is_trial`: all waits for its fate."""
+    """The right to have one request under way. `is_trial`: it finds out whether the server works again."""
 
     is_trial: bool
 
@@ -61,32 +70,43 @@ class Admission:
                     self._waiters.remove(turn)
                 self._look_again()
             else:
-                self.leave(turn.result())
+                self.leave(turn.result(), Health.NOTHING)
             raise
 
-    def answered(self, seconds: float) -> None:
-        """Take note of an answer that says that the server works; it took `seconds`."""
-        self._bound.answered(seconds)
-        if self._breaker.is_open:
+    @property
+    def is_parked(self) -> bool:
+        """Whether requests fail one and all, so that only trials leave."""
+        return self._breaker.is_open
+
+    def starts(self, permit: Permit) -> bool:
+        """Take note that a request leaves. False: it must not, for the job was parked while it got ready."""
+        if self.is_parked and not permit.is_trial:
+            return False
+        self._breaker.left(asyncio.get_running_loop().time(), is_trial=permit.is_trial)
+        if permit.is_trial:
+            self._look_again()
+        return True
+
+    def leave(self, permit: Permit, health: Health, seconds: float = 0.0) -> None:
+        """Give a permit back, with what its request says of the server; where that works, it took `seconds`."""
+        was_parked, now = self.is_parked, asyncio.get_running_loop().time()
+        if health is Health.WORKS:
+            self._bound.answered(now, seconds)
+            self._breaker.succeeded()
+        elif health is Health.FAILS:
+            self._breaker.failed(now, is_trial=permit.is_trial)
+        else:
+            self._breaker.came_to_nothing(now, is_trial=permit.is_trial)
+        if was_parked and not self.is_parked:
             _log.info("the job goes on: a request has been answered")
-        self._breaker.succeeded()
-
-    def failed(self, permit: Permit) -> None:
-        """Take note of a request that found no server that works."""
-        was_open = self._breaker.is_open
-        self._breaker.failed(asyncio.get_running_loop().time(), is_trial=permit.is_trial)
-        if self._breaker.is_open and not was_open:
+        elif self.is_parked and not was_parked:
             _log.warning("the job is parked, since its requests fail one and all: it tries single ones, and goes on")
-
-    def leave(self, permit: Permit) -> None:
-        """Give a permit back."""
-        self._breaker.came_to_nothing(is_trial=permit.is_trial)
         self._under_way -= 1
         self._look_again()
 
     def _permit(self) -> Permit:
         self._under_way += 1
-        return Permit(self._breaker.sent())
+        return Permit(self._breaker.admitted())
 
     def _wait(self) -> float:
         """Give the seconds until the next permit; infinite: until one is given back."""

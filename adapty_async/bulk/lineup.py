@@ -20,9 +20,10 @@ _END: Final = object()
 class Work(Generic[ItemT]):
     """An item on its way: what is known of it until it has an outcome.
 
-    `decided`: it won't be sent. `attempts`: requests made; `throttled`: those of them that were answered 429, which
-    don't count against it. `taken`: the server took one in, whatever came of it. `fate_unknown`: one may have been
-    executed, in an earlier run perhaps. `under_way`: one is out. `status`: the last answer's. `error`: the last one.
+    `decided`: it won't be sent. `attempts`: requests made; `throttled`: those of them that were answered 429;
+    `tries`: those that count against it. `taken`: the server took one in, whatever came of it. `fate_unknown`: one may
+    have been executed, in an earlier run perhaps. `under_way`: one is out. `status`: the last answer's. `error`: the
+    last one.
     """
 
     position: int
@@ -31,6 +32,7 @@ class Work(Generic[ItemT]):
     decided: Decided[ItemT] | None = None
     attempts: int = 0
     throttled: int = 0
+    tries: int = 0
     taken: bool = False
     fate_unknown: bool = False
     under_way: bool = False
@@ -171,10 +173,7 @@ class Lineup(Generic[ItemT]):
         """Take note that an item has its outcome; a `success` makes room for retries."""
         self._unsettled -= 1
         if success:
-            now = asyncio.get_running_loop().time()
-            self._budget.succeeded(now)
-            if self._rationed and not self._budget.wait(now):
-                self._wake_one()
+            self._budget.succeeded(asyncio.get_running_loop().time())
 
     def _next_rationed(self) -> Work[ItemT] | None:
         """Give the first retry, if there is one and the budget allows it; one timer wakes a runner for the next."""

@@ -17,16 +17,15 @@ from ..errors import (
     AuthenticationError,
     PermissionDeniedError,
 )
+from ..gate import LONG_PAUSE
 from ..messages import Request, Response
 from ..pacing import Ticket, Verdict
 from ..retry import is_absence, is_retryable, is_throttled, is_unsent
 from ..sending import Exchange, Sender
-from .admission import Admission, Permit
+from .admission import Admission, Health
 from .lineup import Again, StopSignal, Work, is_cancelled
+from .patience import Patience
 from .results import ItemResult, ItemT, Outcome, StopReason, StopRules, Tally, ValueT
-
-# Seconds of a Retry-After that somebody who watches the job should hear of.
-_LONG_PAUSE: Final = 60.0
 
 _log: Final = logging.getLogger("adapty_async")
 
@@ -47,32 +46,17 @@ def _is_answered(exchange: Exchange) -> bool:
 
 
 def _is_outage(exchange: Exchange) -> bool:
-    """Tell whether the request found no server that works."""
+    """Tell whether the request found no server that works; 408 is what a proxy says of one that is silent."""
     error = exchange.error
-    return not _is_answered(exchange) or (isinstance(error, AdaptyAPIError) and error.status >= 500)
+    return not _is_answered(exchange) or (
+        isinstance(error, AdaptyAPIError) and (error.status >= 500 or error.status == 408)
+    )
 
 
-class _Patience:
-    """Stop a job when a trouble has lasted for so many seconds without a break."""
-
-    def __init__(self, seconds: float | None, reason: StopReason) -> None:
-        self._seconds = seconds
-        self._reason = reason
-        self._timer: asyncio.TimerHandle | None = None
-
-    def trouble(self, over: Callable[[StopReason], None]) -> None:
-        """Call `over` when it lasts too long."""
-        if self._timer is None and self._seconds is not None:
-            self._timer = asyncio.get_running_loop().call_later(self._seconds, self._end, over)
-
-    def relief(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _end(self, over: Callable[[StopReason], None]) -> None:
-        self._timer = None
-        over(self._reason)
+def _health(exchange: Exchange) -> Health:
+    if _is_outage(exchange):
+        return Health.FAILS
+    return Health.NOTHING if is_throttled(exchange.error) else Health.WORKS
 
 
 class ProfileOperation(Generic[ItemT, ValueT]):
@@ -83,8 +67,8 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         self._admission = Admission(most_under_way, lambda: sender.pacer.rate)
         self._steps = steps
         self._credentials_in_question = asyncio.Lock()
-        self._outage = _Patience(stop.outage, StopReason.OUTAGE)
-        self._throttled = _Patience(stop.throttled_for, StopReason.THROTTLED_FOR)
+        self._outage = Patience(stop.outage, StopReason.OUTAGE)
+        self._throttled = Patience(stop.throttled_for, StopReason.THROTTLED_FOR)
         self._on_their_way = 0
         self._said_parked_until = -math.inf
 
@@ -93,6 +77,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         self._sender.transport.check_usable()
         self._signal = signal
         self._tally = tally
+        self._sender.gate.watch(self._park)
 
     async def attempt(self, work: Work[ItemT]) -> ItemResult[ItemT, ValueT] | Again | None:
         """Make one attempt for an item. A ValueError or TypeError of its request makes it `invalid`, unsent."""
@@ -104,7 +89,8 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         return step
 
     def close(self) -> None:
-        """Let go of the timers."""
+        """Let go of the timers and the gate."""
+        self._sender.gate.unwatch(self._park)
         self._outage.relief()
         self._throttled.relief()
 
@@ -123,21 +109,30 @@ class ProfileOperation(Generic[ItemT, ValueT]):
 
     async def _exchange(self, work: Work[ItemT], request: Request) -> Exchange | None:
         """Send once, with a permit and through the gate; None where the job is stopped before that."""
-        permit = self._admission.try_enter() or await self._signal.cut_short(self._admission.enter)
-        if permit is None:
-            return None
-        try:
-            ticket = await self._ticket()
-            if ticket is None:
+        while True:
+            permit = self._admission.try_enter() or await self._signal.cut_short(self._admission.enter)
+            if permit is None:
                 return None
-            work.attempts += 1
-            work.under_way = True
-            exchange = await self._sender.exchange(request, ticket, self._sender.gate)
-            work.under_way = False
-            self._take_note(work, exchange)
-            self._learn(permit, exchange)
-        finally:
-            self._admission.leave(permit)
+            health, seconds = Health.NOTHING, 0.0
+            try:
+                ticket = await self._ticket()
+                if ticket is None:
+                    return None
+                if not self._admission.starts(permit):
+                    self._sender.gate.heard(ticket, Verdict.UNKNOWN)
+                    continue
+                exchange = await self._send(work, request, ticket)
+                health, seconds = _health(exchange), exchange.elapsed
+                return exchange
+            finally:
+                self._admission.leave(permit, health, seconds)
+
+    async def _send(self, work: Work[ItemT], request: Request, ticket: Ticket) -> Exchange:
+        work.attempts += 1
+        work.under_way = True
+        exchange = await self._sender.exchange(request, ticket, self._sender.gate)
+        work.under_way = False
+        self._take_note(work, exchange)
         return exchange
 
     async def _ticket(self) -> Ticket | None:
@@ -170,22 +165,23 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             self._outage.trouble(self._end_for)
         else:
             self._outage.relief()
-        if exchange.pause is not None and exchange.pause > _LONG_PAUSE:
-            self._say_parked(exchange.pause)
+        if throttled and exchange.pause is not None and exchange.pause > LONG_PAUSE:
+            self._park(exchange.pause)
 
-    def _say_parked(self, seconds: float) -> None:
+    def _park(self, seconds: float) -> None:
+        """Take note of a long Retry-After, whoever of those who use the key was told it; say so once."""
+        self._throttled.trouble(self._end_for)
         now = asyncio.get_running_loop().time()
-        if now < self._said_parked_until:
+        if now + seconds < self._said_parked_until + LONG_PAUSE:
             return
         self._said_parked_until = now + seconds
-        _log.warning("the job is parked for %.0f s: the API asks for it with Retry-After", seconds)
-
-    def _learn(self, permit: Permit, exchange: Exchange) -> None:
-        """Tell the admission what an attempt says of the server's health."""
-        if _is_outage(exchange):
-            self._admission.failed(permit)
-        elif not is_throttled(exchange.error):
-            self._admission.answered(exchange.elapsed)
+        patience = self._throttled.seconds
+        too_long = patience is not None and patience < seconds
+        _log.warning(
+            "the job is parked for %.0f s: the API asks for it with Retry-After%s",
+            seconds,
+            f"; after {patience:.0f} s of that it stops (throttled_for)" if too_long else "",
+        )
 
     def _end_for(self, reason: StopReason) -> None:
         # Where the trouble's last item is long done, and none has come since, it is over for all we know.
@@ -225,18 +221,19 @@ class ProfileOperation(Generic[ItemT, ValueT]):
     def _wait(self, work: Work[ItemT], request: Request, exchange: Exchange) -> float | None:
         """Decide when the item is tried again: the client's decision, but for two things.
 
-        A 429 never counts against an item, and the budget doesn't count: it is for a caller who waits, and nobody waits
-        for one item here.
+        Neither a 429 nor a failure while the job is parked counts against an item: it isn't the item's fault. And the
+        budget doesn't count: it is for a caller who waits, and nobody waits for one item here.
         """
         policy, rng = self._sender.retry, self._sender.rng
         assert exchange.error is not None
         if is_throttled(exchange.error):
             work.throttled += 1
             return policy.backoff_after(work.throttled, rng) if exchange.pause is None else exchange.pause
-        tries = work.attempts - work.throttled
-        if tries >= policy.attempts or not is_retryable(exchange.error, resendable=request.is_resendable):
+        if not self._admission.is_parked or policy.attempts == 1:
+            work.tries += 1
+        if work.tries >= policy.attempts or not is_retryable(exchange.error, resendable=request.is_resendable):
             return None
-        return policy.backoff_after(tries, rng) if exchange.pause is None else exchange.pause
+        return policy.backoff_after(max(work.tries, 1), rng) if exchange.pause is None else exchange.pause
 
     def _classified(self, work: Work[ItemT], error: AdaptyError) -> ItemResult[ItemT, ValueT]:
         """Give the outcome that an error which isn't tried again stands for."""

@@ -54,16 +54,16 @@ _LONGEST_PARK: Final = 4.0
 
 
 class Breaker:
-    """Park a job whose requests all fail; then let one through at a time, a trial, until one is answered.
+    """Park a job whose requests all fail; then let single ones through, trials, until one is answered.
 
-    Between two trials lie 0.5 s, doubling to 4 s.
+    Between two trials lie 0.5 s, doubling to 4 s; so long is waited, too, for one that isn't answered at all.
     """
 
     def __init__(self) -> None:
         self._failures = 0
         self._parks = 0
         self._next_trial = -math.inf
-        self._trial_is_out = False
+        self._trial_is_next = False
 
     @property
     def is_open(self) -> bool:
@@ -71,54 +71,70 @@ class Breaker:
         return self._parks > 0
 
     def wait(self, now: float) -> float:
-        """Give the seconds until a request may leave; 0.0 = now, infinite while a trial is out."""
+        """Give the seconds until a request may get ready; 0.0 = now, infinite while a trial has yet to leave."""
         if not self.is_open:
             return 0.0
-        return math.inf if self._trial_is_out else max(0.0, self._next_trial - now)
+        return math.inf if self._trial_is_next else max(0.0, self._next_trial - now)
 
-    def sent(self) -> bool:
-        """Take note that a request leaves; tell whether it is a trial."""
-        self._trial_is_out = self.is_open
+    def admitted(self) -> bool:
+        """Take note that a request gets ready; tell whether it is a trial."""
+        self._trial_is_next = self.is_open
         return self.is_open
+
+    def left(self, now: float, *, is_trial: bool) -> None:
+        """Take note that a request leaves."""
+        if is_trial:
+            self._trial_is_next = False
+            self._next_trial = now + _LONGEST_PARK
 
     def succeeded(self) -> None:
         """Take note that the server has done something, whatever it was asked."""
         self._failures = self._parks = 0
-        self._trial_is_out = False
 
     def failed(self, now: float, *, is_trial: bool) -> None:
         """Take note of a request that failed."""
         self._failures += 1
-        if is_trial or (not self.is_open and self._failures >= _FAILURES_IN_A_ROW):
-            self._next_trial = now + min(_LONGEST_PARK, _FIRST_PARK * 2.0 ** min(self._parks, 10))
+        after = now + min(_LONGEST_PARK, _FIRST_PARK * 2.0 ** min(self._parks, 10))
+        if self.is_open and is_trial:
+            # One that fails late, after its timeout, must not put off the trial that is due meanwhile.
+            self._next_trial = min(self._next_trial, after)
             self._parks += 1
-            self._trial_is_out = False
+        elif not self.is_open and self._failures >= _FAILURES_IN_A_ROW:
+            self._next_trial = after
+            self._parks = 1
 
-    def came_to_nothing(self, *, is_trial: bool) -> None:
+    def came_to_nothing(self, now: float, *, is_trial: bool) -> None:
         """Take note of a request that tells neither: throttled, or never sent. After a trial comes the next."""
         if is_trial:
-            self._trial_is_out = False
+            self._trial_is_next = False
+            self._next_trial = now
 
 
 # Twice what the rate and the latency explain, and some: a bound that is met costs rate.
 _HEADROOM: Final = 2.0
 _FEWEST: Final = 8
 _SUPPOSED_LATENCY: Final = 1.0
-_SMOOTHING: Final = 0.1
 
 
 class Bound:
-    """Bound the requests under way by rate x latency (Little's law) with headroom, and by `most`."""
+    """Bound the requests under way by rate x latency (Little's law) with headroom, and by `most`.
+
+    The latency is that of the slow answers, a peak EWMA as in finagle's load balancer: it jumps up to each slower
+    answer, and is forgotten over 10 s. A mean of the last few would fall, where few are slow, below what is under way.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._latency: float | None = None
+        self._seen = 0.0
 
-    def answered(self, seconds: float) -> None:
+    def answered(self, now: float, seconds: float) -> None:
         """Take note of how long an answer took."""
-        if self._latency is None:
+        if self._latency is None or seconds > self._latency:
             self._latency = seconds
-        self._latency += _SMOOTHING * (seconds - self._latency)
+        else:
+            self._latency += (seconds - self._latency) * -math.expm1((self._seen - now) / _MEMORY)
+        self._seen = now
 
     def at(self, rate: float) -> int:
         """Give the bound at a rate, in requests a second."""

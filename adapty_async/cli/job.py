@@ -15,7 +15,7 @@ from .books import Books, Standing
 from .exits import CommandError, ExitStatus, as_bug
 from .inputs import Ids, Row
 from .interrupts import Interrupts
-from .screen import Screen, showing
+from .screen import Screen, saying, showing
 
 _STATUSES: Final = {
     StopReason.CREDENTIALS: ExitStatus.CREDENTIALS,
@@ -84,7 +84,7 @@ class Deletion:
             screen.say("Stopping: what is under way comes to its end, in 30 seconds at most. Once more: at once.")
 
         async with showing(self._books, screen):
-            with interrupts.first_to(stop):
+            with saying(screen), interrupts.first_to(stop):
                 try:
                     await self._run()
                 except CommandError as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import timedelta
@@ -139,6 +140,29 @@ def screen_for(stream: TextIO) -> Screen:
     """Give a terminal the progress bar, and anything else lines."""
     is_terminal = stream.isatty() and os.environ.get("TERM") != "dumb"
     return TerminalScreen(stream) if is_terminal else PlainScreen(stream)
+
+
+class _Saying(logging.Handler):
+    def __init__(self, screen: Screen) -> None:
+        super().__init__(logging.INFO)
+        self._screen = screen
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._screen.say(record.getMessage())
+
+
+@contextlib.contextmanager
+def saying(screen: Screen) -> Iterator[None]:
+    """Say what the library logs, such as that the job is parked, and that it goes on."""
+    logger, handler = logging.getLogger("adapty_async"), _Saying(screen)
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 @contextlib.asynccontextmanager

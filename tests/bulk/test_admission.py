@@ -3,10 +3,11 @@
 import asyncio
 import math
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapty_async.bulk.admission import Admission, Permit
+from adapty_async.bulk.admission import Admission, Health, Permit
 
 from ..leftovers import timers_left
 from ..virtual_time import run_virtual, virtual, virtual_loop
@@ -27,8 +28,8 @@ def trip(queue: Admission) -> None:
     for _ in range(30):
         permit = queue.try_enter()
         assert permit is not None
-        queue.failed(permit)
-        queue.leave(permit)
+        assert queue.starts(permit)
+        queue.leave(permit, Health.FAILS)
 
 
 @virtual
@@ -39,7 +40,7 @@ async def test_no_more_permits_are_out_than_the_bound_says() -> None:
     await settled()
     assert queue.try_enter() is None
     assert not waiting.done()
-    queue.leave(permits[0])
+    queue.leave(permits[0], Health.NOTHING)
     assert await waiting == Permit(is_trial=False)
 
 
@@ -52,11 +53,11 @@ async def test_waiters_enter_in_the_order_in_which_they_came_and_nobody_overtake
         permit = await queue.enter()
         order.append(name)
         await asyncio.sleep(1)
-        queue.leave(permit)
+        queue.leave(permit, Health.NOTHING)
 
     tasks = [asyncio.ensure_future(enter(name)) for name in range(5)]
     await settled()
-    queue.leave(permit)
+    queue.leave(permit, Health.NOTHING)
     assert queue.try_enter() is None
     await asyncio.gather(*tasks)
     assert order == [0, 1, 2, 3, 4]
@@ -68,7 +69,7 @@ async def test_one_who_is_cancelled_as_he_gets_his_permit_gives_it_back() -> Non
     permit = await queue.enter()
     first, second = asyncio.ensure_future(queue.enter()), asyncio.ensure_future(queue.enter())
     await settled()
-    queue.leave(permit)  # gives the first one his, who hasn't looked yet
+    queue.leave(permit, Health.NOTHING)  # gives the first one his, who hasn't looked yet
     first.cancel()
     assert await second == Permit(is_trial=False)
     assert first.cancelled()
@@ -83,11 +84,8 @@ async def test_while_the_breaker_is_open_one_enters_at_a_time_by_one_timer() -> 
     async def enter() -> None:
         permit = await queue.enter()
         entered.append((virtual_loop().time() - began, permit.is_trial))
-        if len(entered) < 4:
-            queue.failed(permit)
-        else:
-            queue.answered(0.1)
-        queue.leave(permit)
+        assert queue.starts(permit)
+        queue.leave(permit, Health.FAILS if len(entered) < 4 else Health.WORKS, 0.1)
 
     jumps = virtual_loop().jumps
     await asyncio.gather(*(enter() for _ in range(50)))
@@ -96,6 +94,57 @@ async def test_while_the_breaker_is_open_one_enters_at_a_time_by_one_timer() -> 
     assert [is_trial for _, is_trial in entered] == [True] * 4 + [False] * 46
     assert virtual_loop().jumps - jumps <= 4
     assert timers_left() == []
+
+
+@virtual
+async def test_where_the_bound_has_risen_nobody_overtakes_who_waits() -> None:
+    rate = 1.0
+    queue = Admission(100, lambda: rate)
+    permits = [await queue.enter() for _ in range(10)]
+    waiting = asyncio.ensure_future(queue.enter())
+    await settled()
+    rate = 10.0
+    assert queue.try_enter() is None
+    queue.leave(permits[0], Health.NOTHING)
+    assert await waiting
+    assert queue.try_enter()
+
+
+@virtual
+async def test_a_permit_from_before_the_job_was_parked_lets_nothing_start() -> None:
+    queue = admission(100)
+    early = await queue.enter()
+    trip(queue)
+    assert queue.is_parked
+    assert not queue.starts(early)
+    queue.leave(early, Health.NOTHING)
+    trial = await queue.enter()
+    assert trial.is_trial
+    assert queue.starts(trial)
+
+
+@virtual
+async def test_a_trial_that_is_not_answered_is_followed_by_another_after_four_seconds() -> None:
+    queue, began = admission(100), virtual_loop().time()
+    trip(queue)
+    for expected in (0.5, 4.5, 8.5):
+        trial = await queue.enter()
+        assert virtual_loop().time() - began == pytest.approx(expected)
+        assert queue.starts(trial)
+
+
+@virtual
+async def test_no_other_trial_gets_ready_while_one_has_yet_to_leave() -> None:
+    queue = admission(100)
+    trip(queue)
+    held = await queue.enter()  # at the gate, say, for the time of a Retry-After
+    other = asyncio.ensure_future(queue.enter())
+    await asyncio.sleep(600)
+    assert not other.done()
+    assert queue.starts(held)
+    began = virtual_loop().time()
+    await other
+    assert virtual_loop().time() - began == pytest.approx(4)
 
 
 @virtual
@@ -117,6 +166,7 @@ async def test_when_the_last_waiter_goes_no_timer_is_left() -> None:
 def test_whatever_happens_nobody_is_forgotten(most: int, callers: list[tuple[float, float, str]]) -> None:
     async def test() -> None:
         queue, under_way = admission(most), 0
+        endings = {"answered": Health.WORKS, "failed": Health.FAILS}
 
         async def call(came: float, takes: float, ending: str) -> None:
             nonlocal under_way
@@ -124,15 +174,14 @@ def test_whatever_happens_nobody_is_forgotten(most: int, callers: list[tuple[flo
             permit = await queue.enter()
             under_way += 1
             assert under_way <= most
+            health = Health.NOTHING
             try:
-                await asyncio.sleep(takes)
-                if ending == "answered":
-                    queue.answered(takes)
-                elif ending == "failed":
-                    queue.failed(permit)
+                if queue.starts(permit):
+                    await asyncio.sleep(takes)
+                    health = endings.get(ending, health)
             finally:
                 under_way -= 1
-                queue.leave(permit)
+                queue.leave(permit, health, takes)
 
         tasks = [asyncio.ensure_future(call(*caller)) for caller in callers]
         for task, (came, takes, ending) in zip(tasks, callers, strict=True):

@@ -55,9 +55,16 @@ class TestRetryBudget:
         assert budget.wait(1000.0 + wait) == 0.0
 
 
+def send(breaker: Breaker, now: float) -> bool:
+    """Send a request; tell whether it is a trial."""
+    is_trial = breaker.admitted()
+    breaker.left(now, is_trial=is_trial)
+    return is_trial
+
+
 def fail(breaker: Breaker, now: float, times: int) -> None:
     for _ in range(times):
-        breaker.failed(now, is_trial=breaker.sent())
+        breaker.failed(now, is_trial=send(breaker, now))
 
 
 class TestBreaker:
@@ -75,17 +82,31 @@ class TestBreaker:
         assert breaker.wait(1000.0) == 0.5
         assert breaker.wait(1000.5) == 0.0
 
-    def test_then_one_at_a_time_is_tried_at_longer_and_longer_intervals(self) -> None:
+    def test_then_single_ones_are_tried_at_longer_and_longer_intervals(self) -> None:
         breaker = Breaker()
         fail(breaker, 1000.0, 30)
         now, waits = 1000.0, []
         for _ in range(6):
             waits.append(breaker.wait(now))
             now += waits[-1]
-            assert breaker.sent()
-            assert breaker.wait(now) == math.inf
-            breaker.failed(now, is_trial=True)
+            fail(breaker, now, 1)
         assert waits == [0.5, 1.0, 2.0, 4.0, 4.0, 4.0]
+
+    def test_until_a_trial_has_left_no_other_gets_ready(self) -> None:
+        breaker = Breaker()
+        fail(breaker, 1000.0, 30)
+        assert breaker.admitted()
+        assert breaker.wait(2000.0) == math.inf
+        breaker.left(2000.0, is_trial=True)
+        assert breaker.wait(2000.0) == 4.0
+
+    def test_trials_that_fail_late_put_off_none_that_is_due(self) -> None:
+        breaker = Breaker()
+        fail(breaker, 1000.0, 30)
+        for number in range(8):
+            assert breaker.wait(1000.5 + 4.0 * number) == 0.0
+            assert send(breaker, 1000.5 + 4.0 * number)
+            breaker.failed(1000.5 + 4.0 * number + 3.9, is_trial=True)  # one of 30 s before
 
     def test_what_was_under_way_already_postpones_no_trial(self) -> None:
         breaker = Breaker()
@@ -96,17 +117,25 @@ class TestBreaker:
     def test_one_success_sets_it_going_again(self) -> None:
         breaker = Breaker()
         fail(breaker, 1000.0, 30)
-        breaker.sent()
+        assert breaker.admitted()
         breaker.succeeded()
         assert not breaker.is_open
         assert breaker.wait(1000.5) == 0.0
+        fail(breaker, 1000.5, 30)
+        assert breaker.wait(1000.5) == 0.5
 
     def test_a_trial_that_comes_to_nothing_is_followed_by_the_next(self) -> None:
         breaker = Breaker()
         fail(breaker, 1000.0, 30)
-        breaker.came_to_nothing(is_trial=breaker.sent())
+        breaker.came_to_nothing(1000.5, is_trial=breaker.admitted())
         assert breaker.is_open
         assert breaker.wait(1000.5) == 0.0
+
+
+def answer(bound: Bound, *, began: float, seconds: float, latency: float, times: int) -> None:
+    """Let so many answers come, evenly, each of the same latency."""
+    for number in range(times):
+        bound.answered(began + (number + 1) * seconds / times, latency)
 
 
 class TestBound:
@@ -115,8 +144,7 @@ class TestBound:
     )
     def test_it_follows_rate_times_latency_up_to_the_most(self, rate: float, latency: float, bound: int) -> None:
         under_way = Bound(100)
-        for _ in range(100):
-            under_way.answered(latency)
+        answer(under_way, began=1000.0, seconds=10.0, latency=latency, times=100)
         assert under_way.at(rate) == bound
 
     def test_a_bound_below_the_fewest_stands(self) -> None:
@@ -125,10 +153,20 @@ class TestBound:
     def test_before_the_first_answer_a_second_is_supposed(self) -> None:
         assert Bound(100).at(5.0) == 18
 
-    def test_it_follows_when_the_server_becomes_slow(self) -> None:
+    def test_it_follows_a_server_that_becomes_slow_at_once(self) -> None:
         under_way = Bound(1000)
-        for _ in range(100):
-            under_way.answered(0.1)
-        for _ in range(40):
-            under_way.answered(2.0)
-        assert under_way.at(50.0) >= 200
+        answer(under_way, began=1000.0, seconds=10.0, latency=0.1, times=100)
+        under_way.answered(1012.0, 2.0)
+        assert under_way.at(50.0) == 208
+
+    def test_a_slow_answer_among_many_that_are_quick_counts_for_seconds(self) -> None:
+        under_way = Bound(1000)
+        under_way.answered(1000.0, 2.0)
+        answer(under_way, began=1000.0, seconds=5.0, latency=0.1, times=10_000)
+        assert under_way.at(50.0) >= 8 + 2 * 50 * 1.2
+
+    def test_a_server_that_becomes_quick_again_is_believed_after_a_minute(self) -> None:
+        under_way = Bound(1000)
+        under_way.answered(1000.0, 2.0)
+        answer(under_way, began=1000.0, seconds=60.0, latency=0.1, times=600)
+        assert under_way.at(50.0) <= 19

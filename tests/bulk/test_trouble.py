@@ -4,84 +4,30 @@ import asyncio
 import itertools
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from adapty_async import AdaptivePacer, AdaptyClient, AdaptyError, FixedPacer, Request, Response, RetryPolicy, bulk
-from adapty_async.bulk import BulkReport, Outcome, StopRules
+from adapty_async import (
+    UNPACED,
+    AdaptivePacer,
+    AdaptyClient,
+    AdaptyError,
+    AdaptyTimeoutError,
+    FixedPacer,
+    Response,
+    RetryPolicy,
+    SharedPacer,
+    bulk,
+)
+from adapty_async.bulk import BulkReport, Outcome, StopReason
 from adapty_async.client import sender_of
-from adapty_async.transport import Transport
 from benchmarks.rate_simulation import TokenBucket
 
 from ..leftovers import timers_left
 from ..virtual_time import run_virtual, virtual
 from .scripted import NO_CONTENT, error, lost
-
-LENIENT = StopRules(failure_share=None, absent_share=None)
-Serve = Callable[[float], Awaitable[Response | AdaptyError]]
-
-
-def ids(count: int) -> Iterator[str]:
-    return (f"u{number}" for number in range(count))
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
-
-
-class Server(Transport):
-    """Let `serve` answer each request, told the seconds since the first moment; keep when each was sent."""
-
-    def __init__(self, serve: Serve) -> None:
-        super().__init__("https://api.test", "Api-Key secret", session=None, trust_env=False, ssl=None)
-        self._serve = serve
-        self._began = now()
-        self.sent: list[float] = []
-        self.sent_again: list[float] = []
-        self.succeeded: list[float] = []
-        self._seen: set[str] = set()
-        self.under_way = self.most_under_way = 0
-
-    async def attempt(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 - as in the original
-        self.sent.append(now() - self._began)
-        who = request.headers["adapty-customer-user-id"]
-        if who in self._seen:
-            self.sent_again.append(now() - self._began)
-        self._seen.add(who)
-        self.under_way += 1
-        self.most_under_way = max(self.most_under_way, self.under_way)
-        try:
-            answer = await self._serve(now() - self._began)
-        finally:
-            self.under_way -= 1
-        if isinstance(answer, AdaptyError):
-            raise answer
-        if answer is NO_CONTENT:
-            self.succeeded.append(now() - self._began)
-        return answer
-
-
-def client_of(serve: Serve) -> tuple[AdaptyClient, Server]:
-    client, server = AdaptyClient("secret", retry=RetryPolicy()), Server(serve)
-    sender_of(client).transport = server
-    return client, server
-
-
-def within(times: list[float], first: float, last: float) -> int:
-    return sum(first <= time < last for time in times)
-
-
-def failing(begins: float, ends: float, share: float, answer: Response | AdaptyError | None = None) -> Serve:
-    """Answer after 0.1 s; in between, a share of the requests fails."""
-    rng = random.Random(1)  # noqa: S311 - repeatable
-
-    async def serve(since: float) -> Response | AdaptyError:
-        fails = begins <= since < ends and rng.random() < share
-        await asyncio.sleep(0.1)
-        return (answer or error(503)) if fails else NO_CONTENT
-
-    return serve
+from .served import LENIENT, failing, ids, now, served_client, within
 
 
 async def deleting(client: AdaptyClient, count: int, rate: float = 50, concurrency: int = 100) -> BulkReport:
@@ -96,7 +42,7 @@ class TestAnOutage:
     async def test_it_fails_nobody_costs_few_requests_and_is_over_within_five_seconds(
         self, answer: Response | AdaptyError
     ) -> None:
-        client, server = client_of(failing(20, 80, 1.0, answer))
+        client, server = served_client(failing(20, 80, 1.0, answer))
         report = await deleting(client, 4000)
         assert report.counts.keys() <= {Outcome.DELETED, Outcome.DELETED_UNCONFIRMED}
         assert report.total == 4000
@@ -104,10 +50,64 @@ class TestAnOutage:
         assert min(time for time in server.succeeded if time > 80.1) <= 85
         assert within(server.succeeded, 85, 95) >= 0.9 * 50 * 10
 
+    @pytest.mark.parametrize(("concurrency", "in_doubt"), [(1, 7), (3, 0), (10, 0)])
+    @virtual
+    async def test_the_trials_of_minutes_use_up_nobodys_attempts(self, concurrency: int, in_doubt: int) -> None:
+        client, _ = served_client(failing(20, 620, 1.0))
+        report = await deleting(client, 1500, concurrency=concurrency)
+        assert report.total == 1500
+        assert report.counts.get(Outcome.IN_DOUBT, 0) <= in_doubt  # by the 30 failures before it is parked
+
+    @virtual
+    async def test_the_patience_with_it_ends_the_job(self) -> None:
+        client, server = served_client(failing(2, 1e9, 1.0))
+        report = await bulk.delete_profiles(client, ids(2000), by="customer_user_id", pacer=FixedPacer(50))
+        assert report.stopped is StopReason.OUTAGE
+        assert report.counts.keys() == {Outcome.DELETED, Outcome.IN_DOUBT}
+        assert 895 <= server.sent[-1] <= 903
+
+    @virtual
+    async def test_who_wants_no_retries_gets_none(self) -> None:
+        client, server = served_client(failing(0, 1e9, 1.0))
+        unrepeated = client.with_options(retry=RetryPolicy.none())
+        sender_of(unrepeated).transport = server
+        report = await deleting(unrepeated, 40)
+        assert report.counts == {Outcome.IN_DOUBT: 40}
+        assert server.sent_again == []
+
+    @virtual
+    async def test_a_job_of_few_items_isnt_parked_but_uses_up_their_attempts(self) -> None:
+        client, server = served_client(failing(0, 1e9, 1.0))
+        report = await deleting(client, 7)
+        assert report.counts == {Outcome.IN_DOUBT: 7}
+        assert len(server.sent) == 28
+
+    @pytest.mark.parametrize("answer", [error(503), error(500), error(408), lost()])
+    @virtual
+    async def test_whatever_says_that_no_server_works_parks_it(self, answer: Response | AdaptyError) -> None:
+        client, server = served_client(failing(0, 1e9, 1.0, answer))
+        async with bulk.delete_profiles(client, ids(500), by="customer_user_id", pacer=FixedPacer(50)) as job:
+            task = asyncio.ensure_future(job)
+            await asyncio.sleep(61)
+        assert task.done()
+        assert within(server.sent, 1, 61) <= 18
+
+    @pytest.mark.parametrize("rate", [5, 50, 1000])
+    @virtual
+    async def test_what_waits_at_the_gate_when_it_is_parked_doesnt_leave(self, rate: float) -> None:
+        client, server = served_client(failing(0, 1e9, 1.0))
+        task = asyncio.ensure_future(deleting(client, 4000, rate=rate))
+        await asyncio.sleep(30 / rate + 0.2)
+        parked = len(server.sent)
+        await asyncio.sleep(3)
+        task.cancel()
+        await asyncio.wait([task])
+        assert len(server.sent) - parked <= 3
+
     @virtual
     async def test_it_says_that_it_is_parked_once(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO)
-        client, _ = client_of(failing(5, 65, 1.0))
+        client, _ = served_client(failing(5, 65, 1.0))
         await deleting(client, 1000)
         assert [(record.levelname, record.getMessage().split(",")[0]) for record in caplog.records] == [
             ("WARNING", "the job is parked"),
@@ -116,7 +116,7 @@ class TestAnOutage:
 
     @virtual
     async def test_a_job_that_is_parked_can_be_stopped_at_once(self) -> None:
-        client, _ = client_of(failing(0, 1e9, 1.0))
+        client, _ = served_client(failing(0, 1e9, 1.0))
         job = bulk.delete_profiles(client, ids(4000), by="customer_user_id", pacer=FixedPacer(50), stop=LENIENT)
         task = asyncio.ensure_future(job)
         await asyncio.sleep(10)
@@ -133,7 +133,7 @@ class TestAnOutage:
             await asyncio.sleep(0.1)
             return error(503) if since < 10 else error(429) if since < 20 else NO_CONTENT
 
-        client, _ = client_of(serve)
+        client, _ = served_client(serve)
         assert (await deleting(client, 500)).counts == {Outcome.DELETED: 500}
 
     @virtual
@@ -142,7 +142,7 @@ class TestAnOutage:
             await asyncio.sleep(0.1 if since < 10 else 1e9)
             return error(503)
 
-        client, _ = client_of(serve)
+        client, _ = served_client(serve)
         async with bulk.delete_profiles(client, ids(500), by="customer_user_id", pacer=FixedPacer(50)) as job:
             task = asyncio.ensure_future(job)
             await asyncio.sleep(100)
@@ -159,7 +159,7 @@ class TestAnOutage:
                 return error(503)
             return NO_CONTENT if bucket.accepts(now()) else error(429)
 
-        client, server = client_of(serve)
+        client, server = served_client(serve)
         pacer = AdaptivePacer()
         report = await bulk.delete_profiles(client, ids(5000), by="customer_user_id", pacer=pacer, stop=LENIENT)
         assert report.counts == {Outcome.DELETED: 5000}
@@ -170,7 +170,7 @@ class TestAnOutage:
 class TestFailingMostOfTheTime:
     @virtual
     async def test_retries_are_rationed_and_nobody_fails_for_it(self) -> None:
-        client, server = client_of(failing(20, 40, 0.8))
+        client, server = served_client(failing(20, 40, 0.8))
         report = await deleting(client, 4000)
         assert report.counts.keys() <= {Outcome.DELETED, Outcome.DELETED_UNCONFIRMED}
         assert report.total == 4000
@@ -180,7 +180,7 @@ class TestFailingMostOfTheTime:
 
     @virtual
     async def test_where_only_retries_are_left_there_are_two_a_second(self) -> None:
-        client, server = client_of(failing(0, 8, 1.0))
+        client, server = served_client(failing(0, 8, 1.0))
         report = await deleting(client, 25)
         assert report.counts == {Outcome.DELETED: 25}
         assert 25 <= len(server.sent_again) <= 20 + 2 * server.sent[-1] + 2.5
@@ -193,10 +193,25 @@ class TestASilentServer:
             await asyncio.sleep(0.1 if since < 20 or since >= 40 else 60 - since)
             return NO_CONTENT
 
-        client, server = client_of(serve)
+        client, server = served_client(serve)
         report = await deleting(client, 2000)
         assert server.most_under_way <= 8 + 2 * 50 * 0.1 + 1
         assert report.counts == {Outcome.DELETED: 2000}
+
+    @pytest.mark.parametrize(("patience", "ends"), [(5, 80), (5, 261), (30, 140), (30, 263)])
+    @virtual
+    async def test_it_goes_on_within_five_seconds_of_its_recovery(self, patience: float, ends: float) -> None:
+        async def serve(since: float) -> Response | AdaptyError:
+            if 20 <= since < ends:
+                await asyncio.sleep(patience)
+                return AdaptyTimeoutError("no answer in time", sent=True)
+            await asyncio.sleep(0.1)
+            return NO_CONTENT
+
+        client, server = served_client(serve)
+        report = await deleting(client, 3000)
+        assert report.counts == {Outcome.DELETED: 3000}
+        assert min(time for time in server.succeeded if time > ends) <= ends + 5
 
     @virtual
     async def test_a_slow_server_gets_as_many_as_it_takes(self) -> None:
@@ -204,7 +219,7 @@ class TestASilentServer:
             await asyncio.sleep(2.0 if 20 <= since < 40 else 0.1)
             return NO_CONTENT
 
-        client, server = client_of(serve)
+        client, server = served_client(serve)
         await deleting(client, 3000, concurrency=100)
         assert server.most_under_way <= 100
         assert within(server.sent, 20, 40) >= 0.9 * 20 * 50 - 50
@@ -219,11 +234,37 @@ class TestASilentServer:
             return NO_CONTENT
 
         async def test() -> None:
-            client, server = client_of(serve)
+            client, server = served_client(serve)
             await deleting(client, int(20 * rate), rate=rate, concurrency=200)
             assert server.sent[-1] == pytest.approx(20, rel=0.02)
 
         run_virtual(test())
+
+    @pytest.mark.parametrize(
+        ("share", "slow", "rate"), [(0.02, 5.0, 50), (0.1, 1.0, 50), (0.05, 2.0, 300), (0.002, 20.0, 50)]
+    )
+    @virtual
+    async def test_a_few_slow_answers_among_many_cost_no_rate(self, share: float, slow: float, rate: float) -> None:
+        rng = random.Random(3)  # noqa: S311 - repeatable
+
+        async def serve(since: float) -> Response:
+            await asyncio.sleep(slow if rng.random() < share else 0.05)
+            return NO_CONTENT
+
+        client, server = served_client(serve)
+        await deleting(client, int(60 * rate), rate=rate, concurrency=500)
+        assert server.sent[-1] <= 60 * 1.03
+
+    @virtual
+    async def test_a_server_that_stalls_for_half_a_second_now_and_then_costs_no_rate(self) -> None:
+        async def serve(since: float) -> Response:
+            stalled = since % 2.0
+            await asyncio.sleep(max(0.1, 0.5 - stalled))
+            return NO_CONTENT
+
+        client, server = served_client(serve)
+        await deleting(client, 3000)
+        assert server.sent[-1] <= 60 * 1.02
 
 
 class TestThrottling:
@@ -233,7 +274,7 @@ class TestThrottling:
             await asyncio.sleep(0.1)
             return error(429) if since < 4 else NO_CONTENT
 
-        client, server = client_of(serve)
+        client, server = served_client(serve)
         assert (await deleting(client, 200)).counts == {Outcome.DELETED: 200}
         assert len(server.sent_again) >= 150
         assert server.sent[-1] <= 20
@@ -244,7 +285,7 @@ class TestThrottling:
             await asyncio.sleep(0.1)
             return error(429) if since < 300 else NO_CONTENT
 
-        client, server = client_of(serve)
+        client, server = served_client(serve)
         report = await bulk.delete_profiles(client, ids(500), by="customer_user_id", pacer=AdaptivePacer())
         assert report.counts == {Outcome.DELETED: 500}
         assert within(server.sent, 0, 300) <= 40
@@ -255,12 +296,107 @@ class TestThrottling:
             await asyncio.sleep(0.1)
             return error(429, retry_after="600") if 5 <= since < 300 else NO_CONTENT
 
-        client, server = client_of(serve)
+        client, server = served_client(serve)
         report = await deleting(client, 500)
         assert report.counts == {Outcome.DELETED: 500}
         assert within(server.sent, 5.2, 605) == 0
         (said,) = caplog.messages
         assert said.startswith("the job is parked for 6")
+
+    @virtual
+    async def test_one_that_asks_for_a_minute_or_less_says_nothing(self, caplog: pytest.LogCaptureFixture) -> None:
+        async def serve(since: float) -> Response:
+            return error(429, retry_after="50") if since < 1 else NO_CONTENT
+
+        client, _ = served_client(serve)
+        await deleting(client, 5)
+        assert caplog.messages == []
+
+    @virtual
+    async def test_one_that_others_were_told_parks_it_too_which_says_so(self, caplog: pytest.LogCaptureFixture) -> None:
+        async def serve(since: float) -> Response:
+            await asyncio.sleep(0.05)
+            return error(429, retry_after="600") if 5 <= since < 5.06 else NO_CONTENT
+
+        client, server = served_client(serve)
+        reports = await asyncio.gather(deleting(client, 8, rate=0.5), deleting(client, 200, rate=20))
+        assert [report.total for report in reports] == [8, 200]
+        assert within(server.sent, 5.2, 605) == 0
+        assert [message.split(" for")[0] for message in caplog.messages] == ["the job is parked"] * 2
+
+    @virtual
+    async def test_one_that_another_pacer_of_the_file_was_told_too(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def serve(since: float) -> Response:
+            return error(429, retry_after="600") if since < 0.05 else NO_CONTENT
+
+        client, server = served_client(serve)
+        for pacer in (SharedPacer(tmp_path / "pace"), SharedPacer(tmp_path / "pace")):
+            view = client.with_options(pacer=pacer)
+            sender_of(view).transport = server
+            job = bulk.delete_profiles(view, ids(3), by="customer_user_id", pacer=pacer, stop=LENIENT)
+            task = asyncio.ensure_future(job)
+            await asyncio.sleep(1)
+            assert not task.done()
+            job.stop()
+            await task
+            pacer.close()
+        assert [message.split(" for")[0] for message in caplog.messages] == ["the job is parked"] * 2
+
+    @virtual
+    async def test_where_it_lasts_longer_than_the_patience_it_says_when_the_job_stops(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def serve(since: float) -> Response:
+            return error(429, retry_after="7200")
+
+        client, _ = served_client(serve)
+        began = now()
+        with pytest.raises(AdaptyError):
+            await client.with_options(retry=RetryPolicy.none()).profiles.delete(customer_user_id="u0")
+        report = await bulk.delete_profiles(client, ids(5), by="customer_user_id", pacer=UNPACED)
+        assert report.stopped is StopReason.THROTTLED_FOR
+        assert report.counts == {Outcome.NOT_ATTEMPTED: 5}
+        assert now() - began == pytest.approx(1800)
+        (said,) = caplog.messages
+        assert said.endswith("; after 1800 s of that it stops (throttled_for)")
+
+    @virtual
+    async def test_a_job_that_has_ended_says_nothing_more(self, caplog: pytest.LogCaptureFixture) -> None:
+        async def serve(since: float) -> Response:
+            return error(429, retry_after="600") if 10 <= since < 11 else NO_CONTENT
+
+        client, server = served_client(serve)
+        pacer = FixedPacer(50)
+        await bulk.delete_profiles(client, ids(5), by="customer_user_id", pacer=pacer)
+        view = client.with_options(retry=RetryPolicy(budget=1000), pacer=pacer)
+        sender_of(view).transport = server
+        await asyncio.sleep(10)
+        await view.profiles.delete(customer_user_id="u1")
+        assert within(server.sent, 600, 700) == 1
+        assert caplog.messages == []
+
+    @virtual
+    async def test_a_429_among_failures_is_no_sign_of_health(self) -> None:
+        turns = itertools.cycle([error(503), error(503), error(429)])
+
+        async def serve(since: float) -> Response:
+            await asyncio.sleep(0.1)
+            return next(turns)
+
+        client, server = served_client(serve)
+        task = asyncio.ensure_future(deleting(client, 2000))
+        await asyncio.sleep(60)
+        task.cancel()
+        await asyncio.wait([task])
+        assert within(server.sent, 5, 60) <= 40
+
+    @virtual
+    async def test_a_slow_rate_is_no_pause(self, caplog: pytest.LogCaptureFixture) -> None:
+        client, _ = served_client(failing(0, 0, 0))
+        await deleting(client, 5, rate=0.01)
+        assert caplog.messages == []
 
 
 class TestTheDefaultPacer:
@@ -272,7 +408,7 @@ class TestTheDefaultPacer:
             await asyncio.sleep(0.1)
             return NO_CONTENT if bucket.accepts(now()) else error(429)
 
-        client, server = client_of(serve)
+        client, server = served_client(serve)
         report = await bulk.delete_profiles(client, ids(3000), by="customer_user_id")
         assert report.counts == {Outcome.DELETED: 3000}
         assert within(server.sent, 20, 60) / 40 == pytest.approx(0.7 * 50, rel=0.07)
@@ -280,7 +416,7 @@ class TestTheDefaultPacer:
 
     @virtual
     async def test_the_jobs_of_a_client_and_its_views_share_one(self) -> None:
-        client, server = client_of(failing(0, 0, 0))
+        client, server = served_client(failing(0, 0, 0))
         view = client.with_options(timeout=5)
         sender_of(view).transport = server
         jobs = [
@@ -292,7 +428,7 @@ class TestTheDefaultPacer:
 
     @virtual
     async def test_it_replaces_the_clients_own(self) -> None:
-        client, server = client_of(failing(0, 0, 0))
+        client, server = served_client(failing(0, 0, 0))
         slow = client.with_options(pacer=FixedPacer(0.1))
         sender_of(slow).transport = server
         await bulk.delete_profiles(slow, ids(10), by="customer_user_id")
@@ -304,7 +440,7 @@ async def test_a_view_or_a_job_that_comes_later_waits_out_the_retry_after_too() 
     async def serve(since: float) -> Response:
         return error(429, retry_after="20") if since < 10 else NO_CONTENT
 
-    client, server = client_of(serve)
+    client, server = served_client(serve)
     with pytest.raises(AdaptyError):
         await client.with_options(retry=RetryPolicy.none()).profiles.delete(customer_user_id="u0")
     await bulk.delete_profiles(client, ids(3), by="customer_user_id", pacer=FixedPacer(50), stop=LENIENT)

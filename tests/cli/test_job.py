@@ -1,4 +1,5 @@
 import asyncio
+import logging
 import os
 import signal
 from collections import Counter
@@ -15,7 +16,7 @@ from adapty_async.cli.exits import CommandError, ExitStatus
 from adapty_async.cli.inputs import open_ids
 from adapty_async.cli.interrupts import Interrupts
 from adapty_async.cli.job import Deletion, Ended
-from adapty_async.testing import Simulator
+from adapty_async.testing import Fault, Simulator
 from tests.cli.served import ids_file
 from tests.cli.test_screen import REPORT
 
@@ -111,6 +112,28 @@ async def test_a_first_signal_lets_what_is_under_way_come_to_its_end(tmp_path: P
         assert ended.standing.counts == Counter(deleted=300 - len(sim.profiles), not_attempted=len(sim.profiles))
         left = (tmp_path / "failures.csv").read_text().splitlines()[1:]
         assert {line.split(",")[0] for line in left} == set(sim.profiles.customer_user_ids)
+
+
+async def test_what_the_job_has_to_say_is_on_the_screen(tmp_path: Path) -> None:
+    async with (
+        Simulator(profiles=300, shares={Fault.UNAVAILABLE: 1.0}) as sim,
+        AdaptyClient(sim.api_key, base_url=sim.base_url) as client,
+    ):
+        with open_ids(ids_file(tmp_path, 300), by="customer_user_id") as ids, Interrupts() as interrupts:
+            deletion = Deletion(client, ids, Books(300), concurrency=5, pacer=UNPACED)
+
+            def recover() -> None:
+                sim.faults.shares = {}
+
+            screen = Screen(on_say=recover)
+            async with asyncio.timeout(60):
+                await deletion.run(screen, interrupts)
+            assert deletion.end().status is ExitStatus.DONE
+    assert [said.split(",")[0] for said in screen.said] == [
+        "the job is parked",
+        "the job goes on: a request has been answered",
+    ]
+    assert logging.getLogger("adapty_async").handlers == []
 
 
 async def test_a_second_signal_aborts_and_what_was_under_way_is_in_doubt(tmp_path: Path) -> None:
