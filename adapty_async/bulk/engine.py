@@ -65,7 +65,8 @@ class BulkJob(Generic[ItemT, ValueT]):
         self._rules = stop
         self._on_progress = on_progress
         self._entries = entries
-        self._lineup = Lineup(items, most_unsettled=max(1000, 10 * concurrency), entries=entries)
+        most_unsettled = max(1000, 10 * concurrency)
+        self._lineup = Lineup(items, most_unsettled=most_unsettled, canary=stop.canary or 0, entries=entries)
         self._signal = self._lineup.signal
         self._tally = Tally()
         self._task: asyncio.Task[None] | None = None

@@ -117,7 +117,8 @@ class Lineup(Generic[ItemT]):
 
     An item that has to be tried again waits aside, without a runner, and then for its place in the retry budget; new
     ones pass it by meanwhile. At most `most_unsettled` items are on their way at one time: then no new one is started.
-    Where there is a journal, its `entries` are handed out instead of the items.
+    The first `canary` of those that are sent are to be settled before the next is started. Where there is a journal,
+    its `entries` are handed out instead of the items.
     """
 
     def __init__(
@@ -125,11 +126,14 @@ class Lineup(Generic[ItemT]):
         items: Iterable[ItemT | Decided[ItemT]] | AsyncIterable[ItemT | Decided[ItemT]],
         *,
         most_unsettled: int,
+        canary: int = 0,
         entries: Entries[ItemT] | None = None,
     ) -> None:
         self._source = _iterator(items)
         self._entries = entries
         self._most_unsettled = most_unsettled
+        self._canary = canary
+        self._canary_is_out = False
         self.signal = StopSignal(self._close)
         self._taken = 0
         self._unsettled = 0
@@ -172,6 +176,8 @@ class Lineup(Generic[ItemT]):
     def settled(self, *, success: bool) -> None:
         """Take note that an item has its outcome; a `success` makes room for retries."""
         self._unsettled -= 1
+        if not self._unsettled:
+            self._canary_is_out = False
         if success:
             self._budget.succeeded(asyncio.get_running_loop().time())
 
@@ -212,7 +218,9 @@ class Lineup(Generic[ItemT]):
         return waiting
 
     def _may_pull(self) -> bool:
-        return not (self.exhausted or self.signal.given or self._pulling or self._unsettled >= self._most_unsettled)
+        if self.exhausted or self.signal.given or self._pulling or self._canary_is_out:
+            return False
+        return self._unsettled < self._most_unsettled
 
     def _is_drained(self) -> bool:
         over = self.exhausted or self.signal.given
@@ -242,7 +250,11 @@ class Lineup(Generic[ItemT]):
         self._unsettled += 1
         now = asyncio.get_running_loop().time()
         entry = item if isinstance(item, Entry) else Entry(self._taken - 1, cast("ItemT", item), maybe_sent=False)
-        return _work(entry, now)
+        work = _work(entry, now)
+        if self._canary and work.decided is None:
+            self._canary -= 1
+            self._canary_is_out = not self._canary
+        return work
 
     def fail(self, error: Exception) -> None:
         """End the job with an error, which is raised when what is under way has come to its end."""

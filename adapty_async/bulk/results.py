@@ -107,7 +107,8 @@ class StopRules:
     outcome, judged from `min_sample` items on, and once more at the end where there are at least 10. `absent_share` is
     for deletes: a list sent with the wrong key or column finds nobody, and must not end well. `outage`: seconds without
     an answer but 5xx and 408. `throttled_for`: seconds in which every answer was a 429 or a Retry-After ran.
-    `bulk.run` knows neither of these two.
+    `bulk.run` knows neither of these two. `canary`: the first so many items are to have an outcome, and are judged,
+    before the next one is started.
     """
 
     max_failures: int | None = attrs.field(default=None, validator=_not_negative)
@@ -116,6 +117,7 @@ class StopRules:
     min_sample: int = attrs.field(default=100, validator=_not_negative)
     outage: float | None = attrs.field(default=900.0, validator=_not_negative)
     throttled_for: float | None = attrs.field(default=1800.0, validator=_not_negative)
+    canary: int | None = attrs.field(default=None, validator=_not_negative)
 
     def judge(self, counts: Mapping[Outcome, int], *, at_end: bool = False) -> StopReason | None:
         """Give the rule that the counts break, if any. Items that were not attempted have no say in it."""
@@ -123,13 +125,17 @@ class StopRules:
         failures = sum(counts.get(outcome, 0) for outcome in _FAILURES) - counts.get(Outcome.NOT_ATTEMPTED, 0)
         if self.max_failures is not None and failures > self.max_failures:
             return StopReason.MAX_FAILURES
-        if settled < (min(_MIN_SAMPLE_AT_END, self.min_sample) if at_end else max(self.min_sample, 1)):
+        if settled < (min(_MIN_SAMPLE_AT_END, self.min_sample) if at_end else self._first_judged):
             return None
         if self.failure_share is not None and failures > self.failure_share * settled:
             return StopReason.FAILURE_SHARE
         if self.absent_share is not None and counts.get(Outcome.ALREADY_ABSENT, 0) > self.absent_share * settled:
             return StopReason.ABSENT_SHARE
         return None
+
+    @property
+    def _first_judged(self) -> int:
+        return max(min(self.min_sample, self.canary or self.min_sample), 1)
 
 
 _MIN_SAMPLE_AT_END: Final = 10
