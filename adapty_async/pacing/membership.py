@@ -261,7 +261,10 @@ class Membership:
         except (BrokenError, MisfitError) as error:
             logger.warning("the pacer's state in %s can't be used (%s): it begins anew", self._path, error)
             self._file.reset()
-            state = SharedState.begin(now, wall, self._start_rate, None)
+            if self.state is None:
+                state = SharedState.begin(now, wall, self._start_rate, None)
+            else:
+                state = self.state.begin_anew(now, wall, self._start_rate)
         self._me.seen = now
         state.attend(self._token, self._me, wall)
         return state

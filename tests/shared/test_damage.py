@@ -1,0 +1,174 @@
+"""What is done to the file of a shared pacer: writers are killed, it is cut short, it is given away."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from adapty_async import SharedPacer
+from adapty_async.pacing import Verdict, state_file
+from benchmarks.shared_pacing import Job
+
+from .helpers import Clocks, members, run, send, works_alone
+
+
+class Killed(BaseException):
+    """A process that was killed does nothing afterwards."""
+
+
+class Writes:
+    """Let so many bytes be written, and kill the writer in the middle of the next."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left = 0
+        self._write = os.pwrite
+        monkeypatch.setattr(os, "pwrite", self)
+
+    def __call__(self, descriptor: int, data: bytes, place: int) -> int:
+        part = data[: self.left]
+        self.left -= len(part)
+        written = self._write(descriptor, part, place) if part else 0
+        if len(part) < len(data):
+            raise Killed
+        return written
+
+
+@pytest.fixture
+def writes(monkeypatch: pytest.MonkeyPatch) -> Writes:
+    return Writes(monkeypatch)
+
+
+def no_file(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+def older_file(path: Path) -> None:
+    begun(path)
+    with path.open("r+b") as file:
+        file.write(state_file._HEAD.pack(state_file._MAGIC, 0))  # noqa: SLF001 - as it was before
+
+
+def scribbled_file(path: Path) -> None:
+    begun(path)
+    with path.open("r+b") as file:
+        for place in state_file._PLACES:  # noqa: SLF001 - where the states stand
+            file.seek(place)
+            file.write(b"?" * 100)
+
+
+def begun(path: Path) -> None:
+    pacer = SharedPacer(path, wall_clock=Clocks().wall)
+    for second in range(3):
+        send(pacer, 1000.0 + second)
+    pacer.close()
+
+
+# Every byte of the head, of the empty places, and of the beginning of the state; then now and then.
+CUTS = [*range(64), *range(64, 4000, 97)]
+
+
+@pytest.mark.parametrize("before", [no_file, older_file, scribbled_file])
+def test_whoever_is_killed_while_beginning_leaves_a_file_that_the_next_one_takes(
+    path: Path, clocks: Clocks, writes: Writes, before: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    kills = 0
+    for cut in CUTS:
+        writes.left = 2**20
+        before(path)
+        writes.left = cut
+        pacer = SharedPacer(path, wall_clock=clocks.wall)
+        try:
+            send(pacer, 1000.0)
+        except Killed:
+            kills += 1
+        writes.left = 2**20
+        pacer.close()  # it writes nothing where nothing had been written
+        caplog.clear()
+        following = SharedPacer(path, wall_clock=clocks.wall)
+        send(following, 1000.0)
+        assert members(path) >= 1, cut
+        assert all("begins anew" in record.getMessage() for record in caplog.records), cut
+        assert len(caplog.records) <= 1, cut
+        following.close()
+    assert kills > 64
+
+
+def test_a_file_of_zeros_is_a_new_one(path: Path, warnings: Callable[[], list[str]]) -> None:
+    path.parent.mkdir()
+    path.touch(0o600)
+    os.truncate(path, 8192)
+    pacer = SharedPacer(path)
+    send(pacer, 1000.0)
+    assert members(path) == 1
+    assert warnings() == []
+    pacer.close()
+
+
+def test_zeros_before_anything_else_are_none_of_ours(path: Path, warnings: Callable[[], list[str]]) -> None:
+    path.parent.mkdir()
+    path.touch(0o600)
+    path.write_bytes(bytes(100) + b"a disk")
+    works_alone(SharedPacer(path))
+    assert path.read_bytes() == bytes(100) + b"a disk"
+    assert len(warnings()) == 1
+
+
+class TestWhileInUse:
+    @pytest.mark.parametrize("size", [0, 1, 15, 16, 30, 40, 4096, 4100])
+    def test_a_file_that_is_cut_short_begins_anew_with_one_warning_and_what_is_known(
+        self, open_pacer: Callable[..., SharedPacer], path: Path, size: int, warnings: Callable[[], list[str]]
+    ) -> None:
+        one, other = open_pacer(), open_pacer()
+        run([Job(one)], seconds=40)
+        send(other, 41.0)
+        os.truncate(path, size)
+        send(one, 42.0)
+        send(other, 42.0)
+        assert members(path) == 2
+        assert one.rate == other.rate == pytest.approx(40, rel=0.03)
+        [warning] = warnings()
+        assert "begins anew" in warning
+
+    def test_a_retry_after_outlives_that(
+        self, open_pacer: Callable[..., SharedPacer], path: Path, clocks: Clocks
+    ) -> None:
+        pacer = open_pacer()
+        pacer.heard(1000.1, send(pacer, 1000.0), Verdict.THROTTLED, 30.0)
+        os.truncate(path, 0)
+        clocks.offset -= 3600.0  # somebody sets the clock meanwhile
+        pacer.heard(1005.0, pacer.sent(1005.0), Verdict.UNKNOWN, 1.0)
+        assert pacer.wait(1005.0) == pytest.approx(25.1)
+
+    @pytest.mark.parametrize("how", ["opened to others", "given another name", "newer"])
+    def test_a_file_that_is_no_more_to_be_trusted_is_left_with_one_warning(
+        self, open_pacer: Callable[..., SharedPacer], path: Path, how: str, warnings: Callable[[], list[str]]
+    ) -> None:
+        pacer = open_pacer()
+        send(pacer, 1000.0)
+        if how == "opened to others":
+            path.chmod(0o644)
+        elif how == "given another name":
+            path.with_name("another").hardlink_to(path)
+        else:
+            with path.open("r+b") as file:
+                file.write(state_file._HEAD.pack(state_file._MAGIC, state_file.VERSION + 1))  # noqa: SLF001 - as it will be
+        before = path.read_bytes()
+        works_alone(pacer, 1001.0)
+        assert path.read_bytes() == before
+        [warning] = warnings()
+        assert "paces alone" in warning
+
+    def test_a_file_that_is_another_users_now_is_left_too(
+        self,
+        open_pacer: Callable[..., SharedPacer],
+        monkeypatch: pytest.MonkeyPatch,
+        warnings: Callable[[], list[str]],
+    ) -> None:
+        pacer = open_pacer()
+        send(pacer, 1000.0)
+        user = os.geteuid()
+        monkeypatch.setattr(os, "geteuid", lambda: user + 1)
+        works_alone(pacer, 1001.0)
+        [warning] = warnings()
+        assert "another user's" in warning
