@@ -24,7 +24,8 @@ class SharedPacer:
     and its folder are made where they are missing. `start_rate`, requests a second, counts where no limit is
     remembered there from the last 24 hours; of `max_rate`, `utilization` and `probe_after` the most careful of all who
     take part count. Where the file can't be used, the pacer warns once (logger `adapty_async`) and goes on alone.
-    `now` is the time of `loop.time()`, one clock for all processes. Raises ValueError where a number is out of range.
+    `now` is the time of `loop.time()`, one clock for all processes. Raises ValueError where a number is out of range,
+    or the path is one that no file can have.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class SharedPacer:
         *,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._path = Path(path).absolute()
+        self._path = _checked_path(path)
         self._own = AdaptivePacer(start_rate, max_rate, utilization, probe_after)
         self._start_rate, self._max_rate = start_rate, max_rate
         self._settings = Settings(math.inf if max_rate is None else max_rate, utilization, probe_after)
@@ -45,6 +46,10 @@ class SharedPacer:
         self._membership: Membership | None = None
         self._leave: Callable[[], object] = _nothing
         self._alone_since: float | None = None
+        try:
+            self._path = self._path.absolute()
+        except OSError as error:  # the current folder was removed
+            self._go_alone(-math.inf, error)
 
     @classmethod
     def background(
@@ -156,6 +161,17 @@ class SharedPacer:
         # The number of a ticket from before is another one's now; 0 is none's.
         assert self._alone_since is not None
         return ticket if ticket.sent_at >= self._alone_since else Ticket(0, ticket.sent_at)
+
+
+def _checked_path(path: str | os.PathLike[str]) -> Path:
+    """Refuse a path that no file can have."""
+    try:
+        name = os.fsencode(path)
+    except UnicodeEncodeError:
+        name = b"\0"
+    if b"\0" in name:
+        raise ValueError(f"the path {os.fspath(path)!r} holds a character that no path can hold")
+    return Path(path)
 
 
 def _nothing() -> None:

@@ -213,3 +213,22 @@ class TestItsForm:
                 assert (
                     last - first <= rate * (ended - began + 0.04) + 1e-6
                 )  # lateness is forgiven at the lease, and at the send
+
+
+class TestPaths:
+    @pytest.mark.parametrize("name", ["a\0b", "a\ud800b"])
+    def test_a_path_that_no_file_can_have_is_a_value_error(self, tmp_path: Path, name: str) -> None:
+        for make in (SharedPacer, SharedPacer.background):
+            with pytest.raises(ValueError, match="holds a character that no path can hold"):
+                make(tmp_path / name)
+
+    def test_where_the_current_folder_is_gone_it_paces_alone(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warnings: Callable[[], list[str]]
+    ) -> None:
+        folder = tmp_path / "folder"
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        folder.rmdir()
+        pacer = SharedPacer("state")
+        works_alone(pacer)
+        assert len(warnings()) == 1
