@@ -44,7 +44,7 @@ class SharedPacer:
         self._settings = Settings(math.inf if max_rate is None else max_rate, utilization, probe_after)
         self._wall_clock = wall_clock
         self._membership: Membership | None = None
-        self._leave: Callable[[], object] = _nothing
+        self._at_its_end: weakref.finalize[[], SharedPacer] | None = None
         self._alone_since: float | None = None
         try:
             self._path = self._path.absolute()
@@ -115,19 +115,21 @@ class SharedPacer:
 
     @property
     def _mind(self) -> AdaptivePacer:
-        state = None if self._membership is None else self._membership.state
+        state = None if self._alone_since is not None or self._membership is None else self._membership.state
         return self._own if state is None else state.mind
 
     def _take_part(self) -> Membership | None:
         """Give the part in the shared state; None where the pacer is alone."""
         if self._alone_since is not None:
+            self._leave()
             return None
         membership = self._membership
         if membership is None or membership.pid != os.getpid():  # after a fork the parent's is none of ours
-            self._leave()
+            if self._at_its_end is not None:
+                self._at_its_end()
             membership = Membership(self._path, self._settings, self._start_rate, self._wall_clock)
             self._membership = membership
-            self._leave = weakref.finalize(self, membership.leave)
+            self._at_its_end = weakref.finalize(self, membership.abandon)
         return membership
 
     def _go_alone(self, now: float, error: OSError) -> None:
@@ -138,13 +140,18 @@ class SharedPacer:
 
     def _end(self, now: float) -> None:
         """Take part no more: from now on the pacer is alone."""
-        if self._alone_since is not None:
-            return
-        self._alone_since = now
-        if self._membership is not None:
-            self._own = self._heir(self._membership, now)
+        if self._alone_since is None:
+            self._alone_since = now
+            if self._membership is not None:
+                self._own = self._heir(self._membership, now)
         self._leave()
-        self._membership = None
+
+    def _leave(self) -> None:
+        """Leave the others, if it hasn't come off yet; where it doesn't now either, the next call tries again."""
+        if self._membership is not None and self._membership.leave():
+            assert self._at_its_end is not None
+            self._at_its_end.detach()
+            self._membership = None
 
     def _heir(self, membership: Membership, now: float) -> AdaptivePacer:
         """Make the pacer to go on with alone."""
@@ -172,7 +179,3 @@ def _checked_path(path: str | os.PathLike[str]) -> Path:
     if b"\0" in name:
         raise ValueError(f"the path {os.fspath(path)!r} holds a character that no path can hold")
     return Path(path)
-
-
-def _nothing() -> None:
-    pass

@@ -1,8 +1,10 @@
 """What is remembered from run to run, and the form of the shared pacer."""
 
+import fcntl
 import gc
 import math
 import os
+import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -160,6 +162,70 @@ class TestItsForm:
         del pacer
         gc.collect()
         assert members(path) == 0
+
+    def test_where_another_has_the_lock_it_leaves_a_moment_later(
+        self, open_pacer: Callable[..., SharedPacer], path: Path, warnings: Callable[[], list[str]]
+    ) -> None:
+        pacer = open_pacer()
+        send(pacer, 1000.0)
+        with path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            pacer.close()
+            pacer.wait(1001.0)
+            assert members(path) == 1
+        assert pacer.wait(1001.0) == 0.0
+        assert members(path) == 0
+        assert warnings() == []
+
+    def test_nothing_sleeps_while_another_has_the_lock(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch, warnings: Callable[[], list[str]]
+    ) -> None:
+        closed, dropped = SharedPacer(path), SharedPacer(path)
+        tickets = [send(pacer, 1000.0) for pacer in (closed, dropped)]
+        slept = list[float]()
+        monkeypatch.setattr(time, "sleep", slept.append)
+        with path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            for pacer, ticket in zip((closed, dropped), tickets, strict=True):
+                pacer.heard(1000.1, ticket, Verdict.THROTTLED, 30.0)
+                assert pacer.wait(1000.2) > 0.0
+            closed.close()
+            del dropped, pacer
+            gc.collect()
+        closed.close()
+        assert slept == []
+        assert warnings() == []
+
+    def test_closed_again_it_leaves_too(self, open_pacer: Callable[..., SharedPacer], path: Path) -> None:
+        pacer = open_pacer()
+        ticket = send(pacer, 1000.0)
+        with path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            pacer.heard(1000.1, ticket, Verdict.THROTTLED, 30.0)
+            pacer.close()
+        pacer.close()
+        assert members(path) == 0
+        assert open_pacer().wait(1000.1) == pytest.approx(30.0)
+
+    def test_one_that_is_never_let_leave_gives_up(
+        self, open_pacer: Callable[..., SharedPacer], path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pacer = open_pacer()
+        send(pacer, 1000.0)
+        tries = list[int]()
+
+        def busy(*_: object) -> None:
+            tries.append(1)
+            raise BlockingIOError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(fcntl, "flock", busy)
+            pacer.close()
+            for _ in range(100):
+                pacer.wait(1001.0)
+            tried = len(tries)
+            pacer.wait(1001.0)
+        assert 0 < tried == len(tries)
 
     def test_a_forked_child_takes_part_by_itself(
         self, open_pacer: Callable[..., SharedPacer], path: Path, monkeypatch: pytest.MonkeyPatch
