@@ -10,6 +10,7 @@ import os
 import secrets
 import stat
 import struct
+import weakref
 import zlib
 from pathlib import Path
 from typing import Final
@@ -59,7 +60,10 @@ class Pulse:
 
 
 class StateFile:
-    """An open state file. All but `pulse` is for who has the lock; any method may raise OSError."""
+    """An open state file. All but `pulse` is for who has the lock; any method may raise OSError.
+
+    A forked child has it closed: else it would have the lock, too, of a parent that is killed.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open the file, making it and its folder where they are missing. Raises OSError."""
@@ -71,6 +75,7 @@ class StateFile:
         self._next_place = 0
         self._packed_pulse = b""
         self._pulse: Pulse | None = None
+        _open_files.add(self)
         try:
             self._check()
         except BaseException:
@@ -78,8 +83,10 @@ class StateFile:
             raise
 
     def close(self) -> None:
-        """Close the file, and let go of the lock."""
-        os.close(self._descriptor)
+        """Close the file, and let go of the lock; again, harmlessly."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def try_lock(self) -> bool:
         """Take the lock where nobody has it."""
@@ -196,6 +203,18 @@ class StateFile:
     def _write(self, data: bytes, place: int) -> None:
         if os.pwrite(self._descriptor, data, place) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+_open_files: Final[weakref.WeakSet[StateFile]] = weakref.WeakSet()
+
+
+def _close_inherited() -> None:
+    for file in list(_open_files):
+        file.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_inherited)
 
 
 def _open(path: Path) -> int:
