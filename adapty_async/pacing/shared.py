@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -46,6 +47,9 @@ class SharedPacer:
         self._membership: Membership | None = None
         self._at_its_end: weakref.finalize[[], SharedPacer] | None = None
         self._alone_since: float | None = None
+        # For threads that have a loop each. None of them has its turn for longer than a transaction takes.
+        self._turn = threading.RLock()
+        _pacers.add(self)
         try:
             self._path = self._path.absolute()
         except OSError as error:  # the current folder was removed
@@ -84,39 +88,47 @@ class SharedPacer:
         return f"<SharedPacer {self.phase}, {self.rate:.3g}/s>"
 
     def wait(self, now: float) -> float:
-        try:
-            if (membership := self._take_part()) is not None:
-                return membership.wait(now)
-        except OSError as error:
-            self._go_alone(now, error)
-        return self._own.wait(now)
+        with self._turn:
+            try:
+                if (membership := self._take_part()) is not None:
+                    return membership.wait(now)
+            except OSError as error:
+                self._go_alone(now, error)
+            return self._own.wait(now)
 
     def sent(self, now: float) -> Ticket:
-        try:
-            if (membership := self._take_part()) is not None:
-                return membership.sent(now)
-        except OSError as error:
-            self._go_alone(now, error)
-        return self._own.sent(now)
+        with self._turn:
+            try:
+                if (membership := self._take_part()) is not None:
+                    return membership.sent(now)
+            except OSError as error:
+                self._go_alone(now, error)
+            return self._own.sent(now)
 
     def heard(self, now: float, ticket: Ticket, verdict: Verdict, retry_after: float | None = None) -> None:
-        try:
-            if (membership := self._take_part()) is not None:
-                membership.heard(now, ticket, verdict, retry_after)
-                return
-        except OSError as error:
-            self._go_alone(now, error)
-        self._own.heard(now, self._own_ticket(ticket), verdict, retry_after)
+        with self._turn:
+            try:
+                if (membership := self._take_part()) is not None:
+                    membership.heard(now, ticket, verdict, retry_after)
+                    return
+            except OSError as error:
+                self._go_alone(now, error)
+            self._own.heard(now, self._own_ticket(ticket), verdict, retry_after)
 
     def close(self) -> None:
         """Take part no more, and give back what isn't used; again, harmlessly. Whoever goes on sends alone."""
-        now = -math.inf if self._membership is None else self._membership.now
-        self._end(math.nextafter(now, math.inf))
+        with self._turn:
+            now = -math.inf if self._membership is None else self._membership.now
+            self._end(math.nextafter(now, math.inf))
 
     @property
     def _mind(self) -> AdaptivePacer:
-        state = None if self._alone_since is not None or self._membership is None else self._membership.state
+        membership = self._membership
+        state = None if self._alone_since is not None or membership is None else membership.state
         return self._own if state is None else state.mind
+
+    def _begin_in_child(self) -> None:
+        self._turn = threading.RLock()  # the thread whose turn it was isn't there
 
     def _take_part(self) -> Membership | None:
         """Give the part in the shared state; None where the pacer is alone."""
@@ -168,6 +180,18 @@ class SharedPacer:
         # The number of a ticket from before is another one's now; 0 is none's.
         assert self._alone_since is not None
         return ticket if ticket.sent_at >= self._alone_since else Ticket(0, ticket.sent_at)
+
+
+_pacers: Final[weakref.WeakSet[SharedPacer]] = weakref.WeakSet()
+
+
+def _begin_in_child() -> None:
+    for pacer in list(_pacers):
+        pacer._begin_in_child()  # noqa: SLF001 - ours
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_in_child)
 
 
 def _checked_path(path: str | os.PathLike[str]) -> Path:

@@ -9,7 +9,9 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -124,6 +126,24 @@ def kill_a_parent_in_a_transaction(path: Path, number: int) -> None:
     os.close(ends)
 
 
+def fork_beside_a_thread(path: Path, number: int) -> None:
+    """Fork while a thread uses the pacer; the children use it too, though that thread isn't there."""
+    pacer = SharedPacer(path, start_rate=200.0)
+    sys.setswitchinterval(1e-6)
+
+    def ask_for_ever() -> None:
+        while True:
+            pacer.wait(time.monotonic())
+
+    def work() -> None:
+        signal.alarm(10)  # so that it ends
+        pacer.wait(time.monotonic())
+
+    threading.Thread(target=ask_for_ever, daemon=True).start()
+    for _ in range(number):
+        _wait_for([fork(work)])
+
+
 def _wait_for(children: list[int]) -> None:
     for child in children:
         _, status = os.waitpid(child, 0)
@@ -134,6 +154,7 @@ WHAT: Final = {
     "kill": kill_in_transactions,
     "together": start_together,
     "fork": fork_while_in_use,
+    "thread": fork_beside_a_thread,
     "orphans": kill_a_parent_in_a_transaction,
 }
 
@@ -145,6 +166,7 @@ def main() -> None:
     parser.add_argument("path", type=Path)
     parser.add_argument("number", type=int)
     arguments = parser.parse_args()
+    warnings.filterwarnings("ignore", ".*multi-threaded.*fork", DeprecationWarning)  # that is what is tried
     logging.getLogger("adapty_async").addHandler(_Warned(logging.WARNING))
     WHAT[arguments.what](arguments.path, arguments.number)
 

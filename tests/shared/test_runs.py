@@ -4,9 +4,11 @@ import fcntl
 import gc
 import math
 import os
+import sys
 import time
 import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -226,6 +228,29 @@ class TestItsForm:
             tried = len(tries)
             pacer.wait(1001.0)
         assert 0 < tried == len(tries)
+
+    def test_it_serves_several_threads(self, open_pacer: Callable[..., SharedPacer]) -> None:
+        pacer = open_pacer(start_rate=10_000.0)
+        numbers = list[int]()
+
+        def work() -> None:
+            for step in range(5000):
+                now = 1000.0 + step / 10_000
+                if pacer.wait(now) == 0.0:
+                    ticket = pacer.sent(now)
+                    numbers.append(ticket.number)
+                    pacer.heard(now, ticket, Verdict.ACCEPTED)
+
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            with ThreadPoolExecutor() as threads:
+                for worked in [threads.submit(work) for _ in range(3)]:
+                    worked.result()
+        finally:
+            sys.setswitchinterval(before)
+        assert len(numbers) >= 1000
+        assert len(set(numbers)) == len(numbers)
 
     def test_a_forked_child_takes_part_by_itself(
         self, open_pacer: Callable[..., SharedPacer], path: Path, monkeypatch: pytest.MonkeyPatch
