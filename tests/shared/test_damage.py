@@ -1,7 +1,12 @@
 """What is done to the file of a shared pacer: writers are killed, it is cut short, it is given away."""
 
+import contextlib
 import os
-from collections.abc import Callable
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +16,8 @@ from adapty_async.pacing import Verdict, state_file
 from benchmarks.shared_pacing import Job
 
 from .helpers import Clocks, members, run, send, works_alone
+
+ROOT = Path(__file__).parents[2]
 
 
 class Killed(BaseException):
@@ -172,3 +179,62 @@ class TestWhileInUse:
         works_alone(pacer, 1001.0)
         [warning] = warnings()
         assert "another user's" in warning
+
+
+@contextlib.contextmanager
+def no_file_above(size: int) -> Iterator[None]:
+    """Let no file grow beyond a size, as on a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+class TestARealDisk:
+    @pytest.mark.parametrize("size", [0, 10, 16, 30, 4100, 4112, 5000, 135_180, 136_000])
+    @pytest.mark.parametrize("is_begun", [False, True], ids=["at first", "later"])
+    def test_what_is_full_is_one_warning_and_of_use_when_there_is_room(
+        self, open_pacer: Callable[..., SharedPacer], is_begun: bool, size: int, warnings: Callable[[], list[str]]
+    ) -> None:
+        pacer = open_pacer()
+        if is_begun:
+            send(pacer, 1000.0)
+        with no_file_above(size):
+            for second in range(1, 5):  # two transactions at least, as the places take turns
+                send(pacer, 1000.0 + second)
+            works_alone(pacer, 1005.0)
+            pacer.close()
+        [warning] = warnings()
+        assert "paces alone" in warning
+        send(open_pacer(), 1009.0)
+        assert all("begins anew" in warning for warning in warnings()[1:])
+        assert len(warnings()) <= 2
+
+    def test_what_may_only_be_read_is_one_warning(self) -> None:
+        program = """
+import os, sys
+from pathlib import Path
+from adapty_async import SharedPacer
+
+folder = Path(sys.argv[1])
+(folder / "file").touch(0o400)
+folder.chmod(0o555)
+if os.geteuid() == 0:  # who may do everything
+    os.setuid(65534)
+for name in ("file", "none", "folder/none"):
+    pacer = SharedPacer(folder / name)
+    assert pacer.wait(1000.0) == 0.0
+    assert pacer.sent(1000.0).number == 1
+    assert pacer.wait(1000.0) > 0.0
+    pacer.close()
+"""
+        with tempfile.TemporaryDirectory() as folder:  # not below tmp_path, which others can't reach
+            ended = subprocess.run(  # noqa: S603 - ours
+                [sys.executable, "-c", program, folder], capture_output=True, text=True, check=False, cwd=ROOT
+            )
+        assert ended.returncode == 0, ended.stderr
+        assert [line.rpartition(" can't be shared ")[2] for line in ended.stderr.splitlines()] == [
+            "(Permission denied): this process paces alone"
+        ] * 3
