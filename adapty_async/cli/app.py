@@ -83,7 +83,7 @@ def delete(
         ),
     ] = "background",
     max_rate: Annotated[
-        float | None, typer.Option(metavar="RATE", show_default=False, help="Never more requests a second than this.")
+        str | None, typer.Option(metavar="RATE", show_default=False, help="Never more requests a second than this.")
     ] = None,
     failures: Annotated[
         Path | None, typer.Option(metavar="FILE", help="New CSV file for the rows that failed; feed it back later.")

@@ -144,16 +144,21 @@ class SharedState:
             return cls(_same_version(mind), around)
         if mind is None:
             raise MisfitError("it is of another version")
-        state = cls.begin(now, wall, rate, around.found)
-        reopens = mind.snapshot().reopens + around.offset - wall
-        state.mind.heard(now, Ticket(0, now), Verdict.UNKNOWN, reopens)
-        return state
+        shift = 0.0 if is_this_boot else around.offset - (wall - now)
+        return cls(mind, around).begin_anew(now, wall, rate, shift)
 
     @classmethod
     def reload(cls, text: bytes) -> "SharedState":
         """Take over what another member has written. Raises MisfitError and OtherVersionError."""
         around, mind = _read(text)
         return cls(_same_version(mind), around)
+
+    def begin_anew(self, now: float, wall: float, rate: float, shift: float = 0.0) -> "SharedState":
+        """Begin another run with what is remembered of this one, whose times were `shift` seconds smaller."""
+        state = self.begin(now, wall, rate, self.around.found)
+        reopens = self.mind.snapshot().reopens + shift
+        state.mind.heard(now, Ticket(0, now), Verdict.UNKNOWN, reopens - now)
+        return state
 
     def encode(self) -> bytes:
         """Give what `resume` and `reload` take."""

@@ -108,9 +108,13 @@ class TestCodec:
         except MisfitError:
             return
 
-    def test_json_that_is_too_deep_is_a_misfit(self) -> None:
+    # The last is too deep for the reading of JSON; the others for what follows.
+    @pytest.mark.parametrize(
+        ("opens", "closes", "depth"), [("[", "]", 990), ('{"tuple":[', "]}", 450), ("[", "]", 100_000)]
+    )
+    def test_json_that_is_too_deep_is_a_misfit(self, opens: str, closes: str, depth: int) -> None:
         with pytest.raises(MisfitError):
-            CODEC.decode(from_bytes(b"[" * 100_000))
+            CODEC.decode(from_bytes((opens * depth + closes * depth).encode()))
 
     @pytest.mark.parametrize("found", [{"Point": {}}, {"Point": {"x": 0.0, "y": 1, "z": 2}}, {"Point": [1]}])
     def test_other_fields_than_todays_are_a_misfit(self, found: object) -> None:

@@ -66,6 +66,14 @@ def test_whoever_is_killed_in_a_transaction_leaves_a_whole_state(tmp_path: Path)
     fork("kill", tmp_path / "state", 100)
 
 
+def test_the_children_of_a_process_that_is_killed_dont_keep_its_lock(tmp_path: Path) -> None:
+    fork("orphans", tmp_path / "state", 2)
+
+
+def test_a_child_that_is_forked_beside_a_thread_waits_for_no_turn_of_it(tmp_path: Path) -> None:
+    fork("thread", tmp_path / "state", 20)
+
+
 @pytest.mark.parametrize("what", ["together", "fork"])
 def test_no_slot_is_given_twice(tmp_path: Path, what: str) -> None:
     sent = fork(what, tmp_path / "state", 5)

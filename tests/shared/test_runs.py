@@ -1,10 +1,14 @@
 """What is remembered from run to run, and the form of the shared pacer."""
 
+import fcntl
 import gc
 import math
 import os
+import sys
+import time
 import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -161,6 +165,93 @@ class TestItsForm:
         gc.collect()
         assert members(path) == 0
 
+    def test_where_another_has_the_lock_it_leaves_a_moment_later(
+        self, open_pacer: Callable[..., SharedPacer], path: Path, warnings: Callable[[], list[str]]
+    ) -> None:
+        pacer = open_pacer()
+        send(pacer, 1000.0)
+        with path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            pacer.close()
+            pacer.wait(1001.0)
+            assert members(path) == 1
+        assert pacer.wait(1001.0) == 0.0
+        assert members(path) == 0
+        assert warnings() == []
+
+    def test_nothing_sleeps_while_another_has_the_lock(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch, warnings: Callable[[], list[str]]
+    ) -> None:
+        closed, dropped = SharedPacer(path), SharedPacer(path)
+        tickets = [send(pacer, 1000.0) for pacer in (closed, dropped)]
+        slept = list[float]()
+        monkeypatch.setattr(time, "sleep", slept.append)
+        with path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            for pacer, ticket in zip((closed, dropped), tickets, strict=True):
+                pacer.heard(1000.1, ticket, Verdict.THROTTLED, 30.0)
+                assert pacer.wait(1000.2) > 0.0
+            closed.close()
+            del dropped, pacer
+            gc.collect()
+        closed.close()
+        assert slept == []
+        assert warnings() == []
+
+    def test_closed_again_it_leaves_too(self, open_pacer: Callable[..., SharedPacer], path: Path) -> None:
+        pacer = open_pacer()
+        ticket = send(pacer, 1000.0)
+        with path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            pacer.heard(1000.1, ticket, Verdict.THROTTLED, 30.0)
+            pacer.close()
+        pacer.close()
+        assert members(path) == 0
+        assert open_pacer().wait(1000.1) == pytest.approx(30.0)
+
+    def test_one_that_is_never_let_leave_gives_up(
+        self, open_pacer: Callable[..., SharedPacer], path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pacer = open_pacer()
+        send(pacer, 1000.0)
+        tries = list[int]()
+
+        def busy(*_: object) -> None:
+            tries.append(1)
+            raise BlockingIOError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(fcntl, "flock", busy)
+            pacer.close()
+            for _ in range(100):
+                pacer.wait(1001.0)
+            tried = len(tries)
+            pacer.wait(1001.0)
+        assert 0 < tried == len(tries)
+
+    def test_it_serves_several_threads(self, open_pacer: Callable[..., SharedPacer]) -> None:
+        pacer = open_pacer(start_rate=10_000.0)
+        numbers = list[int]()
+
+        def work() -> None:
+            for step in range(5000):
+                now = 1000.0 + step / 10_000
+                if pacer.wait(now) == 0.0:
+                    ticket = pacer.sent(now)
+                    numbers.append(ticket.number)
+                    pacer.heard(now, ticket, Verdict.ACCEPTED)
+
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            with ThreadPoolExecutor() as threads:
+                for worked in [threads.submit(work) for _ in range(3)]:
+                    worked.result()
+        finally:
+            sys.setswitchinterval(before)
+        assert len(numbers) >= 1000
+        assert len(set(numbers)) == len(numbers)
+
     def test_a_forked_child_takes_part_by_itself(
         self, open_pacer: Callable[..., SharedPacer], path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -213,3 +304,22 @@ class TestItsForm:
                 assert (
                     last - first <= rate * (ended - began + 0.04) + 1e-6
                 )  # lateness is forgiven at the lease, and at the send
+
+
+class TestPaths:
+    @pytest.mark.parametrize("name", ["a\0b", "a\ud800b"])
+    def test_a_path_that_no_file_can_have_is_a_value_error(self, tmp_path: Path, name: str) -> None:
+        for make in (SharedPacer, SharedPacer.background):
+            with pytest.raises(ValueError, match="holds a character that no path can hold"):
+                make(tmp_path / name)
+
+    def test_where_the_current_folder_is_gone_it_paces_alone(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warnings: Callable[[], list[str]]
+    ) -> None:
+        folder = tmp_path / "folder"
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        folder.rmdir()
+        pacer = SharedPacer("state")
+        works_alone(pacer)
+        assert len(warnings()) == 1
