@@ -131,17 +131,24 @@ def fork_beside_a_thread(path: Path, number: int) -> None:
     pacer = SharedPacer(path, start_rate=200.0)
     sys.setswitchinterval(1e-6)
 
-    def ask_for_ever() -> None:
-        while True:
+    is_over = threading.Event()
+
+    def ask() -> None:
+        while not is_over.is_set():
             pacer.wait(time.monotonic())
 
     def work() -> None:
         signal.alarm(10)  # so that it ends
         pacer.wait(time.monotonic())
 
-    threading.Thread(target=ask_for_ever, daemon=True).start()
-    for _ in range(number):
-        _wait_for([fork(work)])
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        for _ in range(number):
+            _wait_for([fork(work)])
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def _wait_for(children: list[int]) -> None:

@@ -183,16 +183,16 @@ class TestItsForm:
         self, path: Path, monkeypatch: pytest.MonkeyPatch, warnings: Callable[[], list[str]]
     ) -> None:
         closed, dropped = SharedPacer(path), SharedPacer(path)
-        tickets = [send(pacer, 1000.0) for pacer in (closed, dropped)]
+        tickets = [send(closed, 1000.0), send(dropped, 1000.0)]
         slept = list[float]()
         monkeypatch.setattr(time, "sleep", slept.append)
         with path.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            for pacer, ticket in zip((closed, dropped), tickets, strict=True):
-                pacer.heard(1000.1, ticket, Verdict.THROTTLED, 30.0)
-                assert pacer.wait(1000.2) > 0.0
+            for number, ticket in enumerate(tickets):
+                (closed, dropped)[number].heard(1000.1, ticket, Verdict.THROTTLED, 30.0)
+                assert (closed, dropped)[number].wait(1000.2) > 0.0
             closed.close()
-            del dropped, pacer
+            del dropped
             gc.collect()
         closed.close()
         assert slept == []
