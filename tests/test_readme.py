@@ -21,7 +21,7 @@ from adapty_async.testing import Simulator
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PEOPLE = [f"person {number}" for number in range(25)]
+PEOPLE = [f"person {number}" for number in range(12)]
 
 SUBCOMMANDS = ("delete", "simulator", "demo")
 # The script that an installation makes of the entry point.

@@ -127,11 +127,11 @@ class TestWhileInUse:
         self, open_pacer: Callable[..., SharedPacer], path: Path, size: int, warnings: Callable[[], list[str]]
     ) -> None:
         one, other = open_pacer(), open_pacer()
-        run([Job(one)], seconds=40)
-        send(other, 41.0)
+        run([Job(one)], seconds=20)
+        send(other, 21.0)
         os.truncate(path, size)
-        send(one, 42.0)
-        send(other, 42.0)
+        send(one, 22.0)
+        send(other, 22.0)
         assert members(path) == 2
         assert one.rate == other.rate == pytest.approx(40, rel=0.03)
         [warning] = warnings()

@@ -50,6 +50,7 @@ class TestWhoIsThere:
 
 
 class TestTheMostCareful:
+    @pytest.mark.no_cover  # it runs the same lines again and again
     def test_nobody_probes_sooner_than_the_most_patient_wants(self, open_pacer: Callable[..., SharedPacer]) -> None:
         tally = run([Job(open_pacer(probe_after=20)), Job(open_pacer(probe_after=3000), begins=30.0)], seconds=85)
         before, after = tally.refused[int(10 / BIN) : int(30 / BIN)], tally.refused[int(31 / BIN) :]

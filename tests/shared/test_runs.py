@@ -27,7 +27,7 @@ DAY = 24 * 3600.0
 class TestRemembered:
     def find(self, pacer: SharedPacer) -> None:
         """Let it find a limit of 50/s."""
-        run([Job(pacer)], seconds=40)
+        run([Job(pacer)], seconds=20)
         pacer.close()
 
     def test_the_next_run_is_at_nine_tenths_within_three_seconds(
@@ -72,7 +72,7 @@ class TestRemembered:
         self, open_pacer: Callable[..., SharedPacer], clocks: Clocks
     ) -> None:
         one = open_pacer()
-        run([Job(one)], seconds=40)
+        run([Job(one)], seconds=20)
         kill(one)
         clocks.offset += 3600.0  # the steady clock begins anew
         pacer = open_pacer()
@@ -93,17 +93,17 @@ class TestRemembered:
 
     def test_who_finds_others_at_work_joins_them(self, open_pacer: Callable[..., SharedPacer]) -> None:
         one = open_pacer()
-        run([Job(one)], seconds=40)
+        run([Job(one)], seconds=30)
         other = open_pacer(start_rate=1.0)
-        send(other, 41.0)
+        send(other, 31.0)
         assert other.rate > 45.0
 
     def test_a_finder_that_was_killed_is_no_company(self, open_pacer: Callable[..., SharedPacer]) -> None:
         one = open_pacer()
-        run([Job(one)], seconds=40)
+        run([Job(one)], seconds=30)
         kill(one)
         other = open_pacer()
-        send(other, 41.0)
+        send(other, 31.0)
         assert other.rate == pytest.approx(40, rel=0.03)
 
 
