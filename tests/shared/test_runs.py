@@ -91,6 +91,15 @@ class TestRemembered:
         clocks.offset += 900.0 if reboot else 0.0  # the steady clock began anew
         assert open_pacer().wait(clocks.now) == pytest.approx(3500.0)
 
+    def test_a_wall_clock_that_is_put_forward_a_little_shortens_no_retry_after(
+        self, open_pacer: Callable[..., SharedPacer], clocks: Clocks
+    ) -> None:
+        one = open_pacer()
+        one.heard(1000.0, send(one, 1000.0), Verdict.THROTTLED, 30.0)
+        one.close()
+        clocks.offset += 4.0
+        assert open_pacer().wait(1000.0) == pytest.approx(30.0)
+
     def test_who_finds_others_at_work_joins_them(self, open_pacer: Callable[..., SharedPacer]) -> None:
         one = open_pacer()
         run([Job(one)], seconds=30)
