@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapty_async import AdaptivePacer
 from adapty_async.pacing import Phase, shared_state
 from adapty_async.pacing.codec import Codec, MisfitError, from_bytes, to_bytes
+from adapty_async.pacing.mind import Mind
 from benchmarks.shared_pacing import Job
 
 from .helpers import Clocks, run
@@ -124,7 +124,7 @@ class TestCodec:
             CODEC.decode({"Clocks": {}})
 
     def test_a_pacer_that_is_decoded_goes_on_as_the_one_that_was_encoded(self) -> None:
-        one = AdaptivePacer()
+        one = Mind()
         state = shared_state.SharedState.begin(0.0, 0.0, 5.0, None)
         state.mind = one
         run([Job(one)], seconds=60, retry_after=lambda number: 1.0 if number % 2 else None)
@@ -149,7 +149,7 @@ class TestTheMind:
         assert planned.fit(1.0) == sent.fit(1.0)
 
     def test_the_end_of_the_schedule_is_free_again_when_it_is_withdrawn(self) -> None:
-        pacer = AdaptivePacer(start_rate=10.0)
+        pacer = Mind(start_rate=10.0)
         tickets = [pacer.sent(now) for now in (1.0, 1.1, 1.2)]
         pacer.withdraw(tickets[0], 1)
         assert pacer.wait(1.0) == pytest.approx(0.28)
@@ -157,7 +157,7 @@ class TestTheMind:
         assert pacer.wait(1.0) == pytest.approx(0.1)
 
     def test_careful_settings_are_adopted_at_once_and_let_go_of(self) -> None:
-        pacer = AdaptivePacer()
+        pacer = Mind()
         run([Job(pacer)], seconds=30)
         assert pacer.phase is Phase.CRUISE or pacer.phase is Phase.PROBE
         pacer.adopt(30.0, 0.7, 3000)
