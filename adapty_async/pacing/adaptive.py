@@ -25,7 +25,7 @@ _SLOWEST: Final = 0.05
 _STEP_SECONDS: Final = 1.0
 _STEP_ROUND_TRIPS: Final = 2.0
 _STEP_REQUESTS: Final = 8.0
-_STEP_PAUSES: Final = 8.0
+_STEP_PAUSES: Final = 5.0
 _SEARCH_PAUSES: Final = 1 / 3
 _LONGEST_STEP: Final = 60.0
 # The requests of a step take a little longer than it does where the job is as fast as the pacer; more: the job is slow.
@@ -55,15 +55,14 @@ _CLOSER: Final = 3
 
 # CRUISE lasts at least so long, and where a refusal costs a pause, so many of them; fewer where the limit isn't sure.
 _CRUISE_SECONDS: Final = 2.0
-_CRUISE_PAUSES: Final = 30.0
+_CRUISE_PAUSES: Final = 40.0
 _UNSURE_PAUSES: Final = 10.0
 _UNSURE: Final = 0.04
 _LONGEST_CRUISE: Final = 900.0
 # A limit that may be so far off is searched for again before CRUISE, but not more often than so: if no bucket is behind
-# it, that goes on for ever. No search begins below this share of the rate that was refused.
+# it, that would go on for ever.
 _DOUBTFUL: Final = 0.15
 _SEARCHES: Final = 3
-_LEAST_SEARCHED: Final = 0.25
 # Refused in CRUISE again, the bucket isn't all: jitter empties a small one at any rate. Going slower by half of what
 # the pause costs may save it; by no more than so much at once.
 _MOST_SLOWER: Final = 0.15
@@ -363,7 +362,7 @@ class AdaptivePacer(Counting):
         spread = self._estimator.spread
         if spread > _DOUBTFUL * limit and self._searches < _SEARCHES:
             self._searches += 1
-            self._search(max(limit - spread / 2, _LEAST_SEARCHED * self._rate))
+            self._search(max(limit - spread / 2, _PASSED * self._rate))
             return
         self._cruises_cut_short = self._cruises_cut_short + 1 if self._phase is Phase.CRUISE else 0
         if self._cruises_cut_short > 1:
