@@ -9,6 +9,9 @@ One overshoot, one reaction: what was under way when a refusal was heard may be 
 nothing new. After a reaction nothing is sent until the bucket holds a few tokens again. Where not even one request was
 accepted since the last reaction, it isn't the rate: everything is BLOCKED, and one request at a time asks whether it
 still is.
+
+Where a refusal asks for a pause (Retry-After) that is longer than that, it is dear: all is slower then, and a search
+goes up from what is surely accepted, as one late refusal tells more than several early ones.
 """
 
 import math
@@ -278,9 +281,7 @@ class AdaptivePacer(Counting):
     def _probe(self) -> None:
         assert self.estimate is not None
         self._phase = Phase.PROBE
-        self._searching = False
         self._searches = 0
-        self._step = 0
         self._increment = _FINE * self.estimate
         self._set_rate(max(_PROBE_FROM, self._utilization + _FINE) * self.estimate)
 
@@ -295,6 +296,8 @@ class AdaptivePacer(Counting):
 
     def _cruise(self, limit: float, accepted: int) -> None:
         self._phase = Phase.CRUISE
+        self._searching = False
+        self._step = 0
         self._set_rate(self._utilization * limit)
         seconds = self._probe_after / self._rate
         if accepted * (1 - self._utilization) < _SHARP:
