@@ -11,9 +11,10 @@ from typing import Any, Final, Generic, Self, cast
 from ..bulk import Decided, Outcome
 from ..bulk.journal import Entry, Source
 from ..bulk.results import ItemT
-from .book import Book, Due, OutcomeRow, Part
+from .book import Book, Due, OutcomeRow
 from .chunks import CHUNK, OUTCOMES, STATES
 from .errors import LedgerError
+from .inventory import Part
 from .writer import Writer, outlasting
 
 _ROWS_A_COMMIT: Final = 1000
@@ -135,7 +136,8 @@ class LedgerEntries(Generic[ItemT]):
         self._hand_over()
 
         def receive(due: list[Due]) -> None:
-            entries = (Entry(number * CHUNK + each.index, items[each.index], each.maybe_sent) for each in due)
+            first = number * CHUNK
+            entries = (Entry(first + index, items[index], maybe_sent) for index, maybe_sent in due)
             self._claimed.extend(itertools.islice(entries, claims))
             self._due.extend(entries)
             self._chunk += 1
@@ -175,7 +177,7 @@ class LedgerEntries(Generic[ItemT]):
 
     def settle(self, position: int, outcome: Outcome, *, status: int | None, attempts: int) -> None:
         """Take down an outcome; it is committed within a second."""
-        self._rows.append(OutcomeRow(position, STATES[outcome], status or 0, attempts, int(self._now())))
+        self._rows.append((position, STATES[outcome], status or 0, attempts, int(self._now())))
         self.uncommitted[outcome] += 1
         if len(self._rows) >= _ROWS_A_COMMIT:
             self._hand_over()
@@ -202,7 +204,7 @@ class LedgerEntries(Generic[ItemT]):
             return
         rows, self._rows = self._rows, []
         written = self._writer.ask(lambda book: book.settle(rows))
-        self._unwritten[written] = Counter(OUTCOMES[row.state] for row in rows)
+        self._unwritten[written] = Counter(OUTCOMES[row[1]] for row in rows)
         written.add_done_callback(self._have_written)
 
     def _have_written(self, written: "asyncio.Future[None]") -> None:

@@ -12,6 +12,7 @@ from .book import Book, Terms
 from .entries import LedgerEntries
 from .reading import LedgerReader
 from .secret import key_path
+from .spool import Spool
 from .store import Store
 
 
@@ -46,7 +47,7 @@ class Ledger:
 
 
 def redact(path: str | os.PathLike[str]) -> None:
-    """Make a ledger anonymous for good: remove its key file. It can be read afterwards, not gone on with.
+    """Make a ledger anonymous for good: remove its key file and the copy of its input. It can only be read afterwards.
 
     Raises LedgerError where it is in use, or no ledger.
     """
@@ -54,3 +55,4 @@ def redact(path: str | os.PathLike[str]) -> None:
     LedgerReader(path).close()
     with Store.open(ledger):
         key_path(ledger).unlink(missing_ok=True)
+        Spool(ledger).discard()

@@ -9,14 +9,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, BinaryIO, Self
 
 import attrs
 
 from ..bulk import Outcome
 from ..bulk.jobs import By, ProfileId, name_of
 from .chunks import Row
-from .errors import InputChangedError, LedgerRedactedError, LedgerUnreadableError
+from .errors import InputChangedError, LedgerRedactedError
+from .files import is_locked
 from .secret import Secret, key_path
 from .store import Presence, Store
 
@@ -86,7 +87,7 @@ class RowsDigest:
 class LedgerReader:
     """Read a ledger, also one whose job runs: everything is as of the moment at which it was opened.
 
-    Raises LedgerError where there is no ledger, or no job in it.
+    Raises LedgerError where there is no ledger, or a damaged one.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -95,12 +96,13 @@ class LedgerReader:
         try:
             self._store.begin_snapshot()
             job = self._store.job()
-            if job is None:
-                raise LedgerUnreadableError(f"{path} holds no job yet: it ended before it began")
         except BaseException:
             self._store.close()
             raise
         self._secret_check = job.secret_check
+        self._file_digest = job.file_digest
+        self.order: Mapping[str, Any] = {} if job.input_order is None else json.loads(job.input_order)
+        """What the command line was asked for; empty where the job isn't one of it."""
         by: By = "profile_id" if job.identified_by == "profile_id" else "customer_user_id"
         self.job = Job(_time(job.made), job.operation, by, job.base_url, job.items)
 
@@ -159,6 +161,14 @@ class LedgerReader:
             digest.update(row.digest)
         return digest.hexdigest()
 
+    def is_running(self) -> bool:
+        """Tell whether somebody works with the ledger at this moment."""
+        return is_locked(self._path)
+
+    def is_of(self, file: BinaryIO) -> bool:
+        """Tell whether the job was prepared for that file, byte by byte. Raises LedgerRedactedError, OSError."""
+        return self._file_digest is not None and self._secret().file_digest(file) == self._file_digest
+
     def presences(self) -> Iterator[Presence]:
         """Give what `verify` found, in the order of the input."""
         return self._store.presences()
@@ -194,6 +204,7 @@ class LedgerReader:
             raise InputChangedError(
                 f"the input ends after row {short.position:,}, but the ledger knows more: give the input of the job",
                 short.position,
+                "shorter",
             )
 
     def _secret(self) -> Secret:

@@ -59,7 +59,7 @@ async def verify(
     await asyncio.to_thread(_write, ledger, found)  # in use or damaged: then nothing is asked
     with LedgerReader(ledger) as reader:
         if reader.job.base_url != client.base_url:
-            raise LedgerMismatchError(f"{ledger} is of a job at {reader.job.base_url}: verify it there")
+            raise LedgerMismatchError(f"{ledger} is of a job at {reader.job.base_url}: verify it there", "server")
         due = _due(reader, ids, sample, random.SystemRandom() if rng is None else rng)
         job = bulk.get_profiles(
             client,
