@@ -13,8 +13,6 @@ from ..ledger import (
     LedgerMismatchError,
     LedgerReader,
     Spool,
-    has_job,
-    is_unchanged,
 )
 from .exits import CommandError, ExitStatus
 from .inputs import STDIN, Ids, open_ids
@@ -87,12 +85,6 @@ def open_ledger(path: Path) -> Iterator[LedgerReader]:
     if not path.exists():
         raise CommandError(f"{path} doesn't exist: check the name of the ledger")
     with refusing():
-        is_begun = has_job(path)
-    if not is_begun:
-        raise CommandError(
-            f"{path} holds no job yet, and nothing was sent: run the command that made it again", ExitStatus.LEDGER
-        )
-    with refusing():
         reader = LedgerReader(path)
     with reader:
         yield reader
@@ -103,8 +95,8 @@ def open_input(reader: LedgerReader, path: Path | None = None) -> Iterator[Ids]:
     """Open the input of a ledger, which may have been moved to `path`. Raises CommandError where it is another one."""
     with opened(reader, path) as ids:
         with refusing(ids):
-            if not is_unchanged(reader.path, ids.file):
-                for _ in reader.joined(ids.ids()):
+            if not reader.is_of(ids.file):
+                for _ in reader.joined(ids.plain()):
                     pass
         yield ids
 
