@@ -1,6 +1,7 @@
 """Fixtures of the command line's tests."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,8 +13,9 @@ Delete = Callable[..., int]
 
 
 @pytest.fixture
-def sim(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    """Run a simulator with 30 profiles, to which the environment leads."""
+def sim(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Simulator]:
+    """Run a simulator with 30 profiles, to which the environment leads; ledgers of standard input go to `tmp_path`."""
+    monkeypatch.chdir(tmp_path)
     with served(Simulator(profiles=30)) as simulator:
         monkeypatch.delenv("ADAPTY_API_KEY_FILE", raising=False)
         for name, value in settings_for(simulator).items():
