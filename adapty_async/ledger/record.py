@@ -11,7 +11,7 @@ import attrs
 
 from ..bulk import Outcome
 from .chunks import Row
-from .errors import LedgerError
+from .errors import LedgerError, LedgerUnreadableError
 from .reading import LedgerReader, RowsDigest, Run
 
 APP_ID: Final = "app_id"
@@ -25,7 +25,7 @@ _MEANINGS: Final = {
     Outcome.UPDATED: "Adapty accepted the update",
     Outcome.CREATED: "Adapty accepted the creation",
     Outcome.ALREADY_ABSENT: "there was no such profile",
-    Outcome.DELETED_UNCONFIRMED: "no such profile any more, after an attempt whose answer was lost",
+    Outcome.DELETED_UNCONFIRMED: "no such profile; a request for it may have been sent before, and its answer was lost",
     Outcome.DUPLICATE: "the same id stands earlier in the input; not sent",
     Outcome.NOT_FOUND: "there was no such profile",
     Outcome.INVALID: "can't be sent; not sent",
@@ -139,8 +139,9 @@ def record_of(reader: LedgerReader, *, items: int | None = None) -> Record:
     for row in reader.rows():
         digest.add(row)
         totals[row.standing] += 1
-    if totals != Counter(status.totals) or totals.total() > expected:
-        raise LedgerError(
+    complete = totals.total() == expected if job.items is not None else totals.total() <= expected
+    if totals != Counter(status.totals) or not complete:
+        raise LedgerUnreadableError(
             f"the ledger contradicts itself: {totals.total():,} rows of {expected:,}: restore it from a copy"
         )
     totals[Outcome.NOT_ATTEMPTED] += expected - totals.total()

@@ -1,24 +1,29 @@
 """Ask afresh for profiles that a job deleted, and take down which are present: apart from the outcomes, which stay."""
 
 import asyncio
+import functools
 import os
 import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, TypeVar, cast
 
 import attrs
 
 from .. import bulk
-from ..bulk import BulkReport, Outcome, StopReason, StopRules
+from ..bulk import BulkJob, BulkReport, Outcome, StopReason, StopRules
 from ..bulk.jobs import ProfileId
 from ..client import AdaptyClient
+from ..models import Profile
 from ..pacing import Pacer
 from .errors import LedgerMismatchError
 from .reading import LedgerReader
 from .store import Presence, Store
+from .writer import outlasting
+
+T = TypeVar("T")
 
 _GONE: Final = frozenset({Outcome.DELETED, Outcome.DELETED_UNCONFIRMED, Outcome.ALREADY_ABSENT})
 _CLEAR: Final = frozenset({Outcome.FETCHED, Outcome.NOT_FOUND})
@@ -53,11 +58,9 @@ async def verify(
     ledger can't be used, or the input is another one.
     """
     ledger = Path(path)
+    store = await _apart(lambda: Store.open(ledger))  # in use or damaged: then nothing is asked
     asked: dict[int, int] = {}
-    found: list[Presence] = []
-    counts: Counter[bool] = Counter()
-    await asyncio.to_thread(_write, ledger, found)  # in use or damaged: then nothing is asked
-    with LedgerReader(ledger) as reader:
+    with store, LedgerReader(ledger) as reader:
         if reader.job.base_url != client.base_url:
             raise LedgerMismatchError(f"{ledger} is of a job at {reader.job.base_url}: verify it there", "server")
         due = _due(reader, ids, sample, random.SystemRandom() if rng is None else rng)
@@ -70,6 +73,15 @@ async def verify(
             stop=_ABSENT_IS_NO_FAILURE,
             on_progress=on_progress,
         )
+        counts = await _take_down(job, asked, store)
+    return Verified(counts[False], counts[True], job.report.total - counts.total(), job.report.stopped)
+
+
+async def _take_down(job: BulkJob[ProfileId, Profile], asked: dict[int, int], store: Store) -> Counter[bool]:
+    """Write down what comes of the job; count whether it was present."""
+    found: list[Presence] = []
+    counts: Counter[bool] = Counter()
+    try:
         async with job:
             async for result in job:
                 position = asked.pop(result.position)
@@ -77,10 +89,16 @@ async def verify(
                     found.append(Presence(position, int(time.time()), result.outcome is Outcome.FETCHED))
                     counts[found[-1].present] += 1
                 if len(found) == _ROWS_A_COMMIT:
-                    await asyncio.to_thread(_write, ledger, found)
+                    await _apart(functools.partial(_write, store, found))
                     found = []
-    await asyncio.to_thread(_write, ledger, found)
-    return Verified(counts[False], counts[True], job.report.total - counts.total(), job.report.stopped)
+    finally:
+        await _apart(functools.partial(_write, store, found))
+    return counts
+
+
+async def _apart(work: Callable[[], T]) -> T:
+    """Do what waits for the disk in a thread, to its end."""
+    return await outlasting(asyncio.get_running_loop().run_in_executor(None, work))
 
 
 def _due(
@@ -104,6 +122,6 @@ def _noting(due: Iterator[tuple[int, ProfileId]], asked: dict[int, int]) -> Iter
         yield profile
 
 
-def _write(ledger: Path, found: list[Presence]) -> None:
-    with Store.open(ledger) as store, store.transaction():
+def _write(store: Store, found: list[Presence]) -> None:
+    with store.transaction():
         store.write_presences(found)
