@@ -91,8 +91,8 @@ class LedgerReader:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = Path(path)
-        self._store = Store.open_to_read(self._path)
+        self.path = Path(path)
+        self._store = Store.open_to_read(self.path)
         try:
             self._store.begin_snapshot()
             job = self._store.job()
@@ -162,7 +162,7 @@ class LedgerReader:
 
     def is_running(self) -> bool:
         """Tell whether somebody works with the ledger at this moment."""
-        return is_locked(self._path)
+        return is_locked(self.path)
 
     def is_of(self, file: BinaryIO) -> bool:
         """Tell whether the job was prepared for that file, byte by byte. Raises LedgerRedactedError, OSError."""
@@ -207,10 +207,10 @@ class LedgerReader:
             )
 
     def _secret(self) -> Secret:
-        secret = Secret.read(self._path)
+        secret = Secret.read(self.path)
         if secret is None or secret.check != self._secret_check:
             raise LedgerRedactedError(
-                f"no id can be looked up, for {key_path(self._path)} is gone, or another ledger's"
+                f"no id can be looked up, for {key_path(self.path)} is gone, or another ledger's"
             )
         return secret
 
