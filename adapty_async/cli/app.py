@@ -9,6 +9,7 @@ from typing import Annotated, Final, NoReturn
 
 import typer
 
+from .app_records import register
 from .exits import CommandError, ExitStatus, as_bug
 
 _STATUSES: Final = """\
@@ -145,6 +146,9 @@ def simulator(context: typer.Context) -> None:
     from ..testing.command import main
 
     raise typer.Exit(main(context.args))
+
+
+register(app)
 
 
 def _end(command: Callable[[], ExitStatus]) -> NoReturn:

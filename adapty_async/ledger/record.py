@@ -20,7 +20,7 @@ REQUEST: Final = "request"
 """The notes of a run that the record shows by themselves; whatever else is noted it shows as the guards of the run."""
 
 _OWN_NOTES: Final = frozenset({APP_ID, OPERATOR, REQUEST})
-_MEANINGS: Final = {
+MEANINGS: Final = {
     Outcome.DELETED: "Adapty accepted the deletion",
     Outcome.UPDATED: "Adapty accepted the update",
     Outcome.CREATED: "Adapty accepted the creation",
@@ -70,7 +70,7 @@ class Record:
     def as_json(self) -> str:
         """Give the record as JSON, times in UTC."""
         data = attrs.asdict(self, value_serializer=_plain)
-        data["totals"] = {outcome: self.totals.get(outcome, 0) for outcome in _MEANINGS if self.totals.get(outcome)}
+        data["totals"] = {outcome: self.totals.get(outcome, 0) for outcome in MEANINGS if self.totals.get(outcome)}
         return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
 
     def as_markdown(self) -> str:
@@ -107,7 +107,7 @@ class Record:
     def _totals(self) -> list[str]:
         rows = [
             f"| {outcome} | {self.totals[outcome]:,} | {meaning} |"
-            for outcome, meaning in _MEANINGS.items()
+            for outcome, meaning in MEANINGS.items()
             if self.totals.get(outcome)
         ]
         return ["| outcome | items | meaning |", "|---|---:|---|", *rows]
@@ -171,7 +171,7 @@ def evidence(rows: Iterable[Row]) -> list[str]:
 def _sentence(row: Row) -> str:
     status = f" ({row.status})" if row.status and row.standing in _ANSWERED else ""
     at = "" if row.at is None else f" at {_shown(datetime.fromtimestamp(row.at, UTC))}"
-    return f"{_MEANINGS[row.standing]}{status}{at}"
+    return f"{MEANINGS[row.standing]}{status}{at}"
 
 
 _ANSWERED: Final = frozenset(

@@ -15,11 +15,11 @@ import attrs
 from .. import bulk
 from ..bulk import BulkJob, BulkReport, Outcome, StopReason, StopRules
 from ..bulk.jobs import ProfileId
-from ..client import AdaptyClient
+from ..client import AdaptyClient, sender_of
 from ..models import Profile
 from ..pacing import Pacer
 from .errors import LedgerMismatchError
-from .reading import LedgerReader
+from .reading import LedgerReader, Status
 from .store import Presence, Store
 from .writer import outlasting
 
@@ -55,7 +55,7 @@ async def verify(
     """Get each profile that the job of a ledger left absent, and write down in the ledger what comes of it.
 
     `ids`: the input of the job. `sample`: only so many of them, drawn at random by `rng`. Raises LedgerError where the
-    ledger can't be used, or the input is another one.
+    ledger can't be used, or server, key or input are others than the job's.
     """
     ledger = Path(path)
     store = await _apart(lambda: Store.open(ledger))  # in use or damaged: then nothing is asked
@@ -63,6 +63,9 @@ async def verify(
     with store, LedgerReader(ledger) as reader:
         if reader.job.base_url != client.base_url:
             raise LedgerMismatchError(f"{ledger} is of a job at {reader.job.base_url}: verify it there", "server")
+        if sender_of(client).transport.key_fingerprint not in {run.key_fingerprint for run in reader.runs}:
+            # To the key of another app everybody is absent.
+            raise LedgerMismatchError(f"{ledger} is of a job with another API key: verify it with that one", "key")
         due = _due(reader, ids, sample, random.SystemRandom() if rng is None else rng)
         job = bulk.get_profiles(
             client,
@@ -101,11 +104,16 @@ async def _apart(work: Callable[[], T]) -> T:
     return await outlasting(asyncio.get_running_loop().run_in_executor(None, work))
 
 
+def gone(status: Status) -> int:
+    """Give the number of the items whose profiles a deletion left absent."""
+    return sum(count for outcome, count in status.counts.items() if outcome in _GONE)
+
+
 def _due(
     reader: LedgerReader, ids: Iterable[ProfileId], sample: int | None, rng: random.Random
 ) -> Iterator[tuple[int, ProfileId]]:
     """Give position and id of what is to be asked for: of each that is left, with the share of those still wanted."""
-    left = sum(count for outcome, count in reader.status().counts.items() if outcome in _GONE)
+    left = gone(reader.status())
     wanted = left if sample is None else min(sample, left)
     for row, profile in reader.joined(ids):
         if row.standing in _GONE:
