@@ -1,4 +1,4 @@
-"""The commands that delete, and their options. What a command needs is imported when it runs: --help answers at once."""
+"""The commands that delete, and their options."""
 
 from enum import StrEnum
 from pathlib import Path

@@ -14,9 +14,8 @@ APPLICATION: Final = 0x41645079
 VERSION: Final = 1
 OWNER_ONLY: Final = 0o600
 
-_MAGIC: Final = b"SQLite format 3\0"
 _HEADER: Final = 100
-_LOCK_PATIENCE: Final = 0.25
+_LOCK_PATIENCE: Final = 0.1
 """Seconds for which a lock is waited for: whoever looks if a job is running holds it for a moment."""
 _NO_ROOM: Final = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
@@ -51,8 +50,11 @@ def is_locked(path: Path) -> bool:
 
 
 def connect_to_write(path: Path) -> sqlite3.Connection:
-    """Open a ledger to write in. Raises LedgerUnreadableError."""
-    _check_head(path)
+    """Open a ledger to write in. Raises LedgerUnreadableError, OSError."""
+    _check_size(path)
+    if not os.access(path, os.W_OK):
+        # SQLite would open it to read, and leave files beside it that nobody can write in afterwards.
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     connection = _connect(path, "rw")
     try:
         _check_format(path, connection)
@@ -66,7 +68,7 @@ def connect_to_write(path: Path) -> sqlite3.Connection:
 
 def connect_to_read(path: Path) -> sqlite3.Connection:
     """Open a ledger to read in, also while it is written. Raises LedgerUnreadableError."""
-    _check_head(path)
+    _check_size(path)
     connection = _connect(path, "ro" if _may_write_beside(path) or _has_log(path) else "ro&immutable=1")
     try:
         _check_format(path, connection)
@@ -161,14 +163,15 @@ def _connect(path: Path, mode: str, *, timeout: float = 5.0) -> sqlite3.Connecti
     return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=timeout, check_same_thread=False)
 
 
-def _check_head(path: Path) -> None:
-    """Refuse what SQLite would take for an empty database, or for none."""
-    with path.open("rb") as file:
-        head = file.read(_HEADER)
-    if not _MAGIC.startswith(head[: len(_MAGIC)]):
-        raise _foreign(path)
-    if len(head) < _HEADER:
-        raise damaged(path)
+def _check_size(path: Path) -> None:
+    """Refuse what SQLite would take for an empty database.
+
+    The file isn't opened for that: to close it again would let go of the locks that this process holds on it.
+    """
+    if path.stat().st_size < _HEADER:
+        raise LedgerUnreadableError(
+            f"{path} is no ledger of adapty-async, or is damaged: restore it from a copy, or use another ledger"
+        )
 
 
 def _check_format(path: Path, connection: sqlite3.Connection) -> None:

@@ -122,13 +122,12 @@ class LedgerReader:
         ]
 
     def status(self) -> Status:
-        """Count what became of the items."""
+        """Count what became of the items. Raises LedgerUnreadableError where rows are missing."""
         counts: Counter[Outcome] = Counter()
-        known = claimed = 0
+        known, claimed = self._store.items(), 0
         first, last = math.inf, 0
         for row in self._store.chunks():
             chunk = self._store.unpacked(row)
-            known += len(chunk)
             claimed += chunk.claimed
             counts += chunk.counts
             if chunk.counts:

@@ -1,6 +1,9 @@
 """A job that is taken down before any of it is sent."""
 
+# ruff: noqa: ASYNC240 - who waits for a small file here is the test alone
+
 import io
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -170,8 +173,6 @@ async def test_whether_it_runs_is_seen_without_disturbing_it(
 
 
 async def test_a_ledger_that_has_lost_rows_is_refused(client: AdaptyClient, path: Path) -> None:
-    import sqlite3
-
     for lost in (
         "DELETE FROM outcome WHERE number = 1",
         "DELETE FROM chunk WHERE number = 2",
