@@ -70,7 +70,7 @@ def test_an_interrupt_prints_the_command_that_goes_on_and_that_finishes(
     people.write_text("\n".join(ids(PEOPLE)))
     assert interrupted(witness, people) == 130
     shown = capfd.readouterr()
-    assert "still to be sent" in shown.err
+    assert "rows are not done" in shown.err
     agree(say, ledger_of(people), witness, 130)
     (typed,) = re.findall(r"^  adapty-async (resume .*db')$", shown.err, re.MULTILINE)
     asked = witness.count.requests

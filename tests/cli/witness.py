@@ -19,7 +19,7 @@ Say = Callable[..., tuple[int, str, str]]
 
 
 class Witness(Simulator):
-    """A simulator that keeps a log of its own: of each customer user id, what its deletions came to."""
+    """A simulator that keeps a log of its own: of each id, what its deletions came to."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -28,7 +28,8 @@ class Witness(Simulator):
     async def _counted(self, request: web.BaseRequest) -> web.StreamResponse:
         response = await super()._counted(request)
         if request.method == "DELETE":
-            self.log[request.headers["adapty-customer-user-id"]].append(response.status)
+            who = request.headers.get("adapty-customer-user-id") or request.headers["adapty-profile-id"]
+            self.log[who].append(response.status)
         return response
 
 
