@@ -19,17 +19,18 @@ def end(command: Callable[[], ExitStatus]) -> NoReturn:
     try:
         status = command()
     except CommandError as error:
-        _say(str(error))
+        say(str(error))
         status = error.status
     except (KeyboardInterrupt, asyncio.CancelledError):
-        _say("interrupted")
+        say("interrupted")
         status = ExitStatus.INTERRUPTED
     except Exception as error:  # noqa: BLE001 - no traceback reaches the user
         bug = as_bug(error)
-        _say(str(bug))
+        say(str(bug))
         status = bug.status
     raise typer.Exit(status)
 
 
-def _say(sentence: str) -> None:
+def say(sentence: str) -> None:
+    """Say what went wrong."""
     typer.echo(f"adapty-async: {sentence}", err=True)

@@ -1,8 +1,8 @@
 """What keeps a deletion from going wrong: what must hold before it, and the rules that stop it."""
 
 import re
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
+from uuid import UUID
 
 import attrs
 
@@ -49,9 +49,13 @@ class Guards:
     canary: bool = True
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Guards":
-        """Read what `attrs.asdict` made of them."""
-        return cls(**data)
+    def of(
+        cls, *, expect: int | None, most: int | None, app: UUID | None, most_failures: str | None, canary: bool
+    ) -> "Guards":
+        """Take the options. Raises CommandError."""
+        if most_failures is not None:
+            MostFailures.of(most_failures)
+        return cls(expect, most, None if app is None else str(app), most_failures, canary)
 
     def check(self, profiles: int, *, confirmed: bool) -> None:
         """Refuse what mustn't be sent. `confirmed`: by --yes, not by somebody who has read the number."""

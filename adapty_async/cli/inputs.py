@@ -24,6 +24,7 @@ from ..resources.profiles import delete_request
 from .exits import CommandError
 
 STDIN: Final = Path("-")
+OF_STDIN: Final = "standard input"
 
 _LONGEST_LINE: Final = 1 << 20
 _SHOWN: Final = 10
@@ -111,10 +112,12 @@ class Ids:
         self._digest = digest_of(by)
         self._stamp = self._fingerprint()
 
-    def reading(self) -> Reading | None:
-        """Tell how the file is read; None where it is empty. Raises InputError."""
+    def reading(self) -> Reading:
+        """Tell how the file is read. Raises InputError."""
         first = next(self._records(), None)
-        return None if first is None else self._reading_of(first[1])
+        if first is None:
+            raise InputError(f"{self.name} holds no ids")
+        return self._reading_of(first[1])
 
     def rows(self) -> Iterator[Row]:
         """Read the file from its start. Raises InputError where it isn't clear what is an id.
@@ -149,6 +152,10 @@ class Ids:
             return
         for id_ in self.plain():
             yield Decided(id_, Outcome.INVALID) if self._digest(id_) in self.excluded else id_
+
+    def as_written(self) -> Iterator[Row]:
+        """Give the rows with no outcome but `invalid`, where they can't be read. Raises InputError."""
+        return self._rows()
 
     def plain(self) -> Iterator[str]:
         """Give the id of each row, "" where it can't be read. Raises InputError."""
@@ -283,7 +290,7 @@ class Ids:
     def _reading_of(self, first: list[str]) -> Reading:
         index, has_header = self._find_column(first)
         # A lone column is named as the command will look for it where the rows are fed back.
-        names = [self.by] if len(first) == 1 and self._column is None else first
+        names: list[str] = [self.by] if len(first) == 1 and self._column is None else first
         return Reading(names, index, has_header)
 
     def _find_column(self, first: list[str]) -> tuple[int, bool]:
@@ -320,13 +327,14 @@ def open_ids(
     column: str | None = None,
     accept_damaged: bool = False,
     excluded: AbstractSet[bytes] = frozenset(),
+    name: str | None = None,
 ) -> Iterator[Ids]:
-    """Open a CSV file of ids; `-` is standard input. The rest as in `Ids`.
+    """Open a CSV file of ids; `-` is standard input. `name`: for sentences, not the path. The rest as in `Ids`.
 
     What can't be read twice is copied first, to a temporary file that only its owner may read and that has no name: it
     is gone with the process, however that ends.
     """
-    name = "standard input" if path == STDIN else str(path)
+    name = name or (OF_STDIN if path == STDIN else str(path))
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(open_source(path))
         if path == STDIN or not stat.S_ISREG(os.fstat(source.fileno()).st_mode):

@@ -4,6 +4,7 @@ import contextlib
 import shlex
 import stat
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Final
 
@@ -16,9 +17,10 @@ from ..ledger import (
 )
 from .exits import CommandError, ExitStatus
 from .inputs import STDIN, Ids, open_ids
+from .order import Order
 
 _OF_STDIN: Final = Path("stdin.adapty.db")
-_MISMATCHES: Final = {
+MISMATCHES: Final = {
     "server": "the job of this ledger is at another server: set ADAPTY_BASE_URL to it",
     "key": "the job of this ledger was begun with another key: set ADAPTY_API_KEY to that one; where the key of the "
     "same app was exchanged, add --new-key to resume",
@@ -66,7 +68,7 @@ def refusing(ids: Ids | None = None) -> Iterator[None]:
     except InputChangedError as error:
         sentence = _changed(error, ids)
     except LedgerMismatchError as error:
-        sentence = _MISMATCHES.get(error.what, str(error))
+        sentence = MISMATCHES.get(error.what, str(error))
     except LedgerError as error:
         sentence = str(error)
     raise CommandError(sentence, ExitStatus.LEDGER)
@@ -102,18 +104,24 @@ def open_input(reader: LedgerReader, path: Path | None = None) -> Iterator[Ids]:
 
 
 @contextlib.contextmanager
-def opened(reader: LedgerReader, path: Path | None = None) -> Iterator[Ids]:
-    """Open what is to be the input of a ledger, unchecked."""
-    order = reader.order
-    by, column = reader.job.by, order.get("column")
-    accept_damaged = bool(order.get("accept_damaged"))
-    file = path or (None if order.get("file") is None else Path(str(order["file"])))
-    if file is None:
-        file = Spool(reader.path).path
-        if not file.exists():
-            raise CommandError(
-                f"{file}, the copy of the job's standard input, is gone: name a file with the same rows by --input",
-                ExitStatus.LEDGER,
-            )
-    with open_ids(file, by=by, column=None if column is None else str(column), accept_damaged=accept_damaged) as ids:
+def opened(
+    reader: LedgerReader, path: Path | None = None, *, excluded: AbstractSet[bytes] = frozenset()
+) -> Iterator[Ids]:
+    """Open what is to be the input of a ledger, not compared with it yet. Raises CommandError."""
+    order = order_of(reader)
+    file = path or order.file or Spool(reader.path).path
+    if not file.exists():
+        raise CommandError(f"{file}, the input of {reader.path}, is gone: if it was moved, name it by --input")
+    with open_ids(
+        file, by=order.by, column=order.column, accept_damaged=order.accept_damaged, excluded=excluded
+    ) as ids:
         yield ids
+
+
+def order_of(reader: LedgerReader) -> Order:
+    """Read what was ordered. Raises CommandError where it wasn't this command line that did."""
+    if not reader.order:
+        raise CommandError(
+            f"{reader.path} is of a job of the library, not of this command: go on with it there", ExitStatus.LEDGER
+        )
+    return Order.from_json(reader.order)

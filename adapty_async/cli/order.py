@@ -23,7 +23,7 @@ class Order:
     column: str | None
     pace: Pace
     concurrency: int = 100
-    guards: Guards = Guards()
+    guards: Guards = attrs.field(factory=Guards)
     exclude: Path | None = None
     accept_damaged: bool = False
     operator: str | None = None

@@ -19,8 +19,8 @@ def verify_app(client: AdaptyClient, ids: Iterable[str], *, by: By, app: str) ->
     found = asyncio.run(_app_of(client, ids, by))
     if found is None:
         raise _refused(
-            f"none of the first {_MOST} ids that are left is known to Adapty, so nothing shows whether this is app "
-            f"{app}: check --by, --column and the key"
+            f"Adapty knows none of the first {_MOST} ids that are to be sent, so nothing shows that the key is of app "
+            f"{app}: check the key, --by and --column"
         )
     if found != UUID(app):
         raise _refused(f"the key is of app {found}, not of {app}: set ADAPTY_API_KEY to that app's secret key")

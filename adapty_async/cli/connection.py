@@ -1,11 +1,11 @@
-"""The client of a command: its key and its server come from the environment."""
+"""The client that the environment describes."""
 
 from ..client import AdaptyClient
 from .exits import CommandError, ExitStatus
 
 
-def client_from_env() -> AdaptyClient:
-    """Make the client. Raises CommandError where there is no key, or no server by that address."""
+def client_of_environment() -> AdaptyClient:
+    """Make a client of the key and address in the environment. Raises CommandError."""
     try:
         return AdaptyClient.from_env()
     except ValueError as error:
