@@ -20,6 +20,8 @@ from .writer import Writer, outlasting
 _ROWS_A_COMMIT: Final = 1000
 _COMMIT_AFTER: Final = 0.3
 """Seconds after which an outcome is on its way to the disk, in 0.2 ms. What a crash loses has to be learnt anew."""
+_FIRST_CLAIM: Final = 10
+_LEAST_CLAIM: Final = 2
 _MOST_UNWRITTEN: Final = 10
 _BREATH: Final = 0.005
 
@@ -28,7 +30,7 @@ class _Ahead:
     """How many items are claimed at one time: what is sent in about 0.3 s, for a crash puts them in doubt."""
 
     def __init__(self) -> None:
-        self.size = 100
+        self.size = _FIRST_CLAIM
         self._before = -1.0
 
     def next(self, now: float) -> int:
@@ -37,7 +39,7 @@ class _Ahead:
         if elapsed < 0.15:
             self.size = min(2 * self.size, CHUNK)
         elif elapsed > 0.5:
-            self.size = max(self.size // 2, 10)
+            self.size = max(self.size // 2, _LEAST_CLAIM)
         return self.size
 
 
