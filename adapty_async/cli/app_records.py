@@ -12,7 +12,7 @@ _Ledger: TypeAlias = Annotated[
     Path, typer.Argument(metavar="LEDGER", show_default=False, help="The ledger of a job, as in people.csv.adapty.db.")
 ]
 _Input: TypeAlias = Annotated[
-    Path | None, typer.Argument(metavar="[FILE]", show_default=False, help="Its input, where that was moved.")
+    Path | None, typer.Option(metavar="FILE", help="The input of the job, where it was moved.")
 ]
 
 
@@ -41,7 +41,7 @@ def status(ledger: _Ledger) -> None:
 
 def export(
     ledger: _Ledger,
-    file: _Input = None,
+    input: _Input = None,  # noqa: A002 - the name of the option
     ids: Annotated[
         _Shown, typer.Option(help="The ids: their keyed hashes, plain from the input, or none.")
     ] = _Shown.HASHED,
@@ -56,7 +56,7 @@ def export(
     """
     from .records import export
 
-    end(lambda: export(ledger, file, ids.value))
+    end(lambda: export(ledger, input, ids.value))
 
 
 def report(
@@ -94,7 +94,7 @@ def verify(
     sample: Annotated[
         str, typer.Argument(metavar="all|N|N%", show_default=False, help="How many of the deleted, drawn at random.")
     ],
-    file: _Input = None,
+    input: _Input = None,  # noqa: A002 - the name of the option
     concurrency: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Most requests under way.")] = 100,
     pace: Annotated[str, typer.Option(metavar="PACE", help="background, full, or requests a second.")] = "background",
     max_rate: Annotated[
@@ -112,7 +112,7 @@ def verify(
     from .pace import Pace
     from .verifying import verify
 
-    end(lambda: verify(ledger, sample, file, Pace.of(pace, max_rate), concurrency))
+    end(lambda: verify(ledger, sample, input, Pace.of(pace, max_rate), concurrency))
 
 
 def redact(

@@ -15,7 +15,7 @@ from ..ledger import LedgerReader, Verified
 from ..ledger import verify as verify_ledger
 from ..ledger.verify import gone
 from ..pacing import Pacer
-from .connecting import client_from_env
+from .connection import client_of_environment
 from .exits import CommandError, ExitStatus
 from .interrupts import Interrupts
 from .ledgers import command, open_input, open_ledger, refusing
@@ -43,7 +43,7 @@ def verify(path: Path, sample: str, file: Path | None, pace: Pace, concurrency: 
         wanted = _wanted(sample, deleted)
         if not deleted:
             raise CommandError(f"{path} holds no accepted deletion yet: there is nobody to ask for")
-        client = client_from_env()
+        client = client_of_environment()
         with open_input(reader, file) as ids, refusing(ids), pace.pacer(client) as pacer:
             found = asyncio.run(_verify(client, reader, ids.plain(), wanted, pacer, concurrency))
     _show(found)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import itertools
 from collections import Counter, deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Final, Generic, Self, cast
 
@@ -20,24 +20,30 @@ from .writer import Writer, outlasting
 _ROWS_A_COMMIT: Final = 1000
 _COMMIT_AFTER: Final = 0.3
 """Seconds after which an outcome is on its way to the disk, in 0.2 ms. What a crash loses has to be learnt anew."""
+_FIRST_CLAIM: Final = 10
+_LEAST_CLAIM: Final = 2
 _MOST_UNWRITTEN: Final = 10
+_STRIDE: Final = 10
+"""So many chunks are read at one time where all is done already: a resumed job has ten million rows to pass by."""
 _BREATH: Final = 0.005
+_ITEMS_A_LOOK: Final = 8
+"""So many items are read between two looks at the clock; CHUNK is a multiple of it."""
 
 
 class _Ahead:
-    """How many items are claimed at one time: what is sent in about 0.3 s, for a crash puts them in doubt."""
+    """How many items are claimed at one time: what is sent in about 0.2 s, for a crash puts them in doubt."""
 
     def __init__(self) -> None:
-        self.size = 100
+        self.size = _FIRST_CLAIM
         self._before = -1.0
 
     def next(self, now: float) -> int:
         """Give the number for a claim that is made now."""
         elapsed, self._before = now - self._before, now
-        if elapsed < 0.15:
+        if elapsed < 0.1:
             self.size = min(2 * self.size, CHUNK)
-        elif elapsed > 0.5:
-            self.size = max(self.size // 2, 10)
+        elif elapsed > 0.3:
+            self.size = max(self.size // 2, _LEAST_CLAIM)
         return self.size
 
 
@@ -50,6 +56,7 @@ class LedgerEntries(Generic[ItemT]):
         self._open_book = open_book
         self._now = now
         self._chunk = 0
+        self._stride = 1
         self._ended = False
         self._ahead = _Ahead()
         self._due: deque[Entry[ItemT]] = deque()  # not claimed yet
@@ -104,7 +111,7 @@ class LedgerEntries(Generic[ItemT]):
             elif self._ended:
                 raise StopAsyncIteration
             else:
-                await self._ask_for_chunk()
+                await self._ask_for_chunks()
         return self._claimed.popleft()
 
     def ready(self) -> Entry[ItemT] | None:
@@ -123,28 +130,44 @@ class LedgerEntries(Generic[ItemT]):
         self._asked = None
         self._receive(answer)
 
-    async def _ask_for_chunk(self) -> None:
-        """Read a chunk of the input, and claim the first of what is to be sent of it."""
-        number = self._chunk
-        items = await self._read()
-        decided = {index for index, item in enumerate(items) if isinstance(item, Decided)}
-        plain = [_plain(item) for item in items]
-        names = list(map(self._source.name, plain))
-        contents = names if self._source.content is self._source.name else list(map(self._source.content, plain))
-        part = Part(number, names, contents, decided, is_last=len(items) < CHUNK)
+    async def _ask_for_chunks(self) -> None:
+        """Read a chunk of the input, or several where nothing was due of the last, and claim the first of what is."""
+        parts: list[Part] = []
+        chunks: list[list[ItemT | Decided[ItemT]]] = []
+        while len(parts) < self._stride and not (parts and parts[-1].is_last):
+            chunks.append(await self._read())
+            parts.append(self._part(self._chunk + len(parts), chunks[-1]))
         now, claims = int(self._now()), self._ahead.size
         self._hand_over()
 
-        def receive(due: list[Due]) -> None:
-            first = number * CHUNK
-            entries = (Entry(first + index, items[index], maybe_sent) for index, maybe_sent in due)
+        def take(book: Book) -> list[list[Due]]:
+            left, due = claims, []
+            for part in parts:
+                due.append(book.take(part, claims=left, now=now))
+                left -= min(left, len(due[-1]))
+            return due
+
+        def receive(due: list[list[Due]]) -> None:
+            entries = (
+                Entry(part.number * CHUNK + index, items[index], maybe_sent)
+                for part, items, mine in zip(parts, chunks, due, strict=True)
+                for index, maybe_sent in mine
+            )
             self._claimed.extend(itertools.islice(entries, claims))
             self._due.extend(entries)
-            self._chunk += 1
-            self._ended = part.is_last
+            self._chunk += len(parts)
+            self._stride = 1 if self._claimed else _STRIDE
+            self._ended = parts[-1].is_last
 
         self._receive = receive
-        self._asked = self._writer.ask(lambda book: book.take(part, claims=claims, now=now))
+        self._asked = self._writer.ask(take)
+
+    def _part(self, number: int, items: Sequence[ItemT | Decided[ItemT]]) -> Part:
+        decided = {index for index, item in enumerate(items) if isinstance(item, Decided)}
+        plain = [_plain(item) for item in items] if decided else cast("Sequence[ItemT]", items)
+        names = list(map(self._source.name, plain))
+        contents = names if self._source.content is self._source.name else list(map(self._source.content, plain))
+        return Part(number, names, contents, decided, is_last=len(items) < CHUNK)
 
     async def _read(self) -> list[ItemT | Decided[ItemT]]:
         items: list[ItemT | Decided[ItemT]] = []
@@ -157,8 +180,11 @@ class LedgerEntries(Generic[ItemT]):
                     break
             return items
         breathe_at = self._loop.time() + _BREATH
-        for item in itertools.islice(source, CHUNK):
-            items.append(item)
+        while len(items) < CHUNK:
+            before = len(items)
+            items.extend(itertools.islice(source, _ITEMS_A_LOOK))
+            if len(items) < before + _ITEMS_A_LOOK:
+                break
             if self._loop.time() >= breathe_at:
                 await asyncio.sleep(0)
                 breathe_at = self._loop.time() + _BREATH

@@ -73,6 +73,7 @@ class Secret:
 
     def file_digest(self, file: BinaryIO) -> bytes:
         """Give the 32 bytes that stand for all of a file. Raises OSError."""
+        file.seek(0, os.SEEK_END)  # forgets its buffer: who shares its descriptor may have moved that meanwhile
         file.seek(0)
         return hashlib.file_digest(
             file,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - its protocol asks for more than it uses

@@ -127,7 +127,7 @@ def test_the_ids_are_hashed_plain_or_left_out(ledger: Path, people: Path, say: S
     assert hashed[0]["attempts"] == "1"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", hashed[0]["time"])
     moved = people.rename(people.with_name("moved.csv"))
-    assert exported("--ids", "plain", moved)[0]["position"] == "0"
+    assert exported("--ids", "plain", "--input", moved)[0]["position"] == "0"
 
 
 def test_plain_ids_of_another_input_are_refused_before_the_first_row(ledger: Path, people: Path, say: Say) -> None:

@@ -3,10 +3,11 @@
 # ruff: noqa: ASYNC240 - who waits for a small file here is the test alone
 
 import io
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -139,6 +140,27 @@ async def test_a_file_is_known_again_by_its_bytes(client: AdaptyClient, path: Pa
     assert is_unchanged(path, io.BytesIO(b"id,name\na,Eve\n"))
     prepared(client, path, ids(2))
     assert not is_unchanged(path, io.BytesIO(b""))
+
+
+async def test_a_file_is_known_again_though_others_read_it_by_the_same_descriptor(
+    client: AdaptyClient, path: Path
+) -> None:
+    people = path.with_name("people.txt")
+    people.write_text("\n".join(ids(3000)), "utf-8")
+
+    def rows_of(file: BinaryIO) -> Iterator[str]:
+        file.seek(0)
+        file.read(4)
+        with open(os.dup(file.fileno()), encoding="utf-8") as text:
+            text.seek(0)
+            yield from map(str.strip, text)
+
+    job = undertaking(client, "delete", "customer_user_id")
+    with people.open("rb") as file:
+        prepare(path, job, rows_of(file), order={}, file=file)
+        list(rows_of(file))
+        assert is_unchanged(path, file)
+    assert is_unchanged(path, io.BytesIO(people.read_bytes()))
 
 
 async def test_what_is_no_job_of_that_kind_is_refused(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
