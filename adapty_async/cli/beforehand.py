@@ -6,7 +6,7 @@ from typing import TextIO
 
 from ..client import AdaptyClient
 from ..ledger.record import APP_ID, OPERATOR, REQUEST
-from .connecting import client_from_env
+from .connection import client_of_environment
 from .exits import CommandError
 from .inputs import STDIN, Checked, Ids
 from .order import Order
@@ -30,7 +30,7 @@ def verified(order: Order, ids: Ids) -> dict[str, str]:
     app = order.guards.app
     if app is not None:
         to_send = (row.id for row in ids.rows() if row.outcome is None)
-        verify_app(client_from_env(), to_send, by=order.by, app=app)
+        verify_app(client_of_environment(), to_send, by=order.by, app=app)
         notes[APP_ID] = app
     return notes
 

@@ -10,7 +10,7 @@ import attrs
 from ..bulk.jobs import undertaking
 from ..ledger import Spool, has_job, prepare
 from .beforehand import look_through, require_terminal, verified
-from .connecting import client_from_env
+from .connection import client_of_environment
 from .exclusion import excluded_by
 from .exits import CommandError, ExitStatus
 from .failures import check_free
@@ -38,7 +38,7 @@ class Wish:
 def delete(order: Order, wish: Wish) -> ExitStatus:
     """Carry out an order. Raises CommandError where nothing was sent."""
     with terminable():
-        client = client_from_env()
+        client = client_of_environment()
         if wish.ledger is not None:
             refuse_begun(wish.ledger)
         if not wish.confirmed:

@@ -12,7 +12,7 @@ from ..client import AdaptyClient
 from ..ledger import LedgerReader, prepare
 from ..ledger.record import APP_ID
 from .beforehand import look_through, notes_of, require_terminal
-from .connecting import client_from_env
+from .connection import client_of_environment
 from .exclusion import excluded_by
 from .exits import CommandError, ExitStatus
 from .failures import check_free
@@ -82,7 +82,7 @@ def _pace(before: Pace, wanted: str | None, most: float | None) -> Pace:
 def resume(ledger: Path, terms: Terms) -> ExitStatus:
     """Go on with the job of a ledger. Raises CommandError where nothing was sent."""
     with terminable(), contextlib.ExitStack() as stack:
-        client = client_from_env()
+        client = client_of_environment()
         if terms.failures is not None:
             check_free(terms.failures)
         with open_ledger(ledger) as reader:
@@ -178,4 +178,4 @@ def _app_to_verify(reader: LedgerReader, order: Order, terms: Terms, *, is_new_k
 def _verify_app(ledger: Path, ids: Ids, app: str) -> None:
     with refusing(ids), LedgerReader(ledger) as reader:
         unsent = (str(id_) for row, id_ in reader.joined(ids.plain()) if row.standing in _UNSENT)
-        verify_app(client_from_env(), unsent, by=ids.by, app=app)
+        verify_app(client_of_environment(), unsent, by=ids.by, app=app)
