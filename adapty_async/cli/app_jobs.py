@@ -70,7 +70,7 @@ _App: TypeAlias = Annotated[
 _Operator: TypeAlias = Annotated[str | None, typer.Option(metavar="NAME", help="For the record: who does it.")]
 _Request: TypeAlias = Annotated[str | None, typer.Option(metavar="TEXT", help="For the record: on whose request.")]
 _Input: TypeAlias = Annotated[
-    Path | None, typer.Argument(metavar="[FILE]", show_default=False, help="Its input, where that was moved.")
+    Path | None, typer.Option("--input", metavar="FILE", help="The input of the job, where it was moved.")
 ]
 _NewKey: TypeAlias = Annotated[
     bool, typer.Option("--new-key", help="The key was exchanged; a listed person must be of the same app as before.")

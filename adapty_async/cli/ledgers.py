@@ -111,7 +111,7 @@ def opened(
     order = order_of(reader)
     file = path or order.file or Spool(reader.path).path
     if not file.exists():
-        raise CommandError(f"{file}, the input of {reader.path}, is gone: if it was moved, name it after the ledger")
+        raise CommandError(f"{file}, the input of {reader.path}, is gone: if it was moved, name it by --input")
     with open_ids(
         file, by=order.by, column=order.column, accept_damaged=order.accept_damaged, excluded=excluded
     ) as ids:

@@ -129,7 +129,7 @@ def test_the_ledger_of_another_job(
     ledger = ledger_of(people)
     for refused in (
         (*DELETE, others, "--ledger", ledger),
-        ("resume", ledger, others),
+        ("resume", ledger, "--input", others),
         (*DELETE, others, "--ledger", people),
         ("resume", people),
     ):

@@ -37,7 +37,7 @@ def agree(
     say: Say, ledger: Path, sim: Witness, status: int, *, failures: Path | None = None, moved: Path | None = None
 ) -> Counter[str]:
     """Hold status, report, export, the file of failures, the exit status and the server's log against each other."""
-    file = () if moved is None else (moved,)
+    file = () if moved is None else ("--input", moved)
     exported = list(csv.DictReader(say("export", ledger, *file, "--ids", "plain")[1].splitlines()))
     counted = Counter(row["outcome"] for row in exported)
     assert say("report", ledger, "--json", ledger.with_name("record.json"))[0] == 0
