@@ -1,4 +1,4 @@
-"""The commands and their options. What a command needs is imported when it runs: --help answers at once."""
+"""The command line. What a command needs is imported when it runs: --help answers at once."""
 
 import asyncio
 from importlib import metadata

@@ -1,4 +1,4 @@
-"""The commands that delete, and their options. What a command needs is imported when it runs: --help answers at once."""
+"""The commands that delete, and their options."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -70,7 +70,7 @@ _App: TypeAlias = Annotated[
 _Operator: TypeAlias = Annotated[str | None, typer.Option(metavar="NAME", help="For the record: who does it.")]
 _Request: TypeAlias = Annotated[str | None, typer.Option(metavar="TEXT", help="For the record: on whose request.")]
 _Input: TypeAlias = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="The input of the job, where it was moved.")
+    Path | None, typer.Option("--input", metavar="FILE", help="The input of the job, where it was moved.")
 ]
 _NewKey: TypeAlias = Annotated[
     bool, typer.Option("--new-key", help="The key was exchanged; a listed person must be of the same app as before.")
@@ -187,7 +187,7 @@ def delete(
 
 def resume(
     ledger: _LedgerFile,
-    input: _Input = None,  # noqa: A002 - the name of the option
+    file: _Input = None,
     appended: Annotated[
         bool, typer.Option("--appended", help="Rows were added at the end of the input: take them, too.")
     ] = False,
@@ -221,7 +221,7 @@ def resume(
             ledger,
             Terms(
                 retry=False,
-                input=input,
+                file=file,
                 appended=appended,
                 new_key=new_key,
                 confirmed=yes,
@@ -243,7 +243,7 @@ def resume(
 
 def retry_failed(
     ledger: _LedgerFile,
-    input: _Input = None,  # noqa: A002 - the name of the option
+    file: _Input = None,
     new_key: _NewKey = False,
     concurrency: _OtherConcurrency = None,
     pace: _OtherPace = None,
@@ -271,7 +271,7 @@ def retry_failed(
             ledger,
             Terms(
                 retry=True,
-                input=input,
+                file=file,
                 appended=False,
                 new_key=new_key,
                 confirmed=False,

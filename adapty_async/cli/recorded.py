@@ -107,7 +107,7 @@ class Recorded:
         left = None if after is None else after.waiting + after.claimed
         retried = 0 if after is None else sum(after.counts.get(outcome, 0) for outcome in RETRIED)
         if left != 0:
-            tell("To go on:" if left is None else f"{left:,} rows are still to be sent. To go on:", sys.stderr)
+            tell("To go on:" if left is None else f"{left:,} rows are not done. To go on:", sys.stderr)
             tell(f"  {resume_command(self.ledger)}", sys.stderr)
         elif retried:
             tell(f"To send the {retried:,} rows again that failed or are in doubt:", sys.stderr)

@@ -25,6 +25,7 @@ from .pace import Pace
 from .probe import verify_app
 from .recorded import RETRIED, Recorded
 
+_TOUCHED = (Outcome.DELETED, Outcome.ALREADY_ABSENT, Outcome.DELETED_UNCONFIRMED, Outcome.IN_DOUBT)
 _UNSENT = frozenset({Outcome.NOT_ATTEMPTED, Outcome.IN_DOUBT, Outcome.FAILED})
 
 
@@ -32,12 +33,12 @@ _UNSENT = frozenset({Outcome.NOT_ATTEMPTED, Outcome.IN_DOUBT, Outcome.FAILED})
 class Terms:
     """On which terms a job is gone on with; what is None stays as it was ordered.
 
-    `input`: where the input was moved to. `appended`: rows were added at its end, which `confirmed` allows to send.
+    `file`: where the input was moved to. `appended`: rows were added at its end, which `confirmed` allows to send.
     `new_key`: the key of the same app was exchanged. `retry`: what failed is sent again.
     """
 
     retry: bool
-    input: Path | None
+    file: Path | None
     appended: bool
     new_key: bool
     confirmed: bool
@@ -90,7 +91,7 @@ def resume(ledger: Path, terms: Terms) -> ExitStatus:
             is_new_key = _is_new_key(reader, client, order, terms)
             app = _app_to_verify(reader, order, terms, is_new_key=is_new_key)
             excluded = excluded_by(order.exclude, by=order.by, column=order.column)
-            ids = stack.enter_context(opened(reader, terms.input, excluded=excluded))
+            ids = stack.enter_context(opened(reader, terms.file, excluded=excluded))
             with refusing(ids):
                 is_same = reader.is_of(ids.file)
             if not terms.appended:
@@ -146,9 +147,15 @@ def _is_new_key(reader: LedgerReader, client: AdaptyClient, order: Order, terms:
     if job.base_url != reader.job.base_url:
         raise CommandError(f"{MISMATCHES['server']}: {reader.job.base_url}", ExitStatus.LEDGER)
     is_new = bool(runs) and runs[-1].key_fingerprint != job.key_fingerprint
-    if is_new and not terms.new_key:
+    if is_new and not terms.new_key and not _is_untouched(reader):
         raise CommandError(MISMATCHES["key"], ExitStatus.LEDGER)
     return is_new
+
+
+def _is_untouched(reader: LedgerReader) -> bool:
+    """Tell whether nothing can have come of the job yet, as where it was begun with a wrong key."""
+    status = reader.status()
+    return not status.claimed and not any(status.counts.get(outcome) for outcome in _TOUCHED)
 
 
 def _app_to_verify(reader: LedgerReader, order: Order, terms: Terms, *, is_new_key: bool) -> str | None:
@@ -157,7 +164,7 @@ def _app_to_verify(reader: LedgerReader, order: Order, terms: Terms, *, is_new_k
     given = None if terms.app is None else str(terms.app)
     if given is not None and recorded not in (None, given):
         raise CommandError(f"the job of {reader.path} is for app {recorded}, not {given}", ExitStatus.LEDGER)
-    if not is_new_key:
+    if not is_new_key or not terms.new_key:
         return given
     app = recorded or order.guards.app
     if app is None:

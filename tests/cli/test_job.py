@@ -11,15 +11,17 @@ import pytest
 
 from adapty_async import UNPACED, AdaptyClient, FixedPacer
 from adapty_async.bulk import Outcome, StopReason
-from adapty_async.cli.books import Books, FailuresFile, Standing
+from adapty_async.cli.books import Books, Standing
 from adapty_async.cli.exits import CommandError, ExitStatus
-from adapty_async.cli.inputs import open_ids
+from adapty_async.cli.failures import FailuresFile
+from adapty_async.cli.inputs import Reading, open_ids
 from adapty_async.cli.interrupts import Interrupts
 from adapty_async.cli.job import Deletion, Ended
 from adapty_async.testing import Fault, Simulator
 from tests.cli.served import ids_file
 from tests.cli.test_screen import REPORT
 
+READING = Reading(["customer_user_id"], 0, has_header=True)
 CLEAN = Standing(1, {Outcome.DELETED: 1})
 SOME_FAILED = Standing(1, {Outcome.FAILED: 1})
 
@@ -97,7 +99,7 @@ async def test_a_first_signal_lets_what_is_under_way_come_to_its_end(tmp_path: P
     ):
         with (
             open_ids(ids_file(tmp_path, 300), by="customer_user_id") as ids,
-            FailuresFile(tmp_path / "failures.csv", "customer_user_id") as failures,
+            FailuresFile(tmp_path / "failures.csv", READING) as failures,
             Interrupts() as interrupts,
         ):
             deletion = Deletion(client, ids, Books(300, failures), concurrency=5, pacer=UNPACED)
@@ -208,7 +210,7 @@ async def test_failures_that_cannot_be_written_down_stop_the_job(tmp_path: Path)
     async with Simulator(profiles=30) as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
         with (
             open_ids(ids_file(tmp_path, 30), by="customer_user_id") as ids,
-            FailuresFile(tmp_path / "failures.csv", "customer_user_id") as failures,
+            FailuresFile(tmp_path / "failures.csv", READING) as failures,
         ):
             deletion = Deletion(client, ids, Books(30, failures), concurrency=1, pacer=UNPACED)
             failures.trouble = CommandError("no room", ExitStatus.STOPPED)

@@ -7,7 +7,8 @@ import sys
 import pytest
 import typer
 
-from adapty_async.cli import app, main
+from adapty_async.cli import main
+from adapty_async.cli.ending import end
 from adapty_async.cli.exits import CommandError, ExitStatus
 from tests.cli.served import ROOT, start
 
@@ -163,9 +164,9 @@ def test_whatever_a_command_raises_is_one_sentence_and_a_status(
     def command() -> ExitStatus:
         raise raised
 
-    with pytest.raises(typer.Exit) as end:
-        app._end(command)  # noqa: SLF001 - the one way out of every command
-    assert end.value.exit_code == status
+    with pytest.raises(typer.Exit) as exit_:
+        end(command)
+    assert exit_.value.exit_code == status
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("adapty-async: ")
     assert sentence in line
