@@ -34,10 +34,10 @@ def interrupted(witness: Witness, file: object, *options: object) -> int:
 
 
 def test_a_killed_deletion_goes_on_where_it_was(witness: Witness, tmp_path: Path, say: Say) -> None:
-    for number in range(PEOPLE + 1, 1501):
+    for number in range(PEOPLE + 1, 1201):
         witness.add_profile(customer_user_id=prefilled_customer_user_id(number))
     people = tmp_path / "people.csv"
-    people.write_text("\n".join(["customer_user_id", *ids(1500)]))
+    people.write_text("\n".join(["customer_user_id", *ids(1200)]))
     witness.latency = 0.005
     arguments: list[object] = ["delete", people, "--by", "customer_user_id", "--yes", "--pace", "1000"]
     kills = 0
@@ -46,15 +46,15 @@ def test_a_killed_deletion_goes_on_where_it_was(witness: Witness, tmp_path: Path
         arguments = ["resume", ledger_of(people)]
     assert kills >= 2
     counted = agree(say, ledger_of(people), witness, 0)
-    assert counted.total() == 1500
+    assert counted.total() == 1200
     # What a kill repeats is what was under way or not committed yet.
-    assert counted[Outcome.DELETED] + counted[Outcome.DELETED_UNCONFIRMED] == 1500
-    assert witness.count.requests < 1500 + kills * 600
+    assert counted[Outcome.DELETED] + counted[Outcome.DELETED_UNCONFIRMED] == 1200
+    assert witness.count.requests < 1200 + kills * 600
 
 
 def ended_before_its_kill(witness: Witness, arguments: Sequence[object], folder: Path) -> bool:
-    """Run a command until it has deleted 400, and kill it; tell whether it came to its end before."""
-    wanted = witness.count.answered(204) + 400
+    """Run a command until it has deleted 350, and kill it; tell whether it came to its end before."""
+    wanted = witness.count.answered(204) + 350
     process = start([*map(str, arguments)], settings_for(witness), cwd=folder)
     wait_until(lambda: witness.count.answered(204) > wanted or process.poll() is not None)
     process.kill()
