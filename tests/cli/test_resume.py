@@ -153,6 +153,37 @@ def test_another_input_is_refused_at_its_line_before_anything_is_sent(
     agree(say, ledger_of(people), witness, 0)
 
 
+def test_an_input_that_changes_meanwhile_ends_the_run_and_is_refused_afterwards(
+    witness: Witness, tmp_path: Path, say: Say
+) -> None:
+    for number in range(PEOPLE + 1, 1101):
+        witness.add_profile(customer_user_id=prefilled_customer_user_id(number))
+    people = tmp_path / "people.csv"
+    people.write_text("\n".join([*ids(1100), ""]))
+    witness.latency = 0.01
+    process = start([*map(str, DELETE), str(people)], settings_for(witness))
+    wait_until(lambda: witness.count.answered(204) > 50)
+    with people.open("a") as file:
+        file.write("somebody\n")
+    out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 5, err
+    assert b"has changed" in out
+    assert f"adapty-async resume {ledger_of(people)}\n" in err.decode()
+    assert agree(say, ledger_of(people), witness, 5, moved=people_as_they_were(people))[Outcome.NOT_ATTEMPTED] > 0
+    status, _, refused = say("resume", ledger_of(people))
+    assert status == 5
+    assert "goes on at line 1,101" in refused
+    people.write_text("\n".join(ids(1100)))
+    assert run("resume", ledger_of(people)) == 0
+    assert agree(say, ledger_of(people), witness, 0) == {"deleted": 1100}
+
+
+def people_as_they_were(people: Path) -> Path:
+    before = people.with_name("before.csv")
+    before.write_text("\n".join(ids(1100)))
+    return before
+
+
 def test_rows_at_the_end_are_taken_where_that_is_said_and_confirmed(witness: Witness, people: Path, say: Say) -> None:
     assert interrupted(witness, people) == 130
     witness.add_profile(customer_user_id="late")
