@@ -174,7 +174,11 @@ async def test_the_commands_that_go_with_a_deletion_work_in_the_order_in_which_t
         assert status == 0, complaints
         assert printed or words[1] == "report"
     assert simulator.count.answered(204) == len(PEOPLE)
-    assert {"failures.csv", "record.json", "record.md"} <= {path.name for path in folder.iterdir()}
+    assert {"failures.csv", "record.json", "record.md"} <= names_in(folder)
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
 
 
 async def test_the_command_that_simulates_serves_until_it_is_interrupted(

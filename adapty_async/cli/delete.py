@@ -11,10 +11,11 @@ from ..bulk.jobs import undertaking
 from ..ledger import Spool, has_job, prepare
 from .beforehand import look_through, require_terminal, verified
 from .connection import client_of_environment
+from .csv_records import InputError
 from .exclusion import excluded_by
 from .exits import CommandError, ExitStatus
 from .failures import check_free
-from .inputs import OF_STDIN, Ids, InputError, open_ids, open_source
+from .inputs import OF_STDIN, Ids, open_ids, open_source
 from .interrupts import terminable
 from .ledgers import is_lasting, refusing, resume_command
 from .order import Order

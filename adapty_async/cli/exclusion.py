@@ -4,8 +4,9 @@ from pathlib import Path
 
 from ..bulk import Outcome
 from ..bulk.jobs import By
+from .csv_records import InputError
 from .exits import CommandError
-from .inputs import InputError, digest_of, open_ids
+from .inputs import digest_of, open_ids
 
 
 def excluded_by(file: Path | None, *, by: By, column: str | None) -> frozenset[bytes]:

@@ -59,24 +59,36 @@ async def interrupt_when(condition: Callable[[], bool], signum: signal.Signals =
 # The exit status
 
 
+FAILED, WRONG_KEY, OUTAGE = SOME_FAILED, StopReason.CREDENTIALS, StopReason.OUTAGE
+LEDGER, CHANGED = CommandError("in use", ExitStatus.LEDGER), CommandError("changed")
+
+
 @pytest.mark.parametrize(
     ("stopped", "standing", "trouble", "status"),
     [
-        (None, CLEAN, None, ExitStatus.DONE),
-        (None, SOME_FAILED, None, ExitStatus.FAILED),
-        (StopReason.REQUESTED, SOME_FAILED, None, ExitStatus.INTERRUPTED),
-        (StopReason.OUTAGE, SOME_FAILED, None, ExitStatus.STOPPED),
-        (StopReason.ABSENT_SHARE, CLEAN, None, ExitStatus.STOPPED),
-        (StopReason.CREDENTIALS, SOME_FAILED, None, ExitStatus.CREDENTIALS),
-        (StopReason.PERMISSION, SOME_FAILED, CommandError("changed"), ExitStatus.CREDENTIALS),
-        (StopReason.REQUESTED, SOME_FAILED, CommandError("changed"), ExitStatus.USAGE),
-        (StopReason.REQUESTED, CLEAN, CommandError("full", ExitStatus.STOPPED), ExitStatus.STOPPED),
+        (None, CLEAN, None, 0),
+        (None, FAILED, None, 1),
+        (None, CLEAN, LEDGER, 5),
+        (None, FAILED, LEDGER, 5),
+        (None, FAILED, CHANGED, 2),
+        (StopReason.REQUESTED, CLEAN, None, 130),
+        (StopReason.REQUESTED, FAILED, None, 130),
+        (StopReason.REQUESTED, FAILED, LEDGER, 5),
+        (StopReason.REQUESTED, FAILED, CHANGED, 2),
+        (OUTAGE, CLEAN, None, 3),
+        (OUTAGE, FAILED, None, 3),
+        (OUTAGE, FAILED, LEDGER, 5),
+        (StopReason.ABSENT_SHARE, CLEAN, None, 3),
+        (WRONG_KEY, CLEAN, None, 4),
+        (WRONG_KEY, FAILED, LEDGER, 4),
+        (StopReason.PERMISSION, FAILED, LEDGER, 4),
+        (StopReason.PERMISSION, FAILED, CHANGED, 4),
     ],
 )
 def test_the_exit_status_is_the_first_that_applies(
-    stopped: StopReason | None, standing: Standing, trouble: CommandError | None, status: ExitStatus
+    stopped: StopReason | None, standing: Standing, trouble: CommandError | None, status: int
 ) -> None:
-    assert Ended(standing, attrs.evolve(REPORT, stopped=stopped), trouble).status is status
+    assert Ended(standing, attrs.evolve(REPORT, stopped=stopped), trouble).status == status
 
 
 def test_every_reason_to_stop_is_explained() -> None:
