@@ -48,13 +48,20 @@ class _Ahead:
 
 
 class LedgerEntries(Generic[ItemT]):
-    """The entries of a ledger for one run; see `bulk.journal.Entries`."""
+    """The entries of a ledger for one run; see `bulk.journal.Entries`. `at_end`: done in a thread, after all else."""
 
-    def __init__(self, source: Source[ItemT], open_book: Callable[[], Book], now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        source: Source[ItemT],
+        open_book: Callable[[], Book],
+        now: Callable[[], float],
+        at_end: Callable[[], None] | None = None,
+    ) -> None:
         self._source = source
         self._iterator = _iterator(source)
         self._open_book = open_book
         self._now = now
+        self._at_end = at_end
         self._chunk = 0
         self._stride = 1
         self._ended = False
@@ -95,6 +102,8 @@ class LedgerEntries(Generic[ItemT]):
         self._writer.ask(lambda book: book.release(unsent))
         self._writer.ask(lambda book: book.end_run(now))
         await self._writer.close()
+        if self._at_end is not None:
+            await asyncio.to_thread(self._at_end)
         self.uncommitted.clear()
 
     # What is to be sent
@@ -131,21 +140,18 @@ class LedgerEntries(Generic[ItemT]):
         self._receive(answer)
 
     async def _ask_for_chunks(self) -> None:
-        """Read a chunk of the input, or several where nothing was due of the last, and claim the first of what is."""
+        """Read a chunk of the input, and claim the first of what is due; or several, where nothing was of the last."""
         parts: list[Part] = []
         chunks: list[list[ItemT | Decided[ItemT]]] = []
         while len(parts) < self._stride and not (parts and parts[-1].is_last):
             chunks.append(await self._read())
             parts.append(self._part(self._chunk + len(parts), chunks[-1]))
-        now, claims = int(self._now()), self._ahead.size
+        # Of several none is claimed: where a later one is refused, nobody would be told of the claims.
+        now, claims = int(self._now()), self._ahead.size if len(parts) == 1 else 0
         self._hand_over()
 
         def take(book: Book) -> list[list[Due]]:
-            left, due = claims, []
-            for part in parts:
-                due.append(book.take(part, claims=left, now=now))
-                left -= min(left, len(due[-1]))
-            return due
+            return [book.take(part, claims=claims, now=now) for part in parts]
 
         def receive(due: list[list[Due]]) -> None:
             entries = (
@@ -156,7 +162,7 @@ class LedgerEntries(Generic[ItemT]):
             self._claimed.extend(itertools.islice(entries, claims))
             self._due.extend(entries)
             self._chunk += len(parts)
-            self._stride = 1 if self._claimed else _STRIDE
+            self._stride = 1 if self._claimed or self._due else _STRIDE
             self._ended = parts[-1].is_last
 
         self._receive = receive

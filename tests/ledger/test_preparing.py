@@ -132,6 +132,19 @@ async def test_what_a_kill_left_of_a_preparation_is_no_ledger(client: AdaptyClie
     assert {file.name for file in path.parent.iterdir()} == {"job.db", "job.db.lock", "job.db.key"}
 
 
+async def test_nothing_is_claimed_where_a_later_chunk_differs_that_was_read_with_it(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    prepared(client, path, [*(Decided(who, Outcome.DUPLICATE) for who in ids(1000)), *ids(1500, start=1001)])
+    with pytest.raises(InputChangedError, match="row 2,001"):
+        await bulk.delete_profiles(
+            client, [*ids(2000), "x", *ids(499)], by="customer_user_id", pacer=UNPACED, journal=Ledger(path)
+        )
+    assert simulator.count.requests == 0
+    with LedgerReader(path) as reader:
+        assert (reader.status().claimed, reader.status().waiting) == (0, 1500)
+
+
 async def test_a_file_is_known_again_by_its_bytes(client: AdaptyClient, path: Path) -> None:
     prepared(client, path, ids(2), file=b"id,name\na,Ada\n")
     assert is_unchanged(path, io.BytesIO(b"id,name\na,Ada\n"))
@@ -151,7 +164,7 @@ async def test_a_file_is_known_again_though_others_read_it_by_the_same_descripto
     def rows_of(file: BinaryIO) -> Iterator[str]:
         file.seek(0)
         file.read(4)
-        with open(os.dup(file.fileno()), encoding="utf-8") as text:
+        with open(os.dup(file.fileno()), encoding="utf-8") as text:  # noqa: PTH123 - a descriptor, no path
             text.seek(0)
             yield from map(str.strip, text)
 
