@@ -11,8 +11,8 @@ import pytest
 from adapty_async import UNPACED, AdaptyClient, bulk
 from adapty_async.bulk import Outcome
 from adapty_async.ledger import Ledger
-from adapty_async.testing import prefilled_customer_user_id
-from tests.cli.served import AT_ONCE, PATIENCE, interrupting, settings_for, start, wait_until
+from adapty_async.testing import Fault, prefilled_customer_user_id
+from tests.cli.served import AT_ONCE, PATIENCE, interrupting, meanwhile, settings_for, start, wait_until
 from tests.cli.witness import PEOPLE, Say, Witness, agree, ids, ledger_of, run
 from tests.ledger.helpers import as_nobody
 
@@ -101,6 +101,35 @@ def refused_where_nothing_may_be_written(witness: Witness, say: Say, *command: o
     assert "permissions" in err.splitlines()[-1]
     assert witness.count.requests == asked
     return err.splitlines()[-1]
+
+
+def test_failures_that_cannot_be_written_at_the_end_are_exit_5_and_written_by_the_resume(
+    witness: Witness, people: Path, say: Say
+) -> None:
+    folder = people.parent / "results"
+    folder.mkdir()
+    witness.script(Fault.REDIRECT, method="DELETE")
+    witness.latency = 0.01
+    with meanwhile(lambda: witness.count.requests > 0, folder.rmdir):
+        status, out, err = say(*DELETE, people, "--failures", folder / "failures.csv")
+    assert status == 5
+    assert "--failures can't be written" in err
+    assert "deleted                       29" in out
+    failures = people.with_name("failures.csv")
+    assert run("resume", ledger_of(people), "--failures", failures) == 1
+    assert agree(say, ledger_of(people), witness, 1, failures=failures) == {"deleted": 29, "failed": 1}
+    assert run("resume", ledger_of(people), "--failures", failures) == 2
+
+
+def test_a_ledger_that_is_gone_at_the_end_is_exit_5(witness: Witness, people: Path, say: Say) -> None:
+    ledger = ledger_of(people)
+    witness.latency = 0.01
+    with meanwhile(lambda: witness.count.answered(204) > 3, ledger.unlink):
+        status, out, err = say(*DELETE, people, "--concurrency", 2)
+    assert status == 5
+    assert f"stopped: {ledger} doesn't exist" in out
+    assert f"adapty-async resume {ledger}" in err
+    assert len(witness.profiles) == 0
 
 
 @pytest.mark.parametrize("size", [0, 1, 50, 4096, -4096])
