@@ -227,6 +227,35 @@ def test_standard_input_that_is_refused_is_not_kept(
     assert [path.name for path in tmp_path.iterdir()] == []
 
 
+class Slow(io.BytesIO):
+    """Standard input whose end comes after another job has begun."""
+
+    def __init__(self, content: bytes, begin: Callable[[], object]) -> None:
+        super().__init__(content)
+        self._begin = begin
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        content = super().read(size)
+        if not content:
+            self._begin()
+        return content
+
+
+def test_standard_input_does_not_replace_that_of_a_job_which_began_meanwhile(
+    witness: Witness, people: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begin() -> None:
+        Spool("stdin.adapty.db").fill(io.BytesIO(b"of the other"))
+        assert run(*DELETE, people, "--ledger", "stdin.adapty.db") == 1
+
+    witness.script(Fault.REDIRECT, method="DELETE")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(Slow(b"u1\n", begin)))
+    status, _, err = say(*DELETE, "-")
+    assert status == 5
+    assert "adapty-async resume stdin.adapty.db" in err
+    assert Spool("stdin.adapty.db").path.read_bytes() == b"of the other"
+
+
 def test_standard_input_is_kept_as_long_as_something_failed(
     witness: Witness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
