@@ -166,6 +166,8 @@ def test_who_is_excluded_meanwhile_is_not_sent_by_the_resume(
     status, _, err = say("resume", ledger_of(people))
     assert status == 2
     assert "held.csv" in err
+    held(tmp_path, ids(1)[0]).rename(tmp_path / "moved.csv")
+    assert run("resume", ledger_of(people), "--exclude", "moved.csv") == 1
 
 
 @pytest.mark.parametrize(
