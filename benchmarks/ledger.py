@@ -173,13 +173,13 @@ def measure(items: int, rounds: int) -> Line:
     lazy: list[Cost] = []
     prepared: list[Cost] = []
     with tempfile.TemporaryDirectory() as folder:
-        for number in range(rounds):
-            ledger = Path(folder) / f"{number}.db"
+        ledgers = [Path(folder) / f"{number}.db" for number in range(rounds)]
+        for ledger in ledgers:
             bare.append(run_apart("bare", items, ledger))
             lazy.append(run_apart("lazy", items, ledger))
-            prepared.append(run_apart("prepared", items, Path(folder) / f"{number}-prepared.db"))
-        size = ledger.stat().st_size / items
-        resumed = run_apart("lazy", items + 1, ledger, appended=True)
+            prepared.append(run_apart("prepared", items, ledger.with_suffix(".prepared")))
+        size = ledgers[-1].stat().st_size / items
+        resumed = run_apart("lazy", items + 1, ledgers[-1], appended=True)
     return Line(
         items=items,
         cpu=_more(lazy, bare),

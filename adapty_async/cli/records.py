@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,7 @@ from .ledgers import open_input, open_ledger, refusing, resume_command
 from .screen import tell
 
 _STREAM: Final = Path("-")
+_NO_ROOM: Final = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 _COLUMNS: Final = ("position", "id", "outcome", "status", "attempts", "time")
 
 
@@ -137,10 +139,11 @@ def _write(path: Path, text: str) -> None:
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        reason = error.strerror
+        reason, is_full = error.strerror, error.errno in _NO_ROOM
     else:
         return
-    raise CommandError(f"{path} can't be written: {reason}: make room, or name another file")
+    status = ExitStatus.LEDGER if is_full else ExitStatus.USAGE
+    raise CommandError(f"{path} can't be written: {reason}: make room, or name another file", status)
 
 
 @contextlib.contextmanager

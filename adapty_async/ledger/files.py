@@ -67,11 +67,22 @@ def connect_to_write(path: Path) -> sqlite3.Connection:
 
 
 def connect_to_read(path: Path) -> sqlite3.Connection:
-    """Open a ledger to read in, also while it is written. Raises LedgerUnreadableError."""
+    """Open a ledger to read in, also while it is written, and where there is no room. Raises LedgerUnreadableError."""
     _check_size(path)
-    connection = _connect(path, "ro" if _may_write_beside(path) or _has_log(path) else "ro&immutable=1")
+    if _may_write_beside(path) or _has_log(path):
+        try:
+            return _opened_to_read(path, "ro")
+        except sqlite3.OperationalError:  # no room for the memory that readers and writers share
+            if _has_log(path):
+                raise
+    return _opened_to_read(path, "ro&immutable=1")
+
+
+def _opened_to_read(path: Path, mode: str) -> sqlite3.Connection:
+    connection = _connect(path, mode)
     try:
         _check_format(path, connection)
+        connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
     except BaseException:
         connection.close()
         raise

@@ -19,9 +19,11 @@ from adapty_async.cli import main
 from adapty_async.cli.order import Order
 from adapty_async.cli.pace import Pace
 from adapty_async.ledger import Ledger, LedgerReader, Spool, prepare
+from adapty_async.ledger.store import Store
 from adapty_async.testing import Fault, Simulator, prefilled_customer_user_id
+from tests.ledger.test_disk import no_file_larger_than
 
-from .served import AT_ONCE
+from .served import AT_ONCE, interrupting
 
 NOTES = {"operator": "Ada", "request": "DSR-17", "expect": "28"}
 RULES = StopRules(failure_share=None, absent_share=None)
@@ -243,6 +245,30 @@ def test_a_job_that_was_only_prepared_can_be_shown_and_recorded(sim: Simulator, 
     assert say("verify", ledger, "all", *AT_ONCE)[0] == 2
 
 
+def test_an_interrupted_verification_keeps_what_it_found(ledger: Path, sim: Simulator, say: Say) -> None:
+    sim.latency = 0.05
+    before = sim.count.requests
+    with interrupting(lambda: sim.count.requests >= before + 6):
+        assert say("verify", ledger, "all", *AT_ONCE, "--concurrency", 2)[0] == 130
+    with LedgerReader(ledger) as reader:
+        assert 0 < len(list(reader.presences())) < 28
+
+
+def test_a_ledger_in_use_can_be_read_and_nothing_else(ledger: Path, sim: Simulator, say: Say) -> None:
+    before = sim.count.requests
+    record = say("report", ledger)
+    with Store.open(ledger):
+        status, out, err = say("status", ledger)
+        assert (status, err) == (0, "")
+        assert "it is running" in out
+        assert say("report", ledger) == record
+        for refused in (("verify", ledger, "all", *AT_ONCE), ("redact", ledger)):
+            status, out, err = say(*refused)
+            assert (status, out) == (5, "")
+            assert "in use by another process" in err
+    assert sim.count.requests == before
+
+
 def test_redact_leaves_no_way_to_an_id(ledger: Path, say: Say) -> None:
     Spool(ledger).fill(io.BytesIO(FIRST.encode()))
     record = say("report", ledger)
@@ -285,6 +311,14 @@ def test_a_record_that_cant_be_written_is_said(ledger: Path, say: Say, tmp_path:
     status, _, err = say("report", ledger, "--json", tmp_path / "missing" / "r.json")
     assert status == 2
     assert "No such file" in err
+
+
+def test_a_record_for_which_there_is_no_room_is_said(ledger: Path, say: Say, tmp_path: Path) -> None:
+    with no_file_larger_than(400):
+        status, _, err = say("report", ledger, "--json", tmp_path / "r.json")
+    assert status == 5
+    assert "make room" in err
+    assert not list(tmp_path.glob("r.json*"))
 
 
 def test_a_reader_who_has_enough_is_no_failure(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
