@@ -201,6 +201,7 @@ def resume(
     most: _Max = None,
     max_failures: _MaxFailures = None,
     no_canary: _NoCanary = False,
+    exclude: _Exclude = None,
     app: _App = None,
     operator: _Operator = None,
     request: _Request = None,
@@ -212,7 +213,7 @@ def resume(
 
     The input must be the same, row by row: what was edited, put in another order or exchanged is refused, before
     anything is sent. What has an outcome is not sent again. Everything that was ordered stays as it was, but for the
-    options given here; the file of --exclude is read afresh.
+    options given here. The file of --exclude is read afresh: who stands in it by now is not sent.
     """
     from .resume import Terms, resume
 
@@ -236,6 +237,7 @@ def resume(
                 canary=not no_canary,
                 operator=operator,
                 request=request,
+                exclude=exclude and exclude.absolute(),
             ),
         )
     )
@@ -253,6 +255,7 @@ def retry_failed(
     most: _Max = None,
     max_failures: _MaxFailures = None,
     no_canary: _NoCanary = False,
+    exclude: _Exclude = None,
     app: _App = None,
     operator: _Operator = None,
     request: _Request = None,
@@ -286,6 +289,7 @@ def retry_failed(
                 canary=not no_canary,
                 operator=operator,
                 request=request,
+                exclude=exclude and exclude.absolute(),
             ),
         )
     )

@@ -79,7 +79,7 @@ def _lasting_input(order: Order, file: Path, ledger: Path, excluded: frozenset[b
     spool = None if is_lasting(file) else Spool(ledger)
     if spool is not None:
         with refusing(), open_source(file) as source:
-            spool.fill(cast("BinaryIO", _Readable(source)))
+            spool.fill(cast("BinaryIO", _Readable(source, ledger)))
     try:
         with open_ids(
             spool.path if spool else file,
@@ -96,14 +96,18 @@ def _lasting_input(order: Order, file: Path, ledger: Path, excluded: frozenset[b
 
 
 class _Readable:
-    """An input whose trouble is told from that of the copy."""
+    """An input whose trouble is told from that of the copy, and which may end when another job has begun."""
 
-    def __init__(self, source: BinaryIO) -> None:
+    def __init__(self, source: BinaryIO, ledger: Path) -> None:
         self._source = source
+        self._ledger = ledger
 
     def read(self, size: int) -> bytes:
         try:
-            return self._source.read(size)
+            content = self._source.read(size)
+            if not content:
+                refuse_begun(self._ledger)  # whose own copy must not be replaced
+            return content
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "it isn't open for reading"
         raise InputError(f"{OF_STDIN} can't be copied: {reason}")

@@ -31,7 +31,6 @@ RETRIED: Final = frozenset({Outcome.FAILED, Outcome.IN_DOUBT})
 _REASONS: Final = {
     Outcome.IN_DOUBT: "sent, or about to be: no answer tells what became of it",
     Outcome.NOT_ATTEMPTED: "not sent",
-    Outcome.NOT_FOUND: "Adapty has no such profile",
 }
 
 
@@ -59,7 +58,7 @@ class Recorded:
             run = _Run(client, self, before, pacer)
             trouble = asyncio.run(run.run())
         if trouble is not None and not run.job.report.requests:
-            raise trouble
+            raise CommandError(f"{trouble}; to go on: {resume_command(self.ledger)}", trouble.status)
         ended, after = self._ended(run, trouble)
         show_ended(ended)
         status = ExitStatus.first_of([ended.status, self._take_stock()])

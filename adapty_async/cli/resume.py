@@ -53,6 +53,7 @@ class Terms:
     canary: bool
     operator: str | None
     request: str | None
+    exclude: Path | None
 
     def applied_to(self, order: Order) -> Order:
         """Give what is ordered for this run."""
@@ -69,6 +70,7 @@ class Terms:
             guards=guards,
             pace=_pace(order.pace, self.pace, self.max_rate),
             concurrency=self.concurrency or order.concurrency,
+            exclude=self.exclude or order.exclude,
             operator=self.operator or order.operator,
             request=self.request or order.request,
         )
@@ -79,6 +81,22 @@ def _pace(before: Pace, wanted: str | None, most: float | None) -> Pace:
     return Pace(asked.wanted if wanted else before.wanted, asked.most if most is not None else before.most)
 
 
+@attrs.frozen
+class _Job:
+    """A job that can be gone on with. `ordered`: at its beginning, `order`: for this run. `app`: to be verified.
+
+    `is_same`: the input is byte by byte the one of before.
+    """
+
+    ledger: Path
+    ordered: Order
+    order: Order
+    ids: Ids
+    is_same: bool
+    is_new_key: bool
+    app: str | None
+
+
 def resume(ledger: Path, terms: Terms) -> ExitStatus:
     """Go on with the job of a ledger. Raises CommandError where nothing was sent."""
     with terminable(), contextlib.ExitStack() as stack:
@@ -86,50 +104,53 @@ def resume(ledger: Path, terms: Terms) -> ExitStatus:
         if terms.failures is not None:
             check_free(terms.failures)
         with open_ledger(ledger) as reader:
-            ordered = order_of(reader)
-            order = terms.applied_to(ordered)
-            is_new_key = _is_new_key(reader, client, order, terms)
-            app = _app_to_verify(reader, order, terms, is_new_key=is_new_key)
-            excluded = excluded_by(order.exclude, by=order.by, column=order.column)
-            ids = stack.enter_context(opened(reader, terms.file, excluded=excluded))
-            with refusing(ids):
-                is_same = reader.is_of(ids.file)
-            if not terms.appended:
-                order.guards.check(_profiles_in(reader), confirmed=False)
-        if not is_same:
-            if terms.appended:
-                _allow_more(ids, order, client, terms)
-            with refusing(ids):
-                job = undertaking(client, "delete", order.by)
-                prepare(
-                    ledger,
-                    job,
-                    ids.decided(),
-                    order=ordered.as_json(),
-                    file=ids.file,
-                    appended=terms.appended,
-                    new_key=is_new_key,
-                )
-        notes = notes_of(order)
-        if app is not None:
-            _verify_app(ledger, ids, app)
-            notes[APP_ID] = app
+            job = _look_into(reader, client, terms, stack)
+        if not job.is_same:
+            _compare(job, client, terms)
+        notes = notes_of(job.order)
+        if job.app is not None:
+            _verify_app(job, job.app)
+            notes[APP_ID] = job.app
         return Recorded(
-            ids,
+            job.ids,
             ledger,
-            order,
+            job.order,
             retry=RETRIED if terms.retry else (),
-            new_key=is_new_key,
+            new_key=job.is_new_key,
             notes=notes,
             failures=terms.failures,
         ).carry_out(client)
 
 
-def _allow_more(ids: Ids, order: Order, client: AdaptyClient, terms: Terms) -> None:
-    """Guard what was added like what a job begins with."""
-    if not terms.confirmed:
-        require_terminal(None)
-    look_through(ids, order, client, confirmed=terms.confirmed)
+def _look_into(reader: LedgerReader, client: AdaptyClient, terms: Terms, stack: contextlib.ExitStack) -> _Job:
+    ordered = order_of(reader)
+    order = terms.applied_to(ordered)
+    is_new_key = _is_new_key(reader, client, order, terms)
+    app = _app_to_verify(reader, order, terms, is_new_key=is_new_key)
+    excluded = excluded_by(order.exclude, by=order.by, column=order.column)
+    ids = stack.enter_context(opened(reader, terms.file, excluded=excluded))
+    if not terms.appended:
+        order.guards.check(_profiles_in(reader), confirmed=False)
+    with refusing(ids):
+        return _Job(reader.path, ordered, order, ids, reader.is_of(ids.file), is_new_key, app)
+
+
+def _compare(job: _Job, client: AdaptyClient, terms: Terms) -> None:
+    """Compare the input with that of the ledger row by row, and take down what was added."""
+    if terms.appended:
+        if not terms.confirmed:
+            require_terminal(None)
+        look_through(job.ids, job.order, client, confirmed=terms.confirmed)
+    with refusing(job.ids):
+        prepare(
+            job.ledger,
+            undertaking(client, "delete", job.order.by),
+            job.ids.decided(),
+            order=job.ordered.as_json(),
+            file=job.ids.file,
+            appended=terms.appended,
+            new_key=job.is_new_key,
+        )
 
 
 def _profiles_in(reader: LedgerReader) -> int:
@@ -175,7 +196,7 @@ def _app_to_verify(reader: LedgerReader, order: Order, terms: Terms, *, is_new_k
     return app
 
 
-def _verify_app(ledger: Path, ids: Ids, app: str) -> None:
-    with refusing(ids), LedgerReader(ledger) as reader:
-        unsent = (str(id_) for row, id_ in reader.joined(ids.plain()) if row.standing in _UNSENT)
-        verify_app(client_of_environment(), unsent, by=ids.by, app=app)
+def _verify_app(job: _Job, app: str) -> None:
+    with refusing(job.ids), LedgerReader(job.ledger) as reader:
+        unsent = (str(id_) for row, id_ in reader.joined(job.ids.plain()) if row.standing in _UNSENT)
+        verify_app(client_of_environment(), unsent, by=job.order.by, app=app)

@@ -166,6 +166,8 @@ def test_who_is_excluded_meanwhile_is_not_sent_by_the_resume(
     status, _, err = say("resume", ledger_of(people))
     assert status == 2
     assert "held.csv" in err
+    held(tmp_path, ids(1)[0]).rename(tmp_path / "moved.csv")
+    assert run("resume", ledger_of(people), "--exclude", "moved.csv") == 1
 
 
 @pytest.mark.parametrize(
@@ -225,6 +227,19 @@ def test_a_key_of_another_app_is_seen_before_anything_is_deleted(witness: Witnes
     assert run(*DELETE, people, "--app", witness.profiles.app_id) == 0
     agree(say, ledger_of(people), witness, 0)
     assert runs_notes(ledger_of(people))[0]["app_id"] == witness.profiles.app_id
+    asked = witness.count.requests
+    status, _, err = say("resume", ledger_of(people), "--app", SOMEBODY_ELSE)
+    assert status == 5
+    assert f"is for app {witness.profiles.app_id}, not {SOMEBODY_ELSE}" in err
+    assert witness.count.requests == asked
+
+
+def test_the_app_is_seen_by_profile_id_too(witness: Witness, tmp_path: Path) -> None:
+    people = tmp_path / "people.csv"
+    people.write_text("\n".join(["profile_id", *witness.profiles]))
+    options = ("--by", "profile_id", "--yes", "--app", witness.profiles.app_id)
+    assert run("delete", *AT_ONCE, people, *options) == 0
+    assert witness.count.requests == PEOPLE + 1
 
 
 @pytest.mark.parametrize(

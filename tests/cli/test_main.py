@@ -22,6 +22,9 @@ def test_the_help_teaches_each_command_by_an_example(capsys: pytest.CaptureFixtu
     assert "adapty-async delete people.csv --by customer_user_id\n" in shown
     for command, example in [
         ("delete", "adapty-async delete people.csv --by customer_user_id --failures failures.csv\n"),
+        ("plan", "adapty-async plan people.csv --by customer_user_id\n"),
+        ("resume", "adapty-async resume people.csv.adapty.db\n"),
+        ("retry-failed", "adapty-async retry-failed people.csv.adapty.db\n"),
         ("demo", "adapty-async demo\n"),
     ]:
         assert main([command, "--help"]) == 0
@@ -40,7 +43,8 @@ package = types.ModuleType("adapty_async")  # its __init__ imports the client, a
 package.__path__ = [{str(ROOT / "adapty_async")!r}]
 sys.modules["adapty_async"] = package
 from adapty_async.cli import main
-main(["delete", "--help"])
+for command in ("delete", "plan", "resume", "retry-failed", "status", "export", "report", "verify", "redact"):
+    main([command, "--help"])
 print(sorted(sys.modules))
 """
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout  # noqa: S603 - our own interpreter
@@ -75,6 +79,11 @@ def test_a_source_tree_has_no_version(monkeypatch: pytest.MonkeyPatch, capsys: p
         ["delete", "people.csv", "--by", "profile_id", "--max-rate", "fast"],
         ["delete", "people.csv", "--by", "profile_id", "--max-rate", "0"],
         ["delete", "people.csv", "--by", "profile_id", "--max-rate", "nan"],
+        ["delete", "people.csv", "--by", "profile_id", "--expect", "0"],
+        ["delete", "people.csv", "--by", "profile_id", "--app", "mine"],
+        ["plan", "people.csv"],
+        ["resume"],
+        ["retry-failed", "people.csv.adapty.db", "--appended"],
     ],
 )
 def test_wrong_usage_is_a_sentence_and_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

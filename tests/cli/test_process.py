@@ -140,6 +140,19 @@ def test_a_server_that_is_not_there_is_no_traceback(tmp_path: Path) -> None:
     assert b"Traceback" not in err
 
 
+def test_what_a_recorded_job_has_to_say_is_on_the_screen(tmp_path: Path) -> None:
+    with simulated(profiles=300, shares={Fault.UNAVAILABLE: 1.0}) as (sim, settings):
+        with ended(start([*DELETE, str(ids_file(tmp_path, 300)), "--yes"], settings)) as process:
+            assert process.stderr is not None
+            while b"the job is parked" not in process.stderr.readline():
+                pass
+            sim.faults.shares = {}
+            _, err = process.communicate(timeout=PATIENCE)
+            assert process.returncode == 0
+        assert len(sim.profiles) == 0
+    assert b"the job goes on" in err
+
+
 # On a terminal
 
 

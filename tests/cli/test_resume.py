@@ -34,10 +34,10 @@ def interrupted(witness: Witness, file: object, *options: object) -> int:
 
 
 def test_a_killed_deletion_goes_on_where_it_was(witness: Witness, tmp_path: Path, say: Say) -> None:
-    for number in range(PEOPLE + 1, 1501):
+    for number in range(PEOPLE + 1, 1201):
         witness.add_profile(customer_user_id=prefilled_customer_user_id(number))
     people = tmp_path / "people.csv"
-    people.write_text("\n".join(["customer_user_id", *ids(1500)]))
+    people.write_text("\n".join(["customer_user_id", *ids(1200)]))
     witness.latency = 0.005
     arguments: list[object] = ["delete", people, "--by", "customer_user_id", "--yes", "--pace", "1000"]
     kills = 0
@@ -46,15 +46,15 @@ def test_a_killed_deletion_goes_on_where_it_was(witness: Witness, tmp_path: Path
         arguments = ["resume", ledger_of(people)]
     assert kills >= 2
     counted = agree(say, ledger_of(people), witness, 0)
-    assert counted.total() == 1500
+    assert counted.total() == 1200
     # What a kill repeats is what was under way or not committed yet.
-    assert counted[Outcome.DELETED] + counted[Outcome.DELETED_UNCONFIRMED] == 1500
-    assert witness.count.requests < 1500 + kills * 600
+    assert counted[Outcome.DELETED] + counted[Outcome.DELETED_UNCONFIRMED] == 1200
+    assert witness.count.requests < 1200 + kills * 600
 
 
 def ended_before_its_kill(witness: Witness, arguments: Sequence[object], folder: Path) -> bool:
-    """Run a command until it has deleted 400, and kill it; tell whether it came to its end before."""
-    wanted = witness.count.answered(204) + 400
+    """Run a command until it has deleted 350, and kill it; tell whether it came to its end before."""
+    wanted = witness.count.answered(204) + 350
     process = start([*map(str, arguments)], settings_for(witness), cwd=folder)
     wait_until(lambda: witness.count.answered(204) > wanted or process.poll() is not None)
     process.kill()
@@ -153,6 +153,37 @@ def test_another_input_is_refused_at_its_line_before_anything_is_sent(
     agree(say, ledger_of(people), witness, 0)
 
 
+def test_an_input_that_changes_meanwhile_ends_the_run_and_is_refused_afterwards(
+    witness: Witness, tmp_path: Path, say: Say
+) -> None:
+    for number in range(PEOPLE + 1, 1101):
+        witness.add_profile(customer_user_id=prefilled_customer_user_id(number))
+    people = tmp_path / "people.csv"
+    people.write_text("\n".join([*ids(1100), ""]))
+    witness.latency = 0.01
+    process = start([*map(str, DELETE), str(people)], settings_for(witness))
+    wait_until(lambda: witness.count.answered(204) > 50)
+    with people.open("a") as file:
+        file.write("somebody\n")
+    out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 5, err
+    assert b"has changed" in out
+    assert f"adapty-async resume {ledger_of(people)}\n" in err.decode()
+    assert agree(say, ledger_of(people), witness, 5, moved=people_as_they_were(people))[Outcome.NOT_ATTEMPTED] > 0
+    status, _, refused = say("resume", ledger_of(people))
+    assert status == 5
+    assert "goes on at line 1,101" in refused
+    people.write_text("\n".join(ids(1100)))
+    assert run("resume", ledger_of(people)) == 0
+    assert agree(say, ledger_of(people), witness, 0) == {"deleted": 1100}
+
+
+def people_as_they_were(people: Path) -> Path:
+    before = people.with_name("before.csv")
+    before.write_text("\n".join(ids(1100)))
+    return before
+
+
 def test_rows_at_the_end_are_taken_where_that_is_said_and_confirmed(witness: Witness, people: Path, say: Say) -> None:
     assert interrupted(witness, people) == 130
     witness.add_profile(customer_user_id="late")
@@ -194,6 +225,35 @@ def test_standard_input_that_is_refused_is_not_kept(
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"u1\n1.23E+15\n")))
     assert run(*DELETE, "-") == 2
     assert [path.name for path in tmp_path.iterdir()] == []
+
+
+class Slow(io.BytesIO):
+    """Standard input whose end comes after another job has begun."""
+
+    def __init__(self, content: bytes, begin: Callable[[], object]) -> None:
+        super().__init__(content)
+        self._begin = begin
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        content = super().read(size)
+        if not content:
+            self._begin()
+        return content
+
+
+def test_standard_input_does_not_replace_that_of_a_job_which_began_meanwhile(
+    witness: Witness, people: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begin() -> None:
+        Spool("stdin.adapty.db").fill(io.BytesIO(b"of the other"))
+        assert run(*DELETE, people, "--ledger", "stdin.adapty.db") == 1
+
+    witness.script(Fault.REDIRECT, method="DELETE")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(Slow(b"u1\n", begin)))
+    status, _, err = say(*DELETE, "-")
+    assert status == 5
+    assert "adapty-async resume stdin.adapty.db" in err
+    assert Spool("stdin.adapty.db").path.read_bytes() == b"of the other"
 
 
 def test_standard_input_is_kept_as_long_as_something_failed(

@@ -11,13 +11,13 @@ import pytest
 from adapty_async import UNPACED, AdaptyClient, bulk
 from adapty_async.bulk import Outcome
 from adapty_async.ledger import Ledger
-from adapty_async.testing import prefilled_customer_user_id
-from tests.cli.served import AT_ONCE, PATIENCE, interrupting, settings_for, start, wait_until
+from adapty_async.testing import Fault, prefilled_customer_user_id
+from tests.cli.served import AT_ONCE, PATIENCE, interrupting, meanwhile, settings_for, start, wait_until
 from tests.cli.witness import PEOPLE, Say, Witness, agree, ids, ledger_of, run
 from tests.ledger.helpers import as_nobody
 
 DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
-MANY = 1500
+MANY = 1000
 
 
 @pytest.fixture
@@ -46,15 +46,15 @@ def finish(witness: Witness, people: Path, say: Say) -> None:
     assert len(witness.profiles) == 0
 
 
-@pytest.mark.parametrize("size", [0, 30_000])
-def test_a_disk_that_is_full_from_the_start(witness: Witness, many: Path, say: Say, size: int) -> None:
-    process = start([*map(str, DELETE), str(many)], settings_for(witness), preexec_fn=lambda: limit_files(0, size))
+@pytest.mark.parametrize("size", [0, 10_000])
+def test_a_disk_that_is_full_from_the_start(witness: Witness, people: Path, say: Say, size: int) -> None:
+    process = start([*map(str, DELETE), str(people)], settings_for(witness), preexec_fn=lambda: limit_files(0, size))
     out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (5, b"")
     assert b"make room" in err.splitlines()[-1]
     assert b"@" not in err
     assert witness.count.requests == 0
-    finish(witness, many, say)
+    finish(witness, people, say)
 
 
 def test_a_disk_that_fills_up(witness: Witness, many: Path, say: Say) -> None:
@@ -86,11 +86,12 @@ def test_a_read_only_directory(witness: Witness, say: Say) -> None:
         people.write_text("\n".join(ids(PEOPLE)))
         refused_where_nothing_may_be_written(witness, say, *DELETE, people)
         assert interrupted(witness, people) == 130
-        refused_where_nothing_may_be_written(witness, say, "resume", ledger_of(people))
+        told = refused_where_nothing_may_be_written(witness, say, "resume", ledger_of(people))
+        assert told.endswith(f"; to go on: adapty-async resume {ledger_of(people)}")
         finish(witness, people, say)
 
 
-def refused_where_nothing_may_be_written(witness: Witness, say: Say, *command: object) -> None:
+def refused_where_nothing_may_be_written(witness: Witness, say: Say, *command: object) -> str:
     asked = witness.count.requests
     folder = Path(str(command[-1])).parent
     folder.chmod(0o500)
@@ -99,6 +100,36 @@ def refused_where_nothing_may_be_written(witness: Witness, say: Say, *command: o
     assert (status, out) == (5, "")
     assert "permissions" in err.splitlines()[-1]
     assert witness.count.requests == asked
+    return err.splitlines()[-1]
+
+
+def test_failures_that_cannot_be_written_at_the_end_are_exit_5_and_written_by_the_resume(
+    witness: Witness, people: Path, say: Say
+) -> None:
+    folder = people.parent / "results"
+    folder.mkdir()
+    witness.script(Fault.REDIRECT, method="DELETE")
+    witness.latency = 0.01
+    with meanwhile(lambda: witness.count.requests > 0, folder.rmdir):
+        status, out, err = say(*DELETE, people, "--failures", folder / "failures.csv")
+    assert status == 5
+    assert "--failures can't be written" in err
+    assert "deleted                       29" in out
+    failures = people.with_name("failures.csv")
+    assert run("resume", ledger_of(people), "--failures", failures) == 1
+    assert agree(say, ledger_of(people), witness, 1, failures=failures) == {"deleted": 29, "failed": 1}
+    assert run("resume", ledger_of(people), "--failures", failures) == 2
+
+
+def test_a_ledger_that_is_gone_at_the_end_is_exit_5(witness: Witness, people: Path, say: Say) -> None:
+    ledger = ledger_of(people)
+    witness.latency = 0.01
+    with meanwhile(lambda: witness.count.answered(204) > 3, ledger.unlink):
+        status, out, err = say(*DELETE, people, "--concurrency", 2)
+    assert status == 5
+    assert f"stopped: {ledger} doesn't exist" in out
+    assert f"adapty-async resume {ledger}" in err
+    assert len(witness.profiles) == 0
 
 
 @pytest.mark.parametrize("size", [0, 1, 50, 4096, -4096])
