@@ -1,6 +1,5 @@
 """One run's bookkeeping: which items are to be sent, which are claimed, what became of them. For one thread."""
 
-import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
@@ -104,17 +103,18 @@ class Book:
         due = self._due(number, met.chunk, now)
         if due or number in self._changed:
             self._open[number] = _Open(met.chunk, len(due))
-        first = number * CHUNK
-        claimed = (index for index, _ in due[:claims])
-        self.claim([first + index for index in claimed if index not in part.decided], now)
+        claimed = [index for index, _ in due[:claims] if index not in part.decided]
+        if claimed:
+            met.chunk.claim(claimed, now)
+            self._changed.add(number)
         return due
 
     def claim(self, positions: Sequence[int], now: int) -> None:
         """Note that items are about to be sent."""
-        for number, mine in itertools.groupby(positions, lambda position: position // CHUNK):
-            claim, first = self._open[number].chunk.claim, number * CHUNK
-            for position in mine:
-                claim(position - first, now)
+        for number in {position // CHUNK for position in positions}:
+            first = number * CHUNK
+            mine = (position - first for position in positions if first <= position < first + CHUNK)
+            self._open[number].chunk.claim(mine, now)
             self._changed.add(number)
 
     def release(self, positions: Sequence[int]) -> None:

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import itertools
 from collections import Counter, deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from operator import itemgetter
 from types import TracebackType
 from typing import Any, Final, Generic, Self, cast
 
@@ -23,6 +24,7 @@ _COMMIT_AFTER: Final = 0.3
 _FIRST_CLAIM: Final = 10
 _LEAST_CLAIM: Final = 2
 _MOST_UNWRITTEN: Final = 10
+_STATE: Final = itemgetter(1)
 _STRIDE: Final = 10
 """So many chunks are read at one time where all is done already: a resumed job has ten million rows to pass by."""
 _BREATH: Final = 0.005
@@ -73,7 +75,8 @@ class LedgerEntries(Generic[ItemT]):
         self._rows: list[OutcomeRow] = []
         self._timer: asyncio.TimerHandle | None = None
         self._unwritten: dict[asyncio.Future[None], Counter[Outcome]] = {}
-        self.uncommitted: Counter[Outcome] = Counter()
+        self._lost: Counter[Outcome] = Counter()
+        self._outcome, self._state = Outcome.DELETED, STATES[Outcome.DELETED]  # of the last row
         self._failure: BaseException | None = None
 
     async def __aenter__(self) -> Self:
@@ -102,9 +105,9 @@ class LedgerEntries(Generic[ItemT]):
         self._writer.ask(lambda book: book.release(unsent))
         self._writer.ask(lambda book: book.end_run(now))
         await self._writer.close()
+        self._lost.clear()  # what a commit had failed to write, the last one wrote as well
         if self._at_end is not None:
             await asyncio.to_thread(self._at_end)
-        self.uncommitted.clear()
 
     # What is to be sent
 
@@ -207,10 +210,16 @@ class LedgerEntries(Generic[ItemT]):
 
     # What became of it
 
+    @property
+    def uncommitted(self) -> Counter[Outcome]:
+        """How many items have an outcome that a crash would still lose."""
+        return sum(self._unwritten.values(), _counted(self._rows) + self._lost)
+
     def settle(self, position: int, outcome: Outcome, *, status: int | None, attempts: int) -> None:
         """Take down an outcome; it is committed within a second."""
-        self._rows.append((position, STATES[outcome], status or 0, attempts, int(self._now())))
-        self.uncommitted[outcome] += 1
+        if outcome is not self._outcome:  # mostly it is: to look it up takes longer than all the rest
+            self._outcome, self._state = outcome, STATES[outcome]
+        self._rows.append((position, self._state, status or 0, attempts, int(self._now())))
         if len(self._rows) >= _ROWS_A_COMMIT:
             self._hand_over()
         elif self._timer is None:
@@ -236,7 +245,7 @@ class LedgerEntries(Generic[ItemT]):
             return
         rows, self._rows = self._rows, []
         written = self._writer.ask(lambda book: book.settle(rows))
-        self._unwritten[written] = Counter(OUTCOMES[row[1]] for row in rows)
+        self._unwritten[written] = _counted(rows)
         written.add_done_callback(self._have_written)
 
     def _have_written(self, written: "asyncio.Future[None]") -> None:
@@ -244,12 +253,17 @@ class LedgerEntries(Generic[ItemT]):
         if written.cancelled():
             return
         self._failure = self._failure or written.exception()
-        if self._failure is None:
-            self.uncommitted -= counts
+        if self._failure is not None:
+            self._lost += counts
 
 
 def _plain(item: ItemT | Decided[ItemT]) -> ItemT:
     return cast("ItemT", item.item if isinstance(item, Decided) else item)
+
+
+def _counted(rows: Iterable[OutcomeRow]) -> Counter[Outcome]:
+    states = Counter(map(_STATE, rows))
+    return Counter({OUTCOMES[state]: count for state, count in states.items()})
 
 
 def _nothing(_: object) -> None:
