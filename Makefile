@@ -30,7 +30,7 @@ test-all:
 fuzz: $(VENV)/with-dev
 	$(BIN)/python -m tests.fuzz $(FUZZ)
 
-# 200 kills of mass jobs with a ledger, over at least 20 jobs; `make test` does a few.
+# 200 kills of mass jobs with a ledger, the real command's and the library's, over at least 20 jobs; `make test` does a few.
 test-kill: $(VENV)/with-dev
 	$(BIN)/python -m tests.kill $(KILL)
 
@@ -60,9 +60,9 @@ bench-pacing: $(VENV)/with-bench
 bench-shared: $(VENV)/with-cli
 	$(BIN)/python benchmarks/shared_pacing.py
 
-# With 10 million items as well, in some minutes: make bench-ledger LEDGER=--largest
+# With 10 million items as well, and to fail where a bar isn't met: make bench-ledger LEDGER="--largest --check"
 bench-ledger: $(VENV)/with-cli
-	$(BIN)/python benchmarks/ledger.py $(LEDGER)
+	$(BIN)/python benchmarks/ledger.py --table benchmarks/results/ledger/table.md $(LEDGER)
 
 clean:
 	rm -rf .venv .venv-* dist mutants .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

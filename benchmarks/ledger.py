@@ -1,11 +1,13 @@
 """What a ledger costs a mass deletion: CPU time, bytes on disk and memory, and the time until a resumed job sends.
 
 The requests are answered at once, in the process itself: what differs between a job with and without a ledger is the
-ledger's. Each job runs in a process of its own, for its memory; jobs with and without take turns.
+ledger's. Each job runs in a process of its own, for its memory; jobs without, with, and prepared as the command line
+prepares them take turns.
 """
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import platform
@@ -15,20 +17,34 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, Self, TypeAlias
+
+import attrs
 
 from adapty_async import AdaptyClient, FixedPacer, Request, Response, bulk
+from adapty_async.bulk.jobs import undertaking
 from adapty_async.client import sender_of
-from adapty_async.ledger import Ledger
+from adapty_async.ledger import Ledger, prepare
 from adapty_async.testing import prefilled_customer_user_id
 from adapty_async.transport import Transport
+
+Kind: TypeAlias = Literal["bare", "lazy", "prepared"]
 
 SIZES: Final = [100_000, 1_000_000]
 LARGEST: Final = 10_000_000
 UNIT: Final = 1 if sys.platform == "darwin" else 1024
+MOST_CPU: Final = 5.0
+"""Microseconds an item."""
+MOST_DISK: Final = 40.0
+"""Bytes an item."""
+MOST_SECONDS: Final = 20.0
+"""Until a resumed job's first request."""
+MOST_GROWTH: Final = 8.0
+"""MiB of memory more than the smallest job takes."""
 
 
 class QuietTransport(Transport):
@@ -44,79 +60,176 @@ class QuietTransport(Transport):
         return Response(204)
 
 
+class Peak:
+    """The most bytes that a ledger and what SQLite puts beside it have taken, looked at every 50 ms."""
+
+    def __init__(self, ledger: Path) -> None:
+        self.size = 0
+        self._ledger = ledger
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.05):
+            size = 0
+            for suffix in ("", ".new", "-wal", "-shm"):
+                with contextlib.suppress(FileNotFoundError):
+                    size += self._ledger.with_name(f"{self._ledger.name}{suffix}").stat().st_size
+            self.size = max(self.size, size)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+
+@attrs.frozen
+class Cost:
+    """What one job took: microseconds an item, seconds, bytes an item, MiB."""
+
+    cpu: float
+    first_request: float
+    disk: float
+    memory: float
+
+
 def ids(count: int) -> Iterator[str]:
     """Make so many ids, one by one."""
     return map(prefilled_customer_user_id, range(count))
 
 
-async def run(items: int, ledger: Path | None, *, appended: bool) -> dict[str, float]:
+async def run(kind: Kind, items: int, ledger: Path, *, appended: bool) -> Cost:
     """Delete so many profiles, and say what it took."""
     transport = QuietTransport("https://api.test", "secret", session=None, trust_env=False, ssl=None)
     client = AdaptyClient("secret")
     sender_of(client).transport = transport
-    journal = None if ledger is None else Ledger(ledger, appended=appended)
+    journal = None if kind == "bare" else Ledger(ledger, appended=appended)
     cpu, began = time.process_time(), time.perf_counter()
-    await bulk.delete_profiles(client, ids(items), by="customer_user_id", pacer=FixedPacer(1e6), journal=journal)
+    with Peak(ledger) as peak:
+        if kind == "prepared":
+            prepare(ledger, undertaking(client, "delete", "customer_user_id"), ids(items), order={}, file=None)
+        await bulk.delete_profiles(client, ids(items), by="customer_user_id", pacer=FixedPacer(1e6), journal=journal)
     assert transport.first is not None
-    return {
-        "cpu": (time.process_time() - cpu) / items * 1e6,
-        "first request": transport.first - began,
-        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT / 2**20,
-    }
+    return Cost(
+        cpu=(time.process_time() - cpu) / items * 1e6,
+        first_request=transport.first - began,
+        disk=peak.size / items,
+        memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT / 2**20,
+    )
 
 
-def run_apart(items: int, ledger: Path | None, *, appended: bool = False) -> dict[str, float]:
+def run_apart(kind: Kind, items: int, ledger: Path, *, appended: bool = False) -> Cost:
     """Do the same in a process of its own."""
-    words = ["--alone", str(items), *([] if ledger is None else ["--ledger", str(ledger)])]
-    command = [sys.executable, __file__, *words, *(["--appended"] if appended else [])]
-    said = subprocess.run(command, check=True, stdout=subprocess.PIPE)  # noqa: S603 - our own interpreter
-    numbers: dict[str, float] = json.loads(said.stdout)
-    return numbers
+    words = ["--alone", kind, str(items), str(ledger), *(["--appended"] if appended else [])]
+    said = subprocess.run([sys.executable, __file__, *words], check=True, stdout=subprocess.PIPE)  # noqa: S603 - our own interpreter
+    return Cost(**json.loads(said.stdout))
 
 
-def measure(items: int, rounds: int) -> None:
-    """Run jobs of a size in turn, resume the last one with one item more, and print the medians."""
-    without, within = [], []
+@attrs.frozen
+class Line:
+    """What jobs of one size cost. CPU is what a job with a ledger takes more than one without."""
+
+    items: int
+    cpu: float
+    cpu_prepared: float
+    disk: float
+    peak: float
+    memory: float
+    memory_bare: float
+    resumed: float
+
+    def row(self) -> str:
+        """Give it as a row of the table."""
+        figures = (self.cpu, self.cpu_prepared, self.disk, self.peak)
+        shown = " | ".join(f"{figure:.1f}" for figure in figures)
+        return f"| {self.items:,} | {shown} | {self.memory:.0f} | {self.memory_bare:.0f} | {self.resumed:.2f} |"
+
+    def misses(self, smallest: "Line") -> Iterator[str]:
+        """Say which bars it doesn't meet."""
+        for name, figure, most in (
+            ("microseconds of CPU an item", self.cpu, MOST_CPU),
+            ("microseconds of CPU an item, prepared", self.cpu_prepared, MOST_CPU),
+            ("bytes an item at the end", self.disk, MOST_DISK),
+            ("bytes an item at most", self.peak, MOST_DISK),
+            ("seconds to the first request of a resumed job", self.resumed, MOST_SECONDS),
+            ("MiB more than the smallest job", self.memory - smallest.memory, MOST_GROWTH),
+        ):
+            if figure > most:
+                yield f"{self.items:,} items: {figure:.1f} {name}, more than {most:.0f}"
+
+
+HEADER: Final = (
+    "| items | CPU, µs an item | CPU, prepared | bytes an item | at most | memory, MiB | without | s to resume |\n"
+    "|---:|---:|---:|---:|---:|---:|---:|---:|"
+)
+
+
+def measure(items: int, rounds: int) -> Line:
+    """Run jobs of a size in turn, resume the last one with one item more, and give the medians."""
+    bare: list[Cost] = []
+    lazy: list[Cost] = []
+    prepared: list[Cost] = []
     with tempfile.TemporaryDirectory() as folder:
         ledgers = [Path(folder) / f"{number}.db" for number in range(rounds)]
         for ledger in ledgers:
-            without.append(run_apart(items, None))
-            within.append(run_apart(items, ledger))
+            bare.append(run_apart("bare", items, ledger))
+            lazy.append(run_apart("lazy", items, ledger))
+            prepared.append(run_apart("prepared", items, ledger.with_suffix(".prepared")))
         size = ledgers[-1].stat().st_size / items
-        resumed = run_apart(items + 1, ledgers[-1], appended=True)
-    cpu = statistics.median(with_it["cpu"] - bare["cpu"] for with_it, bare in zip(within, without, strict=True))
-    memory = statistics.median(numbers["memory"] for numbers in within)
-    bare_memory = statistics.median(numbers["memory"] for numbers in without)
-    print(
-        f"{items:>10,} {cpu:>10.2f} {size:>10.1f} {memory:>7.0f} {bare_memory:>10.0f} "
-        f"{resumed['first request']:>10.2f} {resumed['memory']:>7.0f}",
-        flush=True,
+        resumed = run_apart("lazy", items + 1, ledgers[-1], appended=True)
+    return Line(
+        items=items,
+        cpu=_more(lazy, bare),
+        cpu_prepared=_more(prepared, bare),
+        disk=size,
+        peak=max(cost.disk for cost in lazy + prepared),
+        memory=statistics.median(cost.memory for cost in lazy),
+        memory_bare=statistics.median(cost.memory for cost in bare),
+        resumed=resumed.first_request,
     )
 
 
-def main() -> None:
-    """Read the arguments, measure, print."""
+def _more(costs: Sequence[Cost], bare: Sequence[Cost]) -> float:
+    return statistics.median(cost.cpu - other.cpu for cost, other in zip(costs, bare, strict=True))
+
+
+def main() -> int:
+    """Read the arguments, measure, print; tell whether a bar was asked for and isn't met."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="jobs of each size, with and without (default: 3)")
-    parser.add_argument("--largest", action="store_true", help=f"one round of {LARGEST:,} items as well: some minutes")
-    parser.add_argument("--alone", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--ledger", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--rounds", type=int, default=3, help="jobs of each size and kind (default: 3)")
+    parser.add_argument("--largest", action="store_true", help=f"one round of {LARGEST:,} items as well: half an hour")
+    parser.add_argument("--check", action="store_true", help="fail where a bar isn't met")
+    parser.add_argument("--table", type=Path, help="where the table goes as well")
+    parser.add_argument("--alone", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--appended", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.alone:
-        print(json.dumps(asyncio.run(run(arguments.alone, arguments.ledger, appended=arguments.appended))))
-        return
-    print(f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs, ", end="")
-    print(f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}")
-    print(
-        "CPU: microseconds an item; disk: bytes an item; memory: the most, MiB; resumed: seconds to the first request"
-    )
-    print(f"{'items':>10} {'CPU':>10} {'disk':>10} {'memory':>7} {'without':>10} {'resumed':>10} {'memory':>7}")
-    for items in SIZES:
-        measure(items, arguments.rounds)
-    if arguments.largest:
-        measure(LARGEST, 1)
+        kind, items, ledger = arguments.alone
+        cost = asyncio.run(run(kind, int(items), Path(ledger), appended=arguments.appended))
+        print(json.dumps(attrs.asdict(cost)))
+        return 0
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
+    written = [f"{machine}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}\n", HEADER]
+    print("\n".join(written), flush=True)
+    lines = []
+    for items, rounds in [
+        *((size, arguments.rounds) for size in SIZES),
+        *([(LARGEST, 1)] if arguments.largest else []),
+    ]:
+        lines.append(measure(items, rounds))
+        written.append(lines[-1].row())
+        print(written[-1], flush=True)
+    if arguments.table:
+        arguments.table.parent.mkdir(parents=True, exist_ok=True)
+        arguments.table.write_text("\n".join(written) + "\n", "utf-8")
+    missed = [miss for line in lines for miss in line.misses(lines[0])]
+    for miss in missed:
+        print(miss, file=sys.stderr)
+    return 1 if missed and arguments.check else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,39 +1,47 @@
 """Kill mass jobs with SIGKILL at random moments until they are done, and hold ledger against input and server.
 
-The job runs in a process of its own, with the library as it is; the simulator, which throttles, fails and resets
-connections after the work, in this one. It keeps a log of its own: what each request came to, and when.
+A deletion is the real command, in a process of its own: `delete`, then `resume`, and `retry-failed` where rows failed;
+an update is the library's. The simulator, which throttles, fails and resets connections after the work, runs in this
+process. It keeps a log of its own: what each request came to, and when.
 """
 
 import argparse
 import asyncio
 import contextlib
+import csv
+import io
 import itertools
+import json
 import os
 import random
 import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Literal, TypeAlias
 
 import attrs
 from aiohttp import web
 
 import adapty_async
 from adapty_async.bulk import Outcome
-from adapty_async.ledger import LedgerReader, LedgerUnreadableError, Row
+from adapty_async.ledger import LedgerReader, LedgerUnreadableError, Row, Spool, has_job
 from adapty_async.testing import Fault, Simulator, prefilled_customer_user_id
+
+Kind: TypeAlias = Literal["delete", "delete from stdin", "update"]
 
 ROOT: Final = Path(adapty_async.__file__).parents[1]
 FAULTS: Final = {Fault.RESET_AFTER: 0.03, Fault.UNAVAILABLE: 0.03, Fault.THROTTLED: 0.02, Fault.CUT: 0.01}
 MOST_REPEATED: Final = 1.2
 """Seconds of answered work that a kill may cost."""
 DONE: Final = {
-    "delete": {Outcome.DELETED: 204, Outcome.DELETED_UNCONFIRMED: 404},
+    "delete": {Outcome.DELETED: 204, Outcome.DELETED_UNCONFIRMED: 404, Outcome.ALREADY_ABSENT: 404},
     "update": {Outcome.UPDATED: 200},
 }
+OPEN: Final = {Outcome.FAILED, Outcome.IN_DOUBT, Outcome.DUPLICATE}
+"""What the command may say of a row that the server has done nothing to, or nothing that is known."""
 
 
 @attrs.frozen
@@ -67,117 +75,226 @@ class LoggingSimulator(Simulator):
 
 @attrs.define
 class Kills:
-    """The kills of one job: when each run ended by one, and what it cost."""
+    """The kills of one job: when each run ended by one, and what it cost. `claimed`: positions that one left so."""
 
     times: dict[int, float] = attrs.field(factory=dict)
+    claimed: set[int] = attrs.field(factory=set)
     repeated: int = 0
     longest: float = 0.0
+    unconfirmed: int = 0
+
+
+@attrs.define
+class Job:
+    """One job, and its next process. `ids`: its input; `ended`: the exit status of its last process."""
+
+    kind: Kind
+    folder: Path
+    items: int
+    rate: float
+    simulator: LoggingSimulator
+    kills: Kills = attrs.field(factory=Kills)
+    ended: int | None = None
+
+    @property
+    def operation(self) -> str:
+        """What it does."""
+        return self.kind.split()[0]
+
+    @property
+    def ledger(self) -> Path:
+        """Where its ledger is."""
+        return self.folder / "job.db"
+
+    @property
+    def ids(self) -> list[str]:
+        """Give its input: of a deletion every twentieth never existed, and the last hundredth are there twice."""
+        if self.operation == "update":
+            return [prefilled_customer_user_id(number + 1) for number in range(self.items)]
+        twice = self.items // 100
+        names = ["absent" if number % 20 == 7 else "present" for number in range(self.items - twice)]
+        ids = [
+            prefilled_customer_user_id(number + 1) if name == "present" else f"absent-{number}"
+            for number, name in enumerate(names)
+        ]
+        return ids + ids[:twice]
+
+    def write_input(self) -> None:
+        """Write the file of its ids."""
+        (self.folder / "people.csv").write_text("\n".join(["customer_user_id", *self.ids]), "utf-8")
+
+    def is_at_end(self) -> bool:
+        """Tell whether its last process has done everything."""
+        return self.ended == 0
+
+    def command(self) -> list[str]:
+        """Give the next command: it begins, goes on, or sends again what failed."""
+        if self.operation == "update":
+            words = ["update", str(self.ledger), "--items", str(self.items), "--rate", str(self.rate)]
+            return ["-m", "tests.ledger.victim", *words]
+        if self.ended == 1:
+            return ["-m", "adapty_async", "retry-failed", str(self.ledger)]
+        if has_job(self.ledger):
+            return ["-m", "adapty_async", "resume", str(self.ledger)]
+        name = "-" if self.kind == "delete from stdin" else str(self.folder / "people.csv")
+        options = ["--by", "customer_user_id", "--ledger", str(self.ledger), "--yes", "--pace", str(self.rate)]
+        return ["-m", "adapty_async", "delete", name, *options]
+
+    async def start(self, arguments: Sequence[str], **streams: Any) -> asyncio.subprocess.Process:
+        """Start a process of it."""
+        served = {"ADAPTY_API_KEY": self.simulator.api_key, "ADAPTY_BASE_URL": self.simulator.base_url}
+        settings = {**os.environ, **served, "PYTHONPATH": str(ROOT)}
+        return await asyncio.create_subprocess_exec(sys.executable, *arguments, env=settings, cwd=ROOT, **streams)
+
+    async def run(self, *, life: float, from_first_request: bool) -> None:
+        """Run its next process until its end, or kill it when it has lived for `life` seconds."""
+        self.simulator.requested.clear()
+        arguments = self.command()
+        with (self.folder / "people.csv").open("rb") as people, (self.folder / "screen").open("wb") as screen:
+            process = await self.start(arguments, stdin=people, stdout=screen, stderr=screen)
+        ended = asyncio.ensure_future(process.wait())
+        if from_first_request:
+            requested = asyncio.ensure_future(self.simulator.requested.wait())
+            await asyncio.wait([requested, ended], return_when=asyncio.FIRST_COMPLETED)
+            requested.cancel()
+        await asyncio.wait([ended], timeout=life)
+        if not ended.done():
+            process.kill()
+        self.ended = await ended
+        allowed = {0, -9} if self.operation == "update" else {0, 1, -9}
+        shown = (self.folder / "screen").read_text("utf-8")
+        assert self.ended in allowed, f"{arguments} ended by itself with exit status {self.ended}: {shown}"
+
+    async def output_of(self, *arguments: str) -> str:
+        """Run a command that reads the ledger, and give what it prints; it must end well."""
+        process = await self.start(["-m", "adapty_async", *arguments], stdout=asyncio.subprocess.PIPE)
+        out, _ = await process.communicate()
+        assert process.returncode == 0
+        return out.decode()
 
 
 async def kill_until_done(
-    operation: str, items: int, rate: float, seed: int, folder: Path, *, longest_life: float
+    kind: Kind, items: int, rate: float, seed: int, folder: Path, *, longest_life: float
 ) -> Kills:
     """Run a job, killing each of its processes after a random time, until one comes to its end; then compare."""
     rng = random.Random(seed)  # noqa: S311 - repeatable, no secret
-    ledger = folder / "job.db"
-    kills = Kills()
     async with LoggingSimulator(items, 0.9 * rate, seed) as simulator:
-        while not await _run_once(
-            simulator,
-            [operation, str(ledger), "--items", str(items), "--rate", str(rate)],
-            life=rng.uniform(0.0, longest_life),
-            from_first_request=rng.random() < 0.8,
-        ):
-            kills.times[simulator.run] = time.monotonic()
-            _check_after_kill(ledger, simulator, operation)
+        job = Job(kind, folder, items, rate, simulator)
+        job.write_input()
+        while not job.is_at_end():
+            await job.run(life=rng.uniform(0.0, longest_life), from_first_request=rng.random() < 0.8)
+            if job.ended == -9:
+                job.kills.times[simulator.run] = time.monotonic()
+                _check_after_kill(job)
             simulator.run += 1
-    _check_end(ledger, items, simulator, operation)
-    _measure_repeats(simulator.log, kills)
-    return kills
+        _check_end(job)
+        if job.operation == "delete":
+            await _check_papers(job)
+    _measure_repeats(job)
+    return job.kills
 
 
-async def _run_once(
-    simulator: LoggingSimulator, arguments: Sequence[str], *, life: float, from_first_request: bool
-) -> bool:
-    """Run the job until its end, or kill it when it has lived for `life` seconds; tell whether it ended."""
-    settings = {"ADAPTY_API_KEY": simulator.api_key, "ADAPTY_BASE_URL": simulator.base_url, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "tests.ledger.victim", *arguments]
-    simulator.requested.clear()
-    process = await asyncio.create_subprocess_exec(*command, env={**os.environ, **settings}, cwd=ROOT)
-    ended = asyncio.ensure_future(process.wait())
-    if from_first_request:
-        requested = asyncio.ensure_future(simulator.requested.wait())
-        await asyncio.wait([requested, ended], return_when=asyncio.FIRST_COMPLETED)
-        requested.cancel()
-    await asyncio.wait([ended], timeout=life)
-    if not ended.done():
-        process.kill()
-    status = await ended
-    assert status in {0, -9}, f"the job ended by itself with exit status {status}"
-    return status == 0
-
-
-def _check_after_kill(ledger: Path, simulator: LoggingSimulator, operation: str) -> None:
+def _check_after_kill(job: Job) -> None:
     """What the ledger says was done was answered so; it may have been killed before there was a job in it."""
-    with contextlib.suppress(LedgerUnreadableError), LedgerReader(ledger) as reader:
-        _check_claims(list(reader.rows()), simulator.log, operation)
-        return
-    assert not simulator.log, "requests were sent, and there is no ledger"
-
-
-def _check_claims(rows: Sequence[Row], log: Mapping[str, list[Answer]], operation: str) -> None:
-    for row in rows:
-        if row.outcome is None or row.claimed:
-            continue
-        assert row.outcome in DONE[operation], f"{row.position}: {row.outcome}"
-        answers = log[prefilled_customer_user_id(row.position + 1)]
-        expected = DONE[operation][row.outcome]
-        assert expected in {answer.status for answer in answers}, f"{row.position}: {row.outcome}, but {answers}"
-
-
-def _check_end(ledger: Path, items: int, simulator: LoggingSimulator, operation: str) -> None:
-    with LedgerReader(ledger) as reader:
+    with contextlib.suppress(LedgerUnreadableError), LedgerReader(job.ledger) as reader:
         rows = list(reader.rows())
-        ids = map(prefilled_customer_user_id, range(1, items + 1))
-        assert [row.position for row, _ in reader.joined(ids)] == list(range(items))
+        job.kills.claimed.update(row.position for row in rows if row.claimed)
+        _check_claims(rows, job)
+        return
+    assert not job.simulator.log, "requests were sent, and there is no ledger"
+
+
+def _check_claims(rows: Sequence[Row], job: Job) -> None:
+    ids, done = job.ids, DONE[job.operation]
+    for row in rows:
+        if row.outcome is None or row.claimed or (job.operation == "delete" and row.outcome in OPEN):
+            continue
+        assert row.outcome in done, f"{row.position}: {row.outcome}"
+        answers = job.simulator.log[ids[row.position]]
+        assert done[row.outcome] in {answer.status for answer in answers}, f"{row.position}: {row.outcome}: {answers}"
+        if row.outcome is Outcome.ALREADY_ABSENT:
+            assert ids[row.position].startswith("absent"), f"{row.position} was there, and is called absent: {answers}"
+        if row.outcome is Outcome.DELETED_UNCONFIRMED:
+            _check_unconfirmed(row, answers, job)
+
+
+def _check_unconfirmed(row: Row, answers: Sequence[Answer], job: Job) -> None:
+    """Only what a kill left claimed, or what had no clear answer before its 404, may be unconfirmed."""
+    unclear = any(answer.status not in {204, 404, 429} for answer in answers)
+    assert unclear or row.position in job.kills.claimed, f"{row.position}: unconfirmed, but {answers}"
+
+
+def _check_end(job: Job) -> None:
+    ids, simulator = job.ids, job.simulator
+    with LedgerReader(job.ledger) as reader:
+        rows = list(reader.rows())
+        assert [row.position for row, _ in reader.joined(ids)] == list(range(job.items))
         counts = reader.status().counts
-    assert len(rows) == items
-    assert all(row.outcome is not None and not row.claimed for row in rows)
+    assert len(rows) == job.items
+    assert all(row.outcome is not None and not row.claimed and not row.outcome.is_failure for row in rows)
     assert Counter(row.outcome for row in rows) == counts
-    _check_claims(rows, simulator.log, operation)
-    if operation == "delete":
-        assert len(simulator.profiles) == 0
-        # Of two answers to the same deletion only the first can be a yes.
-        yes = [sum(answer.status == 204 for answer in answers) for answers in simulator.log.values()]
-        assert max(yes) == 1
-    else:
+    _check_claims(rows, job)
+    if job.operation == "update":
         assert all(profile.attributes == {"first_name": "Jane"} for profile in simulator.profiles.values())
+        return
+    assert counts[Outcome.DUPLICATE] == job.items // 100
+    assert all(simulator.profiles.find(customer_user_id=who) is None for who in ids)
+    # Of two answers to the same deletion only the first can be a yes.
+    yes = [sum(answer.status == 204 for answer in answers) for answers in simulator.log.values()]
+    assert max(yes) == 1
+    job.kills.unconfirmed = sum(
+        row.outcome is Outcome.DELETED_UNCONFIRMED and ids[row.position].startswith("absent") for row in rows
+    )
 
 
-def _measure_repeats(log: Mapping[str, list[Answer]], kills: Kills) -> None:
+async def _check_papers(job: Job) -> None:
+    """Rows, record and totals of the ledger are the same; no copy of the input, and no id, is left beside it."""
+    with LedgerReader(job.ledger) as reader:
+        totals = {str(outcome): count for outcome, count in reader.status().totals.items() if count}
+    exported = list(csv.DictReader(io.StringIO(await job.output_of("export", str(job.ledger), "--ids", "none"))))
+    record = json.loads(await job.output_of("report", str(job.ledger), "--json", "-"))
+    assert Counter(row["outcome"] for row in exported) == record["totals"] == totals
+    assert len(exported) == record["items"] == sum(totals.values()) == job.items
+    assert not Spool(job.ledger).is_filled
+    ids = [who.encode() for who in job.ids]
+    for file in job.folder.glob(f"{job.ledger.name}*"):
+        data = file.read_bytes()
+        assert not any(who in data for who in ids), f"{file.name} holds an id"
+
+
+def _measure_repeats(job: Job) -> None:
     """Find out what had a clear answer in a run and was asked for again in the next."""
+    kills, log = job.kills, job.simulator.log
     for answers in log.values():
         for earlier, later in itertools.pairwise(answers):
             if earlier.status in {200, 204, 404} and later.run > earlier.run:
+                assert earlier.run in kills.times, "answered in a run that ended by itself, and sent again"
                 age = kills.times[earlier.run] - earlier.at
                 kills.repeated += 1
                 kills.longest = max(kills.longest, age)
                 assert age <= MOST_REPEATED, f"answered {age:.2f} s before the kill, and sent again"
 
 
+def _kind_of(number: int) -> Kind:
+    if number % 4 == 3:
+        return "update"
+    return "delete from stdin" if number % 5 == 4 else "delete"
+
+
 async def kill_jobs(least_kills: int, least_jobs: int, items: int, rate: float, seed: int) -> None:
     """Kill jobs until there were so many kills and jobs; every fourth job updates, the others delete."""
     total, jobs, longest = 0, 0, 0.0
     while total < least_kills or jobs < least_jobs:
-        operation = "update" if jobs % 4 == 3 else "delete"
+        kind = _kind_of(jobs)
         with tempfile.TemporaryDirectory() as folder:
-            kills = await kill_until_done(operation, items, rate, seed + jobs, Path(folder), longest_life=1.5)
+            kills = await kill_until_done(kind, items, rate, seed + jobs, Path(folder), longest_life=1.5)
         jobs += 1
         total += len(kills.times)
         longest = max(longest, kills.longest)
         print(
-            f"job {jobs} ({operation}, seed {seed + jobs - 1}): {len(kills.times)} kills, "
-            f"{kills.repeated} answers learnt anew, the oldest {kills.longest:.2f} s before its kill",
+            f"job {jobs} ({kind}, seed {seed + jobs - 1}): {len(kills.times)} kills, "
+            f"{kills.repeated} answers learnt anew, the oldest {kills.longest:.2f} s before its kill; "
+            f"{kills.unconfirmed} who never existed are unconfirmed",
             flush=True,
         )
     print(f"{total} kills over {jobs} jobs of {items} items: every item has one outcome, and the server agrees.")

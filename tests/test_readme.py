@@ -23,7 +23,8 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PEOPLE = [f"person {number}" for number in range(12)]
 
-SUBCOMMANDS = ("delete", "simulator", "demo")
+AFTER_A_DELETION = ("resume", "retry-failed", "status", "verify", "export", "report", "redact")
+SUBCOMMANDS = ("plan", "delete", *AFTER_A_DELETION, "simulator", "demo")
 # The script that an installation makes of the entry point.
 COMMAND = (sys.executable, "-c", "import sys; from adapty_async.cli import main; sys.exit(main())")
 PYTEST = ("-m", "pytest", "-p", "no:cacheprovider", "-o", "asyncio_default_fixture_loop_scope=function")
@@ -160,6 +161,24 @@ async def test_a_command_that_deletes_deletes(
     assert process.returncode == 0, shown.decode()
     assert str(len(PEOPLE)).encode() in printed
     assert simulator.count.answers == {("DELETE", 204): len(PEOPLE)}
+
+
+async def test_the_commands_that_go_with_a_deletion_work_in_the_order_in_which_they_stand(
+    folder: Path, environment: dict[str, str], simulator: Simulator
+) -> None:
+    (plan,) = commands("adapty-async", "plan")
+    first, *_ = commands("adapty-async", "delete")
+    later = [words for words in commands("adapty-async") if words[1] in AFTER_A_DELETION]
+    for words in [plan, [*first, "--yes"], *later]:
+        status, printed, complaints = await run(*COMMAND, *words[1:], cwd=folder, env=environment)
+        assert status == 0, complaints
+        assert printed or words[1] == "report"
+    assert simulator.count.answered(204) == len(PEOPLE)
+    assert {"failures.csv", "record.json", "record.md"} <= names_in(folder)
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
 
 
 async def test_the_command_that_simulates_serves_until_it_is_interrupted(

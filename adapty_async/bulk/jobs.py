@@ -189,6 +189,17 @@ def name_of(by: By) -> Callable[[object], str]:
     return (lambda item: str(item).lower()) if by == "profile_id" else str
 
 
+def undertaking(client: AdaptyClient, operation: str, by: By) -> Undertaking:
+    """Say what a job with that client does: delete, update or create."""
+    return Undertaking(
+        operation=operation,
+        by=by,
+        base_url=client.base_url,
+        key_fingerprint=sender_of(client).transport.key_fingerprint,
+        repeatable=operation == "delete",
+    )
+
+
 def _source_of(changes: Changes, by: By) -> Source[Change]:
     text_of = name_of(by)
 
@@ -225,14 +236,8 @@ class _Job:
     ) -> BulkJob[ItemT, ValueT]:
         if journal is None:
             return self.of(source.items, steps)
-        undertaking = Undertaking(
-            operation=operation,
-            by=by,
-            base_url=self.client.base_url,
-            key_fingerprint=sender_of(self.client).transport.key_fingerprint,
-            repeatable=steps.done is Outcome.DELETED,
-        )
-        return self.of(source.items, steps, journal.entries(undertaking, source))
+        entries = journal.entries(undertaking(self.client, operation, by), source)
+        return self.of(source.items, steps, entries)
 
     def of(
         self,

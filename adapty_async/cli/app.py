@@ -1,28 +1,17 @@
-"""The commands and their options. What a command needs is imported when it runs: --help answers at once."""
+"""The command line. What a command needs is imported when it runs: --help answers at once."""
 
 import asyncio
-from collections.abc import Callable
-from enum import StrEnum
 from importlib import metadata
-from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Final
 
 import typer
 
-from .exits import CommandError, ExitStatus, as_bug
-
-_STATUSES: Final = """\
-Exit status: 0 all done; 1 some rows failed; 2 bad usage or input; 3 stopped by a guard or an outage; 4 the key is
-missing, wrong, or may not do this; 130 interrupted."""
+from . import app_jobs, app_records
+from .ending import STATUSES, end
 
 app: Final = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None
 )
-
-
-class _IdKind(StrEnum):
-    CUSTOMER_USER_ID = "customer_user_id"
-    PROFILE_ID = "profile_id"
 
 
 def run(arguments: list[str]) -> int:
@@ -46,7 +35,7 @@ def _show_version(wanted: bool) -> None:
     raise typer.Exit
 
 
-@app.callback(epilog=_STATUSES)
+@app.callback(epilog=STATUSES)
 def _main(
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
@@ -64,55 +53,12 @@ def _main(
     \b
       export ADAPTY_API_KEY_FILE=key.txt
       adapty-async delete people.csv --by customer_user_id
-    """
 
-
-@app.command(epilog=_STATUSES)
-def delete(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", show_default=False, help="CSV file of ids; - is standard input.")
-    ],
-    by: Annotated[_IdKind, typer.Option(help="What the ids are; also the column they stand in.")],
-    column: Annotated[str | None, typer.Option(metavar="NAME", help="The column they stand in.")] = None,
-    concurrency: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Most requests under way.")] = 100,
-    pace: Annotated[
-        str,
-        typer.Option(
-            metavar="PACE",
-            help="background: 7 tenths of the limit, the rest is for your app; full: all of it; or requests a second.",
-        ),
-    ] = "background",
-    max_rate: Annotated[
-        str | None, typer.Option(metavar="RATE", show_default=False, help="Never more requests a second than this.")
-    ] = None,
-    failures: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="New CSV file for the rows that failed; feed it back later.")
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking first.")] = False,
-) -> None:
-    """Delete the profiles whose ids stand in a CSV file.
+    What it does stands in a ledger beside the file, people.csv.adapty.db: whatever ends it, it can be gone on with:
 
     \b
-      export ADAPTY_API_KEY_FILE=key.txt
-      adapty-async delete people.csv --by customer_user_id --failures failures.csv
-
-    FILE is UTF-8, with a column named as --by says, or --column; or it holds one id a line, with or without such a
-    name above them. The whole file is checked before anything is sent. Ids are sent as they stand there; one that is
-    there twice is sent once, for which each id takes about 130 bytes of memory.
-
-    Nobody tells the rate limit of a key: the command finds it out from the refusals, and stays below it. Commands that
-    run at one time with the same key share what they find, and the next one begins with it.
-
-    The key is read from ADAPTY_API_KEY, or from the file that ADAPTY_API_KEY_FILE names; ADAPTY_BASE_URL names
-    another server. Ctrl-C stops: what is under way comes to its end. A second one aborts.
-
-    What has been deleted can't be brought back. Adapty's word is that it accepted a deletion: it takes the profile's
-    purchase history off it, and may attach that to another profile later.
+      adapty-async resume people.csv.adapty.db
     """
-    from .delete import Order, delete
-    from .pace import Pace
-
-    _end(lambda: delete(Order(file, by.value, column, concurrency, Pace.of(pace, max_rate), failures, confirmed=yes)))
 
 
 @app.command()
@@ -127,7 +73,7 @@ def demo() -> None:
     """
     from .demo import demo
 
-    _end(lambda: asyncio.run(demo()))
+    end(lambda: asyncio.run(demo()))
 
 
 @app.command(
@@ -147,22 +93,5 @@ def simulator(context: typer.Context) -> None:
     raise typer.Exit(main(context.args))
 
 
-def _end(command: Callable[[], ExitStatus]) -> NoReturn:
-    """End with the status of a command; what goes wrong is a sentence, never a traceback."""
-    try:
-        status = command()
-    except CommandError as error:
-        _say(str(error))
-        status = error.status
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        _say("interrupted")
-        status = ExitStatus.INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - no traceback reaches the user
-        bug = as_bug(error)
-        _say(str(bug))
-        status = bug.status
-    raise typer.Exit(status)
-
-
-def _say(sentence: str) -> None:
-    typer.echo(f"adapty-async: {sentence}", err=True)
+app_jobs.register(app)
+app_records.register(app)

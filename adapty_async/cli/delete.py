@@ -1,125 +1,113 @@
 """The command `delete`: check everything, ask, delete, and say what became of it."""
 
-import asyncio
 import contextlib
-import shlex
-import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, cast
 
 import attrs
 
-from ..bulk.jobs import By
-from ..client import AdaptyClient
-from .books import Books, FailuresFile
+from ..bulk.jobs import undertaking
+from ..ledger import Spool, has_job, prepare
+from .beforehand import look_through, require_terminal, verified
+from .connection import client_of_environment
+from .csv_records import InputError
+from .exclusion import excluded_by
 from .exits import CommandError, ExitStatus
-from .inputs import STDIN, Checked, open_ids
-from .interrupts import Interrupts
-from .job import Deletion, Ended
-from .pace import Pace
-from .screen import screen_for, summary, tell
+from .failures import check_free
+from .inputs import OF_STDIN, Ids, open_ids, open_source
+from .interrupts import terminable
+from .ledgers import is_lasting, refusing, resume_command
+from .order import Order
+from .recorded import Recorded
+from .unrecorded import delete_unrecorded
 
 
 @attrs.frozen
-class Order:
-    """What was ordered on the command line."""
+class Wish:
+    """What is asked of one run. `ledger`: None where there shall be none; `failures`: where to write them down.
+
+    `confirmed`: nobody is to be asked.
+    """
 
     file: Path
-    by: By
-    column: str | None
-    concurrency: int
-    pace: Pace
+    ledger: Path | None
     failures: Path | None
     confirmed: bool
 
 
-def delete(order: Order) -> ExitStatus:
+def delete(order: Order, wish: Wish) -> ExitStatus:
     """Carry out an order. Raises CommandError where nothing was sent."""
-    client = _client()
-    if not order.confirmed:
-        _require_terminal(order.file)
-    with contextlib.ExitStack() as stack:
-        ids = stack.enter_context(open_ids(order.file, by=order.by, column=order.column))
-        checked = ids.check()
-        show_checked(ids.name, checked)
-        if not order.confirmed:
-            _confirm(checked.profiles, client.base_url)
-        failures = stack.enter_context(FailuresFile(order.failures, order.by)) if order.failures else None
-        books = Books(checked.rows, failures)
-        pacer = stack.enter_context(order.pace.pacer(client))
-        deletion = Deletion(client, ids, books, concurrency=order.concurrency, pacer=pacer)
-        asyncio.run(_run(client, deletion))
-        ended = deletion.end()
-    show_ended(ended)
-    _show_failed(ended.standing.failed, order)
-    return ended.status
+    with terminable():
+        client = client_of_environment()
+        if wish.ledger is not None:
+            refuse_begun(wish.ledger)
+        if not wish.confirmed:
+            require_terminal(wish.file)
+        if wish.failures is not None:
+            check_free(wish.failures)
+        excluded = excluded_by(order.exclude, by=order.by, column=order.column)
+        if wish.ledger is None:
+            return delete_unrecorded(
+                client, order, wish.file, failures=wish.failures, excluded=excluded, confirmed=wish.confirmed
+            )
+        with _lasting_input(order, wish.file, wish.ledger, excluded) as ids:
+            look_through(ids, order, client, confirmed=wish.confirmed)
+            notes = verified(order, ids)
+            order = attrs.evolve(order, file=wish.file.absolute() if is_lasting(wish.file) else None)
+            with refusing(ids):
+                job = undertaking(client, "delete", order.by)
+                prepare(wish.ledger, job, ids.decided(), order=order.as_json(), file=ids.file)
+            return Recorded(ids, wish.ledger, order, notes=notes, failures=wish.failures).carry_out(client)
 
 
-async def _run(client: AdaptyClient, deletion: Deletion) -> None:
-    async with client:
-        with Interrupts() as interrupts:
-            await deletion.run(screen_for(sys.stderr), interrupts)
+def refuse_begun(ledger: Path) -> None:
+    """Refuse to begin a job where there is one. Raises CommandError."""
+    with refusing():
+        exists = has_job(ledger)
+    if exists:
+        raise CommandError(
+            f"{ledger} holds a job already: for another one name a new ledger by --ledger; to go on with this one, "
+            f"type: {resume_command(ledger)}",
+            ExitStatus.LEDGER,
+        )
 
 
-def show_checked(name: str, checked: Checked) -> None:
-    """Say what a file holds, and which lines can't be used."""
-    lines = [f"{name}: {checked.rows:,} rows, {checked.profiles:,} profiles to delete"]
-    if checked.duplicates:
-        lines.append(f"  {checked.duplicates:,} rows repeat an id of an earlier line: it is sent once")
-    if checked.invalid:
-        lines.append(f"  {checked.invalid:,} rows can't be used:")
-        lines += [f"    line {row.line}: {row.reason}" for row in checked.first_invalid]
-    if checked.invalid > len(checked.first_invalid):
-        lines.append("    and more: --failures FILE.csv writes them all down")
-    tell("\n".join(lines), sys.stderr)
-
-
-def show_ended(ended: Ended) -> None:
-    """Print the summary, and where it was stopped why, and what to do."""
-    tell(summary(ended.standing, ended.report), sys.stdout)
-    if ended.reason is not None:
-        tell(f"\nstopped: {ended.reason}", sys.stdout)
-
-
-def _show_failed(failed: int, order: Order) -> None:
-    if not failed:
-        return
-    if order.failures is None:
-        tell("--failures FILE.csv writes down which rows failed and why, as a file to feed back.", sys.stderr)
-    else:
-        tell(f"{order.failures} holds the {failed:,} rows that failed, and why. To try them again:", sys.stderr)
-        tell(f"  adapty-async delete {shlex.quote(str(order.failures))} --by {order.by}", sys.stderr)
-
-
-def _client() -> AdaptyClient:
+@contextlib.contextmanager
+def _lasting_input(order: Order, file: Path, ledger: Path, excluded: frozenset[bytes]) -> Iterator[Ids]:
+    """Open the input; what can't be read twice is copied first, to a file beside the ledger."""
+    spool = None if is_lasting(file) else Spool(ledger)
+    if spool is not None:
+        with refusing(), open_source(file) as source:
+            spool.fill(cast("BinaryIO", _Readable(source, ledger)))
     try:
-        return AdaptyClient.from_env()
-    except ValueError as error:
-        sentence = str(error)
-    if sentence.startswith("base_url"):
-        raise CommandError(sentence.replace("base_url", "ADAPTY_BASE_URL", 1))
-    raise CommandError(sentence, ExitStatus.CREDENTIALS)
+        with open_ids(
+            spool.path if spool else file,
+            by=order.by,
+            column=order.column,
+            accept_damaged=order.accept_damaged,
+            excluded=excluded,
+            name=OF_STDIN if spool else None,
+        ) as ids:
+            yield ids
+    finally:
+        if spool is not None and not ledger.exists():
+            spool.discard()
 
 
-def _require_terminal(file: Path) -> None:
-    if file == STDIN:
-        raise CommandError("nobody can confirm what comes from standard input: add --yes if it shall be deleted")
-    if not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
-        raise CommandError("without a terminal nobody can confirm it: add --yes if the profiles shall be deleted")
+class _Readable:
+    """An input whose trouble is told from that of the copy, and which may end when another job has begun."""
 
+    def __init__(self, source: BinaryIO, ledger: Path) -> None:
+        self._source = source
+        self._ledger = ledger
 
-def _is_terminal(stream: TextIO | None) -> bool:
-    """Tell whether somebody sits there; None is a stream that was closed before the start."""
-    return stream is not None and stream.isatty()
-
-
-def _confirm(profiles: int, base_url: str) -> None:
-    print(
-        f"\n{profiles:,} profiles will be deleted at {base_url}. That can't be taken back.\n"
-        f"Type {profiles} to delete them: ",
-        end="",
-        file=sys.stderr,
-        flush=True,
-    )
-    if sys.stdin.readline().strip() != str(profiles):
-        raise CommandError(f"not confirmed, so nothing was sent: to delete them, type {profiles} or add --yes")
+    def read(self, size: int) -> bytes:
+        try:
+            content = self._source.read(size)
+            if not content:
+                refuse_begun(self._ledger)  # whose own copy must not be replaced
+            return content
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "it isn't open for reading"
+        raise InputError(f"{OF_STDIN} can't be copied: {reason}")

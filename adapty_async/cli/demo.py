@@ -15,12 +15,12 @@ from ..client import AdaptyClient
 from ..messages import Request
 from ..pacing import AdaptivePacer
 from ..testing import prefilled_customer_user_id
+from .beforehand import show_checked
 from .books import Books
-from .delete import show_checked, show_ended
 from .exits import CommandError, ExitStatus
 from .inputs import open_ids
 from .interrupts import Interrupts
-from .job import Deletion, Ended
+from .job import Deletion, Ended, show_ended
 from .screen import screen_for, tell
 
 _START: Final = 20.0

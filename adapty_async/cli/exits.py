@@ -1,8 +1,10 @@
 """How a command ends: its exit status, and what went wrong as one sentence."""
 
 import traceback
+from collections.abc import Iterable
 from enum import IntEnum
 from pathlib import Path
+from typing import Final
 
 
 class ExitStatus(IntEnum):
@@ -17,7 +19,25 @@ class ExitStatus(IntEnum):
     """Stopped by a guard or an outage."""
     CREDENTIALS = 4
     """The key is missing, wrong, or may not do this."""
+    LEDGER = 5
+    """The ledger is in use, another job's or damaged, or can't be written."""
     INTERRUPTED = 130
+
+    @classmethod
+    def first_of(cls, statuses: Iterable["ExitStatus"]) -> "ExitStatus":
+        """Give the one that tells most of several that apply."""
+        return min(statuses, key=_PRECEDENCE.index)
+
+
+_PRECEDENCE: Final = (
+    ExitStatus.CREDENTIALS,
+    ExitStatus.LEDGER,
+    ExitStatus.STOPPED,
+    ExitStatus.USAGE,
+    ExitStatus.INTERRUPTED,
+    ExitStatus.FAILED,
+    ExitStatus.DONE,
+)
 
 
 class CommandError(Exception):

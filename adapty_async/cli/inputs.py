@@ -1,8 +1,6 @@
 """Ids out of a CSV file: row by row, and never a guess what a row means."""
 
 import contextlib
-import csv
-import functools
 import hashlib
 import itertools
 import os
@@ -11,27 +9,26 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 import attrs
 
-from ..bulk import Outcome
-from ..bulk.jobs import By
+from ..bulk import Decided, Outcome
+from ..bulk.jobs import By, name_of
 from ..resources.profiles import delete_request
-from .exits import CommandError
+from .csv_records import InputError, csv_records
 
 STDIN: Final = Path("-")
+OF_STDIN: Final = "standard input"
 
-_LONGEST_LINE: Final = 1 << 20
 _SHOWN: Final = 10
+_WATCHED: Final = 1000
+"""So many rows are read between two looks at whether the file is still the same."""
+EXCLUDED: Final = "excluded: it stands in the file of --exclude"
 _NAMES: Final = ("customer_user_id", "profile_id", "id")
-_NO_CSV: Final = {
-    b"\xff\xfe": "is UTF-16: save it as 'CSV UTF-8'",
-    b"\xfe\xff": "is UTF-16: save it as 'CSV UTF-8'",
-    b"PK\x03\x04": "is a workbook or an archive: save the sheet with the ids as 'CSV UTF-8'",
-}
 # What surrogateescape makes of a byte that is no UTF-8, or NUL.
 _UNREADABLE: Final = re.compile(r"[\0\udc80-\udcff]")
 _SHORTENED: Final = re.compile(r"-?\d([.,]\d+)?E\+\d+", re.IGNORECASE)
@@ -42,42 +39,73 @@ _COLUMN_NAME: Final = re.compile(
 )
 
 
-class InputError(CommandError):
-    """The input can't be used: nothing of it is sent."""
-
-
 class Row(NamedTuple):
     """One row that isn't blank. `line`: where it begins, from 1. `id`: "" where it can't be read.
 
-    `outcome`: `invalid` or `duplicate`, with the reason; None: it is to be sent.
+    `outcome`: `invalid` or `duplicate`, with the reason; None: it is to be sent. `record`: the fields of the row, none
+    where they can't be read.
     """
 
     line: int
     id: str
     outcome: Outcome | None = None
     reason: str = ""
+    record: Sequence[str] = ()
+
+
+@attrs.frozen
+class Reading:
+    """How a file is read: its columns, which of them holds the ids, and whether they are named in a header."""
+
+    names: list[str]
+    index: int
+    has_header: bool
 
 
 @attrs.define
 class Checked:
-    """What a file holds, in numbers of rows; of the invalid ones the first few."""
+    """What a file holds, in numbers of rows; of the invalid ones the first few. `excluded` isn't among `invalid`."""
 
     rows: int = 0
     profiles: int = 0
     duplicates: int = 0
     invalid: int = 0
+    excluded: int = 0
     first_invalid: list[Row] = attrs.Factory(list)
 
 
 class Ids:
-    """The ids in an open CSV file, which can be read again and again."""
+    """The ids in an open CSV file, which can be read again and again.
 
-    def __init__(self, file: BinaryIO, name: str, *, by: By, column: str | None = None) -> None:
+    `accept_damaged`: what a spreadsheet shortened makes its row invalid, not the file. `excluded`: what stands for the
+    ids, as of `digest_of`, that are not to be sent.
+    """
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        name: str,
+        *,
+        by: By,
+        column: str | None = None,
+        accept_damaged: bool = False,
+        excluded: AbstractSet[bytes] = frozenset(),
+    ) -> None:
         self.by: By = by
         self.name = name
-        self._file = file
+        self.file = file
+        self.excluded = excluded
         self._column = column
+        self._accept_damaged = accept_damaged
+        self._digest = digest_of(by)
         self._stamp = self._fingerprint()
+
+    def reading(self) -> Reading:
+        """Tell how the file is read. Raises InputError."""
+        first = next(csv_records(self.file, self.name), None)
+        if first is None:
+            raise InputError(f"{self.name} holds no ids")
+        return self._reading_of(first[1])
 
     def rows(self) -> Iterator[Row]:
         """Read the file from its start. Raises InputError where it isn't clear what is an id.
@@ -86,50 +114,102 @@ class Ids:
         """
         seen: set[bytes] = set()
         for row in self._rows():
-            if self._fingerprint() != self._stamp:
-                raise InputError(f"{self.name} has changed while it was read: run the command again")
-            if row.outcome is None:
-                digest = hashlib.blake2b(row.id.encode(), digest_size=16).digest()
-                if digest in seen:
-                    row = row._replace(outcome=Outcome.DUPLICATE, reason="the same id stands on an earlier line")
-                seen.add(digest)
-            yield row
+            if row.outcome is not None:
+                yield row
+                continue
+            digest = self._digest(row.id)
+            if digest in seen:
+                yield row._replace(outcome=Outcome.DUPLICATE, reason="the same id stands on an earlier line")
+                continue
+            seen.add(digest)
+            reason = self.refusal(row) or (EXCLUDED if digest in self.excluded else "")
+            yield row._replace(outcome=Outcome.INVALID, reason=reason) if reason else row
+
+    def decided(self) -> Iterator[str | Decided[str]]:
+        """Give the id of each row, marked where it isn't to be sent. Raises InputError."""
+        for row in self.rows():
+            yield row.id if row.outcome is None else Decided(row.id, row.outcome)
+
+    def ids(self) -> Iterator[str | Decided[str]]:
+        """Give the id of each row; of those that aren't to be sent only the excluded are marked. Raises InputError.
+
+        It takes a third of the time of `rows`, and no memory.
+        """
+        if not self.excluded:
+            yield from self.plain()
+            return
+        for id_ in self.plain():
+            yield Decided(id_, Outcome.INVALID) if self._digest(id_) in self.excluded else id_
+
+    def as_written(self) -> Iterator[Row]:
+        """Give the rows with no outcome but `invalid`, where they can't be read. Raises InputError."""
+        return self._rows()
+
+    def plain(self) -> Iterator[str]:
+        """Give the id of each row, "" where it can't be read. Raises InputError."""
+        return (row.id for row in self._rows())
 
     def check(self) -> Checked:
         """Read the whole file, and tell what of it can be sent. Raises InputError where nothing can."""
         checked = Checked()
         for row in self.rows():
             checked.rows += 1
-            if row.outcome is Outcome.DUPLICATE:
-                checked.duplicates += 1
-                continue
-            reason = row.reason or _refusal(self.by, row.id)
-            if not reason:
+            if row.outcome is None:
                 checked.profiles += 1
-                continue
-            checked.invalid += 1
-            if len(checked.first_invalid) < _SHOWN:
-                checked.first_invalid.append(Row(row.line, row.id, Outcome.INVALID, reason))
+            elif row.outcome is Outcome.DUPLICATE:
+                checked.duplicates += 1
+            elif row.reason == EXCLUDED:
+                checked.excluded += 1
+            else:
+                checked.invalid += 1
+                if len(checked.first_invalid) < _SHOWN:
+                    checked.first_invalid.append(row)
         if not checked.rows:
             raise InputError(f"{self.name} holds no ids")
         if not checked.profiles:
-            first = checked.first_invalid[0]
-            raise InputError(f"{self.name} holds no id that can be sent: on line {first.line}, {first.reason}")
+            raise InputError(f"{self.name} holds no id that can be sent: {_why_none(checked)}")
         return checked
 
+    def line_of(self, position: int) -> int | None:
+        """Give the line where the row at a position, from 0, begins; None where there is none."""
+        row = next(itertools.islice(self._rows(), position, None), None)
+        return None if row is None else row.line
+
+    def refusal(self, row: Row) -> str:
+        """Say why the library would not send the id of a row; nothing where it would."""
+        if row.outcome is not None:
+            return row.reason
+        try:
+            if self.by == "profile_id":
+                delete_request(profile_id=row.id)
+            else:
+                delete_request(customer_user_id=row.id)
+        except ValueError as error:
+            return str(error)
+        return ""
+
     def _fingerprint(self) -> tuple[int, int]:
-        status = os.fstat(self._file.fileno())
+        status = os.fstat(self.file.fileno())
         return status.st_size, status.st_mtime_ns
 
+    def _refuse_change(self) -> None:
+        if self._fingerprint() != self._stamp:
+            raise InputError(f"{self.name} has changed while it was read: run the command again")
+
     def _rows(self) -> Iterator[Row]:
-        records = self._records()
+        """Give the rows as they stand there: of the outcomes only `invalid`, where they can't be read."""
+        records = csv_records(self.file, self.name)
         first = next(records, None)
         if first is None:
             return
-        index, is_header = self._find_column(first[1])
-        width = len(first[1])
-        for line, record in itertools.chain(() if is_header else (first,), records):
+        reading = self._reading_of(first[1])
+        index, width = reading.index, len(reading.names)
+        read = itertools.chain(() if reading.has_header else (first,), records)
+        for number, (line, record) in enumerate(read):
+            if number % _WATCHED == 0:
+                self._refuse_change()
             yield self._row(line, record, index, width)
+        self._refuse_change()
 
     def _row(self, line: int, record: list[str], index: int, width: int) -> Row:
         content = ",".join(record)
@@ -140,55 +220,30 @@ class Ids:
             raise InputError(f"{self.name}, line {line}: a quote isn't closed: correct the line")
         if not has_width:
             return Row(line, "", Outcome.INVALID, f"the row has {len(record)} fields instead of {width}")
-        if unreadable := _UNREADABLE.search(content):
+        # What is sought costs half of the time where it is sought in each row of millions: first what tells cheaply.
+        is_plain = content.isascii() and "\0" not in content
+        if not is_plain and (unreadable := _UNREADABLE.search(content)):
             what = "a NUL in it" if unreadable.group() == "\0" else "bytes in it that are no UTF-8"
             return Row(line, "", Outcome.INVALID, f"the row has {what}")
         if not id_:
-            return Row(line, "", Outcome.INVALID, "the row has no id")
-        if _SHORTENED.fullmatch(id_):
-            raise InputError(
-                f"{self.name}, line {line}: a spreadsheet has shortened the id to a number as in 1.23E+15: "
-                "export the ids again, as text"
-            )
-        return Row(line, id_)
+            return Row(line, "", Outcome.INVALID, "the row has no id", record)
+        if "+" in id_ and _SHORTENED.fullmatch(id_):
+            return self._damaged(line, id_, record)
+        return Row(line, id_, None, "", record)
 
-    def _records(self) -> Iterator[tuple[int, list[str]]]:
-        """Give each record with the number of its first line, but for blank lines."""
-        reader = csv.reader(self._lines(), strict=True)
-        while True:
-            line = reader.line_num + 1
-            try:
-                record = next(reader)
-            except StopIteration:
-                return
-            except csv.Error:
-                raise InputError(
-                    f"{self.name}, line {line}: no CSV (a quote isn't closed, or a field is too long): correct the line"
-                ) from None
-            if record and not (len(record) == 1 and record[0].isspace()):
-                yield line, record
+    def _damaged(self, line: int, id_: str, record: list[str]) -> Row:
+        if self._accept_damaged:
+            return Row(line, id_, Outcome.INVALID, "a spreadsheet has shortened the id to a number", record)
+        raise InputError(
+            f"{self.name}, line {line}: a spreadsheet has shortened the id to a number as in 1.23E+15: "
+            "export the ids again, as text; or leave such rows out by --accept-damaged"
+        )
 
-    def _lines(self) -> Iterator[str]:
-        try:
-            self._refuse_other_formats()
-            # A descriptor of its own, so that a reading that is left in its middle closes nothing but itself.
-            descriptor = os.dup(self._file.fileno())
-            with open(descriptor, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:  # noqa: PTH123 - no path
-                text.seek(0)
-                lines = iter(functools.partial(text.readline, _LONGEST_LINE), "")
-                for number, line in enumerate(lines, start=1):
-                    if len(line) == _LONGEST_LINE:
-                        raise InputError(f"{self.name}, line {number}: no CSV file with ids has a line as long as that")
-                    yield line
-        except OSError as error:
-            raise InputError(f"{self.name} can't be read to its end: {error.strerror}") from None
-
-    def _refuse_other_formats(self) -> None:
-        self._file.seek(0)
-        head = self._file.read(4)
-        for start, what in _NO_CSV.items():
-            if head.startswith(start):
-                raise InputError(f"{self.name} {what}")
+    def _reading_of(self, first: list[str]) -> Reading:
+        index, has_header = self._find_column(first)
+        # A lone column is named as the command will look for it where the rows are fed back.
+        names: list[str] = [self.by] if len(first) == 1 and self._column is None else first
+        return Reading(names, index, has_header)
 
     def _find_column(self, first: list[str]) -> tuple[int, bool]:
         """Tell which column holds the ids, and whether the first row is a header."""
@@ -217,18 +272,42 @@ class Ids:
 
 
 @contextlib.contextmanager
-def open_ids(path: Path, *, by: By, column: str | None = None) -> Iterator[Ids]:
-    """Open a CSV file of ids; `-` is standard input.
+def open_ids(
+    path: Path,
+    *,
+    by: By,
+    column: str | None = None,
+    accept_damaged: bool = False,
+    excluded: AbstractSet[bytes] = frozenset(),
+    name: str | None = None,
+) -> Iterator[Ids]:
+    """Open a CSV file of ids; `-` is standard input. `name`: for sentences, not the path. The rest as in `Ids`.
 
     What can't be read twice is copied first, to a temporary file that only its owner may read and that has no name: it
     is gone with the process, however that ends.
     """
-    name = "standard input" if path == STDIN else str(path)
+    name = name or (OF_STDIN if path == STDIN else str(path))
     with contextlib.ExitStack() as stack:
-        source = _stdin() if path == STDIN else stack.enter_context(_opened(path))
+        source = stack.enter_context(open_source(path))
         if path == STDIN or not stat.S_ISREG(os.fstat(source.fileno()).st_mode):
             source = stack.enter_context(_copied(source, name))
-        yield Ids(source, name, by=by, column=column)
+        yield Ids(source, name, by=by, column=column, accept_damaged=accept_damaged, excluded=excluded)
+
+
+def digest_of(by: By) -> Callable[[str], bytes]:
+    """Give what makes of an id the bytes that tell it from others."""
+    name = name_of(by)
+    return lambda id_: hashlib.blake2b(name(id_).encode(), digest_size=16).digest()
+
+
+@contextlib.contextmanager
+def open_source(path: Path) -> Iterator[BinaryIO]:
+    """Open a file, or standard input, to read it once. Raises InputError."""
+    if path == STDIN:
+        yield _stdin()
+        return
+    with _opened(path) as file:
+        yield file
 
 
 def _stdin() -> BinaryIO:
@@ -256,13 +335,11 @@ def _copied(source: BinaryIO, name: str) -> Iterator[BinaryIO]:
         yield copy
 
 
-def _refusal(by: By, id_: str) -> str:
-    """Say why the library would not send an id; nothing where it would."""
-    try:
-        delete_request(profile_id=id_) if by == "profile_id" else delete_request(customer_user_id=id_)
-    except ValueError as error:
-        return str(error)
-    return ""
+def _why_none(checked: Checked) -> str:
+    if not checked.first_invalid:
+        return "all are excluded"
+    first = checked.first_invalid[0]
+    return f"on line {first.line}, {first.reason}"
 
 
 def _shown(columns: list[str]) -> str:

@@ -4,10 +4,25 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Callable, Iterator
-from types import TracebackType
-from typing import Final, Self
+from types import FrameType, TracebackType
+from typing import Final, Self, TypeAlias
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does, so that nothing is left behind."""
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Interrupts:
@@ -17,6 +32,7 @@ class Interrupts:
         self.aborted = False
         """Whether the task was cancelled."""
         self._first: Callable[[], object] | None = None
+        self._before: dict[signal.Signals, _Handler] = {}
 
     @contextlib.contextmanager
     def first_to(self, action: Callable[[], object]) -> Iterator[None]:
@@ -37,6 +53,7 @@ class Interrupts:
         assert task is not None
         self._task = task
         for signum in _SIGNALS:
+            self._before[signum] = signal.getsignal(signum)
             with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C cancels the task, without a first time
                 self._loop.add_signal_handler(signum, self._hear)
         return self
@@ -47,6 +64,7 @@ class Interrupts:
         for signum in _SIGNALS:
             with contextlib.suppress(NotImplementedError):
                 self._loop.remove_signal_handler(signum)
+                signal.signal(signum, self._before[signum])
 
     def _hear(self) -> None:
         action, self._first = self._first, None

@@ -2,21 +2,24 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 import attrs
 
 from .. import bulk
-from ..bulk import BulkReport, Outcome, StopReason
+from ..bulk import BulkReport, Outcome, StopReason, StopRules
 from ..client import AdaptyClient
+from ..errors import AdaptyAPIError
 from ..pacing import Pacer
-from .books import Books, Standing
+from .books import Books, Keeper, Standing
 from .exits import CommandError, ExitStatus, as_bug
 from .inputs import Ids, Row
 from .interrupts import Interrupts
-from .screen import Screen, saying, showing
+from .screen import Screen, saying, showing, summary, tell
 
+_RULES: Final = StopRules()
 _STATUSES: Final = {
     StopReason.CREDENTIALS: ExitStatus.CREDENTIALS,
     StopReason.PERMISSION: ExitStatus.CREDENTIALS,
@@ -46,14 +49,12 @@ class Ended:
     @property
     def status(self) -> ExitStatus:
         """The exit status: the first that applies."""
-        stopped = self.report.stopped
-        if stopped is not None and _STATUSES.get(stopped) is ExitStatus.CREDENTIALS:
-            return ExitStatus.CREDENTIALS
+        statuses = [ExitStatus.FAILED if self.standing.failed else ExitStatus.DONE]
         if self.trouble is not None:
-            return self.trouble.status
-        if stopped is not None:
-            return _STATUSES.get(stopped, ExitStatus.STOPPED)
-        return ExitStatus.FAILED if self.standing.failed else ExitStatus.DONE
+            statuses.append(self.trouble.status)
+        if self.report.stopped is not None:
+            statuses.append(_STATUSES.get(self.report.stopped, ExitStatus.STOPPED))
+        return ExitStatus.first_of(statuses)
 
     @property
     def reason(self) -> str | None:
@@ -64,37 +65,68 @@ class Ended:
         return None if stopped is None else f"{stopped}: {_REASONS[stopped]}"
 
 
+def show_ended(ended: Ended) -> None:
+    """Print the summary, and where it was stopped why, and what to do."""
+    tell(summary(ended.standing, ended.report), sys.stdout)
+    if ended.reason is not None:
+        tell(f"\nstopped: {ended.reason}", sys.stdout)
+
+
+async def conduct(
+    work: Callable[[], Awaitable[object]],
+    end_early: Callable[[], object],
+    keeper: Keeper,
+    screen: Screen,
+    interrupts: Interrupts,
+) -> CommandError | None:
+    """Work until a job is done, a rule stops it, or an interrupt; give what went wrong on our side.
+
+    Raises a cancellation, nothing else.
+    """
+
+    def stop() -> None:
+        end_early()
+        screen.say("Stopping: what is under way comes to its end, in 30 seconds at most. Once more: at once.")
+
+    async with showing(keeper, screen):
+        with saying(screen), interrupts.first_to(stop):
+            try:
+                await work()
+            except CommandError as error:
+                return error
+            except Exception as error:  # noqa: BLE001 - what was sent before must be summed up nevertheless
+                return as_bug(error)
+            except asyncio.CancelledError:
+                if not interrupts.aborted:
+                    raise
+                interrupts.go_on()
+    return None
+
+
 class Deletion:
     """Delete the profiles of `ids`, and enter what becomes of every row: first `run`, then `end`."""
 
     def __init__(
-        self, client: AdaptyClient, ids: Ids, books: Books, *, concurrency: int = 100, pacer: Pacer | None = None
+        self,
+        client: AdaptyClient,
+        ids: Ids,
+        books: Books,
+        *,
+        concurrency: int = 100,
+        pacer: Pacer | None = None,
+        stop: StopRules = _RULES,
     ) -> None:
         self._books = books
         self._rows = ids.rows()
         self._under_way: dict[int, Row] = {}
         self._trouble: CommandError | None = None
-        self._job = bulk.delete_profiles(client, self._to_send(), by=ids.by, concurrency=concurrency, pacer=pacer)
+        self._job = bulk.delete_profiles(
+            client, self._to_send(), by=ids.by, concurrency=concurrency, pacer=pacer, stop=stop
+        )
 
     async def run(self, screen: Screen, interrupts: Interrupts) -> None:
         """Run until the rows are done, a rule stops it, or an interrupt. Raises a cancellation, nothing else."""
-
-        def stop() -> None:
-            self._job.stop()
-            screen.say("Stopping: what is under way comes to its end, in 30 seconds at most. Once more: at once.")
-
-        async with showing(self._books, screen):
-            with saying(screen), interrupts.first_to(stop):
-                try:
-                    await self._run()
-                except CommandError as error:
-                    self._trouble = error
-                except Exception as error:  # noqa: BLE001 - what was sent before must be summed up nevertheless
-                    self._trouble = as_bug(error)
-                except asyncio.CancelledError:
-                    if not interrupts.aborted:
-                        raise
-                    interrupts.go_on()
+        self._trouble = await conduct(self._run, self._job.stop, self._books, screen, interrupts)
 
     def end(self) -> Ended:
         """Enter the rows that have no outcome yet, and tell how it ended."""
@@ -122,9 +154,10 @@ class Deletion:
         async with self._job:
             async for result in self._job:
                 row = self._under_way.pop(result.position)
-                self._enter(row, result.outcome, str(result.error or ""))
+                status = result.error.status if isinstance(result.error, AdaptyAPIError) else None
+                self._enter(row, result.outcome, str(result.error or ""), status)
 
-    def _enter(self, row: Row, outcome: Outcome, reason: str) -> None:
-        self._books.enter(row, outcome, reason)
+    def _enter(self, row: Row, outcome: Outcome, reason: str, status: int | None = None) -> None:
+        self._books.enter(row, outcome, reason, status)
         if self._books.trouble is not None:
             self._job.stop()

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task
 from rich.text import Text
 
 from ..bulk import BulkReport, Outcome
-from .books import Books, Standing
+from .books import Keeper, Standing
 
 _MEANINGS: Final = {
     Outcome.DELETED: "Adapty accepted the deletion",
@@ -166,14 +166,14 @@ def saying(screen: Screen) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def showing(books: Books, screen: Screen) -> AsyncIterator[None]:
+async def showing(keeper: Keeper, screen: Screen) -> AsyncIterator[None]:
     """Show the progress while the block runs, and at its end."""
     loop = asyncio.get_running_loop()
 
     async def keep_showing() -> None:
         while True:
             # In a thread, so that a terminal that is held (Ctrl-S) holds no request.
-            await asyncio.to_thread(screen.show, books.standing, loop.time())
+            await asyncio.to_thread(screen.show, keeper.standing, loop.time())
             await asyncio.sleep(screen.interval)
 
     ticker = loop.create_task(keep_showing())
@@ -182,7 +182,7 @@ async def showing(books: Books, screen: Screen) -> AsyncIterator[None]:
     finally:
         ticker.cancel()
         await asyncio.wait([ticker])
-        screen.show(books.standing, loop.time())
+        screen.show(keeper.standing, loop.time())
         screen.close()
 
 

@@ -11,6 +11,7 @@ from .errors import (
     LedgerWriteError,
 )
 from .ledger import Ledger, redact
+from .preparing import Prepared, has_job, is_unchanged, prepare
 from .reading import Job, LedgerReader, Run, Status
 from .record import Record, evidence, record_of
 from .spool import Spool
@@ -28,6 +29,7 @@ __all__ = [
     "LedgerRedactedError",
     "LedgerUnreadableError",
     "LedgerWriteError",
+    "Prepared",
     "Presence",
     "Record",
     "Row",
@@ -36,6 +38,9 @@ __all__ = [
     "Status",
     "Verified",
     "evidence",
+    "has_job",
+    "is_unchanged",
+    "prepare",
     "record_of",
     "redact",
     "verify",

@@ -8,7 +8,7 @@ import sys
 import zlib
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import attrs
@@ -35,6 +35,9 @@ STATES: Final = {
 OUTCOMES: Final = {state: outcome for outcome, state in STATES.items()}
 _CLAIMED: Final = 0x80
 """Beside a state: it is about to be sent, or was, and nothing better than the state is known of it."""
+
+_OUTCOME: Final = 0x7F
+"""What of a state says the outcome."""
 
 _IS_CLAIMED: Final = bytes(state & _CLAIMED > 0 for state in range(256))
 _MOST_COUNTED: Final = 0xFFFF
@@ -83,25 +86,27 @@ class Chunk:
         self._attempts += more._attempts
         self._times += more._times
 
-    def claim(self, index: int, now: int) -> None:
-        """Note that an item is about to be sent. The time of an earlier claim or outcome stays."""
-        if self.states[index] == NOTHING:
-            self._times[index] = now
-        self.states[index] |= _CLAIMED
+    def claim(self, indexes: Iterable[int], now: int) -> None:
+        """Note that items are about to be sent. The time of an earlier claim or outcome stays."""
+        states, times = self.states, self._times
+        for index in indexes:
+            if states[index] == NOTHING:
+                times[index] = now
+            states[index] |= _CLAIMED
 
     def release(self, index: int) -> None:
         """Take a claim back: the item wasn't sent."""
-        self.states[index] &= ~_CLAIMED
+        self.states[index] &= _OUTCOME
 
     def settle(self, index: int, state: int, status: int, attempts: int, now: int) -> None:
         """Note an outcome, unless there is better evidence: `deleted` replaces `failed`, never the reverse."""
-        known = self.states[index] & ~_CLAIMED
+        known = self.states[index] & _OUTCOME
         if state < known:
             self.states[index] = known
             return
         self.states[index] = state
         self._statuses[index] = status
-        self._attempts[index] = min(attempts, _MOST_COUNTED)
+        self._attempts[index] = attempts if attempts < _MOST_COUNTED else _MOST_COUNTED  # noqa: FURB136 - faster
         self._times[index] = now
 
     def doubt(self, index: int) -> None:
@@ -148,7 +153,7 @@ class Chunk:
             yield Row(
                 position=number * CHUNK + index,
                 hash=hashes[HASH * index : HASH * (index + 1)],
-                outcome=OUTCOMES.get(state & ~_CLAIMED),
+                outcome=OUTCOMES.get(state & _OUTCOME),
                 claimed=bool(state & _CLAIMED),
                 status=self._statuses[index] or None,
                 attempts=self._attempts[index],

@@ -2,12 +2,17 @@
 
 LedgerError
 ├── LedgerLockedError       another process uses it
-├── LedgerMismatchError     it belongs to another job: operation, kind of ids, server or key
-├── InputChangedError       the input isn't the one it was made for: .position is where it first differs
+├── LedgerMismatchError     it belongs to another job: .what differs
+├── InputChangedError       the input isn't the one it was made for: .kind tells how, .position where it first differs
 ├── LedgerRedactedError     its key file is gone: it can be read, but no input can be compared with it
 ├── LedgerUnreadableError   no ledger, a damaged one, or one of a newer version
 └── LedgerWriteError        it can't be written: the disk is full, or the directory read-only
 """
+
+from typing import Literal, TypeAlias
+
+Difference: TypeAlias = Literal["differs", "shorter", "longer"]
+Mismatch: TypeAlias = Literal["operation", "by", "server", "key", "secret"]
 
 
 class LedgerError(Exception):
@@ -19,15 +24,23 @@ class LedgerLockedError(LedgerError):
 
 
 class LedgerMismatchError(LedgerError):
-    """The ledger belongs to another job."""
+    """The ledger belongs to another job. `what`: which part of it differs; `secret` is the key file."""
+
+    def __init__(self, sentence: str, what: Mismatch = "operation") -> None:
+        super().__init__(sentence)
+        self.what: Mismatch = what
 
 
 class InputChangedError(LedgerError):
-    """The input isn't the one that the ledger was made for. `position`: of the first item that differs, from 0."""
+    """The input isn't the one that the ledger was made for. `position`: of the first item that differs, from 0.
 
-    def __init__(self, sentence: str, position: int = 0) -> None:
+    `kind`: it differs there, or it ends there (shorter), or the job's ended there (longer).
+    """
+
+    def __init__(self, sentence: str, position: int = 0, kind: Difference = "differs") -> None:
         super().__init__(sentence)
         self.position = position
+        self.kind: Difference = kind
 
 
 class LedgerRedactedError(LedgerError):

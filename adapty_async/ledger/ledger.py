@@ -12,6 +12,8 @@ from .book import Book, Terms
 from .entries import LedgerEntries
 from .reading import LedgerReader
 from .secret import key_path
+from .spool import Spool
+from .spooling import discard_when_done, spooled
 from .store import Store
 
 
@@ -21,8 +23,10 @@ class Ledger:
     It is made, with a key file beside it, where there is none. What has an outcome is not sent again, but what has one
     of `retry`; deletions without an outcome are sent again; of updates and creations those that were claimed in the
     last 15 minutes, the others are `in_doubt`. `appended`: rows were added at the end of the input. `new_key`: the API
-    key of the same app was exchanged. `notes`: what the record shall say of this run, such as the operator. The job
-    raises LedgerError where the ledger can't be used, or the input isn't the same.
+    key of the same app was exchanged. `notes`: what the record shall say of this run, such as the operator. `spool`:
+    the ids of a deletion can't be given twice, as those of a generator; they are copied beside the ledger before the
+    first is sent, read from there whatever is given later, and the copy is removed when all is done. The job raises
+    LedgerError where the ledger can't be used, or the input isn't the same.
     """
 
     def __init__(
@@ -33,20 +37,30 @@ class Ledger:
         retry: Collection[Outcome] = (),
         new_key: bool = False,
         notes: Mapping[str, str] | None = None,
+        spool: bool = False,
     ) -> None:
         self.path = Path(path)
+        self._spool = Spool(self.path) if spool else None
         self._terms = Terms(appended=appended, retry=frozenset(retry), new_key=new_key, notes=dict(notes or {}))
 
     def entries(self, undertaking: Undertaking, source: Source[ItemT]) -> LedgerEntries[ItemT]:
         """Begin a run of the job, or go on where an earlier one ended: for `bulk`."""
-        return LedgerEntries(source, lambda: Book.open(self.path, undertaking, self._terms, time.time), time.time)
+        spool = self._spool
+        if spool is not None and undertaking.operation != "delete":
+            raise TypeError("only the ids of a deletion can be spooled: give what is to be written as a list")
+        return LedgerEntries(
+            source if spool is None else spooled(spool, source),
+            lambda: Book.open(self.path, undertaking, self._terms, time.time),
+            time.time,
+            None if spool is None else lambda: discard_when_done(self.path, spool),
+        )
 
     def __repr__(self) -> str:
         return f"Ledger({str(self.path)!r})"
 
 
 def redact(path: str | os.PathLike[str]) -> None:
-    """Make a ledger anonymous for good: remove its key file. It can be read afterwards, not gone on with.
+    """Make a ledger anonymous for good: remove its key file and the copy of its input. It can only be read afterwards.
 
     Raises LedgerError where it is in use, or no ledger.
     """
@@ -54,3 +68,4 @@ def redact(path: str | os.PathLike[str]) -> None:
     LedgerReader(path).close()
     with Store.open(ledger):
         key_path(ledger).unlink(missing_ok=True)
+        Spool(ledger).discard()

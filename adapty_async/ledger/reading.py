@@ -9,14 +9,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, BinaryIO, Self
 
 import attrs
 
 from ..bulk import Outcome
 from ..bulk.jobs import By, ProfileId, name_of
 from .chunks import Row
-from .errors import InputChangedError, LedgerRedactedError, LedgerUnreadableError
+from .errors import InputChangedError, LedgerRedactedError
+from .files import is_locked
 from .secret import Secret, key_path
 from .store import Presence, Store
 
@@ -86,21 +87,22 @@ class RowsDigest:
 class LedgerReader:
     """Read a ledger, also one whose job runs: everything is as of the moment at which it was opened.
 
-    Raises LedgerError where there is no ledger, or no job in it.
+    Raises LedgerError where there is no ledger, or a damaged one.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = Path(path)
-        self._store = Store.open_to_read(self._path)
+        self.path = Path(path)
+        self._store = Store.open_to_read(self.path)
         try:
             self._store.begin_snapshot()
             job = self._store.job()
-            if job is None:
-                raise LedgerUnreadableError(f"{path} holds no job yet: it ended before it began")
         except BaseException:
             self._store.close()
             raise
         self._secret_check = job.secret_check
+        self._file_digest = job.file_digest
+        self.order: Mapping[str, Any] = {} if job.input_order is None else json.loads(job.input_order)
+        """What the command line was asked for; empty where the job isn't one of it."""
         by: By = "profile_id" if job.identified_by == "profile_id" else "customer_user_id"
         self.job = Job(_time(job.made), job.operation, by, job.base_url, job.items)
 
@@ -120,13 +122,12 @@ class LedgerReader:
         ]
 
     def status(self) -> Status:
-        """Count what became of the items."""
+        """Count what became of the items. Raises LedgerUnreadableError where rows are missing."""
         counts: Counter[Outcome] = Counter()
-        known = claimed = 0
+        known, claimed = self._store.items(), 0
         first, last = math.inf, 0
         for row in self._store.chunks():
             chunk = self._store.unpacked(row)
-            known += len(chunk)
             claimed += chunk.claimed
             counts += chunk.counts
             if chunk.counts:
@@ -158,6 +159,14 @@ class LedgerReader:
         for row in self._store.chunks():
             digest.update(row.digest)
         return digest.hexdigest()
+
+    def is_running(self) -> bool:
+        """Tell whether somebody works with the ledger at this moment."""
+        return is_locked(self.path)
+
+    def is_of(self, file: BinaryIO) -> bool:
+        """Tell whether the job was prepared for that file, byte by byte. Raises LedgerRedactedError, OSError."""
+        return self._file_digest is not None and self._secret().file_digest(file) == self._file_digest
 
     def presences(self) -> Iterator[Presence]:
         """Give what `verify` found, in the order of the input."""
@@ -194,14 +203,13 @@ class LedgerReader:
             raise InputChangedError(
                 f"the input ends after row {short.position:,}, but the ledger knows more: give the input of the job",
                 short.position,
+                "shorter",
             )
 
     def _secret(self) -> Secret:
-        secret = Secret.read(self._path)
+        secret = Secret.read(self.path)
         if secret is None or secret.check != self._secret_check:
-            raise LedgerRedactedError(
-                f"no id can be looked up, for {key_path(self._path)} is gone, or another ledger's"
-            )
+            raise LedgerRedactedError(f"no id can be looked up, for {key_path(self.path)} is gone, or another ledger's")
         return secret
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ import attrs
 
 from ..bulk import Outcome
 from .chunks import Row
-from .errors import LedgerError
+from .errors import LedgerError, LedgerUnreadableError
 from .reading import LedgerReader, RowsDigest, Run
 
 APP_ID: Final = "app_id"
@@ -20,12 +20,12 @@ REQUEST: Final = "request"
 """The notes of a run that the record shows by themselves; whatever else is noted it shows as the guards of the run."""
 
 _OWN_NOTES: Final = frozenset({APP_ID, OPERATOR, REQUEST})
-_MEANINGS: Final = {
+MEANINGS: Final = {
     Outcome.DELETED: "Adapty accepted the deletion",
     Outcome.UPDATED: "Adapty accepted the update",
     Outcome.CREATED: "Adapty accepted the creation",
     Outcome.ALREADY_ABSENT: "there was no such profile",
-    Outcome.DELETED_UNCONFIRMED: "no such profile any more, after an attempt whose answer was lost",
+    Outcome.DELETED_UNCONFIRMED: "no such profile; a request for it may have been sent before, and its answer was lost",
     Outcome.DUPLICATE: "the same id stands earlier in the input; not sent",
     Outcome.NOT_FOUND: "there was no such profile",
     Outcome.INVALID: "can't be sent; not sent",
@@ -70,7 +70,7 @@ class Record:
     def as_json(self) -> str:
         """Give the record as JSON, times in UTC."""
         data = attrs.asdict(self, value_serializer=_plain)
-        data["totals"] = {outcome: self.totals.get(outcome, 0) for outcome in _MEANINGS if self.totals.get(outcome)}
+        data["totals"] = {outcome: self.totals.get(outcome, 0) for outcome in MEANINGS if self.totals.get(outcome)}
         return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
 
     def as_markdown(self) -> str:
@@ -107,7 +107,7 @@ class Record:
     def _totals(self) -> list[str]:
         rows = [
             f"| {outcome} | {self.totals[outcome]:,} | {meaning} |"
-            for outcome, meaning in _MEANINGS.items()
+            for outcome, meaning in MEANINGS.items()
             if self.totals.get(outcome)
         ]
         return ["| outcome | items | meaning |", "|---|---:|---|", *rows]
@@ -139,8 +139,9 @@ def record_of(reader: LedgerReader, *, items: int | None = None) -> Record:
     for row in reader.rows():
         digest.add(row)
         totals[row.standing] += 1
-    if totals != Counter(status.totals) or totals.total() > expected:
-        raise LedgerError(
+    complete = totals.total() == expected if job.items is not None else totals.total() <= expected
+    if totals != Counter(status.totals) or not complete:
+        raise LedgerUnreadableError(
             f"the ledger contradicts itself: {totals.total():,} rows of {expected:,}: restore it from a copy"
         )
     totals[Outcome.NOT_ATTEMPTED] += expected - totals.total()
@@ -170,7 +171,7 @@ def evidence(rows: Iterable[Row]) -> list[str]:
 def _sentence(row: Row) -> str:
     status = f" ({row.status})" if row.status and row.standing in _ANSWERED else ""
     at = "" if row.at is None else f" at {_shown(datetime.fromtimestamp(row.at, UTC))}"
-    return f"{_MEANINGS[row.standing]}{status}{at}"
+    return f"{MEANINGS[row.standing]}{status}{at}"
 
 
 _ANSWERED: Final = frozenset(

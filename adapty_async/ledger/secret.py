@@ -4,13 +4,14 @@ Whoever holds both can test whether an id that he guesses is in the ledger, and 
 """
 
 import contextlib
+import hashlib
 import os
 import secrets
 from array import array
 from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from .chunks import HASH
 
@@ -28,6 +29,7 @@ class Secret:
 
     def __init__(self, key: bytes) -> None:
         self._key = key
+        self._name = blake2b(key=key, person=b"name", digest_size=HASH)
 
     @classmethod
     def read(cls, ledger: Path) -> "Secret | None":
@@ -58,7 +60,9 @@ class Secret:
 
     def hash(self, name: str) -> bytes:
         """Give the bytes that stand for an id."""
-        return blake2b(_bytes(name), key=self._key, person=b"name", digest_size=HASH).digest()
+        state = self._name.copy()  # a third less than to begin anew with the key
+        state.update(_bytes(name))
+        return state.digest()
 
     def digest(self, contents: Sequence[str]) -> bytes:
         """Give the 32 bytes that stand for a series of items, in their order."""
@@ -66,6 +70,15 @@ class Secret:
         digest = blake2b(_bytes("".join(contents)), key=self._key, person=b"contents", digest_size=32)
         digest.update(lengths.tobytes())
         return digest.digest()
+
+    def file_digest(self, file: BinaryIO) -> bytes:
+        """Give the 32 bytes that stand for all of a file. Raises OSError."""
+        file.seek(0, os.SEEK_END)  # forgets its buffer: who shares its descriptor may have moved that meanwhile
+        file.seek(0)
+        return hashlib.file_digest(
+            file,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - its protocol asks for more than it uses
+            lambda: blake2b(key=self._key, person=b"file", digest_size=32),
+        ).digest()
 
     def __repr__(self) -> str:
         return "<Secret>"

@@ -1,13 +1,15 @@
 """A copy of an input that can't be read twice: a job that goes on another day needs it again."""
 
+import contextlib
 import os
-import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from .errors import LedgerWriteError
+from .files import OWNER_ONLY
 
-_OWNER_ONLY: Final = 0o600
+_BLOCK: Final = 1 << 16
 
 
 class Spool:
@@ -26,27 +28,44 @@ class Spool:
 
     def fill(self, source: BinaryIO) -> None:
         """Copy the input to its end. Raises LedgerWriteError, and leaves nothing behind then."""
+        with self.writing() as write:
+            while block := source.read(_BLOCK):
+                write(block)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Callable[[bytes], None]]:
+        """Give what writes the copy: it is there when the block is at its end, or never. Raises LedgerWriteError."""
         part = self.path.with_name(f"{self.path.name}.part")
         try:
-            part.unlink(missing_ok=True)
-            try:
-                self._copy(source, part)
-            except BaseException:
+            with self._translated():
                 part.unlink(missing_ok=True)
-                raise
+                descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
+            try:
+                yield lambda block: self._write(descriptor, block)
+                with self._translated():
+                    os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            with self._translated():
+                part.replace(self.path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+    def _write(self, descriptor: int, block: bytes) -> None:
+        with self._translated():
+            left = memoryview(block)
+            while left:
+                left = left[os.write(descriptor, left) :]
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+            return
         except OSError as error:
             reason = error.strerror
-        else:
-            return
         raise LedgerWriteError(f"the input can't be copied to {self.path} ({reason}): make room for it")
-
-    def _copy(self, source: BinaryIO, part: Path) -> None:
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
-        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, no path
-            shutil.copyfileobj(source, file)
-            file.flush()
-            os.fsync(descriptor)
-        part.replace(self.path)
 
     def open(self) -> BinaryIO:
         """Open the copy. Raises OSError."""

@@ -5,27 +5,31 @@ What became of the items lies apart from their hashes: it is written again with 
 """
 
 import contextlib
-import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 import attrs
 
-from .chunks import Chunk
-from .errors import LedgerError, LedgerLockedError, LedgerUnreadableError, LedgerWriteError
-
-_APPLICATION: Final = 0x41645079
-_VERSION: Final = 1
-_OWNER_ONLY: Final = 0o600
-_FRESH: Final = (0, 0)
+from .chunks import CHUNK, Chunk
+from .files import (
+    APPLICATION,
+    VERSION,
+    connect_to_read,
+    connect_to_write,
+    damaged,
+    lock,
+    made_whole,
+    missing,
+    translated,
+)
 
 _SCHEMA: Final = f"""
 CREATE TABLE job (
     made INTEGER NOT NULL, operation TEXT NOT NULL, identified_by TEXT NOT NULL, base_url TEXT NOT NULL,
-    secret_check BLOB NOT NULL, items INTEGER
+    secret_check BLOB NOT NULL, items INTEGER, input_order TEXT, file_digest BLOB
 );
 CREATE TABLE run (
     number INTEGER PRIMARY KEY, started INTEGER NOT NULL, ended INTEGER, key_fingerprint TEXT NOT NULL,
@@ -34,14 +38,17 @@ CREATE TABLE run (
 CREATE TABLE chunk (number INTEGER PRIMARY KEY, size INTEGER NOT NULL, digest BLOB NOT NULL, hashes BLOB NOT NULL);
 CREATE TABLE outcome (number INTEGER PRIMARY KEY, rows BLOB NOT NULL);
 CREATE TABLE presence (position INTEGER PRIMARY KEY, at INTEGER NOT NULL, present INTEGER NOT NULL);
-PRAGMA application_id = {_APPLICATION};
-PRAGMA user_version = {_VERSION};
+PRAGMA application_id = {APPLICATION};
+PRAGMA user_version = {VERSION};
 """
 
 
 @attrs.frozen
 class JobRow:
-    """The job of a ledger. `items`: their number, None before the end of the input was seen."""
+    """The job of a ledger. `items`: their number, None before the end of the input was seen.
+
+    `input_order`: JSON, what the command line was asked for; `file_digest`: of its input; None where it had no such.
+    """
 
     made: int
     operation: str
@@ -49,6 +56,8 @@ class JobRow:
     base_url: str
     secret_check: bytes
     items: int | None
+    input_order: str | None = None
+    file_digest: bytes | None = None
 
 
 @attrs.frozen
@@ -91,64 +100,54 @@ class Store:
         self._lock = lock
 
     @classmethod
-    def open(cls, path: Path) -> "Store":
-        """Open a ledger to write in, and lock it; make it where there is none."""
-        with _translated(path):
-            lock = _locked(path)
+    def open(cls, path: Path, make: Callable[["Store"], None] | None = None) -> Self:
+        """Open a ledger to write in, and lock it. Where there is none `make` writes what it begins with."""
+        with translated(path):
+            if make is None and not path.exists():
+                raise missing(path)
+            held = lock(path)
             try:
-                _make_private(path)
-                connection = _connect(f"{path.absolute().as_uri()}?mode=rw")
-                try:
-                    _check_format(path, connection, may_be_fresh=True)
-                    connection.execute("PRAGMA journal_mode = WAL")
-                    connection.execute("PRAGMA synchronous = FULL")
-                    if _format(connection) == _FRESH:
-                        connection.executescript(f"BEGIN;{_SCHEMA}COMMIT;")
-                except BaseException:
-                    connection.close()
-                    raise
+                if make is not None and not path.exists():
+                    with made_whole(path, _SCHEMA) as connection:
+                        make(cls(path, connection))
+                return cls(path, connect_to_write(path), held)
             except BaseException:
-                lock.close()
+                held.close()
                 raise
-        return cls(path, connection, lock)
 
     @classmethod
-    def open_to_read(cls, path: Path) -> "Store":
+    def open_to_read(cls, path: Path) -> Self:
         """Open a ledger to read in, also while a job runs."""
-        if not path.exists():
-            raise LedgerUnreadableError(f"{path} doesn't exist: check the name")
-        with _translated(path):
-            connection = _connect(f"{path.absolute().as_uri()}?mode=ro")
-            try:
-                _check_format(path, connection, may_be_fresh=False)
-            except BaseException:
-                connection.close()
-                raise
-        return cls(path, connection)
+        with translated(path):
+            if not path.exists():
+                raise missing(path)
+            return cls(path, connect_to_read(path))
 
     # Reading
 
-    def job(self) -> JobRow | None:
-        """Read the job; None where it never began."""
-        with _translated(self._path):
+    def job(self) -> JobRow:
+        """Read the job."""
+        with translated(self._path):
             row = self._connection.execute(f"SELECT {_columns(JobRow)} FROM job").fetchone()  # noqa: S608 - our own names
-        return None if row is None else JobRow(*row)
+        if row is None:
+            raise damaged(self._path)
+        return JobRow(*row)
 
     def runs(self) -> list[RunRow]:
         """Read the runs of the job, in order."""
-        with _translated(self._path):
+        with translated(self._path):
             rows = self._connection.execute(f"SELECT {_columns(RunRow)} FROM run ORDER BY number").fetchall()  # noqa: S608 - our own names
         return [RunRow(*row) for row in rows]
 
     def chunk(self, number: int) -> ChunkRow | None:
         """Read a chunk, without its hashes; None where there is none."""
-        with _translated(self._path):
+        with translated(self._path):
             row = self._connection.execute(f"{_SELECT_CHUNK} WHERE chunk.number = ?", (number,)).fetchone()
         return None if row is None else ChunkRow(*row)
 
     def chunks(self) -> Iterator[ChunkRow]:
         """Read the chunks, without their hashes, in order."""
-        with _translated(self._path):
+        with translated(self._path):
             for row in self._connection.execute(f"{_SELECT_CHUNK} ORDER BY chunk.number"):
                 yield ChunkRow(*row)
 
@@ -156,29 +155,31 @@ class Store:
         """Unpack what became of the items of a chunk."""
         with contextlib.suppress(ValueError):
             return Chunk.unpack(row.size, row.rows)
-        raise _damaged(self._path)
+        raise damaged(self._path)
 
     def hashes(self, number: int) -> bytes:
         """Read the hashes of a chunk's items, 16 bytes each."""
-        with _translated(self._path):
+        with translated(self._path):
             (hashes,) = self._connection.execute("SELECT hashes FROM chunk WHERE number = ?", (number,)).fetchone()
         return bytes(hashes)
 
     def items(self) -> int:
-        """Give the number of items that the ledger knows."""
-        with _translated(self._path):
-            (items,) = self._connection.execute("SELECT COALESCE(SUM(size), 0) FROM chunk").fetchone()
+        """Give the number of items that the ledger knows. Raises LedgerUnreadableError where some are missing."""
+        with translated(self._path):
+            chunks, items, rows, last = self._connection.execute(_SELECT_SIZES).fetchone()
+        if rows != chunks or last != chunks - 1 or -(-items // CHUNK) != chunks:
+            raise damaged(self._path)
         return int(items)
 
     def presences(self) -> Iterator[Presence]:
         """Read what the profiles' last verification found, in order."""
-        with _translated(self._path):
+        with translated(self._path):
             for position, at, present in self._connection.execute("SELECT * FROM presence ORDER BY position"):
                 yield Presence(position, at, bool(present))
 
     def begin_snapshot(self) -> None:
         """Read from now on what is committed now, whatever is written meanwhile."""
-        with _translated(self._path):
+        with translated(self._path):
             self._connection.execute("BEGIN")
 
     # Writing
@@ -186,7 +187,7 @@ class Store:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Commit what is written in the block, all or nothing."""
-        with _translated(self._path):
+        with translated(self._path):
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
                 yield
@@ -243,77 +244,11 @@ _SELECT_CHUNK: Final = """
     SELECT chunk.number, size, digest, rows FROM chunk JOIN outcome ON outcome.number = chunk.number
 """
 
+_SELECT_SIZES: Final = """
+    SELECT COUNT(*), COALESCE(SUM(size), 0), COUNT(outcome.number), COALESCE(MAX(chunk.number), -1)
+    FROM chunk LEFT JOIN outcome ON outcome.number = chunk.number
+"""
+
 
 def _columns(row: type[JobRow] | type[RunRow]) -> str:
     return ", ".join(field.name for field in attrs.fields(row))
-
-
-def _connect(uri: str) -> sqlite3.Connection:
-    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=5.0)
-
-
-def _locked(path: Path) -> sqlite3.Connection:
-    """Lock a file beside the ledger, which SQLite does alike on every system; the end of the process unlocks it."""
-    beside = path.with_name(f"{path.name}.lock")
-    _make_private(beside)
-    lock = sqlite3.connect(beside, isolation_level=None, timeout=0.0)
-    try:
-        lock.execute("BEGIN EXCLUSIVE")
-    except BaseException:
-        lock.close()
-        raise
-    return lock
-
-
-def _make_private(path: Path) -> None:
-    """Make an empty file that only its owner may read, where there is none: what SQLite puts beside it is like it."""
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY))
-
-
-def _format(connection: sqlite3.Connection) -> tuple[int, int]:
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    return application, version
-
-
-def _check_format(path: Path, connection: sqlite3.Connection, *, may_be_fresh: bool) -> None:
-    application, version = _format(connection)
-    (tables,) = connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
-    if may_be_fresh and (application, version) == _FRESH and not tables:
-        return
-    if application != _APPLICATION:
-        raise _foreign(path)
-    if version > _VERSION:
-        raise LedgerUnreadableError(f"{path} was made by a newer version: upgrade adapty-async to use it")
-
-
-def _foreign(path: Path) -> LedgerUnreadableError:
-    return LedgerUnreadableError(f"{path} is no ledger of adapty-async: give the ledger another name")
-
-
-def _damaged(path: Path) -> LedgerUnreadableError:
-    return LedgerUnreadableError(f"{path} is damaged: restore it from a copy, or start anew with another ledger")
-
-
-@contextlib.contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    try:
-        yield
-        return
-    except sqlite3.Error as error:
-        translated = _translate(path, error)
-    except OSError as error:
-        translated = LedgerWriteError(f"{path} can't be made or opened ({error.strerror}): choose another place for it")
-    raise translated
-
-
-def _translate(path: Path, error: sqlite3.Error) -> LedgerError:
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
-    if code == sqlite3.SQLITE_BUSY:
-        return LedgerLockedError(f"{path} is in use by another process: wait for its end, or end it")
-    if code == sqlite3.SQLITE_NOTADB:
-        return _foreign(path)
-    if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}:
-        return LedgerWriteError(f"{path} can't be written ({error}): make room for it, then run the same job again")
-    return _damaged(path)

@@ -1,24 +1,29 @@
 """Ask afresh for profiles that a job deleted, and take down which are present: apart from the outcomes, which stay."""
 
 import asyncio
+import functools
 import os
 import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, TypeVar, cast
 
 import attrs
 
 from .. import bulk
-from ..bulk import BulkReport, Outcome, StopReason, StopRules
+from ..bulk import BulkJob, BulkReport, Outcome, StopReason, StopRules
 from ..bulk.jobs import ProfileId
-from ..client import AdaptyClient
+from ..client import AdaptyClient, sender_of
+from ..models import Profile
 from ..pacing import Pacer
 from .errors import LedgerMismatchError
-from .reading import LedgerReader
+from .reading import LedgerReader, Status
 from .store import Presence, Store
+from .writer import outlasting
+
+T = TypeVar("T")
 
 _GONE: Final = frozenset({Outcome.DELETED, Outcome.DELETED_UNCONFIRMED, Outcome.ALREADY_ABSENT})
 _CLEAR: Final = frozenset({Outcome.FETCHED, Outcome.NOT_FOUND})
@@ -50,16 +55,17 @@ async def verify(
     """Get each profile that the job of a ledger left absent, and write down in the ledger what comes of it.
 
     `ids`: the input of the job. `sample`: only so many of them, drawn at random by `rng`. Raises LedgerError where the
-    ledger can't be used, or the input is another one.
+    ledger can't be used, or server, key or input are others than the job's.
     """
     ledger = Path(path)
+    store = await _apart(lambda: Store.open(ledger))  # in use or damaged: then nothing is asked
     asked: dict[int, int] = {}
-    found: list[Presence] = []
-    counts: Counter[bool] = Counter()
-    await asyncio.to_thread(_write, ledger, found)  # in use or damaged: then nothing is asked
-    with LedgerReader(ledger) as reader:
+    with store, LedgerReader(ledger) as reader:
         if reader.job.base_url != client.base_url:
-            raise LedgerMismatchError(f"{ledger} is of a job at {reader.job.base_url}: verify it there")
+            raise LedgerMismatchError(f"{ledger} is of a job at {reader.job.base_url}: verify it there", "server")
+        if sender_of(client).transport.key_fingerprint not in {run.key_fingerprint for run in reader.runs}:
+            # To the key of another app everybody is absent.
+            raise LedgerMismatchError(f"{ledger} is of a job with another API key: verify it with that one", "key")
         due = _due(reader, ids, sample, random.SystemRandom() if rng is None else rng)
         job = bulk.get_profiles(
             client,
@@ -70,6 +76,15 @@ async def verify(
             stop=_ABSENT_IS_NO_FAILURE,
             on_progress=on_progress,
         )
+        counts = await _take_down(job, asked, store)
+    return Verified(counts[False], counts[True], job.report.total - counts.total(), job.report.stopped)
+
+
+async def _take_down(job: BulkJob[ProfileId, Profile], asked: dict[int, int], store: Store) -> Counter[bool]:
+    """Write down what comes of the job; count whether it was present."""
+    found: list[Presence] = []
+    counts: Counter[bool] = Counter()
+    try:
         async with job:
             async for result in job:
                 position = asked.pop(result.position)
@@ -77,17 +92,28 @@ async def verify(
                     found.append(Presence(position, int(time.time()), result.outcome is Outcome.FETCHED))
                     counts[found[-1].present] += 1
                 if len(found) == _ROWS_A_COMMIT:
-                    await asyncio.to_thread(_write, ledger, found)
+                    await _apart(functools.partial(_write, store, found))
                     found = []
-    await asyncio.to_thread(_write, ledger, found)
-    return Verified(counts[False], counts[True], job.report.total - counts.total(), job.report.stopped)
+    finally:
+        await _apart(functools.partial(_write, store, found))
+    return counts
+
+
+async def _apart(work: Callable[[], T]) -> T:
+    """Do what waits for the disk in a thread, to its end."""
+    return await outlasting(asyncio.get_running_loop().run_in_executor(None, work))
+
+
+def gone(status: Status) -> int:
+    """Give the number of the items whose profiles a deletion left absent."""
+    return sum(count for outcome, count in status.counts.items() if outcome in _GONE)
 
 
 def _due(
     reader: LedgerReader, ids: Iterable[ProfileId], sample: int | None, rng: random.Random
 ) -> Iterator[tuple[int, ProfileId]]:
     """Give position and id of what is to be asked for: of each that is left, with the share of those still wanted."""
-    left = sum(count for outcome, count in reader.status().counts.items() if outcome in _GONE)
+    left = gone(reader.status())
     wanted = left if sample is None else min(sample, left)
     for row, profile in reader.joined(ids):
         if row.standing in _GONE:
@@ -104,6 +130,6 @@ def _noting(due: Iterator[tuple[int, ProfileId]], asked: dict[int, int]) -> Iter
         yield profile
 
 
-def _write(ledger: Path, found: list[Presence]) -> None:
-    with Store.open(ledger) as store, store.transaction():
+def _write(store: Store, found: list[Presence]) -> None:
+    with store.transaction():
         store.write_presences(found)

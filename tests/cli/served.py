@@ -75,11 +75,19 @@ def wait_until(condition: Callable[[], bool]) -> None:
 def interrupting(condition: Callable[[], bool], signum: signal.Signals = signal.SIGINT) -> Iterator[None]:
     """Send this process a signal as soon as the condition holds."""
 
-    def wait_and_interrupt() -> None:
-        wait_until(condition)
-        os.kill(os.getpid(), signum)
+    with meanwhile(condition, lambda: os.kill(os.getpid(), signum)):
+        yield
 
-    thread = Thread(target=wait_and_interrupt)
+
+@contextlib.contextmanager
+def meanwhile(condition: Callable[[], bool], act: Callable[[], object]) -> Iterator[None]:
+    """Do something on another thread as soon as the condition holds."""
+
+    def wait_and_act() -> None:
+        wait_until(condition)
+        act()
+
+    thread = Thread(target=wait_and_act)
     thread.start()
     try:
         yield

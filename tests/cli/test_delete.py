@@ -186,7 +186,7 @@ def test_the_failures_can_be_fed_back(
 ) -> None:
     failures = tmp_path / "failures.csv"
     monkeypatch.setenv("ADAPTY_API_KEY", "secret_of_another_app")
-    assert delete(ids_file(tmp_path, 30), "--failures", failures) == 4
+    assert delete(ids_file(tmp_path, 30), "--failures", failures, "--no-ledger") == 4
     assert f"adapty-async delete {failures} --by customer_user_id" in capsys.readouterr().err
     monkeypatch.setenv("ADAPTY_API_KEY", sim.api_key)
     assert delete(failures) == 0
@@ -199,7 +199,7 @@ def test_without_a_file_for_them_failures_are_pointed_to(
     path = ids_file(tmp_path, 30)
     with path.open("a") as file:
         file.write("\n bad")
-    assert delete(path) == 1
+    assert delete(path, "--no-ledger") == 1
     assert "--failures FILE.csv" in capsys.readouterr().err
 
 

@@ -11,15 +11,17 @@ import pytest
 
 from adapty_async import UNPACED, AdaptyClient, FixedPacer
 from adapty_async.bulk import Outcome, StopReason
-from adapty_async.cli.books import Books, FailuresFile, Standing
+from adapty_async.cli.books import Books, Standing
 from adapty_async.cli.exits import CommandError, ExitStatus
-from adapty_async.cli.inputs import open_ids
+from adapty_async.cli.failures import FailuresFile
+from adapty_async.cli.inputs import Reading, open_ids
 from adapty_async.cli.interrupts import Interrupts
 from adapty_async.cli.job import Deletion, Ended
 from adapty_async.testing import Fault, Simulator
 from tests.cli.served import ids_file
 from tests.cli.test_screen import REPORT
 
+READING = Reading(["customer_user_id"], 0, has_header=True)
 CLEAN = Standing(1, {Outcome.DELETED: 1})
 SOME_FAILED = Standing(1, {Outcome.FAILED: 1})
 
@@ -57,24 +59,36 @@ async def interrupt_when(condition: Callable[[], bool], signum: signal.Signals =
 # The exit status
 
 
+FAILED, WRONG_KEY, OUTAGE = SOME_FAILED, StopReason.CREDENTIALS, StopReason.OUTAGE
+LEDGER, CHANGED = CommandError("in use", ExitStatus.LEDGER), CommandError("changed")
+
+
 @pytest.mark.parametrize(
     ("stopped", "standing", "trouble", "status"),
     [
-        (None, CLEAN, None, ExitStatus.DONE),
-        (None, SOME_FAILED, None, ExitStatus.FAILED),
-        (StopReason.REQUESTED, SOME_FAILED, None, ExitStatus.INTERRUPTED),
-        (StopReason.OUTAGE, SOME_FAILED, None, ExitStatus.STOPPED),
-        (StopReason.ABSENT_SHARE, CLEAN, None, ExitStatus.STOPPED),
-        (StopReason.CREDENTIALS, SOME_FAILED, None, ExitStatus.CREDENTIALS),
-        (StopReason.PERMISSION, SOME_FAILED, CommandError("changed"), ExitStatus.CREDENTIALS),
-        (StopReason.REQUESTED, SOME_FAILED, CommandError("changed"), ExitStatus.USAGE),
-        (StopReason.REQUESTED, CLEAN, CommandError("full", ExitStatus.STOPPED), ExitStatus.STOPPED),
+        (None, CLEAN, None, 0),
+        (None, FAILED, None, 1),
+        (None, CLEAN, LEDGER, 5),
+        (None, FAILED, LEDGER, 5),
+        (None, FAILED, CHANGED, 2),
+        (StopReason.REQUESTED, CLEAN, None, 130),
+        (StopReason.REQUESTED, FAILED, None, 130),
+        (StopReason.REQUESTED, FAILED, LEDGER, 5),
+        (StopReason.REQUESTED, FAILED, CHANGED, 2),
+        (OUTAGE, CLEAN, None, 3),
+        (OUTAGE, FAILED, None, 3),
+        (OUTAGE, FAILED, LEDGER, 5),
+        (StopReason.ABSENT_SHARE, CLEAN, None, 3),
+        (WRONG_KEY, CLEAN, None, 4),
+        (WRONG_KEY, FAILED, LEDGER, 4),
+        (StopReason.PERMISSION, FAILED, LEDGER, 4),
+        (StopReason.PERMISSION, FAILED, CHANGED, 4),
     ],
 )
 def test_the_exit_status_is_the_first_that_applies(
-    stopped: StopReason | None, standing: Standing, trouble: CommandError | None, status: ExitStatus
+    stopped: StopReason | None, standing: Standing, trouble: CommandError | None, status: int
 ) -> None:
-    assert Ended(standing, attrs.evolve(REPORT, stopped=stopped), trouble).status is status
+    assert Ended(standing, attrs.evolve(REPORT, stopped=stopped), trouble).status == status
 
 
 def test_every_reason_to_stop_is_explained() -> None:
@@ -97,7 +111,7 @@ async def test_a_first_signal_lets_what_is_under_way_come_to_its_end(tmp_path: P
     ):
         with (
             open_ids(ids_file(tmp_path, 300), by="customer_user_id") as ids,
-            FailuresFile(tmp_path / "failures.csv", "customer_user_id") as failures,
+            FailuresFile(tmp_path / "failures.csv", READING) as failures,
             Interrupts() as interrupts,
         ):
             deletion = Deletion(client, ids, Books(300, failures), concurrency=5, pacer=UNPACED)
@@ -208,7 +222,7 @@ async def test_failures_that_cannot_be_written_down_stop_the_job(tmp_path: Path)
     async with Simulator(profiles=30) as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
         with (
             open_ids(ids_file(tmp_path, 30), by="customer_user_id") as ids,
-            FailuresFile(tmp_path / "failures.csv", "customer_user_id") as failures,
+            FailuresFile(tmp_path / "failures.csv", READING) as failures,
         ):
             deletion = Deletion(client, ids, Books(30, failures), concurrency=1, pacer=UNPACED)
             failures.trouble = CommandError("no room", ExitStatus.STOPPED)

@@ -7,7 +7,8 @@ import sys
 import pytest
 import typer
 
-from adapty_async.cli import app, main
+from adapty_async.cli import main
+from adapty_async.cli.ending import end
 from adapty_async.cli.exits import CommandError, ExitStatus
 from tests.cli.served import ROOT, start
 
@@ -21,6 +22,9 @@ def test_the_help_teaches_each_command_by_an_example(capsys: pytest.CaptureFixtu
     assert "adapty-async delete people.csv --by customer_user_id\n" in shown
     for command, example in [
         ("delete", "adapty-async delete people.csv --by customer_user_id --failures failures.csv\n"),
+        ("plan", "adapty-async plan people.csv --by customer_user_id\n"),
+        ("resume", "adapty-async resume people.csv.adapty.db\n"),
+        ("retry-failed", "adapty-async retry-failed people.csv.adapty.db\n"),
         ("demo", "adapty-async demo\n"),
     ]:
         assert main([command, "--help"]) == 0
@@ -39,7 +43,8 @@ package = types.ModuleType("adapty_async")  # its __init__ imports the client, a
 package.__path__ = [{str(ROOT / "adapty_async")!r}]
 sys.modules["adapty_async"] = package
 from adapty_async.cli import main
-main(["delete", "--help"])
+for command in ("delete", "plan", "resume", "retry-failed", "status", "export", "report", "verify", "redact"):
+    main([command, "--help"])
 print(sorted(sys.modules))
 """
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout  # noqa: S603 - our own interpreter
@@ -74,6 +79,11 @@ def test_a_source_tree_has_no_version(monkeypatch: pytest.MonkeyPatch, capsys: p
         ["delete", "people.csv", "--by", "profile_id", "--max-rate", "fast"],
         ["delete", "people.csv", "--by", "profile_id", "--max-rate", "0"],
         ["delete", "people.csv", "--by", "profile_id", "--max-rate", "nan"],
+        ["delete", "people.csv", "--by", "profile_id", "--expect", "0"],
+        ["delete", "people.csv", "--by", "profile_id", "--app", "mine"],
+        ["plan", "people.csv"],
+        ["resume"],
+        ["retry-failed", "people.csv.adapty.db", "--appended"],
     ],
 )
 def test_wrong_usage_is_a_sentence_and_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,9 +173,9 @@ def test_whatever_a_command_raises_is_one_sentence_and_a_status(
     def command() -> ExitStatus:
         raise raised
 
-    with pytest.raises(typer.Exit) as end:
-        app._end(command)  # noqa: SLF001 - the one way out of every command
-    assert end.value.exit_code == status
+    with pytest.raises(typer.Exit) as exit_:
+        end(command)
+    assert exit_.value.exit_code == status
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("adapty-async: ")
     assert sentence in line

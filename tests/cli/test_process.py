@@ -38,14 +38,15 @@ def ended(process: "subprocess.Popen[bytes]") -> Iterator["subprocess.Popen[byte
         process.communicate()
 
 
-def test_a_deletion_from_standard_input_to_its_summary() -> None:
+def test_a_deletion_from_standard_input_to_its_summary(tmp_path: Path) -> None:
     ids = "\n".join(["customer_user_id", *map(prefilled_customer_user_id, range(1, 201))])
     with simulated(profiles=200, shares={Fault.UNAVAILABLE: 0.02, Fault.RESET_AFTER: 0.02}) as (sim, settings):
-        with ended(start([*DELETE, "-", "--yes"], settings, stdin=subprocess.PIPE)) as process:
+        with ended(start([*DELETE, "-", "--yes"], settings, stdin=subprocess.PIPE, cwd=tmp_path)) as process:
             out, err = process.communicate(ids.encode(), timeout=PATIENCE)
             assert process.returncode == 0, err
         assert len(sim.profiles) == 0
     assert b"total                        200  rows" in out
+    assert not list(tmp_path.glob("*.spool*"))
     assert b"200 of 200 rows" in err
     assert b"example.com" not in out + err
 
@@ -102,26 +103,22 @@ def test_where_nobody_listens_to_the_errors_it_works_all_the_same(tmp_path: Path
         assert len(sim.profiles) == 0
 
 
-def test_an_interrupt_while_the_input_is_still_coming_sends_nothing() -> None:
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_the_input_is_still_coming_sends_and_leaves_nothing(
+    tmp_path: Path, signum: signal.Signals
+) -> None:
     with simulated(profiles=1) as (sim, settings):
-        with ended(start([*DELETE, "-", "--yes"], settings, stdin=subprocess.PIPE)) as process:
+        with ended(start([*DELETE, "-", "--yes"], settings, stdin=subprocess.PIPE, cwd=tmp_path)) as process:
             assert process.stdin is not None
             process.stdin.write(b"u1\n")
             process.stdin.flush()
-            wait_until(lambda: has_spool(process.pid))
-            process.send_signal(signal.SIGINT)
+            wait_until(lambda: bool(list(tmp_path.iterdir())))
+            process.send_signal(signum)
             out, err = process.communicate(timeout=PATIENCE)
             assert process.returncode == 130
         assert sim.count.requests == 0
     assert (out, err) == (b"", b"adapty-async: interrupted\n")
-
-
-def has_spool(pid: int) -> bool:
-    """Tell whether a process has a nameless file open."""
-    try:
-        return any("(deleted)" in str(descriptor.readlink()) for descriptor in Path(f"/proc/{pid}/fd").iterdir())
-    except FileNotFoundError:  # closed while we looked
-        return False
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_summary_that_nobody_reads_changes_nothing_about_the_end(tmp_path: Path) -> None:
@@ -141,6 +138,19 @@ def test_a_server_that_is_not_there_is_no_traceback(tmp_path: Path) -> None:
         assert process.returncode == 1
     assert b"failed                         1" in out
     assert b"Traceback" not in err
+
+
+def test_what_a_recorded_job_has_to_say_is_on_the_screen(tmp_path: Path) -> None:
+    with simulated(profiles=300, shares={Fault.UNAVAILABLE: 1.0}) as (sim, settings):
+        with ended(start([*DELETE, str(ids_file(tmp_path, 300)), "--yes"], settings)) as process:
+            assert process.stderr is not None
+            while b"the job is parked" not in process.stderr.readline():
+                pass
+            sim.faults.shares = {}
+            _, err = process.communicate(timeout=PATIENCE)
+            assert process.returncode == 0
+        assert len(sim.profiles) == 0
+    assert b"the job goes on" in err
 
 
 # On a terminal

@@ -1,5 +1,7 @@
 """What the tests of the ledger share."""
 
+import contextlib
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,6 +10,7 @@ from adapty_async.bulk import Outcome, StopRules
 from adapty_async.ledger import LedgerReader, Row
 from adapty_async.testing import prefilled_customer_user_id
 
+_NOBODY = 65534
 NO_RULES = StopRules(failure_share=None, absent_share=None)
 
 
@@ -28,3 +31,18 @@ def rows(path: Path) -> list[Row]:
     """Read all rows of a ledger."""
     with LedgerReader(path) as reader:
         return list(reader.rows())
+
+
+@contextlib.contextmanager
+def as_nobody(folder: Path) -> Iterator[None]:
+    """Let this process be a user to whom permissions apply, whose the folder is: root asks for none."""
+    if os.geteuid():
+        yield
+        return
+    for path in (folder, *folder.iterdir()):
+        os.chown(path, _NOBODY, -1)
+    os.setresuid(_NOBODY, _NOBODY, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)

@@ -13,7 +13,7 @@ INDEXES = st.integers(0, 19)
 OUTCOME_STEPS = st.tuples(
     st.just("settle"), INDEXES, st.sampled_from(sorted(OUTCOMES)), st.integers(0, 599), st.integers(0, 70_000)
 )
-CLAIM_STEPS = st.tuples(st.sampled_from(["claim", "release"]), INDEXES)
+CLAIM_STEPS = st.tuples(st.just("claim"), st.lists(INDEXES)) | st.tuples(st.just("release"), INDEXES)
 
 
 def hashes(size: int) -> bytes:
@@ -34,7 +34,7 @@ def test_what_is_packed_is_unpacked(steps: list[tuple[object, ...]]) -> None:
 def test_the_better_evidence_stands_whichever_comes_first(first: Outcome, second: Outcome) -> None:
     chunk = Chunk(1)
     for at, outcome in enumerate((first, second), start=1):
-        chunk.claim(0, at)
+        chunk.claim([0], at)
         chunk.settle(0, STATES[outcome], 200 + at, at, at)
     (row,) = chunk.rows(0, hashes(1))
     better = max(first, second, key=list(STATES).index)

@@ -3,9 +3,11 @@
 # ruff: noqa: ASYNC240 - who waits for a small file here is the test alone
 
 import asyncio
+import io
 import os
 import sqlite3
 import stat
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -25,12 +27,14 @@ from adapty_async.ledger import (
     LedgerReader,
     LedgerRedactedError,
     LedgerUnreadableError,
+    LedgerWriteError,
+    Spool,
     book,
     redact,
 )
 from adapty_async.testing import Fault, Simulator
 
-from .helpers import NO_RULES, ids, rows, totals
+from .helpers import NO_RULES, as_nobody, ids, rows, totals
 
 # Thousands of items: with the coverage that takes three times as long, and the smaller jobs run the same lines.
 many_times_the_same = pytest.mark.no_cover
@@ -184,6 +188,19 @@ async def test_a_shorter_input_is_refused(simulator: Simulator, client: AdaptyCl
     for count in (2499, 2000, 1500, 0):
         with pytest.raises(InputChangedError, match=f"ends after row {count:,}, but the ledger knows 2,500"):
             await deletion(client, ids(count), path)
+
+
+async def test_a_run_that_is_refused_for_its_input_leaves_no_trace(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    await deletion(client, ids(10), path)
+    async with AdaptyClient("another", base_url=simulator.base_url) as other:
+        with pytest.raises(InputChangedError):
+            await deletion(other, ["x"], path, new_key=True)
+        with pytest.raises(LedgerMismatchError):
+            await deletion(other, ids(10), path)
+    with LedgerReader(path) as reader:
+        assert [run.number for run in reader.runs] == [1]
 
 
 @pytest.mark.parametrize("count", [1000, 1500])
@@ -381,8 +398,12 @@ async def test_both_keys_of_a_job_are_remembered_and_neither_is_kept(
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "foreign": lambda data: b"customer_user_id\nu1\n" * 1000,
+    "empty": lambda data: b"",
+    "a byte": lambda data: data[:1],
+    "50 bytes": lambda data: data[:50],
+    "a page": lambda data: data[:4096],
     "half": lambda data: data[: len(data) // 2],
-    "a page": lambda data: data[:5000],
+    "all but a page": lambda data: data[:-4096],
     "newer": lambda data: data[:60] + (99).to_bytes(4, "big") + data[64:],
     "overwritten": lambda data: data[:8192] + b"\xff" * 8192 + data[16384:],
 }
@@ -422,6 +443,37 @@ async def test_a_place_that_is_none_is_refused(client: AdaptyClient, tmp_path: P
         LedgerReader(tmp_path / "job.db")
 
 
+@pytest.mark.parametrize("closed", ["directory", "file"])
+async def test_what_may_not_be_written_can_be_read_and_is_fit_to_go_on_with_afterwards(
+    simulator: Simulator, client: AdaptyClient, closed: str
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder, ledger = Path(name), Path(name) / "job.db"
+        await deletion(client, ids(10), ledger)
+        with as_nobody(folder):
+            place = folder if closed == "directory" else ledger
+            mode = place.stat().st_mode
+            place.chmod(mode & ~0o222)
+            assert totals(ledger) == {Outcome.DELETED: 10}
+            with pytest.raises(LedgerWriteError, match="see to the permissions"):
+                await deletion(client, ids(20), ledger, appended=True)
+            place.chmod(mode)
+            await deletion(client, ids(20), ledger, appended=True)
+        assert totals(ledger) == {Outcome.DELETED: 20}
+
+
+async def test_nothing_is_begun_in_a_directory_that_may_not_be_written(
+    simulator: Simulator, client: AdaptyClient
+) -> None:
+    with tempfile.TemporaryDirectory() as name, as_nobody(Path(name)):
+        Path(name).chmod(0o500)
+        with pytest.raises(LedgerWriteError, match="see to the permissions, or choose another place"):
+            await deletion(client, ids(10), Path(name) / "job.db")
+        Path(name).chmod(0o700)
+        await deletion(client, ids(10), Path(name) / "job.db")
+    assert simulator.count.requests == 10
+
+
 # What it keeps to itself
 
 
@@ -457,7 +509,10 @@ async def test_an_id_leads_to_its_row_until_the_key_file_is_gone(
             list(reader.joined(["user-000001@example.com", "user-000002@example.com", "x"]))
         with pytest.raises(InputChangedError, match="ends after row 1,500"):
             list(reader.joined(ids(1500)))
+    spool = Spool(path)
+    spool.fill(io.BytesIO(b"\n".join(who.encode() for who in ids(1500))))
     redact(path)
+    assert not any(b"example.com" in file.read_bytes() for file in path.parent.iterdir())
     with LedgerReader(path) as reader:
         assert reader.digest() == digest
         with pytest.raises(LedgerRedactedError):

@@ -18,6 +18,7 @@ from adapty_async.ledger import (
     LedgerLockedError,
     LedgerMismatchError,
     LedgerReader,
+    LedgerUnreadableError,
     Record,
     evidence,
     record_of,
@@ -113,15 +114,26 @@ async def test_a_job_that_was_stopped_is_recorded_where_its_size_is_known(
     assert made.totals[Outcome.NOT_ATTEMPTED] == 1502 - made.totals[Outcome.DELETED]
 
 
+@pytest.mark.parametrize(
+    ("harm", "sentence"),
+    [
+        ("UPDATE job SET items = 1101", "contradicts itself: 1,102 rows of 1,101"),
+        ("UPDATE job SET items = 1103", "contradicts itself: 1,102 rows of 1,103"),
+        ("DELETE FROM outcome WHERE number = 1", "is damaged"),
+        ("DELETE FROM chunk WHERE number = 0", "is damaged"),
+    ],
+)
 async def test_a_record_that_contradicts_the_number_of_items_is_refused(
-    simulator: Simulator, client: AdaptyClient, path: Path
+    simulator: Simulator, client: AdaptyClient, path: Path, harm: str, sentence: str
 ) -> None:
-    await delete(client, path, 10)
+    await delete(client, path, 1100)
     with sqlite3.connect(path) as database:
-        database.execute("UPDATE job SET items = 11")
+        database.execute(harm)
     database.close()
-    with pytest.raises(LedgerError, match="contradicts itself: 12 rows of 11"):
+    with pytest.raises(LedgerUnreadableError, match=sentence):
         record(path)
+    with pytest.raises(LedgerUnreadableError):
+        await delete(client, path, 1100)
 
 
 async def test_one_id_is_evidence_enough_for_what_became_of_it(
@@ -185,7 +197,13 @@ async def test_a_verification_elsewhere_or_meanwhile_is_refused(
     async with AdaptyClient("secret", base_url="https://api.test") as other:
         with pytest.raises(LedgerMismatchError):
             await verify(other, path, ids(5))
-    simulator.latency = 0.05
+    simulator.latency = 0.5
+    verifying = asyncio.ensure_future(verify(client, path, [*ids(5), next(ids(1)), "nobody"], pacer=UNPACED))
+    await asyncio.sleep(0.03)
+    with pytest.raises(LedgerLockedError):
+        await delete(client, path, 5)
+    await verifying
+    sent = simulator.count.requests
     job = bulk.delete_profiles(
         client,
         [*ids(5), next(ids(1)), "nobody", "more"],

@@ -1,13 +1,23 @@
 """The copy of an input that can't be read twice."""
 
+# ruff: noqa: ASYNC240 - who waits for a small file here is the test alone
+
+import asyncio
 import io
 import stat
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from adapty_async.ledger import LedgerWriteError, Spool
+from adapty_async import UNPACED, AdaptyClient, ProfileAttributes, bulk
+from adapty_async.bulk import BulkJob, Decided, Outcome
+from adapty_async.bulk.jobs import ProfileId
+from adapty_async.ledger import Ledger, LedgerWriteError, Spool
+from adapty_async.testing import Fault, Simulator
 
+from .helpers import NO_RULES, ids, totals
 from .test_disk import no_file_larger_than
 
 
@@ -38,3 +48,76 @@ def test_what_a_kill_left_of_a_copy_is_no_copy(tmp_path: Path) -> None:
     assert not spool.is_filled
     spool.fill(io.BytesIO(b"u1\nu2\n"))
     assert [file.name for file in tmp_path.iterdir()] == ["job.db.spool"]
+
+
+def spooled(client: AdaptyClient, items: Any, folder: Path, **terms: Any) -> BulkJob[ProfileId, None]:
+    return bulk.delete_profiles(
+        client,
+        items,
+        by="customer_user_id",
+        pacer=UNPACED,
+        stop=NO_RULES,
+        concurrency=10,
+        journal=Ledger(folder / "job.db", spool=True, **terms),
+    )
+
+
+def once(count: int) -> Iterator[str | Decided[str]]:
+    yield from ids(count)
+    yield Decided("line\n2", Outcome.INVALID)
+
+
+async def once_asynchronously(count: int) -> AsyncIterator[str | Decided[str]]:
+    for item in once(count):
+        yield item
+
+
+@pytest.mark.parametrize("items", [once, once_asynchronously])
+async def test_what_nobody_can_give_twice_is_gone_on_with_from_its_copy(
+    client: AdaptyClient, simulator: Simulator, tmp_path: Path, items: Any
+) -> None:
+    spool = Spool(tmp_path / "job.db")
+    for who in ids(1500):
+        if simulator.profiles.find(customer_user_id=who) is None:
+            simulator.add_profile(customer_user_id=who)
+    simulator.latency = 0.01
+    job = spooled(client, items(1500), tmp_path)
+    asyncio.get_running_loop().call_later(0.3, job.stop)
+    await job
+    assert 0 < simulator.count.requests < 1500
+    assert spool.is_filled
+    assert stat.S_IMODE(spool.path.stat().st_mode) == 0o600
+    simulator.latency = 0.0
+    await spooled(client, [], tmp_path)
+    assert totals(tmp_path / "job.db") == {Outcome.DELETED: 1500, Outcome.INVALID: 1}
+    assert not spool.is_filled
+
+
+async def test_the_copy_stays_while_something_can_be_sent_again(
+    client: AdaptyClient, simulator: Simulator, tmp_path: Path
+) -> None:
+    simulator.script(Fault.REDIRECT)
+    await spooled(client, once(5), tmp_path)
+    assert Spool(tmp_path / "job.db").is_filled
+    await spooled(client, [], tmp_path, retry=[Outcome.FAILED])
+    assert list(tmp_path.glob("*spool*")) == []
+
+
+async def test_an_input_that_fails_is_never_copied(client: AdaptyClient, simulator: Simulator, tmp_path: Path) -> None:
+    def broken() -> Iterator[str]:
+        yield from ids(3000)
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await spooled(client, broken(), tmp_path)
+    assert simulator.count.requests == 0
+    assert list(tmp_path.glob("*spool*")) == []
+
+
+async def test_only_ids_are_copied(client: AdaptyClient, tmp_path: Path) -> None:
+    changes = [("u1", ProfileAttributes(first_name="Jane"))]
+    with pytest.raises(TypeError, match="only the ids of a deletion"):
+        await bulk.update_profiles(
+            client, changes, by="customer_user_id", journal=Ledger(tmp_path / "job.db", spool=True)
+        )
+    assert list(tmp_path.iterdir()) == []

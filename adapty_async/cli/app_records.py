@@ -1,0 +1,131 @@
+"""The commands that read a ledger, and their options."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from .ending import STATUSES, end
+
+_Ledger: TypeAlias = Annotated[
+    Path, typer.Argument(metavar="LEDGER", show_default=False, help="The ledger of a job, as in people.csv.adapty.db.")
+]
+_Input: TypeAlias = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="The input of the job, where it was moved.")
+]
+
+
+class _Shown(StrEnum):
+    HASHED = "hashed"
+    PLAIN = "plain"
+    NONE = "none"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the others."""
+    for command in (status, export, report, verify, redact):
+        app.command(epilog=STATUSES)(command)
+
+
+def status(ledger: _Ledger) -> None:
+    """Show where a job stands, also while it runs.
+
+    \b
+      adapty-async status people.csv.adapty.db
+    """
+    from .records import status
+
+    end(lambda: status(ledger))
+
+
+def export(
+    ledger: _Ledger,
+    input: _Input = None,  # noqa: A002 - the name of the option
+    ids: Annotated[
+        _Shown, typer.Option(help="The ids: their keyed hashes, plain from the input, or none.")
+    ] = _Shown.HASHED,
+) -> None:
+    """Write a row for each item as CSV to standard output.
+
+    \b
+      adapty-async export people.csv.adapty.db > rows.csv
+
+    The columns: position (from 0), id, outcome, status (of the last answer), attempts, time (UTC). For plain ids the
+    input is compared with the ledger to its end, before the first row is written.
+    """
+    from .records import export
+
+    end(lambda: export(ledger, input, ids.value))
+
+
+def report(
+    ledger: _Ledger,
+    json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Where the record goes as JSON; - is standard output.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where it goes as a page of Markdown; - is standard output.")
+    ] = None,
+    about: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Say what became of this id instead; - reads it from standard input."),
+    ] = None,
+) -> None:
+    """Make the record of a job, for the files: over all its runs, counted from its rows. It names nobody.
+
+    \b
+      adapty-async report people.csv.adapty.db --json record.json --markdown record.md
+      adapty-async report people.csv.adapty.db --about user-17
+
+    Exit status 1: a verification found somebody present; with --about: the id isn't in the ledger, or its deletion
+    wasn't accepted.
+    """
+    from .records import about as tell_about
+    from .records import report
+
+    if about is not None and (json or markdown):
+        raise typer.BadParameter("it is shown on standard output, without --json and --markdown", param_hint="--about")
+    end(lambda: report(ledger, json, markdown) if about is None else tell_about(ledger, about))
+
+
+def verify(
+    ledger: _Ledger,
+    sample: Annotated[
+        str, typer.Argument(metavar="all|N|N%", show_default=False, help="How many of the deleted, drawn at random.")
+    ],
+    input: _Input = None,  # noqa: A002 - the name of the option
+    concurrency: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Most requests under way.")] = 100,
+    pace: Annotated[str, typer.Option(metavar="PACE", help="background, full, or requests a second.")] = "background",
+    max_rate: Annotated[
+        str | None, typer.Option(metavar="RATE", show_default=False, help="Never more requests a second than this.")
+    ] = None,
+) -> None:
+    """Ask afresh for profiles that a job deleted, and note in its ledger who is present.
+
+    \b
+      adapty-async verify people.csv.adapty.db 5%
+
+    The outcomes stay as they are; the record shows what was found. Exit status 1: somebody is present, or it isn't
+    known of all that were asked for.
+    """
+    from .pace import Pace
+    from .verifying import verify
+
+    end(lambda: verify(ledger, sample, input, Pace.of(pace, max_rate), concurrency))
+
+
+def redact(
+    ledger: _Ledger,
+    yes: Annotated[bool, typer.Option("--yes", help="Also where the job isn't at its end.")] = False,
+) -> None:
+    """Make a ledger anonymous for good: without its key file nothing in it leads to an id.
+
+    \b
+      adapty-async redact people.csv.adapty.db
+
+    It can be shown, exported and reported afterwards, but the job can't go on, and no id be looked up.
+    """
+    from .records import redact
+
+    end(lambda: redact(ledger, confirmed=yes))

@@ -1,0 +1,81 @@
+"""What comes before a deletion: the check, the guards, the question, the app."""
+
+import sys
+from pathlib import Path
+from typing import TextIO
+
+from ..client import AdaptyClient
+from ..ledger.record import APP_ID, OPERATOR, REQUEST
+from .connection import client_of_environment
+from .exits import CommandError
+from .inputs import STDIN, Checked, Ids
+from .order import Order
+from .probe import verify_app
+from .screen import tell
+
+
+def look_through(ids: Ids, order: Order, client: AdaptyClient, *, confirmed: bool) -> Checked:
+    """Check the input and the guards, and ask whoever sits there. Raises CommandError."""
+    checked = ids.check()
+    show_checked(ids.name, checked)
+    order.guards.check(checked.profiles, confirmed=confirmed)
+    if not confirmed:
+        _confirm(checked.profiles, client.base_url)
+    return checked
+
+
+def verified(order: Order, ids: Ids) -> dict[str, str]:
+    """Verify the app where that is asked for, and give what the record shall say of the run. Raises CommandError."""
+    notes = notes_of(order)
+    app = order.guards.app
+    if app is not None:
+        to_send = (row.id for row in ids.rows() if row.outcome is None)
+        verify_app(client_of_environment(), to_send, by=order.by, app=app)
+        notes[APP_ID] = app
+    return notes
+
+
+def notes_of(order: Order) -> dict[str, str]:
+    """Say for the record who ordered it, why, and who is left out."""
+    notes = {OPERATOR: order.operator, REQUEST: order.request, "exclude": order.exclude and str(order.exclude)}
+    return {name: note for name, note in notes.items() if note}
+
+
+def show_checked(name: str, checked: Checked) -> None:
+    """Say what a file holds, and which lines can't be used."""
+    lines = [f"{name}: {checked.rows:,} rows, {checked.profiles:,} profiles to delete"]
+    if checked.duplicates:
+        lines.append(f"  {checked.duplicates:,} rows repeat an id of an earlier line: it is sent once")
+    if checked.excluded:
+        lines.append(f"  {checked.excluded:,} rows are excluded: they stand in the file of --exclude")
+    if checked.invalid:
+        lines.append(f"  {checked.invalid:,} rows can't be used:")
+        lines += [f"    line {row.line}: {row.reason}" for row in checked.first_invalid]
+    if checked.invalid > len(checked.first_invalid):
+        lines.append("    and more: --failures FILE.csv writes them all down")
+    tell("\n".join(lines), sys.stderr)
+
+
+def require_terminal(file: Path | None) -> None:
+    """Refuse to ask where nobody can answer. Raises CommandError."""
+    if file == STDIN:
+        raise CommandError("nobody can confirm what comes from standard input: add --yes if it shall be deleted")
+    if not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
+        raise CommandError("without a terminal nobody can confirm it: add --yes if the profiles shall be deleted")
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    """Tell whether somebody sits there; None is a stream that was closed before the start."""
+    return stream is not None and stream.isatty()
+
+
+def _confirm(profiles: int, base_url: str) -> None:
+    print(
+        f"\n{profiles:,} profiles will be deleted at {base_url}. That can't be taken back.\n"
+        f"Type {profiles} to delete them: ",
+        end="",
+        file=sys.stderr,
+        flush=True,
+    )
+    if sys.stdin.readline().strip() != str(profiles):
+        raise CommandError(f"not confirmed, so nothing was sent: to delete them, type {profiles} or add --yes")

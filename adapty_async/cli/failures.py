@@ -1,0 +1,134 @@
+"""The CSV file of the rows that failed: the input's own columns and what went wrong, to be fed back as it is."""
+
+import contextlib
+import csv
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Final, NamedTuple, Self
+
+from ..bulk import Outcome
+from .exits import CommandError, ExitStatus
+from .inputs import Reading, Row
+
+_OWNER_ONLY: Final = 0o600
+_ADDED: Final = ("outcome", "reason", "status", "line")
+
+
+class Failure(NamedTuple):
+    """A row that failed. `status`: of the answer, None where there was none."""
+
+    row: Row
+    outcome: Outcome
+    reason: str
+    status: int | None
+
+
+class _Layout:
+    """The columns: those of the input, but for what an earlier file of failures added, and what this one adds."""
+
+    def __init__(self, reading: Reading) -> None:
+        names, ids = reading.names, reading.index
+        self._kept = [index for index, name in enumerate(names) if index == ids or name not in _ADDED]
+        self._added = [index for index, name in enumerate(_ADDED) if name != names[ids]]
+        self.header = [*(names[index] for index in self._kept), *(_ADDED[index] for index in self._added)]
+
+    def fields(self, failure: Failure) -> list[object]:
+        """Give what stands in the row of a failure."""
+        row, outcome, reason, status = failure
+        own = [row.record[index] if row.record else "" for index in self._kept]
+        added = (outcome, reason, status, row.line)
+        return [*own, *(added[index] for index in self._added)]
+
+
+class FailuresFile:
+    """A new file of failures, written as they come. Only its owner may read it.
+
+    `trouble`: why it can't be written any more. Raises CommandError where it can't be made.
+    """
+
+    def __init__(self, path: Path, reading: Reading) -> None:
+        self.trouble: CommandError | None = None
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
+        except FileExistsError:
+            raise _exists(path) from None
+        except OSError as error:
+            raise _unmakable(path, error) from None
+        # Written by the line: whoever looks into it meanwhile, or after a kill, finds whole rows.
+        self._file = open(descriptor, "w", encoding="utf-8", newline="", buffering=1)  # noqa: PTH123, SIM115 - a descriptor, no path; `__exit__` closes it
+        self._writer = csv.writer(self._file, lineterminator="\n")
+        self._layout = _Layout(reading)
+        self._write(self._layout.header)
+        if self.trouble is not None:
+            self._close()
+            raise self.trouble
+
+    def write(self, row: Row, outcome: Outcome, reason: str, status: int | None = None) -> None:
+        """Write a row down, where there is no trouble."""
+        if self.trouble is None:
+            self._write(self._layout.fields(Failure(row, outcome, reason, status)))
+
+    def _write(self, fields: Iterable[object]) -> None:
+        try:
+            self._writer.writerow(fields)
+        except OSError as error:
+            self.trouble = _unwritable(error)
+
+    def _close(self) -> None:
+        with contextlib.suppress(OSError):  # known already, from the row that couldn't be written
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._close()
+
+
+def check_free(path: Path) -> None:
+    """Make sure that a file of failures can be written at the end. Raises CommandError."""
+    if path.exists():
+        raise _exists(path)
+    if not os.access(path.parent, os.W_OK):
+        raise CommandError(f"{path} can't be made in {path.parent}: give --failures another name")
+
+
+def write_failures(path: Path, reading: Reading, failures: Iterable[Failure]) -> None:
+    """Write a new file of failures, whole or not at all; only its owner may read it. Raises CommandError."""
+    part = path.with_name(f"{path.name}.part")
+    layout = _Layout(reading)
+    try:
+        part.unlink(missing_ok=True)
+        try:
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
+            with open(descriptor, "w", encoding="utf-8", newline="") as file:  # noqa: PTH123 - a descriptor, no path
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow(layout.header)
+                writer.writerows(map(layout.fields, failures))
+            part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        return
+    except OSError as error:
+        trouble = _unwritable(error)
+    raise trouble
+
+
+def _exists(path: Path) -> CommandError:
+    return CommandError(f"{path} exists and may still be needed: give --failures another name")
+
+
+def _unmakable(path: Path, error: OSError) -> CommandError:
+    return CommandError(f"{path} can't be made: {error.strerror}: give --failures another name")
+
+
+def _unwritable(error: OSError) -> CommandError:
+    return CommandError(
+        f"the file of --failures can't be written ({error.strerror}): make room before you run it again",
+        ExitStatus.LEDGER,
+    )

@@ -1,0 +1,104 @@
+"""What keeps a deletion from going wrong: what must hold before it, and the rules that stop it."""
+
+import re
+from typing import Final
+from uuid import UUID
+
+import attrs
+
+from ..bulk import StopRules
+from .exits import CommandError, ExitStatus
+
+UNCOUNTED: Final = 10_000
+"""So many profiles are deleted without anybody saying how many they are."""
+_CANARY: Final = 100
+_CANARY_ABOVE: Final = 1000
+_SHARE: Final = re.compile(r"(\d+(?:\.\d+)?)%")
+
+
+@attrs.frozen
+class MostFailures:
+    """How many rows may fail: a number, or a share of them from 0 to 1."""
+
+    number: int | None
+    share: float | None
+
+    @classmethod
+    def of(cls, text: str) -> "MostFailures":
+        """Read the option. Raises CommandError."""
+        if text.isdecimal():
+            return cls(int(text), None)
+        share = _SHARE.fullmatch(text)
+        if share is None or float(share[1]) > 100:
+            raise CommandError("--max-failures must be a number of rows, as in 50, or a share of them, as in 2%")
+        return cls(None, float(share[1]) / 100)
+
+
+@attrs.frozen
+class Guards:
+    """What was asked for to guard a deletion.
+
+    `expect`: exactly so many profiles; `most`: at most so many; `app`: whose profiles they are. `most_failures`: as it
+    was written. `canary`: whether the first of many are judged before the others are sent.
+    """
+
+    expect: int | None = None
+    most: int | None = None
+    app: str | None = None
+    most_failures: str | None = None
+    canary: bool = True
+
+    @classmethod
+    def of(
+        cls, *, expect: int | None, most: int | None, app: UUID | None, most_failures: str | None, canary: bool
+    ) -> "Guards":
+        """Take the options. Raises CommandError."""
+        if most_failures is not None:
+            MostFailures.of(most_failures)
+        return cls(expect, most, None if app is None else str(app), most_failures, canary)
+
+    def check(self, profiles: int, *, confirmed: bool) -> None:
+        """Refuse what mustn't be sent. `confirmed`: by --yes, not by somebody who has read the number."""
+        if self.expect is not None and profiles != self.expect:
+            raise _refused(
+                f"these are {profiles:,} profiles to delete, not the {self.expect:,} of --expect: find out why, then "
+                f"say --expect {profiles}"
+            )
+        if self.most is not None and profiles > self.most:
+            raise _refused(
+                f"these are {profiles:,} profiles to delete, more than the {self.most:,} of --max: find out why, then "
+                f"say --max {profiles}"
+            )
+        if confirmed and profiles > UNCOUNTED and self.expect is None and self.most is None:
+            raise _refused(
+                f"--yes alone deletes up to {UNCOUNTED:,} profiles, and these are {profiles:,}: if that is right, add "
+                f"--expect {profiles}"
+            )
+
+    def rules(self, due: int) -> StopRules:
+        """Give the rules for so many profiles."""
+        canary = _CANARY if self.canary and due > _CANARY_ABOVE else None
+        if self.most_failures is None:
+            return StopRules(canary=canary)
+        most = MostFailures.of(self.most_failures)
+        return StopRules(max_failures=most.number, failure_share=most.share, canary=canary)
+
+    def notes(self, due: int) -> dict[str, str]:
+        """Say for the record which guards a run with so many profiles has."""
+        rules = self.rules(due)
+        return {
+            name: str(value)
+            for name, value in {
+                "expect": self.expect,
+                "max": self.most,
+                "max_failures": self.most_failures,
+                "failure_share": rules.failure_share,
+                "absent_share": rules.absent_share,
+                "canary": rules.canary,
+            }.items()
+            if value is not None
+        }
+
+
+def _refused(sentence: str) -> CommandError:
+    return CommandError(f"{sentence}; nothing was sent", ExitStatus.STOPPED)

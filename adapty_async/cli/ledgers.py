@@ -1,0 +1,127 @@
+"""Ledgers as the command line names, opens and refuses them."""
+
+import contextlib
+import shlex
+import stat
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import Final
+
+from ..ledger import (
+    InputChangedError,
+    LedgerError,
+    LedgerMismatchError,
+    LedgerReader,
+    Spool,
+)
+from .exits import CommandError, ExitStatus
+from .inputs import STDIN, Ids, open_ids
+from .order import Order
+
+_OF_STDIN: Final = Path("stdin.adapty.db")
+MISMATCHES: Final = {
+    "server": "the job of this ledger is at another server: set ADAPTY_BASE_URL to it",
+    "key": "the job of this ledger was begun with another key: set ADAPTY_API_KEY to that one; where the key of the "
+    "same app was exchanged, add --new-key to resume",
+}
+_CHANGES: Final = {
+    "differs": "isn't the input of this ledger any more: it first differs at {place}: put it back as it was",
+    "shorter": "is shorter than the input of this ledger: it ends before {place}: put it back as it was",
+    "longer": "goes on at {place}, where the input of this ledger ended: if rows were only added at its end, add "
+    "--appended to resume",
+}
+
+
+def beside(file: Path) -> Path:
+    """Name the ledger of an input; what can't be read twice has it in the working directory."""
+    return file.with_name(f"{file.name}.adapty.db") if is_lasting(file) else _OF_STDIN
+
+
+def is_lasting(file: Path) -> bool:
+    """Tell whether a file can be read again another day, as standard input or a pipe can't."""
+    if file == STDIN:
+        return False
+    try:
+        return stat.S_ISREG(file.stat().st_mode)
+    except OSError:
+        return True  # whoever opens it says what is wrong
+
+
+def resume_command(ledger: Path) -> str:
+    """Give the command that goes on with a job, to be copied into a shell."""
+    return command("resume", ledger)
+
+
+def command(name: str, path: Path, *options: str) -> str:
+    """Give a command on a file, to be copied into a shell."""
+    operand = f"./{path}" if str(path).startswith("-") and path != STDIN else str(path)
+    return shlex.join(["adapty-async", name, operand, *options])
+
+
+@contextlib.contextmanager
+def refusing(ids: Ids | None = None) -> Iterator[None]:
+    """Turn what is wrong with a ledger into a sentence and exit 5; `ids`: the input, to name the line of a row."""
+    try:
+        yield
+        return
+    except InputChangedError as error:
+        sentence = _changed(error, ids)
+    except LedgerMismatchError as error:
+        sentence = MISMATCHES.get(error.what, str(error))
+    except LedgerError as error:
+        sentence = str(error)
+    raise CommandError(sentence, ExitStatus.LEDGER)
+
+
+def _changed(error: InputChangedError, ids: Ids | None) -> str:
+    line = None if ids is None else ids.line_of(error.position)
+    name = "the file" if ids is None else ids.name
+    place = f"row {error.position + 1:,}" if line is None else f"line {line:,}"
+    return f"{name} {_CHANGES[error.kind].format(place=place)}"
+
+
+@contextlib.contextmanager
+def open_ledger(path: Path) -> Iterator[LedgerReader]:
+    """Open the ledger of a job to read it. Raises CommandError."""
+    if not path.exists():
+        raise CommandError(f"{path} doesn't exist: check the name of the ledger")
+    with refusing():
+        reader = LedgerReader(path)
+    with reader:
+        yield reader
+
+
+@contextlib.contextmanager
+def open_input(reader: LedgerReader, path: Path | None = None) -> Iterator[Ids]:
+    """Open the input of a ledger, which may have been moved to `path`. Raises CommandError where it is another one."""
+    with opened(reader, path) as ids:
+        with refusing(ids):
+            if not reader.is_of(ids.file):
+                for _ in reader.joined(ids.plain()):
+                    pass
+        yield ids
+
+
+@contextlib.contextmanager
+def opened(
+    reader: LedgerReader, path: Path | None = None, *, excluded: AbstractSet[bytes] = frozenset()
+) -> Iterator[Ids]:
+    """Open what is to be the input of a ledger, not compared with it yet. Raises CommandError."""
+    order = order_of(reader)
+    file = path or order.file or Spool(reader.path).path
+    if not file.exists():
+        raise CommandError(f"{file}, the input of {reader.path}, is gone: if it was moved, name it by --input")
+    with open_ids(
+        file, by=order.by, column=order.column, accept_damaged=order.accept_damaged, excluded=excluded
+    ) as ids:
+        yield ids
+
+
+def order_of(reader: LedgerReader) -> Order:
+    """Read what was ordered. Raises CommandError where it wasn't this command line that did."""
+    if not reader.order:
+        raise CommandError(
+            f"{reader.path} is of a job of the library, not of this command: go on with it there", ExitStatus.LEDGER
+        )
+    return Order.from_json(reader.order)

@@ -1,0 +1,201 @@
+"""One run of a deletion with a ledger: what is left is sent, and the ledger tells what became of every row."""
+
+import asyncio
+import contextlib
+import sys
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from .. import bulk
+from ..bulk import Outcome
+from ..client import AdaptyClient
+from ..ledger import Ledger, LedgerReader, Spool, Status
+from ..pacing import Pacer
+from .books import Standing
+from .ending import say
+from .exits import CommandError, ExitStatus
+from .failures import Failure, write_failures
+from .inputs import EXCLUDED, Ids
+from .interrupts import Interrupts
+from .job import Ended, conduct, show_ended
+from .ledgers import command, refusing, resume_command
+from .order import Order
+from .screen import screen_for, tell
+from .unrecorded import show_excluded
+
+RETRIED: Final = frozenset({Outcome.FAILED, Outcome.IN_DOUBT})
+_REASONS: Final = {
+    Outcome.IN_DOUBT: "sent, or about to be: no answer tells what became of it",
+    Outcome.NOT_ATTEMPTED: "not sent",
+}
+
+
+@attrs.frozen
+class Recorded:
+    """A deletion whose ledger knows every row of `ids`.
+
+    `retry`: rows with one of these outcomes are sent again. `new_key`: the key was exchanged since the last run.
+    `notes`: for the record. `failures`: where to write down what failed.
+    """
+
+    ids: Ids
+    ledger: Path
+    order: Order
+    retry: Collection[Outcome] = ()
+    new_key: bool = False
+    notes: Mapping[str, str] = attrs.field(factory=dict)
+    failures: Path | None = None
+
+    def carry_out(self, client: AdaptyClient) -> ExitStatus:
+        """Send what is left, and say what became of all. Raises CommandError where nothing was sent."""
+        with refusing(), LedgerReader(self.ledger) as reader:
+            before = reader.status()
+        with self.order.pace.pacer(client) as pacer:
+            run = _Run(client, self, before, pacer)
+            trouble = asyncio.run(run.run())
+        if trouble is not None and not run.job.report.requests:
+            raise CommandError(f"{trouble}; to go on: {resume_command(self.ledger)}", trouble.status)
+        ended, after = self._ended(run, trouble)
+        show_ended(ended)
+        status = ExitStatus.first_of([ended.status, self._take_stock()])
+        self._show_next(ended, after)
+        return status
+
+    def _ended(self, run: "_Run", trouble: CommandError | None) -> tuple[Ended, Status | None]:
+        """Tell how it ended, by the ledger; where that can't be read, by what is known to be written in it."""
+        try:
+            with refusing(), LedgerReader(self.ledger) as reader:
+                after = reader.status()
+        except CommandError as error:
+            return Ended(run.standing, run.job.report, trouble or error), None
+        return Ended(Standing(after.known, after.totals), run.job.report, trouble), after
+
+    def _take_stock(self) -> ExitStatus:
+        """Write the failures down, and tell how many rows were excluded."""
+        if self.failures is None and self.order.exclude is None:
+            return ExitStatus.DONE
+        excluded = 0
+
+        def failures(reader: LedgerReader) -> Iterator[Failure]:
+            nonlocal excluded
+            for failure in failures_of(reader, self.ids):
+                if failure.reason == EXCLUDED:
+                    excluded += 1
+                else:
+                    yield failure
+
+        try:
+            with refusing(), LedgerReader(self.ledger) as reader:
+                if self.failures is None:
+                    for _ in failures(reader):
+                        pass
+                else:
+                    write_failures(self.failures, self.ids.reading(), failures(reader))
+        except CommandError as error:
+            say(str(error))
+            return ExitStatus.LEDGER
+        show_excluded(excluded, self.order)
+        return ExitStatus.DONE
+
+    def _show_next(self, ended: Ended, after: Status | None) -> None:
+        """Say how to go on. `after`: where the ledger stands, None where it can't be read."""
+        left = None if after is None else after.waiting + after.claimed
+        retried = 0 if after is None else sum(after.counts.get(outcome, 0) for outcome in RETRIED)
+        if left != 0:
+            tell("To go on:" if left is None else f"{left:,} rows are not done. To go on:", sys.stderr)
+            tell(f"  {resume_command(self.ledger)}", sys.stderr)
+        elif retried:
+            tell(f"To send the {retried:,} rows again that failed or are in doubt:", sys.stderr)
+            tell(f"  {command('retry-failed', self.ledger)}", sys.stderr)
+        if ended.standing.failed > (left or 0):
+            self._show_failures()
+        self._let_go_of_copy(is_clean=left == 0 and not retried)
+
+    def _show_failures(self) -> None:
+        if self.failures is None:
+            tell("To write down which rows failed, and why, as a file to feed back:", sys.stderr)
+            tell(f"  {command('resume', self.ledger, '--failures', 'failures.csv')}", sys.stderr)
+        elif self.failures.exists():
+            tell(f"{self.failures} holds the rows that failed, and why.", sys.stderr)
+
+    def _let_go_of_copy(self, *, is_clean: bool) -> None:
+        """Remove the copy of what can't be read twice, once nothing can want it any more."""
+        spool = Spool(self.ledger)
+        if not spool.is_filled:
+            return
+        if is_clean:
+            spool.discard()
+        else:
+            tell(f"{spool.path} keeps the ids until then: a copy of what can't be read twice.", sys.stderr)
+
+
+def failures_of(reader: LedgerReader, ids: Ids) -> Iterator[Failure]:
+    """Give the rows that failed, by a ledger and its input."""
+    for known, row in zip(reader.rows(), ids.as_written(), strict=False):
+        outcome = known.standing
+        if not outcome.is_failure:
+            continue
+        status = known.status if outcome is Outcome.FAILED else None
+        if outcome is Outcome.INVALID:
+            reason = ids.refusal(row) or EXCLUDED
+        elif outcome is Outcome.FAILED:
+            reason = "no answer" if status is None else f"Adapty answered {status}"
+        else:
+            reason = _REASONS[outcome]
+        yield Failure(row, outcome, reason, status)
+
+
+class _Run:
+    """The job of a run, and where it stands."""
+
+    def __init__(self, client: AdaptyClient, recorded: Recorded, before: Status, pacer: Pacer) -> None:
+        again = {outcome: before.counts.get(outcome, 0) for outcome in recorded.retry}
+        due = before.waiting + before.claimed + sum(again.values())
+        guards, ids = recorded.order.guards, recorded.ids
+        self._client = client
+        self._ids = ids
+        self._known = before.known
+        self._before = Counter(before.counts) - Counter(again)
+        notes = {**guards.notes(due), **recorded.notes}
+        self.job = bulk.delete_profiles(
+            client,
+            ids.ids(),
+            by=ids.by,
+            concurrency=recorded.order.concurrency,
+            pacer=pacer,
+            journal=Ledger(recorded.ledger, retry=recorded.retry, new_key=recorded.new_key, notes=notes),
+            stop=guards.rules(due),
+        )
+
+    @property
+    def standing(self) -> Standing:
+        """Where it stands, by what is written in the ledger."""
+        counts = self._before + Counter(self.job.report.counts)
+        del counts[Outcome.NOT_ATTEMPTED]
+        return Standing(self._known, counts)
+
+    async def run(self) -> CommandError | None:
+        """Run; give what went wrong on our side."""
+        async with self._client:
+            with Interrupts() as interrupts:
+                return await conduct(self._work, self.job.stop, self, screen_for(sys.stderr), interrupts)
+
+    async def _work(self) -> None:
+        with _as_ledger_trouble(), refusing(self._ids):
+            async with self.job:
+                await self.job
+
+
+@contextlib.contextmanager
+def _as_ledger_trouble() -> Iterator[None]:
+    """Whatever is wrong with the input now isn't wrong usage any more: it was the ledger's before."""
+    try:
+        yield
+        return
+    except CommandError as error:
+        sentence = str(error)
+    raise CommandError(sentence, ExitStatus.LEDGER)

@@ -1,0 +1,175 @@
+"""What a ledger tells: where the job stands, its rows, its record, and of one id."""
+
+import contextlib
+import csv
+import errno
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Literal, TextIO
+
+from .. import ledger as ledgers
+from ..ledger import LedgerReader, Presence, Record, Row, Run, Status, evidence, record_of
+from ..ledger.record import APP_ID, MEANINGS
+from .exits import CommandError, ExitStatus
+from .ledgers import open_input, open_ledger, refusing, resume_command
+from .screen import tell
+
+_STREAM: Final = Path("-")
+_NO_ROOM: Final = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
+_COLUMNS: Final = ("position", "id", "outcome", "status", "attempts", "time")
+
+
+def status(path: Path) -> ExitStatus:
+    """Show where a job stands."""
+    with open_ledger(path) as reader, refusing():
+        standing, is_running = reader.status(), reader.is_running()
+        tell("\n".join(_standing(reader, standing, is_running=is_running)), sys.stdout)
+    if (standing.waiting or standing.claimed) and not is_running:
+        tell(f"\nTo go on with it:\n  {resume_command(path)}", sys.stderr)
+    return ExitStatus.DONE
+
+
+def _standing(reader: LedgerReader, standing: Status, *, is_running: bool) -> Iterator[str]:
+    job = reader.job
+    yield f"{job.operation} by {job.by} at {job.base_url}"
+    yield "it is running" if is_running else "it isn't running"
+    yield ""
+    for outcome, meaning in MEANINGS.items():
+        if count := standing.totals.get(outcome):
+            yield f"{outcome:<20}{count:>12,}  {meaning}"
+    yield f"{'total':<20}{standing.known:>12,}  {'rows' if job.items is not None else 'rows as yet'}"
+    yield f"{'waiting':<20}{standing.waiting:>12,}  of the rows: still to be sent"
+    yield f"{'claimed':<20}{standing.claimed:>12,}  of the rows: under way, or were when a run ended"
+    yield ""
+    yield from map(_run, reader.runs)
+
+
+def _run(run: Run) -> str:
+    return f"run {run.number}: from {_time(run.started)} to {_time(run.ended) or '-'}, key {run.key_fingerprint}"
+
+
+def export(path: Path, file: Path | None, ids: Literal["hashed", "plain", "none"]) -> ExitStatus:
+    """Write the rows of a ledger as CSV."""
+    with open_ledger(path) as reader:
+        if ids == "plain":
+            with open_input(reader, file) as source, refusing(source):
+                _write_rows(reader.joined(source.plain()))
+        else:
+            with refusing():
+                _write_rows((row, row.hash.hex() if ids == "hashed" else "") for row in reader.rows())
+    return ExitStatus.DONE
+
+
+def _write_rows(rows: Iterable[tuple[Row, object]]) -> None:
+    with _standard_output() as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        for row, id_ in rows:
+            at = None if row.at is None else datetime.fromtimestamp(row.at, UTC)
+            writer.writerow((row.position, id_, row.standing, row.status or "", row.attempts, _time(at)))
+
+
+def report(path: Path, json: Path | None, markdown: Path | None) -> ExitStatus:
+    """Write the record of a job; somebody who is present makes it a failure."""
+    with open_ledger(path) as reader, refusing():
+        record = record_of(reader)
+    if json is not None:
+        _write(json, record.as_json())
+    if markdown is not None or json is None:
+        _write(markdown or _STREAM, record.as_markdown())
+    return ExitStatus.FAILED if record.verified is not None and record.verified.present else ExitStatus.DONE
+
+
+def about(path: Path, id_: str) -> ExitStatus:
+    """Say what became of one id."""
+    if id_ == str(_STREAM):
+        id_ = sys.stdin.readline().rstrip("\r\n")
+    with open_ledger(path) as reader, refusing():
+        rows = reader.about(id_)
+        if not rows:
+            raise CommandError(f"no row of {path} is of that id", ExitStatus.FAILED)
+        positions = {row.position for row in rows}
+        presences = [presence for presence in reader.presences() if presence.position in positions]
+        record = record_of(reader)
+    _write(_STREAM, "\n".join(_evidence(record, rows, presences)) + "\n")
+    is_proven = not any(row.standing.is_failure for row in rows) and not any(found.present for found in presences)
+    return ExitStatus.DONE if is_proven else ExitStatus.FAILED
+
+
+def _evidence(record: Record, rows: list[Row], presences: list[Presence]) -> Iterator[str]:
+    for found in presences:
+        if found.present:
+            yield f"row {found.position + 1:,}: the profile was present at {_shown(found)}"
+    yield from evidence(rows)
+    for found in presences:
+        if not found.present:
+            yield f"row {found.position + 1:,}: asked for afterwards, the profile was absent at {_shown(found)}"
+    yield ""
+    yield f"server: {record.base_url}"
+    yield f"{APP_ID}: {record.app_id or 'app not verified'}"
+    yield f"id: {record.by}, in the ledger as {rows[0].hash.hex()}"
+    yield f"keys: {', '.join(dict.fromkeys(run.key_fingerprint for run in record.runs))}"
+    yield f"digest of the rows: {record.rows_digest}"
+
+
+def redact(path: Path, *, confirmed: bool) -> ExitStatus:
+    """Remove what leads from a ledger to ids."""
+    with open_ledger(path) as reader, refusing():
+        standing = reader.status()
+    left = standing.waiting + standing.claimed
+    if left and not confirmed:
+        raise CommandError(f"{left:,} rows are still to be done: go on by {resume_command(path)}, or add --yes")
+    with refusing():
+        ledgers.redact(path)
+    tell(f"{path} is anonymous: its key file is gone, and so is the copy of its input where there was one.", sys.stdout)
+    return ExitStatus.DONE
+
+
+def _write(path: Path, text: str) -> None:
+    if path == _STREAM:
+        with _standard_output() as stream:
+            stream.write(text)
+        return
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        reason, is_full = error.strerror, error.errno in _NO_ROOM
+    else:
+        return
+    status = ExitStatus.LEDGER if is_full else ExitStatus.USAGE
+    raise CommandError(f"{path} can't be written: {reason}: make room, or name another file", status)
+
+
+@contextlib.contextmanager
+def _standard_output() -> Iterator[TextIO]:
+    """Give standard output; whoever doesn't read to the end of it has enough. Raises CommandError."""
+    stream = sys.stdout
+    if stream is None:  # pyright: ignore[reportUnnecessaryComparison] - so it is where it was closed (>&-)
+        raise CommandError("there is no standard output to write to: name a file")
+    try:
+        yield stream
+        stream.flush()
+        return
+    except OSError as error:
+        # What is left in its buffer goes there too when the interpreter ends.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+        if isinstance(error, BrokenPipeError):
+            return
+        reason = error.strerror
+    raise CommandError(f"standard output can't be written: {reason}: make room for it", ExitStatus.LEDGER)
+
+
+def _time(at: datetime | None) -> str:
+    return "" if at is None else f"{at:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _shown(found: Presence) -> str:
+    return f"{datetime.fromtimestamp(found.at, UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,202 @@
+"""The commands `resume` and `retry-failed`: go on with a job on the same input, and no other."""
+
+import contextlib
+from pathlib import Path
+from uuid import UUID
+
+import attrs
+
+from ..bulk import Outcome
+from ..bulk.jobs import undertaking
+from ..client import AdaptyClient
+from ..ledger import LedgerReader, prepare
+from ..ledger.record import APP_ID
+from .beforehand import look_through, notes_of, require_terminal
+from .connection import client_of_environment
+from .exclusion import excluded_by
+from .exits import CommandError, ExitStatus
+from .failures import check_free
+from .guards import Guards
+from .inputs import Ids
+from .interrupts import terminable
+from .ledgers import MISMATCHES, open_ledger, opened, order_of, refusing
+from .order import Order
+from .pace import Pace
+from .probe import verify_app
+from .recorded import RETRIED, Recorded
+
+_TOUCHED = (Outcome.DELETED, Outcome.ALREADY_ABSENT, Outcome.DELETED_UNCONFIRMED, Outcome.IN_DOUBT)
+_UNSENT = frozenset({Outcome.NOT_ATTEMPTED, Outcome.IN_DOUBT, Outcome.FAILED})
+
+
+@attrs.frozen(kw_only=True)
+class Terms:
+    """On which terms a job is gone on with; what is None stays as it was ordered.
+
+    `file`: where the input was moved to. `appended`: rows were added at its end, which `confirmed` allows to send.
+    `new_key`: the key of the same app was exchanged. `retry`: what failed is sent again.
+    """
+
+    retry: bool
+    file: Path | None
+    appended: bool
+    new_key: bool
+    confirmed: bool
+    failures: Path | None
+    concurrency: int | None
+    pace: str | None
+    max_rate: str | None
+    expect: int | None
+    most: int | None
+    app: UUID | None
+    max_failures: str | None
+    canary: bool
+    operator: str | None
+    request: str | None
+    exclude: Path | None
+
+    def applied_to(self, order: Order) -> Order:
+        """Give what is ordered for this run."""
+        before = order.guards
+        guards = Guards.of(
+            expect=self.expect,
+            most=self.most,
+            app=self.app or (None if before.app is None else UUID(before.app)),
+            most_failures=self.max_failures or before.most_failures,
+            canary=self.canary and before.canary,
+        )
+        return attrs.evolve(
+            order,
+            guards=guards,
+            pace=_pace(order.pace, self.pace, self.max_rate),
+            concurrency=self.concurrency or order.concurrency,
+            exclude=self.exclude or order.exclude,
+            operator=self.operator or order.operator,
+            request=self.request or order.request,
+        )
+
+
+def _pace(before: Pace, wanted: str | None, most: str | None) -> Pace:
+    asked = Pace.of(wanted or "background", most)
+    return Pace(asked.wanted if wanted else before.wanted, asked.most if most is not None else before.most)
+
+
+@attrs.frozen
+class _Job:
+    """A job that can be gone on with. `ordered`: at its beginning, `order`: for this run. `app`: to be verified.
+
+    `is_same`: the input is byte by byte the one of before.
+    """
+
+    ledger: Path
+    ordered: Order
+    order: Order
+    ids: Ids
+    is_same: bool
+    is_new_key: bool
+    app: str | None
+
+
+def resume(ledger: Path, terms: Terms) -> ExitStatus:
+    """Go on with the job of a ledger. Raises CommandError where nothing was sent."""
+    with terminable(), contextlib.ExitStack() as stack:
+        client = client_of_environment()
+        if terms.failures is not None:
+            check_free(terms.failures)
+        with open_ledger(ledger) as reader:
+            job = _look_into(reader, client, terms, stack)
+        if not job.is_same:
+            _compare(job, client, terms)
+        notes = notes_of(job.order)
+        if job.app is not None:
+            _verify_app(job, job.app)
+            notes[APP_ID] = job.app
+        return Recorded(
+            job.ids,
+            ledger,
+            job.order,
+            retry=RETRIED if terms.retry else (),
+            new_key=job.is_new_key,
+            notes=notes,
+            failures=terms.failures,
+        ).carry_out(client)
+
+
+def _look_into(reader: LedgerReader, client: AdaptyClient, terms: Terms, stack: contextlib.ExitStack) -> _Job:
+    ordered = order_of(reader)
+    order = terms.applied_to(ordered)
+    is_new_key = _is_new_key(reader, client, order, terms)
+    app = _app_to_verify(reader, order, terms, is_new_key=is_new_key)
+    excluded = excluded_by(order.exclude, by=order.by, column=order.column)
+    ids = stack.enter_context(opened(reader, terms.file, excluded=excluded))
+    if not terms.appended:
+        order.guards.check(_profiles_in(reader), confirmed=False)
+    with refusing(ids):
+        return _Job(reader.path, ordered, order, ids, reader.is_of(ids.file), is_new_key, app)
+
+
+def _compare(job: _Job, client: AdaptyClient, terms: Terms) -> None:
+    """Compare the input with that of the ledger row by row, and take down what was added."""
+    if terms.appended:
+        if not terms.confirmed:
+            require_terminal(None)
+        look_through(job.ids, job.order, client, confirmed=terms.confirmed)
+    with refusing(job.ids):
+        prepare(
+            job.ledger,
+            undertaking(client, "delete", job.order.by),
+            job.ids.decided(),
+            order=job.ordered.as_json(),
+            file=job.ids.file,
+            appended=terms.appended,
+            new_key=job.is_new_key,
+        )
+
+
+def _profiles_in(reader: LedgerReader) -> int:
+    status = reader.status()
+    return status.known - sum(status.counts.get(outcome, 0) for outcome in (Outcome.INVALID, Outcome.DUPLICATE))
+
+
+def _is_new_key(reader: LedgerReader, client: AdaptyClient, order: Order, terms: Terms) -> bool:
+    """Tell whether the key isn't that of the last run. Raises CommandError where the job can't go on with it."""
+    job, runs = undertaking(client, "delete", order.by), reader.runs
+    if reader.is_running():
+        raise CommandError(
+            f"{reader.path} is in use by another process: wait for its end, or end it", ExitStatus.LEDGER
+        )
+    if job.base_url != reader.job.base_url:
+        raise CommandError(f"{MISMATCHES['server']}: {reader.job.base_url}", ExitStatus.LEDGER)
+    is_new = bool(runs) and runs[-1].key_fingerprint != job.key_fingerprint
+    if is_new and not terms.new_key and not _is_untouched(reader):
+        raise CommandError(MISMATCHES["key"], ExitStatus.LEDGER)
+    return is_new
+
+
+def _is_untouched(reader: LedgerReader) -> bool:
+    """Tell whether nothing can have come of the job yet, as where it was begun with a wrong key."""
+    status = reader.status()
+    return not status.claimed and not any(status.counts.get(outcome) for outcome in _TOUCHED)
+
+
+def _app_to_verify(reader: LedgerReader, order: Order, terms: Terms, *, is_new_key: bool) -> str | None:
+    """Give the app that a listed person must be of, where that is to be seen. Raises CommandError."""
+    recorded = next((run.notes[APP_ID] for run in reversed(reader.runs) if APP_ID in run.notes), None)
+    given = None if terms.app is None else str(terms.app)
+    if given is not None and recorded not in (None, given):
+        raise CommandError(f"the job of {reader.path} is for app {recorded}, not {given}", ExitStatus.LEDGER)
+    if not is_new_key or not terms.new_key:
+        return given
+    app = recorded or order.guards.app
+    if app is None:
+        raise CommandError(
+            f"{reader.path} doesn't tell the app of its job, so nothing shows that the new key is of the same: "
+            "add --app UUID"
+        )
+    return app
+
+
+def _verify_app(job: _Job, app: str) -> None:
+    with refusing(job.ids), LedgerReader(job.ledger) as reader:
+        unsent = (str(id_) for row, id_ in reader.joined(job.ids.plain()) if row.standing in _UNSENT)
+        verify_app(client_of_environment(), unsent, by=job.order.by, app=app)

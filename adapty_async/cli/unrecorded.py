@@ -1,0 +1,76 @@
+"""A deletion without a ledger: what it has done is known as long as it runs."""
+
+import asyncio
+import contextlib
+import shlex
+import sys
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+
+from ..client import AdaptyClient
+from .beforehand import look_through, verified
+from .books import Books
+from .exits import ExitStatus
+from .failures import FailuresFile
+from .inputs import open_ids
+from .interrupts import Interrupts
+from .job import Deletion, show_ended
+from .order import Order
+from .screen import screen_for, tell
+
+
+def delete_unrecorded(
+    client: AdaptyClient,
+    order: Order,
+    file: Path,
+    *,
+    failures: Path | None,
+    excluded: AbstractSet[bytes],
+    confirmed: bool,
+) -> ExitStatus:
+    """Carry out an order. Raises CommandError where nothing was sent."""
+    with contextlib.ExitStack() as stack:
+        ids = stack.enter_context(
+            open_ids(file, by=order.by, column=order.column, accept_damaged=order.accept_damaged, excluded=excluded)
+        )
+        checked = look_through(ids, order, client, confirmed=confirmed)
+        verified(order, ids)
+        written = stack.enter_context(FailuresFile(failures, ids.reading())) if failures else None
+        pacer = stack.enter_context(order.pace.pacer(client))
+        deletion = Deletion(
+            client,
+            ids,
+            Books(checked.rows, written),
+            concurrency=order.concurrency,
+            pacer=pacer,
+            stop=order.guards.rules(checked.profiles),
+        )
+        asyncio.run(_run(client, deletion))
+        ended = deletion.end()
+    show_ended(ended)
+    show_excluded(checked.excluded, order)
+    _show_failed(ended.standing.failed - checked.excluded, order, failures)
+    return ended.status
+
+
+async def _run(client: AdaptyClient, deletion: Deletion) -> None:
+    async with client:
+        with Interrupts() as interrupts:
+            await deletion.run(screen_for(sys.stderr), interrupts)
+
+
+def show_excluded(excluded: int, order: Order) -> None:
+    """Say how many rows were excluded, where there are any."""
+    if excluded:
+        tell(f"\n{excluded:,} of the invalid rows are excluded: they stand in {order.exclude}", sys.stdout)
+
+
+def _show_failed(failed: int, order: Order, failures: Path | None) -> None:
+    if not failed:
+        return
+    if failures is None:
+        tell("--failures FILE.csv writes down which rows failed and why, as a file to feed back.", sys.stderr)
+        return
+    tell(f"{failures} holds the {failed:,} rows that failed, and why. To try them again:", sys.stderr)
+    column = "" if order.column is None else f" --column {shlex.quote(order.column)}"
+    tell(f"  adapty-async delete {shlex.quote(str(failures))} --by {order.by}{column}", sys.stderr)

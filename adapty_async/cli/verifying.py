@@ -1,0 +1,100 @@
+"""The command `verify`: ask afresh for profiles that a job deleted."""
+
+import asyncio
+import math
+import re
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from ..bulk import BulkReport, StopReason
+from ..client import AdaptyClient
+from ..ledger import LedgerReader, Verified
+from ..ledger import verify as verify_ledger
+from ..ledger.verify import gone
+from ..pacing import Pacer
+from .connection import client_of_environment
+from .exits import CommandError, ExitStatus
+from .interrupts import Interrupts
+from .ledgers import command, open_input, open_ledger, refusing
+from .pace import Pace
+from .screen import tell
+
+_SAMPLE: Final = re.compile(r"(\d+(?:\.\d+)?)(%?)")
+_STOPPED: Final = {
+    StopReason.CREDENTIALS: "Adapty doesn't accept the key (401): set ADAPTY_API_KEY to the secret key of the app",
+    StopReason.PERMISSION: "the key may not read profiles (403): set ADAPTY_API_KEY to the secret key of the app",
+    StopReason.OUTAGE: "Adapty has answered nothing but errors for too long: verify later",
+    StopReason.THROTTLED_FOR: "Adapty has throttled everything for too long: verify later, or with a lower --max-rate",
+}
+_INTERVAL: Final = 10.0
+"""Seconds between two lines of progress."""
+
+
+def verify(path: Path, sample: str, file: Path | None, pace: Pace, concurrency: int) -> ExitStatus:
+    """Verify the deletions of a job."""
+    with open_ledger(path) as reader:
+        if reader.job.operation != "delete":
+            raise CommandError(f"{path} is of no deletion: there is nothing that could be absent")
+        with refusing():
+            deleted = gone(reader.status())
+        wanted = _wanted(sample, deleted)
+        if not deleted:
+            raise CommandError(f"{path} holds no accepted deletion yet: there is nobody to ask for")
+        client = client_of_environment()
+        with open_input(reader, file) as ids, refusing(ids), pace.pacer(client) as pacer:
+            found = asyncio.run(_verify(client, reader, ids.plain(), wanted, pacer, concurrency))
+    _show(found)
+    if found.present:
+        tell(f"\nThe record says so, too:\n  {command('report', path)}", sys.stderr)
+    return _status(found)
+
+
+def _wanted(sample: str, deleted: int) -> int:
+    """Read how many of the deleted are to be asked for. Raises CommandError."""
+    if sample == "all":
+        return deleted
+    match = _SAMPLE.fullmatch(sample)
+    share = float(match[1]) / 100 if match and match[2] else None
+    if match is None or not float(match[1]) or (share is None and not sample.isdecimal()) or (share or 0) > 1:
+        raise CommandError("how many to verify must be all, a number as in 500, or a share as in 5%")
+    return min(deleted, int(sample) if share is None else math.ceil(share * deleted))
+
+
+async def _verify(
+    client: AdaptyClient, reader: LedgerReader, ids: Iterable[str], wanted: int, pacer: Pacer, concurrency: int
+) -> Verified:
+    told = time.monotonic()
+
+    def show(report: BulkReport) -> None:
+        nonlocal told
+        if time.monotonic() - told >= _INTERVAL:
+            told = time.monotonic()
+            tell(f"{report.total:,} of {wanted:,} profiles asked for", sys.stderr)
+
+    async with client:
+        with Interrupts():
+            return await verify_ledger(
+                client, reader.path, ids, sample=wanted, concurrency=concurrency, pacer=pacer, on_progress=show
+            )
+
+
+def _show(found: Verified) -> None:
+    for name, count, meaning in (
+        ("present", found.present, "Adapty has such a profile"),
+        ("absent", found.absent, "Adapty has no such profile"),
+        ("unknown", found.unknown, "asked for, without a clear answer"),
+    ):
+        tell(f"{name:<20}{count:>12,}  {meaning}", sys.stdout)
+    if found.stopped is not None:
+        tell(f"\nstopped: {found.stopped}: {_STOPPED[found.stopped]}", sys.stdout)
+
+
+def _status(found: Verified) -> ExitStatus:
+    statuses = [ExitStatus.FAILED if found.present or found.unknown else ExitStatus.DONE]
+    if found.stopped is not None:
+        is_key = found.stopped in {StopReason.CREDENTIALS, StopReason.PERMISSION}
+        statuses.append(ExitStatus.CREDENTIALS if is_key else ExitStatus.STOPPED)
+    return ExitStatus.first_of(statuses)

@@ -1,0 +1,224 @@
+"""The files of a ledger: locked, opened, made as a whole or not at all; and what goes wrong there, in our words."""
+
+import contextlib
+import errno
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from .errors import LedgerError, LedgerLockedError, LedgerUnreadableError, LedgerWriteError
+
+APPLICATION: Final = 0x41645079
+VERSION: Final = 1
+OWNER_ONLY: Final = 0o600
+
+_HEADER: Final = 100
+_LOCK_PATIENCE: Final = 0.1
+"""Seconds for which a lock is waited for: whoever looks if a job is running holds it for a moment."""
+_NO_ROOM: Final = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
+
+
+def lock(path: Path) -> sqlite3.Connection:
+    """Lock a file beside the ledger, which SQLite does alike on every system; the end of the process unlocks it."""
+    beside = _lock_path(path)
+    with contextlib.suppress(FileExistsError):
+        _make_private(beside)
+    connection = _connect(beside, "rw", timeout=_LOCK_PATIENCE)
+    try:
+        connection.execute("BEGIN EXCLUSIVE")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def is_locked(path: Path) -> bool:
+    """Tell whether somebody holds the lock of a ledger."""
+    beside = _lock_path(path)
+    if not beside.exists():
+        return False
+    with translated(path), contextlib.closing(_connect(beside, "ro", timeout=0.0)) as connection:
+        try:
+            connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
+        except sqlite3.OperationalError as error:
+            if _code(error) != sqlite3.SQLITE_BUSY:
+                raise
+            return True
+    return False
+
+
+def connect_to_write(path: Path) -> sqlite3.Connection:
+    """Open a ledger to write in. Raises LedgerUnreadableError, OSError."""
+    _check_size(path)
+    if not os.access(path, os.W_OK):
+        # SQLite would open it to read, and leave files beside it that nobody can write in afterwards.
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    connection = _connect(path, "rw")
+    try:
+        _check_format(path, connection)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def connect_to_read(path: Path) -> sqlite3.Connection:
+    """Open a ledger to read in, also while it is written, and where there is no room. Raises LedgerUnreadableError."""
+    _check_size(path)
+    if _may_write_beside(path) or _has_log(path):
+        try:
+            return _opened_to_read(path, "ro")
+        except sqlite3.OperationalError:  # no room for the memory that readers and writers share
+            if _has_log(path):
+                raise
+    return _opened_to_read(path, "ro&immutable=1")
+
+
+def _opened_to_read(path: Path, mode: str) -> sqlite3.Connection:
+    connection = _connect(path, mode)
+    try:
+        _check_format(path, connection)
+        connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextlib.contextmanager
+def made_whole(path: Path, schema: str) -> Iterator[sqlite3.Connection]:
+    """Give an empty ledger to write in, in one transaction: it is at `path` when all of it is on the disk, or never."""
+    part = path.with_name(f"{path.name}.new")
+    _remove(part)
+    try:
+        _make_private(part)
+        with contextlib.closing(_connect(part, "rw")) as connection:
+            # Nobody else sees it yet, and a part of it is never used.
+            connection.execute("PRAGMA journal_mode = OFF")
+            connection.execute("PRAGMA synchronous = OFF")
+            connection.executescript(schema)
+            connection.execute("BEGIN")
+            yield connection
+            connection.execute("COMMIT")
+            connection.execute("PRAGMA journal_mode = WAL")
+        _sync(part)
+        _remove(path)  # a log without its ledger would be read as the new one's
+        part.replace(path)
+    except BaseException:
+        _remove(part)
+        raise
+    with contextlib.suppress(OSError):  # a directory can't be synced everywhere
+        _sync(path.parent)
+
+
+@contextlib.contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Raise LedgerError instead of what SQLite and the system say of a ledger."""
+    try:
+        yield
+        return
+    except sqlite3.Error as error:
+        translation = _of_sqlite(path, error)
+    except OSError as error:
+        translation = of_system(path, error)
+    raise translation
+
+
+def of_system(path: Path, error: OSError) -> LedgerWriteError:
+    """Say what the system says of a file that belongs to a ledger."""
+    todo = "make room for it" if error.errno in _NO_ROOM else "see to the permissions, or choose another place for it"
+    return LedgerWriteError(f"{path} can't be made or opened ({error.strerror}): {todo}")
+
+
+def missing(path: Path) -> LedgerUnreadableError:
+    """Say that there is no ledger."""
+    return LedgerUnreadableError(f"{path} doesn't exist: check the name")
+
+
+def damaged(path: Path) -> LedgerUnreadableError:
+    """Say that a ledger is damaged."""
+    return LedgerUnreadableError(f"{path} is damaged: restore it from a copy, or start anew with another ledger")
+
+
+def _of_sqlite(path: Path, error: sqlite3.Error) -> LedgerError:
+    code = _code(error)
+    if code == sqlite3.SQLITE_BUSY:
+        return LedgerLockedError(f"{path} is in use by another process: wait for its end, or end it")
+    if code == sqlite3.SQLITE_NOTADB:
+        return _foreign(path)
+    if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}:
+        return LedgerWriteError(f"{path} can't be opened ({error}): see to the permissions of it and of its directory")
+    if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}:
+        return LedgerWriteError(f"{path} can't be written ({error}): make room for it, then run the same job again")
+    return damaged(path)
+
+
+def _code(error: sqlite3.Error) -> int:
+    return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)) & 0xFF
+
+
+def _foreign(path: Path) -> LedgerUnreadableError:
+    return LedgerUnreadableError(f"{path} is no ledger of adapty-async: give the ledger another name")
+
+
+def _lock_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.lock")
+
+
+def _connect(path: Path, mode: str, *, timeout: float = 5.0) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=timeout, check_same_thread=False)
+
+
+def _check_size(path: Path) -> None:
+    """Refuse what SQLite would take for an empty database.
+
+    The file isn't opened for that: to close it again would let go of the locks that this process holds on it.
+    """
+    if path.stat().st_size < _HEADER:
+        raise LedgerUnreadableError(
+            f"{path} is no ledger of adapty-async, or is damaged: restore it from a copy, or use another ledger"
+        )
+
+
+def _check_format(path: Path, connection: sqlite3.Connection) -> None:
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application != APPLICATION:
+        raise _foreign(path)
+    if version > VERSION:
+        raise LedgerUnreadableError(f"{path} was made by a newer version: upgrade adapty-async to use it")
+
+
+def _may_write_beside(path: Path) -> bool:
+    """Tell whether SQLite can keep its shared memory beside a ledger, so that a writer can use it afterwards."""
+    return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+
+
+def _has_log(path: Path) -> bool:
+    try:
+        return path.with_name(f"{path.name}-wal").stat().st_size > 0
+    except FileNotFoundError:
+        return False
+
+
+def _make_private(path: Path) -> None:
+    """Make an empty file that only its owner may read: what SQLite puts beside it is like it."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY))
+
+
+def _remove(path: Path) -> None:
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

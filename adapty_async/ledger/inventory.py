@@ -1,0 +1,228 @@
+"""What the items of a job are: what its input brings is compared with that, and what is new in it is taken down."""
+
+import json
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ..bulk.journal import Undertaking
+from .chunks import CHUNK, HASH, Chunk
+from .errors import (
+    Difference,
+    InputChangedError,
+    LedgerMismatchError,
+    LedgerRedactedError,
+    LedgerUnreadableError,
+    Mismatch,
+)
+from .files import of_system
+from .secret import Secret, key_path
+from .store import ChunkRow, JobRow, RunRow, Store
+
+
+@attrs.frozen(repr=False)
+class Part:
+    """A chunk of the input. `decided`: the indexes of what won't be sent. `is_last`: the input has no more."""
+
+    number: int
+    names: Sequence[str]
+    contents: Sequence[str]
+    decided: AbstractSet[int]
+    is_last: bool
+
+    @property
+    def end(self) -> int:
+        """The position after its last item."""
+        return self.number * CHUNK + len(self.names)
+
+
+@attrs.frozen
+class Met:
+    """A chunk as it stands, when the input has brought it. `known`: so many of its items were in the ledger before."""
+
+    chunk: Chunk
+    known: int
+
+    @property
+    def is_new(self) -> bool:
+        """Tell whether some of it is still to be written."""
+        return self.known < len(self.chunk)
+
+
+@attrs.frozen
+class _Contents:
+    """What the items of a chunk are, on its way to the file."""
+
+    size: int
+    digest: bytes
+    hashes: bytes
+
+
+class Inventory:
+    """The items that a ledger knows, in chunks. What is new is in memory until `write`."""
+
+    def __init__(self, store: Store, secret: Secret, job: JobRow, *, appended: bool) -> None:
+        self._store = store
+        self._secret = secret
+        self._job = job
+        self._job_is_written = True
+        self._appended = appended
+        self._new: dict[int, _Contents] = {}
+        self.known = store.items()
+        if job.items is not None and job.items != self.known:
+            raise LedgerUnreadableError(
+                f"the ledger contradicts itself: {self.known:,} rows of {job.items:,}: restore it from a copy"
+            )
+
+    @property
+    def is_written(self) -> bool:
+        """Tell whether nothing is new."""
+        return self._job_is_written and not self._new
+
+    def meet(self, part: Part) -> Met:
+        """Compare a chunk of the input with what is known of it; take down what is new. Raises InputChangedError."""
+        known = self._store.chunk(part.number)
+        if known is not None:
+            self._compare(known, part.names, part.contents)
+        if part.end > self.known:
+            self._allow_growth(self.known)
+        if part.is_last:
+            self._end_at(part.end)
+        if known is None:
+            met = Met(Chunk(len(part.names)), 0)
+        else:
+            met = Met(self._store.unpacked(known), known.size)
+            met.chunk.extend(len(part.names))
+        if met.is_new:
+            hashes = b"".join(map(self._secret.hash, part.names))
+            self._new[part.number] = _Contents(len(part.names), self._secret.digest(part.contents), hashes)
+            self.known = part.end
+        return met
+
+    def note_order(self, order: Mapping[str, Any], file_digest: bytes | None) -> None:
+        """Note what was asked for, and of which file."""
+        self._change(input_order=json.dumps(dict(order)), file_digest=file_digest)
+
+    def write(self) -> None:
+        """Write what is new, in the transaction that runs."""
+        if not self._job_is_written:
+            self._store.write_job(self._job)
+        for number, contents in self._new.items():
+            self._store.write_chunk(number, contents.size, contents.digest, contents.hashes)
+
+    def written(self) -> None:
+        """Take note that the transaction came to its end."""
+        self._job_is_written = True
+        self._new.clear()
+
+    def _compare(self, known: ChunkRow, names: Sequence[str], contents: Sequence[str]) -> None:
+        size = min(known.size, len(names))
+        first = known.number * CHUNK
+        if size == known.size and self._secret.digest(contents[:size]) == known.digest:
+            return
+        hashes = self._store.hashes(known.number)
+        for index, name in enumerate(names[:size]):
+            if self._secret.hash(name) != hashes[HASH * index : HASH * (index + 1)]:
+                position = first + index
+                raise _changed(
+                    f"the input isn't the one of the ledger: it first differs at row {position + 1:,}", position
+                )
+        if size < known.size:
+            raise self._too_short(first + size)
+        raise _changed(
+            "the input isn't the one of the ledger: the ids are the same, but what is to be written differs "
+            f"somewhere in rows {first + 1:,} to {first + size:,}",
+            first,
+        )
+
+    def _allow_growth(self, position: int) -> None:
+        if self._job.items is None:
+            return
+        if not self._appended:
+            raise InputChangedError(
+                f"the input goes on after row {position:,}, where it ended before: if rows were only added at its end, "
+                "say so (appended), or use another ledger",
+                position,
+                "longer",
+            )
+        self._change(items=None)
+
+    def _end_at(self, end: int) -> None:
+        if end < self.known:
+            raise self._too_short(end)
+        if end != self._job.items:
+            self._change(items=end)
+
+    def _too_short(self, end: int) -> InputChangedError:
+        return _changed(f"the input ends after row {end:,}, but the ledger knows {self.known:,}", end, "shorter")
+
+    def _change(self, **values: Any) -> None:
+        self._job = attrs.evolve(self._job, **values)
+        self._job_is_written = False
+
+
+def begin(store: Store, path: Path, undertaking: Undertaking, now: int) -> None:
+    """Write a job into a new ledger; its key file is made beside it, where there is none."""
+    try:
+        secret = Secret.read(path) or Secret.make(path)
+    except OSError as error:
+        failure = of_system(key_path(path), error)
+    else:
+        store.write_job(
+            JobRow(
+                made=now,
+                operation=undertaking.operation,
+                identified_by=undertaking.by,
+                base_url=undertaking.base_url,
+                secret_check=secret.check,
+                items=None,
+            )
+        )
+        return
+    raise failure
+
+
+def secret_of(path: Path, job: JobRow) -> Secret:
+    """Read the key of a ledger. Raises LedgerError where it isn't there, or another one."""
+    try:
+        secret = Secret.read(path)
+    except OSError as error:
+        failure = of_system(key_path(path), error)
+    else:
+        if secret is None:
+            raise LedgerRedactedError(
+                f"{path} can't be gone on with, for its key file {key_path(path).name} is gone: use another ledger"
+            )
+        if secret.check != job.secret_check:
+            raise LedgerMismatchError(
+                f"{key_path(path)} is the key file of another ledger: put the right one there", "secret"
+            )
+        return secret
+    raise failure
+
+
+def check(path: Path, job: JobRow, runs: Sequence[RunRow], undertaking: Undertaking, *, new_key: bool) -> None:
+    """Compare a job with what is to be done. Raises LedgerMismatchError."""
+    pairs: tuple[tuple[Mismatch, str, str, str], ...] = (
+        ("operation", "the operation", job.operation, undertaking.operation),
+        ("by", "by", job.identified_by, undertaking.by),
+        ("server", "the server", job.base_url, undertaking.base_url),
+    )
+    for what, name, known, given in pairs:
+        if known != given:
+            raise LedgerMismatchError(
+                f"{path} belongs to another job: there {name} is {known}, here {given}: use another ledger", what
+            )
+    if runs and runs[-1].key_fingerprint != undertaking.key_fingerprint and not new_key:
+        raise LedgerMismatchError(
+            f"{path} belongs to a job with another API key: use that key, or another ledger; "
+            "if the key of the same app was exchanged, say so (new_key)",
+            "key",
+        )
+
+
+def _changed(sentence: str, position: int, kind: Difference = "differs") -> InputChangedError:
+    return InputChangedError(f"{sentence}: give it as it was, or use another ledger", position, kind)

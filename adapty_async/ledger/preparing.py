@@ -1,0 +1,110 @@
+"""A job taken down before any of it is sent: the whole input, known and compared to its end."""
+
+import itertools
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import attrs
+
+from ..bulk import Decided
+from ..bulk.jobs import By, name_of
+from ..bulk.journal import Undertaking
+from .chunks import CHUNK, STATES, Chunk
+from .inventory import Inventory, Part, begin, check, secret_of
+from .reading import LedgerReader
+from .store import Store
+
+_NONE_RETRIED: Final = frozenset[Any]()
+
+
+@attrs.frozen
+class Prepared:
+    """What a job is: its `items`, and those of them that are `due`: neither decided nor done."""
+
+    items: int
+    due: int
+
+
+def has_job(path: Path) -> bool:
+    """Tell whether there is a ledger. Raises LedgerError where there is something else, or a damaged one."""
+    if not path.exists():
+        return False
+    LedgerReader(path).close()
+    return True
+
+
+def is_unchanged(path: Path, file: BinaryIO) -> bool:
+    """Tell whether a file is, byte by byte, the one that a ledger was prepared for. Raises LedgerError, OSError."""
+    with LedgerReader(path) as reader:
+        return reader.is_of(file)
+
+
+def prepare(
+    path: Path,
+    undertaking: Undertaking,
+    rows: Iterable[str | Decided[str]],
+    *,
+    order: Mapping[str, Any],
+    file: BinaryIO | None,
+    appended: bool = False,
+    new_key: bool = False,
+) -> Prepared:
+    """Take down every row of an input in a new ledger, or compare every row with the one that there is.
+
+    `order`: what was asked for; `file`: what the rows are read from, by which it is known again. All is written or
+    nothing. Raises LedgerError; InputChangedError where there is a ledger and the input isn't its own.
+    """
+
+    def take_down(store: Store) -> Prepared:
+        job = store.job()
+        secret = secret_of(path, job)
+        check(path, job, store.runs(), undertaking, new_key=new_key)
+        inventory = Inventory(store, secret, job, appended=appended)
+        by: By = "profile_id" if job.identified_by == "profile_id" else "customer_user_id"
+        due = sum(_enter(store, inventory, part, items) for part, items in _parts(rows, by))
+        inventory.note_order(order, None if file is None else secret.file_digest(file))
+        inventory.write()
+        return Prepared(inventory.known, due)
+
+    made: list[Prepared] = []
+
+    def make(store: Store) -> None:
+        begin(store, path, undertaking, int(time.time()))
+        made.append(take_down(store))
+
+    with Store.open(path, make) as store:
+        if made:
+            return made[0]
+        with store.transaction():
+            return take_down(store)
+
+
+def _enter(store: Store, inventory: Inventory, part: Part, items: list[str | Decided[str]]) -> int:
+    """Compare a part, or write it down; give the number of its items that are due."""
+    met = inventory.meet(part)
+    if met.is_new:
+        _decide(met.chunk, items, met.known)
+        store.write_outcomes(part.number, met.chunk.pack())
+        inventory.write()
+        inventory.written()
+    return len(met.chunk.open_indexes(_NONE_RETRIED))
+
+
+def _decide(chunk: Chunk, items: list[str | Decided[str]], start: int) -> None:
+    now = int(time.time())
+    for index, item in enumerate(items[start:], start):
+        if isinstance(item, Decided):
+            chunk.settle(index, STATES[item.outcome], 0, 0, now)
+
+
+def _parts(rows: Iterable[str | Decided[str]], by: By) -> Iterator[tuple[Part, list[str | Decided[str]]]]:
+    name, source = name_of(by), iter(rows)
+    for number in itertools.count():
+        items = list(itertools.islice(source, CHUNK))
+        names = [name(item.item if isinstance(item, Decided) else item) for item in items]
+        is_last = len(items) < CHUNK
+        yield Part(number, names, names, frozenset(), is_last), items
+        if is_last:
+            return

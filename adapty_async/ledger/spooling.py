@@ -1,0 +1,69 @@
+"""The ids of a deletion that nobody can give twice: copied whole before the first is sent, and read from there."""
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from pathlib import Path
+from typing import Final, cast
+
+from ..bulk import Decided, Outcome
+from ..bulk.journal import Source
+from ..bulk.results import ItemT
+from .reading import LedgerReader
+from .spool import Spool
+
+_ITEMS_A_WRITE: Final = 1000
+_UNDONE: Final = frozenset({Outcome.FAILED, Outcome.IN_DOUBT, Outcome.NOT_ATTEMPTED})
+
+
+def spooled(spool: Spool, source: Source[ItemT]) -> Source[ItemT]:
+    """Give a source that reads the copy of another; it is made at the first reading, where there is none yet."""
+    items = cast("AsyncIterable[ItemT | Decided[ItemT]]", _read(spool, source))
+    return Source(items, source.name, source.content)
+
+
+def discard_when_done(ledger: Path, spool: Spool) -> None:
+    """Remove the copy, where nothing of the job can be sent again. Raises LedgerError."""
+    with LedgerReader(ledger) as reader:
+        totals = reader.status().totals
+        is_read = reader.job.items is not None
+    if is_read and not any(totals.get(outcome) for outcome in _UNDONE):
+        spool.discard()
+
+
+async def _read(spool: Spool, source: Source[ItemT]) -> AsyncIterator[str | Decided[str]]:
+    if not spool.is_filled:
+        await _fill(spool, source)
+    with spool.open() as lines:
+        for line in lines:
+            read = json.loads(line)
+            yield read if isinstance(read, str) else Decided(read[0], Outcome(read[1]))
+
+
+async def _fill(spool: Spool, source: Source[ItemT]) -> None:
+    with spool.writing() as write:
+        async for items in _batches(source.items):
+            lines = "".join(f"{json.dumps(_plain(item, source))}\n" for item in items)
+            await asyncio.to_thread(write, lines.encode())
+
+
+def _plain(item: ItemT | Decided[ItemT], source: Source[ItemT]) -> str | tuple[str, str]:
+    return (source.name(item.item), item.outcome) if isinstance(item, Decided) else source.name(item)
+
+
+async def _batches(
+    items: Iterable[ItemT | Decided[ItemT]] | AsyncIterable[ItemT | Decided[ItemT]],
+) -> AsyncIterator[list[ItemT | Decided[ItemT]]]:
+    if isinstance(items, AsyncIterable):
+        batch: list[ItemT | Decided[ItemT]] = []
+        async for item in items:
+            batch.append(item)
+            if len(batch) == _ITEMS_A_WRITE:
+                yield batch
+                batch = []
+        yield batch
+        return
+    source = iter(items)
+    while batch := list(itertools.islice(source, _ITEMS_A_WRITE)):
+        yield batch

@@ -1,0 +1,320 @@
+"""The guards of a deletion: each refuses before anything is deleted, and lets through what is right."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from adapty_async.bulk import Outcome, StopRules
+from adapty_async.cli.exits import CommandError, ExitStatus
+from adapty_async.cli.guards import Guards
+from adapty_async.ledger import LedgerReader
+from adapty_async.testing import Fault, prefilled_customer_user_id
+from tests.cli.served import AT_ONCE
+from tests.cli.witness import PEOPLE, Say, Witness, agree, ids, ledger_of, run
+
+DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
+SOMEBODY_ELSE = "3286abd3-48b0-4e9c-a5f6-ac0a006333a6"
+
+
+def held(tmp_path: Path, *rows: str) -> Path:
+    path = tmp_path / "held.csv"
+    path.write_text("\n".join(rows))
+    return path
+
+
+def runs_notes(ledger: Path) -> list[dict[str, str]]:
+    with LedgerReader(ledger) as reader:
+        return [dict(run.notes) for run in reader.runs]
+
+
+# The number of profiles
+
+
+@pytest.mark.parametrize(
+    ("guards", "profiles", "confirmed", "says"),
+    [
+        (Guards(), 10_000, True, None),
+        (Guards(), 10_001, True, "add --expect 10001"),
+        (Guards(), 10_001, False, None),
+        (Guards(expect=10_001), 10_001, True, None),
+        (Guards(expect=10_000), 10_001, True, "not the 10,000 of --expect"),
+        (Guards(expect=5), 4, False, "not the 5 of --expect"),
+        (Guards(most=20_000), 10_001, True, None),
+        (Guards(most=10_000), 10_001, True, "more than the 10,000 of --max"),
+    ],
+)
+def test_many_profiles_want_their_number(guards: Guards, profiles: int, confirmed: bool, says: str | None) -> None:
+    if says is None:
+        guards.check(profiles, confirmed=confirmed)
+        return
+    with pytest.raises(CommandError, match=says) as refusal:
+        guards.check(profiles, confirmed=confirmed)
+    assert refusal.value.status is ExitStatus.STOPPED
+
+
+@pytest.mark.parametrize(
+    ("guards", "due", "rules"),
+    [
+        (Guards(), 1000, StopRules()),
+        (Guards(), 1001, StopRules(canary=100)),
+        (Guards(canary=False), 1001, StopRules()),
+        (Guards(most_failures="7"), 5, StopRules(max_failures=7, failure_share=None)),
+        (Guards(most_failures="2.5%"), 5, StopRules(failure_share=0.025)),
+    ],
+)
+def test_the_rules_follow_from_the_guards(guards: Guards, due: int, rules: StopRules) -> None:
+    assert guards.rules(due) == rules
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.5", "101%", "%", "5 %", "many"])
+def test_a_number_of_failures_that_is_none_is_wrong_usage(witness: Witness, people: Path, say: Say, text: str) -> None:
+    status, _, err = say(*DELETE, people, f"--max-failures={text}")
+    assert status == 2
+    assert "--max-failures" in err
+    assert witness.count.requests == 0
+
+
+# What is refused with a sentence, before anything is sent
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "says"),
+    [
+        (["--expect", "29"], 3, "say --expect 30"),
+        (["--max", "29"], 3, "more than the 29"),
+        (["--app", "no-uuid"], 2, "--app"),
+        (["--ledger", "l.db", "--no-ledger"], 2, "contradict"),
+        (["--exclude", "missing.csv"], 2, "missing.csv"),
+    ],
+)
+def test_what_a_guard_refuses_is_not_sent_and_leaves_nothing(
+    witness: Witness, people: Path, say: Say, options: list[str], status: int, says: str
+) -> None:
+    before = sorted(people.parent.iterdir())
+    got, out, err = say(*DELETE, people, *options)
+    assert (got, out) == (status, "")
+    assert says in err
+    assert witness.count.requests == 0
+    assert sorted(people.parent.iterdir()) == before
+    assert run(*DELETE, people, "--expect", PEOPLE, "--max", PEOPLE) == 0
+    agree(say, ledger_of(people), witness, 0)
+    assert runs_notes(ledger_of(people))[0]["expect"] == str(PEOPLE)
+
+
+# The canary, and the failures
+
+
+def test_the_first_hundred_of_many_are_judged_before_the_others_are_sent(
+    witness: Witness, tmp_path: Path, say: Say
+) -> None:
+    people = tmp_path / "people.csv"
+    people.write_text("\n".join([*ids(PEOPLE), *(f"stranger-{number}" for number in range(1200))]))
+    assert run(*DELETE, people) == 3
+    assert witness.count.requests == 100
+    counted = agree(say, ledger_of(people), witness, 3)
+    assert (counted[Outcome.DELETED], counted[Outcome.ALREADY_ABSENT]) == (30, 70)
+    assert runs_notes(ledger_of(people))[0]["canary"] == "100"
+    assert run("resume", ledger_of(people), "--no-canary") == 3
+    assert "canary" not in runs_notes(ledger_of(people))[1]
+
+
+def test_more_failures_than_allowed_stop_it(witness: Witness, people: Path, say: Say) -> None:
+    witness.script(*[Fault.REDIRECT] * 4, method="DELETE")
+    assert run(*DELETE, people, "--max-failures", 3, "--concurrency", 1) == 3
+    assert witness.count.requests == 4
+    assert agree(say, ledger_of(people), witness, 3)[Outcome.FAILED] == 4
+    assert run("retry-failed", ledger_of(people)) == 0
+    assert agree(say, ledger_of(people), witness, 0) == {"deleted": PEOPLE}
+
+
+# Who is excluded
+
+
+def test_who_is_excluded_is_never_sent_nor_fed_back(witness: Witness, people: Path, tmp_path: Path, say: Say) -> None:
+    held(tmp_path, *ids(2))
+    with people.open("a") as file:
+        file.write("n,\n")
+    failures = tmp_path / "failures.csv"
+    witness.script(Fault.REDIRECT, method="DELETE")
+    status, out, err = say(*DELETE, people, "--exclude", "held.csv", "--failures", failures, "--expect", PEOPLE - 2)
+    assert status == 1
+    assert "2 rows are excluded" in err
+    assert "2 of the invalid rows are excluded" in out
+    with failures.open(newline="") as written:
+        assert [row["outcome"] for row in csv.DictReader(written)] == ["failed", "invalid"]
+    assert run("retry-failed", ledger_of(people)) == 1
+    assert agree(say, ledger_of(people), witness, 1) == {"deleted": PEOPLE - 2, "invalid": 3}
+    assert not set(ids(2)) & witness.log.keys()
+    assert set(ids(2)) == set(witness.profiles.customer_user_ids)
+    assert runs_notes(ledger_of(people))[1]["exclude"] == str(tmp_path / "held.csv")
+
+
+def test_who_is_excluded_meanwhile_is_not_sent_by_the_resume(
+    witness: Witness, people: Path, tmp_path: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held(tmp_path, ids(1)[0])
+    monkeypatch.setenv("ADAPTY_API_KEY", "secret_of_nobody")
+    assert run(*DELETE, people, "--exclude", "held.csv", "--concurrency", 1) == 4
+    monkeypatch.setenv("ADAPTY_API_KEY", witness.api_key)
+    held(tmp_path, ids(9)[8])
+    assert run("retry-failed", ledger_of(people)) == 1
+    assert agree(say, ledger_of(people), witness, 1) == {"deleted": PEOPLE - 2, "invalid": 2}
+    assert {ids(1)[0], ids(9)[8]} == set(witness.profiles.customer_user_ids)
+    (tmp_path / "held.csv").unlink()
+    status, _, err = say("resume", ledger_of(people))
+    assert status == 2
+    assert "held.csv" in err
+    held(tmp_path, ids(1)[0]).rename(tmp_path / "moved.csv")
+    assert run("resume", ledger_of(people), "--exclude", "moved.csv") == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "holds no ids"),
+        ("customer_user_id\n", "holds no ids"),
+        ("u1\n bad\n", "line 2"),
+        ("name,id\nu1,u2\n", "has no column customer_user_id"),
+        ("u1\n1.23E+15\n", "line 2"),
+    ],
+)
+def test_an_exclusion_that_is_not_clear_refuses_everything(
+    witness: Witness, people: Path, tmp_path: Path, say: Say, content: str, says: str
+) -> None:
+    held(tmp_path, content)
+    status, _, err = say(*DELETE, people, "--exclude", "held.csv", "--accept-damaged")
+    assert status == 2
+    assert err.startswith("adapty-async: --exclude: ")
+    assert says in err
+    assert witness.count.requests == 0
+
+
+def test_where_everybody_is_excluded_nothing_is_left_to_send(witness: Witness, people: Path, say: Say) -> None:
+    status, _, err = say(*DELETE, people, "--exclude", people)
+    assert status == 2
+    assert "all are excluded" in err
+    assert witness.count.requests == 0
+
+
+def test_profile_ids_are_excluded_however_they_are_written(witness: Witness, tmp_path: Path) -> None:
+    first, *others = witness.profiles
+    people = tmp_path / "people.csv"
+    people.write_text("\n".join(["profile_id", first, *others]))
+    held(tmp_path, "profile_id", str(first).upper())
+    assert run("delete", *AT_ONCE, people, "--by", "profile_id", "--yes", "--exclude", "held.csv", "--no-ledger") == 1
+    assert list(witness.profiles) == [first]
+
+
+# Which app
+
+
+def forget_everybody(sim: Witness) -> None:
+    for profile_id in list(sim.profiles):
+        sim.profiles.remove(sim.profiles[profile_id])
+
+
+def test_a_key_of_another_app_is_seen_before_anything_is_deleted(witness: Witness, tmp_path: Path, say: Say) -> None:
+    people = tmp_path / "people.csv"
+    people.write_text("\n".join(["customer_user_id", "stranger", *ids(PEOPLE)]))
+    status, out, err = say(*DELETE, people, "--app", SOMEBODY_ELSE)
+    assert (status, out) == (3, "")
+    assert witness.profiles.app_id in err
+    assert not witness.log
+    assert witness.count.requests == 2
+    assert not ledger_of(people).exists()
+    assert run(*DELETE, people, "--app", witness.profiles.app_id) == 0
+    agree(say, ledger_of(people), witness, 0)
+    assert runs_notes(ledger_of(people))[0]["app_id"] == witness.profiles.app_id
+    asked = witness.count.requests
+    status, _, err = say("resume", ledger_of(people), "--app", SOMEBODY_ELSE)
+    assert status == 5
+    assert f"is for app {witness.profiles.app_id}, not {SOMEBODY_ELSE}" in err
+    assert witness.count.requests == asked
+
+
+def test_the_app_is_seen_by_profile_id_too(witness: Witness, tmp_path: Path) -> None:
+    people = tmp_path / "people.csv"
+    people.write_text("\n".join(["profile_id", *witness.profiles]))
+    options = ("--by", "profile_id", "--yes", "--app", witness.profiles.app_id)
+    assert run("delete", *AT_ONCE, people, *options) == 0
+    assert witness.count.requests == PEOPLE + 1
+
+
+@pytest.mark.parametrize(
+    ("prepare", "status", "says"),
+    [
+        (forget_everybody, 3, "knows none of"),
+        (lambda sim: sim.script(*[Fault.REDIRECT] * 4), 3, "can't be seen now"),
+        (lambda sim: setattr(sim, "api_key", "another"), 4, "doesn't accept the key"),
+    ],
+    ids=["nobody", "trouble", "credentials"],
+)
+def test_where_the_app_cannot_be_seen_nothing_is_deleted(
+    witness: Witness, people: Path, say: Say, prepare: Callable[[Witness], object], status: int, says: str
+) -> None:
+    prepare(witness)
+    got, _, err = say(*DELETE, people, "--app", witness.profiles.app_id)
+    assert got == status
+    assert says in err
+    assert not witness.log
+
+
+# Ids that a spreadsheet damaged
+
+
+def test_damaged_ids_refuse_the_file_or_are_left_out(witness: Witness, people: Path, say: Say) -> None:
+    with people.open("a") as file:
+        file.write("n,1.23E+15\nn,1.23E+15\n")
+    status, _, err = say(*DELETE, people)
+    assert status == 2
+    assert "line 32" in err
+    assert "--accept-damaged" in err
+    assert witness.count.requests == 0
+    assert run(*DELETE, people, "--accept-damaged") == 1
+    assert agree(say, ledger_of(people), witness, 1) == {"deleted": PEOPLE, "invalid": 2}
+
+
+# The plan
+
+
+def test_the_plan_tells_the_reading_and_the_numbers_and_sends_nothing(
+    witness: Witness, people: Path, tmp_path: Path, say: Say
+) -> None:
+    held(tmp_path, *ids(2))
+    with people.open("a") as file:
+        file.write(f"n,{ids(3)[2]}\nn,\n")
+    status, out, _ = say("plan", people, "--by", "customer_user_id", "--exclude", "held.csv")
+    assert status == 0
+    figures = dict(line.split(maxsplit=1) for line in out.splitlines() if line and not line.startswith(("  ", "No")))
+    assert figures == {
+        "column": "customer_user_id, 2 of 2; the first row is the header",
+        "rows": "32",
+        "profiles": "28",
+        "duplicates": "1",
+        "excluded": "2",
+        "invalid": "1",
+    }
+    assert f"  adapty-async delete {people} --by customer_user_id --exclude held.csv\n" in out
+    assert witness.count.requests == 0
+    assert not ledger_of(people).exists()
+
+
+def test_the_plan_of_many_prints_the_number_to_expect(tmp_path: Path, say: Say) -> None:
+    people = tmp_path / "people.txt"
+    people.write_text("\n".join(ids(10_001)))
+    status, out, _ = say("plan", people, "--by", "customer_user_id")
+    assert status == 0
+    assert "one customer_user_id a line, from the first line on" in out
+    assert "--expect 10001\n" in out
+
+
+# For the record
+
+
+def test_operator_and_request_stand_in_the_record(witness: Witness, people: Path, say: Say) -> None:
+    assert run(*DELETE, people, "--operator", "Ann", "--request", "DSR-7") == 0
+    _, out, _ = say("report", ledger_of(people), "--markdown", "-")
+    assert "| Ann | DSR-7 |" in out
+    assert prefilled_customer_user_id(1) not in out

@@ -1,0 +1,41 @@
+"""What was ordered comes back out of the ledger as it was."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from adapty_async.cli.guards import Guards
+from adapty_async.cli.ledgers import beside, command, resume_command
+from adapty_async.cli.order import Order
+from adapty_async.cli.pace import Pace
+
+BARE = Order(file=None, by="profile_id", column=None, pace=Pace.of("background", None))
+FULL = Order(
+    file=Path("/lists/people.csv"),
+    by="customer_user_id",
+    column="member",
+    pace=Pace.of("50", "80"),
+    concurrency=7,
+    guards=Guards(expect=3, most=4, app="an app", most_failures="2%", canary=False),
+    exclude=Path("/lists/held.csv"),
+    accept_damaged=True,
+    operator="Ann",
+    request="DSR-7",
+)
+
+
+@pytest.mark.parametrize("order", [BARE, FULL], ids=["bare", "full"])
+def test_an_order_is_kept_as_json(order: Order) -> None:
+    assert Order.from_json(json.loads(json.dumps(order.as_json()))) == order
+
+
+def test_a_ledger_lies_beside_its_input_or_where_that_is_not_a_file_in_the_working_directory(tmp_path: Path) -> None:
+    assert beside(tmp_path / "people.csv") == tmp_path / "people.csv.adapty.db"
+    assert beside(Path("-")) == beside(Path("/dev/null")) == Path("stdin.adapty.db")
+
+
+def test_a_command_can_be_copied_into_a_shell() -> None:
+    assert resume_command(Path("the people's.db")) == """adapty-async resume 'the people'"'"'s.db'"""
+    assert resume_command(Path("-people.db")) == "adapty-async resume ./-people.db"
+    assert command("delete", Path("-"), "--by", "profile_id") == "adapty-async delete - --by profile_id"

@@ -1,0 +1,335 @@
+"""The commands that read a ledger: they agree with each other, and name nobody unless they are asked to."""
+
+import asyncio
+import csv
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapty_async import UNPACED, AdaptyClient, bulk
+from adapty_async.bulk import Decided, Outcome, StopRules
+from adapty_async.bulk.jobs import undertaking
+from adapty_async.cli import main
+from adapty_async.cli.order import Order
+from adapty_async.cli.pace import Pace
+from adapty_async.ledger import Ledger, LedgerReader, Spool, prepare
+from adapty_async.ledger.store import Store
+from adapty_async.testing import Fault, Simulator, prefilled_customer_user_id
+from tests.ledger.test_disk import no_file_larger_than
+
+from .served import AT_ONCE, interrupting
+
+NOTES = {"operator": "Ada", "request": "DSR-17", "expect": "28"}
+RULES = StopRules(failure_share=None, absent_share=None)
+FIRST = prefilled_customer_user_id(1)
+
+Say = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def say(capfd: pytest.CaptureFixture[str]) -> Say:
+    """Run a command, and give its status and what it wrote."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        status = main([*map(str, arguments)])
+        written = capfd.readouterr()
+        assert "Traceback" not in written.err
+        return status, written.out, written.err
+
+    return run
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Path:
+    """Write the input of the job: 27 who exist, one of them twice, one who doesn't, and what is no id."""
+    path = tmp_path / "people.csv"
+    rows = [*map(prefilled_customer_user_id, range(1, 28)), FIRST, "nobody", ""]
+    path.write_text("\n".join(["name,customer_user_id", *(f"n{n},{who}" for n, who in enumerate(rows))]), "utf-8")
+    return path
+
+
+def _rows(people: Path) -> list[str | Decided[str]]:
+    plain: list[str] = [line.split(",")[1] for line in people.read_text("utf-8").splitlines()[1:]]
+    return [*plain[:27], Decided(plain[27], Outcome.DUPLICATE), plain[28], Decided("", Outcome.INVALID)]
+
+
+def run_job(sim: Simulator, people: Path, *, run: bool = True, only: Iterable[str] | None = None) -> Path:
+    """Prepare a job as the command does, and run it."""
+    ledger = people.with_name("people.csv.adapty.db")
+
+    async def work() -> None:
+        async with AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
+            order = Order(file=people, by="customer_user_id", column=None, pace=Pace.of("full", None))
+            job = undertaking(client, "delete", "customer_user_id")
+            with people.open("rb") as file:
+                prepare(ledger, job, _rows(people), order=order.as_json(), file=file)
+            if run:
+                plain = [row.item if isinstance(row, Decided) else row for row in _rows(people)]
+                journal = Ledger(ledger, notes=NOTES)
+                await bulk.delete_profiles(
+                    client, only or plain, by="customer_user_id", pacer=UNPACED, stop=RULES, journal=journal
+                )
+
+    asyncio.run(work())
+    return ledger
+
+
+@pytest.fixture
+def ledger(sim: Simulator, people: Path) -> Path:
+    return run_job(sim, people)
+
+
+def test_status_export_record_and_ledger_agree(ledger: Path, say: Say, tmp_path: Path) -> None:
+    with LedgerReader(ledger) as reader:
+        totals = {str(outcome): count for outcome, count in reader.status().totals.items() if count}
+    assert totals == {"deleted": 27, "duplicate": 1, "already_absent": 1, "invalid": 1}
+    assert say("report", ledger, "--json", tmp_path / "r.json", "--markdown", tmp_path / "r.md") == (0, "", "")
+    record = json.loads((tmp_path / "r.json").read_text("utf-8"))
+    assert (record["totals"], record["items"]) == (totals, 30)
+    page = (tmp_path / "r.md").read_text("utf-8")
+    assert say("report", ledger) == say("report", ledger, "--markdown", "-") == (0, page, "")
+    assert say("report", ledger, "--json", "-") == (0, (tmp_path / "r.json").read_text("utf-8"), "")
+    status, out, _ = say("export", ledger)
+    assert status == 0
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert Counter(row["outcome"] for row in rows) == totals
+    assert [row["position"] for row in rows] == [str(n) for n in range(30)]
+    status, out, err = say("status", ledger)
+    shown = {name: int(count) for name, count in re.findall(r"^(\w+) +([\d,]+)  ", out, re.MULTILINE)}
+    assert (status, err) == (0, "")
+    assert shown == {**totals, "total": 30, "waiting": 0, "claimed": 0}
+    assert "it isn't running" in out
+    assert "Ada" in page
+    assert "DSR-17" in page
+    assert "expect 28" in page
+
+
+def test_the_ids_are_hashed_plain_or_left_out(ledger: Path, people: Path, say: Say) -> None:
+    def exported(*options: object) -> list[dict[str, str]]:
+        status, out, _ = say("export", ledger, *options)
+        assert status == 0
+        return list(csv.DictReader(io.StringIO(out)))
+
+    hashed, plain, none = exported(), exported("--ids", "plain"), exported("--ids", "none")
+    assert [len(row["id"]) for row in hashed] == [32] * 30
+    assert [row["id"] for row in plain] == [line.split(",")[1] for line in people.read_text("utf-8").splitlines()[1:]]
+    assert {row["id"] for row in none} == {""}
+    for rows in (hashed, plain, none):
+        for row in rows:
+            del row["id"]
+    assert hashed == plain == none
+    assert hashed[0]["status"] == "204"
+    assert hashed[0]["attempts"] == "1"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", hashed[0]["time"])
+    moved = people.rename(people.with_name("moved.csv"))
+    assert exported("--ids", "plain", "--input", moved)[0]["position"] == "0"
+
+
+def test_plain_ids_of_another_input_are_refused_before_the_first_row(ledger: Path, people: Path, say: Say) -> None:
+    text = people.read_text("utf-8")
+    people.write_text(text.replace("nobody", "somebody"), "utf-8")
+    status, out, err = say("export", ledger, "--ids", "plain")
+    assert (status, out) == (5, "")
+    assert "line 30" in err
+    people.unlink()
+    status, out, _ = say("export", ledger, "--ids", "plain")
+    assert status != 0
+    assert out == ""
+
+
+def test_one_id_proves_its_deletion(ledger: Path, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    status, out, err = say("report", ledger, "--about", FIRST)
+    assert (status, err) == (0, "")
+    assert re.match(r"row 1: Adapty accepted the deletion \(204\) at \d{4}-.* UTC\nrow 28: the same id", out)
+    assert FIRST not in out
+    assert "app not verified" in out
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{FIRST}\n"))
+    assert say("report", ledger, "--about", "-") == (0, out, "")
+    status, out, err = say("report", ledger, "--about", "stranger")
+    assert (status, out) == (1, "")
+    assert "no row" in err
+    assert "stranger" not in err
+    assert say("report", ledger, "--about", FIRST, "--json", "-")[0] == 2
+
+
+def test_what_failed_is_no_proof(sim: Simulator, people: Path, say: Say) -> None:
+    sim.script(*[Fault.REDIRECT] * 40)
+    ledger = run_job(sim, people)
+    status, out, _ = say("report", ledger, "--about", FIRST)
+    assert status == 1
+    assert out.startswith("row 1: refused by Adapty")
+
+
+def test_a_verification_finds_nobody(ledger: Path, sim: Simulator, say: Say) -> None:
+    before = sim.count.requests
+    status, out, err = say("verify", ledger, "all", *AT_ONCE)
+    assert (status, err) == (0, "")
+    assert re.findall(r"^\w+ +(\d+)", out, re.MULTILINE) == ["0", "28", "0"]
+    assert sim.count.requests - before == 28
+    assert "| verified | 28 absent, 0 present, " in say("report", ledger)[1]
+    assert "asked for afterwards, the profile was absent at" in say("report", ledger, "--about", FIRST)[1]
+
+
+def test_whoever_is_present_heads_the_record_and_makes_it_fail(ledger: Path, sim: Simulator, say: Say) -> None:
+    record = json.loads(say("report", ledger, "--json", "-")[1])
+    sim.add_profile(customer_user_id=FIRST)
+    status, out, err = say("verify", ledger, "100%", *AT_ONCE)
+    assert status == 1
+    assert out.startswith("present                        1  ")
+    assert f"adapty-async report {ledger}" in err
+    status, page, _ = say("report", ledger)
+    assert status == 1
+    assert page.splitlines()[2].startswith("**1 profiles were present")
+    after = json.loads(say("report", ledger, "--json", "-")[1])
+    assert (after["totals"], after["rows_digest"]) == (record["totals"], record["rows_digest"])
+    status, out, _ = say("report", ledger, "--about", FIRST)
+    assert status == 1
+    assert out.startswith("row 1: the profile was present at ")
+
+
+@pytest.mark.parametrize(("sample", "asked"), [("5", 5), ("10%", 3), ("1000", 28), ("0.1%", 1)])
+def test_a_sample_is_a_number_or_a_share(ledger: Path, sim: Simulator, say: Say, sample: str, asked: int) -> None:
+    before = sim.count.requests
+    assert say("verify", ledger, sample, *AT_ONCE)[0] == 0
+    assert sim.count.requests - before == asked
+
+
+@pytest.mark.parametrize("sample", ["0", "0%", "101%", "1.5", "many", "-1", ""])
+def test_what_is_no_sample_is_bad_usage(ledger: Path, sim: Simulator, say: Say, sample: str) -> None:
+    before = sim.count.requests
+    assert say("verify", ledger, "--", sample)[0] == 2
+    assert sim.count.requests == before
+
+
+def test_what_isnt_known_of_everybody_is_no_success(ledger: Path, sim: Simulator, say: Say) -> None:
+    sim.script(Fault.REDIRECT)
+    status, out, _ = say("verify", ledger, "all", *AT_ONCE)
+    assert status == 1
+    assert re.findall(r"^\w+ +(\d+)", out, re.MULTILINE) == ["0", "27", "1"]
+
+
+def test_a_verification_needs_the_key_of_the_job(
+    ledger: Path, sim: Simulator, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sim.count.requests
+    monkeypatch.setenv("ADAPTY_API_KEY", "another")
+    assert say("verify", ledger, "all", *AT_ONCE)[0] == 5
+    monkeypatch.delenv("ADAPTY_API_KEY")
+    assert say("verify", ledger, "all", *AT_ONCE)[0] == 4
+    assert sim.count.requests == before
+
+
+def test_a_key_that_is_refused_is_said(ledger: Path, sim: Simulator, say: Say) -> None:
+    sim.api_key = "exchanged"
+    status, out, _ = say("verify", ledger, "all", *AT_ONCE)
+    assert status == 4
+    assert "ADAPTY_API_KEY" in out
+
+
+def test_a_job_that_was_only_prepared_can_be_shown_and_recorded(sim: Simulator, people: Path, say: Say) -> None:
+    ledger = run_job(sim, people, run=False)
+    status, out, err = say("status", ledger)
+    assert status == 0
+    assert f"adapty-async resume {ledger}" in err
+    assert re.search(r"^waiting +28 ", out, re.MULTILINE)
+    record = json.loads(say("report", ledger, "--json", "-")[1])
+    assert record["totals"] == {"duplicate": 1, "invalid": 1, "not_attempted": 28}
+    assert record["runs"] == []
+    assert say("verify", ledger, "all", *AT_ONCE)[0] == 2
+
+
+def test_an_interrupted_verification_keeps_what_it_found(ledger: Path, sim: Simulator, say: Say) -> None:
+    sim.latency = 0.05
+    before = sim.count.requests
+    with interrupting(lambda: sim.count.requests >= before + 6):
+        assert say("verify", ledger, "all", *AT_ONCE, "--concurrency", 2)[0] == 130
+    with LedgerReader(ledger) as reader:
+        assert 0 < len(list(reader.presences())) < 28
+
+
+def test_a_ledger_in_use_can_be_read_and_nothing_else(ledger: Path, sim: Simulator, say: Say) -> None:
+    before = sim.count.requests
+    record = say("report", ledger)
+    with Store.open(ledger):
+        status, out, err = say("status", ledger)
+        assert (status, err) == (0, "")
+        assert "it is running" in out
+        assert say("report", ledger) == record
+        for refused in (("verify", ledger, "all", *AT_ONCE), ("redact", ledger)):
+            status, out, err = say(*refused)
+            assert (status, out) == (5, "")
+            assert "in use by another process" in err
+    assert sim.count.requests == before
+
+
+def test_redact_leaves_no_way_to_an_id(ledger: Path, say: Say) -> None:
+    Spool(ledger).fill(io.BytesIO(FIRST.encode()))
+    record = say("report", ledger)
+    assert say("redact", ledger)[0] == 0
+    left = [file for file in ledger.parent.iterdir() if file.name.startswith(ledger.name)]
+    assert left
+    assert not any(b"example.com" in file.read_bytes() for file in left)
+    assert say("report", ledger) == record
+    assert say("status", ledger)[0] == say("export", ledger)[0] == 0
+    assert say("report", ledger, "--about", FIRST)[0] == 5
+    assert say("export", ledger, "--ids", "plain")[0] == 5
+
+
+def test_redact_asks_where_the_job_isnt_at_its_end(sim: Simulator, people: Path, say: Say) -> None:
+    ledger = run_job(sim, people, run=False)
+    status, _, err = say("redact", ledger)
+    assert status == 2
+    assert f"adapty-async resume {ledger}" in err
+    assert say("redact", ledger, "--yes")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "arguments", [("status",), ("export",), ("report",), ("report", "--about", FIRST), ("verify", "all"), ("redact",)]
+)
+def test_what_is_no_whole_ledger_is_one_sentence_and_exit_5(
+    ledger: Path, say: Say, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    name, *others = arguments
+    assert say(name, tmp_path / "missing", *others)[0] == 2
+    whole = ledger.read_bytes()
+    for left in (b"", b"customer_user_id\n" * 100, whole[: len(whole) // 2]):
+        ledger.write_bytes(left)
+        status, out, err = say(name, ledger, *others)
+        assert (status, out) == (5, "")
+        assert len(err.splitlines()) == 1
+        assert FIRST not in err
+
+
+def test_a_record_that_cant_be_written_is_said(ledger: Path, say: Say, tmp_path: Path) -> None:
+    status, _, err = say("report", ledger, "--json", tmp_path / "missing" / "r.json")
+    assert status == 2
+    assert "No such file" in err
+
+
+def test_a_record_for_which_there_is_no_room_is_said(ledger: Path, say: Say, tmp_path: Path) -> None:
+    with no_file_larger_than(400):
+        status, _, err = say("report", ledger, "--json", tmp_path / "r.json")
+    assert status == 5
+    assert "make room" in err
+    assert not list(tmp_path.glob("r.json*"))
+
+
+def test_a_reader_who_has_enough_is_no_failure(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone(io.StringIO):
+        def flush(self) -> None:
+            raise BrokenPipeError
+
+        def fileno(self) -> int:
+            return file.fileno()
+
+    with (ledger.parent / "out").open("w") as file:
+        out: Any = Gone()
+        monkeypatch.setattr("sys.stdout", out)
+        assert main(["export", str(ledger)]) == 0

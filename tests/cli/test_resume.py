@@ -1,0 +1,396 @@
+"""A deletion that was ended, gone on with: on the same input, with the same key, and nothing sent twice unasked."""
+
+import csv
+import io
+import re
+import shlex
+import signal
+import stat
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from adapty_async.bulk import Outcome
+from adapty_async.cli import main
+from adapty_async.ledger import LedgerReader, Run, Spool
+from adapty_async.testing import Fault, prefilled_customer_user_id
+from tests.cli.served import AT_ONCE, PATIENCE, interrupting, settings_for, start, wait_until
+from tests.cli.witness import PEOPLE, Say, Witness, agree, ids, ledger_of, run
+
+DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
+
+
+def interrupted(witness: Witness, file: object, *options: object) -> int:
+    """Begin a deletion and end it by Ctrl-C when a few are deleted."""
+    witness.latency = 0.01
+    with interrupting(lambda: witness.count.answered(204) >= 5):
+        status = run(*DELETE, "--concurrency", 2, file, *options)
+    witness.latency = 0.0
+    return status
+
+
+# Going on
+
+
+def test_a_killed_deletion_goes_on_where_it_was(witness: Witness, tmp_path: Path, say: Say) -> None:
+    for number in range(PEOPLE + 1, 1201):
+        witness.add_profile(customer_user_id=prefilled_customer_user_id(number))
+    people = tmp_path / "people.csv"
+    people.write_text("\n".join(["customer_user_id", *ids(1200)]))
+    witness.latency = 0.005
+    arguments: list[object] = ["delete", people, "--by", "customer_user_id", "--yes", "--pace", "1000"]
+    kills = 0
+    while not ended_before_its_kill(witness, arguments, tmp_path):
+        kills += 1
+        arguments = ["resume", ledger_of(people)]
+    assert kills >= 2
+    counted = agree(say, ledger_of(people), witness, 0)
+    assert counted.total() == 1200
+    # What a kill repeats is what was under way or not committed yet.
+    assert counted[Outcome.DELETED] + counted[Outcome.DELETED_UNCONFIRMED] == 1200
+    assert witness.count.requests < 1200 + kills * 600
+
+
+def ended_before_its_kill(witness: Witness, arguments: Sequence[object], folder: Path) -> bool:
+    """Run a command until it has deleted 350, and kill it; tell whether it came to its end before."""
+    wanted = witness.count.answered(204) + 350
+    process = start([*map(str, arguments)], settings_for(witness), cwd=folder)
+    wait_until(lambda: witness.count.answered(204) > wanted or process.poll() is not None)
+    process.kill()
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode in (0, -signal.SIGKILL)
+    return process.returncode == 0
+
+
+def test_an_interrupt_prints_the_command_that_goes_on_and_that_finishes(
+    witness: Witness, tmp_path: Path, say: Say, capfd: pytest.CaptureFixture[str]
+) -> None:
+    people = tmp_path / "the people's.csv"
+    people.write_text("\n".join(ids(PEOPLE)))
+    assert interrupted(witness, people) == 130
+    shown = capfd.readouterr()
+    assert "rows are not done" in shown.err
+    agree(say, ledger_of(people), witness, 130)
+    (typed,) = re.findall(r"^  adapty-async (resume .*db')$", shown.err, re.MULTILINE)
+    asked = witness.count.requests
+    assert main(shlex.split(typed)) == 0
+    assert agree(say, ledger_of(people), witness, 0) == {"deleted": PEOPLE}
+    assert witness.count.requests == PEOPLE
+    assert asked < PEOPLE
+    assert "adapty-async" not in capfd.readouterr().err
+
+
+def test_a_second_deletion_of_the_same_file_is_sent_to_resume_before_anything_is_read(
+    witness: Witness, people: Path, say: Say
+) -> None:
+    assert interrupted(witness, people) == 130
+    asked = witness.count.requests
+    people.unlink()
+    status, out, err = say(*DELETE, people)
+    assert (status, out) == (5, "")
+    assert f"adapty-async resume {ledger_of(people)}\n" in err
+    assert len(err.splitlines()) == 1
+    assert witness.count.requests == asked
+
+
+def test_what_is_done_is_done_and_a_resume_of_it_sends_nothing(witness: Witness, people: Path, say: Say) -> None:
+    assert run(*DELETE, people) == 0
+    assert run("resume", ledger_of(people)) == 0
+    assert witness.count.requests == PEOPLE
+    assert agree(say, ledger_of(people), witness, 0) == {"deleted": PEOPLE}
+
+
+def test_an_input_that_was_moved_is_named(witness: Witness, people: Path, say: Say) -> None:
+    assert interrupted(witness, people) == 130
+    moved = people.rename(people.with_name("moved.csv"))
+    status, _, err = say("resume", ledger_of(people))
+    assert status == 2
+    assert "--input" in err
+    assert run("resume", ledger_of(people), "--input", moved) == 0
+    assert agree(say, ledger_of(people), witness, 0, moved=moved) == {"deleted": PEOPLE}
+
+
+def test_another_way_to_write_the_same_rows_is_the_same_input(witness: Witness, people: Path, say: Say) -> None:
+    assert interrupted(witness, people) == 130
+    rows = [[*reversed(row)] for row in csv.reader(people.read_text().splitlines())]
+    with people.open("w", newline="") as file:
+        csv.writer(file, quoting=csv.QUOTE_ALL).writerows(rows)
+    assert run("resume", ledger_of(people)) == 0
+    assert agree(say, ledger_of(people), witness, 0) == {"deleted": PEOPLE}
+
+
+# Another input
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda rows: [*rows[:7], "somebody", *rows[8:]], "it first differs at line 8"),
+        (lambda rows: [*rows[:3], rows[4], rows[3], *rows[5:]], "it first differs at line 4"),
+        (lambda rows: rows[:-2], "it ends before row 29"),
+        (lambda rows: [*rows, "somebody"], "goes on at line 31"),
+        (lambda rows: [f"{number}" for number, _ in enumerate(rows)], "it first differs at line 1"),
+    ],
+    ids=["edited", "reordered", "shorter", "longer", "exchanged"],
+)
+def test_another_input_is_refused_at_its_line_before_anything_is_sent(
+    witness: Witness, tmp_path: Path, say: Say, change: Callable[[list[str]], list[str]], sentence: str
+) -> None:
+    people = tmp_path / "people.txt"
+    people.write_text("\n".join(ids(PEOPLE)))
+    assert interrupted(witness, people) == 130
+    asked = witness.count.requests
+    people.write_text("\n".join(change(ids(PEOPLE))))
+    status, out, err = say("resume", ledger_of(people))
+    assert (status, out) == (5, "")
+    assert sentence in err
+    assert len(err.splitlines()) == 1
+    assert "@" not in err
+    assert witness.count.requests == asked
+    people.write_text("\n".join(ids(PEOPLE)))
+    assert run("resume", ledger_of(people)) == 0
+    agree(say, ledger_of(people), witness, 0)
+
+
+def test_an_input_that_changes_meanwhile_ends_the_run_and_is_refused_afterwards(
+    witness: Witness, tmp_path: Path, say: Say
+) -> None:
+    for number in range(PEOPLE + 1, 1101):
+        witness.add_profile(customer_user_id=prefilled_customer_user_id(number))
+    people = tmp_path / "people.csv"
+    people.write_text("\n".join([*ids(1100), ""]))
+    witness.latency = 0.01
+    process = start([*map(str, DELETE), str(people)], settings_for(witness))
+    wait_until(lambda: witness.count.answered(204) > 50)
+    with people.open("a") as file:
+        file.write("somebody\n")
+    out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 5, err
+    assert b"has changed" in out
+    assert f"adapty-async resume {ledger_of(people)}\n" in err.decode()
+    assert agree(say, ledger_of(people), witness, 5, moved=people_as_they_were(people))[Outcome.NOT_ATTEMPTED] > 0
+    status, _, refused = say("resume", ledger_of(people))
+    assert status == 5
+    assert "goes on at line 1,101" in refused
+    people.write_text("\n".join(ids(1100)))
+    assert run("resume", ledger_of(people)) == 0
+    assert agree(say, ledger_of(people), witness, 0) == {"deleted": 1100}
+
+
+def people_as_they_were(people: Path) -> Path:
+    before = people.with_name("before.csv")
+    before.write_text("\n".join(ids(1100)))
+    return before
+
+
+def test_rows_at_the_end_are_taken_where_that_is_said_and_confirmed(witness: Witness, people: Path, say: Say) -> None:
+    assert interrupted(witness, people) == 130
+    witness.add_profile(customer_user_id="late")
+    with people.open("a") as file:
+        file.write("n,late\nn,late\n")
+    asked = witness.count.requests
+    assert run("resume", ledger_of(people)) == 5
+    assert run("resume", ledger_of(people), "--appended") == 2
+    assert run("resume", ledger_of(people), "--appended", "--yes", "--expect", PEOPLE) == 3
+    assert witness.count.requests == asked
+    assert run("resume", ledger_of(people), "--appended", "--yes", "--expect", PEOPLE + 1) == 0
+    assert agree(say, ledger_of(people), witness, 0) == {"deleted": PEOPLE + 1, "duplicate": 1}
+    assert run("resume", ledger_of(people)) == 0
+
+
+# Standard input
+
+
+def test_standard_input_is_kept_for_the_resume_and_gone_after_it(
+    witness: Witness, tmp_path: Path, say: Say, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\n".join(ids(PEOPLE)).encode())))
+    assert interrupted(witness, "-") == 130
+    assert "  adapty-async resume stdin.adapty.db\n" in capfd.readouterr().err
+    ledger = Path("stdin.adapty.db")
+    spool = Spool(ledger).path
+    assert stat.S_IMODE(spool.stat().st_mode) == 0o600
+    agree(say, ledger, witness, 130)
+    assert run("resume", ledger) == 0
+    assert not spool.exists()
+    found = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert ids(1)[0].encode() not in found
+    assert len(witness.profiles) == 0
+
+
+def test_standard_input_that_is_refused_is_not_kept(
+    witness: Witness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"u1\n1.23E+15\n")))
+    assert run(*DELETE, "-") == 2
+    assert [path.name for path in tmp_path.iterdir()] == []
+
+
+class Slow(io.BytesIO):
+    """Standard input whose end comes after another job has begun."""
+
+    def __init__(self, content: bytes, begin: Callable[[], object]) -> None:
+        super().__init__(content)
+        self._begin = begin
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        content = super().read(size)
+        if not content:
+            self._begin()
+        return content
+
+
+def test_standard_input_does_not_replace_that_of_a_job_which_began_meanwhile(
+    witness: Witness, people: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begin() -> None:
+        Spool("stdin.adapty.db").fill(io.BytesIO(b"of the other"))
+        assert run(*DELETE, people, "--ledger", "stdin.adapty.db") == 1
+
+    witness.script(Fault.REDIRECT, method="DELETE")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(Slow(b"u1\n", begin)))
+    status, _, err = say(*DELETE, "-")
+    assert status == 5
+    assert "adapty-async resume stdin.adapty.db" in err
+    assert Spool("stdin.adapty.db").path.read_bytes() == b"of the other"
+
+
+def test_standard_input_is_kept_as_long_as_something_failed(
+    witness: Witness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    witness.script(Fault.REDIRECT, method="DELETE")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\n".join(ids(PEOPLE)).encode())))
+    assert run(*DELETE, "-") == 1
+    spool = Spool("stdin.adapty.db").path
+    assert spool.exists()
+    assert run("retry-failed", "stdin.adapty.db") == 0
+    assert not spool.exists()
+
+
+# Another key
+
+
+def test_an_exchanged_key_goes_on_once_a_listed_person_shows_the_same_app(
+    witness: Witness, people: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert interrupted(witness, people) == 130
+    app = witness.profiles.app_id
+    before = witness.api_key
+    witness.api_key = "secret_live_exchanged"
+    monkeypatch.setenv("ADAPTY_API_KEY", witness.api_key)
+    asked = witness.count.requests
+    ledger = ledger_of(people)
+    status, _, err = say("resume", ledger)
+    assert status == 5
+    assert "--new-key" in err
+    assert run("resume", ledger, "--new-key") == 2
+    assert witness.count.requests == asked
+    status, _, err = say("resume", ledger, "--new-key", "--app", "3286abd3-48b0-4e9c-a5f6-ac0a006333a6")
+    assert status == 3
+    assert app in err
+    assert (witness.count.requests, len(runs_of(ledger))) == (asked + 1, 1)
+    assert run("resume", ledger, "--new-key", "--app", app) == 0
+    assert agree(say, ledger, witness, 0) == {"deleted": PEOPLE}
+    first, second = runs_of(ledger)
+    assert first.key_fingerprint != second.key_fingerprint
+    assert second.notes["app_id"] == app
+    assert before not in say("status", ledger)[1]
+
+
+def runs_of(ledger: Path) -> list[Run]:
+    with LedgerReader(ledger) as reader:
+        return [*reader.runs]
+
+
+def test_a_key_that_was_wrong_from_the_start_is_put_right(
+    witness: Witness, people: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADAPTY_API_KEY", "secret_of_nobody")
+    assert run(*DELETE, people, "--concurrency", 1) == 4
+    agree(say, ledger_of(people), witness, 4)
+    monkeypatch.setenv("ADAPTY_API_KEY", witness.api_key)
+    assert run("retry-failed", ledger_of(people)) == 0
+    assert agree(say, ledger_of(people), witness, 0) == {"deleted": PEOPLE}
+
+
+# What failed
+
+
+def test_what_failed_is_sent_again_where_that_is_asked_for_and_only_that(
+    witness: Witness, people: Path, tmp_path: Path, say: Say, capfd: pytest.CaptureFixture[str]
+) -> None:
+    witness.script(*[Fault.REDIRECT] * 3, method="DELETE")
+    failures = tmp_path / "failures.csv"
+    assert run(*DELETE, people, "--failures", failures) == 1
+    assert f"  adapty-async retry-failed {ledger_of(people)}\n" in capfd.readouterr().err
+    assert agree(say, ledger_of(people), witness, 1, failures=failures) == {"deleted": PEOPLE - 3, "failed": 3}
+    assert run("resume", ledger_of(people)) == 1
+    assert witness.count.requests == PEOPLE
+    assert run("retry-failed", ledger_of(people)) == 0
+    assert witness.count.requests == PEOPLE + 3
+    assert agree(say, ledger_of(people), witness, 0) == {"deleted": PEOPLE}
+
+
+def test_the_failures_keep_the_columns_of_the_input_and_can_be_fed_back_again_and_again(
+    witness: Witness, tmp_path: Path, say: Say
+) -> None:
+    people, first, second = (tmp_path / name for name in ("people.csv", "first.csv", "second.csv"))
+    people.write_text("note,customer_user_id,status\n" + "".join(f'"a\nb",{id_},x\n' for id_ in ids(PEOPLE)))
+    witness.script(Fault.REDIRECT, Fault.REDIRECT, method="DELETE")
+    assert run(*DELETE, "--concurrency", 1, people, "--failures", first) == 1
+    with first.open(newline="") as file:
+        assert [*csv.reader(file)] == [
+            ["note", "customer_user_id", "outcome", "reason", "status", "line"],
+            ["a\nb", ids(1)[0], "failed", "Adapty answered 307", "307", "2"],
+            ["a\nb", ids(2)[1], "failed", "Adapty answered 307", "307", "4"],
+        ]
+    assert stat.S_IMODE(first.stat().st_mode) == 0o600
+    witness.script(Fault.REDIRECT, method="DELETE")
+    assert run(*DELETE, "--concurrency", 1, first, "--failures", second, "--max-failures", "100%") == 1
+    with second.open(newline="") as file:
+        assert [*csv.reader(file)][1:] == [["a\nb", ids(1)[0], "failed", "Adapty answered 307", "307", "2"]]
+    assert run(*DELETE, second) == 0
+    agree(say, ledger_of(second), witness, 0)
+
+
+# Two at once
+
+
+def test_two_runners_at_once_are_one_and_a_sentence(witness: Witness, people: Path, say: Say) -> None:
+    witness.latency = 0.05
+    command = [*map(str, DELETE), "--concurrency", "1", str(people)]
+    process = start(command, settings_for(witness))
+    wait_until(lambda: witness.count.answered(204) > 2)
+    for second in (("resume", ledger_of(people)), (*DELETE, people)):
+        status, out, err = say(*second)
+        assert (status, out) == (5, "")
+        assert len(err.splitlines()) == 1
+    process.send_signal(signal.SIGTERM)
+    _, err_bytes = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert b"adapty-async resume" in err_bytes
+    witness.latency = 0.0
+    assert run("resume", ledger_of(people)) == 0
+    assert agree(say, ledger_of(people), witness, 0) == {"deleted": PEOPLE}
+
+
+def test_the_second_signal_leaves_in_doubt_what_was_under_way_and_the_resume_settles_it(
+    witness: Witness, people: Path, say: Say
+) -> None:
+    witness.latency = 600
+    process = start([*map(str, DELETE), "--concurrency", "7", str(people)], settings_for(witness))
+    wait_until(lambda: witness.count.in_flight == 7)
+    process.send_signal(signal.SIGTERM)
+    assert process.stderr is not None
+    while b"Stopping" not in process.stderr.readline():
+        pass
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert b"resume" in err
+    assert agree(say, ledger_of(people), witness, 130)[Outcome.IN_DOUBT] >= 7
+    witness.latency = 0.0
+    assert run("resume", ledger_of(people)) == 0
+    counted = agree(say, ledger_of(people), witness, 0)
+    assert counted.total() == PEOPLE

@@ -1,0 +1,222 @@
+"""A job that is taken down before any of it is sent."""
+
+# ruff: noqa: ASYNC240 - who waits for a small file here is the test alone
+
+import io
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pytest
+
+from adapty_async import UNPACED, AdaptyClient, bulk
+from adapty_async.bulk import Decided, Outcome
+from adapty_async.bulk.jobs import undertaking
+from adapty_async.ledger import (
+    InputChangedError,
+    Ledger,
+    LedgerError,
+    LedgerMismatchError,
+    LedgerReader,
+    LedgerUnreadableError,
+    LedgerWriteError,
+    Prepared,
+    has_job,
+    is_unchanged,
+    prepare,
+)
+from adapty_async.testing import Simulator
+
+from .helpers import NO_RULES, ids, rows, totals
+from .test_disk import no_file_larger_than
+
+ORDER = {"file": "/data/people.csv", "pace": "full", "max": 3000}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "job.db"
+
+
+def prepared(
+    client: AdaptyClient,
+    path: Path,
+    people: Iterable[str | Decided[str]],
+    *,
+    file: bytes | None = None,
+    order: Mapping[str, Any] = ORDER,
+    **terms: bool,
+) -> Prepared:
+    source = None if file is None else io.BytesIO(file)
+    return prepare(path, undertaking(client, "delete", "customer_user_id"), people, order=order, file=source, **terms)
+
+
+def with_duplicates(count: int) -> Iterator[str | Decided[str]]:
+    for number, who in enumerate(ids(count)):
+        yield Decided(who, Outcome.DUPLICATE) if number % 3 == 0 else who
+
+
+async def test_a_prepared_job_sends_what_is_due_and_reads_plain_ids(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    assert not has_job(path)
+    assert prepared(client, path, with_duplicates(1300)) == Prepared(1300, 866)
+    assert has_job(path)
+    with LedgerReader(path) as reader:
+        assert (reader.job.items, reader.order, reader.runs) == (1300, ORDER, [])
+    assert totals(path) == {Outcome.DUPLICATE: 434, Outcome.NOT_ATTEMPTED: 866}
+    assert all(row.at for row in rows(path) if row.outcome)
+    report = await bulk.delete_profiles(
+        client, ids(1300), by="customer_user_id", pacer=UNPACED, stop=NO_RULES, journal=Ledger(path)
+    )
+    assert report.total == simulator.count.requests == 866
+    assert prepared(client, path, with_duplicates(1300)) == Prepared(1300, 0)
+
+
+@pytest.mark.parametrize("count", [1000, 1500])
+async def test_what_is_prepared_again_is_compared_and_only_grows_where_that_is_said(
+    client: AdaptyClient, path: Path, count: int
+) -> None:
+    prepared(client, path, ids(count))
+    before = rows(path)
+    for people, kind, position in (
+        ([*ids(700), "x", *ids(count - 701, start=702)], "differs", 700),
+        (ids(count - 10), "shorter", count - 10),
+        (ids(count + 600), "longer", count),
+    ):
+        with pytest.raises(InputChangedError) as caught:
+            prepared(client, path, people)
+        assert (caught.value.kind, caught.value.position) == (kind, position)
+        with LedgerReader(path) as reader:
+            assert (list(reader.rows()), reader.job.items) == (before, count)
+    grown = prepared(client, path, [*ids(count + 599), Decided("x", Outcome.INVALID)], appended=True)
+    assert grown == Prepared(count + 600, count + 599)
+    assert rows(path)[:count] == before
+
+
+async def test_growth_that_fails_leaves_the_ledger_as_it_was(client: AdaptyClient, path: Path) -> None:
+    prepared(client, path, ids(1500))
+    before = rows(path)
+
+    def broken() -> Iterator[str]:
+        yield from ids(4000)
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        prepared(client, path, broken(), appended=True)
+    with LedgerReader(path) as reader:
+        assert (list(reader.rows()), reader.job.items) == (before, 1500)
+
+
+async def test_a_preparation_that_fails_leaves_no_ledger(client: AdaptyClient, path: Path) -> None:
+    def broken() -> Iterator[str]:
+        yield from ids(4000)
+        assert not has_job(path)
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        prepared(client, path, broken())
+    with no_file_larger_than(20_000), pytest.raises(LedgerWriteError, match="make room"):
+        prepared(client, path, ids(4000))
+    assert {file.name for file in path.parent.iterdir()} == {"job.db.lock", "job.db.key"}
+    assert prepared(client, path, ids(4000)) == Prepared(4000, 4000)
+
+
+async def test_what_a_kill_left_of_a_preparation_is_no_ledger(client: AdaptyClient, path: Path) -> None:
+    for name in ("job.db.new", "job.db-wal"):
+        path.with_name(name).write_bytes(b"SQLite format 3\0" + b"left" * 1000)
+    assert not has_job(path)
+    assert prepared(client, path, ids(10)) == Prepared(10, 10)
+    assert {file.name for file in path.parent.iterdir()} == {"job.db", "job.db.lock", "job.db.key"}
+
+
+async def test_nothing_is_claimed_where_a_later_chunk_differs_that_was_read_with_it(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    prepared(client, path, [*(Decided(who, Outcome.DUPLICATE) for who in ids(1000)), *ids(1500, start=1001)])
+    with pytest.raises(InputChangedError, match="row 2,001"):
+        await bulk.delete_profiles(
+            client, [*ids(2000), "x", *ids(499)], by="customer_user_id", pacer=UNPACED, journal=Ledger(path)
+        )
+    assert simulator.count.requests == 0
+    with LedgerReader(path) as reader:
+        assert (reader.status().claimed, reader.status().waiting) == (0, 1500)
+
+
+async def test_a_file_is_known_again_by_its_bytes(client: AdaptyClient, path: Path) -> None:
+    prepared(client, path, ids(2), file=b"id,name\na,Ada\n")
+    assert is_unchanged(path, io.BytesIO(b"id,name\na,Ada\n"))
+    assert not is_unchanged(path, io.BytesIO(b"id,name\na,Eve\n"))
+    prepared(client, path, ids(2), file=b"id,name\na,Eve\n")
+    assert is_unchanged(path, io.BytesIO(b"id,name\na,Eve\n"))
+    prepared(client, path, ids(2))
+    assert not is_unchanged(path, io.BytesIO(b""))
+
+
+async def test_a_file_is_known_again_though_others_read_it_by_the_same_descriptor(
+    client: AdaptyClient, path: Path
+) -> None:
+    people = path.with_name("people.txt")
+    people.write_text("\n".join(ids(3000)), "utf-8")
+
+    def rows_of(file: BinaryIO) -> Iterator[str]:
+        file.seek(0)
+        file.read(4)
+        with open(os.dup(file.fileno()), encoding="utf-8") as text:  # noqa: PTH123 - a descriptor, no path
+            text.seek(0)
+            yield from map(str.strip, text)
+
+    job = undertaking(client, "delete", "customer_user_id")
+    with people.open("rb") as file:
+        prepare(path, job, rows_of(file), order={}, file=file)
+        list(rows_of(file))
+        assert is_unchanged(path, file)
+    assert is_unchanged(path, io.BytesIO(people.read_bytes()))
+
+
+async def test_what_is_no_job_of_that_kind_is_refused(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
+    prepared(client, path, ids(2))
+    await bulk.delete_profiles(client, ids(2), by="customer_user_id", pacer=UNPACED, journal=Ledger(path))
+    with pytest.raises(LedgerMismatchError) as caught:
+        prepare(path, undertaking(client, "update", "customer_user_id"), ids(2), order={}, file=None)
+    assert caught.value.what == "operation"
+    async with AdaptyClient("another", base_url=simulator.base_url) as other:
+        with pytest.raises(LedgerMismatchError) as caught:
+            prepared(other, path, ids(2))
+        assert caught.value.what == "key"
+        assert prepared(other, path, ids(2), new_key=True) == Prepared(2, 0)
+    path.write_bytes(b"customer_user_id\nu1\n")
+    with pytest.raises(LedgerUnreadableError, match="no ledger"):
+        has_job(path)
+
+
+async def test_whether_it_runs_is_seen_without_disturbing_it(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    prepared(client, path, ids(30))
+    with LedgerReader(path) as reader:
+        assert not reader.is_running()
+        async with bulk.delete_profiles(
+            client, ids(30), by="customer_user_id", pacer=UNPACED, journal=Ledger(path)
+        ) as job:
+            async for _ in job:
+                assert reader.is_running()
+                break
+        assert not reader.is_running()
+
+
+async def test_a_ledger_that_has_lost_rows_is_refused(client: AdaptyClient, path: Path) -> None:
+    for lost in (
+        "DELETE FROM outcome WHERE number = 1",
+        "DELETE FROM chunk WHERE number = 2",
+        "UPDATE job SET items = 9",
+    ):
+        path.unlink(missing_ok=True)
+        prepared(client, path, ids(2500))
+        with sqlite3.connect(path) as database:
+            database.execute(lost)
+        database.close()
+        with pytest.raises(LedgerError, match="restore it from a copy"):
+            prepared(client, path, ids(2500))
