@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeAlias
+from uuid import UUID
 
 import attrs
 
@@ -33,6 +34,10 @@ class Target:
     read: Callable[[str], Value] = str
 
 
+_DEVICE: Final = Target(f"{META}.device_id", META, "device_id")
+_SOME_DEVICE: Final = UUID(int=0)
+
+
 def target_of(label: str) -> Target | None:
     """Give the attribute of that label, None where there is none: `email`, `custom.team`, `custom.age:number`, ..."""
     if label in _PLAIN:
@@ -59,15 +64,18 @@ def build(values: Iterable[tuple[Target, Value]]) -> ProfileAttributes:
 
 
 def _check_alone(target: Target, value: Value) -> None:
+    pairs = [(target, value)]
+    if target.group == META and target.name != _DEVICE.name:
+        pairs.append((_DEVICE, _SOME_DEVICE))
     try:
-        _built([(target, value)])
+        _built(pairs)
     except (ValueError, TypeError) as error:
         sentence = str(error)
     else:
         return
-    if target.group is None:
-        raise ValueError(sentence)
-    raise ValueError(f"{target.label}: {sentence.rpartition(': ')[2]}")
+    if target.group == CUSTOM:
+        raise ValueError(f"{target.label}: {sentence.rpartition(': ')[2]}")
+    raise ValueError(sentence if target.group is None else f"{META}.{sentence}")
 
 
 def _built(pairs: list[tuple[Target, Value]]) -> ProfileAttributes:
@@ -82,8 +90,8 @@ def _built(pairs: list[tuple[Target, Value]]) -> ProfileAttributes:
 
 
 def _installation(parts: Mapping[str, Value]) -> InstallationMeta:
-    if "device_id" not in parts:
-        raise ValueError(f"{META} needs {META}.device_id")
+    if _DEVICE.name not in parts:
+        raise ValueError(f"{META} needs {_DEVICE.label}")
     return InstallationMeta(**parts)
 
 

@@ -57,7 +57,8 @@ def prepare(
     """Take down every row of an input in a new ledger, or compare every row with the one that there is.
 
     `rows`: ids to delete, or pairs of an id and what is written. `order`: what was asked for; `file`: what the rows are
-    read from, by which it is known again. All is written or nothing. Raises LedgerError; InputChangedError where there is a ledger and the input isn't its own.
+    read from, by which it is known again. All is written or nothing. Raises LedgerError; InputChangedError where there
+    is a ledger and the input isn't its own.
     """
 
     def take_down(store: Store) -> Prepared:
