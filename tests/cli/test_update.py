@@ -309,7 +309,7 @@ def test_other_values_than_before_are_refused(sim: Simulator, tmp_path: Path, sa
 
 def test_what_failed_is_sent_again_with_its_values(sim: Simulator, tmp_path: Path) -> None:
     path = written(tmp_path, f"customer_user_id,first_name\n{ONE},Ann\n{TWO},Bea\n")
-    sim.script(*[Fault.SERVER_ERROR] * 8, method="PATCH")
+    sim.script(*[Fault.SERVER_ERROR] * 4, method="PATCH")
     assert run(*UPDATE, path, "--concurrency", 1) == 1
     assert run("retry-failed", ledger_of(path)) == 0
     assert (profile(sim, ONE).attributes, profile(sim, TWO).attributes) == (
