@@ -10,13 +10,21 @@ import typer
 from .ending import STATUSES, end
 
 
+class _Format(StrEnum):
+    CSV = "csv"
+    TSV = "tsv"
+    JSONL = "jsonl"
+    IDS = "ids"
+    PARQUET = "parquet"
+
+
 class _IdKind(StrEnum):
     CUSTOMER_USER_ID = "customer_user_id"
     PROFILE_ID = "profile_id"
 
 
 _File: TypeAlias = Annotated[
-    Path, typer.Argument(metavar="FILE", show_default=False, help="CSV file of ids; - is standard input.")
+    Path, typer.Argument(metavar="FILE", show_default=False, help="File of ids; - is standard input.")
 ]
 _LedgerFile: TypeAlias = Annotated[
     Path,
@@ -24,9 +32,12 @@ _LedgerFile: TypeAlias = Annotated[
 ]
 _By: TypeAlias = Annotated[_IdKind, typer.Option(help="What the ids are; also the column they stand in.")]
 _Column: TypeAlias = Annotated[str | None, typer.Option(metavar="NAME", help="The column they stand in.")]
+_FileFormat: TypeAlias = Annotated[
+    _Format | None, typer.Option("--format", help="What FILE is, where its name doesn't tell; else it is read as CSV.")
+]
 _Exclude: TypeAlias = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="CSV file of ids that must not be sent, as of people under legal hold."),
+    typer.Option(metavar="FILE", help="File of ids that must not be sent, as of people under legal hold."),
 ]
 _AcceptDamaged: TypeAlias = Annotated[
     bool, typer.Option("--accept-damaged", help="Leave out the rows whose id a spreadsheet shortened, as in 1.23E+15.")
@@ -89,6 +100,7 @@ def plan(
     file: _File,
     by: _By,
     column: _Column = None,
+    format: _FileFormat = None,  # noqa: A002 - the name of the option
     exclude: _Exclude = None,
     accept_damaged: _AcceptDamaged = False,
 ) -> None:
@@ -99,12 +111,21 @@ def plan(
 
     It tells which column holds the ids, how many profiles they are, and the command that deletes them.
     """
+    from .inputs import Format
     from .order import Order
     from .pace import Pace
     from .plan import plan
 
     pace = Pace.of("background", None)
-    order = Order(file=file, by=by.value, column=column, pace=pace, exclude=exclude, accept_damaged=accept_damaged)
+    order = Order(
+        file=file,
+        by=by.value,
+        column=column,
+        pace=pace,
+        exclude=exclude,
+        accept_damaged=accept_damaged,
+        format=None if format is None else Format(format.value),
+    )
     end(lambda: plan(order, file))
 
 
@@ -112,6 +133,7 @@ def delete(
     file: _File,
     by: _By,
     column: _Column = None,
+    format: _FileFormat = None,  # noqa: A002 - the name of the option
     concurrency: _Concurrency = 100,
     pace: _Pace = "background",
     max_rate: _MaxRate = None,
@@ -134,15 +156,16 @@ def delete(
     operator: _Operator = None,
     request: _Request = None,
 ) -> None:
-    """Delete the profiles whose ids stand in a CSV file.
+    """Delete the profiles whose ids stand in a file.
 
     \b
       export ADAPTY_API_KEY_FILE=key.txt
       adapty-async delete people.csv --by customer_user_id --failures failures.csv
 
-    FILE is UTF-8, with a column named as --by says, or --column; or it holds one id a line, with or without such a
-    name above them. The whole file is checked before anything is sent. Ids are sent as they stand there; one that is
-    there twice is sent once, for which each id takes about 130 bytes of memory.
+    FILE is CSV, TSV, JSON lines or Parquet, with a column named as --by says, or --column; or it holds one id a line,
+    with or without such a name above them. The format is that of its name, as in people.jsonl.gz, or of --format; text
+    is UTF-8, and may be packed by gzip. The whole file is checked before anything is sent, in the same memory however
+    long it is. Ids are sent as they stand there; one that is there twice is sent once.
 
     What becomes of every row stands in a ledger, FILE.adapty.db: no id, but with its key file, FILE.adapty.db.key, an
     id can be looked up. Whatever ends the command, resume goes on where it was. Standard input is copied beside the
@@ -160,6 +183,7 @@ def delete(
     from .delete import Wish, delete
     from .exits import CommandError, ExitStatus
     from .guards import Guards
+    from .inputs import Format
     from .ledgers import beside
     from .order import Order
     from .pace import Pace
@@ -176,6 +200,7 @@ def delete(
             guards=Guards.of(expect=expect, most=most, app=app, most_failures=max_failures, canary=not no_canary),
             exclude=exclude and exclude.absolute(),
             accept_damaged=accept_damaged,
+            format=None if format is None else Format(format.value),
             operator=operator,
             request=request,
         )

@@ -11,11 +11,10 @@ from ..bulk.jobs import undertaking
 from ..ledger import Spool, has_job, prepare
 from .beforehand import look_through, require_terminal, verified
 from .connection import client_of_environment
-from .csv_records import InputError
 from .exclusion import excluded_by
 from .exits import CommandError, ExitStatus
 from .failures import check_free
-from .inputs import OF_STDIN, Ids, open_ids, open_source
+from .inputs import OF_STDIN, Excluded, Ids, InputError, format_of_name, open_ids, open_source
 from .interrupts import terminable
 from .ledgers import is_lasting, refusing, resume_command
 from .order import Order
@@ -54,7 +53,9 @@ def delete(order: Order, wish: Wish) -> ExitStatus:
         with _lasting_input(order, wish.file, wish.ledger, excluded) as ids:
             look_through(ids, order, client, confirmed=wish.confirmed)
             notes = verified(order, ids)
-            order = attrs.evolve(order, file=wish.file.absolute() if is_lasting(wish.file) else None)
+            order = attrs.evolve(
+                order, file=wish.file.absolute() if is_lasting(wish.file) else None, format=ids.reading().format
+            )
             with refusing(ids):
                 job = undertaking(client, "delete", order.by)
                 prepare(wish.ledger, job, ids.decided(), order=order.as_json(), file=ids.file)
@@ -74,7 +75,7 @@ def refuse_begun(ledger: Path) -> None:
 
 
 @contextlib.contextmanager
-def _lasting_input(order: Order, file: Path, ledger: Path, excluded: frozenset[bytes]) -> Iterator[Ids]:
+def _lasting_input(order: Order, file: Path, ledger: Path, excluded: Excluded) -> Iterator[Ids]:
     """Open the input; what can't be read twice is copied first, to a file beside the ledger."""
     spool = None if is_lasting(file) else Spool(ledger)
     if spool is not None:
@@ -87,6 +88,7 @@ def _lasting_input(order: Order, file: Path, ledger: Path, excluded: frozenset[b
             column=order.column,
             accept_damaged=order.accept_damaged,
             excluded=excluded,
+            format=order.format or format_of_name(file),
             name=OF_STDIN if spool else None,
         ) as ids:
             yield ids

@@ -4,7 +4,6 @@ import contextlib
 import shlex
 import stat
 from collections.abc import Iterator
-from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +15,7 @@ from ..ledger import (
     Spool,
 )
 from .exits import CommandError, ExitStatus
-from .inputs import STDIN, Ids, open_ids
+from .inputs import STDIN, Excluded, Ids, open_ids
 from .order import Order
 
 _OF_STDIN: Final = Path("stdin.adapty.db")
@@ -77,7 +76,7 @@ def refusing(ids: Ids | None = None) -> Iterator[None]:
 def _changed(error: InputChangedError, ids: Ids | None) -> str:
     line = None if ids is None else ids.line_of(error.position)
     name = "the file" if ids is None else ids.name
-    place = f"row {error.position + 1:,}" if line is None else f"line {line:,}"
+    place = f"row {error.position + 1:,}" if ids is None or line is None else f"{ids.reading().unit} {line:,}"
     return f"{name} {_CHANGES[error.kind].format(place=place)}"
 
 
@@ -104,16 +103,19 @@ def open_input(reader: LedgerReader, path: Path | None = None) -> Iterator[Ids]:
 
 
 @contextlib.contextmanager
-def opened(
-    reader: LedgerReader, path: Path | None = None, *, excluded: AbstractSet[bytes] = frozenset()
-) -> Iterator[Ids]:
+def opened(reader: LedgerReader, path: Path | None = None, *, excluded: Excluded = frozenset()) -> Iterator[Ids]:
     """Open what is to be the input of a ledger, not compared with it yet. Raises CommandError."""
     order = order_of(reader)
     file = path or order.file or Spool(reader.path).path
     if not file.exists():
         raise CommandError(f"{file}, the input of {reader.path}, is gone: if it was moved, name it by --input")
     with open_ids(
-        file, by=order.by, column=order.column, accept_damaged=order.accept_damaged, excluded=excluded
+        file,
+        by=order.by,
+        column=order.column,
+        accept_damaged=order.accept_damaged,
+        excluded=excluded,
+        format=order.format,
     ) as ids:
         yield ids
 

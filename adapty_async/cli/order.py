@@ -8,6 +8,7 @@ import attrs
 
 from ..bulk.jobs import By
 from .guards import Guards
+from .inputs import Format
 from .pace import Pace
 
 
@@ -15,7 +16,8 @@ from .pace import Pace
 class Order:
     """A deletion. `file`: None is the copy beside the ledger of what can't be read twice.
 
-    `exclude`: a file of ids that are not to be sent. `operator`, `request`: for the record.
+    `exclude`: a file of ids that are not to be sent. `format`: None where the file's name tells. `operator`, `request`:
+    for the record.
     """
 
     file: Path | None
@@ -26,6 +28,7 @@ class Order:
     guards: Guards = attrs.field(factory=Guards)
     exclude: Path | None = None
     accept_damaged: bool = False
+    format: Format | None = None
     operator: str | None = None
     request: str | None = None
 
@@ -43,12 +46,17 @@ class Order:
                 "pace": Pace(**data["pace"]),
                 "guards": Guards(**data["guards"]),
                 "exclude": _path(data["exclude"]),
+                "format": _format(data.get("format")),
             }
         )
 
 
 def _plain(_: object, __: object, value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
+
+
+def _format(text: str | None) -> Format | None:
+    return None if text is None else Format(text)
 
 
 def _path(text: str | None) -> Path | None:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import shlex
 import sys
-from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from ..client import AdaptyClient
@@ -12,7 +11,7 @@ from .beforehand import look_through, verified
 from .books import Books
 from .exits import ExitStatus
 from .failures import FailuresFile
-from .inputs import open_ids
+from .inputs import Excluded, open_ids
 from .interrupts import Interrupts
 from .job import Deletion, show_ended
 from .order import Order
@@ -25,13 +24,20 @@ def delete_unrecorded(
     file: Path,
     *,
     failures: Path | None,
-    excluded: AbstractSet[bytes],
+    excluded: Excluded,
     confirmed: bool,
 ) -> ExitStatus:
     """Carry out an order. Raises CommandError where nothing was sent."""
     with contextlib.ExitStack() as stack:
         ids = stack.enter_context(
-            open_ids(file, by=order.by, column=order.column, accept_damaged=order.accept_damaged, excluded=excluded)
+            open_ids(
+                file,
+                by=order.by,
+                column=order.column,
+                accept_damaged=order.accept_damaged,
+                excluded=excluded,
+                format=order.format,
+            )
         )
         checked = look_through(ids, order, client, confirmed=confirmed)
         verified(order, ids)

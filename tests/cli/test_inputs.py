@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from adapty_async.bulk import Outcome
 from adapty_async.bulk.jobs import By
-from adapty_async.cli.csv_records import InputError
-from adapty_async.cli.inputs import Checked, Ids, Row, open_ids
+from adapty_async.cli.inputs import Checked, Ids, InputError, Row, open_ids
 
 UUID = "3286abd3-48b0-4e9c-a5f6-ac0a006333a6"
 
