@@ -28,8 +28,8 @@ FORMATS: Final = ("csv", "jsonl", "parquet")
 UNIT: Final = 1 if sys.platform == "darwin" else 1024
 MOST_GROWTH: Final = 96.0
 """MiB of memory more than the short file takes."""
-MOST_TIME: Final = 3.0
-"""Microseconds a row of the long file."""
+MOST_CPU: Final = 3.0
+"""Microseconds of CPU a row of the long file."""
 _SPREAD: Final = 7_919_000_003
 _REPEATED: Final = 1000
 _ROW_GROUP: Final = 1_000_000
@@ -37,16 +37,17 @@ _ROW_GROUP: Final = 1_000_000
 
 @attrs.frozen
 class Cost:
-    """What one check took: microseconds a row, and MiB."""
+    """What one check took: microseconds of CPU a row, seconds, and MiB."""
 
-    time: float
+    cpu: float
+    seconds: float
     memory: float
 
 
 def ids(count: int) -> Iterator[str]:
     """Make so many ids, spread as those of a real list are."""
     for number in range(count):
-        which = number // 2 if number % _REPEATED == _REPEATED - 1 else number
+        which = number // 2 // _REPEATED * _REPEATED if number % _REPEATED == _REPEATED - 1 else number
         yield f"user-{which * _SPREAD % 10**12:012}@example.com"
 
 
@@ -76,12 +77,12 @@ def _write_parquet(path: Path, count: int) -> None:
 
 def check(path: Path, count: int) -> Cost:
     """Check a file, and say what it took."""
-    began = time.perf_counter()
+    cpu, began = time.process_time(), time.perf_counter()
     with open_ids(path, by="customer_user_id") as opened:
         checked = opened.check()
-    took = time.perf_counter() - began
+    cpu, seconds = time.process_time() - cpu, time.perf_counter() - began
     assert (checked.rows, checked.duplicates) == (count, count // _REPEATED), checked
-    return Cost(took / count * 1e6, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT / 2**20)
+    return Cost(cpu / count * 1e6, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT / 2**20)
 
 
 def apart(task: str, path: Path, count: int) -> str:
@@ -116,7 +117,7 @@ def main() -> int:
         return 0
     lines = [
         f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}\n",
-        "| format | rows | µs a row | rows a second | memory, MiB | more than with "
+        "| format | rows | CPU, µs a row | rows a second | memory, MiB | more than with "
         f"{SHORT:,} rows |\n|---|---:|---:|---:|---:|---:|",
     ]
     print("\n".join(lines), flush=True)
@@ -127,14 +128,14 @@ def main() -> int:
             long = measure(kind, arguments.rows, Path(folder))
             growth = long.memory - short.memory
             lines.append(
-                f"| {kind} | {arguments.rows:,} | {long.time:.2f} | {1e6 / long.time:,.0f} | {long.memory:.0f} | "
+                f"| {kind} | {arguments.rows:,} | {long.cpu:.2f} | {arguments.rows / long.seconds:,.0f} | {long.memory:.0f} | "
                 f"{growth:.0f} |"
             )
             print(lines[-1], flush=True)
             if growth > MOST_GROWTH:
                 missed.append(f"{kind}: {growth:.0f} MiB more than the short file, more than {MOST_GROWTH:.0f}")
-            if long.time > MOST_TIME:
-                missed.append(f"{kind}: {long.time:.2f} microseconds a row, more than {MOST_TIME:.0f}")
+            if long.cpu > MOST_CPU:
+                missed.append(f"{kind}: {long.cpu:.2f} microseconds of CPU a row, more than {MOST_CPU:.0f}")
     if arguments.table:
         arguments.table.parent.mkdir(parents=True, exist_ok=True)
         arguments.table.write_text("\n".join(lines) + "\n", "utf-8")

@@ -289,6 +289,7 @@ def test_the_plan_tells_the_reading_and_the_numbers_and_sends_nothing(
     assert status == 0
     figures = dict(line.split(maxsplit=1) for line in out.splitlines() if line and not line.startswith(("  ", "No")))
     assert figures == {
+        "format": "CSV",
         "column": "customer_user_id, 2 of 2; the first row is the header",
         "rows": "32",
         "profiles": "28",

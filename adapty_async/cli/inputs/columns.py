@@ -9,6 +9,7 @@ from .reading import Format, InputError, Reading, Wanted
 _NAMES: Final = ("customer_user_id", "profile_id", "id")
 _OTHER_SEPARATORS: Final = {
     ";": "save it with commas",
+    "|": "save it with commas",
     ",": "add --format csv",
     "\t": "add --format tsv",
 }
@@ -44,7 +45,7 @@ def _is_header(text: str, wanted: Wanted, name: str, format: Format) -> bool:  #
     for separator, advice in _OTHER_SEPARATORS.items():
         if wanted.by in text.split(separator):
             raise InputError(f"{name} has columns separated by {separator!r}, read as {format.label}: {advice}")
-    if re.sub(r"[\W_]+", "_", text.strip().lower()) in _NAMES:
+    if re.sub(r"[\W_]+", "_", text.lower()).strip("_") in _NAMES:
         raise InputError(
             f"{name} begins with {text!r}, but --by says {wanted.by}: if those are the ids, add --column {text!r}"
         )

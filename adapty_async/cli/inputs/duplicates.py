@@ -9,6 +9,7 @@ import bisect
 import contextlib
 import itertools
 import json
+import operator
 import tempfile
 from array import array
 from collections import Counter
@@ -46,13 +47,14 @@ class Positions:
 
     def within(self, start: int, stop: int) -> list[int]:
         """Give those from `start` to before `stop`."""
-        if not any(self._bits[start >> 3 : (stop + 7) >> 3]):
-            return []
-        return [position for position in range(start, stop) if position in self]
-
-    def __contains__(self, position: int) -> bool:
-        byte = position >> 3
-        return byte < len(self._bits) and bool(self._bits[byte] & 1 << (position & 7))
+        first = start >> 3
+        return [
+            position
+            for index, byte in enumerate(self._bits[first : (stop + 7) >> 3], first)
+            if byte
+            for position in range(8 * index, 8 * index + 8)
+            if byte >> (position & 7) & 1 and start <= position < stop
+        ]
 
 
 @attrs.frozen
@@ -117,14 +119,12 @@ class Sieve:
         return order if len(set(self._hashes)) == len(order) else self._without_repeated(order)
 
     def _without_repeated(self, order: Sequence[int]) -> list[int]:
-        kept: list[int] = []
-        for index in order:
-            if kept and self._hashes[index] == self._hashes[kept[-1]]:
-                self._found.add(self._positions[kept[-1]])
-                self._found.add(self._positions[index])
-            else:
-                kept.append(index)
-        return kept
+        hashes = list(map(self._hashes.__getitem__, order))
+        is_same = list(map(operator.eq, hashes[1:], hashes))
+        for place in itertools.compress(range(len(is_same)), is_same):
+            self._found.add(self._positions[order[place]])
+            self._found.add(self._positions[order[place + 1]])
+        return [order[0], *itertools.compress(order[1:], map(operator.not_, is_same))]
 
     def _compare(self, parts: Sequence[tuple[int, int]]) -> None:
         """Compare what the runs hold of one range of hashes."""
@@ -137,9 +137,8 @@ class Sieve:
         positions = array("Q")
         for first, last in parts:
             positions.frombytes(self._read(1, first, last))
-        for value, position in zip(hashes, positions, strict=True):
-            if value in repeated:
-                self._found.add(position)
+        for position in itertools.compress(positions, map(repeated.__contains__, hashes)):
+            self._found.add(position)
 
     def _write(self, *columns: "array[float] | array[int]") -> None:
         with _as_trouble():

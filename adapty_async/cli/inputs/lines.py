@@ -9,7 +9,7 @@ LONGEST: Final = 1 << 20
 """About so many bytes are read of a line; what is longer is no row with an id."""
 # What stands for a line that is too long. No row that can be used has a NUL in it.
 TOO_LONG: Final = "\0\0\0 too long"
-TOO_LONG_AND_QUOTED: Final = "\0\0\0 too long, with a quote that isn't closed"
+TOO_LONG_AND_QUOTED: Final = "\0\0\0 too long and a quote isn't closed"
 _MARK: Final = b"\xef\xbb\xbf"
 
 

@@ -1,5 +1,6 @@
 """Parquet: one column, batch by batch. The only file that knows pyarrow, which is imported when it is needed."""
 
+import contextlib
 import functools
 import importlib
 import io
@@ -48,25 +49,24 @@ class ParquetReader:
         raise InputError(sentence)
 
     def _opened(self) -> Any:
-        parquet = _library("pyarrow.parquet")
+        arrow = _pyarrow()
         try:
-            return parquet.ParquetFile(io.BufferedReader(Reopened(self._file)), buffer_size=_PAGE, pre_buffer=False)
+            return arrow.parquet.ParquetFile(io.BufferedReader(Reopened(self._file)), buffer_size=_PAGE, pre_buffer=False)
         except _trouble() as error:
             sentence = f"{self._name} is no Parquet file that can be read ({type(error).__name__}): export it again"
         raise InputError(sentence)
 
 
-def _library(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        pass
+def _pyarrow() -> Any:
+    with contextlib.suppress(ImportError):
+        importlib.import_module("pyarrow.parquet")
+        return importlib.import_module("pyarrow")
     raise InputError("to read Parquet, pyarrow is needed: pip install 'adapty-async[parquet]'")
 
 
 def _trouble() -> tuple[type[BaseException], ...]:
     """Give what pyarrow raises where a file isn't as it should be."""
-    return (_library("pyarrow").ArrowException, OSError, ValueError, TypeError, KeyError, NotImplementedError)
+    return (_pyarrow().ArrowException, OSError, ValueError, TypeError, KeyError, NotImplementedError)
 
 
 def _values(column: Any) -> list[Any]:

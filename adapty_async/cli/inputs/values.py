@@ -43,6 +43,8 @@ def as_text(value: Any) -> str:
         return ""
     if isinstance(value, str):
         return value
+    if not isinstance(value, dict | list | bool | int | float):
+        return str(value)
     try:
         return json.dumps(value, ensure_ascii=False, default=str)
     except (ValueError, RecursionError):
