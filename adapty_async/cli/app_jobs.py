@@ -20,6 +20,7 @@ def plan(
     file: options.File,
     by: options.By,
     column: options.Column = None,
+    format: options.FileFormat = None,  # noqa: A002 - the name of the option
     exclude: options.Exclude = None,
     accept_damaged: options.AcceptDamaged = False,
     pace: options.Pace = "background",
@@ -41,15 +42,21 @@ def plan(
     have found out (or at that of --pace), and the command that deletes them. With --probe it asks Adapty how many of
     some profiles exist, and in which app; without it nothing is sent.
     """
+    from .inputs import format_of
     from .plan import Question, plan
 
-    end(lambda: plan(Question(file, by.value, column, exclude, accept_damaged, pace, max_rate, probe)))
+    end(
+        lambda: plan(
+            Question(file, by.value, column, format_of(format), exclude, accept_damaged, pace, max_rate, probe)
+        )
+    )
 
 
 def delete(
     file: options.File,
     by: options.By,
     column: options.Column = None,
+    format: options.FileFormat = None,  # noqa: A002 - the name of the option
     concurrency: options.Concurrency = 100,
     pace: options.Pace = "background",
     max_rate: options.MaxRate = None,
@@ -67,16 +74,17 @@ def delete(
     operator: options.Operator = None,
     request: options.Request = None,
 ) -> None:
-    """Delete the profiles whose ids stand in a CSV file.
+    """Delete the profiles whose ids stand in a file.
 
     \b
       export ADAPTY_API_KEY_FILE=key.txt
       adapty-async delete people.csv --by customer_user_id --failures failures.csv
       adapty-async delete ids.txt --by profile_id --max-rate 20 --expect 41250 --yes
 
-    FILE is UTF-8, with a column named as --by says, or --column; or it holds one id a line, with or without such a
-    name above them. The whole file is checked before anything is sent. Ids are sent as they stand there; one that is
-    there twice is sent once, for which each id takes about 130 bytes of memory.
+    FILE is CSV, TSV, JSON lines or Parquet, with a column named as --by says, or --column; or it holds one id a line,
+    with or without such a name above them. The format is that of its name, as in people.jsonl.gz, or of --format; text
+    is UTF-8, and may be packed by gzip. The whole file is checked before anything is sent, in the same memory however
+    long it is. Ids are sent as they stand there; one that is there twice is sent once.
 
     What becomes of every row stands in a ledger, FILE.adapty.db: no id, but with its key file, FILE.adapty.db.key, an
     id can be looked up. Whatever ends the command, resume goes on where it was. Standard input is copied beside the
@@ -92,6 +100,7 @@ def delete(
     purchase history off it, and may attach that to another profile later.
     """
     from .begin import Asked, begin
+    from .inputs import format_of
 
     end(
         lambda: begin(
@@ -100,6 +109,7 @@ def delete(
                 file=file,
                 by=by.value,
                 column=column,
+                format=format_of(format),
                 concurrency=concurrency,
                 pace=pace,
                 max_rate=max_rate,

@@ -18,6 +18,7 @@ def get(
     file: options.File,
     by: options.By,
     column: options.Column = None,
+    format: options.FileFormat = None,  # noqa: A002 - the name of the option
     concurrency: options.Concurrency = 100,
     pace: options.Pace = "background",
     max_rate: options.MaxRate = None,
@@ -36,10 +37,13 @@ def get(
     """
     from .exits import ExitStatus
     from .getting import Wanted, get
+    from .inputs import format_of
     from .pace import Pace
 
     def run() -> ExitStatus:
-        return get(Wanted(file, by.value, column, accept_damaged, concurrency, Pace.of(pace, max_rate)))
+        return get(
+            Wanted(file, by.value, column, format_of(format), accept_damaged, concurrency, Pace.of(pace, max_rate))
+        )
 
     end(run)
 

@@ -21,6 +21,7 @@ def update(
     file: options.File,
     by: options.By,
     column: options.Column = None,
+    format: options.FileFormat = None,  # noqa: A002 - the name of the option
     attributes: options.Attributes = None,
     set_: options.Set = None,
     null: options.Null = None,
@@ -66,6 +67,7 @@ def update(
     rest as in delete.
     """
     from .begin import Asked, begin
+    from .inputs import format_of
 
     end(
         lambda: begin(
@@ -75,6 +77,7 @@ def update(
                 file=file,
                 by=by.value,
                 column=column,
+                format=format_of(format),
                 concurrency=concurrency,
                 pace=pace,
                 max_rate=max_rate,
@@ -100,6 +103,7 @@ def create(
     file: options.File,
     by: options.By,
     column: options.Column = None,
+    format: options.FileFormat = None,  # noqa: A002 - the name of the option
     attributes: options.Attributes = None,
     set_: options.Set = None,
     null: options.Null = None,
@@ -132,6 +136,7 @@ def create(
     """
     from .begin import Asked, begin
     from .exits import CommandError, ExitStatus
+    from .inputs import format_of
 
     def run() -> ExitStatus:
         if by is not options.IdKind.CUSTOMER_USER_ID:
@@ -143,6 +148,7 @@ def create(
                 file=file,
                 by="customer_user_id",
                 column=column,
+                format=format_of(format),
                 concurrency=concurrency,
                 pace=pace,
                 max_rate=max_rate,

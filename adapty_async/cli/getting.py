@@ -24,7 +24,7 @@ from ..pacing import Pacer
 from .books import Books
 from .connection import client_of_environment
 from .exits import CommandError, ExitStatus
-from .inputs import Ids, Row, open_ids
+from .inputs import Format, Ids, Row, open_ids
 from .interrupts import Interrupts, terminable
 from .job import Ended, conduct
 from .pace import Pace
@@ -41,6 +41,7 @@ class Wanted:
     file: Path
     by: By
     column: str | None
+    format: Format | None
     accept_damaged: bool
     concurrency: int
     pace: Pace
@@ -51,7 +52,13 @@ def get(wanted: Wanted) -> ExitStatus:
     with terminable(), contextlib.ExitStack() as stack:
         client = client_of_environment()
         ids = stack.enter_context(
-            open_ids(wanted.file, by=wanted.by, column=wanted.column, accept_damaged=wanted.accept_damaged)
+            open_ids(
+                wanted.file,
+                by=wanted.by,
+                column=wanted.column,
+                accept_damaged=wanted.accept_damaged,
+                format=wanted.format,
+            )
         )
         rows = ids.check().rows
         pacer = stack.enter_context(wanted.pace.pacer(client))

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import sys
-from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from ..client import AdaptyClient
@@ -12,6 +11,7 @@ from .books import Books
 from .changes import open_listing
 from .exits import ExitStatus
 from .failures import FailuresFile
+from .inputs import Excluded
 from .interrupts import Interrupts
 from .job import Deletion, show_ended
 from .ledgers import command
@@ -25,7 +25,7 @@ def send_unrecorded(
     file: Path,
     *,
     failures: Path | None,
-    excluded: AbstractSet[bytes],
+    excluded: Excluded,
     confirmed: bool,
 ) -> ExitStatus:
     """Carry out an order. Raises CommandError where nothing was sent."""
