@@ -51,7 +51,9 @@ class ParquetReader:
     def _opened(self) -> Any:
         arrow = _pyarrow()
         try:
-            return arrow.parquet.ParquetFile(io.BufferedReader(Reopened(self._file)), buffer_size=_PAGE, pre_buffer=False)
+            return arrow.parquet.ParquetFile(
+                io.BufferedReader(Reopened(self._file)), buffer_size=_PAGE, pre_buffer=False
+            )
         except _trouble() as error:
             sentence = f"{self._name} is no Parquet file that can be read ({type(error).__name__}): export it again"
         raise InputError(sentence)
