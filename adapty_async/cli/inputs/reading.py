@@ -113,9 +113,8 @@ class Batch:
 class Reader(Protocol):
     """Read the rows of one file, from its start as often as is wanted."""
 
-    @property
     def reading(self) -> Reading:
-        """How the file is read. Raises InputError."""
+        """Tell how the file is read. Raises InputError."""
         ...
 
     def batches(self, *, whole: bool = False) -> Iterator[Batch]:
