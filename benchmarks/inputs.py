@@ -116,9 +116,10 @@ def main() -> int:
             print(json.dumps(attrs.asdict(check(Path(path), int(count)))))
         return 0
     lines = [
-        f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}\n",
-        "| format | rows | CPU, µs a row | rows a second | memory, MiB | more than with "
-        f"{SHORT:,} rows |\n|---|---:|---:|---:|---:|---:|",
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}",
+        "",
+        f"| format | rows | CPU, µs a row | rows a second | memory, MiB | more than for {SHORT:,} rows |",
+        "|---|---:|---:|---:|---:|---:|",
     ]
     print("\n".join(lines), flush=True)
     missed = []
@@ -126,11 +127,9 @@ def main() -> int:
         for kind in FORMATS:
             short = measure(kind, SHORT, Path(folder))
             long = measure(kind, arguments.rows, Path(folder))
-            growth = long.memory - short.memory
-            lines.append(
-                f"| {kind} | {arguments.rows:,} | {long.cpu:.2f} | {arguments.rows / long.seconds:,.0f} | {long.memory:.0f} | "
-                f"{growth:.0f} |"
-            )
+            growth, rate = long.memory - short.memory, arguments.rows / long.seconds
+            figures = f"{arguments.rows:,} | {long.cpu:.2f} | {rate:,.0f} | {long.memory:.0f} | {growth:.0f}"
+            lines.append(f"| {kind} | {figures} |")
             print(lines[-1], flush=True)
             if growth > MOST_GROWTH:
                 missed.append(f"{kind}: {growth:.0f} MiB more than the short file, more than {MOST_GROWTH:.0f}")

@@ -38,9 +38,8 @@ class ObjectsReader:
         self._name = name
         self._field = wanted.name
 
-    @property
     def reading(self) -> JsonReading:
-        """How the file is read."""
+        """Tell how the file is read."""
         return JsonReading([self._field], 0, has_header=False, format=Format.JSONL, is_compressed=is_gzip(self._file))
 
     def batches(self, *, whole: bool = False) -> Iterator[Batch]:

@@ -13,7 +13,6 @@ from adapty_async.bulk import Outcome
 from adapty_async.bulk.jobs import By
 from adapty_async.cli.inputs import Checked, Ids, InputError, Row, open_ids
 from adapty_async.cli.inputs.validity import refusal, refusals
-
 from adapty_async.resources.profiles import delete_request
 
 UUID = "3286abd3-48b0-4e9c-a5f6-ac0a006333a6"
@@ -215,7 +214,8 @@ def test_other_formats_are_refused_by_their_name(tmp_path: Path, content: bytes,
 
 
 @pytest.mark.parametrize(
-    "line", ['"u2"x', '"u2"x,"y"', "x" * 200_000, "x" * 2_000_000, '"' + "x" * 2_000_000 + '"', '"' + "x" * 200_000 + '"']
+    "line",
+    ['"u2"x', '"u2"x,"y"', "x" * 200_000, "x" * 2_000_000, '"' + "x" * 2_000_000 + '"', '"' + "x" * 200_000 + '"'],
 )
 def test_a_broken_line_whose_end_is_clear_is_invalid_and_those_below_are_read(tmp_path: Path, line: str) -> None:
     rows = read(write(tmp_path, f"id\nu1\n{line}\nu3\n"))

@@ -29,7 +29,10 @@ ENDLESS = "x" * 3_000_000
 
 @attrs.frozen(kw_only=True)
 class Given:
-    """An input and what it gives: the ids to `send`, the lines that are `invalid` or `repeated`; or why it is refused."""
+    """An input and what it gives: the ids to `send`, and the lines that are `invalid` or `repeated`.
+
+    `refused`: what the sentence says that refuses it.
+    """
 
     what: str
     name: str
@@ -237,7 +240,9 @@ JSON_LINES = [
     jsonl("a line too long", f'"u1"\n"{ENDLESS}"\n"u3"\n', "u1", "u3", invalid=[2]),
     jsonl("repeated as text and number", of_id("7", 7, "u1", "u1"), "7", "u1", repeated=[2, 4]),
     jsonl("blank", "\n\n", refused="holds no ids"),
-    jsonl("profile ids", '{"profile_id": "u1"}\n{"profile_id": "%s"}\n' % PROFILE, PROFILE, by="profile_id", invalid=[1]),
+    jsonl(
+        "profile ids", '{"profile_id": "u1"}\n{"profile_id": "' + PROFILE + '"}', PROFILE, by="profile_id", invalid=[1]
+    ),
 ]
 PARQUET = [
     table("text", array(["u1", "007", "u1"]), "u1", "007", repeated=[3]),
@@ -297,9 +302,7 @@ def given(request: pytest.FixtureRequest) -> Given:
 
 def opened(given: Given, path: Path) -> Any:
     path.write_bytes(given.content)
-    return open_ids(
-        path, by=given.by, column=given.column, format=given.format, accept_damaged=given.accept_damaged
-    )
+    return open_ids(path, by=given.by, column=given.column, format=given.format, accept_damaged=given.accept_damaged)
 
 
 def test_what_is_sent_what_is_not_and_what_is_refused(given: Given, tmp_path: Path) -> None:

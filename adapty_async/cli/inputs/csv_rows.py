@@ -1,7 +1,6 @@
 """CSV and TSV: rows of fields, with quotes."""
 
 import csv
-import functools
 import itertools
 import re
 from collections.abc import Iterator, Sequence
@@ -28,9 +27,8 @@ class CsvReader:
         self._wanted = wanted
         self._format = format
 
-    @functools.cached_property
     def reading(self) -> Reading:
-        """How the file is read. Raises InputError."""
+        """Tell how the file is read. Raises InputError."""
         for records, _ in self._records(1):
             for record in records:
                 if record == [_BROKEN]:
@@ -41,7 +39,7 @@ class CsvReader:
 
     def batches(self, *, whole: bool = False) -> Iterator[Batch]:
         """Give the rows. Raises InputError."""
-        reading = self.reading
+        reading = self.reading()
         skipped = not reading.has_header
         for records, line in self._records(BATCH):
             batch = _quick(records, line, reading) or self._slow(records, line, reading)

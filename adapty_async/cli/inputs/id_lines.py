@@ -1,6 +1,5 @@
 """One id a line, as it stands there: a quote or a comma is part of it."""
 
-import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
@@ -19,9 +18,8 @@ class IdsReader:
         self._name = name
         self._wanted = wanted
 
-    @functools.cached_property
     def reading(self) -> Reading:
-        """How the file is read. Raises InputError."""
+        """Tell how the file is read. Raises InputError."""
         for line in Lines(blocks_of(self._file, self._name)):
             if not line.isspace():
                 first = [line.rstrip("\r\n")]
@@ -30,7 +28,7 @@ class IdsReader:
 
     def batches(self, *, whole: bool = False) -> Iterator[Batch]:
         """Give the rows. Raises InputError."""
-        awaits_header = self.reading.has_header
+        awaits_header = self.reading().has_header
         lines, begun = iter(Lines(blocks_of(self._file, self._name))), 1
         while read := list(itertools.islice(lines, BATCH)):
             numbered = [(begun + index, line.rstrip("\r\n")) for index, line in enumerate(read) if not line.isspace()]

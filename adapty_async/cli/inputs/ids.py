@@ -101,7 +101,7 @@ class Ids:
 
     def reading(self) -> Reading:
         """Tell how the file is read. Raises InputError."""
-        return self._reader.reading
+        return self._reader.reading()
 
     def rows(self) -> Iterator[Row]:
         """Give the rows, each with what is known of it. Raises InputError where it isn't clear what is an id."""

@@ -1,6 +1,5 @@
 """JSON lines: on each line an object that has the column as a key, or nothing but the id."""
 
-import functools
 import itertools
 import json
 import re
@@ -33,9 +32,8 @@ class JsonLinesReader:
         self._name = name
         self._wanted = wanted
 
-    @functools.cached_property
     def reading(self) -> Reading:
-        """How the file is read. Raises InputError."""
+        """Tell how the file is read. Raises InputError."""
         is_empty = True
         names = [self._wanted.name]
         for line in itertools.islice(Lines(blocks_of(self._file, self._name)), _MOST_SEARCHED):
@@ -60,7 +58,7 @@ class JsonLinesReader:
 
     def batches(self, *, whole: bool = False) -> Iterator[Batch]:
         """Give the rows. Raises InputError."""
-        reading = self.reading
+        reading = self.reading()
         key, names = self._wanted.name, reading.names
         lines, begun = iter(Lines(blocks_of(self._file, self._name))), 1
         while read := list(itertools.islice(lines, BATCH)):

@@ -1,7 +1,6 @@
 """Parquet: one column, batch by batch. The only file that knows pyarrow, which is imported when it is needed."""
 
 import contextlib
-import functools
 import importlib
 import io
 from collections.abc import Iterator, Sequence
@@ -24,15 +23,14 @@ class ParquetReader:
         self._name = name
         self._wanted = wanted
 
-    @functools.cached_property
     def reading(self) -> Reading:
-        """How the file is read. Raises InputError."""
+        """Tell how the file is read. Raises InputError."""
         names = self._opened().schema_arrow.names
         return Reading(names, find(names, self._wanted, self._name), True, Format.PARQUET, unit="row")
 
     def batches(self, *, whole: bool = False) -> Iterator[Batch]:
         """Give the rows. Raises InputError."""
-        names, key = self.reading.names, self._wanted.name
+        names, key = self.reading().names, self._wanted.name
         begun = 1
         for table in self._tables(None if whole else [key]):
             values = _values(table.column(key))
@@ -51,7 +49,9 @@ class ParquetReader:
     def _opened(self) -> Any:
         arrow = _pyarrow()
         try:
-            return arrow.parquet.ParquetFile(io.BufferedReader(Reopened(self._file)), buffer_size=_PAGE, pre_buffer=False)
+            return arrow.parquet.ParquetFile(
+                io.BufferedReader(Reopened(self._file)), buffer_size=_PAGE, pre_buffer=False
+            )
         except _trouble() as error:
             sentence = f"{self._name} is no Parquet file that can be read ({type(error).__name__}): export it again"
         raise InputError(sentence)

@@ -11,8 +11,8 @@ from ...bulk import Outcome
 from ...bulk.jobs import By
 from ..exits import CommandError
 
-BATCH: Final = 4096
-"""So many rows are read at once."""
+BATCH: Final = 512
+"""So many rows are read at once: more are slower, for what they are made of no longer fits into a cache."""
 NO_ID: Final = "the row has no id"
 Excluded: TypeAlias = AbstractSet[str]
 """What names the ids that are not to be sent, as of `name_of`."""
@@ -118,9 +118,8 @@ class Batch:
 class Reader(Protocol):
     """Read the rows of one file, from its start as often as is wanted."""
 
-    @property
     def reading(self) -> Reading:
-        """How the file is read. Raises InputError."""
+        """Tell how the file is read. Raises InputError."""
         ...
 
     def batches(self, *, whole: bool = False) -> Iterator[Batch]:
