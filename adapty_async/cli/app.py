@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from . import app_jobs, app_records
+from .app_output import traced
 from .ending import STATUSES, end
 
 app: Final = typer.Typer(
@@ -62,6 +63,7 @@ def _main(
 
 
 @app.command()
+@traced
 def demo() -> None:
     """Show a mass deletion of made-up profiles.
 

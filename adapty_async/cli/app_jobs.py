@@ -7,6 +7,7 @@ from uuid import UUID
 
 import typer
 
+from .app_output import told, traced
 from .ending import STATUSES, end
 
 
@@ -35,6 +36,9 @@ _Concurrency: TypeAlias = Annotated[int, typer.Option(min=1, max=1000, metavar="
 _OtherConcurrency: TypeAlias = Annotated[
     int | None, typer.Option(min=1, max=1000, metavar="N", help="Most requests under way.")
 ]
+_TIMEOUT = typer.Option(min=0.1, max=600, metavar="SECONDS", help="How long a request may take.")
+_Timeout: TypeAlias = Annotated[float, _TIMEOUT]
+_OtherTimeout: TypeAlias = Annotated[float | None, _TIMEOUT]
 _PACE = typer.Option(
     metavar="PACE",
     help="background: 7 tenths of the limit, the rest is for your app; full: all of it; or requests a second.",
@@ -79,10 +83,10 @@ _NewKey: TypeAlias = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands to those of the command line."""
-    app.command(epilog=STATUSES)(plan)
-    app.command(epilog=STATUSES)(delete)
-    app.command(epilog=STATUSES)(resume)
-    app.command("retry-failed", epilog=STATUSES)(retry_failed)
+    app.command(epilog=STATUSES)(traced(plan))
+    app.command(epilog=STATUSES)(told(delete))
+    app.command(epilog=STATUSES)(told(resume))
+    app.command("retry-failed", epilog=STATUSES)(told(retry_failed))
 
 
 def plan(
@@ -113,6 +117,7 @@ def delete(
     by: _By,
     column: _Column = None,
     concurrency: _Concurrency = 100,
+    timeout: _Timeout = 30.0,
     pace: _Pace = "background",
     max_rate: _MaxRate = None,
     failures: _Failures = None,
@@ -173,6 +178,7 @@ def delete(
             column=column,
             pace=Pace.of(pace, max_rate),
             concurrency=concurrency,
+            timeout=timeout,
             guards=Guards.of(expect=expect, most=most, app=app, most_failures=max_failures, canary=not no_canary),
             exclude=exclude and exclude.absolute(),
             accept_damaged=accept_damaged,
@@ -193,6 +199,7 @@ def resume(
     ] = False,
     new_key: _NewKey = False,
     concurrency: _OtherConcurrency = None,
+    timeout: _OtherTimeout = None,
     pace: _OtherPace = None,
     max_rate: _MaxRate = None,
     failures: _Failures = None,
@@ -228,6 +235,7 @@ def resume(
                 confirmed=yes,
                 failures=failures,
                 concurrency=concurrency,
+                timeout=timeout,
                 pace=pace,
                 max_rate=max_rate,
                 expect=expect,
@@ -248,6 +256,7 @@ def retry_failed(
     file: _Input = None,
     new_key: _NewKey = False,
     concurrency: _OtherConcurrency = None,
+    timeout: _OtherTimeout = None,
     pace: _OtherPace = None,
     max_rate: _MaxRate = None,
     failures: _Failures = None,
@@ -280,6 +289,7 @@ def retry_failed(
                 confirmed=False,
                 failures=failures,
                 concurrency=concurrency,
+                timeout=timeout,
                 pace=pace,
                 max_rate=max_rate,
                 expect=expect,

@@ -6,6 +6,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from .app_output import told, traced
 from .ending import STATUSES, end
 
 _Ledger: TypeAlias = Annotated[
@@ -24,8 +25,9 @@ class _Shown(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the others."""
-    for command in (status, export, report, verify, redact):
-        app.command(epilog=STATUSES)(command)
+    for command in (status, export, report, redact):
+        app.command(epilog=STATUSES)(traced(command))
+    app.command(epilog=STATUSES)(told(verify))
 
 
 def status(ledger: _Ledger) -> None:
@@ -96,6 +98,9 @@ def verify(
     ],
     input: _Input = None,  # noqa: A002 - the name of the option
     concurrency: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Most requests under way.")] = 100,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, max=600, metavar="SECONDS", help="How long a request may take.")
+    ] = 30.0,
     pace: Annotated[str, typer.Option(metavar="PACE", help="background, full, or requests a second.")] = "background",
     max_rate: Annotated[
         str | None, typer.Option(metavar="RATE", show_default=False, help="Never more requests a second than this.")
@@ -112,7 +117,7 @@ def verify(
     from .pace import Pace
     from .verifying import verify
 
-    end(lambda: verify(ledger, sample, input, Pace.of(pace, max_rate), concurrency))
+    end(lambda: verify(ledger, sample, input, Pace.of(pace, max_rate), concurrency, timeout))
 
 
 def redact(

@@ -2,12 +2,13 @@
 
 from ..client import AdaptyClient
 from .exits import CommandError, ExitStatus
+from .output import current
 
 
-def client_of_environment() -> AdaptyClient:
-    """Make a client of the key and address in the environment. Raises CommandError."""
+def client_of_environment(timeout: float = 30.0) -> AdaptyClient:
+    """Make a client of the key and address in the environment; its errors are on the screen. Raises CommandError."""
     try:
-        return AdaptyClient.from_env()
+        return AdaptyClient.from_env(timeout=timeout, on_attempt=current().errors.note)
     except ValueError as error:
         sentence = str(error)
     if sentence.startswith("base_url"):

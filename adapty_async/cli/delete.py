@@ -39,7 +39,7 @@ class Wish:
 def delete(order: Order, wish: Wish) -> ExitStatus:
     """Carry out an order. Raises CommandError where nothing was sent."""
     with terminable():
-        client = client_of_environment()
+        client = client_of_environment(order.timeout)
         if wish.ledger is not None:
             refuse_begun(wish.ledger)
         if not wish.confirmed:

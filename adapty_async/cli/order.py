@@ -15,7 +15,8 @@ from .pace import Pace
 class Order:
     """A deletion. `file`: None is the copy beside the ledger of what can't be read twice.
 
-    `exclude`: a file of ids that are not to be sent. `operator`, `request`: for the record.
+    `timeout`: seconds of a request. `exclude`: a file of ids that are not to be sent. `operator`, `request`: for the
+    record.
     """
 
     file: Path | None
@@ -23,6 +24,7 @@ class Order:
     column: str | None
     pace: Pace
     concurrency: int = 100
+    timeout: float = 30.0
     guards: Guards = attrs.field(factory=Guards)
     exclude: Path | None = None
     accept_damaged: bool = False

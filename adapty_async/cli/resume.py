@@ -44,6 +44,7 @@ class Terms:
     confirmed: bool
     failures: Path | None
     concurrency: int | None
+    timeout: float | None
     pace: str | None
     max_rate: str | None
     expect: int | None
@@ -70,6 +71,7 @@ class Terms:
             guards=guards,
             pace=_pace(order.pace, self.pace, self.max_rate),
             concurrency=self.concurrency or order.concurrency,
+            timeout=self.timeout or order.timeout,
             exclude=self.exclude or order.exclude,
             operator=self.operator or order.operator,
             request=self.request or order.request,
@@ -119,7 +121,7 @@ def resume(ledger: Path, terms: Terms) -> ExitStatus:
             new_key=job.is_new_key,
             notes=notes,
             failures=terms.failures,
-        ).carry_out(client)
+        ).carry_out(client_of_environment(job.order.timeout))
 
 
 def _look_into(reader: LedgerReader, client: AdaptyClient, terms: Terms, stack: contextlib.ExitStack) -> _Job:
@@ -199,4 +201,4 @@ def _app_to_verify(reader: LedgerReader, order: Order, terms: Terms, *, is_new_k
 def _verify_app(job: _Job, app: str) -> None:
     with refusing(job.ids), LedgerReader(job.ledger) as reader:
         unsent = (str(id_) for row, id_ in reader.joined(job.ids.plain()) if row.standing in _UNSENT)
-        verify_app(client_of_environment(), unsent, by=job.order.by, app=app)
+        verify_app(client_of_environment(job.order.timeout), unsent, by=job.order.by, app=app)
