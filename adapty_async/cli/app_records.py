@@ -30,15 +30,19 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=STATUSES)(told(verify))
 
 
-def status(ledger: _Ledger) -> None:
-    """Show where a job stands, also while it runs.
+def status(
+    ledger: _Ledger,
+    watch: Annotated[bool, typer.Option("--watch", help="Again and again, as long as it runs.")] = False,
+) -> None:
+    """Show where a job stands, also from another terminal while it runs: it only reads.
 
     \b
       adapty-async status people.csv.adapty.db
+      adapty-async status people.csv.adapty.db --watch
     """
     from .records import status
 
-    end(lambda: status(ledger))
+    end(lambda: status(ledger, watch=watch))
 
 
 def export(
