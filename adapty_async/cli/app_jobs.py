@@ -100,6 +100,7 @@ def plan(
 
     \b
       adapty-async plan people.csv --by customer_user_id
+      adapty-async plan people.csv --by profile_id --column adapty_id --exclude legal-hold.csv
 
     It tells which column holds the ids, how many profiles they are, and the command that deletes them.
     """
@@ -144,6 +145,7 @@ def delete(
     \b
       export ADAPTY_API_KEY_FILE=key.txt
       adapty-async delete people.csv --by customer_user_id --failures failures.csv
+      adapty-async delete people.csv --by customer_user_id --yes --expect 300000 --log-file people.log
 
     FILE is UTF-8, with a column named as --by says, or --column; or it holds one id a line, with or without such a
     name above them. The whole file is checked before anything is sent. Ids are sent as they stand there; one that is
@@ -157,7 +159,8 @@ def delete(
     run at one time with the same key share what they find, and the next one begins with it.
 
     The key is read from ADAPTY_API_KEY, or from the file that ADAPTY_API_KEY_FILE names; ADAPTY_BASE_URL names
-    another server. Ctrl-C stops: what is under way comes to its end. A second one aborts.
+    another server. Ctrl-C stops: what is under way comes to its end. A second one aborts. SIGUSR1 (kill -USR1, with the
+    process id) pauses the job, and the next one lets it go on.
 
     What has been deleted can't be brought back. Adapty's word is that it accepted a deletion: it takes the profile's
     purchase history off it, and may attach that to another profile later.
@@ -217,6 +220,7 @@ def resume(
 
     \b
       adapty-async resume people.csv.adapty.db
+      adapty-async resume people.csv.adapty.db --appended --pace full
 
     The input must be the same, row by row: what was edited, put in another order or exchanged is refused, before
     anything is sent. What has an outcome is not sent again. Everything that was ordered stays as it was, but for the
@@ -273,6 +277,7 @@ def retry_failed(
 
     \b
       adapty-async retry-failed people.csv.adapty.db
+      adapty-async retry-failed people.csv.adapty.db --timeout 60 --concurrency 10
 
     The rest as in resume.
     """

@@ -25,9 +25,8 @@ class _Shown(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the others."""
-    for command in (status, export, report, redact):
-        app.command(epilog=STATUSES)(traced(command))
-    app.command(epilog=STATUSES)(told(verify))
+    for command in (traced(status), traced(export), traced(report), told(verify), traced(redact)):
+        app.command(epilog=STATUSES)(command)
 
 
 def status(
@@ -56,6 +55,7 @@ def export(
 
     \b
       adapty-async export people.csv.adapty.db > rows.csv
+      adapty-async export people.csv.adapty.db --ids plain --input moved.csv > rows.csv
 
     The columns: position (from 0), id, outcome, status (of the last answer), attempts, time (UTC). For plain ids the
     input is compared with the ledger to its end, before the first row is written.
@@ -114,6 +114,7 @@ def verify(
 
     \b
       adapty-async verify people.csv.adapty.db 5%
+      adapty-async verify people.csv.adapty.db all --max-rate 20
 
     The outcomes stay as they are; the record shows what was found. Exit status 1: somebody is present, or it isn't
     known of all that were asked for.
@@ -132,6 +133,7 @@ def redact(
 
     \b
       adapty-async redact people.csv.adapty.db
+      adapty-async redact people.csv.adapty.db --yes
 
     It can be shown, exported and reported afterwards, but the job can't go on, and no id be looked up.
     """
