@@ -1,6 +1,7 @@
 """Where a job stands while it runs, and how that is put into words. Numbers, never an id."""
 
 from collections import deque
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -17,13 +18,17 @@ _PHASES: Final = {Phase.START: "looking for the limit", Phase.BLOCKED: "refused 
 
 @attrs.frozen(kw_only=True)
 class Sight:
-    """What is seen of a job at one moment. `report`, `pacing`: None where they aren't known."""
+    """What is seen of a job at one moment. `report`, `pacing`: None where they aren't known.
+
+    `words`: what outcomes are called where they aren't called by their names.
+    """
 
     standing: Standing
     report: BulkReport | None = None
     pacing: Snapshot | None = None
     is_paused: bool = False
     errors: tuple[str, ...] = ()
+    words: Mapping[Outcome, str] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True)
@@ -50,8 +55,10 @@ class View:
     @property
     def outcomes(self) -> str:
         """What became of it."""
-        counts = self.sight.standing.counts
-        return ", ".join(f"{counts[outcome]:,} {outcome}" for outcome in Outcome if counts.get(outcome))
+        counts, words = self.sight.standing.counts, self.sight.words
+        return ", ".join(
+            f"{counts[outcome]:,} {words.get(outcome, outcome)}" for outcome in Outcome if counts.get(outcome)
+        )
 
     @property
     def pace(self) -> str:

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import datetime
 from typing import Final, Protocol, TextIO
 
 from rich.console import Console, Group
@@ -109,6 +110,7 @@ class TerminalScreen:
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self._live.stop()
+            self._console.print()
 
 
 def _drawn(view: View) -> Group:
@@ -171,7 +173,7 @@ async def showing(look: Callable[[], Sight], screen: Screen) -> AsyncIterator[No
     finally:
         ticker.cancel()
         await asyncio.wait([ticker])
-        screen.show(meter.view(look(), loop.time()))
+        screen.show(View(sight=look(), rate=None, hour=datetime.now().astimezone()))
         screen.close()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from ..bulk import BulkReport, StopReason
+from ..bulk import BulkReport, Outcome, StopReason
 from ..client import AdaptyClient
 from ..ledger import LedgerReader, Verified
 from ..ledger import verify as verify_ledger
@@ -31,6 +31,7 @@ _STOPPED: Final = {
     StopReason.OUTAGE: "Adapty has answered nothing but errors for too long: verify later",
     StopReason.THROTTLED_FOR: "Adapty has throttled everything for too long: verify later, or with a lower --max-rate",
 }
+_WORDS: Final = {Outcome.FETCHED: "present", Outcome.NOT_FOUND: "absent"}
 
 
 def verify(path: Path, sample: str, file: Path | None, pace: Pace, concurrency: int, timeout: float) -> ExitStatus:
@@ -78,6 +79,7 @@ async def _verify(
             report=report,
             pacing=pacer.snapshot(),
             errors=current().errors.shown(),
+            words=_WORDS,
         )
 
     screen = screen_for(sys.stderr)

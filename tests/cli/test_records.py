@@ -171,7 +171,7 @@ def test_a_verification_finds_nobody(ledger: Path, sim: Simulator, say: Say) -> 
     before = sim.count.requests
     status, out, err = say("verify", ledger, "all", *AT_ONCE)
     assert status == 0
-    assert "28 of 28 rows" in err
+    assert "28 of 28 rows; 28 absent" in err
     assert re.findall(r"^\w+ +(\d+)", out, re.MULTILINE) == ["0", "28", "0"]
     assert sim.count.requests - before == 28
     assert "| verified | 28 absent, 0 present, " in say("report", ledger)[1]
