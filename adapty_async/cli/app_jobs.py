@@ -5,15 +5,16 @@ from typing import Annotated
 import typer
 
 from . import options
+from .app_output import told, traced
 from .ending import STATUSES, end
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to those of the command line."""
-    app.command(epilog=STATUSES)(plan)
-    app.command(epilog=STATUSES)(delete)
-    app.command(epilog=STATUSES)(resume)
-    app.command("retry-failed", epilog=STATUSES)(retry_failed)
+    app.command(epilog=STATUSES)(traced(plan))
+    app.command(epilog=STATUSES)(told(delete))
+    app.command(epilog=STATUSES)(told(resume))
+    app.command("retry-failed", epilog=STATUSES)(told(retry_failed))
 
 
 def plan(
@@ -58,6 +59,7 @@ def delete(
     column: options.Column = None,
     format: options.FileFormat = None,  # noqa: A002 - the name of the option
     concurrency: options.Concurrency = 100,
+    timeout: options.Timeout = 30.0,
     pace: options.Pace = "background",
     max_rate: options.MaxRate = None,
     failures: options.Failures = None,
@@ -79,7 +81,7 @@ def delete(
     \b
       export ADAPTY_API_KEY_FILE=key.txt
       adapty-async delete people.csv --by customer_user_id --failures failures.csv
-      adapty-async delete ids.txt --by profile_id --max-rate 20 --expect 41250 --yes
+      adapty-async delete people.csv --by customer_user_id --yes --expect 300000 --log-file people.log
 
     FILE is CSV, TSV, JSON lines or Parquet, with a column named as --by says, or --column; or it holds one id a line,
     with or without such a name above them. The format is that of its name, as in people.jsonl.gz, or of --format; text
@@ -94,7 +96,8 @@ def delete(
     run at one time with the same key share what they find, and the next one begins with it.
 
     The key is read from ADAPTY_API_KEY, or from the file that ADAPTY_API_KEY_FILE names; ADAPTY_BASE_URL names
-    another server. Ctrl-C stops: what is under way comes to its end. A second one aborts.
+    another server. Ctrl-C stops: what is under way comes to its end. A second one aborts. SIGUSR1 (kill -USR1, with the
+    process id) pauses the job, and the next one lets it go on.
 
     What has been deleted can't be brought back. Adapty's word is that it accepted a deletion: it takes the profile's
     purchase history off it, and may attach that to another profile later.
@@ -111,6 +114,7 @@ def delete(
                 column=column,
                 format=format_of(format),
                 concurrency=concurrency,
+                timeout=timeout,
                 pace=pace,
                 max_rate=max_rate,
                 failures=failures,
@@ -139,6 +143,7 @@ def resume(
     ] = False,
     new_key: options.NewKey = False,
     concurrency: options.OtherConcurrency = None,
+    timeout: options.OtherTimeout = None,
     pace: options.OtherPace = None,
     max_rate: options.MaxRate = None,
     failures: options.Failures = None,
@@ -175,6 +180,7 @@ def resume(
                 confirmed=yes,
                 failures=failures,
                 concurrency=concurrency,
+                timeout=timeout,
                 pace=pace,
                 max_rate=max_rate,
                 expect=expect,
@@ -195,6 +201,7 @@ def retry_failed(
     file: options.Input = None,
     new_key: options.NewKey = False,
     concurrency: options.OtherConcurrency = None,
+    timeout: options.OtherTimeout = None,
     pace: options.OtherPace = None,
     max_rate: options.MaxRate = None,
     failures: options.Failures = None,
@@ -229,6 +236,7 @@ def retry_failed(
                 confirmed=False,
                 failures=failures,
                 concurrency=concurrency,
+                timeout=timeout,
                 pace=pace,
                 max_rate=max_rate,
                 expect=expect,

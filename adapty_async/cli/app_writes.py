@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from . import options
+from .app_output import told
 from .ending import STATUSES, end
 
 if TYPE_CHECKING:
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the others."""
-    app.command(epilog=STATUSES)(update)
-    app.command(epilog=STATUSES)(create)
+    app.command(epilog=STATUSES)(told(update))
+    app.command(epilog=STATUSES)(told(create))
 
 
 def update(
@@ -27,6 +28,7 @@ def update(
     null: options.Null = None,
     empty: options.Empty = None,
     concurrency: options.Concurrency = 100,
+    timeout: options.Timeout = 30.0,
     pace: options.Pace = "background",
     max_rate: options.MaxRate = None,
     failures: options.Failures = None,
@@ -79,6 +81,7 @@ def update(
                 column=column,
                 format=format_of(format),
                 concurrency=concurrency,
+                timeout=timeout,
                 pace=pace,
                 max_rate=max_rate,
                 failures=failures,
@@ -109,6 +112,7 @@ def create(
     null: options.Null = None,
     empty: options.Empty = None,
     concurrency: options.Concurrency = 100,
+    timeout: options.Timeout = 30.0,
     pace: options.Pace = "background",
     max_rate: options.MaxRate = None,
     failures: options.Failures = None,
@@ -150,6 +154,7 @@ def create(
                 column=column,
                 format=format_of(format),
                 concurrency=concurrency,
+                timeout=timeout,
                 pace=pace,
                 max_rate=max_rate,
                 failures=failures,

@@ -35,7 +35,7 @@ def verified(order: Order, ids: Listing) -> dict[str, str]:
     app = order.guards.app
     if app is not None:
         to_send = (row.id for row in ids.rows() if row.outcome is None)
-        verify_app(client_of_environment(), to_send, by=order.by, app=app)
+        verify_app(client_of_environment(order.timeout), to_send, by=order.by, app=app)
         notes[APP_ID] = app
     return notes
 

@@ -41,6 +41,7 @@ class Asked:
     column: str | None
     format: Format | None
     concurrency: int
+    timeout: float
     pace: str
     max_rate: str | None
     failures: Path | None
@@ -68,6 +69,7 @@ class Asked:
             column=self.column,
             pace=Pace.of(self.pace, self.max_rate),
             concurrency=self.concurrency,
+            timeout=self.timeout,
             guards=Guards.of(
                 expect=self.expect,
                 most=self.most,
@@ -93,7 +95,7 @@ def begin(asked: Asked) -> ExitStatus:
     """Do what is asked for. Raises CommandError where nothing was sent."""
     ledger, order = asked.its_ledger(), asked.order()
     with terminable():
-        client = client_of_environment()
+        client = client_of_environment(order.timeout)
         if ledger is not None:
             refuse_begun(ledger)
         if not asked.confirmed:

@@ -49,6 +49,9 @@ Concurrency: TypeAlias = Annotated[int, typer.Option(min=1, max=1000, metavar="N
 OtherConcurrency: TypeAlias = Annotated[
     int | None, typer.Option(min=1, max=1000, metavar="N", help="Most requests under way.")
 ]
+TIMEOUT = typer.Option(min=0.1, max=600, metavar="SECONDS", help="How long a request may take.")
+Timeout: TypeAlias = Annotated[float, TIMEOUT]
+OtherTimeout: TypeAlias = Annotated[float | None, TIMEOUT]
 PACE = typer.Option(
     metavar="PACE",
     help="background: 7 tenths of the limit, the rest is for your app; full: all of it; or requests a second.",

@@ -18,8 +18,7 @@ from .pace import Pace
 class Order:
     """A mass job. `file`: None is the copy beside the ledger of what can't be read twice.
 
-    `operation`: its name. `assignment`: what is written, None where nothing is.
-
+    `operation`: its name. `assignment`: what is written, None where nothing is. `timeout`: seconds of a request.
     `exclude`: a file of ids that are not to be sent. `format`: None where the file's name tells. `operator`, `request`:
     for the record.
     """
@@ -31,6 +30,7 @@ class Order:
     column: str | None
     pace: Pace
     concurrency: int = 100
+    timeout: float = 30.0
     guards: Guards = attrs.field(factory=Guards)
     exclude: Path | None = None
     accept_damaged: bool = False

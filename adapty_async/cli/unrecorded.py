@@ -16,6 +16,7 @@ from .interrupts import Interrupts
 from .job import Deletion, show_ended
 from .ledgers import command
 from .order import Order, options_of
+from .output import current
 from .screen import screen_for, tell
 
 
@@ -61,7 +62,8 @@ async def _run(client: AdaptyClient, deletion: Deletion) -> None:
 def show_excluded(excluded: int, order: Order) -> None:
     """Say how many rows were excluded, where there are any."""
     if excluded:
-        tell(f"\n{excluded:,} of the invalid rows are excluded: they stand in {order.exclude}", sys.stdout)
+        text = f"\n{excluded:,} of the invalid rows are excluded: they stand in {order.exclude}"
+        current().show(text, excluded=excluded)
 
 
 def _show_failed(failed: int, order: Order, failures: Path | None) -> None:
