@@ -5,10 +5,12 @@ import itertools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, TypeAlias
+
+import attrs
 
 from ..bulk import Decided, Outcome
-from ..bulk.jobs import name_of
+from ..bulk.jobs import By, name_of
 from ..models import ProfileAttributes
 from ..serialization import dump
 from .assignment import HOW_NAMED, Assignment, Pair, refuse_both
@@ -40,7 +42,8 @@ class Changes:
     """
 
     def __init__(self, ids: Ids, assignment: Assignment, *, may_be_empty: bool) -> None:
-        self.by, self.name, self.file, self.excluded = ids.by, ids.name, ids.file, ids.excluded
+        self.by: By = ids.by
+        self.name, self.file, self.excluded = ids.name, ids.file, ids.excluded
         self._ids = ids
         self._may_be_empty = may_be_empty
         self._name_of = name_of(ids.by)
@@ -132,35 +135,37 @@ class Changes:
         """Find the rows that repeat an id and its values. Raises InputError where the values are others."""
         with Sieve() as ids, Sieve() as changes:
             for start, rows in self._batches():
-                positions, names, contents = self._told(start, rows)
-                ids.add(positions, names)
-                changes.add(positions, contents)
-            candidates, alike = ids.candidates(), changes.candidates()
-        if not candidates.count:
-            return candidates
-        same_id = repeated(candidates.count, self._those(candidates, 1))
-        same_change = repeated(alike.count, self._those(alike, 2)) if alike.count else alike
+                sent = self._sent(start, rows)
+                ids.add(sent.positions, sent.names)
+                changes.add(sent.positions, sent.changes)
+            like_ids, like_changes = ids.candidates(), changes.candidates()
+        if not like_ids.count:
+            return like_ids
+        same_id = repeated(like_ids.count, self._those(like_ids, lambda sent: sent.names))
+        same_change = repeated(like_changes.count, self._those(like_changes, lambda sent: sent.changes))
         if same_id.count > same_change.count:
             self._refuse_other_values(same_id, same_change)
         return same_change
 
-    def _told(self, start: int, rows: _Batch) -> tuple[list[int], list[str], list[str]]:
-        """Give the positions of what is sent, but for duplicates, with the ids, and with the whole changes."""
-        told = [
-            (position, self._name_of(row.id), _content(attributes))
-            for position, (row, attributes) in enumerate(rows, start)
-            if row.outcome is None
-        ]
-        names = [name for _, name, _ in told]
-        return [position for position, _, _ in told], names, [f"{name}\n{content}" for _, name, content in told]
+    def _sent(self, start: int, rows: _Batch) -> "_Sent":
+        sent = _Sent([], [], [])
+        for position, (row, attributes) in enumerate(rows, start):
+            if row.outcome is None:
+                name = self._name_of(row.id)
+                sent.positions.append(position)
+                sent.names.append(name)
+                sent.changes.append(f"{name}\n{json.dumps(dump(attributes), sort_keys=True)}")
+        return sent
 
-    def _those(self, candidates: Positions, what: Literal[1, 2]) -> Iterator[tuple[list[int], list[str]]]:
-        """Read again what of some candidates is compared: ids (1), or whole changes (2)."""
+    def _those(
+        self, candidates: Positions, texts: Callable[["_Sent"], list[str]]
+    ) -> Iterator[tuple[list[int], list[str]]]:
+        """Read again what of some candidates is compared."""
         for start, rows in self._batches():
             wanted = set(candidates.within(start, start + len(rows)))
             if wanted:
-                told = self._told(start, rows)
-                pairs = [pair for pair in zip(told[0], told[what], strict=True) if pair[0] in wanted]
+                sent = self._sent(start, rows)
+                pairs = [pair for pair in zip(sent.positions, texts(sent), strict=True) if pair[0] in wanted]
                 yield [position for position, _ in pairs], [text for _, text in pairs]
 
     def _refuse_other_values(self, same_id: Positions, same_change: Positions) -> None:
@@ -198,6 +203,15 @@ class Changes:
         if attributes.is_empty and not self._may_be_empty:
             raise ValueError("the row sets no attribute")
         return attributes
+
+
+@attrs.frozen
+class _Sent:
+    """Of the rows that are sent, but for duplicates: positions, what names the ids, and the whole changes."""
+
+    positions: list[int]
+    names: list[str]
+    changes: list[str]
 
 
 class _Cells:
@@ -290,10 +304,6 @@ def _parts(name: str, value: Any) -> dict[str, Any]:
     if len(parts) < len(value):
         raise ValueError(f"a key stands in {name} twice")
     return parts
-
-
-def _content(attributes: ProfileAttributes) -> str:
-    return json.dumps(dump(attributes), sort_keys=True)
 
 
 @contextlib.contextmanager

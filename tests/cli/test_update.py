@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from adapty_async.cli import main
 from adapty_async.testing import Fault, Simulator
-from tests.cli.served import AT_ONCE, interrupting
+from tests.cli.served import AT_ONCE, interrupting, settings_for, start, wait_until
 from tests.cli.test_delete import Keyboard
 from tests.cli.witness import Say, ids, ledger_of, run
 
@@ -327,3 +328,27 @@ def test_rows_that_were_added_are_taken_and_conflicts_with_earlier_ones_are_not(
     assert say("resume", ledger_of(path), "--appended", "--yes")[0] == 0
     assert profile(sim, TWO).attributes == {"first_name": "Bea"}
     assert sim.count.requests == 2
+
+
+def test_what_may_have_been_updated_long_ago_is_in_doubt_until_somebody_asks_for_it(
+    sim: Simulator, tmp_path: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path, "customer_user_id,first_name\n" + "".join(f"{id_},Ann\n" for id_ in ids(30)))
+    sim.latency = 0.3
+    process = start([*UPDATE, str(path), "--concurrency", "30"], settings_for(sim))
+    wait_until(lambda: sim.count.requests >= 2)
+    process.kill()
+    process.communicate()
+    sim.latency = 0.0
+    wait_until(lambda: not sim.count.in_flight)
+    profile(sim, ONE).attributes["first_name"] = "Bea, as the app wrote since"
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 16 * 60)
+    requests = sim.count.requests
+    status, out, _ = say("resume", ledger_of(path))
+    assert status == 1
+    assert "in_doubt" in out
+    assert profile(sim, ONE).attributes["first_name"] == "Bea, as the app wrote since"
+    assert sim.count.requests < requests + 30
+    assert say("retry-failed", ledger_of(path))[0] == 0
+    assert profile(sim, ONE).attributes["first_name"] == "Ann"
