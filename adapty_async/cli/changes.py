@@ -99,10 +99,8 @@ class Changes:
 
     def check(self) -> Checked:
         """Read the whole input, and tell what of it can be sent. Raises InputError where nothing can."""
-        self._repeated = self._find_repeated()
         checked = Checked(self.reading())
-        for row, _ in self._judged():
-            checked.enter(row)
+        self._repeated = self._find_repeated(checked)
         refuse_empty(checked, self.name)
         return checked
 
@@ -123,7 +121,7 @@ class Changes:
 
     def _judged(self) -> Iterator[tuple[Row, ProfileAttributes]]:
         if self._repeated is None:
-            self._repeated = self._find_repeated()
+            self._repeated = self._find_repeated(Checked(self.reading()))
         for start, rows in self._batches():
             repeated = set(self._repeated.within(start, start + len(rows)))
             for position, (row, attributes) in enumerate(rows, start):
@@ -131,10 +129,15 @@ class Changes:
                     row = row._replace(outcome=Outcome.DUPLICATE, reason=_DUPLICATE)
                 yield row, attributes
 
-    def _find_repeated(self) -> Positions:
-        """Find the rows that repeat an id and its values. Raises InputError where the values are others."""
+    def _find_repeated(self, checked: Checked) -> Positions:
+        """Find the rows that repeat an id and its values, and count all rows on the way.
+
+        Raises InputError where the values are others.
+        """
         with Sieve() as ids, Sieve() as changes:
             for start, rows in self._batches():
+                for row, _ in rows:
+                    checked.enter(row)
                 sent = self._sent(start, rows)
                 ids.add(sent.positions, sent.names)
                 changes.add(sent.positions, sent.changes)
@@ -145,6 +148,8 @@ class Changes:
         same_change = repeated(like_changes.count, self._those(like_changes, lambda sent: sent.changes))
         if same_id.count > same_change.count:
             self._refuse_other_values(same_id, same_change)
+        checked.duplicates = same_change.count
+        checked.profiles -= same_change.count
         return same_change
 
     def _sent(self, start: int, rows: _Batch) -> "_Sent":
