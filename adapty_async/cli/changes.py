@@ -272,7 +272,7 @@ class _Objects:
         ignored = {self._field, *(ADDED if set(ADDED) <= set(values) else ())}
         pairs: list[Pair] = []
         for name, value in values.items():
-            if name not in ignored and (self._names is None or name in self._names):
+            if name not in ignored:
                 pairs += self._pairs(row, name, value)
         labels = [(target.group, target.name) for target, _ in pairs]
         if len(set(labels)) < len(labels):
@@ -281,12 +281,19 @@ class _Objects:
         return pairs
 
     def _pairs(self, row: Row, name: str, value: Any) -> Iterator[Pair]:
-        if name in (CUSTOM, META):
-            prefix = "custom" if name == CUSTOM else META
+        if name not in (CUSTOM, META):
+            if self._takes(name):
+                yield self._target(row, name), value
+            return
+        prefix = "custom." if name == CUSTOM else f"{META}."
+        takes_all = self._takes(name)
+        if takes_all or any(wanted.startswith(prefix) for wanted in self._names or ()):
             for key, part in _parts(name, value).items():
-                yield self._target(row, f"{prefix}.{key}"), part
-        else:
-            yield self._target(row, name), value
+                if takes_all or self._takes(f"{prefix}{key}"):
+                    yield self._target(row, f"{prefix}{key}"), part
+
+    def _takes(self, name: str) -> bool:
+        return self._names is None or name in self._names
 
     def _target(self, row: Row, label: str) -> Target:
         target = None if ":" in label else target_of(label)

@@ -1,6 +1,7 @@
 """The command `update`: what the cells, the options and the objects of a row come to at the server."""
 
 import csv
+import gzip
 import io
 import json
 import time
@@ -95,6 +96,31 @@ def test_json_lines_say_what_cells_cannot(sim: Simulator, tmp_path: Path) -> Non
     assert profile(sim, ONE).attributes == {"email": None, "installation_meta": meta}
     assert profile(sim, ONE).custom_attributes == {"team": "blue", "age": 7.0}
     assert profile(sim, TWO).custom_attributes == {"team": "red", "vip": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("names", "custom"),
+    [
+        ("custom.team", {"team": "blue"}),
+        ("custom_attributes,first_name", {"team": "blue", "age": 7.0}),
+        ("first_name", {}),
+    ],
+)
+def test_of_an_object_only_the_named_fields_are_attributes(
+    sim: Simulator, tmp_path: Path, names: str, custom: dict[str, object]
+) -> None:
+    own = {"first_name": "Ann", "remark": "x", "custom_attributes": {"team": "blue", "age": 7}}
+    path = written(tmp_path, json.dumps({"customer_user_id": ONE, **own}), "people.jsonl")
+    assert run(*UPDATE, path, "--attributes", names) == 0
+    assert profile(sim, ONE).attributes == ({"first_name": "Ann"} if "first_name" in names else {})
+    assert profile(sim, ONE).custom_attributes == custom
+
+
+def test_other_tables_than_csv_are_read_likewise(sim: Simulator, tmp_path: Path) -> None:
+    path = tmp_path / "people.tsv.gz"
+    path.write_bytes(gzip.compress(f"customer_user_id\tfirst_name\n{ONE}\tAnn, Bea\n".encode()))
+    assert run(*UPDATE, path) == 0
+    assert profile(sim, ONE).attributes == {"first_name": "Ann, Bea"}
 
 
 @pytest.mark.parametrize(
