@@ -1,5 +1,6 @@
 """Fixtures that all tests share."""
 
+import gc
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -15,6 +16,12 @@ from adapty_async.testing import Simulator
 # How long an example takes is the machine's affair.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from looking at thousands of tests again and again: they stay until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

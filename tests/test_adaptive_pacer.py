@@ -50,8 +50,8 @@ class TestAgainstHiddenLimits:
         tally = run(World(lambda: TokenBucket(rate, burst), seconds), pacer)
         assert accepted(tally, 20, seconds) >= goodput * rate
         assert refused(tally) <= share
-        # A burst that probing can't tell from a higher limit, at a low one, is taken for up to this.
-        assert pacer.estimate == pytest.approx(rate, rel=0.04)
+        # At a low limit a request more or less in a few seconds is much.
+        assert pacer.estimate == pytest.approx(rate, rel=0.03, abs=0.2)
 
     def test_it_sends_nothing_before_a_retry_after_is_over_and_loses_little_to_the_pauses(self) -> None:
         tally = run(World(lambda: TokenBucket(50, 10), 200, retry_after=lambda _: 1.0), AdaptivePacer())

@@ -50,7 +50,7 @@ KNOWN_TO: dict[str, set[str]] = {
     "socket": {"testing"},
     "subprocess": {"cli"},
     "fcntl": {"pacing"},
-    "threading": {"ledger"},
+    "threading": {"ledger", "pacing"},
 }
 
 

@@ -166,7 +166,7 @@ def read_outcomes(path: Path) -> dict[str, str]:
 async def test_the_mass_deletion_writes_down_the_outcome_of_each(
     environment: None, simulator: Simulator, tmp_path: Path
 ) -> None:
-    people = [f"user {number}, Ünicode" for number in range(20)]
+    people = [f"user {number}, Ünicode" for number in range(8)]
     for one in people:
         simulator.add_profile(customer_user_id=one)
     source = write_people(tmp_path / "people.csv", [*people, "nobody", "ends in a space "])
@@ -177,7 +177,7 @@ async def test_the_mass_deletion_writes_down_the_outcome_of_each(
     assert not simulator.profiles
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
     assert {tuple(line.split()) for line in printed.splitlines()} == {
-        ("deleted", "20"),
+        ("deleted", "8"),
         ("already_absent", "1"),
         ("invalid", "1"),
     }

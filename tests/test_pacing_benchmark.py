@@ -28,6 +28,7 @@ def asked(asked: Asked) -> Scenario:
     return Scenario("one", bucket(50, 10, 60), steady(50), asked)
 
 
+@pytest.mark.no_cover  # it runs the same lines again and again
 class TestOurPacer:
     @pytest.mark.parametrize("name", ["50/s, burst 10", "100/s falling to 30/s", "all 503 for 60 s"])
     def test_it_does_what_is_asked(self, name: str) -> None:

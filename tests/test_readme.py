@@ -21,7 +21,7 @@ from adapty_async.testing import Simulator
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PEOPLE = [f"person {number}" for number in range(25)]
+PEOPLE = [f"person {number}" for number in range(12)]
 
 AFTER_A_DELETION = ("resume", "retry-failed", "status", "verify", "export", "report", "redact")
 SUBCOMMANDS = ("plan", "delete", *AFTER_A_DELETION, "simulator", "demo")

@@ -42,7 +42,7 @@ _PACE = typer.Option(
 _Pace: TypeAlias = Annotated[str, _PACE]
 _OtherPace: TypeAlias = Annotated[str | None, _PACE]
 _MaxRate: TypeAlias = Annotated[
-    float | None, typer.Option(metavar="RATE", show_default=False, help="Never more requests a second than this.")
+    str | None, typer.Option(metavar="RATE", show_default=False, help="Never more requests a second than this.")
 ]
 _Failures: TypeAlias = Annotated[
     Path | None,

@@ -98,7 +98,7 @@ def verify(
     concurrency: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Most requests under way.")] = 100,
     pace: Annotated[str, typer.Option(metavar="PACE", help="background, full, or requests a second.")] = "background",
     max_rate: Annotated[
-        float | None, typer.Option(metavar="RATE", show_default=False, help="Never more requests a second than this.")
+        str | None, typer.Option(metavar="RATE", show_default=False, help="Never more requests a second than this.")
     ] = None,
 ) -> None:
     """Ask afresh for profiles that a job deleted, and note in its ledger who is present.

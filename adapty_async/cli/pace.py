@@ -2,8 +2,10 @@
 
 import contextlib
 import hashlib
+import logging
 import math
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -14,8 +16,13 @@ from ..client import AdaptyClient, sender_of
 from ..pacing import AdaptivePacer, FixedPacer, Pacer, SharedPacer
 from .exits import CommandError
 
+logger: Final = logging.getLogger("adapty_async")
+
 FULL: Final = "full"
 BACKGROUND: Final = "background"
+
+_NUMBER: Final = re.compile(r"[0-9]+(\.[0-9]+)?|\.[0-9]+")
+_RATE: Final = "a positive number of requests a second, such as 50 or 0.5"
 
 
 @attrs.frozen
@@ -26,19 +33,17 @@ class Pace:
     most: float | None
 
     @classmethod
-    def of(cls, pace: str, max_rate: float | None) -> "Pace":
+    def of(cls, pace: str, max_rate: str | None) -> "Pace":
         """Read the two options. Raises CommandError."""
-        if max_rate is not None and not 0 < max_rate < math.inf:
-            raise CommandError("--max-rate must be a positive number of requests a second")
+        most = None if max_rate is None else _rate(max_rate)
+        if max_rate is not None and most is None:
+            raise CommandError(f"--max-rate must be {_RATE}")
         if pace in (FULL, BACKGROUND):
-            return cls(pace, max_rate)
-        try:
-            rate = float(pace)
-        except ValueError:
-            rate = math.nan
-        if not 0 < rate < math.inf:
-            raise CommandError(f"--pace must be {FULL}, {BACKGROUND}, or a positive number of requests a second")
-        return cls(rate, max_rate)
+            return cls(pace, most)
+        rate = _rate(pace)
+        if rate is None:
+            raise CommandError(f"--pace must be {FULL}, {BACKGROUND}, or {_RATE}")
+        return cls(rate, most)
 
     @contextlib.contextmanager
     def pacer(self, client: AdaptyClient) -> Iterator[Pacer]:
@@ -59,6 +64,7 @@ def state_file(client: AdaptyClient) -> Path | None:
     """Give where the commands of this user share what they find out about the limit of a key at a server."""
     home = _state_home()
     if home is None:
+        logger.warning("neither XDG_STATE_HOME nor HOME is the absolute path of a folder: this command paces alone")
         return None
     server = hashlib.sha256(client.base_url.encode()).hexdigest()[:8]
     return home / "adapty-async" / f"pace-{sender_of(client).transport.key_fingerprint}-{server}"
@@ -69,6 +75,16 @@ def _state_home() -> Path | None:
     named = Path(os.environ.get("XDG_STATE_HOME", ""))
     if named.is_absolute():
         return named
-    with contextlib.suppress(RuntimeError):  # a user without a home, as in a container
-        return Path("~/.local/state").expanduser()
-    return None
+    if os.environ.get("HOME") == "":  # that would be the root folder
+        return None
+    try:
+        home = Path("~").expanduser()
+    except RuntimeError:  # a user without a home, as in a container
+        return None
+    return home / ".local" / "state" if home.is_absolute() else None
+
+
+def _rate(text: str) -> float | None:
+    """Read a number as people write it; None where it is none, or no rate."""
+    rate = float(text) if _NUMBER.fullmatch(text) else 0.0
+    return rate if 0 < rate < math.inf else None

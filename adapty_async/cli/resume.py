@@ -45,7 +45,7 @@ class Terms:
     failures: Path | None
     concurrency: int | None
     pace: str | None
-    max_rate: float | None
+    max_rate: str | None
     expect: int | None
     most: int | None
     app: UUID | None
@@ -76,7 +76,7 @@ class Terms:
         )
 
 
-def _pace(before: Pace, wanted: str | None, most: float | None) -> Pace:
+def _pace(before: Pace, wanted: str | None, most: str | None) -> Pace:
     asked = Pace.of(wanted or "background", most)
     return Pace(asked.wanted if wanted else before.wanted, asked.most if most is not None else before.most)
 

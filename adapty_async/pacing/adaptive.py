@@ -9,29 +9,35 @@ One overshoot, one reaction: what was under way when a refusal was heard may be 
 nothing new. After a reaction nothing is sent until the bucket holds a few tokens again. Where not even one request was
 accepted since the last reaction, it isn't the rate: everything is BLOCKED, and one request at a time asks whether it
 still is.
+
+Where a refusal asks for a pause (Retry-After) that is longer than that, it is dear: all is slower then, and a search
+goes up from what is surely accepted, as one late refusal tells more than several early ones.
 """
 
 import math
-import sys
 from typing import Final
 
-from .base import LATENESS, Counting, Phase, Ticket, Verdict, checked_rate
+from .base import LATENESS, Counting, Phase, Ticket, Verdict, checked_count, checked_rate, checked_utilization
 from .measuring import Estimator, Interval
 
 # Slower than that, and coming back would take hours.
 _SLOWEST: Final = 0.05
 
-# A step lasts so long, so many round trips, and so many requests. Where a refusal costs a Retry-After, we learn slower.
+# A step lasts so long, so many round trips, and so many requests. Where a refusal costs a pause, its Retry-After, we
+# learn slower near the known limit; while we search for one, the steps up to it should cost no more than a pause.
 _STEP_SECONDS: Final = 1.0
 _STEP_ROUND_TRIPS: Final = 2.0
 _STEP_REQUESTS: Final = 8.0
-_STEP_PAUSES: Final = 8.0
+_STEP_PAUSES: Final = 5.0
+_SEARCH_PAUSES: Final = 1 / 3
 _LONGEST_STEP: Final = 60.0
 # The requests of a step take a little longer than it does where the job is as fast as the pacer; more: the job is slow.
 _SLACK: Final = 1.3
 
-# Of the first rate that was refused, about as likely too much as too little: the step before was half of it.
+# Of the first rate that was refused, about as likely too much as too little: the step before was half of it. Where a
+# refusal costs a pause, the search begins there: a refusal that comes late, a little above the limit, tells more.
 _LOOK_AGAIN: Final = 0.7
+_PASSED: Final = 0.5
 # What left after that request and before its refusal was heard met an empty bucket: the share that was accepted is the
 # limit's share of the rate. So many requests tell enough; all are heard of after so many round trips; and the search
 # begins just below, as an interval that lasts measures best. No smaller share is believed, as half of the rate has just
@@ -50,10 +56,19 @@ _SMALL_STEPS: Final = 5
 _LARGER: Final = 0.1
 _CLOSER: Final = 3
 
-# CRUISE lasts at least so long, and where a refusal costs a Retry-After, so many times that.
+# CRUISE lasts at least so long, and where a refusal costs a pause, so many of them; fewer where the limit isn't sure.
 _CRUISE_SECONDS: Final = 2.0
-_CRUISE_PAUSES: Final = 30.0
+_CRUISE_PAUSES: Final = 40.0
+_UNSURE_PAUSES: Final = 10.0
+_UNSURE: Final = 0.04
 _LONGEST_CRUISE: Final = 900.0
+# A limit that may be so far off is searched for again before CRUISE, but not more often than so: if no bucket is behind
+# it, that would go on for ever.
+_DOUBTFUL: Final = 0.15
+_SEARCHES: Final = 3
+# Refused in CRUISE again, the bucket isn't all: jitter empties a small one at any rate. Going slower by half of what
+# the pause costs may save it; by no more than so much at once.
+_MOST_SLOWER: Final = 0.15
 # Fewer accepted requests than this are no measurement; one of n of them is good to 1/n. Until it is good
 # enough for the utilization, each CRUISE is about as long as all before it.
 _MEASURABLE: Final = 10
@@ -65,6 +80,8 @@ _SHORTEST_CRUISE: Final = 20.0
 _REFILL: Final = 4.0
 _REFILL_ROUND_TRIPS: Final = 0.1
 _OVERTAKING: Final = 0.25
+# The most that the jitter of some hundred requests takes from a bucket, as a share of a round trip.
+_JITTER_ROUND_TRIPS: Final = 0.2
 
 # The round trip is a mean over the last ten or so. A single answer moves it by little: those that were there all the
 # while, as the loop was blocked or the machine asleep, took no longer than others.
@@ -97,8 +114,8 @@ class AdaptivePacer(Counting):
         super().__init__()
         self._max_rate = math.inf if max_rate is None else checked_rate(max_rate, "max_rate")
         self._rate = min(checked_rate(start_rate, "start_rate"), self._max_rate)
-        self._utilization = _checked_utilization(utilization)
-        self._probe_after = _checked_count(probe_after)
+        self._utilization = checked_utilization(utilization)
+        self._probe_after = checked_count(probe_after, "probe_after")
         self._phase = Phase.START
         self._estimator = Estimator()
 
@@ -116,6 +133,8 @@ class AdaptivePacer(Counting):
         # The step that is being passed
         self._step = 0
         self._looks_closely = False
+        self._searching = False
+        self._searches = 0
         self._increment = _COARSE * self._rate
         self._step_from = 1
         self._step_needs = 1
@@ -128,6 +147,7 @@ class AdaptivePacer(Counting):
         self._accepted_since = 0
         self._overshot: float | None = None
         self._pause = 0.0
+        self._cruises_cut_short = 0
         self._parks = 0
         self._question: Ticket | None = None
 
@@ -169,7 +189,8 @@ class AdaptivePacer(Counting):
             self._interval.point(now, ticket.number)
         self._rises = False
         self._last_sent = now
-        self._next = max(self._next, now - LATENESS) + 1.0 / self._rate
+        # A Retry-After is no lateness that could be made up for: that would be a burst.
+        self._next = max(self._next, self._reopens, now - LATENESS) + 1.0 / self._rate
         if self._parks:
             self._question = ticket
         return ticket
@@ -196,40 +217,11 @@ class AdaptivePacer(Counting):
         step = _ROUND_TRIP_SHARE * (max(0.0, took) - self._round_trip)
         self._round_trip += min(step, _ROUND_TRIP_SHARE * self._round_trip + _ROUND_TRIP_GROWTH)
 
-    # What a SharedPacer asks for: slots are planned ahead there, by several processes
-
     @property
     def held_until(self) -> float:
         """Until when all is held back, whatever the schedule says."""
         answer = -math.inf if self._question is None else self._question.sent_at + _LOST
         return max(self._reopens, self._held_until, answer)
-
-    @property
-    def reacted_at(self) -> int:
-        """The number of the last ticket before the last reaction: refusals up to it are echoes."""
-        return self._reacted_at_ticket
-
-    def withdraw(self, first: Ticket, count: int) -> None:
-        """Take note that `count` requests, from ticket `first` on, won't leave; where they are the last, others may."""
-        if self._interval is not None:
-            self._interval.withdraw(first.number, count)
-        if self._question is not None and first.number <= self._question.number < first.number + count:
-            self._question = None
-        if first.number + count > self._sent:
-            self.replan(first.sent_at)
-
-    def replan(self, now: float) -> None:
-        """Take note that nothing that is planned for later than `now` will leave."""
-        self._next = min(self._next, now)
-
-    def adopt(self, max_rate: float, utilization: float, probe_after: int) -> None:
-        """Go on with other settings, `max_rate` being infinite where there is none."""
-        changed = (max_rate, utilization, probe_after) != (self._max_rate, self._utilization, self._probe_after)
-        self._max_rate, self._utilization, self._probe_after = max_rate, utilization, probe_after
-        if changed and self._phase is not Phase.START and self.estimate is not None:
-            # Also out of a PROBE: what a careful one had lowered would be raised by small steps only.
-            self._cruise(self.estimate, sys.maxsize)
-        self._rate = min(self._rate, max_rate)
 
     def _set_rate(self, rate: float) -> None:
         rate = min(max(rate, _SLOWEST), self._max_rate)
@@ -240,11 +232,12 @@ class AdaptivePacer(Counting):
 
     def _begin_step(self, seconds: float | None = None) -> None:
         if seconds is None:
+            pauses = _SEARCH_PAUSES if self._searching or self._step >= self._small_steps else _STEP_PAUSES
             seconds = max(
                 _STEP_SECONDS,
                 _STEP_ROUND_TRIPS * self._round_trip,
                 _STEP_REQUESTS / self._rate,
-                min(_STEP_PAUSES * self._pause, _LONGEST_STEP),
+                min(pauses * self._pause, _LONGEST_STEP),
             )
         self._step_from = self._sent + 1
         self._step_needs = max(1, round(self._rate * seconds))
@@ -274,21 +267,28 @@ class AdaptivePacer(Counting):
             self._set_rate((1 + self._utilization) * self._rate)
         elif in_time:
             self._step += 1
-            small = _SMALL_STEPS * (_CLOSER if self._looks_closely else 1)
-            larger = _LARGER * max(0, self._step - small + 1) * self._rate
-            self._set_rate(self._rate + (larger or self._increment))
+            larger = max(0, self._step - self._small_steps + 1)
+            if self._pause:
+                # One by one, for what an overshoot tells is worth the less the larger the step was.
+                larger = int(larger > 0 or self._searching)
+            self._set_rate(self._rate + (_LARGER * larger * self._rate or self._increment))
         self._begin_step()
+
+    @property
+    def _small_steps(self) -> int:
+        return _SMALL_STEPS * (_CLOSER if self._looks_closely else 1)
 
     def _probe(self) -> None:
         assert self.estimate is not None
         self._phase = Phase.PROBE
-        self._step = 0
+        self._searches = 0
         self._increment = _FINE * self.estimate
         self._set_rate(max(_PROBE_FROM, self._utilization + _FINE) * self.estimate)
 
     def _search(self, rate: float) -> None:
         """Probe where the limit isn't known yet."""
         self._phase = Phase.PROBE
+        self._searching = True
         self._step = 0
         self._increment = _COARSE * rate
         self._set_rate(rate)
@@ -296,13 +296,16 @@ class AdaptivePacer(Counting):
 
     def _cruise(self, limit: float, accepted: int) -> None:
         self._phase = Phase.CRUISE
+        self._searching = False
+        self._step = 0
         self._set_rate(self._utilization * limit)
         seconds = self._probe_after / self._rate
         if accepted * (1 - self._utilization) < _SHARP:
             seconds = min(seconds, max(_SHORTEST_CRUISE, 2 * accepted) / self._rate)
         else:
             seconds = max(seconds, _CRUISE_SECONDS)
-        self._begin_step(max(seconds, min(_CRUISE_PAUSES * self._pause, _LONGEST_CRUISE)))
+        pauses = _CRUISE_PAUSES if self._estimator.spread <= _UNSURE * limit else _UNSURE_PAUSES
+        self._begin_step(max(seconds, min(pauses * self._pause, _LONGEST_CRUISE)))
 
     # Refusals
 
@@ -315,11 +318,13 @@ class AdaptivePacer(Counting):
         if not self._accepted_since:
             self._park(now)
             return
-        self._pause = pause
-        self._interval.end(ticket.sent_at, ticket.number, self._rate)
+        # What we wait anyway costs nothing.
+        self._pause = pause if pause > self._refill else 0.0
+        jitter = _JITTER_ROUND_TRIPS * self._round_trip
+        self._interval.end(ticket.sent_at, ticket.number, self._rate, jitter=jitter, paused=self._pause > 0)
         if self._conclude(self._interval):
             self._interval = Interval(ticket.sent_at, ticket.number, empty=True)
-        self._held_until = now + _REFILL / self._rate + self._refill_round_trips
+        self._held_until = now + (self._pause or self._refill)
         if self._overshot is not None:
             self._held_until = max(self._held_until, now + _SETTLED * self._round_trip)
         self._echoes_until = self._held_until + _OVERTAKING * self._round_trip
@@ -329,7 +334,11 @@ class AdaptivePacer(Counting):
         """Choose the next rate; tell whether the interval is over."""
         accepted = interval.accepted
         if interval.measurable and accepted < _MEASURABLE:
-            # Too few for a measurement, enough to see that the rate is far too high; the interval goes on.
+            # Too few for a measurement, enough to see that the rate is far too high.
+            if self._pause:
+                self._search(_PASSED * self._rate)
+                return True
+            # The interval goes on.
             self._search(min(self._rate, max((accepted + 2) / interval.elapsed, self._rate / 4)))
             return False
         accident = interval.disturbed and not self._was_disturbed
@@ -340,12 +349,30 @@ class AdaptivePacer(Counting):
         elif self._phase is Phase.START:
             self._estimator.add(interval)
             self._overshot = self._rate
-            self._search(_LOOK_AGAIN * self._rate)
+            self._search((_PASSED if self._pause else _LOOK_AGAIN) * self._rate)
         else:
             if self._phase is Phase.PROBE:
                 self._looks_closely = self._step >= _SMALL_STEPS and not interval.disturbed
-            self._cruise(self._estimator.measure(interval), accepted)
+            limit = self._estimator.measure(interval)
+            if self._pause:
+                self._settle(limit, interval)
+            else:
+                self._cruise(limit, accepted)
         return True
+
+    def _settle(self, limit: float, interval: Interval) -> None:
+        """Go on where each refusal costs a pause, so that few may come."""
+        spread = self._estimator.spread
+        if spread > _DOUBTFUL * limit and self._searches < _SEARCHES:
+            self._searches += 1
+            self._search(max(limit - spread / 2, _PASSED * self._rate))
+            return
+        self._cruises_cut_short = self._cruises_cut_short + 1 if self._phase is Phase.CRUISE else 0
+        if self._cruises_cut_short > 1:
+            slower = min(_MOST_SLOWER, self._pause / (self._pause + interval.elapsed) / 2)
+            limit = min(limit, (1 - slower) * self._rate / self._utilization)
+            self._estimator.limit = limit
+        self._cruise(limit, interval.accepted)
 
     def _look_back(self, rate: float, number: int) -> None:
         """Search from where the fate of what left between the first refusal and its news says, sent at `rate`."""
@@ -377,21 +404,9 @@ class AdaptivePacer(Counting):
         return min(_LONGEST_PARK, _FIRST_PARK * _PARK_GROWTH ** min(self._parks - 1, 30))
 
     @property
+    def _refill(self) -> float:
+        return _REFILL / self._rate + self._refill_round_trips
+
+    @property
     def _refill_round_trips(self) -> float:
         return _REFILL_ROUND_TRIPS * self._round_trip
-
-
-def _checked_utilization(utilization: float) -> float:
-    if isinstance(utilization, bool) or not isinstance(utilization, int | float):
-        raise TypeError(f"the utilization must be a number, not {type(utilization).__name__}")
-    if not 0 < utilization <= 1:
-        raise ValueError("the utilization must be above 0 and at most 1")
-    return float(utilization)
-
-
-def _checked_count(probe_after: int) -> int:
-    if isinstance(probe_after, bool) or not isinstance(probe_after, int):
-        raise TypeError(f"probe_after must be an int, not {type(probe_after).__name__}")
-    if probe_after < 1:
-        raise ValueError("probe_after must be at least 1")
-    return probe_after

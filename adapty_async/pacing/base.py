@@ -133,3 +133,21 @@ def checked_rate(rate: float, what: str) -> float:
     if not 0 < rate < math.inf:
         raise ValueError(f"the {what} must be a positive, finite number of requests a second")
     return float(rate)
+
+
+def checked_utilization(utilization: float) -> float:
+    """Refuse a share of the limit that is none."""
+    if isinstance(utilization, bool) or not isinstance(utilization, int | float):
+        raise TypeError(f"the utilization must be a number, not {type(utilization).__name__}")
+    if not 0 < utilization <= 1:
+        raise ValueError("the utilization must be above 0 and at most 1")
+    return float(utilization)
+
+
+def checked_count(count: int, what: str) -> int:
+    """Refuse a number of requests that is none."""
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise TypeError(f"{what} must be an int, not {type(count).__name__}")
+    if count < 1:
+        raise ValueError(f"{what} must be at least 1")
+    return count

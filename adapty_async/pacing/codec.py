@@ -42,8 +42,14 @@ class Codec:
 
     def decode(self, found: Any) -> Any:
         """Give the value back. Raises MisfitError where it isn't one."""
+        try:
+            return self._decode(found)
+        except RecursionError as error:
+            raise MisfitError("it is too deep") from error
+
+    def _decode(self, found: Any) -> Any:
         if isinstance(found, list):
-            return [self.decode(item) for item in found]
+            return [self._decode(item) for item in found]
         if not isinstance(found, dict):
             return found
         if len(found) != 1:
@@ -71,16 +77,16 @@ class Codec:
 
     def _decode_content(self, name: str, content: Any) -> Any:
         if name == "tuple":
-            return tuple(self.decode(content))
+            return tuple(self._decode(content))
         if name == "deque":
             items, longest = content
-            return deque(self.decode(items), maxlen=longest)
+            return deque(self._decode(items), maxlen=longest)
         if name == "dict":
-            return {self.decode(key): self.decode(item) for key, item in content}
+            return {self._decode(key): self._decode(item) for key, item in content}
         kind = self._types[name]
         if issubclass(kind, Enum):
             return kind(content)
-        values = {field: self.decode(item) for field, item in content.items()}
+        values = {field: self._decode(item) for field, item in content.items()}
         if kind not in self._fields:
             made = object.__new__(kind)
             vars(made).update(values)

@@ -10,11 +10,17 @@ out `burst` tokens more than flowed in since. Of all that it may have been throu
 
 over the points at which the bucket may have been full: those after which we sent faster. Only the burst is unknown. The
 right one is the one whose limits agree from interval to interval.
+
+Where a refusal asks for a pause (Retry-After), the bucket is full again after each, few refusals may come, and none of
+the means is the limit. Two or three intervals are then often explained as well by a low limit with a large burst as by
+a high one with a small burst. So all bursts are weighed there, each by how well it explains the intervals: the limit is
+the mean of theirs, and the spread of theirs tells how much it is worth.
 """
 
+import math
 from collections import deque
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 _BURST_RATIO: Final = 1.25
 _BURSTS: Final = tuple(_BURST_RATIO**power for power in range(36))
@@ -35,6 +41,13 @@ _EXPLAINED: Final = 0.02
 _TOLERANCE: Final = 0.15
 _TOLERATED_REQUESTS: Final = 6.0
 
+# Where all bursts are weighed: a refusal tells to so many requests when the bucket was empty, and any burst is within
+# this share of one that is supposed. A bucket that takes longer than so many seconds to fill would be a quota, with a
+# limit of next to nothing.
+_NOISE: Final = 2.0
+_BURST_ERROR: Final = (_BURST_RATIO - 1) / 2
+_LONGEST_BURST: Final = 20.0
+
 
 class Interval:
     """What was sent from one refusal to the next.
@@ -53,6 +66,9 @@ class Interval:
         self._ended = began
         self._last = first
         self.refused_at = 0.0
+        self.paused = False
+        """Whether the refusal at the end asked for a pause."""
+        self._noise = _NOISE
         self.blocked = False
         """For a while nothing at all was accepted: that is no smoothed limiter, and only the mean counts."""
 
@@ -79,9 +95,13 @@ class Interval:
         self.withdrawn += withdrawn_since(self.first)
         self._points = [(at, first + withdrawn_since(first)) for at, first in self._points]
 
-    def end(self, sent_at: float, number: int, rate: float) -> None:
-        """End with the refused ticket `number`, sent at `rate`; again, if the interval goes on after all."""
-        self._ended, self._last, self.refused_at = sent_at, number, rate
+    def end(self, sent_at: float, number: int, rate: float, *, jitter: float = 0.0, paused: bool = False) -> None:
+        """End with the refused ticket `number`, sent at `rate`; again, if the interval goes on after all.
+
+        `jitter`: seconds by which requests may come closer together on their way.
+        """
+        self._ended, self._last, self.refused_at, self.paused = sent_at, number, rate, paused
+        self._noise = _NOISE + rate * jitter
 
     @property
     def elapsed(self) -> float:
@@ -105,20 +125,38 @@ class Interval:
         """Whether the first refusal was one, so that the mean is a measurement."""
         return self._empty
 
+    @property
+    def mean(self) -> float:
+        """What was accepted a second, a lower bound of the limit; 0.0 where that is no measurement."""
+        return self.accepted / self.elapsed if self._empty and self.elapsed > 0 else 0.0
+
     def fit(self, burst: float) -> float:
         """Give the limit of a bucket of `burst` that is empty exactly at the end."""
+        return self.fit_and_error(burst)[0]
+
+    def fit_and_error(self, burst: float) -> tuple[float, float]:
+        """Give the fit, and how far off it is where the burst is about that."""
+        error = self._noise + burst * _BURST_ERROR
         fits = [
-            (self._last - number - burst) / (self._ended - at)
+            ((self._last - number - burst) / (self._ended - at), error / (self._ended - at))
             for at, number in self._points
             if self._ended > at and not self.blocked
         ]
         if self._empty and self.elapsed > 0:
-            fits.append(self.accepted / self.elapsed)
-        return max(fits, default=0.0)
+            fits.append((self.mean, self._noise / self.elapsed))
+        return max(fits, default=(0.0, 1.0))
 
     def limit(self, burst: float) -> float:
         """Give the limit: the fit, but no more than the rate that was refused."""
         return min(self.fit(burst), self.refused_at)
+
+
+class Explanation(NamedTuple):
+    """A supposed burst, the limit that fits best to it, and by how many errors, squared, the intervals don't."""
+
+    misfit: float
+    limit: float
+    burst: float
 
 
 class Estimator:
@@ -127,6 +165,8 @@ class Estimator:
     def __init__(self) -> None:
         self.limit: float | None = None
         """Requests a second; None before the first measurement."""
+        self.spread = 0.0
+        """How far off the limit may be; 0.0 where refusals ask for no pause."""
         self._intervals: deque[Interval] = deque(maxlen=_REMEMBERED)
         self._burst: float | None = None
         self._doubted = False
@@ -138,8 +178,9 @@ class Estimator:
     def measure(self, interval: Interval) -> float:
         """Draw the conclusion from an interval: give the limit."""
         self.add(interval)
-        burst = self._believe(late=self.limit is not None and interval.refused_at > _LATE * self.limit)
-        if self.limit is not None and self._contradicts(interval, burst):
+        weighs = interval.paused and not interval.disturbed
+        burst = self._burst if weighs else self._believe(interval)
+        if self.limit is not None and burst is not None and self._contradicts(interval, burst):
             if interval.limit(burst) < self.limit and not self._doubted:
                 # Far too early a refusal: somebody else's burst on the same key, or the limit has fallen. The next
                 # one tells.
@@ -148,16 +189,19 @@ class Estimator:
                 return self.limit
             self._intervals = deque([interval], maxlen=_REMEMBERED)
         self._doubted = False
+        if weighs:
+            self.limit, self.spread, self._burst = self._weigh()
+            return self.limit
+        assert burst is not None
         limit = _mean([known.limit(burst) for known in self._intervals], self._weights())
         # An idle job's intervals tell little: one of them may halve the limit, no more.
         self.limit = limit if self.limit is None else max(limit, self.limit / 2)
+        self.spread = 0.0
         return self.limit
 
-    def _believe(self, *, late: bool) -> float:
-        """Give the burst that explains the last intervals; step by step, as one odd interval is no reason to jump.
-
-        `late`: the last refusal came later than was to be expected.
-        """
+    def _believe(self, interval: Interval) -> float:
+        """Give the burst that explains the last intervals; step by step, as one odd interval is no reason to jump."""
+        late = self.limit is not None and interval.refused_at > _LATE * self.limit
         best = min(reversed(_BURSTS), key=self._disagreement)
         if self._burst is None:
             self._burst = best
@@ -169,6 +213,25 @@ class Estimator:
             self._burst = smaller
         return self._burst
 
+    def _weigh(self) -> tuple[float, float, float]:
+        """Give the limit as all bursts together explain it, its spread, and the best burst."""
+        supposed = [self._explain(burst) for burst in _BURSTS]
+        possible = [each for each in supposed if each.burst <= _LONGEST_BURST * each.limit] or supposed[:1]
+        best = min(possible)
+        # Where even the best explains badly, it isn't much better than the others.
+        scale = 2 * max(1.0, best.misfit)
+        weights = [math.exp((best.misfit - each.misfit) / scale) for each in possible]
+        limit = _mean([each.limit for each in possible], weights)
+        variance = _mean([(each.limit - limit) ** 2 for each in possible], weights)
+        return limit, math.sqrt(variance), best.burst
+
+    def _explain(self, burst: float) -> Explanation:
+        measured = [(*interval.fit_and_error(burst), interval) for interval in self._intervals]
+        limits = [min(fit, interval.refused_at) for fit, _, interval in measured]
+        limit = _mean(limits, [1 / error**2 for _, error, _ in measured])
+        limit = max(limit, *(interval.mean for interval in self._intervals))
+        return Explanation(sum(((fit - limit) / error) ** 2 for fit, error, _ in measured), limit, burst)
+
     def _disagreement(self, burst: float) -> float:
         """Give how far the intervals' limits lie from their mean, as a share of it."""
         fits = [interval.fit(burst) for interval in self._intervals]
@@ -177,7 +240,7 @@ class Estimator:
 
     def _contradicts(self, interval: Interval, burst: float) -> bool:
         assert self.limit is not None
-        tolerance = max(_TOLERANCE, _TOLERATED_REQUESTS / max(1, interval.accepted))
+        tolerance = max(_TOLERANCE, _TOLERATED_REQUESTS / max(1, interval.accepted), 3 * self.spread / self.limit)
         return abs(interval.limit(burst) / self.limit - 1) > tolerance
 
     def _weights(self) -> list[int]:
@@ -185,5 +248,5 @@ class Estimator:
         return [interval.accepted + 1 for interval in self._intervals]
 
 
-def _mean(values: Sequence[float], weights: Sequence[int]) -> float:
+def _mean(values: Sequence[float], weights: Sequence[float]) -> float:
     return sum(value * weight for value, weight in zip(values, weights, strict=True)) / sum(weights)

@@ -1,8 +1,8 @@
 """A pacer's part in the shared state: its slots, what it has to tell, and the transactions in which it tells it.
 
-Nothing here waits for the lock: where another process has it, the answer is to ask again a moment later. (But to tell
-of a refusal or a Retry-After, up to 5 ms.) Where a process is stopped with the lock in its hands, this goes on for a
-second; then each of the others paces alone, to its end, with its share of the rate.
+Nothing here waits for the lock: where another process has it, the answer is to ask again a moment later, and what
+was to be told is told then. Where a process is stopped with the lock in its hands, this goes on for a second; then each
+of the others paces alone, to its end, with its share of the rate.
 """
 
 import contextlib
@@ -12,7 +12,6 @@ import logging
 import math
 import os
 import secrets
-import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -31,8 +30,6 @@ _PATIENCE: Final = 1.0
 _TRIES: Final = 50
 # A transaction takes a fraction of a millisecond, and to look a microsecond: that often is worth it.
 _SPINS: Final = 100
-_MOMENT: Final = 0.0005
-_INSISTS: Final = 10
 _FAREWELLS: Final = 20
 # While everything is blocked, another process may hear the answer that opens the gate.
 _LOOK_AGAIN: Final = 0.25
@@ -77,6 +74,7 @@ class Membership:
         self._closed_until = -math.inf
         self._busy_since = math.inf
         self._tries = 0
+        self._farewells = 0
 
     def wait(self, now: float) -> float:
         if self._is_urgent and not self._transact(now):
@@ -107,19 +105,27 @@ class Membership:
             self.told_until = max(self.told_until, now + retry_after)
             self._is_urgent = True
         self._is_urgent |= self._is_news(ticket, verdict)
-        if self._is_urgent:
-            self._insist(now)
-        elif now >= self._reports[0].now + LEASE:
+        if self._is_urgent or now >= self._reports[0].now + LEASE:
             self._transact(now)
 
-    def leave(self) -> None:
-        """Tell what is left to tell, and take part no more. Raises no OSError."""
-        is_stuck = self._busy_since < math.inf
-        if self.pid == os.getpid() and self.state is not None and not is_stuck:
+    def leave(self) -> bool:
+        """Tell what is left to tell, and take part no more; False where another process has the lock: then again.
+
+        Who never comes to tell it is taken for gone when its process ends, or when it has been silent for long.
+        Raises no OSError.
+        """
+        if self.pid == os.getpid() and self.state is not None and self._farewells < _FAREWELLS:
+            self._farewells += 1
             with contextlib.suppress(OSError):
-                self._say_goodbye()
-        _members_here.discard(self._token)
-        self._file.close()
+                if not self._say_goodbye():
+                    return False
+        self._end()
+        return True
+
+    def abandon(self) -> None:
+        """Take part no more, whether or not it can be told. Raises no OSError."""
+        if not self.leave():
+            self._end()
 
     # The lease
 
@@ -190,13 +196,6 @@ class Membership:
 
     # Transactions
 
-    def _insist(self, now: float) -> None:
-        """Tell what is urgent; where somebody has the lock wait for it a little, as nobody may ask again soon."""
-        tries = _INSISTS if self._busy_since == math.inf else 1
-        while not self._transact(now) and tries > 1:
-            time.sleep(_MOMENT)
-            tries -= 1
-
     def _transact(self, now: float, *, hungry: bool = False) -> bool:
         """Tell what there is to tell, and where the job is hungry take slots; False where the lock isn't to be had."""
         self.now = now
@@ -217,13 +216,13 @@ class Membership:
         self._closed_until = -math.inf
         return True
 
-    def _say_goodbye(self) -> None:
-        for _ in range(_FAREWELLS):
-            if self._file.try_lock():
-                break
-            time.sleep(_BUSY)
-        else:
-            return  # the process is gone soon, or is taken for gone when it has been silent for long
+    def _end(self) -> None:
+        _members_here.discard(self._token)
+        self._file.close()
+
+    def _say_goodbye(self) -> bool:
+        if not self._try_lock():
+            return False
         try:
             state = self._load(self.now)
             if self._slots:
@@ -233,14 +232,16 @@ class Membership:
             state.leave(self._token)
             self._store(state)
         finally:
-            # To close the file is not enough where a forked child has it too.
             self._file.unlock()
+        return True
+
+    def _try_lock(self) -> bool:
+        return any(self._file.try_lock() for _ in range(_SPINS))
 
     def _lock(self, now: float) -> bool:
-        for _ in range(_SPINS):
-            if self._file.try_lock():
-                self._busy_since, self._tries = math.inf, 0
-                return True
+        if self._try_lock():
+            self._busy_since, self._tries = math.inf, 0
+            return True
         self._busy_since = min(self._busy_since, now)
         self._tries += 1
         if self._tries > _TRIES and now > self._busy_since + _PATIENCE:
@@ -261,7 +262,10 @@ class Membership:
         except (BrokenError, MisfitError) as error:
             logger.warning("the pacer's state in %s can't be used (%s): it begins anew", self._path, error)
             self._file.reset()
-            state = SharedState.begin(now, wall, self._start_rate, None)
+            if self.state is None:
+                state = SharedState.begin(now, wall, self._start_rate, None)
+            else:
+                state = self.state.begin_anew(now, wall, self._start_rate)
         self._me.seen = now
         state.attend(self._token, self._me, wall)
         return state

@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -24,7 +25,8 @@ class SharedPacer:
     and its folder are made where they are missing. `start_rate`, requests a second, counts where no limit is
     remembered there from the last 24 hours; of `max_rate`, `utilization` and `probe_after` the most careful of all who
     take part count. Where the file can't be used, the pacer warns once (logger `adapty_async`) and goes on alone.
-    `now` is the time of `loop.time()`, one clock for all processes. Raises ValueError where a number is out of range.
+    `now` is the time of `loop.time()`, one clock for all processes. Raises ValueError where a number is out of range,
+    or the path is one that no file can have.
     """
 
     def __init__(
@@ -37,14 +39,21 @@ class SharedPacer:
         *,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._path = Path(path).absolute()
+        self._path = _checked_path(path)
         self._own = AdaptivePacer(start_rate, max_rate, utilization, probe_after)
         self._start_rate, self._max_rate = start_rate, max_rate
         self._settings = Settings(math.inf if max_rate is None else max_rate, utilization, probe_after)
         self._wall_clock = wall_clock
         self._membership: Membership | None = None
-        self._leave: Callable[[], object] = _nothing
+        self._at_its_end: weakref.finalize[[], SharedPacer] | None = None
         self._alone_since: float | None = None
+        # For threads that have a loop each. None of them has its turn for longer than a transaction takes.
+        self._turn = threading.RLock()
+        _pacers.add(self)
+        try:
+            self._path = self._path.absolute()
+        except OSError as error:  # the current folder was removed
+            self._go_alone(-math.inf, error)
 
     @classmethod
     def background(
@@ -79,50 +88,60 @@ class SharedPacer:
         return f"<SharedPacer {self.phase}, {self.rate:.3g}/s>"
 
     def wait(self, now: float) -> float:
-        try:
-            if (membership := self._take_part()) is not None:
-                return membership.wait(now)
-        except OSError as error:
-            self._go_alone(now, error)
-        return self._own.wait(now)
+        with self._turn:
+            try:
+                if (membership := self._take_part()) is not None:
+                    return membership.wait(now)
+            except OSError as error:
+                self._go_alone(now, error)
+            return self._own.wait(now)
 
     def sent(self, now: float) -> Ticket:
-        try:
-            if (membership := self._take_part()) is not None:
-                return membership.sent(now)
-        except OSError as error:
-            self._go_alone(now, error)
-        return self._own.sent(now)
+        with self._turn:
+            try:
+                if (membership := self._take_part()) is not None:
+                    return membership.sent(now)
+            except OSError as error:
+                self._go_alone(now, error)
+            return self._own.sent(now)
 
     def heard(self, now: float, ticket: Ticket, verdict: Verdict, retry_after: float | None = None) -> None:
-        try:
-            if (membership := self._take_part()) is not None:
-                membership.heard(now, ticket, verdict, retry_after)
-                return
-        except OSError as error:
-            self._go_alone(now, error)
-        self._own.heard(now, self._own_ticket(ticket), verdict, retry_after)
+        with self._turn:
+            try:
+                if (membership := self._take_part()) is not None:
+                    membership.heard(now, ticket, verdict, retry_after)
+                    return
+            except OSError as error:
+                self._go_alone(now, error)
+            self._own.heard(now, self._own_ticket(ticket), verdict, retry_after)
 
     def close(self) -> None:
         """Take part no more, and give back what isn't used; again, harmlessly. Whoever goes on sends alone."""
-        now = -math.inf if self._membership is None else self._membership.now
-        self._end(math.nextafter(now, math.inf))
+        with self._turn:
+            now = -math.inf if self._membership is None else self._membership.now
+            self._end(math.nextafter(now, math.inf))
 
     @property
     def _mind(self) -> AdaptivePacer:
-        state = None if self._membership is None else self._membership.state
+        membership = self._membership
+        state = None if self._alone_since is not None or membership is None else membership.state
         return self._own if state is None else state.mind
+
+    def _begin_in_child(self) -> None:
+        self._turn = threading.RLock()  # the thread whose turn it was isn't there
 
     def _take_part(self) -> Membership | None:
         """Give the part in the shared state; None where the pacer is alone."""
         if self._alone_since is not None:
+            self._leave()
             return None
         membership = self._membership
         if membership is None or membership.pid != os.getpid():  # after a fork the parent's is none of ours
-            self._leave()
+            if self._at_its_end is not None:
+                self._at_its_end()
             membership = Membership(self._path, self._settings, self._start_rate, self._wall_clock)
             self._membership = membership
-            self._leave = weakref.finalize(self, membership.leave)
+            self._at_its_end = weakref.finalize(self, membership.abandon)
         return membership
 
     def _go_alone(self, now: float, error: OSError) -> None:
@@ -133,13 +152,18 @@ class SharedPacer:
 
     def _end(self, now: float) -> None:
         """Take part no more: from now on the pacer is alone."""
-        if self._alone_since is not None:
-            return
-        self._alone_since = now
-        if self._membership is not None:
-            self._own = self._heir(self._membership, now)
+        if self._alone_since is None:
+            self._alone_since = now
+            if self._membership is not None:
+                self._own = self._heir(self._membership, now)
         self._leave()
-        self._membership = None
+
+    def _leave(self) -> None:
+        """Leave the others, if it hasn't come off yet; where it doesn't now either, the next call tries again."""
+        if self._membership is not None and self._membership.leave():
+            assert self._at_its_end is not None
+            self._at_its_end.detach()
+            self._membership = None
 
     def _heir(self, membership: Membership, now: float) -> AdaptivePacer:
         """Make the pacer to go on with alone."""
@@ -158,5 +182,24 @@ class SharedPacer:
         return ticket if ticket.sent_at >= self._alone_since else Ticket(0, ticket.sent_at)
 
 
-def _nothing() -> None:
-    pass
+_pacers: Final[weakref.WeakSet[SharedPacer]] = weakref.WeakSet()
+
+
+def _begin_in_child() -> None:
+    for pacer in list(_pacers):
+        pacer._begin_in_child()  # noqa: SLF001 - ours
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_in_child)
+
+
+def _checked_path(path: str | os.PathLike[str]) -> Path:
+    """Refuse a path that no file can have."""
+    try:
+        name = os.fsencode(path)
+    except UnicodeEncodeError:
+        name = b"\0"
+    if b"\0" in name:
+        raise ValueError(f"the path {os.fspath(path)!r} holds a character that no path can hold")
+    return Path(path)

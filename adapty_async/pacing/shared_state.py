@@ -1,6 +1,6 @@
 """What processes that share an API key share, and how it changes: pure.
 
-One AdaptivePacer is the mind of them all; its schedule is the only one. Each member takes a *lease*, the next slots of
+One pacer is the mind of them all; its schedule is the only one. Each member takes a *lease*, the next slots of
 the schedule, and so two that are hungry alternate. What it doesn't use it gives back. A reaction to a refusal voids
 all slots that are planned.
 """
@@ -15,10 +15,10 @@ from typing import Final
 
 import attrs
 
-from . import adaptive, base, measuring
-from .adaptive import AdaptivePacer
+from . import adaptive, base, measuring, mind
 from .base import Phase, Ticket, Verdict
 from .codec import Codec, MisfitError, from_bytes, to_bytes
+from .mind import Mind
 
 LEASE: Final = 0.05
 """Seconds of the schedule that a member takes at once, if that is a slot at least."""
@@ -99,7 +99,7 @@ class Around:
     question: Question | None = None
 
 
-_MODULES: Final = (adaptive, base, measuring)
+_MODULES: Final = (adaptive, base, measuring, mind)
 _PARTS: Final = [
     part
     for module in _MODULES
@@ -117,7 +117,7 @@ class OtherVersionError(OSError):
 class SharedState:
     """The mind and its members. Raises MisfitError where `text` holds none."""
 
-    def __init__(self, mind: AdaptivePacer, around: Around) -> None:
+    def __init__(self, mind: Mind, around: Around) -> None:
         self.mind = mind
         self.around = around
 
@@ -128,7 +128,7 @@ class SharedState:
             found = None
         if found is not None:
             rate = _CAREFUL * found[0]
-        return cls(AdaptivePacer(rate), Around(_code(), now, wall - now, wall, found, {}))
+        return cls(Mind(rate), Around(_code(), now, wall - now, wall, found, {}))
 
     @classmethod
     def resume(cls, text: bytes, now: float, wall: float, rate: float, is_alive: IsAlive) -> "SharedState":
@@ -144,16 +144,21 @@ class SharedState:
             return cls(_same_version(mind), around)
         if mind is None:
             raise MisfitError("it is of another version")
-        state = cls.begin(now, wall, rate, around.found)
-        reopens = mind.snapshot().reopens + around.offset - wall
-        state.mind.heard(now, Ticket(0, now), Verdict.UNKNOWN, reopens)
-        return state
+        shift = 0.0 if is_this_boot else around.offset - (wall - now)
+        return cls(mind, around).begin_anew(now, wall, rate, shift)
 
     @classmethod
     def reload(cls, text: bytes) -> "SharedState":
         """Take over what another member has written. Raises MisfitError and OtherVersionError."""
         around, mind = _read(text)
         return cls(_same_version(mind), around)
+
+    def begin_anew(self, now: float, wall: float, rate: float, shift: float = 0.0) -> "SharedState":
+        """Begin another run with what is remembered of this one, whose times were `shift` seconds smaller."""
+        state = self.begin(now, wall, rate, self.around.found)
+        reopens = self.mind.snapshot().reopens + shift
+        state.mind.heard(now, Ticket(0, now), Verdict.UNKNOWN, reopens - now)
+        return state
 
     def encode(self) -> bytes:
         """Give what `resume` and `reload` take."""
@@ -250,7 +255,7 @@ class SharedState:
         self.around.question = None
 
 
-def _read(text: bytes) -> tuple[Around, AdaptivePacer | None]:
+def _read(text: bytes) -> tuple[Around, Mind | None]:
     """Read a state; its mind may be of another version."""
     found = from_bytes(text)
     if not isinstance(found, list) or len(found) != 2:
@@ -259,10 +264,10 @@ def _read(text: bytes) -> tuple[Around, AdaptivePacer | None]:
     if not isinstance(around, Around):
         raise MisfitError("it is no state")
     mind = _MIND.decode(found[1]) if around.code == _code() else None
-    return around, mind if isinstance(mind, AdaptivePacer) else None
+    return around, mind if isinstance(mind, Mind) else None
 
 
-def _same_version(mind: AdaptivePacer | None) -> AdaptivePacer:
+def _same_version(mind: Mind | None) -> Mind:
     if mind is None:
         raise OtherVersionError(errno.EBUSY, "processes with another version use it")
     return mind

@@ -10,6 +10,7 @@ import os
 import secrets
 import stat
 import struct
+import weakref
 import zlib
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,7 @@ except ImportError:  # Windows
 _MAGIC: Final = b"adptpace"
 VERSION: Final = 1
 _HEAD: Final = struct.Struct("<8sI4x")
+_OURS: Final = _HEAD.pack(_MAGIC, VERSION)
 _PULSE_AT: Final = _HEAD.size
 _PULSE: Final = struct.Struct("<QdI")
 _PLACE: Final = struct.Struct("<QII")
@@ -58,7 +60,10 @@ class Pulse:
 
 
 class StateFile:
-    """An open state file. All but `pulse` is for who has the lock; any method may raise OSError."""
+    """An open state file. All but `pulse` is for who has the lock; any method may raise OSError.
+
+    A forked child has it closed: else it would have the lock, too, of a parent that is killed.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open the file, making it and its folder where they are missing. Raises OSError."""
@@ -70,6 +75,7 @@ class StateFile:
         self._next_place = 0
         self._packed_pulse = b""
         self._pulse: Pulse | None = None
+        _open_files.add(self)
         try:
             self._check()
         except BaseException:
@@ -77,8 +83,10 @@ class StateFile:
             raise
 
     def close(self) -> None:
-        """Close the file, and let go of the lock."""
-        os.close(self._descriptor)
+        """Close the file, and let go of the lock; again, harmlessly."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def try_lock(self) -> bool:
         """Take the lock where nobody has it."""
@@ -99,13 +107,13 @@ class StateFile:
 
         Raises BrokenError where there is nothing but what can't be read.
         """
-        about = os.fstat(self._descriptor)
-        if about.st_nlink == 0:
-            raise UntrustedError(errno.ENOENT, "it was removed")
-        if about.st_size == 0:
+        version = self._check()
+        if version is None or all(self._head(place) == _NOTHING for place in _PLACES):
+            if self._revision:
+                raise BrokenError("it was cut short")
             self.reset()
             return None
-        if self._version() != VERSION:
+        if version < VERSION:
             raise BrokenError("it is of an older version")
         return self._newest()
 
@@ -120,15 +128,16 @@ class StateFile:
 
     def reset(self) -> None:
         """Forget all that the file holds."""
+        # The head first: whoever is killed meanwhile leaves a file of ours.
+        self._write(_OURS, 0)
         for place in _PLACES:
             self._write(_PLACE.pack(*_NOTHING), place)
-        self._write(_HEAD.pack(_MAGIC, VERSION), 0)
         # Whoever had read an earlier state mustn't take a later one for the same.
         self._revision = secrets.randbits(48)
 
     @property
     def pulse(self) -> Pulse | None:
-        """The pulse, read without the lock; None where it was just being written."""
+        """The pulse, read without the lock; None where it was just being written, or cut short."""
         found = os.pread(self._descriptor, _PULSE.size, _PULSE_AT)
         if found != self._packed_pulse:
             self._packed_pulse, self._pulse = found, _unpack_pulse(found)
@@ -140,8 +149,8 @@ class StateFile:
         if os.pread(self._descriptor, _PULSE.size, _PULSE_AT) != packed:
             self._write(packed, _PULSE_AT)
 
-    def _check(self) -> None:
-        """Refuse what isn't ours to trust, and what isn't a state file."""
+    def _check(self) -> int | None:
+        """Refuse what isn't ours to trust, and what isn't a state file; give its version, None where it is empty."""
         about = os.fstat(self._descriptor)
         if not stat.S_ISREG(about.st_mode):
             raise UntrustedError(errno.EPERM, "it is no regular file")
@@ -149,24 +158,32 @@ class StateFile:
             raise UntrustedError(errno.EPERM, "it is another user's")
         if about.st_mode & _OTHERS:
             raise UntrustedError(errno.EPERM, "others may read or write it")
+        if about.st_nlink == 0:
+            raise UntrustedError(errno.ENOENT, "it was removed")
         if about.st_nlink > 1:
             raise UntrustedError(errno.EPERM, "it has other names")
         if about.st_size > _LARGEST:
             raise UntrustedError(errno.EFBIG, "it is too large to be one")
-        if about.st_size and self._version() > VERSION:
+        version = self._version(about.st_size)
+        if version is not None and version > VERSION:
             raise UntrustedError(errno.EPERM, "it is of a newer version")
+        return version
 
-    def _version(self) -> int:
+    def _version(self, size: int) -> int | None:
         found = os.pread(self._descriptor, _HEAD.size, 0)
+        # A part of the head is what a killed writer left, and zeros are what a machine did that lost its power.
+        if (len(found) < _HEAD.size and _OURS.startswith(found)) or self._is_zero(found, size):
+            return None
         magic, version = _HEAD.unpack(found) if len(found) == _HEAD.size else (b"", 0)
         if magic != _MAGIC:
             raise UntrustedError(errno.EPERM, "it is no state of a pacer")
         return int(version)
 
+    def _is_zero(self, head: bytes, size: int) -> bool:
+        return not any(head) and not any(os.pread(self._descriptor, size, 0))
+
     def _newest(self) -> bytes | None:
         heads = [self._head(place) for place in _PLACES]
-        if heads == [_NOTHING, _NOTHING]:
-            return None
         known = self._revision and heads[1 - self._next_place][0] == self._revision
         # A newer one may be what a killed writer left.
         for place in sorted((0, 1), key=lambda place: heads[place][0], reverse=True):
@@ -188,6 +205,18 @@ class StateFile:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+_open_files: Final[weakref.WeakSet[StateFile]] = weakref.WeakSet()
+
+
+def _close_inherited() -> None:
+    for file in list(_open_files):
+        file.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_inherited)
+
+
 def _open(path: Path) -> int:
     try:
         return os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
@@ -202,7 +231,7 @@ def _pack_pulse(pulse: Pulse) -> bytes:
 
 def _unpack_pulse(packed: bytes) -> Pulse | None:
     if len(packed) < _PULSE.size:
-        raise UntrustedError(errno.EIO, "it was cut short")
+        return None
     revoked, reopens, checksum = _PULSE.unpack(packed)
     return Pulse(revoked, reopens) if checksum == zlib.crc32(packed[:-4]) else None
 

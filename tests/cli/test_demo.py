@@ -24,11 +24,11 @@ def process_and_folder(shown: str) -> tuple[Path, Path]:
 
 
 async def test_the_demo_deletes_all_and_accounts_for_all(capsys: pytest.CaptureFixture[str]) -> None:
-    assert await demo(300) is ExitStatus.DONE
+    assert await demo(40) is ExitStatus.DONE
     shown = capsys.readouterr().out
-    assert "total                        300  rows" in shown
+    assert "total                         40  rows" in shown
     assert "the simulator says: 0." in shown
-    assert "All 300 are accounted for, and 0 are left." in shown
+    assert "All 40 are accounted for, and 0 are left." in shown
     process, folder = process_and_folder(shown)
     assert not process.exists()
     assert not folder.exists()

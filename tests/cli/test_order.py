@@ -15,7 +15,7 @@ FULL = Order(
     file=Path("/lists/people.csv"),
     by="customer_user_id",
     column="member",
-    pace=Pace.of("50", 80.0),
+    pace=Pace.of("50", "80"),
     concurrency=7,
     guards=Guards(expect=3, most=4, app="an app", most_failures="2%", canary=False),
     exclude=Path("/lists/held.csv"),

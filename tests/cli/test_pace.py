@@ -31,29 +31,51 @@ def find_a_limit(pacer: Pacer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pace", "most", "expected"), [("50", None, 50), ("50", 20.0, 20), ("50", 80.0, 50), ("0.5", None, 0.5)]
+    ("pace", "most", "expected"),
+    [("50", None, 50), ("50", "20.0", 20), ("50", "80", 50), ("0.5", None, 0.5), (".5", None, 0.5), ("007", None, 7)],
 )
-def test_a_number_is_a_fixed_rate_and_max_rate_bounds_it(pace: str, most: float | None, expected: float) -> None:
+def test_a_number_is_a_fixed_rate_and_max_rate_bounds_it(pace: str, most: str | None, expected: float) -> None:
     with Pace.of(pace, most).pacer(CLIENT) as pacer:
         assert repr(pacer) == f"FixedPacer({expected:g})"
 
 
-@pytest.mark.parametrize("pace", ["", "fast", "0", "-1", "nan", "inf", "5/s"])
+NO_RATES = [
+    "",
+    "0",
+    "0.0",
+    "-1",
+    "+5",
+    "nan",
+    "inf",
+    "9" * 400,
+    "5/s",
+    " 5 ",
+    "5\n",
+    "1_0",
+    "1e3",
+    "1,5",
+    "5.",
+    "\uff15",
+    "\u0665",
+]
+
+
+@pytest.mark.parametrize("pace", [*NO_RATES, "fast", "Full", " full"])
 def test_a_pace_that_is_none_is_refused_with_what_it_may_be(pace: str) -> None:
-    with pytest.raises(CommandError, match="--pace must be full, background, or a positive number"):
+    with pytest.raises(CommandError, match=r"^--pace must be full, background, or a positive number of requests"):
         Pace.of(pace, None)
 
 
-@pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])
-@pytest.mark.parametrize("pace", ["full", "background", "50"])
-def test_a_max_rate_that_is_none_is_refused(pace: str, rate: float) -> None:
-    with pytest.raises(CommandError, match="--max-rate must be a positive number"):
+@pytest.mark.parametrize("rate", NO_RATES)
+@pytest.mark.parametrize("pace", ["full", "50"])
+def test_a_max_rate_that_is_none_is_refused(pace: str, rate: str) -> None:
+    with pytest.raises(CommandError, match=r"^--max-rate must be a positive number of requests"):
         Pace.of(pace, rate)
 
 
 @pytest.mark.parametrize("pace", ["full", "background"])
 def test_the_limit_is_looked_for_and_max_rate_bounds_that(state_home: Path, pace: str) -> None:
-    with Pace.of(pace, 3).pacer(CLIENT) as pacer:
+    with Pace.of(pace, "3").pacer(CLIENT) as pacer:
         assert isinstance(pacer, SharedPacer)
         assert pacer.wait(1000.0) == 0.0
         assert pacer.rate == 3
@@ -98,12 +120,34 @@ def test_where_no_folder_is_named_it_is_in_the_users_own(monkeypatch: pytest.Mon
     assert file.is_relative_to(Path.home() / ".local" / "state")
 
 
-def test_a_user_without_a_home_shares_nothing_and_is_paced_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_a_home_shares_nothing_and_is_paced_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def fail(path: Path) -> Path:
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setattr(Path, "expanduser", fail)
-    with Pace.of("background", 3).pacer(CLIENT) as pacer:
+    paces_alone(caplog)
+
+
+@pytest.mark.parametrize("home", ["", "relative", "~"])
+@pytest.mark.parametrize("named", ["", "relative"])
+def test_a_home_that_is_no_absolute_path_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, named: str, home: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", named)
+    monkeypatch.setenv("HOME", home)
+    paces_alone(caplog)
+    assert list(tmp_path.iterdir()) == []
+
+
+def paces_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """Check that a command paces by itself, with one warning."""
+    with Pace.of("background", "3").pacer(CLIENT) as pacer:
         assert isinstance(pacer, AdaptivePacer)
+        assert pacer.wait(1000.0) == 0.0
         assert pacer.rate == 3
+    [record] = caplog.records
+    assert "this command paces alone" in record.getMessage()

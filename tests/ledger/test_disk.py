@@ -26,17 +26,22 @@ def no_file_larger_than(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize("size", [0, 4_096, 20_000, 60_000, 110_000])
-async def test_a_full_disk_is_one_error_and_the_job_goes_on_when_there_is_room(tmp_path: Path, size: int) -> None:
+@pytest.mark.parametrize(
+    ("size", "items"),
+    [(0, 1200), (4_096, 1200), (20_000, 1200), (60_000, 1200), pytest.param(110_000, 3000, marks=pytest.mark.no_cover)],
+)
+async def test_a_full_disk_is_one_error_and_the_job_goes_on_when_there_is_room(
+    tmp_path: Path, size: int, items: int
+) -> None:
     path = tmp_path / "job.db"
     async with (
-        Simulator(profiles=3000) as simulator,
+        Simulator(profiles=items) as simulator,
         AdaptyClient(simulator.api_key, base_url=simulator.base_url) as client,
     ):
         reports: list[bulk.BulkReport] = []
         job = bulk.delete_profiles(
             client,
-            ids(3000),
+            ids(items),
             by="customer_user_id",
             pacer=UNPACED,
             stop=NO_RULES,
@@ -53,19 +58,20 @@ async def test_a_full_disk_is_one_error_and_the_job_goes_on_when_there_is_room(t
             assert status.counts.get(Outcome.DELETED, 0) + status.claimed >= sent
             assert reports[-1].counts.get(Outcome.DELETED, 0) <= status.counts.get(Outcome.DELETED, 0)
         await bulk.delete_profiles(
-            client, ids(3000), by="customer_user_id", pacer=UNPACED, stop=NO_RULES, journal=Ledger(path)
+            client, ids(items), by="customer_user_id", pacer=UNPACED, stop=NO_RULES, journal=Ledger(path)
         )
         counts = totals(path)
         assert counts.keys() <= {Outcome.DELETED, Outcome.DELETED_UNCONFIRMED}
-        assert sum(counts.values()) == 3000
+        assert sum(counts.values()) == items
         assert len(simulator.profiles) == 0
 
 
+@pytest.mark.no_cover  # thousands of items
 async def test_an_update_on_a_full_disk_is_in_no_doubt_that_is_not_written(tmp_path: Path) -> None:
     path = tmp_path / "job.db"
-    changes = [(who, ProfileAttributes(first_name="Jane")) for who in ids(3000)]
+    changes = [(who, ProfileAttributes(first_name="Jane")) for who in ids(2000)]
     async with (
-        Simulator(profiles=3000) as simulator,
+        Simulator(profiles=2000) as simulator,
         AdaptyClient(simulator.api_key, base_url=simulator.base_url) as client,
     ):
         with no_file_larger_than(100_000), pytest.raises(LedgerWriteError):
@@ -76,4 +82,4 @@ async def test_an_update_on_a_full_disk_is_in_no_doubt_that_is_not_written(tmp_p
         assert sent
         assert status.counts.get(Outcome.UPDATED, 0) <= sent <= status.counts.get(Outcome.UPDATED, 0) + status.claimed
         await bulk.update_profiles(client, changes, by="customer_user_id", pacer=UNPACED, journal=Ledger(path))
-        assert totals(path) == {Outcome.UPDATED: 3000}
+        assert totals(path) == {Outcome.UPDATED: 2000}

@@ -9,11 +9,15 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from adapty_async.pacing import SharedPacer, Verdict
+from adapty_async.pacing.state_file import StateFile
 
 
 class _Warned(logging.Handler):
@@ -96,22 +100,82 @@ def fork_while_in_use(path: Path, number: int) -> None:
     _wait_for(children)
 
 
+def kill_a_parent_in_a_transaction(path: Path, number: int) -> None:
+    """Kill a process that has the lock and has forked children that go on; nobody may have it then."""
+    ready, ready_there = os.pipe()
+    ends_there, ends = os.pipe()
+
+    def idle() -> None:
+        os.close(ends)
+        os.write(ready_there, b"r")
+        os.read(ends_there, 1)
+
+    def parent() -> None:
+        pacer = SharedPacer(path, start_rate=200.0)
+        pacer.sent(time.monotonic())
+        assert pacer._membership is not None  # noqa: SLF001 - it takes part, and is in a transaction
+        assert pacer._membership._file.try_lock()  # noqa: SLF001 - likewise
+        for _ in range(number):
+            fork(idle)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    killed = fork(parent)
+    os.waitpid(killed, 0)
+    assert sum(len(os.read(ready, 1)) for _ in range(number)) == number
+    assert StateFile(path).try_lock(), "a child has the lock of a parent that was killed"
+    os.close(ends)
+
+
+def fork_beside_a_thread(path: Path, number: int) -> None:
+    """Fork while a thread uses the pacer; the children use it too, though that thread isn't there."""
+    pacer = SharedPacer(path, start_rate=200.0)
+    sys.setswitchinterval(1e-6)
+
+    is_over = threading.Event()
+
+    def ask() -> None:
+        while not is_over.is_set():
+            pacer.wait(time.monotonic())
+
+    def work() -> None:
+        signal.alarm(10)  # so that it ends
+        pacer.wait(time.monotonic())
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        for _ in range(number):
+            _wait_for([fork(work)])
+    finally:
+        is_over.set()
+        thread.join()
+
+
 def _wait_for(children: list[int]) -> None:
     for child in children:
         _, status = os.waitpid(child, 0)
         assert status == 0
 
 
+WHAT: Final = {
+    "kill": kill_in_transactions,
+    "together": start_together,
+    "fork": fork_while_in_use,
+    "thread": fork_beside_a_thread,
+    "orphans": kill_a_parent_in_a_transaction,
+}
+
+
 def main() -> None:
     """Read the arguments and fork."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["kill", "together", "fork"])
+    parser.add_argument("what", choices=WHAT)
     parser.add_argument("path", type=Path)
     parser.add_argument("number", type=int)
     arguments = parser.parse_args()
+    warnings.filterwarnings("ignore", ".*multi-threaded.*fork", DeprecationWarning)  # that is what is tried
     logging.getLogger("adapty_async").addHandler(_Warned(logging.WARNING))
-    what = {"kill": kill_in_transactions, "together": start_together, "fork": fork_while_in_use}[arguments.what]
-    what(arguments.path, arguments.number)
+    WHAT[arguments.what](arguments.path, arguments.number)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapty_async import AdaptivePacer
-from adapty_async.pacing import Phase, shared_state
+from adapty_async.pacing import Phase, Verdict, shared_state
 from adapty_async.pacing.codec import Codec, MisfitError, from_bytes, to_bytes
+from adapty_async.pacing.mind import Mind
 from benchmarks.shared_pacing import Job
 
 from .helpers import Clocks, run
@@ -108,9 +108,13 @@ class TestCodec:
         except MisfitError:
             return
 
-    def test_json_that_is_too_deep_is_a_misfit(self) -> None:
+    # The last is too deep for the reading of JSON; the others for what follows.
+    @pytest.mark.parametrize(
+        ("opens", "closes", "depth"), [("[", "]", 990), ('{"tuple":[', "]}", 450), ("[", "]", 100_000)]
+    )
+    def test_json_that_is_too_deep_is_a_misfit(self, opens: str, closes: str, depth: int) -> None:
         with pytest.raises(MisfitError):
-            CODEC.decode(from_bytes(b"[" * 100_000))
+            CODEC.decode(from_bytes((opens * depth + closes * depth).encode()))
 
     @pytest.mark.parametrize("found", [{"Point": {}}, {"Point": {"x": 0.0, "y": 1, "z": 2}}, {"Point": [1]}])
     def test_other_fields_than_todays_are_a_misfit(self, found: object) -> None:
@@ -124,7 +128,7 @@ class TestCodec:
             CODEC.decode({"Clocks": {}})
 
     def test_a_pacer_that_is_decoded_goes_on_as_the_one_that_was_encoded(self) -> None:
-        one = AdaptivePacer()
+        one = Mind()
         state = shared_state.SharedState.begin(0.0, 0.0, 5.0, None)
         state.mind = one
         run([Job(one)], seconds=60, retry_after=lambda number: 1.0 if number % 2 else None)
@@ -149,7 +153,7 @@ class TestTheMind:
         assert planned.fit(1.0) == sent.fit(1.0)
 
     def test_the_end_of_the_schedule_is_free_again_when_it_is_withdrawn(self) -> None:
-        pacer = AdaptivePacer(start_rate=10.0)
+        pacer = Mind(start_rate=10.0)
         tickets = [pacer.sent(now) for now in (1.0, 1.1, 1.2)]
         pacer.withdraw(tickets[0], 1)
         assert pacer.wait(1.0) == pytest.approx(0.28)
@@ -157,10 +161,54 @@ class TestTheMind:
         assert pacer.wait(1.0) == pytest.approx(0.1)
 
     def test_careful_settings_are_adopted_at_once_and_let_go_of(self) -> None:
-        pacer = AdaptivePacer()
+        pacer = Mind()
         run([Job(pacer)], seconds=30)
         assert pacer.phase is Phase.CRUISE or pacer.phase is Phase.PROBE
         pacer.adopt(30.0, 0.7, 3000)
         assert pacer.rate <= 30.0
         pacer.adopt(math.inf, 0.98, 200)
         assert pacer.rate <= 50.0
+
+
+def state_of(*tokens: str) -> shared_state.SharedState:
+    """Give a state at 10/s in which so many take part, as of 1000.0."""
+    state = shared_state.SharedState.begin(1000.0, 1000.0, 10.0, None)
+    for token in tokens:
+        settings = shared_state.Settings(math.inf, 0.98, 200)
+        state.attend(token, shared_state.Member(1, "here", settings, seen=1000.0), wall=1000.0)
+    return state
+
+
+class TestTheState:
+    def test_what_was_planned_before_a_reaction_holds_nothing_back_after_it(self) -> None:
+        state = state_of("one", "other")
+        first, second, *_ = (state.lease(token, 1000.0, 1)[0] for token in ("one", "other") * 20)
+        assert state.mind.wait(1000.0) > 3.9
+        state.hear([shared_state.Report(1000.1, first, Verdict.ACCEPTED, None)])
+        assert state.mind.wait(1000.1) > 3.8
+        state.hear([shared_state.Report(1000.2, second, Verdict.THROTTLED, None)])
+        # Some tokens are waited for, at the rate that is tried next.
+        assert state.mind.wait(1000.2) < 1.0
+
+    @pytest.mark.parametrize(("silence", "left"), [(299.0, {"one"}), (301.0, set())])
+    def test_who_says_nothing_for_five_minutes_is_not_waited_for(self, silence: float, left: set[str]) -> None:
+        state = state_of("one")
+        state.tidy(1000.0 + silence, lambda _token, _member: True)
+        assert set(state.around.members) == left
+
+    def test_who_is_no_more_is_not_waited_for(self) -> None:
+        state = state_of("one", "other")
+        state.tidy(1000.0, lambda who, _member: who == "one")
+        assert set(state.around.members) == {"one"}
+
+    @pytest.mark.parametrize(("later", "goes_on"), [(0.9, False), (1.1, True)])
+    def test_a_question_that_isnt_asked_within_a_second_is_anothers(self, later: float, goes_on: bool) -> None:
+        state = state_of("one", "other")
+        [refused] = state.lease("one", 1000.0, 1)
+        state.hear([shared_state.Report(1000.1, refused, Verdict.THROTTLED, None)])
+        assert state.mind.phase is Phase.BLOCKED
+        now = 1000.1 + state.mind.wait(1000.1)
+        [question] = state.lease("one", now, 1)
+        state.around.members["one"].first, state.around.members["one"].count = question, 1
+        state.tidy(question.sent_at + later, lambda _token, _member: True)
+        assert bool(state.lease("other", question.sent_at + later, 1)) is goes_on

@@ -18,6 +18,7 @@ from benchmarks.shared_pacing import Job, goodput, refused, split
 from .helpers import Clocks, kill, open_now, run, send, slot_in_hand
 
 
+@pytest.mark.no_cover  # they run the same lines again and again, and take four times as long with it
 class TestTogether:
     @pytest.mark.parametrize(
         ("farther", "begins"), [(0.0, 0.0), (0.4, 0.0), (0.0, 40.0)], ids=["alike", "one far away", "one later"]

@@ -25,24 +25,24 @@ async def test_two_share_a_limit_and_when_one_is_killed_the_other_takes_over(tmp
     now = asyncio.get_running_loop().time
     async with (
         LimitServer(Limiter(200.0, 20)) as server,
-        running(server, tmp_path / "state", "one", "other", start_rate=80.0) as [one, _],
+        running(server, tmp_path / "state", "one", "other", start_rate=150.0) as [one, _],
     ):
         await server.heard_of("one", "other")
-        await asyncio.sleep(4.0)
+        await asyncio.sleep(1.5)
         began = now()
-        await asyncio.sleep(2.0)
-        accepted = {name: server.count(began, began + 2.0, name) for name in ("one", "other")}
+        await asyncio.sleep(1.5)
+        accepted = {name: server.count(began, began + 1.5, name) for name in ("one", "other")}
         one.kill()
         await one.wait()
         killed = now()
-        await asyncio.sleep(3.0)
-        after = server.count(killed + 1.0, killed + 3.0)
+        await asyncio.sleep(2.5)
+        after = server.count(killed + 1.0, killed + 2.5)
     together = sum(accepted.values())
     # The exact figures are the benchmark's: here other tests may be at work too.
-    assert together >= 0.8 * 400
+    assert together >= 0.8 * 300
     assert 0.35 <= accepted["one"] / together <= 0.65
     assert server.share_refused() <= 0.05
-    assert after >= 0.8 * 400
+    assert after >= 0.8 * 300
 
 
 async def test_a_retry_after_that_one_hears_holds_the_other(tmp_path: Path) -> None:
@@ -53,17 +53,25 @@ async def test_a_retry_after_that_one_hears_holds_the_other(tmp_path: Path) -> N
     ):
         await server.heard_of("one", "other")
         await asyncio.sleep(0.5)
-        server.refuse_once(retry_after=2.0)
+        server.refuse_once(retry_after=1.0)
         await server.refusal()
         refused = now()
-        await asyncio.sleep(3.0)
+        await asyncio.sleep(2.0)
         # What was under way, and what left before the answer was there.
-        assert server.count(refused + 0.2, refused + 1.9) == 0
-        assert all(server.count(refused + 1.9, now(), name) > 0 for name in ("one", "other"))
+        assert server.count(refused + 0.2, refused + 0.9) == 0
+        assert all(server.count(refused + 0.9, now(), name) > 0 for name in ("one", "other"))
 
 
 def test_whoever_is_killed_in_a_transaction_leaves_a_whole_state(tmp_path: Path) -> None:
     fork("kill", tmp_path / "state", 100)
+
+
+def test_the_children_of_a_process_that_is_killed_dont_keep_its_lock(tmp_path: Path) -> None:
+    fork("orphans", tmp_path / "state", 2)
+
+
+def test_a_child_that_is_forked_beside_a_thread_waits_for_no_turn_of_it(tmp_path: Path) -> None:
+    fork("thread", tmp_path / "state", 20)
 
 
 @pytest.mark.parametrize("what", ["together", "fork"])

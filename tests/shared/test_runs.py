@@ -1,10 +1,14 @@
 """What is remembered from run to run, and the form of the shared pacer."""
 
+import fcntl
 import gc
 import math
 import os
+import sys
+import time
 import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -23,7 +27,7 @@ DAY = 24 * 3600.0
 class TestRemembered:
     def find(self, pacer: SharedPacer) -> None:
         """Let it find a limit of 50/s."""
-        run([Job(pacer)], seconds=40)
+        run([Job(pacer)], seconds=20)
         pacer.close()
 
     def test_the_next_run_is_at_nine_tenths_within_three_seconds(
@@ -68,7 +72,7 @@ class TestRemembered:
         self, open_pacer: Callable[..., SharedPacer], clocks: Clocks
     ) -> None:
         one = open_pacer()
-        run([Job(one)], seconds=40)
+        run([Job(one)], seconds=20)
         kill(one)
         clocks.offset += 3600.0  # the steady clock begins anew
         pacer = open_pacer()
@@ -87,19 +91,28 @@ class TestRemembered:
         clocks.offset += 900.0 if reboot else 0.0  # the steady clock began anew
         assert open_pacer().wait(clocks.now) == pytest.approx(3500.0)
 
+    def test_a_wall_clock_that_is_put_forward_a_little_shortens_no_retry_after(
+        self, open_pacer: Callable[..., SharedPacer], clocks: Clocks
+    ) -> None:
+        one = open_pacer()
+        one.heard(1000.0, send(one, 1000.0), Verdict.THROTTLED, 30.0)
+        one.close()
+        clocks.offset += 4.0
+        assert open_pacer().wait(1000.0) == pytest.approx(30.0)
+
     def test_who_finds_others_at_work_joins_them(self, open_pacer: Callable[..., SharedPacer]) -> None:
         one = open_pacer()
-        run([Job(one)], seconds=40)
+        run([Job(one)], seconds=30)
         other = open_pacer(start_rate=1.0)
-        send(other, 41.0)
+        send(other, 31.0)
         assert other.rate > 45.0
 
     def test_a_finder_that_was_killed_is_no_company(self, open_pacer: Callable[..., SharedPacer]) -> None:
         one = open_pacer()
-        run([Job(one)], seconds=40)
+        run([Job(one)], seconds=30)
         kill(one)
         other = open_pacer()
-        send(other, 41.0)
+        send(other, 31.0)
         assert other.rate == pytest.approx(40, rel=0.03)
 
 
@@ -161,6 +174,93 @@ class TestItsForm:
         gc.collect()
         assert members(path) == 0
 
+    def test_where_another_has_the_lock_it_leaves_a_moment_later(
+        self, open_pacer: Callable[..., SharedPacer], path: Path, warnings: Callable[[], list[str]]
+    ) -> None:
+        pacer = open_pacer()
+        send(pacer, 1000.0)
+        with path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            pacer.close()
+            pacer.wait(1001.0)
+            assert members(path) == 1
+        assert pacer.wait(1001.0) == 0.0
+        assert members(path) == 0
+        assert warnings() == []
+
+    def test_nothing_sleeps_while_another_has_the_lock(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch, warnings: Callable[[], list[str]]
+    ) -> None:
+        closed, dropped = SharedPacer(path), SharedPacer(path)
+        tickets = [send(closed, 1000.0), send(dropped, 1000.0)]
+        slept = list[float]()
+        monkeypatch.setattr(time, "sleep", slept.append)
+        with path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            for number, ticket in enumerate(tickets):
+                (closed, dropped)[number].heard(1000.1, ticket, Verdict.THROTTLED, 30.0)
+                assert (closed, dropped)[number].wait(1000.2) > 0.0
+            closed.close()
+            del dropped
+            gc.collect()
+        closed.close()
+        assert slept == []
+        assert warnings() == []
+
+    def test_closed_again_it_leaves_too(self, open_pacer: Callable[..., SharedPacer], path: Path) -> None:
+        pacer = open_pacer()
+        ticket = send(pacer, 1000.0)
+        with path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            pacer.heard(1000.1, ticket, Verdict.THROTTLED, 30.0)
+            pacer.close()
+        pacer.close()
+        assert members(path) == 0
+        assert open_pacer().wait(1000.1) == pytest.approx(30.0)
+
+    def test_one_that_is_never_let_leave_gives_up(
+        self, open_pacer: Callable[..., SharedPacer], path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pacer = open_pacer()
+        send(pacer, 1000.0)
+        tries = list[int]()
+
+        def busy(*_: object) -> None:
+            tries.append(1)
+            raise BlockingIOError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(fcntl, "flock", busy)
+            pacer.close()
+            for _ in range(100):
+                pacer.wait(1001.0)
+            tried = len(tries)
+            pacer.wait(1001.0)
+        assert 0 < tried == len(tries)
+
+    def test_it_serves_several_threads(self, open_pacer: Callable[..., SharedPacer]) -> None:
+        pacer = open_pacer(start_rate=10_000.0)
+        numbers = list[int]()
+
+        def work() -> None:
+            for step in range(5000):
+                now = 1000.0 + step / 10_000
+                if pacer.wait(now) == 0.0:
+                    ticket = pacer.sent(now)
+                    numbers.append(ticket.number)
+                    pacer.heard(now, ticket, Verdict.ACCEPTED)
+
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            with ThreadPoolExecutor() as threads:
+                for worked in [threads.submit(work) for _ in range(3)]:
+                    worked.result()
+        finally:
+            sys.setswitchinterval(before)
+        assert len(numbers) >= 1000
+        assert len(set(numbers)) == len(numbers)
+
     def test_a_forked_child_takes_part_by_itself(
         self, open_pacer: Callable[..., SharedPacer], path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -213,3 +313,22 @@ class TestItsForm:
                 assert (
                     last - first <= rate * (ended - began + 0.04) + 1e-6
                 )  # lateness is forgiven at the lease, and at the send
+
+
+class TestPaths:
+    @pytest.mark.parametrize("name", ["a\0b", "a\ud800b"])
+    def test_a_path_that_no_file_can_have_is_a_value_error(self, tmp_path: Path, name: str) -> None:
+        for make in (SharedPacer, SharedPacer.background):
+            with pytest.raises(ValueError, match="holds a character that no path can hold"):
+                make(tmp_path / name)
+
+    def test_where_the_current_folder_is_gone_it_paces_alone(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warnings: Callable[[], list[str]]
+    ) -> None:
+        folder = tmp_path / "folder"
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        folder.rmdir()
+        pacer = SharedPacer("state")
+        works_alone(pacer)
+        assert len(warnings()) == 1
