@@ -21,6 +21,7 @@ from .exits import CommandError, ExitStatus
 from .inputs import open_ids
 from .interrupts import Interrupts
 from .job import Deletion, Ended, show_ended
+from .output import current
 from .screen import screen_for, tell
 
 _START: Final = 20.0
@@ -127,4 +128,4 @@ async def _client_of(process: Process) -> AdaptyClient:
     if not line:
         raise CommandError("the simulator didn't start: adapty-async simulator shows why", ExitStatus.FAILED)
     address = json.loads(line)
-    return AdaptyClient(address["api_key"], base_url=address["base_url"])
+    return AdaptyClient(address["api_key"], base_url=address["base_url"], on_attempt=current().errors.note)
