@@ -42,6 +42,8 @@ class Gate:
         self._pacer = pacer
         self._rng = rng
         self._loop = asyncio.get_running_loop()
+        self.now = self._loop.time
+        """Seconds of the clock that the pacer is told."""
         self._waiters: deque[_Waiter] = deque()
         self._impatient = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -55,8 +57,8 @@ class Gate:
 
     def try_enter(self) -> Ticket | None:
         """Take the turn to send where there is nothing to wait for."""
-        now = self._loop.time()
-        if self._waiters or self._wait(now) > 0:
+        now = self.now()
+        if self._waiters or now < self._held_until - _ROUNDING or self._pacer.wait(now) > _ROUNDING:
             return None
         return self._pacer.sent(now)
 
@@ -69,7 +71,7 @@ class Gate:
         ticket = self.try_enter()
         if ticket is None:
             await self._turn(patience)
-            ticket = self._pacer.sent(self._loop.time())
+            ticket = self._pacer.sent(self.now())
         return ticket
 
     def heard(self, ticket: Ticket, verdict: Verdict, retry_after: float | None = None) -> float | None:
@@ -80,14 +82,15 @@ class Gate:
         pause = retry_after
         if retry_after is not None and retry_after <= MAX_RETRY_AFTER:  # above, the pacer ignores it
             pause = min(retry_after * (1.0 + self._rng.uniform(0.0, _JITTER)), MAX_RETRY_AFTER)
-        now = self._loop.time()
+        now = self.now()
         self._pacer.heard(now, ticket, verdict, pause)
-        self._look_again(now)
+        if self._waiters:
+            self._look_again(now)
         return pause
 
     def hold(self, seconds: float) -> None:
         """Let nobody pass for so long: another gate of the same API key was told a Retry-After."""
-        now = self._loop.time()
+        now = self.now()
         self._held_until = max(self._held_until, now + seconds)
         self._look_again(now)
 
@@ -100,7 +103,7 @@ class Gate:
         self._watchers.discard(on_long_pause)
 
     async def _turn(self, patience: float) -> None:
-        now = self._loop.time()
+        now = self.now()
         wait = self._wait_at(len(self._waiters), now)
         if wait > patience:
             raise GateWaitTooLong(wait)
@@ -113,7 +116,7 @@ class Gate:
                 too_long = await waiter.turn
                 if too_long is not None:
                     raise GateWaitTooLong(too_long)
-                now = self._loop.time()
+                now = self.now()
                 if self._wait(now) <= 0:
                     return
                 # Between the wake-up and this step a refusal was heard.
@@ -127,9 +130,8 @@ class Gate:
 
     def _look_again(self, now: float) -> None:
         """Draw the conclusions of a wait that may have changed."""
-        if self._waiters:
-            self._send_away_the_late(now)
-            self._wake_first()
+        self._send_away_the_late(now)
+        self._wake_first()
 
     def _wake_first(self) -> None:
         """Wake the first waiter when the pacer allows it: now, or by the one timer."""
@@ -138,7 +140,7 @@ class Gate:
             self._timer = None
         if not self._waiters:
             return
-        wait = self._wait(self._loop.time())
+        wait = self._wait(self.now())
         if wait > 0:
             self._timer = self._loop.call_later(wait, self._wake_first)
             if wait > LONG_PAUSE and self._watchers:
@@ -147,7 +149,7 @@ class Gate:
             turn.set_result(None)
 
     def _tell_of_pause(self) -> None:
-        pause = max(self._pacer.snapshot().reopens, self._held_until) - self._loop.time()
+        pause = max(self._pacer.snapshot().reopens, self._held_until) - self.now()
         if pause > LONG_PAUSE:  # otherwise it is the rate that is so low
             for watcher in tuple(self._watchers):
                 watcher(pause)

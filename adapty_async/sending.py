@@ -40,7 +40,7 @@ class Attempt:
     wait: float | None
 
 
-@attrs.frozen
+@attrs.define(eq=False)  # not frozen: one is made for each request of every job
 class Exchange:
     """One request on the wire and what came of it: a `response`, an `error`, or both where a 2xx can't be read.
 
@@ -128,21 +128,34 @@ class Sender:
     async def send(self, request: Request, read: Callable[[Response], _T]) -> _T:
         """Send a request, again where the policy says so, and `read` its 2xx answer. Raises AdaptyError."""
         self.transport.check_usable()
-        call = _Call(self, request, read)
+        gate = self._gate or self.gate
+        ticket = gate.try_enter()
+        first = None
+        if ticket is not None:
+            first = await self.exchange(request, ticket, gate)
+            if first.response is not None:
+                try:
+                    value = read(first.response)
+                except AdaptyError:  # is told below
+                    pass
+                else:
+                    self.observe(request, first, 1, None)
+                    return value
+        # Only now, for most calls need no more than one attempt.
+        call = _Call(self, request, read, first, first_sent=0.0 if ticket is None else ticket.sent_at)
         try:
             return await call.attempt()
-        except AdaptyError as error:
-            first = error
+        except AdaptyError as caught:
+            error = caught
         if call.wait is None:
-            raise first
-        return await again(first, call.attempt, lambda: call.wait, asyncio.sleep)
+            raise error
+        return await again(error, call.attempt, lambda: call.wait, asyncio.sleep)
 
     async def exchange(self, request: Request, ticket: Ticket, gate: Gate) -> Exchange:
         """Send a request exactly once, with the ticket of a gate, and tell that gate what became of it."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
         error: AdaptyError | None = None
         response: Response | None = None
+        began = gate.now()
         try:
             response = await self.transport.attempt(request, self.timeout)
         except AdaptyError as caught:
@@ -153,11 +166,14 @@ class Sender:
         if response is not None and not 200 <= response.status < 300:
             error = error_from(response, request, secrets=self.transport.secrets)
             response = None
+        if error is None:
+            gate.heard(ticket, Verdict.ACCEPTED)
+            return Exchange(response, None, None, gate.now() - began)
         verdict, retry_after = _verdict(error)
         pause = gate.heard(ticket, verdict, retry_after)
         if verdict is Verdict.THROTTLED and pause is not None:
             self.shared.hold(pause, gate)
-        return Exchange(response, error, pause, loop.time() - began)
+        return Exchange(response, error, pause, gate.now() - began)
 
     def observe(self, request: Request, exchange: Exchange, number: int, wait: float | None) -> None:
         """Tell the log and `on_attempt` of an attempt."""
@@ -181,9 +197,9 @@ class Sender:
                 _log.error("on_attempt raised %s", type(error).__name__)
 
 
-def _verdict(error: AdaptyError | None) -> tuple[Verdict, float | None]:
+def _verdict(error: AdaptyError) -> tuple[Verdict, float | None]:
     if not isinstance(error, AdaptyAPIError):
-        return (Verdict.ACCEPTED if error is None else Verdict.UNKNOWN), None
+        return Verdict.UNKNOWN, None
     if is_throttled(error):
         return Verdict.THROTTLED, error.retry_after
     if error.status >= 500 or error.status == 408:
@@ -195,58 +211,67 @@ def _verdict(error: AdaptyError | None) -> tuple[Verdict, float | None]:
 class _Call(Generic[_T]):
     """One call: its attempts so far, and what is left of its budget."""
 
-    def __init__(self, sender: Sender, request: Request, read: Callable[[Response], _T]) -> None:
+    def __init__(
+        self,
+        sender: Sender,
+        request: Request,
+        read: Callable[[Response], _T],
+        first: Exchange | None,
+        *,
+        first_sent: float,
+    ) -> None:
         self._sender = sender
         self._request = request
         self._read = read
-        self._loop = asyncio.get_running_loop()
+        self._first = first
+        self._first_sent = first_sent
         self._number = 0
         self._maybe_executed = False
-        self._first_sent = 0.0
         self._at_gate = 0.0
         self.wait: float | None = None
 
     async def attempt(self) -> _T:
-        """Make one attempt. Where it fails, `wait` says when the next is due."""
+        """Make one attempt; the first may have been made. Where it fails, `wait` says when the next is due."""
         self.wait = None
-        gate = self._sender.gate
-        ticket = await self._enter(gate)
+        exchange, self._first = self._first, None
+        if exchange is None:
+            exchange = await self._exchange()
         self._number += 1
-        exchange = await self._sender.exchange(self._request, ticket, gate)
-        try:
-            value = self._value_of(exchange)
-        except AdaptyError as caught:
-            error = caught
-        else:
-            self._sender.observe(self._request, exchange, self._number, None)
-            return value
+        error = exchange.error
+        if exchange.response is not None:
+            try:
+                value = self._read(exchange.response)
+            except AdaptyError as caught:
+                error = caught
+            else:
+                self._sender.observe(self._request, exchange, self._number, None)
+                return value
+        assert error is not None
         self._count(error)
         self.wait = self._wait_after(error, exchange.pause)
         self._sender.observe(self._request, attrs.evolve(exchange, error=error), self._number, self.wait)
         # Without the frames in which it was made: they hold the body, and tools that report errors show such.
         raise error.with_traceback(None)
 
+    async def _exchange(self) -> Exchange:
+        gate = self._sender.gate
+        ticket = gate.try_enter() or await self._enter(gate)
+        if not self._number:
+            self._first_sent = ticket.sent_at
+        return await self._sender.exchange(self._request, ticket, gate)
+
     async def _enter(self, gate: Gate) -> Ticket:
         """Pass the gate, if what is left of the budget allows the wait there."""
-        arrived = self._loop.time()
+        arrived = gate.now()
         try:
             ticket = await gate.enter(self._sender.retry.budget - self._elapsed(arrived))
         except GateWaitTooLong as caught:
             seconds = caught.seconds
         else:
-            entered = self._loop.time()
             if self._number:
-                self._at_gate += entered - arrived
-            else:
-                self._first_sent = entered
+                self._at_gate += gate.now() - arrived
             return ticket
         raise self._unsent(seconds)
-
-    def _value_of(self, exchange: Exchange) -> _T:
-        if exchange.response is not None:
-            return self._read(exchange.response)
-        assert exchange.error is not None
-        raise exchange.error
 
     def _elapsed(self, now: float) -> float:
         """Give the seconds of the budget that are used up: since the first send, without the waits at the gate."""
@@ -256,7 +281,7 @@ class _Call(Generic[_T]):
         return self._sender.retry.wait_after(
             error,
             self._number,
-            self._elapsed(self._loop.time()),
+            self._elapsed(self._sender.gate.now()),
             resendable=self._request.is_resendable,
             pause=pause,
             rng=self._sender.rng,

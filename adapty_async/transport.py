@@ -4,6 +4,9 @@ import asyncio
 import hashlib
 import math
 import ssl as ssl_module
+from collections.abc import Mapping
+from contextvars import ContextVar
+from http.cookies import SimpleCookie
 from typing import Final, Never
 
 import aiohttp
@@ -11,11 +14,17 @@ import yarl
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import ContentEncodingError
 
+from .deadlines import Deadlines
 from .errors import AdaptyConnectionError, AdaptyError, AdaptyResponseError, AdaptyTimeoutError
-from .messages import Headers, Request, Response
+from .messages import Request, Response
 
 MAX_BODY: Final = 8 * 1024 * 1024
-# What tells by its type alone that no request left; for the rest, see _OneSend.sent.
+_URLS_KEPT: Final = 64
+# aiohttp's own is a timer for each attempt; see Deadlines.
+_NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
+
+
+# What tells by its type alone that no request left; for the rest, see _Leaving.
 _NEVER_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
@@ -30,42 +39,48 @@ class _TooLargeError(Exception):
 _FAILURES: Final = (aiohttp.ClientError, OSError, _LostError, _TooLargeError)
 
 
-class _Request(aiohttp.ClientRequest):
-    """A request that knows whether it began to leave: there was a connection for it."""
+class _Leaving:
+    """What is known of an attempt on its way: the key that it needs to leave, whether it has, and a refusal that came.
 
-    left = False
+    `has_left`: None where that isn't known. `refusal`: without its body, which may get lost.
+    """
+
+    __slots__ = ("authorization", "has_left", "refusal")
+
+    def __init__(self, authorization: str) -> None:
+        self.authorization = authorization
+        self.has_left: bool | None = None
+        self.refusal: Response | None = None
+
+
+# The way to the parts of aiohttp that an attempt passes: a middleware would cost a fifth of a call.
+_leaving: Final[ContextVar[_Leaving]] = ContextVar("adapty_async_leaving")
+
+
+class _Request(aiohttp.ClientRequest):
+    """A request that puts the key on as it leaves, over what a netrc file may have put there."""
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        self.left = True
+        leaving = _leaving.get()
+        leaving.has_left = True
+        self.headers["Authorization"] = leaving.authorization
         return await super().send(conn)
 
 
-class _OneSend:
-    """The middleware of one attempt: puts the key on, and sees to it that the request leaves at most once."""
+class _OneSend(aiohttp.DummyCookieJar):
+    """Hold no cookies, and let an attempt be sent once: aiohttp asks for its cookies each time that it would send it.
 
-    def __init__(self, authorization: str) -> None:
-        self._authorization = authorization
-        self._request: _Request | None = None
+    After a reset, and only then, it would send GET, PUT and DELETE a second time by itself.
+    """
 
-    @property
-    def sent(self) -> bool:
-        """Whether the request may have left. Where nothing is known, it may."""
-        return self._request is None or self._request.left
+    _NONE: Final[SimpleCookie] = SimpleCookie()
 
-    async def __call__(
-        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
-        assert isinstance(request, _Request)
-        self._request = request
-        # Here, over what a netrc file may have put there: as a header of the call it would be refused beside one.
-        request.headers["Authorization"] = self._authorization
-        try:
-            return await handler(request)
-        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
-            if not request.left:
-                raise
-        # After its own errors, and only those, aiohttp sends GET, PUT and DELETE a second time by itself.
-        raise _LostError
+    def filter_cookies(self, request_url: yarl.URL) -> SimpleCookie:
+        leaving = _leaving.get()
+        if leaving.has_left:
+            raise _LostError
+        leaving.has_left = False
+        return self._NONE
 
 
 class Transport:
@@ -82,12 +97,14 @@ class Transport:
     ) -> None:
         self._base_url = base_url
         self._api_key = api_key
+        self._authorization = f"Api-Key {api_key}"
         self._borrowed = session
         self._trust_env = trust_env
         self._ssl: ssl_module.SSLContext | bool = True if ssl is None else ssl
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        self._urls: dict[str, yarl.URL] = {}
 
     @property
     def connection_limit(self) -> float:
@@ -107,23 +124,38 @@ class Transport:
         """What tells this key from another, and doesn't lead back to it."""
         return hashlib.sha256(self._api_key.encode()).hexdigest()[:16]
 
-    async def attempt(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 - aiohttp's own timeout is used
+    async def attempt(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 - see Deadlines
         """Send a request once and read its answer, within `timeout` seconds.
 
         Raises AdaptyConnectionError, AdaptyTimeoutError, or AdaptyResponseError for a 2xx that can't be read.
         """
-        session = self._open()
-        one_send = _OneSend(f"Api-Key {self._api_key}")
+        session = self._session
+        if session is None or session.closed:
+            session = self._open()
+        leaving = _Leaving(self._authorization)
+        token = _leaving.set(leaving)
+        deadline = self._deadlines.start(timeout)
         try:
-            return await self._exchange(session, request, timeout, one_send)
+            return await self._exchange(session, request, leaving)
         except _FAILURES as caught:
-            failure = _translate(caught, sent=one_send.sent and not isinstance(caught, _NEVER_SENT))
+            failure = _translate(caught, sent=leaving.has_left is not False and not isinstance(caught, _NEVER_SENT))
+        except asyncio.CancelledError:
+            if not deadline.is_behind():
+                raise
+            failure = _too_late(sent=leaving.has_left is not False)
+        finally:
+            deadline.stop()
+            _leaving.reset(token)
+        if leaving.refusal is not None:  # that it is one, whatever became of its body
+            return leaving.refusal
         # Here and not above: raised there, the error would carry aiohttp's, whose text holds headers and ids.
         raise failure
 
     async def close(self) -> None:
         """Close the connections that are our own; again, harmlessly."""
         self._closed = True
+        if self._loop is not None:
+            self._deadlines.close()
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -134,7 +166,7 @@ class Transport:
             raise RuntimeError("the client is closed: make a new AdaptyClient")
         loop = asyncio.get_running_loop()
         if self._loop is None:
-            self._loop = loop
+            self._loop, self._deadlines = loop, Deadlines(loop)
         elif self._loop is not loop:
             raise RuntimeError("the client belongs to another event loop: make one AdaptyClient per loop")
 
@@ -150,9 +182,10 @@ class Transport:
         # limit=0: nothing queues inside aiohttp on the clock of a timeout.
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
-            cookie_jar=aiohttp.DummyCookieJar(),
+            cookie_jar=_OneSend(),
             trust_env=self._trust_env,
             request_class=_Request,
+            timeout=_NO_TIMEOUT,
         )
 
     def _borrow(self, lender: aiohttp.ClientSession) -> aiohttp.ClientSession:
@@ -164,54 +197,53 @@ class Transport:
                 connector=lender.connector,
                 connector_owner=False,
                 loop=asyncio.get_running_loop(),  # unsaid, it would be taken from the connector, right or wrong
-                cookie_jar=aiohttp.DummyCookieJar(),
+                cookie_jar=_OneSend(),
                 trust_env=self._trust_env or lender.trust_env,
                 trace_configs=list(lender.trace_configs),
                 request_class=_Request,
+                timeout=_NO_TIMEOUT,
             )
         except RuntimeError:
             raise RuntimeError("the session given to the client belongs to another event loop") from None
 
-    async def _exchange(
-        self, session: aiohttp.ClientSession, request: Request, seconds: float, one_send: _OneSend
-    ) -> Response:
-        async with session.request(
+    # Apart from `attempt`, whose frame is in the traceback of what it raises: the answer holds headers, the key's too.
+    async def _exchange(self, session: aiohttp.ClientSession, request: Request, leaving: _Leaving) -> Response:
+        answer = await session.request(
             request.method,
             self._url(request),
-            headers=self._headers(request),
+            headers=_headers(request),
             data=request.content,
-            timeout=aiohttp.ClientTimeout(total=seconds, ceil_threshold=math.inf),
             ssl=self._ssl,
             allow_redirects=False,
-            middlewares=(one_send,),
-        ) as answer:
-            return await _read(answer)
+        )
+        try:
+            if not 200 <= answer.status < 300:
+                leaving.refusal = Response(answer.status, answer.headers)
+            body = b"" if answer.content.at_eof() else await _read(answer)
+        finally:
+            answer.release()
+        return Response(answer.status, answer.headers, body)
 
     def __reduce__(self) -> Never:
         raise TypeError("a client can't be pickled or copied deeply, for it holds the key: make one where it is used")
 
     def _url(self, request: Request) -> yarl.URL:
-        url = yarl.URL(self._base_url + request.path)
+        url = self._urls.get(request.path)
+        if url is None:
+            url = yarl.URL(self._base_url + request.path)
+            if len(self._urls) < _URLS_KEPT:
+                self._urls[request.path] = url
         return url.with_query(request.query) if request.query else url
 
-    def _headers(self, request: Request) -> dict[str, str]:
-        headers = dict(request.headers)
-        if request.content is not None and not any(name.lower() == "content-type" for name in headers):
-            headers["Content-Type"] = "application/json"
+
+def _headers(request: Request) -> Mapping[str, str]:
+    headers = request.headers
+    if request.content is None or any(name.lower() == "content-type" for name in headers):
         return headers
+    return {**headers, "Content-Type": "application/json"}
 
 
-async def _read(answer: aiohttp.ClientResponse) -> Response:
-    try:
-        body = await _read_body(answer)
-    except _FAILURES:
-        if 200 <= answer.status < 300:
-            raise
-        body = b""  # the answer is a refusal, whatever became of its body
-    return Response(answer.status, Headers(answer.headers), body)
-
-
-async def _read_body(answer: aiohttp.ClientResponse) -> bytes:
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
     chunks: list[bytes] = []
     size = 0
     async for chunk in answer.content.iter_any():
@@ -222,10 +254,14 @@ async def _read_body(answer: aiohttp.ClientResponse) -> bytes:
     return b"".join(chunks)
 
 
+def _too_late(*, sent: bool) -> AdaptyTimeoutError:
+    return AdaptyTimeoutError("no answer in time" if sent else "no connection in time", sent=sent)
+
+
 def _translate(caught: Exception, *, sent: bool) -> AdaptyError:
     """Say what a failure of aiohttp means. Its text is never shown: it may hold headers, ids and the body."""
-    if isinstance(caught, TimeoutError):
-        return AdaptyTimeoutError("no answer in time" if sent else "no connection in time", sent=sent)
+    if isinstance(caught, TimeoutError):  # the system's own, of a connection
+        return _too_late(sent=sent)
     if isinstance(caught, _TooLargeError):
         return AdaptyResponseError(f"an answer of more than {MAX_BODY} bytes")
     if isinstance(caught.__cause__, ContentEncodingError):

@@ -2,6 +2,8 @@
 
 import asyncio
 
+from adapty_async.deadlines import Deadlines
+
 
 def tasks_left() -> list[str]:
     """Name what the tasks of the running loop run, but for the current one and those of a test's server."""
@@ -11,6 +13,12 @@ def tasks_left() -> list[str]:
 
 
 def timers_left() -> list[asyncio.TimerHandle]:
-    """Give the timers of the running loop that will still fire."""
+    """Give the timers of the running loop that will still do something."""
     scheduled: list[asyncio.TimerHandle] = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]  # noqa: SLF001 - no public way
-    return [timer for timer in scheduled if not timer.cancelled()]
+    return [timer for timer in scheduled if not timer.cancelled() and not _is_idle(timer)]
+
+
+def _is_idle(timer: asyncio.TimerHandle) -> bool:
+    """Tell whether it is one of many attempts, all of which have come to their end."""
+    owner = getattr(timer._callback, "__self__", None)  # type: ignore[attr-defined]  # noqa: SLF001 - no public way
+    return isinstance(owner, Deadlines) and not owner.running

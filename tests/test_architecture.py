@@ -22,7 +22,8 @@ ARROWS: dict[str, set[str]] = {
     "sending": {"transport", "gate", "retry"},
     "resources": {"models", "serialization", "messages", "errors"},
     "gate": {"pacing"},
-    "transport": {"messages", "errors"},
+    "transport": {"messages", "errors", "deadlines"},
+    "deadlines": set(),
     "retry": {"errors"},
     "serialization": {"models", "errors"},
     "errors": {"messages"},
@@ -48,7 +49,7 @@ KNOWN_TO: dict[str, set[str]] = {
     "aiohttp.web": {"testing"},
     "yarl": {"transport", "client"},
     # What a pure part must not know.
-    "asyncio": {"gate", "transport", "sending", "bulk", "ledger", "cli", "testing"},
+    "asyncio": {"gate", "transport", "deadlines", "sending", "bulk", "ledger", "cli", "testing"},
     "socket": {"cli", "testing"},
     "subprocess": {"cli"},
     "fcntl": {"pacing"},

@@ -47,6 +47,7 @@ class Admission:
         self._under_way = 0
         self._waiters: deque[asyncio.Future[Permit]] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._next_trial: Permit | None = None  # it has yet to leave
 
     def try_enter(self) -> Permit | None:
         """Take a permit where there is nothing to wait for."""
@@ -84,6 +85,7 @@ class Admission:
             return False
         self._breaker.left(asyncio.get_running_loop().time(), is_trial=permit.is_trial)
         if permit.is_trial:
+            self._next_trial = None
             self._look_again()
         return True
 
@@ -95,8 +97,9 @@ class Admission:
             self._breaker.succeeded()
         elif health is Health.FAILS:
             self._breaker.failed(now, is_trial=permit.is_trial)
-        else:
-            self._breaker.came_to_nothing(now, is_trial=permit.is_trial)
+        elif permit is self._next_trial:
+            self._next_trial = None
+            self._breaker.not_sent(now)
         if was_parked and not self.is_parked:
             _log.info("the job goes on: a request has been answered")
         elif self.is_parked and not was_parked:
@@ -106,7 +109,10 @@ class Admission:
 
     def _permit(self) -> Permit:
         self._under_way += 1
-        return Permit(self._breaker.admitted())
+        permit = Permit(self._breaker.admitted())
+        if permit.is_trial:
+            self._next_trial = permit
+        return permit
 
     def _wait(self) -> float:
         """Give the seconds until the next permit; infinite: until one is given back."""

@@ -103,11 +103,10 @@ class Breaker:
             self._next_trial = after
             self._parks = 1
 
-    def came_to_nothing(self, now: float, *, is_trial: bool) -> None:
-        """Take note of a request that tells neither: throttled, or never sent. After a trial comes the next."""
-        if is_trial:
-            self._trial_is_next = False
-            self._next_trial = now
+    def not_sent(self, now: float) -> None:
+        """Take note that the trial which got ready won't leave: another may."""
+        self._trial_is_next = False
+        self._next_trial = now
 
 
 # Twice what the rate and the latency explain, and some: a bound that is met costs rate.

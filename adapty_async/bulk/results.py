@@ -125,17 +125,14 @@ class StopRules:
         failures = sum(counts.get(outcome, 0) for outcome in _FAILURES) - counts.get(Outcome.NOT_ATTEMPTED, 0)
         if self.max_failures is not None and failures > self.max_failures:
             return StopReason.MAX_FAILURES
-        if settled < (min(_MIN_SAMPLE_AT_END, self.min_sample) if at_end else self._first_judged):
+        enough = min(_MIN_SAMPLE_AT_END, self.min_sample) if at_end else max(self.min_sample, 1)
+        if settled < enough and settled != self.canary:
             return None
         if self.failure_share is not None and failures > self.failure_share * settled:
             return StopReason.FAILURE_SHARE
         if self.absent_share is not None and counts.get(Outcome.ALREADY_ABSENT, 0) > self.absent_share * settled:
             return StopReason.ABSENT_SHARE
         return None
-
-    @property
-    def _first_judged(self) -> int:
-        return max(min(self.min_sample, self.canary or self.min_sample), 1)
 
 
 _MIN_SAMPLE_AT_END: Final = 10

@@ -62,6 +62,12 @@ _CRUISE_PAUSES: Final = 40.0
 _UNSURE_PAUSES: Final = 10.0
 _UNSURE: Final = 0.04
 _LONGEST_CRUISE: Final = 900.0
+# A limit that was low for a moment isn't believed for longer than this, or than it takes to send a few.
+_LONGEST_BLIND: Final = 300.0
+# Refused so far above what the last intervals say, after larger steps, the limit has risen: they are forgotten. So many
+# accepted requests tell it from a burst.
+_RISEN: Final = 1.4
+_ENOUGH: Final = 30
 # A limit that may be so far off is searched for again before CRUISE, but not more often than so: if no bucket is behind
 # it, that would go on for ever.
 _DOUBTFUL: Final = 0.15
@@ -249,6 +255,7 @@ class AdaptivePacer(Counting):
             self._accepted_since += 1
             if self._parks:
                 self._parks = 0
+                self._begin_interval_again(ticket)
                 self._begin_step()
         if ticket.number < self._step_from:
             return
@@ -258,6 +265,12 @@ class AdaptivePacer(Counting):
         if self._step_accepted >= self._step_needs:
             took = ticket.sent_at - self._step_began
             self._end_step(in_time=took <= _SLACK * self._step_needs / self._rate + LATENESS)
+
+    def _begin_interval_again(self, ticket: Ticket) -> None:
+        """Measure from the first that is accepted, where all was refused before there was anything to measure."""
+        if self._interval is not None and not self._interval.measurable:
+            self._interval = Interval(ticket.sent_at, ticket.number, empty=False)
+            self._interval.point(ticket.sent_at, ticket.number)
 
     def _end_step(self, *, in_time: bool) -> None:
         if self._phase is Phase.CRUISE:
@@ -303,7 +316,7 @@ class AdaptivePacer(Counting):
         if accepted * (1 - self._utilization) < _SHARP:
             seconds = min(seconds, max(_SHORTEST_CRUISE, 2 * accepted) / self._rate)
         else:
-            seconds = max(seconds, _CRUISE_SECONDS)
+            seconds = max(min(seconds, max(_LONGEST_BLIND, _SHORTEST_CRUISE / self._rate)), _CRUISE_SECONDS)
         pauses = _CRUISE_PAUSES if self._estimator.spread <= _UNSURE * limit else _UNSURE_PAUSES
         self._begin_step(max(seconds, min(pauses * self._pause, _LONGEST_CRUISE)))
 
@@ -353,12 +366,23 @@ class AdaptivePacer(Counting):
         else:
             if self._phase is Phase.PROBE:
                 self._looks_closely = self._step >= _SMALL_STEPS and not interval.disturbed
+            was_known = self.estimate is not None
             limit = self._estimator.measure(interval)
             if self._pause:
                 self._settle(limit, interval)
+            elif was_known and self._has_risen(limit, interval):
+                self._searches += 1
+                self._estimator.forget()
+                self._search(_LOOK_AGAIN * self._rate)
             else:
                 self._cruise(limit, accepted)
         return True
+
+    def _has_risen(self, limit: float, interval: Interval) -> bool:
+        """Tell whether so much was just accepted that `limit`, as the last intervals explain it, can't be right."""
+        passed = self._phase is Phase.PROBE and self._step > self._small_steps
+        tells = interval.accepted >= _ENOUGH and not interval.disturbed
+        return passed and tells and self._rate > _RISEN * limit and not self._searches
 
     def _settle(self, limit: float, interval: Interval) -> None:
         """Go on where each refusal costs a pause, so that few may come."""

@@ -12,8 +12,8 @@ class Unpaced(Counting):
         return max(0.0, self._reopens - now)
 
     def heard(self, now: float, ticket: Ticket, verdict: Verdict, retry_after: float | None = None) -> None:
-        self._count(verdict)
         if verdict is Verdict.THROTTLED:
+            self._count(verdict)
             self._hold(now, retry_after)
 
     def __repr__(self) -> str:

@@ -175,6 +175,11 @@ class Estimator:
         """Remember an interval that alone is no measurement."""
         self._intervals.append(interval)
 
+    def forget(self) -> None:
+        """Forget the intervals: what they say is out of date."""
+        self._intervals.clear()
+        self._burst = None
+
     def measure(self, interval: Interval) -> float:
         """Draw the conclusion from an interval: give the limit."""
         self.add(interval)

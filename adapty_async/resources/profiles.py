@@ -5,7 +5,7 @@ from typing import Final, Protocol, TypeVar, get_args
 from uuid import UUID
 
 from ..errors import NotFoundError
-from ..messages import Request, Response, check_header_value
+from ..messages import Request, Response, check_header_value, checked_request
 from ..models import Platform, Profile, ProfileAttributes, is_uuid_text
 from ..serialization import dump, load_profile
 
@@ -103,7 +103,7 @@ def _nothing(_response: Response) -> None:
 
 def get_request(*, customer_user_id: str | None = None, profile_id: str | UUID | None = None) -> Request:
     """Build the request that gets one profile."""
-    return Request("GET", _PATH, headers=_one_id(customer_user_id, profile_id))
+    return checked_request("GET", _PATH, _one_id(customer_user_id, profile_id))
 
 
 def create_request(
@@ -117,11 +117,11 @@ def create_request(
     headers = _ids(customer_user_id, profile_id)
     if not headers:
         raise ValueError("name the profile: give customer_user_id, or profile_id, or both to link them")
-    return Request(
+    return checked_request(
         "POST",
         _PATH,
-        headers=headers | _platform(platform),
-        body={} if attributes is None else dump(_checked(attributes)),
+        headers | _platform(platform),
+        {} if attributes is None else dump(_checked(attributes)),
         # Assumed, not documented: the customer user id is the key, so a repeat addresses the same profile again.
         idempotent=customer_user_id is not None,
     )
@@ -139,12 +139,12 @@ def update_request(
     body = dump(_checked(attributes))
     if not body:
         raise ValueError("nothing to update: no attribute is set")
-    return Request("PATCH", _PATH, headers=headers | _platform(platform), body=body)
+    return checked_request("PATCH", _PATH, headers | _platform(platform), body)
 
 
 def delete_request(*, customer_user_id: str | None = None, profile_id: str | UUID | None = None) -> Request:
     """Build the request that deletes one profile."""
-    return Request("DELETE", _PATH, headers=_one_id(customer_user_id, profile_id))
+    return checked_request("DELETE", _PATH, _one_id(customer_user_id, profile_id))
 
 
 def _one_id(customer_user_id: str | None, profile_id: str | UUID | None) -> dict[str, str]:
@@ -155,7 +155,7 @@ def _one_id(customer_user_id: str | None, profile_id: str | UUID | None) -> dict
 
 
 def _ids(customer_user_id: str | None, profile_id: str | UUID | None) -> dict[str, str]:
-    headers = {}
+    headers: dict[str, str] = {}
     if customer_user_id is not None:
         check_header_value("customer_user_id", customer_user_id)
         headers["adapty-customer-user-id"] = customer_user_id

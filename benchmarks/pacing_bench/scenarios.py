@@ -264,6 +264,14 @@ SCENARIOS = [
         brief=True,
     ),
     Scenario(
+        "the same for 4 hours",
+        bucket(50, 10, 14_400, production=poisson(20)),
+        steady(30),
+        Asked(0.55, production=0.001),
+        pacer=AdaptivePacer.background,
+        alone=True,
+    ),
+    Scenario(
         "max_rate 40 of 50/s",
         bucket(50, 10, 200),
         steady(40),

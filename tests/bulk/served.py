@@ -4,9 +4,10 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterator
 
-from adapty_async import AdaptyClient, AdaptyError, Request, Response, RetryPolicy
+from adapty_async import AdaptivePacer, AdaptyClient, AdaptyError, Request, Response, RetryPolicy
 from adapty_async.bulk import StopRules
 from adapty_async.client import sender_of
+from adapty_async.pacing import Ticket, Verdict
 from adapty_async.transport import Transport
 
 from .scripted import NO_CONTENT, error
@@ -76,3 +77,20 @@ def failing(begins: float, ends: float, share: float, answer: Response | AdaptyE
         return (answer or error(503)) if fails else NO_CONTENT
 
     return serve
+
+
+class Told(AdaptivePacer):
+    """Keep which tickets left, and of which it was told what became of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.untold: set[int] = set()
+
+    def sent(self, now: float) -> Ticket:
+        ticket = super().sent(now)
+        self.untold.add(ticket.number)
+        return ticket
+
+    def heard(self, now: float, ticket: Ticket, verdict: Verdict, retry_after: float | None = None) -> None:
+        super().heard(now, ticket, verdict, retry_after)
+        self.untold.remove(ticket.number)

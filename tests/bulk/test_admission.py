@@ -148,6 +148,27 @@ async def test_no_other_trial_gets_ready_while_one_has_yet_to_leave() -> None:
 
 
 @virtual
+async def test_a_trial_that_is_not_sent_leaves_its_turn_to_the_next_at_once() -> None:
+    queue, began = admission(100), virtual_loop().time()
+    trip(queue)
+    queue.leave(await queue.enter(), Health.NOTHING)
+    trial = await queue.enter()
+    assert virtual_loop().time() - began == pytest.approx(0.5)
+    assert queue.starts(trial)
+
+
+@virtual
+async def test_a_trial_that_is_throttled_is_followed_by_another_as_if_it_was_not_answered() -> None:
+    queue, began = admission(100), virtual_loop().time()
+    trip(queue)
+    first = await queue.enter()
+    assert queue.starts(first)
+    queue.leave(first, Health.NOTHING)
+    await queue.enter()
+    assert virtual_loop().time() - began == pytest.approx(4.5)
+
+
+@virtual
 async def test_when_the_last_waiter_goes_no_timer_is_left() -> None:
     queue = admission(100)
     trip(queue)

@@ -43,6 +43,18 @@ async def test_a_canary_that_dies_ends_the_job_and_nothing_more_is_sent() -> Non
     assert len(transport.requests) == 30
 
 
+@pytest.mark.parametrize("canary", [1, 3, 10, 20])
+@virtual
+async def test_after_it_the_rules_are_judged_from_their_own_sample_on(canary: int) -> None:
+    answers = [NO_CONTENT] * canary + [error(400)] * 15 + [NO_CONTENT] * 500
+    client, transport = scripted_client(lambda request, number: answers[len(transport.requests) - 1])
+    report = await bulk.delete_profiles(
+        client, ids(500), by="customer_user_id", concurrency=1, stop=StopRules(canary=canary)
+    )
+    assert report.stopped is None
+    assert report.counts == {Outcome.DELETED: 485, Outcome.FAILED: 15}
+
+
 @virtual
 async def test_what_was_decided_before_is_no_part_of_it() -> None:
     def items() -> Iterator[str | Decided[str]]:

@@ -8,14 +8,14 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapty_async import UNPACED, AdaptivePacer, AdaptyError, AdaptyTimeoutError, FixedPacer, Response, bulk
+from adapty_async import UNPACED, AdaptyError, AdaptyTimeoutError, FixedPacer, Response, bulk
 from adapty_async.bulk import BulkJob, ItemResult
-from adapty_async.pacing import Pacer, Ticket, Verdict
+from adapty_async.pacing import Pacer
 
 from ..leftovers import tasks_left, timers_left
 from ..virtual_time import run_virtual
 from .scripted import NO_CONTENT, UNAUTHORIZED, error, lost
-from .served import LENIENT, Serve, ids, served_client
+from .served import LENIENT, Serve, Told, ids, served_client
 
 ANSWERS: dict[str, list[Response | AdaptyError]] = {
     "well": [NO_CONTENT],
@@ -33,23 +33,6 @@ def serving(trouble: str, rng: random.Random) -> Serve:
         return rng.choice(ANSWERS[trouble])
 
     return serve
-
-
-class Told(AdaptivePacer):
-    """Keep which tickets left, and of which it was told what became of them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.untold: set[int] = set()
-
-    def sent(self, now: float) -> Ticket:
-        ticket = super().sent(now)
-        self.untold.add(ticket.number)
-        return ticket
-
-    def heard(self, now: float, ticket: Ticket, verdict: Verdict, retry_after: float | None = None) -> None:
-        super().heard(now, ticket, verdict, retry_after)
-        self.untold.remove(ticket.number)
 
 
 class Source:

@@ -124,10 +124,11 @@ class TestBreaker:
         fail(breaker, 1000.5, 30)
         assert breaker.wait(1000.5) == 0.5
 
-    def test_a_trial_that_comes_to_nothing_is_followed_by_the_next(self) -> None:
+    def test_a_trial_that_is_not_sent_leaves_its_turn_to_the_next(self) -> None:
         breaker = Breaker()
         fail(breaker, 1000.0, 30)
-        breaker.came_to_nothing(1000.5, is_trial=breaker.admitted())
+        assert breaker.admitted()
+        breaker.not_sent(1000.5)
         assert breaker.is_open
         assert breaker.wait(1000.5) == 0.0
 

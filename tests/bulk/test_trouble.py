@@ -27,7 +27,7 @@ from benchmarks.rate_simulation import TokenBucket
 from ..leftovers import timers_left
 from ..virtual_time import run_virtual, virtual
 from .scripted import NO_CONTENT, error, lost
-from .served import LENIENT, failing, ids, now, served_client, within
+from .served import LENIENT, Told, failing, ids, now, served_client, within
 
 
 async def deleting(client: AdaptyClient, count: int, rate: float = 50, concurrency: int = 100) -> BulkReport:
@@ -103,6 +103,26 @@ class TestAnOutage:
         task.cancel()
         await asyncio.wait([task])
         assert len(server.sent) - parked <= 3
+
+    @virtual
+    async def test_a_pacer_is_told_of_each_ticket_what_became_of_it(self) -> None:
+        client, _ = served_client(failing(3, 60, 1.0))
+        pacer = Told()
+        await bulk.delete_profiles(client, ids(300), by="customer_user_id", pacer=pacer, stop=LENIENT)
+        assert pacer.untold == set()
+
+    @virtual
+    async def test_throttled_trials_leave_one_by_one(self) -> None:
+        async def serve(since: float) -> Response:
+            await asyncio.sleep(0.1 if since < 5 else 6.0)
+            return error(503) if since < 5 else error(429)
+
+        client, server = served_client(serve)
+        task = asyncio.ensure_future(deleting(client, 500))
+        await asyncio.sleep(125)
+        task.cancel()
+        await asyncio.wait([task])
+        assert within(server.sent, 5, 125) <= 120 / 4 + 2
 
     @virtual
     async def test_it_says_that_it_is_parked_once(self, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,109 @@
+"""Deadlines in virtual time: never early, hardly late, and nobody else's cancellation is taken for theirs."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapty_async.deadlines import Deadlines
+
+from .leftovers import timers_left
+from .virtual_time import run_virtual, virtual, virtual_loop
+
+
+class LateError(Exception):
+    """The deadline came."""
+
+
+async def work(deadlines: Deadlines, allowed: float, takes: float) -> float:
+    """Work for so many seconds; raise LateError where the deadline came. Give the seconds that it took."""
+    began = virtual_loop().time()
+    deadline = deadlines.start(allowed)
+    try:
+        await asyncio.sleep(takes)
+    except asyncio.CancelledError:
+        if not deadline.is_behind():
+            raise
+        raise LateError(virtual_loop().time() - began) from None
+    finally:
+        deadline.stop()
+    return virtual_loop().time() - began
+
+
+@given(st.floats(0.001, 1000), st.floats(0, 1))
+def test_it_comes_never_early_and_at_most_a_twentieth_of_a_second_or_a_hundredth_late(
+    allowed: float, began: float
+) -> None:
+    async def test() -> None:
+        await asyncio.sleep(began)
+        with pytest.raises(LateError) as caught:
+            await work(Deadlines(virtual_loop()), allowed, 1e9)
+        (took,) = caught.value.args
+        assert allowed - 1e-9 <= took <= allowed + min(0.05, 0.01 * allowed) + 1e-9
+
+    run_virtual(test())
+
+
+@virtual
+async def test_what_is_done_in_time_is_left_alone() -> None:
+    deadlines = Deadlines(virtual_loop())
+    assert await work(deadlines, 1.0, 0.9) == pytest.approx(0.9)
+    await asyncio.sleep(1)
+    assert deadlines.running == 0
+    assert timers_left() == []
+
+
+@virtual
+async def test_those_that_are_due_together_have_one_timer_and_each_its_own_end() -> None:
+    deadlines = Deadlines(virtual_loop())
+    jobs = [asyncio.ensure_future(work(deadlines, 30.0, 10.0 if number % 2 else 1e9)) for number in range(1000)]
+    await asyncio.sleep(1)
+    assert deadlines.running == 1000
+    assert len([timer for timer in timers_left() if timer.when() < 1e8]) <= 500 + 2  # the sleeps, and theirs
+    ends = await asyncio.gather(*jobs, return_exceptions=True)
+    assert [isinstance(end, LateError) for end in ends] == [number % 2 == 0 for number in range(1000)]
+
+
+@virtual
+async def test_a_cancellation_from_elsewhere_passes_through() -> None:
+    deadlines = Deadlines(virtual_loop())
+    task = asyncio.ensure_future(work(deadlines, 30.0, 1e9))
+    await asyncio.sleep(1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert deadlines.running == 0
+
+
+@virtual
+async def test_a_cancellation_at_the_same_moment_passes_through() -> None:
+    deadlines = Deadlines(virtual_loop())
+    task = asyncio.ensure_future(work(deadlines, 1.0, 1e9))
+    await asyncio.sleep(0)
+    when = min(timer.when() for timer in timers_left())
+    virtual_loop().call_at(when, task.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert task.cancelling() == 1
+
+
+@virtual
+async def test_within_a_timeout_of_the_callers_each_is_told_from_the_other() -> None:
+    deadlines = Deadlines(virtual_loop())
+    with pytest.raises(LateError):
+        async with asyncio.timeout(2.0):
+            await work(deadlines, 1.0, 1e9)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1.0):
+            await work(deadlines, 2.0, 1e9)
+    assert await work(deadlines, 2.0, 1.0) == pytest.approx(1.0)
+
+
+@virtual
+async def test_closed_it_cancels_nothing_any_more() -> None:
+    deadlines = Deadlines(virtual_loop())
+    task = asyncio.ensure_future(work(deadlines, 1.0, 5.0))
+    await asyncio.sleep(0)
+    deadlines.close()
+    assert await task == pytest.approx(5.0)
