@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from adapty_async.bulk import Outcome
 from adapty_async.cli.failures import Failure, write_failures
 from adapty_async.cli.inputs import Format, InputError, format_of_name, open_ids
+from adapty_async.cli.inputs.compression import blocks_of
+from adapty_async.cli.inputs.values import as_text
 from adapty_async.ledger import LedgerReader
 from tests.cli.served import AT_ONCE
 from tests.cli.witness import Say, Witness, ids
@@ -177,6 +179,13 @@ def test_the_failures_of_json_lines_have_the_keys_of_the_first_object_as_columns
     ]
 
 
+def test_what_is_nested_too_deep_to_be_written_is_left_out() -> None:
+    nested: list[Any] = []
+    for _ in range(5000):
+        nested = [nested]
+    assert as_text(nested) == ""
+
+
 def test_the_failures_of_parquet_have_its_columns(tmp_path: Path) -> None:
     path = tmp_path / "people.parquet"
     times = pyarrow.array([1, None], pyarrow.timestamp("ns"))
@@ -185,6 +194,11 @@ def test_the_failures_of_parquet_have_its_columns(tmp_path: Path) -> None:
     header, *rows = failures_of(path)
     assert header[:4] == ["n", "customer_user_id", "l", "t"]
     assert [row[:3] for row in rows] == [["1.5", "u1", '["a"]'], ["", "u2", "[]"]]
+
+
+def test_a_file_that_cannot_be_read_any_further_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / "people.csv").open("wb") as only_written, pytest.raises(InputError, match="to its end"):
+        list(blocks_of(only_written, "people.csv"))
 
 
 def test_without_pyarrow_parquet_is_refused_with_the_command_that_installs_it(
