@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
-from typing import Final, Literal, TypeAlias, TypedDict, cast, get_args
+from typing import Any, Final, Literal, TypeAlias, TypedDict, cast, get_args
 from uuid import UUID
 
 import attrs
@@ -61,9 +61,7 @@ def delete_profiles(
         missing=Outcome.ALREADY_ABSENT,
     )
     job = _Job(client, concurrency, pacer, stop, on_progress)
-    name = name_of(by)
-    source: Source[ProfileId] = Source(cast("_Ids", ids), name=name, content=name)
-    return job.journaled(source, steps, journal, "delete", by)
+    return job.journaled(_source_of_ids(cast("_Ids", ids), by), steps, journal, "delete", by)
 
 
 def get_profiles(
@@ -198,6 +196,16 @@ def undertaking(client: AdaptyClient, operation: str, by: By) -> Undertaking:
         key_fingerprint=sender_of(client).transport.key_fingerprint,
         repeatable=operation == "delete",
     )
+
+
+def source_of(operation: str, items: Any, by: By) -> Source[Any]:
+    """Say how the items of a job that deletes, updates or creates are told apart."""
+    return _source_of_ids(items, by) if operation == "delete" else _source_of(items, by)
+
+
+def _source_of_ids(ids: "_Ids", by: By) -> Source[ProfileId]:
+    name = name_of(by)
+    return Source(ids, name=name, content=name)
 
 
 def _source_of(changes: Changes, by: By) -> Source[Change]:

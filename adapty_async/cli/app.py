@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from . import app_jobs, app_records
+from . import app_jobs, app_reads, app_records, app_writes
 from .ending import STATUSES, end
 
 app: Final = typer.Typer(
@@ -94,4 +94,6 @@ def simulator(context: typer.Context) -> None:
 
 
 app_jobs.register(app)
+app_writes.register(app)
+app_reads.register(app)
 app_records.register(app)

@@ -1,4 +1,4 @@
-"""What comes before a deletion: the check, the guards, the question, the app."""
+"""What comes before a mass job: the check, the guards, the question, the app."""
 
 import sys
 from pathlib import Path
@@ -6,25 +6,30 @@ from typing import TextIO
 
 from ..client import AdaptyClient
 from ..ledger.record import APP_ID, OPERATOR, REQUEST
+from .changes import Changes
 from .connection import client_of_environment
 from .exits import CommandError
-from .inputs import STDIN, Checked, Ids
+from .inputs import STDIN, Checked
+from .listing import Listing
+from .operation import Operation
 from .order import Order
 from .probe import verify_app
 from .screen import tell
 
 
-def look_through(ids: Ids, order: Order, client: AdaptyClient, *, confirmed: bool) -> Checked:
+def look_through(ids: Listing, order: Order, client: AdaptyClient, *, confirmed: bool) -> Checked:
     """Check the input and the guards, and ask whoever sits there. Raises CommandError."""
     checked = ids.check()
-    show_checked(ids.name, checked)
-    order.guards.check(checked.profiles, confirmed=confirmed)
+    show_checked(ids.name, checked, order.does)
+    if isinstance(ids, Changes):
+        tell(f"  {ids.summary}", sys.stderr)
+    order.guards.check(checked.profiles, order.does, confirmed=confirmed)
     if not confirmed:
-        _confirm(checked.profiles, client.base_url)
+        _confirm(checked.profiles, client.base_url, order.does)
     return checked
 
 
-def verified(order: Order, ids: Ids) -> dict[str, str]:
+def verified(order: Order, ids: Listing) -> dict[str, str]:
     """Verify the app where that is asked for, and give what the record shall say of the run. Raises CommandError."""
     notes = notes_of(order)
     app = order.guards.app
@@ -41,9 +46,9 @@ def notes_of(order: Order) -> dict[str, str]:
     return {name: note for name, note in notes.items() if note}
 
 
-def show_checked(name: str, checked: Checked) -> None:
+def show_checked(name: str, checked: Checked, operation: Operation) -> None:
     """Say what a file holds, and which lines can't be used."""
-    lines = [f"{name}: {checked.rows:,} rows, {checked.profiles:,} profiles to delete"]
+    lines = [f"{name}: {checked.rows:,} rows, {checked.profiles:,} profiles to {operation.name}"]
     if checked.duplicates:
         lines.append(f"  {checked.duplicates:,} rows repeat an id of an earlier line: it is sent once")
     if checked.excluded:
@@ -59,9 +64,9 @@ def show_checked(name: str, checked: Checked) -> None:
 def require_terminal(file: Path | None) -> None:
     """Refuse to ask where nobody can answer. Raises CommandError."""
     if file == STDIN:
-        raise CommandError("nobody can confirm what comes from standard input: add --yes if it shall be deleted")
+        raise CommandError("nobody can confirm what comes from standard input: add --yes if that is right")
     if not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
-        raise CommandError("without a terminal nobody can confirm it: add --yes if the profiles shall be deleted")
+        raise CommandError("without a terminal nobody can confirm it: add --yes if that is right")
 
 
 def _is_terminal(stream: TextIO | None) -> bool:
@@ -69,13 +74,15 @@ def _is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
-def _confirm(profiles: int, base_url: str) -> None:
+def _confirm(profiles: int, base_url: str, operation: Operation) -> None:
     print(
-        f"\n{profiles:,} profiles will be deleted at {base_url}. That can't be taken back.\n"
-        f"Type {profiles} to delete them: ",
+        f"\n{profiles:,} profiles will be {operation.participle} at {base_url}. {operation.warning}\n"
+        f"Type {profiles} to {operation.name} them: ",
         end="",
         file=sys.stderr,
         flush=True,
     )
     if sys.stdin.readline().strip() != str(profiles):
-        raise CommandError(f"not confirmed, so nothing was sent: to delete them, type {profiles} or add --yes")
+        raise CommandError(
+            f"not confirmed, so nothing was sent: to {operation.name} them, type {profiles} or add --yes"
+        )

@@ -1,7 +1,18 @@
 """The client that the environment describes."""
 
-from ..client import AdaptyClient
+import os
+
+from ..client import DEFAULT_BASE_URL, AdaptyClient
 from .exits import CommandError, ExitStatus
+
+
+def address_of_environment() -> str:
+    """Give the address in the environment, or Adapty's. Raises CommandError."""
+    try:
+        return AdaptyClient("any", base_url=os.environ.get("ADAPTY_BASE_URL") or DEFAULT_BASE_URL).base_url
+    except ValueError as error:
+        sentence = str(error)
+    raise CommandError(sentence.replace("base_url", "ADAPTY_BASE_URL", 1))
 
 
 def client_of_environment() -> AdaptyClient:

@@ -22,7 +22,7 @@ class InputError(CommandError):
 
 def csv_records(file: BinaryIO, name: str) -> Iterator[tuple[int, list[str]]]:
     """Read a file from its start, but for blank lines; what is no UTF-8 is kept as surrogates. Raises InputError."""
-    reader = csv.reader(_lines(file, name), strict=True)
+    reader = csv.reader(lines_of(file, name), strict=True)
     while True:
         line = reader.line_num + 1
         try:
@@ -37,7 +37,8 @@ def csv_records(file: BinaryIO, name: str) -> Iterator[tuple[int, list[str]]]:
             yield line, record
 
 
-def _lines(file: BinaryIO, name: str) -> Iterator[str]:
+def lines_of(file: BinaryIO, name: str) -> Iterator[str]:
+    """Read the lines of a file from its start; what is no UTF-8 is kept as surrogates. Raises InputError."""
     try:
         _refuse_other_formats(file, name)
         # A descriptor of its own, so that a reading that is left in its middle closes nothing but itself.

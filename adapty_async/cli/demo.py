@@ -21,6 +21,7 @@ from .exits import CommandError, ExitStatus
 from .inputs import open_ids
 from .interrupts import Interrupts
 from .job import Deletion, Ended, show_ended
+from .operation import DELETE
 from .screen import screen_for, tell
 
 _START: Final = 20.0
@@ -79,7 +80,7 @@ async def _delete(client: AdaptyClient, file: Path, interrupts: Interrupts) -> E
     """Do what the command `delete` does."""
     with open_ids(file, by="customer_user_id") as ids:
         checked = ids.check()
-        show_checked(ids.name, checked)
+        show_checked(ids.name, checked, DELETE)
         deletion = Deletion(client, ids, Books(checked.rows), pacer=AdaptivePacer())
         await deletion.run(screen_for(sys.stderr), interrupts)
         return deletion.end()

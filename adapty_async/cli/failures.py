@@ -1,19 +1,22 @@
-"""The CSV file of the rows that failed: the input's own columns and what went wrong, to be fed back as it is."""
+"""The file of the rows that failed: the input's own columns and what went wrong, to be fed back as it is."""
 
 import contextlib
 import csv
+import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple, Protocol, Self
 
 from ..bulk import Outcome
 from .exits import CommandError, ExitStatus
 from .inputs import Reading, Row
+from .json_ids import JsonReading, parsed
 
 _OWNER_ONLY: Final = 0o600
-_ADDED: Final = ("outcome", "reason", "status", "line")
+ADDED: Final = ("outcome", "reason", "status", "line")
+"""What a file of failures adds to the columns of the input."""
 
 
 class Failure(NamedTuple):
@@ -25,21 +28,61 @@ class Failure(NamedTuple):
     status: int | None
 
 
-class _Layout:
+class _Layout(Protocol):
+    """How failures are written, so that they can be read as the input was."""
+
+    @property
+    def header(self) -> str:
+        """What stands above them."""
+        ...
+
+    def line(self, failure: Failure) -> str:
+        """Give the line of a failure."""
+        ...
+
+
+class _CsvLayout:
     """The columns: those of the input, but for what an earlier file of failures added, and what this one adds."""
 
     def __init__(self, reading: Reading) -> None:
         names, ids = reading.names, reading.index
-        self._kept = [index for index, name in enumerate(names) if index == ids or name not in _ADDED]
-        self._added = [index for index, name in enumerate(_ADDED) if name != names[ids]]
-        self.header = [*(names[index] for index in self._kept), *(_ADDED[index] for index in self._added)]
+        self._kept = [index for index, name in enumerate(names) if index == ids or name not in ADDED]
+        self._added = [index for index, name in enumerate(ADDED) if name != names[ids]]
+        self._writer = csv.writer(_Echo(), lineterminator="\n")
+        self.header = self._line([*(names[index] for index in self._kept), *(ADDED[index] for index in self._added)])
 
-    def fields(self, failure: Failure) -> list[object]:
-        """Give what stands in the row of a failure."""
+    def line(self, failure: Failure) -> str:
         row, outcome, reason, status = failure
         own = [row.record[index] if row.record else "" for index in self._kept]
         added = (outcome, reason, status, row.line)
-        return [*own, *(added[index] for index in self._added)]
+        return self._line([*own, *(added[index] for index in self._added)])
+
+    def _line(self, fields: list[object]) -> str:
+        line: str = self._writer.writerow(fields)  # what _Echo gives
+        return line
+
+
+class _Echo:
+    """A file that gives back what is written to it."""
+
+    def write(self, text: str) -> str:
+        return text
+
+
+class _JsonLayout:
+    """The objects of the input, and what a file of failures adds to them."""
+
+    header = ""
+
+    def line(self, failure: Failure) -> str:
+        row, outcome, reason, status = failure
+        own = parsed(row.record[0]) if row.record else {}
+        added = dict(zip(ADDED, (outcome, reason, status, row.line), strict=True))
+        return json.dumps({**own, **added}, ensure_ascii=False) + "\n"
+
+
+def _layout_of(reading: Reading) -> _Layout:
+    return _JsonLayout() if isinstance(reading, JsonReading) else _CsvLayout(reading)
 
 
 class FailuresFile:
@@ -58,8 +101,7 @@ class FailuresFile:
             raise _unmakable(path, error) from None
         # Written by the line: whoever looks into it meanwhile, or after a kill, finds whole rows.
         self._file = open(descriptor, "w", encoding="utf-8", newline="", buffering=1)  # noqa: PTH123, SIM115 - a descriptor, no path; `__exit__` closes it
-        self._writer = csv.writer(self._file, lineterminator="\n")
-        self._layout = _Layout(reading)
+        self._layout = _layout_of(reading)
         self._write(self._layout.header)
         if self.trouble is not None:
             self._close()
@@ -68,11 +110,11 @@ class FailuresFile:
     def write(self, row: Row, outcome: Outcome, reason: str, status: int | None = None) -> None:
         """Write a row down, where there is no trouble."""
         if self.trouble is None:
-            self._write(self._layout.fields(Failure(row, outcome, reason, status)))
+            self._write(self._layout.line(Failure(row, outcome, reason, status)))
 
-    def _write(self, fields: Iterable[object]) -> None:
+    def _write(self, line: str) -> None:
         try:
-            self._writer.writerow(fields)
+            self._file.write(line)
         except OSError as error:
             self.trouble = _unwritable(error)
 
@@ -100,15 +142,14 @@ def check_free(path: Path) -> None:
 def write_failures(path: Path, reading: Reading, failures: Iterable[Failure]) -> None:
     """Write a new file of failures, whole or not at all; only its owner may read it. Raises CommandError."""
     part = path.with_name(f"{path.name}.part")
-    layout = _Layout(reading)
+    layout = _layout_of(reading)
     try:
         part.unlink(missing_ok=True)
         try:
             descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
             with open(descriptor, "w", encoding="utf-8", newline="") as file:  # noqa: PTH123 - a descriptor, no path
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(layout.header)
-                writer.writerows(map(layout.fields, failures))
+                file.write(layout.header)
+                file.writelines(map(layout.line, failures))
             part.replace(path)
         except BaseException:
             part.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What keeps a deletion from going wrong: what must hold before it, and the rules that stop it."""
+"""What keeps a mass job from going wrong: what must hold before it, and the rules that stop it."""
 
 import re
 from typing import Final
@@ -8,9 +8,10 @@ import attrs
 
 from ..bulk import StopRules
 from .exits import CommandError, ExitStatus
+from .operation import Operation
 
 UNCOUNTED: Final = 10_000
-"""So many profiles are deleted without anybody saying how many they are."""
+"""So many profiles are sent without anybody saying how many they are."""
 _CANARY: Final = 100
 _CANARY_ABOVE: Final = 1000
 _SHARE: Final = re.compile(r"(\d+(?:\.\d+)?)%")
@@ -36,7 +37,7 @@ class MostFailures:
 
 @attrs.frozen
 class Guards:
-    """What was asked for to guard a deletion.
+    """What was asked for to guard a job.
 
     `expect`: exactly so many profiles; `most`: at most so many; `app`: whose profiles they are. `most_failures`: as it
     was written. `canary`: whether the first of many are judged before the others are sent.
@@ -57,22 +58,22 @@ class Guards:
             MostFailures.of(most_failures)
         return cls(expect, most, None if app is None else str(app), most_failures, canary)
 
-    def check(self, profiles: int, *, confirmed: bool) -> None:
+    def check(self, profiles: int, operation: Operation, *, confirmed: bool) -> None:
         """Refuse what mustn't be sent. `confirmed`: by --yes, not by somebody who has read the number."""
         if self.expect is not None and profiles != self.expect:
             raise _refused(
-                f"these are {profiles:,} profiles to delete, not the {self.expect:,} of --expect: find out why, then "
-                f"say --expect {profiles}"
+                f"these are {profiles:,} profiles to {operation.name}, not the {self.expect:,} of --expect: find out "
+                f"why, then say --expect {profiles}"
             )
         if self.most is not None and profiles > self.most:
             raise _refused(
-                f"these are {profiles:,} profiles to delete, more than the {self.most:,} of --max: find out why, then "
-                f"say --max {profiles}"
+                f"these are {profiles:,} profiles to {operation.name}, more than the {self.most:,} of --max: find out "
+                f"why, then say --max {profiles}"
             )
         if confirmed and profiles > UNCOUNTED and self.expect is None and self.most is None:
             raise _refused(
-                f"--yes alone deletes up to {UNCOUNTED:,} profiles, and these are {profiles:,}: if that is right, add "
-                f"--expect {profiles}"
+                f"--yes alone {operation.name}s up to {UNCOUNTED:,} profiles, and these are {profiles:,}: if that is "
+                f"right, add --expect {profiles}"
             )
 
     def rules(self, due: int) -> StopRules:

@@ -31,7 +31,7 @@ EXCLUDED: Final = "excluded: it stands in the file of --exclude"
 _NAMES: Final = ("customer_user_id", "profile_id", "id")
 # What surrogateescape makes of a byte that is no UTF-8, or NUL.
 _UNREADABLE: Final = re.compile(r"[\0\udc80-\udcff]")
-_SHORTENED: Final = re.compile(r"-?\d([.,]\d+)?E\+\d+", re.IGNORECASE)
+SHORTENED: Final = re.compile(r"-?\d([.,]\d+)?E\+\d+", re.IGNORECASE)
 # Where a file has no header its first row names people: only what looks like a column's name is shown.
 _COLUMN_NAME: Final = re.compile(
     r"ids?|uid|users?|names?|(?:e-?)?mail|customer|profile|member|[a-z]+(?:[ _-][a-z]+)*[ _-](?:ids?|name|number)",
@@ -141,6 +141,10 @@ class Ids:
         for id_ in self.plain():
             yield Decided(id_, Outcome.INVALID) if self._digest(id_) in self.excluded else id_
 
+    def item(self, row: Row) -> str:
+        """Give what the library takes for a row."""
+        return row.id
+
     def as_written(self) -> Iterator[Row]:
         """Give the rows with no outcome but `invalid`, where they can't be read. Raises InputError."""
         return self._rows()
@@ -151,24 +155,7 @@ class Ids:
 
     def check(self) -> Checked:
         """Read the whole file, and tell what of it can be sent. Raises InputError where nothing can."""
-        checked = Checked()
-        for row in self.rows():
-            checked.rows += 1
-            if row.outcome is None:
-                checked.profiles += 1
-            elif row.outcome is Outcome.DUPLICATE:
-                checked.duplicates += 1
-            elif row.reason == EXCLUDED:
-                checked.excluded += 1
-            else:
-                checked.invalid += 1
-                if len(checked.first_invalid) < _SHOWN:
-                    checked.first_invalid.append(row)
-        if not checked.rows:
-            raise InputError(f"{self.name} holds no ids")
-        if not checked.profiles:
-            raise InputError(f"{self.name} holds no id that can be sent: {_why_none(checked)}")
-        return checked
+        return checked(self.rows(), self.name)
 
     def line_of(self, position: int) -> int | None:
         """Give the line where the row at a position, from 0, begins; None where there is none."""
@@ -227,7 +214,7 @@ class Ids:
             return Row(line, "", Outcome.INVALID, f"the row has {what}")
         if not id_:
             return Row(line, "", Outcome.INVALID, "the row has no id", record)
-        if "+" in id_ and _SHORTENED.fullmatch(id_):
+        if "+" in id_ and SHORTENED.fullmatch(id_):
             return self._damaged(line, id_, record)
         return Row(line, id_, None, "", record)
 
@@ -333,6 +320,28 @@ def _copied(source: BinaryIO, name: str) -> Iterator[BinaryIO]:
         except OSError as error:
             raise InputError(f"{name} can't be copied to a temporary file: {error.strerror}") from None
         yield copy
+
+
+def checked(rows: Iterator[Row], name: str) -> Checked:
+    """Count the rows of an input, and tell what of it can be sent. Raises InputError where nothing can."""
+    checked = Checked()
+    for row in rows:
+        checked.rows += 1
+        if row.outcome is None:
+            checked.profiles += 1
+        elif row.outcome is Outcome.DUPLICATE:
+            checked.duplicates += 1
+        elif row.reason == EXCLUDED:
+            checked.excluded += 1
+        else:
+            checked.invalid += 1
+            if len(checked.first_invalid) < _SHOWN:
+                checked.first_invalid.append(row)
+    if not checked.rows:
+        raise InputError(f"{name} holds no ids")
+    if not checked.profiles:
+        raise InputError(f"{name} holds no row that can be sent: {_why_none(checked)}")
+    return checked
 
 
 def _why_none(checked: Checked) -> str:

@@ -1,22 +1,23 @@
-"""One mass deletion: rows into the job, outcomes into the books."""
+"""One mass job: rows into the job, outcomes into the books."""
 
 import asyncio
 import itertools
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
-from .. import bulk
 from ..bulk import BulkReport, Outcome, StopReason, StopRules
 from ..client import AdaptyClient
 from ..errors import AdaptyAPIError
 from ..pacing import Pacer
 from .books import Books, Keeper, Standing
 from .exits import CommandError, ExitStatus, as_bug
-from .inputs import Ids, Row
+from .inputs import Row
 from .interrupts import Interrupts
+from .listing import Listing
+from .operation import DELETE, Operation
 from .screen import Screen, saying, showing, summary, tell
 
 _RULES: Final = StopRules()
@@ -33,14 +34,14 @@ _REASONS: Final = {
     StopReason.OUTAGE: "Adapty has answered nothing but errors for too long: go on later",
     StopReason.THROTTLED_FOR: "Adapty has throttled everything for too long: go on later, or with a lower --max-rate",
     StopReason.CREDENTIALS: "Adapty doesn't accept the key (401): set ADAPTY_API_KEY to the secret key of the app",
-    StopReason.PERMISSION: "the key may not delete profiles (403): set ADAPTY_API_KEY to the secret key of the app",
+    StopReason.PERMISSION: "the key may not do this (403): set ADAPTY_API_KEY to the secret key of the app",
     StopReason.REQUESTED: "by Ctrl-C or SIGTERM",
 }
 
 
 @attrs.frozen
 class Ended:
-    """How a deletion ended. `trouble`: what stopped it on our side."""
+    """How a job ended. `trouble`: what stopped it on our side."""
 
     standing: Standing
     report: BulkReport
@@ -104,25 +105,25 @@ async def conduct(
 
 
 class Deletion:
-    """Delete the profiles of `ids`, and enter what becomes of every row: first `run`, then `end`."""
+    """Send the rows of `ids`, and enter what becomes of every row: first `run`, then `end`."""
 
     def __init__(
         self,
         client: AdaptyClient,
-        ids: Ids,
+        ids: Listing,
         books: Books,
         *,
+        operation: Operation = DELETE,
         concurrency: int = 100,
         pacer: Pacer | None = None,
         stop: StopRules = _RULES,
     ) -> None:
         self._books = books
+        self._ids = ids
         self._rows = ids.rows()
         self._under_way: dict[int, Row] = {}
         self._trouble: CommandError | None = None
-        self._job = bulk.delete_profiles(
-            client, self._to_send(), by=ids.by, concurrency=concurrency, pacer=pacer, stop=stop
-        )
+        self._job = operation.job(client, self._to_send(), by=ids.by, concurrency=concurrency, pacer=pacer, stop=stop)
 
     async def run(self, screen: Screen, interrupts: Interrupts) -> None:
         """Run until the rows are done, a rule stops it, or an interrupt. Raises a cancellation, nothing else."""
@@ -140,12 +141,12 @@ class Deletion:
         self._books.enter_unread()
         return Ended(self._books.standing, self._job.report, self._trouble or self._books.trouble)
 
-    async def _to_send(self) -> AsyncIterator[str]:
+    async def _to_send(self) -> AsyncIterator[Any]:
         position = itertools.count()
         for row in self._rows:
             if row.outcome is None:
                 self._under_way[next(position)] = row
-                yield row.id
+                yield self._ids.item(row)
             else:
                 self._enter(row, row.outcome, row.reason)
                 await asyncio.sleep(0)  # a million duplicates in a row must not hold the requests under way

@@ -15,8 +15,10 @@ from ..ledger import (
     LedgerReader,
     Spool,
 )
+from .changes import open_listing
 from .exits import CommandError, ExitStatus
-from .inputs import STDIN, Ids, open_ids
+from .inputs import STDIN
+from .listing import Listing
 from .order import Order
 
 _OF_STDIN: Final = Path("stdin.adapty.db")
@@ -60,7 +62,7 @@ def command(name: str, path: Path, *options: str) -> str:
 
 
 @contextlib.contextmanager
-def refusing(ids: Ids | None = None) -> Iterator[None]:
+def refusing(ids: Listing | None = None) -> Iterator[None]:
     """Turn what is wrong with a ledger into a sentence and exit 5; `ids`: the input, to name the line of a row."""
     try:
         yield
@@ -74,7 +76,7 @@ def refusing(ids: Ids | None = None) -> Iterator[None]:
     raise CommandError(sentence, ExitStatus.LEDGER)
 
 
-def _changed(error: InputChangedError, ids: Ids | None) -> str:
+def _changed(error: InputChangedError, ids: Listing | None) -> str:
     line = None if ids is None else ids.line_of(error.position)
     name = "the file" if ids is None else ids.name
     place = f"row {error.position + 1:,}" if line is None else f"line {line:,}"
@@ -93,7 +95,7 @@ def open_ledger(path: Path) -> Iterator[LedgerReader]:
 
 
 @contextlib.contextmanager
-def open_input(reader: LedgerReader, path: Path | None = None) -> Iterator[Ids]:
+def open_input(reader: LedgerReader, path: Path | None = None) -> Iterator[Listing]:
     """Open the input of a ledger, which may have been moved to `path`. Raises CommandError where it is another one."""
     with opened(reader, path) as ids:
         with refusing(ids):
@@ -106,15 +108,13 @@ def open_input(reader: LedgerReader, path: Path | None = None) -> Iterator[Ids]:
 @contextlib.contextmanager
 def opened(
     reader: LedgerReader, path: Path | None = None, *, excluded: AbstractSet[bytes] = frozenset()
-) -> Iterator[Ids]:
+) -> Iterator[Listing]:
     """Open what is to be the input of a ledger, not compared with it yet. Raises CommandError."""
     order = order_of(reader)
     file = path or order.file or Spool(reader.path).path
     if not file.exists():
         raise CommandError(f"{file}, the input of {reader.path}, is gone: if it was moved, name it by --input")
-    with open_ids(
-        file, by=order.by, column=order.column, accept_damaged=order.accept_damaged, excluded=excluded
-    ) as ids:
+    with open_listing(order, file, excluded=excluded) as ids:
         yield ids
 
 

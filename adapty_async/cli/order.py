@@ -7,17 +7,23 @@ from typing import Any
 import attrs
 
 from ..bulk.jobs import By
+from .assignment import Assignment
 from .guards import Guards
+from .operation import DELETE, OPERATIONS, Operation
 from .pace import Pace
 
 
 @attrs.frozen(kw_only=True)
 class Order:
-    """A deletion. `file`: None is the copy beside the ledger of what can't be read twice.
+    """A mass job. `file`: None is the copy beside the ledger of what can't be read twice.
+
+    `operation`: its name. `assignment`: what is written, None where nothing is.
 
     `exclude`: a file of ids that are not to be sent. `operator`, `request`: for the record.
     """
 
+    operation: str = DELETE.name
+    assignment: Assignment | None = None
     file: Path | None
     by: By
     column: str | None
@@ -28,6 +34,11 @@ class Order:
     accept_damaged: bool = False
     operator: str | None = None
     request: str | None = None
+
+    @property
+    def does(self) -> Operation:
+        """What it does to each profile."""
+        return OPERATIONS[self.operation]
 
     def as_json(self) -> dict[str, Any]:
         """Give what JSON takes."""
@@ -43,8 +54,16 @@ class Order:
                 "pace": Pace(**data["pace"]),
                 "guards": Guards(**data["guards"]),
                 "exclude": _path(data["exclude"]),
+                "assignment": Assignment.from_json(data["assignment"]) if data.get("assignment") else None,
             }
         )
+
+
+def options_of(order: Order) -> list[str]:
+    """Give the options that say what the rows of an order mean."""
+    column = [] if order.column is None else ["--column", order.column]
+    assignment = [] if order.assignment is None else order.assignment.options()
+    return ["--by", order.by, *column, *assignment]
 
 
 def _plain(_: object, __: object, value: Any) -> Any:

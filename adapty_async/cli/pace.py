@@ -14,12 +14,15 @@ import attrs
 
 from ..client import AdaptyClient, sender_of
 from ..pacing import AdaptivePacer, FixedPacer, Pacer, SharedPacer
+from ..pacing.remembered import remembered_limit
 from .exits import CommandError
 
 logger: Final = logging.getLogger("adapty_async")
 
 FULL: Final = "full"
 BACKGROUND: Final = "background"
+_UTILIZATION: Final = {FULL: 0.98, BACKGROUND: 0.7}
+"""The share of the limit that the pacers keep to."""
 
 _NUMBER: Final = re.compile(r"[0-9]+(\.[0-9]+)?|\.[0-9]+")
 _RATE: Final = "a positive number of requests a second, such as 50 or 0.5"
@@ -44,6 +47,23 @@ class Pace:
         if rate is None:
             raise CommandError(f"--pace must be {FULL}, {BACKGROUND}, or {_RATE}")
         return cls(rate, most)
+
+    def expected(self, client: AdaptyClient | None) -> float | None:
+        """Give the rate that a job will have, None where nothing tells it yet. `client`: None without a key."""
+        if isinstance(self.wanted, float):
+            return min(self.wanted, self.most or self.wanted)
+        file = None if client is None else state_file(client)
+        limit = None if file is None else remembered_limit(file)
+        return None if limit is None else min(_UTILIZATION[self.wanted] * limit, self.most or math.inf)
+
+    def options(self) -> list[str]:
+        """Give the options that say the same."""
+        pace = (
+            []
+            if self.wanted == BACKGROUND
+            else ["--pace", f"{self.wanted:g}" if isinstance(self.wanted, float) else self.wanted]
+        )
+        return [*pace, *([] if self.most is None else ["--max-rate", f"{self.most:g}"])]
 
     @contextlib.contextmanager
     def pacer(self, client: AdaptyClient) -> Iterator[Pacer]:

@@ -1,36 +1,76 @@
-"""The command `plan`: say what a deletion would do, and send nothing."""
+"""The command `plan`: say what a deletion would do, and delete nothing."""
 
+import asyncio
 import sys
+from collections import deque
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import attrs
 
+from ..bulk.jobs import By
 from .beforehand import show_checked
+from .changes import open_listing
+from .connection import client_of_environment
 from .exclusion import excluded_by
-from .exits import ExitStatus
+from .exits import CommandError, ExitStatus
 from .guards import UNCOUNTED
-from .inputs import STDIN, Checked, Ids, Reading, open_ids
+from .inputs import STDIN, Checked, Reading
 from .ledgers import command
-from .order import Order
+from .listing import Listing
+from .masking import masked
+from .operation import DELETE
+from .order import Order, options_of
+from .pace import Pace
+from .probe import Sample, sample
 from .screen import tell
 
 
-def plan(order: Order, file: Path) -> ExitStatus:
+@attrs.frozen
+class Question:
+    """What is asked for, as it stands on the command line. `probe`: so many profiles are got."""
+
+    file: Path
+    by: By
+    column: str | None
+    exclude: Path | None
+    accept_damaged: bool
+    pace: str
+    max_rate: str | None
+    probe: int | None
+
+    def order(self) -> Order:
+        """Give the deletion that it is about. Raises CommandError."""
+        return Order(
+            file=self.file,
+            by=self.by,
+            column=self.column,
+            pace=Pace.of(self.pace, self.max_rate),
+            exclude=self.exclude,
+            accept_damaged=self.accept_damaged,
+        )
+
+
+def plan(question: Question) -> ExitStatus:
     """Check a file as `delete` would. Raises CommandError where it would."""
+    order = question.order()
     excluded = excluded_by(order.exclude, by=order.by, column=order.column)
-    with open_ids(
-        file, by=order.by, column=order.column, accept_damaged=order.accept_damaged, excluded=excluded
-    ) as ids:
+    status = ExitStatus.DONE
+    with open_listing(order, question.file, excluded=excluded) as ids:
         checked = ids.check()
-        show_checked(ids.name, checked)
-        tell("\n".join(_lines(ids, ids.reading(), checked)), sys.stdout)
+        show_checked(ids.name, checked, DELETE)
+        tell("\n".join(_lines(ids, checked, order)), sys.stdout)
+        if question.probe is not None:
+            status = _probe(ids, checked, order, question.probe)
     guards = attrs.evolve(order.guards, expect=checked.profiles if checked.profiles > UNCOUNTED else None)
-    tell("\nNothing was sent. To delete them:", sys.stdout)
-    tell(f"  {command('delete', file, *_options(attrs.evolve(order, guards=guards)), *_confirmed(file))}", sys.stdout)
-    return ExitStatus.DONE
+    tell(f"\nNothing was {'sent' if question.probe is None else 'changed'}. To delete them:", sys.stdout)
+    options = _options(attrs.evolve(order, guards=guards))
+    tell(f"  {command('delete', question.file, *options, *_confirmed(question.file))}", sys.stdout)
+    return status
 
 
-def _lines(ids: Ids, reading: Reading, checked: Checked) -> list[str]:
+def _lines(ids: Listing, checked: Checked, order: Order) -> Iterator[str]:
     figures = {
         "rows": checked.rows,
         "profiles": checked.profiles,
@@ -38,26 +78,72 @@ def _lines(ids: Ids, reading: Reading, checked: Checked) -> list[str]:
         "excluded": checked.excluded,
         "invalid": checked.invalid,
     }
-    return [f"{'column':<20}{_column(ids, reading)}", *(f"{name:<20}{count:>12,}" for name, count in figures.items())]
+    yield _line("column", _column(ids, ids.reading()))
+    yield from (f"{name:<20}{count:>12,}" for name, count in figures.items())
+    sent = (row.id for row in ids.rows() if row.outcome is None)
+    yield _line("first id", masked(next(sent)))
+    last = deque(sent, maxlen=1)
+    if last:
+        yield _line("last id", masked(last[0]))
+    yield _line("time", _time(order.pace, checked.profiles))
 
 
-def _column(ids: Ids, reading: Reading) -> str:
+def _line(name: str, text: str) -> str:
+    return f"{name:<20}{text}"
+
+
+def _column(ids: Listing, reading: Reading) -> str:
     if not reading.has_header:
         return f"one {ids.by} a line, from the first line on"
     return f"{reading.names[reading.index]}, {reading.index + 1} of {len(reading.names)}; the first row is the header"
 
 
+def _time(pace: Pace, profiles: int) -> str:
+    rate = _rate(pace)
+    if rate is None:
+        return "unknown: no limit is remembered for the key; for a rate of your own, add --pace, as in --pace 50"
+    return f"about {timedelta(seconds=round(profiles / rate))} at {rate:,.1f} requests a second"
+
+
+def _rate(pace: Pace) -> float | None:
+    """Give the rate to expect; None where it is up to a limit that isn't known."""
+    try:
+        return pace.expected(client_of_environment())
+    except CommandError:  # without a key there is nothing to remember
+        return pace.expected(None)
+
+
+def _probe(ids: Listing, checked: Checked, order: Order, count: int) -> ExitStatus:
+    client = client_of_environment()
+    wanted = min(count, checked.profiles)
+    places = {number * checked.profiles // wanted for number in range(wanted)}
+    sent = (row.id for row in ids.rows() if row.outcome is None)
+    picked = (id_ for place, id_ in enumerate(sent) if place in places)
+    with order.pace.pacer(client) as pacer:
+        found = asyncio.run(sample(client, picked, by=order.by, pacer=pacer))
+    tell("\n".join(_found(found)), sys.stdout)
+    return ExitStatus.DONE if found.is_whole else ExitStatus.STOPPED
+
+
+def _found(found: Sample) -> Iterator[str]:
+    yield ""
+    yield f"{'asked for':<20}{found.asked:>12,}  profiles, from all over the file"
+    yield f"{'exist':<20}{found.existing:>12,}"
+    yield f"{'do not exist':<20}{found.absent:>12,}"
+    yield _line(
+        "app", ", ".join(map(str, found.apps)) or "unknown: none of them exists; check the key, --by and --column"
+    )
+    if not found.is_whole:
+        yield f"not all of them were answered ({found.stopped or 'errors'}): try again later"
+
+
 def _options(order: Order) -> list[str]:
     """Give the options that the same deletion takes."""
-    options = ["--by", order.by]
-    for name, value in (
-        ("--column", order.column),
-        ("--exclude", order.exclude),
-        ("--expect", order.guards.expect),
-    ):
+    options = options_of(order)
+    for name, value in (("--exclude", order.exclude), ("--expect", order.guards.expect)):
         if value is not None:
             options += [name, str(value)]
-    return [*options, *(["--accept-damaged"] if order.accept_damaged else [])]
+    return [*options, *order.pace.options(), *(["--accept-damaged"] if order.accept_damaged else [])]
 
 
 def _confirmed(file: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""Which app a key belongs to: seen from a listed person who exists."""
+"""Which app a key belongs to, seen from a listed person who exists; and how many of the listed exist."""
 
 import asyncio
 import itertools
@@ -6,12 +6,51 @@ from collections.abc import Iterable
 from typing import Final
 from uuid import UUID
 
+import attrs
+
+from .. import bulk
+from ..bulk import Outcome, StopReason, StopRules
 from ..bulk.jobs import By
 from ..client import AdaptyClient
 from ..errors import AdaptyError, AuthenticationError, PermissionDeniedError, ProfileNotFoundError
+from ..pacing import Pacer
 from .exits import CommandError, ExitStatus
 
 _MOST: Final = 100
+_NO_RULES: Final = StopRules(failure_share=None, outage=60.0, throttled_for=300.0)
+"""Whoever asks whether profiles exist wants to know of all of them; but nobody waits for long."""
+
+
+@attrs.frozen
+class Sample:
+    """What came of asking for some profiles. `apps`: those that they are of. `stopped`: why not all were asked for."""
+
+    asked: int
+    existing: int
+    absent: int
+    apps: tuple[UUID, ...]
+    stopped: StopReason | None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is known of all whether they exist."""
+        return self.stopped is None and self.existing + self.absent == self.asked
+
+
+async def sample(client: AdaptyClient, ids: Iterable[str], *, by: By, pacer: Pacer) -> Sample:
+    """Get some profiles. Raises CommandError where the key isn't accepted."""
+    existing = absent = 0
+    apps: dict[UUID, None] = {}
+    async with client, bulk.get_profiles(client, ids, by=by, pacer=pacer, stop=_NO_RULES) as job:
+        async for result in job:
+            if result.value is not None:
+                existing += 1
+                apps[result.value.app_id] = None
+            absent += result.outcome is Outcome.NOT_FOUND
+        report = job.report
+    if report.stopped in (StopReason.CREDENTIALS, StopReason.PERMISSION):
+        raise _key_refused()
+    return Sample(report.total, existing, absent, tuple(apps), report.stopped)
 
 
 def verify_app(client: AdaptyClient, ids: Iterable[str], *, by: By, app: str) -> None:
@@ -36,10 +75,7 @@ async def _app_of(client: AdaptyClient, ids: Iterable[str], by: By) -> UUID | No
             except AdaptyError as error:
                 problem = error
             if isinstance(problem, AuthenticationError | PermissionDeniedError):
-                raise CommandError(
-                    "Adapty doesn't accept the key: set ADAPTY_API_KEY to the secret key of the app; nothing was sent",
-                    ExitStatus.CREDENTIALS,
-                )
+                raise _key_refused()
             raise _refused(f"the app can't be seen now ({type(problem).__name__}): try again later")
     return None
 
@@ -52,3 +88,10 @@ async def _app_of_one(client: AdaptyClient, id_: str, by: By) -> UUID:
 
 def _refused(sentence: str) -> CommandError:
     return CommandError(f"{sentence}; nothing was sent", ExitStatus.STOPPED)
+
+
+def _key_refused() -> CommandError:
+    return CommandError(
+        "Adapty doesn't accept the key: set ADAPTY_API_KEY to the secret key of the app; nothing was changed",
+        ExitStatus.CREDENTIALS,
+    )

@@ -1,4 +1,4 @@
-"""One run of a deletion with a ledger: what is left is sent, and the ledger tells what became of every row."""
+"""One run of a job with a ledger: what is left is sent, and the ledger tells what became of every row."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,6 @@ from typing import Final
 
 import attrs
 
-from .. import bulk
 from ..bulk import Outcome
 from ..client import AdaptyClient
 from ..ledger import Ledger, LedgerReader, Spool, Status
@@ -19,10 +18,11 @@ from .books import Standing
 from .ending import say
 from .exits import CommandError, ExitStatus
 from .failures import Failure, write_failures
-from .inputs import EXCLUDED, Ids
+from .inputs import EXCLUDED
 from .interrupts import Interrupts
 from .job import Ended, conduct, show_ended
 from .ledgers import command, refusing, resume_command
+from .listing import Listing
 from .order import Order
 from .screen import screen_for, tell
 from .unrecorded import show_excluded
@@ -31,18 +31,19 @@ RETRIED: Final = frozenset({Outcome.FAILED, Outcome.IN_DOUBT})
 _REASONS: Final = {
     Outcome.IN_DOUBT: "sent, or about to be: no answer tells what became of it",
     Outcome.NOT_ATTEMPTED: "not sent",
+    Outcome.NOT_FOUND: "Adapty has no such profile",
 }
 
 
 @attrs.frozen
 class Recorded:
-    """A deletion whose ledger knows every row of `ids`.
+    """A job whose ledger knows every row of `ids`.
 
     `retry`: rows with one of these outcomes are sent again. `new_key`: the key was exchanged since the last run.
     `notes`: for the record. `failures`: where to write down what failed.
     """
 
-    ids: Ids
+    ids: Listing
     ledger: Path
     order: Order
     retry: Collection[Outcome] = ()
@@ -133,7 +134,7 @@ class Recorded:
             tell(f"{spool.path} keeps the ids until then: a copy of what can't be read twice.", sys.stderr)
 
 
-def failures_of(reader: LedgerReader, ids: Ids) -> Iterator[Failure]:
+def failures_of(reader: LedgerReader, ids: Listing) -> Iterator[Failure]:
     """Give the rows that failed, by a ledger and its input."""
     for known, row in zip(reader.rows(), ids.as_written(), strict=False):
         outcome = known.standing
@@ -161,7 +162,7 @@ class _Run:
         self._known = before.known
         self._before = Counter(before.counts) - Counter(again)
         notes = {**guards.notes(due), **recorded.notes}
-        self.job = bulk.delete_profiles(
+        self.job = recorded.order.does.job(
             client,
             ids.ids(),
             by=ids.by,

@@ -17,16 +17,22 @@ from .exclusion import excluded_by
 from .exits import CommandError, ExitStatus
 from .failures import check_free
 from .guards import Guards
-from .inputs import Ids
 from .interrupts import terminable
 from .ledgers import MISMATCHES, open_ledger, opened, order_of, refusing
+from .listing import Listing
 from .order import Order
 from .pace import Pace
 from .probe import verify_app
 from .recorded import RETRIED, Recorded
 
-_TOUCHED = (Outcome.DELETED, Outcome.ALREADY_ABSENT, Outcome.DELETED_UNCONFIRMED, Outcome.IN_DOUBT)
-_UNSENT = frozenset({Outcome.NOT_ATTEMPTED, Outcome.IN_DOUBT, Outcome.FAILED})
+_TOUCHED = (
+    Outcome.DELETED,
+    Outcome.UPDATED,
+    Outcome.CREATED,
+    Outcome.ALREADY_ABSENT,
+    Outcome.DELETED_UNCONFIRMED,
+    Outcome.IN_DOUBT,
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -91,7 +97,7 @@ class _Job:
     ledger: Path
     ordered: Order
     order: Order
-    ids: Ids
+    ids: Listing
     is_same: bool
     is_new_key: bool
     app: str | None
@@ -130,7 +136,7 @@ def _look_into(reader: LedgerReader, client: AdaptyClient, terms: Terms, stack: 
     excluded = excluded_by(order.exclude, by=order.by, column=order.column)
     ids = stack.enter_context(opened(reader, terms.file, excluded=excluded))
     if not terms.appended:
-        order.guards.check(_profiles_in(reader), confirmed=False)
+        order.guards.check(_profiles_in(reader), order.does, confirmed=False)
     with refusing(ids):
         return _Job(reader.path, ordered, order, ids, reader.is_of(ids.file), is_new_key, app)
 
@@ -144,7 +150,7 @@ def _compare(job: _Job, client: AdaptyClient, terms: Terms) -> None:
     with refusing(job.ids):
         prepare(
             job.ledger,
-            undertaking(client, "delete", job.order.by),
+            undertaking(client, job.order.operation, job.order.by),
             job.ids.decided(),
             order=job.ordered.as_json(),
             file=job.ids.file,
@@ -160,7 +166,7 @@ def _profiles_in(reader: LedgerReader) -> int:
 
 def _is_new_key(reader: LedgerReader, client: AdaptyClient, order: Order, terms: Terms) -> bool:
     """Tell whether the key isn't that of the last run. Raises CommandError where the job can't go on with it."""
-    job, runs = undertaking(client, "delete", order.by), reader.runs
+    job, runs = undertaking(client, order.operation, order.by), reader.runs
     if reader.is_running():
         raise CommandError(
             f"{reader.path} is in use by another process: wait for its end, or end it", ExitStatus.LEDGER
@@ -198,5 +204,6 @@ def _app_to_verify(reader: LedgerReader, order: Order, terms: Terms, *, is_new_k
 
 def _verify_app(job: _Job, app: str) -> None:
     with refusing(job.ids), LedgerReader(job.ledger) as reader:
-        unsent = (str(id_) for row, id_ in reader.joined(job.ids.plain()) if row.standing in _UNSENT)
-        verify_app(client_of_environment(), unsent, by=job.order.by, app=app)
+        existing = job.order.does.existing
+        listed = (str(id_) for row, id_ in reader.joined(job.ids.plain()) if row.standing in existing)
+        verify_app(client_of_environment(), listed, by=job.order.by, app=app)

@@ -17,8 +17,12 @@ from .books import Keeper, Standing
 
 _MEANINGS: Final = {
     Outcome.DELETED: "Adapty accepted the deletion",
+    Outcome.UPDATED: "Adapty accepted the update",
+    Outcome.CREATED: "Adapty accepted the creation",
+    Outcome.FETCHED: "Adapty gave the profile",
     Outcome.DELETED_UNCONFIRMED: "absent after a request whose answer was lost: most likely deleted by it",
     Outcome.ALREADY_ABSENT: "Adapty has no such profile",
+    Outcome.NOT_FOUND: "Adapty has no such profile",
     Outcome.DUPLICATE: "the same id as on an earlier line",
     Outcome.INVALID: "can't be read, or can't be an id: not sent",
     Outcome.FAILED: "refused by Adapty, or still failing at the last try",

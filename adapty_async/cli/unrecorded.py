@@ -1,8 +1,7 @@
-"""A deletion without a ledger: what it has done is known as long as it runs."""
+"""A job without a ledger: what it has done is known as long as it runs."""
 
 import asyncio
 import contextlib
-import shlex
 import sys
 from collections.abc import Set as AbstractSet
 from pathlib import Path
@@ -10,16 +9,17 @@ from pathlib import Path
 from ..client import AdaptyClient
 from .beforehand import look_through, verified
 from .books import Books
+from .changes import open_listing
 from .exits import ExitStatus
 from .failures import FailuresFile
-from .inputs import open_ids
 from .interrupts import Interrupts
 from .job import Deletion, show_ended
-from .order import Order
+from .ledgers import command
+from .order import Order, options_of
 from .screen import screen_for, tell
 
 
-def delete_unrecorded(
+def send_unrecorded(
     client: AdaptyClient,
     order: Order,
     file: Path,
@@ -30,9 +30,7 @@ def delete_unrecorded(
 ) -> ExitStatus:
     """Carry out an order. Raises CommandError where nothing was sent."""
     with contextlib.ExitStack() as stack:
-        ids = stack.enter_context(
-            open_ids(file, by=order.by, column=order.column, accept_damaged=order.accept_damaged, excluded=excluded)
-        )
+        ids = stack.enter_context(open_listing(order, file, excluded=excluded))
         checked = look_through(ids, order, client, confirmed=confirmed)
         verified(order, ids)
         written = stack.enter_context(FailuresFile(failures, ids.reading())) if failures else None
@@ -41,6 +39,7 @@ def delete_unrecorded(
             client,
             ids,
             Books(checked.rows, written),
+            operation=order.does,
             concurrency=order.concurrency,
             pacer=pacer,
             stop=order.guards.rules(checked.profiles),
@@ -72,5 +71,4 @@ def _show_failed(failed: int, order: Order, failures: Path | None) -> None:
         tell("--failures FILE.csv writes down which rows failed and why, as a file to feed back.", sys.stderr)
         return
     tell(f"{failures} holds the {failed:,} rows that failed, and why. To try them again:", sys.stderr)
-    column = "" if order.column is None else f" --column {shlex.quote(order.column)}"
-    tell(f"  adapty-async delete {shlex.quote(str(failures))} --by {order.by}{column}", sys.stderr)
+    tell(f"  {command(order.operation, failures, *options_of(order))}", sys.stderr)

@@ -37,7 +37,10 @@ def verify(path: Path, sample: str, file: Path | None, pace: Pace, concurrency: 
     """Verify the deletions of a job."""
     with open_ledger(path) as reader:
         if reader.job.operation != "delete":
-            raise CommandError(f"{path} is of no deletion: there is nothing that could be absent")
+            raise CommandError(
+                f"only deletions can be verified, and {path} is of the operation {reader.job.operation}: for what "
+                f"became of its rows type {command('report', path)}"
+            )
         with refusing():
             deleted = gone(reader.status())
         wanted = _wanted(sample, deleted)

@@ -4,19 +4,22 @@ import itertools
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, TypeAlias
 
 import attrs
 
 from ..bulk import Decided
-from ..bulk.jobs import By, name_of
-from ..bulk.journal import Undertaking
+from ..bulk.jobs import By, source_of
+from ..bulk.journal import Source, Undertaking
+from ..models import ProfileAttributes
 from .chunks import CHUNK, STATES, Chunk
 from .inventory import Inventory, Part, begin, check, secret_of
 from .reading import LedgerReader
 from .store import Store
 
 _NONE_RETRIED: Final = frozenset[Any]()
+
+Change: TypeAlias = tuple[str, ProfileAttributes]
 
 
 @attrs.frozen
@@ -44,7 +47,7 @@ def is_unchanged(path: Path, file: BinaryIO) -> bool:
 def prepare(
     path: Path,
     undertaking: Undertaking,
-    rows: Iterable[str | Decided[str]],
+    rows: Iterable[str | Decided[str]] | Iterable[Change | Decided[Change]],
     *,
     order: Mapping[str, Any],
     file: BinaryIO | None,
@@ -53,8 +56,9 @@ def prepare(
 ) -> Prepared:
     """Take down every row of an input in a new ledger, or compare every row with the one that there is.
 
-    `order`: what was asked for; `file`: what the rows are read from, by which it is known again. All is written or
-    nothing. Raises LedgerError; InputChangedError where there is a ledger and the input isn't its own.
+    `rows`: ids to delete, or pairs of an id and what is written. `order`: what was asked for; `file`: what the rows are
+    read from, by which it is known again. All is written or nothing. Raises LedgerError; InputChangedError where there
+    is a ledger and the input isn't its own.
     """
 
     def take_down(store: Store) -> Prepared:
@@ -63,7 +67,8 @@ def prepare(
         check(path, job, store.runs(), undertaking, new_key=new_key)
         inventory = Inventory(store, secret, job, appended=appended)
         by: By = "profile_id" if job.identified_by == "profile_id" else "customer_user_id"
-        due = sum(_enter(store, inventory, part, items) for part, items in _parts(rows, by))
+        source = source_of(undertaking.operation, rows, by)
+        due = sum(_enter(store, inventory, part, items) for part, items in _parts(rows, source))
         inventory.note_order(order, None if file is None else secret.file_digest(file))
         inventory.write()
         return Prepared(inventory.known, due)
@@ -81,7 +86,7 @@ def prepare(
             return take_down(store)
 
 
-def _enter(store: Store, inventory: Inventory, part: Part, items: list[str | Decided[str]]) -> int:
+def _enter(store: Store, inventory: Inventory, part: Part, items: list[Any]) -> int:
     """Compare a part, or write it down; give the number of its items that are due."""
     met = inventory.meet(part)
     if met.is_new:
@@ -92,19 +97,21 @@ def _enter(store: Store, inventory: Inventory, part: Part, items: list[str | Dec
     return len(met.chunk.open_indexes(_NONE_RETRIED))
 
 
-def _decide(chunk: Chunk, items: list[str | Decided[str]], start: int) -> None:
+def _decide(chunk: Chunk, items: list[Any], start: int) -> None:
     now = int(time.time())
     for index, item in enumerate(items[start:], start):
         if isinstance(item, Decided):
             chunk.settle(index, STATES[item.outcome], 0, 0, now)
 
 
-def _parts(rows: Iterable[str | Decided[str]], by: By) -> Iterator[tuple[Part, list[str | Decided[str]]]]:
-    name, source = name_of(by), iter(rows)
+def _parts(rows: Iterable[Any], source: Source[Any]) -> Iterator[tuple[Part, list[Any]]]:
+    rest = iter(rows)
     for number in itertools.count():
-        items = list(itertools.islice(source, CHUNK))
-        names = [name(item.item if isinstance(item, Decided) else item) for item in items]
+        items = list(itertools.islice(rest, CHUNK))
+        plain = [item.item if isinstance(item, Decided) else item for item in items]
+        names = list(map(source.name, plain))
+        contents = names if source.content is source.name else list(map(source.content, plain))
         is_last = len(items) < CHUNK
-        yield Part(number, names, names, frozenset(), is_last), items
+        yield Part(number, names, contents, frozenset(), is_last), items
         if is_last:
             return

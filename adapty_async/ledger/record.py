@@ -81,6 +81,8 @@ class Record:
         lines = [f"# Record of a mass {_NOUNS[self.operation]}", ""]
         if self.verified is not None and self.verified.present:
             lines += [f"**{self.verified.present:,} profiles were present when they were asked for afterwards.**", ""]
+        if self.operation != "delete":
+            return lines[:-1]
         return [*lines, "Adapty detaches a deleted profile's purchase history, and may attach it to another profile."]
 
     def _table(self) -> list[str]:

@@ -124,7 +124,7 @@ class SharedState:
     @classmethod
     def begin(cls, now: float, wall: float, rate: float, found: tuple[float, float] | None) -> "SharedState":
         """Begin a run at `rate`, or near the limit that was found not long ago."""
-        if found is not None and not (abs(wall - found[1]) <= _REMEMBERED and 0 < found[0] < math.inf):
+        if not _is_fresh(found, wall):
             found = None
         if found is not None:
             rate = _CAREFUL * found[0]
@@ -253,6 +253,16 @@ class SharedState:
     def _withdraw_question(self, question: Question) -> None:
         self.mind.withdraw(question.ticket, 1)
         self.around.question = None
+
+
+def limit_in(text: bytes, wall: float) -> float | None:
+    """Give the limit that a state remembers, None where there is none or it is too old. Raises MisfitError."""
+    found = _read(text)[0].found
+    return found[0] if found is not None and _is_fresh(found, wall) else None
+
+
+def _is_fresh(found: tuple[float, float] | None, wall: float) -> bool:
+    return found is not None and abs(wall - found[1]) <= _REMEMBERED and 0 < found[0] < math.inf
 
 
 def _read(text: bytes) -> tuple[Around, Mind | None]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from adapty_async.bulk import Outcome, StopRules
+from adapty_async.cli import operation
 from adapty_async.cli.exits import CommandError, ExitStatus
 from adapty_async.cli.guards import Guards
 from adapty_async.ledger import LedgerReader
@@ -47,10 +48,10 @@ def runs_notes(ledger: Path) -> list[dict[str, str]]:
 )
 def test_many_profiles_want_their_number(guards: Guards, profiles: int, confirmed: bool, says: str | None) -> None:
     if says is None:
-        guards.check(profiles, confirmed=confirmed)
+        guards.check(profiles, operation.DELETE, confirmed=confirmed)
         return
     with pytest.raises(CommandError, match=says) as refusal:
-        guards.check(profiles, confirmed=confirmed)
+        guards.check(profiles, operation.DELETE, confirmed=confirmed)
     assert refusal.value.status is ExitStatus.STOPPED
 
 
@@ -289,6 +290,9 @@ def test_the_plan_tells_the_reading_and_the_numbers_and_sends_nothing(
     assert status == 0
     figures = dict(line.split(maxsplit=1) for line in out.splitlines() if line and not line.startswith(("  ", "No")))
     assert figures == {
+        "first": "id            u…m (23 characters)",
+        "last": "id             u…m (23 characters)",
+        "time": "unknown: no limit is remembered for the key; for a rate of your own, add --pace, as in --pace 50",
         "column": "customer_user_id, 2 of 2; the first row is the header",
         "rows": "32",
         "profiles": "28",

@@ -1,0 +1,61 @@
+"""The commands that change nothing at Adapty: get and doctor."""
+
+from typing import Annotated
+
+import typer
+
+from . import options
+from .ending import STATUSES, end
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the others."""
+    app.command(epilog=STATUSES)(get)
+    app.command(epilog=STATUSES)(doctor)
+
+
+def get(
+    file: options.File,
+    by: options.By,
+    column: options.Column = None,
+    concurrency: options.Concurrency = 100,
+    pace: options.Pace = "background",
+    max_rate: options.MaxRate = None,
+    accept_damaged: options.AcceptDamaged = False,
+) -> None:
+    """Write the profiles of a file's ids to standard output, a JSON object for each row.
+
+    \b
+      adapty-async get people.csv --by customer_user_id > profiles.jsonl
+      cut -f 3 people.tsv | adapty-async get - --by profile_id | jq -r 'select(.outcome == "not_found") .line'
+
+    Each object has position (of the row, from 0), line, id (as it stands there), outcome (fetched, not_found,
+    duplicate, invalid, failed, in_doubt, not_attempted) and profile, which is null where none was fetched; a row that
+    failed has reason and status as well. They come in the order of the answers. Exit status 1: some rows failed, or
+    have no profile. How far it is stands on standard error. Nothing is kept: run it again to get what is missing.
+    """
+    from .exits import ExitStatus
+    from .getting import Wanted, get
+    from .pace import Pace
+
+    def run() -> ExitStatus:
+        return get(Wanted(file, by.value, column, accept_damaged, concurrency, Pace.of(pace, max_rate)))
+
+    end(run)
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
+) -> None:
+    """Check what a job needs: key, address, network, clock, disk, versions; a line each.
+
+    \b
+      adapty-async doctor
+      adapty-async doctor --json | jq '.checks[] | select(.ok | not)'
+
+    It looks at the key without showing it, makes one request without the key to the address that ADAPTY_BASE_URL
+    names, or Adapty's, and writes nothing but an empty file, which it removes. Exit status 1: something is to be done.
+    """
+    from .doctor import doctor
+
+    end(lambda: doctor(as_json=as_json))

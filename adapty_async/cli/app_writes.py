@@ -1,0 +1,170 @@
+"""The commands that write attributes: update and create."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from . import options
+from .ending import STATUSES, end
+
+if TYPE_CHECKING:
+    from .assignment import Assignment
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the others."""
+    app.command(epilog=STATUSES)(update)
+    app.command(epilog=STATUSES)(create)
+
+
+def update(
+    file: options.File,
+    by: options.By,
+    column: options.Column = None,
+    attributes: options.Attributes = None,
+    set_: options.Set = None,
+    null: options.Null = None,
+    empty: options.Empty = None,
+    concurrency: options.Concurrency = 100,
+    pace: options.Pace = "background",
+    max_rate: options.MaxRate = None,
+    failures: options.Failures = None,
+    yes: options.Yes = False,
+    expect: options.Expect = None,
+    most: options.Max = None,
+    max_failures: options.MaxFailures = None,
+    no_canary: options.NoCanary = False,
+    exclude: options.Exclude = None,
+    app: options.App = None,
+    accept_damaged: options.AcceptDamaged = False,
+    ledger: options.Ledger = None,
+    no_ledger: options.NoLedger = False,
+    operator: options.Operator = None,
+    request: options.Request = None,
+) -> None:
+    """Set attributes of the profiles that a file names.
+
+    \b
+      adapty-async update people.csv --by customer_user_id --null NULL
+      adapty-async update ids.txt --by customer_user_id --set custom.campaign=spring --set email=NULL --null NULL
+
+    Each other column is an attribute, by the name that the API has for it: first_name, email, birthday, att_status,
+    ..., installation_meta.device_id, ... A custom attribute is custom.NAME, a text; custom.NAME:number and
+    custom.NAME:bool are numbers and true or false. A column that is none of these refuses the file, unless --attributes
+    names those that are.
+
+    An empty cell leaves its attribute as it is. A cell with the text of --null clears it; so do empty cells with
+    --null ''. A cell with the text of --empty is an empty text, and so is the value of --set KEY=.
+
+    FILE may hold JSON lines instead, one object a line: {"customer_user_id": "u1", "email": null,
+    "custom_attributes": {"age": 7}}. There null clears, "" is an empty text, and what isn't there stays as it is.
+
+    Names, types and limits are checked before anything is sent: a row with a value that Adapty would refuse is invalid.
+    An id that stands there twice is sent once; with different values it refuses the file. An update that was sent
+    without an answer is not sent again by resume after 15 minutes, for it might overwrite what your app has written
+    since: it is in doubt until retry-failed sends it. Values of --set stand in the ledger, those of the file don't. The
+    rest as in delete.
+    """
+    from .begin import Asked, begin
+
+    end(
+        lambda: begin(
+            Asked(
+                operation="update",
+                assignment=_assignment(attributes, set_, null, empty),
+                file=file,
+                by=by.value,
+                column=column,
+                concurrency=concurrency,
+                pace=pace,
+                max_rate=max_rate,
+                failures=failures,
+                confirmed=yes,
+                expect=expect,
+                most=most,
+                max_failures=max_failures,
+                canary=not no_canary,
+                exclude=exclude,
+                app=app,
+                accept_damaged=accept_damaged,
+                ledger=ledger,
+                has_ledger=not no_ledger,
+                operator=operator,
+                request=request,
+            )
+        )
+    )
+
+
+def create(
+    file: options.File,
+    by: options.By,
+    column: options.Column = None,
+    attributes: options.Attributes = None,
+    set_: options.Set = None,
+    null: options.Null = None,
+    empty: options.Empty = None,
+    concurrency: options.Concurrency = 100,
+    pace: options.Pace = "background",
+    max_rate: options.MaxRate = None,
+    failures: options.Failures = None,
+    yes: options.Yes = False,
+    expect: options.Expect = None,
+    most: options.Max = None,
+    max_failures: options.MaxFailures = None,
+    no_canary: options.NoCanary = False,
+    exclude: options.Exclude = None,
+    accept_damaged: options.AcceptDamaged = False,
+    ledger: options.Ledger = None,
+    no_ledger: options.NoLedger = False,
+    operator: options.Operator = None,
+    request: options.Request = None,
+) -> None:
+    """Create profiles for the customer user ids of a file.
+
+    \b
+      adapty-async create people.csv --by customer_user_id
+      adapty-async create people.csv --by customer_user_id --attributes email,custom.team --failures failures.csv
+
+    Columns and JSON lines are attributes as in update, but a profile needs none. The id must be your own,
+    customer_user_id: profile ids are Adapty's to give. Where there is a profile of that id already, its attributes are
+    overwritten. The rest as in update.
+    """
+    from .begin import Asked, begin
+    from .exits import CommandError, ExitStatus
+
+    def run() -> ExitStatus:
+        if by is not options.IdKind.CUSTOMER_USER_ID:
+            raise CommandError("a profile is created for an id of your own: say --by customer_user_id")
+        return begin(
+            Asked(
+                operation="create",
+                assignment=_assignment(attributes, set_, null, empty),
+                file=file,
+                by="customer_user_id",
+                column=column,
+                concurrency=concurrency,
+                pace=pace,
+                max_rate=max_rate,
+                failures=failures,
+                confirmed=yes,
+                expect=expect,
+                most=most,
+                max_failures=max_failures,
+                canary=not no_canary,
+                exclude=exclude,
+                accept_damaged=accept_damaged,
+                ledger=ledger,
+                has_ledger=not no_ledger,
+                operator=operator,
+                request=request,
+            )
+        )
+
+    end(run)
+
+
+def _assignment(names: str | None, fixed: list[str] | None, null: str | None, empty: str | None) -> "Assignment":
+    from .assignment import Assignment
+
+    return Assignment.of(names=names, fixed=fixed or [], null=null, empty=empty)

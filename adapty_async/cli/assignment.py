@@ -1,0 +1,111 @@
+"""What update and create write, as it was asked for: --attributes, --set, --null, --empty."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+
+from .attributes import Target, Value, build, target_of
+from .exits import CommandError
+
+NO_NAMES: Final = "none"
+HOW_NAMED: Final = "as in email, custom.team, custom.age:number, custom.vip:bool or installation_meta.device_id"
+
+Pair = tuple[Target, Value]
+
+
+@attrs.frozen
+class Assignment:
+    """Where the attributes of a row come from.
+
+    `names`: the columns that are attributes; None: all but the ids'. `fixed`: `key=value` each, for all rows. `null`,
+    `empty`: the texts that stand for null and for an empty text; an empty cell else leaves its attribute as it is.
+    """
+
+    names: tuple[str, ...] | None = None
+    fixed: tuple[str, ...] = ()
+    null: str | None = None
+    empty: str | None = None
+
+    @classmethod
+    def of(cls, *, names: str | None, fixed: Sequence[str], null: str | None, empty: str | None) -> "Assignment":
+        """Take the options. Raises CommandError."""
+        if null is not None and null == empty:
+            raise CommandError("--null and --empty contradict each other: give each a text of its own")
+        asked = cls(None if names is None else _split(names), tuple(fixed), null, empty)
+        for name in asked.names or ():
+            if target_of(name) is None:
+                raise CommandError(f"--attributes: {name!r} is no attribute: name it {HOW_NAMED}")
+        asked.fixed_pairs()
+        return asked
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Assignment":
+        """Read what `attrs.asdict` gave."""
+        names = data["names"]
+        return cls(None if names is None else tuple(names), tuple(data["fixed"]), data["null"], data["empty"])
+
+    def fixed_pairs(self) -> list[Pair]:
+        """Give what all rows get. Raises CommandError."""
+        pairs = [self._fixed_pair(text) for text in self.fixed]
+        labels = [(target.group, target.name) for target, _ in pairs]
+        if len(set(labels)) < len(labels):
+            raise CommandError("--set names an attribute twice: leave one of them out")
+        return pairs
+
+    def value(self, target: Target, text: str) -> Iterator[Pair]:
+        """Give what a cell says, nothing where it leaves the attribute as it is. Raises ValueError."""
+        if text or "" in (self.null, self.empty):
+            yield target, self._read(target, text)
+
+    def options(self) -> list[str]:
+        """Give the options that say the same."""
+        named = ("--attributes", None if self.names is None else ",".join(self.names) or NO_NAMES)
+        pairs: Iterable[tuple[str, str | None]] = (
+            named,
+            *(("--set", text) for text in self.fixed),
+            ("--null", self.null),
+            ("--empty", self.empty),
+        )
+        return [word for name, value in pairs if value is not None for word in (name, value)]
+
+    def _fixed_pair(self, text: str) -> Pair:
+        key, separator, value = text.partition("=")
+        target = target_of(key)
+        if not separator or target is None:
+            raise CommandError(f"--set wants KEY=VALUE, where KEY is an attribute, {HOW_NAMED}")
+        try:
+            pair = (target, self._read(target, value))
+            if target.group != "installation_meta":
+                build([pair])
+        except ValueError as error:
+            sentence = str(error)
+        else:
+            return pair
+        raise CommandError(f"--set: {sentence}")
+
+    def _read(self, target: Target, text: str) -> Value:
+        if text == self.null:
+            return None
+        return read(target, "" if text == self.empty else text)
+
+
+def read(target: Target, text: str) -> Value:
+    """Make a value of a text. Raises ValueError, which names the attribute."""
+    try:
+        return target.read(text)
+    except ValueError as error:
+        sentence = str(error)
+    raise ValueError(f"{target.label} {sentence}")
+
+
+def refuse_both(fixed: Iterable[Pair], named: Collection[Target]) -> None:
+    """Refuse what a column gives and --set as well. Raises CommandError."""
+    places = {(target.group, target.name) for target in named}
+    for target, _ in fixed:
+        if (target.group, target.name) in places:
+            raise CommandError(f"{target.label} is set by --set, and by a column too: leave one of them out")
+
+
+def _split(names: str) -> tuple[str, ...]:
+    return () if names == NO_NAMES else tuple(name.strip() for name in names.split(","))

@@ -1,0 +1,160 @@
+"""The commands that begin a job: check everything, ask, send, and say what became of it."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, cast
+from uuid import UUID
+
+import attrs
+
+from ..bulk.jobs import By, undertaking
+from ..ledger import Spool, has_job, prepare
+from .assignment import Assignment
+from .beforehand import look_through, require_terminal, verified
+from .changes import open_listing
+from .connection import client_of_environment
+from .csv_records import InputError
+from .exclusion import excluded_by
+from .exits import CommandError, ExitStatus
+from .failures import check_free
+from .guards import Guards
+from .inputs import OF_STDIN, open_source
+from .interrupts import terminable
+from .ledgers import beside, is_lasting, refusing, resume_command
+from .listing import Listing
+from .order import Order
+from .pace import Pace
+from .recorded import Recorded
+from .unrecorded import send_unrecorded
+
+
+@attrs.frozen(kw_only=True)
+class Asked:
+    """What is asked for on the command line, as it stands there.
+
+    `confirmed`: nobody is to be asked. `failures`: where to write them down. `assignment`: what is to be written.
+    """
+
+    operation: str
+    file: Path
+    by: By
+    column: str | None
+    concurrency: int
+    pace: str
+    max_rate: str | None
+    failures: Path | None
+    confirmed: bool
+    expect: int | None
+    most: int | None
+    max_failures: str | None
+    canary: bool
+    exclude: Path | None
+    accept_damaged: bool
+    ledger: Path | None
+    has_ledger: bool
+    operator: str | None
+    request: str | None
+    app: UUID | None = None
+    assignment: Assignment | None = None
+
+    def order(self) -> Order:
+        """Give what is ordered. Raises CommandError."""
+        return Order(
+            operation=self.operation,
+            assignment=self.assignment,
+            file=None,
+            by=self.by,
+            column=self.column,
+            pace=Pace.of(self.pace, self.max_rate),
+            concurrency=self.concurrency,
+            guards=Guards.of(
+                expect=self.expect,
+                most=self.most,
+                app=self.app,
+                most_failures=self.max_failures,
+                canary=self.canary,
+            ),
+            exclude=self.exclude and self.exclude.absolute(),
+            accept_damaged=self.accept_damaged,
+            operator=self.operator,
+            request=self.request,
+        )
+
+    def its_ledger(self) -> Path | None:
+        """Name the ledger, where there shall be one. Raises CommandError."""
+        if not self.has_ledger and self.ledger is not None:
+            raise CommandError("--ledger and --no-ledger contradict each other: leave one out")
+        return (self.ledger or beside(self.file)) if self.has_ledger else None
+
+
+def begin(asked: Asked) -> ExitStatus:
+    """Do what is asked for. Raises CommandError where nothing was sent."""
+    ledger, order = asked.its_ledger(), asked.order()
+    with terminable():
+        client = client_of_environment()
+        if ledger is not None:
+            refuse_begun(ledger)
+        if not asked.confirmed:
+            require_terminal(asked.file)
+        if asked.failures is not None:
+            check_free(asked.failures)
+        excluded = excluded_by(order.exclude, by=order.by, column=order.column)
+        if ledger is None:
+            return send_unrecorded(
+                client, order, asked.file, failures=asked.failures, excluded=excluded, confirmed=asked.confirmed
+            )
+        with _lasting_input(order, asked.file, ledger, excluded) as ids:
+            look_through(ids, order, client, confirmed=asked.confirmed)
+            notes = verified(order, ids)
+            order = attrs.evolve(order, file=asked.file.absolute() if is_lasting(asked.file) else None)
+            with refusing(ids):
+                job = undertaking(client, order.operation, order.by)
+                prepare(ledger, job, ids.decided(), order=order.as_json(), file=ids.file)
+            return Recorded(ids, ledger, order, notes=notes, failures=asked.failures).carry_out(client)
+
+
+def refuse_begun(ledger: Path) -> None:
+    """Refuse to begin a job where there is one. Raises CommandError."""
+    with refusing():
+        exists = has_job(ledger)
+    if exists:
+        raise CommandError(
+            f"{ledger} holds a job already: for another one name a new ledger by --ledger; to go on with this one, "
+            f"type: {resume_command(ledger)}",
+            ExitStatus.LEDGER,
+        )
+
+
+@contextlib.contextmanager
+def _lasting_input(order: Order, file: Path, ledger: Path, excluded: frozenset[bytes]) -> Iterator[Listing]:
+    """Open the input; what can't be read twice is copied first, to a file beside the ledger."""
+    spool = None if is_lasting(file) else Spool(ledger)
+    if spool is not None:
+        with refusing(), open_source(file) as source:
+            spool.fill(cast("BinaryIO", _Readable(source, ledger)))
+    try:
+        name = OF_STDIN if spool else None
+        with open_listing(order, spool.path if spool else file, excluded=excluded, name=name) as ids:
+            yield ids
+    finally:
+        if spool is not None and not ledger.exists():
+            spool.discard()
+
+
+class _Readable:
+    """An input whose trouble is told from that of the copy, and which may end when another job has begun."""
+
+    def __init__(self, source: BinaryIO, ledger: Path) -> None:
+        self._source = source
+        self._ledger = ledger
+
+    def read(self, size: int) -> bytes:
+        try:
+            content = self._source.read(size)
+            if not content:
+                refuse_begun(self._ledger)  # whose own copy must not be replaced
+            return content
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "it isn't open for reading"
+        raise InputError(f"{OF_STDIN} can't be copied: {reason}")

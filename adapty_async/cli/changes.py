@@ -1,0 +1,273 @@
+"""What update and create send: each row an id and the attributes of its profile, checked before anything is sent."""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from ..bulk import Decided, Outcome
+from ..models import ProfileAttributes
+from ..serialization import dump
+from .assignment import HOW_NAMED, Assignment, Pair, refuse_both
+from .attributes import CUSTOM, META, Target, build, target_of
+from .csv_records import InputError
+from .failures import ADDED
+from .inputs import EXCLUDED, Checked, Ids, Reading, Row, checked, digest_of, open_ids
+from .json_ids import JsonIds, is_json_lines, parsed
+from .listing import Listing
+from .operation import UPDATE
+from .order import Order
+
+Change: TypeAlias = tuple[str, ProfileAttributes]
+_Values: TypeAlias = Callable[[Row], list[Pair]]
+"""Gives what a row says of its profile. Raises ValueError where that can't be sent."""
+
+_NOTHING: Final = ProfileAttributes()
+
+
+class Changes:
+    """The rows of `ids` with what is to be written: a `Listing`. Raises InputError where it isn't clear what that is.
+
+    `may_be_empty`: a row that sets nothing is sent nevertheless, as a profile can be created without attributes.
+    """
+
+    def __init__(self, ids: Ids, assignment: Assignment, *, may_be_empty: bool) -> None:
+        self.by, self.name, self.file, self.excluded = ids.by, ids.name, ids.file, ids.excluded
+        self._ids = ids
+        self._may_be_empty = may_be_empty
+        self._digest = digest_of(ids.by)
+        self._fixed = assignment.fixed_pairs()
+        self._values: _Values
+        if isinstance(ids, JsonIds):
+            self._named = "the fields of each row" if assignment.names is None else ", ".join(assignment.names)
+            self._values = _Objects(ids, assignment, self._fixed)
+        else:
+            cells = _Cells(ids, assignment, self._fixed, may_be_empty=may_be_empty)
+            self._named = ", ".join(target.label for _, target in cells.columns)
+            self._values = cells
+
+    @property
+    def summary(self) -> str:
+        """Say which attributes are written; no value."""
+        fixed = ", ".join(target.label for target, _ in self._fixed)
+        parts = (self._named, f"the same in every row: {fixed}" if fixed else "")
+        return f"what is written: {'; '.join(filter(None, parts)) or 'no attribute'}"
+
+    def reading(self) -> Reading:
+        """Tell how the input is read."""
+        return self._ids.reading()
+
+    def rows(self) -> Iterator[Row]:
+        """Read the input from its start. Raises InputError.
+
+        Memory: two digests of 16 bytes for each different id, about 200 bytes with the dictionary around them.
+        """
+        return (row for row, _ in self._judged())
+
+    def item(self, row: Row) -> Change:
+        """Give the id of a row, and the attributes."""
+        return row.id, self._attributes(row)
+
+    def decided(self) -> Iterator[Change | Decided[Change]]:
+        """Give the change of each row, marked where it isn't to be sent. Raises InputError."""
+        for row, attributes in self._judged():
+            change = (row.id, attributes)
+            yield change if row.outcome is None else Decided(change, row.outcome)
+
+    def ids(self) -> Iterator[Change | Decided[Change]]:
+        """Give the change of each row as `decided` does, but for the duplicates. Raises InputError."""
+        for row, attributes in self._read():
+            change = (row.id, attributes)
+            yield change if row.outcome is None else Decided(change, row.outcome)
+
+    def as_written(self) -> Iterator[Row]:
+        """Give the rows with no outcome but `invalid`, where they can't be read. Raises InputError."""
+        return self._ids.as_written()
+
+    def plain(self) -> Iterator[str]:
+        """Give the id of each row, "" where it can't be read. Raises InputError."""
+        return self._ids.plain()
+
+    def check(self) -> Checked:
+        """Read the whole input, and tell what of it can be sent. Raises InputError where nothing can."""
+        return checked(self.rows(), self.name)
+
+    def line_of(self, position: int) -> int | None:
+        """Give the line where the row at a position, from 0, begins; None where there is none."""
+        return self._ids.line_of(position)
+
+    def refusal(self, row: Row) -> str:
+        """Say why the library would not send a row; nothing where it would."""
+        reason = self._ids.refusal(row)
+        if reason:
+            return reason
+        try:
+            self._attributes(row)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    def _judged(self) -> Iterator[tuple[Row, ProfileAttributes]]:
+        seen: dict[bytes, bytes] = {}
+        for row, attributes in self._read():
+            if row.outcome is not None and row.reason != EXCLUDED:
+                yield row, attributes
+                continue
+            content = _digest_of(attributes)
+            known = seen.setdefault(self._digest(row.id), content)
+            if known is content:
+                yield row, attributes
+                continue
+            if known != content:
+                raise InputError(
+                    f"{self.name}, line {row.line}: the id stands on an earlier line with other values: leave one of "
+                    "the two lines out"
+                )
+            reason = "the same id and values stand on an earlier line"
+            yield row._replace(outcome=Outcome.DUPLICATE, reason=reason), attributes
+
+    def _read(self) -> Iterator[tuple[Row, ProfileAttributes]]:
+        """Give each row with what is to be written; `invalid` is what can't be sent, and what is excluded."""
+        for row in self._ids.as_written():
+            reason, attributes = self._ids.refusal(row), _NOTHING
+            if not reason:
+                try:
+                    attributes = self._attributes(row)
+                except ValueError as error:
+                    reason = str(error)
+                else:
+                    reason = EXCLUDED if self.excluded and self._digest(row.id) in self.excluded else ""
+            yield (row._replace(outcome=Outcome.INVALID, reason=reason) if reason else row), attributes
+
+    def _attributes(self, row: Row) -> ProfileAttributes:
+        attributes = build([*self._values(row), *self._fixed])
+        if attributes.is_empty and not self._may_be_empty:
+            raise ValueError("the row sets no attribute")
+        return attributes
+
+
+class _Cells:
+    """The cells of a CSV file: an attribute is a column with its name."""
+
+    def __init__(self, ids: Ids, assignment: Assignment, fixed: list[Pair], *, may_be_empty: bool) -> None:
+        reading = ids.reading()
+        self._assignment = assignment
+        self.columns = _columns(reading, assignment, ids.name) if reading.has_header else []
+        missing = set(assignment.names or ()) - {target.label for _, target in self.columns}
+        if missing:
+            raise InputError(f"{ids.name} has no column {min(missing)}: see --attributes")
+        refuse_both(fixed, [target for _, target in self.columns])
+        if not self.columns and not fixed and not may_be_empty:
+            raise InputError(
+                f"{ids.name} has no column with an attribute: name columns {HOW_NAMED}, or use --set KEY=VALUE"
+            )
+
+    def __call__(self, row: Row) -> list[Pair]:
+        return [pair for at, target in self.columns for pair in self._assignment.value(target, row.record[at])]
+
+
+def _columns(reading: Reading, assignment: Assignment, file: str) -> list[tuple[int, Target]]:
+    """Find the columns with attributes. Raises InputError where a column is none, and nobody said which are."""
+    ignored = set(ADDED) if set(ADDED) <= set(reading.names) else set[str]()
+    columns: dict[tuple[str | None, str], tuple[int, Target]] = {}
+    for at, name in enumerate(reading.names):
+        wanted = name in assignment.names if assignment.names is not None else name not in ignored
+        if at == reading.index or not wanted:
+            continue
+        target = target_of(name)
+        if target is None:
+            raise InputError(
+                f"{file} has a column {name!r}, which is no attribute ({HOW_NAMED}): say by --attributes which columns "
+                "are to be sent"
+            )
+        if columns.setdefault((target.group, target.name), (at, target)) != (at, target):
+            raise InputError(f"{file} has several columns for {target.label}: give one of them another name")
+    return list(columns.values())
+
+
+class _Objects:
+    """The objects of JSON lines: an attribute is a field with its name, or as the API has it in its own requests."""
+
+    def __init__(self, ids: JsonIds, assignment: Assignment, fixed: list[Pair]) -> None:
+        self._field = ids.reading().names[0]
+        self._file = ids.name
+        self._names = assignment.names
+        self._fixed = fixed
+
+    def __call__(self, row: Row) -> list[Pair]:
+        values = parsed(row.record[0])
+        ignored = {self._field, *(ADDED if set(ADDED) <= set(values) else ())}
+        pairs: list[Pair] = []
+        for name, value in values.items():
+            if name not in ignored and (self._names is None or name in self._names):
+                pairs += self._pairs(row, name, value)
+        labels = [(target.group, target.name) for target, _ in pairs]
+        if len(set(labels)) < len(labels):
+            raise ValueError("an attribute stands in the row twice")
+        refuse_both(self._fixed, [target for target, _ in pairs])
+        return pairs
+
+    def _pairs(self, row: Row, name: str, value: Any) -> Iterator[Pair]:
+        if name in (CUSTOM, META):
+            prefix = "custom" if name == CUSTOM else META
+            for key, part in _parts(name, value).items():
+                yield self._target(row, f"{prefix}.{key}"), part
+        else:
+            yield self._target(row, name), value
+
+    def _target(self, row: Row, label: str) -> Target:
+        target = None if ":" in label else target_of(label)
+        if target is None:
+            raise InputError(
+                f"{self._file}, line {row.line} has a field that is no attribute ({HOW_NAMED.replace(':', '=')}): say "
+                "by --attributes which fields are to be sent"
+            )
+        return target
+
+
+def _parts(name: str, value: Any) -> dict[str, Any]:
+    """Read a group of attributes: an object, or a list of keys and values as in the API's own requests."""
+    if isinstance(value, dict):
+        return value
+    is_list = name == CUSTOM and isinstance(value, list)
+    if not is_list or not all(isinstance(part, dict) and set(part) == {"key", "value"} for part in value):
+        raise ValueError(f"{name} must be an object; leave it out to change none")
+    parts = {str(part["key"]): part["value"] for part in value}
+    if len(parts) < len(value):
+        raise ValueError(f"a key stands in {name} twice")
+    return parts
+
+
+def _digest_of(attributes: ProfileAttributes) -> bytes:
+    return hashlib.blake2b(json.dumps(dump(attributes), sort_keys=True).encode(), digest_size=16).digest()
+
+
+@contextlib.contextmanager
+def open_listing(
+    order: Order, file: Path, *, excluded: AbstractSet[bytes] = frozenset(), name: str | None = None
+) -> Iterator[Listing]:
+    """Open the input of an order; the rest as in `open_ids`."""
+    with open_ids(
+        file,
+        by=order.by,
+        column=order.column,
+        accept_damaged=order.accept_damaged,
+        excluded=excluded,
+        name=name,
+    ) as ids:
+        if order.assignment is None:
+            yield ids
+            return
+        if is_json_lines(ids.file, ids.name):
+            ids = JsonIds(
+                ids.file,
+                ids.name,
+                by=order.by,
+                column=order.column,
+                accept_damaged=order.accept_damaged,
+                excluded=excluded,
+            )
+        yield Changes(ids, order.assignment, may_be_empty=order.operation != UPDATE.name)

@@ -1,0 +1,150 @@
+"""The command `doctor`: whether this machine has what a job needs, a line each, and what to do where it hasn't."""
+
+import json
+import os
+import platform
+import shutil
+import sqlite3
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from ..client import AdaptyClient, sender_of
+from .connection import address_of_environment, client_of_environment
+from .exits import CommandError, ExitStatus
+from .pace import state_file
+from .reaching import Reached, reach
+from .screen import tell
+
+_SHORTEST_KEY: Final = 16
+_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+_OLDEST_SQLITE: Final = (3, 35)
+_LEAST_ROOM: Final = 200 * 1024 * 1024
+"""Bytes: the ledger of ten million rows, and some."""
+_PACKAGES: Final = ("adapty-async", "aiohttp", "attrs", "cattrs", "tenacity", "typer", "rich")
+_SYSTEMS: Final = ("linux", "darwin")
+
+
+@attrs.frozen
+class Check:
+    """What was looked at, whether it is as it should be, and what it is or what to do."""
+
+    name: str
+    ok: bool
+    text: str
+
+
+class _ProblemError(Exception):
+    """Something isn't as it should be: a sentence that says what to do."""
+
+
+def doctor(*, as_json: bool) -> ExitStatus:
+    """Check all, and tell what was found."""
+    checks = list(_checks())
+    is_well = all(check.ok for check in checks)
+    if as_json:
+        tell(json.dumps({"ok": is_well, "checks": [attrs.asdict(check) for check in checks]}, indent=2), sys.stdout)
+    else:
+        for check in checks:
+            tell(f"{'ok' if check.ok else 'problem':<9}{check.name:<10}{check.text}", sys.stdout)
+    return ExitStatus.DONE if is_well else ExitStatus.FAILED
+
+
+def _checks() -> Iterator[Check]:
+    yield _checked("key", _key)
+    yield _checked("address", address_of_environment)
+    reached = _reached()
+    yield from () if reached is None else _network(reached)
+    yield _checked("sqlite", _sqlite)
+    yield _checked("disk", _disk)
+    yield _checked("state", _state)
+    yield _checked("system", _system)
+    yield _checked("versions", _versions)
+
+
+def _checked(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, look())
+    except (_ProblemError, CommandError) as problem:
+        return Check(name, False, str(problem))
+
+
+def _key() -> str:
+    client = client_of_environment()
+    file = os.environ.get("ADAPTY_API_KEY_FILE")
+    key = os.environ.get("ADAPTY_API_KEY") or Path(file or "").read_text(encoding="utf-8").strip()
+    where = "ADAPTY_API_KEY" if file is None or os.environ.get("ADAPTY_API_KEY") else "the file of ADAPTY_API_KEY_FILE"
+    if key.startswith("public_"):
+        raise _ProblemError(f"{where} holds a public key, which is for apps: set it to the secret key of the app")
+    if len(key) < _SHORTEST_KEY:
+        raise _ProblemError(f"{where} holds {len(key)} characters, too few for a key: copy the secret key again")
+    if file and Path(file).stat().st_mode & _OTHERS:
+        raise _ProblemError("others may read the file of ADAPTY_API_KEY_FILE: type chmod 600 and its name")
+    fingerprint = sender_of(client).transport.key_fingerprint
+    return f"{where} holds one of {len(key)} characters, whose fingerprint is {fingerprint}"
+
+
+def _reached() -> Reached | None:
+    try:
+        return reach(address_of_environment())
+    except CommandError:
+        return None
+
+
+def _network(reached: Reached) -> Iterator[Check]:
+    yield Check("dns", reached.dns.ok, reached.dns.text)
+    yield Check("tls", reached.tls.ok, reached.tls.text)
+    yield Check("clock", reached.clock.ok, reached.clock.text)
+
+
+def _sqlite() -> str:
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        raise _ProblemError(f"{sqlite3.sqlite_version} is too old for a ledger: install a newer Python")
+    return sqlite3.sqlite_version
+
+
+def _disk() -> str:
+    try:
+        with tempfile.NamedTemporaryFile(dir=".", prefix=".adapty-doctor-"):
+            free = shutil.disk_usage(".").free
+    except OSError as error:
+        reason = error.strerror
+    else:
+        if free < _LEAST_ROOM:
+            raise _ProblemError(f"{free / 1e6:,.0f} MB are free in this folder: make room for the ledger of a job")
+        return f"{free / 1e9:,.1f} GB free in this folder"
+    raise _ProblemError(f"this folder can't be written ({reason}): ledgers lie beside their inputs, so go to another")
+
+
+def _state() -> str:
+    file = state_file(AdaptyClient("any", base_url=address_of_environment()))
+    if file is None:
+        raise _ProblemError("there is no place for what is found out about the limit of a key: set HOME")
+    folder = file.parent
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise _ProblemError(f"{existing} can't be written, so commands can't share a limit: set XDG_STATE_HOME")
+    return f"commands share what they find out in {folder}"
+
+
+def _system() -> str:
+    if sys.platform not in _SYSTEMS:
+        raise _ProblemError(f"the command line is for Linux and macOS, and this is {platform.system()}")
+    return f"{platform.system()} {platform.release()}"
+
+
+def _versions() -> str:
+    return ", ".join([f"Python {platform.python_version()}", *(f"{name} {_version(name)}" for name in _PACKAGES)])
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,173 @@
+"""The command `get`: the profiles of a file's ids, a JSON object a row to standard output."""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import attrs
+
+from .. import bulk
+from ..bulk import Outcome, StopRules
+from ..bulk.jobs import By
+from ..client import AdaptyClient
+from ..errors import AdaptyAPIError
+from ..models import FrozenMapping, Profile
+from ..pacing import Pacer
+from .books import Books
+from .connection import client_of_environment
+from .exits import CommandError, ExitStatus
+from .inputs import Ids, Row, open_ids
+from .interrupts import Interrupts, terminable
+from .job import Ended, conduct
+from .pace import Pace
+from .screen import PlainScreen, screen_for, summary, tell
+
+_RULES: Final = StopRules(failure_share=None)
+"""Whoever asks for profiles wants to hear of all of them, also where most don't exist."""
+
+
+@attrs.frozen
+class Wanted:
+    """What is asked for, as it stands on the command line."""
+
+    file: Path
+    by: By
+    column: str | None
+    accept_damaged: bool
+    concurrency: int
+    pace: Pace
+
+
+def get(wanted: Wanted) -> ExitStatus:
+    """Get the profiles. Raises CommandError where nothing was sent."""
+    with terminable(), contextlib.ExitStack() as stack:
+        client = client_of_environment()
+        ids = stack.enter_context(
+            open_ids(wanted.file, by=wanted.by, column=wanted.column, accept_damaged=wanted.accept_damaged)
+        )
+        rows = ids.check().rows
+        pacer = stack.enter_context(wanted.pace.pacer(client))
+        ended = asyncio.run(_Getting(client, ids, Books(rows), wanted.concurrency, pacer).run())
+    tell(summary(ended.standing, ended.report), sys.stderr)
+    if ended.reason is not None:
+        tell(f"\nstopped: {ended.reason}", sys.stderr)
+    return ended.status
+
+
+class _Getting:
+    """A job that gets, and writes what it got: the rows as they come, by their positions."""
+
+    def __init__(self, client: AdaptyClient, ids: Ids, books: Books, concurrency: int, pacer: Pacer) -> None:
+        self._client = client
+        self._books = books
+        self._out = _Lines()
+        self._rows = enumerate(ids.rows())
+        self._under_way: dict[int, tuple[int, Row]] = {}
+        self._job = bulk.get_profiles(
+            client, self._to_send(), by=ids.by, concurrency=concurrency, pacer=pacer, stop=_RULES
+        )
+
+    async def run(self) -> Ended:
+        # A bar would be drawn through what is written, where both go to one terminal.
+        screen = PlainScreen(sys.stderr) if sys.stdout.isatty() else screen_for(sys.stderr)
+        async with self._client:
+            with Interrupts() as interrupts:
+                trouble = await conduct(self._work, self._job.stop, self._books, screen, interrupts)
+        for position, row in itertools.chain(self._under_way.values(), self._rows):
+            self._write(position, row, row.outcome or Outcome.NOT_ATTEMPTED, row.reason)
+        return Ended(self._books.standing, self._job.report, self._out.close() or trouble)
+
+    async def _to_send(self) -> AsyncIterator[str]:
+        sent = itertools.count()
+        for position, row in self._rows:
+            if row.outcome is None:
+                self._under_way[next(sent)] = (position, row)
+                yield row.id
+            else:
+                self._write(position, row, row.outcome, row.reason)
+                await asyncio.sleep(0)
+
+    async def _work(self) -> None:
+        async with self._job:
+            async for result in self._job:
+                position, row = self._under_way.pop(result.position)
+                status = result.error.status if isinstance(result.error, AdaptyAPIError) else None
+                reason = "" if result.error is None else str(result.error)
+                self._write(position, row, result.outcome, reason, status, result.value)
+
+    def _write(
+        self,
+        position: int,
+        row: Row,
+        outcome: Outcome,
+        reason: str = "",
+        status: int | None = None,
+        profile: Profile | None = None,
+    ) -> None:
+        self._books.enter(row, outcome)
+        line = {
+            "position": position,
+            "line": row.line,
+            "id": row.id,
+            "outcome": outcome,
+            "profile": None if profile is None else _as_json(profile),
+        }
+        if outcome.is_failure:
+            line |= {"reason": reason, "status": status}
+        self._out.write(json.dumps(line))
+        if self._out.trouble is not None:
+            self._job.stop()
+
+
+class _Lines:
+    """Standard output. `trouble`: why it can't be written any more."""
+
+    def __init__(self) -> None:
+        self.trouble: CommandError | None = None
+        if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison] - so it is where it was closed (>&-)
+            raise CommandError("there is no standard output to write to: send it to a file")
+
+    def write(self, line: str) -> None:
+        if self.trouble is None:
+            self._do(lambda: print(line))
+
+    def close(self) -> CommandError | None:
+        """Write what is left, and tell what went wrong."""
+        if self.trouble is None:
+            self._do(sys.stdout.flush)
+        return self.trouble
+
+    def _do(self, act: Callable[[], object]) -> None:
+        try:
+            act()
+        except BrokenPipeError:
+            self.trouble = CommandError("whoever read standard output has gone away", ExitStatus.INTERRUPTED)
+        except OSError as error:
+            sentence = f"standard output can't be written ({error.strerror}): make room for it"
+            self.trouble = CommandError(sentence, ExitStatus.LEDGER)
+        else:
+            return
+        # What is left in its buffer goes there too when the interpreter ends.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def _as_json(profile: Profile) -> dict[str, Any]:
+    return attrs.asdict(profile, value_serializer=_plain)
+
+
+def _plain(_: object, __: object, value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, UUID):
+        return str(value)
+    return dict(value) if isinstance(value, FrozenMapping) else value

@@ -1,0 +1,98 @@
+"""How far a server can be reached: its name, its certificate, its clock. The key isn't sent."""
+
+import contextlib
+import http.client
+import socket
+import ssl
+import time
+from email.utils import parsedate_to_datetime
+from typing import Final
+from urllib.parse import urlsplit
+
+import attrs
+
+_PATIENCE: Final = 10.0
+_TOLERATED: Final = 5.0
+"""Seconds that a clock may be off: the server tells the time to the second, and an answer takes its time."""
+
+
+@attrs.frozen
+class Finding:
+    """What was found, and whether it is as it should be."""
+
+    ok: bool
+    text: str
+
+
+@attrs.frozen
+class Reached:
+    """What was found of a server."""
+
+    dns: Finding
+    tls: Finding
+    clock: Finding
+
+
+_UNKNOWN: Final = Finding(True, "not known: no answer")
+
+
+def reach(base_url: str) -> Reached:
+    """Look a server up, connect to it, and ask it for the time."""
+    url = urlsplit(base_url)
+    host, is_tls = url.hostname or "", url.scheme == "https"
+    port = url.port or (443 if is_tls else 80)
+    dns = _look_up(host, port)
+    if not dns.ok:
+        return Reached(dns, Finding(False, f"not known: {host} has no address"), _UNKNOWN)
+    with contextlib.closing(_connection(host, port, is_tls=is_tls)) as connection:
+        tls = _connect(connection, host)
+        return Reached(dns, tls, _clock(connection) if tls.ok else _UNKNOWN)
+
+
+def _look_up(host: str, port: int) -> Finding:
+    try:
+        found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+    except OSError as error:
+        reason = error.strerror
+    else:
+        return Finding(True, f"{host} is {', '.join(sorted(found))}")
+    return Finding(False, f"{host} isn't found ({reason}): check the network, and ADAPTY_BASE_URL")
+
+
+def _connection(host: str, port: int, *, is_tls: bool) -> http.client.HTTPConnection:
+    if not is_tls:
+        return http.client.HTTPConnection(host, port, timeout=_PATIENCE)
+    return http.client.HTTPSConnection(host, port, timeout=_PATIENCE, context=ssl.create_default_context())
+
+
+def _connect(connection: http.client.HTTPConnection, host: str) -> Finding:
+    try:
+        connection.connect()
+    except ssl.SSLCertVerificationError as error:
+        advice = f"{host} has no certificate to trust ({error.verify_message}): check the clock, a proxy, SSL_CERT_FILE"
+    except OSError as error:
+        advice = f"{host} can't be connected to ({error.strerror or 'no answer'}): check the network and the firewall"
+    else:
+        if isinstance(connection.sock, ssl.SSLSocket):
+            return Finding(True, f"{connection.sock.version()}, with a certificate that is trusted")
+        return Finding(True, "none, by http: for this machine or its own network")
+    return Finding(False, advice)
+
+
+def _clock(connection: http.client.HTTPConnection) -> Finding:
+    date = _date(connection)
+    if date is None:
+        return _UNKNOWN
+    off = time.time() - date
+    if abs(off) <= _TOLERATED:
+        return Finding(True, "agrees with the server's")
+    way = "ahead of" if off > 0 else "behind"
+    return Finding(False, f"{abs(off):,.0f} seconds {way} the server's: set the clock of this machine")
+
+
+def _date(connection: http.client.HTTPConnection) -> float | None:
+    """Give the time that the server tells, in seconds since 1970; None where it tells none."""
+    with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+        connection.request("HEAD", "/")
+        return parsedate_to_datetime(connection.getresponse().headers["Date"] or "").timestamp()
+    return None

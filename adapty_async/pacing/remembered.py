@@ -1,0 +1,36 @@
+"""The limit that a state file remembers, for whoever wants to know it without taking part."""
+
+import contextlib
+import time
+from pathlib import Path
+from typing import Final
+
+from .codec import MisfitError
+from .shared_state import limit_in
+from .state_file import BrokenError, StateFile
+
+_TRIES: Final = 100
+_PAUSE: Final = 0.01
+
+
+def remembered_limit(path: Path) -> float | None:
+    """Give the limit that was found within the last day; None where there is none, or the file can't be read."""
+    if not path.exists():
+        return None
+    try:
+        state = _state(path)
+        return None if state is None else limit_in(state, time.time())
+    except (OSError, MisfitError, BrokenError):
+        return None
+
+
+def _state(path: Path) -> bytes | None:
+    with contextlib.closing(StateFile(path)) as file:
+        for _ in range(_TRIES):
+            if file.try_lock():
+                try:
+                    return file.changed()
+                finally:
+                    file.unlock()
+            time.sleep(_PAUSE)
+    return None

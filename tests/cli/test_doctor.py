@@ -1,0 +1,145 @@
+"""The command `doctor`: what it says of a machine where all is well, and of one where something isn't."""
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from adapty_async.cli import reaching
+from adapty_async.testing import Simulator
+from tests.cli.witness import Say
+
+
+def found(say: Say) -> tuple[int, dict[str, tuple[bool, str]]]:
+    status, out, _ = say("doctor", "--json")
+    told = json.loads(out)
+    assert told["ok"] is (status == 0)
+    return status, {check["name"]: (check["ok"], check["text"]) for check in told["checks"]}
+
+
+def test_where_all_is_well_each_line_says_ok(sim: Simulator, say: Say, tmp_path: Path) -> None:
+    status, out, err = say("doctor")
+    assert (status, err) == (0, "")
+    lines = [line.split(maxsplit=2) for line in out.splitlines()]
+    assert [line[:2] for line in lines] == [
+        ["ok", name]
+        for name in ("key", "address", "dns", "tls", "clock", "sqlite", "disk", "state", "system", "versions")
+    ]
+    told = {name: text for _, name, text in lines}
+    assert f"{len(sim.api_key)} characters" in told["key"]
+    assert told["clock"] == "agrees with the server's"
+    assert "aiohttp 3." in told["versions"]
+    assert sim.api_key not in out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        ("", "set ADAPTY_API_KEY"),
+        ("public_live_0123456789abcdef", "secret key of the app"),
+        ("short", "5 characters, too few"),
+        ("two words and more of them", "key"),
+    ],
+)
+def test_a_key_that_can_be_none_is_a_problem(
+    sim: Simulator, say: Say, monkeypatch: pytest.MonkeyPatch, key: str, says: str
+) -> None:
+    monkeypatch.setenv("ADAPTY_API_KEY", key)
+    status, checks = found(say)
+    assert status == 1
+    is_well, text = checks["key"]
+    assert not is_well
+    assert says in text
+    assert not key or key not in text
+    assert checks["clock"][0]
+
+
+def test_a_key_file_that_others_may_read_is_a_problem(
+    sim: Simulator, say: Say, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "key.txt"
+    file.write_text(f"{sim.api_key}\n")
+    monkeypatch.delenv("ADAPTY_API_KEY")
+    monkeypatch.setenv("ADAPTY_API_KEY_FILE", str(file))
+    file.chmod(0o644)
+    assert "chmod 600" in found(say)[1]["key"][1]
+    file.chmod(0o600)
+    assert found(say)[0] == 0
+
+
+def test_an_address_that_is_none_is_a_problem(sim: Simulator, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADAPTY_BASE_URL", "nonsense")
+    status, checks = found(say)
+    assert status == 1
+    assert "ADAPTY_BASE_URL must look like" in checks["address"][1]
+    assert "dns" not in checks
+
+
+def test_a_server_that_nobody_runs_is_a_problem(sim: Simulator, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADAPTY_BASE_URL", "http://127.0.0.1:1")
+    _, checks = found(say)
+    assert checks["dns"][0]
+    assert not checks["tls"][0]
+    assert "check the network and the firewall" in checks["tls"][1]
+    assert checks["clock"] == (True, "not known: no answer")
+
+
+def test_a_name_that_nobody_has_is_a_problem(sim: Simulator, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADAPTY_BASE_URL", "http://nobody.invalid.test")
+    _, checks = found(say)
+    assert not checks["dns"][0]
+    assert "isn't found" in checks["dns"][1]
+
+
+def test_a_server_that_speaks_no_tls_is_a_problem(sim: Simulator, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADAPTY_BASE_URL", sim.base_url.replace("http:", "https:"))
+    assert not found(say)[1]["tls"][0]
+
+
+@pytest.mark.parametrize(
+    ("off", "says"), [(90.0, "seconds ahead of the server's"), (-3600.0, "seconds behind the server's")]
+)
+def test_a_clock_that_is_off_is_a_problem(
+    sim: Simulator, say: Say, monkeypatch: pytest.MonkeyPatch, off: float, says: str
+) -> None:
+    class OffClock:
+        @staticmethod
+        def time() -> float:
+            return round(time.time()) + off
+
+    monkeypatch.setattr(reaching, "time", OffClock)
+    is_well, text = found(say)[1]["clock"]
+    assert not is_well
+    assert says in text
+    assert "set the clock" in text
+
+
+def test_a_full_disk_is_a_problem(sim: Simulator, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = type(shutil.disk_usage("."))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 10**6, 10**6))
+    assert "1 MB are free" in found(say)[1]["disk"][1]
+
+
+def test_a_folder_that_is_gone_is_a_problem(
+    sim: Simulator, say: Say, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    try:
+        assert "can't be written" in found(say)[1]["disk"][1]
+    finally:
+        os.chdir(tmp_path)
+
+
+def test_without_a_place_for_what_is_shared_it_says_so(
+    sim: Simulator, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "")
+    monkeypatch.setenv("HOME", "")
+    assert "set HOME" in found(say)[1]["state"][1]

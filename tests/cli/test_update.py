@@ -1,0 +1,332 @@
+"""The command `update`: what the cells, the options and the objects of a row come to at the server."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapty_async.cli import main
+from adapty_async.testing import Fault, Simulator
+from tests.cli.served import AT_ONCE, interrupting
+from tests.cli.test_delete import Keyboard
+from tests.cli.witness import Say, ids, ledger_of, run
+
+UPDATE = ("update", *AT_ONCE, "--by", "customer_user_id", "--yes")
+ONE, TWO, THREE = ids(3)
+
+
+def written(folder: Path, content: str, name: str = "people.csv") -> Path:
+    path = folder / name
+    path.write_text(content, encoding="utf-8")
+    return path
+
+
+def profile(sim: Simulator, id_: str) -> Any:
+    found = sim.profiles.find(customer_user_id=id_)
+    assert found is not None
+    return found
+
+
+def test_each_cell_becomes_the_attribute_that_its_column_names(sim: Simulator, tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        "customer_user_id,first_name,att_status,analytics_disabled,custom.team,custom.age:number,custom.vip:bool\n"
+        f"{ONE},Ann,3,TRUE,007,7.5,true\n",
+    )
+    assert run(*UPDATE, path) == 0
+    assert profile(sim, ONE).attributes == {"first_name": "Ann", "att_status": 3, "analytics_disabled": True}
+    assert profile(sim, ONE).custom_attributes == {"team": "007", "age": 7.5, "vip": 1.0}
+    assert sim.count.answers == {("PATCH", 200): 1}
+
+
+def test_unset_null_and_empty_are_told_apart(sim: Simulator, tmp_path: Path) -> None:
+    profile(sim, ONE).custom_attributes = {"team": "blue", "note": "x"}
+    path = written(tmp_path, f"customer_user_id,email,first_name,custom.team,custom.note\n{ONE},NULL,,,EMPTY\n")
+    assert run(*UPDATE, path, "--null", "NULL", "--empty", "EMPTY") == 0
+    assert profile(sim, ONE).attributes == {"email": None}
+    assert profile(sim, ONE).custom_attributes == {"team": "blue"}
+
+
+def test_empty_cells_clear_where_null_says_so(sim: Simulator, tmp_path: Path) -> None:
+    path = written(tmp_path, f"customer_user_id,email\n{ONE},\n")
+    assert run(*UPDATE, path, "--null", "") == 0
+    assert profile(sim, ONE).attributes == {"email": None}
+
+
+def test_what_is_set_is_the_same_in_all_rows(sim: Simulator, tmp_path: Path) -> None:
+    path = written(tmp_path, f"{ONE}\n{TWO}\n")
+    options = ("--set", "custom.campaign=a=b", "--set", "att_status=0", "--set", "email=-", "--null", "-")
+    assert run(*UPDATE, path, *options) == 0
+    for id_ in (ONE, TWO):
+        assert profile(sim, id_).attributes == {"att_status": 0, "email": None}
+        assert profile(sim, id_).custom_attributes == {"campaign": "a=b"}
+
+
+def test_only_the_named_columns_are_attributes(sim: Simulator, tmp_path: Path) -> None:
+    path = written(tmp_path, f"customer_user_id,remark,email,first_name\n{ONE},x,a@b.example,Ann\n")
+    assert run(*UPDATE, path, "--attributes", "first_name") == 0
+    assert profile(sim, ONE).attributes == {"first_name": "Ann"}
+
+
+def test_no_column_is_one_where_it_is_said(sim: Simulator, tmp_path: Path) -> None:
+    path = written(tmp_path, f"customer_user_id,remark\n{ONE},x\n")
+    assert run(*UPDATE, path, "--attributes", "none", "--set", "first_name=Ann") == 0
+    assert profile(sim, ONE).attributes == {"first_name": "Ann"}
+
+
+def test_json_lines_say_what_cells_cannot(sim: Simulator, tmp_path: Path) -> None:
+    profile(sim, ONE).custom_attributes = {"old": "x", "team": "blue"}
+    meta = {"device_id": "3286abd3-48b0-4e9c-a5f6-ac0a006333a6", "os": ""}
+    rows = [
+        {
+            "customer_user_id": ONE,
+            "email": None,
+            "custom_attributes": {"age": 7, "old": None},
+            "installation_meta": meta,
+        },
+        {"customer_user_id": TWO, "custom_attributes": [{"key": "team", "value": "red"}], "custom.vip": True},
+    ]
+    path = written(tmp_path, "".join(f"{json.dumps(row)}\n\n" for row in rows), "people.jsonl")
+    assert run(*UPDATE, path) == 0
+    assert profile(sim, ONE).attributes == {"email": None, "installation_meta": meta}
+    assert profile(sim, ONE).custom_attributes == {"team": "blue", "age": 7.0}
+    assert profile(sim, TWO).custom_attributes == {"team": "red", "vip": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("header", "cell", "reason"),
+    [
+        ("email", "nobody", "email must be a str of the form name@domain"),
+        ("att_status", "4", "att_status must be one of 0, 1, 2, 3"),
+        ("att_status", "3.0", "att_status must be one of 0, 1, 2, 3"),
+        ("analytics_disabled", "yes", "analytics_disabled must be true or false"),
+        ("birthday", "31.12.2000", "birthday must be a date"),
+        ("custom.age:number", "7,5", "custom.age:number must be a number"),
+        ("custom.age:number", "nan", "custom.age:number must be a number"),
+        ("custom.team", "x" * 51, "custom.team: a text must be at most 50 characters"),
+        ("installation_meta.os", "17", "installation_meta needs installation_meta.device_id"),
+        ("installation_meta.device_id", "17", "installation_meta.device_id must be a UUID"),
+        ("email", "", "the row sets no attribute"),
+    ],
+)
+def test_a_value_that_adapty_would_refuse_is_never_sent(
+    sim: Simulator, tmp_path: Path, say: Say, header: str, cell: str, reason: str
+) -> None:
+    path = tmp_path / "people.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["customer_user_id", header, "first_name"], [ONE, cell, ""], [TWO, "", "Bea"]])
+    status, _, err = say(*UPDATE, path)
+    assert status == 1
+    assert f"line 2: {reason}" in err
+    assert not cell or f"{cell}\n" not in err
+    assert sim.count.requests == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("[1]", "the row is no JSON object"),
+        ('{"customer_user_id": "u", ', "the row is no JSON"),
+        ('{"customer_user_id": "u", "email": NaN}', "the row is no JSON"),
+        ('{"customer_user_id": "u", "email": null, "email": "a@b"}', "a field of the row stands there twice"),
+        ('{"customer_user_id": 17, "email": null}', "the row has no customer_user_id that is a text, in quotes"),
+        ('{"email": null}', "the row has no customer_user_id that is a text, in quotes"),
+        ('{"customer_user_id": "u", "att_status": true}', "att_status must be one of 0, 1, 2, 3"),
+        ('{"customer_user_id": "u", "att_status": "3"}', "att_status must be one of 0, 1, 2, 3"),
+        ('{"customer_user_id": "u", "custom_attributes": "x"}', "custom_attributes must be an object"),
+        (
+            '{"customer_user_id": "u", "custom.a": 1, "custom_attributes": {"a": 2}}',
+            "an attribute stands in the row twice",
+        ),
+        ('{"customer_user_id": "u", "custom_attributes": {"a": [1]}}', "custom.a: the value must be a str, a number"),
+        ("[" * 5000, "the row is no JSON"),
+    ],
+)
+def test_an_odd_object_is_invalid_and_the_rest_is_sent(
+    sim: Simulator, tmp_path: Path, say: Say, row: str, reason: str
+) -> None:
+    path = written(tmp_path, f'{{"customer_user_id": "{ONE}", "first_name": "Ann"}}\n{row}\n')
+    status, _, err = say(*UPDATE, path)
+    assert status == 1
+    assert f"line 2: {reason}" in err
+    assert sim.count.requests == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "sentence"),
+    [
+        ("customer_user_id,remark\nu,x\n", (), "'remark'"),
+        ("customer_user_id,custom.a b\nu,x\n", (), "'custom.a b'"),
+        ("customer_user_id,email,email\nu,x,y\n", (), "several columns for email"),
+        ("customer_user_id,custom.a,custom.a:bool\nu,x,y\n", (), "several columns for custom.a:bool"),
+        ("customer_user_id,email\nu,x\n", ("--attributes", "phone_number"), "no column phone_number"),
+        ("customer_user_id,email\nu,x\n", ("--attributes", "remark"), "'remark' is no attribute"),
+        ("customer_user_id,email\nu,x\n", ("--set", "email=a@b.example"), "leave one of them out"),
+        ("customer_user_id\nu\n", (), "no column with an attribute"),
+        ("u\n", ("--set", "remark=x"), "KEY is an attribute"),
+        ("u\n", ("--set", "email"), "--set wants KEY=VALUE"),
+        ("u\n", ("--set", "email=x"), "--set: email must be"),
+        ("u\n", ("--set", "att_status=1", "--set", "att_status=2"), "names an attribute twice"),
+        ("u\n", ("--set", "email=x", "--null", "x", "--empty", "x"), "contradict"),
+        ('{"customer_user_id": "u", "remark": "x"}\n', (), "line 1 has a field that is no attribute"),
+        ('{"customer_user_id": "u", "custom_attributes": {"a b": 1}}\n', (), "line 1 has a field that is no attribute"),
+        ("customer_user_id,email\nu,a@b.example\nv,a@b.example\nu,c@d.example\n", (), "line 4: the id stands on an"),
+    ],
+)
+def test_what_is_not_clear_refuses_the_input(
+    sim: Simulator, tmp_path: Path, say: Say, content: str, options: tuple[str, ...], sentence: str
+) -> None:
+    path = written(tmp_path, content)
+    status, _, err = say(*UPDATE, path, *options)
+    assert (status, sim.count.requests) == (2, 0)
+    assert sentence in err
+    assert "example" not in err
+    assert not ledger_of(path).exists()
+
+
+def test_an_id_with_the_same_values_again_is_a_duplicate(sim: Simulator, tmp_path: Path, say: Say) -> None:
+    path = written(tmp_path, f"customer_user_id,first_name\n{ONE},Ann\n{TWO},Ann\n{ONE},Ann\n")
+    status, out, err = say(*UPDATE, path)
+    assert status == 0
+    assert "duplicate" in out
+    assert "3 rows, 2 profiles to update" in err
+    assert sim.count.requests == 2
+
+
+def test_the_failures_can_be_fed_back_as_they_are(sim: Simulator, tmp_path: Path) -> None:
+    content = f"customer_user_id,first_name\n{ONE},Ann\nnobody,Bea\n"
+    assert run(*UPDATE, written(tmp_path, content), "--failures", tmp_path / "failures.csv") == 1
+    (failure,) = csv.DictReader((tmp_path / "failures.csv").read_text().splitlines())
+    assert (failure["outcome"], failure["reason"], failure["line"]) == ("not_found", "Adapty has no such profile", "3")
+    sim.add_profile(customer_user_id="nobody")
+    assert run(*UPDATE, tmp_path / "failures.csv") == 0
+    assert profile(sim, "nobody").attributes == {"first_name": "Bea"}
+
+
+@pytest.mark.parametrize("ledger", [(), ("--no-ledger",)])
+def test_the_failures_of_json_lines_are_json_lines_again(
+    sim: Simulator, tmp_path: Path, ledger: tuple[str, ...]
+) -> None:
+    own = {"customer_user_id": "nobody", "email": None}
+    last = {"customer_user_id": ONE, "email": None}
+    path = written(tmp_path, f"{json.dumps(own)}\nnonsense\n{json.dumps(last)}\n", "people.jsonl")
+    assert run(*UPDATE, path, "--failures", tmp_path / "failures.jsonl", *ledger) == 1
+    failed = [json.loads(line) for line in (tmp_path / "failures.jsonl").read_text().splitlines()]
+    by_line = {row["line"]: row for row in failed}
+    assert {name: by_line[1][name] for name in own} == own
+    assert (by_line[1]["outcome"], by_line[2]["outcome"]) == ("not_found", "invalid")
+    sim.add_profile(customer_user_id="nobody")
+    assert run(*UPDATE, tmp_path / "failures.jsonl", *ledger) == 1
+    assert profile(sim, "nobody").attributes == {"email": None}
+
+
+def test_nobody_is_updated_who_is_excluded(sim: Simulator, tmp_path: Path) -> None:
+    path = written(tmp_path, f"customer_user_id,first_name\n{ONE},Ann\n{TWO},Bea\n")
+    held = written(tmp_path, f"{ONE}\n", "held.csv")
+    assert run(*UPDATE, path, "--exclude", held) == 1
+    assert profile(sim, ONE).attributes == {}
+    assert profile(sim, TWO).attributes == {"first_name": "Bea"}
+
+
+def test_without_a_ledger_it_updates_as_well(sim: Simulator, tmp_path: Path, say: Say) -> None:
+    path = written(tmp_path, f"customer_user_id,first_name\n{ONE},Ann\nnobody,Bea\n{ONE},Ann\n")
+    status, out, err = say(*UPDATE, path, "--no-ledger", "--failures", tmp_path / "failures.csv", "--null", "-")
+    assert status == 1
+    assert "Adapty accepted the update" in out
+    assert f"adapty-async update {tmp_path / 'failures.csv'} --by customer_user_id --null -" in err
+    assert profile(sim, ONE).attributes == {"first_name": "Ann"}
+    assert not ledger_of(path).exists()
+
+
+def test_values_come_from_standard_input(
+    sim: Simulator, tmp_path: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = f'{{"customer_user_id": "{ONE}", "first_name": "Ann"}}\n'
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(row.encode())))
+    assert run(*UPDATE, "-") == 0
+    assert profile(sim, ONE).attributes == {"first_name": "Ann"}
+    assert not (tmp_path / "stdin.adapty.db.spool").exists()
+
+
+@pytest.mark.parametrize(("typed", "status"), [("1\n", 0), ("y\n", 2)])
+def test_on_a_terminal_it_says_what_is_written_and_asks(
+    sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str, status: int
+) -> None:
+    path = written(tmp_path, f"customer_user_id,first_name,custom.team\n{ONE},Ann,blue\n")
+    screen = Keyboard()
+    monkeypatch.setattr("sys.stdin", Keyboard(typed))
+    monkeypatch.setattr("sys.stderr", screen)
+    arguments = [str(path), "--by", "customer_user_id", "--set", "custom.campaign=spring"]
+    assert main(["update", *AT_ONCE, *arguments]) == status
+    shown = screen.getvalue()
+    assert "what is written: first_name, custom.team; the same in every row: custom.campaign" in shown
+    assert "Type 1 to update them" in shown
+    assert not {"Ann", "blue", "spring"} & set(shown.replace(":", " ").split())
+    assert sim.count.requests == (0 if status else 1)
+
+
+# With a ledger
+
+
+def test_a_job_goes_on_where_it_was_and_its_record_says_update(sim: Simulator, tmp_path: Path, say: Say) -> None:
+    rows = "".join(f"{id_},Ann\n" for id_ in ids(30))
+    path = written(tmp_path, f"customer_user_id,first_name\n{rows}")
+    sim.latency = 0.05
+    with interrupting(lambda: sim.count.answered(200) >= 3):
+        assert run(*UPDATE, path, "--set", "custom.a=1", "--concurrency", 2) == 130
+    sim.latency = 0.0
+    assert 3 <= sim.count.requests < 30
+    status, out, _ = say("resume", ledger_of(path))
+    assert (status, sim.count.requests) == (0, 30)
+    assert "updated" in out
+    assert profile(sim, ONE).custom_attributes == {"a": "1"}
+    assert "update by customer_user_id" in say("status", ledger_of(path))[1]
+    assert say("export", ledger_of(path), "--ids", "plain")[1].count(",updated,200,1,") == 30
+    record = say("report", ledger_of(path))[1]
+    assert "# Record of a mass update" in record
+    assert "| updated | 30 |" in record
+    assert "detaches" not in record
+    assert "Adapty accepted the update (200)" in say("report", ledger_of(path), "--about", ONE)[1]
+    status, _, err = say("verify", ledger_of(path), "all")
+    assert status == 2
+    assert "only deletions can be verified" in err
+
+
+@pytest.mark.parametrize("change", ["Eve", "x@"])
+def test_other_values_than_before_are_refused(sim: Simulator, tmp_path: Path, say: Say, change: str) -> None:
+    content = f"customer_user_id,email,first_name\n{ONE},a@b.example,Ann\nnobody,,Bea\n"
+    path = written(tmp_path, content)
+    assert run(*UPDATE, path) == 1
+    path.write_text(content.replace("Bea", change) if change == "Eve" else content.replace("a@b.example", change))
+    requests = sim.count.requests
+    status, _, err = say("retry-failed", ledger_of(path))
+    assert (status, sim.count.requests) == (5, requests)
+    assert "put it back as it was" in err
+
+
+def test_what_failed_is_sent_again_with_its_values(sim: Simulator, tmp_path: Path) -> None:
+    path = written(tmp_path, f"customer_user_id,first_name\n{ONE},Ann\n{TWO},Bea\n")
+    sim.script(*[Fault.SERVER_ERROR] * 4, method="PATCH")
+    assert run(*UPDATE, path, "--concurrency", 1) == 1
+    assert run("retry-failed", ledger_of(path)) == 0
+    assert (profile(sim, ONE).attributes, profile(sim, TWO).attributes) == (
+        {"first_name": "Ann"},
+        {"first_name": "Bea"},
+    )
+
+
+def test_rows_that_were_added_are_taken_and_conflicts_with_earlier_ones_are_not(
+    sim: Simulator, tmp_path: Path, say: Say
+) -> None:
+    path = written(tmp_path, f"customer_user_id,first_name\n{ONE},Ann\n")
+    assert run(*UPDATE, path) == 0
+    with path.open("a") as file:
+        file.write(f"{TWO},Bea\n{ONE},Eve\n")
+    assert say("resume", ledger_of(path), "--appended", "--yes")[0] == 2
+    path.write_text(path.read_text().replace("Eve", "Ann"))
+    assert say("resume", ledger_of(path), "--appended", "--yes")[0] == 0
+    assert profile(sim, TWO).attributes == {"first_name": "Bea"}
+    assert sim.count.requests == 2
