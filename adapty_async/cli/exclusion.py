@@ -6,7 +6,8 @@ from ..bulk import Outcome
 from ..bulk.jobs import By
 from .csv_records import InputError
 from .exits import CommandError
-from .inputs import digest_of, open_ids
+from .inputs import Row, digest_of, open_ids
+from .listing import Listing
 
 
 def excluded_by(file: Path | None, *, by: By, column: str | None) -> frozenset[bytes]:
@@ -33,3 +34,8 @@ def _read(file: Path, by: By, column: str | None) -> frozenset[bytes]:
     if not digests:
         raise InputError(f"{file} holds no ids: leave the option out if nobody is to be excluded")
     return frozenset(digests)
+
+
+def is_excluded(ids: Listing, row: Row) -> bool:
+    """Tell whether a row of an input is not to be sent, whatever became of it before."""
+    return bool(ids.excluded) and digest_of(ids.by)(row.id) in ids.excluded
