@@ -33,6 +33,8 @@ _CHANGES: Final = {
     "longer": "goes on at {place}, where the input of this ledger ended: if rows were only added at its end, add "
     "--appended to resume",
 }
+_OWN_SUFFIXES: Final = ("", ".key", ".lock", ".new", "-wal", "-shm", "-journal", ".spool", ".spool.part")
+"""What a ledger and all that may lie beside it is named, after the name of the ledger."""
 
 
 def beside(file: Path) -> Path:
@@ -88,9 +90,7 @@ def open_ledger(path: Path) -> Iterator[LedgerReader]:
     """Open the ledger of a job to read it. Raises CommandError."""
     if not path.exists():
         raise CommandError(f"{path} doesn't exist: check the name of the ledger")
-    with refusing():
-        reader = LedgerReader(path)
-    with reader:
+    with refusing(), LedgerReader(path) as reader:
         yield reader
 
 
@@ -124,4 +124,27 @@ def order_of(reader: LedgerReader) -> Order:
         raise CommandError(
             f"{reader.path} is of a job of the library, not of this command: go on with it there", ExitStatus.LEDGER
         )
-    return Order.from_json(reader.order)
+    try:
+        return Order.from_json(reader.order)
+    except (KeyError, TypeError, ValueError):  # what was written there is another order, or none
+        sentence = f"{reader.path} is damaged: restore it from a copy, or start anew with another ledger"
+    raise CommandError(sentence, ExitStatus.LEDGER)
+
+
+def input_of(reader: LedgerReader) -> Path | None:
+    """Name the input of a job; None where that is the copy beside its ledger, or the library's."""
+    return order_of(reader).file if reader.order else None
+
+
+def refuse_needed(path: Path, ledger: Path, file: Path | None) -> None:
+    """Refuse to write where a job has its ledger, what lies beside that, or its input. Raises CommandError."""
+    needed = [ledger.with_name(f"{ledger.name}{suffix}") for suffix in _OWN_SUFFIXES]
+    if any(_is_same(path, own) for own in [*needed, *([] if file is None else [file])]):
+        raise CommandError(f"{path} is needed by the job itself: name another file")
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    try:
+        return path.samefile(other)
+    except OSError:  # one of them isn't there
+        return path.resolve() == other.resolve()
