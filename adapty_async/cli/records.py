@@ -14,7 +14,7 @@ from .. import ledger as ledgers
 from ..ledger import LedgerReader, Presence, Record, Row, Run, Status, evidence, record_of
 from ..ledger.record import APP_ID, MEANINGS
 from .exits import CommandError, ExitStatus
-from .ledgers import open_input, open_ledger, refusing, resume_command
+from .ledgers import input_of, open_input, open_ledger, refuse_needed, refusing, resume_command
 from .screen import tell
 
 _STREAM: Final = Path("-")
@@ -74,7 +74,10 @@ def _write_rows(rows: Iterable[tuple[Row, object]]) -> None:
 
 def report(path: Path, json: Path | None, markdown: Path | None) -> ExitStatus:
     """Write the record of a job; somebody who is present makes it a failure."""
-    with open_ledger(path) as reader, refusing():
+    with open_ledger(path) as reader:
+        for file in (json, markdown):
+            if file is not None:
+                refuse_needed(file, path, input_of(reader))
         record = record_of(reader)
     if json is not None:
         _write(json, record.as_json())
@@ -133,17 +136,28 @@ def _write(path: Path, text: str) -> None:
         with _standard_output() as stream:
             stream.write(text)
         return
-    part = path.with_name(f"{path.name}.part")
     try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        if path.exists() and not path.is_file():  # such as a pipe: what is put in its place nobody reads
+            path.write_text(text, encoding="utf-8")
+        else:
+            _replace(path.resolve(), text)
     except OSError as error:
-        part.unlink(missing_ok=True)
         reason, is_full = error.strerror, error.errno in _NO_ROOM
     else:
         return
     status = ExitStatus.LEDGER if is_full else ExitStatus.USAGE
     raise CommandError(f"{path} can't be written: {reason}: make room, or name another file", status)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file, whole or not at all. Raises OSError."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager

@@ -4,10 +4,12 @@ import asyncio
 import csv
 import io
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -23,7 +25,7 @@ from adapty_async.ledger.store import Store
 from adapty_async.testing import Fault, Simulator, prefilled_customer_user_id
 from tests.ledger.test_disk import no_file_larger_than
 
-from .served import AT_ONCE, interrupting
+from .served import AT_ONCE, PATIENCE, interrupting
 
 NOTES = {"operator": "Ada", "request": "DSR-17", "expect": "28"}
 RULES = StopRules(failure_share=None, absent_share=None)
@@ -333,3 +335,38 @@ def test_a_reader_who_has_enough_is_no_failure(ledger: Path, monkeypatch: pytest
         out: Any = Gone()
         monkeypatch.setattr("sys.stdout", out)
         assert main(["export", str(ledger)]) == 0
+
+
+@pytest.mark.parametrize("option", ["--json", "--markdown"])
+def test_a_record_goes_into_a_pipe_and_does_not_take_its_place(
+    ledger: Path, say: Say, tmp_path: Path, option: str
+) -> None:
+    pipe, read = tmp_path / "pipe", list[str]()
+    os.mkfifo(pipe)
+    reader = Thread(target=lambda: read.append(pipe.read_text("utf-8")), daemon=True)
+    reader.start()
+    assert say("report", ledger, option, pipe)[0] == 0
+    assert pipe.is_fifo()
+    reader.join(PATIENCE)
+    assert read == [say("report", ledger, option, "-")[1]]
+
+
+def test_a_record_that_is_made_again_takes_the_place_of_the_last_one(ledger: Path, say: Say, tmp_path: Path) -> None:
+    (tmp_path / "link.json").symlink_to(tmp_path / "r.json")
+    (tmp_path / "r.json").write_text("old")
+    assert say("report", ledger, "--json", tmp_path / "link.json")[0] == 0
+    assert (tmp_path / "link.json").is_symlink()
+    assert json.loads((tmp_path / "r.json").read_text("utf-8"))["items"] == 30
+
+
+@pytest.mark.parametrize("option", ["--json", "--markdown"])
+def test_a_record_never_takes_the_place_of_what_the_job_needs(
+    ledger: Path, people: Path, say: Say, tmp_path: Path, option: str
+) -> None:
+    (tmp_path / "link").symlink_to(people)
+    for needed in (ledger, people, tmp_path / "link", *(Path(f"{ledger}{each}") for each in (".key", ".lock", "-wal"))):
+        before = needed.read_bytes() if needed.exists() else None
+        status, out, err = say("report", ledger, option, needed)
+        assert (status, out) == (2, "")
+        assert f"{needed} is needed by the job itself" in err
+        assert (needed.read_bytes() if needed.exists() else None) == before
