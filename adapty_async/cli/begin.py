@@ -21,7 +21,7 @@ from .failures import check_free
 from .guards import Guards
 from .inputs import OF_STDIN, open_source
 from .interrupts import terminable
-from .ledgers import beside, is_lasting, refusing, resume_command
+from .ledgers import beside, is_lasting, refuse_needed, refusing, resume_command
 from .listing import Listing
 from .order import Order
 from .pace import Pace
@@ -99,6 +99,8 @@ def begin(asked: Asked) -> ExitStatus:
             require_terminal(asked.file)
         if asked.failures is not None:
             check_free(asked.failures)
+            if ledger is not None:
+                refuse_needed(asked.failures, ledger, asked.file)
         excluded = excluded_by(order.exclude, by=order.by, column=order.column)
         if ledger is None:
             return send_unrecorded(

@@ -139,8 +139,11 @@ def check_free(path: Path) -> None:
         raise CommandError(f"{path} can't be made in {path.parent}: give --failures another name")
 
 
-def write_failures(path: Path, reading: Reading, failures: Iterable[Failure]) -> None:
-    """Write a new file of failures, whole or not at all; only its owner may read it. Raises CommandError."""
+def write_failures(path: Path, reading: Reading, failures: Iterable[Failure]) -> Path:
+    """Write a new file of failures, whole or not at all; only its owner may read it. Raises CommandError.
+
+    Where somebody has made such a file meanwhile it gets another name: give the one that it has.
+    """
     part = path.with_name(f"{path.name}.part")
     layout = _layout_of(reading)
     try:
@@ -150,14 +153,28 @@ def write_failures(path: Path, reading: Reading, failures: Iterable[Failure]) ->
             with open(descriptor, "w", encoding="utf-8", newline="") as file:  # noqa: PTH123 - a descriptor, no path
                 file.write(layout.header)
                 file.writelines(map(layout.line, failures))
-            part.replace(path)
+            free = _taken(path)
+            part.replace(free)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
-        return
+        return free
     except OSError as error:
         trouble = _unwritable(error)
     raise trouble
+
+
+def _taken(path: Path) -> Path:
+    """Make an empty file of that name, or of the first like it that is free. Raises OSError."""
+    free, number = path, 1
+    while True:
+        try:
+            os.close(os.open(free, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY))
+        except FileExistsError:
+            number += 1
+            free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+        else:
+            return free
 
 
 def _exists(path: Path) -> CommandError:

@@ -37,6 +37,14 @@ _REASONS: Final = {
 
 
 @attrs.frozen
+class _Stock:
+    """What is known of the rows after a run: how many are excluded, by outcome, and where the failures stand."""
+
+    excluded: Mapping[Outcome, int]
+    failures: Path | None
+
+
+@attrs.frozen
 class Recorded:
     """A job whose ledger knows every row of `ids`.
 
@@ -63,14 +71,14 @@ class Recorded:
             raise CommandError(f"{trouble}; to go on: {resume_command(self.ledger)}", trouble.status)
         ended, after = self._ended(run, trouble)
         show_ended(ended)
-        status, excluded = ended.status, Counter[Outcome]()
+        status, stock = ended.status, _Stock({}, None)
         try:
-            excluded = self._take_stock()
+            stock = self._take_stock()
         except CommandError as error:
             say(str(error))
             status = ExitStatus.first_of([status, ExitStatus.LEDGER])
-        _show_excluded(excluded, self.order)
-        self._show_next(ended, after, excluded)
+        _show_excluded(stock.excluded, self.order)
+        self._show_next(ended, after, stock)
         return status
 
     def _ended(self, run: "_Run", trouble: CommandError | None) -> tuple[Ended, Status | None]:
@@ -82,11 +90,11 @@ class Recorded:
             return Ended(run.standing, run.job.report, trouble or error), None
         return Ended(Standing(after.known, after.totals), run.job.report, trouble), after
 
-    def _take_stock(self) -> Counter[Outcome]:
-        """Write the failures down, and count the rows that are excluded by outcome. Raises CommandError."""
+    def _take_stock(self) -> "_Stock":
+        """Write the failures down, and count the rows that are excluded. Raises CommandError."""
         excluded: Counter[Outcome] = Counter()
         if self.failures is None and self.order.exclude is None:
-            return excluded
+            return _Stock(excluded, None)
 
         def failures(reader: LedgerReader) -> Iterator[Failure]:
             for failure in failures_of(reader, self.ids):
@@ -96,34 +104,35 @@ class Recorded:
                     yield failure
 
         with refusing(), LedgerReader(self.ledger) as reader:
-            if self.failures is None:
-                for _ in failures(reader):
-                    pass
-            else:
-                write_failures(self.failures, self.ids.reading(), failures(reader))
-        return excluded
+            if self.failures is not None:
+                return _Stock(excluded, write_failures(self.failures, self.ids.reading(), failures(reader)))
+            for _ in failures(reader):
+                pass
+        return _Stock(excluded, None)
 
-    def _show_next(self, ended: Ended, after: Status | None, excluded: Mapping[Outcome, int]) -> None:
+    def _show_next(self, ended: Ended, after: Status | None, stock: "_Stock") -> None:
         """Say how to go on. `after`: where the ledger stands, None where it can't be read."""
         left = None if after is None else after.waiting + after.claimed
         failed = 0 if after is None else sum(after.counts.get(outcome, 0) for outcome in RETRIED)
-        retried = failed - sum(excluded.get(outcome, 0) for outcome in RETRIED)
+        retried = failed - sum(stock.excluded.get(outcome, 0) for outcome in RETRIED)
         if left != 0:
             tell("To go on:" if left is None else f"{left:,} rows are not done. To go on:", sys.stderr)
             tell(f"  {resume_command(self.ledger)}", sys.stderr)
         elif retried:
             tell(f"To send the {retried:,} rows again that failed or are in doubt:", sys.stderr)
             tell(f"  {command('retry-failed', self.ledger)}", sys.stderr)
-        if ended.standing.failed > (left or 0) + sum(excluded.values()):
-            self._show_failures()
+        if ended.standing.failed > (left or 0) + sum(stock.excluded.values()):
+            self._show_failures(stock)
         self._let_go_of_copy(is_clean=left == 0 and not retried)
 
-    def _show_failures(self) -> None:
+    def _show_failures(self, stock: "_Stock") -> None:
         if self.failures is None:
             tell("To write down which rows failed, and why, as a file to feed back:", sys.stderr)
             tell(f"  {command('resume', self.ledger, '--failures', 'failures.csv')}", sys.stderr)
-        elif self.failures.exists():
-            tell(f"{self.failures} holds the rows that failed, and why.", sys.stderr)
+        elif stock.failures is not None:
+            is_other = stock.failures != self.failures
+            why = f" ({self.failures} was made by somebody else meanwhile, and is as it was.)" if is_other else ""
+            tell(f"{stock.failures} holds the rows that failed, and why.{why}", sys.stderr)
 
     def _let_go_of_copy(self, *, is_clean: bool) -> None:
         """Remove the copy of what can't be read twice, once nothing can want it any more."""

@@ -18,7 +18,7 @@ from .exits import CommandError, ExitStatus
 from .failures import check_free
 from .guards import Guards
 from .interrupts import terminable
-from .ledgers import MISMATCHES, open_ledger, opened, order_of, refusing
+from .ledgers import MISMATCHES, open_ledger, opened, order_of, refuse_needed, refusing
 from .listing import Listing
 from .order import Order
 from .pace import Pace
@@ -109,6 +109,7 @@ def resume(ledger: Path, terms: Terms) -> ExitStatus:
         client = client_of_environment()
         if terms.failures is not None:
             check_free(terms.failures)
+            refuse_needed(terms.failures, ledger, terms.file)
         with open_ledger(ledger) as reader:
             job = _look_into(reader, client, terms, stack)
         if not job.is_same:
