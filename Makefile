@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-all test-kill fuzz mutate lint types bench bench-pacing bench-shared bench-ledger clean
+.PHONY: demo test test-all test-kill fuzz mutate lint types bench bench-pacing bench-shared bench-ledger bench-inputs clean
 .NOTPARALLEL:
 
 demo: $(VENV)/with-cli
@@ -63,6 +63,10 @@ bench-shared: $(VENV)/with-cli
 # With 10 million items as well, and to fail where a bar isn't met: make bench-ledger LEDGER="--largest --check"
 bench-ledger: $(VENV)/with-cli
 	$(BIN)/python benchmarks/ledger.py --table benchmarks/results/ledger/table.md $(LEDGER)
+
+# 10 million rows of each format against 10,000; to fail where a bar isn't met: make bench-inputs INPUTS=--check
+bench-inputs: $(VENV)/with-parquet
+	$(BIN)/python benchmarks/inputs.py --table benchmarks/results/inputs/table.md $(INPUTS)
 
 clean:
 	rm -rf .venv .venv-* dist mutants .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,38 +1,42 @@
 """Asyncio client for Adapty's server-side API, with mass deletion and mass update of profiles."""
 
-from . import bulk
-from .client import AdaptyClient
-from .errors import (
-    AdaptyAPIError,
-    AdaptyConnectionError,
-    AdaptyError,
-    AdaptyResponseError,
-    AdaptyTimeoutError,
-    AuthenticationError,
-    BadRequestError,
-    BulkFailedError,
-    ConflictError,
-    FieldErrors,
-    NotFoundError,
-    PermissionDeniedError,
-    ProfileNotFoundError,
-    RateLimitedError,
-    ServerError,
-)
-from .messages import Request, Response
-from .models import (
-    UNSET,
-    AccessLevel,
-    InstallationMeta,
-    NonSubscription,
-    Offer,
-    Profile,
-    ProfileAttributes,
-    Subscription,
-)
-from .pacing import UNPACED, AdaptivePacer, FixedPacer, SharedPacer
-from .retry import RetryPolicy
-from .sending import Attempt
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from . import bulk
+    from .client import AdaptyClient
+    from .errors import (
+        AdaptyAPIError,
+        AdaptyConnectionError,
+        AdaptyError,
+        AdaptyResponseError,
+        AdaptyTimeoutError,
+        AuthenticationError,
+        BadRequestError,
+        BulkFailedError,
+        ConflictError,
+        FieldErrors,
+        NotFoundError,
+        PermissionDeniedError,
+        ProfileNotFoundError,
+        RateLimitedError,
+        ServerError,
+    )
+    from .messages import Request, Response
+    from .models import (
+        UNSET,
+        AccessLevel,
+        InstallationMeta,
+        NonSubscription,
+        Offer,
+        Profile,
+        ProfileAttributes,
+        Subscription,
+    )
+    from .pacing import UNPACED, AdaptivePacer, FixedPacer, SharedPacer
+    from .retry import RetryPolicy
+    from .sending import Attempt
 
 __all__ = [
     "UNPACED",
@@ -69,3 +73,30 @@ __all__ = [
     "Subscription",
     "bulk",
 ]
+
+# The names whose module isn't `errors`; each is loaded when it is asked for, so that `adapty-async --help`, which needs
+# none, doesn't load aiohttp. https://peps.python.org/pep-0562/
+_HOMES: Final = {
+    **dict.fromkeys(["UNPACED", "AdaptivePacer", "FixedPacer", "SharedPacer"], "pacing"),
+    **dict.fromkeys(["UNSET", "AccessLevel", "InstallationMeta", "NonSubscription", "Offer"], "models"),
+    **dict.fromkeys(["Profile", "ProfileAttributes", "Subscription"], "models"),
+    **dict.fromkeys(["Request", "Response"], "messages"),
+    "AdaptyClient": "client",
+    "Attempt": "sending",
+    "RetryPolicy": "retry",
+}
+
+if not TYPE_CHECKING:  # a type checker would take every name for one of ours
+
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name == "bulk":
+            return import_module(".bulk", __name__)
+        value = getattr(import_module(f".{_HOMES.get(name, 'errors')}", __name__), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

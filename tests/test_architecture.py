@@ -1,6 +1,7 @@
 """The arrows of the design, held against what the files import."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ KNOWN_TO: dict[str, set[str]] = {
     "tenacity": {"retry"},
     "typer": {"cli"},
     "rich": {"cli"},
+    "pyarrow": {"cli"},
     "pytest_asyncio": {"testing/pytest_plugin"},
     "sqlite3": {"ledger"},
     # The client knows of aiohttp the type of a session and of its URLs, see below; the server side is the simulator's.
@@ -48,7 +50,7 @@ KNOWN_TO: dict[str, set[str]] = {
     "yarl": {"transport", "client"},
     # What a pure part must not know.
     "asyncio": {"gate", "transport", "deadlines", "sending", "bulk", "ledger", "cli", "testing"},
-    "socket": {"testing"},
+    "socket": {"cli", "testing"},
     "subprocess": {"cli"},
     "fcntl": {"pacing"},
     "threading": {"ledger", "pacing"},
@@ -137,11 +139,36 @@ def test_the_client_knows_of_aiohttp_the_type_of_a_session_alone() -> None:
 
 def test_the_public_names_load_neither_the_command_line_nor_the_simulator() -> None:
     unwanted = {"typer", "rich", "sqlite3", "aiohttp.web", "adapty_async.cli", "adapty_async.testing"}
-    assert not modules_after("import adapty_async") & unwanted
+    loaded = modules_after("from adapty_async import *")
+    assert "aiohttp" in loaded
+    assert not loaded & unwanted
+
+
+def test_the_public_names_are_loaded_when_they_are_asked_for() -> None:
+    ours = {name for name in modules_after("import adapty_async") if name.startswith(PACKAGE.name)}
+    assert ours == {"adapty_async"}
+    assert "aiohttp" not in modules_after("from adapty_async import RetryPolicy")
+
+
+def test_the_public_names_are_those_that_type_checkers_see() -> None:
+    package = importlib.import_module(PACKAGE.name)
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    seen = {
+        alias.name: importlib.import_module(f".{node.module or alias.name}", PACKAGE.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.level
+        for alias in node.names
+    }
+    assert seen.keys() == set(package.__all__)
+    assert seen.keys() <= set(dir(package))
+    for name, home in seen.items():
+        assert getattr(package, name) is getattr(home, name, home)
+    with pytest.raises(AttributeError, match="no attribute 'Unheard'"):
+        _ = package.Unheard
 
 
 def test_what_is_loaded_too_early_would_be_seen() -> None:
-    assert {"aiohttp.web", "adapty_async.testing"} <= modules_after("import adapty_async.testing")
+    assert {"aiohttp.web", "adapty_async.testing"} <= modules_after("from adapty_async.testing import Simulator")
 
 
 @pytest.mark.parametrize(
@@ -169,6 +196,7 @@ def test_what_is_loaded_too_early_would_be_seen() -> None:
         ("client.py", "import cattrs", "cattrs"),
         ("bulk/engine.py", "from tenacity import retry", "tenacity.retry"),
         ("bulk/engine.py", "import rich.progress", "rich.progress"),
+        ("bulk/jobs.py", "import importlib\nimportlib.import_module('pyarrow')", "pyarrow"),
         ("pacing.py", "import asyncio", "asyncio"),
         ("errors.py", "import requests", "requests"),
     ],

@@ -1,6 +1,7 @@
 """What the README shows is run as it stands there, and what it says of names is held against the code."""
 
 import asyncio
+import json
 import os
 import pty
 import re
@@ -17,7 +18,9 @@ import pytest
 
 import adapty_async
 from adapty_async.bulk import Outcome
-from adapty_async.testing import Simulator
+from adapty_async.testing import Simulator, prefilled_customer_user_id
+from tests.cli.served import served
+from tests.cli.terminal import shell_in
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -119,7 +122,13 @@ async def test_a_python_block_runs_as_it_stands(
 
 
 def test_every_shell_line_is_tested_below() -> None:
-    tested = [("make",), ("pip", "install"), ("bash", ".ci/run"), *(("adapty-async", name) for name in SUBCOMMANDS)]
+    tested = [
+        ("make",),
+        ("pip", "install"),
+        ("bash", ".ci/run"),
+        ("export",),
+        *(("adapty-async", name) for name in SUBCOMMANDS),
+    ]
     assert sum(len(commands(*beginning)) for beginning in tested) == len(commands())
 
 
@@ -166,15 +175,39 @@ async def test_a_command_that_deletes_deletes(
 async def test_the_commands_that_go_with_a_deletion_work_in_the_order_in_which_they_stand(
     folder: Path, environment: dict[str, str], simulator: Simulator
 ) -> None:
-    (plan,) = commands("adapty-async", "plan")
-    first, *_ = commands("adapty-async", "delete")
-    later = [words for words in commands("adapty-async") if words[1] in AFTER_A_DELETION]
-    for words in [plan, [*first, "--yes"], *later]:
+    (block,) = (block for heading, block in blocks("sh") if heading == "The command line")
+    lines = [shlex.split(line) for line in block.splitlines()]
+    for words in (words for words in lines if words[1] in ("delete", *AFTER_A_DELETION)):
         status, printed, complaints = await run(*COMMAND, *words[1:], cwd=folder, env=environment)
         assert status == 0, complaints
         assert printed or words[1] == "report"
     assert simulator.count.answered(204) == len(PEOPLE)
-    assert {"failures.csv", "record.json", "record.md"} <= names_in(folder)
+    assert {"failures.csv", "failed-again.csv", "record.json", "record.md"} <= names_in(folder)
+
+
+def test_from_a_list_of_people_to_a_filed_record_in_eight_commands(tmp_path: Path) -> None:
+    (block,) = (block for heading, block in blocks("sh") if heading == "From a list of people to a filed record")
+    install, *lines = block.splitlines()
+    assert install.startswith("pip install")  # tested above
+    assert len(lines) == 7
+    people = [prefilled_customer_user_id(number) for number in range(1, 13)]
+    (tmp_path / "people.csv").write_text("\n".join(["customer_user_id", *people]), encoding="utf-8")
+    with served(Simulator(profiles=len(people))) as simulator:
+        (tmp_path / "key.txt").write_text(f"{simulator.api_key}\n")
+        with shell_in(tmp_path, {"ADAPTY_BASE_URL": simulator.base_url}) as shell:
+            for line in lines:
+                shell.enter(line)
+                if " delete " in line:
+                    shell.until("Type 12 to delete them: $")
+                    assert len(simulator.profiles) == 12
+                    shell.type("12\n")
+                assert shell.ended()[0] == 0, shell.written
+        assert simulator.count.answers == {("DELETE", 204): 12, ("GET", 404): 1}
+    record = json.loads((tmp_path / "record.json").read_text(encoding="utf-8"))
+    assert record["totals"] == {"deleted": 12}
+    written = shell.everything + (tmp_path / "record.md").read_text(encoding="utf-8")
+    assert "DSR-17" in written
+    assert not [person for person in people if person in written]
 
 
 def names_in(folder: Path) -> set[str]:

@@ -68,6 +68,7 @@ class BulkJob(Generic[ItemT, ValueT]):
         most_unsettled = max(1000, 10 * concurrency)
         self._lineup = Lineup(items, most_unsettled=most_unsettled, canary=stop.canary or 0, entries=entries)
         self._signal = self._lineup.signal
+        self._pause = self._signal.pause
         self._tally = Tally()
         self._task: asyncio.Task[None] | None = None
         self._ended = False
@@ -90,6 +91,23 @@ class BulkJob(Generic[ItemT, ValueT]):
         """Start nothing more, and let what is under way come to its end."""
         if not self._ended:
             self._signal.give(StopReason.REQUESTED)
+
+    def pause(self) -> None:
+        """Send nothing more until `go_on`; what is under way comes to its end. The patience of StopRules waits, too."""
+        if not (self._ended or self._pause.is_on):
+            self._pause.begin()
+            _log.info("the job is paused: nothing new is sent")
+
+    def go_on(self) -> None:
+        """Go on after a pause, at the rate of the pacer."""
+        if not self._ended and self._pause.is_on:
+            self._pause.end()
+            _log.info("the job goes on after its pause")
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the job sends nothing until `go_on`."""
+        return self._pause.is_on
 
     async def aclose(self) -> None:
         """Cancel what is under way and wait until nothing runs any more; again, harmlessly."""
@@ -205,6 +223,7 @@ class BulkJob(Generic[ItemT, ValueT]):
             self._tally.decided[work.decided.outcome] += 1
             return work.result(work.decided.outcome, error=work.decided.error)
         try:
+            await self._pause.pass_by()
             step = None if self._signal.given else await self._operation.attempt(work)
         except BaseException as error:  # a cancellation too: the item must be counted, whatever ends its attempt
             self._give_up(work)

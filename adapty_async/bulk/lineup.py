@@ -1,4 +1,4 @@
-"""What a mass job does next: new items from its input, and items whose wait is over; and the word to stop."""
+"""What a mass job does next: new items from its input, and items whose wait is over; the words to stop and pause."""
 
 import asyncio
 from collections import deque
@@ -71,14 +71,45 @@ def is_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
+class Pause:
+    """The word to send nothing for a while; `turns`: how often it was given and taken back."""
+
+    def __init__(self, signal: "StopSignal") -> None:
+        self._signal = signal
+        self._over = asyncio.Event()
+        self._over.set()
+        self.turns = 0
+
+    @property
+    def is_on(self) -> bool:
+        """Whether nothing may be sent."""
+        return not self._over.is_set()
+
+    def begin(self) -> None:
+        """Let nothing more be sent."""
+        self._over.clear()
+        self.turns += 1
+
+    def end(self) -> None:
+        """Let the job go on."""
+        self._over.set()
+        self.turns += 1
+
+    async def pass_by(self) -> None:
+        """Wait for the end of the pause, or of the job."""
+        if self.is_on:
+            await self._signal.cut_short(self._over.wait)
+
+
 class StopSignal:
-    """The one word that ends a job early; what waits and sends nothing is interrupted by it.
+    """The one word that ends a job early; what waits and sends nothing is interrupted by it. `pause`: the other word.
 
     `reason`: None also where the job ends because its input failed. `on_given` is called once.
     """
 
     def __init__(self, on_given: Callable[[], None]) -> None:
         self.given = False
+        self.pause = Pause(self)
         self.reason: StopReason | None = None
         self._on_given = on_given
         self._interruptible: set[asyncio.Task[Any]] = set()

@@ -67,15 +67,17 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         self._admission = Admission(most_under_way, lambda: sender.pacer.rate)
         self._steps = steps
         self._credentials_in_question = asyncio.Lock()
-        self._outage = Patience(stop.outage, StopReason.OUTAGE)
-        self._throttled = Patience(stop.throttled_for, StopReason.THROTTLED_FOR)
+        self._rules = stop
         self._on_their_way = 0
         self._said_parked_until = -math.inf
 
     def open(self, signal: StopSignal, tally: Tally) -> None:
         """Get ready. Raises RuntimeError where the client is closed, or belongs to another event loop."""
+        self._outage = Patience(self._rules.outage, StopReason.OUTAGE, signal.pause)
+        self._throttled = Patience(self._rules.throttled_for, StopReason.THROTTLED_FOR, signal.pause)
         self._sender.transport.check_usable()
         self._signal = signal
+        self._pause = signal.pause
         self._tally = tally
         self._sender.gate.watch(self._park)
 
@@ -130,18 +132,35 @@ class ProfileOperation(Generic[ItemT, ValueT]):
     async def _send(self, work: Work[ItemT], request: Request, ticket: Ticket) -> Exchange:
         work.attempts += 1
         work.under_way = True
-        exchange = await self._sender.exchange(request, ticket, self._sender.gate)
+        exchange = await self._exchanged(request, ticket)
         work.under_way = False
         self._take_note(work, exchange)
         return exchange
+
+    async def _exchanged(self, request: Request, ticket: Ticket) -> Exchange:
+        self._tally.under_way += 1
+        try:
+            return await self._sender.exchange(request, ticket, self._sender.gate)
+        finally:
+            self._tally.under_way -= 1
 
     async def _ticket(self) -> Ticket | None:
         gate = self._sender.gate
         while True:
             if self._credentials_in_question.locked():
                 await self._signal.cut_short(self._until_credentials_are_clear)
+            ticket = await self._turn()
+            if ticket is None or not self._credentials_in_question.locked():
+                return ticket
+            gate.heard(ticket, Verdict.UNKNOWN)
+
+    async def _turn(self) -> Ticket | None:
+        """Wait for the end of a pause and the turn at the gate; None where the job is stopped before that."""
+        gate = self._sender.gate
+        while True:
+            await self._pause.pass_by()
             ticket = gate.try_enter() or await self._signal.cut_short(gate.enter)
-            if ticket is None or (not self._signal.given and not self._credentials_in_question.locked()):
+            if ticket is None or not (self._signal.given or self._pause.is_on):
                 return ticket
             gate.heard(ticket, Verdict.UNKNOWN)
             if self._signal.given:
@@ -275,12 +294,11 @@ class ProfileOperation(Generic[ItemT, ValueT]):
     async def _probe(self, work: Work[ItemT]) -> Exchange | None:
         """Get the item's profile, whatever the throttling; None where the job is stopped first."""
         request = self._steps.probe(work.item)
-        gate = self._sender.gate
         for number in itertools.count(1):
-            ticket = await self._signal.cut_short(gate.enter)
+            ticket = await self._turn()
             if ticket is None:
                 break
-            exchange = await self._sender.exchange(request, ticket, gate)
+            exchange = await self._exchanged(request, ticket)
             self._take_note(work, exchange)
             throttled = is_throttled(exchange.error)
             pause = exchange.pause or self._sender.retry.backoff_after(number, self._sender.rng)
@@ -309,6 +327,7 @@ class AnyOperation(Generic[ItemT, ValueT]):
         began = asyncio.get_running_loop().time()
         error: Exception | None = None
         value: ValueT | None = None
+        self._tally.under_way += 1
         try:
             value = await self._operation(work.item)
         except (ValueError, TypeError):
@@ -319,6 +338,8 @@ class AnyOperation(Generic[ItemT, ValueT]):
             return work.result(Outcome.IN_DOUBT, error=RuntimeError("something that it waited for was cancelled"))
         except Exception as caught:  # noqa: BLE001 - the caller's code: one item's failure ends nothing
             error = caught
+        finally:
+            self._tally.under_way -= 1
         work.under_way = False
         elapsed = asyncio.get_running_loop().time() - began
         self._tally.request(elapsed, number=1, answered=error is None, throttled=is_throttled(error))

@@ -153,8 +153,9 @@ class BulkReport:
     """Where a job stands, or how it ended.
 
     `counts`: items by outcome. `failures`: the first and the last ten. `finished`: None while it runs. `requests` on
-    the wire, `retries` among them, `throttled` of them answered 429; `rate`: requests a second. `latency`: None before
-    the first answer. `stopped`: why the job ended before its input did. `input_exhausted`: whether all of it was taken.
+    the wire, `retries` among them, `throttled` of them answered 429, and `under_way` beside them, not answered yet;
+    `rate`: requests a second. `latency`: None before the first answer. `stopped`: why the job ended before its input
+    did. `input_exhausted`: whether all of it was taken.
     """
 
     counts: Mapping[Outcome, int]
@@ -164,6 +165,7 @@ class BulkReport:
     requests: int
     retries: int
     throttled: int
+    under_way: int = 0
     rate: float
     latency: Latency | None
     stopped: StopReason | None
@@ -199,7 +201,7 @@ class Tally:
     def __init__(self) -> None:
         self.counts: Counter[Outcome] = Counter()
         self.decided: Counter[Outcome] = Counter()
-        self.requests = self.retries = self.throttled = 0
+        self.requests = self.retries = self.throttled = self.under_way = 0
         self._first: list[ItemResult[Any, Any]] = []
         self._last: deque[ItemResult[Any, Any]] = deque(maxlen=_KEPT)
         self._latency = _Histogram()
@@ -250,6 +252,7 @@ class Tally:
             requests=self.requests,
             retries=self.retries,
             throttled=self.throttled,
+            under_way=self.under_way,
             rate=self.requests / seconds if seconds > 0 else 0.0,
             latency=self._latency.quantiles(),
             stopped=stopped,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 _EXTRA: Final = {"typer", "rich"}
+_SYSTEMS: Final = ("linux", "darwin")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -14,6 +15,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison] - so it is where it was closed (2>&-)
         sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for as long as the process runs
+    if not sys.platform.startswith(_SYSTEMS):
+        print(
+            f"adapty-async: the command is for Linux and macOS, not for {sys.platform}: use the library there, as in "
+            "'from adapty_async import bulk'",
+            file=sys.stderr,
+        )
+        return 2
     try:
         import rich  # noqa: F401 - asked for here, so that a command never finds out halfway
 

@@ -7,11 +7,10 @@ from typing import Annotated, Final
 import typer
 
 from . import app_jobs, app_reads, app_records, app_writes
+from .app_output import traced
 from .ending import STATUSES, end
 
-app: Final = typer.Typer(
-    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None
-)
+app: Final = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 def run(arguments: list[str]) -> int:
@@ -58,10 +57,16 @@ def _main(
 
     \b
       adapty-async resume people.csv.adapty.db
+
+    Each command tells more, with examples: adapty-async delete --help. The shell completes commands and options after:
+
+    \b
+      adapty-async --install-completion
     """
 
 
 @app.command()
+@traced
 def demo() -> None:
     """Show a mass deletion of made-up profiles.
 
@@ -70,6 +75,7 @@ def demo() -> None:
 
     \b
       adapty-async demo
+      adapty-async demo > summary.txt
     """
     from .demo import demo
 
@@ -87,6 +93,7 @@ def simulator(context: typer.Context) -> None:
 
     \b
       adapty-async simulator --profiles 1000 --rate 50
+      adapty-async simulator --rate 20 --retry-after 1 --fault unavailable=0.01
     """
     from ..testing.command import main
 

@@ -5,21 +5,23 @@ from typing import Annotated
 import typer
 
 from . import options
+from .app_output import told, traced
 from .ending import STATUSES, end
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to those of the command line."""
-    app.command(epilog=STATUSES)(plan)
-    app.command(epilog=STATUSES)(delete)
-    app.command(epilog=STATUSES)(resume)
-    app.command("retry-failed", epilog=STATUSES)(retry_failed)
+    app.command(epilog=STATUSES)(traced(plan))
+    app.command(epilog=STATUSES)(told(delete))
+    app.command(epilog=STATUSES)(told(resume))
+    app.command("retry-failed", epilog=STATUSES)(told(retry_failed))
 
 
 def plan(
     file: options.File,
     by: options.By,
     column: options.Column = None,
+    format: options.FileFormat = None,  # noqa: A002 - the name of the option
     exclude: options.Exclude = None,
     accept_damaged: options.AcceptDamaged = False,
     pace: options.Pace = "background",
@@ -41,16 +43,23 @@ def plan(
     have found out (or at that of --pace), and the command that deletes them. With --probe it asks Adapty how many of
     some profiles exist, and in which app; without it nothing is sent.
     """
+    from .inputs import format_of
     from .plan import Question, plan
 
-    end(lambda: plan(Question(file, by.value, column, exclude, accept_damaged, pace, max_rate, probe)))
+    end(
+        lambda: plan(
+            Question(file, by.value, column, format_of(format), exclude, accept_damaged, pace, max_rate, probe)
+        )
+    )
 
 
 def delete(
     file: options.File,
     by: options.By,
     column: options.Column = None,
+    format: options.FileFormat = None,  # noqa: A002 - the name of the option
     concurrency: options.Concurrency = 100,
+    timeout: options.Timeout = 30.0,
     pace: options.Pace = "background",
     max_rate: options.MaxRate = None,
     failures: options.Failures = None,
@@ -67,16 +76,17 @@ def delete(
     operator: options.Operator = None,
     request: options.Request = None,
 ) -> None:
-    """Delete the profiles whose ids stand in a CSV file.
+    """Delete the profiles whose ids stand in a file.
 
     \b
       export ADAPTY_API_KEY_FILE=key.txt
       adapty-async delete people.csv --by customer_user_id --failures failures.csv
-      adapty-async delete ids.txt --by profile_id --max-rate 20 --expect 41250 --yes
+      adapty-async delete people.csv --by customer_user_id --yes --expect 300000 --log-file people.log
 
-    FILE is UTF-8, with a column named as --by says, or --column; or it holds one id a line, with or without such a
-    name above them. The whole file is checked before anything is sent. Ids are sent as they stand there; one that is
-    there twice is sent once, for which each id takes about 130 bytes of memory.
+    FILE is CSV, TSV, JSON lines or Parquet, with a column named as --by says, or --column; or it holds one id a line,
+    with or without such a name above them. The format is that of its name, as in people.jsonl.gz, or of --format; text
+    is UTF-8, and may be packed by gzip. The whole file is checked before anything is sent, in the same memory however
+    long it is. Ids are sent as they stand there; one that is there twice is sent once.
 
     What becomes of every row stands in a ledger, FILE.adapty.db: no id, but with its key file, FILE.adapty.db.key, an
     id can be looked up. Whatever ends the command, resume goes on where it was. Standard input is copied beside the
@@ -86,12 +96,14 @@ def delete(
     run at one time with the same key share what they find, and the next one begins with it.
 
     The key is read from ADAPTY_API_KEY, or from the file that ADAPTY_API_KEY_FILE names; ADAPTY_BASE_URL names
-    another server. Ctrl-C stops: what is under way comes to its end. A second one aborts.
+    another server. Ctrl-C stops: what is under way comes to its end. A second one aborts. SIGUSR1 (kill -USR1, with the
+    process id) pauses the job, and the next one lets it go on.
 
     What has been deleted can't be brought back. Adapty's word is that it accepted a deletion: it takes the profile's
     purchase history off it, and may attach that to another profile later.
     """
     from .begin import Asked, begin
+    from .inputs import format_of
 
     end(
         lambda: begin(
@@ -100,7 +112,9 @@ def delete(
                 file=file,
                 by=by.value,
                 column=column,
+                format=format_of(format),
                 concurrency=concurrency,
+                timeout=timeout,
                 pace=pace,
                 max_rate=max_rate,
                 failures=failures,
@@ -129,6 +143,7 @@ def resume(
     ] = False,
     new_key: options.NewKey = False,
     concurrency: options.OtherConcurrency = None,
+    timeout: options.OtherTimeout = None,
     pace: options.OtherPace = None,
     max_rate: options.MaxRate = None,
     failures: options.Failures = None,
@@ -165,6 +180,7 @@ def resume(
                 confirmed=yes,
                 failures=failures,
                 concurrency=concurrency,
+                timeout=timeout,
                 pace=pace,
                 max_rate=max_rate,
                 expect=expect,
@@ -185,6 +201,7 @@ def retry_failed(
     file: options.Input = None,
     new_key: options.NewKey = False,
     concurrency: options.OtherConcurrency = None,
+    timeout: options.OtherTimeout = None,
     pace: options.OtherPace = None,
     max_rate: options.MaxRate = None,
     failures: options.Failures = None,
@@ -219,6 +236,7 @@ def retry_failed(
                 confirmed=False,
                 failures=failures,
                 concurrency=concurrency,
+                timeout=timeout,
                 pace=pace,
                 max_rate=max_rate,
                 expect=expect,

@@ -5,20 +5,23 @@ from typing import Annotated
 import typer
 
 from . import options
+from .app_output import traced
 from .ending import STATUSES, end
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the others."""
-    app.command(epilog=STATUSES)(get)
-    app.command(epilog=STATUSES)(doctor)
+    app.command(epilog=STATUSES)(traced(get))
+    app.command(epilog=STATUSES)(traced(doctor))
 
 
 def get(
     file: options.File,
     by: options.By,
     column: options.Column = None,
+    format: options.FileFormat = None,  # noqa: A002 - the name of the option
     concurrency: options.Concurrency = 100,
+    timeout: options.Timeout = 30.0,
     pace: options.Pace = "background",
     max_rate: options.MaxRate = None,
     accept_damaged: options.AcceptDamaged = False,
@@ -27,7 +30,7 @@ def get(
 
     \b
       adapty-async get people.csv --by customer_user_id > profiles.jsonl
-      cut -f 3 people.tsv | adapty-async get - --by profile_id | jq -r 'select(.outcome == "not_found") .line'
+      adapty-async get ids.txt --by profile_id --pace full > profiles.jsonl
 
     Each object has position (of the row, from 0), line, id (as it stands there), outcome (fetched, not_found,
     duplicate, invalid, failed, in_doubt, not_attempted) and profile, which is null where none was fetched; a row that
@@ -36,10 +39,12 @@ def get(
     """
     from .exits import ExitStatus
     from .getting import Wanted, get
+    from .inputs import format_of
     from .pace import Pace
 
     def run() -> ExitStatus:
-        return get(Wanted(file, by.value, column, accept_damaged, concurrency, Pace.of(pace, max_rate)))
+        asked = format_of(format)
+        return get(Wanted(file, by.value, column, asked, accept_damaged, concurrency, timeout, Pace.of(pace, max_rate)))
 
     end(run)
 
@@ -51,7 +56,7 @@ def doctor(
 
     \b
       adapty-async doctor
-      adapty-async doctor --json | jq '.checks[] | select(.ok | not)'
+      adapty-async doctor --json > doctor.json
 
     It looks at the key without showing it, makes one request without the key to the address that ADAPTY_BASE_URL
     names, or Adapty's, and writes nothing but an empty file, which it removes. Exit status 1: something is to be done.

@@ -6,6 +6,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from .app_output import told, traced
 from .ending import STATUSES, end
 
 _Ledger: TypeAlias = Annotated[
@@ -24,19 +25,23 @@ class _Shown(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the others."""
-    for command in (status, export, report, verify, redact):
+    for command in (traced(status), traced(export), traced(report), told(verify), traced(redact)):
         app.command(epilog=STATUSES)(command)
 
 
-def status(ledger: _Ledger) -> None:
-    """Show where a job stands, also while it runs.
+def status(
+    ledger: _Ledger,
+    watch: Annotated[bool, typer.Option("--watch", help="Again and again, as long as it runs.")] = False,
+) -> None:
+    """Show where a job stands, also from another terminal while it runs: it only reads.
 
     \b
       adapty-async status people.csv.adapty.db
+      adapty-async status people.csv.adapty.db --watch
     """
     from .records import status
 
-    end(lambda: status(ledger))
+    end(lambda: status(ledger, watch=watch))
 
 
 def export(
@@ -50,6 +55,7 @@ def export(
 
     \b
       adapty-async export people.csv.adapty.db > rows.csv
+      adapty-async export people.csv.adapty.db --ids plain --input moved.csv > rows.csv
 
     The columns: position (from 0), id, outcome, status (of the last answer), attempts, time (UTC). For plain ids the
     input is compared with the ledger to its end, before the first row is written.
@@ -96,6 +102,9 @@ def verify(
     ],
     input: _Input = None,  # noqa: A002 - the name of the option
     concurrency: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Most requests under way.")] = 100,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, max=600, metavar="SECONDS", help="How long a request may take.")
+    ] = 30.0,
     pace: Annotated[str, typer.Option(metavar="PACE", help="background, full, or requests a second.")] = "background",
     max_rate: Annotated[
         str | None, typer.Option(metavar="RATE", show_default=False, help="Never more requests a second than this.")
@@ -105,6 +114,7 @@ def verify(
 
     \b
       adapty-async verify people.csv.adapty.db 5%
+      adapty-async verify people.csv.adapty.db all --max-rate 20
 
     The outcomes stay as they are; the record shows what was found. Exit status 1: somebody is present, or it isn't
     known of all that were asked for.
@@ -112,7 +122,7 @@ def verify(
     from .pace import Pace
     from .verifying import verify
 
-    end(lambda: verify(ledger, sample, input, Pace.of(pace, max_rate), concurrency))
+    end(lambda: verify(ledger, sample, input, Pace.of(pace, max_rate), concurrency, timeout))
 
 
 def redact(
@@ -123,6 +133,7 @@ def redact(
 
     \b
       adapty-async redact people.csv.adapty.db
+      adapty-async redact people.csv.adapty.db --yes
 
     It can be shown, exported and reported afterwards, but the job can't go on, and no id be looked up.
     """

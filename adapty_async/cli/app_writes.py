@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from . import options
+from .app_output import told
 from .ending import STATUSES, end
 
 if TYPE_CHECKING:
@@ -13,19 +14,21 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the others."""
-    app.command(epilog=STATUSES)(update)
-    app.command(epilog=STATUSES)(create)
+    app.command(epilog=STATUSES)(told(update))
+    app.command(epilog=STATUSES)(told(create))
 
 
 def update(
     file: options.File,
     by: options.By,
     column: options.Column = None,
+    format: options.FileFormat = None,  # noqa: A002 - the name of the option
     attributes: options.Attributes = None,
     set_: options.Set = None,
     null: options.Null = None,
     empty: options.Empty = None,
     concurrency: options.Concurrency = 100,
+    timeout: options.Timeout = 30.0,
     pace: options.Pace = "background",
     max_rate: options.MaxRate = None,
     failures: options.Failures = None,
@@ -66,6 +69,7 @@ def update(
     rest as in delete.
     """
     from .begin import Asked, begin
+    from .inputs import format_of
 
     end(
         lambda: begin(
@@ -75,7 +79,9 @@ def update(
                 file=file,
                 by=by.value,
                 column=column,
+                format=format_of(format),
                 concurrency=concurrency,
+                timeout=timeout,
                 pace=pace,
                 max_rate=max_rate,
                 failures=failures,
@@ -100,11 +106,13 @@ def create(
     file: options.File,
     by: options.By,
     column: options.Column = None,
+    format: options.FileFormat = None,  # noqa: A002 - the name of the option
     attributes: options.Attributes = None,
     set_: options.Set = None,
     null: options.Null = None,
     empty: options.Empty = None,
     concurrency: options.Concurrency = 100,
+    timeout: options.Timeout = 30.0,
     pace: options.Pace = "background",
     max_rate: options.MaxRate = None,
     failures: options.Failures = None,
@@ -132,6 +140,7 @@ def create(
     """
     from .begin import Asked, begin
     from .exits import CommandError, ExitStatus
+    from .inputs import format_of
 
     def run() -> ExitStatus:
         if by is not options.IdKind.CUSTOMER_USER_ID:
@@ -143,7 +152,9 @@ def create(
                 file=file,
                 by="customer_user_id",
                 column=column,
+                format=format_of(format),
                 concurrency=concurrency,
+                timeout=timeout,
                 pace=pace,
                 max_rate=max_rate,
                 failures=failures,

@@ -35,7 +35,7 @@ def verified(order: Order, ids: Listing) -> dict[str, str]:
     app = order.guards.app
     if app is not None:
         to_send = (row.id for row in ids.rows() if row.outcome is None)
-        verify_app(client_of_environment(), to_send, by=order.by, app=app)
+        verify_app(client_of_environment(order.timeout), to_send, by=order.by, app=app)
         notes[APP_ID] = app
     return notes
 
@@ -48,14 +48,18 @@ def notes_of(order: Order) -> dict[str, str]:
 
 def show_checked(name: str, checked: Checked, operation: Operation) -> None:
     """Say what a file holds, and which lines can't be used."""
-    lines = [f"{name}: {checked.rows:,} rows, {checked.profiles:,} profiles to {operation.name}"]
+    reading = checked.reading
+    lines = [
+        f"{name}: {checked.rows:,} rows, {checked.profiles:,} profiles to {operation.name}",
+        f"  read as {reading.title}: {reading.column}",
+    ]
     if checked.duplicates:
         lines.append(f"  {checked.duplicates:,} rows repeat an id of an earlier line: it is sent once")
     if checked.excluded:
         lines.append(f"  {checked.excluded:,} rows are excluded: they stand in the file of --exclude")
     if checked.invalid:
         lines.append(f"  {checked.invalid:,} rows can't be used:")
-        lines += [f"    line {row.line}: {row.reason}" for row in checked.first_invalid]
+        lines += [f"    {reading.unit} {row.line}: {row.reason}" for row in checked.first_invalid]
     if checked.invalid > len(checked.first_invalid):
         lines.append("    and more: --failures FILE.csv writes them all down")
     tell("\n".join(lines), sys.stderr)

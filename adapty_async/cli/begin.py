@@ -14,12 +14,11 @@ from .assignment import Assignment
 from .beforehand import look_through, require_terminal, verified
 from .changes import open_listing
 from .connection import client_of_environment
-from .csv_records import InputError
 from .exclusion import excluded_by
 from .exits import CommandError, ExitStatus
 from .failures import check_free
 from .guards import Guards
-from .inputs import OF_STDIN, open_source
+from .inputs import OF_STDIN, Excluded, Format, InputError, format_of_name, open_source
 from .interrupts import terminable
 from .ledgers import beside, is_lasting, refuse_needed, refusing, resume_command
 from .listing import Listing
@@ -40,7 +39,9 @@ class Asked:
     file: Path
     by: By
     column: str | None
+    format: Format | None
     concurrency: int
+    timeout: float
     pace: str
     max_rate: str | None
     failures: Path | None
@@ -68,6 +69,7 @@ class Asked:
             column=self.column,
             pace=Pace.of(self.pace, self.max_rate),
             concurrency=self.concurrency,
+            timeout=self.timeout,
             guards=Guards.of(
                 expect=self.expect,
                 most=self.most,
@@ -77,6 +79,7 @@ class Asked:
             ),
             exclude=self.exclude and self.exclude.absolute(),
             accept_damaged=self.accept_damaged,
+            format=self.format,
             operator=self.operator,
             request=self.request,
         )
@@ -92,7 +95,7 @@ def begin(asked: Asked) -> ExitStatus:
     """Do what is asked for. Raises CommandError where nothing was sent."""
     ledger, order = asked.its_ledger(), asked.order()
     with terminable():
-        client = client_of_environment()
+        client = client_of_environment(order.timeout)
         if ledger is not None:
             refuse_begun(ledger)
         if not asked.confirmed:
@@ -109,7 +112,8 @@ def begin(asked: Asked) -> ExitStatus:
         with _lasting_input(order, asked.file, ledger, excluded) as ids:
             look_through(ids, order, client, confirmed=asked.confirmed)
             notes = verified(order, ids)
-            order = attrs.evolve(order, file=asked.file.absolute() if is_lasting(asked.file) else None)
+            lasting = asked.file.absolute() if is_lasting(asked.file) else None
+            order = attrs.evolve(order, file=lasting, format=ids.reading().format)
             with refusing(ids):
                 job = undertaking(client, order.operation, order.by)
                 prepare(ledger, job, ids.decided(), order=order.as_json(), file=ids.file)
@@ -129,7 +133,7 @@ def refuse_begun(ledger: Path) -> None:
 
 
 @contextlib.contextmanager
-def _lasting_input(order: Order, file: Path, ledger: Path, excluded: frozenset[bytes]) -> Iterator[Listing]:
+def _lasting_input(order: Order, file: Path, ledger: Path, excluded: Excluded) -> Iterator[Listing]:
     """Open the input; what can't be read twice is copied first, to a file beside the ledger."""
     spool = None if is_lasting(file) else Spool(ledger)
     if spool is not None:
@@ -137,7 +141,8 @@ def _lasting_input(order: Order, file: Path, ledger: Path, excluded: frozenset[b
             spool.fill(cast("BinaryIO", _Readable(source, ledger)))
     try:
         name = OF_STDIN if spool else None
-        with open_listing(order, spool.path if spool else file, excluded=excluded, name=name) as ids:
+        named = format_of_name(file) if spool else None  # of a file the name tells
+        with open_listing(order, spool.path if spool else file, excluded=excluded, name=name, named=named) as ids:
             yield ids
     finally:
         if spool is not None and not ledger.exists():

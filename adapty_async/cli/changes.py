@@ -1,22 +1,24 @@
 """What update and create send: each row an id and the attributes of its profile, checked before anything is sent."""
 
 import contextlib
-import hashlib
+import itertools
 import json
 from collections.abc import Callable, Iterator
-from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from ..bulk import Decided, Outcome
+from ..bulk.jobs import name_of
 from ..models import ProfileAttributes
 from ..serialization import dump
 from .assignment import HOW_NAMED, Assignment, Pair, refuse_both
 from .attributes import CUSTOM, META, Target, build, target_of
-from .csv_records import InputError
 from .failures import ADDED
-from .inputs import EXCLUDED, Checked, Ids, Reading, Row, checked, digest_of, open_ids
-from .json_ids import JsonIds, is_json_lines, parsed
+from .inputs import EXCLUDED, Checked, Excluded, Format, Ids, InputError, Reading, Row, open_ids
+from .inputs.duplicates import Positions, Sieve, repeated
+from .inputs.ids import refuse_empty
+from .inputs.reading import BATCH
+from .json_ids import JsonIds, parsed
 from .listing import Listing
 from .operation import UPDATE
 from .order import Order
@@ -25,6 +27,9 @@ Change: TypeAlias = tuple[str, ProfileAttributes]
 _Values: TypeAlias = Callable[[Row], list[Pair]]
 """Gives what a row says of its profile. Raises ValueError where that can't be sent."""
 
+_Batch: TypeAlias = list[tuple[Row, ProfileAttributes]]
+
+_DUPLICATE: Final = "the same id and values stand on an earlier line"
 _NOTHING: Final = ProfileAttributes()
 
 
@@ -38,7 +43,8 @@ class Changes:
         self.by, self.name, self.file, self.excluded = ids.by, ids.name, ids.file, ids.excluded
         self._ids = ids
         self._may_be_empty = may_be_empty
-        self._digest = digest_of(ids.by)
+        self._name_of = name_of(ids.by)
+        self._repeated: Positions | None = None
         self._fixed = assignment.fixed_pairs()
         self._values: _Values
         if isinstance(ids, JsonIds):
@@ -61,10 +67,7 @@ class Changes:
         return self._ids.reading()
 
     def rows(self) -> Iterator[Row]:
-        """Read the input from its start. Raises InputError.
-
-        Memory: two digests of 16 bytes for each different id, about 200 bytes with the dictionary around them.
-        """
+        """Read the input from its start. Raises InputError."""
         return (row for row, _ in self._judged())
 
     def item(self, row: Row) -> Change:
@@ -93,7 +96,12 @@ class Changes:
 
     def check(self) -> Checked:
         """Read the whole input, and tell what of it can be sent. Raises InputError where nothing can."""
-        return checked(self.rows(), self.name)
+        self._repeated = self._find_repeated()
+        checked = Checked(self.reading())
+        for row, _ in self._judged():
+            checked.enter(row)
+        refuse_empty(checked, self.name)
+        return checked
 
     def line_of(self, position: int) -> int | None:
         """Give the line where the row at a position, from 0, begins; None where there is none."""
@@ -111,23 +119,66 @@ class Changes:
         return ""
 
     def _judged(self) -> Iterator[tuple[Row, ProfileAttributes]]:
-        seen: dict[bytes, bytes] = {}
-        for row, attributes in self._read():
-            if row.outcome is not None and row.reason != EXCLUDED:
+        if self._repeated is None:
+            self._repeated = self._find_repeated()
+        for start, rows in self._batches():
+            repeated = set(self._repeated.within(start, start + len(rows)))
+            for position, (row, attributes) in enumerate(rows, start):
+                if position in repeated:
+                    row = row._replace(outcome=Outcome.DUPLICATE, reason=_DUPLICATE)
                 yield row, attributes
-                continue
-            content = _digest_of(attributes)
-            known = seen.setdefault(self._digest(row.id), content)
-            if known is content:
-                yield row, attributes
-                continue
-            if known != content:
+
+    def _find_repeated(self) -> Positions:
+        """Find the rows that repeat an id and its values. Raises InputError where the values are others."""
+        with Sieve() as ids, Sieve() as changes:
+            for start, rows in self._batches():
+                positions, names, contents = self._told(start, rows)
+                ids.add(positions, names)
+                changes.add(positions, contents)
+            candidates, alike = ids.candidates(), changes.candidates()
+        if not candidates.count:
+            return candidates
+        same_id = repeated(candidates.count, self._those(candidates, 1))
+        same_change = repeated(alike.count, self._those(alike, 2)) if alike.count else alike
+        if same_id.count > same_change.count:
+            self._refuse_other_values(same_id, same_change)
+        return same_change
+
+    def _told(self, start: int, rows: _Batch) -> tuple[list[int], list[str], list[str]]:
+        """Give the positions of what is sent, but for duplicates, with the ids, and with the whole changes."""
+        told = [
+            (position, self._name_of(row.id), _content(attributes))
+            for position, (row, attributes) in enumerate(rows, start)
+            if row.outcome is None
+        ]
+        names = [name for _, name, _ in told]
+        return [position for position, _, _ in told], names, [f"{name}\n{content}" for _, name, content in told]
+
+    def _those(self, candidates: Positions, what: Literal[1, 2]) -> Iterator[tuple[list[int], list[str]]]:
+        """Read again what of some candidates is compared: ids (1), or whole changes (2)."""
+        for start, rows in self._batches():
+            wanted = set(candidates.within(start, start + len(rows)))
+            if wanted:
+                told = self._told(start, rows)
+                pairs = [pair for pair in zip(told[0], told[what], strict=True) if pair[0] in wanted]
+                yield [position for position, _ in pairs], [text for _, text in pairs]
+
+    def _refuse_other_values(self, same_id: Positions, same_change: Positions) -> None:
+        for start, rows in self._batches():
+            stop = start + len(rows)
+            other = set(same_id.within(start, stop)).difference(same_change.within(start, stop))
+            if other:
                 raise InputError(
-                    f"{self.name}, line {row.line}: the id stands on an earlier line with other values: leave one of "
-                    "the two lines out"
+                    f"{self.name}, {self.reading().unit} {rows[min(other) - start][0].line}: the id stands on an "
+                    "earlier line with other values: leave one of the two out"
                 )
-            reason = "the same id and values stand on an earlier line"
-            yield row._replace(outcome=Outcome.DUPLICATE, reason=reason), attributes
+
+    def _batches(self) -> Iterator[tuple[int, _Batch]]:
+        """Give the rows as `_read` does, some at a time, with the position of the first."""
+        rows, start = self._read(), 0
+        while batch := list(itertools.islice(rows, BATCH)):
+            yield start, batch
+            start += len(batch)
 
     def _read(self) -> Iterator[tuple[Row, ProfileAttributes]]:
         """Give each row with what is to be written; `invalid` is what can't be sent, and what is excluded."""
@@ -139,7 +190,7 @@ class Changes:
                 except ValueError as error:
                     reason = str(error)
                 else:
-                    reason = EXCLUDED if self.excluded and self._digest(row.id) in self.excluded else ""
+                    reason = EXCLUDED if self.excluded and self._name_of(row.id) in self.excluded else ""
             yield (row._replace(outcome=Outcome.INVALID, reason=reason) if reason else row), attributes
 
     def _attributes(self, row: Row) -> ProfileAttributes:
@@ -241,27 +292,33 @@ def _parts(name: str, value: Any) -> dict[str, Any]:
     return parts
 
 
-def _digest_of(attributes: ProfileAttributes) -> bytes:
-    return hashlib.blake2b(json.dumps(dump(attributes), sort_keys=True).encode(), digest_size=16).digest()
+def _content(attributes: ProfileAttributes) -> str:
+    return json.dumps(dump(attributes), sort_keys=True)
 
 
 @contextlib.contextmanager
 def open_listing(
-    order: Order, file: Path, *, excluded: AbstractSet[bytes] = frozenset(), name: str | None = None
+    order: Order,
+    file: Path,
+    *,
+    excluded: Excluded = frozenset(),
+    name: str | None = None,
+    named: Format | None = None,
 ) -> Iterator[Listing]:
-    """Open the input of an order; the rest as in `open_ids`."""
+    """Open the input of an order. `named`: the format, where nobody asked for one. The rest as in `open_ids`."""
     with open_ids(
         file,
         by=order.by,
         column=order.column,
         accept_damaged=order.accept_damaged,
         excluded=excluded,
+        format=order.format or named,
         name=name,
     ) as ids:
         if order.assignment is None:
             yield ids
             return
-        if is_json_lines(ids.file, ids.name):
+        if ids.reading().format is Format.JSONL:
             ids = JsonIds(
                 ids.file,
                 ids.name,

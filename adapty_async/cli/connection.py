@@ -4,6 +4,7 @@ import os
 
 from ..client import DEFAULT_BASE_URL, AdaptyClient
 from .exits import CommandError, ExitStatus
+from .output import current
 
 
 def address_of_environment() -> str:
@@ -15,10 +16,10 @@ def address_of_environment() -> str:
     raise CommandError(sentence.replace("base_url", "ADAPTY_BASE_URL", 1))
 
 
-def client_of_environment() -> AdaptyClient:
-    """Make a client of the key and address in the environment. Raises CommandError."""
+def client_of_environment(timeout: float = 30.0) -> AdaptyClient:
+    """Make a client of the key and address in the environment; its errors are on the screen. Raises CommandError."""
     try:
-        return AdaptyClient.from_env()
+        return AdaptyClient.from_env(timeout=timeout, on_attempt=current().errors.note)
     except ValueError as error:
         sentence = str(error)
     if sentence.startswith("base_url"):

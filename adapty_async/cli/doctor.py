@@ -4,7 +4,6 @@ import json
 import os
 import platform
 import shutil
-import sqlite3
 import stat
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from typing import Final
 import attrs
 
 from ..client import AdaptyClient, sender_of
+from ..ledger.store import SQLITE_VERSION
 from .connection import address_of_environment, client_of_environment
 from .exits import CommandError, ExitStatus
 from .pace import state_file
@@ -24,7 +24,7 @@ from .screen import tell
 
 _SHORTEST_KEY: Final = 16
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
-_OLDEST_SQLITE: Final = (3, 35)
+_OLDEST_SQLITE: Final = (3, 35, 0)
 _LEAST_ROOM: Final = 200 * 1024 * 1024
 """Bytes: the ledger of ten million rows, and some."""
 _PACKAGES: Final = ("adapty-async", "aiohttp", "attrs", "cattrs", "tenacity", "typer", "rich")
@@ -104,9 +104,10 @@ def _network(reached: Reached) -> Iterator[Check]:
 
 
 def _sqlite() -> str:
-    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
-        raise _ProblemError(f"{sqlite3.sqlite_version} is too old for a ledger: install a newer Python")
-    return sqlite3.sqlite_version
+    version = ".".join(map(str, SQLITE_VERSION))
+    if SQLITE_VERSION < _OLDEST_SQLITE:
+        raise _ProblemError(f"{version} is too old for a ledger: install a newer Python")
+    return version
 
 
 def _disk() -> str:

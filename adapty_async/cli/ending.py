@@ -7,6 +7,7 @@ from typing import Final, NoReturn
 import typer
 
 from .exits import CommandError, ExitStatus, as_bug
+from .output import current, logging_to
 
 STATUSES: Final = """\
 Exit status, the first that applies of: 4 the key is missing, wrong, or may not do this; 5 the ledger is in use, another
@@ -17,18 +18,30 @@ done. 2 is bad usage or input: then nothing was sent."""
 def end(command: Callable[[], ExitStatus]) -> NoReturn:
     """Run a command and end with its status."""
     try:
-        status = command()
-    except CommandError as error:
-        say(str(error))
-        status = error.status
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        say("interrupted")
-        status = ExitStatus.INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - no traceback reaches the user
-        bug = as_bug(error)
-        say(str(bug))
-        status = bug.status
+        with logging_to(current().log_file):
+            status, sentence = _carry_out(command)
+            current().ended(status, sentence)
+    except (OSError, ValueError) as error:  # of the log file alone: a command's own become sentences
+        reason = getattr(error, "strerror", None) or error
+        status, sentence = ExitStatus.USAGE, f"--log-file {current().log_file} can't be written: {reason}"
+        current().ended(status, sentence)
+    if sentence is not None:
+        say(sentence)
     raise typer.Exit(status)
+
+
+def _carry_out(command: Callable[[], ExitStatus]) -> tuple[ExitStatus, str | None]:
+    """Run a command; give its status, and what went wrong."""
+    try:
+        return command(), None
+    except CommandError as error:
+        current().trace(error)
+        return error.status, str(error)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return ExitStatus.INTERRUPTED, "interrupted"
+    except Exception as error:  # noqa: BLE001 - no traceback reaches the user unasked
+        bug = as_bug(error)
+        return bug.status, str(bug)
 
 
 def say(sentence: str) -> None:

@@ -2,16 +2,14 @@
 
 from pathlib import Path
 
-from ..bulk import Outcome
-from ..bulk.jobs import By
-from .csv_records import InputError
+from ..bulk.jobs import By, name_of
 from .exits import CommandError
-from .inputs import Row, digest_of, open_ids
+from .inputs import Excluded, InputError, Row, open_ids
 from .listing import Listing
 
 
-def excluded_by(file: Path | None, *, by: By, column: str | None) -> frozenset[bytes]:
-    """Read what stands for the ids in a file; none where there is no file. Raises CommandError.
+def excluded_by(file: Path | None, *, by: By, column: str | None) -> Excluded:
+    """Read what names the ids in a file; none where there is no file. Raises CommandError.
 
     A row that isn't clear might be the very one that must not be sent: it refuses the file.
     """
@@ -24,18 +22,18 @@ def excluded_by(file: Path | None, *, by: By, column: str | None) -> frozenset[b
     raise CommandError(f"--exclude: {sentence}")
 
 
-def _read(file: Path, by: By, column: str | None) -> frozenset[bytes]:
-    digest, digests = digest_of(by), set[bytes]()
+def _read(file: Path, by: By, column: str | None) -> Excluded:
+    name, names = name_of(by), set[str]()
     with open_ids(file, by=by, column=column) as ids:
-        for row in ids.rows():
-            if row.outcome is Outcome.INVALID:
-                raise InputError(f"{ids.name}, line {row.line}: {row.reason}: correct the line")
-            digests.add(digest(row.id))
-    if not digests:
+        for row in ids.as_written():
+            if reason := ids.refusal(row):
+                raise InputError(f"{ids.name}, {ids.reading().unit} {row.line}: {reason}: correct it")
+            names.add(name(row.id))
+    if not names:
         raise InputError(f"{file} holds no ids: leave the option out if nobody is to be excluded")
-    return frozenset(digests)
+    return frozenset(names)
 
 
 def is_excluded(ids: Listing, row: Row) -> bool:
     """Tell whether a row of an input is not to be sent, whatever became of it before."""
-    return bool(ids.excluded) and digest_of(ids.by)(row.id) in ids.excluded
+    return bool(ids.excluded) and name_of(ids.by)(row.id) in ids.excluded

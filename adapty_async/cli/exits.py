@@ -6,6 +6,8 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Final
 
+from .output import current
+
 
 class ExitStatus(IntEnum):
     """The exit statuses of every command."""
@@ -50,6 +52,10 @@ class CommandError(Exception):
 
 def as_bug(error: Exception) -> CommandError:
     """Say where an error that nobody expected comes from; its own text might hold what isn't for the screen."""
+    current().trace(error)
     where = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{Path(where.filename).name}, line {where.lineno}"
-    return CommandError(f"a bug ({type(error).__name__} in {place}): please report this line", ExitStatus.FAILED)
+    return CommandError(
+        f"a bug ({type(error).__name__} in {place}): please report this line; --debug shows the way there",
+        ExitStatus.FAILED,
+    )

@@ -100,7 +100,7 @@ class FailuresFile:
         except OSError as error:
             raise _unmakable(path, error) from None
         # Written by the line: whoever looks into it meanwhile, or after a kill, finds whole rows.
-        self._file = open(descriptor, "w", encoding="utf-8", newline="", buffering=1)  # noqa: PTH123, SIM115 - a descriptor, no path; `__exit__` closes it
+        self._file = open(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="", buffering=1)  # noqa: PTH123, SIM115 - a descriptor, no path; `__exit__` closes it
         self._layout = _layout_of(reading)
         self._write(self._layout.header)
         if self.trouble is not None:
@@ -150,7 +150,7 @@ def write_failures(path: Path, reading: Reading, failures: Iterable[Failure]) ->
         part.unlink(missing_ok=True)
         try:
             descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
-            with open(descriptor, "w", encoding="utf-8", newline="") as file:  # noqa: PTH123 - a descriptor, no path
+            with open(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:  # noqa: PTH123 - a descriptor, no path
                 file.write(layout.header)
                 file.writelines(map(layout.line, failures))
             free = _taken(path)

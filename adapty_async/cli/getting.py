@@ -24,7 +24,7 @@ from ..pacing import Pacer
 from .books import Books
 from .connection import client_of_environment
 from .exits import CommandError, ExitStatus
-from .inputs import Ids, Row, open_ids
+from .inputs import Format, Ids, Row, open_ids
 from .interrupts import Interrupts, terminable
 from .job import Ended, conduct
 from .pace import Pace
@@ -41,17 +41,25 @@ class Wanted:
     file: Path
     by: By
     column: str | None
+    format: Format | None
     accept_damaged: bool
     concurrency: int
+    timeout: float
     pace: Pace
 
 
 def get(wanted: Wanted) -> ExitStatus:
     """Get the profiles. Raises CommandError where nothing was sent."""
     with terminable(), contextlib.ExitStack() as stack:
-        client = client_of_environment()
+        client = client_of_environment(wanted.timeout)
         ids = stack.enter_context(
-            open_ids(wanted.file, by=wanted.by, column=wanted.column, accept_damaged=wanted.accept_damaged)
+            open_ids(
+                wanted.file,
+                by=wanted.by,
+                column=wanted.column,
+                accept_damaged=wanted.accept_damaged,
+                format=wanted.format,
+            )
         )
         rows = ids.check().rows
         pacer = stack.enter_context(wanted.pace.pacer(client))
@@ -67,6 +75,7 @@ class _Getting:
 
     def __init__(self, client: AdaptyClient, ids: Ids, books: Books, concurrency: int, pacer: Pacer) -> None:
         self._client = client
+        self._pacer = pacer
         self._books = books
         self._out = _Lines()
         self._rows = enumerate(ids.rows())
@@ -80,7 +89,9 @@ class _Getting:
         screen = PlainScreen(sys.stderr) if sys.stdout.isatty() else screen_for(sys.stderr)
         async with self._client:
             with Interrupts() as interrupts:
-                trouble = await conduct(self._work, self._job.stop, self._books, screen, interrupts)
+                trouble = await conduct(
+                    self._work, self._job.stop, self._books, screen, interrupts, job=self._job, pacer=self._pacer
+                )
         for position, row in itertools.chain(self._under_way.values(), self._rows):
             self._write(position, row, row.outcome or Outcome.NOT_ATTEMPTED, row.reason)
         return Ended(self._books.standing, self._job.report, self._out.close() or trouble)

@@ -1,37 +1,44 @@
-"""Ctrl-C and SIGTERM while a command runs."""
+"""Ctrl-C and SIGTERM while a command runs, and SIGUSR1, which pauses its job."""
 
 import asyncio
 import contextlib
 import signal
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
-from typing import Final, Self, TypeAlias
+from typing import Self, TypeAlias
 
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
 
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does, so that nothing is left behind."""
+    """Let SIGTERM end the block as Ctrl-C does, so that nothing is left behind; before the job there is no pause."""
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {
+        signal.SIGTERM: signal.signal(signal.SIGTERM, interrupt),
+        signal.SIGUSR1: signal.signal(signal.SIGUSR1, signal.SIG_IGN),
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 class Interrupts:
-    """Take the signals that end a command: they cancel the task that enters the block, but for `first_to`."""
+    """Take the signals that end a command: they cancel the task that enters the block, but for `first_to`.
+
+    SIGUSR1 does nothing, but within `usr1_to`.
+    """
 
     def __init__(self) -> None:
         self.aborted = False
         """Whether the task was cancelled."""
         self._first: Callable[[], object] | None = None
+        self._usr1: Callable[[], object] = _nothing
         self._before: dict[signal.Signals, _Handler] = {}
 
     @contextlib.contextmanager
@@ -43,6 +50,15 @@ class Interrupts:
         finally:
             self._first = None
 
+    @contextlib.contextmanager
+    def usr1_to(self, action: Callable[[], object]) -> Iterator[None]:
+        """Let each SIGUSR1 within the block call `action`."""
+        self._usr1 = action
+        try:
+            yield
+        finally:
+            self._usr1 = _nothing
+
     def go_on(self) -> None:
         """Go on with the task, whose cancellation has been caught."""
         self._task.uncancel()
@@ -52,19 +68,21 @@ class Interrupts:
         task = asyncio.current_task()
         assert task is not None
         self._task = task
-        for signum in _SIGNALS:
+        for signum, hear in (
+            (signal.SIGINT, self._hear),
+            (signal.SIGTERM, self._hear),
+            (signal.SIGUSR1, self._hear_usr1),
+        ):
             self._before[signum] = signal.getsignal(signum)
-            with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C cancels the task, without a first time
-                self._loop.add_signal_handler(signum, self._hear)
+            self._loop.add_signal_handler(signum, hear)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for signum in _SIGNALS:
-            with contextlib.suppress(NotImplementedError):
-                self._loop.remove_signal_handler(signum)
-                signal.signal(signum, self._before[signum])
+        for signum, handler in self._before.items():
+            self._loop.remove_signal_handler(signum)
+            signal.signal(signum, handler)
 
     def _hear(self) -> None:
         action, self._first = self._first, None
@@ -73,3 +91,10 @@ class Interrupts:
         else:
             self.aborted = True
             self._task.cancel()
+
+    def _hear_usr1(self) -> None:
+        self._usr1()
+
+
+def _nothing() -> None:
+    pass

@@ -2,13 +2,13 @@
 
 import asyncio
 import itertools
-import sys
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
 import attrs
 
-from ..bulk import BulkReport, Outcome, StopReason, StopRules
+from ..bulk import BulkJob, BulkReport, Outcome, StopReason, StopRules
 from ..client import AdaptyClient
 from ..errors import AdaptyAPIError
 from ..pacing import Pacer
@@ -18,7 +18,11 @@ from .inputs import Row
 from .interrupts import Interrupts
 from .listing import Listing
 from .operation import DELETE, Operation
-from .screen import Screen, saying, showing, summary, tell
+from .output import current
+from .progress import Sight, counts_of
+from .screen import Screen, saying, showing, summary
+
+logger: Final = logging.getLogger("adapty_async")
 
 _RULES: Final = StopRules()
 _STATUSES: Final = {
@@ -68,9 +72,15 @@ class Ended:
 
 def show_ended(ended: Ended) -> None:
     """Print the summary, and where it was stopped why, and what to do."""
-    tell(summary(ended.standing, ended.report), sys.stdout)
-    if ended.reason is not None:
-        tell(f"\nstopped: {ended.reason}", sys.stdout)
+    stopped = "" if ended.reason is None else f"\n\nstopped: {ended.reason}"
+    current().show(
+        summary(ended.standing, ended.report) + stopped,
+        total=ended.standing.total,
+        counts=counts_of(ended.standing),
+        requests=ended.report.requests,
+        throttled=ended.report.throttled,
+        stopped=ended.reason,
+    )
 
 
 async def conduct(
@@ -79,18 +89,34 @@ async def conduct(
     keeper: Keeper,
     screen: Screen,
     interrupts: Interrupts,
+    *,
+    job: BulkJob[Any, Any] | None = None,
+    pacer: Pacer | None = None,
 ) -> CommandError | None:
     """Work until a job is done, a rule stops it, or an interrupt; give what went wrong on our side.
 
-    Raises a cancellation, nothing else.
+    `job`: what can be paused, and is shown with `pacer`. Raises a cancellation, nothing else.
     """
 
     def stop() -> None:
         end_early()
-        screen.say("Stopping: what is under way comes to its end, in 30 seconds at most. Once more: at once.")
+        logger.info("Stopping: what is under way comes to its end, within --timeout. Once more: at once.")
 
-    async with showing(keeper, screen):
-        with saying(screen), interrupts.first_to(stop):
+    def look() -> Sight:
+        return Sight(
+            standing=keeper.standing,
+            report=None if job is None else job.report,
+            pacing=None if pacer is None else pacer.snapshot(),
+            is_paused=job is not None and job.is_paused,
+            errors=current().errors.shown(),
+        )
+
+    def pause_or_go_on() -> None:
+        if job is not None:
+            (job.go_on if job.is_paused else job.pause)()
+
+    async with showing(look, screen):
+        with saying(screen), interrupts.first_to(stop), interrupts.usr1_to(pause_or_go_on):
             try:
                 await work()
             except CommandError as error:
@@ -123,11 +149,14 @@ class Deletion:
         self._rows = ids.rows()
         self._under_way: dict[int, Row] = {}
         self._trouble: CommandError | None = None
+        self._pacer = pacer
         self._job = operation.job(client, self._to_send(), by=ids.by, concurrency=concurrency, pacer=pacer, stop=stop)
 
     async def run(self, screen: Screen, interrupts: Interrupts) -> None:
         """Run until the rows are done, a rule stops it, or an interrupt. Raises a cancellation, nothing else."""
-        self._trouble = await conduct(self._run, self._job.stop, self._books, screen, interrupts)
+        self._trouble = await conduct(
+            self._run, self._job.stop, self._books, screen, interrupts, job=self._job, pacer=self._pacer
+        )
 
     def end(self) -> Ended:
         """Enter the rows that have no outcome yet, and tell how it ended."""

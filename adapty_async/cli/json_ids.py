@@ -1,73 +1,88 @@
-"""Ids out of JSON lines: one object a line, which holds the attributes of its profile as well."""
+"""Ids out of JSON lines whose objects hold the attributes of their profiles as well."""
 
+import functools
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, Final, Never
 
 import attrs
 
-from ..bulk import Outcome
-from .csv_records import lines_of
-from .inputs import SHORTENED, Ids, Reading, Row
+from .inputs import Format, Ids, Reading
+from .inputs.compression import blocks_of, is_gzip
+from .inputs.lines import TOO_LONG, Lines
+from .inputs.reading import BATCH, Batch, Wanted
+from .inputs.values import id_of
 
-_WATCHED: Final = 1000
+_NOT_UTF8: Final = "the row has bytes in it that are no UTF-8"
 
 
 @attrs.frozen
 class JsonReading(Reading):
-    """How JSON lines are read: no columns, but a field of ids, the only name."""
+    """How JSON lines are read as objects: the only name is that of the field with the id."""
 
 
 class JsonIds(Ids):
     """The ids in an open file of JSON lines. The only field of a row's record is its line."""
 
+    @functools.cached_property
+    def _reader(self) -> "ObjectsReader":
+        return ObjectsReader(self.file, self.name, self._wanted)
+
+
+class ObjectsReader:
+    """Read a file of JSON lines, the objects as they stand there."""
+
+    def __init__(self, file: BinaryIO, name: str, wanted: Wanted) -> None:
+        self._file = file
+        self._name = name
+        self._field = wanted.name
+
     def reading(self) -> JsonReading:
-        """Tell which field holds the ids."""
-        return JsonReading([self._field], 0, has_header=True)
+        """Tell how the file is read."""
+        return JsonReading([self._field], 0, has_header=False, format=Format.JSONL, is_compressed=is_gzip(self._file))
 
-    @property
-    def _field(self) -> str:
-        return self._column or self.by
+    def batches(self, *, whole: bool = False) -> Iterator[Batch]:
+        """Give the rows, always with their line. Raises InputError."""
+        numbered = enumerate(Lines(blocks_of(self._file, self._name)), start=1)
+        rows = ((number, line.strip()) for number, line in numbered if not line.isspace())
+        while read := list(itertools.islice(rows, BATCH)):
+            yield self._batch(read)
 
-    def _rows(self) -> Iterator[Row]:
-        for number, text in enumerate(lines_of(self.file, self.name)):
-            if number % _WATCHED == 0:
-                self._refuse_change()
-            if not text.isspace():
-                yield self._json_row(number + 1, text.strip())
-        self._refuse_change()
-
-    def _json_row(self, line: int, text: str) -> Row:
-        try:
-            values = parsed(text)
-        except ValueError as error:
-            return Row(line, "", Outcome.INVALID, str(error))
-        id_ = values.get(self._field)
-        if not isinstance(id_, str) or not id_:
-            return Row(line, "", Outcome.INVALID, f"the row has no {self._field} that is a text, in quotes", (text,))
-        if SHORTENED.fullmatch(id_):
-            return self._damaged(line, id_, [text])
-        return Row(line, id_, None, "", (text,))
-
-
-def is_json_lines(file: BinaryIO, name: str) -> bool:
-    """Tell whether the first line that isn't blank is a JSON object. Raises InputError."""
-    for text in lines_of(file, name):
-        if not text.isspace():
+    def _batch(self, read: Sequence[tuple[int, str]]) -> Batch:
+        ids: list[str] = []
+        records: list[tuple[str, ...]] = []
+        invalid: dict[int, str] = {}
+        for index, (_, line) in enumerate(read):
+            id_ = ""
+            record: tuple[str, ...] = ()
             try:
-                parsed(text)
-            except ValueError:
-                return False
-            return True
-    return False
+                values, record = parsed(line), (line,)
+                id_ = self._id_in(values)
+            except ValueError as error:
+                invalid[index] = str(error)
+            ids.append(id_)
+            records.append(record)
+        return Batch([number for number, _ in read], ids, invalid, records.__getitem__)
+
+    def _id_in(self, values: dict[str, Any]) -> str:
+        value = values.get(self._field)
+        if value is None or value == "":
+            raise ValueError(f"the row has no {self._field}")
+        id_, reason = id_of(value)
+        if reason:
+            raise ValueError(reason)
+        return id_
 
 
 def parsed(text: str) -> dict[str, Any]:
     """Read a JSON object, in which nothing stands twice. Raises ValueError, without a value in it."""
+    if text.startswith(TOO_LONG):
+        raise ValueError("the line is too long")
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError("the row has bytes in it that are no UTF-8") from None
+        raise ValueError(_NOT_UTF8) from None
     try:
         value = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse)
     except _TwiceError:

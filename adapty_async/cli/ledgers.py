@@ -4,7 +4,6 @@ import contextlib
 import shlex
 import stat
 from collections.abc import Iterator
-from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +16,7 @@ from ..ledger import (
 )
 from .changes import open_listing
 from .exits import CommandError, ExitStatus
-from .inputs import STDIN
+from .inputs import STDIN, Excluded
 from .listing import Listing
 from .order import Order
 
@@ -81,7 +80,7 @@ def refusing(ids: Listing | None = None) -> Iterator[None]:
 def _changed(error: InputChangedError, ids: Listing | None) -> str:
     line = None if ids is None else ids.line_of(error.position)
     name = "the file" if ids is None else ids.name
-    place = f"row {error.position + 1:,}" if line is None else f"line {line:,}"
+    place = f"row {error.position + 1:,}" if ids is None or line is None else f"{ids.reading().unit} {line:,}"
     return f"{name} {_CHANGES[error.kind].format(place=place)}"
 
 
@@ -106,9 +105,7 @@ def open_input(reader: LedgerReader, path: Path | None = None) -> Iterator[Listi
 
 
 @contextlib.contextmanager
-def opened(
-    reader: LedgerReader, path: Path | None = None, *, excluded: AbstractSet[bytes] = frozenset()
-) -> Iterator[Listing]:
+def opened(reader: LedgerReader, path: Path | None = None, *, excluded: Excluded = frozenset()) -> Iterator[Listing]:
     """Open what is to be the input of a ledger, not compared with it yet. Raises CommandError."""
     order = order_of(reader)
     file = path or order.file or Spool(reader.path).path

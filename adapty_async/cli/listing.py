@@ -1,11 +1,10 @@
 """What a command sends: rows that can be read again and again, each of a profile."""
 
 from collections.abc import Iterator
-from collections.abc import Set as AbstractSet
 from typing import Any, BinaryIO, Protocol
 
 from ..bulk.jobs import By
-from .inputs import Checked, Reading, Row
+from .inputs import Checked, Excluded, Reading, Row
 
 
 class Listing(Protocol):
@@ -17,7 +16,7 @@ class Listing(Protocol):
     by: By
     name: str
     file: BinaryIO
-    excluded: AbstractSet[bytes]
+    excluded: Excluded
 
     def reading(self) -> Reading:
         """Tell how the input is read."""

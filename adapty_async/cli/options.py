@@ -8,6 +8,16 @@ from uuid import UUID
 import typer
 
 
+class FormatName(StrEnum):
+    """What a file may be."""
+
+    CSV = "csv"
+    TSV = "tsv"
+    JSONL = "jsonl"
+    IDS = "ids"
+    PARQUET = "parquet"
+
+
 class IdKind(StrEnum):
     """What ids may be."""
 
@@ -16,7 +26,7 @@ class IdKind(StrEnum):
 
 
 File: TypeAlias = Annotated[
-    Path, typer.Argument(metavar="FILE", show_default=False, help="CSV file; - is standard input.")
+    Path, typer.Argument(metavar="FILE", show_default=False, help="File of ids; - is standard input.")
 ]
 LedgerFile: TypeAlias = Annotated[
     Path,
@@ -24,9 +34,13 @@ LedgerFile: TypeAlias = Annotated[
 ]
 By: TypeAlias = Annotated[IdKind, typer.Option(help="What the ids are; also the column they stand in.")]
 Column: TypeAlias = Annotated[str | None, typer.Option(metavar="NAME", help="The column they stand in.")]
+FileFormat: TypeAlias = Annotated[
+    FormatName | None,
+    typer.Option("--format", help="What FILE is, where its name doesn't tell; else it is read as CSV."),
+]
 Exclude: TypeAlias = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="CSV file of ids that must not be sent, as of people under legal hold."),
+    typer.Option(metavar="FILE", help="File of ids that must not be sent, as of people under legal hold."),
 ]
 AcceptDamaged: TypeAlias = Annotated[
     bool, typer.Option("--accept-damaged", help="Leave out the rows whose id a spreadsheet shortened, as in 1.23E+15.")
@@ -35,6 +49,9 @@ Concurrency: TypeAlias = Annotated[int, typer.Option(min=1, max=1000, metavar="N
 OtherConcurrency: TypeAlias = Annotated[
     int | None, typer.Option(min=1, max=1000, metavar="N", help="Most requests under way.")
 ]
+TIMEOUT = typer.Option(min=0.1, max=600, metavar="SECONDS", help="How long a request may take.")
+Timeout: TypeAlias = Annotated[float, TIMEOUT]
+OtherTimeout: TypeAlias = Annotated[float | None, TIMEOUT]
 PACE = typer.Option(
     metavar="PACE",
     help="background: 7 tenths of the limit, the rest is for your app; full: all of it; or requests a second.",

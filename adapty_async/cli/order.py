@@ -9,6 +9,7 @@ import attrs
 from ..bulk.jobs import By
 from .assignment import Assignment
 from .guards import Guards
+from .inputs import Format
 from .operation import DELETE, OPERATIONS, Operation
 from .pace import Pace
 
@@ -17,9 +18,9 @@ from .pace import Pace
 class Order:
     """A mass job. `file`: None is the copy beside the ledger of what can't be read twice.
 
-    `operation`: its name. `assignment`: what is written, None where nothing is.
-
-    `exclude`: a file of ids that are not to be sent. `operator`, `request`: for the record.
+    `operation`: its name. `assignment`: what is written, None where nothing is. `timeout`: seconds of a request.
+    `exclude`: a file of ids that are not to be sent. `format`: None where the file's name tells. `operator`, `request`:
+    for the record.
     """
 
     operation: str = DELETE.name
@@ -29,9 +30,11 @@ class Order:
     column: str | None
     pace: Pace
     concurrency: int = 100
+    timeout: float = 30.0
     guards: Guards = attrs.field(factory=Guards)
     exclude: Path | None = None
     accept_damaged: bool = False
+    format: Format | None = None
     operator: str | None = None
     request: str | None = None
 
@@ -55,6 +58,7 @@ class Order:
                 "guards": Guards(**data["guards"]),
                 "exclude": _path(data["exclude"]),
                 "assignment": Assignment.from_json(data["assignment"]) if data.get("assignment") else None,
+                "format": _format(data.get("format")),
             }
         )
 
@@ -62,12 +66,17 @@ class Order:
 def options_of(order: Order) -> list[str]:
     """Give the options that say what the rows of an order mean."""
     column = [] if order.column is None else ["--column", order.column]
+    format_ = [] if order.format is None else ["--format", order.format]
     assignment = [] if order.assignment is None else order.assignment.options()
-    return ["--by", order.by, *column, *assignment]
+    return ["--by", order.by, *column, *format_, *assignment]
 
 
 def _plain(_: object, __: object, value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
+
+
+def _format(text: str | None) -> Format | None:
+    return None if text is None else Format(text)
 
 
 def _path(text: str | None) -> Path | None:

@@ -16,7 +16,7 @@ from .connection import client_of_environment
 from .exclusion import excluded_by
 from .exits import CommandError, ExitStatus
 from .guards import UNCOUNTED
-from .inputs import STDIN, Checked, Reading
+from .inputs import STDIN, Checked, Format
 from .ledgers import command
 from .listing import Listing
 from .masking import masked
@@ -34,6 +34,7 @@ class Question:
     file: Path
     by: By
     column: str | None
+    format: Format | None
     exclude: Path | None
     accept_damaged: bool
     pace: str
@@ -49,6 +50,7 @@ class Question:
             pace=Pace.of(self.pace, self.max_rate),
             exclude=self.exclude,
             accept_damaged=self.accept_damaged,
+            format=self.format,
         )
 
 
@@ -78,7 +80,8 @@ def _lines(ids: Listing, checked: Checked, order: Order) -> Iterator[str]:
         "excluded": checked.excluded,
         "invalid": checked.invalid,
     }
-    yield _line("column", _column(ids, ids.reading()))
+    yield _line("format", checked.reading.title)
+    yield _line("column", checked.reading.column)
     yield from (f"{name:<20}{count:>12,}" for name, count in figures.items())
     sent = (row.id for row in ids.rows() if row.outcome is None)
     yield _line("first id", masked(next(sent)))
@@ -90,12 +93,6 @@ def _lines(ids: Listing, checked: Checked, order: Order) -> Iterator[str]:
 
 def _line(name: str, text: str) -> str:
     return f"{name:<20}{text}"
-
-
-def _column(ids: Listing, reading: Reading) -> str:
-    if not reading.has_header:
-        return f"one {ids.by} a line, from the first line on"
-    return f"{reading.names[reading.index]}, {reading.index + 1} of {len(reading.names)}; the first row is the header"
 
 
 def _time(pace: Pace, profiles: int) -> str:

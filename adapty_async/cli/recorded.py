@@ -183,6 +183,7 @@ class _Run:
         guards, ids = recorded.order.guards, recorded.ids
         self._client = client
         self._ids = ids
+        self._pacer = pacer
         self._known = before.known
         self._before = Counter(before.counts) - Counter(again)
         notes = {**guards.notes(due), **recorded.notes}
@@ -207,7 +208,15 @@ class _Run:
         """Run; give what went wrong on our side."""
         async with self._client:
             with Interrupts() as interrupts:
-                return await conduct(self._work, self.job.stop, self, screen_for(sys.stderr), interrupts)
+                return await conduct(
+                    self._work,
+                    self.job.stop,
+                    self,
+                    screen_for(sys.stderr),
+                    interrupts,
+                    job=self.job,
+                    pacer=self._pacer,
+                )
 
     async def _work(self) -> None:
         with _as_ledger_trouble(), refusing(self._ids):

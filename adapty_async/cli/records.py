@@ -5,6 +5,7 @@ import csv
 import errno
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,18 +13,25 @@ from typing import Final, Literal, TextIO
 
 from .. import ledger as ledgers
 from ..ledger import LedgerReader, Presence, Record, Row, Run, Status, evidence, record_of
+from ..ledger.reading import RECENT
 from ..ledger.record import APP_ID, MEANINGS
+from .books import Standing
 from .exits import CommandError, ExitStatus
 from .ledgers import input_of, open_input, open_ledger, refuse_needed, refusing, resume_command
-from .screen import tell
+from .progress import Sight, View
+from .screen import screen_for, tell
 
 _STREAM: Final = Path("-")
 _NO_ROOM: Final = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
+_PAUSE: Final = 2.0
+"""Seconds from one look at a ledger to the next, which reads all of it."""
 _COLUMNS: Final = ("position", "id", "outcome", "status", "attempts", "time")
 
 
-def status(path: Path) -> ExitStatus:
-    """Show where a job stands."""
+def status(path: Path, *, watch: bool = False) -> ExitStatus:
+    """Show where a job stands. `watch`: again and again, as long as it runs."""
+    if watch:
+        _watch(path)
     with open_ledger(path) as reader, refusing():
         standing, is_running = reader.status(), reader.is_running()
         tell("\n".join(_standing(reader, standing, is_running=is_running)), sys.stdout)
@@ -32,10 +40,38 @@ def status(path: Path) -> ExitStatus:
     return ExitStatus.DONE
 
 
+def _watch(path: Path) -> None:
+    screen = screen_for(sys.stdout)
+    try:
+        while True:
+            with open_ledger(path) as reader, refusing():
+                if not reader.is_running():
+                    return
+                screen.show(_view(reader, reader.status()))
+            time.sleep(max(screen.interval, _PAUSE))
+    finally:
+        screen.close()
+
+
+def _view(reader: LedgerReader, standing: Status) -> View:
+    """See a running job as its ledger tells it."""
+    hour, runs = datetime.now().astimezone(), reader.runs
+    ran = (hour - runs[-1].started).total_seconds() if runs else 0.0
+    return View(
+        sight=Sight(standing=Standing(standing.known, standing.counts)),
+        rate=standing.recent / min(max(ran, 1.0), RECENT) or None,
+        hour=hour,
+    )
+
+
 def _standing(reader: LedgerReader, standing: Status, *, is_running: bool) -> Iterator[str]:
     job = reader.job
     yield f"{job.operation} by {job.by} at {job.base_url}"
-    yield "it is running" if is_running else "it isn't running"
+    if is_running:
+        view = _view(reader, standing)
+        yield "; ".join(filter(None, ["it is running", view.pace, view.end]))
+    else:
+        yield "it isn't running"
     yield ""
     for outcome, meaning in MEANINGS.items():
         if count := standing.totals.get(outcome):

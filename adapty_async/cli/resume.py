@@ -50,6 +50,7 @@ class Terms:
     confirmed: bool
     failures: Path | None
     concurrency: int | None
+    timeout: float | None
     pace: str | None
     max_rate: str | None
     expect: int | None
@@ -76,6 +77,7 @@ class Terms:
             guards=guards,
             pace=_pace(order.pace, self.pace, self.max_rate),
             concurrency=self.concurrency or order.concurrency,
+            timeout=self.timeout or order.timeout,
             exclude=self.exclude or order.exclude,
             operator=self.operator or order.operator,
             request=self.request or order.request,
@@ -126,7 +128,7 @@ def resume(ledger: Path, terms: Terms) -> ExitStatus:
             new_key=job.is_new_key,
             notes=notes,
             failures=terms.failures,
-        ).carry_out(client)
+        ).carry_out(client_of_environment(job.order.timeout))
 
 
 def _look_into(reader: LedgerReader, client: AdaptyClient, terms: Terms, stack: contextlib.ExitStack) -> _Job:
@@ -207,4 +209,4 @@ def _verify_app(job: _Job, app: str) -> None:
     with refusing(job.ids), LedgerReader(job.ledger) as reader:
         existing = job.order.does.existing
         listed = (str(id_) for row, id_ in reader.joined(job.ids.plain()) if row.standing in existing)
-        verify_app(client_of_environment(), listed, by=job.order.by, app=app)
+        verify_app(client_of_environment(job.order.timeout), listed, by=job.order.by, app=app)

@@ -4,16 +4,22 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Iterable, Iterator
-from datetime import timedelta
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import datetime
 from typing import Final, Protocol, TextIO
 
-from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, ProgressColumn, Task
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
 from rich.text import Text
 
 from ..bulk import BulkReport, Outcome
-from .books import Keeper, Standing
+from .books import Standing
+from .output import Output, current, tell
+from .progress import Meter, Sight, View
+
+__all__ = ["Screen", "saying", "screen_for", "showing", "summary", "tell"]
 
 _MEANINGS: Final = {
     Outcome.DELETED: "Adapty accepted the deletion",
@@ -31,28 +37,17 @@ _MEANINGS: Final = {
 }
 
 
-def tell(text: str, stream: TextIO) -> None:
-    """Print a text where anybody reads; a pipe that nobody reads any more ends no job."""
-    try:
-        print(text, file=stream, flush=True)
-    except OSError:
-        # What is left in the stream's buffer goes there too when the interpreter ends.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
-
-
 class Screen(Protocol):
     """Where progress is shown. `interval`: seconds from one look to the next."""
 
     interval: float
 
-    def show(self, standing: Standing, now: float) -> None:
-        """Show where the job stands at `now`, in seconds of a steady clock."""
+    def show(self, view: View) -> None:
+        """Show where the job stands."""
         ...
 
-    def say(self, text: str) -> None:
-        """Show a line of text."""
+    def say(self, text: str, level: str) -> None:
+        """Show a line of text. `level`: as logging names it."""
         ...
 
     def close(self) -> None:
@@ -66,82 +61,78 @@ class PlainScreen:
     def __init__(self, stream: TextIO, interval: float = 10.0) -> None:
         self.interval = interval
         self._stream = stream
-        self._last: tuple[float, int] | None = None
 
-    def show(self, standing: Standing, now: float) -> None:
-        parts = (f"{standing.done:,} of {standing.total:,} rows", self._pace(standing, now), _outcomes(standing))
+    def show(self, view: View) -> None:
+        errors = view.sight.errors
+        last = f"last error {errors[0]}" if errors else ""
+        parts = (view.done, view.pace, view.end, view.outcomes, view.requests, last)
         tell("; ".join(filter(None, parts)), self._stream)
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, level: str) -> None:
         tell(text, self._stream)
 
     def close(self) -> None:
         pass
 
-    def _pace(self, standing: Standing, now: float) -> str:
-        """Tell the rate since the last line, and the time left at that rate."""
-        last, self._last = self._last, (now, standing.done)
-        if last is None or now <= last[0] or standing.done == last[1]:
-            return ""
-        rate = (standing.done - last[1]) / (now - last[0])
-        left = timedelta(seconds=round((standing.total - standing.done) / rate))
-        return f"{rate:,.1f}/s, {left} left"
+
+class EventScreen:
+    """Events for programs, on standard output: what is for people, and a question to them, is on standard error."""
+
+    def __init__(self, output: Output, interval: float = 1.0) -> None:
+        self.interval = interval
+        self._output = output
+
+    def show(self, view: View) -> None:
+        self._output.emit("progress", **view.as_json())
+
+    def say(self, text: str, level: str) -> None:
+        self._output.emit("log", level=level.lower(), message=text)
+
+    def close(self) -> None:
+        pass
 
 
 class TerminalScreen:
-    """A progress bar with the outcomes below it. A terminal that has gone away ends no job."""
+    """A bar with a few lines below it, which stay where they are. A terminal that has gone away ends no job."""
 
-    def __init__(self, stream: TextIO, interval: float = 0.1) -> None:
+    def __init__(self, stream: TextIO, interval: float = 0.25) -> None:
         self.interval = interval
-        self._progress = _Progress(Console(file=stream))
-        self._bar = self._progress.add_task("", total=None)
-        self._progress.start()
-
-    def show(self, standing: Standing, now: float) -> None:
-        self._progress.outcomes = _outcomes(standing)
+        self._console = Console(file=stream)
+        # Drawn by `show` alone: rich's own thread would draw when nothing has changed.
+        self._live = Live(console=self._console, auto_refresh=False, redirect_stdout=False)
         with contextlib.suppress(OSError):
-            self._progress.update(self._bar, total=standing.total, completed=standing.done, refresh=True)
+            self._live.start()
 
-    def say(self, text: str) -> None:
+    def show(self, view: View) -> None:
         with contextlib.suppress(OSError):
-            self._progress.console.print(text, highlight=False, markup=False)
+            self._live.update(_drawn(view), refresh=True)
+
+    def say(self, text: str, level: str) -> None:
+        with contextlib.suppress(OSError):
+            self._console.print(text, highlight=False, markup=False)
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
-            self._progress.stop()
-            self._progress.console.print()
+            self._live.stop()
+            self._console.print()
 
 
-class _Progress(Progress):
-    def __init__(self, console: Console) -> None:
-        self.outcomes = ""
-        # Drawn by `show` alone: rich's own thread would draw counts that are being changed.
-        columns = (BarColumn(None), _Done(), _Rate(), _Left())
-        super().__init__(*columns, console=console, expand=True, auto_refresh=False)
-
-    def get_renderables(self) -> Iterable[RenderableType]:
-        yield from super().get_renderables()
-        yield Text(self.outcomes)
-
-
-class _Done(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.completed:,.0f} of {task.total or 0:,.0f}")
-
-
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.finished_speed or task.speed or 0:,.1f}/s")
-
-
-class _Left(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        seconds = task.time_remaining
-        return Text("" if seconds is None else f"{timedelta(seconds=round(seconds))} left")
+def _drawn(view: View) -> Group:
+    standing = view.sight.standing
+    bar = Table.grid(expand=True, padding=(0, 1))
+    bar.add_column(ratio=1)
+    bar.add_column(no_wrap=True)
+    bar.add_row(ProgressBar(total=max(standing.total, 1), completed=standing.done), view.done)
+    pace = "; ".join(filter(None, [view.pace, view.end]))
+    errors = [f"  {line}" for line in view.sight.errors]
+    lines = [view.outcomes, pace, view.requests, *(["last errors:"] if errors else []), *errors]
+    return Group(bar, *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines))
 
 
 def screen_for(stream: TextIO) -> Screen:
-    """Give a terminal the progress bar, and anything else lines."""
+    """Give a terminal the bar, and anything else lines; where events are wanted there is nothing else."""
+    if current().json:
+        return EventScreen(current())
     is_terminal = stream.isatty() and os.environ.get("TERM") != "dumb"
     return TerminalScreen(stream) if is_terminal else PlainScreen(stream)
 
@@ -152,7 +143,7 @@ class _Saying(logging.Handler):
         self._screen = screen
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._screen.say(record.getMessage())
+        self._screen.say(record.getMessage(), record.levelname)
 
 
 @contextlib.contextmanager
@@ -170,14 +161,14 @@ def saying(screen: Screen) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def showing(keeper: Keeper, screen: Screen) -> AsyncIterator[None]:
-    """Show the progress while the block runs, and at its end."""
-    loop = asyncio.get_running_loop()
+async def showing(look: Callable[[], Sight], screen: Screen) -> AsyncIterator[None]:
+    """Show the progress while the block runs, and at its end. `look`: gives where the job stands."""
+    loop, meter = asyncio.get_running_loop(), Meter()
 
     async def keep_showing() -> None:
         while True:
             # In a thread, so that a terminal that is held (Ctrl-S) holds no request.
-            await asyncio.to_thread(screen.show, keeper.standing, loop.time())
+            await asyncio.to_thread(screen.show, meter.view(look(), loop.time()))
             await asyncio.sleep(screen.interval)
 
     ticker = loop.create_task(keep_showing())
@@ -186,7 +177,7 @@ async def showing(keeper: Keeper, screen: Screen) -> AsyncIterator[None]:
     finally:
         ticker.cancel()
         await asyncio.wait([ticker])
-        screen.show(keeper.standing, loop.time())
+        screen.show(View(sight=look(), rate=None, hour=datetime.now().astimezone()))
         screen.close()
 
 
@@ -216,8 +207,3 @@ def _seconds(report: BulkReport) -> float:
     if report.started is None or report.finished is None:
         return 0.0
     return (report.finished - report.started).total_seconds()
-
-
-def _outcomes(standing: Standing) -> str:
-    shown = ((outcome, standing.counts.get(outcome)) for outcome in _MEANINGS)
-    return ", ".join(f"{count:,} {outcome}" for outcome, count in shown if count)

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import sys
-from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from ..client import AdaptyClient
@@ -12,10 +11,12 @@ from .books import Books
 from .changes import open_listing
 from .exits import ExitStatus
 from .failures import FailuresFile
+from .inputs import Excluded
 from .interrupts import Interrupts
 from .job import Deletion, show_ended
 from .ledgers import command
 from .order import Order, options_of
+from .output import current
 from .screen import screen_for, tell
 
 
@@ -25,7 +26,7 @@ def send_unrecorded(
     file: Path,
     *,
     failures: Path | None,
-    excluded: AbstractSet[bytes],
+    excluded: Excluded,
     confirmed: bool,
 ) -> ExitStatus:
     """Carry out an order. Raises CommandError where nothing was sent."""
@@ -61,7 +62,8 @@ async def _run(client: AdaptyClient, deletion: Deletion) -> None:
 def show_excluded(excluded: int, order: Order) -> None:
     """Say how many rows were excluded, where there are any."""
     if excluded:
-        tell(f"\n{excluded:,} of the invalid rows are excluded: they stand in {order.exclude}", sys.stdout)
+        text = f"\n{excluded:,} of the invalid rows are excluded: they stand in {order.exclude}"
+        current().show(text, excluded=excluded)
 
 
 def _show_failed(failed: int, order: Order, failures: Path | None) -> None:

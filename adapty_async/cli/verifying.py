@@ -4,23 +4,25 @@ import asyncio
 import math
 import re
 import sys
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from ..bulk import BulkReport, StopReason
+from ..bulk import BulkReport, Outcome, StopReason
 from ..client import AdaptyClient
 from ..ledger import LedgerReader, Verified
 from ..ledger import verify as verify_ledger
 from ..ledger.verify import gone
 from ..pacing import Pacer
+from .books import Standing
 from .connection import client_of_environment
 from .exits import CommandError, ExitStatus
 from .interrupts import Interrupts
 from .ledgers import command, open_input, open_ledger, refusing
+from .output import current
 from .pace import Pace
-from .screen import tell
+from .progress import Sight
+from .screen import saying, screen_for, showing, tell
 
 _SAMPLE: Final = re.compile(r"(\d+(?:\.\d+)?)(%?)")
 _STOPPED: Final = {
@@ -29,11 +31,10 @@ _STOPPED: Final = {
     StopReason.OUTAGE: "Adapty has answered nothing but errors for too long: verify later",
     StopReason.THROTTLED_FOR: "Adapty has throttled everything for too long: verify later, or with a lower --max-rate",
 }
-_INTERVAL: Final = 10.0
-"""Seconds between two lines of progress."""
+_WORDS: Final = {Outcome.FETCHED: "present", Outcome.NOT_FOUND: "absent"}
 
 
-def verify(path: Path, sample: str, file: Path | None, pace: Pace, concurrency: int) -> ExitStatus:
+def verify(path: Path, sample: str, file: Path | None, pace: Pace, concurrency: int, timeout: float) -> ExitStatus:
     """Verify the deletions of a job."""
     with open_ledger(path) as reader:
         if reader.job.operation != "delete":
@@ -46,7 +47,7 @@ def verify(path: Path, sample: str, file: Path | None, pace: Pace, concurrency: 
         wanted = _wanted(sample, deleted)
         if not deleted:
             raise CommandError(f"{path} holds no accepted deletion yet: there is nobody to ask for")
-        client = client_of_environment()
+        client = client_of_environment(timeout)
         with open_input(reader, file) as ids, refusing(ids), pace.pacer(client) as pacer:
             found = asyncio.run(_verify(client, reader, ids.plain(), wanted, pacer, concurrency))
     _show(found)
@@ -69,30 +70,42 @@ def _wanted(sample: str, deleted: int) -> int:
 async def _verify(
     client: AdaptyClient, reader: LedgerReader, ids: Iterable[str], wanted: int, pacer: Pacer, concurrency: int
 ) -> Verified:
-    told = time.monotonic()
+    report: BulkReport | None = None
 
-    def show(report: BulkReport) -> None:
-        nonlocal told
-        if time.monotonic() - told >= _INTERVAL:
-            told = time.monotonic()
-            tell(f"{report.total:,} of {wanted:,} profiles asked for", sys.stderr)
+    def note(now: BulkReport) -> None:
+        nonlocal report
+        report = now
 
-    async with client:
-        with Interrupts():
+    def look() -> Sight:
+        return Sight(
+            standing=Standing(wanted, {} if report is None else report.counts),
+            report=report,
+            pacing=pacer.snapshot(),
+            errors=current().errors.shown(),
+            words=_WORDS,
+        )
+
+    screen = screen_for(sys.stderr)
+    async with client, showing(look, screen):
+        with saying(screen), Interrupts():
             return await verify_ledger(
-                client, reader.path, ids, sample=wanted, concurrency=concurrency, pacer=pacer, on_progress=show
+                client, reader.path, ids, sample=wanted, concurrency=concurrency, pacer=pacer, on_progress=note
             )
 
 
 def _show(found: Verified) -> None:
-    for name, count, meaning in (
-        ("present", found.present, "Adapty has such a profile"),
-        ("absent", found.absent, "Adapty has no such profile"),
-        ("unknown", found.unknown, "asked for, without a clear answer"),
-    ):
-        tell(f"{name:<20}{count:>12,}  {meaning}", sys.stdout)
-    if found.stopped is not None:
-        tell(f"\nstopped: {found.stopped}: {_STOPPED[found.stopped]}", sys.stdout)
+    lines = [
+        f"{name:<20}{count:>12,}  {meaning}"
+        for name, count, meaning in (
+            ("present", found.present, "Adapty has such a profile"),
+            ("absent", found.absent, "Adapty has no such profile"),
+            ("unknown", found.unknown, "asked for, without a clear answer"),
+        )
+    ]
+    stopped = None if found.stopped is None else f"{found.stopped}: {_STOPPED[found.stopped]}"
+    if stopped is not None:
+        lines.append(f"\nstopped: {stopped}")
+    current().show("\n".join(lines), present=found.present, absent=found.absent, unknown=found.unknown, stopped=stopped)
 
 
 def _status(found: Verified) -> ExitStatus:

@@ -33,6 +33,7 @@ STATES: Final = {
     Outcome.CREATED: 10,
 }
 OUTCOMES: Final = {state: outcome for outcome, state in STATES.items()}
+_UNSENT: Final = {Outcome.INVALID, Outcome.DUPLICATE}
 _CLAIMED: Final = 0x80
 """Beside a state: it is about to be sent, or was, and nothing better than the state is known of it."""
 
@@ -146,6 +147,14 @@ class Chunk:
     def last(self) -> int:
         """The time of the last outcome, where there is one."""
         return max(at for at, state in zip(self._times, self.states, strict=True) if state in OUTCOMES)
+
+    def answered_since(self, moment: int) -> int:
+        """How many of the outcomes that a request led to are of that time or later."""
+        return sum(
+            at >= moment and OUTCOMES.get(state) not in _UNSENT
+            for at, state in zip(self._times, self.states, strict=True)
+            if state in OUTCOMES
+        )
 
     def rows(self, number: int, hashes: bytes) -> Iterator[Row]:
         """Give what is known of each item of the chunk with that number."""

@@ -4,12 +4,13 @@ import hashlib
 import json
 import math
 import os
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Final, Self
 
 import attrs
 
@@ -20,6 +21,9 @@ from .errors import InputChangedError, LedgerRedactedError
 from .files import is_locked
 from .secret import Secret, key_path
 from .store import Presence, Store
+
+RECENT: Final = 60
+"""Seconds of the last minute."""
 
 
 @attrs.frozen
@@ -51,7 +55,7 @@ class Status:
 
     `known`: items that were read from the input. `counts`: those of them with an outcome. `claimed`: those that may
     have been sent and whose outcome isn't known; `waiting`: those that weren't sent. `first`, `last`: when there were
-    outcomes.
+    outcomes. `recent`: those of the last minute that a request led to.
     """
 
     known: int
@@ -60,6 +64,7 @@ class Status:
     waiting: int
     first: datetime | None
     last: datetime | None
+    recent: int = 0
 
     @property
     def totals(self) -> Mapping[Outcome, int]:
@@ -124,14 +129,17 @@ class LedgerReader:
     def status(self) -> Status:
         """Count what became of the items. Raises LedgerUnreadableError where rows are missing."""
         counts: Counter[Outcome] = Counter()
-        known, claimed = self._store.items(), 0
+        known, claimed, recent = self._store.items(), 0, 0
         first, last = math.inf, 0
+        minute_ago = int(time.time()) - RECENT
         for row in self._store.chunks():
             chunk = self._store.unpacked(row)
             claimed += chunk.claimed
             counts += chunk.counts
             if chunk.counts:
-                first, last = min(first, chunk.first), max(last, chunk.last)
+                latest = chunk.last
+                first, last = min(first, chunk.first), max(last, latest)
+                recent += chunk.answered_since(minute_ago) if latest >= minute_ago else 0
         return Status(
             known=known,
             counts=counts,
@@ -139,6 +147,7 @@ class LedgerReader:
             waiting=known - claimed - counts.total(),
             first=_time(int(first)) if counts else None,
             last=_time(last) if counts else None,
+            recent=recent,
         )
 
     def rows(self) -> Iterator[Row]:

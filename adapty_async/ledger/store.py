@@ -42,6 +42,8 @@ PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {VERSION};
 """
 
+SQLITE_VERSION: Final = sqlite3.sqlite_version_info
+
 
 @attrs.frozen
 class JobRow:

@@ -1,10 +1,14 @@
 """A simulator of Adapty's server-side API, for the tests of whoever calls it."""
 
+from typing import TYPE_CHECKING, Any
+
 from .faults import Fault, Faults
 from .limiter import Limiter
 from .profiles import Profile, Profiles, prefilled_customer_user_id
 from .records import Counts, RecordedRequest
-from .simulator import Simulator
+
+if TYPE_CHECKING:
+    from .simulator import Simulator
 
 __all__ = [
     "Counts",
@@ -17,3 +21,18 @@ __all__ = [
     "Simulator",
     "prefilled_customer_user_id",
 ]
+
+if not TYPE_CHECKING:  # a type checker would take every name for one of ours
+
+    def __getattr__(name: str) -> Any:
+        """Load the simulator when it is asked for: its --help needs no aiohttp."""
+        if name != "Simulator":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from .simulator import Simulator
+
+        globals()[name] = Simulator
+        return Simulator
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

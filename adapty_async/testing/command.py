@@ -6,9 +6,12 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from .faults import Fault
-from .simulator import Simulator
+
+if TYPE_CHECKING:
+    from .simulator import Simulator
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,6 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     arguments.shares = dict(arguments.shares)
+    from .simulator import Simulator  # not before: --help needs no aiohttp
+
     try:
         simulator = Simulator(**vars(arguments), record=0)
     except ValueError as error:
@@ -68,7 +73,7 @@ def _share(text: str) -> tuple[Fault, float]:
         raise argparse.ArgumentTypeError("must be the name of a fault, '=' and a number") from None
 
 
-async def _serve(simulator: Simulator) -> None:
+async def _serve(simulator: "Simulator") -> None:
     interrupted = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM):

@@ -293,6 +293,7 @@ def test_the_plan_tells_the_reading_and_the_numbers_and_sends_nothing(
         "first": "id            u…m (23 characters)",
         "last": "id             u…m (23 characters)",
         "time": "unknown: no limit is remembered for the key; for a rate of your own, add --pace, as in --pace 50",
+        "format": "CSV",
         "column": "customer_user_id, 2 of 2; the first row is the header",
         "rows": "32",
         "profiles": "28",

@@ -17,6 +17,7 @@ from adapty_async.cli.failures import FailuresFile
 from adapty_async.cli.inputs import Reading, open_ids
 from adapty_async.cli.interrupts import Interrupts
 from adapty_async.cli.job import Deletion, Ended
+from adapty_async.cli.progress import View
 from adapty_async.testing import Fault, Simulator
 from tests.cli.served import ids_file
 from tests.cli.test_screen import REPORT
@@ -35,10 +36,10 @@ class Screen:
         self.said: list[str] = []
         self._on_say = on_say
 
-    def show(self, standing: Standing, now: float) -> None:
+    def show(self, view: View) -> None:
         pass
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, level: str) -> None:
         self.said.append(text)
         self._on_say()
 

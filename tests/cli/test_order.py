@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from adapty_async.cli.guards import Guards
+from adapty_async.cli.inputs import Format
 from adapty_async.cli.ledgers import beside, command, resume_command
 from adapty_async.cli.order import Order
 from adapty_async.cli.pace import Pace
@@ -20,6 +21,7 @@ FULL = Order(
     guards=Guards(expect=3, most=4, app="an app", most_failures="2%", canary=False),
     exclude=Path("/lists/held.csv"),
     accept_damaged=True,
+    format=Format.JSONL,
     operator="Ann",
     request="DSR-7",
 )
@@ -28,6 +30,12 @@ FULL = Order(
 @pytest.mark.parametrize("order", [BARE, FULL], ids=["bare", "full"])
 def test_an_order_is_kept_as_json(order: Order) -> None:
     assert Order.from_json(json.loads(json.dumps(order.as_json()))) == order
+
+
+def test_an_order_of_before_formats_were_kept_is_read() -> None:
+    kept = BARE.as_json()
+    del kept["format"]
+    assert Order.from_json(kept) == BARE
 
 
 def test_a_ledger_lies_beside_its_input_or_where_that_is_not_a_file_in_the_working_directory(tmp_path: Path) -> None:

@@ -1,18 +1,24 @@
 import asyncio
 import io
+import json
+import math
 import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
 from rich.text import Text
 
-from adapty_async.bulk import BulkReport, Outcome
+from adapty_async.bulk import BulkReport, Latency, Outcome
 from adapty_async.cli.books import Books, Standing
 from adapty_async.cli.inputs import Row
-from adapty_async.cli.screen import PlainScreen, TerminalScreen, screen_for, showing, summary, tell
+from adapty_async.cli.output import Output, using
+from adapty_async.cli.progress import Meter, Sight, View
+from adapty_async.cli.screen import EventScreen, PlainScreen, TerminalScreen, screen_for, showing, summary, tell
+from adapty_async.pacing import Phase, Snapshot
 
 REPORT = BulkReport(
     counts=Counter(),
@@ -58,53 +64,141 @@ def standing(done: int, total: int = 20_000) -> Standing:
     return Standing(total, {Outcome.DELETED: done})
 
 
-def test_plain_lines_tell_done_rate_time_left_and_outcomes() -> None:
+def view(
+    standing: Standing,
+    rate: float | None = None,
+    hour: datetime = datetime(2030, 1, 1, 23, 30, tzinfo=UTC),
+    **sight: Any,
+) -> View:
+    return View(sight=Sight(standing=standing, **sight), rate=rate, hour=hour)
+
+
+PACING = Snapshot(Phase.CRUISE, rate=49.0, estimate=50.2, reopens=-math.inf, sent=100, throttled=3)
+BUSY = attrs.evolve(
+    REPORT, requests=1000, throttled=4, under_way=12, latency=Latency(p50=0.0812, p90=1, p99=1, longest=1)
+)
+FULL = view(
+    Standing(20_000, {Outcome.DELETED: 9_999, Outcome.FAILED: 1}),
+    rate=5.0,
+    report=BUSY,
+    pacing=PACING,
+    errors=("23:29:58  ServerError 503, 2 times", "23:10:00  AdaptyTimeoutError"),
+)
+
+
+def test_plain_lines_tell_done_pace_end_outcomes_requests_and_the_last_error() -> None:
     stream = io.StringIO()
     screen = PlainScreen(stream)
-    screen.show(standing(0), 100.0)
-    screen.show(standing(5_000), 110.0)
-    screen.show(Standing(20_000, {Outcome.DELETED: 9_999, Outcome.FAILED: 1}), 120.0)
-    screen.say("Stopping")
+    screen.show(view(standing(0)))
+    screen.show(view(standing(5_000), rate=500.0))
+    screen.say("Stopping", "INFO")
+    screen.show(FULL)
     screen.close()
+    last = f"{FULL.done}; {FULL.pace}; {FULL.end}; {FULL.outcomes}; {FULL.requests}; last error {FULL.sight.errors[0]}"
     assert stream.getvalue().splitlines() == [
         "0 of 20,000 rows",
-        "5,000 of 20,000 rows; 500.0/s, 0:00:30 left; 5,000 deleted",
-        "10,000 of 20,000 rows; 500.0/s, 0:00:20 left; 9,999 deleted, 1 failed",
+        "5,000 of 20,000 rows; 500.0/s; 0:00:30 left, until 23:30; 5,000 deleted",
         "Stopping",
+        last,
     ]
+    assert FULL.pace == "5.0/s, the limit is 50.2/s"
+    assert FULL.end == "0:33:20 left, until 00:03 on 02 January"
+    assert FULL.outcomes == "9,999 deleted, 1 failed"
+    assert FULL.requests == "0.4% refused, 12 under way, answers in 81 ms"
 
 
-def test_plain_lines_make_no_rate_of_nothing() -> None:
-    stream = io.StringIO()
-    screen = PlainScreen(stream)
-    for now in (1.0, 1.0, 2.0):
-        screen.show(standing(7), now)
-    assert stream.getvalue().splitlines() == ["7 of 20,000 rows; 7 deleted"] * 3
+@pytest.mark.parametrize(
+    ("phase", "estimate", "said"),
+    [
+        (Phase.START, None, "5.0/s, looking for the limit"),
+        (Phase.BLOCKED, 50.0, "5.0/s, refused one and all: waiting"),
+        (Phase.PROBE, 1234.56, "5.0/s, the limit is 1,234.6/s"),
+        (Phase.CRUISE, None, "5.0/s"),
+        (Phase.STEADY, None, "5.0/s"),
+    ],
+)
+def test_it_is_told_what_is_known_of_the_limit(phase: Phase, estimate: float | None, said: str) -> None:
+    assert view(standing(1), 5.0, pacing=attrs.evolve(PACING, phase=phase, estimate=estimate)).pace == said
 
 
-def test_a_terminal_shows_a_bar_done_rate_time_left_and_outcomes() -> None:
+def test_a_paused_job_has_no_end_and_says_how_it_goes_on() -> None:
+    paused = view(standing(1), 5.0, is_paused=True)
+    assert "SIGUSR1" in paused.pace
+    assert paused.left is None
+    assert paused.end == ""
+
+
+def test_the_rate_is_that_of_the_last_ten_seconds() -> None:
+    meter = Meter()
+    seen = {now: meter.view(Sight(standing=standing(done)), now).rate for now, done in RATES}
+    assert seen == {100.0: None, 100.5: None, 101.0: 7.0, 105.0: 3.0, 111.0: 4.0, 115.0: 4.0, 200.0: None}
+
+
+RATES = [(100.0, 0), (100.5, 0), (101.0, 7), (105.0, 15), (111.0, 47), (115.0, 55), (200.0, 55)]
+
+
+def test_an_event_has_all_figures_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = EventScreen(Output(json=True))
+    screen.show(FULL)
+    screen.show(view(standing(0)))
+    screen.say("the job is parked", "WARNING")
+    screen.close()
+    full, empty, said = map(json.loads, capsys.readouterr().out.splitlines())
+    assert datetime.fromisoformat(full.pop("at")).tzinfo is not None
+    assert full == {
+        "event": "progress",
+        "done": 10_000,
+        "total": 20_000,
+        "counts": {"deleted": 9_999, "failed": 1},
+        "rate": 5.0,
+        "limit": 50.2,
+        "phase": "cruise",
+        "requests": 1000,
+        "throttled": 4,
+        "under_way": 12,
+        "latency": 0.0812,
+        "seconds_left": 2000,
+        "ends": "2030-01-02T00:03:20+00:00",
+        "paused": False,
+        "errors": ["23:29:58  ServerError 503, 2 times", "23:10:00  AdaptyTimeoutError"],
+    }
+    assert empty.keys() == {"at", *full}
+    assert (empty["rate"], empty["ends"]) == (None, None)
+    assert (said["event"], said["level"], said["message"]) == ("log", "warning", "the job is parked")
+
+
+def test_a_terminal_shows_a_bar_and_all_that_plain_lines_tell() -> None:
     terminal = Terminal()
     screen = TerminalScreen(terminal)
-    screen.show(standing(0), 0.0)
-    screen.show(standing(5_000), 1.0)
-    screen.say("Stopping")
-    screen.show(Standing(20_000, {Outcome.DELETED: 19_999, Outcome.FAILED: 1}), 2.0)
+    screen.show(view(standing(0)))
+    screen.say("Stopping", "INFO")
+    screen.show(FULL)
     screen.close()
     text = shown(terminal)
-    assert "━━━" in text
-    assert "5,000 of 20,000" in text
-    assert re.search(r"[1-9][\d,.]+/s", text)
-    assert "0:00:0" in text
-    assert "Stopping" in text
-    assert "19,999 deleted, 1 failed" in text
+    for part in ("━━━", "10,000 of 20,000", "Stopping", FULL.outcomes, FULL.pace, FULL.end, FULL.requests):
+        assert part in text
+    assert all(error in text for error in FULL.sight.errors)
+
+
+def test_a_terminal_is_written_over_and_never_scrolled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    terminal = Terminal()
+    screen = TerminalScreen(terminal)
+    for _ in range(50):
+        screen.show(FULL)
+    screen.close()
+    written = terminal.getvalue()
+    drawn = written.split("\x1b[1A")  # each line up, once for each that was drawn below it
+    assert written.count("\n") - (len(drawn) - 1) <= 8
+    assert all(len(line) <= 40 for line in shown(terminal).splitlines())
 
 
 def test_a_terminal_that_has_gone_away_raises_nothing() -> None:
     terminal = Terminal()
     screen = TerminalScreen(terminal)
     terminal.is_gone = True
-    screen.show(standing(1), 0.0)
-    screen.say("Stopping")
+    screen.show(view(standing(1)))
+    screen.say("Stopping", "INFO")
     screen.close()
 
 
@@ -113,6 +207,8 @@ def test_a_stream_is_shown_what_it_can_show(monkeypatch: pytest.MonkeyPatch) -> 
     on_terminal = screen_for(Terminal())
     on_terminal.close()
     assert isinstance(on_terminal, TerminalScreen)
+    with using(Output(json=True)):
+        assert isinstance(screen_for(Terminal()), EventScreen)
     monkeypatch.setenv("TERM", "dumb")
     assert isinstance(screen_for(Terminal()), PlainScreen)
 
@@ -126,7 +222,7 @@ def test_a_stream_that_nobody_reads_any_more_raises_nothing_now_or_later() -> No
 async def test_progress_is_shown_again_and_again_and_at_the_end() -> None:
     stream = io.StringIO()
     books = Books(3)
-    async with showing(books, PlainScreen(stream, interval=0.001)):
+    async with showing(lambda: Sight(standing=books.standing), PlainScreen(stream, interval=0.001)):
         while stream.getvalue().count("\n") < 3:  # noqa: ASYNC110 - the screen is another thread's
             await asyncio.sleep(0)
         books.enter(Row(1, "u1"), Outcome.DELETED)
@@ -136,7 +232,7 @@ async def test_progress_is_shown_again_and_again_and_at_the_end() -> None:
 async def test_a_block_that_raises_leaves_no_progress_behind() -> None:
     stream = io.StringIO()
     with pytest.raises(ZeroDivisionError):
-        async with showing(Books(1), PlainScreen(stream)):
+        async with showing(lambda: Sight(standing=standing(1)), PlainScreen(stream)):
             raise ZeroDivisionError
     assert asyncio.all_tasks() == {asyncio.current_task()}
 

@@ -67,7 +67,7 @@ async def test_one_line_switches_the_fixtures_on(mode: str, marks: str, tmp_path
 
 
 async def test_the_simulator_alone_loads_neither_pytest_nor_the_fixtures() -> None:
-    program = "import sys, adapty_async.testing; print(*sys.modules)"
+    program = "import sys; from adapty_async.testing import Simulator; print(*sys.modules)"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, cwd=ROOT, stdout=PIPE)
     printed, _ = await process.communicate()
     loaded = set(printed.decode().split())

@@ -1,0 +1,48 @@
+"""The options that say how a command tells of itself, the same for all."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from .output import Output, using
+
+_DEBUG: Final = Annotated[
+    bool, typer.Option("--debug", help="Show a traceback where something goes wrong: the way, no values.")
+]
+_JSON: Final = Annotated[
+    bool, typer.Option("--json", help="Events on standard output, an object a line: progress, log, and the end.")
+]
+_LOG_FILE: Final = Annotated[
+    Path | None,
+    typer.Option("--log-file", metavar="FILE", help="Add the log to this private file: times, no ids, no key."),
+]
+
+
+def traced(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the option --debug."""
+    return _with_options(command, debug=(_DEBUG, False))
+
+
+def told(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that runs a job the options --json, --log-file and --debug."""
+    return _with_options(command, json=(_JSON, False), log_file=(_LOG_FILE, None), debug=(_DEBUG, False))
+
+
+def _with_options(command: Callable[..., None], **options: tuple[Any, Any]) -> Callable[..., None]:
+    @functools.wraps(command)
+    def run(**arguments: Any) -> None:
+        with using(Output(**{name: arguments.pop(name) for name in options})):
+            command(**arguments)
+
+    signature = inspect.signature(command)
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, (annotation, default) in options.items()
+    ]
+    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *added])  # type: ignore[attr-defined]
+    run.__annotations__ = {**command.__annotations__, **{name: annotation for name, (annotation, _) in options.items()}}
+    return run

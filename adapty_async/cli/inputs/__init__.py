@@ -1,0 +1,23 @@
+"""Ids out of a file, whatever its format: batch by batch, in bounded memory, and never a guess what a row means."""
+
+from .formats import format_of_name
+from .ids import EXCLUDED, Checked, Ids, open_ids
+from .reading import Excluded, Format, InputError, Reading, Row, format_of
+from .sources import OF_STDIN, STDIN, open_source
+
+__all__ = [
+    "EXCLUDED",
+    "OF_STDIN",
+    "STDIN",
+    "Checked",
+    "Excluded",
+    "Format",
+    "Ids",
+    "InputError",
+    "Reading",
+    "Row",
+    "format_of",
+    "format_of_name",
+    "open_ids",
+    "open_source",
+]

@@ -1,0 +1,60 @@
+"""Which column holds the ids: by its name, never by a guess."""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from .reading import Format, InputError, Reading, Wanted
+
+_NAMES: Final = ("customer_user_id", "profile_id", "id")
+_OTHER_SEPARATORS: Final = {
+    ";": "save it with commas",
+    "|": "save it with commas",
+    ",": "add --format csv",
+    "\t": "add --format tsv",
+}
+# Where a file has no header its first row names people: only what looks like a column's name is shown.
+_COLUMN_NAME: Final = re.compile(
+    r"ids?|uid|users?|names?|(?:e-?)?mail|customer|profile|member|[a-z]+(?:[ _-][a-z]+)*[ _-](?:ids?|name|number)",
+    re.IGNORECASE,
+)
+
+
+def reading_of(first: Sequence[str], wanted: Wanted, name: str, format: Format, *, is_compressed: bool) -> Reading:  # noqa: A002 - its name everywhere
+    """Tell from the first row of a table how it is read. Raises InputError."""
+    if len(first) == 1 and wanted.column is None:
+        # A lone column is named as the command will look for it where the rows are fed back.
+        return Reading([wanted.by], 0, _is_header(first[0], wanted, name, format), format, is_compressed)
+    return Reading(first, find(first, wanted, name), True, format, is_compressed)
+
+
+def find(names: Sequence[str], wanted: Wanted, name: str) -> int:
+    """Find the wanted column among those of a file. Raises InputError."""
+    count = names.count(wanted.name)
+    if count > 1:
+        raise InputError(f"{name} has several columns {wanted.name}: give each a name of its own")
+    if not count:
+        raise InputError(f"{name} has no column {wanted.name}, but {_shown(names)}: name it by --column")
+    return names.index(wanted.name)
+
+
+def _is_header(text: str, wanted: Wanted, name: str, format: Format) -> bool:  # noqa: A002 - its name everywhere
+    """Tell whether the first line of a single column is its name. Raises InputError for what looks like one."""
+    if text in (wanted.by, "id"):
+        return True
+    for separator, advice in _OTHER_SEPARATORS.items():
+        if wanted.by in text.split(separator):
+            raise InputError(f"{name} has columns separated by {separator!r}, read as {format.label}: {advice}")
+    if re.sub(r"[\W_]+", "_", text.lower()).strip("_") in _NAMES:
+        raise InputError(
+            f"{name} begins with {text!r}, but --by says {wanted.by}: if those are the ids, add --column {text!r}"
+        )
+    return False
+
+
+def _shown(columns: Sequence[str]) -> str:
+    names = (
+        repr(name) if _COLUMN_NAME.fullmatch(name) else f"column {number} (not shown: it may be an id)"
+        for number, name in enumerate(columns, start=1)
+    )
+    return ", ".join(names)

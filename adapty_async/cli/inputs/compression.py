@@ -1,0 +1,76 @@
+"""The bytes of a file in blocks, unpacked where gzip has packed them."""
+
+import gzip
+import io
+import os
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO, Final
+
+from .reading import InputError
+
+GZIP: Final = b"\x1f\x8b"
+_BLOCK: Final = 1 << 18
+
+
+class Reopened(io.RawIOBase):
+    """An open file read from its start, beside whoever reads it, too: the place of one is no other's."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._descriptor = file.fileno()
+        self._place = 0
+
+    def readable(self) -> bool:
+        """Tell that it can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Tell that it has a place."""
+        return True
+
+    def tell(self) -> int:
+        """Give the place."""
+        return self._place
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move the place."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: os.fstat(self._descriptor).st_size}[whence]
+        self._place = start + offset
+        return self._place
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        """Fill a buffer from the place on."""
+        count = os.preadv(self._descriptor, [buffer], self._place)
+        self._place += count
+        return count
+
+
+def is_gzip(file: BinaryIO) -> bool:
+    """Tell whether a file is packed by gzip. Raises OSError."""
+    return os.pread(file.fileno(), len(GZIP), 0) == GZIP
+
+
+def head_of(file: BinaryIO, size: int) -> bytes:
+    """Give the first bytes, unpacked; none where they can't be. Raises OSError where the file can't be read."""
+    if not is_gzip(file):
+        return os.pread(file.fileno(), size, 0)
+    unpacking = zlib.decompressobj(wbits=31)
+    try:
+        return unpacking.decompress(os.pread(file.fileno(), 1 << 16, 0), size)
+    except zlib.error:
+        return b""
+
+
+def blocks_of(file: BinaryIO, name: str) -> Iterator[bytes]:
+    """Give all of a file, unpacked. Raises InputError."""
+    try:
+        raw = io.BufferedReader(Reopened(file), _BLOCK)
+        source = gzip.GzipFile(fileobj=raw) if is_gzip(file) else raw
+        while block := source.read(_BLOCK):
+            yield block
+        return
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        sentence = f"{name} can't be unpacked to its end: it was cut off or damaged: fetch it again"
+    except OSError as error:
+        sentence = f"{name} can't be read to its end: {error.strerror}"
+    raise InputError(sentence)

@@ -1,0 +1,140 @@
+"""CSV and TSV: rows of fields, with quotes."""
+
+import csv
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO, Final
+
+from .columns import reading_of
+from .compression import blocks_of, is_gzip
+from .lines import TOO_LONG, TOO_LONG_AND_QUOTED, Lines
+from .reading import BATCH, NO_ID, Batch, Format, InputError, Reading, Wanted
+
+_SEPARATORS: Final = {Format.CSV: ",", Format.TSV: "\t"}
+_LINE_END: Final = re.compile(r"\r\n|\r|\n")
+# What surrogateescape makes of a byte that is no UTF-8, or NUL.
+_UNREADABLE: Final = re.compile(r"[\0\udc80-\udcff]")
+_QUOTE: Final = "a quote isn't closed, or a text goes on after one: correct the line"
+
+
+class CsvReader:
+    """Read a table with a separator; the column of the ids is found by the first row."""
+
+    def __init__(self, file: BinaryIO, name: str, wanted: Wanted, format: Format) -> None:  # noqa: A002 - its name everywhere
+        self._file = file
+        self._name = name
+        self._wanted = wanted
+        self._format = format
+
+    def reading(self) -> Reading:
+        """Tell how the file is read. Raises InputError."""
+        for records, _ in self._records(1):
+            for record in records:
+                if record == [_BROKEN]:
+                    raise InputError(f"{self._name} begins with a line that is no row: {_QUOTE}")
+                if not _is_blank(record):
+                    return reading_of(record, self._wanted, self._name, self._format, is_compressed=is_gzip(self._file))
+        raise InputError(f"{self._name} holds no ids")
+
+    def batches(self, *, whole: bool = False) -> Iterator[Batch]:
+        """Give the rows. Raises InputError."""
+        reading = self.reading()
+        skipped = not reading.has_header
+        for records, line in self._records(BATCH):
+            batch = _quick(records, line, reading) or self._slow(records, line, reading)
+            if not skipped and batch.ids:
+                skipped = True
+                batch = _without_first(batch)
+            if batch.ids:
+                yield batch
+
+    def _records(self, most: int) -> Iterator[tuple[list[list[str]], int]]:
+        """Give records, blank ones too, in batches of so many, with the line where the first begins."""
+        lines = Lines(blocks_of(self._file, self._name))
+        reader = csv.reader(iter(lines), delimiter=_SEPARATORS[self._format], strict=True)
+        line = 1
+        while True:
+            records: list[list[str]] = []
+            try:
+                records.extend(itertools.islice(reader, most))
+            except csv.Error:
+                begun = line + sum(map(_lines_in, records))
+                if begun != reader.line_num or lines.last().count('"') % 2:
+                    # What belongs to the rows below would be lost in this one.
+                    raise InputError(f"{self._name}, line {begun}: {_QUOTE}") from None
+                records.append([_BROKEN])
+            if not records:
+                return
+            yield records, line
+            line = reader.line_num + 1
+
+    def _slow(self, records: Sequence[list[str]], line: int, reading: Reading) -> Batch:
+        """Look at each record of a batch in which something is odd."""
+        lines: list[int] = []
+        ids: list[str] = []
+        kept: list[Sequence[str]] = []
+        invalid: dict[int, str] = {}
+        for record in records:
+            if not _is_blank(record):
+                id_, reason = self._id_of(record, line, reading)
+                if reason:
+                    invalid[len(ids)] = reason
+                lines.append(line)
+                ids.append(id_)
+                kept.append(record if not reason or reason is NO_ID else ())
+            line += _lines_in(record)
+        return Batch(lines, ids, invalid, kept.__getitem__)
+
+    def _id_of(self, record: Sequence[str], line: int, reading: Reading) -> tuple[str, str]:
+        """Give the id of a record, or why it can't be read. Raises InputError."""
+        content, width = "".join(record), len(reading.names)
+        has_width = len(record) == width
+        id_ = record[reading.index] if has_width else content
+        if "\n" in id_ or "\r" in id_ or TOO_LONG_AND_QUOTED in content:
+            # What belongs to the rows below would be lost in this one.
+            raise InputError(f"{self._name}, line {line}: {_QUOTE}")
+        if content == _BROKEN:
+            return "", "a text goes on after its closing quote, or a field is too long"
+        if content == TOO_LONG:
+            return "", "the line is too long"
+        if not has_width:
+            return "", f"the row has {len(record)} fields instead of {width}"
+        if unreadable := _UNREADABLE.search(content):
+            what = "a NUL in it" if unreadable.group() == "\0" else "bytes in it that are no UTF-8"
+            return "", f"the row has {what}"
+        return (id_, "") if id_ else ("", NO_ID)
+
+
+_BROKEN: Final = "\0\0\0 broken"
+"""What stands for a record that isn't one. No row that can be used has a NUL in it."""
+
+
+def _quick(records: Sequence[list[str]], line: int, reading: Reading) -> Batch | None:
+    """Take a batch in which nothing is odd as a whole: this costs a tenth of looking at each record."""
+    if set(map(len, records)) != {len(reading.names)}:
+        return None
+    content = "".join(itertools.chain.from_iterable(records))
+    if "\0" in content or "\n" in content or "\r" in content:
+        return None
+    if not content.isascii() and _UNREADABLE.search(content):
+        return None
+    index = reading.index
+    ids = [record[index] for record in records]
+    if "" in ids or (len(reading.names) == 1 and any(map(str.isspace, ids))):
+        return None
+    return Batch(range(line, line + len(records)), ids, {}, records.__getitem__)
+
+
+def _without_first(batch: Batch) -> Batch:
+    record = batch.record
+    invalid = {index - 1: reason for index, reason in batch.invalid.items() if index}
+    return Batch(batch.lines[1:], batch.ids[1:], invalid, lambda index: record(index + 1))
+
+
+def _is_blank(record: Sequence[str]) -> bool:
+    return not record or (len(record) == 1 and record[0].isspace())
+
+
+def _lines_in(record: Sequence[str]) -> int:
+    return 1 + sum(len(_LINE_END.findall(field)) for field in record)

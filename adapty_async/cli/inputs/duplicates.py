@@ -1,0 +1,211 @@
+"""Which of many ids repeat an earlier one, in bounded memory.
+
+Of each id 8 bytes that stand for it go to a temporary file, in sorted runs. Where they are the same as others' it is a
+candidate, and of the candidates alone the ids are compared, in parts that fit into memory. A row takes 16 bytes on
+disk, and a bit or two in memory.
+"""
+
+import bisect
+import contextlib
+import itertools
+import json
+import operator
+import tempfile
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import IO, Final, Self
+
+import attrs
+
+from .reading import InputError
+
+_RUN: Final = 1 << 17
+"""So many ids are sorted at once, and compared at once."""
+_FENCES: Final = 1024
+_MOST_PARTS: Final = 256
+_SIZE: Final = 8
+_FENCE_POSTS: Final = [(post / _FENCES * 2 - 1) * 2.0**63 for post in range(1, _FENCES)]
+"""Where the hashes, which are spread evenly, are divided."""
+
+
+class Positions:
+    """A set of positions, a bit for each up to the greatest."""
+
+    def __init__(self) -> None:
+        self._bits = bytearray()
+        self.count = 0
+
+    def add(self, position: int) -> None:
+        """Add one that may be there."""
+        byte, bit = position >> 3, 1 << (position & 7)
+        if byte >= len(self._bits):
+            self._bits.extend(bytes(byte + 1 - len(self._bits)))
+        if not self._bits[byte] & bit:
+            self._bits[byte] |= bit
+            self.count += 1
+
+    def within(self, start: int, stop: int) -> list[int]:
+        """Give those from `start` to before `stop`."""
+        first = start >> 3
+        return [
+            position
+            for index, byte in enumerate(self._bits[first : (stop + 7) >> 3], first)
+            if byte
+            for position in range(8 * index, 8 * index + 8)
+            if byte >> (position & 7) & 1 and start <= position < stop
+        ]
+
+
+@attrs.frozen
+class _Run:
+    """A sorted run in the files: where it begins, and at which of its items each fence stands."""
+
+    start: int
+    fences: Sequence[int]
+
+    def part(self, first: int, last: int) -> tuple[int, int]:
+        """Give from which to before which item the fields between two fences go."""
+        return self.start + self.fences[first], self.start + self.fences[last]
+
+
+class Sieve:
+    """Find the candidates among ids that are added in the order of their positions. Close it, by a with block."""
+
+    def __init__(self, hash_of: Callable[[str], int] = hash, run: int = _RUN) -> None:
+        self._hash_of = hash_of
+        self._run = run
+        self._stack = contextlib.ExitStack()
+        self._files: tuple[IO[bytes], IO[bytes]] | None = None
+        self._runs: list[_Run] = []
+        self._size = 0
+        self._hashes = array("d")
+        self._positions = array("Q")
+        self._found = Positions()
+
+    def add(self, positions: Iterable[int], names: Iterable[str]) -> None:
+        """Add some ids. Raises InputError."""
+        # Of the 64 bits a float keeps 53 or more, and floats are sorted three times as quickly.
+        self._hashes.extend(map(float, map(self._hash_of, names)))
+        self._positions.extend(positions)
+        if len(self._hashes) >= self._run:
+            self._end_run()
+
+    def candidates(self) -> Positions:
+        """Give the positions of all ids that may be the same as another. Raises InputError."""
+        if not self._runs:
+            self._sorted()
+            return self._found
+        self._end_run()
+        parts = min(_FENCES, -(-self._size // self._run))
+        bounds = [part * _FENCES // parts for part in range(parts + 1)]
+        for first, last in itertools.pairwise(bounds):
+            self._compare([run.part(first, last) for run in self._runs])
+        return self._found
+
+    def _end_run(self) -> None:
+        """Sort what was added, and write it down."""
+        order = self._sorted()
+        hashes = array("d", map(self._hashes.__getitem__, order))
+        self._write(hashes, array("Q", map(self._positions.__getitem__, order)))
+        fences = [bisect.bisect_left(hashes, post) for post in _FENCE_POSTS]
+        self._runs.append(_Run(self._size, array("I", [0, *fences, len(order)])))
+        self._size += len(order)
+        self._hashes, self._positions = array("d"), array("Q")
+
+    def _sorted(self) -> list[int]:
+        """Give the indexes of what was added in the order of the hashes; of the same only the first, a candidate."""
+        order = sorted(range(len(self._hashes)), key=self._hashes.__getitem__)
+        return order if len(set(self._hashes)) == len(order) else self._without_repeated(order)
+
+    def _without_repeated(self, order: Sequence[int]) -> list[int]:
+        hashes = list(map(self._hashes.__getitem__, order))
+        is_same = list(map(operator.eq, hashes[1:], hashes))
+        for place in itertools.compress(range(len(is_same)), is_same):
+            self._found.add(self._positions[order[place]])
+            self._found.add(self._positions[order[place + 1]])
+        return [order[0], *itertools.compress(order[1:], map(operator.not_, is_same))]
+
+    def _compare(self, parts: Sequence[tuple[int, int]]) -> None:
+        """Compare what the runs hold of one range of hashes."""
+        hashes = array("d")
+        for first, last in parts:
+            hashes.frombytes(self._read(0, first, last))
+        if len(set(hashes)) == len(hashes):
+            return
+        repeated = {value for value, count in Counter(hashes).items() if count > 1}
+        positions = array("Q")
+        for first, last in parts:
+            positions.frombytes(self._read(1, first, last))
+        for position in itertools.compress(positions, map(repeated.__contains__, hashes)):
+            self._found.add(position)
+
+    def _write(self, *columns: "array[float] | array[int]") -> None:
+        with _as_trouble():
+            if self._files is None:
+                self._files = (self._temporary(), self._temporary())
+            for file, values in zip(self._files, columns, strict=True):
+                file.write(values)
+                file.flush()
+
+    def _temporary(self) -> IO[bytes]:
+        return self._stack.enter_context(tempfile.TemporaryFile())
+
+    def _read(self, which: int, first: int, last: int) -> bytes:
+        assert self._files is not None
+        with _as_trouble():
+            self._files[which].seek(first * _SIZE)
+            return self._files[which].read((last - first) * _SIZE)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+
+def repeated(candidates: int, batches: Iterable[tuple[Sequence[int], Sequence[str]]]) -> Positions:
+    """Tell which ids repeat an earlier one, by the ids themselves. Raises InputError.
+
+    `candidates`: about how many they are; `batches`: positions, in order, with the ids.
+    """
+    found = Positions()
+    count = min(_MOST_PARTS, -(-candidates // _RUN))
+    with contextlib.ExitStack() as stack:
+        with _as_trouble():
+            parts = [stack.enter_context(tempfile.TemporaryFile("w+", encoding="ascii")) for _ in range(count)]
+            for positions, names in batches:
+                for part, content in _divided(positions, names, count):
+                    parts[part].write(content)
+        for file in parts:
+            for position in _repeated_in(file):
+                found.add(position)
+    return found
+
+
+def _divided(positions: Sequence[int], names: Sequence[str], count: int) -> Iterator[tuple[int, str]]:
+    divided: list[list[tuple[int, str]]] = [[] for _ in range(count)]
+    for position, name in zip(positions, names, strict=True):
+        divided[hash(name) % count].append((position, name))
+    return ((part, json.dumps(items) + "\n") for part, items in enumerate(divided) if items)
+
+
+def _repeated_in(part: IO[str]) -> Iterator[int]:
+    seen: set[str] = set()
+    with _as_trouble():
+        part.seek(0)
+        for line in part:
+            for position, name in json.loads(line):
+                if name in seen:
+                    yield position
+                seen.add(name)
+
+
+@contextlib.contextmanager
+def _as_trouble() -> Iterator[None]:
+    try:
+        yield
+        return
+    except OSError as error:
+        reason = error.strerror
+    raise InputError(f"a temporary file can't be used: {reason}: make room, or name another folder by TMPDIR")

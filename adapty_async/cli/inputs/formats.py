@@ -1,0 +1,97 @@
+"""Which format a file has: by its name and its first bytes, or as it was said."""
+
+import os
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from .compression import GZIP, head_of, is_gzip
+from .csv_rows import CsvReader
+from .id_lines import IdsReader
+from .json_lines import JsonLinesReader
+from .parquet import ParquetReader
+from .reading import Format, InputError, Reader, Wanted
+
+_HEAD: Final = 4096
+_PARQUET: Final = b"PAR1"
+_OF_SUFFIXES: Final = {
+    ".csv": Format.CSV,
+    ".tsv": Format.TSV,
+    ".tab": Format.TSV,
+    ".jsonl": Format.JSONL,
+    ".ndjson": Format.JSONL,
+    ".json": Format.JSONL,
+    ".ids": Format.IDS,
+    ".parquet": Format.PARQUET,
+    ".pq": Format.PARQUET,
+}
+_BZIP2: Final = b"1AY&SY"  # after four bytes that alone might be an id
+_REFUSED: Final = {
+    b"\xff\xfe": "is UTF-16: save it as 'CSV UTF-8'",
+    b"\xfe\xff": "is UTF-16: save it as 'CSV UTF-8'",
+    b"\0\0\xfe\xff": "is UTF-32: save it as 'CSV UTF-8'",
+    b"PK\x03\x04": "is a workbook or an archive: save the sheet with the ids as 'CSV UTF-8'",
+    b"\xd0\xcf\x11\xe0": "is a workbook or a document: save the sheet with the ids as 'CSV UTF-8'",
+    b"\x28\xb5\x2f\xfd": "is packed by zstd: unpack it, or pack it by gzip",
+    b"\xfd7zXZ\0": "is packed by xz: unpack it, or pack it by gzip",
+    _BZIP2: "is packed by bzip2: unpack it, or pack it by gzip",
+    b"%PDF-": "is a PDF: save the ids as 'CSV UTF-8'",
+    b"SQLite format 3\0": "is an SQLite database: name the file of the ids",
+}
+
+
+def format_of_name(path: Path) -> Format | None:
+    """Tell the format by the name of a file; None where that doesn't tell."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] in (".gz", ".gzip"):
+        suffixes.pop()
+    return _OF_SUFFIXES.get(suffixes[-1]) if suffixes else None
+
+
+def reader_of(file: BinaryIO, name: str, wanted: Wanted, *, asked: Format | None, named: Format | None) -> Reader:
+    """Give what reads a file. `asked`: the format that was asked for, `named`: that its name tells. Raises InputError.
+
+    Where neither tells, it is CSV, which a file of one id a line is, too.
+    """
+    chosen = _chosen(file, name, asked=asked, named=named)
+    if chosen is Format.PARQUET:
+        return ParquetReader(file, name, wanted)
+    if chosen is Format.JSONL:
+        return JsonLinesReader(file, name, wanted)
+    if chosen is Format.IDS:
+        return IdsReader(file, name, wanted)
+    return CsvReader(file, name, wanted, chosen)
+
+
+def _chosen(file: BinaryIO, name: str, *, asked: Format | None, named: Format | None) -> Format:
+    try:
+        head = head_of(file, _HEAD)
+        is_packed, tail = is_gzip(file), _tail(file)
+    except OSError as error:
+        raise InputError(f"{name} can't be read to its end: {error.strerror}") from None
+    _refuse_others(head, name)
+    is_parquet = head.startswith(_PARQUET) and (tail == _PARQUET or b"\0" in head)
+    if is_packed and is_parquet:
+        raise InputError(f"{name} is Parquet packed by gzip: unpack it first")
+    if is_parquet != (asked is Format.PARQUET) and asked is not None:
+        raise InputError(f"{name} is {'' if is_parquet else 'no '}Parquet, but --format says {asked}: leave that out")
+    if is_parquet:
+        return Format.PARQUET
+    if named is Format.PARQUET and asked is None:
+        raise InputError(f"{name} isn't Parquet, as its name says: export it again, or add --format")
+    chosen = asked or named or Format.CSV
+    if asked is None and chosen is not Format.JSONL and head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
+        raise InputError(f"{name} begins as JSON lines do: add --format jsonl, or --format {chosen} if it is that")
+    return chosen
+
+
+def _refuse_others(head: bytes, name: str) -> None:
+    for start, what in _REFUSED.items():
+        if head.startswith(start) or (start == _BZIP2 and head.startswith(start, 4)):
+            raise InputError(f"{name} {what}")
+    if head.startswith(GZIP):
+        raise InputError(f"{name} is packed by gzip twice: unpack it once")
+
+
+def _tail(file: BinaryIO) -> bytes:
+    size = os.fstat(file.fileno()).st_size
+    return os.pread(file.fileno(), len(_PARQUET), max(0, size - len(_PARQUET)))

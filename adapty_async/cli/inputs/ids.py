@@ -1,0 +1,315 @@
+"""The ids of an input: which are to be sent, and why the others aren't."""
+
+import contextlib
+import functools
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import attrs
+
+from ...bulk import Decided, Outcome
+from ...bulk.jobs import By, name_of
+from .duplicates import Positions, Sieve, repeated
+from .formats import format_of_name, reader_of
+from .reading import Batch, Excluded, Format, InputError, Reader, Reading, Row, Wanted
+from .sources import OF_STDIN, STDIN, copied, open_source
+from .validity import SHORTENED, refusal, refusals, shortened
+
+EXCLUDED: Final = "excluded: it stands in the file of --exclude"
+_DUPLICATE: Final = "the same id stands on an earlier line"
+_SHOWN: Final = 10
+
+
+@attrs.define
+class Checked:
+    """What a file holds, in numbers of rows; of the invalid ones the first few. `excluded` isn't among `invalid`."""
+
+    reading: Reading
+    rows: int = 0
+    profiles: int = 0
+    duplicates: int = 0
+    invalid: int = 0
+    excluded: int = 0
+    first_invalid: list[Row] = attrs.Factory(list)
+
+    def enter(self, row: Row) -> None:
+        """Count a row."""
+        self.rows += 1
+        if row.outcome is None:
+            self.profiles += 1
+        elif row.outcome is Outcome.DUPLICATE:
+            self.duplicates += 1
+        elif row.reason == EXCLUDED:
+            self.excluded += 1
+        else:
+            self.invalid += 1
+            if len(self.first_invalid) < _SHOWN:
+                self.first_invalid.append(row)
+
+
+@attrs.frozen
+class _Judged:
+    """A batch, the position of its first row, and why some of it isn't sent, by the index in the batch."""
+
+    start: int
+    batch: Batch
+    reasons: dict[int, str]
+
+    @property
+    def stop(self) -> int:
+        """The position after its last row."""
+        return self.start + len(self.batch.ids)
+
+    def sent(self) -> list[int]:
+        """Give the indexes of what is sent, but for duplicates."""
+        return [index for index in range(len(self.batch.ids)) if index not in self.reasons]
+
+
+class Ids:
+    """The ids in an open file, which can be read again and again.
+
+    `accept_damaged`: what a spreadsheet shortened makes its row invalid, not the file. `excluded`: the names, as of
+    `name_of`, of the ids that are not to be sent. `format`: as it was asked for; `named`: as the file's name tells.
+    """
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        name: str,
+        *,
+        by: By,
+        column: str | None = None,
+        accept_damaged: bool = False,
+        excluded: Excluded = frozenset(),
+        format: Format | None = None,  # noqa: A002 - its name everywhere
+        named: Format | None = None,
+    ) -> None:
+        self.by: By = by
+        self.name = name
+        self.file = file
+        self.excluded = excluded
+        self._wanted = Wanted(by, column)
+        self._accept_damaged = accept_damaged
+        self._asked = format
+        self._named = named
+        self._name_of = name_of(by)
+        self._stamp = self._fingerprint()
+        self._repeated: Positions | None = None
+
+    def reading(self) -> Reading:
+        """Tell how the file is read. Raises InputError."""
+        return self._reader.reading()
+
+    def rows(self) -> Iterator[Row]:
+        """Give the rows, each with what is known of it. Raises InputError where it isn't clear what is an id."""
+        if self._repeated is None:
+            self._count()
+        for judged in self._judged(whole=True):
+            outcomes = self._outcomes(judged)
+            batch = judged.batch
+            for index, (line, id_) in enumerate(zip(batch.lines, batch.ids, strict=True)):
+                outcome, reason = outcomes.get(index, (None, ""))
+                yield Row(line, id_, outcome, reason, batch.record(index))
+
+    def decided(self) -> Iterator[str | Decided[str]]:
+        """Give the id of each row, marked where it isn't to be sent. Raises InputError."""
+        if self._repeated is None:
+            self._count()
+        for judged in self._judged():
+            outcomes = self._outcomes(judged)
+            if not outcomes:
+                yield from judged.batch.ids
+                continue
+            for index, id_ in enumerate(judged.batch.ids):
+                yield Decided(id_, outcomes[index][0]) if index in outcomes else id_
+
+    def ids(self) -> Iterator[str | Decided[str]]:
+        """Give the id of each row; of those that aren't to be sent only the excluded are marked. Raises InputError."""
+        for batch in self._batches():
+            excluded = self._excluded_in(batch)
+            if not excluded:
+                yield from batch.ids
+                continue
+            for index, id_ in enumerate(batch.ids):
+                yield Decided(id_, Outcome.INVALID) if index in excluded else id_
+
+    def item(self, row: Row) -> str:
+        """Give what the library takes for a row."""
+        return row.id
+
+    def as_written(self) -> Iterator[Row]:
+        """Give the rows with no outcome but `invalid`, where they can't be read. Raises InputError."""
+        for batch in self._batches(whole=True):
+            for index, (line, id_) in enumerate(zip(batch.lines, batch.ids, strict=True)):
+                reason = batch.invalid.get(index, "")
+                yield Row(line, id_, Outcome.INVALID if reason else None, reason, batch.record(index))
+
+    def plain(self) -> Iterator[str]:
+        """Give the id of each row, "" where it can't be read. Raises InputError."""
+        for batch in self._batches():
+            yield from batch.ids
+
+    def check(self) -> Checked:
+        """Read the whole file, and tell what of it can be sent. Raises InputError where nothing can."""
+        checked = self._count()
+        refuse_empty(checked, self.name)
+        return checked
+
+    def line_of(self, position: int) -> int | None:
+        """Give the line where the row at a position, from 0, begins; None where there is none."""
+        for batch in self._batches():
+            if position < len(batch.lines):
+                return batch.lines[position]
+            position -= len(batch.lines)
+        return None
+
+    def refusal(self, row: Row) -> str:
+        """Say why the library would not send the id of a row; nothing where it would."""
+        return refusal(row.id, self.by) if row.outcome is None else row.reason
+
+    @functools.cached_property
+    def _reader(self) -> Reader:
+        return reader_of(self.file, self.name, self._wanted, asked=self._asked, named=self._named)
+
+    def _count(self) -> Checked:
+        """Count the rows by what will become of them, and find the duplicates."""
+        checked = Checked(self.reading())
+        with Sieve() as sieve:
+            for judged in self._judged():
+                checked.rows = judged.stop
+                _enter_invalid(checked, judged)
+                positions, names = self._sent(judged)
+                checked.profiles += len(positions)
+                sieve.add(positions, names)
+            candidates = sieve.candidates()
+        self._repeated = repeated(candidates.count, self._those(candidates)) if candidates.count else candidates
+        checked.duplicates = self._repeated.count
+        checked.profiles -= checked.duplicates
+        return checked
+
+    def _sent(self, judged: _Judged) -> tuple[list[int] | range, list[str]]:
+        """Give the positions of what is sent, but for duplicates, and what names the ids."""
+        names = list(map(self._name_of, judged.batch.ids))
+        if not judged.reasons:
+            return range(judged.start, judged.stop), names
+        sent = judged.sent()
+        return [judged.start + index for index in sent], [names[index] for index in sent]
+
+    def _those(self, candidates: Positions) -> Iterator[tuple[list[int], list[str]]]:
+        """Read again the ids of candidates."""
+        start = 0
+        for batch in self._batches():
+            positions = candidates.within(start, start + len(batch.ids))
+            if positions:
+                yield positions, [self._name_of(batch.ids[position - start]) for position in positions]
+            start += len(batch.ids)
+
+    def _outcomes(self, judged: _Judged) -> dict[int, tuple[Outcome, str]]:
+        """Give the outcomes of the rows that aren't sent, with the reasons, by the index in the batch."""
+        outcomes = {index: (Outcome.INVALID, reason) for index, reason in judged.reasons.items()}
+        if self._repeated is not None:
+            for position in self._repeated.within(judged.start, judged.stop):
+                outcomes[position - judged.start] = (Outcome.DUPLICATE, _DUPLICATE)
+        return outcomes
+
+    def _judged(self, *, whole: bool = False) -> Iterator[_Judged]:
+        """Give the rows, and why some aren't sent, but for duplicates."""
+        start = 0
+        for batch in self._batches(whole=whole):
+            reasons = {**refusals(batch.ids, self.by), **batch.invalid}
+            for index in self._excluded_in(batch):
+                reasons.setdefault(index, EXCLUDED)
+            judged = _Judged(start, batch, reasons)
+            yield judged
+            start = judged.stop
+
+    def _excluded_in(self, batch: Batch) -> set[int]:
+        if not self.excluded:
+            return set()
+        names = list(map(self._name_of, batch.ids))
+        if self.excluded.isdisjoint(names):
+            return set()
+        return {index for index, name in enumerate(names) if name in self.excluded}
+
+    def _batches(self, *, whole: bool = False) -> Iterator[Batch]:
+        """Give the rows as they stand there, but for what a spreadsheet shortened."""
+        for batch in self._reader.batches(whole=whole):
+            self._refuse_change()
+            damaged = dict.fromkeys(shortened(batch.ids), SHORTENED)
+            if damaged and not self._accept_damaged:
+                raise InputError(
+                    f"{self.name}, {self.reading().unit} {batch.lines[min(damaged)]}: {SHORTENED} as in 1.23E+15: "
+                    "export the ids again, as text; or leave such rows out by --accept-damaged"
+                )
+            yield attrs.evolve(batch, invalid={**batch.invalid, **damaged}) if damaged else batch
+        self._refuse_change()
+
+    def _fingerprint(self) -> tuple[int, int]:
+        status = os.fstat(self.file.fileno())
+        return status.st_size, status.st_mtime_ns
+
+    def _refuse_change(self) -> None:
+        if self._fingerprint() != self._stamp:
+            raise InputError(f"{self.name} has changed while it was read: run the command again")
+
+
+@contextlib.contextmanager
+def open_ids(
+    path: Path,
+    *,
+    by: By,
+    column: str | None = None,
+    accept_damaged: bool = False,
+    excluded: Excluded = frozenset(),
+    name: str | None = None,
+    format: Format | None = None,  # noqa: A002 - its name everywhere
+) -> Iterator[Ids]:
+    """Open a file of ids; `-` is standard input. `name`: for sentences, not the path. The rest as in `Ids`.
+
+    What can't be read twice is copied first, to a temporary file that only its owner may read and that has no name: it
+    is gone with the process, however that ends.
+    """
+    name = name or (OF_STDIN if path == STDIN else str(path))
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(open_source(path))
+        if path == STDIN or not stat.S_ISREG(os.fstat(source.fileno()).st_mode):
+            source = stack.enter_context(copied(source, name))
+        yield Ids(
+            source,
+            name,
+            by=by,
+            column=column,
+            accept_damaged=accept_damaged,
+            excluded=excluded,
+            format=format,
+            named=format_of_name(path),
+        )
+
+
+def _enter_invalid(checked: Checked, judged: _Judged) -> None:
+    for index, reason in sorted(judged.reasons.items()):
+        if reason == EXCLUDED:
+            checked.excluded += 1
+            continue
+        checked.invalid += 1
+        if len(checked.first_invalid) < _SHOWN:
+            batch = judged.batch
+            checked.first_invalid.append(Row(batch.lines[index], batch.ids[index], Outcome.INVALID, reason))
+
+
+def refuse_empty(checked: Checked, name: str) -> None:
+    """Refuse an input of which nothing can be sent. Raises InputError."""
+    if not checked.rows:
+        raise InputError(f"{name} holds no ids")
+    if not checked.profiles:
+        raise InputError(f"{name} holds no row that can be sent: {_why_none(checked)}")
+
+
+def _why_none(checked: Checked) -> str:
+    if not checked.first_invalid:
+        return "all are excluded"
+    first = checked.first_invalid[0]
+    return f"on {checked.reading.unit} {first.line}, {first.reason}"

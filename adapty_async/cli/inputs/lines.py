@@ -1,0 +1,79 @@
+"""The lines of a text, in bounded memory: however long one is, those after it are read."""
+
+import io
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+LONGEST: Final = 1 << 20
+"""About so many bytes are read of a line; what is longer is no row with an id."""
+# What stands for a line that is too long. No row that can be used has a NUL in it.
+TOO_LONG: Final = "\0\0\0 too long"
+TOO_LONG_AND_QUOTED: Final = "\0\0\0 too long and a quote isn't closed"
+_MARK: Final = b"\xef\xbb\xbf"
+
+
+class Lines:
+    r"""Each line with its end, which is \n, \r\n or \r; what is no UTF-8 is kept as surrogates. For one reading."""
+
+    def __init__(self, blocks: Iterable[bytes]) -> None:
+        self._blocks = iter(blocks)
+        self._text = io.StringIO()
+
+    def __iter__(self) -> Iterator[str]:
+        # Line by line through C alone: that is most of the time that reading takes.
+        return itertools.chain.from_iterable(self._texts())
+
+    def last(self) -> str:
+        """Give again the line that was given last."""
+        given = self._text.getvalue()[: self._text.tell()]
+        *_, last = io.StringIO(given, newline="")
+        return last
+
+    def _texts(self) -> Iterator[io.StringIO]:
+        source = self._blocks
+        rest = next(source, b"").removeprefix(_MARK)
+        while True:
+            end = _end_of_lines(rest)
+            if end:
+                yield self._of(rest[:end].decode("utf-8", "surrogateescape"))
+                rest = rest[end:]
+            elif len(rest) > LONGEST:
+                stand_in, rest = _skip(rest, source)
+                yield self._of(stand_in)
+            block = next(source, b"")
+            if not block:
+                break
+            rest += block
+        if rest:
+            yield self._of(rest.decode("utf-8", "surrogateescape"))
+
+    def _of(self, text: str) -> io.StringIO:
+        self._text = io.StringIO(text, newline="")
+        return self._text
+
+
+def _end_of_lines(content: bytes) -> int:
+    """Tell where the last line ends; a carriage return at the very end may be half of an end."""
+    return content.rfind(b"\n") + 1 or content.rfind(b"\r", 0, len(content) - 1) + 1
+
+
+def _skip(begun: bytes, source: Iterator[bytes]) -> tuple[str, bytes]:
+    """Read to the end of a line; give what stands for it, and what was read beyond."""
+    quotes = begun.count(b'"')
+    pending = begun[-1:]  # where it is a carriage return, the next byte tells whether the end is longer
+    for block in source:
+        content = pending + block
+        ends = [place for place in (content.find(b"\n"), content.find(b"\r", 0, len(content) - 1)) if place >= 0]
+        if ends:
+            end = min(ends)
+            end += 2 if content[end : end + 2] == b"\r\n" else 1
+            quotes += content.count(b'"', len(pending), end)
+            return _stand_in(quotes), content[end:]
+        quotes += block.count(b'"')
+        pending = content[-1:]
+    return _stand_in(quotes), b""
+
+
+def _stand_in(quotes: int) -> str:
+    return (TOO_LONG_AND_QUOTED if quotes % 2 else TOO_LONG) + "\n"

@@ -1,0 +1,99 @@
+"""Parquet: one column, batch by batch. The only file that knows pyarrow, which is imported when it is needed."""
+
+import contextlib
+import importlib
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO, Final
+
+from .columns import find
+from .compression import Reopened
+from .reading import BATCH, NO_ID, Batch, Format, InputError, Reading, Wanted, no_record
+from .values import as_text, id_of, plain_ids
+
+_PAGE: Final = 1 << 20
+"""So many bytes are read ahead, instead of a whole column of a row group."""
+
+
+class ParquetReader:
+    """Read a Parquet file; its rows are counted from 1."""
+
+    def __init__(self, file: BinaryIO, name: str, wanted: Wanted) -> None:
+        self._file = file
+        self._name = name
+        self._wanted = wanted
+
+    def reading(self) -> Reading:
+        """Tell how the file is read. Raises InputError."""
+        names = self._opened().schema_arrow.names
+        return Reading(names, find(names, self._wanted, self._name), True, Format.PARQUET, unit="row")
+
+    def batches(self, *, whole: bool = False) -> Iterator[Batch]:
+        """Give the rows. Raises InputError."""
+        names, key = self.reading().names, self._wanted.name
+        begun = 1
+        for table in self._tables(None if whole else [key]):
+            values = _values(table.column(key))
+            yield _batch(values, begun, _records(table, names) if whole else [])
+            begun += len(values)
+
+    def _tables(self, columns: Sequence[str] | None) -> Iterator[Any]:
+        file, trouble = self._opened(), _trouble()
+        try:
+            yield from file.iter_batches(batch_size=BATCH, columns=columns, use_threads=False)
+            return
+        except trouble as error:
+            sentence = f"{self._name} can't be read to its end ({type(error).__name__}): it was cut off or damaged"
+        raise InputError(sentence)
+
+    def _opened(self) -> Any:
+        arrow = _pyarrow()
+        try:
+            return arrow.parquet.ParquetFile(
+                io.BufferedReader(Reopened(self._file)), buffer_size=_PAGE, pre_buffer=False
+            )
+        except _trouble() as error:
+            sentence = f"{self._name} is no Parquet file that can be read ({type(error).__name__}): export it again"
+        raise InputError(sentence)
+
+
+def _pyarrow() -> Any:
+    with contextlib.suppress(ImportError):
+        importlib.import_module("pyarrow.parquet")
+        return importlib.import_module("pyarrow")
+    raise InputError("to read Parquet, pyarrow is needed: pip install 'adapty-async[parquet]'")
+
+
+def _trouble() -> tuple[type[BaseException], ...]:
+    """Give what pyarrow raises where a file isn't as it should be."""
+    return (_pyarrow().ArrowException, OSError, ValueError, TypeError, KeyError, NotImplementedError)
+
+
+def _values(column: Any) -> list[Any]:
+    try:
+        values: list[Any] = column.to_pylist()
+    except (UnicodeDecodeError, ValueError, OverflowError):
+        return list(map(_value, column))
+    return values
+
+
+def _value(scalar: Any) -> Any:
+    """Give one value; where Python has none that is the same, bytes, which are no id."""
+    try:
+        return scalar.as_py()
+    except (UnicodeDecodeError, ValueError, OverflowError):
+        return b""
+
+
+def _records(table: Any, names: Sequence[str]) -> list[Sequence[str]]:
+    columns = [list(map(as_text, _values(table.column(index)))) for index in range(len(names))]
+    return list(zip(*columns, strict=True))
+
+
+def _batch(values: Sequence[Any], begun: int, records: Sequence[Sequence[str]]) -> Batch:
+    ids, invalid = plain_ids(values), {}
+    if ids is None:
+        found = [("", NO_ID) if value is None or value == "" else id_of(value) for value in values]
+        ids = [id_ for id_, _ in found]
+        invalid = {index: reason for index, (_, reason) in enumerate(found) if reason}
+    return Batch(range(begun, begun + len(values)), ids, invalid, records.__getitem__ if records else no_record)

@@ -1,0 +1,50 @@
+"""Files as they are opened: what can't be read twice is copied first."""
+
+import contextlib
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from .reading import InputError
+
+STDIN: Final = Path("-")
+OF_STDIN: Final = "standard input"
+
+
+@contextlib.contextmanager
+def open_source(path: Path) -> Iterator[BinaryIO]:
+    """Open a file, or standard input, to read it once. Raises InputError."""
+    if path == STDIN:
+        yield _stdin()
+        return
+    with _opened(path) as file:
+        yield file
+
+
+def _stdin() -> BinaryIO:
+    if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison] - so it is where it was closed (<&-)
+        raise InputError("there is no standard input to read: name a file")
+    return sys.stdin.buffer
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def copied(source: BinaryIO, name: str) -> Iterator[BinaryIO]:
+    """Copy to a temporary file that only its owner may read, and that is gone with the process. Raises InputError."""
+    with contextlib.ExitStack() as stack:
+        try:
+            copy = stack.enter_context(tempfile.TemporaryFile())
+            shutil.copyfileobj(source, copy)
+            copy.flush()
+        except OSError as error:
+            raise InputError(f"{name} can't be copied to a temporary file: {error.strerror}") from None
+        yield copy

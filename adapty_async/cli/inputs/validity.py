@@ -1,0 +1,55 @@
+"""Which ids can be sent: as the library says, but many at once."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from ...bulk.jobs import By
+from ...models import is_uuid_text
+from ...resources.profiles import delete_request
+
+SHORTENED: Final = "a spreadsheet has shortened the id to a number"
+_SHORTENED: Final = re.compile(r"-?\d([.,]\d+)?E\+\d+", re.IGNORECASE)
+
+
+def shortened(ids: Sequence[str]) -> Iterator[int]:
+    """Give the indexes of the ids that a spreadsheet has shortened to a number, as in 1.23E+15."""
+    text = ",".join(ids)
+    if "E+" in text or "e+" in text:
+        yield from (index for index, id_ in enumerate(ids) if "+" in id_ and _SHORTENED.fullmatch(id_))
+
+
+def refusals(ids: Sequence[str], by: By) -> dict[int, str]:
+    """Say why the library would not send some of the ids, by their indexes."""
+    if _are_all_sent(ids, by):
+        return {}
+    return {index: reason for index, id_ in enumerate(ids) if (reason := refusal(id_, by))}
+
+
+def refusal(id_: str, by: By) -> str:
+    """Say why the library would not send an id; nothing where it would."""
+    if _is_sent(id_, by):
+        return ""
+    try:
+        if by == "profile_id":
+            delete_request(profile_id=id_)
+        else:
+            delete_request(customer_user_id=id_)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _are_all_sent(ids: Sequence[str], by: By) -> bool:
+    """Tell of many ids at once whether each is sent; False also where that isn't clear at a glance."""
+    if by == "profile_id":
+        return all(map(is_uuid_text, ids))
+    text = f",{','.join(ids)},"
+    return text.isprintable() and ", " not in text and " ," not in text and ",," not in text
+
+
+def _is_sent(id_: str, by: By) -> bool:
+    """Tell at a glance; False also where that isn't clear."""
+    if by == "profile_id":
+        return is_uuid_text(id_)
+    return id_.isprintable() and id_ != "" and not (id_.startswith(" ") or id_.endswith(" "))

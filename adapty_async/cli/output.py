@@ -1,0 +1,166 @@
+"""How a command tells of itself, beside its screen: events for programs, a log file, tracebacks."""
+
+import contextlib
+import json
+import logging
+import os
+import re
+import stat
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+import attrs
+
+if TYPE_CHECKING:
+    from ..sending import Attempt
+
+logger: Final = logging.getLogger("adapty_async")
+
+_SHOWN: Final = 3
+_TIMED: Final = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ")
+# What every job meets: an absent profile is an outcome, and a refusal is how the pacer measures; both have a figure.
+_NO_ERRORS: Final = {"ProfileNotFoundError", "NotFoundError", "RateLimitedError"}
+
+
+def tell(text: str, stream: TextIO) -> None:
+    """Print a text where anybody reads; a pipe that nobody reads any more ends no job."""
+    try:
+        print(text, file=stream, flush=True)
+    except OSError:
+        # What is left in the stream's buffer goes there too when the interpreter ends.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+class LastErrors:
+    """The last kinds of errors that requests met: their class and status, never what they say."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[int, datetime]] = {}
+
+    def note(self, attempt: "Attempt") -> None:
+        """Take note of an attempt, where it failed."""
+        if attempt.error is None or attempt.error in _NO_ERRORS:
+            return
+        kind = attempt.error if attempt.status is None else f"{attempt.error} {attempt.status}"
+        times, _ = self._seen.pop(kind, (0, None))
+        self._seen[kind] = (times + 1, datetime.now().astimezone())
+
+    def shown(self) -> tuple[str, ...]:
+        """Give a line for each of the last kinds, the last one first."""
+        last = list(reversed(self._seen.items()))[:_SHOWN]
+        return tuple(f"{at:%H:%M:%S}  {kind}{f', {times:,} times' if times > 1 else ''}" for kind, (times, at) in last)
+
+
+@attrs.define
+class Output:
+    """What was asked for. `json`: events on standard output, which is for programs: people are told on standard error.
+
+    `log_file`: where the library's log goes. `debug`: a traceback where something went wrong.
+    """
+
+    json: bool = False
+    log_file: Path | None = None
+    debug: bool = False
+    errors: LastErrors = attrs.field(factory=LastErrors)
+    _summary: dict[str, Any] = attrs.field(factory=dict, init=False)
+
+    def emit(self, event: str, **what: Any) -> None:
+        """Write an event, where they are wanted."""
+        if self.json:
+            at = datetime.now(UTC).isoformat(timespec="milliseconds")
+            tell(json.dumps({"event": event, "at": at, **what}), sys.stdout)
+
+    def show(self, text: str, **figures: Any) -> None:
+        """Print what a command came to; as an event it is of those figures, and comes with the end."""
+        self._summary.update(figures)
+        if not self.json:
+            tell(text, sys.stdout)
+
+    def ended(self, status: int, error: str | None) -> None:
+        """Tell that the command is at its end."""
+        logger.info("the command ends with exit status %d%s", status, f": {error}" if error else "")
+        self.emit("end", **self._summary, error=error, status=status)
+
+    def trace(self, error: BaseException) -> None:
+        """Show where an error comes from, where that is wanted: no values, and not its text, which might hold an id."""
+        if not self.debug:
+            return
+        chain: BaseException | None = error
+        while chain is not None:
+            frames = "".join(traceback.format_tb(chain.__traceback__))
+            tell(f"Traceback (most recent call last):\n{frames}{type(chain).__qualname__}", sys.stderr)
+            chain = chain.__cause__ or chain.__context__
+
+
+_current: Final = ContextVar("output", default=Output())  # noqa: B039 - what nobody asked for has no figures to mix
+
+
+def current() -> Output:
+    """Give what was asked for."""
+    return _current.get()
+
+
+@contextlib.contextmanager
+def using(output: Output) -> Iterator[None]:
+    """Tell in that way within the block."""
+    token = _current.set(output)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+class _LogFile(logging.Handler):
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):  # a log that can't be written any more ends no job
+            os.write(self._descriptor, f"{self.format(record)}\n".encode())
+
+
+class _Lines(logging.Formatter):
+    converter = staticmethod(time.gmtime)
+    default_time_format = "%Y-%m-%dT%H:%M:%SZ"
+    default_msec_format = None
+
+
+@contextlib.contextmanager
+def logging_to(path: Path | None) -> Iterator[None]:
+    """Write the library's log to a private file: no id is in it, nor the key. Raises OSError, ValueError."""
+    if path is None:
+        yield
+        return
+    level, descriptor = logger.level, _opened(path)
+    handler = _LogFile(descriptor)
+    handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        os.close(descriptor)
+
+
+def _opened(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            if not _TIMED.match(os.pread(descriptor, 32, 0) or b"2000-01-01T00:00:00Z "):
+                raise ValueError("it is there already, and no log of this command: name a new file")
+            os.fchmod(descriptor, 0o600)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor

@@ -1,0 +1,147 @@
+"""What the check of an input costs: rows a second and peak memory, for each format, of a short file and a long one.
+
+Each check is the command line's own, with its search for duplicates, in a process of its own. Of 1,000 rows one repeats
+an earlier id.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from adapty_async.cli.inputs import open_ids
+
+SHORT: Final = 10_000
+LONG: Final = 10_000_000
+FORMATS: Final = ("csv", "jsonl", "parquet")
+UNIT: Final = 1 if sys.platform == "darwin" else 1024
+MOST_GROWTH: Final = 96.0
+"""MiB of memory more than the short file takes."""
+MOST_CPU: Final = 3.0
+"""Microseconds of CPU a row of the long file."""
+_SPREAD: Final = 7_919_000_003
+_REPEATED: Final = 1000
+_ROW_GROUP: Final = 1_000_000
+
+
+@attrs.frozen
+class Cost:
+    """What one check took: microseconds of CPU a row, seconds, and MiB."""
+
+    cpu: float
+    seconds: float
+    memory: float
+
+
+def ids(count: int) -> Iterator[str]:
+    """Make so many ids, spread as those of a real list are."""
+    for number in range(count):
+        which = number // 2 // _REPEATED * _REPEATED if number % _REPEATED == _REPEATED - 1 else number
+        yield f"user-{which * _SPREAD % 10**12:012}@example.com"
+
+
+def write(path: Path, count: int) -> None:
+    """Write a file of so many rows in the format that its name tells."""
+    if path.suffix == ".parquet":
+        _write_parquet(path, count)
+        return
+    with path.open("w", encoding="utf-8") as file:
+        if path.suffix == ".csv":
+            file.write("name,customer_user_id\n")
+            file.writelines(f"Ann,{id_}\n" for id_ in ids(count))
+        else:
+            file.writelines(f'{{"name": "Ann", "customer_user_id": "{id_}"}}\n' for id_ in ids(count))
+
+
+def _write_parquet(path: Path, count: int) -> None:
+    arrow: Any = importlib.import_module("pyarrow")
+    parquet: Any = importlib.import_module("pyarrow.parquet")
+    schema = arrow.schema([("name", arrow.string()), ("customer_user_id", arrow.string())])
+    made = ids(count)
+    with parquet.ParquetWriter(path, schema) as writer:
+        for start in range(0, count, _ROW_GROUP):
+            group = [next(made) for _ in range(min(_ROW_GROUP, count - start))]
+            writer.write_table(arrow.table([["Ann"] * len(group), group], schema=schema))
+
+
+def check(path: Path, count: int) -> Cost:
+    """Check a file, and say what it took."""
+    cpu, began = time.process_time(), time.perf_counter()
+    with open_ids(path, by="customer_user_id") as opened:
+        checked = opened.check()
+    cpu, seconds = time.process_time() - cpu, time.perf_counter() - began
+    assert (checked.rows, checked.duplicates) == (count, count // _REPEATED), checked
+    return Cost(cpu / count * 1e6, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT / 2**20)
+
+
+def apart(task: str, path: Path, count: int) -> str:
+    """Do a task in a process of its own."""
+    words = [sys.executable, __file__, "--alone", task, str(path), str(count)]
+    return subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout  # noqa: S603 - our own interpreter
+
+
+def measure(kind: str, count: int, folder: Path) -> Cost:
+    """Write a file and check it."""
+    path = folder / f"{count}.{kind}"
+    apart("write", path, count)
+    cost = Cost(**json.loads(apart("check", path, count)))
+    path.unlink()
+    return cost
+
+
+def main() -> int:
+    """Read the arguments, measure, print; tell whether a bar was asked for and isn't met."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=LONG, help=f"rows of the long file (default: {LONG:,})")
+    parser.add_argument("--check", action="store_true", help="fail where a bar isn't met")
+    parser.add_argument("--table", type=Path, help="where the table goes as well")
+    parser.add_argument("--alone", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.alone:
+        task, path, count = arguments.alone
+        if task == "write":
+            write(Path(path), int(count))
+        else:
+            print(json.dumps(attrs.asdict(check(Path(path), int(count)))))
+        return 0
+    lines = [
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}",
+        "",
+        f"| format | rows | CPU, µs a row | rows a second | memory, MiB | more than for {SHORT:,} rows |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    print("\n".join(lines), flush=True)
+    missed = []
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in FORMATS:
+            short = measure(kind, SHORT, Path(folder))
+            long = measure(kind, arguments.rows, Path(folder))
+            growth, rate = long.memory - short.memory, arguments.rows / long.seconds
+            figures = f"{arguments.rows:,} | {long.cpu:.2f} | {rate:,.0f} | {long.memory:.0f} | {growth:.0f}"
+            lines.append(f"| {kind} | {figures} |")
+            print(lines[-1], flush=True)
+            if growth > MOST_GROWTH:
+                missed.append(f"{kind}: {growth:.0f} MiB more than the short file, more than {MOST_GROWTH:.0f}")
+            if long.cpu > MOST_CPU:
+                missed.append(f"{kind}: {long.cpu:.2f} microseconds of CPU a row, more than {MOST_CPU:.0f}")
+    if arguments.table:
+        arguments.table.parent.mkdir(parents=True, exist_ok=True)
+        arguments.table.write_text("\n".join(lines) + "\n", "utf-8")
+    for miss in missed:
+        print(miss, file=sys.stderr)
+    return 1 if missed and arguments.check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

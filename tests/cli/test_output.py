@@ -1,0 +1,245 @@
+"""What a command tells beside its screen: events, the log file, a traceback; and the options that ask for them."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import stat
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from adapty_async import AdaptyClient, FixedPacer
+from adapty_async.cli.books import Books
+from adapty_async.cli.exits import as_bug
+from adapty_async.cli.inputs import open_ids
+from adapty_async.cli.interrupts import Interrupts, terminable
+from adapty_async.cli.job import Deletion
+from adapty_async.cli.output import LastErrors, Output, using
+from adapty_async.ledger import LedgerReader
+from adapty_async.sending import Attempt
+from adapty_async.testing import Fault, Simulator
+from tests.cli.served import AT_ONCE, ids_file
+from tests.cli.test_job import Screen
+from tests.cli.witness import Say, ledger_of, run
+
+DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
+
+
+def events(out: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def attempt(error: str | None, status: int | None = None) -> Attempt:
+    return Attempt("DELETE", "/", 1, status, error, 0.1, None)
+
+
+# Events
+
+
+def test_events_are_all_of_standard_output_and_end_with_counts_and_status(
+    say: Say, people: Path, sim: Simulator
+) -> None:
+    sim.faults.script(Fault.UNAVAILABLE)
+    status, out, err = say(*DELETE, people, "--json")
+    told = events(out)
+    assert status == 0
+    assert "Traceback" not in err
+    assert {event["event"] for event in told} >= {"progress", "end"}
+    *_, last, end = told
+    assert (last["event"], last["done"], last["total"], last["counts"]) == ("progress", 30, 30, {"deleted": 30})
+    assert [error.split("  ")[1] for error in last["errors"]] == ["ServerError 503"]  # type: ignore[attr-defined]
+    assert (
+        end.items() >= {"event": "end", "status": 0, "error": None, "stopped": None, "counts": {"deleted": 30}}.items()
+    )
+    assert "example.com" not in out + err
+
+
+def test_a_verification_and_a_resumption_tell_their_end_as_well(say: Say, people: Path, sim: Simulator) -> None:
+    assert say(*DELETE, people)[0] == 0
+    sim.add_profile(customer_user_id="user-000003@example.com")
+    status, out, _ = say("verify", ledger_of(people), "all", *AT_ONCE, "--json")
+    assert status == 1
+    assert events(out)[-1].items() >= {"status": 1, "present": 1, "absent": 29, "unknown": 0}.items()
+    status, out, _ = say("resume", ledger_of(people), *AT_ONCE, "--json")
+    assert (status, events(out)[-1]["counts"]) == (0, {"deleted": 30})
+
+
+def test_what_was_never_sent_ends_with_the_sentence(say: Say, tmp_path: Path, sim: Simulator) -> None:
+    status, out, err = say(*DELETE, tmp_path / "missing.csv", "--json")
+    (end,) = events(out)
+    assert (status, end["status"]) == (2, 2)
+    assert f"adapty-async: {end['error']}\n" == err
+    assert sim.count.requests == 0
+
+
+@pytest.mark.usefixtures("sim")
+def test_without_events_there_are_none(say: Say, people: Path) -> None:
+    assert "{" not in say(*DELETE, people)[1]
+
+
+# The log file
+
+
+def test_the_log_has_times_what_happened_and_the_end_and_is_private(say: Say, people: Path, sim: Simulator) -> None:
+    log = people.with_name("job.log")
+    for expected in (0, 5):
+        assert say(*DELETE, people, "--log-file", log)[0] == expected
+    lines = log.read_text().splitlines()
+    assert [line.split(maxsplit=2)[2].split(":")[0] for line in lines] == [
+        "the command ends with exit status 0",
+        "the command ends with exit status 5",
+    ]
+    assert all(line[10] == "T" and line[19] == "Z" and line[20:].startswith(" INFO ") for line in lines)
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+    assert "example.com" not in log.read_text()
+    assert sim.api_key not in log.read_text()
+    assert logging.getLogger("adapty_async").handlers == []
+
+
+@pytest.mark.usefixtures("sim")
+def test_a_log_that_others_could_read_is_made_private(say: Say, people: Path) -> None:
+    log = people.with_name("job.log")
+    log.touch(0o644)
+    assert say(*DELETE, people, "--log-file", log)[0] == 0
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("where", ["people.csv", "missing/job.log", "."])
+def test_a_log_that_cant_be_or_would_spoil_a_file_is_refused_before_anything_is_sent(
+    where: str, say: Say, people: Path, sim: Simulator
+) -> None:
+    before = people.read_bytes()
+    status, _, err = say(*DELETE, people, "--log-file", people.parent / where)
+    assert status == 2
+    assert "--log-file" in err
+    assert len(err.splitlines()) == 1
+    assert people.read_bytes() == before
+    assert sim.count.requests == 0
+
+
+@pytest.mark.usefixtures("sim")
+def test_a_full_disk_under_the_log_ends_no_job(say: Say, people: Path) -> None:
+    status, _, err = say(*DELETE, people, "--log-file", "/dev/full")
+    assert status == 0
+    assert "Logging error" not in err
+
+
+# The last errors
+
+
+def test_the_last_three_kinds_of_errors_are_kept_by_class_and_status_alone() -> None:
+    errors = LastErrors()
+    for error, status in [
+        ("AdaptyTimeoutError", None),
+        ("ServerError", 500),
+        ("ServerError", 503),
+        ("ServerError", 503),
+        (None, 204),
+        ("RateLimitedError", 429),
+        ("ProfileNotFoundError", 404),
+        ("BadRequestError", 400),
+    ]:
+        errors.note(attempt(error, status))
+    assert [line.split("  ")[1] for line in errors.shown()] == [
+        "BadRequestError 400",
+        "ServerError 503, 2 times",
+        "ServerError 500",
+    ]
+
+
+# Tracebacks
+
+
+def test_a_traceback_is_shown_where_it_is_wanted_without_values(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(who: str) -> None:
+        raise LookupError(who)
+
+    def fail_again(who: str) -> None:
+        try:
+            fail(who)
+        except LookupError as error:
+            raise ValueError(who) from error
+
+    def bug() -> Exception:
+        try:
+            fail_again("ann@" + "example.com")
+        except ValueError as error:
+            return error
+        raise AssertionError
+
+    as_bug(bug())
+    assert capsys.readouterr().err == ""
+    with using(Output(debug=True)):
+        as_bug(bug())
+    shown = capsys.readouterr().err
+    assert shown.count("Traceback (most recent call last):") == 2
+    assert "in fail_again" in shown
+    assert "LookupError" in shown
+    assert "ann@example.com" not in shown
+
+
+def test_the_way_to_a_refusal_is_shown_before_its_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run("status", tmp_path / "none.db", "--debug") == 2
+    shown = capsys.readouterr().err
+    assert "in open_ledger" in shown
+    assert shown.splitlines()[-1].startswith("adapty-async: ")
+
+
+# The options of a run
+
+
+def test_a_request_that_takes_longer_than_the_timeout_is_given_up_now_and_later(
+    say: Say, people: Path, sim: Simulator
+) -> None:
+    sim.latency = 0.3
+    people.write_text("customer_user_id\nuser-000001@example.com\n")
+    _, out, _ = say(*DELETE, people, "--timeout", 0.1, "--json")
+    assert "AdaptyTimeoutError" in str(events(out)[-2]["errors"])
+    with LedgerReader(ledger_of(people)) as reader:
+        assert reader.order["timeout"] == 0.1
+    _, out, _ = say("retry-failed", ledger_of(people), "--timeout", 10, "--json")
+    assert events(out)[-2]["errors"] == []
+
+
+@pytest.mark.parametrize("timeout", ["0", "-1", "601", "soon"])
+def test_a_timeout_that_is_none_is_refused(timeout: str, say: Say, people: Path) -> None:
+    assert say(*DELETE, people, "--timeout", timeout)[0] == 2
+
+
+# SIGUSR1
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.001)
+
+
+async def test_a_signal_pauses_the_job_and_the_next_one_lets_it_go_on(tmp_path: Path) -> None:
+    async with Simulator(profiles=300) as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
+        with open_ids(ids_file(tmp_path, 300), by="customer_user_id") as ids, Interrupts() as interrupts:
+            deletion = Deletion(client, ids, Books(300), concurrency=5, pacer=FixedPacer(1000))
+            screen = Screen()
+            running = asyncio.create_task(deletion.run(screen, interrupts))
+            await until(lambda: sim.count.requests > 20)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            await until(lambda: bool(screen.said) and not sim.count.in_flight)
+            sent = sim.count.requests
+            await asyncio.sleep(0.1)
+            assert sim.count.requests == sent < 300
+            os.kill(os.getpid(), signal.SIGUSR1)
+            await running
+            assert deletion.end().standing.counts == Counter(deleted=300)
+    assert [said.split(":")[0] for said in screen.said] == ["the job is paused", "the job goes on after its pause"]
+
+
+async def test_where_no_job_runs_the_signal_does_nothing() -> None:
+    with terminable():
+        os.kill(os.getpid(), signal.SIGUSR1)
+        with Interrupts():
+            os.kill(os.getpid(), signal.SIGUSR1)
+            await asyncio.sleep(0.01)

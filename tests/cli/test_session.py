@@ -1,0 +1,99 @@
+"""A session at a terminal, as an operator has it: a real shell in a pseudo-terminal, the command, the simulator."""
+
+import json
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.served import PATIENCE, ids_file, start
+from tests.cli.terminal import COLUMNS, Shell, shell_in
+
+PEOPLE = 600
+
+
+@pytest.fixture
+def settings() -> Iterator[dict[str, str]]:
+    """Run a simulator as a process, and give the variables that lead to it."""
+    process = start(["simulator", "--profiles", str(PEOPLE)], {})
+    try:
+        assert process.stdout is not None
+        address = json.loads(process.stdout.readline())
+        yield {"ADAPTY_API_KEY": address["api_key"], "ADAPTY_BASE_URL": address["base_url"]}
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def shell(tmp_path: Path, settings: dict[str, str]) -> Iterator[Shell]:
+    with shell_in(tmp_path, settings) as opened:
+        yield opened
+
+
+def test_a_deletion_is_typed_paused_interrupted_gone_on_with_verified_and_recorded(
+    shell: Shell, settings: dict[str, str], tmp_path: Path
+) -> None:
+    ids_file(tmp_path, PEOPLE)
+
+    # It is confirmed by its number, shown, paused by a signal and let go on, and stopped by Ctrl-C.
+    shell.enter("adapty-async delete people.csv --by customer_user_id --pace 100")
+    shell.until(f"Type {PEOPLE} to delete them: $")
+    shell.type(f"{PEOPLE}\n")
+    shell.until(r"[1-9]\d* deleted")
+    shell.signal(signal.SIGUSR1)
+    shell.until("paused: nothing new is sent; SIGUSR1")
+    beside = start(["status", "people.csv.adapty.db"], settings, cwd=tmp_path)
+    told, _ = beside.communicate(timeout=PATIENCE)
+    assert beside.returncode == 0
+    assert re.search(rb"^it is running; [\d.]+/s; 0:\d\d:\d\d left, until \d\d:\d\d", told, re.MULTILINE)
+    shell.signal(signal.SIGUSR1)
+    shell.until("goes on after its pause")
+    shell.type("\x03")
+    status, screen = shell.ended()
+    assert status == 130
+    page = assert_calm(screen)
+    assert f"of {PEOPLE} rows" in page
+    assert re.search(r"\d+% refused, \d+ under way, answers in \d+ ms", page)
+    assert "Stopping: what is under way comes to its end" in page
+    assert "stopped: requested: by Ctrl-C or SIGTERM" in page
+    assert screen[-1] == "  adapty-async resume people.csv.adapty.db"
+
+    # It goes on where it was, watched from another terminal.
+    shell.enter("adapty-async resume people.csv.adapty.db --pace 300")
+    shell.until(f"of {PEOPLE} rows")
+    watching = start(["status", "people.csv.adapty.db", "--watch"], settings, cwd=tmp_path)
+    status, screen = shell.ended()
+    assert status == 0
+    page = assert_calm(screen)
+    assert f"{PEOPLE} of {PEOPLE} rows" in page
+    assert re.search(rf"^deleted +{PEOPLE}  ", page, re.MULTILINE)
+
+    # Some are asked for afresh, and the record is written.
+    shell.enter("adapty-async verify people.csv.adapty.db 10% --pace 1000")
+    status, screen = shell.ended()
+    assert status == 0
+    assert re.search(r"^absent +60  ", assert_calm(screen), re.MULTILINE)
+    shell.enter("adapty-async report people.csv.adapty.db --json record.json --markdown record.md")
+    status, screen = shell.ended()
+    assert (status, len(screen)) == (0, 1)
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert record["totals"] == {"deleted": PEOPLE}
+    assert len(record["runs"]) == 2
+
+    watching.send_signal(signal.SIGINT)
+    seen, complaint = watching.communicate(timeout=PATIENCE)
+    assert (watching.returncode, complaint) == (130, b"adapty-async: interrupted\n")
+    assert re.match(rb"\d+ of 600 rows; [\d.]+/s; \d:\d\d:\d\d left, until \d\d:\d\d", seen)
+    assert "example.com" not in shell.everything + seen.decode() + told.decode()
+    assert "Traceback" not in shell.everything
+
+
+def assert_calm(screen: list[str]) -> str:
+    """The progress is written over, not below itself: all that a command leaves fits on a terminal, with one bar."""
+    assert len(screen) <= 30
+    assert sum("\N{BOX DRAWINGS HEAVY HORIZONTAL}" in line for line in screen) == 1
+    assert all(len(line) <= COLUMNS for line in screen)
+    return "\n".join(screen)
