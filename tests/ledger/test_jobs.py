@@ -265,6 +265,22 @@ async def test_what_was_decided_beforehand_has_a_row_and_is_not_sent(
     assert simulator.count.requests == 866
 
 
+async def test_what_may_have_been_sent_stays_in_doubt_where_it_must_not_be_sent_any_more(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    simulator.latency = 0.02
+    await first_results(deletion(client, ids(50), path, concurrency=10), 20)
+    before = totals(path)
+    assert before[Outcome.IN_DOUBT] > 0
+    sent = simulator.count.requests
+    report = await deletion(client, [Decided(who, Outcome.INVALID) for who in ids(50)], path, stop=StopRules())
+    assert report.stopped is None
+    assert simulator.count.requests == sent
+    waiting = before[Outcome.NOT_ATTEMPTED]
+    assert report.counts == {Outcome.IN_DOUBT: before[Outcome.IN_DOUBT], Outcome.INVALID: waiting}
+    assert totals(path) == {Outcome.DELETED: before[Outcome.DELETED], **report.counts}
+
+
 # Updates and creations
 
 
