@@ -1,0 +1,63 @@
+"""The bookkeeping of a run by itself: what is claimed, what is due again, and what a commit that fails leaves."""
+
+from pathlib import Path
+
+import pytest
+
+from adapty_async.bulk.journal import Undertaking
+from adapty_async.ledger import LedgerReader, LedgerWriteError
+from adapty_async.ledger.book import Book, Terms
+from adapty_async.ledger.inventory import Part
+
+from .helpers import ids
+from .test_disk import no_file_larger_than
+
+NOON = 1_700_000_000
+UPDATE = Undertaking("update", "customer_user_id", "https://api.test", "fingerprint", repeatable=False)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "job.db"
+
+
+def opened(path: Path) -> Book:
+    return Book.open(path, UPDATE, Terms(), lambda: NOON)
+
+
+def part(count: int) -> Part:
+    names = list(ids(count))
+    return Part(0, names, names, frozenset(), is_last=True)
+
+
+def claimed(path: Path) -> int:
+    with LedgerReader(path) as reader:
+        return reader.status().claimed
+
+
+def test_what_was_claimed_by_a_commit_that_failed_is_not_claimed_by_the_next(path: Path) -> None:
+    book = opened(path)
+    book.take(part(1000), claims=5, now=NOON)
+    book.commit()
+    book.claim(range(5, 500), NOON)
+    with no_file_larger_than(4096), pytest.raises(LedgerWriteError):
+        book.commit()
+    book.claim(range(500, 510), NOON)
+    book.commit()
+    book.close()
+    assert claimed(path) == 15
+
+
+def test_what_an_earlier_run_claimed_stays_claimed_where_a_commit_fails(path: Path) -> None:
+    book = opened(path)
+    book.take(part(1000), claims=5, now=NOON)
+    book.commit()
+    book.close()
+    book = opened(path)
+    book.take(part(1000), claims=900, now=NOON)
+    with no_file_larger_than(4096), pytest.raises(LedgerWriteError):
+        book.commit()
+    book.end_run(NOON)
+    book.commit()
+    book.close()
+    assert claimed(path) == 5
