@@ -25,6 +25,8 @@ Neither is a class: one of each is made for each item, and that is half of what 
 
 _STALE_AFTER: Final = 15 * 60
 """Seconds after which what was claimed and isn't repeatable might overwrite what the app wrote since."""
+_GRACE: Final = 5
+"""Seconds by which a clock is set back now and then; a claim further in the future tells nothing of its age."""
 
 
 @attrs.frozen
@@ -200,4 +202,4 @@ class Book:
         if self._repeatable or Outcome.IN_DOUBT in self._terms.retry:
             return True
         claimed_at = chunk.claimed_at(index)
-        return claimed_at is not None and now - claimed_at <= _STALE_AFTER
+        return claimed_at is not None and -_GRACE <= now - claimed_at <= _STALE_AFTER

@@ -35,6 +35,21 @@ def claimed(path: Path) -> int:
         return reader.status().claimed
 
 
+@pytest.mark.parametrize(
+    ("later", "is_due"), [(0, True), (15 * 60, True), (15 * 60 + 1, False), (-3, True), (-3600, False)]
+)
+def test_an_update_is_sent_again_where_the_clock_says_that_it_was_claimed_a_short_time_ago(
+    path: Path, later: int, *, is_due: bool
+) -> None:
+    book = opened(path)
+    assert len(book.take(part(1), claims=1, now=NOON)) == 1
+    book.commit()
+    book.close()
+    book = opened(path)
+    assert book.take(part(1), claims=0, now=NOON + later) == ([(0, True)] if is_due else [])
+    book.close()
+
+
 def test_what_was_claimed_by_a_commit_that_failed_is_not_claimed_by_the_next(path: Path) -> None:
     book = opened(path)
     book.take(part(1000), claims=5, now=NOON)
