@@ -544,6 +544,19 @@ async def test_a_key_file_of_another_ledger_is_refused(simulator: Simulator, cli
         await deletion(client, ids(5), path)
 
 
+async def test_another_file_of_the_key_files_name_is_left_alone(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    beside = path.with_name("job.db.key")
+    beside.write_bytes(b"-----BEGIN PRIVATE KEY-----")
+    with pytest.raises(LedgerMismatchError, match=r"job\.db\.key is there already, .*: give the ledger another name"):
+        await deletion(client, ids(5), path)
+    assert beside.read_bytes() == b"-----BEGIN PRIVATE KEY-----"
+    beside.write_bytes(b"")  # what a kill leaves of a key file
+    await deletion(client, ids(5), path)
+    assert len(beside.read_bytes()) == 32
+
+
 # While it runs
 
 
