@@ -533,15 +533,19 @@ async def test_an_id_leads_to_its_row_until_the_key_file_is_gone(
         assert reader.digest() == digest
         with pytest.raises(LedgerRedactedError):
             reader.about(next(ids(1)))
-    with pytest.raises(LedgerRedactedError, match="use another ledger"):
+    with pytest.raises(LedgerRedactedError, match=r"job\.db\.key is gone: put it back; without it the job can't go on"):
         await deletion(client, [*ids(1500), next(ids(1))], path)
 
 
 async def test_a_key_file_of_another_ledger_is_refused(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
     await deletion(client, ids(5), path)
     path.with_name("job.db.key").write_bytes(os.urandom(32))
-    with pytest.raises(LedgerMismatchError, match="key file of another ledger"):
+    with pytest.raises(
+        LedgerMismatchError, match="of another ledger: put its own back; without it the job can't go on"
+    ):
         await deletion(client, ids(5), path)
+    with LedgerReader(path) as reader, pytest.raises(LedgerRedactedError, match="put it back; without it no id can be"):
+        reader.about("u1")
 
 
 async def test_another_file_of_the_key_files_name_is_left_alone(
