@@ -194,11 +194,12 @@ def secret_of(path: Path, job: JobRow) -> Secret:
     else:
         if secret is None:
             raise LedgerRedactedError(
-                f"{path} can't be gone on with, for its key file {key_path(path).name} is gone: use another ledger"
+                f"{path}: its key file {key_path(path).name} is gone: put it back; without it the job can't go on"
             )
         if secret.check != job.secret_check:
             raise LedgerMismatchError(
-                f"{key_path(path)} is the key file of another ledger: put the right one there", "secret"
+                f"{key_path(path)} is the key file of another ledger: put its own back; without it the job can't go on",
+                "secret",
             )
         return secret
     raise failure

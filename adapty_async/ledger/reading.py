@@ -218,7 +218,10 @@ class LedgerReader:
     def _secret(self) -> Secret:
         secret = Secret.read(self.path)
         if secret is None or secret.check != self._secret_check:
-            raise LedgerRedactedError(f"no id can be looked up, for {key_path(self.path)} is gone, or another ledger's")
+            raise LedgerRedactedError(
+                f"the key file {key_path(self.path)} is gone, or another ledger's: "
+                "put it back; without it no id can be looked up"
+            )
         return secret
 
     def close(self) -> None:

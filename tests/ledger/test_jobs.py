@@ -265,6 +265,22 @@ async def test_what_was_decided_beforehand_has_a_row_and_is_not_sent(
     assert simulator.count.requests == 866
 
 
+async def test_what_may_have_been_sent_stays_in_doubt_where_it_must_not_be_sent_any_more(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    simulator.latency = 0.02
+    await first_results(deletion(client, ids(50), path, concurrency=10), 20)
+    before = totals(path)
+    assert before[Outcome.IN_DOUBT] > 0
+    sent = simulator.count.requests
+    report = await deletion(client, [Decided(who, Outcome.INVALID) for who in ids(50)], path, stop=StopRules())
+    assert report.stopped is None
+    assert simulator.count.requests == sent
+    waiting = before[Outcome.NOT_ATTEMPTED]
+    assert report.counts == {Outcome.IN_DOUBT: before[Outcome.IN_DOUBT], Outcome.INVALID: waiting}
+    assert totals(path) == {Outcome.DELETED: before[Outcome.DELETED], **report.counts}
+
+
 # Updates and creations
 
 
@@ -517,15 +533,32 @@ async def test_an_id_leads_to_its_row_until_the_key_file_is_gone(
         assert reader.digest() == digest
         with pytest.raises(LedgerRedactedError):
             reader.about(next(ids(1)))
-    with pytest.raises(LedgerRedactedError, match="use another ledger"):
+    with pytest.raises(LedgerRedactedError, match=r"job\.db\.key is gone: put it back; without it the job can't go on"):
         await deletion(client, [*ids(1500), next(ids(1))], path)
 
 
 async def test_a_key_file_of_another_ledger_is_refused(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
     await deletion(client, ids(5), path)
     path.with_name("job.db.key").write_bytes(os.urandom(32))
-    with pytest.raises(LedgerMismatchError, match="key file of another ledger"):
+    with pytest.raises(
+        LedgerMismatchError, match="of another ledger: put its own back; without it the job can't go on"
+    ):
         await deletion(client, ids(5), path)
+    with LedgerReader(path) as reader, pytest.raises(LedgerRedactedError, match="put it back; without it no id can be"):
+        reader.about("u1")
+
+
+async def test_another_file_of_the_key_files_name_is_left_alone(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    beside = path.with_name("job.db.key")
+    beside.write_bytes(b"-----BEGIN PRIVATE KEY-----")
+    with pytest.raises(LedgerMismatchError, match=r"job\.db\.key is there already, .*: give the ledger another name"):
+        await deletion(client, ids(5), path)
+    assert beside.read_bytes() == b"-----BEGIN PRIVATE KEY-----"
+    beside.write_bytes(b"")  # what a kill leaves of a key file
+    await deletion(client, ids(5), path)
+    assert len(beside.read_bytes()) == 32
 
 
 # While it runs
