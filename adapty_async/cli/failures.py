@@ -96,7 +96,7 @@ class FailuresFile:
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
         except FileExistsError:
-            raise _exists(path) from None
+            raise CommandError(f"{path} exists and may still be needed: give --failures another name") from None
         except OSError as error:
             raise _unmakable(path, error) from None
         # Written by the line: whoever looks into it meanwhile, or after a kill, finds whole rows.
@@ -131,12 +131,12 @@ class FailuresFile:
         self._close()
 
 
-def check_free(path: Path) -> None:
-    """Make sure that a file of failures can be written at the end. Raises CommandError."""
+def check_free(path: Path, option: str = "--failures") -> None:
+    """Make sure that a file of rows can be written at the end. Raises CommandError."""
     if path.exists():
-        raise _exists(path)
+        raise CommandError(f"{path} exists and may still be needed: give {option} another name")
     if not os.access(path.parent, os.W_OK):
-        raise CommandError(f"{path} can't be made in {path.parent}: give --failures another name")
+        raise CommandError(f"{path} can't be made in {path.parent}: give {option} another name")
 
 
 def write_failures(path: Path, reading: Reading, failures: Iterable[Failure]) -> Path:
@@ -177,16 +177,12 @@ def _taken(path: Path) -> Path:
             return free
 
 
-def _exists(path: Path) -> CommandError:
-    return CommandError(f"{path} exists and may still be needed: give --failures another name")
-
-
 def _unmakable(path: Path, error: OSError) -> CommandError:
     return CommandError(f"{path} can't be made: {error.strerror}: give --failures another name")
 
 
 def _unwritable(error: OSError) -> CommandError:
     return CommandError(
-        f"the file of --failures can't be written ({error.strerror}): make room before you run it again",
+        f"the file of these rows can't be written ({error.strerror}): make room before you run it again",
         ExitStatus.LEDGER,
     )

@@ -25,7 +25,7 @@ _STREAM: Final = Path("-")
 _NO_ROOM: Final = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 _PAUSE: Final = 2.0
 """Seconds from one look at a ledger to the next, which reads all of it."""
-_COLUMNS: Final = ("position", "id", "outcome", "status", "attempts", "time")
+_COLUMNS: Final = ("position", "id", "outcome", "status", "attempts", "time", "present", "verified")
 
 
 def status(path: Path, *, watch: bool = False) -> ExitStatus:
@@ -92,20 +92,25 @@ def export(path: Path, file: Path | None, ids: Literal["hashed", "plain", "none"
     with open_ledger(path) as reader:
         if ids == "plain":
             with open_input(reader, file) as source, refusing(source):
-                _write_rows(reader.joined(source.plain()))
+                _write_rows(reader, reader.joined(source.plain()))
         else:
-            with refusing():
-                _write_rows((row, row.hash.hex() if ids == "hashed" else "") for row in reader.rows())
+            _write_rows(reader, ((row, row.hash.hex() if ids == "hashed" else "") for row in reader.rows()))
     return ExitStatus.DONE
 
 
-def _write_rows(rows: Iterable[tuple[Row, object]]) -> None:
+def _write_rows(reader: LedgerReader, rows: Iterable[tuple[Row, object]]) -> None:
+    presences = reader.presences()
+    found = next(presences, None)
     with _standard_output() as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(_COLUMNS)
         for row, id_ in rows:
-            at = None if row.at is None else datetime.fromtimestamp(row.at, UTC)
-            writer.writerow((row.position, id_, row.standing, row.status or "", row.attempts, _time(at)))
+            verified: tuple[str, str] = ("", "")
+            if found is not None and found.position == row.position:
+                verified = ("yes" if found.present else "no", _seconds(found.at))
+                found = next(presences, None)
+            known = (row.position, id_, row.standing, row.status or "", row.attempts, _seconds(row.at))
+            writer.writerow((*known, *verified))
 
 
 def report(path: Path, json: Path | None, markdown: Path | None) -> ExitStatus:
@@ -219,6 +224,10 @@ def _standard_output() -> Iterator[TextIO]:
 
 def _time(at: datetime | None) -> str:
     return "" if at is None else f"{at:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _seconds(at: int | None) -> str:
+    return "" if at is None else _time(datetime.fromtimestamp(at, UTC))
 
 
 def _shown(found: Presence) -> str:
