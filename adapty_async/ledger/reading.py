@@ -87,7 +87,7 @@ class RowsDigest:
 class LedgerReader:
     """Read a ledger, also one whose job runs: everything is as of the moment at which it was opened.
 
-    Raises LedgerError where there is no ledger, or a damaged one.
+    Raises LedgerError where there is no ledger, or a damaged one, as that of which rows were lost.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -96,6 +96,7 @@ class LedgerReader:
         try:
             self._store.begin_snapshot()
             job = self._store.job()
+            self._known = self._store.items()
         except BaseException:
             self._store.close()
             raise
@@ -122,9 +123,9 @@ class LedgerReader:
         ]
 
     def status(self) -> Status:
-        """Count what became of the items. Raises LedgerUnreadableError where rows are missing."""
+        """Count what became of the items."""
         counts: Counter[Outcome] = Counter()
-        known, claimed = self._store.items(), 0
+        known, claimed = self._known, 0
         first, last = math.inf, 0
         for row in self._store.chunks():
             chunk = self._store.unpacked(row)

@@ -14,6 +14,7 @@ from typing import Final, Self
 import attrs
 
 from .chunks import CHUNK, Chunk
+from .errors import LedgerUnreadableError
 from .files import (
     APPLICATION,
     VERSION,
@@ -169,6 +170,11 @@ class Store:
             chunks, items, rows, last = self._connection.execute(_SELECT_SIZES).fetchone()
         if rows != chunks or last != chunks - 1 or -(-items // CHUNK) != chunks:
             raise damaged(self._path)
+        expected = self.job().items
+        if expected not in {None, items}:
+            raise LedgerUnreadableError(
+                f"{self._path} contradicts itself: {items:,} rows of {expected:,}: restore it from a copy"
+            )
         return int(items)
 
     def presences(self) -> Iterator[Presence]:

@@ -211,12 +211,15 @@ async def test_a_ledger_that_has_lost_rows_is_refused(client: AdaptyClient, path
     for lost in (
         "DELETE FROM outcome WHERE number = 1",
         "DELETE FROM chunk WHERE number = 2",
+        "DELETE FROM chunk WHERE number = 2; DELETE FROM outcome WHERE number = 2",
         "UPDATE job SET items = 9",
     ):
         path.unlink(missing_ok=True)
         prepared(client, path, ids(2500))
         with sqlite3.connect(path) as database:
-            database.execute(lost)
+            database.executescript(lost)
         database.close()
         with pytest.raises(LedgerError, match="restore it from a copy"):
             prepared(client, path, ids(2500))
+        with pytest.raises(LedgerUnreadableError, match="restore it from a copy"):
+            LedgerReader(path)
