@@ -10,6 +10,7 @@ from ..bulk.journal import Source, Undertaking
 from ..bulk.results import ItemT
 from .book import Book, Terms
 from .entries import LedgerEntries
+from .files import translated
 from .reading import LedgerReader
 from .secret import key_path
 from .spool import Spool
@@ -66,6 +67,6 @@ def redact(path: str | os.PathLike[str]) -> None:
     """
     ledger = Path(path)
     LedgerReader(path).close()
-    with Store.open(ledger):
+    with Store.open(ledger), translated(key_path(ledger)):
         key_path(ledger).unlink(missing_ok=True)
         Spool(ledger).discard()

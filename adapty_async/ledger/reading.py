@@ -1,5 +1,6 @@
 """What a ledger tells its reader, also while the job runs: where it stands, row by row, and of one id."""
 
+import contextlib
 import hashlib
 import json
 import math
@@ -17,7 +18,7 @@ from ..bulk import Outcome
 from ..bulk.jobs import By, ProfileId, name_of
 from .chunks import Row
 from .errors import InputChangedError, LedgerRedactedError
-from .files import is_locked
+from .files import damaged, is_locked, translated
 from .secret import Secret, key_path
 from .store import Presence, Store
 
@@ -97,13 +98,13 @@ class LedgerReader:
             self._store.begin_snapshot()
             job = self._store.job()
             self._known = self._store.items()
+            self.order: Mapping[str, Any] = {} if job.input_order is None else self._mapping(job.input_order)
+            """What the command line was asked for; empty where the job isn't one of it."""
         except BaseException:
             self._store.close()
             raise
         self._secret_check = job.secret_check
         self._file_digest = job.file_digest
-        self.order: Mapping[str, Any] = {} if job.input_order is None else json.loads(job.input_order)
-        """What the command line was asked for; empty where the job isn't one of it."""
         by: By = "profile_id" if job.identified_by == "profile_id" else "customer_user_id"
         self.job = Job(_time(job.made), job.operation, by, job.base_url, job.items)
 
@@ -117,7 +118,7 @@ class LedgerReader:
                 ended=None if run.ended is None else _time(run.ended),
                 key_fingerprint=run.key_fingerprint,
                 library_version=run.library_version,
-                notes=json.loads(run.notes),
+                notes=self._mapping(run.notes),
             )
             for run in self._store.runs()
         ]
@@ -207,8 +208,16 @@ class LedgerReader:
                 "shorter",
             )
 
+    def _mapping(self, text: str) -> Mapping[str, Any]:
+        with contextlib.suppress(ValueError):
+            read = json.loads(text)
+            if isinstance(read, dict):
+                return read
+        raise damaged(self.path)
+
     def _secret(self) -> Secret:
-        secret = Secret.read(self.path)
+        with translated(key_path(self.path)):
+            secret = Secret.read(self.path)
         if secret is None or secret.check != self._secret_check:
             raise LedgerRedactedError(
                 f"the key file {key_path(self.path)} is gone, or another ledger's: "

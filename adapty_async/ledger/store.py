@@ -18,6 +18,7 @@ from .errors import LedgerUnreadableError
 from .files import (
     APPLICATION,
     VERSION,
+    check_place,
     connect_to_read,
     connect_to_write,
     damaged,
@@ -106,6 +107,8 @@ class Store:
         with translated(path):
             if make is None and not path.exists():
                 raise missing(path)
+            if path.exists():
+                check_place(path)
             held = lock(path)
             try:
                 if make is not None and not path.exists():
