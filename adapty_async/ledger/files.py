@@ -20,6 +20,11 @@ _LOCK_PATIENCE: Final = 0.1
 _NO_ROOM: Final = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
 
+def real(path: str | os.PathLike[str]) -> Path:
+    """Give the file that a link leads to: what lies beside a ledger lies beside that, whatever name it is opened by."""
+    return Path(os.path.realpath(path)) if Path(path).is_symlink() else Path(path)
+
+
 def check_place(path: Path) -> None:
     """Refuse what is no file, and what SQLite would take for an empty database.
 

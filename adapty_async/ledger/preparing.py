@@ -12,6 +12,7 @@ from ..bulk import Decided
 from ..bulk.jobs import By, name_of
 from ..bulk.journal import Undertaking
 from .chunks import CHUNK, STATES, Chunk
+from .files import real
 from .inventory import Inventory, Part, begin, check, secret_of
 from .reading import LedgerReader
 from .store import Store
@@ -56,6 +57,8 @@ def prepare(
     `order`: what was asked for; `file`: what the rows are read from, by which it is known again. All is written or
     nothing. Raises LedgerError; InputChangedError where there is a ledger and the input isn't its own.
     """
+
+    path = real(path)
 
     def take_down(store: Store) -> Prepared:
         job = store.job()

@@ -8,7 +8,6 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
@@ -18,7 +17,7 @@ from ..bulk import Outcome
 from ..bulk.jobs import By, ProfileId, name_of
 from .chunks import Row
 from .errors import InputChangedError, LedgerRedactedError
-from .files import damaged, is_locked, translated
+from .files import damaged, is_locked, real, translated
 from .secret import Secret, key_path
 from .store import Presence, Store
 
@@ -92,7 +91,7 @@ class LedgerReader:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = real(path)
         self._store = Store.open_to_read(self.path)
         try:
             self._store.begin_snapshot()
