@@ -15,7 +15,6 @@ from .errors import (
     InputChangedError,
     LedgerMismatchError,
     LedgerRedactedError,
-    LedgerUnreadableError,
     Mismatch,
 )
 from .files import of_system
@@ -72,10 +71,6 @@ class Inventory:
         self._appended = appended
         self._new: dict[int, _Contents] = {}
         self.known = store.items()
-        if job.items is not None and job.items != self.known:
-            raise LedgerUnreadableError(
-                f"the ledger contradicts itself: {self.known:,} rows of {job.items:,}: restore it from a copy"
-            )
 
     @property
     def is_written(self) -> bool:

@@ -3,13 +3,13 @@
 import os
 import time
 from collections.abc import Collection, Mapping
-from pathlib import Path
 
 from ..bulk import Outcome
 from ..bulk.journal import Source, Undertaking
 from ..bulk.results import ItemT
 from .book import Book, Terms
 from .entries import LedgerEntries
+from .files import real, translated
 from .reading import LedgerReader
 from .secret import key_path
 from .spool import Spool
@@ -39,7 +39,7 @@ class Ledger:
         notes: Mapping[str, str] | None = None,
         spool: bool = False,
     ) -> None:
-        self.path = Path(path)
+        self.path = real(path)
         self._spool = Spool(self.path) if spool else None
         self._terms = Terms(appended=appended, retry=frozenset(retry), new_key=new_key, notes=dict(notes or {}))
 
@@ -64,8 +64,8 @@ def redact(path: str | os.PathLike[str]) -> None:
 
     Raises LedgerError where it is in use, or no ledger.
     """
-    ledger = Path(path)
-    LedgerReader(path).close()
-    with Store.open(ledger):
+    ledger = real(path)
+    LedgerReader(ledger).close()
+    with Store.open(ledger), translated(key_path(ledger)):
         key_path(ledger).unlink(missing_ok=True)
         Spool(ledger).discard()

@@ -13,6 +13,7 @@ from ..bulk.jobs import By, source_of
 from ..bulk.journal import Source, Undertaking
 from ..models import ProfileAttributes
 from .chunks import CHUNK, STATES, Chunk
+from .files import real
 from .inventory import Inventory, Part, begin, check, secret_of
 from .reading import LedgerReader
 from .store import Store
@@ -60,6 +61,8 @@ def prepare(
     read from, by which it is known again. All is written or nothing. Raises LedgerError; InputChangedError where there
     is a ledger and the input isn't its own.
     """
+
+    path = real(path)
 
     def take_down(store: Store) -> Prepared:
         job = store.job()

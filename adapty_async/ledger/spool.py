@@ -3,11 +3,10 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import BinaryIO, Final
 
 from .errors import LedgerWriteError
-from .files import OWNER_ONLY
+from .files import OWNER_ONLY, real
 
 _BLOCK: Final = 1 << 16
 
@@ -19,7 +18,8 @@ class Spool:
     """
 
     def __init__(self, ledger: str | os.PathLike[str]) -> None:
-        self.path = Path(ledger).with_name(f"{Path(ledger).name}.spool")
+        path = real(ledger)
+        self.path = path.with_name(f"{path.name}.spool")
         self._part = self.path.with_name(f"{self.path.name}.part")
 
     @property

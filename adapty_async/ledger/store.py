@@ -14,9 +14,11 @@ from typing import Final, Self
 import attrs
 
 from .chunks import CHUNK, Chunk
+from .errors import LedgerUnreadableError
 from .files import (
     APPLICATION,
     VERSION,
+    check_place,
     connect_to_read,
     connect_to_write,
     damaged,
@@ -107,6 +109,8 @@ class Store:
         with translated(path):
             if make is None and not path.exists():
                 raise missing(path)
+            if path.exists():
+                check_place(path)
             held = lock(path)
             try:
                 if make is not None and not path.exists():
@@ -171,6 +175,11 @@ class Store:
             chunks, items, rows, last = self._connection.execute(_SELECT_SIZES).fetchone()
         if rows != chunks or last != chunks - 1 or -(-items // CHUNK) != chunks:
             raise damaged(self._path)
+        expected = self.job().items
+        if expected not in {None, items}:
+            raise LedgerUnreadableError(
+                f"{self._path} contradicts itself: {items:,} rows of {expected:,}: restore it from a copy"
+            )
         return int(items)
 
     def presences(self) -> Iterator[Presence]:

@@ -7,7 +7,6 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Final, TypeVar, cast
 
 import attrs
@@ -19,6 +18,7 @@ from ..client import AdaptyClient, sender_of
 from ..models import Profile
 from ..pacing import Pacer
 from .errors import LedgerMismatchError
+from .files import real
 from .reading import LedgerReader, Status
 from .store import Presence, Store
 from .writer import outlasting
@@ -57,7 +57,7 @@ async def verify(
     `ids`: the input of the job. `sample`: only so many of them, drawn at random by `rng`. Raises LedgerError where the
     ledger can't be used, or server, key or input are others than the job's.
     """
-    ledger = Path(path)
+    ledger = real(path)
     store = await _apart(lambda: Store.open(ledger))  # in use or damaged: then nothing is asked
     asked: dict[int, int] = {}
     with store, LedgerReader(ledger) as reader:

@@ -379,6 +379,34 @@ async def test_two_runners_at_once_are_one_too_many(simulator: Simulator, client
             break
 
 
+async def test_a_ledger_by_another_name_is_the_same_ledger(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    link = path.parent / "elsewhere" / "link.db"
+    link.parent.mkdir()
+    link.symlink_to(path)
+    simulator.latency = 0.05
+    async with deletion(client, ids(100), link, concurrency=5) as job:
+        async for _ in job:
+            with pytest.raises(LedgerLockedError):
+                await deletion(client, ids(100), path)
+            with LedgerReader(path) as reader, LedgerReader(link) as other:
+                assert reader.is_running()
+                assert other.is_running()
+            break
+    for name in (path, link):
+        with pytest.raises(InputChangedError):
+            await deletion(client, ["x"], name)
+    with LedgerReader(link) as reader:
+        assert len(reader.about(next(ids(1)))) == 1
+    Spool(link).fill(io.BytesIO(b"u1"))
+    assert Spool(path).is_filled
+    redact(link)
+    assert list(link.parent.iterdir()) == [link]
+    assert {file.name for file in path.parent.iterdir()} >= {"job.db", "job.db.lock"}
+    assert not list(path.parent.glob("job.db.[ks]*"))
+
+
 async def test_a_ledger_of_another_job_is_refused(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
     await deletion(client, ids(10), path)
     sent = simulator.count.requests

@@ -26,6 +26,7 @@ from adapty_async.ledger import (
     has_job,
     is_unchanged,
     prepare,
+    redact,
 )
 from adapty_async.testing import Simulator
 
@@ -211,12 +212,75 @@ async def test_a_ledger_that_has_lost_rows_is_refused(client: AdaptyClient, path
     for lost in (
         "DELETE FROM outcome WHERE number = 1",
         "DELETE FROM chunk WHERE number = 2",
+        "DELETE FROM chunk WHERE number = 2; DELETE FROM outcome WHERE number = 2",
         "UPDATE job SET items = 9",
     ):
         path.unlink(missing_ok=True)
         prepared(client, path, ids(2500))
         with sqlite3.connect(path) as database:
-            database.execute(lost)
+            database.executescript(lost)
         database.close()
         with pytest.raises(LedgerError, match="restore it from a copy"):
             prepared(client, path, ids(2500))
+        with pytest.raises(LedgerUnreadableError, match="restore it from a copy"):
+            LedgerReader(path)
+
+
+@pytest.mark.parametrize(
+    "harm", ["UPDATE job SET input_order = '{\"file\"'", "UPDATE job SET input_order = '[]'", "DELETE FROM job"]
+)
+async def test_a_ledger_whose_order_cannot_be_read_is_damaged(client: AdaptyClient, path: Path, harm: str) -> None:
+    prepared(client, path, ids(2))
+    with sqlite3.connect(path) as database:
+        database.execute(harm)
+    database.close()
+    with pytest.raises(LedgerUnreadableError, match="is damaged"):
+        LedgerReader(path)
+
+
+async def test_a_run_whose_notes_cannot_be_read_is_damaged(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    await bulk.delete_profiles(client, ids(2), by="customer_user_id", pacer=UNPACED, journal=Ledger(path))
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE run SET notes = '{'")
+    database.close()
+    with LedgerReader(path) as reader, pytest.raises(LedgerUnreadableError, match="is damaged"):
+        _ = reader.runs
+
+
+@pytest.mark.parametrize("content", [None, b"x", b"somebody's own lock\n" * 100])
+async def test_what_is_no_lock_file_is_named_and_left_alone(
+    client: AdaptyClient, path: Path, content: bytes | None
+) -> None:
+    prepared(client, path, ids(2))
+    beside = path.with_name("job.db.lock")
+    beside.unlink()
+    if content is None:
+        beside.mkdir()
+    else:
+        beside.write_bytes(content)
+    with pytest.raises(LedgerUnreadableError, match=r"job\.db\.lock is there, and isn't the lock file of a ledger: "):
+        prepared(client, path, ids(2))
+    with LedgerReader(path) as reader, pytest.raises(LedgerUnreadableError, match=r"job\.db\.lock is there"):
+        reader.is_running()
+    assert beside.is_dir() if content is None else beside.read_bytes() == content
+
+
+async def test_a_directory_is_no_ledger(client: AdaptyClient, path: Path) -> None:
+    path.mkdir()
+    for use in (lambda: prepared(client, path, ids(2)), lambda: LedgerReader(path), lambda: redact(path)):
+        with pytest.raises(LedgerUnreadableError, match=r"job\.db is no ledger"):
+            use()
+    assert list(path.parent.iterdir()) == [path]
+
+
+async def test_a_key_file_that_cannot_be_read_is_named(client: AdaptyClient, path: Path) -> None:
+    prepared(client, path, ids(2))
+    beside = path.with_name("job.db.key")
+    beside.unlink()
+    beside.mkdir()
+    with LedgerReader(path) as reader, pytest.raises(LedgerError, match=r"job\.db\.key can't be"):
+        reader.about("u1")
+    with pytest.raises(LedgerError, match=r"job\.db\.key can't be"):
+        redact(path)
