@@ -85,8 +85,8 @@ def report(
       adapty-async report people.csv.adapty.db --json record.json --markdown record.md
       adapty-async report people.csv.adapty.db --about user-17
 
-    Exit status 1: a verification found somebody present; with --about: the id isn't in the ledger, or its deletion
-    wasn't accepted.
+    Exit status 1: a verification found somebody present; with --about: the id isn't in the ledger, it isn't known that
+    its profile is gone, or it was found present afterwards; 0 also where there was no such profile from the start.
     """
     from .records import about as tell_about
     from .records import report

@@ -1,5 +1,6 @@
 """The file of --exclude: ids that must not be sent, such as of people under legal hold."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..bulk.jobs import By, name_of
@@ -8,21 +9,21 @@ from .inputs import Excluded, InputError, Row, open_ids
 from .listing import Listing
 
 
-def excluded_by(file: Path | None, *, by: By, column: str | None) -> Excluded:
-    """Read what names the ids in a file; none where there is no file. Raises CommandError.
+def excluded_by(files: Iterable[Path], *, by: By, column: str | None) -> Excluded:
+    """Read what names the ids in some files. Raises CommandError.
 
     A row that isn't clear might be the very one that must not be sent: it refuses the file.
     """
-    if file is None:
-        return frozenset()
     try:
-        return _read(file, by, column)
+        return frozenset[str]().union(*(_read(file, by, column) for file in files))
     except InputError as error:
         sentence = str(error)
     raise CommandError(f"--exclude: {sentence}")
 
 
 def _read(file: Path, by: By, column: str | None) -> Excluded:
+    if not file.exists():
+        raise InputError(f"{file} doesn't exist: check its name, or put it back, for nobody in it must be sent")
     name, names = name_of(by), set[str]()
     with open_ids(file, by=by, column=column) as ids:
         for row in ids.as_written():

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import attrs
+
 from ..ledger import (
     InputChangedError,
     LedgerError,
@@ -105,14 +107,26 @@ def open_input(reader: LedgerReader, path: Path | None = None) -> Iterator[Listi
 
 
 @contextlib.contextmanager
-def opened(reader: LedgerReader, path: Path | None = None, *, excluded: Excluded = frozenset()) -> Iterator[Listing]:
+def opened(
+    reader: LedgerReader, path: Path | None = None, *, column: str | None = None, excluded: Excluded = frozenset()
+) -> Iterator[Listing]:
     """Open what is to be the input of a ledger, not compared with it yet. Raises CommandError."""
-    order = order_of(reader)
+    ordered = order_of(reader)
+    order = attrs.evolve(ordered, column=column or ordered.column)
     file = path or order.file or Spool(reader.path).path
     if not file.exists():
-        raise CommandError(f"{file}, the input of {reader.path}, is gone: if it was moved, name it by --input")
+        raise _gone(reader, file, is_copy=path is None and order.file is None)
     with open_listing(order, file, excluded=excluded) as ids:
         yield ids
+
+
+def _gone(reader: LedgerReader, file: Path, *, is_copy: bool) -> CommandError:
+    if is_copy:
+        return CommandError(
+            f"the copy of the input of {reader.path} was removed when all of it was done: for what needs the ids, put "
+            "the same rows into a file and name it by --input"
+        )
+    return CommandError(f"{file}, the input of {reader.path}, is gone: if it was moved, name it by --input")
 
 
 def order_of(reader: LedgerReader) -> Order:

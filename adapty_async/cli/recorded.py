@@ -93,7 +93,7 @@ class Recorded:
     def _take_stock(self) -> "_Stock":
         """Write the failures down, and count the rows that are excluded. Raises CommandError."""
         excluded: Counter[Outcome] = Counter()
-        if self.failures is None and self.order.exclude is None:
+        if self.failures is None and not self.order.exclude:
             return _Stock(excluded, None)
 
         def failures(reader: LedgerReader) -> Iterator[Failure]:

@@ -25,6 +25,7 @@ _STREAM: Final = Path("-")
 _NO_ROOM: Final = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 _PAUSE: Final = 2.0
 """Seconds from one look at a ledger to the next, which reads all of it."""
+_OF_PROGRAM: Final = "run the program again that began it with the library"
 _COLUMNS: Final = ("position", "id", "outcome", "status", "attempts", "time", "present", "verified")
 
 
@@ -32,11 +33,12 @@ def status(path: Path, *, watch: bool = False) -> ExitStatus:
     """Show where a job stands. `watch`: again and again, as long as it runs."""
     if watch:
         _watch(path)
-    with open_ledger(path) as reader, refusing():
-        standing, is_running = reader.status(), reader.is_running()
+    with open_ledger(path) as reader:
+        standing, is_running, is_ours = reader.status(), reader.is_running(), bool(reader.order)
         tell("\n".join(_standing(reader, standing, is_running=is_running)), sys.stdout)
     if (standing.waiting or standing.claimed) and not is_running:
-        tell(f"\nTo go on with it:\n  {resume_command(path)}", sys.stderr)
+        how = f"To go on with it:\n  {resume_command(path)}" if is_ours else f"To go on with it: {_OF_PROGRAM}"
+        tell(f"\n{how}", sys.stderr)
     return ExitStatus.DONE
 
 
@@ -161,11 +163,12 @@ def _evidence(record: Record, rows: list[Row], presences: list[Presence]) -> Ite
 
 def redact(path: Path, *, confirmed: bool) -> ExitStatus:
     """Remove what leads from a ledger to ids."""
-    with open_ledger(path) as reader, refusing():
-        standing = reader.status()
+    with open_ledger(path) as reader:
+        standing, is_ours = reader.status(), bool(reader.order)
     left = standing.waiting + standing.claimed
     if left and not confirmed:
-        raise CommandError(f"{left:,} rows are still to be done: go on by {resume_command(path)}, or add --yes")
+        how = f"go on by {resume_command(path)}" if is_ours else _OF_PROGRAM
+        raise CommandError(f"{left:,} rows are still to be done: {how}, or add --yes")
     with refusing():
         ledgers.redact(path)
     tell(f"{path} is anonymous: its key file is gone, and so is the copy of its input where there was one.", sys.stdout)

@@ -1,6 +1,9 @@
 """The commands `resume` and `retry-failed`: go on with a job on the same input, and no other."""
 
 import contextlib
+import functools
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -39,12 +42,14 @@ _TOUCHED = (
 class Terms:
     """On which terms a job is gone on with; what is None stays as it was ordered.
 
-    `file`: where the input was moved to. `appended`: rows were added at its end, which `confirmed` allows to send.
+    `file`: where the input was moved to. `column`: how its column is named now. `appended`: rows were added at
+    its end, which `confirmed` allows to send.
     `new_key`: the key of the same app was exchanged. `retry`: what failed is sent again.
     """
 
     retry: bool
     file: Path | None
+    column: str | None
     appended: bool
     new_key: bool
     confirmed: bool
@@ -60,7 +65,7 @@ class Terms:
     canary: bool
     operator: str | None
     request: str | None
-    exclude: Path | None
+    exclude: Sequence[Path]
 
     def applied_to(self, order: Order) -> Order:
         """Give what is ordered for this run."""
@@ -74,11 +79,12 @@ class Terms:
         )
         return attrs.evolve(
             order,
+            column=self.column or order.column,
             guards=guards,
             pace=_pace(order.pace, self.pace, self.max_rate),
             concurrency=self.concurrency or order.concurrency,
             timeout=self.timeout or order.timeout,
-            exclude=self.exclude or order.exclude,
+            exclude=tuple(dict.fromkeys([*order.exclude, *(file.absolute() for file in self.exclude)])),
             operator=self.operator or order.operator,
             request=self.request or order.request,
         )
@@ -136,8 +142,8 @@ def _look_into(reader: LedgerReader, client: AdaptyClient, terms: Terms, stack: 
     order = terms.applied_to(ordered)
     is_new_key = _is_new_key(reader, client, order, terms)
     app = _app_to_verify(reader, order, terms, is_new_key=is_new_key)
-    excluded = excluded_by(order.exclude, by=order.by, column=order.column)
-    ids = stack.enter_context(opened(reader, terms.file, excluded=excluded))
+    excluded = excluded_by(order.exclude, by=order.by, column=ordered.column)
+    ids = stack.enter_context(opened(reader, terms.file, column=terms.column, excluded=excluded))
     if not terms.appended:
         order.guards.check(_profiles_in(reader), order.does, confirmed=False)
     with refusing(ids):
@@ -149,7 +155,9 @@ def _compare(job: _Job, client: AdaptyClient, terms: Terms) -> None:
     if terms.appended:
         if not terms.confirmed:
             require_terminal(None)
-        look_through(job.ids, job.order, client, confirmed=terms.confirmed)
+        look_through(
+            job.ids, job.order, client, confirmed=terms.confirmed, count_left=functools.partial(_count_left, job)
+        )
     with refusing(job.ids):
         prepare(
             job.ledger,
@@ -159,6 +167,15 @@ def _compare(job: _Job, client: AdaptyClient, terms: Terms) -> None:
             file=job.ids.file,
             appended=terms.appended,
             new_key=job.is_new_key,
+        )
+
+
+def _count_left(job: _Job) -> int:
+    """Count the rows that would be sent: those that were added, and those that have no outcome."""
+    with refusing(job.ids), LedgerReader(job.ledger) as reader:
+        pairs = itertools.zip_longest(reader.rows(), job.ids.rows())
+        return sum(
+            row is not None and row.outcome is None and (known is None or known.outcome is None) for known, row in pairs
         )
 
 

@@ -22,7 +22,7 @@ from .failures import Failure, check_free, write_failures
 from .interrupts import Interrupts
 from .ledgers import command, open_input, open_ledger, order_of, refuse_needed, refusing
 from .listing import Listing
-from .order import Order, options_of
+from .order import Order, exclude_options, options_of
 from .output import current
 from .pace import Pace
 from .progress import Sight
@@ -95,8 +95,7 @@ def _show_next(path: Path, order: Order, written: Path | None) -> None:
         tell(f"  {command('verify', path, 'all', '--present', 'present.csv')}", sys.stderr)
         return
     tell(f"{written} holds the rows of whoever is present. To delete them again:", sys.stderr)
-    excluded = [] if order.exclude is None else ["--exclude", str(order.exclude)]
-    tell(f"  {command('delete', written, *options_of(order), *excluded)}", sys.stderr)
+    tell(f"  {command('delete', written, *options_of(order), *exclude_options(order))}", sys.stderr)
 
 
 def _wanted(sample: str, deleted: int) -> int:
