@@ -67,7 +67,8 @@ def prepare(
         inventory = Inventory(store, secret, job, appended=appended)
         by: By = "profile_id" if job.identified_by == "profile_id" else "customer_user_id"
         due = sum(_enter(store, inventory, part, items) for part, items in _parts(rows, by))
-        inventory.note_order(order, None if file is None else secret.file_digest(file))
+        digest = None if file is None else secret.file_digest(file)
+        inventory.note_preparation(order, digest, undertaking.key_fingerprint)
         inventory.write()
         return Prepared(inventory.known, due)
 

@@ -24,12 +24,16 @@ from .store import Presence, Store
 
 @attrs.frozen
 class Job:
-    """What the ledger is of. `items`: their number, None before the end of the input was seen."""
+    """What the ledger is of. `items`: their number, None before the end of the input was seen.
+
+    `key_fingerprint`: of the key that it was prepared with, or begun; a run may have had a newer one.
+    """
 
     made: datetime
     operation: str
     by: By
     base_url: str
+    key_fingerprint: str
     items: int | None
 
 
@@ -105,7 +109,7 @@ class LedgerReader:
         self._secret_check = job.secret_check
         self._file_digest = job.file_digest
         by: By = "profile_id" if job.identified_by == "profile_id" else "customer_user_id"
-        self.job = Job(_time(job.made), job.operation, by, job.base_url, job.items)
+        self.job = Job(_time(job.made), job.operation, by, job.base_url, job.key_fingerprint, job.items)
 
     @property
     def runs(self) -> list[Run]:

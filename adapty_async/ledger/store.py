@@ -31,7 +31,7 @@ from .files import (
 _SCHEMA: Final = f"""
 CREATE TABLE job (
     made INTEGER NOT NULL, operation TEXT NOT NULL, identified_by TEXT NOT NULL, base_url TEXT NOT NULL,
-    secret_check BLOB NOT NULL, items INTEGER, input_order TEXT, file_digest BLOB
+    key_fingerprint TEXT NOT NULL, secret_check BLOB NOT NULL, items INTEGER, input_order TEXT, file_digest BLOB
 );
 CREATE TABLE run (
     number INTEGER PRIMARY KEY, started INTEGER NOT NULL, ended INTEGER, key_fingerprint TEXT NOT NULL,
@@ -49,6 +49,7 @@ PRAGMA user_version = {VERSION};
 class JobRow:
     """The job of a ledger. `items`: their number, None before the end of the input was seen.
 
+    `key_fingerprint`: of whoever began it, or prepared it last.
     `input_order`: JSON, what the command line was asked for; `file_digest`: of its input; None where it had no such.
     """
 
@@ -56,6 +57,7 @@ class JobRow:
     operation: str
     identified_by: str
     base_url: str
+    key_fingerprint: str
     secret_check: bytes
     items: int | None
     input_order: str | None = None
