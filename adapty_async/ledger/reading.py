@@ -39,7 +39,10 @@ class Job:
 
 @attrs.frozen
 class Run:
-    """One run of the job. `ended`: None while it runs, and for good where it was killed. `notes`: as given."""
+    """One run of the job. `ended`: None while it runs, and for good where it was killed. `notes`: as given.
+
+    `touched`: whether something may have come of it: nothing does where Adapty refuses its key.
+    """
 
     number: int
     started: datetime
@@ -47,6 +50,7 @@ class Run:
     key_fingerprint: str
     library_version: str
     notes: Mapping[str, str]
+    touched: bool
 
 
 @attrs.frozen
@@ -122,6 +126,7 @@ class LedgerReader:
                 key_fingerprint=run.key_fingerprint,
                 library_version=run.library_version,
                 notes=self._mapping(run.notes),
+                touched=bool(run.touched),
             )
             for run in self._store.runs()
         ]

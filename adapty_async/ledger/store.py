@@ -35,7 +35,7 @@ CREATE TABLE job (
 );
 CREATE TABLE run (
     number INTEGER PRIMARY KEY, started INTEGER NOT NULL, ended INTEGER, key_fingerprint TEXT NOT NULL,
-    library_version TEXT NOT NULL, notes TEXT NOT NULL
+    library_version TEXT NOT NULL, notes TEXT NOT NULL, touched INTEGER NOT NULL
 );
 CREATE TABLE chunk (number INTEGER PRIMARY KEY, size INTEGER NOT NULL, digest BLOB NOT NULL, hashes BLOB NOT NULL);
 CREATE TABLE outcome (number INTEGER PRIMARY KEY, rows BLOB NOT NULL);
@@ -66,7 +66,10 @@ class JobRow:
 
 @attrs.frozen
 class RunRow:
-    """One run of the job. `ended`: None while it runs, and where it was killed. `notes`: JSON."""
+    """One run of the job. `ended`: None while it runs, and where it was killed. `notes`: JSON.
+
+    `touched`: whether something may have come of it: more than refusals, or items that were claimed when it ended.
+    """
 
     number: int
     started: int
@@ -74,6 +77,7 @@ class RunRow:
     key_fingerprint: str
     library_version: str
     notes: str
+    touched: bool
 
 
 @attrs.frozen
