@@ -27,6 +27,8 @@ _STALE_AFTER: Final = 15 * 60
 """Seconds after which what was claimed and isn't repeatable might overwrite what the app wrote since."""
 _GRACE: Final = 5
 """Seconds by which a clock is set back now and then; a claim further in the future tells nothing of its age."""
+_REFUSED: Final = STATES[Outcome.FAILED]
+"""Up to this state it is known that nothing came of an item."""
 
 
 @attrs.frozen
@@ -68,6 +70,7 @@ class Book:
         self._new_claims: list[int] = []  # positions; nobody is told of them before they are committed
         self._has_begun = False
         self._run_is_written = True
+        self._has_touched = False
 
     @classmethod
     def open(cls, path: Path, undertaking: Undertaking, terms: Terms, now: Callable[[], float]) -> "Book":
@@ -88,6 +91,7 @@ class Book:
             key_fingerprint=undertaking.key_fingerprint,
             library_version=version("adapty-async"),
             notes=json.dumps(dict(terms.notes)),
+            touched=False,
         )
         return cls(store, inventory, run, terms, repeatable=undertaking.repeatable)
 
@@ -135,10 +139,12 @@ class Book:
             opened.chunk.settle(position - number * CHUNK, state, status, attempts, at)
             opened.due -= 1
         self._changed.update({row[0] // CHUNK for row in rows})
+        self._has_touched = self._has_touched or any(state > _REFUSED and attempts for _, state, _, attempts, _ in rows)
 
     def end_run(self, now: int) -> None:
         """Note that the run came to its end by itself, where it began."""
-        self._run = attrs.evolve(self._run, ended=now)
+        touched = self._has_touched or any(opened.chunk.claimed for opened in self._open.values())
+        self._run = attrs.evolve(self._run, ended=now, touched=touched)
         self._run_is_written = not self._has_begun
 
     def commit(self) -> None:
@@ -178,6 +184,9 @@ class Book:
         self._new_claims += [first + index for index in indexes if not chunk.is_claimed(index)]
         chunk.claim(indexes, now)
         self._changed.add(number)
+        if not self._run.touched:
+            self._run = attrs.evolve(self._run, touched=True)
+            self._run_is_written = False
 
     def _take_claims_back(self) -> None:
         for position in self._new_claims:

@@ -72,7 +72,8 @@ def prepare(
         by: By = "profile_id" if job.identified_by == "profile_id" else "customer_user_id"
         source = source_of(undertaking.operation, rows, by)
         due = sum(_enter(store, inventory, part, items) for part, items in _parts(rows, source))
-        inventory.note_order(order, None if file is None else secret.file_digest(file))
+        digest = None if file is None else secret.file_digest(file)
+        inventory.note_preparation(order, digest, undertaking.key_fingerprint)
         inventory.write()
         return Prepared(inventory.known, due)
 

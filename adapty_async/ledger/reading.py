@@ -28,18 +28,25 @@ RECENT: Final = 60
 
 @attrs.frozen
 class Job:
-    """What the ledger is of. `items`: their number, None before the end of the input was seen."""
+    """What the ledger is of. `items`: their number, None before the end of the input was seen.
+
+    `key_fingerprint`: of the key that it was prepared with, or begun; a run may have had a newer one.
+    """
 
     made: datetime
     operation: str
     by: By
     base_url: str
+    key_fingerprint: str
     items: int | None
 
 
 @attrs.frozen
 class Run:
-    """One run of the job. `ended`: None while it runs, and for good where it was killed. `notes`: as given."""
+    """One run of the job. `ended`: None while it runs, and for good where it was killed. `notes`: as given.
+
+    `touched`: whether something may have come of it: nothing does where Adapty refuses its key.
+    """
 
     number: int
     started: datetime
@@ -47,6 +54,7 @@ class Run:
     key_fingerprint: str
     library_version: str
     notes: Mapping[str, str]
+    touched: bool
 
 
 @attrs.frozen
@@ -110,7 +118,7 @@ class LedgerReader:
         self._secret_check = job.secret_check
         self._file_digest = job.file_digest
         by: By = "profile_id" if job.identified_by == "profile_id" else "customer_user_id"
-        self.job = Job(_time(job.made), job.operation, by, job.base_url, job.items)
+        self.job = Job(_time(job.made), job.operation, by, job.base_url, job.key_fingerprint, job.items)
 
     @property
     def runs(self) -> list[Run]:
@@ -123,6 +131,7 @@ class LedgerReader:
                 key_fingerprint=run.key_fingerprint,
                 library_version=run.library_version,
                 notes=self._mapping(run.notes),
+                touched=bool(run.touched),
             )
             for run in self._store.runs()
         ]

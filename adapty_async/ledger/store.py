@@ -31,11 +31,11 @@ from .files import (
 _SCHEMA: Final = f"""
 CREATE TABLE job (
     made INTEGER NOT NULL, operation TEXT NOT NULL, identified_by TEXT NOT NULL, base_url TEXT NOT NULL,
-    secret_check BLOB NOT NULL, items INTEGER, input_order TEXT, file_digest BLOB
+    key_fingerprint TEXT NOT NULL, secret_check BLOB NOT NULL, items INTEGER, input_order TEXT, file_digest BLOB
 );
 CREATE TABLE run (
     number INTEGER PRIMARY KEY, started INTEGER NOT NULL, ended INTEGER, key_fingerprint TEXT NOT NULL,
-    library_version TEXT NOT NULL, notes TEXT NOT NULL
+    library_version TEXT NOT NULL, notes TEXT NOT NULL, touched INTEGER NOT NULL
 );
 CREATE TABLE chunk (number INTEGER PRIMARY KEY, size INTEGER NOT NULL, digest BLOB NOT NULL, hashes BLOB NOT NULL);
 CREATE TABLE outcome (number INTEGER PRIMARY KEY, rows BLOB NOT NULL);
@@ -51,6 +51,7 @@ SQLITE_VERSION: Final = sqlite3.sqlite_version_info
 class JobRow:
     """The job of a ledger. `items`: their number, None before the end of the input was seen.
 
+    `key_fingerprint`: of whoever began it, or prepared it last.
     `input_order`: JSON, what the command line was asked for; `file_digest`: of its input; None where it had no such.
     """
 
@@ -58,6 +59,7 @@ class JobRow:
     operation: str
     identified_by: str
     base_url: str
+    key_fingerprint: str
     secret_check: bytes
     items: int | None
     input_order: str | None = None
@@ -66,7 +68,10 @@ class JobRow:
 
 @attrs.frozen
 class RunRow:
-    """One run of the job. `ended`: None while it runs, and where it was killed. `notes`: JSON."""
+    """One run of the job. `ended`: None while it runs, and where it was killed. `notes`: JSON.
+
+    `touched`: whether something may have come of it: more than refusals, or items that were claimed when it ended.
+    """
 
     number: int
     started: int
@@ -74,6 +79,7 @@ class RunRow:
     key_fingerprint: str
     library_version: str
     notes: str
+    touched: bool
 
 
 @attrs.frozen

@@ -284,3 +284,30 @@ async def test_a_key_file_that_cannot_be_read_is_named(client: AdaptyClient, pat
         reader.about("u1")
     with pytest.raises(LedgerError, match=r"job\.db\.key can't be"):
         redact(path)
+
+
+async def test_a_prepared_job_goes_on_with_the_key_that_prepared_it_or_a_new_one_of_which_that_is_said(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    def deletion(sender: AdaptyClient, **terms: Any) -> bulk.BulkJob[Any, None]:
+        journal = Ledger(path, **terms)
+        return bulk.delete_profiles(sender, ids(2), by="customer_user_id", pacer=UNPACED, journal=journal)
+
+    prepared(client, path, ids(2))
+    with LedgerReader(path) as reader:
+        assert reader.job.key_fingerprint == undertaking(client, "delete", "customer_user_id").key_fingerprint
+    async with AdaptyClient("another", base_url=simulator.base_url) as other:
+        with pytest.raises(LedgerMismatchError) as caught:
+            prepared(other, path, ids(2))
+        assert caught.value.what == "key"
+        with pytest.raises(LedgerMismatchError) as caught:
+            await deletion(other)
+        assert caught.value.what == "key"
+        assert simulator.count.requests == 0
+        prepared(other, path, ids(2), new_key=True)
+        with LedgerReader(path) as reader:
+            assert reader.job.key_fingerprint == undertaking(other, "delete", "customer_user_id").key_fingerprint
+    with pytest.raises(LedgerMismatchError):
+        await deletion(client)
+    await deletion(client, new_key=True)
+    assert totals(path) == {Outcome.ALREADY_ABSENT: 2}

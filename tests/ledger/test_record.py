@@ -102,6 +102,48 @@ async def test_an_app_that_nobody_verified_is_called_so(simulator: Simulator, cl
     assert "| app | app not verified |" in record(path).as_markdown()
 
 
+async def test_an_app_stands_in_the_record_only_where_all_that_was_sent_is_of_it(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    async def run(sender: AdaptyClient, items: int, **notes: str) -> None:
+        journal = Ledger(path, appended=True, new_key=True, notes=notes)
+        await bulk.delete_profiles(sender, ids(items), by="customer_user_id", pacer=UNPACED, journal=journal)
+
+    await run(client, 3)
+    assert record(path).app_id is None
+    await run(client, 6, app_id="A")
+    assert record(path).app_id == "A"  # by the same key
+    async with AdaptyClient("refused", base_url=simulator.base_url) as other:
+        await run(other, 9)
+    with LedgerReader(path) as reader:
+        assert [each.touched for each in reader.runs] == [True, True, False]
+    assert record(path).app_id == "A"
+    simulator.api_key = "new"
+    async with AdaptyClient("new", base_url=simulator.base_url) as other:
+        await run(other, 12)
+        assert record(path).app_id is None
+        await run(other, 12, app_id="A")
+        assert record(path).app_id == "A"
+        await run(other, 12, app_id="B")
+        assert record(path).app_id is None
+
+
+async def test_a_run_that_was_killed_while_it_sent_may_have_touched_something(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    simulator.latency = 0.1
+    job = bulk.delete_profiles(client, ids(3), by="customer_user_id", pacer=UNPACED, journal=Ledger(path))
+    task = asyncio.ensure_future(job)
+    await asyncio.sleep(0.05)
+    with LedgerReader(path) as reader:  # as a kill would leave it
+        assert [run.touched for run in reader.runs] == [True]
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    with LedgerReader(path) as reader:
+        assert [run.touched for run in reader.runs] == [True]
+
+
 async def test_a_job_that_was_stopped_is_recorded_where_its_size_is_known(
     simulator: Simulator, client: AdaptyClient, path: Path
 ) -> None:
