@@ -160,7 +160,7 @@ def test_who_is_excluded_meanwhile_is_not_sent_by_the_resume(
     assert run(*DELETE, people, "--exclude", "held.csv", "--concurrency", 1) == 4
     monkeypatch.setenv("ADAPTY_API_KEY", witness.api_key)
     held(tmp_path, ids(9)[8])
-    assert run("retry-failed", ledger_of(people)) == 1
+    assert run("retry-failed", ledger_of(people), "--new-key", "--app", witness.profiles.app_id) == 1
     assert agree(say, ledger_of(people), witness, 1) == {"deleted": PEOPLE - 2, "invalid": 2}
     assert {ids(1)[0], ids(9)[8]} == set(witness.profiles.customer_user_ids)
     (tmp_path / "held.csv").unlink()
