@@ -311,3 +311,22 @@ async def test_a_prepared_job_goes_on_with_the_key_that_prepared_it_or_a_new_one
         await deletion(client)
     await deletion(client, new_key=True)
     assert totals(path) == {Outcome.ALREADY_ABSENT: 2}
+
+
+async def test_an_order_lasts_from_the_run_on_that_brings_it_and_is_accepted(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    async def run(people: Iterable[str], order: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+        journal = Ledger(path, order=order)
+        await bulk.delete_profiles(client, people, by="customer_user_id", pacer=UNPACED, journal=journal)
+        with LedgerReader(path) as reader:
+            return reader.order
+
+    prepared(client, path, ids(2), file=b"people")
+    with pytest.raises(InputChangedError):
+        await run(["x"], {"pace": "of another input"})
+    assert await run(ids(2)) == ORDER
+    assert await run(ids(2), {"pace": "10"}) == {"pace": "10"}
+    assert await run(ids(2)) == {"pace": "10"}
+    with LedgerReader(path) as reader:
+        assert reader.is_of(io.BytesIO(b"people"))
