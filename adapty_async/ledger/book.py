@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import attrs
 
@@ -36,13 +36,15 @@ class Terms:
     """On which terms an earlier job is gone on with.
 
     `appended`: rows may have been added at the end of the input. `retry`: what has one of these outcomes is sent again.
-    `new_key`: another API key of the same app may be used. `notes`: what the record shall say of this run.
+    `new_key`: another API key of the same app may be used. `notes`: what the record shall say of this run. `order`:
+    what is asked for from this run on.
     """
 
     appended: bool = False
     retry: frozenset[Outcome] = frozenset()
     new_key: bool = False
     notes: Mapping[str, str] = attrs.field(factory=dict)
+    order: Mapping[str, Any] | None = None
 
 
 @attrs.define
@@ -105,6 +107,8 @@ class Book:
         if not self._has_begun:
             self._has_begun = True
             self._run_is_written = False
+            if self._terms.order is not None:
+                self._inventory.note_order(self._terms.order)
         if met.is_new:
             self._changed.add(number)
         due = self._due(number, met.chunk, now)

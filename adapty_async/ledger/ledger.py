@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Collection, Mapping
+from typing import Any
 
 from ..bulk import Outcome
 from ..bulk.journal import Source, Undertaking
@@ -23,10 +24,11 @@ class Ledger:
     It is made, with a key file beside it, where there is none. What has an outcome is not sent again, but what has one
     of `retry`; deletions without an outcome are sent again; of updates and creations those that were claimed in the
     last 15 minutes, the others are `in_doubt`. `appended`: rows were added at the end of the input. `new_key`: the API
-    key of the same app was exchanged. `notes`: what the record shall say of this run, such as the operator. `spool`:
-    the ids of a deletion can't be given twice, as those of a generator; they are copied beside the ledger before the
-    first is sent, read from there whatever is given later, and the copy is removed when all is done. The job raises
-    LedgerError where the ledger can't be used, or the input isn't the same.
+    key of the same app was exchanged. `notes`: what the record shall say of this run, such as the operator. `order`:
+    what LedgerReader.order gives from this run on, once its input is found to be the same. `spool`: the ids of a
+    deletion can't be given twice, as those of a generator; they are copied beside the ledger before the first is sent,
+    read from there whatever is given later, and the copy is removed when all is done. The job raises LedgerError where
+    the ledger can't be used, or the input isn't the same.
     """
 
     def __init__(
@@ -37,11 +39,14 @@ class Ledger:
         retry: Collection[Outcome] = (),
         new_key: bool = False,
         notes: Mapping[str, str] | None = None,
+        order: Mapping[str, Any] | None = None,
         spool: bool = False,
     ) -> None:
         self.path = real(path)
         self._spool = Spool(self.path) if spool else None
-        self._terms = Terms(appended=appended, retry=frozenset(retry), new_key=new_key, notes=dict(notes or {}))
+        self._terms = Terms(
+            appended=appended, retry=frozenset(retry), new_key=new_key, notes=dict(notes or {}), order=order
+        )
 
     def entries(self, undertaking: Undertaking, source: Source[ItemT]) -> LedgerEntries[ItemT]:
         """Begin a run of the job, or go on where an earlier one ended: for `bulk`."""

@@ -39,12 +39,6 @@ def has_job(path: Path) -> bool:
     return True
 
 
-def is_unchanged(path: Path, file: BinaryIO) -> bool:
-    """Tell whether a file is, byte by byte, the one that a ledger was prepared for. Raises LedgerError, OSError."""
-    with LedgerReader(path) as reader:
-        return reader.is_of(file)
-
-
 def prepare(
     path: Path,
     undertaking: Undertaking,

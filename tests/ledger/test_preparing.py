@@ -24,7 +24,6 @@ from adapty_async.ledger import (
     LedgerWriteError,
     Prepared,
     has_job,
-    is_unchanged,
     prepare,
     redact,
 )
@@ -52,6 +51,11 @@ def prepared(
 ) -> Prepared:
     source = None if file is None else io.BytesIO(file)
     return prepare(path, undertaking(client, "delete", "customer_user_id"), people, order=order, file=source, **terms)
+
+
+def is_of(path: Path, file: BinaryIO) -> bool:
+    with LedgerReader(path) as reader:
+        return reader.is_of(file)
 
 
 def with_duplicates(count: int) -> Iterator[str | Decided[str]]:
@@ -148,12 +152,12 @@ async def test_nothing_is_claimed_where_a_later_chunk_differs_that_was_read_with
 
 async def test_a_file_is_known_again_by_its_bytes(client: AdaptyClient, path: Path) -> None:
     prepared(client, path, ids(2), file=b"id,name\na,Ada\n")
-    assert is_unchanged(path, io.BytesIO(b"id,name\na,Ada\n"))
-    assert not is_unchanged(path, io.BytesIO(b"id,name\na,Eve\n"))
+    assert is_of(path, io.BytesIO(b"id,name\na,Ada\n"))
+    assert not is_of(path, io.BytesIO(b"id,name\na,Eve\n"))
     prepared(client, path, ids(2), file=b"id,name\na,Eve\n")
-    assert is_unchanged(path, io.BytesIO(b"id,name\na,Eve\n"))
+    assert is_of(path, io.BytesIO(b"id,name\na,Eve\n"))
     prepared(client, path, ids(2))
-    assert not is_unchanged(path, io.BytesIO(b""))
+    assert not is_of(path, io.BytesIO(b""))
 
 
 async def test_a_file_is_known_again_though_others_read_it_by_the_same_descriptor(
@@ -173,8 +177,8 @@ async def test_a_file_is_known_again_though_others_read_it_by_the_same_descripto
     with people.open("rb") as file:
         prepare(path, job, rows_of(file), order={}, file=file)
         list(rows_of(file))
-        assert is_unchanged(path, file)
-    assert is_unchanged(path, io.BytesIO(people.read_bytes()))
+        assert is_of(path, file)
+    assert is_of(path, io.BytesIO(people.read_bytes()))
 
 
 async def test_what_is_no_job_of_that_kind_is_refused(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
@@ -311,3 +315,22 @@ async def test_a_prepared_job_goes_on_with_the_key_that_prepared_it_or_a_new_one
         await deletion(client)
     await deletion(client, new_key=True)
     assert totals(path) == {Outcome.ALREADY_ABSENT: 2}
+
+
+async def test_an_order_lasts_from_the_run_on_that_brings_it_and_is_accepted(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    async def run(people: Iterable[str], order: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+        journal = Ledger(path, order=order)
+        await bulk.delete_profiles(client, people, by="customer_user_id", pacer=UNPACED, journal=journal)
+        with LedgerReader(path) as reader:
+            return reader.order
+
+    prepared(client, path, ids(2), file=b"people")
+    with pytest.raises(InputChangedError):
+        await run(["x"], {"pace": "of another input"})
+    assert await run(ids(2)) == ORDER
+    assert await run(ids(2), {"pace": "10"}) == {"pace": "10"}
+    assert await run(ids(2)) == {"pace": "10"}
+    with LedgerReader(path) as reader:
+        assert reader.is_of(io.BytesIO(b"people"))

@@ -5,6 +5,7 @@ import hashlib
 import json
 import random
 import sqlite3
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -208,6 +209,23 @@ async def test_a_verification_finds_who_is_present_and_leaves_the_outcomes_alone
     assert "**3 profiles were present when they were asked for afterwards.**" in after.as_markdown()
     with LedgerReader(path) as reader:
         assert [presence.position for presence in reader.presences() if presence.present] == [6, 7, 8]
+
+
+async def test_what_a_verification_finds_is_written_while_it_goes_on(
+    simulator: Simulator, client: AdaptyClient, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[verify.__module__], "_COMMIT_AFTER", 0.05)
+    await delete(client, path, 40)
+    simulator.latency = 0.02
+    items = [*ids(40), next(ids(1)), "nobody"]
+    verification = asyncio.ensure_future(verify(client, path, items, pacer=UNPACED, concurrency=2))
+    await asyncio.sleep(0.3)
+    assert not verification.done()
+    with LedgerReader(path) as reader:
+        assert 0 < len(list(reader.presences())) < 41
+    await verification
+    with LedgerReader(path) as reader:
+        assert len(list(reader.presences())) == 41
 
 
 async def test_a_sample_is_as_large_as_it_was_asked_for(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
