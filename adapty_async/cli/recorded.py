@@ -193,7 +193,13 @@ class _Run:
             by=ids.by,
             concurrency=recorded.order.concurrency,
             pacer=pacer,
-            journal=Ledger(recorded.ledger, retry=recorded.retry, new_key=recorded.new_key, notes=notes),
+            journal=Ledger(
+                recorded.ledger,
+                retry=recorded.retry,
+                new_key=recorded.new_key,
+                notes=notes,
+                order=recorded.order.as_json(),
+            ),
             stop=guards.rules(due),
         )
 

@@ -21,7 +21,7 @@ from .exits import CommandError, ExitStatus
 from .failures import check_free
 from .guards import Guards
 from .interrupts import terminable
-from .ledgers import MISMATCHES, open_ledger, opened, order_of, refuse_needed, refusing
+from .ledgers import MISMATCHES, is_lasting, open_ledger, opened, order_of, refuse_needed, refusing
 from .listing import Listing
 from .order import Order
 from .pace import Pace
@@ -31,7 +31,7 @@ from .recorded import RETRIED, Recorded
 
 @attrs.frozen(kw_only=True)
 class Terms:
-    """On which terms a job is gone on with; what is None stays as it was ordered.
+    """On which terms a job is gone on with, from now on; what is None stays as it was ordered.
 
     `file`: where the input was moved to. `column`: how its column is named now. `appended`: rows were added at
     its end, which `confirmed` allows to send.
@@ -70,6 +70,7 @@ class Terms:
         )
         return attrs.evolve(
             order,
+            file=self.file.absolute() if self.file is not None and is_lasting(self.file) else order.file,
             column=self.column or order.column,
             guards=guards,
             pace=_pace(order.pace, self.pace, self.max_rate),
