@@ -27,7 +27,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PEOPLE = [f"person {number}" for number in range(12)]
 
 AFTER_A_DELETION = ("resume", "retry-failed", "status", "verify", "export", "report", "redact")
-SUBCOMMANDS = ("plan", "delete", *AFTER_A_DELETION, "simulator", "demo")
+ATTRIBUTES = ("doctor", "update", "create", "get")
+SUBCOMMANDS = ("plan", "delete", *AFTER_A_DELETION, *ATTRIBUTES, "simulator", "demo")
 # The script that an installation makes of the entry point.
 COMMAND = (sys.executable, "-c", "import sys; from adapty_async.cli import main; sys.exit(main())")
 PYTEST = ("-m", "pytest", "-p", "no:cacheprovider", "-o", "asyncio_default_fixture_loop_scope=function")
@@ -183,6 +184,28 @@ async def test_the_commands_that_go_with_a_deletion_work_in_the_order_in_which_t
         assert printed or words[1] == "report"
     assert simulator.count.answered(204) == len(PEOPLE)
     assert {"failures.csv", "failed-again.csv", "record.json", "record.md"} <= names_in(folder)
+
+
+async def test_the_commands_for_attributes_work_in_the_order_in_which_they_stand(
+    folder: Path, environment: dict[str, str], simulator: Simulator
+) -> None:
+    (folder / "changes.csv").write_text(
+        f"customer_user_id,email,custom.team\n{PEOPLE[0]},NULL,blue\n", encoding="utf-8"
+    )
+    (folder / "newcomers.csv").write_text("customer_user_id,note,first_name\nnew,x,Ann\n", encoding="utf-8")
+    for words in (words for words in commands("adapty-async") if words[1] in ATTRIBUTES):
+        arguments = words[1 : words.index(">")] if ">" in words else words[1:]
+        yes = ["--yes"] if words[1] in ("update", "create") else []
+        status, printed, complaints = await run(*COMMAND, *arguments, *yes, cwd=folder, env=environment)
+        assert status == 0, complaints + printed
+        assert printed
+    (changed, new) = (simulator.profiles.find(customer_user_id=name) for name in (PEOPLE[0], "new"))
+    assert changed is not None
+    assert new is not None
+    assert changed.custom_attributes == {"team": "blue", "campaign": "spring"}
+    assert new.attributes == {"first_name": "Ann"}
+    assert simulator.count.answered(200) == 1 + 2 * len(PEOPLE) + 1
+    assert "failures.csv" in names_in(folder)
 
 
 def test_from_a_list_of_people_to_a_filed_record_in_eight_commands(tmp_path: Path) -> None:

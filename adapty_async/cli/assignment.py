@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import attrs
 
-from .attributes import Target, Value, build, target_of
+from .attributes import CUSTOM, META, Target, Value, build, target_of
 from .exits import CommandError
 
 NO_NAMES: Final = "none"
@@ -34,7 +34,7 @@ class Assignment:
             raise CommandError("--null and --empty contradict each other: give each a text of its own")
         asked = cls(None if names is None else _split(names), tuple(fixed), null, empty)
         for name in asked.names or ():
-            if target_of(name) is None:
+            if target_of(name) is None and name not in (CUSTOM, META):
                 raise CommandError(f"--attributes: {name!r} is no attribute: name it {HOW_NAMED}")
         asked.fixed_pairs()
         return asked
@@ -76,7 +76,7 @@ class Assignment:
             raise CommandError(f"--set wants KEY=VALUE, where KEY is an attribute, {HOW_NAMED}")
         try:
             pair = (target, self._read(target, value))
-            if target.group != "installation_meta":
+            if target.group != META:
                 build([pair])
         except ValueError as error:
             sentence = str(error)

@@ -5,10 +5,12 @@ import itertools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, TypeAlias
+
+import attrs
 
 from ..bulk import Decided, Outcome
-from ..bulk.jobs import name_of
+from ..bulk.jobs import By, name_of
 from ..models import ProfileAttributes
 from ..serialization import dump
 from .assignment import HOW_NAMED, Assignment, Pair, refuse_both
@@ -40,7 +42,8 @@ class Changes:
     """
 
     def __init__(self, ids: Ids, assignment: Assignment, *, may_be_empty: bool) -> None:
-        self.by, self.name, self.file, self.excluded = ids.by, ids.name, ids.file, ids.excluded
+        self.by: By = ids.by
+        self.name, self.file, self.excluded = ids.name, ids.file, ids.excluded
         self._ids = ids
         self._may_be_empty = may_be_empty
         self._name_of = name_of(ids.by)
@@ -96,10 +99,8 @@ class Changes:
 
     def check(self) -> Checked:
         """Read the whole input, and tell what of it can be sent. Raises InputError where nothing can."""
-        self._repeated = self._find_repeated()
         checked = Checked(self.reading())
-        for row, _ in self._judged():
-            checked.enter(row)
+        self._repeated = self._find_repeated(checked)
         refuse_empty(checked, self.name)
         return checked
 
@@ -120,7 +121,7 @@ class Changes:
 
     def _judged(self) -> Iterator[tuple[Row, ProfileAttributes]]:
         if self._repeated is None:
-            self._repeated = self._find_repeated()
+            self._repeated = self._find_repeated(Checked(self.reading()))
         for start, rows in self._batches():
             repeated = set(self._repeated.within(start, start + len(rows)))
             for position, (row, attributes) in enumerate(rows, start):
@@ -128,39 +129,48 @@ class Changes:
                     row = row._replace(outcome=Outcome.DUPLICATE, reason=_DUPLICATE)
                 yield row, attributes
 
-    def _find_repeated(self) -> Positions:
-        """Find the rows that repeat an id and its values. Raises InputError where the values are others."""
+    def _find_repeated(self, checked: Checked) -> Positions:
+        """Find the rows that repeat an id and its values, and count all rows on the way.
+
+        Raises InputError where the values are others.
+        """
         with Sieve() as ids, Sieve() as changes:
             for start, rows in self._batches():
-                positions, names, contents = self._told(start, rows)
-                ids.add(positions, names)
-                changes.add(positions, contents)
-            candidates, alike = ids.candidates(), changes.candidates()
-        if not candidates.count:
-            return candidates
-        same_id = repeated(candidates.count, self._those(candidates, 1))
-        same_change = repeated(alike.count, self._those(alike, 2)) if alike.count else alike
+                for row, _ in rows:
+                    checked.enter(row)
+                sent = self._sent(start, rows)
+                ids.add(sent.positions, sent.names)
+                changes.add(sent.positions, sent.changes)
+            like_ids, like_changes = ids.candidates(), changes.candidates()
+        if not like_ids.count:
+            return like_ids
+        same_id = repeated(like_ids.count, self._those(like_ids, lambda sent: sent.names))
+        same_change = repeated(like_changes.count, self._those(like_changes, lambda sent: sent.changes))
         if same_id.count > same_change.count:
             self._refuse_other_values(same_id, same_change)
+        checked.duplicates = same_change.count
+        checked.profiles -= same_change.count
         return same_change
 
-    def _told(self, start: int, rows: _Batch) -> tuple[list[int], list[str], list[str]]:
-        """Give the positions of what is sent, but for duplicates, with the ids, and with the whole changes."""
-        told = [
-            (position, self._name_of(row.id), _content(attributes))
-            for position, (row, attributes) in enumerate(rows, start)
-            if row.outcome is None
-        ]
-        names = [name for _, name, _ in told]
-        return [position for position, _, _ in told], names, [f"{name}\n{content}" for _, name, content in told]
+    def _sent(self, start: int, rows: _Batch) -> "_Sent":
+        sent = _Sent([], [], [])
+        for position, (row, attributes) in enumerate(rows, start):
+            if row.outcome is None:
+                name = self._name_of(row.id)
+                sent.positions.append(position)
+                sent.names.append(name)
+                sent.changes.append(f"{name}\n{json.dumps(dump(attributes), sort_keys=True)}")
+        return sent
 
-    def _those(self, candidates: Positions, what: Literal[1, 2]) -> Iterator[tuple[list[int], list[str]]]:
-        """Read again what of some candidates is compared: ids (1), or whole changes (2)."""
+    def _those(
+        self, candidates: Positions, texts: Callable[["_Sent"], list[str]]
+    ) -> Iterator[tuple[list[int], list[str]]]:
+        """Read again what of some candidates is compared."""
         for start, rows in self._batches():
             wanted = set(candidates.within(start, start + len(rows)))
             if wanted:
-                told = self._told(start, rows)
-                pairs = [pair for pair in zip(told[0], told[what], strict=True) if pair[0] in wanted]
+                sent = self._sent(start, rows)
+                pairs = [pair for pair in zip(sent.positions, texts(sent), strict=True) if pair[0] in wanted]
                 yield [position for position, _ in pairs], [text for _, text in pairs]
 
     def _refuse_other_values(self, same_id: Positions, same_change: Positions) -> None:
@@ -198,6 +208,15 @@ class Changes:
         if attributes.is_empty and not self._may_be_empty:
             raise ValueError("the row sets no attribute")
         return attributes
+
+
+@attrs.frozen
+class _Sent:
+    """Of the rows that are sent, but for duplicates: positions, what names the ids, and the whole changes."""
+
+    positions: list[int]
+    names: list[str]
+    changes: list[str]
 
 
 class _Cells:
@@ -253,7 +272,7 @@ class _Objects:
         ignored = {self._field, *(ADDED if set(ADDED) <= set(values) else ())}
         pairs: list[Pair] = []
         for name, value in values.items():
-            if name not in ignored and (self._names is None or name in self._names):
+            if name not in ignored:
                 pairs += self._pairs(row, name, value)
         labels = [(target.group, target.name) for target, _ in pairs]
         if len(set(labels)) < len(labels):
@@ -262,12 +281,19 @@ class _Objects:
         return pairs
 
     def _pairs(self, row: Row, name: str, value: Any) -> Iterator[Pair]:
-        if name in (CUSTOM, META):
-            prefix = "custom" if name == CUSTOM else META
+        if name not in (CUSTOM, META):
+            if self._takes(name):
+                yield self._target(row, name), value
+            return
+        prefix = "custom." if name == CUSTOM else f"{META}."
+        takes_all = self._takes(name)
+        if takes_all or any(wanted.startswith(prefix) for wanted in self._names or ()):
             for key, part in _parts(name, value).items():
-                yield self._target(row, f"{prefix}.{key}"), part
-        else:
-            yield self._target(row, name), value
+                if takes_all or self._takes(f"{prefix}{key}"):
+                    yield self._target(row, f"{prefix}{key}"), part
+
+    def _takes(self, name: str) -> bool:
+        return self._names is None or name in self._names
 
     def _target(self, row: Row, label: str) -> Target:
         target = None if ":" in label else target_of(label)
@@ -290,10 +316,6 @@ def _parts(name: str, value: Any) -> dict[str, Any]:
     if len(parts) < len(value):
         raise ValueError(f"a key stands in {name} twice")
     return parts
-
-
-def _content(attributes: ProfileAttributes) -> str:
-    return json.dumps(dump(attributes), sort_keys=True)
 
 
 @contextlib.contextmanager

@@ -50,7 +50,7 @@ class Pace:
 
     def expected(self, client: AdaptyClient | None) -> float | None:
         """Give the rate that a job will have, None where nothing tells it yet. `client`: None without a key."""
-        if isinstance(self.wanted, float):
+        if not isinstance(self.wanted, str):
             return min(self.wanted, self.most or self.wanted)
         file = None if client is None else state_file(client)
         limit = None if file is None else remembered_limit(file)

@@ -1,8 +1,10 @@
 """The command `update`: what the cells, the options and the objects of a row come to at the server."""
 
 import csv
+import gzip
 import io
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 
 from adapty_async.cli import main
 from adapty_async.testing import Fault, Simulator
-from tests.cli.served import AT_ONCE, interrupting
+from tests.cli.served import AT_ONCE, interrupting, settings_for, start, wait_until
 from tests.cli.test_delete import Keyboard
 from tests.cli.witness import Say, ids, ledger_of, run
 
@@ -94,6 +96,31 @@ def test_json_lines_say_what_cells_cannot(sim: Simulator, tmp_path: Path) -> Non
     assert profile(sim, ONE).attributes == {"email": None, "installation_meta": meta}
     assert profile(sim, ONE).custom_attributes == {"team": "blue", "age": 7.0}
     assert profile(sim, TWO).custom_attributes == {"team": "red", "vip": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("names", "custom"),
+    [
+        ("custom.team", {"team": "blue"}),
+        ("custom_attributes,first_name", {"team": "blue", "age": 7.0}),
+        ("first_name", {}),
+    ],
+)
+def test_of_an_object_only_the_named_fields_are_attributes(
+    sim: Simulator, tmp_path: Path, names: str, custom: dict[str, object]
+) -> None:
+    own = {"first_name": "Ann", "remark": "x", "custom_attributes": {"team": "blue", "age": 7}}
+    path = written(tmp_path, json.dumps({"customer_user_id": ONE, **own}), "people.jsonl")
+    assert run(*UPDATE, path, "--attributes", names) == 0
+    assert profile(sim, ONE).attributes == ({"first_name": "Ann"} if "first_name" in names else {})
+    assert profile(sim, ONE).custom_attributes == custom
+
+
+def test_other_tables_than_csv_are_read_likewise(sim: Simulator, tmp_path: Path) -> None:
+    path = tmp_path / "people.tsv.gz"
+    path.write_bytes(gzip.compress(f"customer_user_id\tfirst_name\n{ONE}\tAnn, Bea\n".encode()))
+    assert run(*UPDATE, path) == 0
+    assert profile(sim, ONE).attributes == {"first_name": "Ann, Bea"}
 
 
 @pytest.mark.parametrize(
@@ -327,3 +354,27 @@ def test_rows_that_were_added_are_taken_and_conflicts_with_earlier_ones_are_not(
     assert say("resume", ledger_of(path), "--appended", "--yes")[0] == 0
     assert profile(sim, TWO).attributes == {"first_name": "Bea"}
     assert sim.count.requests == 2
+
+
+def test_what_may_have_been_updated_long_ago_is_in_doubt_until_somebody_asks_for_it(
+    sim: Simulator, tmp_path: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path, "customer_user_id,first_name\n" + "".join(f"{id_},Ann\n" for id_ in ids(30)))
+    sim.latency = 0.3
+    process = start([*UPDATE, str(path), "--concurrency", "30"], settings_for(sim))
+    wait_until(lambda: sim.count.requests >= 2)
+    process.kill()
+    process.communicate()
+    sim.latency = 0.0
+    wait_until(lambda: not sim.count.in_flight)
+    profile(sim, ONE).attributes["first_name"] = "Bea, as the app wrote since"
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 16 * 60)
+    requests = sim.count.requests
+    status, out, _ = say("resume", ledger_of(path))
+    assert status == 1
+    assert "in_doubt" in out
+    assert profile(sim, ONE).attributes["first_name"] == "Bea, as the app wrote since"
+    assert sim.count.requests < requests + 30
+    assert say("retry-failed", ledger_of(path))[0] == 0
+    assert profile(sim, ONE).attributes["first_name"] == "Ann"

@@ -36,12 +36,10 @@ class Checked:
     first_invalid: list[Row] = attrs.Factory(list)
 
     def enter(self, row: Row) -> None:
-        """Count a row."""
+        """Count a row of which it isn't known yet whether it is a duplicate."""
         self.rows += 1
         if row.outcome is None:
             self.profiles += 1
-        elif row.outcome is Outcome.DUPLICATE:
-            self.duplicates += 1
         elif row.reason == EXCLUDED:
             self.excluded += 1
         else:
