@@ -139,7 +139,8 @@ def _check_place(ledger: Path) -> None:
     """Make sure that a ledger can be made, before the input is read, which may take long. Raises CommandError."""
     if not os.access(ledger.parent, os.W_OK):
         raise CommandError(
-            f"{ledger} can't be made in {ledger.parent}: make that folder, or name another ledger by --ledger",
+            f"{ledger} can't be made in {ledger.parent}: make that folder, see to its permissions, or name another "
+            "ledger by --ledger",
             ExitStatus.LEDGER,
         )
     with refusing():

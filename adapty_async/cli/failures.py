@@ -93,6 +93,7 @@ class FailuresFile:
 
     def __init__(self, path: Path, reading: Reading) -> None:
         self.trouble: CommandError | None = None
+        self._path = path
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
         except FileExistsError:
@@ -116,7 +117,7 @@ class FailuresFile:
         try:
             self._file.write(line)
         except OSError as error:
-            self.trouble = _unwritable(error)
+            self.trouble = _unwritable(self._path, error)
 
     def _close(self) -> None:
         with contextlib.suppress(OSError):  # known already, from the row that couldn't be written
@@ -160,7 +161,7 @@ def write_failures(path: Path, reading: Reading, failures: Iterable[Failure]) ->
             raise
         return free
     except OSError as error:
-        trouble = _unwritable(error)
+        trouble = _unwritable(path, error)
     raise trouble
 
 
@@ -181,8 +182,8 @@ def _unmakable(path: Path, error: OSError) -> CommandError:
     return CommandError(f"{path} can't be made: {error.strerror}: give --failures another name")
 
 
-def _unwritable(error: OSError) -> CommandError:
+def _unwritable(path: Path, error: OSError) -> CommandError:
     return CommandError(
-        f"the file of these rows can't be written ({error.strerror}): make room before you run it again",
+        f"{path} can't be written ({error.strerror}): make room before you run it again",
         ExitStatus.LEDGER,
     )

@@ -115,7 +115,7 @@ def test_failures_that_cannot_be_written_at_the_end_are_exit_5_and_written_by_th
     with meanwhile(lambda: witness.count.requests > 0, folder.rmdir):
         status, out, err = say(*DELETE, people, "--failures", folder / "failures.csv")
     assert status == 5
-    assert "--failures can't be written" in err
+    assert "failures.csv can't be written" in err
     assert "deleted                       29" in out
     failures = people.with_name("failures.csv")
     assert run("resume", ledger_of(people), "--failures", failures) == 1
