@@ -224,7 +224,8 @@ class BulkJob(Generic[ItemT, ValueT]):
             self._tally.decided[outcome] += 1
             return work.result(outcome, error=work.decided.error)
         try:
-            await self._pause.pass_by()
+            if self._pause.is_on:
+                await self._pause.pass_by()
             step = None if self._signal.given else await self._operation.attempt(work)
         except BaseException as error:  # a cancellation too: the item must be counted, whatever ends its attempt
             self._give_up(work)

@@ -77,28 +77,24 @@ class Pause:
     def __init__(self, signal: "StopSignal") -> None:
         self._signal = signal
         self._over = asyncio.Event()
-        self._over.set()
+        self.is_on = False
         self.turns = 0
-
-    @property
-    def is_on(self) -> bool:
-        """Whether nothing may be sent."""
-        return not self._over.is_set()
 
     def begin(self) -> None:
         """Let nothing more be sent."""
         self._over.clear()
+        self.is_on = True
         self.turns += 1
 
     def end(self) -> None:
         """Let the job go on."""
         self._over.set()
+        self.is_on = False
         self.turns += 1
 
     async def pass_by(self) -> None:
         """Wait for the end of the pause, or of the job."""
-        if self.is_on:
-            await self._signal.cut_short(self._over.wait)
+        await self._signal.cut_short(self._over.wait)
 
 
 class StopSignal:

@@ -156,11 +156,12 @@ class ProfileOperation(Generic[ItemT, ValueT]):
 
     async def _turn(self) -> Ticket | None:
         """Wait for the end of a pause and the turn at the gate; None where the job is stopped before that."""
-        gate = self._sender.gate
+        gate, pause = self._sender.gate, self._pause
         while True:
-            await self._pause.pass_by()
+            if pause.is_on:
+                await pause.pass_by()
             ticket = gate.try_enter() or await self._signal.cut_short(gate.enter)
-            if ticket is None or not (self._signal.given or self._pause.is_on):
+            if ticket is None or not (self._signal.given or pause.is_on):
                 return ticket
             gate.heard(ticket, Verdict.UNKNOWN)
             if self._signal.given:

@@ -22,6 +22,7 @@ from .inputs import open_ids
 from .interrupts import Interrupts
 from .job import Deletion, Ended, show_ended
 from .operation import DELETE
+from .output import current
 from .screen import screen_for, tell
 
 _START: Final = 20.0
@@ -128,4 +129,4 @@ async def _client_of(process: Process) -> AdaptyClient:
     if not line:
         raise CommandError("the simulator didn't start: adapty-async simulator shows why", ExitStatus.FAILED)
     address = json.loads(line)
-    return AdaptyClient(address["api_key"], base_url=address["base_url"])
+    return AdaptyClient(address["api_key"], base_url=address["base_url"], on_attempt=current().errors.note)

@@ -145,6 +145,7 @@ def logging_to(path: Path | None) -> Iterator[None]:
     handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    logger.info("the command begins, as process %d", os.getpid())
     try:
         yield
     finally:

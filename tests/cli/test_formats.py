@@ -5,12 +5,15 @@ import gzip
 import importlib
 import json
 import os
+import re
 import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from adapty_async.bulk import Outcome
 from adapty_async.cli.failures import Failure, write_failures
@@ -194,6 +197,32 @@ def test_without_pyarrow_parquet_is_refused_with_the_command_that_installs_it(
         pytest.raises(InputError, match=r"pip install 'adapty-async\[parquet\]'"),
     ):
         opened.check()
+
+
+TOKENS = ['"a"', '"id"', '"b', '{"id":"c"}', '{"id"', "{", "}", "[", "]", ",", ":", "1", " ", "\r", "é", r"\u0069", "x"]
+
+
+@settings(deadline=None)  # a disk has no deadline
+@given(
+    name=st.sampled_from(["people.jsonl", "people.csv", "people.tsv", "people.ids"]),
+    lines=st.lists(st.lists(st.sampled_from(TOKENS), max_size=5).map("".join), max_size=5),
+)
+def test_many_rows_at_once_are_read_as_each_is_alone(
+    tmp_path_factory: pytest.TempPathFactory, name: str, lines: list[str]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / name
+    text = "".join(f"{line}\n" for line in lines)
+    found: list[Any] = []
+    for before in ("", "\n"):  # a batch with a blank line is read row by row
+        path.write_text(before + text, newline="")
+        try:
+            with open_ids(path, by="customer_user_id", column="id" if "json" in name else None) as opened:
+                rows = [(row.line - len(before), row.id, row.outcome, row.record) for row in opened.rows()]
+        except InputError as error:
+            found.append(re.sub(r"\d+", "", str(error)))
+        else:
+            found.append(rows)
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -198,7 +198,8 @@ PACKINGS = [
     csv("xz", lzma.compress(TWO.encode()), refused="xz"),
     csv("bzip2", b"BZh91AY&SY", refused="bzip2"),
     csv("zstd", b"\x28\xb5\x2f\xfd...", refused="zstd"),
-    csv("an id like the name of a packing", "BZh9\nPAR1\n", "BZh9", "PAR1"),
+    csv("an id like the first bytes of bzip2", "BZh9\nu2\n", "BZh9", "u2"),
+    csv("an id like the first bytes of Parquet", "PAR1\nu2\n", "PAR1", "u2"),
 ]
 JSON_LINES = [
     jsonl("objects", of_id("u1", "007"), "u1", "007"),
@@ -217,6 +218,13 @@ JSON_LINES = [
     jsonl("two texts on a line", '"u1"\n"u2", "u3"\n"u4"\n', "u1", "u4", invalid=[2]),
     jsonl("an object on two lines", of_id("u1") + '{"customer_user_id":\n"u2"}\n', "u1", invalid=[2, 3]),
     jsonl("lines that would be JSON together", '"u1"\n[[1\n2]]\n"u4"],["u5"\n', "u1", invalid=[2, 3, 4]),
+    jsonl(
+        "lines that would be objects together",
+        of_id("u1")
+        + '{"customer_user_id": "u2", "t": [[1\n2]]}\n{"customer_user_id": "u3"}],[{"customer_user_id": "u4"}\n',
+        "u1",
+        invalid=[2, 3, 4],
+    ),
     jsonl("a text on two lines", '"u1"\n"u2\nu3"\n', "u1", invalid=[2, 3]),
     jsonl("a key twice", of_id("u1") + '{"customer_user_id": "u2", "customer_user_id": "u3"}\n', "u1", invalid=[2]),
     jsonl(

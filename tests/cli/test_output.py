@@ -90,7 +90,9 @@ def test_the_log_has_times_what_happened_and_the_end_and_is_private(say: Say, pe
         assert say(*DELETE, people, "--log-file", log)[0] == expected
     lines = log.read_text().splitlines()
     assert [line.split(maxsplit=2)[2].split(":")[0] for line in lines] == [
+        f"the command begins, as process {os.getpid()}",
         "the command ends with exit status 0",
+        f"the command begins, as process {os.getpid()}",
         "the command ends with exit status 5",
     ]
     assert all(line[10] == "T" and line[19] == "Z" and line[20:].startswith(" INFO ") for line in lines)

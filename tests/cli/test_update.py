@@ -378,3 +378,16 @@ def test_what_may_have_been_updated_long_ago_is_in_doubt_until_somebody_asks_for
     assert sim.count.requests < requests + 30
     assert say("retry-failed", ledger_of(path))[0] == 0
     assert profile(sim, ONE).attributes["first_name"] == "Ann"
+
+
+def test_no_id_and_no_value_of_the_file_is_in_the_ledger_or_the_record(
+    sim: Simulator, tmp_path: Path, say: Say
+) -> None:
+    path = written(tmp_path, f"customer_user_id,email\n{ONE},ann@mail.example\nnobody@mail.example,x@mail.example\n")
+    shown = "".join(map(str, say(*UPDATE, path, "--set", "custom.campaign=spring")))
+    shown += "".join(map(str, say("report", ledger_of(path), "--json", "-")))
+    kept = b"".join(file.read_bytes() for file in tmp_path.iterdir() if file.name.startswith(ledger_of(path).name))
+    for secret in (ONE, "mail.example"):
+        assert secret not in shown
+        assert secret.encode() not in kept
+    assert b"campaign=spring" in kept

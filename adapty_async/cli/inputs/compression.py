@@ -40,9 +40,10 @@ class Reopened(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         """Fill a buffer from the place on."""
-        count = os.preadv(self._descriptor, [buffer], self._place)
-        self._place += count
-        return count
+        content = os.pread(self._descriptor, len(buffer), self._place)
+        buffer[: len(content)] = content
+        self._place += len(content)
+        return len(content)
 
 
 def is_gzip(file: BinaryIO) -> bool:
