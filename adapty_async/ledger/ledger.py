@@ -1,5 +1,6 @@
 """The ledger of a mass job, as its user names it."""
 
+import contextlib
 import os
 import time
 from collections.abc import Collection, Mapping
@@ -10,7 +11,9 @@ from ..bulk.journal import Source, Undertaking
 from ..bulk.results import ItemT
 from .book import Book, Terms
 from .entries import LedgerEntries
+from .errors import LedgerRedactedError
 from .files import real, translated
+from .inventory import secret_of
 from .reading import LedgerReader
 from .secret import key_path
 from .spool import Spool
@@ -67,10 +70,12 @@ class Ledger:
 def redact(path: str | os.PathLike[str]) -> None:
     """Make a ledger anonymous for good: remove its key file and the copy of its input. It can only be read afterwards.
 
-    Raises LedgerError where it is in use, or no ledger.
+    Raises LedgerError where it is in use, or no ledger, or another ledger's key file lies beside it.
     """
     ledger = real(path)
     LedgerReader(ledger).close()
-    with Store.open(ledger), translated(key_path(ledger)):
-        key_path(ledger).unlink(missing_ok=True)
+    with Store.open(ledger) as store, translated(key_path(ledger)):
+        with contextlib.suppress(LedgerRedactedError):
+            secret_of(ledger, store.job())
+            key_path(ledger).unlink()
         Spool(ledger).discard()

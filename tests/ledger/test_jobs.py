@@ -576,6 +576,23 @@ async def test_a_key_file_of_another_ledger_is_refused(simulator: Simulator, cli
         reader.about("u1")
 
 
+async def test_a_ledger_is_redacted_of_its_own_key_file_and_no_other(client: AdaptyClient, path: Path) -> None:
+    await deletion(client, ids(5), path)
+    beside = path.with_name("job.db.key")
+    own = beside.read_bytes()
+    beside.write_bytes(os.urandom(32))
+    with pytest.raises(LedgerMismatchError, match="key file of another ledger"):
+        redact(path)
+    assert beside.exists()
+    beside.write_bytes(b"-----BEGIN PRIVATE KEY-----")
+    redact(path)
+    assert beside.read_bytes() == b"-----BEGIN PRIVATE KEY-----"
+    beside.write_bytes(own)
+    redact(path)
+    redact(path)
+    assert not beside.exists()
+
+
 async def test_another_file_of_the_key_files_name_is_left_alone(
     simulator: Simulator, client: AdaptyClient, path: Path
 ) -> None:

@@ -22,7 +22,6 @@ from adapty_async.ledger import (
     LedgerReader,
     LedgerUnreadableError,
     LedgerWriteError,
-    Prepared,
     has_job,
     prepare,
     redact,
@@ -48,9 +47,12 @@ def prepared(
     file: bytes | None = None,
     order: Mapping[str, Any] = ORDER,
     **terms: bool,
-) -> Prepared:
+) -> tuple[int, int]:
+    """Prepare a job; give the number of its items, and of those that are due."""
     source = None if file is None else io.BytesIO(file)
-    return prepare(path, undertaking(client, "delete", "customer_user_id"), people, order=order, file=source, **terms)
+    prepare(path, undertaking(client, "delete", "customer_user_id"), people, order=order, file=source, **terms)
+    with LedgerReader(path) as reader:
+        return reader.status().known, reader.status().waiting
 
 
 def is_of(path: Path, file: BinaryIO) -> bool:
@@ -67,7 +69,7 @@ async def test_a_prepared_job_sends_what_is_due_and_reads_plain_ids(
     simulator: Simulator, client: AdaptyClient, path: Path
 ) -> None:
     assert not has_job(path)
-    assert prepared(client, path, with_duplicates(1300)) == Prepared(1300, 866)
+    assert prepared(client, path, with_duplicates(1300)) == (1300, 866)
     assert has_job(path)
     with LedgerReader(path) as reader:
         assert (reader.job.items, reader.order, reader.runs) == (1300, ORDER, [])
@@ -77,7 +79,7 @@ async def test_a_prepared_job_sends_what_is_due_and_reads_plain_ids(
         client, ids(1300), by="customer_user_id", pacer=UNPACED, stop=NO_RULES, journal=Ledger(path)
     )
     assert report.total == simulator.count.requests == 866
-    assert prepared(client, path, with_duplicates(1300)) == Prepared(1300, 0)
+    assert prepared(client, path, with_duplicates(1300)) == (1300, 0)
 
 
 @pytest.mark.parametrize("count", [1000, 1500])
@@ -97,7 +99,7 @@ async def test_what_is_prepared_again_is_compared_and_only_grows_where_that_is_s
         with LedgerReader(path) as reader:
             assert (list(reader.rows()), reader.job.items) == (before, count)
     grown = prepared(client, path, [*ids(count + 599), Decided("x", Outcome.INVALID)], appended=True)
-    assert grown == Prepared(count + 600, count + 599)
+    assert grown == (count + 600, count + 599)
     assert rows(path)[:count] == before
 
 
@@ -126,15 +128,16 @@ async def test_a_preparation_that_fails_leaves_no_ledger(client: AdaptyClient, p
     with no_file_larger_than(20_000), pytest.raises(LedgerWriteError, match="make room"):
         prepared(client, path, ids(4000))
     assert {file.name for file in path.parent.iterdir()} == {"job.db.lock", "job.db.key"}
-    assert prepared(client, path, ids(4000)) == Prepared(4000, 4000)
+    assert prepared(client, path, ids(4000)) == (4000, 4000)
 
 
 async def test_what_a_kill_left_of_a_preparation_is_no_ledger(client: AdaptyClient, path: Path) -> None:
     for name in ("job.db.new", "job.db-wal"):
         path.with_name(name).write_bytes(b"SQLite format 3\0" + b"left" * 1000)
     assert not has_job(path)
-    assert prepared(client, path, ids(10)) == Prepared(10, 10)
+    prepare(path, undertaking(client, "delete", "customer_user_id"), ids(10), order=ORDER, file=None)
     assert {file.name for file in path.parent.iterdir()} == {"job.db", "job.db.lock", "job.db.key"}
+    assert totals(path) == {Outcome.NOT_ATTEMPTED: 10}
 
 
 async def test_nothing_is_claimed_where_a_later_chunk_differs_that_was_read_with_it(
@@ -191,7 +194,7 @@ async def test_what_is_no_job_of_that_kind_is_refused(simulator: Simulator, clie
         with pytest.raises(LedgerMismatchError) as caught:
             prepared(other, path, ids(2))
         assert caught.value.what == "key"
-        assert prepared(other, path, ids(2), new_key=True) == Prepared(2, 0)
+        assert prepared(other, path, ids(2), new_key=True) == (2, 0)
     path.write_bytes(b"customer_user_id\nu1\n")
     with pytest.raises(LedgerUnreadableError, match="no ledger"):
         has_job(path)
