@@ -29,6 +29,7 @@ PEOPLE = [f"person {number}" for number in range(12)]
 AFTER_A_DELETION = ("resume", "retry-failed", "status", "verify", "export", "report", "redact")
 ATTRIBUTES = ("doctor", "update", "create", "get")
 SUBCOMMANDS = ("plan", "delete", *AFTER_A_DELETION, *ATTRIBUTES, "simulator", "demo")
+FOR_THE_SIMULATOR = ("until", "unset", "export", "seq")
 # The script that an installation makes of the entry point.
 COMMAND = (sys.executable, "-c", "import sys; from adapty_async.cli import main; sys.exit(main())")
 PYTEST = ("-m", "pytest", "-p", "no:cacheprovider", "-o", "asyncio_default_fixture_loop_scope=function")
@@ -127,7 +128,7 @@ def test_every_shell_line_is_tested_below() -> None:
         ("make",),
         ("pip", "install"),
         ("bash", ".ci/run"),
-        ("export",),
+        *((word,) for word in FOR_THE_SIMULATOR),
         *(("adapty-async", name) for name in SUBCOMMANDS),
     ]
     assert sum(len(commands(*beginning)) for beginning in tested) == len(commands())
@@ -176,7 +177,7 @@ async def test_a_command_that_deletes_deletes(
 async def test_the_commands_that_go_with_a_deletion_work_in_the_order_in_which_they_stand(
     folder: Path, environment: dict[str, str], simulator: Simulator
 ) -> None:
-    (block,) = (block for heading, block in blocks("sh") if heading == "The command line")
+    block = next(block for heading, block in blocks("sh") if heading == "The command line")
     lines = [shlex.split(line) for line in block.splitlines()]
     for words in (words for words in lines if words[1] in ("delete", *AFTER_A_DELETION)):
         status, printed, complaints = await run(*COMMAND, *words[1:], cwd=folder, env=environment)
@@ -233,6 +234,18 @@ def test_from_a_list_of_people_to_a_filed_record_in_eight_commands(tmp_path: Pat
     assert not [person for person in people if person in written]
 
 
+def test_the_simulator_takes_the_place_of_adapty_for_the_other_commands(tmp_path: Path) -> None:
+    (block,) = (block for _, block in blocks("sh") if "simulator.json &" in block)
+    with shell_in(tmp_path, {"ADAPTY_API_KEY_FILE": "key.txt"}) as shell:
+        for line in block.splitlines():
+            if line != "adapty-async demo":  # tested below
+                shell.enter(line)
+                assert shell.ended()[0] == 0, shell.written
+        shell.enter("adapty-async plan people.csv --by customer_user_id --probe 5 --pace 1000; kill $!")
+        assert shell.ended()[0] == 0, shell.written
+    assert re.search(r"^exist +5\r$", shell.written, re.MULTILINE)
+
+
 def names_in(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
@@ -241,7 +254,8 @@ async def test_the_command_that_simulates_serves_until_it_is_interrupted(
     folder: Path, environment: dict[str, str]
 ) -> None:
     for words in commands("adapty-async", "simulator"):
-        process = await asyncio.create_subprocess_exec(*COMMAND, *words[1:], cwd=folder, env=environment, stdout=PIPE)
+        arguments = words[1 : words.index(">")]
+        process = await asyncio.create_subprocess_exec(*COMMAND, *arguments, cwd=folder, env=environment, stdout=PIPE)
         assert process.stdout is not None
         assert b"http://127.0.0.1:" in await process.stdout.readline()
         process.send_signal(signal.SIGINT)

@@ -220,8 +220,9 @@ class BulkJob(Generic[ItemT, ValueT]):
     async def _step(self, work: Work[ItemT]) -> ItemResult[ItemT, ValueT] | Again | None:
         """Make one attempt, unless the job is stopped: its result, or when to make the next one, or None."""
         if work.decided is not None:
-            self._tally.decided[work.decided.outcome] += 1
-            return work.result(work.decided.outcome, error=work.decided.error)
+            outcome = Outcome.IN_DOUBT if work.fate_unknown else work.decided.outcome
+            self._tally.decided[outcome] += 1
+            return work.result(outcome, error=work.decided.error)
         try:
             if self._pause.is_on:
                 await self._pause.pass_by()

@@ -38,7 +38,10 @@ class Source(Generic[ItemT]):
 
 @attrs.define(repr=False, eq=False)  # not frozen: one is made for each item of every job
 class Entry(Generic[ItemT]):
-    """An item that is to be done. `maybe_sent`: an earlier run may have sent it, and never learnt what came of it."""
+    """An item that is to be done. `maybe_sent`: an earlier run may have sent it, and never learnt what came of it.
+
+    Where such a one is Decided by now it is `in_doubt`: that it wasn't sent is more than anybody knows.
+    """
 
     position: int
     item: ItemT | Decided[ItemT]

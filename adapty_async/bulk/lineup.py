@@ -322,7 +322,8 @@ class Lineup(Generic[ItemT]):
 
 def _work(entry: Entry[ItemT], now: float) -> Work[ItemT]:
     if isinstance(entry.item, Decided):
-        return Work(entry.position, cast("ItemT", entry.item.item), now, decided=entry.item)
+        item = cast("ItemT", entry.item.item)
+        return Work(entry.position, item, now, decided=entry.item, fate_unknown=entry.maybe_sent)
     return Work(entry.position, entry.item, now, fate_unknown=entry.maybe_sent)
 
 

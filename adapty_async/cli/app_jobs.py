@@ -48,7 +48,9 @@ def plan(
 
     end(
         lambda: plan(
-            Question(file, by.value, column, format_of(format), exclude, accept_damaged, pace, max_rate, probe)
+            Question(
+                file, by.value, column, format_of(format), tuple(exclude or ()), accept_damaged, pace, max_rate, probe
+            )
         )
     )
 
@@ -123,7 +125,7 @@ def delete(
                 most=most,
                 max_failures=max_failures,
                 canary=not no_canary,
-                exclude=exclude,
+                exclude=exclude or (),
                 app=app,
                 accept_damaged=accept_damaged,
                 ledger=ledger,
@@ -138,6 +140,7 @@ def delete(
 def resume(
     ledger: options.LedgerFile,
     file: options.Input = None,
+    column: options.OtherColumn = None,
     appended: Annotated[
         bool, typer.Option("--appended", help="Rows were added at the end of the input: take them, too.")
     ] = False,
@@ -165,7 +168,8 @@ def resume(
 
     The input must be the same, row by row: what was edited, put in another order or exchanged is refused, before
     anything is sent. What has an outcome is not sent again. Everything that was ordered stays as it was, but for the
-    options given here. The file of --exclude is read afresh: who stands in it by now is not sent.
+    options given here, which hold for every later run, too; --exclude is added to what was named before. Those files
+    are read afresh: who stands in one by now is not sent.
     """
     from .resume import Terms, resume
 
@@ -175,6 +179,7 @@ def resume(
             Terms(
                 retry=False,
                 file=file,
+                column=column,
                 appended=appended,
                 new_key=new_key,
                 confirmed=yes,
@@ -190,7 +195,7 @@ def resume(
                 canary=not no_canary,
                 operator=operator,
                 request=request,
-                exclude=exclude and exclude.absolute(),
+                exclude=exclude or (),
             ),
         )
     )
@@ -199,6 +204,7 @@ def resume(
 def retry_failed(
     ledger: options.LedgerFile,
     file: options.Input = None,
+    column: options.OtherColumn = None,
     new_key: options.NewKey = False,
     concurrency: options.OtherConcurrency = None,
     timeout: options.OtherTimeout = None,
@@ -231,6 +237,7 @@ def retry_failed(
             Terms(
                 retry=True,
                 file=file,
+                column=column,
                 appended=False,
                 new_key=new_key,
                 confirmed=False,
@@ -246,7 +253,7 @@ def retry_failed(
                 canary=not no_canary,
                 operator=operator,
                 request=request,
-                exclude=exclude and exclude.absolute(),
+                exclude=exclude or (),
             ),
         )
     )

@@ -57,8 +57,9 @@ def export(
       adapty-async export people.csv.adapty.db > rows.csv
       adapty-async export people.csv.adapty.db --ids plain --input moved.csv > rows.csv
 
-    The columns: position (from 0), id, outcome, status (of the last answer), attempts, time (UTC). For plain ids the
-    input is compared with the ledger to its end, before the first row is written.
+    The columns: position (from 0), id, outcome, status (of the last answer), attempts, time (UTC); of a row that verify
+    has asked for, present (yes or no) and verified (when, UTC). For plain ids the input is compared with the ledger to
+    its end, before the first row is written.
     """
     from .records import export
 
@@ -84,8 +85,8 @@ def report(
       adapty-async report people.csv.adapty.db --json record.json --markdown record.md
       adapty-async report people.csv.adapty.db --about user-17
 
-    Exit status 1: a verification found somebody present; with --about: the id isn't in the ledger, or its deletion
-    wasn't accepted.
+    Exit status 1: a verification found somebody present; with --about: the id isn't in the ledger, it isn't known that
+    its profile is gone, or it was found present afterwards; 0 also where there was no such profile from the start.
     """
     from .records import about as tell_about
     from .records import report
@@ -109,20 +110,24 @@ def verify(
     max_rate: Annotated[
         str | None, typer.Option(metavar="RATE", show_default=False, help="Never more requests a second than this.")
     ] = None,
+    present: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="New file for the rows of whoever is present, to delete them again."),
+    ] = None,
 ) -> None:
     """Ask afresh for profiles that a job deleted, and note in its ledger who is present.
 
     \b
       adapty-async verify people.csv.adapty.db 5%
-      adapty-async verify people.csv.adapty.db all --max-rate 20
+      adapty-async verify people.csv.adapty.db all --present present.csv
 
-    The outcomes stay as they are; the record shows what was found. Exit status 1: somebody is present, or it isn't
-    known of all that were asked for.
+    The outcomes stay as they are; the record shows what was found, and export of which rows. Exit status 1: somebody is
+    present, or it isn't known of all that were asked for.
     """
     from .pace import Pace
     from .verifying import verify
 
-    end(lambda: verify(ledger, sample, input, Pace.of(pace, max_rate), concurrency, timeout))
+    end(lambda: verify(ledger, sample, input, Pace.of(pace, max_rate), concurrency, timeout, present))
 
 
 def redact(

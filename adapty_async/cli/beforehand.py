@@ -1,6 +1,7 @@
 """What comes before a mass job: the check, the guards, the question, the app."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
@@ -17,15 +18,26 @@ from .probe import verify_app
 from .screen import tell
 
 
-def look_through(ids: Listing, order: Order, client: AdaptyClient, *, confirmed: bool) -> Checked:
-    """Check the input and the guards, and ask whoever sits there. Raises CommandError."""
+def look_through(
+    ids: Listing,
+    order: Order,
+    client: AdaptyClient,
+    *,
+    confirmed: bool,
+    count_left: Callable[[], int] | None = None,
+) -> Checked:
+    """Check the input and the guards, and ask whoever sits there. Raises CommandError.
+
+    `count_left`: tells how many of its profiles are left, where some may be done.
+    """
     checked = ids.check()
-    show_checked(ids.name, checked, order.does)
+    left = checked.profiles if count_left is None else count_left()
+    show_checked(ids.name, checked, order.does, left)
     if isinstance(ids, Changes):
         tell(f"  {ids.summary}", sys.stderr)
     order.guards.check(checked.profiles, order.does, confirmed=confirmed)
     if not confirmed:
-        _confirm(checked.profiles, client.base_url, order.does)
+        _confirm(left, client.base_url, order.does)
     return checked
 
 
@@ -42,15 +54,16 @@ def verified(order: Order, ids: Listing) -> dict[str, str]:
 
 def notes_of(order: Order) -> dict[str, str]:
     """Say for the record who ordered it, why, and who is left out."""
-    notes = {OPERATOR: order.operator, REQUEST: order.request, "exclude": order.exclude and str(order.exclude)}
+    notes = {OPERATOR: order.operator, REQUEST: order.request, "exclude": ", ".join(map(str, order.exclude))}
     return {name: note for name, note in notes.items() if note}
 
 
-def show_checked(name: str, checked: Checked, operation: Operation) -> None:
-    """Say what a file holds, and which lines can't be used."""
+def show_checked(name: str, checked: Checked, operation: Operation, left: int | None = None) -> None:
+    """Say what a file holds, how many of its profiles are `left`, and which lines can't be used."""
     reading = checked.reading
+    rest = "" if left in (None, checked.profiles) else f", {left:,} of them still"
     lines = [
-        f"{name}: {checked.rows:,} rows, {checked.profiles:,} profiles to {operation.name}",
+        f"{name}: {checked.rows:,} rows, {checked.profiles:,} profiles{rest} to {operation.name}",
         f"  read as {reading.title}: {reading.column}",
     ]
     if checked.duplicates:

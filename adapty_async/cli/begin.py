@@ -1,7 +1,8 @@
 """The commands that begin a job: check everything, ask, send, and say what became of it."""
 
 import contextlib
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 from uuid import UUID
@@ -10,6 +11,7 @@ import attrs
 
 from ..bulk.jobs import By, undertaking
 from ..ledger import Spool, has_job, prepare
+from ..ledger.files import is_locked
 from .assignment import Assignment
 from .beforehand import look_through, require_terminal, verified
 from .changes import open_listing
@@ -20,7 +22,7 @@ from .failures import check_free
 from .guards import Guards
 from .inputs import OF_STDIN, Excluded, Format, InputError, format_of_name, open_source
 from .interrupts import terminable
-from .ledgers import beside, is_lasting, refusing, resume_command
+from .ledgers import beside, is_lasting, refuse_needed, refusing, resume_command
 from .listing import Listing
 from .order import Order
 from .pace import Pace
@@ -50,7 +52,7 @@ class Asked:
     most: int | None
     max_failures: str | None
     canary: bool
-    exclude: Path | None
+    exclude: Sequence[Path]
     accept_damaged: bool
     ledger: Path | None
     has_ledger: bool
@@ -77,7 +79,7 @@ class Asked:
                 most_failures=self.max_failures,
                 canary=self.canary,
             ),
-            exclude=self.exclude and self.exclude.absolute(),
+            exclude=tuple(file.absolute() for file in self.exclude),
             accept_damaged=self.accept_damaged,
             format=self.format,
             operator=self.operator,
@@ -98,10 +100,13 @@ def begin(asked: Asked) -> ExitStatus:
         client = client_of_environment(order.timeout)
         if ledger is not None:
             refuse_begun(ledger)
+            _check_place(ledger)
         if not asked.confirmed:
             require_terminal(asked.file)
         if asked.failures is not None:
             check_free(asked.failures)
+            if ledger is not None:
+                refuse_needed(asked.failures, ledger, asked.file)
         excluded = excluded_by(order.exclude, by=order.by, column=order.column)
         if ledger is None:
             return send_unrecorded(
@@ -128,6 +133,20 @@ def refuse_begun(ledger: Path) -> None:
             f"type: {resume_command(ledger)}",
             ExitStatus.LEDGER,
         )
+
+
+def _check_place(ledger: Path) -> None:
+    """Make sure that a ledger can be made, before the input is read, which may take long. Raises CommandError."""
+    if not os.access(ledger.parent, os.W_OK):
+        raise CommandError(
+            f"{ledger} can't be made in {ledger.parent}: make that folder, see to its permissions, or name another "
+            "ledger by --ledger",
+            ExitStatus.LEDGER,
+        )
+    with refusing():
+        is_used = is_locked(ledger)
+    if is_used:
+        raise CommandError(f"{ledger} is in use by another process: wait for its end, or end it", ExitStatus.LEDGER)
 
 
 @contextlib.contextmanager

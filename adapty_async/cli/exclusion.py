@@ -1,27 +1,29 @@
 """The file of --exclude: ids that must not be sent, such as of people under legal hold."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..bulk.jobs import By, name_of
 from .exits import CommandError
-from .inputs import Excluded, InputError, open_ids
+from .inputs import Excluded, InputError, Row, open_ids
+from .listing import Listing
 
 
-def excluded_by(file: Path | None, *, by: By, column: str | None) -> Excluded:
-    """Read what names the ids in a file; none where there is no file. Raises CommandError.
+def excluded_by(files: Iterable[Path], *, by: By, column: str | None) -> Excluded:
+    """Read what names the ids in some files. Raises CommandError.
 
     A row that isn't clear might be the very one that must not be sent: it refuses the file.
     """
-    if file is None:
-        return frozenset()
     try:
-        return _read(file, by, column)
+        return frozenset[str]().union(*(_read(file, by, column) for file in files))
     except InputError as error:
         sentence = str(error)
     raise CommandError(f"--exclude: {sentence}")
 
 
 def _read(file: Path, by: By, column: str | None) -> Excluded:
+    if not file.exists():
+        raise InputError(f"{file} doesn't exist: check its name, or put it back, for nobody in it must be sent")
     name, names = name_of(by), set[str]()
     with open_ids(file, by=by, column=column) as ids:
         for row in ids.as_written():
@@ -31,3 +33,8 @@ def _read(file: Path, by: By, column: str | None) -> Excluded:
     if not names:
         raise InputError(f"{file} holds no ids: leave the option out if nobody is to be excluded")
     return frozenset(names)
+
+
+def is_excluded(ids: Listing, row: Row) -> bool:
+    """Tell whether a row of an input is not to be sent, whatever became of it before."""
+    return bool(ids.excluded) and name_of(ids.by)(row.id) in ids.excluded

@@ -93,10 +93,11 @@ class FailuresFile:
 
     def __init__(self, path: Path, reading: Reading) -> None:
         self.trouble: CommandError | None = None
+        self._path = path
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
         except FileExistsError:
-            raise _exists(path) from None
+            raise CommandError(f"{path} exists and may still be needed: give --failures another name") from None
         except OSError as error:
             raise _unmakable(path, error) from None
         # Written by the line: whoever looks into it meanwhile, or after a kill, finds whole rows.
@@ -116,7 +117,7 @@ class FailuresFile:
         try:
             self._file.write(line)
         except OSError as error:
-            self.trouble = _unwritable(error)
+            self.trouble = _unwritable(self._path, error)
 
     def _close(self) -> None:
         with contextlib.suppress(OSError):  # known already, from the row that couldn't be written
@@ -131,16 +132,19 @@ class FailuresFile:
         self._close()
 
 
-def check_free(path: Path) -> None:
-    """Make sure that a file of failures can be written at the end. Raises CommandError."""
+def check_free(path: Path, option: str = "--failures") -> None:
+    """Make sure that a file of rows can be written at the end. Raises CommandError."""
     if path.exists():
-        raise _exists(path)
+        raise CommandError(f"{path} exists and may still be needed: give {option} another name")
     if not os.access(path.parent, os.W_OK):
-        raise CommandError(f"{path} can't be made in {path.parent}: give --failures another name")
+        raise CommandError(f"{path} can't be made in {path.parent}: give {option} another name")
 
 
-def write_failures(path: Path, reading: Reading, failures: Iterable[Failure]) -> None:
-    """Write a new file of failures, whole or not at all; only its owner may read it. Raises CommandError."""
+def write_failures(path: Path, reading: Reading, failures: Iterable[Failure]) -> Path:
+    """Write a new file of failures, whole or not at all; only its owner may read it. Raises CommandError.
+
+    Where somebody has made such a file meanwhile it gets another name: give the one that it has.
+    """
     part = path.with_name(f"{path.name}.part")
     layout = _layout_of(reading)
     try:
@@ -150,26 +154,36 @@ def write_failures(path: Path, reading: Reading, failures: Iterable[Failure]) ->
             with open(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:  # noqa: PTH123 - a descriptor, no path
                 file.write(layout.header)
                 file.writelines(map(layout.line, failures))
-            part.replace(path)
+            free = _taken(path)
+            part.replace(free)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
-        return
+        return free
     except OSError as error:
-        trouble = _unwritable(error)
+        trouble = _unwritable(path, error)
     raise trouble
 
 
-def _exists(path: Path) -> CommandError:
-    return CommandError(f"{path} exists and may still be needed: give --failures another name")
+def _taken(path: Path) -> Path:
+    """Make an empty file of that name, or of the first like it that is free. Raises OSError."""
+    free, number = path, 1
+    while True:
+        try:
+            os.close(os.open(free, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY))
+        except FileExistsError:
+            number += 1
+            free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+        else:
+            return free
 
 
 def _unmakable(path: Path, error: OSError) -> CommandError:
     return CommandError(f"{path} can't be made: {error.strerror}: give --failures another name")
 
 
-def _unwritable(error: OSError) -> CommandError:
+def _unwritable(path: Path, error: OSError) -> CommandError:
     return CommandError(
-        f"the file of --failures can't be written ({error.strerror}): make room before you run it again",
+        f"{path} can't be written ({error.strerror}): make room before you run it again",
         ExitStatus.LEDGER,
     )

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import attrs
+
 from ..ledger import (
     InputChangedError,
     LedgerError,
@@ -24,7 +26,7 @@ _OF_STDIN: Final = Path("stdin.adapty.db")
 MISMATCHES: Final = {
     "server": "the job of this ledger is at another server: set ADAPTY_BASE_URL to it",
     "key": "the job of this ledger was begun with another key: set ADAPTY_API_KEY to that one; where the key of the "
-    "same app was exchanged, add --new-key to resume",
+    "same app was exchanged, or the first was a wrong one, add --new-key to resume",
 }
 _CHANGES: Final = {
     "differs": "isn't the input of this ledger any more: it first differs at {place}: put it back as it was",
@@ -32,6 +34,8 @@ _CHANGES: Final = {
     "longer": "goes on at {place}, where the input of this ledger ended: if rows were only added at its end, add "
     "--appended to resume",
 }
+_OWN_SUFFIXES: Final = ("", ".key", ".lock", ".new", "-wal", "-shm", "-journal", ".spool", ".spool.part")
+"""What a ledger and all that may lie beside it is named, after the name of the ledger."""
 
 
 def beside(file: Path) -> Path:
@@ -87,9 +91,7 @@ def open_ledger(path: Path) -> Iterator[LedgerReader]:
     """Open the ledger of a job to read it. Raises CommandError."""
     if not path.exists():
         raise CommandError(f"{path} doesn't exist: check the name of the ledger")
-    with refusing():
-        reader = LedgerReader(path)
-    with reader:
+    with refusing(), LedgerReader(path) as reader:
         yield reader
 
 
@@ -105,14 +107,26 @@ def open_input(reader: LedgerReader, path: Path | None = None) -> Iterator[Listi
 
 
 @contextlib.contextmanager
-def opened(reader: LedgerReader, path: Path | None = None, *, excluded: Excluded = frozenset()) -> Iterator[Listing]:
+def opened(
+    reader: LedgerReader, path: Path | None = None, *, column: str | None = None, excluded: Excluded = frozenset()
+) -> Iterator[Listing]:
     """Open what is to be the input of a ledger, not compared with it yet. Raises CommandError."""
-    order = order_of(reader)
+    ordered = order_of(reader)
+    order = attrs.evolve(ordered, column=column or ordered.column)
     file = path or order.file or Spool(reader.path).path
     if not file.exists():
-        raise CommandError(f"{file}, the input of {reader.path}, is gone: if it was moved, name it by --input")
+        raise _gone(reader, file, is_copy=path is None and order.file is None)
     with open_listing(order, file, excluded=excluded) as ids:
         yield ids
+
+
+def _gone(reader: LedgerReader, file: Path, *, is_copy: bool) -> CommandError:
+    if is_copy:
+        return CommandError(
+            f"the copy of the input of {reader.path} was removed when all of it was done: for what needs the ids, put "
+            "the same rows into a file and name it by --input"
+        )
+    return CommandError(f"{file}, the input of {reader.path}, is gone: if it was moved, name it by --input")
 
 
 def order_of(reader: LedgerReader) -> Order:
@@ -121,4 +135,27 @@ def order_of(reader: LedgerReader) -> Order:
         raise CommandError(
             f"{reader.path} is of a job of the library, not of this command: go on with it there", ExitStatus.LEDGER
         )
-    return Order.from_json(reader.order)
+    try:
+        return Order.from_json(reader.order)
+    except (KeyError, TypeError, ValueError):  # what was written there is another order, or none
+        sentence = f"{reader.path} is damaged: restore it from a copy, or start anew with another ledger"
+    raise CommandError(sentence, ExitStatus.LEDGER)
+
+
+def input_of(reader: LedgerReader) -> Path | None:
+    """Name the input of a job; None where that is the copy beside its ledger, or the library's."""
+    return order_of(reader).file if reader.order else None
+
+
+def refuse_needed(path: Path, ledger: Path, file: Path | None) -> None:
+    """Refuse to write where a job has its ledger, what lies beside that, or its input. Raises CommandError."""
+    needed = [ledger.with_name(f"{ledger.name}{suffix}") for suffix in _OWN_SUFFIXES]
+    if any(_is_same(path, own) for own in [*needed, *([] if file is None else [file])]):
+        raise CommandError(f"{path} is needed by the job itself: name another file")
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    try:
+        return path.samefile(other)
+    except OSError:  # one of them isn't there
+        return path.resolve() == other.resolve()

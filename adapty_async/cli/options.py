@@ -38,9 +38,14 @@ FileFormat: TypeAlias = Annotated[
     FormatName | None,
     typer.Option("--format", help="What FILE is, where its name doesn't tell; else it is read as CSV."),
 ]
+OtherColumn: TypeAlias = Annotated[
+    str | None, typer.Option("--column", metavar="NAME", help="The column of the ids, where it was renamed.")
+]
 Exclude: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="File of ids that must not be sent, as of people under legal hold."),
+    list[Path] | None,
+    typer.Option(
+        metavar="FILE", help="File of ids that must not be sent, as of people under legal hold; again for more."
+    ),
 ]
 AcceptDamaged: TypeAlias = Annotated[
     bool, typer.Option("--accept-damaged", help="Leave out the rows whose id a spreadsheet shortened, as in 1.23E+15.")

@@ -19,7 +19,7 @@ class Order:
     """A mass job. `file`: None is the copy beside the ledger of what can't be read twice.
 
     `operation`: its name. `assignment`: what is written, None where nothing is. `timeout`: seconds of a request.
-    `exclude`: a file of ids that are not to be sent. `format`: None where the file's name tells. `operator`, `request`:
+    `exclude`: files of ids that are not to be sent. `format`: None where the file's name tells. `operator`, `request`:
     for the record.
     """
 
@@ -32,7 +32,7 @@ class Order:
     concurrency: int = 100
     timeout: float = 30.0
     guards: Guards = attrs.field(factory=Guards)
-    exclude: Path | None = None
+    exclude: tuple[Path, ...] = ()
     accept_damaged: bool = False
     format: Format | None = None
     operator: str | None = None
@@ -56,7 +56,7 @@ class Order:
                 "file": _path(data["file"]),
                 "pace": Pace(**data["pace"]),
                 "guards": Guards(**data["guards"]),
-                "exclude": _path(data["exclude"]),
+                "exclude": tuple(map(Path, data["exclude"])),
                 "assignment": Assignment.from_json(data["assignment"]) if data.get("assignment") else None,
                 "format": _format(data.get("format")),
             }
@@ -69,6 +69,11 @@ def options_of(order: Order) -> list[str]:
     format_ = [] if order.format is None else ["--format", order.format]
     assignment = [] if order.assignment is None else order.assignment.options()
     return ["--by", order.by, *column, *format_, *assignment]
+
+
+def exclude_options(order: Order) -> list[str]:
+    """Give the options that name who is not to be sent."""
+    return [word for file in order.exclude for word in ("--exclude", str(file))]
 
 
 def _plain(_: object, __: object, value: Any) -> Any:

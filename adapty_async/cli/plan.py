@@ -21,7 +21,7 @@ from .ledgers import command
 from .listing import Listing
 from .masking import masked
 from .operation import DELETE
-from .order import Order, options_of
+from .order import Order, exclude_options, options_of
 from .pace import Pace
 from .probe import Sample, sample
 from .screen import tell
@@ -35,7 +35,7 @@ class Question:
     by: By
     column: str | None
     format: Format | None
-    exclude: Path | None
+    exclude: tuple[Path, ...]
     accept_damaged: bool
     pace: str
     max_rate: str | None
@@ -136,10 +136,9 @@ def _found(found: Sample) -> Iterator[str]:
 
 def _options(order: Order) -> list[str]:
     """Give the options that the same deletion takes."""
-    options = options_of(order)
-    for name, value in (("--exclude", order.exclude), ("--expect", order.guards.expect)):
-        if value is not None:
-            options += [name, str(value)]
+    options = [*options_of(order), *exclude_options(order)]
+    if order.guards.expect is not None:
+        options += ["--expect", str(order.guards.expect)]
     return [*options, *order.pace.options(), *(["--accept-damaged"] if order.accept_damaged else [])]
 
 

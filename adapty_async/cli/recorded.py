@@ -16,6 +16,7 @@ from ..ledger import Ledger, LedgerReader, Spool, Status
 from ..pacing import Pacer
 from .books import Standing
 from .ending import say
+from .exclusion import is_excluded
 from .exits import CommandError, ExitStatus
 from .failures import Failure, write_failures
 from .inputs import EXCLUDED
@@ -33,6 +34,14 @@ _REASONS: Final = {
     Outcome.NOT_ATTEMPTED: "not sent",
     Outcome.NOT_FOUND: "Adapty has no such profile",
 }
+
+
+@attrs.frozen
+class _Stock:
+    """What is known of the rows after a run: how many are excluded, by outcome, and where the failures stand."""
+
+    excluded: Mapping[Outcome, int]
+    failures: Path | None
 
 
 @attrs.frozen
@@ -62,8 +71,14 @@ class Recorded:
             raise CommandError(f"{trouble}; to go on: {resume_command(self.ledger)}", trouble.status)
         ended, after = self._ended(run, trouble)
         show_ended(ended)
-        status = ExitStatus.first_of([ended.status, self._take_stock()])
-        self._show_next(ended, after)
+        status, stock = ended.status, _Stock({}, None)
+        try:
+            stock = self._take_stock()
+        except CommandError as error:
+            say(str(error))
+            status = ExitStatus.first_of([status, ExitStatus.LEDGER])
+        _show_excluded(stock.excluded, self.order)
+        self._show_next(ended, after, stock)
         return status
 
     def _ended(self, run: "_Run", trouble: CommandError | None) -> tuple[Ended, Status | None]:
@@ -75,53 +90,49 @@ class Recorded:
             return Ended(run.standing, run.job.report, trouble or error), None
         return Ended(Standing(after.known, after.totals), run.job.report, trouble), after
 
-    def _take_stock(self) -> ExitStatus:
-        """Write the failures down, and tell how many rows were excluded."""
-        if self.failures is None and self.order.exclude is None:
-            return ExitStatus.DONE
-        excluded = 0
+    def _take_stock(self) -> "_Stock":
+        """Write the failures down, and count the rows that are excluded. Raises CommandError."""
+        excluded: Counter[Outcome] = Counter()
+        if self.failures is None and not self.order.exclude:
+            return _Stock(excluded, None)
 
         def failures(reader: LedgerReader) -> Iterator[Failure]:
-            nonlocal excluded
             for failure in failures_of(reader, self.ids):
                 if failure.reason == EXCLUDED:
-                    excluded += 1
+                    excluded[failure.outcome] += 1
                 else:
                     yield failure
 
-        try:
-            with refusing(), LedgerReader(self.ledger) as reader:
-                if self.failures is None:
-                    for _ in failures(reader):
-                        pass
-                else:
-                    write_failures(self.failures, self.ids.reading(), failures(reader))
-        except CommandError as error:
-            say(str(error))
-            return ExitStatus.LEDGER
-        show_excluded(excluded, self.order)
-        return ExitStatus.DONE
+        with refusing(), LedgerReader(self.ledger) as reader:
+            if self.failures is not None:
+                return _Stock(excluded, write_failures(self.failures, self.ids.reading(), failures(reader)))
+            for _ in failures(reader):
+                pass
+        return _Stock(excluded, None)
 
-    def _show_next(self, ended: Ended, after: Status | None) -> None:
+    def _show_next(self, ended: Ended, after: Status | None, stock: "_Stock") -> None:
         """Say how to go on. `after`: where the ledger stands, None where it can't be read."""
         left = None if after is None else after.waiting + after.claimed
-        retried = 0 if after is None else sum(after.counts.get(outcome, 0) for outcome in RETRIED)
+        failed = 0 if after is None else sum(after.counts.get(outcome, 0) for outcome in RETRIED)
+        retried = failed - sum(stock.excluded.get(outcome, 0) for outcome in RETRIED)
         if left != 0:
             tell("To go on:" if left is None else f"{left:,} rows are not done. To go on:", sys.stderr)
             tell(f"  {resume_command(self.ledger)}", sys.stderr)
         elif retried:
             tell(f"To send the {retried:,} rows again that failed or are in doubt:", sys.stderr)
             tell(f"  {command('retry-failed', self.ledger)}", sys.stderr)
-        if ended.standing.failed > (left or 0):
-            self._show_failures()
+        if ended.standing.failed > (left or 0) + sum(stock.excluded.values()):
+            self._show_failures(stock)
         self._let_go_of_copy(is_clean=left == 0 and not retried)
 
-    def _show_failures(self) -> None:
+    def _show_failures(self, stock: "_Stock") -> None:
         if self.failures is None:
             tell("To write down which rows failed, and why, as a file to feed back:", sys.stderr)
             tell(f"  {command('resume', self.ledger, '--failures', 'failures.csv')}", sys.stderr)
-        elif self.failures.exists():
-            tell(f"{self.failures} holds the rows that failed, and why.", sys.stderr)
+        elif stock.failures is not None:
+            is_other = stock.failures != self.failures
+            why = f" ({self.failures} was made by somebody else meanwhile, and is as it was.)" if is_other else ""
+            tell(f"{stock.failures} holds the rows that failed, and why.{why}", sys.stderr)
 
     def _let_go_of_copy(self, *, is_clean: bool) -> None:
         """Remove the copy of what can't be read twice, once nothing can want it any more."""
@@ -141,13 +152,26 @@ def failures_of(reader: LedgerReader, ids: Listing) -> Iterator[Failure]:
         if not outcome.is_failure:
             continue
         status = known.status if outcome is Outcome.FAILED else None
-        if outcome is Outcome.INVALID:
+        if is_excluded(ids, row):
+            reason = EXCLUDED
+        elif outcome is Outcome.INVALID:
             reason = ids.refusal(row) or EXCLUDED
         elif outcome is Outcome.FAILED:
             reason = "no answer" if status is None else f"Adapty answered {status}"
         else:
             reason = _REASONS[outcome]
         yield Failure(row, outcome, reason, status)
+
+
+def _show_excluded(excluded: Mapping[Outcome, int], order: Order) -> None:
+    """Say how many rows were excluded: before they were sent, and after that."""
+    show_excluded(excluded.get(Outcome.INVALID, 0), order)
+    tried = sum(excluded.get(outcome, 0) for outcome in RETRIED)
+    if tried:
+        tell(
+            f"\n{tried:,} of the rows that failed or are in doubt are excluded since: they aren't sent again",
+            sys.stdout,
+        )
 
 
 class _Run:
@@ -169,7 +193,13 @@ class _Run:
             by=ids.by,
             concurrency=recorded.order.concurrency,
             pacer=pacer,
-            journal=Ledger(recorded.ledger, retry=recorded.retry, new_key=recorded.new_key, notes=notes),
+            journal=Ledger(
+                recorded.ledger,
+                retry=recorded.retry,
+                new_key=recorded.new_key,
+                notes=notes,
+                order=recorded.order.as_json(),
+            ),
             stop=guards.rules(due),
         )
 

@@ -17,7 +17,7 @@ from ..ledger.reading import RECENT
 from ..ledger.record import APP_ID, MEANINGS
 from .books import Standing
 from .exits import CommandError, ExitStatus
-from .ledgers import open_input, open_ledger, refusing, resume_command
+from .ledgers import input_of, open_input, open_ledger, refuse_needed, refusing, resume_command
 from .progress import Sight, View
 from .screen import screen_for, tell
 
@@ -25,18 +25,20 @@ _STREAM: Final = Path("-")
 _NO_ROOM: Final = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 _PAUSE: Final = 2.0
 """Seconds from one look at a ledger to the next, which reads all of it."""
-_COLUMNS: Final = ("position", "id", "outcome", "status", "attempts", "time")
+_OF_PROGRAM: Final = "run the program again that began it with the library"
+_COLUMNS: Final = ("position", "id", "outcome", "status", "attempts", "time", "present", "verified")
 
 
 def status(path: Path, *, watch: bool = False) -> ExitStatus:
     """Show where a job stands. `watch`: again and again, as long as it runs."""
     if watch:
         _watch(path)
-    with open_ledger(path) as reader, refusing():
-        standing, is_running = reader.status(), reader.is_running()
+    with open_ledger(path) as reader:
+        standing, is_running, is_ours = reader.status(), reader.is_running(), bool(reader.order)
         tell("\n".join(_standing(reader, standing, is_running=is_running)), sys.stdout)
     if (standing.waiting or standing.claimed) and not is_running:
-        tell(f"\nTo go on with it:\n  {resume_command(path)}", sys.stderr)
+        how = f"To go on with it:\n  {resume_command(path)}" if is_ours else f"To go on with it: {_OF_PROGRAM}"
+        tell(f"\n{how}", sys.stderr)
     return ExitStatus.DONE
 
 
@@ -92,25 +94,33 @@ def export(path: Path, file: Path | None, ids: Literal["hashed", "plain", "none"
     with open_ledger(path) as reader:
         if ids == "plain":
             with open_input(reader, file) as source, refusing(source):
-                _write_rows(reader.joined(source.plain()))
+                _write_rows(reader, reader.joined(source.plain()))
         else:
-            with refusing():
-                _write_rows((row, row.hash.hex() if ids == "hashed" else "") for row in reader.rows())
+            _write_rows(reader, ((row, row.hash.hex() if ids == "hashed" else "") for row in reader.rows()))
     return ExitStatus.DONE
 
 
-def _write_rows(rows: Iterable[tuple[Row, object]]) -> None:
+def _write_rows(reader: LedgerReader, rows: Iterable[tuple[Row, object]]) -> None:
+    presences = reader.presences()
+    found = next(presences, None)
     with _standard_output() as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(_COLUMNS)
         for row, id_ in rows:
-            at = None if row.at is None else datetime.fromtimestamp(row.at, UTC)
-            writer.writerow((row.position, id_, row.standing, row.status or "", row.attempts, _time(at)))
+            verified: tuple[str, str] = ("", "")
+            if found is not None and found.position == row.position:
+                verified = ("yes" if found.present else "no", _seconds(found.at))
+                found = next(presences, None)
+            known = (row.position, id_, row.standing, row.status or "", row.attempts, _seconds(row.at))
+            writer.writerow((*known, *verified))
 
 
 def report(path: Path, json: Path | None, markdown: Path | None) -> ExitStatus:
     """Write the record of a job; somebody who is present makes it a failure."""
-    with open_ledger(path) as reader, refusing():
+    with open_ledger(path) as reader:
+        for file in (json, markdown):
+            if file is not None:
+                refuse_needed(file, path, input_of(reader))
         record = record_of(reader)
     if json is not None:
         _write(json, record.as_json())
@@ -153,11 +163,12 @@ def _evidence(record: Record, rows: list[Row], presences: list[Presence]) -> Ite
 
 def redact(path: Path, *, confirmed: bool) -> ExitStatus:
     """Remove what leads from a ledger to ids."""
-    with open_ledger(path) as reader, refusing():
-        standing = reader.status()
+    with open_ledger(path) as reader:
+        standing, is_ours = reader.status(), bool(reader.order)
     left = standing.waiting + standing.claimed
     if left and not confirmed:
-        raise CommandError(f"{left:,} rows are still to be done: go on by {resume_command(path)}, or add --yes")
+        how = f"go on by {resume_command(path)}" if is_ours else _OF_PROGRAM
+        raise CommandError(f"{left:,} rows are still to be done: {how}, or add --yes")
     with refusing():
         ledgers.redact(path)
     tell(f"{path} is anonymous: its key file is gone, and so is the copy of its input where there was one.", sys.stdout)
@@ -169,17 +180,28 @@ def _write(path: Path, text: str) -> None:
         with _standard_output() as stream:
             stream.write(text)
         return
-    part = path.with_name(f"{path.name}.part")
     try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        if path.exists() and not path.is_file():  # such as a pipe: what is put in its place nobody reads
+            path.write_text(text, encoding="utf-8")
+        else:
+            _replace(path.resolve(), text)
     except OSError as error:
-        part.unlink(missing_ok=True)
         reason, is_full = error.strerror, error.errno in _NO_ROOM
     else:
         return
     status = ExitStatus.LEDGER if is_full else ExitStatus.USAGE
     raise CommandError(f"{path} can't be written: {reason}: make room, or name another file", status)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file, whole or not at all. Raises OSError."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager
@@ -205,6 +227,10 @@ def _standard_output() -> Iterator[TextIO]:
 
 def _time(at: datetime | None) -> str:
     return "" if at is None else f"{at:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _seconds(at: int | None) -> str:
+    return "" if at is None else _time(datetime.fromtimestamp(at, UTC))
 
 
 def _shown(found: Presence) -> str:

@@ -1,6 +1,9 @@
 """The commands `resume` and `retry-failed`: go on with a job on the same input, and no other."""
 
 import contextlib
+import functools
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -18,33 +21,26 @@ from .exits import CommandError, ExitStatus
 from .failures import check_free
 from .guards import Guards
 from .interrupts import terminable
-from .ledgers import MISMATCHES, open_ledger, opened, order_of, refusing
+from .ledgers import MISMATCHES, is_lasting, open_ledger, opened, order_of, refuse_needed, refusing
 from .listing import Listing
 from .order import Order
 from .pace import Pace
 from .probe import verify_app
 from .recorded import RETRIED, Recorded
 
-_TOUCHED = (
-    Outcome.DELETED,
-    Outcome.UPDATED,
-    Outcome.CREATED,
-    Outcome.ALREADY_ABSENT,
-    Outcome.DELETED_UNCONFIRMED,
-    Outcome.IN_DOUBT,
-)
-
 
 @attrs.frozen(kw_only=True)
 class Terms:
-    """On which terms a job is gone on with; what is None stays as it was ordered.
+    """On which terms a job is gone on with, from now on; what is None stays as it was ordered.
 
-    `file`: where the input was moved to. `appended`: rows were added at its end, which `confirmed` allows to send.
+    `file`: where the input was moved to. `column`: how its column is named now. `appended`: rows were added at
+    its end, which `confirmed` allows to send.
     `new_key`: the key of the same app was exchanged. `retry`: what failed is sent again.
     """
 
     retry: bool
     file: Path | None
+    column: str | None
     appended: bool
     new_key: bool
     confirmed: bool
@@ -60,7 +56,7 @@ class Terms:
     canary: bool
     operator: str | None
     request: str | None
-    exclude: Path | None
+    exclude: Sequence[Path]
 
     def applied_to(self, order: Order) -> Order:
         """Give what is ordered for this run."""
@@ -74,11 +70,13 @@ class Terms:
         )
         return attrs.evolve(
             order,
+            file=self.file.absolute() if self.file is not None and is_lasting(self.file) else order.file,
+            column=self.column or order.column,
             guards=guards,
             pace=_pace(order.pace, self.pace, self.max_rate),
             concurrency=self.concurrency or order.concurrency,
             timeout=self.timeout or order.timeout,
-            exclude=self.exclude or order.exclude,
+            exclude=tuple(dict.fromkeys([*order.exclude, *(file.absolute() for file in self.exclude)])),
             operator=self.operator or order.operator,
             request=self.request or order.request,
         )
@@ -93,7 +91,7 @@ def _pace(before: Pace, wanted: str | None, most: str | None) -> Pace:
 class _Job:
     """A job that can be gone on with. `ordered`: at its beginning, `order`: for this run. `app`: to be verified.
 
-    `is_same`: the input is byte by byte the one of before.
+    `is_same`: the input is byte by byte the one of before. `last_key`: the fingerprint of the last key.
     """
 
     ledger: Path
@@ -101,6 +99,7 @@ class _Job:
     order: Order
     ids: Listing
     is_same: bool
+    last_key: str
     is_new_key: bool
     app: str | None
 
@@ -111,6 +110,7 @@ def resume(ledger: Path, terms: Terms) -> ExitStatus:
         client = client_of_environment()
         if terms.failures is not None:
             check_free(terms.failures)
+            refuse_needed(terms.failures, ledger, terms.file)
         with open_ledger(ledger) as reader:
             job = _look_into(reader, client, terms, stack)
         if not job.is_same:
@@ -134,13 +134,13 @@ def _look_into(reader: LedgerReader, client: AdaptyClient, terms: Terms, stack: 
     ordered = order_of(reader)
     order = terms.applied_to(ordered)
     is_new_key = _is_new_key(reader, client, order, terms)
-    app = _app_to_verify(reader, order, terms, is_new_key=is_new_key)
-    excluded = excluded_by(order.exclude, by=order.by, column=order.column)
-    ids = stack.enter_context(opened(reader, terms.file, excluded=excluded))
+    app = _app_to_verify(reader, ordered, terms, is_new_key=is_new_key)
+    excluded = excluded_by(order.exclude, by=order.by, column=ordered.column)
+    ids = stack.enter_context(opened(reader, terms.file, column=terms.column, excluded=excluded))
     if not terms.appended:
         order.guards.check(_profiles_in(reader), order.does, confirmed=False)
     with refusing(ids):
-        return _Job(reader.path, ordered, order, ids, reader.is_of(ids.file), is_new_key, app)
+        return _Job(reader.path, ordered, order, ids, reader.is_of(ids.file), _last_key(reader), is_new_key, app)
 
 
 def _compare(job: _Job, client: AdaptyClient, terms: Terms) -> None:
@@ -148,16 +148,27 @@ def _compare(job: _Job, client: AdaptyClient, terms: Terms) -> None:
     if terms.appended:
         if not terms.confirmed:
             require_terminal(None)
-        look_through(job.ids, job.order, client, confirmed=terms.confirmed)
+        look_through(
+            job.ids, job.order, client, confirmed=terms.confirmed, count_left=functools.partial(_count_left, job)
+        )
     with refusing(job.ids):
         prepare(
             job.ledger,
-            undertaking(client, job.order.operation, job.order.by),
+            # A new key is taken down by the run alone, once a listed person has shown the same app.
+            attrs.evolve(undertaking(client, job.order.operation, job.order.by), key_fingerprint=job.last_key),
             job.ids.decided(),
             order=job.ordered.as_json(),
             file=job.ids.file,
             appended=terms.appended,
-            new_key=job.is_new_key,
+        )
+
+
+def _count_left(job: _Job) -> int:
+    """Count the rows that would be sent: those that were added, and those that have no outcome."""
+    with refusing(job.ids), LedgerReader(job.ledger) as reader:
+        pairs = itertools.zip_longest(reader.rows(), job.ids.rows())
+        return sum(
+            row is not None and row.outcome is None and (known is None or known.outcome is None) for known, row in pairs
         )
 
 
@@ -168,40 +179,39 @@ def _profiles_in(reader: LedgerReader) -> int:
 
 def _is_new_key(reader: LedgerReader, client: AdaptyClient, order: Order, terms: Terms) -> bool:
     """Tell whether the key isn't that of the last run. Raises CommandError where the job can't go on with it."""
-    job, runs = undertaking(client, order.operation, order.by), reader.runs
+    job = undertaking(client, order.operation, order.by)
     if reader.is_running():
         raise CommandError(
             f"{reader.path} is in use by another process: wait for its end, or end it", ExitStatus.LEDGER
         )
     if job.base_url != reader.job.base_url:
         raise CommandError(f"{MISMATCHES['server']}: {reader.job.base_url}", ExitStatus.LEDGER)
-    is_new = bool(runs) and runs[-1].key_fingerprint != job.key_fingerprint
-    if is_new and not terms.new_key and not _is_untouched(reader):
+    is_new = _last_key(reader) != job.key_fingerprint
+    if is_new and not terms.new_key:
         raise CommandError(MISMATCHES["key"], ExitStatus.LEDGER)
     return is_new
 
 
-def _is_untouched(reader: LedgerReader) -> bool:
-    """Tell whether nothing can have come of the job yet, as where it was begun with a wrong key."""
-    status = reader.status()
-    return not status.claimed and not any(status.counts.get(outcome) for outcome in _TOUCHED)
+def _last_key(reader: LedgerReader) -> str:
+    """Give the fingerprint of the key that was accepted last: by a run, or when the job was prepared."""
+    runs = reader.runs
+    return runs[-1].key_fingerprint if runs else reader.job.key_fingerprint
 
 
-def _app_to_verify(reader: LedgerReader, order: Order, terms: Terms, *, is_new_key: bool) -> str | None:
+def _app_to_verify(reader: LedgerReader, ordered: Order, terms: Terms, *, is_new_key: bool) -> str | None:
     """Give the app that a listed person must be of, where that is to be seen. Raises CommandError."""
     recorded = next((run.notes[APP_ID] for run in reversed(reader.runs) if APP_ID in run.notes), None)
+    known = recorded or ordered.guards.app
     given = None if terms.app is None else str(terms.app)
-    if given is not None and recorded not in (None, given):
-        raise CommandError(f"the job of {reader.path} is for app {recorded}, not {given}", ExitStatus.LEDGER)
-    if not is_new_key or not terms.new_key:
-        return given
-    app = recorded or order.guards.app
-    if app is None:
+    if given is not None and known not in (None, given):
+        raise CommandError(f"the job of {reader.path} is for app {known}, not {given}", ExitStatus.LEDGER)
+    app = known or given
+    if is_new_key and app is None:
         raise CommandError(
             f"{reader.path} doesn't tell the app of its job, so nothing shows that the new key is of the same: "
             "add --app UUID"
         )
-    return app
+    return app if is_new_key or given is not None or recorded is None else None
 
 
 def _verify_app(job: _Job, app: str) -> None:

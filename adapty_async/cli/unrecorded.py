@@ -62,7 +62,7 @@ async def _run(client: AdaptyClient, deletion: Deletion) -> None:
 def show_excluded(excluded: int, order: Order) -> None:
     """Say how many rows were excluded, where there are any."""
     if excluded:
-        text = f"\n{excluded:,} of the invalid rows are excluded: they stand in {order.exclude}"
+        text = f"\n{excluded:,} of the invalid rows are excluded: they stand in {', '.join(map(str, order.exclude))}"
         current().show(text, excluded=excluded)
 
 

@@ -5,6 +5,7 @@ import math
 import re
 import sys
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -17,8 +18,11 @@ from ..pacing import Pacer
 from .books import Standing
 from .connection import client_of_environment
 from .exits import CommandError, ExitStatus
+from .failures import Failure, check_free, write_failures
 from .interrupts import Interrupts
-from .ledgers import command, open_input, open_ledger, refusing
+from .ledgers import command, open_input, open_ledger, order_of, refuse_needed, refusing
+from .listing import Listing
+from .order import Order, exclude_options, options_of
 from .output import current
 from .pace import Pace
 from .progress import Sight
@@ -34,8 +38,19 @@ _STOPPED: Final = {
 _WORDS: Final = {Outcome.FETCHED: "present", Outcome.NOT_FOUND: "absent"}
 
 
-def verify(path: Path, sample: str, file: Path | None, pace: Pace, concurrency: int, timeout: float) -> ExitStatus:
-    """Verify the deletions of a job."""
+def verify(
+    path: Path,
+    sample: str,
+    file: Path | None,
+    pace: Pace,
+    concurrency: int,
+    timeout: float,
+    present: Path | None = None,
+) -> ExitStatus:
+    """Verify the deletions of a job. `present`: a new file for the rows of whoever is present."""
+    if present is not None:
+        check_free(present, "--present")
+        refuse_needed(present, path, file)
     with open_ledger(path) as reader:
         if reader.job.operation != "delete":
             raise CommandError(
@@ -50,10 +65,37 @@ def verify(path: Path, sample: str, file: Path | None, pace: Pace, concurrency: 
         client = client_of_environment(timeout)
         with open_input(reader, file) as ids, refusing(ids), pace.pacer(client) as pacer:
             found = asyncio.run(_verify(client, reader, ids.plain(), wanted, pacer, concurrency))
+            written = None if present is None else _write_present(path, ids, present)
+        order = order_of(reader)
     _show(found)
-    if found.present:
+    if found.present or written:
         tell(f"\nThe record says so, too:\n  {command('report', path)}", sys.stderr)
+        _show_next(path, order, written)
     return _status(found)
+
+
+def _write_present(path: Path, ids: Listing, file: Path) -> Path | None:
+    """Write down the rows of whoever was present when last asked for; give the file, None where it is nobody."""
+    with LedgerReader(path) as reader:
+        times = {found.position: found.at for found in reader.presences() if found.present}
+        if not times:
+            return None
+        failures = (
+            Failure(row, known.standing, f"present at {datetime.fromtimestamp(times[known.position], UTC)}", None)
+            for known, row in zip(reader.rows(), ids.as_written(), strict=False)
+            if known.position in times
+        )
+        return write_failures(file, ids.reading(), failures)
+
+
+def _show_next(path: Path, order: Order, written: Path | None) -> None:
+    """Say what to do about whoever is present."""
+    if written is None:
+        tell("To write down who is present, as a file for a new deletion:", sys.stderr)
+        tell(f"  {command('verify', path, 'all', '--present', 'present.csv')}", sys.stderr)
+        return
+    tell(f"{written} holds the rows of whoever is present. To delete them again:", sys.stderr)
+    tell(f"  {command('delete', written, *options_of(order), *exclude_options(order))}", sys.stderr)
 
 
 def _wanted(sample: str, deleted: int) -> int:

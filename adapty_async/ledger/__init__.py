@@ -11,7 +11,7 @@ from .errors import (
     LedgerWriteError,
 )
 from .ledger import Ledger, redact
-from .preparing import Prepared, has_job, is_unchanged, prepare
+from .preparing import has_job, prepare
 from .reading import Job, LedgerReader, Run, Status
 from .record import Record, evidence, record_of
 from .spool import Spool
@@ -29,7 +29,6 @@ __all__ = [
     "LedgerRedactedError",
     "LedgerUnreadableError",
     "LedgerWriteError",
-    "Prepared",
     "Presence",
     "Record",
     "Row",
@@ -39,7 +38,6 @@ __all__ = [
     "Verified",
     "evidence",
     "has_job",
-    "is_unchanged",
     "prepare",
     "record_of",
     "redact",

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import attrs
 
@@ -25,6 +25,10 @@ Neither is a class: one of each is made for each item, and that is half of what 
 
 _STALE_AFTER: Final = 15 * 60
 """Seconds after which what was claimed and isn't repeatable might overwrite what the app wrote since."""
+_GRACE: Final = 5
+"""Seconds by which a clock is set back now and then; a claim further in the future tells nothing of its age."""
+_REFUSED: Final = STATES[Outcome.FAILED]
+"""Up to this state it is known that nothing came of an item."""
 
 
 @attrs.frozen
@@ -32,13 +36,15 @@ class Terms:
     """On which terms an earlier job is gone on with.
 
     `appended`: rows may have been added at the end of the input. `retry`: what has one of these outcomes is sent again.
-    `new_key`: another API key of the same app may be used. `notes`: what the record shall say of this run.
+    `new_key`: another API key of the same app may be used. `notes`: what the record shall say of this run. `order`:
+    what is asked for from this run on.
     """
 
     appended: bool = False
     retry: frozenset[Outcome] = frozenset()
     new_key: bool = False
     notes: Mapping[str, str] = attrs.field(factory=dict)
+    order: Mapping[str, Any] | None = None
 
 
 @attrs.define
@@ -63,8 +69,10 @@ class Book:
         self._repeatable = repeatable
         self._open: dict[int, _Open] = {}
         self._changed: set[int] = set()
+        self._new_claims: list[int] = []  # positions; nobody is told of them before they are committed
         self._has_begun = False
         self._run_is_written = True
+        self._has_touched = False
 
     @classmethod
     def open(cls, path: Path, undertaking: Undertaking, terms: Terms, now: Callable[[], float]) -> "Book":
@@ -85,6 +93,7 @@ class Book:
             key_fingerprint=undertaking.key_fingerprint,
             library_version=version("adapty-async"),
             notes=json.dumps(dict(terms.notes)),
+            touched=False,
         )
         return cls(store, inventory, run, terms, repeatable=undertaking.repeatable)
 
@@ -98,6 +107,8 @@ class Book:
         if not self._has_begun:
             self._has_begun = True
             self._run_is_written = False
+            if self._terms.order is not None:
+                self._inventory.note_order(self._terms.order)
         if met.is_new:
             self._changed.add(number)
         due = self._due(number, met.chunk, now)
@@ -105,17 +116,15 @@ class Book:
             self._open[number] = _Open(met.chunk, len(due))
         claimed = [index for index, _ in due[:claims] if index not in part.decided]
         if claimed:
-            met.chunk.claim(claimed, now)
-            self._changed.add(number)
+            self._claim(number, claimed, now)
         return due
 
     def claim(self, positions: Sequence[int], now: int) -> None:
         """Note that items are about to be sent."""
         for number in {position // CHUNK for position in positions}:
             first = number * CHUNK
-            mine = (position - first for position in positions if first <= position < first + CHUNK)
-            self._open[number].chunk.claim(mine, now)
-            self._changed.add(number)
+            mine = [position - first for position in positions if first <= position < first + CHUNK]
+            self._claim(number, mine, now)
 
     def release(self, positions: Sequence[int]) -> None:
         """Note that items which were claimed weren't sent."""
@@ -134,22 +143,27 @@ class Book:
             opened.chunk.settle(position - number * CHUNK, state, status, attempts, at)
             opened.due -= 1
         self._changed.update({row[0] // CHUNK for row in rows})
+        self._has_touched = self._has_touched or any(state > _REFUSED and attempts for _, state, _, attempts, _ in rows)
 
     def end_run(self, now: int) -> None:
         """Note that the run came to its end by itself, where it began."""
-        self._run = attrs.evolve(self._run, ended=now)
+        touched = self._has_touched or any(opened.chunk.claimed for opened in self._open.values())
+        self._run = attrs.evolve(self._run, ended=now, touched=touched)
         self._run_is_written = not self._has_begun
 
     def commit(self) -> None:
-        """Write down all that is new; it is on the disk then. Raises LedgerWriteError, with nothing written."""
+        """Write down all that is new; it is on the disk then.
+
+        Raises LedgerWriteError, with nothing written. Then what was claimed by it isn't any more: it won't be sent.
+        """
         if not self._changed and self._run_is_written and self._inventory.is_written:
             return
-        with self._store.transaction():
-            if not self._run_is_written:
-                self._store.write_run(self._run)
-            self._inventory.write()
-            for number in sorted(self._changed):
-                self._store.write_outcomes(number, self._open[number].chunk.pack())
+        try:
+            self._write()
+        except BaseException:
+            self._take_claims_back()
+            raise
+        self._new_claims.clear()
         for number in self._changed:
             if not self._open[number].due:
                 del self._open[number]
@@ -160,6 +174,29 @@ class Book:
     def close(self) -> None:
         """Let go of the ledger."""
         self._store.close()
+
+    def _write(self) -> None:
+        with self._store.transaction():
+            if not self._run_is_written:
+                self._store.write_run(self._run)
+            self._inventory.write()
+            for number in sorted(self._changed):
+                self._store.write_outcomes(number, self._open[number].chunk.pack())
+
+    def _claim(self, number: int, indexes: Sequence[int], now: int) -> None:
+        chunk, first = self._open[number].chunk, number * CHUNK
+        self._new_claims += [first + index for index in indexes if not chunk.is_claimed(index)]
+        chunk.claim(indexes, now)
+        self._changed.add(number)
+        if not self._run.touched:
+            self._run = attrs.evolve(self._run, touched=True)
+            self._run_is_written = False
+
+    def _take_claims_back(self) -> None:
+        for position in self._new_claims:
+            number, index = divmod(position, CHUNK)
+            self._open[number].chunk.release(index)
+        self._new_claims.clear()
 
     def _due(self, number: int, chunk: Chunk, now: int) -> list[Due]:
         if not any(chunk.states):
@@ -178,4 +215,4 @@ class Book:
         if self._repeatable or Outcome.IN_DOUBT in self._terms.retry:
             return True
         claimed_at = chunk.claimed_at(index)
-        return claimed_at is not None and now - claimed_at <= _STALE_AFTER
+        return claimed_at is not None and -_GRACE <= now - claimed_at <= _STALE_AFTER

@@ -20,11 +20,28 @@ _LOCK_PATIENCE: Final = 0.1
 _NO_ROOM: Final = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
 
+def real(path: str | os.PathLike[str]) -> Path:
+    """Give the file that a link leads to: what lies beside a ledger lies beside that, whatever name it is opened by."""
+    return Path(os.path.realpath(path)) if Path(path).is_symlink() else Path(path)
+
+
+def check_place(path: Path) -> None:
+    """Refuse what is no file, and what SQLite would take for an empty database.
+
+    The file isn't opened for that: to close it again would let go of the locks that this process holds on it.
+    """
+    if not path.is_file() or path.stat().st_size < _HEADER:
+        raise LedgerUnreadableError(
+            f"{path} is no ledger of adapty-async, or is damaged: restore it from a copy, or use another ledger"
+        )
+
+
 def lock(path: Path) -> sqlite3.Connection:
     """Lock a file beside the ledger, which SQLite does alike on every system; the end of the process unlocks it."""
     beside = _lock_path(path)
     with contextlib.suppress(FileExistsError):
         _make_private(beside)
+    _check_lock(beside)
     connection = _connect(beside, "rw", timeout=_LOCK_PATIENCE)
     try:
         connection.execute("BEGIN EXCLUSIVE")
@@ -39,6 +56,7 @@ def is_locked(path: Path) -> bool:
     beside = _lock_path(path)
     if not beside.exists():
         return False
+    _check_lock(beside)
     with translated(path), contextlib.closing(_connect(beside, "ro", timeout=0.0)) as connection:
         try:
             connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
@@ -51,7 +69,6 @@ def is_locked(path: Path) -> bool:
 
 def connect_to_write(path: Path) -> sqlite3.Connection:
     """Open a ledger to write in. Raises LedgerUnreadableError, OSError."""
-    _check_size(path)
     if not os.access(path, os.W_OK):
         # SQLite would open it to read, and leave files beside it that nobody can write in afterwards.
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
@@ -68,7 +85,7 @@ def connect_to_write(path: Path) -> sqlite3.Connection:
 
 def connect_to_read(path: Path) -> sqlite3.Connection:
     """Open a ledger to read in, also while it is written, and where there is no room. Raises LedgerUnreadableError."""
-    _check_size(path)
+    check_place(path)
     if _may_write_beside(path) or _has_log(path):
         try:
             return _opened_to_read(path, "ro")
@@ -169,20 +186,17 @@ def _lock_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.lock")
 
 
+def _check_lock(beside: Path) -> None:
+    """Refuse what isn't empty: to lock a file writes nothing into it."""
+    if not beside.is_file() or beside.stat().st_size:
+        raise LedgerUnreadableError(
+            f"{beside} is there, and isn't the lock file of a ledger: give the ledger another name"
+        )
+
+
 def _connect(path: Path, mode: str, *, timeout: float = 5.0) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=timeout, check_same_thread=False)
-
-
-def _check_size(path: Path) -> None:
-    """Refuse what SQLite would take for an empty database.
-
-    The file isn't opened for that: to close it again would let go of the locks that this process holds on it.
-    """
-    if path.stat().st_size < _HEADER:
-        raise LedgerUnreadableError(
-            f"{path} is no ledger of adapty-async, or is damaged: restore it from a copy, or use another ledger"
-        )
 
 
 def _check_format(path: Path, connection: sqlite3.Connection) -> None:

@@ -15,7 +15,6 @@ from .errors import (
     InputChangedError,
     LedgerMismatchError,
     LedgerRedactedError,
-    LedgerUnreadableError,
     Mismatch,
 )
 from .files import of_system
@@ -72,10 +71,6 @@ class Inventory:
         self._appended = appended
         self._new: dict[int, _Contents] = {}
         self.known = store.items()
-        if job.items is not None and job.items != self.known:
-            raise LedgerUnreadableError(
-                f"the ledger contradicts itself: {self.known:,} rows of {job.items:,}: restore it from a copy"
-            )
 
     @property
     def is_written(self) -> bool:
@@ -102,9 +97,14 @@ class Inventory:
             self.known = part.end
         return met
 
-    def note_order(self, order: Mapping[str, Any], file_digest: bytes | None) -> None:
-        """Note what was asked for, and of which file."""
-        self._change(input_order=json.dumps(dict(order)), file_digest=file_digest)
+    def note_preparation(self, order: Mapping[str, Any], file_digest: bytes | None, key_fingerprint: str) -> None:
+        """Note what was asked for, of which file, and by which key."""
+        self._change(file_digest=file_digest, key_fingerprint=key_fingerprint)
+        self.note_order(order)
+
+    def note_order(self, order: Mapping[str, Any]) -> None:
+        """Note what was asked for."""
+        self._change(input_order=json.dumps(dict(order)))
 
     def write(self) -> None:
         """Write what is new, in the transaction that runs."""
@@ -177,6 +177,7 @@ def begin(store: Store, path: Path, undertaking: Undertaking, now: int) -> None:
                 operation=undertaking.operation,
                 identified_by=undertaking.by,
                 base_url=undertaking.base_url,
+                key_fingerprint=undertaking.key_fingerprint,
                 secret_check=secret.check,
                 items=None,
             )
@@ -194,11 +195,12 @@ def secret_of(path: Path, job: JobRow) -> Secret:
     else:
         if secret is None:
             raise LedgerRedactedError(
-                f"{path} can't be gone on with, for its key file {key_path(path).name} is gone: use another ledger"
+                f"{path}: its key file {key_path(path).name} is gone: put it back; without it the job can't go on"
             )
         if secret.check != job.secret_check:
             raise LedgerMismatchError(
-                f"{key_path(path)} is the key file of another ledger: put the right one there", "secret"
+                f"{key_path(path)} is the key file of another ledger: put its own back; without it the job can't go on",
+                "secret",
             )
         return secret
     raise failure
@@ -216,7 +218,8 @@ def check(path: Path, job: JobRow, runs: Sequence[RunRow], undertaking: Undertak
             raise LedgerMismatchError(
                 f"{path} belongs to another job: there {name} is {known}, here {given}: use another ledger", what
             )
-    if runs and runs[-1].key_fingerprint != undertaking.key_fingerprint and not new_key:
+    key_fingerprint = runs[-1].key_fingerprint if runs else job.key_fingerprint
+    if key_fingerprint != undertaking.key_fingerprint and not new_key:
         raise LedgerMismatchError(
             f"{path} belongs to a job with another API key: use that key, or another ledger; "
             "if the key of the same app was exchanged, say so (new_key)",

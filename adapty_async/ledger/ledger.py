@@ -1,15 +1,19 @@
 """The ledger of a mass job, as its user names it."""
 
+import contextlib
 import os
 import time
 from collections.abc import Collection, Mapping
-from pathlib import Path
+from typing import Any
 
 from ..bulk import Outcome
 from ..bulk.journal import Source, Undertaking
 from ..bulk.results import ItemT
 from .book import Book, Terms
 from .entries import LedgerEntries
+from .errors import LedgerRedactedError
+from .files import real, translated
+from .inventory import secret_of
 from .reading import LedgerReader
 from .secret import key_path
 from .spool import Spool
@@ -23,10 +27,11 @@ class Ledger:
     It is made, with a key file beside it, where there is none. What has an outcome is not sent again, but what has one
     of `retry`; deletions without an outcome are sent again; of updates and creations those that were claimed in the
     last 15 minutes, the others are `in_doubt`. `appended`: rows were added at the end of the input. `new_key`: the API
-    key of the same app was exchanged. `notes`: what the record shall say of this run, such as the operator. `spool`:
-    the ids of a deletion can't be given twice, as those of a generator; they are copied beside the ledger before the
-    first is sent, read from there whatever is given later, and the copy is removed when all is done. The job raises
-    LedgerError where the ledger can't be used, or the input isn't the same.
+    key of the same app was exchanged. `notes`: what the record shall say of this run, such as the operator. `order`:
+    what LedgerReader.order gives from this run on, once its input is found to be the same. `spool`: the ids of a
+    deletion can't be given twice, as those of a generator; they are copied beside the ledger before the first is sent,
+    read from there whatever is given later, and the copy is removed when all is done. The job raises LedgerError where
+    the ledger can't be used, or the input isn't the same.
     """
 
     def __init__(
@@ -37,11 +42,14 @@ class Ledger:
         retry: Collection[Outcome] = (),
         new_key: bool = False,
         notes: Mapping[str, str] | None = None,
+        order: Mapping[str, Any] | None = None,
         spool: bool = False,
     ) -> None:
-        self.path = Path(path)
+        self.path = real(path)
         self._spool = Spool(self.path) if spool else None
-        self._terms = Terms(appended=appended, retry=frozenset(retry), new_key=new_key, notes=dict(notes or {}))
+        self._terms = Terms(
+            appended=appended, retry=frozenset(retry), new_key=new_key, notes=dict(notes or {}), order=order
+        )
 
     def entries(self, undertaking: Undertaking, source: Source[ItemT]) -> LedgerEntries[ItemT]:
         """Begin a run of the job, or go on where an earlier one ended: for `bulk`."""
@@ -62,10 +70,12 @@ class Ledger:
 def redact(path: str | os.PathLike[str]) -> None:
     """Make a ledger anonymous for good: remove its key file and the copy of its input. It can only be read afterwards.
 
-    Raises LedgerError where it is in use, or no ledger.
+    Raises LedgerError where it is in use, or no ledger, or another ledger's key file lies beside it.
     """
-    ledger = Path(path)
-    LedgerReader(path).close()
-    with Store.open(ledger):
-        key_path(ledger).unlink(missing_ok=True)
+    ledger = real(path)
+    LedgerReader(ledger).close()
+    with Store.open(ledger) as store, translated(key_path(ledger)):
+        with contextlib.suppress(LedgerRedactedError):
+            secret_of(ledger, store.job())
+            key_path(ledger).unlink()
         Spool(ledger).discard()

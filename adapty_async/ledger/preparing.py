@@ -4,30 +4,19 @@ import itertools
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Final, TypeAlias
-
-import attrs
+from typing import Any, BinaryIO, TypeAlias
 
 from ..bulk import Decided
 from ..bulk.jobs import By, source_of
 from ..bulk.journal import Source, Undertaking
 from ..models import ProfileAttributes
 from .chunks import CHUNK, STATES, Chunk
+from .files import real
 from .inventory import Inventory, Part, begin, check, secret_of
 from .reading import LedgerReader
 from .store import Store
 
-_NONE_RETRIED: Final = frozenset[Any]()
-
 Change: TypeAlias = tuple[str, ProfileAttributes]
-
-
-@attrs.frozen
-class Prepared:
-    """What a job is: its `items`, and those of them that are `due`: neither decided nor done."""
-
-    items: int
-    due: int
 
 
 def has_job(path: Path) -> bool:
@@ -36,12 +25,6 @@ def has_job(path: Path) -> bool:
         return False
     LedgerReader(path).close()
     return True
-
-
-def is_unchanged(path: Path, file: BinaryIO) -> bool:
-    """Tell whether a file is, byte by byte, the one that a ledger was prepared for. Raises LedgerError, OSError."""
-    with LedgerReader(path) as reader:
-        return reader.is_of(file)
 
 
 def prepare(
@@ -53,7 +36,7 @@ def prepare(
     file: BinaryIO | None,
     appended: bool = False,
     new_key: bool = False,
-) -> Prepared:
+) -> None:
     """Take down every row of an input in a new ledger, or compare every row with the one that there is.
 
     `rows`: ids to delete, or pairs of an id and what is written. `order`: what was asked for; `file`: what the rows are
@@ -61,40 +44,43 @@ def prepare(
     is a ledger and the input isn't its own.
     """
 
-    def take_down(store: Store) -> Prepared:
+    path = real(path)
+
+    def take_down(store: Store) -> None:
         job = store.job()
         secret = secret_of(path, job)
         check(path, job, store.runs(), undertaking, new_key=new_key)
         inventory = Inventory(store, secret, job, appended=appended)
         by: By = "profile_id" if job.identified_by == "profile_id" else "customer_user_id"
         source = source_of(undertaking.operation, rows, by)
-        due = sum(_enter(store, inventory, part, items) for part, items in _parts(rows, source))
-        inventory.note_order(order, None if file is None else secret.file_digest(file))
+        for part, items in _parts(rows, source):
+            _enter(store, inventory, part, items)
+        digest = None if file is None else secret.file_digest(file)
+        inventory.note_preparation(order, digest, undertaking.key_fingerprint)
         inventory.write()
-        return Prepared(inventory.known, due)
 
-    made: list[Prepared] = []
+    is_made = False
 
     def make(store: Store) -> None:
+        nonlocal is_made
         begin(store, path, undertaking, int(time.time()))
-        made.append(take_down(store))
+        take_down(store)
+        is_made = True
 
     with Store.open(path, make) as store:
-        if made:
-            return made[0]
-        with store.transaction():
-            return take_down(store)
+        if not is_made:
+            with store.transaction():
+                take_down(store)
 
 
-def _enter(store: Store, inventory: Inventory, part: Part, items: list[Any]) -> int:
-    """Compare a part, or write it down; give the number of its items that are due."""
+def _enter(store: Store, inventory: Inventory, part: Part, items: list[Any]) -> None:
+    """Compare a part, or write it down."""
     met = inventory.meet(part)
     if met.is_new:
         _decide(met.chunk, items, met.known)
         store.write_outcomes(part.number, met.chunk.pack())
         inventory.write()
         inventory.written()
-    return len(met.chunk.open_indexes(_NONE_RETRIED))
 
 
 def _decide(chunk: Chunk, items: list[Any], start: int) -> None:

@@ -1,5 +1,6 @@
 """What a ledger tells its reader, also while the job runs: where it stands, row by row, and of one id."""
 
+import contextlib
 import hashlib
 import json
 import math
@@ -8,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Final, Self
 
@@ -18,7 +18,7 @@ from ..bulk import Outcome
 from ..bulk.jobs import By, ProfileId, name_of
 from .chunks import Row
 from .errors import InputChangedError, LedgerRedactedError
-from .files import is_locked
+from .files import damaged, is_locked, real, translated
 from .secret import Secret, key_path
 from .store import Presence, Store
 
@@ -28,18 +28,25 @@ RECENT: Final = 60
 
 @attrs.frozen
 class Job:
-    """What the ledger is of. `items`: their number, None before the end of the input was seen."""
+    """What the ledger is of. `items`: their number, None before the end of the input was seen.
+
+    `key_fingerprint`: of the key that it was prepared with, or begun; a run may have had a newer one.
+    """
 
     made: datetime
     operation: str
     by: By
     base_url: str
+    key_fingerprint: str
     items: int | None
 
 
 @attrs.frozen
 class Run:
-    """One run of the job. `ended`: None while it runs, and for good where it was killed. `notes`: as given."""
+    """One run of the job. `ended`: None while it runs, and for good where it was killed. `notes`: as given.
+
+    `touched`: whether something may have come of it: nothing does where Adapty refuses its key.
+    """
 
     number: int
     started: datetime
@@ -47,6 +54,7 @@ class Run:
     key_fingerprint: str
     library_version: str
     notes: Mapping[str, str]
+    touched: bool
 
 
 @attrs.frozen
@@ -92,24 +100,25 @@ class RowsDigest:
 class LedgerReader:
     """Read a ledger, also one whose job runs: everything is as of the moment at which it was opened.
 
-    Raises LedgerError where there is no ledger, or a damaged one.
+    Raises LedgerError where there is no ledger, or a damaged one, as that of which rows were lost.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = real(path)
         self._store = Store.open_to_read(self.path)
         try:
             self._store.begin_snapshot()
             job = self._store.job()
+            self._known = self._store.items()
+            self.order: Mapping[str, Any] = {} if job.input_order is None else self._mapping(job.input_order)
+            """What the command line was asked for; empty where the job isn't one of it."""
         except BaseException:
             self._store.close()
             raise
         self._secret_check = job.secret_check
         self._file_digest = job.file_digest
-        self.order: Mapping[str, Any] = {} if job.input_order is None else json.loads(job.input_order)
-        """What the command line was asked for; empty where the job isn't one of it."""
         by: By = "profile_id" if job.identified_by == "profile_id" else "customer_user_id"
-        self.job = Job(_time(job.made), job.operation, by, job.base_url, job.items)
+        self.job = Job(_time(job.made), job.operation, by, job.base_url, job.key_fingerprint, job.items)
 
     @property
     def runs(self) -> list[Run]:
@@ -121,15 +130,16 @@ class LedgerReader:
                 ended=None if run.ended is None else _time(run.ended),
                 key_fingerprint=run.key_fingerprint,
                 library_version=run.library_version,
-                notes=json.loads(run.notes),
+                notes=self._mapping(run.notes),
+                touched=bool(run.touched),
             )
             for run in self._store.runs()
         ]
 
     def status(self) -> Status:
-        """Count what became of the items. Raises LedgerUnreadableError where rows are missing."""
+        """Count what became of the items."""
         counts: Counter[Outcome] = Counter()
-        known, claimed, recent = self._store.items(), 0, 0
+        known, claimed, recent = self._known, 0, 0
         first, last = math.inf, 0
         minute_ago = int(time.time()) - RECENT
         for row in self._store.chunks():
@@ -215,10 +225,21 @@ class LedgerReader:
                 "shorter",
             )
 
+    def _mapping(self, text: str) -> Mapping[str, Any]:
+        with contextlib.suppress(ValueError):
+            read = json.loads(text)
+            if isinstance(read, dict):
+                return read
+        raise damaged(self.path)
+
     def _secret(self) -> Secret:
-        secret = Secret.read(self.path)
+        with translated(key_path(self.path)):
+            secret = Secret.read(self.path)
         if secret is None or secret.check != self._secret_check:
-            raise LedgerRedactedError(f"no id can be looked up, for {key_path(self.path)} is gone, or another ledger's")
+            raise LedgerRedactedError(
+                f"the key file {key_path(self.path)} is gone, or another ledger's: "
+                "put it back; without it no id can be looked up"
+            )
         return secret
 
     def close(self) -> None:

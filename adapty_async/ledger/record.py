@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Final
@@ -49,8 +49,8 @@ class Verification:
 class Record:
     """What a job was and what became of it, over all its runs.
 
-    `app_id`: None where no run has verified it. `input_digest`: keyed, with the ledger's key file. `rows_digest`: of
-    the rows in the order of the input. `verified`: None where nobody verified.
+    `app_id`: None where something may have come of a key for which no run has verified it. `input_digest`: keyed, with
+    the ledger's key file. `rows_digest`: of the rows in the order of the input. `verified`: None where nobody verified.
     """
 
     operation: str
@@ -152,7 +152,7 @@ def record_of(reader: LedgerReader, *, items: int | None = None) -> Record:
         operation=job.operation,
         by=job.by,
         base_url=job.base_url,
-        app_id=next((run.notes[APP_ID] for run in reversed(runs) if APP_ID in run.notes), None),
+        app_id=_app_of(runs),
         items=expected,
         input_digest=reader.input_digest(),
         first=status.first,
@@ -163,6 +163,15 @@ def record_of(reader: LedgerReader, *, items: int | None = None) -> Record:
         verified=_verification(reader),
         library_version=version("adapty-async"),
     )
+
+
+def _app_of(runs: Collection[Run]) -> str | None:
+    """Give the app of the job; None where it isn't verified for each key of which something may have come."""
+    apps = {run.notes[APP_ID] for run in runs if APP_ID in run.notes}
+    keys = {run.key_fingerprint for run in runs if APP_ID in run.notes}
+    if len(apps) != 1 or any(run.touched and run.key_fingerprint not in keys for run in runs):
+        return None
+    return apps.pop()
 
 
 def evidence(rows: Iterable[Row]) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from .chunks import HASH
+from .errors import LedgerMismatchError
 
 _LENGTH: Final = 32
 _OWNER_ONLY: Final = 0o600
@@ -42,8 +43,15 @@ class Secret:
 
     @classmethod
     def make(cls, ledger: Path) -> "Secret":
-        """Make the key of a ledger, in a new file that only its owner may read. Raises OSError."""
+        """Make the key of a ledger, in a new file that only its owner may read.
+
+        Raises OSError; LedgerMismatchError where there is a file already, but one that was never written to.
+        """
         path = key_path(ledger)
+        if path.exists() and path.stat().st_size:
+            raise LedgerMismatchError(
+                f"{path} is there already, and isn't the key file of a ledger: give the ledger another name", "secret"
+            )
         path.unlink(missing_ok=True)
         key = secrets.token_bytes(_LENGTH)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)

@@ -3,11 +3,10 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import BinaryIO, Final
 
 from .errors import LedgerWriteError
-from .files import OWNER_ONLY
+from .files import OWNER_ONLY, real
 
 _BLOCK: Final = 1 << 16
 
@@ -19,7 +18,9 @@ class Spool:
     """
 
     def __init__(self, ledger: str | os.PathLike[str]) -> None:
-        self.path = Path(ledger).with_name(f"{Path(ledger).name}.spool")
+        path = real(ledger)
+        self.path = path.with_name(f"{path.name}.spool")
+        self._part = self.path.with_name(f"{self.path.name}.part")
 
     @property
     def is_filled(self) -> bool:
@@ -35,11 +36,10 @@ class Spool:
     @contextlib.contextmanager
     def writing(self) -> Iterator[Callable[[bytes], None]]:
         """Give what writes the copy: it is there when the block is at its end, or never. Raises LedgerWriteError."""
-        part = self.path.with_name(f"{self.path.name}.part")
         try:
             with self._translated():
-                part.unlink(missing_ok=True)
-                descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
+                self._part.unlink(missing_ok=True)
+                descriptor = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
             try:
                 yield lambda block: self._write(descriptor, block)
                 with self._translated():
@@ -47,9 +47,9 @@ class Spool:
             finally:
                 os.close(descriptor)
             with self._translated():
-                part.replace(self.path)
+                self._part.replace(self.path)
         except BaseException:
-            part.unlink(missing_ok=True)
+            self._part.unlink(missing_ok=True)
             raise
 
     def _write(self, descriptor: int, block: bytes) -> None:
@@ -72,5 +72,6 @@ class Spool:
         return self.path.open("rb")
 
     def discard(self) -> None:
-        """Remove the copy; again, harmlessly."""
+        """Remove the copy, and what a kill left of one; again, harmlessly."""
         self.path.unlink(missing_ok=True)
+        self._part.unlink(missing_ok=True)

@@ -14,9 +14,11 @@ from typing import Final, Self
 import attrs
 
 from .chunks import CHUNK, Chunk
+from .errors import LedgerUnreadableError
 from .files import (
     APPLICATION,
     VERSION,
+    check_place,
     connect_to_read,
     connect_to_write,
     damaged,
@@ -29,11 +31,11 @@ from .files import (
 _SCHEMA: Final = f"""
 CREATE TABLE job (
     made INTEGER NOT NULL, operation TEXT NOT NULL, identified_by TEXT NOT NULL, base_url TEXT NOT NULL,
-    secret_check BLOB NOT NULL, items INTEGER, input_order TEXT, file_digest BLOB
+    key_fingerprint TEXT NOT NULL, secret_check BLOB NOT NULL, items INTEGER, input_order TEXT, file_digest BLOB
 );
 CREATE TABLE run (
     number INTEGER PRIMARY KEY, started INTEGER NOT NULL, ended INTEGER, key_fingerprint TEXT NOT NULL,
-    library_version TEXT NOT NULL, notes TEXT NOT NULL
+    library_version TEXT NOT NULL, notes TEXT NOT NULL, touched INTEGER NOT NULL
 );
 CREATE TABLE chunk (number INTEGER PRIMARY KEY, size INTEGER NOT NULL, digest BLOB NOT NULL, hashes BLOB NOT NULL);
 CREATE TABLE outcome (number INTEGER PRIMARY KEY, rows BLOB NOT NULL);
@@ -49,6 +51,7 @@ SQLITE_VERSION: Final = sqlite3.sqlite_version_info
 class JobRow:
     """The job of a ledger. `items`: their number, None before the end of the input was seen.
 
+    `key_fingerprint`: of whoever began it, or prepared it last.
     `input_order`: JSON, what the command line was asked for; `file_digest`: of its input; None where it had no such.
     """
 
@@ -56,6 +59,7 @@ class JobRow:
     operation: str
     identified_by: str
     base_url: str
+    key_fingerprint: str
     secret_check: bytes
     items: int | None
     input_order: str | None = None
@@ -64,7 +68,10 @@ class JobRow:
 
 @attrs.frozen
 class RunRow:
-    """One run of the job. `ended`: None while it runs, and where it was killed. `notes`: JSON."""
+    """One run of the job. `ended`: None while it runs, and where it was killed. `notes`: JSON.
+
+    `touched`: whether something may have come of it: more than refusals, or items that were claimed when it ended.
+    """
 
     number: int
     started: int
@@ -72,6 +79,7 @@ class RunRow:
     key_fingerprint: str
     library_version: str
     notes: str
+    touched: bool
 
 
 @attrs.frozen
@@ -107,6 +115,8 @@ class Store:
         with translated(path):
             if make is None and not path.exists():
                 raise missing(path)
+            if path.exists():
+                check_place(path)
             held = lock(path)
             try:
                 if make is not None and not path.exists():
@@ -171,6 +181,11 @@ class Store:
             chunks, items, rows, last = self._connection.execute(_SELECT_SIZES).fetchone()
         if rows != chunks or last != chunks - 1 or -(-items // CHUNK) != chunks:
             raise damaged(self._path)
+        expected = self.job().items
+        if expected not in {None, items}:
+            raise LedgerUnreadableError(
+                f"{self._path} contradicts itself: {items:,} rows of {expected:,}: restore it from a copy"
+            )
         return int(items)
 
     def presences(self) -> Iterator[Presence]:

@@ -7,7 +7,6 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Final, TypeVar, cast
 
 import attrs
@@ -19,6 +18,7 @@ from ..client import AdaptyClient, sender_of
 from ..models import Profile
 from ..pacing import Pacer
 from .errors import LedgerMismatchError
+from .files import real
 from .reading import LedgerReader, Status
 from .store import Presence, Store
 from .writer import outlasting
@@ -28,6 +28,8 @@ T = TypeVar("T")
 _GONE: Final = frozenset({Outcome.DELETED, Outcome.DELETED_UNCONFIRMED, Outcome.ALREADY_ABSENT})
 _CLEAR: Final = frozenset({Outcome.FETCHED, Outcome.NOT_FOUND})
 _ROWS_A_COMMIT: Final = 1000
+_COMMIT_AFTER: Final = 1.0
+"""Seconds after which what comes is written with all before it: at a slow pace a thousand rows take an hour."""
 _ABSENT_IS_NO_FAILURE: Final = StopRules(failure_share=None, absent_share=None)
 
 
@@ -57,7 +59,7 @@ async def verify(
     `ids`: the input of the job. `sample`: only so many of them, drawn at random by `rng`. Raises LedgerError where the
     ledger can't be used, or server, key or input are others than the job's.
     """
-    ledger = Path(path)
+    ledger = real(path)
     store = await _apart(lambda: Store.open(ledger))  # in use or damaged: then nothing is asked
     asked: dict[int, int] = {}
     with store, LedgerReader(ledger) as reader:
@@ -84,6 +86,8 @@ async def _take_down(job: BulkJob[ProfileId, Profile], asked: dict[int, int], st
     """Write down what comes of the job; count whether it was present."""
     found: list[Presence] = []
     counts: Counter[bool] = Counter()
+    loop = asyncio.get_running_loop()
+    written = loop.time()
     try:
         async with job:
             async for result in job:
@@ -91,9 +95,10 @@ async def _take_down(job: BulkJob[ProfileId, Profile], asked: dict[int, int], st
                 if result.outcome in _CLEAR:
                     found.append(Presence(position, int(time.time()), result.outcome is Outcome.FETCHED))
                     counts[found[-1].present] += 1
-                if len(found) == _ROWS_A_COMMIT:
+                if len(found) == _ROWS_A_COMMIT or loop.time() >= written + _COMMIT_AFTER:
                     await _apart(functools.partial(_write, store, found))
                     found = []
+                    written = loop.time()
     finally:
         await _apart(functools.partial(_write, store, found))
     return counts

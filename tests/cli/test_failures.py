@@ -11,6 +11,11 @@ from adapty_async.bulk import Outcome
 from adapty_async.cli.exits import CommandError, ExitStatus
 from adapty_async.cli.failures import Failure, check_free, write_failures
 from adapty_async.cli.inputs import Reading, Row, open_ids
+from adapty_async.testing import Fault
+from tests.cli.served import AT_ONCE, meanwhile
+from tests.cli.witness import Say, Witness, ledger_of
+
+DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
 
 
 def written(folder: Path, content: str, *, column: str | None = None) -> list[list[str]]:
@@ -71,3 +76,39 @@ def test_a_place_where_it_could_not_be_written_is_refused_beforehand(tmp_path: P
     for path in (tmp_path, tmp_path / "missing" / "failures.csv"):
         with pytest.raises(CommandError, match="give --failures another name"):
             check_free(path)
+
+
+def test_a_file_that_somebody_made_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    path, reading = tmp_path / "failures.csv", Reading(["id"], 0, has_header=True)
+    path.write_text("of somebody else")
+    (tmp_path / "failures-2.csv").write_text("and this")
+    found = write_failures(path, reading, [Failure(Row(1, "u1", record=["u1"]), Outcome.FAILED, "why", None)])
+    assert found == tmp_path / "failures-3.csv"
+    assert found.read_text().startswith("id,")
+    assert stat.S_IMODE(found.stat().st_mode) == 0o600
+    assert path.read_text() == "of somebody else"
+    assert sorted(tmp_path.iterdir()) == sorted([path, found, tmp_path / "failures-2.csv"])
+
+
+@pytest.mark.parametrize("suffix", ["", ".key", ".lock", "-wal", ".spool"])
+def test_what_the_ledger_needs_is_no_file_of_failures(witness: Witness, people: Path, say: Say, suffix: str) -> None:
+    ledger = ledger_of(people)
+    status, out, err = say(*DELETE, people, "--failures", f"{ledger}{suffix}")
+    assert (status, out) == (2, "")
+    assert "is needed by the job itself" in err
+    assert witness.count.requests == 0
+    assert not ledger.exists()
+
+
+def test_a_name_taken_while_the_job_ran_is_said_with_the_one_that_was_used(
+    witness: Witness, people: Path, tmp_path: Path, say: Say
+) -> None:
+    failures = tmp_path / "failures.csv"
+    witness.script(Fault.REDIRECT, method="DELETE")
+    with meanwhile(lambda: witness.count.requests > 0, lambda: failures.write_text("theirs")):
+        witness.latency = 0.02
+        status, _, err = say(*DELETE, people, "--concurrency", 2, "--failures", failures)
+    assert status == 1
+    assert failures.read_text() == "theirs"
+    assert f"{tmp_path / 'failures-2.csv'} holds the rows that failed" in err
+    assert "is as it was" in err

@@ -160,14 +160,16 @@ def test_who_is_excluded_meanwhile_is_not_sent_by_the_resume(
     assert run(*DELETE, people, "--exclude", "held.csv", "--concurrency", 1) == 4
     monkeypatch.setenv("ADAPTY_API_KEY", witness.api_key)
     held(tmp_path, ids(9)[8])
-    assert run("retry-failed", ledger_of(people)) == 1
+    assert run("retry-failed", ledger_of(people), "--new-key", "--app", witness.profiles.app_id) == 1
     assert agree(say, ledger_of(people), witness, 1) == {"deleted": PEOPLE - 2, "invalid": 2}
     assert {ids(1)[0], ids(9)[8]} == set(witness.profiles.customer_user_ids)
     (tmp_path / "held.csv").unlink()
     status, _, err = say("resume", ledger_of(people))
     assert status == 2
-    assert "held.csv" in err
+    assert "held.csv doesn't exist: check its name, or put it back" in err
     held(tmp_path, ids(1)[0]).rename(tmp_path / "moved.csv")
+    assert run("resume", ledger_of(people), "--exclude", "moved.csv") == 2
+    held(tmp_path, ids(2)[1])
     assert run("resume", ledger_of(people), "--exclude", "moved.csv") == 1
 
 

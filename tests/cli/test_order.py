@@ -19,7 +19,7 @@ FULL = Order(
     pace=Pace.of("50", "80"),
     concurrency=7,
     guards=Guards(expect=3, most=4, app="an app", most_failures="2%", canary=False),
-    exclude=Path("/lists/held.csv"),
+    exclude=(Path("/lists/held.csv"), Path("/lists/more.csv")),
     accept_damaged=True,
     format=Format.JSONL,
     operator="Ann",

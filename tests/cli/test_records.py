@@ -4,10 +4,13 @@ import asyncio
 import csv
 import io
 import json
+import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -23,7 +26,7 @@ from adapty_async.ledger.store import Store
 from adapty_async.testing import Fault, Simulator, prefilled_customer_user_id
 from tests.ledger.test_disk import no_file_larger_than
 
-from .served import AT_ONCE, interrupting
+from .served import AT_ONCE, PATIENCE, interrupting
 
 NOTES = {"operator": "Ada", "request": "DSR-17", "expect": "28"}
 RULES = StopRules(failure_share=None, absent_share=None)
@@ -334,3 +337,78 @@ def test_a_reader_who_has_enough_is_no_failure(ledger: Path, monkeypatch: pytest
         out: Any = Gone()
         monkeypatch.setattr("sys.stdout", out)
         assert main(["export", str(ledger)]) == 0
+
+
+@pytest.mark.parametrize("option", ["--json", "--markdown"])
+def test_a_record_goes_into_a_pipe_and_does_not_take_its_place(
+    ledger: Path, say: Say, tmp_path: Path, option: str
+) -> None:
+    pipe, read = tmp_path / "pipe", list[str]()
+    os.mkfifo(pipe)
+    reader = Thread(target=lambda: read.append(pipe.read_text("utf-8")), daemon=True)
+    reader.start()
+    assert say("report", ledger, option, pipe)[0] == 0
+    assert pipe.is_fifo()
+    reader.join(PATIENCE)
+    assert read == [say("report", ledger, option, "-")[1]]
+
+
+def test_a_record_that_is_made_again_takes_the_place_of_the_last_one(ledger: Path, say: Say, tmp_path: Path) -> None:
+    (tmp_path / "link.json").symlink_to(tmp_path / "r.json")
+    (tmp_path / "r.json").write_text("old")
+    assert say("report", ledger, "--json", tmp_path / "link.json")[0] == 0
+    assert (tmp_path / "link.json").is_symlink()
+    assert json.loads((tmp_path / "r.json").read_text("utf-8"))["items"] == 30
+
+
+@pytest.mark.parametrize("option", ["--json", "--markdown"])
+def test_a_record_never_takes_the_place_of_what_the_job_needs(
+    ledger: Path, people: Path, say: Say, tmp_path: Path, option: str
+) -> None:
+    (tmp_path / "link").symlink_to(people)
+    for needed in (ledger, people, tmp_path / "link", *(Path(f"{ledger}{each}") for each in (".key", ".lock", "-wal"))):
+        before = needed.read_bytes() if needed.exists() else None
+        status, out, err = say("report", ledger, option, needed)
+        assert (status, out) == (2, "")
+        assert f"{needed} is needed by the job itself" in err
+        assert (needed.read_bytes() if needed.exists() else None) == before
+
+
+def test_whoever_is_present_is_shown_by_the_export_and_written_down_for_a_new_deletion(
+    ledger: Path, sim: Simulator, say: Say, tmp_path: Path
+) -> None:
+    second = prefilled_customer_user_id(2)
+    sim.add_profile(customer_user_id=second)
+    present = tmp_path / "present.csv"
+    status, _, err = say("verify", ledger, "all", *AT_ONCE)
+    assert status == 1
+    assert f"adapty-async verify {ledger} all --present present.csv\n" in err
+    assert say("verify", ledger, "all", *AT_ONCE, "--present", present)[0] == 1
+    exported = [*csv.DictReader(io.StringIO(say("export", ledger)[1]))]
+    assert Counter(row["present"] for row in exported) == {"no": 27, "yes": 1, "": 2}
+    assert exported[1]["present"] == "yes"
+    assert all(bool(row["present"]) == bool(re.fullmatch(r"2\d{3}-.*Z", row["verified"])) for row in exported)
+    with present.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["name"], row["customer_user_id"], row["line"]) == ("n1", second, "3")
+    assert row["reason"].startswith("present at 2")
+    status, _, err = say("verify", ledger, "1", *AT_ONCE, "--present", tmp_path / "again.csv")
+    (typed,) = re.findall(r"^  adapty-async (delete .*)$", err, re.MULTILINE)
+    assert say(*shlex.split(typed), "--yes", *AT_ONCE)[0] == 0
+    assert second not in sim.profiles.customer_user_ids
+
+
+def test_where_nobody_is_present_no_file_is_made(ledger: Path, say: Say, tmp_path: Path) -> None:
+    assert say("verify", ledger, "all", *AT_ONCE, "--present", tmp_path / "present.csv")[0] == 0
+    assert not (tmp_path / "present.csv").exists()
+
+
+def test_a_file_for_the_present_that_cant_be_made_is_refused_before_anybody_is_asked_for(
+    ledger: Path, people: Path, sim: Simulator, say: Say
+) -> None:
+    before = sim.count.requests
+    for taken, says in ((people, "give --present another name"), (f"{ledger}-wal", "is needed by the job itself")):
+        status, _, err = say("verify", ledger, "all", *AT_ONCE, "--present", taken)
+        assert status == 2
+        assert says in err
+    assert sim.count.requests == before

@@ -310,7 +310,9 @@ def test_a_key_that_was_wrong_from_the_start_is_put_right(
     assert run(*DELETE, people, "--concurrency", 1) == 4
     agree(say, ledger_of(people), witness, 4)
     monkeypatch.setenv("ADAPTY_API_KEY", witness.api_key)
-    assert run("retry-failed", ledger_of(people)) == 0
+    assert run("retry-failed", ledger_of(people)) == 5
+    assert run("retry-failed", ledger_of(people), "--new-key") == 2
+    assert run("retry-failed", ledger_of(people), "--new-key", "--app", witness.profiles.app_id) == 0
     assert agree(say, ledger_of(people), witness, 0) == {"deleted": PEOPLE}
 
 

@@ -1,7 +1,9 @@
 """Trouble with the ledger: one clear sentence, exit 5, and afterwards the job is finished."""
 
 import asyncio
+import contextlib
 import resource
+import sqlite3
 import stat
 import tempfile
 from pathlib import Path
@@ -113,7 +115,7 @@ def test_failures_that_cannot_be_written_at_the_end_are_exit_5_and_written_by_th
     with meanwhile(lambda: witness.count.requests > 0, folder.rmdir):
         status, out, err = say(*DELETE, people, "--failures", folder / "failures.csv")
     assert status == 5
-    assert "--failures can't be written" in err
+    assert "failures.csv can't be written" in err
     assert "deleted                       29" in out
     failures = people.with_name("failures.csv")
     assert run("resume", ledger_of(people), "--failures", failures) == 1
@@ -213,3 +215,26 @@ def test_the_files_of_a_job_are_its_owners_alone(witness: Witness, people: Path)
     made = [path for path in people.parent.iterdir() if path != people]
     assert len(made) >= 2
     assert {stat.S_IMODE(path.stat().st_mode) for path in made} == {0o600}
+
+
+@pytest.mark.parametrize("command", ["resume", "retry-failed"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE outcome SET rows = x'00'",
+        """UPDATE job SET input_order = '{"file": null}'""",
+        "UPDATE job SET input_order = '[1]'",
+    ],
+)
+def test_a_damaged_ledger_is_not_gone_on_with(
+    witness: Witness, people: Path, say: Say, command: str, damage: str
+) -> None:
+    assert interrupted(witness, people) == 130
+    asked = witness.count.requests
+    with contextlib.closing(sqlite3.connect(ledger_of(people))) as connection, connection:
+        connection.execute(damage)
+    status, out, err = say(command, ledger_of(people))
+    assert (status, out) == (5, "")
+    assert "bug" not in err
+    assert len(err.splitlines()) == 1
+    assert witness.count.requests == asked

@@ -265,6 +265,22 @@ async def test_what_was_decided_beforehand_has_a_row_and_is_not_sent(
     assert simulator.count.requests == 866
 
 
+async def test_what_may_have_been_sent_stays_in_doubt_where_it_must_not_be_sent_any_more(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    simulator.latency = 0.02
+    await first_results(deletion(client, ids(50), path, concurrency=10), 20)
+    before = totals(path)
+    assert before[Outcome.IN_DOUBT] > 0
+    sent = simulator.count.requests
+    report = await deletion(client, [Decided(who, Outcome.INVALID) for who in ids(50)], path, stop=StopRules())
+    assert report.stopped is None
+    assert simulator.count.requests == sent
+    waiting = before[Outcome.NOT_ATTEMPTED]
+    assert report.counts == {Outcome.IN_DOUBT: before[Outcome.IN_DOUBT], Outcome.INVALID: waiting}
+    assert totals(path) == {Outcome.DELETED: before[Outcome.DELETED], **report.counts}
+
+
 # Updates and creations
 
 
@@ -361,6 +377,34 @@ async def test_two_runners_at_once_are_one_too_many(simulator: Simulator, client
             with pytest.raises(LedgerLockedError):
                 redact(path)
             break
+
+
+async def test_a_ledger_by_another_name_is_the_same_ledger(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    link = path.parent / "elsewhere" / "link.db"
+    link.parent.mkdir()
+    link.symlink_to(path)
+    simulator.latency = 0.05
+    async with deletion(client, ids(100), link, concurrency=5) as job:
+        async for _ in job:
+            with pytest.raises(LedgerLockedError):
+                await deletion(client, ids(100), path)
+            with LedgerReader(path) as reader, LedgerReader(link) as other:
+                assert reader.is_running()
+                assert other.is_running()
+            break
+    for name in (path, link):
+        with pytest.raises(InputChangedError):
+            await deletion(client, ["x"], name)
+    with LedgerReader(link) as reader:
+        assert len(reader.about(next(ids(1)))) == 1
+    Spool(link).fill(io.BytesIO(b"u1"))
+    assert Spool(path).is_filled
+    redact(link)
+    assert list(link.parent.iterdir()) == [link]
+    assert {file.name for file in path.parent.iterdir()} >= {"job.db", "job.db.lock"}
+    assert not list(path.parent.glob("job.db.[ks]*"))
 
 
 async def test_a_ledger_of_another_job_is_refused(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
@@ -517,15 +561,49 @@ async def test_an_id_leads_to_its_row_until_the_key_file_is_gone(
         assert reader.digest() == digest
         with pytest.raises(LedgerRedactedError):
             reader.about(next(ids(1)))
-    with pytest.raises(LedgerRedactedError, match="use another ledger"):
+    with pytest.raises(LedgerRedactedError, match=r"job\.db\.key is gone: put it back; without it the job can't go on"):
         await deletion(client, [*ids(1500), next(ids(1))], path)
 
 
 async def test_a_key_file_of_another_ledger_is_refused(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
     await deletion(client, ids(5), path)
     path.with_name("job.db.key").write_bytes(os.urandom(32))
-    with pytest.raises(LedgerMismatchError, match="key file of another ledger"):
+    with pytest.raises(
+        LedgerMismatchError, match="of another ledger: put its own back; without it the job can't go on"
+    ):
         await deletion(client, ids(5), path)
+    with LedgerReader(path) as reader, pytest.raises(LedgerRedactedError, match="put it back; without it no id can be"):
+        reader.about("u1")
+
+
+async def test_a_ledger_is_redacted_of_its_own_key_file_and_no_other(client: AdaptyClient, path: Path) -> None:
+    await deletion(client, ids(5), path)
+    beside = path.with_name("job.db.key")
+    own = beside.read_bytes()
+    beside.write_bytes(os.urandom(32))
+    with pytest.raises(LedgerMismatchError, match="key file of another ledger"):
+        redact(path)
+    assert beside.exists()
+    beside.write_bytes(b"-----BEGIN PRIVATE KEY-----")
+    redact(path)
+    assert beside.read_bytes() == b"-----BEGIN PRIVATE KEY-----"
+    beside.write_bytes(own)
+    redact(path)
+    redact(path)
+    assert not beside.exists()
+
+
+async def test_another_file_of_the_key_files_name_is_left_alone(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    beside = path.with_name("job.db.key")
+    beside.write_bytes(b"-----BEGIN PRIVATE KEY-----")
+    with pytest.raises(LedgerMismatchError, match=r"job\.db\.key is there already, .*: give the ledger another name"):
+        await deletion(client, ids(5), path)
+    assert beside.read_bytes() == b"-----BEGIN PRIVATE KEY-----"
+    beside.write_bytes(b"")  # what a kill leaves of a key file
+    await deletion(client, ids(5), path)
+    assert len(beside.read_bytes()) == 32
 
 
 # While it runs

@@ -22,10 +22,9 @@ from adapty_async.ledger import (
     LedgerReader,
     LedgerUnreadableError,
     LedgerWriteError,
-    Prepared,
     has_job,
-    is_unchanged,
     prepare,
+    redact,
 )
 from adapty_async.testing import Simulator
 
@@ -48,9 +47,17 @@ def prepared(
     file: bytes | None = None,
     order: Mapping[str, Any] = ORDER,
     **terms: bool,
-) -> Prepared:
+) -> tuple[int, int]:
+    """Prepare a job; give the number of its items, and of those that are due."""
     source = None if file is None else io.BytesIO(file)
-    return prepare(path, undertaking(client, "delete", "customer_user_id"), people, order=order, file=source, **terms)
+    prepare(path, undertaking(client, "delete", "customer_user_id"), people, order=order, file=source, **terms)
+    with LedgerReader(path) as reader:
+        return reader.status().known, reader.status().waiting
+
+
+def is_of(path: Path, file: BinaryIO) -> bool:
+    with LedgerReader(path) as reader:
+        return reader.is_of(file)
 
 
 def with_duplicates(count: int) -> Iterator[str | Decided[str]]:
@@ -62,7 +69,7 @@ async def test_a_prepared_job_sends_what_is_due_and_reads_plain_ids(
     simulator: Simulator, client: AdaptyClient, path: Path
 ) -> None:
     assert not has_job(path)
-    assert prepared(client, path, with_duplicates(1300)) == Prepared(1300, 866)
+    assert prepared(client, path, with_duplicates(1300)) == (1300, 866)
     assert has_job(path)
     with LedgerReader(path) as reader:
         assert (reader.job.items, reader.order, reader.runs) == (1300, ORDER, [])
@@ -72,7 +79,7 @@ async def test_a_prepared_job_sends_what_is_due_and_reads_plain_ids(
         client, ids(1300), by="customer_user_id", pacer=UNPACED, stop=NO_RULES, journal=Ledger(path)
     )
     assert report.total == simulator.count.requests == 866
-    assert prepared(client, path, with_duplicates(1300)) == Prepared(1300, 0)
+    assert prepared(client, path, with_duplicates(1300)) == (1300, 0)
 
 
 @pytest.mark.parametrize("count", [1000, 1500])
@@ -92,7 +99,7 @@ async def test_what_is_prepared_again_is_compared_and_only_grows_where_that_is_s
         with LedgerReader(path) as reader:
             assert (list(reader.rows()), reader.job.items) == (before, count)
     grown = prepared(client, path, [*ids(count + 599), Decided("x", Outcome.INVALID)], appended=True)
-    assert grown == Prepared(count + 600, count + 599)
+    assert grown == (count + 600, count + 599)
     assert rows(path)[:count] == before
 
 
@@ -121,15 +128,16 @@ async def test_a_preparation_that_fails_leaves_no_ledger(client: AdaptyClient, p
     with no_file_larger_than(20_000), pytest.raises(LedgerWriteError, match="make room"):
         prepared(client, path, ids(4000))
     assert {file.name for file in path.parent.iterdir()} == {"job.db.lock", "job.db.key"}
-    assert prepared(client, path, ids(4000)) == Prepared(4000, 4000)
+    assert prepared(client, path, ids(4000)) == (4000, 4000)
 
 
 async def test_what_a_kill_left_of_a_preparation_is_no_ledger(client: AdaptyClient, path: Path) -> None:
     for name in ("job.db.new", "job.db-wal"):
         path.with_name(name).write_bytes(b"SQLite format 3\0" + b"left" * 1000)
     assert not has_job(path)
-    assert prepared(client, path, ids(10)) == Prepared(10, 10)
+    prepare(path, undertaking(client, "delete", "customer_user_id"), ids(10), order=ORDER, file=None)
     assert {file.name for file in path.parent.iterdir()} == {"job.db", "job.db.lock", "job.db.key"}
+    assert totals(path) == {Outcome.NOT_ATTEMPTED: 10}
 
 
 async def test_nothing_is_claimed_where_a_later_chunk_differs_that_was_read_with_it(
@@ -147,12 +155,12 @@ async def test_nothing_is_claimed_where_a_later_chunk_differs_that_was_read_with
 
 async def test_a_file_is_known_again_by_its_bytes(client: AdaptyClient, path: Path) -> None:
     prepared(client, path, ids(2), file=b"id,name\na,Ada\n")
-    assert is_unchanged(path, io.BytesIO(b"id,name\na,Ada\n"))
-    assert not is_unchanged(path, io.BytesIO(b"id,name\na,Eve\n"))
+    assert is_of(path, io.BytesIO(b"id,name\na,Ada\n"))
+    assert not is_of(path, io.BytesIO(b"id,name\na,Eve\n"))
     prepared(client, path, ids(2), file=b"id,name\na,Eve\n")
-    assert is_unchanged(path, io.BytesIO(b"id,name\na,Eve\n"))
+    assert is_of(path, io.BytesIO(b"id,name\na,Eve\n"))
     prepared(client, path, ids(2))
-    assert not is_unchanged(path, io.BytesIO(b""))
+    assert not is_of(path, io.BytesIO(b""))
 
 
 async def test_a_file_is_known_again_though_others_read_it_by_the_same_descriptor(
@@ -172,8 +180,8 @@ async def test_a_file_is_known_again_though_others_read_it_by_the_same_descripto
     with people.open("rb") as file:
         prepare(path, job, rows_of(file), order={}, file=file)
         list(rows_of(file))
-        assert is_unchanged(path, file)
-    assert is_unchanged(path, io.BytesIO(people.read_bytes()))
+        assert is_of(path, file)
+    assert is_of(path, io.BytesIO(people.read_bytes()))
 
 
 async def test_what_is_no_job_of_that_kind_is_refused(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
@@ -186,7 +194,7 @@ async def test_what_is_no_job_of_that_kind_is_refused(simulator: Simulator, clie
         with pytest.raises(LedgerMismatchError) as caught:
             prepared(other, path, ids(2))
         assert caught.value.what == "key"
-        assert prepared(other, path, ids(2), new_key=True) == Prepared(2, 0)
+        assert prepared(other, path, ids(2), new_key=True) == (2, 0)
     path.write_bytes(b"customer_user_id\nu1\n")
     with pytest.raises(LedgerUnreadableError, match="no ledger"):
         has_job(path)
@@ -211,12 +219,121 @@ async def test_a_ledger_that_has_lost_rows_is_refused(client: AdaptyClient, path
     for lost in (
         "DELETE FROM outcome WHERE number = 1",
         "DELETE FROM chunk WHERE number = 2",
+        "DELETE FROM chunk WHERE number = 2; DELETE FROM outcome WHERE number = 2",
         "UPDATE job SET items = 9",
     ):
         path.unlink(missing_ok=True)
         prepared(client, path, ids(2500))
         with sqlite3.connect(path) as database:
-            database.execute(lost)
+            database.executescript(lost)
         database.close()
         with pytest.raises(LedgerError, match="restore it from a copy"):
             prepared(client, path, ids(2500))
+        with pytest.raises(LedgerUnreadableError, match="restore it from a copy"):
+            LedgerReader(path)
+
+
+@pytest.mark.parametrize(
+    "harm", ["UPDATE job SET input_order = '{\"file\"'", "UPDATE job SET input_order = '[]'", "DELETE FROM job"]
+)
+async def test_a_ledger_whose_order_cannot_be_read_is_damaged(client: AdaptyClient, path: Path, harm: str) -> None:
+    prepared(client, path, ids(2))
+    with sqlite3.connect(path) as database:
+        database.execute(harm)
+    database.close()
+    with pytest.raises(LedgerUnreadableError, match="is damaged"):
+        LedgerReader(path)
+
+
+async def test_a_run_whose_notes_cannot_be_read_is_damaged(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    await bulk.delete_profiles(client, ids(2), by="customer_user_id", pacer=UNPACED, journal=Ledger(path))
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE run SET notes = '{'")
+    database.close()
+    with LedgerReader(path) as reader, pytest.raises(LedgerUnreadableError, match="is damaged"):
+        _ = reader.runs
+
+
+@pytest.mark.parametrize("content", [None, b"x", b"somebody's own lock\n" * 100])
+async def test_what_is_no_lock_file_is_named_and_left_alone(
+    client: AdaptyClient, path: Path, content: bytes | None
+) -> None:
+    prepared(client, path, ids(2))
+    beside = path.with_name("job.db.lock")
+    beside.unlink()
+    if content is None:
+        beside.mkdir()
+    else:
+        beside.write_bytes(content)
+    with pytest.raises(LedgerUnreadableError, match=r"job\.db\.lock is there, and isn't the lock file of a ledger: "):
+        prepared(client, path, ids(2))
+    with LedgerReader(path) as reader, pytest.raises(LedgerUnreadableError, match=r"job\.db\.lock is there"):
+        reader.is_running()
+    assert beside.is_dir() if content is None else beside.read_bytes() == content
+
+
+async def test_a_directory_is_no_ledger(client: AdaptyClient, path: Path) -> None:
+    path.mkdir()
+    for use in (lambda: prepared(client, path, ids(2)), lambda: LedgerReader(path), lambda: redact(path)):
+        with pytest.raises(LedgerUnreadableError, match=r"job\.db is no ledger"):
+            use()
+    assert list(path.parent.iterdir()) == [path]
+
+
+async def test_a_key_file_that_cannot_be_read_is_named(client: AdaptyClient, path: Path) -> None:
+    prepared(client, path, ids(2))
+    beside = path.with_name("job.db.key")
+    beside.unlink()
+    beside.mkdir()
+    with LedgerReader(path) as reader, pytest.raises(LedgerError, match=r"job\.db\.key can't be"):
+        reader.about("u1")
+    with pytest.raises(LedgerError, match=r"job\.db\.key can't be"):
+        redact(path)
+
+
+async def test_a_prepared_job_goes_on_with_the_key_that_prepared_it_or_a_new_one_of_which_that_is_said(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    def deletion(sender: AdaptyClient, **terms: Any) -> bulk.BulkJob[Any, None]:
+        journal = Ledger(path, **terms)
+        return bulk.delete_profiles(sender, ids(2), by="customer_user_id", pacer=UNPACED, journal=journal)
+
+    prepared(client, path, ids(2))
+    with LedgerReader(path) as reader:
+        assert reader.job.key_fingerprint == undertaking(client, "delete", "customer_user_id").key_fingerprint
+    async with AdaptyClient("another", base_url=simulator.base_url) as other:
+        with pytest.raises(LedgerMismatchError) as caught:
+            prepared(other, path, ids(2))
+        assert caught.value.what == "key"
+        with pytest.raises(LedgerMismatchError) as caught:
+            await deletion(other)
+        assert caught.value.what == "key"
+        assert simulator.count.requests == 0
+        prepared(other, path, ids(2), new_key=True)
+        with LedgerReader(path) as reader:
+            assert reader.job.key_fingerprint == undertaking(other, "delete", "customer_user_id").key_fingerprint
+    with pytest.raises(LedgerMismatchError):
+        await deletion(client)
+    await deletion(client, new_key=True)
+    assert totals(path) == {Outcome.ALREADY_ABSENT: 2}
+
+
+async def test_an_order_lasts_from_the_run_on_that_brings_it_and_is_accepted(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    async def run(people: Iterable[str], order: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+        journal = Ledger(path, order=order)
+        await bulk.delete_profiles(client, people, by="customer_user_id", pacer=UNPACED, journal=journal)
+        with LedgerReader(path) as reader:
+            return reader.order
+
+    prepared(client, path, ids(2), file=b"people")
+    with pytest.raises(InputChangedError):
+        await run(["x"], {"pace": "of another input"})
+    assert await run(ids(2)) == ORDER
+    assert await run(ids(2), {"pace": "10"}) == {"pace": "10"}
+    assert await run(ids(2)) == {"pace": "10"}
+    with LedgerReader(path) as reader:
+        assert reader.is_of(io.BytesIO(b"people"))

@@ -5,6 +5,7 @@ import hashlib
 import json
 import random
 import sqlite3
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -102,6 +103,48 @@ async def test_an_app_that_nobody_verified_is_called_so(simulator: Simulator, cl
     assert "| app | app not verified |" in record(path).as_markdown()
 
 
+async def test_an_app_stands_in_the_record_only_where_all_that_was_sent_is_of_it(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    async def run(sender: AdaptyClient, items: int, **notes: str) -> None:
+        journal = Ledger(path, appended=True, new_key=True, notes=notes)
+        await bulk.delete_profiles(sender, ids(items), by="customer_user_id", pacer=UNPACED, journal=journal)
+
+    await run(client, 3)
+    assert record(path).app_id is None
+    await run(client, 6, app_id="A")
+    assert record(path).app_id == "A"  # by the same key
+    async with AdaptyClient("refused", base_url=simulator.base_url) as other:
+        await run(other, 9)
+    with LedgerReader(path) as reader:
+        assert [each.touched for each in reader.runs] == [True, True, False]
+    assert record(path).app_id == "A"
+    simulator.api_key = "new"
+    async with AdaptyClient("new", base_url=simulator.base_url) as other:
+        await run(other, 12)
+        assert record(path).app_id is None
+        await run(other, 12, app_id="A")
+        assert record(path).app_id == "A"
+        await run(other, 12, app_id="B")
+        assert record(path).app_id is None
+
+
+async def test_a_run_that_was_killed_while_it_sent_may_have_touched_something(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    simulator.latency = 0.1
+    job = bulk.delete_profiles(client, ids(3), by="customer_user_id", pacer=UNPACED, journal=Ledger(path))
+    task = asyncio.ensure_future(job)
+    await asyncio.sleep(0.05)
+    with LedgerReader(path) as reader:  # as a kill would leave it
+        assert [run.touched for run in reader.runs] == [True]
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    with LedgerReader(path) as reader:
+        assert [run.touched for run in reader.runs] == [True]
+
+
 async def test_a_job_that_was_stopped_is_recorded_where_its_size_is_known(
     simulator: Simulator, client: AdaptyClient, path: Path
 ) -> None:
@@ -166,6 +209,23 @@ async def test_a_verification_finds_who_is_present_and_leaves_the_outcomes_alone
     assert "**3 profiles were present when they were asked for afterwards.**" in after.as_markdown()
     with LedgerReader(path) as reader:
         assert [presence.position for presence in reader.presences() if presence.present] == [6, 7, 8]
+
+
+async def test_what_a_verification_finds_is_written_while_it_goes_on(
+    simulator: Simulator, client: AdaptyClient, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[verify.__module__], "_COMMIT_AFTER", 0.05)
+    await delete(client, path, 40)
+    simulator.latency = 0.02
+    items = [*ids(40), next(ids(1)), "nobody"]
+    verification = asyncio.ensure_future(verify(client, path, items, pacer=UNPACED, concurrency=2))
+    await asyncio.sleep(0.3)
+    assert not verification.done()
+    with LedgerReader(path) as reader:
+        assert 0 < len(list(reader.presences())) < 41
+    await verification
+    with LedgerReader(path) as reader:
+        assert len(list(reader.presences())) == 41
 
 
 async def test_a_sample_is_as_large_as_it_was_asked_for(simulator: Simulator, client: AdaptyClient, path: Path) -> None:

@@ -48,6 +48,9 @@ def test_what_a_kill_left_of_a_copy_is_no_copy(tmp_path: Path) -> None:
     assert not spool.is_filled
     spool.fill(io.BytesIO(b"u1\nu2\n"))
     assert [file.name for file in tmp_path.iterdir()] == ["job.db.spool"]
+    (tmp_path / "job.db.spool.part").write_bytes(b"u1\nu")
+    spool.discard()
+    assert list(tmp_path.iterdir()) == []
 
 
 def spooled(client: AdaptyClient, items: Any, folder: Path, **terms: Any) -> BulkJob[ProfileId, None]:

@@ -1,0 +1,129 @@
+"""What an operator meets who goes on with a job another day: sentences that fit, and numbers of what is left."""
+
+import io
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from adapty_async import UNPACED, AdaptyClient, bulk
+from adapty_async.bulk import StopRules
+from adapty_async.ledger import Ledger, Spool
+from adapty_async.testing import Fault
+from tests.cli.served import AT_ONCE, interrupting
+from tests.cli.witness import PEOPLE, Say, Witness, agree, ids, ledger_of, run
+
+DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
+
+
+def interrupted(witness: Witness, file: object, *options: object) -> int:
+    """Begin a deletion and end it by Ctrl-C when a few are deleted."""
+    witness.latency = 0.01
+    with interrupting(lambda: witness.count.answered(204) >= 5):
+        status = run(*DELETE, "--concurrency", 2, file, *options)
+    witness.latency = 0.0
+    return status
+
+
+def test_after_a_clean_end_the_copy_of_standard_input_is_not_said_to_be_moved(
+    witness: Witness, tmp_path: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\n".join(ids(PEOPLE)).encode())))
+    assert run(*DELETE, "-") == 0
+    assert not Spool("stdin.adapty.db").is_filled
+    for command in (("resume", "stdin.adapty.db"), ("verify", "stdin.adapty.db", "all", *AT_ONCE)):
+        status, _, err = say(*command)
+        assert status == 2
+        assert "was removed when all of it was done" in err
+        assert "--input" in err
+        assert "if it was moved" not in err
+    (tmp_path / "list.csv").write_text("\n".join(ids(PEOPLE)))
+    assert run("verify", "stdin.adapty.db", "all", *AT_ONCE, "--input", "list.csv") == 0
+
+
+def test_a_column_that_was_renamed_is_named(witness: Witness, people: Path, say: Say) -> None:
+    assert interrupted(witness, people) == 130
+    people.write_text(people.read_text().replace("customer_user_id", "user"))
+    status, _, err = say("resume", ledger_of(people))
+    assert status == 2
+    assert "name it by --column" in err
+    assert run("resume", ledger_of(people), "--column", "user") == 0
+    assert len(witness.profiles) == 0
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda people: people.unlink() or people.mkdir()], ids=["gone", "dir"])
+def test_an_input_that_cannot_be_read_is_wrong_input(
+    witness: Witness, people: Path, say: Say, spoil: Callable[[Path], object]
+) -> None:
+    assert interrupted(witness, people) == 130
+    asked = witness.count.requests
+    spoil(people)
+    status, out, err = say("resume", ledger_of(people))
+    assert (status, out, len(err.splitlines())) == (2, "", 1)
+    assert str(people) in err
+    assert witness.count.requests == asked
+
+
+def test_of_an_input_that_has_grown_what_is_left_is_counted(witness: Witness, people: Path, say: Say) -> None:
+    assert run(*DELETE, people) == 0
+    witness.add_profile(customer_user_id="late")
+    with people.open("a") as file:
+        file.write("n,late\n")
+    _, _, err = say("resume", ledger_of(people), "--appended", "--yes")
+    assert f"{PEOPLE + 1} rows, {PEOPLE + 1} profiles, 1 of them still to delete" in err
+    assert agree(say, ledger_of(people), witness, 0) == {"deleted": PEOPLE + 1}
+
+
+async def test_a_job_of_the_library_is_gone_on_with_by_its_program(witness: Witness, tmp_path: Path, say: Say) -> None:
+    ledger = tmp_path / "job.db"
+    witness.script(*[Fault.REDIRECT] * 3, method="DELETE")
+    async with AdaptyClient(witness.api_key, base_url=witness.base_url) as client:
+        await bulk.delete_profiles(
+            client,
+            ids(PEOPLE),
+            by="customer_user_id",
+            concurrency=1,
+            pacer=UNPACED,
+            journal=Ledger(ledger),
+            stop=StopRules(max_failures=1),
+        )
+    for command in ("status", "redact"):
+        _, _, err = say(command, ledger)
+        assert "adapty-async resume" not in err
+        assert "run the program again that began it" in err
+    assert say("redact", ledger, "--yes")[0] == 0
+
+
+@pytest.mark.parametrize("place", ["no/such/L", "taken"])
+def test_where_a_ledger_cannot_be_made_is_said_before_the_input_is_read(
+    witness: Witness, tmp_path: Path, say: Say, place: str
+) -> None:
+    (tmp_path / "taken.lock").write_text("of somebody else")
+    status, out, err = say(*DELETE, tmp_path / "missing.csv", "--ledger", place)
+    assert (status, out, len(err.splitlines())) == (5, "", 1)
+    assert place in err
+    assert "missing.csv" not in err
+
+
+def test_a_ledger_in_use_is_said_before_the_input_is_read(witness: Witness, tmp_path: Path, say: Say) -> None:
+    lock = sqlite3.connect(tmp_path / "L.lock", isolation_level=None)
+    lock.execute("BEGIN EXCLUSIVE")
+    try:
+        status, _, err = say(*DELETE, tmp_path / "missing.csv", "--ledger", tmp_path / "L")
+    finally:
+        lock.close()
+    assert status == 5
+    assert "in use by another process" in err
+
+
+def test_of_somebody_who_was_absent_already_the_report_says_so_and_is_content(
+    witness: Witness, people: Path, say: Say
+) -> None:
+    with people.open("a") as file:
+        file.write("n,nobody\n")
+    assert run(*DELETE, people) == 0
+    status, out, _ = say("report", ledger_of(people), "--about", "nobody")
+    assert status == 0
+    assert out.startswith("row 31: there was no such profile (404) at ")
+    assert "0 also where there was no such profile" in " ".join(say("report", "--help")[1].split())

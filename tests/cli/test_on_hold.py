@@ -1,0 +1,45 @@
+"""Whoever is put on hold while a job goes on: neither sent nor fed back, whatever became of the row before."""
+
+import csv
+from pathlib import Path
+
+from adapty_async.bulk import Outcome
+from adapty_async.testing import Fault
+from tests.cli.served import AT_ONCE
+from tests.cli.witness import PEOPLE, Say, Witness, agree, ids, ledger_of, run
+
+DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
+
+
+def test_a_row_that_failed_and_is_put_on_hold_is_excluded_and_not_fed_back(
+    witness: Witness, people: Path, tmp_path: Path, say: Say
+) -> None:
+    witness.script(Fault.REDIRECT, Fault.REDIRECT, method="DELETE")
+    assert run(*DELETE, people, "--concurrency", 1) == 1
+    first, second = ids(2)
+    (tmp_path / "held.csv").write_text(first)
+    asked = witness.count.requests
+    status, out, err = say("resume", ledger_of(people), "--exclude", "held.csv", "--failures", "failures.csv")
+    assert status == 1
+    assert "1 of the rows that failed or are in doubt are excluded since" in out
+    assert "To send the 1 rows again" in err
+    with (tmp_path / "failures.csv").open(newline="") as written:
+        assert [row["customer_user_id"] for row in csv.DictReader(written)] == [second]
+    assert witness.count.requests == asked
+
+
+def test_where_only_excluded_rows_failed_nothing_is_offered(
+    witness: Witness, people: Path, tmp_path: Path, say: Say
+) -> None:
+    witness.script(Fault.REDIRECT, method="DELETE")
+    assert run(*DELETE, people, "--concurrency", 1) == 1
+    (tmp_path / "held.csv").write_text(ids(1)[0])
+    status, _, err = say("resume", ledger_of(people), "--exclude", "held.csv")
+    assert status == 1
+    assert "retry-failed" not in err
+    assert "--failures" not in err
+    status, out, _ = say("retry-failed", ledger_of(people), "--exclude", "held.csv")
+    assert status == 1
+    assert "1 of the rows that failed or are in doubt are excluded since" in out
+    assert agree(say, ledger_of(people), witness, 1) == {Outcome.DELETED: PEOPLE - 1, Outcome.FAILED: 1}
+    assert len(witness.log[ids(1)[0]]) == 1

@@ -1,0 +1,88 @@
+"""What is asked for on going on with a job lasts: the command that is printed needs no option again."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from adapty_async.cli.ledgers import order_of
+from adapty_async.cli.order import Order
+from adapty_async.ledger import LedgerReader
+from adapty_async.testing import Fault
+from tests.cli.served import AT_ONCE, interrupting
+from tests.cli.witness import PEOPLE, Say, Witness, agree, ids, ledger_of, run
+
+DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
+
+
+def interrupt(witness: Witness, *command: object) -> int:
+    """Run a command, and end it by Ctrl-C when two more are deleted."""
+    wanted = witness.count.answered(204) + 2
+    witness.latency = 0.01
+    with interrupting(lambda: witness.count.answered(204) >= wanted):
+        status = run(*command, "--concurrency", 2)
+    witness.latency = 0.0
+    return status
+
+
+def printed_in(err: str) -> list[str]:
+    """Give the last command that was printed, but for the one that writes the failures down."""
+    *_, typed = re.findall(r"^  adapty-async ((?:resume|retry-failed) (?:(?!--failures).)*)$", err, re.MULTILINE)
+    return shlex.split(typed)
+
+
+def order_in(ledger: Path) -> Order:
+    with LedgerReader(ledger) as reader:
+        return order_of(reader)
+
+
+def test_whoever_is_put_on_hold_by_a_resume_stays_on_hold(
+    witness: Witness, people: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], say: Say
+) -> None:
+    first, last = tmp_path / "first.csv", tmp_path / "last.csv"
+    first.write_text(ids(PEOPLE)[-1])
+    last.write_text(ids(PEOPLE)[-2])
+    assert interrupt(witness, *DELETE, people, "--exclude", first) == 130
+    assert interrupt(witness, "resume", ledger_of(people), "--exclude", last) == 130
+    typed = printed_in(capfd.readouterr().err)
+    assert run(*typed) == 1
+    assert set(witness.profiles.customer_user_ids) == {*ids(PEOPLE)[-2:]}
+    assert agree(say, ledger_of(people), witness, 1) == {"deleted": PEOPLE - 2, "invalid": 2}
+
+
+def test_a_retry_that_is_interrupted_keeps_its_hold(
+    witness: Witness, people: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    witness.script(*[Fault.REDIRECT] * PEOPLE, method="DELETE")
+    assert run(*DELETE, people, "--max-failures", "100%") == 1
+    held = tmp_path / "held.csv"
+    held.write_text(ids(PEOPLE)[-1])
+    assert interrupt(witness, "retry-failed", ledger_of(people), "--exclude", held) == 130
+    capfd.readouterr()
+    assert run("resume", ledger_of(people)) == 1
+    assert run(*printed_in(capfd.readouterr().err)) == 1
+    assert list(witness.profiles.customer_user_ids) == [ids(PEOPLE)[-1]]
+
+
+def test_every_other_option_lasts_too(witness: Witness, people: Path, tmp_path: Path) -> None:
+    assert interrupt(witness, *DELETE, people) == 130
+    moved = people.rename(tmp_path / "moved.csv")
+    moved.write_text(moved.read_text().replace("customer_user_id", "user"))
+    options = ("--input", moved, "--column", "user", "--max-failures", 7, "--no-canary", "--pace", 5000)
+    asked = ("--max-rate", 4000, "--timeout", 20, "--operator", "Ann", "--request", "DSR-7")
+    assert interrupt(witness, "resume", ledger_of(people), *options, *asked) == 130
+    kept = order_in(ledger_of(people))
+    assert (kept.file, kept.column, kept.timeout, kept.concurrency) == (moved, "user", 20.0, 2)
+    assert (kept.operator, kept.request) == ("Ann", "DSR-7")
+    assert (kept.pace.wanted, kept.pace.most) == (5000.0, 4000.0)
+    assert (kept.guards.most_failures, kept.guards.canary) == ("7", False)
+    assert run("resume", ledger_of(people)) == 0
+
+
+def test_what_was_refused_does_not_last(witness: Witness, people: Path) -> None:
+    assert interrupt(witness, *DELETE, people) == 130
+    before = order_in(ledger_of(people))
+    people.write_text(people.read_text().replace(ids(1)[0], "somebody"))
+    assert run("resume", ledger_of(people), "--pace", 7) == 5
+    assert order_in(ledger_of(people)) == before
