@@ -152,6 +152,8 @@ async def test_a_job_that_was_stopped_is_recorded_where_its_size_is_known(
     await delete(client, path, 1500, stop_after=0.1)
     with pytest.raises(LedgerError, match="has not read its input to the end"):
         record(path)
+    with pytest.raises(LedgerUnreadableError, match="contradicts itself: 1,000 rows of 999"):
+        record(path, items=999)
     made = record(path, items=1502)
     assert sum(made.totals.values()) == 1502
     assert made.totals[Outcome.NOT_ATTEMPTED] == 1502 - made.totals[Outcome.DELETED]
