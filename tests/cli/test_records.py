@@ -165,8 +165,8 @@ def test_one_id_proves_its_deletion(ledger: Path, say: Say, monkeypatch: pytest.
 def test_what_failed_is_no_proof(sim: Simulator, people: Path, say: Say) -> None:
     sim.script(*[Fault.REDIRECT] * 40)
     ledger = run_job(sim, people)
-    status, out, _ = say("report", ledger, "--about", FIRST)
-    assert status == 1
+    status, out, err = say("report", ledger, "--about", FIRST)
+    assert (status, err) == (1, "")
     assert out.startswith("row 1: refused by Adapty")
 
 
