@@ -33,6 +33,8 @@ _Batch: TypeAlias = list[tuple[Row, ProfileAttributes]]
 
 _DUPLICATE: Final = "the same id and values stand on an earlier line"
 _NOTHING: Final = ProfileAttributes()
+# JSON has types of its own, so its fields need no ":number".
+_IN_JSON: Final = "as in email, custom.team, or installation_meta.device_id"
 
 
 class Changes:
@@ -299,8 +301,8 @@ class _Objects:
         target = None if ":" in label else target_of(label)
         if target is None:
             raise InputError(
-                f"{self._file}, line {row.line} has a field that is no attribute ({HOW_NAMED.replace(':', '=')}): say "
-                "by --attributes which fields are to be sent"
+                f"{self._file}, line {row.line} has a field that is no attribute ({_IN_JSON}): say by --attributes "
+                "which fields are to be sent"
             )
         return target
 

@@ -66,7 +66,11 @@ def plan(question: Question) -> ExitStatus:
         if question.probe is not None:
             status = _probe(ids, checked, order, question.probe)
     guards = attrs.evolve(order.guards, expect=checked.profiles if checked.profiles > UNCOUNTED else None)
-    tell(f"\nNothing was {'sent' if question.probe is None else 'changed'}. To delete them:", sys.stdout)
+    what = "sent" if question.probe is None else "changed"
+    tell(
+        f"\nNothing was {what}. To write their attributes instead: adapty-async update --help. To delete them:",
+        sys.stdout,
+    )
     options = _options(attrs.evolve(order, guards=guards))
     tell(f"  {command('delete', question.file, *options, *_confirmed(question.file))}", sys.stdout)
     return status
