@@ -86,13 +86,15 @@ _HOMES: Final = {
     "RetryPolicy": "retry",
 }
 
+_MODULES: Final = frozenset({*_HOMES.values(), "bulk", "errors"})
+
 if not TYPE_CHECKING:  # a type checker would take every name for one of ours
 
     def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            return import_module(f".{name}", __name__)
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        if name == "bulk":
-            return import_module(".bulk", __name__)
         value = getattr(import_module(f".{_HOMES.get(name, 'errors')}", __name__), name)
         globals()[name] = value
         return value

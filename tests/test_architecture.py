@@ -150,6 +150,11 @@ def test_the_public_names_are_loaded_when_they_are_asked_for() -> None:
     assert "aiohttp" not in modules_after("from adapty_async import RetryPolicy")
 
 
+def test_the_modules_of_the_public_names_are_attributes_of_the_package() -> None:
+    for module in ("bulk", "client", "errors", "messages", "models", "pacing", "retry", "sending"):
+        assert f"adapty_async.{module}" in modules_after(f"import adapty_async; adapty_async.{module}")
+
+
 def test_the_public_names_are_those_that_type_checkers_see() -> None:
     package = importlib.import_module(PACKAGE.name)
     tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
