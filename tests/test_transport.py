@@ -408,10 +408,10 @@ class TestTimeouts:
             call = asyncio.create_task(transport.attempt(GET, seconds))
             await until(lambda: server.requests)
             await asyncio.sleep(0.005)
-            ends = {round(timer.when() - began, 1) for timer in timers_left()}
+            (end,) = {timer.when() - began for timer in timers_left()}
             call.cancel()
             await asyncio.gather(call, return_exceptions=True)
-        assert ends == {seconds}
+        assert seconds <= end <= seconds + 0.1  # a twentieth late by design, and what it took to start
 
 
 class TestCancelling:
