@@ -38,11 +38,11 @@ class ClientOptions(TypedDict, total=False):
 class AdaptyClient:
     """Call Adapty's server-side API for the app of a secret key.
 
-    `timeout`: seconds of one attempt, its body included, waiting at the gate not. `pacer`: paces every call; None: only
-    the Retry-After of a 429 holds calls back. `session`: its connections are used and stay open, nothing else of it.
-    `trust_env`: proxies from the environment. `ssl`: for a certificate authority of your own. `on_attempt`: called
-    once an attempt. Built anywhere, opened by the first call, for the event loop of that call. Raises ValueError or
-    TypeError for settings that can't work.
+    `timeout`: seconds of one attempt, its body included, waiting at the gate not; it ends at most a twentieth of a
+    second late. `pacer`: paces every call; None: only the Retry-After of a 429 holds calls back. `session`: its
+    connections are used and stay open, nothing else of it. `trust_env`: proxies from the environment. `ssl`: for a
+    certificate authority of your own. `on_attempt`: called once an attempt. Built anywhere, opened by the first call,
+    for the event loop of that call. Raises ValueError or TypeError for settings that can't work.
     """
 
     def __init__(
