@@ -50,7 +50,7 @@ def _watch(path: Path) -> None:
                 if not reader.is_running():
                     return
                 screen.show(_view(reader, reader.status()))
-            time.sleep(max(screen.interval, _PAUSE))
+            time.sleep(max(screen.interval, _PAUSE))  # no event loop runs here, and Ctrl-C ends it
     finally:
         screen.close()
 
