@@ -535,6 +535,15 @@ class TestLoadAnything:
     def test_a_right_answer_with_one_value_replaced_is_a_profile_or_an_error_of_ours(self, value: object) -> None:
         self.loads_or_refuses(json.dumps(value).encode())
 
+    @given(nearly_right_answers())
+    def test_what_is_wrong_in_an_object_is_named(self, value: dict[str, Any]) -> None:
+        body = json.dumps(value).encode()
+        try:
+            load_profile(body)
+        except AdaptyResponseError as error:
+            is_object = isinstance(value.get("data"), dict)
+            assert ("no JSON object" not in str(error)) or not is_object  # noqa: PT017  # either end is right
+
     @given(st.binary())
     def test_any_bytes_are_an_error_of_ours(self, body: bytes) -> None:
         refusal(body)
