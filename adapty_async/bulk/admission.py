@@ -34,6 +34,10 @@ class Permit:
     is_trial: bool
 
 
+ORDINARY: Final = Permit(is_trial=False)
+"""What nearly every permit is; that of a trial is one of a kind."""
+
+
 class Admission:
     """Hand out permits: no more than the bound says, and while the breaker is open one at a time.
 
@@ -109,10 +113,10 @@ class Admission:
 
     def _permit(self) -> Permit:
         self._under_way += 1
-        permit = Permit(self._breaker.admitted())
-        if permit.is_trial:
-            self._next_trial = permit
-        return permit
+        if not self._breaker.admitted():
+            return ORDINARY
+        self._next_trial = Permit(is_trial=True)
+        return self._next_trial
 
     def _wait(self) -> float:
         """Give the seconds until the next permit; infinite: until one is given back."""

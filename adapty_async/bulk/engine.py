@@ -28,8 +28,11 @@ class Operation(Protocol[ItemT, ValueT]):
         """Get ready, at the start of the job. Raises RuntimeError where nothing can be sent."""
         ...
 
-    async def attempt(self, work: Work[ItemT]) -> ItemResult[ItemT, ValueT] | Again | None:
-        """Make one attempt: its result, or when to make the next one, or None where the job was stopped first."""
+    async def attempt(self, work: Work[ItemT]) -> Outcome | Again | None:
+        """Make one attempt: the outcome, or when to make the next one, or None where the job was stopped first.
+
+        With an outcome, `work` holds the value and the error of the item's result.
+        """
         ...
 
     def close(self) -> None:
@@ -207,22 +210,26 @@ class BulkJob(Generic[ItemT, ValueT]):
             raise self._lineup.error
 
     async def _runner(self) -> None:
-        while (work := await self._lineup.next()) is not None:
-            step = await self._step(work)
-            if step is None:
-                await self._settle(self._give_up(work))
-            elif isinstance(step, ItemResult):
-                await self._settle(self._conclude(work, step))
+        lineup = self._lineup
+        while (work := lineup.take() or await lineup.next()) is not None:
+            step = await self._attempt(work) if work.decided is None else self._decided(work, work.decided)
+            if isinstance(step, Again):
+                lineup.put_aside(work, step)
             else:
-                self._lineup.put_aside(work, step)
-            await self._breathe()
+                result = self._give_up(work) if step is None else self._conclude(work, step)
+                if self._entries is not None and not self._entries.has_room:
+                    await self._have_room(self._entries)
+                if result is not None and self._results is not None:
+                    await self._results.put(result)
+            if self._loop.time() >= self._next_breath:
+                await self._breathe()
 
-    async def _step(self, work: Work[ItemT]) -> ItemResult[ItemT, ValueT] | Again | None:
-        """Make one attempt, unless the job is stopped: its result, or when to make the next one, or None."""
-        if work.decided is not None:
-            outcome = Outcome.IN_DOUBT if work.fate_unknown else work.decided.outcome
-            self._tally.decided[outcome] += 1
-            return work.result(outcome, error=work.decided.error)
+    def _decided(self, work: Work[ItemT], decided: Decided[ItemT]) -> Outcome:
+        work.error = decided.error
+        return Outcome.IN_DOUBT if work.fate_unknown else decided.outcome
+
+    async def _attempt(self, work: Work[ItemT]) -> Outcome | Again | None:
+        """Make one attempt, unless the job is stopped."""
         try:
             if self._pause.is_on:
                 await self._pause.pass_by()
@@ -233,50 +240,52 @@ class BulkJob(Generic[ItemT, ValueT]):
                 # A runner that ended by it would be missed by nobody, and its share of the work neither.
                 raise RuntimeError("an attempt was cancelled, and not by its job") from error
             raise
-        if isinstance(step, ItemResult):
-            return step
-        return None if self._signal.given else step
+        return None if isinstance(step, Again) and self._signal.given else step
 
     async def _breathe(self) -> None:
         """Let the loop run now and then, also where nothing is waited for: invalid items, operations without I/O."""
-        if self._loop.time() >= self._next_breath:
-            await asyncio.sleep(0)
-            # Every runner that waits in line here comes with a breath's work of its own.
-            self._next_breath = self._loop.time() + _BREATH / self._concurrency
-
-    async def _settle(self, result: ItemResult[ItemT, ValueT]) -> None:
-        if result.outcome is not Outcome.NOT_ATTEMPTED:
-            self._judge()
-        if self._loop.time() >= self._next_progress:
-            self._report_progress()
-        if self._entries is not None:
-            await self._have_room(self._entries)
-        if self._results is not None:
-            await self._results.put(result)
+        await asyncio.sleep(0)
+        # Every runner that waits in line here comes with a breath's work of its own.
+        self._next_breath = self._loop.time() + _BREATH / self._concurrency
 
     async def _have_room(self, entries: Entries[ItemT]) -> None:
         try:
-            await entries.room()
+            await entries.wait_for_room()
         except Exception as error:  # noqa: BLE001 - the journal's own; raised when what is under way has come to its end
             self._lineup.fail(error)
 
-    def _conclude(self, work: Work[ItemT], result: ItemResult[ItemT, ValueT]) -> ItemResult[ItemT, ValueT]:
-        """Count an item that came to its end."""
+    def _conclude(self, work: Work[ItemT], outcome: Outcome) -> ItemResult[ItemT, ValueT] | None:
+        """Take note of an item that came to its end; give its result where somebody waits for it."""
         if self._entries is not None:
-            self._entries.settle(work.position, result.outcome, status=work.status, attempts=work.attempts)
-        return self._counted(result, success=work.decided is None and not result.outcome.is_failure)
-
-    def _give_up(self, work: Work[ItemT]) -> ItemResult[ItemT, Any]:
-        """Count an item that is left where it stands: the next run takes it up there."""
-        result = work.unfinished()
-        if self._entries is not None and result.outcome is Outcome.NOT_ATTEMPTED:
-            self._entries.release(work.position)
-        return self._counted(result, success=False)
-
-    def _counted(self, result: ItemResult[ItemT, ValueT], *, success: bool) -> ItemResult[ItemT, ValueT]:
-        self._lineup.settled(success=success)
-        self._tally.settle(result)
+            self._entries.settle(work.position, outcome, status=work.status, attempts=work.attempts)
+        result = self._count(work, outcome)
+        self._look_around(outcome)
         return result
+
+    def _give_up(self, work: Work[ItemT]) -> ItemResult[ItemT, ValueT] | None:
+        """Count an item that is left where it stands: the next run takes it up there."""
+        outcome = work.unfinished
+        if self._entries is not None and outcome is Outcome.NOT_ATTEMPTED:
+            self._entries.release(work.position)
+        return self._count(work, outcome)
+
+    def _count(self, work: Work[ItemT], outcome: Outcome) -> ItemResult[ItemT, ValueT] | None:
+        decided, is_failure = work.decided is not None, outcome.is_failure
+        self._lineup.settled(success=not (decided or is_failure))
+        self._tally.settle(outcome, decided=decided)
+        if not is_failure and self._results is None:
+            return None
+        result = work.result(outcome)
+        if is_failure:
+            self._tally.keep(result)
+        return result
+
+    def _look_around(self, outcome: Outcome) -> None:
+        """See whether a rule is broken, and somebody is to be told of the progress."""
+        if self._rules.may_bite(outcome, self._tally.settled):
+            self._judge()
+        if self._on_progress is not None and self._loop.time() >= self._next_progress:
+            self._report_progress()
 
     def _judge(self, *, at_end: bool = False) -> None:
         reason = self._rules.judge(self._tally.judged, at_end=at_end)

@@ -71,8 +71,13 @@ class Entries(Protocol[ItemT]):
         """Take down that an item was handed out, but never sent by any run."""
         ...
 
-    async def room(self) -> None:
-        """Wait where too much waits to be written. Raises where it can't be written."""
+    @property
+    def has_room(self) -> bool:
+        """Tell whether more may be taken down at once."""
+        ...
+
+    async def wait_for_room(self) -> None:
+        """Wait while too much waits to be written. Raises where it can't be written."""
         ...
 
     async def __aenter__(self) -> Self: ...

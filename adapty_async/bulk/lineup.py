@@ -3,18 +3,15 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import attrs
 
 from .journal import Entries, Entry
 from .restraint import RetryBudget
-from .results import Decided, ItemResult, ItemT, Outcome, StopReason, ValueT
+from .results import Decided, ItemResult, ItemT, Outcome, StopReason
 
 T = TypeVar("T")
-
-_END: Final = object()
-
 
 @attrs.define(eq=False)
 class Work(Generic[ItemT]):
@@ -22,8 +19,8 @@ class Work(Generic[ItemT]):
 
     `decided`: it won't be sent. `attempts`: requests made; `throttled`: those of them that were answered 429;
     `tries`: those that count against it. `taken`: the server took one in, whatever came of it. `fate_unknown`: one may
-    have been executed, in an earlier run perhaps. `under_way`: one is out. `status`: the last answer's. `error`: the
-    last one.
+    have been executed, in an earlier run perhaps. `under_way`: one is out. `status`: the last answer's. `value`: what
+    was read of it. `error`: the last one, until there is an outcome; then what led to that.
     """
 
     position: int
@@ -37,24 +34,20 @@ class Work(Generic[ItemT]):
     fate_unknown: bool = False
     under_way: bool = False
     status: int | None = None
+    value: Any = None
     error: Exception | None = None
 
-    def result(
-        self, outcome: Outcome, *, value: ValueT | None = None, error: Exception | None = None
-    ) -> ItemResult[ItemT, ValueT]:
+    def result(self, outcome: Outcome) -> ItemResult[ItemT, Any]:
         """Make the item's result."""
         elapsed = asyncio.get_running_loop().time() - self.began
-        return ItemResult(self.position, self.item, outcome, value, error, self.attempts, elapsed)
+        return ItemResult(self.position, self.item, outcome, self.value, self.error, self.attempts, elapsed)
 
-    def unfinished(self) -> ItemResult[ItemT, Any]:
-        """Make the result of an item that is given up where it stands."""
+    @property
+    def unfinished(self) -> Outcome:
+        """The outcome of an item that is given up where it stands."""
         if self.fate_unknown or self.under_way:
-            outcome = Outcome.IN_DOUBT
-        elif self.taken:
-            outcome = Outcome.FAILED
-        else:
-            outcome = Outcome.NOT_ATTEMPTED
-        return self.result(outcome, error=self.error)
+            return Outcome.IN_DOUBT
+        return Outcome.FAILED if self.taken else Outcome.NOT_ATTEMPTED
 
 
 @attrs.frozen
@@ -158,6 +151,7 @@ class Lineup(Generic[ItemT]):
     ) -> None:
         self._source = _iterator(items)
         self._entries = entries
+        self._may_wait = entries is not None or not isinstance(self._source, Iterator)
         self._most_unsettled = most_unsettled
         self._canary = canary
         self._canary_is_out = False
@@ -174,6 +168,12 @@ class Lineup(Generic[ItemT]):
         self.exhausted = False
         self.error: Exception | None = None
 
+    def take(self) -> Work[ItemT] | None:
+        """Give the next work where it is new and needs no waiting; else it is for `next` to look for it."""
+        if self._ready or self._rationed or not self._may_pull():
+            return None
+        return self._pull_at_once()
+
     async def next(self) -> Work[ItemT] | None:
         """Wait for the next work; None: there is none any more, and none will come but from a runner still at work.
 
@@ -186,7 +186,9 @@ class Lineup(Generic[ItemT]):
                     self._wake_one()
                 return waiting
             if self._may_pull():
-                work = await self._pull()
+                work = self._pull_at_once()
+                if work is None and self._may_wait:
+                    work = await self._pull()
                 if work is not None:
                     return work
             elif self._is_drained():
@@ -253,49 +255,70 @@ class Lineup(Generic[ItemT]):
         over = self.exhausted or self.signal.given
         return over and not self._aside and not self._rationed and not self._pulling
 
+    def _pull_at_once(self) -> Work[ItemT] | None:
+        """Read the next item where that needs no waiting: of a journal what is ready, of an async input nothing."""
+        if self._entries is not None:
+            entry = self._entries.ready()
+            return None if entry is None else self._begin(entry)
+        if not isinstance(self._source, Iterator):
+            return None
+        try:
+            item = next(self._source)
+        except StopIteration:
+            self.exhausted = True
+            self._wake_one()
+            return None
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the caller's code
+            self._fail_to_read(error)
+            return None
+        return self._begin(Entry(self._taken, item, maybe_sent=False))
+
     async def _pull(self) -> Work[ItemT] | None:
+        """Wait for the next item."""
         self._pulling = True
         try:
-            item = await self._next_item()
-        except asyncio.CancelledError:
-            if is_cancelled():
-                raise
-            self.fail(RuntimeError("something that the input waited for was cancelled"))
+            entry = await self.signal.cut_short(self._next_entry)
+        except StopAsyncIteration:
+            self.exhausted = True
             return None
-        except Exception as error:  # noqa: BLE001 - the caller's code; raised when what is under way has come to its end
-            self.fail(error)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the caller's code
+            self._fail_to_read(error)
             return None
         finally:
             self._pulling = False
             self._wake_one()
-        if item is _END:
-            self.exhausted = True
-            return None
-        if item is None and self.signal.given:
-            return None
+        return None if entry is None else self._begin(entry)
+
+    async def _next_entry(self) -> Entry[ItemT]:
+        if self._entries is not None:
+            return await anext(self._entries)
+        assert not isinstance(self._source, Iterator)
+        return Entry(self._taken, await anext(self._source), maybe_sent=False)
+
+    def _begin(self, entry: Entry[ItemT]) -> Work[ItemT]:
         self._taken += 1
         self._unsettled += 1
-        now = asyncio.get_running_loop().time()
-        entry = item if isinstance(item, Entry) else Entry(self._taken - 1, cast("ItemT", item), maybe_sent=False)
-        work = _work(entry, now)
+        work = _work(entry, asyncio.get_running_loop().time())
         if self._canary and work.decided is None:
             self._canary -= 1
             self._canary_is_out = not self._canary
+        if self._idle:
+            self._wake_one()
         return work
+
+    def _fail_to_read(self, error: BaseException) -> None:
+        if not isinstance(error, asyncio.CancelledError):
+            assert isinstance(error, Exception)
+            self.fail(error)
+        elif is_cancelled():
+            raise error
+        else:
+            self.fail(RuntimeError("something that the input waited for was cancelled"))
 
     def fail(self, error: Exception) -> None:
         """End the job with an error, which is raised when what is under way has come to its end."""
         self.error = error
         self.signal.give(None)
-
-    async def _next_item(self) -> ItemT | Decided[ItemT] | Entry[ItemT] | object:
-        """Read the next item; _END after the last, None where the signal came before it."""
-        entries, source = self._entries, self._source
-        if entries is not None:
-            return entries.ready() or await self.signal.cut_short(lambda: anext(entries, _END))
-        if isinstance(source, Iterator):
-            return next(source, _END)
-        return await self.signal.cut_short(lambda: anext(source, _END))
 
     async def _idle_until_woken(self) -> None:
         woken = asyncio.get_running_loop().create_future()

@@ -22,10 +22,10 @@ from ..messages import Request, Response
 from ..pacing import Ticket, Verdict
 from ..retry import is_absence, is_retryable, is_throttled, is_unsent
 from ..sending import Exchange, Sender
-from .admission import Admission, Health
+from .admission import ORDINARY, Admission, Health, Permit
 from .lineup import Again, StopSignal, Work, is_cancelled
 from .patience import Patience
-from .results import ItemResult, ItemT, Outcome, StopReason, StopRules, Tally, ValueT
+from .results import ItemT, Outcome, StopReason, StopRules, Tally, ValueT
 
 _log: Final = logging.getLogger("adapty_async")
 
@@ -75,77 +75,98 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         """Get ready. Raises RuntimeError where the client is closed, or belongs to another event loop."""
         self._outage = Patience(self._rules.outage, StopReason.OUTAGE, signal.pause)
         self._throttled = Patience(self._rules.throttled_for, StopReason.THROTTLED_FOR, signal.pause)
+        self._gate = self._sender.gate
         self._sender.transport.check_usable()
         self._signal = signal
         self._pause = signal.pause
         self._tally = tally
-        self._sender.gate.watch(self._park)
+        self._gate.watch(self._park)
 
-    async def attempt(self, work: Work[ItemT]) -> ItemResult[ItemT, ValueT] | Again | None:
+    async def attempt(self, work: Work[ItemT]) -> Outcome | Again | None:
         """Make one attempt for an item. A ValueError or TypeError of its request makes it `invalid`, unsent."""
-        if not work.attempts:
-            self._on_their_way += 1
-        step = await self._attempt(work)
-        if isinstance(step, ItemResult):
-            self._on_their_way -= 1
-        return step
-
-    def close(self) -> None:
-        """Let go of the timers and the gate."""
-        self._sender.gate.unwatch(self._park)
-        self._outage.relief()
-        self._throttled.relief()
-
-    async def _attempt(self, work: Work[ItemT]) -> ItemResult[ItemT, ValueT] | Again | None:
         try:
             request = self._steps.request(work.item)
         except (ValueError, TypeError) as error:
-            return work.result(Outcome.INVALID, error=error)
+            work.error = error
+            return Outcome.INVALID
+        if not work.attempts:
+            self._on_their_way += 1
         exchange = await self._exchange(work, request)
         if exchange is None:
             return None
-        if exchange.error is not None:
-            return await self._failed(work, request, exchange, exchange.error)
-        self._sender.observe(request, exchange, work.attempts, None)
-        return self._succeeded(work, exchange.response)
+        if exchange.error is None:
+            self._sender.observe(request, exchange, work.attempts, None)
+            outcome = self._succeeded(work, exchange.response)
+        else:
+            step = await self._failed(work, request, exchange, exchange.error)
+            if isinstance(step, Again):
+                return step
+            outcome = step
+        self._on_their_way -= 1
+        return outcome
+
+    def close(self) -> None:
+        """Let go of the timers and the gate."""
+        self._gate.unwatch(self._park)
+        self._outage.relief()
+        self._throttled.relief()
 
     async def _exchange(self, work: Work[ItemT], request: Request) -> Exchange | None:
         """Send once, with a permit and through the gate; None where the job is stopped before that."""
+        permit = self._admission.try_enter()
+        ticket = self._ticket_at_once() if permit is ORDINARY else None
+        if permit is None or ticket is None:
+            turn = await self._turn_with_permit(permit)
+            if turn is None:
+                return None
+            permit, ticket = turn
+        health, seconds = Health.NOTHING, 0.0
+        try:
+            work.attempts += 1
+            work.under_way = True
+            exchange = await self._exchanged(request, ticket)
+            work.under_way = False
+            self._take_note(work, exchange)
+            health, seconds = _health(exchange), exchange.elapsed
+        finally:
+            self._admission.leave(permit, health, seconds)
+        return exchange
+
+    async def _turn_with_permit(self, permit: Permit | None) -> tuple[Permit, Ticket] | None:
+        """Wait for a permit, if there is none yet, and for the turn at the gate; None where the job is stopped first."""
         while True:
-            permit = self._admission.try_enter() or await self._signal.cut_short(self._admission.enter)
+            permit = permit or self._admission.try_enter() or await self._signal.cut_short(self._admission.enter)
             if permit is None:
                 return None
-            health, seconds = Health.NOTHING, 0.0
+            ticket = None
             try:
                 ticket = await self._ticket()
-                if ticket is None:
-                    return None
-                if not self._admission.starts(permit):
-                    self._sender.gate.heard(ticket, Verdict.UNKNOWN)
-                    continue
-                exchange = await self._send(work, request, ticket)
-                health, seconds = _health(exchange), exchange.elapsed
-                return exchange
             finally:
-                self._admission.leave(permit, health, seconds)
-
-    async def _send(self, work: Work[ItemT], request: Request, ticket: Ticket) -> Exchange:
-        work.attempts += 1
-        work.under_way = True
-        exchange = await self._exchanged(request, ticket)
-        work.under_way = False
-        self._take_note(work, exchange)
-        return exchange
+                if ticket is None:
+                    self._admission.leave(permit, Health.NOTHING)
+            if ticket is None:
+                return None
+            if self._admission.starts(permit):
+                return permit, ticket
+            self._gate.heard(ticket, Verdict.UNKNOWN)
+            self._admission.leave(permit, Health.NOTHING)
+            permit = None
 
     async def _exchanged(self, request: Request, ticket: Ticket) -> Exchange:
         self._tally.under_way += 1
         try:
-            return await self._sender.exchange(request, ticket, self._sender.gate)
+            return await self._sender.exchange(request, ticket, self._gate)
         finally:
             self._tally.under_way -= 1
 
+    def _ticket_at_once(self) -> Ticket | None:
+        """Take the turn at the gate where nothing speaks against it, and nothing is to be waited for."""
+        if self._pause.is_on or self._signal.given or self._credentials_in_question.locked():
+            return None
+        return self._gate.try_enter()
+
     async def _ticket(self) -> Ticket | None:
-        gate = self._sender.gate
+        gate = self._gate
         while True:
             if self._credentials_in_question.locked():
                 await self._signal.cut_short(self._until_credentials_are_clear)
@@ -156,7 +177,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
 
     async def _turn(self) -> Ticket | None:
         """Wait for the end of a pause and the turn at the gate; None where the job is stopped before that."""
-        gate, pause = self._sender.gate, self._pause
+        gate, pause = self._gate, self._pause
         while True:
             if pause.is_on:
                 await pause.pass_by()
@@ -208,14 +229,16 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         if self._on_their_way:
             self._signal.give(reason)
 
-    def _succeeded(self, work: Work[ItemT], response: Response | None) -> ItemResult[ItemT, ValueT]:
+    def _succeeded(self, work: Work[ItemT], response: Response | None) -> Outcome:
         assert response is not None
         try:
-            value = self._steps.read(response)
+            work.value = self._steps.read(response)
         except AdaptyResponseError as error:
             error.attempts = work.attempts
+            work.error = error
             return self._classified(work, error)
-        return work.result(self._steps.done, value=value)
+        work.error = None
+        return self._steps.done
 
     async def _failed(
         self,
@@ -223,7 +246,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         request: Request,
         exchange: Exchange,
         error: AdaptyError,
-    ) -> ItemResult[ItemT, ValueT] | Again:
+    ) -> Outcome | Again:
         work.fate_unknown = error.maybe_executed = work.fate_unknown or error.maybe_executed
         work.taken = work.taken or not (is_throttled(error) or is_unsent(error))
         error.attempts = work.attempts
@@ -255,7 +278,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             return None
         return policy.backoff_after(max(work.tries, 1), rng) if exchange.pause is None else exchange.pause
 
-    def _classified(self, work: Work[ItemT], error: AdaptyError) -> ItemResult[ItemT, ValueT]:
+    def _classified(self, work: Work[ItemT], error: AdaptyError) -> Outcome:
         """Give the outcome that an error which isn't tried again stands for."""
         if is_absence(error):
             return self._missing(work, error)
@@ -265,15 +288,16 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         else:
             refused = isinstance(error, AdaptyAPIError) and error.status < 500 and error.status != 408
             in_doubt = work.fate_unknown and not refused
-        return work.result(Outcome.IN_DOUBT if in_doubt else Outcome.FAILED, error=error)
+        return Outcome.IN_DOUBT if in_doubt else Outcome.FAILED
 
-    def _missing(self, work: Work[ItemT], error: AdaptyError) -> ItemResult[ItemT, ValueT]:
+    def _missing(self, work: Work[ItemT], error: AdaptyError) -> Outcome:
         outcome = self._steps.missing
         if outcome is Outcome.ALREADY_ABSENT and work.fate_unknown:
             outcome = Outcome.DELETED_UNCONFIRMED
-        return work.result(outcome, error=error if outcome.is_failure else None)
+        work.error = error if outcome.is_failure else None
+        return outcome
 
-    async def _look_into_credentials(self, work: Work[ItemT], error: AuthenticationError) -> ItemResult[ItemT, ValueT]:
+    async def _look_into_credentials(self, work: Work[ItemT], error: AuthenticationError) -> Outcome:
         """Find out with one GET of the same profile what a 401 means, while nothing else is dispatched.
 
         One page of the vendor says that a delete may answer 401 also where the profile wasn't found.
@@ -281,7 +305,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         async with self._credentials_in_question:
             exchange = None if self._signal.given else await self._probe(work)
             if exchange is None:
-                return work.result(Outcome.FAILED, error=error)
+                return Outcome.FAILED
             if isinstance(exchange.error, AuthenticationError):
                 self._signal.give(StopReason.CREDENTIALS)
             elif isinstance(exchange.error, PermissionDeniedError):
@@ -290,7 +314,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
                 return self._missing(work, exchange.error)
             elif exchange.response is not None and self._steps.done is Outcome.FETCHED:
                 return self._succeeded(work, exchange.response)
-            return work.result(Outcome.FAILED, error=error)
+            return Outcome.FAILED
 
     async def _probe(self, work: Work[ItemT]) -> Exchange | None:
         """Get the item's profile, whatever the throttling; None where the job is stopped first."""
@@ -321,37 +345,37 @@ class AnyOperation(Generic[ItemT, ValueT]):
         self._signal = signal
         self._tally = tally
 
-    async def attempt(self, work: Work[ItemT]) -> ItemResult[ItemT, ValueT]:
+    async def attempt(self, work: Work[ItemT]) -> Outcome:
         """Run the operation. A ValueError or TypeError propagates."""
         work.attempts += 1
         work.under_way = True
         began = asyncio.get_running_loop().time()
-        error: Exception | None = None
-        value: ValueT | None = None
         self._tally.under_way += 1
         try:
-            value = await self._operation(work.item)
+            work.value = await self._operation(work.item)
         except (ValueError, TypeError):
             raise
         except asyncio.CancelledError:
             if is_cancelled():
                 raise
-            return work.result(Outcome.IN_DOUBT, error=RuntimeError("something that it waited for was cancelled"))
+            work.error = RuntimeError("something that it waited for was cancelled")
+            return Outcome.IN_DOUBT
         except Exception as caught:  # noqa: BLE001 - the caller's code: one item's failure ends nothing
-            error = caught
+            work.error = caught
         finally:
             self._tally.under_way -= 1
         work.under_way = False
+        error = work.error
         elapsed = asyncio.get_running_loop().time() - began
         self._tally.request(elapsed, number=1, answered=error is None, throttled=is_throttled(error))
         if error is None:
-            return work.result(Outcome.SUCCEEDED, value=value)
+            return Outcome.SUCCEEDED
         if isinstance(error, AuthenticationError):
             self._signal.give(StopReason.CREDENTIALS)
         elif isinstance(error, PermissionDeniedError):
             self._signal.give(StopReason.PERMISSION)
         in_doubt = isinstance(error, AdaptyError) and error.maybe_executed
-        return work.result(Outcome.IN_DOUBT if in_doubt else Outcome.FAILED, error=error)
+        return Outcome.IN_DOUBT if in_doubt else Outcome.FAILED
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -42,6 +42,8 @@ class Outcome(StrEnum):
 _FAILURES: Final = frozenset(
     {Outcome.NOT_FOUND, Outcome.INVALID, Outcome.FAILED, Outcome.IN_DOUBT, Outcome.NOT_ATTEMPTED}
 )
+# What the shares of StopRules count.
+_JUDGED: Final = _FAILURES | {Outcome.ALREADY_ABSENT}
 
 
 class StopReason(StrEnum):
@@ -118,6 +120,10 @@ class StopRules:
     outage: float | None = attrs.field(default=900.0, validator=_not_negative)
     throttled_for: float | None = attrs.field(default=1800.0, validator=_not_negative)
     canary: int | None = attrs.field(default=None, validator=_not_negative)
+
+    def may_bite(self, outcome: Outcome, settled: int) -> bool:
+        """Tell whether an outcome, the last of so many, can have broken a rule that wasn't broken before."""
+        return outcome in _JUDGED or settled == self.min_sample or settled == self.canary
 
     def judge(self, counts: Mapping[Outcome, int], *, at_end: bool = False) -> StopReason | None:
         """Give the rule that the counts break, if any. Items that were not attempted have no say in it."""
@@ -200,7 +206,8 @@ class Tally:
 
     def __init__(self) -> None:
         self.counts: Counter[Outcome] = Counter()
-        self.decided: Counter[Outcome] = Counter()
+        self.settled = 0
+        self._decided: Counter[Outcome] = Counter()
         self.requests = self.retries = self.throttled = self.under_way = 0
         self._first: list[ItemResult[Any, Any]] = []
         self._last: deque[ItemResult[Any, Any]] = deque(maxlen=_KEPT)
@@ -213,7 +220,7 @@ class Tally:
     @property
     def judged(self) -> Counter[Outcome]:
         """The items whose outcomes the stop rules judge."""
-        return self.counts - self.decided if self.decided else self.counts
+        return self.counts - self._decided if self._decided else self.counts
 
     def start(self, now: float) -> None:
         """Start the clock."""
@@ -228,11 +235,17 @@ class Tally:
         if answered:
             self._latency.add(seconds)
 
-    def settle(self, result: ItemResult[Any, Any]) -> None:
-        """Count one item's outcome."""
-        self.counts[result.outcome] += 1
-        if result.outcome.is_failure:
-            (self._first if len(self._first) < _KEPT else self._last).append(result)
+    def settle(self, outcome: Outcome, *, decided: bool) -> None:
+        """Count one item's outcome. `decided`: beforehand."""
+        self.counts[outcome] += 1
+        if decided:
+            self._decided[outcome] += 1
+        else:
+            self.settled += 1
+
+    def keep(self, failure: ItemResult[Any, Any]) -> None:
+        """Keep a failure to show it, if it is one of the first or last."""
+        (self._first if len(self._first) < _KEPT else self._last).append(failure)
 
     def finish(self, now: float) -> None:
         """Stop the clock."""

@@ -229,8 +229,13 @@ class LedgerEntries(Generic[ItemT]):
         """Take down that an item wasn't sent."""
         self._writer.ask(lambda book: book.release([position]))
 
-    async def room(self) -> None:
-        """Wait where too many outcomes wait to be written. Raises LedgerError where they can't be."""
+    @property
+    def has_room(self) -> bool:
+        """Tell whether more outcomes may be taken down at once."""
+        return self._failure is None and len(self._unwritten) <= _MOST_UNWRITTEN
+
+    async def wait_for_room(self) -> None:
+        """Wait while too many outcomes wait to be written. Raises LedgerError where they can't be."""
         while len(self._unwritten) > _MOST_UNWRITTEN and self._failure is None:
             await asyncio.wait(self._unwritten, return_when=asyncio.FIRST_COMPLETED)
         if self._failure is not None:

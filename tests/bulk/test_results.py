@@ -25,7 +25,10 @@ def _tally(*outcomes: Outcome) -> Tally:
     tally = Tally()
     tally.start(0.0)
     for position, outcome in enumerate(outcomes):
-        tally.settle(_result(position, outcome))
+        result = _result(position, outcome)
+        tally.settle(outcome, decided=False)
+        if outcome.is_failure:
+            tally.keep(result)
     return tally
 
 

@@ -1,0 +1,182 @@
+"""Mass deletion: ours, with more and more switched on, beside what one would write or take instead. One way a process.
+
+All send the same requests to the same server, as many under way, and look at each status. Run by itself, as
+`python -m benchmarks.speed_bench.bulk NAME URL IDS UNDER_WAY`, it prints the seconds and the CPU seconds as JSON; what
+is imported is no part of them.
+"""
+
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from adapty_async.testing import prefilled_customer_user_id
+from benchmarks.speed_bench.loops import run
+
+PATH: Final = "/api/v2/server-side-api/profile/"
+KEY: Final = "secret_live_benchmark"
+
+Way: TypeAlias = Callable[[str, Iterator[str], int], Awaitable[int]]
+"""Deletes the profiles of some ids at a URL, so many at a time; returns how many were deleted."""
+
+
+def headers_of(customer_user_id: str) -> dict[str, str]:
+    """Give the headers of a deletion."""
+    return {"Authorization": f"Api-Key {KEY}", "adapty-customer-user-id": customer_user_id}
+
+
+async def _ours(url: str, ids: Iterator[str], under_way: int, *, pacer: Any, journal: Any = None) -> int:
+    from adapty_async import AdaptyClient, bulk
+
+    async with AdaptyClient(KEY, base_url=url) as client:
+        report = await bulk.delete_profiles(
+            client, ids, by="customer_user_id", concurrency=under_way, pacer=pacer, journal=journal
+        )
+    return report.counts[bulk.Outcome.DELETED]
+
+
+async def bare(url: str, ids: Iterator[str], under_way: int) -> int:
+    """Run ours with retries and outcomes."""
+    from adapty_async import UNPACED
+
+    return await _ours(url, ids, under_way, pacer=UNPACED)
+
+
+async def paced(url: str, ids: Iterator[str], under_way: int) -> int:
+    """Run ours with a pacer as well."""
+    from adapty_async import FixedPacer
+
+    return await _ours(url, ids, under_way, pacer=FixedPacer(1e6))
+
+
+async def with_ledger(url: str, ids: Iterator[str], under_way: int) -> int:
+    """Run ours with all of it."""
+    from adapty_async import FixedPacer
+    from adapty_async.ledger import Ledger
+
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Ledger(Path(folder) / "job.db")
+        return await _ours(url, ids, under_way, pacer=FixedPacer(1e6), journal=journal)
+
+
+async def workers(url: str, ids: Iterator[str], under_way: int) -> int:
+    """Run a loop of workers over aiohttp, as one would write it by hand."""
+    import aiohttp
+
+    deleted = 0
+
+    async def work(session: aiohttp.ClientSession) -> None:
+        nonlocal deleted
+        for customer_user_id in ids:
+            async with session.delete(url + PATH, headers=headers_of(customer_user_id)) as response:
+                await response.read()
+                deleted += response.status == 204
+
+    async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
+        for _ in range(under_way):
+            group.create_task(work(session))
+    return deleted
+
+
+async def gather(url: str, ids: Iterator[str], under_way: int) -> int:
+    """Start a task for each id, and let a semaphore hold them back."""
+    import aiohttp
+
+    semaphore = asyncio.Semaphore(under_way)
+
+    async def delete(session: aiohttp.ClientSession, customer_user_id: str) -> bool:
+        async with (
+            semaphore,
+            session.delete(url + PATH, headers=headers_of(customer_user_id)) as response,
+        ):
+            await response.read()
+            return response.status == 204
+
+    async with aiohttp.ClientSession() as session:
+        return sum(await asyncio.gather(*(delete(session, customer_user_id) for customer_user_id in ids)))
+
+
+async def retrying(url: str, ids: Iterator[str], under_way: int) -> int:
+    """Run the loop of workers with aiohttp-retry."""
+    from aiohttp_retry import ExponentialRetry, RetryClient
+
+    deleted = 0
+
+    async def work(client: RetryClient) -> None:
+        nonlocal deleted
+        for customer_user_id in ids:
+            async with client.delete(url + PATH, headers=headers_of(customer_user_id)) as response:
+                await response.read()
+                deleted += response.status == 204
+
+    async with RetryClient(retry_options=ExponentialRetry(attempts=4)) as client, asyncio.TaskGroup() as group:
+        for _ in range(under_way):
+            group.create_task(work(client))
+    return deleted
+
+
+async def httpx_workers(url: str, ids: Iterator[str], under_way: int) -> int:
+    """Run the loop of workers over httpx."""
+    import httpx
+
+    deleted = 0
+
+    async def work(client: httpx.AsyncClient) -> None:
+        nonlocal deleted
+        for customer_user_id in ids:
+            response = await client.delete(url + PATH, headers=headers_of(customer_user_id))
+            deleted += response.status_code == 204
+
+    async with httpx.AsyncClient() as client, asyncio.TaskGroup() as group:
+        for _ in range(under_way):
+            group.create_task(work(client))
+    return deleted
+
+
+async def threads(url: str, ids: Iterator[str], under_way: int) -> int:
+    """Run requests in a pool of threads, each with a session of its own."""
+    import threading
+
+    import requests
+
+    own = threading.local()
+
+    def delete(customer_user_id: str) -> bool:
+        if not hasattr(own, "session"):
+            own.session = requests.Session()
+        answer = own.session.delete(url + PATH, headers=headers_of(customer_user_id), timeout=30)
+        return bool(answer.status_code == 204)
+
+    with ThreadPoolExecutor(under_way) as pool:
+        return sum(pool.map(delete, ids))
+
+
+WAYS: Final[dict[str, Way]] = {
+    "adapty_async": bare,
+    "adapty_async, pacer": paced,
+    "adapty_async, pacer, ledger": with_ledger,
+    "aiohttp, a loop of workers": workers,
+    "aiohttp, gather and a semaphore": gather,
+    "aiohttp-retry, a loop of workers": retrying,
+    "httpx, a loop of workers": httpx_workers,
+    "requests, a pool of threads": threads,
+}
+
+
+async def _time(way: Way, url: str, count: int, under_way: int) -> dict[str, float]:
+    await way(url, map(prefilled_customer_user_id, range(under_way)), under_way)  # the imports
+    cpu, began = time.process_time(), time.perf_counter()
+    deleted = await way(url, map(prefilled_customer_user_id, range(count)), under_way)
+    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+    assert deleted == count
+    return {"seconds": seconds, "cpu": cpu}
+
+
+if __name__ == "__main__":
+    name, url, count, under_way = sys.argv[1:]
+    print(json.dumps(run(_time(WAYS[name], url, int(count), int(under_way)))))
