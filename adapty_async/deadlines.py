@@ -44,6 +44,9 @@ class Deadlines:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._due: dict[float, tuple[set[Deadline], asyncio.TimerHandle]] = {}
+        # Those that were started last, and for how long: mostly the next one joins them.
+        self._last: set[Deadline] = set()
+        self._last_when = self._last_seconds = -math.inf
 
     @property
     def running(self) -> int:
@@ -52,12 +55,12 @@ class Deadlines:
 
     def start(self, seconds: float) -> Deadline:
         """Start a deadline for what the running task does until it is stopped."""
-        step = min(_LATEST, seconds * _SHARE)
-        when = math.ceil((self._loop.time() + seconds) / step) * step
-        due = self._due.get(when)
-        if due is None:
-            due = self._due[when] = (set(), self._loop.call_at(when, self._miss, when))
-        return Deadline(due[0])
+        end = self._loop.time() + seconds
+        if end > self._last_when or seconds != self._last_seconds:
+            step = min(_LATEST, seconds * _SHARE)
+            self._last = self._due_at(math.ceil(end / step) * step)
+            self._last_seconds = seconds
+        return Deadline(self._last)
 
     def close(self) -> None:
         """Cancel the timers: no task will be cancelled any more."""
@@ -65,7 +68,15 @@ class Deadlines:
             timer.cancel()
         self._due.clear()
 
+    def _due_at(self, when: float) -> set[Deadline]:
+        due = self._due.get(when)
+        if due is None:
+            due = self._due[when] = (set(), self._loop.call_at(when, self._miss, when))
+        self._last_when = when
+        return due[0]
+
     def _miss(self, when: float) -> None:
         deadlines, _ = self._due.pop(when)
+        self._last_when = -math.inf  # a timer may be early by a little
         for deadline in deadlines:
             deadline.miss()

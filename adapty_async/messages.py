@@ -7,6 +7,8 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
+from .frozen import open_twin
+
 _set: Final = object.__setattr__  # of what is frozen
 
 JSON: TypeAlias = Mapping[str, Any] | list[Any] | str | int | float | bool | None
@@ -79,7 +81,7 @@ def _check_type(what: str, value: object, kinds: type | tuple[type, ...], must_b
         raise TypeError(f"{what} must be {must_be}, not {type(value).__name__}")
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(repr=False, weakref_slot=False)  # for the open twin
 class Request:
     """Describe one call of the API: everything but the key and the server.
 
@@ -127,15 +129,19 @@ def checked_request(
     method: str, path: str, headers: dict[str, str], body: JSON = None, *, idempotent: bool | None = None
 ) -> Request:
     """Build a request out of what has been checked already: to check it again takes a tenth of a call."""
-    request = object.__new__(Request)
-    _set(request, "method", method)
-    _set(request, "path", path)
-    _set(request, "query", {})
-    _set(request, "headers", headers)
-    _set(request, "body", body)
-    _set(request, "idempotent", idempotent)
-    _set(request, "content", None if body is None else _encode(body))
-    return request
+    request: Any = _OpenRequest()
+    request.method = method
+    request.path = path
+    request.query = {}
+    request.headers = headers
+    request.body = body
+    request.idempotent = idempotent
+    request.content = None if body is None else _encode(body)
+    request.__class__ = Request
+    return request  # type: ignore[no-any-return] # a Request by now
+
+
+_OpenRequest: Final = open_twin(Request)
 
 
 def _checked_query(query: Mapping[str, str | int]) -> dict[str, str | int]:
@@ -173,7 +179,7 @@ def _as_headers(fields: Mapping[str, str]) -> Mapping[str, str]:
     return fields if isinstance(fields, Headers) else Headers(fields)
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(repr=False, weakref_slot=False)  # for the open twin
 class Response:
     """Hold one answer of the server as it came: `status`, `headers` (case doesn't matter) and the unpacked `body`."""
 
@@ -191,3 +197,16 @@ class Response:
 
     def __repr__(self) -> str:
         return f"<Response {self.status}, {len(self.body)} bytes>"
+
+
+def received(status: int, fields: Mapping[str, str], body: bytes) -> Response:
+    """Build the response of what came over the wire."""
+    response: Any = _OpenResponse()
+    response.status = status
+    response.headers = Headers(fields)
+    response.body = body
+    response.__class__ = Response
+    return response  # type: ignore[no-any-return] # a Response by now
+
+
+_OpenResponse: Final = open_twin(Response)

@@ -16,7 +16,7 @@ from aiohttp.http_exceptions import ContentEncodingError
 
 from .deadlines import Deadlines
 from .errors import AdaptyConnectionError, AdaptyError, AdaptyResponseError, AdaptyTimeoutError
-from .messages import Request, Response
+from .messages import Request, Response, received
 
 MAX_BODY: Final = 8 * 1024 * 1024
 _URLS_KEPT: Final = 64
@@ -218,11 +218,11 @@ class Transport:
         )
         try:
             if not 200 <= answer.status < 300:
-                leaving.refusal = Response(answer.status, answer.headers)
+                leaving.refusal = received(answer.status, answer.headers, b"")
             body = b"" if answer.content.at_eof() else await _read(answer)
         finally:
             answer.release()
-        return Response(answer.status, answer.headers, body)
+        return received(answer.status, answer.headers, body)
 
     def __reduce__(self) -> Never:
         raise TypeError("a client can't be pickled or copied deeply, for it holds the key: make one where it is used")

@@ -17,6 +17,8 @@ _log: Final = logging.getLogger("adapty_async")
 
 # Seconds that are no wait: a timer may come early by the clock's resolution.
 _ROUNDING: Final = 1e-6
+# Seconds in which the rate hardly changes.
+_GRAIN: Final = 0.02
 
 
 class Health(Enum):
@@ -45,16 +47,25 @@ class Admission:
     """
 
     def __init__(self, most: int, rate: Callable[[], float]) -> None:
+        self.is_parked = False
+        """Whether requests fail one and all, so that only trials leave."""
+        self._now = asyncio.get_running_loop().time
         self._bound = Bound(most)
         self._breaker = Breaker()
         self._rate = rate
+        self._is_failing = False  # the last request that says something of the server
         self._under_way = 0
+        self._most_now = 0
+        self._looked_at_rate = -math.inf
         self._waiters: deque[asyncio.Future[Permit]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._next_trial: Permit | None = None  # it has yet to leave
 
     def try_enter(self) -> Permit | None:
         """Take a permit where there is nothing to wait for."""
+        if self._under_way < self._most_now and not self._waiters and not self.is_parked:
+            self._under_way += 1
+            return ORDINARY
         if self._waiters or self._wait() > 0:
             return None
         return self._permit()
@@ -78,38 +89,45 @@ class Admission:
                 self.leave(turn.result(), Health.NOTHING)
             raise
 
-    @property
-    def is_parked(self) -> bool:
-        """Whether requests fail one and all, so that only trials leave."""
-        return self._breaker.is_open
-
     def starts(self, permit: Permit) -> bool:
         """Take note that a request leaves. False: it must not, for the job was parked while it got ready."""
         if self.is_parked and not permit.is_trial:
             return False
-        self._breaker.left(asyncio.get_running_loop().time(), is_trial=permit.is_trial)
         if permit.is_trial:
+            self._breaker.left(self._now())
             self._next_trial = None
             self._look_again()
         return True
 
     def leave(self, permit: Permit, health: Health, seconds: float = 0.0) -> None:
         """Give a permit back, with what its request says of the server; where that works, it took `seconds`."""
-        was_parked, now = self.is_parked, asyncio.get_running_loop().time()
+        now = self._now()
         if health is Health.WORKS:
             self._bound.answered(now, seconds)
-            self._breaker.succeeded()
+            if self._is_failing:
+                self._is_failing = False
+                self._breaker.succeeded()
         elif health is Health.FAILS:
+            self._is_failing = True
             self._breaker.failed(now, is_trial=permit.is_trial)
         elif permit is self._next_trial:
             self._next_trial = None
             self._breaker.not_sent(now)
-        if was_parked and not self.is_parked:
-            _log.info("the job goes on: a request has been answered")
-        elif self.is_parked and not was_parked:
-            _log.warning("the job is parked, since its requests fail one and all: it tries single ones, and goes on")
+        if self.is_parked is not self._breaker.is_open:
+            self._park_or_go_on()
         self._under_way -= 1
-        self._look_again()
+        if now - self._looked_at_rate > _GRAIN:
+            self._looked_at_rate = now
+            self._most_now = self._bound.at(self._rate())
+        if self._waiters or self._timer is not None:
+            self._look_again()
+
+    def _park_or_go_on(self) -> None:
+        self.is_parked = self._breaker.is_open
+        if self.is_parked:
+            _log.warning("the job is parked, since its requests fail one and all: it tries single ones, and goes on")
+        else:
+            _log.info("the job goes on: a request has been answered")
 
     def _permit(self) -> Permit:
         self._under_way += 1
@@ -120,9 +138,10 @@ class Admission:
 
     def _wait(self) -> float:
         """Give the seconds until the next permit; infinite: until one is given back."""
-        if self._under_way >= self._bound.at(self._rate()):
+        self._most_now = self._bound.at(self._rate())
+        if self._under_way >= self._most_now:
             return math.inf
-        wait = self._breaker.wait(asyncio.get_running_loop().time())
+        wait = self._breaker.wait(self._now())
         return wait if wait > _ROUNDING else 0.0
 
     def _look_again(self) -> None:

@@ -76,7 +76,8 @@ class BulkJob(Generic[ItemT, ValueT]):
         self._task: asyncio.Task[None] | None = None
         self._ended = False
         self._results: asyncio.Queue[ItemResult[ItemT, ValueT] | None] | None = None
-        self._next_progress = self._next_breath = 0.0
+        self._next_progress = 0.0
+        self._breathe_at: float | None = None
 
     # For its user
 
@@ -174,6 +175,7 @@ class BulkJob(Generic[ItemT, ValueT]):
         if self._task is None:
             self._loop = asyncio.get_running_loop()
             self._tally.start(self._loop.time())
+            self._lineup.open(self._loop.time)
             self._task = self._loop.create_task(self._run(), name="adapty_async bulk job")
         return self._task
 
@@ -221,8 +223,8 @@ class BulkJob(Generic[ItemT, ValueT]):
                     await self._have_room(self._entries)
                 if result is not None and self._results is not None:
                     await self._results.put(result)
-            if self._loop.time() >= self._next_breath:
-                await self._breathe()
+            if self._is_out_of_breath():
+                await asyncio.sleep(0)
 
     def _decided(self, work: Work[ItemT], decided: Decided[ItemT]) -> Outcome:
         work.error = decided.error
@@ -242,11 +244,16 @@ class BulkJob(Generic[ItemT, ValueT]):
             raise
         return None if isinstance(step, Again) and self._signal.given else step
 
-    async def _breathe(self) -> None:
-        """Let the loop run now and then, also where nothing is waited for: invalid items, operations without I/O."""
-        await asyncio.sleep(0)
-        # Every runner that waits in line here comes with a breath's work of its own.
-        self._next_breath = self._loop.time() + _BREATH / self._concurrency
+    def _is_out_of_breath(self) -> bool:
+        """Tell whether the loop is to run, also where nothing is waited for: invalid items, operations without I/O."""
+        if self._breathe_at is None:
+            self._breathe_at = self._loop.time() + _BREATH
+            self._loop.call_soon(self._breathe)  # it runs again
+            return False
+        return self._loop.time() >= self._breathe_at
+
+    def _breathe(self) -> None:
+        self._breathe_at = None
 
     async def _have_room(self, entries: Entries[ItemT]) -> None:
         try:
@@ -255,11 +262,14 @@ class BulkJob(Generic[ItemT, ValueT]):
             self._lineup.fail(error)
 
     def _conclude(self, work: Work[ItemT], outcome: Outcome) -> ItemResult[ItemT, ValueT] | None:
-        """Take note of an item that came to its end; give its result where somebody waits for it."""
+        """Take note of an item that came to its end, and see what that means; give its result to who waits for it."""
         if self._entries is not None:
             self._entries.settle(work.position, outcome, status=work.status, attempts=work.attempts)
         result = self._count(work, outcome)
-        self._look_around(outcome)
+        if self._rules.may_bite(outcome, self._tally.settled):
+            self._judge()
+        if self._on_progress is not None and self._loop.time() >= self._next_progress:
+            self._report_progress()
         return result
 
     def _give_up(self, work: Work[ItemT]) -> ItemResult[ItemT, ValueT] | None:
@@ -279,13 +289,6 @@ class BulkJob(Generic[ItemT, ValueT]):
         if is_failure:
             self._tally.keep(result)
         return result
-
-    def _look_around(self, outcome: Outcome) -> None:
-        """See whether a rule is broken, and somebody is to be told of the progress."""
-        if self._rules.may_bite(outcome, self._tally.settled):
-            self._judge()
-        if self._on_progress is not None and self._loop.time() >= self._next_progress:
-            self._report_progress()
 
     def _judge(self, *, at_end: bool = False) -> None:
         reason = self._rules.judge(self._tally.judged, at_end=at_end)

@@ -1,15 +1,16 @@
 """The mass jobs, as their user calls them."""
 
+import functools
 import json
 import logging
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
-from typing import Any, Final, Literal, TypeAlias, TypedDict, cast, get_args
+from typing import Any, Final, Literal, TypeAlias, cast, get_args
 from uuid import UUID
 
 import attrs
 
 from ..client import AdaptyClient, sender_of
-from ..messages import Response
+from ..messages import Request, Response
 from ..models import Profile, ProfileAttributes
 from ..pacing import Pacer
 from ..resources.profiles import create_request, delete_request, get_request, update_request
@@ -52,10 +53,9 @@ def delete_profiles(
     same call goes on where an earlier one ended; a `Ledger`. The items are then read 1,000 ahead. Raises nothing for an
     item that fails: each has its outcome.
     """
-    who = _naming(by)
     steps = Steps[ProfileId, None](
-        request=lambda item: delete_request(**who(item)),
-        probe=lambda item: get_request(**who(item)),
+        request=_naming(by, delete_request),
+        probe=_naming(by, get_request),
         read=lambda _: None,
         done=Outcome.DELETED,
         missing=Outcome.ALREADY_ABSENT,
@@ -75,10 +75,10 @@ def get_profiles(
     on_progress: Progress | None = None,
 ) -> BulkJob[ProfileId, Profile]:
     """Get the profiles of `ids`; each result's `value` is one. The rest as in `delete_profiles`, without a journal."""
-    who = _naming(by)
+    request = _naming(by, get_request)
     steps = Steps[ProfileId, Profile](
-        request=lambda item: get_request(**who(item)),
-        probe=lambda item: get_request(**who(item)),
+        request=request,
+        probe=request,
         read=_read_profile,
         done=Outcome.FETCHED,
         missing=Outcome.NOT_FOUND,
@@ -98,10 +98,10 @@ def update_profiles(
     on_progress: Progress | None = None,
 ) -> BulkJob[Change, Profile]:
     """Change profiles: pairs of an id and the attributes to set. The rest as in `delete_profiles`."""
-    who = _naming(by)
+    get = _naming(by, get_request)
     steps = Steps[Change, Profile](
-        request=lambda change: update_request(_attributes(change), **who(change[0])),
-        probe=lambda change: get_request(**who(change[0])),
+        request=_changing(by, update_request),
+        probe=lambda change: get(change[0]),
         read=_read_profile,
         done=Outcome.UPDATED,
         missing=Outcome.NOT_FOUND,
@@ -122,10 +122,10 @@ def create_profiles(
     on_progress: Progress | None = None,
 ) -> BulkJob[Change, Profile]:
     """Create profiles: pairs of an id and the attributes to set. The rest as in `delete_profiles`."""
-    who = _naming(by)
+    get = _naming(by, get_request)
     steps = Steps[Change, Profile](
-        request=lambda change: create_request(_attributes(change), **who(change[0])),
-        probe=lambda change: get_request(**who(change[0])),
+        request=_changing(by, create_request),
+        probe=lambda change: get(change[0]),
         read=_read_profile,
         done=Outcome.CREATED,
         missing=Outcome.FAILED,
@@ -153,18 +153,23 @@ def run(
 _Ids: TypeAlias = Iterable[ProfileId | Decided[ProfileId]] | AsyncIterable[ProfileId | Decided[ProfileId]]
 
 
-class _Who(TypedDict, total=False):
-    customer_user_id: str
-    profile_id: str | UUID
-
-
-def _naming(by: By) -> Callable[[ProfileId], _Who]:
+def _naming(by: By, build: Callable[..., Request]) -> Callable[[ProfileId], Request]:
+    """Make what builds the request for an id of that kind."""
     if by not in get_args(By):
         raise ValueError("by must be 'customer_user_id' or 'profile_id': say which ids these are")
     if by == "profile_id":
-        return lambda profile_id: {"profile_id": profile_id}
+        return lambda profile_id: build(profile_id=profile_id)
     # A UUID of one's own system is refused as such: how it is written there is for the caller to say.
-    return lambda customer_user_id: {"customer_user_id": cast("str", customer_user_id)}
+    return lambda customer_user_id: build(customer_user_id=customer_user_id)
+
+
+def _changing(by: By, build: Callable[..., Request]) -> Callable[[Change], Request]:
+    """Make what builds the request for a change of a profile with an id of that kind."""
+
+    def request(change: Change) -> Request:
+        return _naming(by, functools.partial(build, _attributes(change)))(change[0])
+
+    return request
 
 
 def _attributes(change: Change) -> ProfileAttributes:

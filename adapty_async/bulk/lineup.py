@@ -13,6 +13,7 @@ from .results import Decided, ItemResult, ItemT, Outcome, StopReason
 
 T = TypeVar("T")
 
+
 @attrs.define(eq=False)
 class Work(Generic[ItemT]):
     """An item on its way: what is known of it until it has an outcome.
@@ -149,9 +150,10 @@ class Lineup(Generic[ItemT]):
         canary: int = 0,
         entries: Entries[ItemT] | None = None,
     ) -> None:
-        self._source = _iterator(items)
         self._entries = entries
-        self._may_wait = entries is not None or not isinstance(self._source, Iterator)
+        source = _iterator(items)
+        # One of the two; to ask each time which it is takes a twentieth of an item.
+        self._plain, self._waiting = (source, None) if isinstance(source, Iterator) else (None, source)
         self._most_unsettled = most_unsettled
         self._canary = canary
         self._canary_is_out = False
@@ -168,11 +170,13 @@ class Lineup(Generic[ItemT]):
         self.exhausted = False
         self.error: Exception | None = None
 
+    def open(self, now: Callable[[], float]) -> None:
+        """Get ready, at the start of the job. `now`: the loop's clock."""
+        self._now = now
+
     def take(self) -> Work[ItemT] | None:
         """Give the next work where it is new and needs no waiting; else it is for `next` to look for it."""
-        if self._ready or self._rationed or not self._may_pull():
-            return None
-        return self._pull_at_once()
+        return None if self._ready or self._rationed or not self._may_pull() else self._pull_at_once()
 
     async def next(self) -> Work[ItemT] | None:
         """Wait for the next work; None: there is none any more, and none will come but from a runner still at work.
@@ -187,7 +191,7 @@ class Lineup(Generic[ItemT]):
                 return waiting
             if self._may_pull():
                 work = self._pull_at_once()
-                if work is None and self._may_wait:
+                if work is None and (self._entries is not None or self._waiting is not None):
                     work = await self._pull()
                 if work is not None:
                     return work
@@ -208,7 +212,7 @@ class Lineup(Generic[ItemT]):
         if not self._unsettled:
             self._canary_is_out = False
         if success:
-            self._budget.succeeded(asyncio.get_running_loop().time())
+            self._budget.succeeded(self._now())
 
     def _next_rationed(self) -> Work[ItemT] | None:
         """Give the first retry, if there is one and the budget allows it; one timer wakes a runner for the next."""
@@ -259,11 +263,11 @@ class Lineup(Generic[ItemT]):
         """Read the next item where that needs no waiting: of a journal what is ready, of an async input nothing."""
         if self._entries is not None:
             entry = self._entries.ready()
-            return None if entry is None else self._begin(entry)
-        if not isinstance(self._source, Iterator):
+            return None if entry is None else self._begin(entry.position, entry.item, maybe_sent=entry.maybe_sent)
+        if self._plain is None:
             return None
         try:
-            item = next(self._source)
+            item = next(self._plain)
         except StopIteration:
             self.exhausted = True
             self._wake_one()
@@ -271,7 +275,7 @@ class Lineup(Generic[ItemT]):
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the caller's code
             self._fail_to_read(error)
             return None
-        return self._begin(Entry(self._taken, item, maybe_sent=False))
+        return self._begin(self._taken, item, maybe_sent=False)
 
     async def _pull(self) -> Work[ItemT] | None:
         """Wait for the next item."""
@@ -287,18 +291,22 @@ class Lineup(Generic[ItemT]):
         finally:
             self._pulling = False
             self._wake_one()
-        return None if entry is None else self._begin(entry)
+        return None if entry is None else self._begin(entry.position, entry.item, maybe_sent=entry.maybe_sent)
 
     async def _next_entry(self) -> Entry[ItemT]:
         if self._entries is not None:
             return await anext(self._entries)
-        assert not isinstance(self._source, Iterator)
-        return Entry(self._taken, await anext(self._source), maybe_sent=False)
+        assert self._waiting is not None
+        return Entry(self._taken, await anext(self._waiting), maybe_sent=False)
 
-    def _begin(self, entry: Entry[ItemT]) -> Work[ItemT]:
+    def _begin(self, position: int, item: ItemT | Decided[ItemT], *, maybe_sent: bool) -> Work[ItemT]:
         self._taken += 1
         self._unsettled += 1
-        work = _work(entry, asyncio.get_running_loop().time())
+        if isinstance(item, Decided):
+            plain = cast("ItemT", item.item)
+            work = Work(position, plain, self._now(), decided=item, fate_unknown=maybe_sent)
+        else:
+            work = Work(position, item, self._now(), fate_unknown=maybe_sent)
         if self._canary and work.decided is None:
             self._canary -= 1
             self._canary_is_out = not self._canary
@@ -341,13 +349,6 @@ class Lineup(Generic[ItemT]):
         del self._aside[work]
         queue.append(work)
         self._wake_one()
-
-
-def _work(entry: Entry[ItemT], now: float) -> Work[ItemT]:
-    if isinstance(entry.item, Decided):
-        item = cast("ItemT", entry.item.item)
-        return Work(entry.position, item, now, decided=entry.item, fate_unknown=entry.maybe_sent)
-    return Work(entry.position, entry.item, now, fate_unknown=entry.maybe_sent)
 
 
 def _iterator(items: Iterable[ItemT] | AsyncIterable[ItemT]) -> Iterator[ItemT] | AsyncIterator[ItemT]:

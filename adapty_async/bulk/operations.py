@@ -53,21 +53,16 @@ def _is_outage(exchange: Exchange) -> bool:
     )
 
 
-def _health(exchange: Exchange) -> Health:
-    if _is_outage(exchange):
-        return Health.FAILS
-    return Health.NOTHING if is_throttled(exchange.error) else Health.WORKS
-
-
 class ProfileOperation(Generic[ItemT, ValueT]):
     """Make the attempts of one job for its items, each through the gate, with the retry decisions of the client."""
 
     def __init__(self, sender: Sender, steps: Steps[ItemT, ValueT], stop: StopRules, *, most_under_way: int) -> None:
         self._sender = sender
-        self._admission = Admission(most_under_way, lambda: sender.pacer.rate)
+        self._most_under_way = most_under_way
         self._steps = steps
         self._credentials_in_question = asyncio.Lock()
         self._rules = stop
+        self._is_tried = False  # its patience is, or may be
         self._on_their_way = 0
         self._said_parked_until = -math.inf
 
@@ -75,6 +70,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         """Get ready. Raises RuntimeError where the client is closed, or belongs to another event loop."""
         self._outage = Patience(self._rules.outage, StopReason.OUTAGE, signal.pause)
         self._throttled = Patience(self._rules.throttled_for, StopReason.THROTTLED_FOR, signal.pause)
+        self._admission = Admission(self._most_under_way, lambda: self._sender.pacer.rate)
         self._gate = self._sender.gate
         self._sender.transport.check_usable()
         self._signal = signal
@@ -121,15 +117,16 @@ class ProfileOperation(Generic[ItemT, ValueT]):
                 return None
             permit, ticket = turn
         health, seconds = Health.NOTHING, 0.0
+        work.attempts += 1
+        work.under_way = True
+        self._tally.under_way += 1
         try:
-            work.attempts += 1
-            work.under_way = True
-            exchange = await self._exchanged(request, ticket)
-            work.under_way = False
-            self._take_note(work, exchange)
-            health, seconds = _health(exchange), exchange.elapsed
+            exchange = await self._sender.exchange(request, ticket, self._gate)
+            health, seconds = self._take_note(work, exchange), exchange.elapsed
         finally:
+            self._tally.under_way -= 1
             self._admission.leave(permit, health, seconds)
+        work.under_way = False
         return exchange
 
     async def _turn_with_permit(self, permit: Permit | None) -> tuple[Permit, Ticket] | None:
@@ -151,13 +148,6 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             self._gate.heard(ticket, Verdict.UNKNOWN)
             self._admission.leave(permit, Health.NOTHING)
             permit = None
-
-    async def _exchanged(self, request: Request, ticket: Ticket) -> Exchange:
-        self._tally.under_way += 1
-        try:
-            return await self._sender.exchange(request, ticket, self._gate)
-        finally:
-            self._tally.under_way -= 1
 
     def _ticket_at_once(self) -> Ticket | None:
         """Take the turn at the gate where nothing speaks against it, and nothing is to be waited for."""
@@ -192,25 +182,34 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         async with self._credentials_in_question:
             pass
 
-    def _take_note(self, work: Work[ItemT], exchange: Exchange) -> None:
-        """Count a request, and say what it means for the patience with throttling and outages."""
+    def _take_note(self, work: Work[ItemT], exchange: Exchange) -> Health:
+        """Count a request, and say what it means for the patience with throttling and outages; tell of the server."""
         work.status = exchange.status
-        throttled = is_throttled(exchange.error)
-        answered = _is_answered(exchange)
+        if exchange.error is None:
+            self._tally.request(exchange.elapsed, number=work.attempts, answered=True, throttled=False)
+            if self._is_tried:
+                self._throttled.relief()
+                self._outage.relief()
+                self._is_tried = False
+            return Health.WORKS
+        self._is_tried = True
+        throttled, answered = is_throttled(exchange.error), _is_answered(exchange)
         self._tally.request(exchange.elapsed, number=work.attempts, answered=answered, throttled=throttled)
         if throttled:
             self._throttled.trouble(self._end_for)
         elif answered:
             self._throttled.relief()
-        if _is_outage(exchange):
-            self._outage.trouble(self._end_for)
-        else:
-            self._outage.relief()
         if throttled and exchange.pause is not None and exchange.pause > LONG_PAUSE:
             self._park(exchange.pause)
+        if _is_outage(exchange):
+            self._outage.trouble(self._end_for)
+            return Health.FAILS
+        self._outage.relief()
+        return Health.NOTHING if throttled else Health.WORKS
 
     def _park(self, seconds: float) -> None:
         """Take note of a long Retry-After, whoever of those who use the key was told it; say so once."""
+        self._is_tried = True
         self._throttled.trouble(self._end_for)
         now = asyncio.get_running_loop().time()
         if now + seconds < self._said_parked_until + LONG_PAUSE:
@@ -323,7 +322,11 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             ticket = await self._turn()
             if ticket is None:
                 break
-            exchange = await self._exchanged(request, ticket)
+            self._tally.under_way += 1
+            try:
+                exchange = await self._sender.exchange(request, ticket, self._gate)
+            finally:
+                self._tally.under_way -= 1
             self._take_note(work, exchange)
             throttled = is_throttled(exchange.error)
             pause = exchange.pause or self._sender.retry.backoff_after(number, self._sender.rng)

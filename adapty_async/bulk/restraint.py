@@ -12,6 +12,8 @@ from typing import Final
 _RETRY_SHARE: Final = 0.1
 _RETRIES_PER_SECOND: Final = 2.0
 _MEMORY: Final = 10.0
+_GRAIN: Final = 0.02
+"""Seconds that are too short to be forgotten by themselves: what happens in a row is one."""
 _ROUNDING: Final = 1e-9
 
 
@@ -24,7 +26,8 @@ class RetryBudget:
 
     def succeeded(self, now: float) -> None:
         """Take note of a success."""
-        self._pass_time(now)
+        if now - self._seen > _GRAIN:
+            self._pass_time(now)
         self._balance += _RETRY_SHARE
 
     def wait(self, now: float) -> float:
@@ -81,11 +84,10 @@ class Breaker:
         self._trial_is_next = self.is_open
         return self.is_open
 
-    def left(self, now: float, *, is_trial: bool) -> None:
-        """Take note that a request leaves."""
-        if is_trial:
-            self._trial_is_next = False
-            self._next_trial = now + _LONGEST_PARK
+    def left(self, now: float) -> None:
+        """Take note that a trial leaves."""
+        self._trial_is_next = False
+        self._next_trial = now + _LONGEST_PARK
 
     def succeeded(self) -> None:
         """Take note that the server has done something, whatever it was asked."""
@@ -131,6 +133,8 @@ class Bound:
         """Take note of how long an answer took."""
         if self._latency is None or seconds > self._latency:
             self._latency = seconds
+        elif now - self._seen <= _GRAIN:
+            return
         else:
             self._latency += (seconds - self._latency) * -math.expm1((self._seen - now) / _MEMORY)
         self._seen = now

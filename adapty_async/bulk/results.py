@@ -230,8 +230,10 @@ class Tally:
     def request(self, seconds: float, *, number: int, answered: bool, throttled: bool) -> None:
         """Count one request of `number`, from 1, of its item."""
         self.requests += 1
-        self.retries += number > 1
-        self.throttled += throttled
+        if number > 1:
+            self.retries += 1
+        if throttled:
+            self.throttled += 1
         if answered:
             self._latency.add(seconds)
 
@@ -274,20 +276,22 @@ class Tally:
 
 
 _KEPT: Final = 10
+_GROWTH: Final = math.log(1.05)
+_SHORTEST: Final = 1e-6
 
 
 class _Histogram:
     """Seconds in buckets that grow by 5 %: quantiles to half of that, in constant memory."""
-
-    _GROWTH: Final = math.log(1.05)
 
     def __init__(self) -> None:
         self._buckets: Counter[int] = Counter()
         self._longest = 0.0
 
     def add(self, seconds: float) -> None:
-        self._buckets[math.floor(math.log(max(seconds, 1e-6)) / self._GROWTH)] += 1
-        self._longest = max(self._longest, seconds)
+        bucket = int(math.log(seconds / _SHORTEST) / _GROWTH) if seconds > _SHORTEST else 0
+        self._buckets[bucket] += 1
+        if seconds > self._longest:
+            self._longest = seconds
 
     def quantiles(self) -> Latency | None:
         if not self._buckets:
@@ -299,4 +303,4 @@ class _Histogram:
         buckets = sorted(self._buckets)
         ranks = itertools.accumulate(self._buckets[bucket] for bucket in buckets)
         bucket = next(bucket for bucket, rank in zip(buckets, ranks, strict=True) if rank >= wanted)
-        return min(math.exp((bucket + 0.5) * self._GROWTH), self._longest)
+        return min(_SHORTEST * math.exp((bucket + 0.5) * _GROWTH), self._longest)

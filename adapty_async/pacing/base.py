@@ -32,7 +32,7 @@ class Phase(StrEnum):
     BLOCKED = "blocked"
 
 
-@attrs.frozen
+@attrs.define(unsafe_hash=True)  # not frozen: one is made for each request
 class Ticket:
     """The right to send one request: its `number`, from 1, and the time `sent_at` at which it leaves."""
 

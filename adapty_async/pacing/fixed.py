@@ -9,7 +9,7 @@ class Unpaced(Counting):
     """Hold nothing back but while the Retry-After of a 429 runs."""
 
     def wait(self, now: float) -> float:
-        return max(0.0, self._reopens - now)
+        return self._reopens - now if self._reopens > now else 0.0
 
     def heard(self, now: float, ticket: Ticket, verdict: Verdict, retry_after: float | None = None) -> None:
         if verdict is Verdict.THROTTLED:
@@ -32,6 +32,7 @@ class FixedPacer(Counting):
     def __init__(self, rate: float) -> None:
         super().__init__()
         self._rate = checked_rate(rate, "rate")
+        self._interval = 1.0 / self._rate
         self._next: float | None = None
 
     @property
@@ -39,20 +40,25 @@ class FixedPacer(Counting):
         return self._rate
 
     def wait(self, now: float) -> float:
-        return max(0.0, self._due(now) - now)
+        due = self._due(now)
+        return due - now if due > now else 0.0
 
     def sent(self, now: float) -> Ticket:
         # A wake-up that is late by no more than loops usually are loses no rate; a longer gap isn't made up for.
-        self._next = max(self._due(now), now - LATENESS) + 1.0 / self._rate
+        due, earliest = self._due(now), now - LATENESS
+        self._next = (due if due > earliest else earliest) + self._interval
         return super().sent(now)
 
     def heard(self, now: float, ticket: Ticket, verdict: Verdict, retry_after: float | None = None) -> None:
-        self._count(verdict)
-        self._hold(now, retry_after)
+        if verdict is Verdict.THROTTLED:
+            self._count(verdict)
+        if retry_after is not None:
+            self._hold(now, retry_after)
 
     def _due(self, now: float) -> float:
         """Give the time from which on the next send may leave: nothing is late before the first, or in a pause."""
-        return max(now if self._next is None else self._next, self._reopens)
+        due = now if self._next is None else self._next
+        return due if due > self._reopens else self._reopens
 
     def __repr__(self) -> str:
         return f"FixedPacer({self._rate:g})"

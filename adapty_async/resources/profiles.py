@@ -148,10 +148,9 @@ def delete_request(*, customer_user_id: str | None = None, profile_id: str | UUI
 
 
 def _one_id(customer_user_id: str | None, profile_id: str | UUID | None) -> dict[str, str]:
-    headers = _ids(customer_user_id, profile_id)
-    if len(headers) != 1:
+    if (customer_user_id is None) is (profile_id is None):
         raise ValueError("name the profile by exactly one of customer_user_id and profile_id")
-    return headers
+    return _ids(customer_user_id, profile_id)
 
 
 def _ids(customer_user_id: str | None, profile_id: str | UUID | None) -> dict[str, str]:

@@ -58,7 +58,8 @@ class TestRetryBudget:
 def send(breaker: Breaker, now: float) -> bool:
     """Send a request; tell whether it is a trial."""
     is_trial = breaker.admitted()
-    breaker.left(now, is_trial=is_trial)
+    if is_trial:
+        breaker.left(now)
     return is_trial
 
 
@@ -97,7 +98,7 @@ class TestBreaker:
         fail(breaker, 1000.0, 30)
         assert breaker.admitted()
         assert breaker.wait(2000.0) == math.inf
-        breaker.left(2000.0, is_trial=True)
+        breaker.left(2000.0)
         assert breaker.wait(2000.0) == 4.0
 
     def test_trials_that_fail_late_put_off_none_that_is_due(self) -> None:
