@@ -216,12 +216,10 @@ class Transport:
             ssl=self._ssl,
             allow_redirects=False,
         )
-        try:
-            if not 200 <= answer.status < 300:
-                leaving.refusal = received(answer.status, answer.headers, b"")
-            body = b"" if answer.content.at_eof() else await _read(answer)
-        finally:
-            answer.release()
+        if not 200 <= answer.status < 300:
+            leaving.refusal = received(answer.status, answer.headers, b"")
+        # At its end already, as without a body, the connection is free again.
+        body = b"" if answer.content.at_eof() else await _read(answer)
         return received(answer.status, answer.headers, body)
 
     def __reduce__(self) -> Never:
@@ -246,11 +244,14 @@ def _headers(request: Request) -> Mapping[str, str]:
 async def _read(answer: aiohttp.ClientResponse) -> bytes:
     chunks: list[bytes] = []
     size = 0
-    async for chunk in answer.content.iter_any():
-        size += len(chunk)
-        if size > MAX_BODY:
-            raise _TooLargeError
-        chunks.append(chunk)
+    try:
+        async for chunk in answer.content.iter_any():
+            size += len(chunk)
+            if size > MAX_BODY:
+                raise _TooLargeError
+            chunks.append(chunk)
+    finally:
+        answer.release()
     return b"".join(chunks)
 
 

@@ -214,7 +214,21 @@ class BulkJob(Generic[ItemT, ValueT]):
     async def _runner(self) -> None:
         lineup = self._lineup
         while (work := lineup.take() or await lineup.next()) is not None:
-            step = await self._attempt(work) if work.decided is None else self._decided(work, work.decided)
+            try:
+                if self._pause.is_on:
+                    await self._pause.pass_by()
+                if work.decided is not None:
+                    step: Outcome | Again | None = self._decided(work, work.decided)
+                else:
+                    step = None if self._signal.given else await self._operation.attempt(work)
+            except BaseException as error:  # a cancellation too: the item must be counted, whatever ends its attempt
+                self._give_up(work)
+                if isinstance(error, asyncio.CancelledError) and not is_cancelled():
+                    # A runner that ended by it would be missed by nobody, and its share of the work neither.
+                    raise RuntimeError("an attempt was cancelled, and not by its job") from error
+                raise
+            if isinstance(step, Again) and self._signal.given:
+                step = None
             if isinstance(step, Again):
                 lineup.put_aside(work, step)
             else:
@@ -229,20 +243,6 @@ class BulkJob(Generic[ItemT, ValueT]):
     def _decided(self, work: Work[ItemT], decided: Decided[ItemT]) -> Outcome:
         work.error = decided.error
         return Outcome.IN_DOUBT if work.fate_unknown else decided.outcome
-
-    async def _attempt(self, work: Work[ItemT]) -> Outcome | Again | None:
-        """Make one attempt, unless the job is stopped."""
-        try:
-            if self._pause.is_on:
-                await self._pause.pass_by()
-            step = None if self._signal.given else await self._operation.attempt(work)
-        except BaseException as error:  # a cancellation too: the item must be counted, whatever ends its attempt
-            self._give_up(work)
-            if isinstance(error, asyncio.CancelledError) and not is_cancelled():
-                # A runner that ended by it would be missed by nobody, and its share of the work neither.
-                raise RuntimeError("an attempt was cancelled, and not by its job") from error
-            raise
-        return None if isinstance(step, Again) and self._signal.given else step
 
     def _is_out_of_breath(self) -> bool:
         """Tell whether the loop is to run, also where nothing is waited for: invalid items, operations without I/O."""

@@ -87,28 +87,6 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             return Outcome.INVALID
         if not work.attempts:
             self._on_their_way += 1
-        exchange = await self._exchange(work, request)
-        if exchange is None:
-            return None
-        if exchange.error is None:
-            self._sender.observe(request, exchange, work.attempts, None)
-            outcome = self._succeeded(work, exchange.response)
-        else:
-            step = await self._failed(work, request, exchange, exchange.error)
-            if isinstance(step, Again):
-                return step
-            outcome = step
-        self._on_their_way -= 1
-        return outcome
-
-    def close(self) -> None:
-        """Let go of the timers and the gate."""
-        self._gate.unwatch(self._park)
-        self._outage.relief()
-        self._throttled.relief()
-
-    async def _exchange(self, work: Work[ItemT], request: Request) -> Exchange | None:
-        """Send once, with a permit and through the gate; None where the job is stopped before that."""
         permit = self._admission.try_enter()
         ticket = self._ticket_at_once() if permit is ORDINARY else None
         if permit is None or ticket is None:
@@ -127,7 +105,22 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             self._tally.under_way -= 1
             self._admission.leave(permit, health, seconds)
         work.under_way = False
-        return exchange
+        if exchange.error is None:
+            self._sender.observe(request, exchange, work.attempts, None)
+            outcome = self._succeeded(work, exchange.response)
+        else:
+            step = await self._failed(work, request, exchange, exchange.error)
+            if isinstance(step, Again):
+                return step
+            outcome = step
+        self._on_their_way -= 1
+        return outcome
+
+    def close(self) -> None:
+        """Let go of the timers and the gate."""
+        self._gate.unwatch(self._park)
+        self._outage.relief()
+        self._throttled.relief()
 
     async def _turn_with_permit(self, permit: Permit | None) -> tuple[Permit, Ticket] | None:
         """Wait for a permit, if there is none yet, and for the turn at the gate; None where the job is stopped first."""

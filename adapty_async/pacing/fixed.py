@@ -46,7 +46,7 @@ class FixedPacer(Counting):
     def sent(self, now: float) -> Ticket:
         # A wake-up that is late by no more than loops usually are loses no rate; a longer gap isn't made up for.
         due, earliest = self._due(now), now - LATENESS
-        self._next = (due if due > earliest else earliest) + self._interval
+        self._next = (max(earliest, due)) + self._interval
         return super().sent(now)
 
     def heard(self, now: float, ticket: Ticket, verdict: Verdict, retry_after: float | None = None) -> None:
@@ -58,7 +58,7 @@ class FixedPacer(Counting):
     def _due(self, now: float) -> float:
         """Give the time from which on the next send may leave: nothing is late before the first, or in a pause."""
         due = now if self._next is None else self._next
-        return due if due > self._reopens else self._reopens
+        return max(self._reopens, due)
 
     def __repr__(self) -> str:
         return f"FixedPacer({self._rate:g})"
