@@ -32,16 +32,22 @@ def register(app: typer.Typer) -> None:
 def status(
     ledger: _Ledger,
     watch: Annotated[bool, typer.Option("--watch", help="Again and again, as long as it runs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
 ) -> None:
     """Show where a job stands, also from another terminal while it runs: it only reads.
 
     \b
-      adapty-async status people.csv.adapty.db
       adapty-async status people.csv.adapty.db --watch
+      adapty-async status people.csv.adapty.db --json
+
+    Of a running job it shows what the job's own screen does, at most a second or two old: rate and limit, the share
+    that was refused, requests under way, latency, time left, whether it is paused, and the last errors.
     """
     from .records import status
 
-    end(lambda: status(ledger, watch=watch))
+    if watch and as_json:
+        raise typer.BadParameter("it is one object: leave --watch out", param_hint="--json")
+    end(lambda: status(ledger, watch=watch, as_json=as_json))
 
 
 def export(

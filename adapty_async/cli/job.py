@@ -83,6 +83,16 @@ def show_ended(ended: Ended) -> None:
     )
 
 
+def look_at(keeper: Keeper, job: BulkJob[Any, Any] | None, pacer: Pacer | None) -> Sight:
+    """See where a job stands."""
+    sight = Sight(
+        standing=keeper.standing, is_paused=job is not None and job.is_paused, errors=current().errors.shown()
+    )
+    if job is not None:
+        sight = sight.of_requests(job.report)
+    return sight if pacer is None else sight.of_pacing(pacer.snapshot())
+
+
 async def conduct(
     work: Callable[[], Awaitable[object]],
     end_early: Callable[[], object],
@@ -102,20 +112,11 @@ async def conduct(
         end_early()
         logger.info("Stopping: what is under way comes to its end, within --timeout. Once more: at once.")
 
-    def look() -> Sight:
-        return Sight(
-            standing=keeper.standing,
-            report=None if job is None else job.report,
-            pacing=None if pacer is None else pacer.snapshot(),
-            is_paused=job is not None and job.is_paused,
-            errors=current().errors.shown(),
-        )
-
     def pause_or_go_on() -> None:
         if job is not None:
             (job.go_on if job.is_paused else job.pause)()
 
-    async with showing(look, screen):
+    async with showing(lambda: look_at(keeper, job, pacer), screen):
         with saying(screen), interrupts.first_to(stop), interrupts.usr1_to(pause_or_go_on):
             try:
                 await work()

@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -21,10 +21,11 @@ from .exits import CommandError, ExitStatus
 from .failures import Failure, write_failures
 from .inputs import EXCLUDED
 from .interrupts import Interrupts
-from .job import Ended, conduct, show_ended
+from .job import Ended, conduct, look_at, show_ended
 from .ledgers import command, refusing, resume_command
 from .listing import Listing
 from .order import Order
+from .progress import Meter
 from .screen import screen_for, tell
 from .unrecorded import show_excluded
 
@@ -199,9 +200,11 @@ class _Run:
                 new_key=recorded.new_key,
                 notes=notes,
                 order=recorded.order.as_json(),
+                look=self._look,
             ),
             stop=guards.rules(due),
         )
+        self._meter = Meter()
 
     @property
     def standing(self) -> Standing:
@@ -223,6 +226,12 @@ class _Run:
                     job=self.job,
                     pacer=self._pacer,
                 )
+
+    def _look(self) -> dict[str, Any]:
+        """Give what `status` shows meanwhile."""
+        sight = look_at(self, self.job, self._pacer)
+        view = self._meter.view(sight, asyncio.get_running_loop().time())
+        return {"at": view.hour.isoformat(), **view.as_json()}
 
     async def _work(self) -> None:
         with _as_ledger_trouble(), refusing(self._ids):

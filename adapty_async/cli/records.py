@@ -3,13 +3,14 @@
 import contextlib
 import csv
 import errno
+import json
 import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, Literal, TextIO
+from typing import Any, Final, Literal, TextIO
 
 from .. import ledger as ledgers
 from ..ledger import LedgerReader, Presence, Record, Row, Run, Status, evidence, record_of
@@ -23,23 +24,35 @@ from .screen import screen_for, tell
 
 _STREAM: Final = Path("-")
 _NO_ROOM: Final = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
+_LATELY: Final = timedelta(seconds=10)
 _PAUSE: Final = 2.0
 """Seconds from one look at a ledger to the next, which reads all of it."""
 _OF_PROGRAM: Final = "run the program again that began it with the library"
 _COLUMNS: Final = ("position", "id", "outcome", "status", "attempts", "time", "present", "verified")
 
 
-def status(path: Path, *, watch: bool = False) -> ExitStatus:
-    """Show where a job stands. `watch`: again and again, as long as it runs."""
+def status(path: Path, *, watch: bool = False, as_json: bool = False) -> ExitStatus:
+    """Show where a job stands. `watch`: again and again, as long as it runs. `as_json`: as one JSON object."""
     if watch:
         _watch(path)
     with open_ledger(path) as reader:
-        standing, is_running, is_ours = reader.status(), reader.is_running(), bool(reader.order)
-        tell("\n".join(_standing(reader, standing, is_running=is_running)), sys.stdout)
-    if (standing.waiting or standing.claimed) and not is_running:
-        how = f"To go on with it:\n  {resume_command(path)}" if is_ours else f"To go on with it: {_OF_PROGRAM}"
-        tell(f"\n{how}", sys.stderr)
+        standing, view = reader.status(), None
+        if reader.is_running():
+            view = _view(reader, standing)
+        is_left = view is None and bool(standing.waiting or standing.claimed)
+        todo = _todo(reader) if is_left else None
+        if as_json:
+            tell(json.dumps(_as_json(reader, standing, view, todo)), sys.stdout)
+            return ExitStatus.DONE
+        tell("\n".join(_standing(reader, standing, view)), sys.stdout)
+    if todo is not None:
+        tell(f"\nTo go on with it:\n  {todo}", sys.stderr)
     return ExitStatus.DONE
+
+
+def _todo(reader: LedgerReader) -> str:
+    """Say how to go on with a job."""
+    return resume_command(reader.path) if reader.order else _OF_PROGRAM
 
 
 def _watch(path: Path) -> None:
@@ -56,24 +69,24 @@ def _watch(path: Path) -> None:
 
 
 def _view(reader: LedgerReader, standing: Status) -> View:
-    """See a running job as its ledger tells it."""
+    """See a running job as it has told of itself a moment ago; else, as one of the library, by its rows alone."""
     hour, runs = datetime.now().astimezone(), reader.runs
+    stands = Standing(standing.known, standing.counts)
+    told = reader.sight or {}
+    with contextlib.suppress(KeyError, TypeError, ValueError):  # none, or none of this command
+        if abs(hour - datetime.fromisoformat(told["at"])) < _LATELY:  # a killed run's lies there still
+            return View.from_json(told, stands, hour)
     ran = (hour - runs[-1].started).total_seconds() if runs else 0.0
-    return View(
-        sight=Sight(standing=Standing(standing.known, standing.counts)),
-        rate=standing.recent / min(max(ran, 1.0), RECENT) or None,
-        hour=hour,
-    )
+    return View(sight=Sight(standing=stands), rate=standing.recent / min(max(ran, 1.0), RECENT) or None, hour=hour)
 
 
-def _standing(reader: LedgerReader, standing: Status, *, is_running: bool) -> Iterator[str]:
+def _standing(reader: LedgerReader, standing: Status, view: View | None) -> Iterator[str]:
     job = reader.job
     yield f"{job.operation} by {job.by} at {job.base_url}"
-    if is_running:
-        view = _view(reader, standing)
-        yield "; ".join(filter(None, ["it is running", view.pace, view.end]))
-    else:
+    if view is None:
         yield "it isn't running"
+    else:
+        yield from filter(None, ["it is running", view.done, *view.lines])
     yield ""
     for outcome, meaning in MEANINGS.items():
         if count := standing.totals.get(outcome):
@@ -83,6 +96,31 @@ def _standing(reader: LedgerReader, standing: Status, *, is_running: bool) -> It
     yield f"{'claimed':<20}{standing.claimed:>12,}  of the rows: under way, or were when a run ended"
     yield ""
     yield from map(_run, reader.runs)
+
+
+def _as_json(reader: LedgerReader, standing: Status, view: View | None, todo: str | None) -> dict[str, Any]:
+    job = reader.job
+    return {
+        "operation": job.operation,
+        "by": job.by,
+        "server": job.base_url,
+        "running": view is not None,
+        "progress": None if view is None else view.as_json(),
+        "totals": {outcome: count for outcome in MEANINGS if (count := standing.totals.get(outcome))},
+        "total": standing.known,
+        "waiting": standing.waiting,
+        "claimed": standing.claimed,
+        "runs": [
+            {
+                "number": run.number,
+                "started": _time(run.started),
+                "ended": _time(run.ended) or None,
+                "key": run.key_fingerprint,
+            }
+            for run in reader.runs
+        ],
+        "to_go_on": todo,
+    }
 
 
 def _run(run: Run) -> str:

@@ -119,13 +119,9 @@ async def _verify(
         report = now
 
     def look() -> Sight:
-        return Sight(
-            standing=Standing(wanted, {} if report is None else report.counts),
-            report=report,
-            pacing=pacer.snapshot(),
-            errors=current().errors.shown(),
-            words=_WORDS,
-        )
+        standing = Standing(wanted, {} if report is None else report.counts)
+        sight = Sight(standing=standing, errors=current().errors.shown(), words=_WORDS).of_pacing(pacer.snapshot())
+        return sight if report is None else sight.of_requests(report)
 
     screen = screen_for(sys.stderr)
     async with client, showing(look, screen):

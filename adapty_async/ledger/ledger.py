@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from ..bulk import Outcome
@@ -28,10 +28,11 @@ class Ledger:
     of `retry`; deletions without an outcome are sent again; of updates and creations those that were claimed in the
     last 15 minutes, the others are `in_doubt`. `appended`: rows were added at the end of the input. `new_key`: the API
     key of the same app was exchanged. `notes`: what the record shall say of this run, such as the operator. `order`:
-    what LedgerReader.order gives from this run on, once its input is found to be the same. `spool`: the ids of a
-    deletion can't be given twice, as those of a generator; they are copied beside the ledger before the first is sent,
-    read from there whatever is given later, and the copy is removed when all is done. The job raises LedgerError where
-    the ledger can't be used, or the input isn't the same.
+    what LedgerReader.order gives from this run on, once its input is found to be the same. `look`: called on the event
+    loop about once a second while the job runs; what it gives, no ids, LedgerReader.sight tells meanwhile. `spool`: the
+    ids of a deletion can't be given twice, as those of a generator; they are copied beside the ledger before the first
+    is sent, read from there whatever is given later, and the copy is removed when all is done. The job raises
+    LedgerError where the ledger can't be used, or the input isn't the same.
     """
 
     def __init__(
@@ -43,9 +44,11 @@ class Ledger:
         new_key: bool = False,
         notes: Mapping[str, str] | None = None,
         order: Mapping[str, Any] | None = None,
+        look: Callable[[], Mapping[str, Any]] | None = None,
         spool: bool = False,
     ) -> None:
         self.path = real(path)
+        self._look = look
         self._spool = Spool(self.path) if spool else None
         self._terms = Terms(
             appended=appended, retry=frozenset(retry), new_key=new_key, notes=dict(notes or {}), order=order
@@ -60,6 +63,7 @@ class Ledger:
             source if spool is None else spooled(spool, source),
             lambda: Book.open(self.path, undertaking, self._terms, time.time),
             time.time,
+            self._look,
             None if spool is None else lambda: discard_when_done(self.path, spool),
         )
 

@@ -136,6 +136,15 @@ class LedgerReader:
             for run in self._store.runs()
         ]
 
+    @property
+    def sight(self) -> Mapping[str, Any] | None:
+        """What the run that hasn't ended wrote last of itself; None where there is no such.
+
+        A kill leaves it behind: whether the run is still there `is_running` tells.
+        """
+        runs = self._store.runs()
+        return self._mapping(runs[-1].sight) if runs and runs[-1].sight is not None else None
+
     def status(self) -> Status:
         """Count what became of the items."""
         counts: Counter[Outcome] = Counter()

@@ -35,7 +35,7 @@ CREATE TABLE job (
 );
 CREATE TABLE run (
     number INTEGER PRIMARY KEY, started INTEGER NOT NULL, ended INTEGER, key_fingerprint TEXT NOT NULL,
-    library_version TEXT NOT NULL, notes TEXT NOT NULL, touched INTEGER NOT NULL
+    library_version TEXT NOT NULL, notes TEXT NOT NULL, touched INTEGER NOT NULL, sight TEXT
 );
 CREATE TABLE chunk (number INTEGER PRIMARY KEY, size INTEGER NOT NULL, digest BLOB NOT NULL, hashes BLOB NOT NULL);
 CREATE TABLE outcome (number INTEGER PRIMARY KEY, rows BLOB NOT NULL);
@@ -71,6 +71,7 @@ class RunRow:
     """One run of the job. `ended`: None while it runs, and where it was killed. `notes`: JSON.
 
     `touched`: whether something may have come of it: more than refusals, or items that were claimed when it ended.
+    `sight`: JSON, what was seen of it last while it runs; a kill leaves it behind.
     """
 
     number: int
@@ -80,6 +81,7 @@ class RunRow:
     library_version: str
     notes: str
     touched: bool
+    sight: str | None = None
 
 
 @attrs.frozen

@@ -48,7 +48,7 @@ def test_a_deletion_is_typed_paused_interrupted_gone_on_with_verified_and_record
     beside = start(["status", "people.csv.adapty.db"], settings, cwd=tmp_path)
     told, _ = beside.communicate(timeout=PATIENCE)
     assert beside.returncode == 0
-    assert re.search(rb"^it is running; [\d.]+/s; 0:\d\d:\d\d left, until \d\d:\d\d", told, re.MULTILINE)
+    assert re.search(rf"^it is running\n\d+ of {PEOPLE} rows\n\d+ deleted\n".encode(), told, re.MULTILINE)
     shell.signal(signal.SIGUSR1)
     shell.until("goes on after its pause")
     shell.type("\x03")

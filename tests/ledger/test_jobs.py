@@ -30,6 +30,7 @@ from adapty_async.ledger import (
     LedgerWriteError,
     Spool,
     book,
+    entries,
     redact,
 )
 from adapty_async.testing import Fault, Simulator
@@ -646,3 +647,51 @@ async def test_a_job_that_is_left_at_any_moment_leaves_no_thread_and_no_lock_beh
 
 async def test_a_ledger_shows_no_more_of_itself_than_its_name(path: Path) -> None:
     assert repr(Ledger(path, notes={"operator": "Ada"})) == f"Ledger({str(path)!r})"
+
+
+# What a reader sees of it meanwhile
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.001)
+
+
+def sight(path: Path) -> Any:
+    if not path.exists():
+        return None
+    with LedgerReader(path) as reader:
+        return reader.sight
+
+
+async def test_what_a_job_looks_like_is_told_as_long_as_it_runs_also_in_a_pause(
+    simulator: Simulator, client: AdaptyClient, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entries, "_LOOK_AFTER", 0.01)
+    simulator.latency = 0.02
+    job: BulkJob[ProfileId, None] = deletion(client, ids(3000), path, look=lambda: {"paused": job.is_paused})
+    running = asyncio.create_task(first_results(job, 3000))
+    await until(lambda: sight(path) == {"paused": False})
+    job.pause()
+    await until(lambda: sight(path) == {"paused": True} and not simulator.count.in_flight)
+    job.go_on()
+    await until(lambda: sight(path) == {"paused": False})
+    job.stop()
+    await running
+    assert sight(path) is None
+    assert totals(path)[Outcome.NOT_ATTEMPTED] > 0
+
+
+async def test_whoever_looks_and_fails_ends_no_job(
+    simulator: Simulator, client: AdaptyClient, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    def look() -> dict[str, Any]:
+        raise LookupError("user-1")
+
+    monkeypatch.setattr(entries, "_LOOK_AFTER", 0.01)
+    simulator.latency = 0.02
+    assert (await deletion(client, ids(100), path, concurrency=5, look=look)).counts == {Outcome.DELETED: 100}
+    assert "what looks at the job raised LookupError" in caplog.text
+    assert "user-1" not in caplog.text
+    assert sight(path) is None
