@@ -20,8 +20,15 @@ def register(app: typer.Typer) -> None:
 def plan(
     file: options.File,
     by: options.By,
+    purpose: Annotated[
+        options.Purpose, typer.Option("--for", help="The command that the file is for; checked as that would.")
+    ] = options.Purpose.DELETE,
     column: options.Column = None,
     format: options.FileFormat = None,  # noqa: A002 - the name of the option
+    attributes: options.Attributes = None,
+    set_: options.Set = None,
+    null: options.Null = None,
+    empty: options.Empty = None,
     exclude: options.Exclude = None,
     accept_damaged: options.AcceptDamaged = False,
     pace: options.Pace = "background",
@@ -33,26 +40,39 @@ def plan(
         ),
     ] = None,
 ) -> None:
-    """Say what a deletion would do, and delete nothing.
+    """Say what a deletion would do, or an update, and send nothing.
 
     \b
-      adapty-async plan people.csv --by customer_user_id
       adapty-async plan people.csv --by customer_user_id --probe 100 --pace full
+      adapty-async plan changes.csv --by customer_user_id --for update --null NULL
 
     It tells which column holds the ids, how many profiles they are, how long it takes at the rate that earlier commands
-    have found out (or at that of --pace), and the command that deletes them. With --probe it asks Adapty how many of
-    some profiles exist, and in which app; without it nothing is sent.
+    have found out (or at that of --pace), and the command to type then. For update and create it counts as well how
+    many values of each attribute are set, cleared (null) or emptied. With --probe it asks Adapty how many of some
+    profiles exist, and in which app; without it nothing is sent.
     """
+    from .app_writes import assignment_of
+    from .exits import ExitStatus
     from .inputs import format_of
     from .plan import Question, plan
 
-    end(
-        lambda: plan(
-            Question(
-                file, by.value, column, format_of(format), tuple(exclude or ()), accept_damaged, pace, max_rate, probe
-            )
+    def run() -> ExitStatus:
+        question = Question(
+            file=file,
+            purpose=purpose.value,
+            by=by.value,
+            column=column,
+            format=format_of(format),
+            assignment=assignment_of(attributes, set_, null, empty),
+            exclude=tuple(exclude or ()),
+            accept_damaged=accept_damaged,
+            pace=pace,
+            max_rate=max_rate,
+            probe=probe,
         )
-    )
+        return plan(question)
+
+    end(run)
 
 
 def delete(

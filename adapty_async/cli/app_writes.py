@@ -75,7 +75,7 @@ def update(
         lambda: begin(
             Asked(
                 operation="update",
-                assignment=_assignment(attributes, set_, null, empty),
+                assignment=assignment_of(attributes, set_, null, empty),
                 file=file,
                 by=by.value,
                 column=column,
@@ -139,18 +139,18 @@ def create(
     overwritten. The rest as in update.
     """
     from .begin import Asked, begin
-    from .exits import CommandError, ExitStatus
+    from .exits import ExitStatus
     from .inputs import format_of
+    from .order import refuse_by
 
     def run() -> ExitStatus:
-        if by is not options.IdKind.CUSTOMER_USER_ID:
-            raise CommandError("a profile is created for an id of your own: say --by customer_user_id")
+        refuse_by("create", by.value)
         return begin(
             Asked(
                 operation="create",
-                assignment=_assignment(attributes, set_, null, empty),
+                assignment=assignment_of(attributes, set_, null, empty),
                 file=file,
-                by="customer_user_id",
+                by=by.value,
                 column=column,
                 format=format_of(format),
                 concurrency=concurrency,
@@ -175,7 +175,8 @@ def create(
     end(run)
 
 
-def _assignment(names: str | None, fixed: list[str] | None, null: str | None, empty: str | None) -> "Assignment":
+def assignment_of(names: str | None, fixed: list[str] | None, null: str | None, empty: str | None) -> "Assignment":
+    """Take the options that say what is written. Raises CommandError."""
     from .assignment import Assignment
 
     return Assignment.of(names=names, fixed=fixed or [], null=null, empty=empty)

@@ -32,7 +32,7 @@ def look_through(
     """
     checked = ids.check()
     left = checked.profiles if count_left is None else count_left()
-    show_checked(ids.name, checked, order.does, left)
+    show_checked(ids.name, checked, order.operation, left)
     if isinstance(ids, Changes):
         tell(f"  {ids.summary}", sys.stderr)
     order.guards.check(checked.profiles, order.does, confirmed=confirmed)
@@ -58,12 +58,12 @@ def notes_of(order: Order) -> dict[str, str]:
     return {name: note for name, note in notes.items() if note}
 
 
-def show_checked(name: str, checked: Checked, operation: Operation, left: int | None = None) -> None:
+def show_checked(name: str, checked: Checked, operation: str, left: int | None = None) -> None:
     """Say what a file holds, how many of its profiles are `left`, and which lines can't be used."""
     reading = checked.reading
     rest = "" if left in (None, checked.profiles) else f", {left:,} of them still"
     lines = [
-        f"{name}: {checked.rows:,} rows, {checked.profiles:,} profiles{rest} to {operation.name}",
+        f"{name}: {checked.rows:,} rows, {checked.profiles:,} profiles{rest} to {operation}",
         f"  read as {reading.title}: {reading.column}",
     ]
     if checked.duplicates:

@@ -81,7 +81,7 @@ async def _delete(client: AdaptyClient, file: Path, interrupts: Interrupts) -> E
     """Do what the command `delete` does."""
     with open_ids(file, by="customer_user_id") as ids:
         checked = ids.check()
-        show_checked(ids.name, checked, DELETE)
+        show_checked(ids.name, checked, DELETE.name)
         deletion = Deletion(client, ids, Books(checked.rows), pacer=AdaptivePacer())
         await deletion.run(screen_for(sys.stderr), interrupts)
         return deletion.end()

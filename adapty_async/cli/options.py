@@ -18,6 +18,15 @@ class FormatName(StrEnum):
     PARQUET = "parquet"
 
 
+class Purpose(StrEnum):
+    """What a file is for."""
+
+    DELETE = "delete"
+    UPDATE = "update"
+    CREATE = "create"
+    GET = "get"
+
+
 class IdKind(StrEnum):
     """What ids may be."""
 

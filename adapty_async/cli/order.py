@@ -8,9 +8,10 @@ import attrs
 
 from ..bulk.jobs import By
 from .assignment import Assignment
+from .exits import CommandError
 from .guards import Guards
 from .inputs import Format
-from .operation import DELETE, OPERATIONS, Operation
+from .operation import CREATE, DELETE, OPERATIONS, Operation
 from .pace import Pace
 
 
@@ -61,6 +62,12 @@ class Order:
                 "format": _format(data.get("format")),
             }
         )
+
+
+def refuse_by(operation: str, by: By) -> None:
+    """Refuse ids by which an operation can't be done. Raises CommandError."""
+    if operation == CREATE.name and by != "customer_user_id":
+        raise CommandError("a profile is created for an id of your own: say --by customer_user_id")
 
 
 def options_of(order: Order) -> list[str]:

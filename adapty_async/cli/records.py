@@ -4,13 +4,12 @@ import contextlib
 import csv
 import errno
 import json
-import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, Literal, TextIO
+from typing import Any, Final, Literal
 
 from .. import ledger as ledgers
 from ..ledger import LedgerReader, Presence, Record, Row, Run, Status, evidence, record_of
@@ -21,6 +20,7 @@ from .exits import CommandError, ExitStatus
 from .ledgers import input_of, open_input, open_ledger, refuse_needed, refusing, resume_command
 from .progress import Sight, View
 from .screen import screen_for, tell
+from .streams import show, standard_output
 
 _STREAM: Final = Path("-")
 _NO_ROOM: Final = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
@@ -42,9 +42,9 @@ def status(path: Path, *, watch: bool = False, as_json: bool = False) -> ExitSta
         is_left = view is None and bool(standing.waiting or standing.claimed)
         todo = _todo(reader) if is_left else None
         if as_json:
-            tell(json.dumps(_as_json(reader, standing, view, todo)), sys.stdout)
+            show(json.dumps(_as_json(reader, standing, view, todo)))
             return ExitStatus.DONE
-        tell("\n".join(_standing(reader, standing, view)), sys.stdout)
+        show("\n".join(_standing(reader, standing, view)))
     if todo is not None:
         tell(f"\nTo go on with it:\n  {todo}", sys.stderr)
     return ExitStatus.DONE
@@ -141,7 +141,7 @@ def export(path: Path, file: Path | None, ids: Literal["hashed", "plain", "none"
 def _write_rows(reader: LedgerReader, rows: Iterable[tuple[Row, object]]) -> None:
     presences = reader.presences()
     found = next(presences, None)
-    with _standard_output() as stream:
+    with standard_output() as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(_COLUMNS)
         for row, id_ in rows:
@@ -215,7 +215,7 @@ def redact(path: Path, *, confirmed: bool) -> ExitStatus:
 
 def _write(path: Path, text: str) -> None:
     if path == _STREAM:
-        with _standard_output() as stream:
+        with standard_output() as stream:
             stream.write(text)
         return
     try:
@@ -240,27 +240,6 @@ def _replace(path: Path, text: str) -> None:
     except OSError:
         part.unlink(missing_ok=True)
         raise
-
-
-@contextlib.contextmanager
-def _standard_output() -> Iterator[TextIO]:
-    """Give standard output; whoever doesn't read to the end of it has enough. Raises CommandError."""
-    stream = sys.stdout
-    if stream is None:  # pyright: ignore[reportUnnecessaryComparison] - so it is where it was closed (>&-)
-        raise CommandError("there is no standard output to write to: name a file")
-    try:
-        yield stream
-        stream.flush()
-        return
-    except OSError as error:
-        # What is left in its buffer goes there too when the interpreter ends.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
-        if isinstance(error, BrokenPipeError):
-            return
-        reason = error.strerror
-    raise CommandError(f"standard output can't be written: {reason}: make room for it", ExitStatus.LEDGER)
 
 
 def _time(at: datetime | None) -> str:
