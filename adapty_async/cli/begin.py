@@ -120,7 +120,8 @@ def begin(asked: Asked) -> ExitStatus:
             with refusing(ids):
                 job = undertaking(client, order.operation, order.by)
                 prepare(ledger, job, ids.decided(), order=order.as_json(), file=ids.file)
-            return Recorded(ids, ledger, order, notes=notes, failures=asked.failures).carry_out(client)
+            app = order.guards.app
+            return Recorded(ids, ledger, order, app=app, notes=notes, failures=asked.failures).carry_out(client)
 
 
 def refuse_begun(ledger: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import attrs
 
-from ..bulk import Outcome
+from ..bulk import Outcome, StopReason
 from ..client import AdaptyClient
 from ..ledger import Ledger, LedgerReader, Spool, Status
 from ..pacing import Pacer
@@ -24,12 +24,14 @@ from .interrupts import Interrupts
 from .job import Ended, conduct, look_at, show_ended
 from .ledgers import command, refusing, resume_command
 from .listing import Listing
+from .operation import DELETE
 from .order import Order
 from .progress import Meter
 from .screen import screen_for, tell
 from .unrecorded import show_excluded
 
 RETRIED: Final = frozenset({Outcome.FAILED, Outcome.IN_DOUBT})
+_ANSWERED: Final = frozenset({Outcome.FAILED, Outcome.NOT_FOUND})
 _REASONS: Final = {
     Outcome.IN_DOUBT: "sent, or about to be: no answer tells what became of it",
     Outcome.NOT_ATTEMPTED: "not sent",
@@ -50,7 +52,7 @@ class Recorded:
     """A job whose ledger knows every row of `ids`.
 
     `retry`: rows with one of these outcomes are sent again. `new_key`: the key was exchanged since the last run.
-    `notes`: for the record. `failures`: where to write down what failed.
+    `app`: the one that is known, None for none. `notes`: for the record. `failures`: where to write down what failed.
     """
 
     ids: Listing
@@ -58,6 +60,7 @@ class Recorded:
     order: Order
     retry: Collection[Outcome] = ()
     new_key: bool = False
+    app: str | None = None
     notes: Mapping[str, str] = attrs.field(factory=dict)
     failures: Path | None = None
 
@@ -118,18 +121,34 @@ class Recorded:
         retried = failed - sum(stock.excluded.get(outcome, 0) for outcome in RETRIED)
         if left != 0:
             tell("To go on:" if left is None else f"{left:,} rows are not done. To go on:", sys.stderr)
-            tell(f"  {resume_command(self.ledger)}", sys.stderr)
+            tell(f"  {self._again('resume', ended)}", sys.stderr)
         elif retried:
             tell(f"To send the {retried:,} rows again that failed or are in doubt:", sys.stderr)
-            tell(f"  {command('retry-failed', self.ledger)}", sys.stderr)
+            tell(f"  {self._again('retry-failed', ended)}", sys.stderr)
         if ended.standing.failed > (left or 0) + sum(stock.excluded.values()):
-            self._show_failures(stock)
+            self._show_failures(stock, ended)
+        if left == 0 and not retried:
+            self._show_afterwards()
         self._let_go_of_copy(is_clean=left == 0 and not retried)
 
-    def _show_failures(self, stock: "_Stock") -> None:
+    def _again(self, name: str, ended: Ended, *options: str) -> str:
+        """Give a command that goes on; where the key was refused only another one can, of an app that is known."""
+        if ended.report.stopped is StopReason.CREDENTIALS:
+            options = (*options, "--new-key", *([] if self.app else ["--app", "UUID"]))
+        return command(name, self.ledger, *options)
+
+    def _show_afterwards(self) -> None:
+        """Say what may follow when all is done."""
+        tell("All rows are done. What may follow, when you want it:", sys.stderr)
+        if self.order.operation == DELETE.name:
+            tell(f"  {command('verify', self.ledger, '5%')}", sys.stderr)
+        tell(f"  {command('report', self.ledger, '--json', 'record.json', '--markdown', 'record.md')}", sys.stderr)
+        tell(f"  {command('redact', self.ledger)}", sys.stderr)
+
+    def _show_failures(self, stock: "_Stock", ended: Ended) -> None:
         if self.failures is None:
             tell("To write down which rows failed, and why, as a file to feed back:", sys.stderr)
-            tell(f"  {command('resume', self.ledger, '--failures', 'failures.csv')}", sys.stderr)
+            tell(f"  {self._again('resume', ended, '--failures', 'failures.csv')}", sys.stderr)
         elif stock.failures is not None:
             is_other = stock.failures != self.failures
             why = f" ({self.failures} was made by somebody else meanwhile, and is as it was.)" if is_other else ""
@@ -152,7 +171,7 @@ def failures_of(reader: LedgerReader, ids: Listing) -> Iterator[Failure]:
         outcome = known.standing
         if not outcome.is_failure:
             continue
-        status = known.status if outcome is Outcome.FAILED else None
+        status = known.status if outcome in _ANSWERED else None
         if is_excluded(ids, row):
             reason = EXCLUDED
         elif outcome is Outcome.INVALID:

@@ -89,9 +89,10 @@ def _pace(before: Pace, wanted: str | None, most: str | None) -> Pace:
 
 @attrs.frozen
 class _Job:
-    """A job that can be gone on with. `ordered`: at its beginning, `order`: for this run. `app`: to be verified.
+    """A job that can be gone on with. `ordered`: at its beginning, `order`: for this run.
 
-    `is_same`: the input is byte by byte the one of before. `last_key`: the fingerprint of the last key.
+    `is_same`: the input is byte by byte the one of before. `last_key`: the fingerprint of the last key. `app`: the one
+    that is known, `to_verify`: where a listed person must be of it.
     """
 
     ledger: Path
@@ -102,6 +103,7 @@ class _Job:
     last_key: str
     is_new_key: bool
     app: str | None
+    to_verify: str | None
 
 
 def resume(ledger: Path, terms: Terms) -> ExitStatus:
@@ -116,15 +118,16 @@ def resume(ledger: Path, terms: Terms) -> ExitStatus:
         if not job.is_same:
             _compare(job, client, terms)
         notes = notes_of(job.order)
-        if job.app is not None:
-            _verify_app(job, job.app)
-            notes[APP_ID] = job.app
+        if job.to_verify is not None:
+            _verify_app(job, job.to_verify)
+            notes[APP_ID] = job.to_verify
         return Recorded(
             job.ids,
             ledger,
             job.order,
             retry=RETRIED if terms.retry else (),
             new_key=job.is_new_key,
+            app=job.app,
             notes=notes,
             failures=terms.failures,
         ).carry_out(client_of_environment(job.order.timeout))
@@ -134,13 +137,15 @@ def _look_into(reader: LedgerReader, client: AdaptyClient, terms: Terms, stack: 
     ordered = order_of(reader)
     order = terms.applied_to(ordered)
     is_new_key = _is_new_key(reader, client, order, terms)
-    app = _app_to_verify(reader, ordered, terms, is_new_key=is_new_key)
+    to_verify = _app_to_verify(reader, ordered, terms, is_new_key=is_new_key)
+    app = _recorded_app(reader) or order.guards.app
     excluded = excluded_by(order.exclude, by=order.by, column=ordered.column)
     ids = stack.enter_context(opened(reader, terms.file, column=terms.column, excluded=excluded))
     if not terms.appended:
         order.guards.check(_profiles_in(reader), order.does, confirmed=False)
     with refusing(ids):
-        return _Job(reader.path, ordered, order, ids, reader.is_of(ids.file), _last_key(reader), is_new_key, app)
+        is_same = reader.is_of(ids.file)
+    return _Job(reader.path, ordered, order, ids, is_same, _last_key(reader), is_new_key, app, to_verify)
 
 
 def _compare(job: _Job, client: AdaptyClient, terms: Terms) -> None:
@@ -198,9 +203,14 @@ def _last_key(reader: LedgerReader) -> str:
     return runs[-1].key_fingerprint if runs else reader.job.key_fingerprint
 
 
+def _recorded_app(reader: LedgerReader) -> str | None:
+    """Give the app that a run has verified last."""
+    return next((run.notes[APP_ID] for run in reversed(reader.runs) if APP_ID in run.notes), None)
+
+
 def _app_to_verify(reader: LedgerReader, ordered: Order, terms: Terms, *, is_new_key: bool) -> str | None:
     """Give the app that a listed person must be of, where that is to be seen. Raises CommandError."""
-    recorded = next((run.notes[APP_ID] for run in reversed(reader.runs) if APP_ID in run.notes), None)
+    recorded = _recorded_app(reader)
     known = recorded or ordered.guards.app
     given = None if terms.app is None else str(terms.app)
     if given is not None and known not in (None, given):

@@ -228,6 +228,7 @@ def test_the_failures_can_be_fed_back_as_they_are(sim: Simulator, tmp_path: Path
     assert run(*UPDATE, written(tmp_path, content), "--failures", tmp_path / "failures.csv") == 1
     (failure,) = csv.DictReader((tmp_path / "failures.csv").read_text().splitlines())
     assert (failure["outcome"], failure["reason"], failure["line"]) == ("not_found", "Adapty has no such profile", "3")
+    assert failure["status"] == "404"
     sim.add_profile(customer_user_id="nobody")
     assert run(*UPDATE, tmp_path / "failures.csv") == 0
     assert profile(sim, "nobody").attributes == {"first_name": "Bea"}
@@ -245,6 +246,7 @@ def test_the_failures_of_json_lines_are_json_lines_again(
     by_line = {row["line"]: row for row in failed}
     assert {name: by_line[1][name] for name in own} == own
     assert (by_line[1]["outcome"], by_line[2]["outcome"]) == ("not_found", "invalid")
+    assert (by_line[1]["status"], by_line[2]["status"]) == (404, None)
     sim.add_profile(customer_user_id="nobody")
     assert run(*UPDATE, tmp_path / "failures.jsonl", *ledger) == 1
     assert profile(sim, "nobody").attributes == {"email": None}
