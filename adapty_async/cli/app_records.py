@@ -80,6 +80,7 @@ def report(
     markdown: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where it goes as a page of Markdown; - is standard output.")
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace these files where they exist.")] = False,
     about: Annotated[
         str | None,
         typer.Option(metavar="ID", help="Say what became of this id instead; - reads it from standard input."),
@@ -99,7 +100,7 @@ def report(
 
     if about is not None and (json or markdown):
         raise typer.BadParameter("it is shown on standard output, without --json and --markdown", param_hint="--about")
-    end(lambda: report(ledger, json, markdown) if about is None else tell_about(ledger, about))
+    end(lambda: report(ledger, json, markdown, force=force) if about is None else tell_about(ledger, about))
 
 
 def verify(
@@ -138,7 +139,7 @@ def verify(
 
 def redact(
     ledger: _Ledger,
-    yes: Annotated[bool, typer.Option("--yes", help="Also where the job isn't at its end.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask first, also where the job isn't at its end.")] = False,
 ) -> None:
     """Make a ledger anonymous for good: without its key file nothing in it leads to an id.
 
@@ -146,7 +147,9 @@ def redact(
       adapty-async redact people.csv.adapty.db
       adapty-async redact people.csv.adapty.db --yes
 
-    It can be shown, exported and reported afterwards, but the job can't go on, and no id be looked up.
+    Afterwards the job can't go on, its people can't be verified, and nobody's deletion can be looked up or exported by
+    the id; status, report and export without ids go on working. On a terminal it asks before that, without one it wants
+    --yes.
     """
     from .records import redact
 

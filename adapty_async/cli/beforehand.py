@@ -92,14 +92,14 @@ def _is_terminal(stream: TextIO | None) -> bool:
 
 
 def _confirm(profiles: int, base_url: str, operation: Operation) -> None:
-    print(
-        f"\n{profiles:,} profiles will be {operation.participle} at {base_url}. {operation.warning}\n"
-        f"Type {profiles} to {operation.name} them: ",
-        end="",
-        file=sys.stderr,
-        flush=True,
-    )
-    if sys.stdin.readline().strip() != str(profiles):
+    what = f"{profiles:,} profiles will be {operation.participle} at {base_url}. {operation.warning}"
+    if not is_typed(f"{what}\nType {profiles} to {operation.name} them: ", str(profiles)):
         raise CommandError(
             f"not confirmed, so nothing was sent: to {operation.name} them, type {profiles} or add --yes"
         )
+
+
+def is_typed(question: str, answer: str) -> bool:
+    """Ask whoever sits there; tell whether that is the answer."""
+    print(f"\n{question}", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip() == answer

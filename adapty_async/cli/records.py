@@ -15,9 +15,11 @@ from .. import ledger as ledgers
 from ..ledger import LedgerReader, Presence, Record, Row, Run, Status, evidence, record_of
 from ..ledger.reading import RECENT
 from ..ledger.record import APP_ID, MEANINGS
+from .beforehand import is_typed, require_terminal
 from .books import Standing
+from .ending import say
 from .exits import CommandError, ExitStatus
-from .ledgers import input_of, open_input, open_ledger, refuse_needed, refusing, resume_command
+from .ledgers import command, input_of, open_input, open_ledger, refuse_needed, refusing, resume_command
 from .progress import Sight, View
 from .screen import screen_for, tell
 from .streams import show, standard_output
@@ -28,6 +30,10 @@ _LATELY: Final = timedelta(seconds=10)
 _PAUSE: Final = 2.0
 """Seconds from one look at a ledger to the next, which reads all of it."""
 _OF_PROGRAM: Final = "run the program again that began it with the library"
+_REDACTED: Final = (
+    "Afterwards the job can't go on, its people can't be verified, and nobody's deletion can be looked up or exported "
+    "by the id; status, report and export without ids go on working."
+)
 _COLUMNS: Final = ("position", "id", "outcome", "status", "attempts", "time", "present", "verified")
 
 
@@ -153,18 +159,29 @@ def _write_rows(reader: LedgerReader, rows: Iterable[tuple[Row, object]]) -> Non
             writer.writerow((*known, *verified))
 
 
-def report(path: Path, json: Path | None, markdown: Path | None) -> ExitStatus:
-    """Write the record of a job; somebody who is present makes it a failure."""
+def report(path: Path, json: Path | None, markdown: Path | None, *, force: bool = False) -> ExitStatus:
+    """Write the record of a job; somebody who is present makes it a failure. `force`: over what is there."""
+    files = [file for file in (json, markdown) if file is not None]
+    if len({file.resolve() for file in files}) < len(files):
+        raise CommandError("--json and --markdown name the same file: give each a name of its own")
     with open_ledger(path) as reader:
-        for file in (json, markdown):
-            if file is not None:
-                refuse_needed(file, path, input_of(reader))
+        for file in files:
+            refuse_needed(file, path, input_of(reader))
+            if file.is_file() and not force:
+                raise CommandError(
+                    f"{file} exists and may be a record: name another file, or add --force to replace it"
+                )
         record = record_of(reader)
     if json is not None:
         _write(json, record.as_json())
     if markdown is not None or json is None:
         _write(markdown or _STREAM, record.as_markdown())
-    return ExitStatus.FAILED if record.verified is not None and record.verified.present else ExitStatus.DONE
+    present = 0 if record.verified is None else record.verified.present
+    if not present:
+        return ExitStatus.DONE
+    say(f"{present:,} profiles were present when they were asked for afterwards; to write down who:")
+    tell(f"  {command('verify', path, 'all', '--present', 'present.csv')}", sys.stderr)
+    return ExitStatus.FAILED
 
 
 def about(path: Path, id_: str) -> ExitStatus:
@@ -179,8 +196,13 @@ def about(path: Path, id_: str) -> ExitStatus:
         presences = [presence for presence in reader.presences() if presence.position in positions]
         record = record_of(reader)
     _write(_STREAM, "\n".join(_evidence(record, rows, presences)) + "\n")
-    is_proven = not any(row.standing.is_failure for row in rows) and not any(found.present for found in presences)
-    return ExitStatus.DONE if is_proven else ExitStatus.FAILED
+    if any(found.present for found in presences):
+        say("the profile was present when it was asked for afterwards, so this proves no deletion")
+    elif any(row.standing.is_failure for row in rows):
+        say(f"it isn't known that all was done, so this proves nothing: see {command('status', path)}")
+    else:
+        return ExitStatus.DONE
+    return ExitStatus.FAILED
 
 
 def _evidence(record: Record, rows: list[Row], presences: list[Presence]) -> Iterator[str]:
@@ -200,16 +222,21 @@ def _evidence(record: Record, rows: list[Row], presences: list[Presence]) -> Ite
 
 
 def redact(path: Path, *, confirmed: bool) -> ExitStatus:
-    """Remove what leads from a ledger to ids."""
+    """Remove what leads from a ledger to ids. `confirmed`: nobody is to be asked."""
     with open_ledger(path) as reader:
-        standing, is_ours = reader.status(), bool(reader.order)
+        standing, how = reader.status(), _todo(reader)
     left = standing.waiting + standing.claimed
-    if left and not confirmed:
-        how = f"go on by {resume_command(path)}" if is_ours else _OF_PROGRAM
-        raise CommandError(f"{left:,} rows are still to be done: {how}, or add --yes")
+    if not confirmed:
+        require_terminal(None)
+        rest = (
+            f"{left:,} rows are still to be done, and can't be any more then: they would be by {how}\n" if left else ""
+        )
+        if not is_typed(f"{rest}{_REDACTED} That can't be taken back.\nType redact to do it: ", "redact"):
+            raise CommandError("not confirmed, so nothing was removed: to do it, type redact or add --yes")
     with refusing():
         ledgers.redact(path)
     tell(f"{path} is anonymous: its key file is gone, and so is the copy of its input where there was one.", sys.stdout)
+    tell(_REDACTED, sys.stderr)
     return ExitStatus.DONE
 
 

@@ -18,7 +18,7 @@ import pytest
 from adapty_async import UNPACED, AdaptyClient, bulk
 from adapty_async.bulk import Decided, Outcome, StopRules
 from adapty_async.bulk.jobs import undertaking
-from adapty_async.cli import main
+from adapty_async.cli import beforehand, main
 from adapty_async.cli.order import Order
 from adapty_async.cli.pace import Pace
 from adapty_async.ledger import Ledger, LedgerReader, Spool, prepare
@@ -166,8 +166,9 @@ def test_what_failed_is_no_proof(sim: Simulator, people: Path, say: Say) -> None
     sim.script(*[Fault.REDIRECT] * 40)
     ledger = run_job(sim, people)
     status, out, err = say("report", ledger, "--about", FIRST)
-    assert (status, err) == (1, "")
+    assert status == 1
     assert out.startswith("row 1: refused by Adapty")
+    assert "it isn't known that all was done, so this proves nothing" in err
 
 
 def test_a_verification_finds_nobody(ledger: Path, sim: Simulator, say: Say) -> None:
@@ -188,14 +189,19 @@ def test_whoever_is_present_heads_the_record_and_makes_it_fail(ledger: Path, sim
     assert status == 1
     assert out.startswith("present                        1  ")
     assert f"adapty-async report {ledger}" in err
-    status, page, _ = say("report", ledger)
+    status, page, err = say("report", ledger)
     assert status == 1
+    assert err.splitlines() == [
+        "adapty-async: 1 profiles were present when they were asked for afterwards; to write down who:",
+        f"  adapty-async verify {ledger} all --present present.csv",
+    ]
     assert page.splitlines()[2].startswith("**1 profiles were present")
     after = json.loads(say("report", ledger, "--json", "-")[1])
     assert (after["totals"], after["rows_digest"]) == (record["totals"], record["rows_digest"])
-    status, out, _ = say("report", ledger, "--about", FIRST)
+    status, out, err = say("report", ledger, "--about", FIRST)
     assert status == 1
     assert out.startswith("row 1: the profile was present at ")
+    assert err == "adapty-async: the profile was present when it was asked for afterwards, so this proves no deletion\n"
 
 
 @pytest.mark.parametrize(("sample", "asked"), [("5", 5), ("10%", 3), ("1000", 28), ("0.1%", 1)])
@@ -266,7 +272,7 @@ def test_a_ledger_in_use_can_be_read_and_nothing_else(ledger: Path, sim: Simulat
         assert (status, err) == (0, "")
         assert re.search(r"^it is running\n30 of 30 rows\n27 deleted, .*\n[1-9][\d.]*/s\n\n", out, re.MULTILINE)
         assert say("report", ledger) == record
-        for refused in (("verify", ledger, "all", *AT_ONCE), ("redact", ledger)):
+        for refused in (("verify", ledger, "all", *AT_ONCE), ("redact", ledger, "--yes")):
             status, out, err = say(*refused)
             assert (status, out) == (5, "")
             assert "in use by another process" in err
@@ -276,7 +282,11 @@ def test_a_ledger_in_use_can_be_read_and_nothing_else(ledger: Path, sim: Simulat
 def test_redact_leaves_no_way_to_an_id(ledger: Path, say: Say) -> None:
     Spool(ledger).fill(io.BytesIO(FIRST.encode()))
     record = say("report", ledger)
-    assert say("redact", ledger)[0] == 0
+    status, _, err = say("redact", ledger)
+    assert (status, err) == (2, "adapty-async: without a terminal nobody can confirm it: add --yes if that is right\n")
+    status, _, err = say("redact", ledger, "--yes")
+    assert status == 0
+    assert err.startswith("Afterwards the job can't go on")
     left = [file for file in ledger.parent.iterdir() if file.name.startswith(ledger.name)]
     assert left
     assert not any(b"example.com" in file.read_bytes() for file in left)
@@ -286,11 +296,49 @@ def test_redact_leaves_no_way_to_an_id(ledger: Path, say: Say) -> None:
     assert say("export", ledger, "--ids", "plain")[0] == 5
 
 
-def test_redact_asks_where_the_job_isnt_at_its_end(sim: Simulator, people: Path, say: Say) -> None:
+@pytest.fixture
+def typing(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Put somebody at a terminal, who types that."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    def sit_down(answer: str) -> None:
+        monkeypatch.setattr("sys.stdin", Terminal(f"{answer}\n"))
+        monkeypatch.setattr(beforehand, "_is_terminal", lambda _: True)
+
+    return sit_down
+
+
+def test_redact_is_typed_by_whoever_knows_what_cant_be_done_afterwards(
+    ledger: Path, say: Say, typing: Callable[[str], None]
+) -> None:
+    key = ledger.with_name(f"{ledger.name}.key")
+    for answer in ("yes", ""):
+        typing(answer)
+        status, _, err = say("redact", ledger)
+        assert status == 2
+        assert "nobody's deletion can be looked up or exported by the id" in err
+        assert "still to be done" not in err
+        assert "nothing was removed" in err
+        assert key.exists()
+    typing("redact")
+    assert say("redact", ledger)[0] == 0
+    assert not key.exists()
+
+
+def test_the_question_says_where_the_job_isnt_at_its_end(
+    sim: Simulator, people: Path, say: Say, typing: Callable[[str], None]
+) -> None:
     ledger = run_job(sim, people, run=False)
+    typing("no")
     status, _, err = say("redact", ledger)
     assert status == 2
-    assert f"adapty-async resume {ledger}" in err
+    assert (
+        f"28 rows are still to be done, and can't be any more then: they would be by adapty-async resume {ledger}"
+        in err
+    )
     assert say("redact", ledger, "--yes")[0] == 0
 
 
@@ -353,12 +401,31 @@ def test_a_record_goes_into_a_pipe_and_does_not_take_its_place(
     assert read == [say("report", ledger, option, "-")[1]]
 
 
-def test_a_record_that_is_made_again_takes_the_place_of_the_last_one(ledger: Path, say: Say, tmp_path: Path) -> None:
+def test_a_record_takes_the_place_of_another_file_only_where_that_is_said(
+    ledger: Path, say: Say, tmp_path: Path
+) -> None:
     (tmp_path / "link.json").symlink_to(tmp_path / "r.json")
     (tmp_path / "r.json").write_text("old")
-    assert say("report", ledger, "--json", tmp_path / "link.json")[0] == 0
+    status, out, err = say("report", ledger, "--markdown", tmp_path / "r.md", "--json", tmp_path / "link.json")
+    assert (status, out) == (2, "")
+    assert "link.json exists and may be a record: name another file, or add --force to replace it" in err
+    assert (tmp_path / "r.json").read_text() == "old"
+    assert not (tmp_path / "r.md").exists()
+    assert say("report", ledger, "--json", tmp_path / "link.json", "--force")[0] == 0
     assert (tmp_path / "link.json").is_symlink()
     assert json.loads((tmp_path / "r.json").read_text("utf-8"))["items"] == 30
+
+
+@pytest.mark.parametrize(("json", "markdown"), [("r", "r"), ("r", "./r"), ("r", "link"), ("-", "-")])
+def test_both_records_in_one_file_are_refused(
+    ledger: Path, say: Say, monkeypatch: pytest.MonkeyPatch, json: str, markdown: str
+) -> None:
+    monkeypatch.chdir(ledger.parent)
+    Path("link").symlink_to("r")
+    status, out, err = say("report", ledger, "--json", json, "--markdown", markdown)
+    assert (status, out) == (2, "")
+    assert "--json and --markdown name the same file" in err
+    assert not Path("r").exists()
 
 
 @pytest.mark.parametrize("option", ["--json", "--markdown"])
