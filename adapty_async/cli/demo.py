@@ -129,4 +129,4 @@ async def _client_of(process: Process) -> AdaptyClient:
     if not line:
         raise CommandError("the simulator didn't start: adapty-async simulator shows why", ExitStatus.FAILED)
     address = json.loads(line)
-    return AdaptyClient(address["api_key"], base_url=address["base_url"], on_attempt=current().errors.note)
+    return AdaptyClient(address["api_key"], base_url=address["base_url"], on_attempt=current().note)

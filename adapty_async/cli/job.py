@@ -73,6 +73,8 @@ class Ended:
 def show_ended(ended: Ended) -> None:
     """Print the summary, and where it was stopped why, and what to do."""
     stopped = "" if ended.reason is None else f"\n\nstopped: {ended.reason}"
+    if ended.reason is not None:
+        logger.info("the job was stopped: %s", ended.reason)
     current().show(
         summary(ended.standing, ended.report) + stopped,
         total=ended.standing.total,

@@ -138,6 +138,7 @@ class _Saying(logging.Handler):
     def __init__(self, screen: Screen) -> None:
         super().__init__(logging.INFO)
         self._screen = screen
+        self.addFilter(lambda record: record.name == "adapty_async")  # not every attempt that failed
 
     def emit(self, record: logging.LogRecord) -> None:
         self._screen.say(record.getMessage(), record.levelname)
