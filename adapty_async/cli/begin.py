@@ -59,6 +59,7 @@ class Asked:
     operator: str | None
     request: str | None
     app: UUID | None = None
+    max_absent: str | None = None
     assignment: Assignment | None = None
 
     def order(self) -> Order:
@@ -78,6 +79,7 @@ class Asked:
                 app=self.app,
                 most_failures=self.max_failures,
                 canary=self.canary,
+                most_absent=self.max_absent,
             ),
             exclude=tuple(file.absolute() for file in self.exclude),
             accept_damaged=self.accept_damaged,

@@ -34,7 +34,8 @@ _STATUSES: Final = {
 _REASONS: Final = {
     StopReason.MAX_FAILURES: "too many of the rows failed: find out why before you go on",
     StopReason.FAILURE_SHARE: "too many of the rows failed: find out why before you go on",
-    StopReason.ABSENT_SHARE: "Adapty doesn't know most of these ids: check the key's app, --by and --column",
+    StopReason.ABSENT_SHARE: "Adapty knows too few of these ids: check the key's app, --by and --column; if they "
+    "are right, go on with --max-absent 100%",
     StopReason.OUTAGE: "Adapty has answered nothing but errors for too long: go on later",
     StopReason.THROTTLED_FOR: "Adapty has throttled everything for too long: go on later, or with a lower --max-rate",
     StopReason.CREDENTIALS: "Adapty doesn't accept the key (401): set ADAPTY_API_KEY to the secret key of the app",

@@ -89,6 +89,10 @@ Max: TypeAlias = Annotated[
 MaxFailures: TypeAlias = Annotated[
     str | None, typer.Option(metavar="N|N%", help="Stop when more rows fail; without it, when more than 20% do.")
 ]
+MaxAbsent: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="N%", help="Stop when more rows have no profile; without it, when more than 50% have none."),
+]
 NoCanary: TypeAlias = Annotated[
     bool,
     typer.Option("--no-canary", help="Don't wait for the first 100 of more than 1,000 to be judged before the rest."),

@@ -53,6 +53,7 @@ class Terms:
     most: int | None
     app: UUID | None
     max_failures: str | None
+    max_absent: str | None
     canary: bool
     operator: str | None
     request: str | None
@@ -67,6 +68,7 @@ class Terms:
             app=self.app or (None if before.app is None else UUID(before.app)),
             most_failures=self.max_failures or before.most_failures,
             canary=self.canary and before.canary,
+            most_absent=self.max_absent or before.most_absent,
         )
         return attrs.evolve(
             order,

@@ -18,7 +18,7 @@ FULL = Order(
     column="member",
     pace=Pace.of("50", "80"),
     concurrency=7,
-    guards=Guards(expect=3, most=4, app="an app", most_failures="2%", canary=False),
+    guards=Guards(expect=3, most=4, app="an app", most_failures="2%", canary=False, most_absent="80%"),
     exclude=(Path("/lists/held.csv"), Path("/lists/more.csv")),
     accept_damaged=True,
     format=Format.JSONL,
