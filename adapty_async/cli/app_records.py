@@ -106,7 +106,8 @@ def report(
 def verify(
     ledger: _Ledger,
     sample: Annotated[
-        str, typer.Argument(metavar="all|N|N%", show_default=False, help="How many of the deleted, drawn at random.")
+        str,
+        typer.Argument(metavar="all|rest|N|N%", show_default=False, help="How many of the deleted, drawn at random."),
     ],
     input: _Input = None,  # noqa: A002 - the name of the option
     concurrency: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Most requests under way.")] = 100,
@@ -128,8 +129,9 @@ def verify(
       adapty-async verify people.csv.adapty.db 5%
       adapty-async verify people.csv.adapty.db all --present present.csv
 
-    The outcomes stay as they are; the record shows what was found, and export of which rows. Exit status 1: somebody is
-    present, or it isn't known of all that were asked for.
+    The outcomes stay as they are; the record shows what was found, and export of which rows. After an interruption,
+    rest asks for those of whom nothing is known yet. Exit status 1: somebody is present, or it isn't known of all that
+    were asked for.
     """
     from .pace import Pace
     from .verifying import verify

@@ -28,6 +28,8 @@ from .pace import Pace
 from .progress import Sight
 from .screen import saying, screen_for, showing, tell
 
+_ALL: Final = "all"
+_REST: Final = "rest"
 _SAMPLE: Final = re.compile(r"(\d+(?:\.\d+)?)(%?)")
 _STOPPED: Final = {
     StopReason.CREDENTIALS: "Adapty doesn't accept the key (401): set ADAPTY_API_KEY to the secret key of the app",
@@ -57,20 +59,25 @@ def verify(
                 f"only deletions can be verified, and {path} is of the operation {reader.job.operation}: for what "
                 f"became of its rows type {command('report', path)}"
             )
+        rest = sample == _REST
         with refusing():
-            deleted = gone(reader.status())
+            deleted = gone(reader, rest=rest)
         wanted = _wanted(sample, deleted)
         if not deleted:
-            raise CommandError(f"{path} holds no accepted deletion yet: there is nobody to ask for")
+            raise CommandError(
+                f"{path} holds no accepted deletion {'unasked for' if rest else 'yet'}: nobody to ask for"
+            )
         client = client_of_environment(timeout)
         with open_input(reader, file) as ids, refusing(ids), pace.pacer(client) as pacer:
-            found = asyncio.run(_verify(client, reader, ids.plain(), wanted, pacer, concurrency))
+            found = asyncio.run(_verify(client, reader, ids.plain(), wanted, pacer, concurrency, rest=rest))
             written = None if present is None else _write_present(path, ids, present)
         order = order_of(reader)
     _show(found)
     if found.present or written:
         tell(f"\nThe record says so, too:\n  {command('report', path)}", sys.stderr)
         _show_next(path, order, written)
+    if found.stopped is not None or found.unknown:
+        tell(f"\nTo ask for those of whom nothing is known yet:\n  {command('verify', path, _REST)}", sys.stderr)
     return _status(found)
 
 
@@ -100,17 +107,24 @@ def _show_next(path: Path, order: Order, written: Path | None) -> None:
 
 def _wanted(sample: str, deleted: int) -> int:
     """Read how many of the deleted are to be asked for. Raises CommandError."""
-    if sample == "all":
+    if sample in (_ALL, _REST):
         return deleted
     match = _SAMPLE.fullmatch(sample)
     share = float(match[1]) / 100 if match and match[2] else None
     if match is None or not float(match[1]) or (share is None and not sample.isdecimal()) or (share or 0) > 1:
-        raise CommandError("how many to verify must be all, a number as in 500, or a share as in 5%")
+        raise CommandError("how many to verify must be all, rest, a number as in 500, or a share as in 5%")
     return min(deleted, int(sample) if share is None else math.ceil(share * deleted))
 
 
 async def _verify(
-    client: AdaptyClient, reader: LedgerReader, ids: Iterable[str], wanted: int, pacer: Pacer, concurrency: int
+    client: AdaptyClient,
+    reader: LedgerReader,
+    ids: Iterable[str],
+    wanted: int,
+    pacer: Pacer,
+    concurrency: int,
+    *,
+    rest: bool,
 ) -> Verified:
     report: BulkReport | None = None
 
@@ -127,7 +141,14 @@ async def _verify(
     async with client, showing(look, screen):
         with saying(screen), Interrupts():
             return await verify_ledger(
-                client, reader.path, ids, sample=wanted, concurrency=concurrency, pacer=pacer, on_progress=note
+                client,
+                reader.path,
+                ids,
+                sample=wanted,
+                rest=rest,
+                concurrency=concurrency,
+                pacer=pacer,
+                on_progress=note,
             )
 
 

@@ -261,7 +261,21 @@ def test_an_interrupted_verification_keeps_what_it_found(ledger: Path, sim: Simu
     with interrupting(lambda: sim.count.requests >= before + 6):
         assert say("verify", ledger, "all", *AT_ONCE, "--concurrency", 2)[0] == 130
     with LedgerReader(ledger) as reader:
-        assert 0 < len(list(reader.presences())) < 28
+        found = len(list(reader.presences()))
+        assert 0 < found < 28
+    sim.latency, before = 0.0, sim.count.requests
+    sim.script(Fault.REDIRECT)
+    status, out, err = say("verify", ledger, "rest", *AT_ONCE)
+    assert status == 1
+    assert sim.count.requests - before == 28 - found
+    assert re.findall(r"^\w+ +(\d+)", out, re.MULTILINE) == ["0", str(27 - found), "1"]
+    assert err.splitlines()[-1] == f"  adapty-async verify {ledger} rest"
+    assert say("verify", ledger, "rest", *AT_ONCE)[0] == 0
+    assert "| verified | 28 absent, 0 present, " in say("report", ledger)[1]
+    status, _, err = say("verify", ledger, "rest", *AT_ONCE)
+    assert (status, err) == (2, f"adapty-async: {ledger} holds no accepted deletion unasked for: nobody to ask for\n")
+    assert say("verify", ledger, "all", *AT_ONCE)[0] == 0
+    assert sim.count.requests - before == 2 * 28 - found + 1
 
 
 def test_a_ledger_in_use_can_be_read_and_nothing_else(ledger: Path, sim: Simulator, say: Say) -> None:
