@@ -79,13 +79,16 @@ def _check_alone(target: Target, value: Value) -> None:
 
 
 def _built(pairs: list[tuple[Target, Value]]) -> ProfileAttributes:
-    fields: dict[str, Any] = {target.name: value for target, value in pairs if target.group is None}
-    for group in (CUSTOM, META):
-        parts = {target.name: value for target, value in pairs if target.group == group}
-        if parts:
-            fields[group] = parts
-    if META in fields:
-        fields[META] = _installation(fields[META])
+    fields: dict[str, Any] = {}
+    custom: dict[str, Value] = {}
+    meta: dict[str, Value] = {}
+    groups = {None: fields, CUSTOM: custom, META: meta}
+    for target, value in pairs:
+        groups[target.group][target.name] = value
+    if custom:
+        fields[CUSTOM] = custom
+    if meta:
+        fields[META] = _installation(meta)
     return ProfileAttributes(**fields)
 
 

@@ -200,7 +200,11 @@ def test_an_odd_object_is_invalid_and_the_rest_is_sent(
         ("u\n", ("--set", "email=x", "--null", "x", "--empty", "x"), "contradict"),
         ('{"customer_user_id": "u", "remark": "x"}\n', (), "line 1 has a field that is no attribute"),
         ('{"customer_user_id": "u", "custom_attributes": {"a b": 1}}\n', (), "line 1 has a field that is no attribute"),
-        ("customer_user_id,email\nu,a@b.example\nv,a@b.example\nu,c@d.example\n", (), "line 4: the id stands on an"),
+        (
+            "customer_user_id,email\nu,a@b.example\nv,a@b.example\nu,c@d.example\n",
+            (),
+            "line 4: the id stands on line 2 as well",
+        ),
     ],
 )
 def test_what_is_not_clear_refuses_the_input(
@@ -221,6 +225,76 @@ def test_an_id_with_the_same_values_again_is_a_duplicate(sim: Simulator, tmp_pat
     assert "duplicate" in out
     assert "3 rows, 2 profiles to update" in err
     assert sim.count.requests == 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "lines"),
+    [
+        ("{one},Ann,\n{one},Bea,nobody\n", (3, 2)),
+        ("{one},Bea,nobody\n{two},Bea,\n{one},Ann,\n", (4, 2)),
+        ("{one},Bea,nobody\n{one},Ann,\n{one},Bea,nobody\n", (3, 2)),
+        ("{one},Ann,\n{one},,\n", (3, 2)),
+    ],
+)
+def test_an_id_that_comes_again_with_values_that_cannot_be_sent_refuses_the_input(
+    sim: Simulator, tmp_path: Path, say: Say, rows: str, lines: tuple[int, int]
+) -> None:
+    path = written(tmp_path, f"customer_user_id,first_name,email\n{rows.format(one=ONE, two=TWO)}")
+    status, _, err = say(*UPDATE, path)
+    assert (status, sim.count.requests) == (2, 0)
+    assert f"line {lines[0]}: the id stands on line {lines[1]} as well, and what is to be written differs" in err
+    assert not ledger_of(path).exists()
+
+
+def test_an_id_that_can_be_sent_on_none_of_its_lines_refuses_nothing(sim: Simulator, tmp_path: Path, say: Say) -> None:
+    path = written(tmp_path, f"customer_user_id,email\n{ONE},x\n{ONE},y\n{ONE},x\n{TWO},b@c.example\n u,x\n u,z\n")
+    status, out, err = say(*UPDATE, path)
+    assert (status, sim.count.requests) == (1, 1)
+    assert "6 rows, 1 profiles to update" in err
+    assert "duplicate" not in out
+    assert say("export", ledger_of(path), "--ids", "none")[1].count(",invalid,") == 5
+
+
+def test_whoever_is_excluded_may_stand_there_twice(sim: Simulator, tmp_path: Path) -> None:
+    path = written(tmp_path, f"customer_user_id,email\n{ONE},a@b.example\n{ONE},c@d.example\n{TWO},e@f.example\n")
+    assert run(*UPDATE, path, "--exclude", written(tmp_path, f"{ONE}\n", "held.csv")) == 1
+    assert sim.count.requests == 1
+
+
+SAME = [
+    ('{"custom_attributes": {"a": 7, "b": true}}', '{"custom_attributes": {"b": 1.0, "a": 7.0}}'),
+    ('{"custom.a": 7, "email": null}', '{"email": null, "custom_attributes": [{"key": "a", "value": 7e0}]}'),
+    ('{"custom.a": 0}', '{"custom.a": -0.0}'),
+]
+
+
+@pytest.mark.parametrize(("first", "second"), SAME)
+def test_values_are_compared_as_what_they_are_not_as_they_are_written(
+    sim: Simulator, tmp_path: Path, say: Say, first: str, second: str
+) -> None:
+    path = written(tmp_path, "", "people.jsonl")
+    path.write_text("".join(f'{{"customer_user_id": "{ONE}", {row[1:]}\n' for row in (first, second)))
+    status, out, err = say(*UPDATE, path)
+    assert status == 0, err
+    assert "duplicate" in out
+    assert sim.count.requests == 1
+
+
+@pytest.mark.parametrize(("first", "second"), SAME)
+def test_a_ledger_takes_values_for_the_same_however_they_are_written(
+    sim: Simulator, tmp_path: Path, say: Say, first: str, second: str
+) -> None:
+    path = written(tmp_path, f'{{"customer_user_id": "{ONE}", {first[1:]}\n', "people.jsonl")
+    assert run(*UPDATE, path) == 0
+    path.write_text(f'{{"customer_user_id": "{ONE}", {second[1:]}\n')
+    status, _, err = say("resume", ledger_of(path))
+    assert status == 0, err
+
+
+@pytest.mark.parametrize("second", ['{"custom.a": "7"}', '{"custom.a": 7.5}', '{"custom.a": null}', '{"custom.b": 7}'])
+def test_values_that_differ_are_other_values(sim: Simulator, tmp_path: Path, say: Say, second: str) -> None:
+    rows = (f'{{"customer_user_id": "{ONE}", {row[1:]}\n' for row in ('{"custom.a": 7}', second))
+    assert say(*UPDATE, written(tmp_path, "".join(rows), "people.jsonl"))[0] == 2
 
 
 def test_the_failures_can_be_fed_back_as_they_are(sim: Simulator, tmp_path: Path) -> None:
