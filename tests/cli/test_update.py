@@ -44,6 +44,14 @@ def test_each_cell_becomes_the_attribute_that_its_column_names(sim: Simulator, t
     assert sim.count.answers == {("PATCH", 200): 1}
 
 
+@pytest.mark.parametrize("number", ["-9007199254740992", "1180591620717411303424", "7.25", "-0", "0.1"])
+def test_a_number_is_sent_to_its_last_digit(sim: Simulator, tmp_path: Path, number: str) -> None:
+    assert run(*UPDATE, written(tmp_path, f"customer_user_id,custom.n:number\n{ONE},{number}\n")) == 0
+    row = f'{{"customer_user_id": "{TWO}", "custom.n": {number}}}'
+    assert run(*UPDATE, written(tmp_path, row, "people.jsonl")) == 0
+    assert {profile(sim, id_).custom_attributes["n"] for id_ in (ONE, TWO)} == {float(number)}
+
+
 def test_unset_null_and_empty_are_told_apart(sim: Simulator, tmp_path: Path) -> None:
     profile(sim, ONE).custom_attributes = {"team": "blue", "note": "x"}
     path = written(tmp_path, f"customer_user_id,email,first_name,custom.team,custom.note\n{ONE},NULL,,,EMPTY\n")
@@ -126,16 +134,25 @@ def test_other_tables_than_csv_are_read_likewise(sim: Simulator, tmp_path: Path)
 @pytest.mark.parametrize(
     ("header", "cell", "reason"),
     [
-        ("email", "nobody", "email must be a str of the form name@domain"),
-        ("att_status", "4", "att_status must be one of 0, 1, 2, 3"),
-        ("att_status", "3.0", "att_status must be one of 0, 1, 2, 3"),
+        ("email", "nobody", "email must be of the form name@domain"),
+        ("gender", "female", "gender must be f, m or o"),
+        ("att_status", "4", "att_status must be 0, 1, 2 or 3"),
+        ("att_status", "3.0", "att_status must be 0, 1, 2 or 3"),
         ("analytics_disabled", "yes", "analytics_disabled must be true or false"),
-        ("birthday", "31.12.2000", "birthday must be a date"),
+        ("birthday", "31.12.2000", "birthday must be a date as in 2000-12-31"),
+        ("ip_v4_address", "::1", "ip_v4_address must be an address as in 192.0.2.1"),
+        ("store_account_token", "17", "store_account_token must be a UUID"),
         ("custom.age:number", "7,5", "custom.age:number must be a number"),
         ("custom.age:number", "nan", "custom.age:number must be a number"),
-        ("custom.team", "x" * 51, "custom.team: a text must be at most 50 characters"),
+        ("custom.age:number", "007", "custom.age:number must be a number"),
+        ("custom.age:number", "1e3", "custom.age:number must be a number"),
+        ("custom.age:number", "9" * 400, "custom.age:number must be a number"),
+        ("custom.age:number", "9007199254740993", "custom.age:number has more digits than Adapty keeps"),
+        ("custom.age:number", "-9007199254740993.0", "custom.age:number has more digits than Adapty keeps"),
+        ("custom.team", "x" * 51, "custom.team must be a text of at most 50 characters"),
         ("installation_meta.os", "17", "installation_meta needs installation_meta.device_id"),
-        ("installation_meta.device_id", "17", "installation_meta.device_id must be a UUID"),
+        ("installation_meta.device_id", "17", "installation_meta.device_id must be a UUID of 36 characters"),
+        ("installation_meta.platform", "Windows", "installation_meta.platform must be one of iOS, macOS"),
         ("email", "", "the row sets no attribute"),
     ],
 )
@@ -161,14 +178,23 @@ def test_a_value_that_adapty_would_refuse_is_never_sent(
         ('{"customer_user_id": "u", "email": null, "email": "a@b"}', "a field of the row stands there twice"),
         ('{"customer_user_id": 1.5, "email": null}', "the id is a floating-point number"),
         ('{"email": null}', "the row has no customer_user_id"),
-        ('{"customer_user_id": "u", "att_status": true}', "att_status must be one of 0, 1, 2, 3"),
-        ('{"customer_user_id": "u", "att_status": "3"}', "att_status must be one of 0, 1, 2, 3"),
+        ('{"customer_user_id": "u", "att_status": true}', "att_status must be 0, 1, 2 or 3"),
+        ('{"customer_user_id": "u", "att_status": "3"}', "att_status must be 0, 1, 2 or 3"),
+        ('{"customer_user_id": "u", "first_name": ""}', "first_name must be a text that isn't empty; null clears it"),
+        ('{"customer_user_id": "u", "first_name": 7}', "first_name must be a text that isn't empty; null clears it"),
+        ('{"customer_user_id": "u", "custom.a": 1e999}', "custom.a must be a number that isn't infinite"),
+        ('{"customer_user_id": "u", "custom.a": 9007199254740993}', "custom.a has more digits than Adapty keeps"),
+        ('{"customer_user_id": -0, "email": null}', "the id is a floating-point number"),
+        ('"u"', "the line is an id alone: make an object of it, with what is to be written"),
         ('{"customer_user_id": "u", "custom_attributes": "x"}', "custom_attributes must be an object"),
         (
             '{"customer_user_id": "u", "custom.a": 1, "custom_attributes": {"a": 2}}',
             "an attribute stands in the row twice",
         ),
-        ('{"customer_user_id": "u", "custom_attributes": {"a": [1]}}', "custom.a: the value must be a str, a number"),
+        (
+            '{"customer_user_id": "u", "custom_attributes": {"a": [1]}}',
+            "custom.a must be a text, a number, true, false or null",
+        ),
         ("[" * 5000, "the row is no JSON"),
     ],
 )
