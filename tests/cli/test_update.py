@@ -434,6 +434,29 @@ def test_other_values_than_before_are_refused(sim: Simulator, tmp_path: Path, sa
     assert "put it back as it was" in err
 
 
+@pytest.mark.parametrize(
+    ("people", "place"),
+    [
+        (1, "differs at line 3"),
+        (3, "differs somewhere in lines 3 to 5"),
+        (1003, "differs somewhere in lines 1,003 to 1,005"),
+    ],
+)
+def test_where_only_values_are_others_it_says_where_they_may_be(
+    sim: Simulator, tmp_path: Path, say: Say, people: int, place: str
+) -> None:
+    def rows(last: str) -> str:
+        numbers = [*map(str, range(people - 1)), last]
+        return "customer_user_id,custom.n\n\n" + "".join(f"nobody-{who},{n}\n" for who, n in enumerate(numbers))
+
+    path = written(tmp_path, rows("old"))
+    assert run(*UPDATE, path, "--max-failures", "100%") == 1
+    path.write_text(rows("new"))
+    status, _, err = say("retry-failed", ledger_of(path))
+    assert status == 5
+    assert f"its ids are the same, but what is to be written {place}: put it back" in err
+
+
 def test_what_failed_is_sent_again_with_its_values(sim: Simulator, tmp_path: Path) -> None:
     path = written(tmp_path, f"customer_user_id,first_name\n{ONE},Ann\n")
     sim.script(*[Fault.SERVER_ERROR] * 4)
