@@ -63,10 +63,10 @@ def update(
     "custom_attributes": {"age": 7}}. There null clears, "" is an empty text, and what isn't there stays as it is.
 
     Names, types and limits are checked before anything is sent: a row with a value that Adapty would refuse is invalid.
-    An id that stands there twice is sent once; with different values it refuses the file. An update that was sent
-    without an answer is not sent again by resume after 15 minutes, for it might overwrite what your app has written
-    since: it is in doubt until retry-failed sends it. Values of --set stand in the ledger, those of the file don't. The
-    rest as in delete.
+    An id that stands there twice is sent once; with different values it refuses the file, also where only one of the
+    two could be sent. An update that was sent without an answer is not sent again by resume after 15 minutes, for it
+    might overwrite what your app has written since: it is in doubt until retry-failed sends it. Values of --set stand
+    in the ledger, those of the file don't. The rest as in delete.
     """
     from .begin import Asked, begin
     from .inputs import format_of

@@ -1,23 +1,20 @@
 """What update and create send: each row an id and the attributes of its profile, checked before anything is sent."""
 
 import contextlib
+import hashlib
 import itertools
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final, TypeAlias
-
-import attrs
+from typing import Any, Final, TypeAlias, TypeVar
 
 from ..bulk import Decided, Outcome
-from ..bulk.jobs import By, name_of
+from ..bulk.jobs import By, content_of, name_of
 from ..models import ProfileAttributes
-from ..serialization import dump
 from .assignment import HOW_NAMED, Assignment, Pair, refuse_both
 from .attributes import CUSTOM, META, Target, build, target_of
 from .failures import ADDED
 from .inputs import EXCLUDED, Checked, Excluded, Format, Ids, InputError, Reading, Row, open_ids
-from .inputs.duplicates import Positions, Sieve, repeated
+from .inputs.duplicates import Candidate, Positions, Sieve, repeated
 from .inputs.ids import refuse_empty
 from .inputs.reading import BATCH
 from .json_ids import JsonIds, parsed
@@ -29,7 +26,10 @@ Change: TypeAlias = tuple[str, ProfileAttributes]
 _Values: TypeAlias = Callable[[Row], list[Pair]]
 """Gives what a row says of its profile. Raises ValueError where that can't be sent."""
 
-_Batch: TypeAlias = list[tuple[Row, ProfileAttributes]]
+_Judged: TypeAlias = tuple[Row, ProfileAttributes]
+"""A row with its outcome, and what is written."""
+
+_T = TypeVar("_T")
 
 _DUPLICATE: Final = "the same id and values stand on an earlier line"
 _NOTHING: Final = ProfileAttributes()
@@ -81,15 +81,11 @@ class Changes:
 
     def decided(self) -> Iterator[Change | Decided[Change]]:
         """Give the change of each row, marked where it isn't to be sent. Raises InputError."""
-        for row, attributes in self._judged():
-            change = (row.id, attributes)
-            yield change if row.outcome is None else Decided(change, row.outcome)
+        return map(_marked, self._judged())
 
     def ids(self) -> Iterator[Change | Decided[Change]]:
         """Give the change of each row as `decided` does, but for the duplicates. Raises InputError."""
-        for row, attributes in self._read():
-            change = (row.id, attributes)
-            yield change if row.outcome is None else Decided(change, row.outcome)
+        return map(_marked, self._read())
 
     def as_written(self) -> Iterator[Row]:
         """Give the rows with no outcome but `invalid`, where they can't be read. Raises InputError."""
@@ -101,8 +97,7 @@ class Changes:
 
     def check(self) -> Checked:
         """Read the whole input, and tell what of it can be sent. Raises InputError where nothing can."""
-        checked = Checked(self.reading())
-        self._repeated = self._find_repeated(checked)
+        checked = self._count()
         refuse_empty(checked, self.name)
         return checked
 
@@ -121,104 +116,96 @@ class Changes:
             return str(error)
         return ""
 
-    def _judged(self) -> Iterator[tuple[Row, ProfileAttributes]]:
+    def _judged(self) -> Iterator[_Judged]:
         if self._repeated is None:
-            self._repeated = self._find_repeated(Checked(self.reading()))
-        for start, rows in self._batches():
-            repeated = set(self._repeated.within(start, start + len(rows)))
-            for position, (row, attributes) in enumerate(rows, start):
-                if position in repeated:
-                    row = row._replace(outcome=Outcome.DUPLICATE, reason=_DUPLICATE)
-                yield row, attributes
+            self._count()
+        assert self._repeated is not None
+        for start, rows in _batches(self._read()):
+            for position in self._repeated.within(start, start + len(rows)):
+                row, attributes = rows[position - start]
+                rows[position - start] = row._replace(outcome=Outcome.DUPLICATE, reason=_DUPLICATE), attributes
+            yield from rows
 
-    def _find_repeated(self, checked: Checked) -> Positions:
-        """Find the rows that repeat an id and its values, and count all rows on the way.
+    def _count(self) -> Checked:
+        """Count the rows by what will become of them, and find the duplicates.
 
-        Raises InputError where the values are others.
+        Raises InputError where an id stands there twice and what is to be written differs: a row that can't be sent
+        says something, too, and might be the one that was meant.
         """
-        with Sieve() as ids, Sieve() as changes:
-            for start, rows in self._batches():
-                for row, _ in rows:
+        checked = Checked(self.reading())
+        with Sieve() as sieve:
+            for start, rows in _batches(self._read()):
+                named: list[int] = []
+                for position, (row, _) in enumerate(rows, start):
                     checked.enter(row)
-                sent = self._sent(start, rows)
-                ids.add(sent.positions, sent.names)
-                changes.add(sent.positions, sent.changes)
-            like_ids, like_changes = ids.candidates(), changes.candidates()
-        if not like_ids.count:
-            return like_ids
-        same_id = repeated(like_ids.count, self._those(like_ids, lambda sent: sent.names))
-        same_change = repeated(like_changes.count, self._those(like_changes, lambda sent: sent.changes))
-        if same_id.count > same_change.count:
-            self._refuse_other_values(same_id, same_change)
-        checked.duplicates = same_change.count
-        checked.profiles -= same_change.count
-        return same_change
+                    if row.id:
+                        named.append(position)
+                sieve.add(named, [self._name_of(rows[position - start][0].id) for position in named])
+            candidates = sieve.candidates()
+        found = repeated(candidates.count, self._those(candidates))
+        if found.conflict is not None:
+            self._refuse_other_values(*found.conflict)
+        self._repeated = found.positions
+        checked.duplicates = found.positions.count
+        checked.profiles -= checked.duplicates
+        return checked
 
-    def _sent(self, start: int, rows: _Batch) -> "_Sent":
-        sent = _Sent([], [], [])
-        for position, (row, attributes) in enumerate(rows, start):
-            if row.outcome is None:
-                name = self._name_of(row.id)
-                sent.positions.append(position)
-                sent.names.append(name)
-                sent.changes.append(f"{name}\n{json.dumps(dump(attributes), sort_keys=True)}")
-        return sent
+    def _those(self, candidates: Positions) -> Iterator[list[Candidate]]:
+        """Read again the candidates, with what is to be sent."""
+        for start, rows in _batches(self._ids.as_written()) if candidates.count else ():
+            positions = candidates.within(start, start + len(rows))
+            yield [self._candidate(position, rows[position - start]) for position in positions]
 
-    def _those(
-        self, candidates: Positions, texts: Callable[["_Sent"], list[str]]
-    ) -> Iterator[tuple[list[int], list[str]]]:
-        """Read again what of some candidates is compared."""
-        for start, rows in self._batches():
-            wanted = set(candidates.within(start, start + len(rows)))
-            if wanted:
-                sent = self._sent(start, rows)
-                pairs = [pair for pair in zip(sent.positions, texts(sent), strict=True) if pair[0] in wanted]
-                yield [position for position, _ in pairs], [text for _, text in pairs]
+    def _candidate(self, position: int, written: Row) -> Candidate:
+        row, attributes = self._judge(written)
+        return position, self._name_of(row.id), _digest(attributes) if row.outcome is None else None
 
-    def _refuse_other_values(self, same_id: Positions, same_change: Positions) -> None:
-        for start, rows in self._batches():
-            stop = start + len(rows)
-            other = set(same_id.within(start, stop)).difference(same_change.within(start, stop))
-            if other:
-                raise InputError(
-                    f"{self.name}, {self.reading().unit} {rows[min(other) - start][0].line}: the id stands on an "
-                    "earlier line with other values: leave one of the two out"
-                )
+    def _refuse_other_values(self, earlier: int, position: int) -> None:
+        unit = self.reading().unit
+        raise InputError(
+            f"{self.name}, {unit} {self.line_of(position)}: the id stands on {unit} {self.line_of(earlier)} as well, "
+            "and what is to be written differs: leave one of the two out"
+        )
 
-    def _batches(self) -> Iterator[tuple[int, _Batch]]:
-        """Give the rows as `_read` does, some at a time, with the position of the first."""
-        rows, start = self._read(), 0
-        while batch := list(itertools.islice(rows, BATCH)):
-            yield start, batch
-            start += len(batch)
-
-    def _read(self) -> Iterator[tuple[Row, ProfileAttributes]]:
+    def _read(self) -> Iterator[_Judged]:
         """Give each row with what is to be written; `invalid` is what can't be sent, and what is excluded."""
-        for row in self._ids.as_written():
-            reason, attributes = self._ids.refusal(row), _NOTHING
-            if not reason:
-                try:
-                    attributes = self._attributes(row)
-                except ValueError as error:
-                    reason = str(error)
-                else:
-                    reason = EXCLUDED if self.excluded and self._name_of(row.id) in self.excluded else ""
-            yield (row._replace(outcome=Outcome.INVALID, reason=reason) if reason else row), attributes
+        return map(self._judge, self._ids.as_written())
+
+    def _judge(self, row: Row) -> _Judged:
+        reason, attributes = self._ids.refusal(row), _NOTHING
+        if not reason:
+            try:
+                attributes = self._attributes(row)
+            except ValueError as error:
+                reason = str(error)
+            else:
+                reason = EXCLUDED if self.excluded and self._name_of(row.id) in self.excluded else ""
+        return (row._replace(outcome=Outcome.INVALID, reason=reason) if reason else row), attributes
 
     def _attributes(self, row: Row) -> ProfileAttributes:
-        attributes = build([*self._values(row), *self._fixed])
-        if attributes.is_empty and not self._may_be_empty:
+        pairs = [*self._values(row), *self._fixed]
+        if not pairs and not self._may_be_empty:
             raise ValueError("the row sets no attribute")
-        return attributes
+        return build(pairs)
 
 
-@attrs.frozen
-class _Sent:
-    """Of the rows that are sent, but for duplicates: positions, what names the ids, and the whole changes."""
+def _marked(judged: _Judged) -> Change | Decided[Change]:
+    row, attributes = judged
+    change = (row.id, attributes)
+    return change if row.outcome is None else Decided(change, row.outcome)
 
-    positions: list[int]
-    names: list[str]
-    changes: list[str]
+
+def _batches(rows: Iterable[_T]) -> Iterator[tuple[int, list[_T]]]:
+    """Give some rows at a time, with the position of the first."""
+    rest, start = iter(rows), 0
+    while batch := list(itertools.islice(rest, BATCH)):
+        yield start, batch
+        start += len(batch)
+
+
+def _digest(attributes: ProfileAttributes) -> str:
+    """Give what stands for attributes, short enough for very many of them to be compared."""
+    return hashlib.blake2b(content_of(attributes).encode(), digest_size=16).hexdigest()
 
 
 class _Cells:
@@ -238,7 +225,12 @@ class _Cells:
             )
 
     def __call__(self, row: Row) -> list[Pair]:
-        return [pair for at, target in self.columns for pair in self._assignment.value(target, row.record[at])]
+        record, assignment = row.record, self._assignment
+        return [
+            (target, assignment.read(target, record[at]))
+            for at, target in self.columns
+            if record[at] or assignment.reads_empty
+        ]
 
 
 def _columns(reading: Reading, assignment: Assignment, file: str) -> list[tuple[int, Target]]:

@@ -14,7 +14,7 @@ from typing import Final
 
 import attrs
 
-from ..client import AdaptyClient, sender_of
+from ..client import AdaptyClient, key_in, sender_of
 from ..ledger.store import SQLITE_VERSION
 from .connection import address_of_environment, client_of_environment
 from .exits import CommandError, ExitStatus
@@ -78,7 +78,7 @@ def _checked(name: str, look: Callable[[], str]) -> Check:
 def _key() -> str:
     client = client_of_environment()
     file = os.environ.get("ADAPTY_API_KEY_FILE")
-    key = os.environ.get("ADAPTY_API_KEY") or Path(file or "").read_text(encoding="utf-8").strip()
+    key = os.environ.get("ADAPTY_API_KEY") or key_in(Path(file or ""))
     where = "ADAPTY_API_KEY" if file is None or os.environ.get("ADAPTY_API_KEY") else "the file of ADAPTY_API_KEY_FILE"
     if key.startswith("public_"):
         raise _ProblemError(f"{where} holds a public key, which is for apps: set it to the secret key of the app")

@@ -12,7 +12,7 @@ from .inputs import Format, Ids, Reading
 from .inputs.compression import blocks_of, is_gzip
 from .inputs.lines import TOO_LONG, Lines
 from .inputs.reading import BATCH, Batch, Wanted
-from .inputs.values import id_of
+from .inputs.values import id_of, whole_number
 
 _NOT_UTF8: Final = "the row has bytes in it that are no UTF-8"
 
@@ -84,11 +84,13 @@ def parsed(text: str) -> dict[str, Any]:
     except UnicodeEncodeError:
         raise ValueError(_NOT_UTF8) from None
     try:
-        value = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse)
+        value = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse, parse_int=whole_number)
     except _TwiceError:
         raise ValueError("a field of the row stands there twice") from None
     except (ValueError, RecursionError):
         raise ValueError("the row is no JSON") from None
+    if isinstance(value, str):
+        raise ValueError("the line is an id alone: make an object of it, with what is to be written")
     if not isinstance(value, dict):
         raise ValueError("the row is no JSON object")
     return value

@@ -29,9 +29,11 @@ MISMATCHES: Final = {
     "same app was exchanged, or the first was a wrong one, add --new-key to resume",
 }
 _CHANGES: Final = {
-    "differs": "isn't the input of this ledger any more: it first differs at {place}: put it back as it was",
-    "shorter": "is shorter than the input of this ledger: it ends before {place}: put it back as it was",
-    "longer": "goes on at {place}, where the input of this ledger ended: if rows were only added at its end, add "
+    "differs": "isn't the input of this ledger any more: it first differs {place}: put it back as it was",
+    "rewritten": "isn't the input of this ledger any more: its ids are the same, but what is to be written differs "
+    "{place}: put it back as it was",
+    "shorter": "is shorter than the input of this ledger: it ends {place}: put it back as it was",
+    "longer": "goes on {place}, where the input of this ledger ended: if rows were only added at its end, add "
     "--appended to resume",
 }
 _OWN_SUFFIXES: Final = ("", ".key", ".lock", ".new", "-wal", "-shm", "-journal", ".spool", ".spool.part")
@@ -80,10 +82,21 @@ def refusing(ids: Listing | None = None) -> Iterator[None]:
 
 
 def _changed(error: InputChangedError, ids: Listing | None) -> str:
-    line = None if ids is None else ids.line_of(error.position)
     name = "the file" if ids is None else ids.name
-    place = f"row {error.position + 1:,}" if ids is None or line is None else f"{ids.reading().unit} {line:,}"
-    return f"{name} {_CHANGES[error.kind].format(place=place)}"
+    return f"{name} {_CHANGES[error.kind].format(place=_place(error, ids))}"
+
+
+def _place(error: InputChangedError, ids: Listing | None) -> str:
+    unit, first = _line_of(error.position, ids)
+    if error.last > error.position:
+        return f"somewhere in {unit}s {first} to {_line_of(error.last, ids)[1]}"
+    return f"{'before' if error.kind == 'shorter' else 'at'} {unit} {first}"
+
+
+def _line_of(position: int, ids: Listing | None) -> tuple[str, str]:
+    """Give what rows are counted in, and where one begins."""
+    line = None if ids is None else ids.line_of(position)
+    return ("row", f"{position + 1:,}") if ids is None or line is None else (ids.reading().unit, f"{line:,}")
 
 
 @contextlib.contextmanager

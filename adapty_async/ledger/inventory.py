@@ -132,11 +132,7 @@ class Inventory:
                 )
         if size < known.size:
             raise self._too_short(first + size)
-        raise _changed(
-            "the input isn't the one of the ledger: the ids are the same, but what is to be written differs "
-            f"somewhere in rows {first + 1:,} to {first + size:,}",
-            first,
-        )
+        raise _rewritten(first, first + size - 1)
 
     def _allow_growth(self, position: int) -> None:
         if self._job.items is None:
@@ -227,5 +223,15 @@ def check(path: Path, job: JobRow, runs: Sequence[RunRow], undertaking: Undertak
         )
 
 
-def _changed(sentence: str, position: int, kind: Difference = "differs") -> InputChangedError:
-    return InputChangedError(f"{sentence}: give it as it was, or use another ledger", position, kind)
+def _rewritten(first: int, last: int) -> InputChangedError:
+    where = f"in row {first + 1:,}" if first == last else f"somewhere in rows {first + 1:,} to {last + 1:,}"
+    return _changed(
+        f"the input isn't the one of the ledger: the ids are the same, but what is to be written differs {where}",
+        first,
+        "rewritten",
+        last,
+    )
+
+
+def _changed(sentence: str, position: int, kind: Difference = "differs", last: int | None = None) -> InputChangedError:
+    return InputChangedError(f"{sentence}: give it as it was, or use another ledger", position, kind, last)

@@ -44,6 +44,14 @@ def test_each_cell_becomes_the_attribute_that_its_column_names(sim: Simulator, t
     assert sim.count.answers == {("PATCH", 200): 1}
 
 
+@pytest.mark.parametrize("number", ["-9007199254740992", "1180591620717411303424", "7.25", "-0", "0.1"])
+def test_a_number_is_sent_to_its_last_digit(sim: Simulator, tmp_path: Path, number: str) -> None:
+    assert run(*UPDATE, written(tmp_path, f"customer_user_id,custom.n:number\n{ONE},{number}\n")) == 0
+    row = f'{{"customer_user_id": "{TWO}", "custom.n": {number}}}'
+    assert run(*UPDATE, written(tmp_path, row, "people.jsonl")) == 0
+    assert {profile(sim, id_).custom_attributes["n"] for id_ in (ONE, TWO)} == {float(number)}
+
+
 def test_unset_null_and_empty_are_told_apart(sim: Simulator, tmp_path: Path) -> None:
     profile(sim, ONE).custom_attributes = {"team": "blue", "note": "x"}
     path = written(tmp_path, f"customer_user_id,email,first_name,custom.team,custom.note\n{ONE},NULL,,,EMPTY\n")
@@ -126,16 +134,25 @@ def test_other_tables_than_csv_are_read_likewise(sim: Simulator, tmp_path: Path)
 @pytest.mark.parametrize(
     ("header", "cell", "reason"),
     [
-        ("email", "nobody", "email must be a str of the form name@domain"),
-        ("att_status", "4", "att_status must be one of 0, 1, 2, 3"),
-        ("att_status", "3.0", "att_status must be one of 0, 1, 2, 3"),
+        ("email", "nobody", "email must be of the form name@domain"),
+        ("gender", "female", "gender must be f, m or o"),
+        ("att_status", "4", "att_status must be 0, 1, 2 or 3"),
+        ("att_status", "3.0", "att_status must be 0, 1, 2 or 3"),
         ("analytics_disabled", "yes", "analytics_disabled must be true or false"),
-        ("birthday", "31.12.2000", "birthday must be a date"),
+        ("birthday", "31.12.2000", "birthday must be a date as in 2000-12-31"),
+        ("ip_v4_address", "::1", "ip_v4_address must be an address as in 192.0.2.1"),
+        ("store_account_token", "17", "store_account_token must be a UUID"),
         ("custom.age:number", "7,5", "custom.age:number must be a number"),
         ("custom.age:number", "nan", "custom.age:number must be a number"),
-        ("custom.team", "x" * 51, "custom.team: a text must be at most 50 characters"),
+        ("custom.age:number", "007", "custom.age:number must be a number"),
+        ("custom.age:number", "1e3", "custom.age:number must be a number"),
+        ("custom.age:number", "9" * 400, "custom.age:number must be a number"),
+        ("custom.age:number", "9007199254740993", "custom.age:number has more digits than Adapty keeps"),
+        ("custom.age:number", "-9007199254740993.0", "custom.age:number has more digits than Adapty keeps"),
+        ("custom.team", "x" * 51, "custom.team must be a text of at most 50 characters"),
         ("installation_meta.os", "17", "installation_meta needs installation_meta.device_id"),
-        ("installation_meta.device_id", "17", "installation_meta.device_id must be a UUID"),
+        ("installation_meta.device_id", "17", "installation_meta.device_id must be a UUID of 36 characters"),
+        ("installation_meta.platform", "Windows", "installation_meta.platform must be one of iOS, macOS"),
         ("email", "", "the row sets no attribute"),
     ],
 )
@@ -161,14 +178,23 @@ def test_a_value_that_adapty_would_refuse_is_never_sent(
         ('{"customer_user_id": "u", "email": null, "email": "a@b"}', "a field of the row stands there twice"),
         ('{"customer_user_id": 1.5, "email": null}', "the id is a floating-point number"),
         ('{"email": null}', "the row has no customer_user_id"),
-        ('{"customer_user_id": "u", "att_status": true}', "att_status must be one of 0, 1, 2, 3"),
-        ('{"customer_user_id": "u", "att_status": "3"}', "att_status must be one of 0, 1, 2, 3"),
+        ('{"customer_user_id": "u", "att_status": true}', "att_status must be 0, 1, 2 or 3"),
+        ('{"customer_user_id": "u", "att_status": "3"}', "att_status must be 0, 1, 2 or 3"),
+        ('{"customer_user_id": "u", "first_name": ""}', "first_name must be a text that isn't empty; null clears it"),
+        ('{"customer_user_id": "u", "first_name": 7}', "first_name must be a text that isn't empty; null clears it"),
+        ('{"customer_user_id": "u", "custom.a": 1e999}', "custom.a must be a number that isn't infinite"),
+        ('{"customer_user_id": "u", "custom.a": 9007199254740993}', "custom.a has more digits than Adapty keeps"),
+        ('{"customer_user_id": -0, "email": null}', "the id is a floating-point number"),
+        ('"u"', "the line is an id alone: make an object of it, with what is to be written"),
         ('{"customer_user_id": "u", "custom_attributes": "x"}', "custom_attributes must be an object"),
         (
             '{"customer_user_id": "u", "custom.a": 1, "custom_attributes": {"a": 2}}',
             "an attribute stands in the row twice",
         ),
-        ('{"customer_user_id": "u", "custom_attributes": {"a": [1]}}', "custom.a: the value must be a str, a number"),
+        (
+            '{"customer_user_id": "u", "custom_attributes": {"a": [1]}}',
+            "custom.a must be a text, a number, true, false or null",
+        ),
         ("[" * 5000, "the row is no JSON"),
     ],
 )
@@ -200,7 +226,11 @@ def test_an_odd_object_is_invalid_and_the_rest_is_sent(
         ("u\n", ("--set", "email=x", "--null", "x", "--empty", "x"), "contradict"),
         ('{"customer_user_id": "u", "remark": "x"}\n', (), "line 1 has a field that is no attribute"),
         ('{"customer_user_id": "u", "custom_attributes": {"a b": 1}}\n', (), "line 1 has a field that is no attribute"),
-        ("customer_user_id,email\nu,a@b.example\nv,a@b.example\nu,c@d.example\n", (), "line 4: the id stands on an"),
+        (
+            "customer_user_id,email\nu,a@b.example\nv,a@b.example\nu,c@d.example\n",
+            (),
+            "line 4: the id stands on line 2 as well",
+        ),
     ],
 )
 def test_what_is_not_clear_refuses_the_input(
@@ -221,6 +251,76 @@ def test_an_id_with_the_same_values_again_is_a_duplicate(sim: Simulator, tmp_pat
     assert "duplicate" in out
     assert "3 rows, 2 profiles to update" in err
     assert sim.count.requests == 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "lines"),
+    [
+        ("{one},Ann,\n{one},Bea,nobody\n", (3, 2)),
+        ("{one},Bea,nobody\n{two},Bea,\n{one},Ann,\n", (4, 2)),
+        ("{one},Bea,nobody\n{one},Ann,\n{one},Bea,nobody\n", (3, 2)),
+        ("{one},Ann,\n{one},,\n", (3, 2)),
+    ],
+)
+def test_an_id_that_comes_again_with_values_that_cannot_be_sent_refuses_the_input(
+    sim: Simulator, tmp_path: Path, say: Say, rows: str, lines: tuple[int, int]
+) -> None:
+    path = written(tmp_path, f"customer_user_id,first_name,email\n{rows.format(one=ONE, two=TWO)}")
+    status, _, err = say(*UPDATE, path)
+    assert (status, sim.count.requests) == (2, 0)
+    assert f"line {lines[0]}: the id stands on line {lines[1]} as well, and what is to be written differs" in err
+    assert not ledger_of(path).exists()
+
+
+def test_an_id_that_can_be_sent_on_none_of_its_lines_refuses_nothing(sim: Simulator, tmp_path: Path, say: Say) -> None:
+    path = written(tmp_path, f"customer_user_id,email\n{ONE},x\n{ONE},y\n{ONE},x\n{TWO},b@c.example\n u,x\n u,z\n")
+    status, out, err = say(*UPDATE, path)
+    assert (status, sim.count.requests) == (1, 1)
+    assert "6 rows, 1 profiles to update" in err
+    assert "duplicate" not in out
+    assert say("export", ledger_of(path), "--ids", "none")[1].count(",invalid,") == 5
+
+
+def test_whoever_is_excluded_may_stand_there_twice(sim: Simulator, tmp_path: Path) -> None:
+    path = written(tmp_path, f"customer_user_id,email\n{ONE},a@b.example\n{ONE},c@d.example\n{TWO},e@f.example\n")
+    assert run(*UPDATE, path, "--exclude", written(tmp_path, f"{ONE}\n", "held.csv")) == 1
+    assert sim.count.requests == 1
+
+
+SAME = [
+    ('{"custom_attributes": {"a": 7, "b": true}}', '{"custom_attributes": {"b": 1.0, "a": 7.0}}'),
+    ('{"custom.a": 7, "email": null}', '{"email": null, "custom_attributes": [{"key": "a", "value": 7e0}]}'),
+    ('{"custom.a": 0}', '{"custom.a": -0.0}'),
+]
+
+
+@pytest.mark.parametrize(("first", "second"), SAME)
+def test_values_are_compared_as_what_they_are_not_as_they_are_written(
+    sim: Simulator, tmp_path: Path, say: Say, first: str, second: str
+) -> None:
+    path = written(tmp_path, "", "people.jsonl")
+    path.write_text("".join(f'{{"customer_user_id": "{ONE}", {row[1:]}\n' for row in (first, second)))
+    status, out, err = say(*UPDATE, path)
+    assert status == 0, err
+    assert "duplicate" in out
+    assert sim.count.requests == 1
+
+
+@pytest.mark.parametrize(("first", "second"), SAME)
+def test_a_ledger_takes_values_for_the_same_however_they_are_written(
+    sim: Simulator, tmp_path: Path, say: Say, first: str, second: str
+) -> None:
+    path = written(tmp_path, f'{{"customer_user_id": "{ONE}", {first[1:]}\n', "people.jsonl")
+    assert run(*UPDATE, path) == 0
+    path.write_text(f'{{"customer_user_id": "{ONE}", {second[1:]}\n')
+    status, _, err = say("resume", ledger_of(path))
+    assert status == 0, err
+
+
+@pytest.mark.parametrize("second", ['{"custom.a": "7"}', '{"custom.a": 7.5}', '{"custom.a": null}', '{"custom.b": 7}'])
+def test_values_that_differ_are_other_values(sim: Simulator, tmp_path: Path, say: Say, second: str) -> None:
+    rows = (f'{{"customer_user_id": "{ONE}", {row[1:]}\n' for row in ('{"custom.a": 7}', second))
+    assert say(*UPDATE, written(tmp_path, "".join(rows), "people.jsonl"))[0] == 2
 
 
 def test_the_failures_can_be_fed_back_as_they_are(sim: Simulator, tmp_path: Path) -> None:
@@ -334,6 +434,29 @@ def test_other_values_than_before_are_refused(sim: Simulator, tmp_path: Path, sa
     status, _, err = say("retry-failed", ledger_of(path))
     assert (status, sim.count.requests) == (5, requests)
     assert "put it back as it was" in err
+
+
+@pytest.mark.parametrize(
+    ("people", "place"),
+    [
+        (1, "differs at line 3"),
+        (3, "differs somewhere in lines 3 to 5"),
+        (1003, "differs somewhere in lines 1,003 to 1,005"),
+    ],
+)
+def test_where_only_values_are_others_it_says_where_they_may_be(
+    sim: Simulator, tmp_path: Path, say: Say, people: int, place: str
+) -> None:
+    def rows(last: str) -> str:
+        numbers = [*map(str, range(people - 1)), last]
+        return "customer_user_id,custom.n\n\n" + "".join(f"nobody-{who},{n}\n" for who, n in enumerate(numbers))
+
+    path = written(tmp_path, rows("old"))
+    assert run(*UPDATE, path, "--max-failures", "100%") == 1
+    path.write_text(rows("new"))
+    status, _, err = say("retry-failed", ledger_of(path))
+    assert status == 5
+    assert f"its ids are the same, but what is to be written {place}: put it back" in err
 
 
 def test_what_failed_is_sent_again_with_its_values(sim: Simulator, tmp_path: Path) -> None:

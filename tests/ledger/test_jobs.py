@@ -222,8 +222,16 @@ async def test_other_changes_for_the_same_ids_are_refused(
     simulator: Simulator, client: AdaptyClient, path: Path
 ) -> None:
     await update(client, [(who, JANE) for who in ids(10)], path)
-    with pytest.raises(InputChangedError, match="what is to be written differs somewhere in rows 1 to 10"):
+    with pytest.raises(InputChangedError, match="what is to be written differs somewhere in rows 1 to 10") as caught:
         await update(client, [(who, JOHN) for who in ids(10)], path)
+    assert (caught.value.kind, caught.value.position, caught.value.last) == ("rewritten", 0, 9)
+
+
+async def test_of_a_single_item_it_is_known_where_it_differs(client: AdaptyClient, path: Path) -> None:
+    await update(client, [(who, JANE) for who in ids(1)], path)
+    with pytest.raises(InputChangedError, match="what is to be written differs in row 1: ") as caught:
+        await update(client, [(who, JOHN) for who in ids(1)], path)
+    assert (caught.value.position, caught.value.last) == (0, 0)
 
 
 async def test_an_asynchronous_input_is_taken_as_well(simulator: Simulator, client: AdaptyClient, path: Path) -> None:

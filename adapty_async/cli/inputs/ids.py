@@ -12,7 +12,7 @@ import attrs
 
 from ...bulk import Decided, Outcome
 from ...bulk.jobs import By, name_of
-from .duplicates import Positions, Sieve, repeated
+from .duplicates import Candidate, Positions, Sieve, repeated
 from .formats import format_of_name, reader_of
 from .reading import Batch, Excluded, Format, InputError, Reader, Reading, Row, Wanted
 from .sources import OF_STDIN, STDIN, copied, open_source
@@ -183,7 +183,7 @@ class Ids:
                 checked.profiles += len(positions)
                 sieve.add(positions, names)
             candidates = sieve.candidates()
-        self._repeated = repeated(candidates.count, self._those(candidates)) if candidates.count else candidates
+        self._repeated = repeated(candidates.count, self._those(candidates)).positions
         checked.duplicates = self._repeated.count
         checked.profiles -= checked.duplicates
         return checked
@@ -196,13 +196,12 @@ class Ids:
         sent = judged.sent()
         return [judged.start + index for index in sent], [names[index] for index in sent]
 
-    def _those(self, candidates: Positions) -> Iterator[tuple[list[int], list[str]]]:
+    def _those(self, candidates: Positions) -> Iterator[list[Candidate]]:
         """Read again the ids of candidates."""
         start = 0
-        for batch in self._batches():
+        for batch in self._batches() if candidates.count else ():
             positions = candidates.within(start, start + len(batch.ids))
-            if positions:
-                yield positions, [self._name_of(batch.ids[position - start]) for position in positions]
+            yield [(position, self._name_of(batch.ids[position - start]), "") for position in positions]
             start += len(batch.ids)
 
     def _outcomes(self, judged: _Judged) -> dict[int, tuple[Outcome, str]]:

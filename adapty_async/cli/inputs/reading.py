@@ -36,6 +36,11 @@ class Format(StrEnum):
         """Its name for people."""
         return _TITLES[self]
 
+    @property
+    def separator(self) -> str:
+        """What stands between its columns, where they are columns of text."""
+        return {Format.CSV: ",", Format.TSV: "\t"}.get(self, "")
+
 
 def format_of(name: str | None) -> Format | None:
     """Give the format of that name, None for none."""
