@@ -6,6 +6,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from . import options
 from .app_output import told, traced
 from .ending import STATUSES, end
 
@@ -122,6 +123,8 @@ def verify(
         Path | None,
         typer.Option(metavar="FILE", help="New file for the rows of whoever is present, to delete them again."),
     ] = None,
+    new_key: options.NewKey = False,
+    known: options.Known = None,
 ) -> None:
     """Ask afresh for profiles that a job deleted, and note in its ledger who is present.
 
@@ -136,7 +139,19 @@ def verify(
     from .pace import Pace
     from .verifying import verify
 
-    end(lambda: verify(ledger, sample, input, Pace.of(pace, max_rate), concurrency, timeout, present))
+    end(
+        lambda: verify(
+            ledger,
+            sample,
+            input,
+            Pace.of(pace, max_rate),
+            concurrency,
+            timeout,
+            present,
+            new_key=new_key,
+            known=known,
+        )
+    )
 
 
 def redact(

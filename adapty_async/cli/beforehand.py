@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TextIO
 
 from ..client import AdaptyClient
-from ..ledger.record import APP_ID, OPERATOR, REQUEST
+from ..ledger.keys import APP_ID
+from ..ledger.record import OPERATOR, REQUEST
 from .changes import Changes
 from .connection import client_of_environment
 from .exits import CommandError

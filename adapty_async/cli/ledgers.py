@@ -26,7 +26,7 @@ _OF_STDIN: Final = Path("stdin.adapty.db")
 MISMATCHES: Final = {
     "server": "the job of this ledger is at another server: set ADAPTY_BASE_URL to it",
     "key": "the job of this ledger was begun with another key: set ADAPTY_API_KEY to that one; where the key of the "
-    "same app was exchanged, or the first was a wrong one, add --new-key to resume",
+    "same app was exchanged, or the first was a wrong one, add --new-key",
 }
 _CHANGES: Final = {
     "differs": "isn't the input of this ledger any more: it first differs {place}: put it back as it was",

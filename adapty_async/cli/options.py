@@ -115,6 +115,12 @@ Input: TypeAlias = Annotated[
 NewKey: TypeAlias = Annotated[
     bool, typer.Option("--new-key", help="The key was exchanged; a listed person must be of the same app as before.")
 ]
+Known: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ID", show_default=False, help="Somebody who exists in the app, for --new-key where no listed one does."
+    ),
+]
 
 Attributes: TypeAlias = Annotated[
     str | None,

@@ -60,13 +60,18 @@ async def sample(client: AdaptyClient, ids: Iterable[str], *, by: By, pacer: Pac
     return Sample(report.total, existing, absent, tuple(apps), report.stopped)
 
 
-def verify_app(client: AdaptyClient, ids: Iterable[str], *, by: By, app: str) -> None:
-    """Get the first of some profiles that exists, and refuse where it is of another app. Raises CommandError."""
+def verify_app(
+    client: AdaptyClient, ids: Iterable[str], *, by: By, app: str, todo: str = "check the key, --by and --column"
+) -> None:
+    """Get the first of some profiles that exists, and refuse where it is of another app. Raises CommandError.
+
+    `todo`: what to do where none exists.
+    """
     found = asyncio.run(_app_of(client, ids, by))
     if found is None:
         raise _refused(
             f"Adapty knows none of the first {_MOST} ids that are to be sent, so nothing shows that the key is of app "
-            f"{app}: check the key, --by and --column"
+            f"{app}: {todo}"
         )
     if found != UUID(app):
         raise _refused(f"the key is of app {found}, not of {app}: set ADAPTY_API_KEY to that app's secret key")

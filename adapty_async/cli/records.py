@@ -13,8 +13,9 @@ from typing import Any, Final, Literal
 
 from .. import ledger as ledgers
 from ..ledger import LedgerReader, Presence, Record, Row, Run, Status, evidence, record_of
+from ..ledger.keys import APP_ID
 from ..ledger.reading import RECENT
-from ..ledger.record import APP_ID, MEANINGS
+from ..ledger.record import MEANINGS
 from .beforehand import is_typed, require_terminal
 from .books import Standing
 from .ending import say

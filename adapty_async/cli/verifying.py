@@ -20,6 +20,7 @@ from .connection import client_of_environment
 from .exits import CommandError, ExitStatus
 from .failures import Failure, check_free, write_failures
 from .interrupts import Interrupts
+from .keys import show_same_app
 from .ledgers import command, open_input, open_ledger, order_of, refuse_needed, refusing
 from .listing import Listing
 from .order import Order, exclude_options, options_of
@@ -48,8 +49,14 @@ def verify(
     concurrency: int,
     timeout: float,
     present: Path | None = None,
+    *,
+    new_key: bool = False,
+    known: str | None = None,
 ) -> ExitStatus:
-    """Verify the deletions of a job. `present`: a new file for the rows of whoever is present."""
+    """Verify the deletions of a job. `present`: a new file for the rows of whoever is present.
+
+    `new_key`: the key of the same app was exchanged; `known`: the id of somebody who exists there.
+    """
     if present is not None:
         check_free(present, "--present")
         refuse_needed(present, path, file)
@@ -68,10 +75,13 @@ def verify(
                 f"{path} holds no accepted deletion {'unasked for' if rest else 'yet'}: nobody to ask for"
             )
         client = client_of_environment(timeout)
-        with open_input(reader, file) as ids, refusing(ids), pace.pacer(client) as pacer:
-            found = asyncio.run(_verify(client, reader, ids.plain(), wanted, pacer, concurrency, rest=rest))
-            written = None if present is None else _write_present(path, ids, present)
         order = order_of(reader)
+        with open_input(reader, file) as ids, refusing(ids), pace.pacer(client) as pacer:
+            if new_key:
+                show_same_app(reader, ids, order, known)
+            asked = _verify(client, reader, ids.plain(), wanted, pacer, concurrency, rest=rest, new_key=new_key)
+            found = asyncio.run(asked)
+            written = None if present is None else _write_present(path, ids, present)
     _show(found)
     if found.present or written:
         tell(f"\nThe record says so, too:\n  {command('report', path)}", sys.stderr)
@@ -125,6 +135,7 @@ async def _verify(
     concurrency: int,
     *,
     rest: bool,
+    new_key: bool,
 ) -> Verified:
     report: BulkReport | None = None
 
@@ -149,6 +160,7 @@ async def _verify(
                 concurrency=concurrency,
                 pacer=pacer,
                 on_progress=note,
+                new_key=new_key,
             )
 
 

@@ -18,6 +18,7 @@ from .errors import (
     Mismatch,
 )
 from .files import of_system
+from .keys import last_key
 from .secret import Secret, key_path
 from .store import ChunkRow, JobRow, RunRow, Store
 
@@ -214,8 +215,7 @@ def check(path: Path, job: JobRow, runs: Sequence[RunRow], undertaking: Undertak
             raise LedgerMismatchError(
                 f"{path} belongs to another job: there {name} is {known}, here {given}: use another ledger", what
             )
-    key_fingerprint = runs[-1].key_fingerprint if runs else job.key_fingerprint
-    if key_fingerprint != undertaking.key_fingerprint and not new_key:
+    if last_key(job, runs) != undertaking.key_fingerprint and not new_key:
         raise LedgerMismatchError(
             f"{path} belongs to a job with another API key: use that key, or another ledger; "
             "if the key of the same app was exchanged, say so (new_key)",

@@ -73,6 +73,19 @@ def prepare(
                 take_down(store)
 
 
+def reopen(path: Path) -> None:
+    """Let every profile be looked for again of which a ledger says that there was none: it was another app's key that
+    said so. What a verification found by it goes, too. All is written or nothing. Raises LedgerError.
+    """
+    with Store.open(real(path)) as store:
+        chunks = [(row.number, store.unpacked(row)) for row in store.chunks()]
+        with store.transaction():
+            for number, chunk in chunks:
+                if chunk.reopen():
+                    store.write_outcomes(number, chunk.pack())
+            store.forget_presences()
+
+
 def _enter(store: Store, inventory: Inventory, part: Part, items: list[Any]) -> None:
     """Compare a part, or write it down."""
     met = inventory.meet(part)

@@ -19,6 +19,7 @@ from ..bulk.jobs import By, ProfileId, name_of
 from .chunks import Row
 from .errors import InputChangedError, LedgerRedactedError
 from .files import damaged, is_locked, real, translated
+from .keys import last_key
 from .secret import Secret, key_path
 from .store import Presence, Store
 
@@ -135,6 +136,11 @@ class LedgerReader:
             )
             for run in self._store.runs()
         ]
+
+    @property
+    def last_key(self) -> str:
+        """The fingerprint of the key with which the job goes on."""
+        return last_key(self._store.job(), self._store.runs())
 
     @property
     def sight(self) -> Mapping[str, Any] | None:

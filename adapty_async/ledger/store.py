@@ -238,6 +238,10 @@ class Store:
         rows = map(attrs.astuple, presences)
         self._connection.executemany("INSERT OR REPLACE INTO presence VALUES (?, ?, ?)", rows)
 
+    def forget_presences(self) -> None:
+        """Remove all that verifications found."""
+        self._connection.execute("DELETE FROM presence")
+
     def _insert(self, table: str, row: JobRow | RunRow) -> None:
         values = attrs.astuple(row)
         marks = ", ".join("?" * len(values))

@@ -19,6 +19,7 @@ from ..models import Profile
 from ..pacing import Pacer
 from .errors import LedgerMismatchError
 from .files import real
+from .keys import APP_ID
 from .reading import LedgerReader
 from .store import Presence, Store
 from .writer import outlasting
@@ -54,11 +55,13 @@ async def verify(
     pacer: Pacer | None = None,
     on_progress: Callable[[BulkReport], object] | None = None,
     rng: random.Random | None = None,
+    new_key: bool = False,
 ) -> Verified:
     """Get each profile that the job of a ledger left absent, and write down in the ledger what comes of it.
 
     `ids`: the input of the job. `sample`: only so many of them, drawn at random by `rng`. `rest`: of those for whom no
-    verification has had an answer yet. Raises LedgerError where the ledger can't be used, or server, key or input are
+    verification has had an answer yet. `new_key`: the API key of the same app was exchanged; to one of another app
+    everybody is absent. Raises LedgerError where the ledger can't be used, or server, key or input are
     others than the job's.
     """
     ledger = real(path)
@@ -67,8 +70,7 @@ async def verify(
     with store, LedgerReader(ledger) as reader:
         if reader.job.base_url != client.base_url:
             raise LedgerMismatchError(f"{ledger} is of a job at {reader.job.base_url}: verify it there", "server")
-        if sender_of(client).transport.key_fingerprint not in {run.key_fingerprint for run in reader.runs}:
-            # To the key of another app everybody is absent.
+        if not new_key and sender_of(client).transport.key_fingerprint not in proven_keys(reader):
             raise LedgerMismatchError(f"{ledger} is of a job with another API key: verify it with that one", "key")
         due = _drawn(_gone_in(reader, ids, rest=rest), gone(reader, rest=rest), sample, rng or random.SystemRandom())
         job = bulk.get_profiles(
@@ -109,6 +111,14 @@ async def _take_down(job: BulkJob[ProfileId, Profile], asked: dict[int, int], st
 async def _apart(work: Callable[[], T]) -> T:
     """Do what waits for the disk in a thread, to its end."""
     return await outlasting(asyncio.get_running_loop().run_in_executor(None, work))
+
+
+def proven_keys(reader: LedgerReader) -> set[str]:
+    """Give the fingerprints of the keys to which the people of a job are known: those that were seen to be of its app.
+
+    Where none was, that is the last one.
+    """
+    return {run.key_fingerprint for run in reader.runs if APP_ID in run.notes} or {reader.last_key}
 
 
 def gone(reader: LedgerReader, *, rest: bool = False) -> int:
