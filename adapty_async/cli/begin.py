@@ -16,7 +16,7 @@ from .assignment import Assignment
 from .beforehand import look_through, require_terminal, verified
 from .changes import open_listing
 from .connection import client_of_environment
-from .exclusion import excluded_by
+from .exclusion import excluded_by, refuse_fleeting
 from .exits import CommandError, ExitStatus
 from .failures import check_free
 from .guards import Guards
@@ -82,6 +82,7 @@ class Asked:
                 most_absent=self.max_absent,
             ),
             exclude=tuple(file.absolute() for file in self.exclude),
+            exclude_column=self.column,
             accept_damaged=self.accept_damaged,
             format=self.format,
             operator=self.operator,
@@ -103,13 +104,14 @@ def begin(asked: Asked) -> ExitStatus:
         if ledger is not None:
             refuse_begun(ledger)
             _check_place(ledger)
+            refuse_fleeting(order.exclude)
         if not asked.confirmed:
             require_terminal(asked.file)
         if asked.failures is not None:
             check_free(asked.failures)
             if ledger is not None:
                 refuse_needed(asked.failures, ledger, asked.file)
-        excluded = excluded_by(order.exclude, by=order.by, column=order.column)
+        excluded = excluded_by(order.exclude, by=order.by, column=order.exclude_column)
         if ledger is None:
             return send_unrecorded(
                 client, order, asked.file, failures=asked.failures, excluded=excluded, confirmed=asked.confirmed

@@ -20,8 +20,8 @@ class Order:
     """A mass job. `file`: None is the copy beside the ledger of what can't be read twice.
 
     `operation`: its name. `assignment`: what is written, None where nothing is. `timeout`: seconds of a request.
-    `exclude`: files of ids that are not to be sent. `format`: None where the file's name tells. `operator`, `request`:
-    for the record.
+    `exclude`: files of ids that are not to be sent, `exclude_column`: the column of these. `format`: None where the
+    file's name tells. `operator`, `request`: for the record.
     """
 
     operation: str = DELETE.name
@@ -34,6 +34,7 @@ class Order:
     timeout: float = 30.0
     guards: Guards = attrs.field(factory=Guards)
     exclude: tuple[Path, ...] = ()
+    exclude_column: str | None = None
     accept_damaged: bool = False
     format: Format | None = None
     operator: str | None = None

@@ -15,7 +15,7 @@ from ..client import AdaptyClient
 from ..ledger import LedgerReader, prepare
 from .beforehand import look_through, notes_of, require_terminal
 from .connection import client_of_environment
-from .exclusion import excluded_by
+from .exclusion import excluded_by, refuse_fleeting
 from .exits import CommandError, ExitStatus
 from .failures import check_free
 from .guards import Guards
@@ -64,8 +64,8 @@ class Terms:
         """Give what is ordered for this run."""
         before = order.guards
         guards = Guards.of(
-            expect=self.expect,
-            most=self.most,
+            expect=before.expect if self.expect is None else self.expect,
+            most=before.most if self.most is None else self.most,
             app=self.app or (None if before.app is None else UUID(before.app)),
             most_failures=self.max_failures or before.most_failures,
             canary=self.canary and before.canary,
@@ -94,7 +94,7 @@ def _pace(before: Pace, wanted: str | None, most: str | None) -> Pace:
 class _Job:
     """A job that can be gone on with. `ordered`: at its beginning, `order`: for this run.
 
-    `is_same`: the input is byte by byte the one of before. `last_key`: the fingerprint of the last key.
+    `is_same`: the input is byte by byte the one of before, and its column. `last_key`: the fingerprint of the last key.
     """
 
     ledger: Path
@@ -135,12 +135,14 @@ def _look_into(reader: LedgerReader, client: AdaptyClient, terms: Terms, stack: 
     order = terms.applied_to(ordered)
     _refuse_running(reader)
     key = key_for(reader, client, ordered, terms.app, may_be_new=terms.new_key)
-    excluded = excluded_by(order.exclude, by=order.by, column=ordered.column)
+    refuse_fleeting(order.exclude)
+    excluded = excluded_by(order.exclude, by=order.by, column=order.exclude_column)
     ids = stack.enter_context(opened(reader, terms.file, column=terms.column, excluded=excluded))
-    if not terms.appended:
-        order.guards.check(_profiles_in(reader), order.does, confirmed=False)
+    if not terms.appended:  # what was said of the same rows before has been checked before
+        asked = attrs.evolve(order.guards, expect=terms.expect, most=terms.most)
+        asked.check(_profiles_in(reader), order.does, confirmed=False)
     with refusing(ids):
-        is_same = reader.is_of(ids.file)
+        is_same = order.column == ordered.column and reader.is_of(ids.file)
     return _Job(reader.path, ordered, order, ids, is_same, reader.last_key, key)
 
 

@@ -20,6 +20,7 @@ FULL = Order(
     concurrency=7,
     guards=Guards(expect=3, most=4, app="an app", most_failures="2%", canary=False, most_absent="80%"),
     exclude=(Path("/lists/held.csv"), Path("/lists/more.csv")),
+    exclude_column="held",
     accept_damaged=True,
     format=Format.JSONL,
     operator="Ann",
