@@ -262,9 +262,15 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         if isinstance(error, AdaptyResponseError):
             # A yes that can't be read: what was to be written most likely is.
             in_doubt = self._steps.done is not Outcome.FETCHED
+        elif isinstance(error, AdaptyAPIError) and error.status < 500 and error.status != 408:
+            return self._refused(work, error)
         else:
-            refused = isinstance(error, AdaptyAPIError) and error.status < 500 and error.status != 408
-            in_doubt = work.fate_unknown and not refused
+            in_doubt = work.fate_unknown
+        return work.result(Outcome.IN_DOUBT if in_doubt else Outcome.FAILED, error=error)
+
+    def _refused(self, work: Work[ItemT], error: AdaptyError) -> ItemResult[ItemT, ValueT]:
+        """Give the outcome of a refusal: it says nothing of an earlier attempt to write whose answer was lost."""
+        in_doubt = work.fate_unknown and self._steps.done is not Outcome.FETCHED
         return work.result(Outcome.IN_DOUBT if in_doubt else Outcome.FAILED, error=error)
 
     def _missing(self, work: Work[ItemT], error: AdaptyError) -> ItemResult[ItemT, ValueT]:
@@ -281,7 +287,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         async with self._credentials_in_question:
             exchange = None if self._signal.given else await self._probe(work)
             if exchange is None:
-                return work.result(Outcome.FAILED, error=error)
+                return self._refused(work, error)
             if isinstance(exchange.error, AuthenticationError):
                 self._signal.give(StopReason.CREDENTIALS)
             elif isinstance(exchange.error, PermissionDeniedError):
@@ -290,7 +296,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
                 return self._missing(work, exchange.error)
             elif exchange.response is not None and self._steps.done is Outcome.FETCHED:
                 return self._succeeded(work, exchange.response)
-            return work.result(Outcome.FAILED, error=error)
+            return self._refused(work, error)
 
     async def _probe(self, work: Work[ItemT]) -> Exchange | None:
         """Get the item's profile, whatever the throttling; None where the job is stopped first."""
