@@ -291,7 +291,7 @@ def test_of_several_columns_there_is_nothing_to_say(tmp_path: Path, say: Say) ->
 # A closed standard output
 
 
-@pytest.mark.parametrize("command", ["plan people.txt --by customer_user_id", "status job.db"])
+@pytest.mark.parametrize("command", ["plan people.txt --by customer_user_id", "status job.db", "doctor"])
 def test_a_result_that_goes_nowhere_is_no_success(people: Path, command: str) -> None:
     ledger = Store.open(people.parent / "job.db", lambda store: begin(store, people.parent / "job.db", JOB, 1))
     ledger.close()
