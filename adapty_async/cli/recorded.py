@@ -253,6 +253,7 @@ class _Run:
         return {"at": view.hour.isoformat(), **view.as_json()}
 
     async def _work(self) -> None:
+        self._look()  # where it begins: the rate is told from the next look on
         with _as_ledger_trouble(), refusing(self._ids):
             async with self.job:
                 await self.job

@@ -103,6 +103,7 @@ def test_after_its_end_nothing_is_left_of_it(sim: Simulator, tmp_path: Path, say
     ledger = ledger_of(tmp_path / "people.csv")
     with running(sim, tmp_path) as process:
         wait_until(lambda: ledger.exists() and progress(say, ledger).get("requests") is not None)
+        assert progress(say, ledger)["rate"] > 0
         process.send_signal(signal.SIGINT)
         process.communicate()
     told = seen(say, ledger)
