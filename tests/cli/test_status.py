@@ -21,7 +21,7 @@ from tests.cli.served import ids_file, served, settings_for, start, wait_until
 from tests.cli.test_screen import FULL
 from tests.cli.witness import Say, ledger_of
 
-PEOPLE = 3000
+PEOPLE = 10_000
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_it_shows_what_the_screen_does_paused_or_not_until_the_job_is_killed(
         assert [error.split("  ")[1] for error in told["errors"]] == ["ServerError 503, 2 times"]
         _, out, _ = say("status", ledger)
         for line in (
-            r"it is running\n\d[\d,]* of 3,000 rows\n\d[\d,]* deleted",
+            r"it is running\n\d[\d,]* of 10,000 rows\n\d[\d,]* deleted",
             r"[\d.]+/s, the limit is [\d.]+/s; 0:\d\d:\d\d left, until \d\d:\d\d",
             r"\d+\.\d% refused, \d+ under way, answers in \d+ ms",
             r"last errors:\n  \d\d:\d\d:\d\d  ServerError 503, 2 times",
