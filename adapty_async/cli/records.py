@@ -227,11 +227,10 @@ def redact(path: Path, *, confirmed: bool) -> ExitStatus:
         standing, how = reader.status(), _todo(reader)
     left = standing.waiting + standing.claimed
     if not confirmed:
+        if left:
+            tell(f"{left:,} rows are still to be done, and can't be any more then. To do them: {how}", sys.stderr)
         require_terminal(None)
-        rest = (
-            f"{left:,} rows are still to be done, and can't be any more then: they would be by {how}\n" if left else ""
-        )
-        if not is_typed(f"{rest}{_REDACTED} That can't be taken back.\nType redact to do it: ", "redact"):
+        if not is_typed(f"{_REDACTED} That can't be taken back.\nType redact to do it: ", "redact"):
             raise CommandError("not confirmed, so nothing was removed: to do it, type redact or add --yes")
     with refusing():
         ledgers.redact(path)
