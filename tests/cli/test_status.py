@@ -74,6 +74,9 @@ def test_it_shows_what_the_screen_does_paused_or_not_until_the_job_is_killed(
             r"last errors:\n  \d\d:\d\d:\d\d  ServerError 503, 2 times",
         ):
             assert re.search(rf"^{line}$", out, re.MULTILINE), out
+        told = seen(say, ledger)
+        assert told["totals"].keys() == {"deleted"}  # what is under way is in no doubt
+        assert told["totals"]["deleted"] + told["waiting"] + told["claimed"] == told["total"]
         process.send_signal(signal.SIGUSR1)
         wait_until(lambda: progress(say, ledger)["paused"])
         assert "\npaused: nothing new is sent; SIGUSR1 again goes on\n" in say("status", ledger)[1]
