@@ -43,6 +43,7 @@ def plan(
     """Say what a deletion would do, or an update, and send nothing.
 
     \b
+      adapty-async plan people.csv --by customer_user_id
       adapty-async plan people.csv --by customer_user_id --probe 100 --pace full
       adapty-async plan changes.csv --by customer_user_id --for update --null NULL
 

@@ -20,7 +20,7 @@ from .connection import address_of_environment, client_of_environment
 from .exits import CommandError, ExitStatus
 from .pace import state_file
 from .reaching import Reached, reach
-from .screen import tell
+from .streams import show
 
 _SHORTEST_KEY: Final = 16
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
@@ -49,10 +49,10 @@ def doctor(*, as_json: bool) -> ExitStatus:
     checks = list(_checks())
     is_well = all(check.ok for check in checks)
     if as_json:
-        tell(json.dumps({"ok": is_well, "checks": [attrs.asdict(check) for check in checks]}, indent=2), sys.stdout)
+        show(json.dumps({"ok": is_well, "checks": [attrs.asdict(check) for check in checks]}, indent=2))
     else:
         for check in checks:
-            tell(f"{'ok' if check.ok else 'problem':<9}{check.name:<10}{check.text}", sys.stdout)
+            show(f"{'ok' if check.ok else 'problem':<9}{check.name:<10}{check.text}")
     return ExitStatus.DONE if is_well else ExitStatus.FAILED
 
 

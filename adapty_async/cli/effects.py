@@ -11,6 +11,9 @@ from .attributes import CUSTOM, META
 _SET: Final = "set"
 _CLEARED: Final = "cleared"
 _EMPTIED: Final = "emptied"
+_MOST_NAMES: Final = 100
+"""So many attributes have a line; custom ones may have a name of their own in each row."""
+_OTHERS: Final = "all others"
 _KINDS: Final = (_SET, _CLEARED, _EMPTIED)
 
 
@@ -24,7 +27,8 @@ class Effects:
         """Count what is written to one profile."""
         for name, value in _values(attributes):
             kind = _CLEARED if value is None else _EMPTIED if value == "" else _SET
-            self._counts.setdefault(name, Counter())[kind] += 1
+            known = name in self._counts or len(self._counts) < _MOST_NAMES
+            self._counts.setdefault(name if known else _OTHERS, Counter())[kind] += 1
 
     def lines(self) -> Iterator[str]:
         """Say what is done to all attributes together, and then to each."""

@@ -32,6 +32,7 @@ from .unrecorded import show_excluded
 
 RETRIED: Final = frozenset({Outcome.FAILED, Outcome.IN_DOUBT})
 _ANSWERED: Final = frozenset({Outcome.FAILED, Outcome.NOT_FOUND})
+_KEY_REFUSED: Final = frozenset({StopReason.CREDENTIALS, StopReason.PERMISSION})
 _REASONS: Final = {
     Outcome.IN_DOUBT: "sent, or about to be: no answer tells what became of it",
     Outcome.NOT_ATTEMPTED: "not sent",
@@ -133,7 +134,7 @@ class Recorded:
 
     def _again(self, name: str, ended: Ended, *options: str) -> str:
         """Give a command that goes on; where the key was refused only another one can, of an app that is known."""
-        if ended.report.stopped is StopReason.CREDENTIALS:
+        if ended.report.stopped in _KEY_REFUSED:
             options = (*options, "--new-key", *([] if self.app else ["--app", "UUID"]))
         return command(name, self.ledger, *options)
 
@@ -253,6 +254,7 @@ class _Run:
         return {"at": view.hour.isoformat(), **view.as_json()}
 
     async def _work(self) -> None:
+        self._look()  # where it begins: the rate is told from the next look on
         with _as_ledger_trouble(), refusing(self._ids):
             async with self.job:
                 await self.job

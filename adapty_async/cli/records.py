@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from .. import ledger as ledgers
+from ..bulk import Outcome
 from ..ledger import LedgerReader, Presence, Record, Row, Run, Status, evidence, record_of
 from ..ledger.keys import APP_ID
 from ..ledger.reading import RECENT
@@ -95,14 +96,19 @@ def _standing(reader: LedgerReader, standing: Status, view: View | None) -> Iter
     else:
         yield from filter(None, ["it is running", view.done, *view.lines])
     yield ""
-    for outcome, meaning in MEANINGS.items():
-        if count := standing.totals.get(outcome):
-            yield f"{outcome:<20}{count:>12,}  {meaning}"
+    outcomes = _outcomes(standing, view)
+    yield from (f"{outcome:<20}{count:>12,}  {MEANINGS[outcome]}" for outcome, count in outcomes.items())
     yield f"{'total':<20}{standing.known:>12,}  {'rows' if job.items is not None else 'rows as yet'}"
     yield f"{'waiting':<20}{standing.waiting:>12,}  of the rows: still to be sent"
     yield f"{'claimed':<20}{standing.claimed:>12,}  of the rows: under way, or were when a run ended"
     yield ""
     yield from map(_run, reader.runs)
+
+
+def _outcomes(standing: Status, view: View | None) -> dict[Outcome, int]:
+    """Give the outcomes by number: while the job runs without those of rows that wait or are under way."""
+    counts = standing.totals if view is None else standing.counts
+    return {outcome: count for outcome in MEANINGS if (count := counts.get(outcome))}
 
 
 def _as_json(reader: LedgerReader, standing: Status, view: View | None, todo: str | None) -> dict[str, Any]:
@@ -113,7 +119,7 @@ def _as_json(reader: LedgerReader, standing: Status, view: View | None, todo: st
         "server": job.base_url,
         "running": view is not None,
         "progress": None if view is None else view.as_json(),
-        "totals": {outcome: count for outcome in MEANINGS if (count := standing.totals.get(outcome))},
+        "totals": _outcomes(standing, view),
         "total": standing.known,
         "waiting": standing.waiting,
         "claimed": standing.claimed,
@@ -228,11 +234,10 @@ def redact(path: Path, *, confirmed: bool) -> ExitStatus:
         standing, how = reader.status(), _todo(reader)
     left = standing.waiting + standing.claimed
     if not confirmed:
+        if left:
+            tell(f"{left:,} rows are still to be done, and can't be any more then. To do them: {how}", sys.stderr)
         require_terminal(None)
-        rest = (
-            f"{left:,} rows are still to be done, and can't be any more then: they would be by {how}\n" if left else ""
-        )
-        if not is_typed(f"{rest}{_REDACTED} That can't be taken back.\nType redact to do it: ", "redact"):
+        if not is_typed(f"{_REDACTED} That can't be taken back.\nType redact to do it: ", "redact"):
             raise CommandError("not confirmed, so nothing was removed: to do it, type redact or add --yes")
     with refusing():
         ledgers.redact(path)

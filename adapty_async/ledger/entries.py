@@ -97,7 +97,7 @@ class LedgerEntries(Generic[ItemT]):
         self._writer = Writer(self._open_book)
         await self._writer.start()
         if self._look is not None:
-            self._next_look = self._loop.call_later(_LOOK_AFTER, self._have_looked)
+            self._next_look = self._loop.call_later(_LOOK_AFTER, self._look_again)
         return self
 
     async def __aexit__(
@@ -272,10 +272,10 @@ class LedgerEntries(Generic[ItemT]):
         self._unwritten[written] = _counted(rows)
         written.add_done_callback(self._have_written)
 
-    def _have_looked(self) -> None:
+    def _look_again(self) -> None:
         """See to it that what is seen of the job is taken down; it makes no commit of its own where one is coming."""
         self._is_look_due = True
-        self._next_look = self._loop.call_later(_LOOK_AFTER, self._have_looked)
+        self._next_look = self._loop.call_later(_LOOK_AFTER, self._look_again)
         if self._timer is None:
             self._hand_over()
 

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from adapty_async.cli.recorded import Recorded
 from adapty_async.ledger import LedgerReader
 from adapty_async.ledger.record import record_of
-from adapty_async.testing import Fault
-from tests.cli.served import AT_ONCE
+from adapty_async.testing import Fault, Simulator
+from tests.cli.conftest import lead_to
+from tests.cli.served import AT_ONCE, served
 from tests.cli.witness import PEOPLE, Say, Witness, agree, ledger_of, run
 
 DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
@@ -102,6 +104,23 @@ def test_after_a_wrong_first_key_the_line_to_type_is_one_that_can_go_on(
     assert run(*[app if word == "UUID" else word for word in told[0]], *AT_ONCE) == 1  # what the wrong one got
     assert run("retry-failed", ledger, *AT_ONCE) == 0
     assert len(witness.profiles) == 0
+
+
+class Forbidding(Simulator):
+    """A simulator whose key may not delete."""
+
+    async def _counted(self, request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=403)
+
+
+def test_after_a_key_that_may_not_delete_another_one_is_wanted_too(
+    people: Path, say: Say, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with served(Forbidding()) as forbidding:
+        lead_to(forbidding, monkeypatch, tmp_path)
+        status, _, err = say(*DELETE, people)
+    assert status == 4
+    assert f"  adapty-async resume {ledger_of(people)} --new-key --app UUID" in err.splitlines()
 
 
 def test_where_the_app_is_known_the_line_to_type_needs_none(

@@ -1,5 +1,6 @@
 """The command `plan`: the time that a deletion will take, and a sample of whom it would delete."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -215,6 +216,16 @@ def test_what_an_update_sets_clears_and_empties_is_counted_and_nothing_sent(
     assert sim.count.requests == 0
 
 
+def test_a_name_of_its_own_in_each_row_makes_no_line_for_each(tmp_path: Path, say: Say) -> None:
+    file = tmp_path / "changes.jsonl"
+    rows = [{"customer_user_id": f"u{number}", "custom_attributes": {f"key-{number}": "x"}} for number in range(250)]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    status, lines = plan_for(say, "update", file)
+    assert status == 0
+    counted = [line.strip() for line in lines if "emptied" in line]
+    assert (len(counted), counted[-1]) == (102, "all others: 150 set, 0 cleared, 0 emptied")
+
+
 @pytest.mark.parametrize(
     ("purpose", "row", "status", "profiles"),
     [("update", "u4,", 2, ""), ("create", "u4,", 0, "1"), ("delete", "u4,", 0, "1"), ("get", "u4,", 0, "1")],
@@ -291,7 +302,7 @@ def test_of_several_columns_there_is_nothing_to_say(tmp_path: Path, say: Say) ->
 # A closed standard output
 
 
-@pytest.mark.parametrize("command", ["plan people.txt --by customer_user_id", "status job.db"])
+@pytest.mark.parametrize("command", ["plan people.txt --by customer_user_id", "status job.db", "doctor"])
 def test_a_result_that_goes_nowhere_is_no_success(people: Path, command: str) -> None:
     ledger = Store.open(people.parent / "job.db", lambda store: begin(store, people.parent / "job.db", JOB, 1))
     ledger.close()

@@ -349,10 +349,7 @@ def test_the_question_says_where_the_job_isnt_at_its_end(
     typing("no")
     status, _, err = say("redact", ledger)
     assert status == 2
-    assert (
-        f"28 rows are still to be done, and can't be any more then: they would be by adapty-async resume {ledger}"
-        in err
-    )
+    assert f"28 rows are still to be done, and can't be any more then. To do them: adapty-async resume {ledger}" in err
     assert say("redact", ledger, "--yes")[0] == 0
 
 

@@ -21,7 +21,7 @@ from tests.cli.served import ids_file, served, settings_for, start, wait_until
 from tests.cli.test_screen import FULL
 from tests.cli.witness import Say, ledger_of
 
-PEOPLE = 3000
+PEOPLE = 10_000
 
 
 @pytest.fixture
@@ -68,12 +68,15 @@ def test_it_shows_what_the_screen_does_paused_or_not_until_the_job_is_killed(
         assert [error.split("  ")[1] for error in told["errors"]] == ["ServerError 503, 2 times"]
         _, out, _ = say("status", ledger)
         for line in (
-            r"it is running\n\d[\d,]* of 3,000 rows\n\d[\d,]* deleted",
+            r"it is running\n\d[\d,]* of 10,000 rows\n\d[\d,]* deleted",
             r"[\d.]+/s, the limit is [\d.]+/s; 0:\d\d:\d\d left, until \d\d:\d\d",
             r"\d+\.\d% refused, \d+ under way, answers in \d+ ms",
             r"last errors:\n  \d\d:\d\d:\d\d  ServerError 503, 2 times",
         ):
             assert re.search(rf"^{line}$", out, re.MULTILINE), out
+        told = seen(say, ledger)
+        assert told["totals"].keys() == {"deleted"}  # what is under way is in no doubt
+        assert told["totals"]["deleted"] + told["waiting"] + told["claimed"] == told["total"]
         process.send_signal(signal.SIGUSR1)
         wait_until(lambda: progress(say, ledger)["paused"])
         assert "\npaused: nothing new is sent; SIGUSR1 again goes on\n" in say("status", ledger)[1]
@@ -103,6 +106,7 @@ def test_after_its_end_nothing_is_left_of_it(sim: Simulator, tmp_path: Path, say
     ledger = ledger_of(tmp_path / "people.csv")
     with running(sim, tmp_path) as process:
         wait_until(lambda: ledger.exists() and progress(say, ledger).get("requests") is not None)
+        assert progress(say, ledger)["rate"] > 0
         process.send_signal(signal.SIGINT)
         process.communicate()
     told = seen(say, ledger)

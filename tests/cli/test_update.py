@@ -516,3 +516,10 @@ def test_no_id_and_no_value_of_the_file_is_in_the_ledger_or_the_record(
         assert secret not in shown
         assert secret.encode() not in kept
     assert b"campaign=spring" in kept
+
+
+def test_the_export_has_the_status_of_whoever_was_not_found(sim: Simulator, tmp_path: Path, say: Say) -> None:
+    path = written(tmp_path, f"customer_user_id,first_name\n{ONE},Ann\nnobody,Bea\n")
+    assert run(*UPDATE, path) == 1
+    rows = csv.DictReader(say("export", ledger_of(path))[1].splitlines())
+    assert [(row["outcome"], row["status"]) for row in rows] == [("updated", "200"), ("not_found", "404")]
