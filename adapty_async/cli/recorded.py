@@ -19,6 +19,7 @@ from .ending import say
 from .exclusion import is_excluded
 from .exits import CommandError, ExitStatus
 from .failures import Failure, write_failures
+from .feeding import feeding_back, format_of_failures
 from .inputs import EXCLUDED
 from .interrupts import Interrupts
 from .job import Ended, conduct, show_ended
@@ -127,12 +128,14 @@ class Recorded:
 
     def _show_failures(self, stock: "_Stock") -> None:
         if self.failures is None:
+            name = f"failures.{format_of_failures(self.ids.reading())}"
             tell("To write down which rows failed, and why, as a file to feed back:", sys.stderr)
-            tell(f"  {command('resume', self.ledger, '--failures', 'failures.csv')}", sys.stderr)
+            tell(f"  {command('resume', self.ledger, '--failures', name)}", sys.stderr)
         elif stock.failures is not None:
             is_other = stock.failures != self.failures
             why = f" ({self.failures} was made by somebody else meanwhile, and is as it was.)" if is_other else ""
-            tell(f"{stock.failures} holds the rows that failed, and why.{why}", sys.stderr)
+            tell(f"{stock.failures} holds the rows that failed, and why.{why} To feed it back, corrected:", sys.stderr)
+            tell(f"  {feeding_back(self.order, stock.failures, self.ids.reading())}", sys.stderr)
 
     def _let_go_of_copy(self, *, is_clean: bool) -> None:
         """Remove the copy of what can't be read twice, once nothing can want it any more."""

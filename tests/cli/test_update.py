@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,47 @@ def test_empty_cells_clear_where_null_says_so(sim: Simulator, tmp_path: Path) ->
     path = written(tmp_path, f"customer_user_id,email\n{ONE},\n")
     assert run(*UPDATE, path, "--null", "") == 0
     assert profile(sim, ONE).attributes == {"email": None}
+
+
+@pytest.mark.parametrize("ledger", [(), ("--no-ledger",)])
+def test_it_says_beforehand_how_much_is_cleared_and_emptied(
+    sim: Simulator, tmp_path: Path, say: Say, ledger: tuple[str, ...]
+) -> None:
+    rows = f"{ONE},NULL,NULL\n{TWO},,EMPTY\n{ONE},NULL,NULL\n{THREE},NULL,{'x' * 51}\n"
+    path = written(tmp_path, f"customer_user_id,email,custom.a\n{rows}")
+    options = ("--null", "NULL", "--empty", "EMPTY", "--set", "store_country=NULL")
+    assert "attributes: 4 are cleared (null), 1 set to an empty text" in say(*UPDATE, path, *options, *ledger)[2]
+    row = json.dumps({"customer_user_id": ONE, "email": None, "custom_attributes": {"a": "", "b": None}})
+    err = say(*UPDATE, written(tmp_path, row, "people.jsonl"), *ledger)[2]
+    assert "attributes: 2 are cleared (null), 1 set to an empty text" in err
+
+
+def test_where_nothing_is_cleared_nothing_is_said_of_it(sim: Simulator, tmp_path: Path, say: Say) -> None:
+    path = written(tmp_path, f"customer_user_id,email,custom.a\n{ONE},,b\n")
+    assert "attributes:" not in say(*UPDATE, path, "--null", "NULL")[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--null", "NULL"), "--null says nothing: write null into the objects themselves, and leave --null out"),
+        (("--empty", "-"), '--empty says nothing: write "" into the objects themselves'),
+        (("--null", "NULL", "--set", "email=x@y.example"), "--null says nothing"),
+    ],
+)
+def test_what_says_something_in_cells_alone_is_refused_for_json_lines(
+    sim: Simulator, tmp_path: Path, say: Say, options: tuple[str, ...], sentence: str
+) -> None:
+    path = written(tmp_path, f'{{"customer_user_id": "{ONE}", "first_name": "Ann"}}\n', "people.jsonl")
+    status, _, err = say(*UPDATE, path, *options)
+    assert (status, sim.count.requests) == (2, 0)
+    assert sentence in err
+
+
+def test_what_is_set_may_be_null_beside_json_lines_too(sim: Simulator, tmp_path: Path) -> None:
+    path = written(tmp_path, f'{{"customer_user_id": "{ONE}", "first_name": "Ann"}}\n', "people.jsonl")
+    assert run(*UPDATE, path, "--set", "email=NULL", "--null", "NULL") == 0
+    assert profile(sim, ONE).attributes == {"first_name": "Ann", "email": None}
 
 
 def test_what_is_set_is_the_same_in_all_rows(sim: Simulator, tmp_path: Path) -> None:
@@ -333,6 +375,70 @@ def test_the_failures_can_be_fed_back_as_they_are(sim: Simulator, tmp_path: Path
     assert profile(sim, "nobody").attributes == {"first_name": "Bea"}
 
 
+FED = [
+    (
+        "people.csv",
+        "user,custom.a,email\nno body,it's,NULL\n",
+        (
+            "--column",
+            "user",
+            "--null",
+            "NULL",
+            "--empty",
+            "",
+            "--set",
+            "custom.b=x y",
+            "--attributes",
+            "email,custom.a",
+        ),
+    ),
+    ("people.tsv", "customer_user_id\temail\nno body\tNULL\n", ("--null", "NULL")),
+    ("people.txt", '{"customer_user_id": "no body", "email": null}', ("--format", "jsonl")),
+    ("people.jsonl", '{"customer_user_id": "no body", "email": null}', ()),
+]
+
+
+@pytest.mark.parametrize("ledger", [(), ("--no-ledger",)])
+@pytest.mark.parametrize(("name", "content", "options"), FED, ids=[name for name, _, _ in FED])
+@pytest.mark.parametrize("failures", ["failed rows.csv", "failed.jsonl", "failed"])
+def test_the_command_that_feeds_failures_back_writes_the_same(
+    sim: Simulator,
+    tmp_path: Path,
+    say: Say,
+    name: str,
+    content: str,
+    options: tuple[str, ...],
+    failures: str,
+    ledger: tuple[str, ...],
+) -> None:
+    path, held = (
+        written(tmp_path, content, name),
+        written(tmp_path, f"{'user' if '--column' in options else 'id'}\n{ONE}\n", "held.csv"),
+    )
+    status, _, err = say(*UPDATE, path, *options, "--failures", failures, "--exclude", held, *ledger)
+    assert status == 1
+    command = next(line for line in err.splitlines() if line.startswith("  adapty-async update "))
+    sim.add_profile(customer_user_id="no body")
+    _, *arguments = shlex.split(command)
+    assert str(held) in arguments
+    status, _, err = say(*arguments, *AT_ONCE, "--yes", *ledger)
+    assert status == 0, err
+    fed = profile(sim, "no body")
+    assert fed.attributes == {"email": None}
+    assert fed.custom_attributes == ({"a": "it's", "b": "x y"} if "custom.a" in content else {})
+
+
+@pytest.mark.parametrize("ledger", [(), ("--no-ledger",)])
+def test_the_failures_of_json_lines_are_to_be_named_so(
+    sim: Simulator, tmp_path: Path, say: Say, ledger: tuple[str, ...]
+) -> None:
+    rows = f'{{"customer_user_id": "{ONE}", "email": null}}\n' + "nonsense\n" * 11
+    _, _, err = say(*UPDATE, written(tmp_path, rows, "people.jsonl"), "--max-failures", "100%", *ledger)
+    assert "and more: --failures FILE.jsonl writes them all down" in err
+    assert ("--failures FILE.jsonl writes down" if ledger else "--failures failures.jsonl\n") in err
+    assert ".csv" not in err
+
+
 @pytest.mark.parametrize("ledger", [(), ("--no-ledger",)])
 def test_the_failures_of_json_lines_are_json_lines_again(
     sim: Simulator, tmp_path: Path, ledger: tuple[str, ...]
@@ -356,6 +462,17 @@ def test_nobody_is_updated_who_is_excluded(sim: Simulator, tmp_path: Path) -> No
     assert run(*UPDATE, path, "--exclude", held) == 1
     assert profile(sim, ONE).attributes == {}
     assert profile(sim, TWO).attributes == {"first_name": "Bea"}
+
+
+def test_whoever_is_excluded_later_has_the_values_that_the_ledger_knows(
+    sim: Simulator, tmp_path: Path, say: Say
+) -> None:
+    path = written(tmp_path, f"customer_user_id,first_name\n{ONE},Ann\n{TWO},Bea\n")
+    sim.script(Fault.REDIRECT, method="PATCH")
+    assert run(*UPDATE, path, "--concurrency", 1) == 1
+    held = written(tmp_path, f"{ONE}\n", "held.csv")
+    assert say("retry-failed", ledger_of(path), "--exclude", held)[0] == 1
+    assert profile(sim, ONE).attributes == {}
 
 
 def test_without_a_ledger_it_updates_as_well(sim: Simulator, tmp_path: Path, say: Say) -> None:
