@@ -11,7 +11,7 @@ from ..bulk import Decided, Outcome
 from ..bulk.jobs import By, content_of, name_of
 from ..models import ProfileAttributes
 from .assignment import HOW_NAMED, Assignment, Pair, refuse_both
-from .attributes import CUSTOM, META, Target, build, target_of
+from .attributes import CUSTOM, META, Target, build, target_of, typed
 from .failures import ADDED
 from .inputs import EXCLUDED, Checked, Excluded, Format, Ids, InputError, Reading, Row, open_ids
 from .inputs.duplicates import Candidate, Positions, Sieve, repeated
@@ -232,7 +232,8 @@ class _Cells:
         reading = ids.reading()
         self._assignment = assignment
         self.columns = _columns(reading, assignment, ids.name) if reading.has_header else []
-        missing = set(assignment.names or ()) - {target.label for _, target in self.columns}
+        named = {name for _, target in self.columns for name in _names_of(target.label)}
+        missing = set(assignment.names or ()) - named
         if missing:
             raise InputError(f"{ids.name} has no column {min(missing)}: see --attributes")
         refuse_both(fixed, [target for _, target in self.columns])
@@ -255,7 +256,8 @@ def _columns(reading: Reading, assignment: Assignment, file: str) -> list[tuple[
     ignored = set(ADDED) if set(ADDED) <= set(reading.names) else set[str]()
     columns: dict[tuple[str | None, str], tuple[int, Target]] = {}
     for at, name in enumerate(reading.names):
-        wanted = name in assignment.names if assignment.names is not None else name not in ignored
+        names = assignment.names
+        wanted = name not in ignored if names is None else not _names_of(name).isdisjoint(names)
         if at == reading.index or not wanted:
             continue
         target = target_of(name)
@@ -264,9 +266,16 @@ def _columns(reading: Reading, assignment: Assignment, file: str) -> list[tuple[
                 f"{file} has a column {name!r}, which is no attribute ({HOW_NAMED}): say by --attributes which columns "
                 "are to be sent"
             )
+        if reading.kinds:
+            target = typed(target, reading.kinds[at])
         if columns.setdefault((target.group, target.name), (at, target)) != (at, target):
             raise InputError(f"{file} has several columns for {target.label}: give one of them another name")
     return list(columns.values())
+
+
+def _names_of(label: str) -> set[str]:
+    """Give the names by which --attributes may know a column: with its type, and without."""
+    return {label, label.removesuffix(":number").removesuffix(":bool")}
 
 
 def _refuse_for_cells(assignment: Assignment, file: str) -> None:
