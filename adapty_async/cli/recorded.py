@@ -27,7 +27,7 @@ from .ledgers import command, refusing, resume_command
 from .listing import Listing
 from .order import Order
 from .screen import screen_for, tell
-from .unrecorded import show_excluded
+from .unrecorded import show_alone, show_excluded
 
 RETRIED: Final = frozenset({Outcome.FAILED, Outcome.IN_DOUBT})
 _REASONS: Final = {
@@ -79,6 +79,7 @@ class Recorded:
             say(str(error))
             status = ExitStatus.first_of([status, ExitStatus.LEDGER])
         _show_excluded(stock.excluded, self.order)
+        show_alone(ended, sum(stock.excluded.values()))
         self._show_next(ended, after, stock)
         return status
 

@@ -14,7 +14,7 @@ from .failures import FailuresFile
 from .feeding import feeding_back, format_of_failures
 from .inputs import Excluded, Reading
 from .interrupts import Interrupts
-from .job import Deletion, show_ended
+from .job import Deletion, Ended, show_ended
 from .order import Order
 from .output import current
 from .screen import screen_for, tell
@@ -49,6 +49,7 @@ def send_unrecorded(
         ended = deletion.end()
         show_ended(ended)
         show_excluded(checked.excluded, order)
+        show_alone(ended, checked.excluded)
         _show_failed(ended.standing.failed - checked.excluded, order, failures, ids.reading())
     return ended.status
 
@@ -64,6 +65,12 @@ def show_excluded(excluded: int, order: Order) -> None:
     if excluded:
         text = f"\n{excluded:,} of the invalid rows are excluded: they stand in {', '.join(map(str, order.exclude))}"
         current().show(text, excluded=excluded)
+
+
+def show_alone(ended: Ended, excluded: int) -> None:
+    """Say that rows failed only in so far as they were left out, where that is so."""
+    if excluded and ended.standing.failed == excluded and ended.status is ExitStatus.FAILED:
+        tell(f"Nothing else failed: the exit status is 1 for the {excluded:,} excluded rows alone.", sys.stderr)
 
 
 def _show_failed(failed: int, order: Order, failures: Path | None, reading: Reading) -> None:

@@ -319,6 +319,6 @@ def refuse_empty(checked: Checked, name: str) -> None:
 
 def _why_none(checked: Checked) -> str:
     if not checked.first_invalid:
-        return "all are excluded"
+        return f"all {checked.rows:,} rows are excluded: nobody is left to send"
     first = checked.first_invalid[0]
     return f"on {checked.reading.unit} {first.line}, {first.reason}"
