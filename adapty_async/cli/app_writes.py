@@ -52,9 +52,9 @@ def update(
       adapty-async update ids.txt --by customer_user_id --set custom.campaign=spring --set email=NULL --null NULL
 
     Each other column is an attribute, by the name that the API has for it: first_name, email, birthday, att_status,
-    ..., installation_meta.device_id, ... A custom attribute is custom.NAME, a text; custom.NAME:number and
-    custom.NAME:bool are numbers and true or false. A column that is none of these refuses the file, unless --attributes
-    names those that are.
+    ..., installation_meta.device_id, ... A custom attribute is custom.NAME, a text (in Parquet what the column is);
+    custom.NAME:number and custom.NAME:bool are numbers and true or false. A column that is none of these refuses the
+    file, unless --attributes names those that are.
 
     An empty cell leaves its attribute as it is. A cell with the text of --null clears it; so do empty cells with
     --null ''. A cell with the text of --empty is an empty text, and so is the value of --set KEY=.

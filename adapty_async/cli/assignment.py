@@ -68,6 +68,12 @@ class Assignment:
             sentence = str(error)
         raise ValueError(f"{target.label} {sentence}")
 
+    def for_cells(self) -> list[str]:
+        """Name the options that mean something in the cells of a table alone, for no --set has their text."""
+        fixed = {text.partition("=")[2] for text in self.fixed}
+        pairs = (("--null", self.null), ("--empty", self.empty))
+        return [name for name, text in pairs if text is not None and text not in fixed]
+
     def options(self) -> list[str]:
         """Give the options that say the same."""
         named = ("--attributes", None if self.names is None else ",".join(self.names) or NO_NAMES)

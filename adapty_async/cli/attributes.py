@@ -8,12 +8,14 @@ from uuid import UUID
 import attrs
 
 from ..models import InstallationMeta, Platform, ProfileAttributes
+from .inputs import NO_TEXT, Kind
 
 CUSTOM: Final = "custom_attributes"
 META: Final = "installation_meta"
 
 _CUSTOM_LABEL: Final = re.compile(r"custom\.([^:]+?)(:number|:bool)?")
 _INTEGER: Final = re.compile(r"-?\d{1,15}", re.ASCII)
+_TOO_LONG: Final = "has more digits than Adapty keeps of a number: make it a text"
 _DECIMAL: Final = re.compile(r"-?(0|[1-9]\d{0,308})(\.\d+)?", re.ASCII)
 """A number as JSON has it, without an exponent: 1.23E+15 is what a spreadsheet has left of another."""
 _BOOLEANS: Final = {"true": True, "false": False}
@@ -52,6 +54,22 @@ def target_of(label: str) -> Target | None:
     return Target(label, CUSTOM, custom[1], _KINDS[custom[2]])
 
 
+def typed(target: Target, kind: Kind) -> Target:
+    """Give the attribute of a column that has a type of its own."""
+    if kind is Kind.OTHER:
+        return attrs.evolve(target, read=_unfit)
+    if target.group != CUSTOM and kind is not Kind.TEXT:
+        return target
+    return attrs.evolve(target, read=_TYPED.get((kind, target.read), target.read))
+
+
+def typed_label(label: str, kind: Kind) -> str:
+    """Name a column so that its fields, written as texts, are read again as what they are."""
+    target = target_of(label)
+    is_custom = target is not None and target.group == CUSTOM and target.read is str
+    return f"{label}:{kind}" if is_custom and kind in (Kind.NUMBER, Kind.BOOL) else label
+
+
 def build(values: Iterable[tuple[Target, Value]]) -> ProfileAttributes:
     """Make the attributes of values; a ValueError names the one at fault, and no value."""
     pairs = list(values)
@@ -71,7 +89,7 @@ def _refuse_rounded(pairs: Iterable[tuple[Target, Value]]) -> None:
     """Refuse whole numbers that would be others at the API, which makes floats of them."""
     for target, value in pairs:
         if type(value) is int and float(value) != value:
-            raise ValueError(f"{target.label} has more digits than Adapty keeps of a number: make it a text")
+            raise ValueError(f"{target.label} {_TOO_LONG}")
 
 
 def _check_alone(target: Target, value: Value) -> None:
@@ -94,7 +112,7 @@ def _wanted_of(target: Target, value: Value) -> str:
         return _WANTED.get(target.name, "a text that isn't empty; null clears it")
     if isinstance(value, str):
         return "a text of at most 50 characters of UTF-8"
-    return "a number that isn't infinite" if isinstance(value, int | float) else "a text, a number, true, false or null"
+    return "a finite number" if isinstance(value, int | float) else "a text, a number, true, false or null"
 
 
 def _built(pairs: list[tuple[Target, Value]]) -> ProfileAttributes:
@@ -133,7 +151,26 @@ def _number(text: str) -> Value:
     if not _DECIMAL.fullmatch(text):
         raise ValueError("must be a number as in 7 or -0.5; what begins with a zero, as 007 does, is a text")
     whole, _, fraction = text.partition(".")
-    return float(text) if fraction.strip("0") else int(whole)
+    if not fraction.strip("0"):
+        return int(whole)
+    if f"{float(text):.{len(fraction)}f}" != text:
+        raise ValueError(_TOO_LONG)
+    return float(text)
+
+
+def _typed_number(text: str) -> Value:
+    # What else stands in a column of numbers is a float, with an exponent or not finite.
+    return _number(text) if _DECIMAL.fullmatch(text) else float(text)
+
+
+def _readable(text: str) -> Value:
+    if text == NO_TEXT:
+        raise ValueError("can't be read: it is no UTF-8")
+    return text
+
+
+def _unfit(_text: str) -> Value:
+    raise ValueError("must be a text, a number, true or false, or a date, and its column has another type")
 
 
 def _boolean(text: str) -> Value:
@@ -157,4 +194,10 @@ _WANTED: Final = {
     "platform": f"one of {', '.join(get_args(Platform))}",
 }
 _READERS: Final[dict[str, Callable[[str], Value]]] = {"att_status": _integer, "analytics_disabled": _boolean}
+_TYPED: Final[dict[tuple[Kind, Callable[[str], Value]], Callable[[str], Value]]] = {
+    (Kind.TEXT, str): _readable,
+    (Kind.NUMBER, str): _typed_number,
+    (Kind.NUMBER, _number): _typed_number,
+    (Kind.BOOL, str): _boolean,
+}
 _KINDS: Final[dict[str | None, Callable[[str], Value]]] = {None: str, ":number": _number, ":bool": _boolean}

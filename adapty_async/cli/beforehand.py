@@ -11,6 +11,7 @@ from ..ledger.record import OPERATOR, REQUEST
 from .changes import Changes
 from .connection import client_of_environment
 from .exits import CommandError
+from .feeding import format_of_failures
 from .inputs import STDIN, Checked
 from .listing import Listing
 from .operation import Operation
@@ -69,13 +70,15 @@ def show_checked(name: str, checked: Checked, operation: str, left: int | None =
     ]
     if checked.duplicates:
         lines.append(f"  {checked.duplicates:,} rows repeat an id of an earlier line: it is sent once")
+    if checked.cleared or checked.emptied:
+        lines.append(f"  attributes: {checked.cleared:,} are cleared (null), {checked.emptied:,} set to an empty text")
     if checked.excluded:
         lines.append(f"  {checked.excluded:,} rows are excluded: they stand in the file of --exclude")
     if checked.invalid:
         lines.append(f"  {checked.invalid:,} rows can't be used:")
         lines += [f"    {reading.unit} {row.line}: {row.reason}" for row in checked.first_invalid]
     if checked.invalid > len(checked.first_invalid):
-        lines.append("    and more: --failures FILE.csv writes them all down")
+        lines.append(f"    and more: --failures FILE.{format_of_failures(reading)} writes them all down")
     tell("\n".join(lines), sys.stderr)
 
 

@@ -5,13 +5,13 @@ import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from ..bulk import Decided, Outcome
 from ..bulk.jobs import By, content_of, name_of
 from ..models import ProfileAttributes
 from .assignment import HOW_NAMED, Assignment, Pair, refuse_both
-from .attributes import CUSTOM, META, Target, build, target_of
+from .attributes import CUSTOM, META, Target, build, target_of, typed
 from .failures import ADDED
 from .inputs import EXCLUDED, Checked, Excluded, Format, Ids, InputError, Reading, Row, open_ids
 from .inputs.duplicates import Candidate, Positions, Sieve, repeated
@@ -26,15 +26,21 @@ Change: TypeAlias = tuple[str, ProfileAttributes]
 _Values: TypeAlias = Callable[[Row], list[Pair]]
 """Gives what a row says of its profile. Raises ValueError where that can't be sent."""
 
-_Judged: TypeAlias = tuple[Row, ProfileAttributes]
-"""A row with its outcome, and what is written."""
-
 _T = TypeVar("_T")
 
 _DUPLICATE: Final = "the same id and values stand on an earlier line"
 _NOTHING: Final = ProfileAttributes()
 # JSON has types of its own, so its fields need no ":number".
 _IN_JSON: Final = "as in email, custom.team, or installation_meta.device_id"
+
+
+class _Judged(NamedTuple):
+    """A row with its outcome, what is written, and how much of that is null or an empty text."""
+
+    row: Row
+    attributes: ProfileAttributes = _NOTHING
+    cleared: int = 0
+    emptied: int = 0
 
 
 class Changes:
@@ -53,6 +59,7 @@ class Changes:
         self._fixed = assignment.fixed_pairs()
         self._values: _Values
         if isinstance(ids, JsonIds):
+            _refuse_for_cells(assignment, ids.name)
             self._named = "the fields of each row" if assignment.names is None else ", ".join(assignment.names)
             self._values = _Objects(ids, assignment, self._fixed)
         else:
@@ -73,11 +80,11 @@ class Changes:
 
     def rows(self) -> Iterator[Row]:
         """Read the input from its start. Raises InputError."""
-        return (row for row, _ in self._judged())
+        return (judged.row for judged in self._judged())
 
     def item(self, row: Row) -> Change:
         """Give the id of a row, and the attributes."""
-        return row.id, self._attributes(row)
+        return row.id, self._written(row)[1]
 
     def decided(self) -> Iterator[Change | Decided[Change]]:
         """Give the change of each row, marked where it isn't to be sent. Raises InputError."""
@@ -107,11 +114,8 @@ class Changes:
 
     def refusal(self, row: Row) -> str:
         """Say why the library would not send a row; nothing where it would."""
-        reason = self._ids.refusal(row)
-        if reason:
-            return reason
         try:
-            self._attributes(row)
+            self._written(row)
         except ValueError as error:
             return str(error)
         return ""
@@ -122,8 +126,9 @@ class Changes:
         assert self._repeated is not None
         for start, rows in _batches(self._read()):
             for position in self._repeated.within(start, start + len(rows)):
-                row, attributes = rows[position - start]
-                rows[position - start] = row._replace(outcome=Outcome.DUPLICATE, reason=_DUPLICATE), attributes
+                judged = rows[position - start]
+                row = judged.row._replace(outcome=Outcome.DUPLICATE, reason=_DUPLICATE)
+                rows[position - start] = judged._replace(row=row)
             yield from rows
 
     def _count(self) -> Checked:
@@ -136,28 +141,34 @@ class Changes:
         with Sieve() as sieve:
             for start, rows in _batches(self._read()):
                 named: list[int] = []
-                for position, (row, _) in enumerate(rows, start):
-                    checked.enter(row)
-                    if row.id:
+                for position, judged in enumerate(rows, start):
+                    checked.enter(judged.row)
+                    checked.cleared += judged.cleared
+                    checked.emptied += judged.emptied
+                    if judged.row.id:
                         named.append(position)
-                sieve.add(named, [self._name_of(rows[position - start][0].id) for position in named])
+                sieve.add(named, [self._name_of(rows[position - start].row.id) for position in named])
             candidates = sieve.candidates()
-        found = repeated(candidates.count, self._those(candidates))
-        if found.conflict is not None:
-            self._refuse_other_values(*found.conflict)
-        self._repeated = found.positions
-        checked.duplicates = found.positions.count
-        checked.profiles -= checked.duplicates
+        self._repeated = self._find_repeated(candidates)
+        for _, judged in itertools.chain.from_iterable(self._those(self._repeated)):
+            checked.enter_duplicate(judged.cleared, judged.emptied)
         return checked
 
-    def _those(self, candidates: Positions) -> Iterator[list[Candidate]]:
-        """Read again the candidates, with what is to be sent."""
-        for start, rows in _batches(self._ids.as_written()) if candidates.count else ():
-            positions = candidates.within(start, start + len(rows))
-            yield [self._candidate(position, rows[position - start]) for position in positions]
+    def _find_repeated(self, candidates: Positions) -> Positions:
+        batches = ([self._candidate(*pair) for pair in pairs] for pairs in self._those(candidates))
+        found = repeated(candidates.count, batches)
+        if found.conflict is not None:
+            self._refuse_other_values(*found.conflict)
+        return found.positions
 
-    def _candidate(self, position: int, written: Row) -> Candidate:
-        row, attributes = self._judge(written)
+    def _those(self, positions: Positions) -> Iterator[list[tuple[int, _Judged]]]:
+        """Read again the rows at some positions."""
+        for start, rows in _batches(self._ids.as_written()) if positions.count else ():
+            wanted = positions.within(start, start + len(rows))
+            yield [(position, self._judge(rows[position - start])) for position in wanted]
+
+    def _candidate(self, position: int, judged: _Judged) -> Candidate:
+        row, attributes = judged.row, judged.attributes
         return position, self._name_of(row.id), _digest(attributes) if row.outcome is None else None
 
     def _refuse_other_values(self, earlier: int, position: int) -> None:
@@ -172,26 +183,32 @@ class Changes:
         return map(self._judge, self._ids.as_written())
 
     def _judge(self, row: Row) -> _Judged:
-        reason, attributes = self._ids.refusal(row), _NOTHING
-        if not reason:
-            try:
-                attributes = self._attributes(row)
-            except ValueError as error:
-                reason = str(error)
-            else:
-                reason = EXCLUDED if self.excluded and self._name_of(row.id) in self.excluded else ""
-        return (row._replace(outcome=Outcome.INVALID, reason=reason) if reason else row), attributes
+        try:
+            pairs, attributes = self._written(row)
+        except ValueError as error:
+            return _Judged(_invalid(row, str(error)))
+        if self.excluded and self._name_of(row.id) in self.excluded:
+            return _Judged(_invalid(row, EXCLUDED), attributes)  # which a ledger may know from before
+        values = [value for _, value in pairs]
+        return _Judged(row, attributes, values.count(None), values.count(""))
 
-    def _attributes(self, row: Row) -> ProfileAttributes:
+    def _written(self, row: Row) -> tuple[list[Pair], ProfileAttributes]:
+        """Give what is to be written. Raises ValueError where the library would not send it."""
+        if reason := self._ids.refusal(row):
+            raise ValueError(reason)
         pairs = [*self._values(row), *self._fixed]
         if not pairs and not self._may_be_empty:
             raise ValueError("the row sets no attribute")
-        return build(pairs)
+        return pairs, build(pairs)
+
+
+def _invalid(row: Row, reason: str) -> Row:
+    return row._replace(outcome=Outcome.INVALID, reason=reason)
 
 
 def _marked(judged: _Judged) -> Change | Decided[Change]:
-    row, attributes = judged
-    change = (row.id, attributes)
+    row = judged.row
+    change = (row.id, judged.attributes)
     return change if row.outcome is None else Decided(change, row.outcome)
 
 
@@ -215,7 +232,8 @@ class _Cells:
         reading = ids.reading()
         self._assignment = assignment
         self.columns = _columns(reading, assignment, ids.name) if reading.has_header else []
-        missing = set(assignment.names or ()) - {target.label for _, target in self.columns}
+        named = {name for _, target in self.columns for name in _names_of(target.label)}
+        missing = set(assignment.names or ()) - named
         if missing:
             raise InputError(f"{ids.name} has no column {min(missing)}: see --attributes")
         refuse_both(fixed, [target for _, target in self.columns])
@@ -238,7 +256,8 @@ def _columns(reading: Reading, assignment: Assignment, file: str) -> list[tuple[
     ignored = set(ADDED) if set(ADDED) <= set(reading.names) else set[str]()
     columns: dict[tuple[str | None, str], tuple[int, Target]] = {}
     for at, name in enumerate(reading.names):
-        wanted = name in assignment.names if assignment.names is not None else name not in ignored
+        names = assignment.names
+        wanted = name not in ignored if names is None else not _names_of(name).isdisjoint(names)
         if at == reading.index or not wanted:
             continue
         target = target_of(name)
@@ -247,9 +266,26 @@ def _columns(reading: Reading, assignment: Assignment, file: str) -> list[tuple[
                 f"{file} has a column {name!r}, which is no attribute ({HOW_NAMED}): say by --attributes which columns "
                 "are to be sent"
             )
+        if reading.kinds:
+            target = typed(target, reading.kinds[at])
         if columns.setdefault((target.group, target.name), (at, target)) != (at, target):
             raise InputError(f"{file} has several columns for {target.label}: give one of them another name")
     return list(columns.values())
+
+
+def _names_of(label: str) -> set[str]:
+    """Give the names by which --attributes may know a column: with its type, and without."""
+    return {label, label.removesuffix(":number").removesuffix(":bool")}
+
+
+def _refuse_for_cells(assignment: Assignment, file: str) -> None:
+    """Refuse what would be asked for in vain of JSON lines. Raises InputError."""
+    written = {"--null": "null", "--empty": '""'}
+    for option in assignment.for_cells():
+        raise InputError(
+            f"{file} is JSON lines, where {option} says nothing: write {written[option]} into the objects themselves, "
+            f"and leave {option} out"
+        )
 
 
 class _Objects:

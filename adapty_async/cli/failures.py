@@ -4,12 +4,13 @@ import contextlib
 import csv
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Protocol, Self
 
 from ..bulk import Outcome
+from .attributes import typed_label
 from .exits import CommandError, ExitStatus
 from .inputs import Reading, Row
 from .json_ids import JsonReading, parsed
@@ -45,7 +46,7 @@ class _CsvLayout:
     """The columns: those of the input, but for what an earlier file of failures added, and what this one adds."""
 
     def __init__(self, reading: Reading) -> None:
-        names, ids = reading.names, reading.index
+        names, ids = _names(reading), reading.index
         self._kept = [index for index, name in enumerate(names) if index == ids or name not in ADDED]
         self._added = [index for index, name in enumerate(ADDED) if name != names[ids]]
         self._writer = csv.writer(_Echo(), lineterminator="\n")
@@ -60,6 +61,15 @@ class _CsvLayout:
     def _line(self, fields: list[object]) -> str:
         line: str = self._writer.writerow(fields)  # what _Echo gives
         return line
+
+
+def _names(reading: Reading) -> Sequence[str]:
+    """Name the columns so that the type of none is lost."""
+    if not reading.kinds:
+        return reading.names
+    ids = reading.index
+    labels = list(map(typed_label, reading.names, reading.kinds))
+    return [*labels[:ids], reading.names[ids], *labels[ids + 1 :]]
 
 
 class _Echo:

@@ -138,7 +138,11 @@ Set: TypeAlias = Annotated[
 ]
 Null: TypeAlias = Annotated[
     str | None,
-    typer.Option(metavar="TEXT", help="Cells with this text mean null: the attribute is cleared.", show_default=False),
+    typer.Option(
+        metavar="TEXT",
+        help="Cells with this text mean null: the attribute is cleared. In JSON lines write null.",
+        show_default=False,
+    ),
 ]
 Empty: TypeAlias = Annotated[
     str | None, typer.Option(metavar="TEXT", help="Cells with this text mean an empty text.", show_default=False)

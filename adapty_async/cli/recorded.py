@@ -19,6 +19,7 @@ from .ending import say
 from .exclusion import is_excluded
 from .exits import CommandError, ExitStatus
 from .failures import Failure, write_failures
+from .feeding import feeding_back, format_of_failures
 from .inputs import EXCLUDED
 from .interrupts import Interrupts
 from .job import Ended, conduct, look_at, show_ended
@@ -28,7 +29,7 @@ from .operation import DELETE
 from .order import Order
 from .progress import Meter
 from .screen import screen_for, tell
-from .unrecorded import show_excluded
+from .unrecorded import show_alone, show_excluded
 
 RETRIED: Final = frozenset({Outcome.FAILED, Outcome.IN_DOUBT})
 _ANSWERED: Final = frozenset({Outcome.FAILED, Outcome.NOT_FOUND})
@@ -83,6 +84,7 @@ class Recorded:
             say(str(error))
             status = ExitStatus.first_of([status, ExitStatus.LEDGER])
         _show_excluded(stock.excluded, self.order)
+        show_alone(ended, sum(stock.excluded.values()))
         self._show_next(ended, after, stock)
         return status
 
@@ -148,12 +150,14 @@ class Recorded:
 
     def _show_failures(self, stock: "_Stock", ended: Ended) -> None:
         if self.failures is None:
+            name = f"failures.{format_of_failures(self.ids.reading())}"
             tell("To write down which rows failed, and why, as a file to feed back:", sys.stderr)
-            tell(f"  {self._again('resume', ended, '--failures', 'failures.csv')}", sys.stderr)
+            tell(f"  {self._again('resume', ended, '--failures', name)}", sys.stderr)
         elif stock.failures is not None:
             is_other = stock.failures != self.failures
             why = f" ({self.failures} was made by somebody else meanwhile, and is as it was.)" if is_other else ""
-            tell(f"{stock.failures} holds the rows that failed, and why.{why}", sys.stderr)
+            tell(f"{stock.failures} holds the rows that failed, and why.{why} To feed it back, corrected:", sys.stderr)
+            tell(f"  {feeding_back(self.order, stock.failures, self.ids.reading())}", sys.stderr)
 
     def _let_go_of_copy(self, *, is_clean: bool) -> None:
         """Remove the copy of what can't be read twice, once nothing can want it any more."""

@@ -227,8 +227,29 @@ def test_an_exclusion_that_is_not_clear_refuses_everything(
 def test_where_everybody_is_excluded_nothing_is_left_to_send(witness: Witness, people: Path, say: Say) -> None:
     status, _, err = say(*DELETE, people, "--exclude", people)
     assert status == 2
-    assert "all are excluded" in err
+    assert f"all {PEOPLE} rows are excluded: nobody is left to send" in err
     assert witness.count.requests == 0
+
+
+@pytest.mark.parametrize("ledger", [(), ("--no-ledger",)])
+def test_where_nothing_but_excluded_rows_failed_it_is_said(
+    witness: Witness, people: Path, tmp_path: Path, say: Say, ledger: tuple[str, ...]
+) -> None:
+    held(tmp_path, *ids(2))
+    status, _, err = say(*DELETE, people, "--exclude", "held.csv", *ledger)
+    assert status == 1
+    assert "Nothing else failed: the exit status is 1 for the 2 excluded rows alone" in err
+
+
+@pytest.mark.parametrize("ledger", [(), ("--no-ledger",)])
+def test_where_something_else_failed_it_is_not_said(
+    witness: Witness, people: Path, tmp_path: Path, say: Say, ledger: tuple[str, ...]
+) -> None:
+    held(tmp_path, *ids(2))
+    witness.script(Fault.REDIRECT, method="DELETE")
+    status, _, err = say(*DELETE, people, "--exclude", "held.csv", *ledger)
+    assert status == 1
+    assert "Nothing else failed" not in err
 
 
 def test_profile_ids_are_excluded_however_they_are_written(witness: Witness, tmp_path: Path) -> None:

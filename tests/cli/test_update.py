@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,9 @@ def test_each_cell_becomes_the_attribute_that_its_column_names(sim: Simulator, t
     assert sim.count.answers == {("PATCH", 200): 1}
 
 
-@pytest.mark.parametrize("number", ["-9007199254740992", "1180591620717411303424", "7.25", "-0", "0.1"])
+@pytest.mark.parametrize(
+    "number", ["-9007199254740992", "1180591620717411303424", "7.25", "-0", "0.1", "0.10000000000000001"]
+)
 def test_a_number_is_sent_to_its_last_digit(sim: Simulator, tmp_path: Path, number: str) -> None:
     assert run(*UPDATE, written(tmp_path, f"customer_user_id,custom.n:number\n{ONE},{number}\n")) == 0
     row = f'{{"customer_user_id": "{TWO}", "custom.n": {number}}}'
@@ -64,6 +67,47 @@ def test_empty_cells_clear_where_null_says_so(sim: Simulator, tmp_path: Path) ->
     path = written(tmp_path, f"customer_user_id,email\n{ONE},\n")
     assert run(*UPDATE, path, "--null", "") == 0
     assert profile(sim, ONE).attributes == {"email": None}
+
+
+@pytest.mark.parametrize("ledger", [(), ("--no-ledger",)])
+def test_it_says_beforehand_how_much_is_cleared_and_emptied(
+    sim: Simulator, tmp_path: Path, say: Say, ledger: tuple[str, ...]
+) -> None:
+    rows = f"{ONE},NULL,NULL\n{TWO},,EMPTY\n{ONE},NULL,NULL\n{THREE},NULL,{'x' * 51}\n"
+    path = written(tmp_path, f"customer_user_id,email,custom.a\n{rows}")
+    options = ("--null", "NULL", "--empty", "EMPTY", "--set", "store_country=NULL")
+    assert "attributes: 4 are cleared (null), 1 set to an empty text" in say(*UPDATE, path, *options, *ledger)[2]
+    row = json.dumps({"customer_user_id": ONE, "email": None, "custom_attributes": {"a": "", "b": None}})
+    err = say(*UPDATE, written(tmp_path, row, "people.jsonl"), *ledger)[2]
+    assert "attributes: 2 are cleared (null), 1 set to an empty text" in err
+
+
+def test_where_nothing_is_cleared_nothing_is_said_of_it(sim: Simulator, tmp_path: Path, say: Say) -> None:
+    path = written(tmp_path, f"customer_user_id,email,custom.a\n{ONE},,b\n")
+    assert "attributes:" not in say(*UPDATE, path, "--null", "NULL")[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--null", "NULL"), "--null says nothing: write null into the objects themselves, and leave --null out"),
+        (("--empty", "-"), '--empty says nothing: write "" into the objects themselves'),
+        (("--null", "NULL", "--set", "email=x@y.example"), "--null says nothing"),
+    ],
+)
+def test_what_says_something_in_cells_alone_is_refused_for_json_lines(
+    sim: Simulator, tmp_path: Path, say: Say, options: tuple[str, ...], sentence: str
+) -> None:
+    path = written(tmp_path, f'{{"customer_user_id": "{ONE}", "first_name": "Ann"}}\n', "people.jsonl")
+    status, _, err = say(*UPDATE, path, *options)
+    assert (status, sim.count.requests) == (2, 0)
+    assert sentence in err
+
+
+def test_what_is_set_may_be_null_beside_json_lines_too(sim: Simulator, tmp_path: Path) -> None:
+    path = written(tmp_path, f'{{"customer_user_id": "{ONE}", "first_name": "Ann"}}\n', "people.jsonl")
+    assert run(*UPDATE, path, "--set", "email=NULL", "--null", "NULL") == 0
+    assert profile(sim, ONE).attributes == {"first_name": "Ann", "email": None}
 
 
 def test_what_is_set_is_the_same_in_all_rows(sim: Simulator, tmp_path: Path) -> None:
@@ -148,6 +192,7 @@ def test_other_tables_than_csv_are_read_likewise(sim: Simulator, tmp_path: Path)
         ("custom.age:number", "1e3", "custom.age:number must be a number"),
         ("custom.age:number", "9" * 400, "custom.age:number must be a number"),
         ("custom.age:number", "9007199254740993", "custom.age:number has more digits than Adapty keeps"),
+        ("custom.age:number", "9007199254740993.5", "custom.age:number has more digits than Adapty keeps"),
         ("custom.age:number", "-9007199254740993.0", "custom.age:number has more digits than Adapty keeps"),
         ("custom.team", "x" * 51, "custom.team must be a text of at most 50 characters"),
         ("installation_meta.os", "17", "installation_meta needs installation_meta.device_id"),
@@ -182,7 +227,7 @@ def test_a_value_that_adapty_would_refuse_is_never_sent(
         ('{"customer_user_id": "u", "att_status": "3"}', "att_status must be 0, 1, 2 or 3"),
         ('{"customer_user_id": "u", "first_name": ""}', "first_name must be a text that isn't empty; null clears it"),
         ('{"customer_user_id": "u", "first_name": 7}', "first_name must be a text that isn't empty; null clears it"),
-        ('{"customer_user_id": "u", "custom.a": 1e999}', "custom.a must be a number that isn't infinite"),
+        ('{"customer_user_id": "u", "custom.a": 1e999}', "custom.a must be a finite number"),
         ('{"customer_user_id": "u", "custom.a": 9007199254740993}', "custom.a has more digits than Adapty keeps"),
         ('{"customer_user_id": -0, "email": null}', "the id is a floating-point number"),
         ('"u"', "the line is an id alone: make an object of it, with what is to be written"),
@@ -334,6 +379,70 @@ def test_the_failures_can_be_fed_back_as_they_are(sim: Simulator, tmp_path: Path
     assert profile(sim, "nobody").attributes == {"first_name": "Bea"}
 
 
+FED = [
+    (
+        "people.csv",
+        "user,custom.a,email\nno body,it's,NULL\n",
+        (
+            "--column",
+            "user",
+            "--null",
+            "NULL",
+            "--empty",
+            "",
+            "--set",
+            "custom.b=x y",
+            "--attributes",
+            "email,custom.a",
+        ),
+    ),
+    ("people.tsv", "customer_user_id\temail\nno body\tNULL\n", ("--null", "NULL")),
+    ("people.txt", '{"customer_user_id": "no body", "email": null}', ("--format", "jsonl")),
+    ("people.jsonl", '{"customer_user_id": "no body", "email": null}', ()),
+]
+
+
+@pytest.mark.parametrize("ledger", [(), ("--no-ledger",)])
+@pytest.mark.parametrize(("name", "content", "options"), FED, ids=[name for name, _, _ in FED])
+@pytest.mark.parametrize("failures", ["failed rows.csv", "failed.jsonl", "failed"])
+def test_the_command_that_feeds_failures_back_writes_the_same(
+    sim: Simulator,
+    tmp_path: Path,
+    say: Say,
+    name: str,
+    content: str,
+    options: tuple[str, ...],
+    failures: str,
+    ledger: tuple[str, ...],
+) -> None:
+    path, held = (
+        written(tmp_path, content, name),
+        written(tmp_path, f"{'user' if '--column' in options else 'id'}\n{ONE}\n", "held.csv"),
+    )
+    status, _, err = say(*UPDATE, path, *options, "--failures", failures, "--exclude", held, *ledger)
+    assert status == 1
+    command = next(line for line in err.splitlines() if line.startswith("  adapty-async update "))
+    sim.add_profile(customer_user_id="no body")
+    _, *arguments = shlex.split(command)
+    assert str(held) in arguments
+    status, _, err = say(*arguments, *AT_ONCE, "--yes", *ledger)
+    assert status == 0, err
+    fed = profile(sim, "no body")
+    assert fed.attributes == {"email": None}
+    assert fed.custom_attributes == ({"a": "it's", "b": "x y"} if "custom.a" in content else {})
+
+
+@pytest.mark.parametrize("ledger", [(), ("--no-ledger",)])
+def test_the_failures_of_json_lines_are_to_be_named_so(
+    sim: Simulator, tmp_path: Path, say: Say, ledger: tuple[str, ...]
+) -> None:
+    rows = f'{{"customer_user_id": "{ONE}", "email": null}}\n' + "nonsense\n" * 11
+    _, _, err = say(*UPDATE, written(tmp_path, rows, "people.jsonl"), "--max-failures", "100%", *ledger)
+    assert "and more: --failures FILE.jsonl writes them all down" in err
+    assert ("--failures FILE.jsonl writes down" if ledger else "--failures failures.jsonl\n") in err
+    assert ".csv" not in err
+
+
 @pytest.mark.parametrize("ledger", [(), ("--no-ledger",)])
 def test_the_failures_of_json_lines_are_json_lines_again(
     sim: Simulator, tmp_path: Path, ledger: tuple[str, ...]
@@ -358,6 +467,17 @@ def test_nobody_is_updated_who_is_excluded(sim: Simulator, tmp_path: Path) -> No
     assert run(*UPDATE, path, "--exclude", held) == 1
     assert profile(sim, ONE).attributes == {}
     assert profile(sim, TWO).attributes == {"first_name": "Bea"}
+
+
+def test_whoever_is_excluded_later_has_the_values_that_the_ledger_knows(
+    sim: Simulator, tmp_path: Path, say: Say
+) -> None:
+    path = written(tmp_path, f"customer_user_id,first_name\n{ONE},Ann\n{TWO},Bea\n")
+    sim.script(Fault.REDIRECT, method="PATCH")
+    assert run(*UPDATE, path, "--concurrency", 1) == 1
+    held = written(tmp_path, f"{ONE}\n", "held.csv")
+    assert say("retry-failed", ledger_of(path), "--exclude", held)[0] == 1
+    assert profile(sim, ONE).attributes == {}
 
 
 def test_without_a_ledger_it_updates_as_well(sim: Simulator, tmp_path: Path, say: Say) -> None:

@@ -25,7 +25,10 @@ _SHOWN: Final = 10
 
 @attrs.define
 class Checked:
-    """What a file holds, in numbers of rows; of the invalid ones the first few. `excluded` isn't among `invalid`."""
+    """What a file holds, in numbers of rows; of the invalid ones the first few. `excluded` isn't among `invalid`.
+
+    `cleared`, `emptied`: how many attributes are set to null, and to an empty text.
+    """
 
     reading: Reading
     rows: int = 0
@@ -33,6 +36,8 @@ class Checked:
     duplicates: int = 0
     invalid: int = 0
     excluded: int = 0
+    cleared: int = 0
+    emptied: int = 0
     first_invalid: list[Row] = attrs.Factory(list)
 
     def enter(self, row: Row) -> None:
@@ -46,6 +51,13 @@ class Checked:
             self.invalid += 1
             if len(self.first_invalid) < _SHOWN:
                 self.first_invalid.append(row)
+
+    def enter_duplicate(self, cleared: int, emptied: int) -> None:
+        """Take note that a row is one; with what it would have set to null, and to an empty text."""
+        self.duplicates += 1
+        self.profiles -= 1
+        self.cleared -= cleared
+        self.emptied -= emptied
 
 
 @attrs.frozen
@@ -307,6 +319,6 @@ def refuse_empty(checked: Checked, name: str) -> None:
 
 def _why_none(checked: Checked) -> str:
     if not checked.first_invalid:
-        return "all are excluded"
+        return f"all {checked.rows:,} rows are excluded: nobody is left to send"
     first = checked.first_invalid[0]
     return f"on {checked.reading.unit} {first.line}, {first.reason}"

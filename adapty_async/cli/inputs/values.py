@@ -45,6 +45,8 @@ def as_text(value: Any) -> str:
         return ""
     if isinstance(value, str):
         return value
+    if isinstance(value, Decimal):
+        return f"{value:f}"
     if not isinstance(value, dict | list | bool | int | float):
         return str(value)
     try:
