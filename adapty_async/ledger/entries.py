@@ -9,14 +9,14 @@ from collections import Counter, deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from types import TracebackType
-from typing import Any, Final, Generic, Self, cast
+from typing import Any, Final, Generic, Protocol, Self, cast
 
 from ..bulk import Decided, Outcome
 from ..bulk.journal import Entry, Source
 from ..bulk.results import ItemT
 from .book import Book, Due, OutcomeRow
 from .chunks import CHUNK, OUTCOMES, STATES
-from .errors import LedgerError
+from .errors import InputChangedError, LedgerError
 from .inventory import Part
 from .writer import Writer, outlasting
 
@@ -55,10 +55,15 @@ class _Ahead:
         return self.size
 
 
+class _AtEnd(Protocol):
+    def __call__(self, *, refused: bool) -> None: ...
+
+
 class LedgerEntries(Generic[ItemT]):
     """The entries of a ledger for one run; see `bulk.journal.Entries`.
 
-    `look`: gives what the ledger is to tell of the job while it runs. `at_end`: done in a thread, after all else.
+    `look`: gives what the ledger is to tell of the job while it runs. `at_end`: done in a thread, after all else; it is
+    told whether the input was refused.
     """
 
     def __init__(
@@ -67,7 +72,7 @@ class LedgerEntries(Generic[ItemT]):
         open_book: Callable[[], Book],
         now: Callable[[], float],
         look: Callable[[], Mapping[str, Any]] | None = None,
-        at_end: Callable[[], None] | None = None,
+        at_end: _AtEnd | None = None,
     ) -> None:
         self._source = source
         self._iterator = _iterator(source)
@@ -77,6 +82,7 @@ class LedgerEntries(Generic[ItemT]):
         self._next_look: asyncio.TimerHandle | None = None
         self._is_look_due = False
         self._at_end = at_end
+        self._is_refused = False
         self._chunk = 0
         self._stride = 1
         self._ended = False
@@ -124,7 +130,7 @@ class LedgerEntries(Generic[ItemT]):
         await self._writer.close()
         self._lost.clear()  # what a commit had failed to write, the last one wrote as well
         if self._at_end is not None:
-            await asyncio.to_thread(self._at_end)
+            await asyncio.to_thread(self._at_end, refused=self._is_refused)
 
     # What is to be sent
 
@@ -153,8 +159,9 @@ class LedgerEntries(Generic[ItemT]):
         assert self._asked is not None
         try:
             answer = await asyncio.shield(self._asked)
-        except LedgerError:
+        except LedgerError as error:
             self._asked = None
+            self._is_refused = isinstance(error, InputChangedError)
             raise
         self._asked = None
         self._receive(answer)

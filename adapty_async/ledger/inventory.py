@@ -190,13 +190,14 @@ def secret_of(path: Path, job: JobRow) -> Secret:
     except OSError as error:
         failure = of_system(key_path(path), error)
     else:
-        if secret is None:
+        if secret is None and not key_path(path).exists():
             raise LedgerRedactedError(
                 f"{path}: its key file {key_path(path).name} is gone: put it back; without it the job can't go on"
             )
-        if secret.check != job.secret_check:
+        if secret is None or secret.check != job.secret_check:
             raise LedgerMismatchError(
-                f"{key_path(path)} is the key file of another ledger: put its own back; without it the job can't go on",
+                f"{key_path(path)} is the key file of another ledger, or was changed: put its own back; without it the "
+                "job can't go on",
                 "secret",
             )
         return secret
