@@ -22,7 +22,7 @@ from .failures import check_free
 from .guards import Guards
 from .inputs import OF_STDIN, Excluded, Format, InputError, format_of_name, open_source
 from .interrupts import terminable
-from .ledgers import beside, is_lasting, refuse_needed, refusing, resume_command
+from .ledgers import beside, is_lasting, refuse_needed, refuse_own, refusing, resume_command
 from .listing import Listing
 from .order import Order
 from .pace import Pace
@@ -102,6 +102,8 @@ def begin(asked: Asked) -> ExitStatus:
     with terminable():
         client = client_of_environment(order.timeout)
         if ledger is not None:
+            for file in (asked.file, *order.exclude):
+                refuse_own(file, ledger)
             refuse_begun(ledger)
             _check_place(ledger)
             refuse_fleeting(order.exclude)
@@ -110,7 +112,7 @@ def begin(asked: Asked) -> ExitStatus:
         if asked.failures is not None:
             check_free(asked.failures)
             if ledger is not None:
-                refuse_needed(asked.failures, ledger, asked.file)
+                refuse_needed(asked.failures, ledger)
         excluded = excluded_by(order.exclude, by=order.by, column=order.exclude_column)
         if ledger is None:
             return send_unrecorded(

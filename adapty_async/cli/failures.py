@@ -14,8 +14,8 @@ from .attributes import typed_label
 from .exits import CommandError, ExitStatus
 from .inputs import Reading, Row
 from .json_ids import JsonReading, parsed
+from .parts import OWNER_ONLY, part_beside
 
-_OWNER_ONLY: Final = 0o600
 ADDED: Final = ("outcome", "reason", "status", "line")
 """What a file of failures adds to the columns of the input."""
 
@@ -105,7 +105,7 @@ class FailuresFile:
         self.trouble: CommandError | None = None
         self._path = path
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
         except FileExistsError:
             raise CommandError(f"{path} exists and may still be needed: give --failures another name") from None
         except OSError as error:
@@ -155,20 +155,14 @@ def write_failures(path: Path, reading: Reading, failures: Iterable[Failure]) ->
 
     Where somebody has made such a file meanwhile it gets another name: give the one that it has.
     """
-    part = path.with_name(f"{path.name}.part")
     layout = _layout_of(reading)
     try:
-        part.unlink(missing_ok=True)
-        try:
-            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
+        with part_beside(path, OWNER_ONLY) as (part, descriptor):
             with open(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:  # noqa: PTH123 - a descriptor, no path
                 file.write(layout.header)
                 file.writelines(map(layout.line, failures))
             free = _taken(path)
             part.replace(free)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
         return free
     except OSError as error:
         trouble = _unwritable(path, error)
@@ -180,7 +174,7 @@ def _taken(path: Path) -> Path:
     free, number = path, 1
     while True:
         try:
-            os.close(os.open(free, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY))
+            os.close(os.open(free, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY))
         except FileExistsError:
             number += 1
             free = path.with_name(f"{path.stem}-{number}{path.suffix}")

@@ -16,6 +16,7 @@ from ..ledger import (
     LedgerReader,
     Spool,
 )
+from ..ledger.files import real
 from .changes import open_listing
 from .exits import CommandError, ExitStatus
 from .inputs import STDIN, Excluded
@@ -36,7 +37,10 @@ _CHANGES: Final = {
     "longer": "goes on {place}, where the input of this ledger ended: if rows were only added at its end, add "
     "--appended to resume",
 }
-_OWN_SUFFIXES: Final = ("", ".key", ".lock", ".new", "-wal", "-shm", "-journal", ".spool", ".spool.part")
+_OWN_SUFFIXES: Final = (
+    *(f"{name}{suffix}" for name in ("", ".new") for suffix in ("", "-wal", "-shm", "-journal")),
+    *(".key", ".lock", ".spool", ".spool.part"),
+)
 """What a ledger and all that may lie beside it is named, after the name of the ledger."""
 
 
@@ -155,16 +159,28 @@ def order_of(reader: LedgerReader) -> Order:
     raise CommandError(sentence, ExitStatus.LEDGER)
 
 
-def input_of(reader: LedgerReader) -> Path | None:
-    """Name the input of a job; None where that is the copy beside its ledger, or the library's."""
-    return order_of(reader).file if reader.order else None
+def inputs_of(reader: LedgerReader) -> list[Path]:
+    """Name the files that a job reads: its input, and who is excluded. None where it is of the library."""
+    if not reader.order:
+        return []
+    order = order_of(reader)
+    return [*([] if order.file is None else [order.file]), *order.exclude]
 
 
-def refuse_needed(path: Path, ledger: Path, file: Path | None) -> None:
-    """Refuse to write where a job has its ledger, what lies beside that, or its input. Raises CommandError."""
-    needed = [ledger.with_name(f"{ledger.name}{suffix}") for suffix in _OWN_SUFFIXES]
-    if any(_is_same(path, own) for own in [*needed, *([] if file is None else [file])]):
+def refuse_needed(path: Path, ledger: Path, *files: Path) -> None:
+    """Refuse to write where a job has its ledger, what lies beside that, or `files`. Raises CommandError."""
+    if any(_is_same(path, own) for own in [*_own_files(ledger), *files]):
         raise CommandError(f"{path} is needed by the job itself: name another file")
+
+
+def refuse_own(file: Path, ledger: Path) -> None:
+    """Refuse to read what a ledger makes or removes. Raises CommandError."""
+    if any(_is_same(file, own) for own in _own_files(ledger)):
+        raise CommandError(f"{file} has a name that {ledger} keeps for itself: name another ledger by --ledger")
+
+
+def _own_files(ledger: Path) -> list[Path]:
+    return [own.with_name(f"{own.name}{suffix}") for own in {ledger, real(ledger)} for suffix in _OWN_SUFFIXES]
 
 
 def _is_same(path: Path, other: Path) -> bool:

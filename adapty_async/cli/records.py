@@ -21,7 +21,8 @@ from .beforehand import is_typed, require_terminal
 from .books import Standing
 from .ending import say
 from .exits import CommandError, ExitStatus
-from .ledgers import command, input_of, open_input, open_ledger, refuse_needed, refusing, resume_command
+from .ledgers import command, inputs_of, open_input, open_ledger, refuse_needed, refusing, resume_command
+from .parts import READABLE, part_beside
 from .progress import Sight, View
 from .screen import screen_for, tell
 from .streams import show, standard_output
@@ -173,7 +174,7 @@ def report(path: Path, json: Path | None, markdown: Path | None, *, force: bool 
         raise CommandError("--json and --markdown name the same file: give each a name of its own")
     with open_ledger(path) as reader:
         for file in files:
-            refuse_needed(file, path, input_of(reader))
+            refuse_needed(file, path, *inputs_of(reader))
             if file.is_file() and not force:
                 raise CommandError(
                     f"{file} exists and may be a record: name another file, or add --force to replace it"
@@ -247,6 +248,7 @@ def redact(path: Path, *, confirmed: bool) -> ExitStatus:
 
 
 def _write(path: Path, text: str) -> None:
+    text = text.encode(errors="backslashreplace").decode()  # a file's name may hold what isn't UTF-8
     if path == _STREAM:
         with standard_output() as stream:
             stream.write(text)
@@ -266,13 +268,10 @@ def _write(path: Path, text: str) -> None:
 
 def _replace(path: Path, text: str) -> None:
     """Write a file, whole or not at all. Raises OSError."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
+    with part_beside(path, READABLE) as (part, descriptor):
+        with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor, no path
+            file.write(text)
         part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def _time(at: datetime | None) -> str:

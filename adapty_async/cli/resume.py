@@ -112,7 +112,7 @@ def resume(ledger: Path, terms: Terms) -> ExitStatus:
         client = client_of_environment()
         if terms.failures is not None:
             check_free(terms.failures)
-            refuse_needed(terms.failures, ledger, terms.file)
+            refuse_needed(terms.failures, ledger)
         with open_ledger(ledger) as reader:
             job = _look_into(reader, client, terms, stack)
         if not job.is_same:

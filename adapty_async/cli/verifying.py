@@ -59,7 +59,7 @@ def verify(
     """
     if present is not None:
         check_free(present, "--present")
-        refuse_needed(present, path, file)
+        refuse_needed(present, path)
     with open_ledger(path) as reader:
         if reader.job.operation != "delete":
             raise CommandError(
