@@ -74,7 +74,7 @@ class Ledger:
 def redact(path: str | os.PathLike[str]) -> None:
     """Make a ledger anonymous for good: remove its key file and the copy of its input. It can only be read afterwards.
 
-    Raises LedgerError, with nothing removed, where it is in use, or no ledger, or what lies beside it isn't its key file.
+    Raises LedgerError, with nothing removed, where it is in use or no ledger, or its key file was changed.
     """
     ledger = real(path)
     LedgerReader(ledger).close()
