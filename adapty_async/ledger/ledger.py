@@ -47,6 +47,9 @@ class Ledger:
         look: Callable[[], Mapping[str, Any]] | None = None,
         spool: bool = False,
     ) -> None:
+        done = ", ".join(outcome for outcome in retry if not outcome.is_failure)
+        if done:
+            raise ValueError(f"retry: what is done isn't sent again: leave out {done}")
         self.path = real(path)
         self._look = look
         self._is_spooled = spool

@@ -223,8 +223,14 @@ class LedgerReader:
         rows = self.rows()
         for position, profile in enumerate(ids):
             row = next(rows, None)
-            if row is None:
+            if row is None and self.job.items is None:
                 return  # never read by the job
+            if row is None:
+                raise InputChangedError(
+                    f"the input goes on after row {position:,}, unlike the ledger's: give the input of the job",
+                    position,
+                    "longer",
+                )
             if row.hash != secret.hash(name(profile)):
                 raise InputChangedError(
                     f"the input isn't the one of the ledger: it first differs at row {position + 1:,}: "

@@ -25,6 +25,7 @@ from .files import (
     lock,
     made_whole,
     missing,
+    refuse_second_name,
     translated,
 )
 
@@ -119,6 +120,7 @@ class Store:
                 raise missing(path)
             if path.exists():
                 check_place(path)
+                refuse_second_name(path)
             held = lock(path)
             try:
                 if make is not None and not path.exists():

@@ -575,6 +575,25 @@ async def test_an_id_leads_to_its_row_until_the_key_file_is_gone(
         await deletion(client, [*ids(1500), next(ids(1))], path)
 
 
+def test_what_is_done_cannot_be_asked_for_again(path: Path) -> None:
+    with pytest.raises(ValueError, match="leave out deleted"):
+        Ledger(path, retry=[Outcome.FAILED, Outcome.DELETED])
+
+
+async def test_a_ledger_with_a_second_name_is_read_but_not_gone_on_with(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    await deletion(client, ids(5), path)
+    second = path.with_name("second.db")
+    second.hardlink_to(path)
+    for name in (path, second):
+        with pytest.raises(LedgerUnreadableError, match="a hard link"):
+            await deletion(client, ids(5), name)
+    assert sum(totals(path).values()) == 5
+    second.unlink()
+    assert (await deletion(client, ids(5), path)).total == 0
+
+
 async def test_a_key_file_of_another_ledger_is_refused(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
     await deletion(client, ids(5), path)
     path.with_name("job.db.key").write_bytes(os.urandom(32))
