@@ -133,8 +133,8 @@ def verify(
       adapty-async verify people.csv.adapty.db all --present present.csv
 
     The outcomes stay as they are; the record shows what was found, and export of which rows. After an interruption,
-    rest asks for those of whom nothing is known yet. Exit status 1: somebody is present, or it isn't known of all that
-    were asked for.
+    rest asks for those of whom nothing is known yet. Exit status 1: somebody is present, or was when last asked for, or
+    it isn't known of all that were asked for.
     """
     from .pace import Pace
     from .verifying import verify

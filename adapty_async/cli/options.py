@@ -87,7 +87,7 @@ Max: TypeAlias = Annotated[
     int | None, typer.Option("--max", min=1, metavar="N", help="Go on only where it is N profiles at most.")
 ]
 MaxFailures: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="N|N%", help="Stop when more rows fail; without it, when more than 20% do.")
+    str | None, typer.Option(metavar="N|N%", help="Stop a run when more rows fail; without it, when more than 20% do.")
 ]
 MaxAbsent: TypeAlias = Annotated[
     str | None,

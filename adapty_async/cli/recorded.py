@@ -68,6 +68,13 @@ class Recorded:
 
     def carry_out(self, client: AdaptyClient) -> ExitStatus:
         """Send what is left, and say what became of all. Raises CommandError where nothing was sent."""
+        try:
+            return self._carry_out(client)
+        except (KeyboardInterrupt, asyncio.CancelledError):  # more signals than are needed to abort
+            tell(f"To go on:\n  {resume_command(self.ledger)}", sys.stderr)
+            raise
+
+    def _carry_out(self, client: AdaptyClient) -> ExitStatus:
         with refusing(), LedgerReader(self.ledger) as reader:
             before = reader.status()
         with self.order.pace.pacer(client) as pacer:

@@ -202,7 +202,7 @@ def about(path: Path, id_: str) -> ExitStatus:
             raise CommandError(f"no row of {path} is of that id", ExitStatus.FAILED)
         positions = {row.position for row in rows}
         presences = [presence for presence in reader.presences() if presence.position in positions]
-        record = record_of(reader)
+        record = record_of(reader, items=reader.status().known)  # of a job that runs the ledger knows no end
     _write(_STREAM, "\n".join(_evidence(record, rows, presences)) + "\n")
     if any(found.present for found in presences):
         say("the profile was present when it was asked for afterwards, so this proves no deletion")

@@ -83,12 +83,13 @@ def verify(
             found = asyncio.run(asked)
             written = None if present is None else _write_present(path, ids, present)
     _show(found)
-    if found.present or written:
+    left = _present_in(path)
+    if left:
         tell(f"\nThe record says so, too:\n  {command('report', path)}", sys.stderr)
         _show_next(path, order, written)
     if found.stopped is not None or found.unknown:
         tell(f"\nTo ask for those of whom nothing is known yet:\n  {command('verify', path, _REST)}", sys.stderr)
-    return _status(found)
+    return _status(found, left)
 
 
 def _write_present(path: Path, ids: Listing, file: Path) -> Path | None:
@@ -179,8 +180,14 @@ def _show(found: Verified) -> None:
     current().show("\n".join(lines), present=found.present, absent=found.absent, unknown=found.unknown, stopped=stopped)
 
 
-def _status(found: Verified) -> ExitStatus:
-    statuses = [ExitStatus.FAILED if found.present or found.unknown else ExitStatus.DONE]
+def _present_in(path: Path) -> int:
+    """Count who was present when last asked for, by this verification or an earlier one."""
+    with refusing(), LedgerReader(path) as reader:
+        return sum(found.present for found in reader.presences())
+
+
+def _status(found: Verified, present: int) -> ExitStatus:
+    statuses = [ExitStatus.FAILED if present or found.unknown else ExitStatus.DONE]
     if found.stopped is not None:
         is_key = found.stopped in {StopReason.CREDENTIALS, StopReason.PERMISSION}
         statuses.append(ExitStatus.CREDENTIALS if is_key else ExitStatus.STOPPED)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from adapty_async import UNPACED, AdaptyClient, bulk
-from adapty_async.bulk import Decided, Outcome, StopRules
+from adapty_async.bulk import Decided, Outcome, StopReason, StopRules
 from adapty_async.bulk.jobs import undertaking
 from adapty_async.cli import beforehand, main
 from adapty_async.cli.order import Order
@@ -450,6 +450,52 @@ def test_a_record_never_takes_the_place_of_what_the_job_needs(
         assert (status, out) == (2, "")
         assert f"{needed} is needed by the job itself" in err
         assert (needed.read_bytes() if needed.exists() else None) == before
+
+
+def test_whoever_was_present_once_makes_every_verification_fail_until_he_is_found_absent(
+    ledger: Path, sim: Simulator, say: Say
+) -> None:
+    again = sim.add_profile(customer_user_id=prefilled_customer_user_id(2))
+    assert say("verify", ledger, "all", *AT_ONCE)[0] == 1
+    sim.profiles.remove(again)
+    assert say("verify", ledger, "rest", *AT_ONCE)[0] == 2
+    for _ in range(3):
+        asked = next(iter(csv.DictReader(io.StringIO(say("export", ledger)[1]))))
+        status, _, err = say("verify", ledger, "1", *AT_ONCE)
+        assert asked["present"] == "no"
+        left = any(row["present"] == "yes" for row in csv.DictReader(io.StringIO(say("export", ledger)[1])))
+        assert (status, "adapty-async report" in err) == ((1, True) if left else (0, False))
+    assert say("verify", ledger, "all", *AT_ONCE)[0] == 0
+
+
+def test_one_person_of_a_job_of_the_library_that_was_stopped_can_be_looked_up(
+    sim: Simulator, tmp_path: Path, say: Say
+) -> None:
+    listed = [prefilled_customer_user_id(number) for number in range(1, 3001)]
+
+    async def work() -> None:
+        async with AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
+            job = bulk.delete_profiles(
+                client, listed, by="customer_user_id", pacer=UNPACED, journal=Ledger(tmp_path / "job.db")
+            )
+            assert (await job).stopped is StopReason.ABSENT_SHARE
+            assert not job.report.input_exhausted
+
+    asyncio.run(work())
+    status, out, _ = say("report", tmp_path / "job.db", "--about", FIRST)
+    assert status == 0
+    assert "Adapty accepted the deletion (204)" in out
+
+
+def test_an_input_that_has_grown_is_not_exported_or_verified_as_if_it_were_the_same(
+    ledger: Path, people: Path, sim: Simulator, say: Say
+) -> None:
+    with people.open("a") as file:
+        file.write("\nn,late\n")
+    for command in (("export", ledger, "--ids", "plain"), ("verify", ledger, "all")):
+        status, out, err = say(*command)
+        assert (status, out) == (5, "")
+        assert "--appended" in err
 
 
 def test_whoever_is_present_is_shown_by_the_export_and_written_down_for_a_new_deletion(

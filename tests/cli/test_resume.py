@@ -6,6 +6,7 @@ import re
 import shlex
 import signal
 import stat
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -373,6 +374,24 @@ def test_two_runners_at_once_are_one_and_a_sentence(witness: Witness, people: Pa
     witness.latency = 0.0
     assert run("resume", ledger_of(people)) == 0
     assert agree(say, ledger_of(people), witness, 0) == {"deleted": PEOPLE}
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.02, 0.1])
+def test_however_many_signals_come_the_way_to_go_on_is_printed(
+    witness: Witness, people: Path, say: Say, pause: float
+) -> None:
+    witness.latency = 600
+    process = start([*map(str, DELETE), "--concurrency", "7", str(people)], settings_for(witness))
+    wait_until(lambda: witness.count.in_flight == 7)
+    for _ in range(5):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(pause)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode in (130, -signal.SIGTERM)  # of itself, or by one that came when all was said
+    assert f"  adapty-async resume {ledger_of(people)}" in err.decode()
+    witness.latency = 0.0
+    assert run("resume", ledger_of(people)) == 0
+    agree(say, ledger_of(people), witness, 0)
 
 
 def test_the_second_signal_leaves_in_doubt_what_was_under_way_and_the_resume_settles_it(
