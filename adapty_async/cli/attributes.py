@@ -1,5 +1,6 @@
 """The attributes of a profile by the names that columns and options give them, and their values out of texts."""
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeAlias, get_args
@@ -41,6 +42,7 @@ _DEVICE: Final = Target(f"{META}.device_id", META, "device_id")
 _SOME_DEVICE: Final = UUID(int=0)
 
 
+@functools.lru_cache(maxsize=1024)  # JSON lines name them anew in every row
 def target_of(label: str) -> Target | None:
     """Give the attribute of that label, None where there is none: `email`, `custom.team`, `custom.age:number`, ..."""
     if label in _PLAIN:

@@ -84,7 +84,7 @@ def parsed(text: str) -> dict[str, Any]:
     except UnicodeEncodeError:
         raise ValueError(_NOT_UTF8) from None
     try:
-        value = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse, parse_int=whole_number)
+        value = _decoder.decode(text)
     except _TwiceError:
         raise ValueError("a field of the row stands there twice") from None
     except (ValueError, RecursionError):
@@ -109,3 +109,6 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(_constant: str) -> Never:
     raise ValueError  # NaN and Infinity are Python's, not JSON's
+
+
+_decoder: Final = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_refuse, parse_int=whole_number)

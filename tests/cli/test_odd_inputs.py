@@ -217,6 +217,8 @@ JSON_LINES = [
     jsonl("numbers", of_id(1, 2**70), "1", str(2**70)),
     jsonl("a great number", f"{'9' * 5000}\n1\n", "1", invalid=[1]),
     jsonl("floating-point numbers", of_id(1.5, 1.0) + "1.23E+15\nNaN\n1e999\n3\n", "3", invalid=[1, 2, 3, 4, 5]),
+    jsonl("zero", of_id(0, 7), "0", "7"),
+    jsonl("minus zero among whole numbers", of_id(7) + '{"customer_user_id": -0}\n', "7", invalid=[2]),
     jsonl("minus zero", of_id(0, 7) + '{"customer_user_id": -0}\n-0\n1e3\n', "0", "7", invalid=[3, 4, 5]),
     jsonl("1.23E+15 as text", of_id("u1", "1.23E+15"), refused="line 2"),
     jsonl("1.23E+15 as text, accepted", of_id("u1", "1.23E+15"), "u1", invalid=[2], accept_damaged=True),

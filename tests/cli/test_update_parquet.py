@@ -93,9 +93,9 @@ def test_what_adapty_has_no_type_for_is_never_sent_as_something_else(
 
 
 def test_a_column_of_texts_is_read_as_its_name_says(sim: Simulator, tmp_path: Path) -> None:
-    columns = {"custom.n:number": ["7"], "custom.b:bool": ["true"], "custom.i:number": [7], "att_status": [3]}
+    columns = {"custom.n:number": ["7"], "custom.b:bool": ["true"], "custom.i:number": [1e23], "att_status": [3]}
     assert run(*UPDATE, written(tmp_path, [ONE], **columns)) == 0
-    assert profile(sim, ONE).custom_attributes == {"n": 7.0, "b": 1.0, "i": 7.0}
+    assert profile(sim, ONE).custom_attributes == {"n": 7.0, "b": 1.0, "i": 1e23}
     assert profile(sim, ONE).attributes == {"att_status": 3}
 
 
@@ -112,3 +112,12 @@ def test_failures_fed_back_keep_the_types(sim: Simulator, tmp_path: Path, say: S
     assert say(*shlex.split(command)[1:], *AT_ONCE, "--yes")[0] == 0
     assert profile(sim, "nobody").custom_attributes == {"n": 7.0, "b": 1.0, "s": "7"}
     assert profile(sim, "neither").custom_attributes == {"n": 7.0}
+
+
+def test_in_failures_the_column_of_the_ids_keeps_its_name(sim: Simulator, tmp_path: Path) -> None:
+    path = written(tmp_path, ["x"], **{"custom.id": [7], "custom.d": [Decimal("0.0000001")]})
+    options = ("--column", "custom.id", "--attributes", "custom.d", "--failures", tmp_path / "failures.csv")
+    assert run(*UPDATE, path, *options) == 1
+    header, row = (tmp_path / "failures.csv").read_text().splitlines()
+    assert header.startswith("customer_user_id,custom.id,custom.d:number,")
+    assert row.startswith("x,7,0.0000001,")
