@@ -13,6 +13,7 @@ from ..bulk import Outcome
 from ..bulk.jobs import undertaking
 from ..client import AdaptyClient
 from ..ledger import LedgerReader, prepare
+from ..ledger.preparing import note_order
 from .beforehand import look_through, notes_of, require_terminal
 from .connection import client_of_environment
 from .exclusion import excluded_by, refuse_fleeting
@@ -117,6 +118,7 @@ def resume(ledger: Path, terms: Terms) -> ExitStatus:
             job = _look_into(reader, client, terms, stack)
         if not job.is_same:
             _compare(job, client, terms)
+        _keep_holds(job)
         notes = notes_of(job.order) | _shown_app(job, terms)
         return Recorded(
             job.ids,
@@ -151,6 +153,13 @@ def _refuse_running(reader: LedgerReader) -> None:
         raise CommandError(
             f"{reader.path} is in use by another process: wait for its end, or end it", ExitStatus.LEDGER
         )
+
+
+def _keep_holds(job: _Job) -> None:
+    """Note whom to hold back before anything else can go wrong: whoever types the next command may not say it again."""
+    if job.order.exclude != job.ordered.exclude:
+        with refusing():
+            note_order(job.ledger, attrs.evolve(job.ordered, exclude=job.order.exclude).as_json())
 
 
 def _shown_app(job: _Job, terms: Terms) -> dict[str, str]:

@@ -1,10 +1,13 @@
 """A job taken down before any of it is sent: the whole input, known and compared to its end."""
 
 import itertools
+import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
+
+import attrs
 
 from ..bulk import Decided
 from ..bulk.jobs import By, source_of
@@ -71,6 +74,12 @@ def prepare(
         if not is_made:
             with store.transaction():
                 take_down(store)
+
+
+def note_order(path: Path, order: Mapping[str, Any]) -> None:
+    """Note in a ledger what is asked for from now on, whatever becomes of the next run. Raises LedgerError."""
+    with Store.open(real(path)) as store, store.transaction():
+        store.write_job(attrs.evolve(store.job(), input_order=json.dumps(dict(order))))
 
 
 def reopen(path: Path) -> None:

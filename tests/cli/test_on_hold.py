@@ -76,3 +76,16 @@ def test_a_hold_that_a_later_run_cannot_read_again_is_refused_where_there_is_a_l
 def test_without_a_ledger_a_hold_may_come_by_a_pipe(witness: Witness, people: Path, piped: Path) -> None:
     assert run(*DELETE, people, "--no-ledger", "--exclude", piped) == 1
     assert list(witness.profiles.customer_user_ids) == ids(1)
+
+
+def test_a_hold_lasts_also_where_the_run_that_it_came_with_was_refused(
+    witness: Witness, people: Path, tmp_path: Path
+) -> None:
+    held = tmp_path / "held.csv"
+    held.write_text(ids(1)[0])
+    witness.script(Fault.REDIRECT, method="DELETE")
+    assert run(*DELETE, people, "--concurrency", 1) == 1
+    other = "3286abd3-48b0-4e9c-a5f6-ac0a006333a6"
+    assert run("retry-failed", ledger_of(people), "--exclude", held, "--app", other) == 3
+    assert run("retry-failed", ledger_of(people)) == 1
+    assert list(witness.profiles.customer_user_ids) == ids(1)
