@@ -19,7 +19,7 @@ from .listing import Listing
 from .order import Order
 from .probe import verify_app
 
-_ACCEPTED: Final = (Outcome.DELETED, Outcome.UPDATED, Outcome.CREATED)
+ACCEPTED: Final = (Outcome.DELETED, Outcome.UPDATED, Outcome.CREATED)
 _TODO: Final = "name somebody who exists by --known ID, or check the key"
 _ABSENT: Final = frozenset({Outcome.ALREADY_ABSENT, Outcome.NOT_FOUND, Outcome.DELETED_UNCONFIRMED})
 
@@ -87,7 +87,7 @@ def _app_unknown(reader: LedgerReader, todo: str) -> CommandError:
 def _refuse_mixture(reader: LedgerReader) -> None:
     """Refuse to go on where people of an unknown app are done already: theirs may be another. Raises CommandError."""
     counts = reader.status().counts
-    done = sum(counts.get(outcome, 0) for outcome in _ACCEPTED)
+    done = sum(counts.get(outcome, 0) for outcome in ACCEPTED)
     if done:
         raise CommandError(
             f"{done:,} profiles of {reader.path} are {reader.job.operation}d by a key of which no run has shown the "

@@ -76,16 +76,16 @@ def plan(question: Question) -> ExitStatus:
     """Check a file as the command would that it is for. Raises CommandError where that would."""
     order = question.order()
     excluded = excluded_by(order.exclude, by=order.by, column=order.column)
-    status = ExitStatus.DONE
+    found = None
     with open_listing(order, question.file, excluded=excluded) as ids:
         checked = ids.check()
         show_checked(ids.name, checked, order.operation)
         show("\n".join(_lines(ids, checked, order)))
         if question.probe is not None:
-            status = _probe(ids, checked, order, question.probe)
+            found = _probe(ids, checked, order, question.probe)
     what = "sent" if question.probe is None else "changed"
-    show(f"\nNothing was {what}. To {order.operation} them:\n  {_command(question.file, order, checked)}")
-    return status
+    show(f"\nNothing was {what}. To {order.operation} them:\n  {_command(question.file, order, checked, found)}")
+    return ExitStatus.DONE if found is None or found.is_whole else ExitStatus.STOPPED
 
 
 def _lines(ids: Listing, checked: Checked, order: Order) -> Iterator[str]:
@@ -154,7 +154,7 @@ def _rate(pace: Pace) -> float | None:
         return pace.expected(None)
 
 
-def _probe(ids: Listing, checked: Checked, order: Order, count: int) -> ExitStatus:
+def _probe(ids: Listing, checked: Checked, order: Order, count: int) -> Sample:
     client = client_of_environment()
     wanted = min(count, checked.profiles)
     places = {number * checked.profiles // wanted for number in range(wanted)}
@@ -163,7 +163,7 @@ def _probe(ids: Listing, checked: Checked, order: Order, count: int) -> ExitStat
     with order.pace.pacer(client) as pacer:
         found = asyncio.run(sample(client, picked, by=order.by, pacer=pacer))
     show("\n".join(_found(found)))
-    return ExitStatus.DONE if found.is_whole else ExitStatus.STOPPED
+    return found
 
 
 def _found(found: Sample) -> Iterator[str]:
@@ -185,11 +185,12 @@ def _why(found: Sample) -> str:
     return "; ".join(errors) or str(found.stopped or "errors")
 
 
-def _command(file: Path, order: Order, checked: Checked) -> str:
-    """Give the command that does what was planned."""
+def _command(file: Path, order: Order, checked: Checked, found: Sample | None) -> str:
+    """Give the command that does what was planned, and that makes sure of the app where that is known."""
     options = [*options_of(order), *exclude_options(order)]
     if order.operation in OPERATIONS:
         options += ["--expect", str(checked.profiles)] if checked.profiles > UNCOUNTED else []
+        options += ["--app", str(found.apps[0])] if found is not None and len(found.apps) == 1 else []
     options += [*order.pace.options(), *(["--accept-damaged"] if order.accept_damaged else [])]
     if order.operation not in OPERATIONS:
         return f"{command(order.operation, file, *options)} > profiles.jsonl"

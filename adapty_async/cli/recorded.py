@@ -23,6 +23,7 @@ from .feeding import feeding_back, format_of_failures
 from .inputs import EXCLUDED
 from .interrupts import Interrupts
 from .job import Ended, conduct, look_at, show_ended
+from .keys import ACCEPTED
 from .ledgers import command, refusing, resume_command
 from .listing import Listing
 from .operation import DELETE
@@ -142,8 +143,9 @@ class Recorded:
         self._let_go_of_copy(is_clean=left == 0 and not retried)
 
     def _again(self, name: str, ended: Ended, *options: str) -> str:
-        """Give a command that goes on; where the key was refused only another one can, of an app that is known."""
-        if ended.report.stopped in _KEY_REFUSED:
+        """Give a command that goes on; after a refused key with another, where its app is known or nobody is done."""
+        is_bound = self.app is None and any(ended.standing.counts.get(outcome) for outcome in ACCEPTED)
+        if ended.report.stopped in _KEY_REFUSED and not is_bound:
             options = (*options, "--new-key", *([] if self.app else ["--app", "UUID"]))
         return command(name, self.ledger, *options)
 

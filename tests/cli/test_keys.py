@@ -1,5 +1,7 @@
 """The key of a job: another is taken only where a person shows that it is of the same app, and nobody is left out."""
 
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from adapty_async.bulk import Outcome
 from adapty_async.ledger import LedgerReader
 from adapty_async.testing import Fault
 from adapty_async.testing.profiles import Profiles
-from tests.cli.served import AT_ONCE
+from tests.cli.served import AT_ONCE, meanwhile
 from tests.cli.witness import PEOPLE, Say, Witness, agree, ids, ledger_of, run
 
 DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
@@ -175,3 +177,25 @@ def test_creations_that_were_begun_with_a_refused_key_are_carried_out_with_the_r
     assert run("retry-failed", ledger) == 5
     assert run("retry-failed", ledger, "--new-key") == 0
     assert len(witness.profiles) == PEOPLE + 12
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_what_is_offered_after_a_revoked_key_can_be_typed(
+    witness: Witness, people: Path, say: Say, monkeypatch: pytest.MonkeyPatch, *, is_known: bool
+) -> None:
+    app, before = witness.profiles.app_id, witness.api_key
+
+    def revoke() -> None:
+        witness.api_key = "secret_live_exchanged"
+
+    witness.latency = 0.01
+    with meanwhile(lambda: witness.count.answered(204) >= 5, revoke):
+        status, _, err = say(*DELETE, people, "--concurrency", 2, *(["--app", app] if is_known else []))
+    assert status == 4
+    assert ("--new-key" in err) == is_known
+    if is_known:
+        monkeypatch.setenv("ADAPTY_API_KEY", witness.api_key)
+    witness.api_key = witness.api_key if is_known else before
+    (typed,) = re.findall(r"^  adapty-async (resume (?:(?!--failures).)*)$", err, re.MULTILINE)
+    assert run(*shlex.split(typed)) == 1
+    assert run("retry-failed", ledger_of(people)) == 0

@@ -111,6 +111,7 @@ def test_a_sample_tells_how_many_exist_and_in_which_app(sim: Simulator, people: 
     assert status == 0
     assert figures == {"exist": "3", "do not exist": "1"}
     assert f"app                 {sim.profiles.app_id}" in out
+    assert f" --app {sim.profiles.app_id}" in out.splitlines()[-1]
     assert "Nothing was changed" in out
     assert sim.count.answers == {("GET", 200): 3, ("GET", 404): 1}
     assert len(sim.profiles) == 30
