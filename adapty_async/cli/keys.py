@@ -19,7 +19,8 @@ from .listing import Listing
 from .order import Order
 from .probe import verify_app
 
-ACCEPTED: Final = (Outcome.DELETED, Outcome.UPDATED, Outcome.CREATED)
+ACCEPTED: Final = (Outcome.DELETED, Outcome.UPDATED)
+"""What was done in one app mustn't go on in another. Of a creation whoever was created shows the app."""
 _TODO: Final = "name somebody who exists by --known ID, or check the key"
 _ABSENT: Final = frozenset({Outcome.ALREADY_ABSENT, Outcome.NOT_FOUND, Outcome.DELETED_UNCONFIRMED})
 
@@ -39,26 +40,44 @@ class Key:
     was_of_unknown_app: bool
 
 
-def key_for(reader: LedgerReader, client: AdaptyClient, ordered: Order, given: UUID | None, *, may_be_new: bool) -> Key:
-    """Look at the key, and at the app of the job; `given`: by --app. Raises CommandError where it can't go on so."""
+def key_for(
+    reader: LedgerReader,
+    client: AdaptyClient,
+    ordered: Order,
+    given: UUID | None,
+    *,
+    may_be_new: bool,
+    retried: frozenset[Outcome],
+    appended: bool,
+) -> Key:
+    """Look at the key, and at the app of the job; where nothing is to be sent any key will do.
+
+    `given`: the app, by --app. `retried`: what has one of these outcomes is sent again. `appended`: there may be more.
+    Raises CommandError where the job can't go on so.
+    """
     job = undertaking(client, ordered.operation, ordered.by)
     if job.base_url != reader.job.base_url:
         raise CommandError(f"{MISMATCHES['server']}: {reader.job.base_url}", ExitStatus.LEDGER)
     is_new = reader.last_key != job.key_fingerprint
     if is_new and not may_be_new:
         raise CommandError(MISMATCHES["key"], ExitStatus.LEDGER)
-    recorded = _recorded_app(reader)
     app = _app_of(reader, ordered, given)
+    recorded, counts = _recorded_app(reader), reader.status().counts
     is_exchanged = is_new and any(run.touched or APP_ID in run.notes for run in reader.runs)
+    is_of_unknown_app = is_exchanged and recorded is None
+    accepted = sum(counts.get(outcome, 0) for outcome in ACCEPTED)
+    again = retried | (_ABSENT if is_of_unknown_app and not accepted else frozenset())
+    if not (appended or _due(reader, again)):
+        return Key(is_new=is_new, app=app, is_to_be_shown=False, was_of_unknown_app=False)
     if is_exchanged and app is None:
         raise _app_unknown(reader, "add --app UUID")
-    if is_exchanged and recorded is None:
-        _refuse_mixture(reader)
+    if is_of_unknown_app and accepted:
+        raise _mixed(reader, accepted)
     return Key(
         is_new=is_new,
         app=app,
         is_to_be_shown=app is not None and (is_exchanged or given is not None or recorded is None),
-        was_of_unknown_app=is_exchanged and recorded is None,
+        was_of_unknown_app=is_of_unknown_app,
     )
 
 
@@ -84,24 +103,20 @@ def _app_unknown(reader: LedgerReader, todo: str) -> CommandError:
     )
 
 
-def _refuse_mixture(reader: LedgerReader) -> None:
-    """Refuse to go on where people of an unknown app are done already: theirs may be another. Raises CommandError."""
-    counts = reader.status().counts
-    done = sum(counts.get(outcome, 0) for outcome in ACCEPTED)
-    if done:
-        raise CommandError(
-            f"{done:,} profiles of {reader.path} are {reader.job.operation}d by a key of which no run has shown the "
-            "app (--app), so nothing shows that the new key is of the same: go on with that key, or begin anew with "
-            "another ledger",
-            ExitStatus.LEDGER,
-        )
+def _mixed(reader: LedgerReader, accepted: int) -> CommandError:
+    """Say that people of an unknown app are done already: the app of the new key may be another."""
+    return CommandError(
+        f"{accepted:,} profiles of {reader.path} are {reader.job.operation}d by a key of which no run has shown the "
+        "app (--app), so nothing shows that the new key is of the same: go on with that key, or begin anew with "
+        "another ledger",
+        ExitStatus.LEDGER,
+    )
 
 
-def is_anything_due(key: Key, reader: LedgerReader, retried: frozenset[Outcome]) -> bool:
-    """Tell whether the run of a key has anything to send."""
+def _due(reader: LedgerReader, again: frozenset[Outcome]) -> int:
+    """Count what is to be sent: what waits, and what has an outcome after which it is sent `again`."""
     status = reader.status()
-    again = retried | (_ABSENT if key.was_of_unknown_app else frozenset())
-    return bool(status.waiting + status.claimed + sum(status.counts.get(outcome, 0) for outcome in again))
+    return status.waiting + status.claimed + sum(status.counts.get(outcome, 0) for outcome in again)
 
 
 def show_app(key: Key, reader: LedgerReader, ids: Listing, order: Order, known: str | None) -> dict[str, str]:
@@ -126,7 +141,7 @@ def show_app(key: Key, reader: LedgerReader, ids: Listing, order: Order, known: 
 
 def show_same_app(reader: LedgerReader, ids: Listing, order: Order, known: str | None) -> None:
     """See that the key for a verification is of the app of the job. Raises CommandError."""
-    app = _app_of(reader, order, None)
+    app = _recorded_app(reader)
     if app is None:
         raise _app_unknown(reader, "verify it with the key of its last run")
     show_app(Key(is_new=True, app=app, is_to_be_shown=True, was_of_unknown_app=False), reader, ids, order, known)

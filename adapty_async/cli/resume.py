@@ -21,7 +21,7 @@ from .exits import CommandError, ExitStatus
 from .failures import check_free
 from .guards import Guards
 from .interrupts import terminable
-from .keys import Key, is_anything_due, key_for, show_app
+from .keys import Key, key_for, show_app
 from .ledgers import is_lasting, open_ledger, opened, order_of, refuse_needed, refusing
 from .listing import Listing
 from .order import Order
@@ -60,6 +60,11 @@ class Terms:
     operator: str | None
     request: str | None
     exclude: Sequence[Path]
+
+    @property
+    def retried(self) -> frozenset[Outcome]:
+        """What has one of these outcomes is sent again."""
+        return RETRIED if self.retry else frozenset()
 
     def applied_to(self, order: Order) -> Order:
         """Give what is ordered for this run."""
@@ -119,15 +124,15 @@ def resume(ledger: Path, terms: Terms) -> ExitStatus:
         if not job.is_same:
             _compare(job, client, terms)
         _keep_holds(job)
-        notes = notes_of(job.order) | _shown_app(job, terms)
+        shown = _shown_app(job, terms)
         return Recorded(
             job.ids,
             ledger,
-            job.order,
-            retry=RETRIED if terms.retry else (),
+            _with_app(job, is_shown=bool(shown)),
+            retry=terms.retried,
             new_key=job.key.is_new,
             app=job.key.app,
-            notes=notes,
+            notes=notes_of(job.order) | shown,
             failures=terms.failures,
         ).carry_out(client_of_environment(job.order.timeout))
 
@@ -136,7 +141,15 @@ def _look_into(reader: LedgerReader, client: AdaptyClient, terms: Terms, stack: 
     ordered = order_of(reader)
     order = terms.applied_to(ordered)
     _refuse_running(reader)
-    key = key_for(reader, client, ordered, terms.app, may_be_new=terms.new_key)
+    key = key_for(
+        reader,
+        client,
+        ordered,
+        terms.app,
+        may_be_new=terms.new_key,
+        retried=terms.retried,
+        appended=terms.appended,
+    )
     refuse_fleeting(order.exclude)
     excluded = excluded_by(order.exclude, by=order.by, column=order.exclude_column)
     ids = stack.enter_context(opened(reader, terms.file, column=terms.column, excluded=excluded))
@@ -163,11 +176,17 @@ def _keep_holds(job: _Job) -> None:
 
 
 def _shown_app(job: _Job, terms: Terms) -> dict[str, str]:
-    """See the app where that is needed and anything is to be sent; give the note of it. Raises CommandError."""
+    """See the app where that is needed; give the note of it. Raises CommandError."""
+    if not job.key.is_to_be_shown:
+        return {}
     with refusing(job.ids), LedgerReader(job.ledger) as reader:
-        if job.key.is_to_be_shown and is_anything_due(job.key, reader, RETRIED if terms.retry else frozenset()):
-            return show_app(job.key, reader, job.ids, job.order, terms.known)
-    return {}
+        return show_app(job.key, reader, job.ids, job.order, terms.known)
+
+
+def _with_app(job: _Job, *, is_shown: bool) -> Order:
+    """Give what is ordered for the run: an app that nobody has shown is none to hold to later."""
+    guards = job.order.guards
+    return job.order if is_shown else attrs.evolve(job.order, guards=attrs.evolve(guards, app=job.ordered.guards.app))
 
 
 def _compare(job: _Job, client: AdaptyClient, terms: Terms) -> None:

@@ -119,6 +119,24 @@ def test_a_finished_job_takes_an_exchanged_key_and_asks_nobody(
     assert run("verify", ledger, "all") == 5
 
 
+def test_a_finished_job_of_an_unknown_app_takes_any_key_as_nothing_is_sent(
+    witness: Witness, people: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = ledger_of(people)
+    assert run(*DELETE, people) == 0
+    other = "3286abd3-48b0-4e9c-a5f6-ac0a006333a6"
+    assert run("resume", ledger, "--app", other) == 0
+    exchange(witness, monkeypatch)
+    assert run("resume", ledger, "--new-key") == 0
+    assert witness.count.requests == PEOPLE
+    # What nobody has shown binds nobody.
+    status, _, err = say("verify", ledger, "all", "--new-key", "--known", "somebody")
+    assert status == 2
+    assert "doesn't tell the app" in err
+    with LedgerReader(ledger) as reader:
+        assert reader.order["guards"]["app"] is None
+
+
 def test_where_no_listed_person_exists_any_more_one_who_is_named_shows_the_app(
     witness: Witness, people: Path, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
