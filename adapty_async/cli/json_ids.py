@@ -59,6 +59,8 @@ class ObjectsReader:
             try:
                 values, record = parsed(line), (line,)
                 id_ = self._id_in(values)
+            except TwiceError as error:
+                invalid[index], id_ = str(error), self._id_beside(line)
             except ValueError as error:
                 invalid[index] = str(error)
             ids.append(id_)
@@ -74,9 +76,26 @@ class ObjectsReader:
             raise ValueError(reason)
         return id_
 
+    def _id_beside(self, line: str) -> str:
+        """Give the id in an object in which another field stands twice; "" where it isn't clear."""
+        try:
+            pairs = json.loads(line, object_pairs_hook=_Pairs, parse_int=whole_number)
+        except (ValueError, RecursionError):  # what follows is no JSON
+            return ""
+        found = [value for name, value in pairs if name == self._field] if isinstance(pairs, _Pairs) else []
+        return id_of(found[0])[0] if len(found) == 1 else ""
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """The fields of an object, in which one may stand twice."""
+
+
+class TwiceError(ValueError):
+    """A field of an object stands there twice."""
+
 
 def parsed(text: str) -> dict[str, Any]:
-    """Read a JSON object, in which nothing stands twice. Raises ValueError, without a value in it."""
+    """Read a JSON object. Raises ValueError, without a value in it; TwiceError where a field stands there twice."""
     if text.startswith(TOO_LONG):
         raise ValueError("the line is too long")
     try:
@@ -85,8 +104,8 @@ def parsed(text: str) -> dict[str, Any]:
         raise ValueError(_NOT_UTF8) from None
     try:
         value = _decoder.decode(text)
-    except _TwiceError:
-        raise ValueError("a field of the row stands there twice") from None
+    except TwiceError:
+        raise
     except (ValueError, RecursionError):
         raise ValueError("the row is no JSON") from None
     if isinstance(value, str):
@@ -96,14 +115,10 @@ def parsed(text: str) -> dict[str, Any]:
     return value
 
 
-class _TwiceError(Exception):
-    pass
-
-
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        raise _TwiceError
+        raise TwiceError("a field of the row stands there twice")
     return values
 
 

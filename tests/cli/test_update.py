@@ -317,6 +317,25 @@ def test_an_id_that_comes_again_with_values_that_cannot_be_sent_refuses_the_inpu
     assert not ledger_of(path).exists()
 
 
+def test_an_object_in_which_a_field_stands_twice_still_says_whose_it_is(
+    sim: Simulator, tmp_path: Path, say: Say
+) -> None:
+    twice = f'{{"customer_user_id": "{ONE}", "email": "a@b.example", "email": "c@d.example"}}\n'
+    once = f'{{"customer_user_id": "{ONE}", "email": "a@b.example"}}\n'
+    status, _, err = say(*UPDATE, written(tmp_path, twice + once, "people.jsonl"))
+    assert (status, sim.count.requests) == (2, 0)
+    assert "line 2: the id stands on line 1 as well, and what is to be written differs" in err
+    unclear = [
+        f'{{"customer_user_id": "{ONE}", "customer_user_id": "{TWO}", "email": null}}',
+        '[{"a": 1, "a": 2}]',
+        f"{twice.strip()} and more",
+        f'{{"customer_user_id": ["{ONE}"], "email": null, "email": null}}',
+    ]
+    status, _, err = say(*UPDATE, written(tmp_path, "\n".join([*unclear, once]), "people.jsonl"))
+    assert status == 1, err
+    assert sim.count.requests == 1
+
+
 def test_an_id_that_can_be_sent_on_none_of_its_lines_refuses_nothing(sim: Simulator, tmp_path: Path, say: Say) -> None:
     path = written(tmp_path, f"customer_user_id,email\n{ONE},x\n{ONE},y\n{ONE},x\n{TWO},b@c.example\n u,x\n u,z\n")
     status, out, err = say(*UPDATE, path)
