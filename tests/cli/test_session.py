@@ -69,9 +69,15 @@ def test_a_deletion_is_typed_paused_interrupted_gone_on_with_verified_and_record
     assert screen[-1] == "  adapty-async resume people.csv.adapty.db"
 
     # It goes on where it was, watched from another terminal.
-    shell.enter("adapty-async resume people.csv.adapty.db --pace 300")
+    shell.enter("adapty-async resume people.csv.adapty.db --pace 100")
     shell.until(f"of {PEOPLE} rows")
     watching = start(["status", "people.csv.adapty.db", "--watch"], settings, cwd=tmp_path)
+    assert watching.stdout is not None
+    seen = watching.stdout.readline()
+    watching.send_signal(signal.SIGINT)
+    complaint = watching.communicate(timeout=PATIENCE)[1]
+    assert (watching.returncode, complaint) == (130, b"adapty-async: interrupted\n")
+    assert re.match(rb"\d+ of 600 rows; [\d.]+/s; \d:\d\d:\d\d left, until \d\d:\d\d", seen)
     status, screen = shell.ended()
     assert status == 0
     page = assert_calm(screen)
@@ -99,10 +105,6 @@ def test_a_deletion_is_typed_paused_interrupted_gone_on_with_verified_and_record
     assert "people.csv.adapty.db is anonymous" in "\n".join(screen)
     assert not (tmp_path / "people.csv.adapty.db.key").exists()
 
-    watching.send_signal(signal.SIGINT)
-    seen, complaint = watching.communicate(timeout=PATIENCE)
-    assert (watching.returncode, complaint) == (130, b"adapty-async: interrupted\n")
-    assert re.match(rb"\d+ of 600 rows; [\d.]+/s; \d:\d\d:\d\d left, until \d\d:\d\d", seen)
     assert "example.com" not in shell.everything + seen.decode() + told
     assert "Traceback" not in shell.everything
 

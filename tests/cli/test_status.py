@@ -61,7 +61,7 @@ def test_it_shows_what_the_screen_does_paused_or_not_until_the_job_is_killed(
     with running(sim, tmp_path) as process:
         wait_until(lambda: ledger.exists() and progress(say, ledger).get("limit") is not None)
         told = progress(say, ledger)
-        assert 50 < told["limit"] < 500
+        assert 0 < told["limit"] < 500
         assert 0 < told["done"] < told["total"] == PEOPLE
         assert told["throttled"] > 0
         assert told["latency"] >= 0.02
@@ -69,7 +69,7 @@ def test_it_shows_what_the_screen_does_paused_or_not_until_the_job_is_killed(
         _, out, _ = say("status", ledger)
         for line in (
             r"it is running\n\d[\d,]* of 10,000 rows\n\d[\d,]* deleted",
-            r"[\d.]+/s, the limit is [\d.]+/s; 0:\d\d:\d\d left, until \d\d:\d\d",
+            r"[\d.]+/s, the limit is [\d.]+/s; 0:\d\d:\d\d left, until \d\d:\d\d( on \d\d \w+)?",
             r"\d+\.\d% refused, \d+ under way, answers in \d+ ms",
             r"last errors:\n  \d\d:\d\d:\d\d  ServerError 503, 2 times",
         ):

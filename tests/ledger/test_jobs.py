@@ -326,8 +326,11 @@ async def test_what_was_claimed_but_never_sent_is_released(
 ) -> None:
     simulator.latency = 0.02
     job = update(client, [(who, JANE) for who in ids(200)], path)
-    asyncio.get_running_loop().call_later(0.1, job.stop)
-    report = await job
+    running = asyncio.create_task(first_results(job, 200))
+    await until(lambda: simulator.count.requests > 0)
+    job.stop()
+    await running
+    report = job.report
     with LedgerReader(path) as reader:
         status = reader.status()
     assert status.claimed == 0
