@@ -85,8 +85,11 @@ async def test_what_nobody_can_give_twice_is_gone_on_with_from_its_copy(
             simulator.add_profile(customer_user_id=who)
     simulator.latency = 0.01
     job = spooled(client, items(1500), tmp_path)
-    asyncio.get_running_loop().call_later(0.3, job.stop)
-    await job
+    running = asyncio.ensure_future(job)
+    while not simulator.count.requests:  # noqa: ASYNC110 - it is copied before, and a simulator has no event for the first
+        await asyncio.sleep(0.01)
+    job.stop()
+    await running
     assert 0 < simulator.count.requests < 1500
     assert spool.is_filled
     assert stat.S_IMODE(spool.path.stat().st_mode) == 0o600
