@@ -10,7 +10,7 @@ import attrs
 from ..bulk import Outcome
 from ..bulk.jobs import undertaking
 from ..client import AdaptyClient
-from ..ledger import LedgerReader, Row, reopen
+from ..ledger import LedgerReader, Row, Status, reopen
 from ..ledger.keys import APP_ID
 from .connection import client_of_environment
 from .exits import CommandError, ExitStatus
@@ -61,24 +61,22 @@ def key_for(
     is_new = reader.last_key != job.key_fingerprint
     if is_new and not may_be_new:
         raise CommandError(MISMATCHES["key"], ExitStatus.LEDGER)
-    app = _app_of(reader, ordered, given)
-    recorded, counts = _recorded_app(reader), reader.status().counts
+    app, recorded = _app_of(reader, ordered, given), _recorded_app(reader)
     is_exchanged = is_new and any(run.touched or APP_ID in run.notes for run in reader.runs)
+    any_will_do = Key(is_new=is_new, app=app, is_to_be_shown=False, was_of_unknown_app=False)
+    if not is_exchanged and (app is None or (given is None and recorded is not None)):
+        return any_will_do
     is_of_unknown_app = is_exchanged and recorded is None
-    accepted = sum(counts.get(outcome, 0) for outcome in ACCEPTED)
+    status = reader.status()
+    accepted = sum(status.counts.get(outcome, 0) for outcome in ACCEPTED)
     again = retried | (_ABSENT if is_of_unknown_app and not accepted else frozenset())
-    if not (appended or _due(reader, again)):
-        return Key(is_new=is_new, app=app, is_to_be_shown=False, was_of_unknown_app=False)
-    if is_exchanged and app is None:
+    if not (appended or _due(status, again)):
+        return any_will_do
+    if app is None:
         raise _app_unknown(reader, "add --app UUID")
     if is_of_unknown_app and accepted:
         raise _mixed(reader, accepted)
-    return Key(
-        is_new=is_new,
-        app=app,
-        is_to_be_shown=app is not None and (is_exchanged or given is not None or recorded is None),
-        was_of_unknown_app=is_of_unknown_app,
-    )
+    return Key(is_new=is_new, app=app, is_to_be_shown=True, was_of_unknown_app=is_of_unknown_app)
 
 
 def _recorded_app(reader: LedgerReader) -> str | None:
@@ -113,9 +111,8 @@ def _mixed(reader: LedgerReader, accepted: int) -> CommandError:
     )
 
 
-def _due(reader: LedgerReader, again: frozenset[Outcome]) -> int:
+def _due(status: Status, again: frozenset[Outcome]) -> int:
     """Count what is to be sent: what waits, and what has an outcome after which it is sent `again`."""
-    status = reader.status()
     return status.waiting + status.claimed + sum(status.counts.get(outcome, 0) for outcome in again)
 
 

@@ -86,13 +86,15 @@ def reopen(path: Path) -> None:
     """Let every profile be looked for again of which a ledger says that there was none: it was another app's key that
     said so. What a verification found by it goes, too. All is written or nothing. Raises LedgerError.
     """
-    with Store.open(real(path)) as store:
-        chunks = [(row.number, store.unpacked(row)) for row in store.chunks()]
-        with store.transaction():
-            for number, chunk in chunks:
-                if chunk.reopen():
-                    store.write_outcomes(number, chunk.pack())
-            store.forget_presences()
+    with Store.open(real(path)) as store, store.transaction():
+        for number in itertools.count():
+            row = store.chunk(number)
+            if row is None:
+                break
+            chunk = store.unpacked(row)
+            if chunk.reopen():
+                store.write_outcomes(number, chunk.pack())
+        store.forget_presences()
 
 
 def _enter(store: Store, inventory: Inventory, part: Part, items: list[Any]) -> None:
