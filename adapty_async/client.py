@@ -159,13 +159,18 @@ def _key_from_env() -> str:
         raise ValueError("both ADAPTY_API_KEY and ADAPTY_API_KEY_FILE are set: unset one of them")
     if file:
         with contextlib.suppress(OSError, UnicodeDecodeError):
-            return Path(file).read_text(encoding="utf-8").strip()
+            return key_in(Path(file))
         raise ValueError("the file that ADAPTY_API_KEY_FILE names can't be read")
     if not key:
         raise ValueError(
             "set ADAPTY_API_KEY to the secret key of the app, or ADAPTY_API_KEY_FILE to a file that holds it"
         )
     return key
+
+
+def key_in(file: Path) -> str:
+    """Read a key from a file, without the mark before it and the line's end after it that an editor may leave."""
+    return file.read_text(encoding="utf-8-sig").strip()
 
 
 def _checked_base_url(base_url: str) -> str:

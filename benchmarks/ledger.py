@@ -2,7 +2,7 @@
 
 The requests are answered at once, in the process itself: what differs between a job with and without a ledger is the
 ledger's. Each job runs in a process of its own, for its memory; jobs without, with, and prepared as the command line
-prepares them take turns.
+prepares them, and looked at as it does, take turns.
 """
 
 import argparse
@@ -21,12 +21,14 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, Literal, Self, TypeAlias
+from typing import Any, Final, Literal, Self, TypeAlias
 
 import attrs
 
 from adapty_async import AdaptyClient, FixedPacer, Request, Response, bulk
 from adapty_async.bulk.jobs import undertaking
+from adapty_async.cli.books import Standing
+from adapty_async.cli.progress import Meter, Sight
 from adapty_async.client import sender_of
 from adapty_async.ledger import Ledger, prepare
 from adapty_async.testing import prefilled_customer_user_id
@@ -106,12 +108,21 @@ async def run(kind: Kind, items: int, ledger: Path, *, appended: bool) -> Cost:
     transport = QuietTransport("https://api.test", "secret", session=None, trust_env=False, ssl=None)
     client = AdaptyClient("secret")
     sender_of(client).transport = transport
-    journal = None if kind == "bare" else Ledger(ledger, appended=appended)
+    meter = Meter()
+
+    def look() -> dict[str, Any]:
+        report = job.report
+        sight = Sight(standing=Standing(items, report.counts)).of_requests(report)
+        return meter.view(sight, time.perf_counter()).as_json()
+
+    looked_at = look if kind == "prepared" else None
+    journal = None if kind == "bare" else Ledger(ledger, appended=appended, look=looked_at)
     cpu, began = time.process_time(), time.perf_counter()
     with Peak(ledger) as peak:
         if kind == "prepared":
             prepare(ledger, undertaking(client, "delete", "customer_user_id"), ids(items), order={}, file=None)
-        await bulk.delete_profiles(client, ids(items), by="customer_user_id", pacer=FixedPacer(1e6), journal=journal)
+        job = bulk.delete_profiles(client, ids(items), by="customer_user_id", pacer=FixedPacer(1e6), journal=journal)
+        await job
     assert transport.first is not None
     return Cost(
         cpu=(time.process_time() - cpu) / items * 1e6,

@@ -1124,8 +1124,12 @@ class TestFromEnv:
         monkeypatch.setenv("ADAPTY_API_KEY", KEY)
         assert await self.key_of(timeout=2.0) == f"Api-Key {KEY}".encode()
 
-    async def test_the_key_is_read_from_a_file(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        (tmp_path / "key").write_text(f"{KEY}\n")
+    @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "a byte order mark"])
+    @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b" \r\n\r\n"])
+    async def test_the_key_is_read_from_a_file(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mark: bytes, end: bytes
+    ) -> None:
+        (tmp_path / "key").write_bytes(mark + KEY.encode() + end)
         monkeypatch.setenv("ADAPTY_API_KEY_FILE", str(tmp_path / "key"))
         assert await self.key_of() == f"Api-Key {KEY}".encode()
 

@@ -194,7 +194,7 @@ async def test_the_commands_for_attributes_work_in_the_order_in_which_they_stand
         f"customer_user_id,email,custom.team\n{PEOPLE[0]},NULL,blue\n", encoding="utf-8"
     )
     (folder / "newcomers.csv").write_text("customer_user_id,note,first_name\nnew,x,Ann\n", encoding="utf-8")
-    for words in (words for words in commands("adapty-async") if words[1] in ATTRIBUTES):
+    for words in (words for words in commands("adapty-async") if words[1] in ATTRIBUTES or "--for" in words):
         arguments = words[1 : words.index(">")] if ">" in words else words[1:]
         yes = ["--yes"] if words[1] in ("update", "create") else []
         status, printed, complaints = await run(*COMMAND, *arguments, *yes, cwd=folder, env=environment)

@@ -21,7 +21,7 @@ _BREATH: Final = 0.005
 _log: Final = logging.getLogger("adapty_async")
 
 
-class Operation(Protocol[ItemT, ValueT]):
+class Operation(Protocol[ItemT]):
     """What a job does with an item."""
 
     def open(self, signal: StopSignal, tally: Tally) -> None:
@@ -51,7 +51,7 @@ class BulkJob(Generic[ItemT, ValueT]):
 
     def __init__(
         self,
-        operation: Operation[ItemT, ValueT],
+        operation: Operation[ItemT],
         items: Iterable[ItemT | Decided[ItemT]] | AsyncIterable[ItemT | Decided[ItemT]],
         *,
         concurrency: int,

@@ -11,7 +11,7 @@ import attrs
 
 from ..client import AdaptyClient, sender_of
 from ..messages import Request, Response
-from ..models import Profile, ProfileAttributes
+from ..models import AttributeValue, Profile, ProfileAttributes
 from ..pacing import Pacer
 from ..resources.profiles import create_request, delete_request, get_request, update_request
 from ..serialization import dump, load_profile
@@ -226,7 +226,20 @@ def _source_of(changes: Changes, by: By) -> Source[Change]:
 
 
 def _content(attributes: object) -> str:
-    return json.dumps(dump(attributes), sort_keys=True) if isinstance(attributes, ProfileAttributes) else ""
+    return content_of(attributes) if isinstance(attributes, ProfileAttributes) else ""
+
+
+def content_of(attributes: ProfileAttributes) -> str:
+    """Give all that attributes say: the same text where the API is told the same, in whatever order it is."""
+    body = dump(attributes)
+    if attributes.custom_attributes:
+        body["custom_attributes"] = {key: _plain(value) for key, value in attributes.custom_attributes.items()}
+    return json.dumps(body, sort_keys=True)
+
+
+def _plain(value: AttributeValue) -> str | float | None:
+    # A float is what the API makes of every number and bool; -0.0 is its 0.0.
+    return value if value is None or isinstance(value, str) else float(value) + 0.0
 
 
 @attrs.frozen

@@ -153,7 +153,8 @@ class Lineup(Generic[ItemT]):
         self._entries = entries
         source = _iterator(items)
         # One of the two; to ask each time which it is takes a twentieth of an item.
-        self._plain, self._waiting = (source, None) if isinstance(source, Iterator) else (None, source)
+        self._plain = source if isinstance(source, Iterator) else None
+        self._waiting = None if isinstance(source, Iterator) else source
         self._most_unsettled = most_unsettled
         self._canary = canary
         self._canary_is_out = False

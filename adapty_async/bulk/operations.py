@@ -123,7 +123,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         self._throttled.relief()
 
     async def _turn_with_permit(self, permit: Permit | None) -> tuple[Permit, Ticket] | None:
-        """Wait for a permit, if there is none yet, and for the turn at the gate; None where the job is stopped first."""
+        """Wait for a permit, if there is none yet, and for the turn at the gate; None where the job is stopped."""
         while True:
             permit = permit or self._admission.try_enter() or await self._signal.cut_short(self._admission.enter)
             if permit is None:
@@ -277,9 +277,15 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         if isinstance(error, AdaptyResponseError):
             # A yes that can't be read: what was to be written most likely is.
             in_doubt = self._steps.done is not Outcome.FETCHED
+        elif isinstance(error, AdaptyAPIError) and error.status < 500 and error.status != 408:
+            return self._refused(work)
         else:
-            refused = isinstance(error, AdaptyAPIError) and error.status < 500 and error.status != 408
-            in_doubt = work.fate_unknown and not refused
+            in_doubt = work.fate_unknown
+        return Outcome.IN_DOUBT if in_doubt else Outcome.FAILED
+
+    def _refused(self, work: Work[ItemT]) -> Outcome:
+        """Give the outcome of a refusal: it says nothing of an earlier attempt to write whose answer was lost."""
+        in_doubt = work.fate_unknown and self._steps.done is not Outcome.FETCHED
         return Outcome.IN_DOUBT if in_doubt else Outcome.FAILED
 
     def _missing(self, work: Work[ItemT], error: AdaptyError) -> Outcome:
@@ -297,7 +303,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         async with self._credentials_in_question:
             exchange = None if self._signal.given else await self._probe(work)
             if exchange is None:
-                return Outcome.FAILED
+                return self._refused(work)
             if isinstance(exchange.error, AuthenticationError):
                 self._signal.give(StopReason.CREDENTIALS)
             elif isinstance(exchange.error, PermissionDeniedError):
@@ -306,7 +312,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
                 return self._missing(work, exchange.error)
             elif exchange.response is not None and self._steps.done is Outcome.FETCHED:
                 return self._succeeded(work, exchange.response)
-            return Outcome.FAILED
+            return self._refused(work)
 
     async def _probe(self, work: Work[ItemT]) -> Exchange | None:
         """Get the item's profile, whatever the throttling; None where the job is stopped first."""

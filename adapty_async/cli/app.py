@@ -86,15 +86,7 @@ def demo() -> None:
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
 )
 def simulator(context: typer.Context) -> None:
-    """Run a simulator of Adapty's API.
-
-    It serves this machine alone, until it is interrupted, and prints its address and key as JSON. Its options are shown
-    by: adapty-async simulator --help
-
-    \b
-      adapty-async simulator --profiles 1000 --rate 50
-      adapty-async simulator --rate 20 --retry-after 1 --fault unavailable=0.01
-    """
+    """Run a simulator of Adapty's API."""
     from ..testing.command import main
 
     raise typer.Exit(main(context.args))

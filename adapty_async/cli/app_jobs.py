@@ -20,8 +20,15 @@ def register(app: typer.Typer) -> None:
 def plan(
     file: options.File,
     by: options.By,
+    purpose: Annotated[
+        options.Purpose, typer.Option("--for", help="The command that the file is for; checked as that would.")
+    ] = options.Purpose.DELETE,
     column: options.Column = None,
     format: options.FileFormat = None,  # noqa: A002 - the name of the option
+    attributes: options.Attributes = None,
+    set_: options.Set = None,
+    null: options.Null = None,
+    empty: options.Empty = None,
     exclude: options.Exclude = None,
     accept_damaged: options.AcceptDamaged = False,
     pace: options.Pace = "background",
@@ -33,26 +40,40 @@ def plan(
         ),
     ] = None,
 ) -> None:
-    """Say what a deletion would do, and delete nothing.
+    """Say what a deletion would do, or an update, and send nothing.
 
     \b
       adapty-async plan people.csv --by customer_user_id
       adapty-async plan people.csv --by customer_user_id --probe 100 --pace full
+      adapty-async plan changes.csv --by customer_user_id --for update --null NULL
 
     It tells which column holds the ids, how many profiles they are, how long it takes at the rate that earlier commands
-    have found out (or at that of --pace), and the command that deletes them. With --probe it asks Adapty how many of
-    some profiles exist, and in which app; without it nothing is sent.
+    have found out (or at that of --pace), and the command to type then. For update and create it counts as well how
+    many values of each attribute are set, cleared (null) or emptied. With --probe it asks Adapty how many of some
+    profiles exist, and in which app; without it nothing is sent.
     """
+    from .app_writes import assignment_of
+    from .exits import ExitStatus
     from .inputs import format_of
     from .plan import Question, plan
 
-    end(
-        lambda: plan(
-            Question(
-                file, by.value, column, format_of(format), tuple(exclude or ()), accept_damaged, pace, max_rate, probe
-            )
+    def run() -> ExitStatus:
+        question = Question(
+            file=file,
+            purpose=purpose.value,
+            by=by.value,
+            column=column,
+            format=format_of(format),
+            assignment=assignment_of(attributes, set_, null, empty),
+            exclude=tuple(exclude or ()),
+            accept_damaged=accept_damaged,
+            pace=pace,
+            max_rate=max_rate,
+            probe=probe,
         )
-    )
+        return plan(question)
+
+    end(run)
 
 
 def delete(
@@ -69,6 +90,7 @@ def delete(
     expect: options.Expect = None,
     most: options.Max = None,
     max_failures: options.MaxFailures = None,
+    max_absent: options.MaxAbsent = None,
     no_canary: options.NoCanary = False,
     exclude: options.Exclude = None,
     app: options.App = None,
@@ -124,6 +146,7 @@ def delete(
                 expect=expect,
                 most=most,
                 max_failures=max_failures,
+                max_absent=max_absent,
                 canary=not no_canary,
                 exclude=exclude or (),
                 app=app,
@@ -145,6 +168,7 @@ def resume(
         bool, typer.Option("--appended", help="Rows were added at the end of the input: take them, too.")
     ] = False,
     new_key: options.NewKey = False,
+    known: options.Known = None,
     concurrency: options.OtherConcurrency = None,
     timeout: options.OtherTimeout = None,
     pace: options.OtherPace = None,
@@ -154,6 +178,7 @@ def resume(
     expect: options.Expect = None,
     most: options.Max = None,
     max_failures: options.MaxFailures = None,
+    max_absent: options.MaxAbsent = None,
     no_canary: options.NoCanary = False,
     exclude: options.Exclude = None,
     app: options.App = None,
@@ -182,6 +207,7 @@ def resume(
                 column=column,
                 appended=appended,
                 new_key=new_key,
+                known=known,
                 confirmed=yes,
                 failures=failures,
                 concurrency=concurrency,
@@ -192,6 +218,7 @@ def resume(
                 most=most,
                 app=app,
                 max_failures=max_failures,
+                max_absent=max_absent,
                 canary=not no_canary,
                 operator=operator,
                 request=request,
@@ -206,6 +233,7 @@ def retry_failed(
     file: options.Input = None,
     column: options.OtherColumn = None,
     new_key: options.NewKey = False,
+    known: options.Known = None,
     concurrency: options.OtherConcurrency = None,
     timeout: options.OtherTimeout = None,
     pace: options.OtherPace = None,
@@ -214,6 +242,7 @@ def retry_failed(
     expect: options.Expect = None,
     most: options.Max = None,
     max_failures: options.MaxFailures = None,
+    max_absent: options.MaxAbsent = None,
     no_canary: options.NoCanary = False,
     exclude: options.Exclude = None,
     app: options.App = None,
@@ -240,6 +269,7 @@ def retry_failed(
                 column=column,
                 appended=False,
                 new_key=new_key,
+                known=known,
                 confirmed=False,
                 failures=failures,
                 concurrency=concurrency,
@@ -250,6 +280,7 @@ def retry_failed(
                 most=most,
                 app=app,
                 max_failures=max_failures,
+                max_absent=max_absent,
                 canary=not no_canary,
                 operator=operator,
                 request=request,

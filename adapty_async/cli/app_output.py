@@ -18,7 +18,9 @@ _JSON: Final = Annotated[
 ]
 _LOG_FILE: Final = Annotated[
     Path | None,
-    typer.Option("--log-file", metavar="FILE", help="Add the log to this private file: times, no ids, no key."),
+    typer.Option(
+        "--log-file", metavar="FILE", help="Add a log to this private file: failed attempts, pauses, stops; no ids."
+    ),
 ]
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from . import options
 from .app_output import told, traced
 from .ending import STATUSES, end
 
@@ -32,16 +33,22 @@ def register(app: typer.Typer) -> None:
 def status(
     ledger: _Ledger,
     watch: Annotated[bool, typer.Option("--watch", help="Again and again, as long as it runs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
 ) -> None:
     """Show where a job stands, also from another terminal while it runs: it only reads.
 
     \b
-      adapty-async status people.csv.adapty.db
       adapty-async status people.csv.adapty.db --watch
+      adapty-async status people.csv.adapty.db --json
+
+    Of a running job it shows what the job's own screen does, at most a second or two old: rate and limit, the share
+    that was refused, requests under way, latency, time left, whether it is paused, and the last errors.
     """
     from .records import status
 
-    end(lambda: status(ledger, watch=watch))
+    if watch and as_json:
+        raise typer.BadParameter("it is one object: leave --watch out", param_hint="--json")
+    end(lambda: status(ledger, watch=watch, as_json=as_json))
 
 
 def export(
@@ -74,6 +81,7 @@ def report(
     markdown: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where it goes as a page of Markdown; - is standard output.")
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace these files where they exist.")] = False,
     about: Annotated[
         str | None,
         typer.Option(metavar="ID", help="Say what became of this id instead; - reads it from standard input."),
@@ -93,13 +101,14 @@ def report(
 
     if about is not None and (json or markdown):
         raise typer.BadParameter("it is shown on standard output, without --json and --markdown", param_hint="--about")
-    end(lambda: report(ledger, json, markdown) if about is None else tell_about(ledger, about))
+    end(lambda: report(ledger, json, markdown, force=force) if about is None else tell_about(ledger, about))
 
 
 def verify(
     ledger: _Ledger,
     sample: Annotated[
-        str, typer.Argument(metavar="all|N|N%", show_default=False, help="How many of the deleted, drawn at random.")
+        str,
+        typer.Argument(metavar="all|rest|N|N%", show_default=False, help="How many of the deleted, drawn at random."),
     ],
     input: _Input = None,  # noqa: A002 - the name of the option
     concurrency: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Most requests under way.")] = 100,
@@ -114,6 +123,8 @@ def verify(
         Path | None,
         typer.Option(metavar="FILE", help="New file for the rows of whoever is present, to delete them again."),
     ] = None,
+    new_key: options.NewKey = False,
+    known: options.Known = None,
 ) -> None:
     """Ask afresh for profiles that a job deleted, and note in its ledger who is present.
 
@@ -121,18 +132,31 @@ def verify(
       adapty-async verify people.csv.adapty.db 5%
       adapty-async verify people.csv.adapty.db all --present present.csv
 
-    The outcomes stay as they are; the record shows what was found, and export of which rows. Exit status 1: somebody is
-    present, or it isn't known of all that were asked for.
+    The outcomes stay as they are; the record shows what was found, and export of which rows. After an interruption,
+    rest asks for those of whom nothing is known yet. Exit status 1: somebody is present, or was when last asked for, or
+    it isn't known of all that were asked for.
     """
     from .pace import Pace
     from .verifying import verify
 
-    end(lambda: verify(ledger, sample, input, Pace.of(pace, max_rate), concurrency, timeout, present))
+    end(
+        lambda: verify(
+            ledger,
+            sample,
+            input,
+            Pace.of(pace, max_rate),
+            concurrency,
+            timeout,
+            present,
+            new_key=new_key,
+            known=known,
+        )
+    )
 
 
 def redact(
     ledger: _Ledger,
-    yes: Annotated[bool, typer.Option("--yes", help="Also where the job isn't at its end.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask first, also where the job isn't at its end.")] = False,
 ) -> None:
     """Make a ledger anonymous for good: without its key file nothing in it leads to an id.
 
@@ -140,7 +164,9 @@ def redact(
       adapty-async redact people.csv.adapty.db
       adapty-async redact people.csv.adapty.db --yes
 
-    It can be shown, exported and reported afterwards, but the job can't go on, and no id be looked up.
+    Afterwards the job can't go on, its people can't be verified, and nobody's deletion can be looked up or exported by
+    the id; status, report and export without ids go on working. On a terminal it asks before that, without one it wants
+    --yes.
     """
     from .records import redact
 

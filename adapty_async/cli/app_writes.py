@@ -52,9 +52,9 @@ def update(
       adapty-async update ids.txt --by customer_user_id --set custom.campaign=spring --set email=NULL --null NULL
 
     Each other column is an attribute, by the name that the API has for it: first_name, email, birthday, att_status,
-    ..., installation_meta.device_id, ... A custom attribute is custom.NAME, a text; custom.NAME:number and
-    custom.NAME:bool are numbers and true or false. A column that is none of these refuses the file, unless --attributes
-    names those that are.
+    ..., installation_meta.device_id, ... A custom attribute is custom.NAME, a text (in Parquet what the column is);
+    custom.NAME:number and custom.NAME:bool are numbers and true or false. A column that is none of these refuses the
+    file, unless --attributes names those that are.
 
     An empty cell leaves its attribute as it is. A cell with the text of --null clears it; so do empty cells with
     --null ''. A cell with the text of --empty is an empty text, and so is the value of --set KEY=.
@@ -63,10 +63,10 @@ def update(
     "custom_attributes": {"age": 7}}. There null clears, "" is an empty text, and what isn't there stays as it is.
 
     Names, types and limits are checked before anything is sent: a row with a value that Adapty would refuse is invalid.
-    An id that stands there twice is sent once; with different values it refuses the file. An update that was sent
-    without an answer is not sent again by resume after 15 minutes, for it might overwrite what your app has written
-    since: it is in doubt until retry-failed sends it. Values of --set stand in the ledger, those of the file don't. The
-    rest as in delete.
+    An id that stands there twice is sent once; with different values it refuses the file, also where only one of the
+    two could be sent. An update that was sent without an answer is not sent again by resume after 15 minutes, for it
+    might overwrite what your app has written since: it is in doubt until retry-failed sends it. Values of --set stand
+    in the ledger, those of the file don't. The rest as in delete.
     """
     from .begin import Asked, begin
     from .inputs import format_of
@@ -75,7 +75,7 @@ def update(
         lambda: begin(
             Asked(
                 operation="update",
-                assignment=_assignment(attributes, set_, null, empty),
+                assignment=assignment_of(attributes, set_, null, empty),
                 file=file,
                 by=by.value,
                 column=column,
@@ -139,18 +139,18 @@ def create(
     overwritten. The rest as in update.
     """
     from .begin import Asked, begin
-    from .exits import CommandError, ExitStatus
+    from .exits import ExitStatus
     from .inputs import format_of
+    from .order import refuse_by
 
     def run() -> ExitStatus:
-        if by is not options.IdKind.CUSTOMER_USER_ID:
-            raise CommandError("a profile is created for an id of your own: say --by customer_user_id")
+        refuse_by("create", by.value)
         return begin(
             Asked(
                 operation="create",
-                assignment=_assignment(attributes, set_, null, empty),
+                assignment=assignment_of(attributes, set_, null, empty),
                 file=file,
-                by="customer_user_id",
+                by=by.value,
                 column=column,
                 format=format_of(format),
                 concurrency=concurrency,
@@ -175,7 +175,8 @@ def create(
     end(run)
 
 
-def _assignment(names: str | None, fixed: list[str] | None, null: str | None, empty: str | None) -> "Assignment":
+def assignment_of(names: str | None, fixed: list[str] | None, null: str | None, empty: str | None) -> "Assignment":
+    """Take the options that say what is written. Raises CommandError."""
     from .assignment import Assignment
 
     return Assignment.of(names=names, fixed=fixed or [], null=null, empty=empty)

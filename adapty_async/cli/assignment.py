@@ -1,6 +1,6 @@
 """What update and create write, as it was asked for: --attributes, --set, --null, --empty."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -53,10 +53,26 @@ class Assignment:
             raise CommandError("--set names an attribute twice: leave one of them out")
         return pairs
 
-    def value(self, target: Target, text: str) -> Iterator[Pair]:
-        """Give what a cell says, nothing where it leaves the attribute as it is. Raises ValueError."""
-        if text or "" in (self.null, self.empty):
-            yield target, self._read(target, text)
+    @property
+    def reads_empty(self) -> bool:
+        """Tell whether an empty cell says something, too, instead of leaving the attribute as it is."""
+        return "" in (self.null, self.empty)
+
+    def read(self, target: Target, text: str) -> Value:
+        """Make a value of a text. Raises ValueError, which names the attribute."""
+        if text == self.null:
+            return None
+        try:
+            return target.read("" if text == self.empty else text)
+        except ValueError as error:
+            sentence = str(error)
+        raise ValueError(f"{target.label} {sentence}")
+
+    def for_cells(self) -> list[str]:
+        """Name the options that mean something in the cells of a table alone, for no --set has their text."""
+        fixed = {text.partition("=")[2] for text in self.fixed}
+        pairs = (("--null", self.null), ("--empty", self.empty))
+        return [name for name, text in pairs if text is not None and text not in fixed]
 
     def options(self) -> list[str]:
         """Give the options that say the same."""
@@ -75,7 +91,7 @@ class Assignment:
         if not separator or target is None:
             raise CommandError(f"--set wants KEY=VALUE, where KEY is an attribute, {HOW_NAMED}")
         try:
-            pair = (target, self._read(target, value))
+            pair = (target, self.read(target, value))
             if target.group != META:
                 build([pair])
         except ValueError as error:
@@ -83,20 +99,6 @@ class Assignment:
         else:
             return pair
         raise CommandError(f"--set: {sentence}")
-
-    def _read(self, target: Target, text: str) -> Value:
-        if text == self.null:
-            return None
-        return read(target, "" if text == self.empty else text)
-
-
-def read(target: Target, text: str) -> Value:
-    """Make a value of a text. Raises ValueError, which names the attribute."""
-    try:
-        return target.read(text)
-    except ValueError as error:
-        sentence = str(error)
-    raise ValueError(f"{target.label} {sentence}")
 
 
 def refuse_both(fixed: Iterable[Pair], named: Collection[Target]) -> None:

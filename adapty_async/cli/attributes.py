@@ -1,20 +1,24 @@
 """The attributes of a profile by the names that columns and options give them, and their values out of texts."""
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, get_args
 from uuid import UUID
 
 import attrs
 
-from ..models import InstallationMeta, ProfileAttributes
+from ..models import InstallationMeta, Platform, ProfileAttributes
+from .inputs import NO_TEXT, Kind
 
 CUSTOM: Final = "custom_attributes"
 META: Final = "installation_meta"
 
 _CUSTOM_LABEL: Final = re.compile(r"custom\.([^:]+?)(:number|:bool)?")
 _INTEGER: Final = re.compile(r"-?\d{1,15}", re.ASCII)
-_DECIMAL: Final = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
+_TOO_LONG: Final = "has more digits than Adapty keeps of a number: make it a text"
+_DECIMAL: Final = re.compile(r"-?(0|[1-9]\d{0,308})(\.\d+)?", re.ASCII)
+"""A number as JSON has it, without an exponent: 1.23E+15 is what a spreadsheet has left of another."""
 _BOOLEANS: Final = {"true": True, "false": False}
 
 Value: TypeAlias = Any
@@ -38,6 +42,7 @@ _DEVICE: Final = Target(f"{META}.device_id", META, "device_id")
 _SOME_DEVICE: Final = UUID(int=0)
 
 
+@functools.lru_cache(maxsize=1024)  # JSON lines name them anew in every row
 def target_of(label: str) -> Target | None:
     """Give the attribute of that label, None where there is none: `email`, `custom.team`, `custom.age:number`, ..."""
     if label in _PLAIN:
@@ -51,16 +56,42 @@ def target_of(label: str) -> Target | None:
     return Target(label, CUSTOM, custom[1], _KINDS[custom[2]])
 
 
+def typed(target: Target, kind: Kind) -> Target:
+    """Give the attribute of a column that has a type of its own."""
+    if kind is Kind.OTHER:
+        return attrs.evolve(target, read=_unfit)
+    if target.group != CUSTOM and kind is not Kind.TEXT:
+        return target
+    return attrs.evolve(target, read=_TYPED.get((kind, target.read), target.read))
+
+
+def typed_label(label: str, kind: Kind) -> str:
+    """Name a column so that its fields, written as texts, are read again as what they are."""
+    target = target_of(label)
+    is_custom = target is not None and target.group == CUSTOM and target.read is str
+    return f"{label}:{kind}" if is_custom and kind in (Kind.NUMBER, Kind.BOOL) else label
+
+
 def build(values: Iterable[tuple[Target, Value]]) -> ProfileAttributes:
     """Make the attributes of values; a ValueError names the one at fault, and no value."""
     pairs = list(values)
     try:
-        return _built(pairs)
+        attributes = _built(pairs)
     except (ValueError, TypeError) as error:
         sentence = str(error)
+    else:
+        _refuse_rounded(pairs)
+        return attributes
     for target, value in pairs:
         _check_alone(target, value)
     raise ValueError(sentence)
+
+
+def _refuse_rounded(pairs: Iterable[tuple[Target, Value]]) -> None:
+    """Refuse whole numbers that would be others at the API, which makes floats of them."""
+    for target, value in pairs:
+        if type(value) is int and float(value) != value:
+            raise ValueError(f"{target.label} {_TOO_LONG}")
 
 
 def _check_alone(target: Target, value: Value) -> None:
@@ -69,23 +100,34 @@ def _check_alone(target: Target, value: Value) -> None:
         pairs.append((_DEVICE, _SOME_DEVICE))
     try:
         _built(pairs)
-    except (ValueError, TypeError) as error:
-        sentence = str(error)
-    else:
         return
-    if target.group == CUSTOM:
-        raise ValueError(f"{target.label}: {sentence.rpartition(': ')[2]}")
-    raise ValueError(sentence if target.group is None else f"{META}.{sentence}")
+    except (ValueError, TypeError):  # in the words of the library, which aren't the operator's
+        pass
+    raise ValueError(f"{target.label} must be {_wanted_of(target, value)}")
+
+
+def _wanted_of(target: Target, value: Value) -> str:
+    """Say what an attribute wants instead of a value that it doesn't take."""
+    if target.group == META:
+        return _WANTED.get(target.name, "a text")
+    if target.group is None:
+        return _WANTED.get(target.name, "a text that isn't empty; null clears it")
+    if isinstance(value, str):
+        return "a text of at most 50 characters of UTF-8"
+    return "a finite number" if isinstance(value, int | float) else "a text, a number, true, false or null"
 
 
 def _built(pairs: list[tuple[Target, Value]]) -> ProfileAttributes:
-    fields: dict[str, Any] = {target.name: value for target, value in pairs if target.group is None}
-    for group in (CUSTOM, META):
-        parts = {target.name: value for target, value in pairs if target.group == group}
-        if parts:
-            fields[group] = parts
-    if META in fields:
-        fields[META] = _installation(fields[META])
+    fields: dict[str, Any] = {}
+    custom: dict[str, Value] = {}
+    meta: dict[str, Value] = {}
+    groups = {None: fields, CUSTOM: custom, META: meta}
+    for target, value in pairs:
+        groups[target.group][target.name] = value
+    if custom:
+        fields[CUSTOM] = custom
+    if meta:
+        fields[META] = _installation(meta)
     return ProfileAttributes(**fields)
 
 
@@ -109,8 +151,28 @@ def _integer(text: str) -> Value:
 
 def _number(text: str) -> Value:
     if not _DECIMAL.fullmatch(text):
-        raise ValueError("must be a number as in 7 or -0.5")
-    return int(text) if _INTEGER.fullmatch(text) else float(text)
+        raise ValueError("must be a number as in 7 or -0.5; what begins with a zero, as 007 does, is a text")
+    whole, _, fraction = text.partition(".")
+    if not fraction.strip("0"):
+        return int(whole)
+    if f"{float(text):.{len(fraction)}f}" != text:
+        raise ValueError(_TOO_LONG)
+    return float(text)
+
+
+def _typed_number(text: str) -> Value:
+    # What else stands in a column of numbers is a float, with an exponent or not finite.
+    return _number(text) if _DECIMAL.fullmatch(text) else float(text)
+
+
+def _readable(text: str) -> Value:
+    if text == NO_TEXT:
+        raise ValueError("can't be read: it is no UTF-8")
+    return text
+
+
+def _unfit(_text: str) -> Value:
+    raise ValueError("must be a text, a number, true or false, or a date, and its column has another type")
 
 
 def _boolean(text: str) -> Value:
@@ -121,5 +183,23 @@ def _boolean(text: str) -> Value:
 
 _PLAIN: Final = {field.name for field in attrs.fields(ProfileAttributes)} - {CUSTOM, META}
 _META: Final = {field.name for field in attrs.fields(InstallationMeta)}
+_A_UUID: Final = "a UUID of 36 characters"
+_WANTED: Final = {
+    "gender": "f, m or o",
+    "email": "of the form name@domain",
+    "birthday": "a date as in 2000-12-31",
+    "ip_v4_address": "an address as in 192.0.2.1",
+    "store_account_token": _A_UUID,
+    "att_status": "0, 1, 2 or 3",
+    "analytics_disabled": "true or false",
+    "device_id": _A_UUID,
+    "platform": f"one of {', '.join(get_args(Platform))}",
+}
 _READERS: Final[dict[str, Callable[[str], Value]]] = {"att_status": _integer, "analytics_disabled": _boolean}
+_TYPED: Final[dict[tuple[Kind, Callable[[str], Value]], Callable[[str], Value]]] = {
+    (Kind.TEXT, str): _readable,
+    (Kind.NUMBER, str): _typed_number,
+    (Kind.NUMBER, _number): _typed_number,
+    (Kind.BOOL, str): _boolean,
+}
 _KINDS: Final[dict[str | None, Callable[[str], Value]]] = {None: str, ":number": _number, ":bool": _boolean}

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import TextIO
 
 from ..client import AdaptyClient
-from ..ledger.record import APP_ID, OPERATOR, REQUEST
+from ..ledger.keys import APP_ID
+from ..ledger.record import OPERATOR, REQUEST
 from .changes import Changes
 from .connection import client_of_environment
 from .exits import CommandError
+from .feeding import format_of_failures
 from .inputs import STDIN, Checked
 from .listing import Listing
 from .operation import Operation
@@ -32,7 +34,7 @@ def look_through(
     """
     checked = ids.check()
     left = checked.profiles if count_left is None else count_left()
-    show_checked(ids.name, checked, order.does, left)
+    show_checked(ids.name, checked, order.operation, left)
     if isinstance(ids, Changes):
         tell(f"  {ids.summary}", sys.stderr)
     order.guards.check(checked.profiles, order.does, confirmed=confirmed)
@@ -58,23 +60,25 @@ def notes_of(order: Order) -> dict[str, str]:
     return {name: note for name, note in notes.items() if note}
 
 
-def show_checked(name: str, checked: Checked, operation: Operation, left: int | None = None) -> None:
+def show_checked(name: str, checked: Checked, operation: str, left: int | None = None) -> None:
     """Say what a file holds, how many of its profiles are `left`, and which lines can't be used."""
     reading = checked.reading
     rest = "" if left in (None, checked.profiles) else f", {left:,} of them still"
     lines = [
-        f"{name}: {checked.rows:,} rows, {checked.profiles:,} profiles{rest} to {operation.name}",
+        f"{name}: {checked.rows:,} rows, {checked.profiles:,} profiles{rest} to {operation}",
         f"  read as {reading.title}: {reading.column}",
     ]
     if checked.duplicates:
         lines.append(f"  {checked.duplicates:,} rows repeat an id of an earlier line: it is sent once")
+    if checked.cleared or checked.emptied:
+        lines.append(f"  attributes: {checked.cleared:,} are cleared (null), {checked.emptied:,} set to an empty text")
     if checked.excluded:
         lines.append(f"  {checked.excluded:,} rows are excluded: they stand in the file of --exclude")
     if checked.invalid:
         lines.append(f"  {checked.invalid:,} rows can't be used:")
         lines += [f"    {reading.unit} {row.line}: {row.reason}" for row in checked.first_invalid]
     if checked.invalid > len(checked.first_invalid):
-        lines.append("    and more: --failures FILE.csv writes them all down")
+        lines.append(f"    and more: --failures FILE.{format_of_failures(reading)} writes them all down")
     tell("\n".join(lines), sys.stderr)
 
 
@@ -92,14 +96,14 @@ def _is_terminal(stream: TextIO | None) -> bool:
 
 
 def _confirm(profiles: int, base_url: str, operation: Operation) -> None:
-    print(
-        f"\n{profiles:,} profiles will be {operation.participle} at {base_url}. {operation.warning}\n"
-        f"Type {profiles} to {operation.name} them: ",
-        end="",
-        file=sys.stderr,
-        flush=True,
-    )
-    if sys.stdin.readline().strip() != str(profiles):
+    what = f"{profiles:,} profiles will be {operation.participle} at {base_url}. {operation.warning}"
+    if not is_typed(f"{what}\nType {profiles} to {operation.name} them: ", str(profiles)):
         raise CommandError(
             f"not confirmed, so nothing was sent: to {operation.name} them, type {profiles} or add --yes"
         )
+
+
+def is_typed(question: str, answer: str) -> bool:
+    """Ask whoever sits there; tell whether that is the answer."""
+    print(f"\n{question}", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip() == answer

@@ -16,13 +16,13 @@ from .assignment import Assignment
 from .beforehand import look_through, require_terminal, verified
 from .changes import open_listing
 from .connection import client_of_environment
-from .exclusion import excluded_by
+from .exclusion import excluded_by, refuse_fleeting
 from .exits import CommandError, ExitStatus
 from .failures import check_free
 from .guards import Guards
 from .inputs import OF_STDIN, Excluded, Format, InputError, format_of_name, open_source
 from .interrupts import terminable
-from .ledgers import beside, is_lasting, refuse_needed, refusing, resume_command
+from .ledgers import beside, is_lasting, refuse_needed, refuse_own, refusing, resume_command
 from .listing import Listing
 from .order import Order
 from .pace import Pace
@@ -59,6 +59,7 @@ class Asked:
     operator: str | None
     request: str | None
     app: UUID | None = None
+    max_absent: str | None = None
     assignment: Assignment | None = None
 
     def order(self) -> Order:
@@ -78,8 +79,10 @@ class Asked:
                 app=self.app,
                 most_failures=self.max_failures,
                 canary=self.canary,
+                most_absent=self.max_absent,
             ),
             exclude=tuple(file.absolute() for file in self.exclude),
+            exclude_column=self.column,
             accept_damaged=self.accept_damaged,
             format=self.format,
             operator=self.operator,
@@ -99,15 +102,18 @@ def begin(asked: Asked) -> ExitStatus:
     with terminable():
         client = client_of_environment(order.timeout)
         if ledger is not None:
+            for file in (asked.file, *order.exclude):
+                refuse_own(file, ledger)
             refuse_begun(ledger)
             _check_place(ledger)
+            refuse_fleeting(order.exclude)
         if not asked.confirmed:
             require_terminal(asked.file)
         if asked.failures is not None:
             check_free(asked.failures)
             if ledger is not None:
-                refuse_needed(asked.failures, ledger, asked.file)
-        excluded = excluded_by(order.exclude, by=order.by, column=order.column)
+                refuse_needed(asked.failures, ledger)
+        excluded = excluded_by(order.exclude, by=order.by, column=order.exclude_column)
         if ledger is None:
             return send_unrecorded(
                 client, order, asked.file, failures=asked.failures, excluded=excluded, confirmed=asked.confirmed
@@ -120,7 +126,8 @@ def begin(asked: Asked) -> ExitStatus:
             with refusing(ids):
                 job = undertaking(client, order.operation, order.by)
                 prepare(ledger, job, ids.decided(), order=order.as_json(), file=ids.file)
-            return Recorded(ids, ledger, order, notes=notes, failures=asked.failures).carry_out(client)
+            app = order.guards.app
+            return Recorded(ids, ledger, order, app=app, notes=notes, failures=asked.failures).carry_out(client)
 
 
 def refuse_begun(ledger: Path) -> None:

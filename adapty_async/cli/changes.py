@@ -1,40 +1,41 @@
 """What update and create send: each row an id and the attributes of its profile, checked before anything is sent."""
 
 import contextlib
+import hashlib
 import itertools
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final, TypeAlias
-
-import attrs
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from ..bulk import Decided, Outcome
-from ..bulk.jobs import By, name_of
+from ..bulk.jobs import By, content_of, name_of
 from ..models import ProfileAttributes
-from ..serialization import dump
-from .assignment import HOW_NAMED, Assignment, Pair, refuse_both
-from .attributes import CUSTOM, META, Target, build, target_of
-from .failures import ADDED
+from .assignment import Assignment, Pair
+from .attributes import build
+from .fields import Cells, Fields, Objects
 from .inputs import EXCLUDED, Checked, Excluded, Format, Ids, InputError, Reading, Row, open_ids
-from .inputs.duplicates import Positions, Sieve, repeated
+from .inputs.duplicates import Candidate, Positions, Sieve, repeated
 from .inputs.ids import refuse_empty
 from .inputs.reading import BATCH
-from .json_ids import JsonIds, parsed
+from .json_ids import JsonIds
 from .listing import Listing
 from .operation import UPDATE
 from .order import Order
 
 Change: TypeAlias = tuple[str, ProfileAttributes]
-_Values: TypeAlias = Callable[[Row], list[Pair]]
-"""Gives what a row says of its profile. Raises ValueError where that can't be sent."""
-
-_Batch: TypeAlias = list[tuple[Row, ProfileAttributes]]
+_T = TypeVar("_T")
 
 _DUPLICATE: Final = "the same id and values stand on an earlier line"
 _NOTHING: Final = ProfileAttributes()
-# JSON has types of its own, so its fields need no ":number".
-_IN_JSON: Final = "as in email, custom.team, or installation_meta.device_id"
+
+
+class _Judged(NamedTuple):
+    """A row with its outcome, what is written, and how much of that is null or an empty text."""
+
+    row: Row
+    attributes: ProfileAttributes = _NOTHING
+    cleared: int = 0
+    emptied: int = 0
 
 
 class Changes:
@@ -51,20 +52,17 @@ class Changes:
         self._name_of = name_of(ids.by)
         self._repeated: Positions | None = None
         self._fixed = assignment.fixed_pairs()
-        self._values: _Values
-        if isinstance(ids, JsonIds):
-            self._named = "the fields of each row" if assignment.names is None else ", ".join(assignment.names)
-            self._values = _Objects(ids, assignment, self._fixed)
-        else:
-            cells = _Cells(ids, assignment, self._fixed, may_be_empty=may_be_empty)
-            self._named = ", ".join(target.label for _, target in cells.columns)
-            self._values = cells
+        self._fields: Fields = (
+            Objects(ids, assignment, self._fixed)
+            if isinstance(ids, JsonIds)
+            else Cells(ids, assignment, self._fixed, may_be_empty=may_be_empty)
+        )
 
     @property
     def summary(self) -> str:
         """Say which attributes are written; no value."""
         fixed = ", ".join(target.label for target, _ in self._fixed)
-        parts = (self._named, f"the same in every row: {fixed}" if fixed else "")
+        parts = (self._fields.named, f"the same in every row: {fixed}" if fixed else "")
         return f"what is written: {'; '.join(filter(None, parts)) or 'no attribute'}"
 
     def reading(self) -> Reading:
@@ -73,23 +71,19 @@ class Changes:
 
     def rows(self) -> Iterator[Row]:
         """Read the input from its start. Raises InputError."""
-        return (row for row, _ in self._judged())
+        return (judged.row for judged in self._judged())
 
     def item(self, row: Row) -> Change:
         """Give the id of a row, and the attributes."""
-        return row.id, self._attributes(row)
+        return row.id, self._written(row)[1]
 
     def decided(self) -> Iterator[Change | Decided[Change]]:
         """Give the change of each row, marked where it isn't to be sent. Raises InputError."""
-        for row, attributes in self._judged():
-            change = (row.id, attributes)
-            yield change if row.outcome is None else Decided(change, row.outcome)
+        return map(_marked, self._judged())
 
     def ids(self) -> Iterator[Change | Decided[Change]]:
         """Give the change of each row as `decided` does, but for the duplicates. Raises InputError."""
-        for row, attributes in self._read():
-            change = (row.id, attributes)
-            yield change if row.outcome is None else Decided(change, row.outcome)
+        return map(_marked, self._read())
 
     def as_written(self) -> Iterator[Row]:
         """Give the rows with no outcome but `invalid`, where they can't be read. Raises InputError."""
@@ -101,8 +95,7 @@ class Changes:
 
     def check(self) -> Checked:
         """Read the whole input, and tell what of it can be sent. Raises InputError where nothing can."""
-        checked = Checked(self.reading())
-        self._repeated = self._find_repeated(checked)
+        checked = self._count()
         refuse_empty(checked, self.name)
         return checked
 
@@ -112,212 +105,115 @@ class Changes:
 
     def refusal(self, row: Row) -> str:
         """Say why the library would not send a row; nothing where it would."""
-        reason = self._ids.refusal(row)
-        if reason:
-            return reason
         try:
-            self._attributes(row)
+            self._written(row)
         except ValueError as error:
             return str(error)
         return ""
 
-    def _judged(self) -> Iterator[tuple[Row, ProfileAttributes]]:
+    def _judged(self) -> Iterator[_Judged]:
         if self._repeated is None:
-            self._repeated = self._find_repeated(Checked(self.reading()))
-        for start, rows in self._batches():
-            repeated = set(self._repeated.within(start, start + len(rows)))
-            for position, (row, attributes) in enumerate(rows, start):
-                if position in repeated:
-                    row = row._replace(outcome=Outcome.DUPLICATE, reason=_DUPLICATE)
-                yield row, attributes
+            self._count()
+        assert self._repeated is not None
+        for start, rows in _batches(self._read()):
+            for position in self._repeated.within(start, start + len(rows)):
+                judged = rows[position - start]
+                row = judged.row._replace(outcome=Outcome.DUPLICATE, reason=_DUPLICATE)
+                rows[position - start] = judged._replace(row=row)
+            yield from rows
 
-    def _find_repeated(self, checked: Checked) -> Positions:
-        """Find the rows that repeat an id and its values, and count all rows on the way.
+    def _count(self) -> Checked:
+        """Count the rows by what will become of them, and find the duplicates.
 
-        Raises InputError where the values are others.
+        Raises InputError where an id stands there twice and what is to be written differs: a row that can't be sent
+        says something, too, and might be the one that was meant.
         """
-        with Sieve() as ids, Sieve() as changes:
-            for start, rows in self._batches():
-                for row, _ in rows:
-                    checked.enter(row)
-                sent = self._sent(start, rows)
-                ids.add(sent.positions, sent.names)
-                changes.add(sent.positions, sent.changes)
-            like_ids, like_changes = ids.candidates(), changes.candidates()
-        if not like_ids.count:
-            return like_ids
-        same_id = repeated(like_ids.count, self._those(like_ids, lambda sent: sent.names))
-        same_change = repeated(like_changes.count, self._those(like_changes, lambda sent: sent.changes))
-        if same_id.count > same_change.count:
-            self._refuse_other_values(same_id, same_change)
-        checked.duplicates = same_change.count
-        checked.profiles -= same_change.count
-        return same_change
+        checked = Checked(self.reading())
+        with Sieve() as sieve:
+            for start, rows in _batches(self._read()):
+                named: list[int] = []
+                for position, judged in enumerate(rows, start):
+                    checked.enter(judged.row)
+                    checked.cleared += judged.cleared
+                    checked.emptied += judged.emptied
+                    if judged.row.id:
+                        named.append(position)
+                sieve.add(named, [self._name_of(rows[position - start].row.id) for position in named])
+            candidates = sieve.candidates()
+        self._repeated = self._find_repeated(candidates)
+        for _, judged in itertools.chain.from_iterable(self._those(self._repeated)):
+            checked.enter_duplicate(judged.cleared, judged.emptied)
+        return checked
 
-    def _sent(self, start: int, rows: _Batch) -> "_Sent":
-        sent = _Sent([], [], [])
-        for position, (row, attributes) in enumerate(rows, start):
-            if row.outcome is None:
-                name = self._name_of(row.id)
-                sent.positions.append(position)
-                sent.names.append(name)
-                sent.changes.append(f"{name}\n{json.dumps(dump(attributes), sort_keys=True)}")
-        return sent
+    def _find_repeated(self, candidates: Positions) -> Positions:
+        batches = ([self._candidate(*pair) for pair in pairs] for pairs in self._those(candidates))
+        found = repeated(candidates.count, batches)
+        if found.conflict is not None:
+            self._refuse_other_values(*found.conflict)
+        return found.positions
 
-    def _those(
-        self, candidates: Positions, texts: Callable[["_Sent"], list[str]]
-    ) -> Iterator[tuple[list[int], list[str]]]:
-        """Read again what of some candidates is compared."""
-        for start, rows in self._batches():
-            wanted = set(candidates.within(start, start + len(rows)))
-            if wanted:
-                sent = self._sent(start, rows)
-                pairs = [pair for pair in zip(sent.positions, texts(sent), strict=True) if pair[0] in wanted]
-                yield [position for position, _ in pairs], [text for _, text in pairs]
+    def _those(self, positions: Positions) -> Iterator[list[tuple[int, _Judged]]]:
+        """Read again the rows at some positions."""
+        for start, rows in _batches(self._ids.as_written()) if positions.count else ():
+            wanted = positions.within(start, start + len(rows))
+            yield [(position, self._judge(rows[position - start])) for position in wanted]
 
-    def _refuse_other_values(self, same_id: Positions, same_change: Positions) -> None:
-        for start, rows in self._batches():
-            stop = start + len(rows)
-            other = set(same_id.within(start, stop)).difference(same_change.within(start, stop))
-            if other:
-                raise InputError(
-                    f"{self.name}, {self.reading().unit} {rows[min(other) - start][0].line}: the id stands on an "
-                    "earlier line with other values: leave one of the two out"
-                )
+    def _candidate(self, position: int, judged: _Judged) -> Candidate:
+        row, attributes = judged.row, judged.attributes
+        return position, self._name_of(row.id), _digest(attributes) if row.outcome is None else None
 
-    def _batches(self) -> Iterator[tuple[int, _Batch]]:
-        """Give the rows as `_read` does, some at a time, with the position of the first."""
-        rows, start = self._read(), 0
-        while batch := list(itertools.islice(rows, BATCH)):
-            yield start, batch
-            start += len(batch)
+    def _refuse_other_values(self, earlier: int, position: int) -> None:
+        unit = self.reading().unit
+        raise InputError(
+            f"{self.name}, {unit} {self.line_of(position)}: the id stands on {unit} {self.line_of(earlier)} as well, "
+            "and what is to be written differs: leave one of the two out"
+        )
 
-    def _read(self) -> Iterator[tuple[Row, ProfileAttributes]]:
+    def _read(self) -> Iterator[_Judged]:
         """Give each row with what is to be written; `invalid` is what can't be sent, and what is excluded."""
-        for row in self._ids.as_written():
-            reason, attributes = self._ids.refusal(row), _NOTHING
-            if not reason:
-                try:
-                    attributes = self._attributes(row)
-                except ValueError as error:
-                    reason = str(error)
-                else:
-                    reason = EXCLUDED if self.excluded and self._name_of(row.id) in self.excluded else ""
-            yield (row._replace(outcome=Outcome.INVALID, reason=reason) if reason else row), attributes
+        return map(self._judge, self._ids.as_written())
 
-    def _attributes(self, row: Row) -> ProfileAttributes:
-        attributes = build([*self._values(row), *self._fixed])
-        if attributes.is_empty and not self._may_be_empty:
+    def _judge(self, row: Row) -> _Judged:
+        try:
+            pairs, attributes = self._written(row)
+        except ValueError as error:
+            return _Judged(_invalid(row, str(error)))
+        if self.excluded and self._name_of(row.id) in self.excluded:
+            return _Judged(_invalid(row, EXCLUDED), attributes)  # as a ledger may know them
+        values = [value for _, value in pairs]
+        return _Judged(row, attributes, values.count(None), values.count(""))
+
+    def _written(self, row: Row) -> tuple[list[Pair], ProfileAttributes]:
+        """Give what is to be written. Raises ValueError where the library would not send it."""
+        if reason := self._ids.refusal(row):
+            raise ValueError(reason)
+        pairs = [*self._fields.of(row), *self._fixed]
+        if not pairs and not self._may_be_empty:
             raise ValueError("the row sets no attribute")
-        return attributes
+        return pairs, build(pairs)
 
 
-@attrs.frozen
-class _Sent:
-    """Of the rows that are sent, but for duplicates: positions, what names the ids, and the whole changes."""
-
-    positions: list[int]
-    names: list[str]
-    changes: list[str]
+def _invalid(row: Row, reason: str) -> Row:
+    return row._replace(outcome=Outcome.INVALID, reason=reason)
 
 
-class _Cells:
-    """The cells of a CSV file: an attribute is a column with its name."""
-
-    def __init__(self, ids: Ids, assignment: Assignment, fixed: list[Pair], *, may_be_empty: bool) -> None:
-        reading = ids.reading()
-        self._assignment = assignment
-        self.columns = _columns(reading, assignment, ids.name) if reading.has_header else []
-        missing = set(assignment.names or ()) - {target.label for _, target in self.columns}
-        if missing:
-            raise InputError(f"{ids.name} has no column {min(missing)}: see --attributes")
-        refuse_both(fixed, [target for _, target in self.columns])
-        if not self.columns and not fixed and not may_be_empty:
-            raise InputError(
-                f"{ids.name} has no column with an attribute: name columns {HOW_NAMED}, or use --set KEY=VALUE"
-            )
-
-    def __call__(self, row: Row) -> list[Pair]:
-        return [pair for at, target in self.columns for pair in self._assignment.value(target, row.record[at])]
+def _marked(judged: _Judged) -> Change | Decided[Change]:
+    row = judged.row
+    change = (row.id, judged.attributes)
+    return change if row.outcome is None else Decided(change, row.outcome)
 
 
-def _columns(reading: Reading, assignment: Assignment, file: str) -> list[tuple[int, Target]]:
-    """Find the columns with attributes. Raises InputError where a column is none, and nobody said which are."""
-    ignored = set(ADDED) if set(ADDED) <= set(reading.names) else set[str]()
-    columns: dict[tuple[str | None, str], tuple[int, Target]] = {}
-    for at, name in enumerate(reading.names):
-        wanted = name in assignment.names if assignment.names is not None else name not in ignored
-        if at == reading.index or not wanted:
-            continue
-        target = target_of(name)
-        if target is None:
-            raise InputError(
-                f"{file} has a column {name!r}, which is no attribute ({HOW_NAMED}): say by --attributes which columns "
-                "are to be sent"
-            )
-        if columns.setdefault((target.group, target.name), (at, target)) != (at, target):
-            raise InputError(f"{file} has several columns for {target.label}: give one of them another name")
-    return list(columns.values())
+def _batches(rows: Iterable[_T]) -> Iterator[tuple[int, list[_T]]]:
+    """Give some rows at a time, with the position of the first."""
+    rest, start = iter(rows), 0
+    while batch := list(itertools.islice(rest, BATCH)):
+        yield start, batch
+        start += len(batch)
 
 
-class _Objects:
-    """The objects of JSON lines: an attribute is a field with its name, or as the API has it in its own requests."""
-
-    def __init__(self, ids: JsonIds, assignment: Assignment, fixed: list[Pair]) -> None:
-        self._field = ids.reading().names[0]
-        self._file = ids.name
-        self._names = assignment.names
-        self._fixed = fixed
-
-    def __call__(self, row: Row) -> list[Pair]:
-        values = parsed(row.record[0])
-        ignored = {self._field, *(ADDED if set(ADDED) <= set(values) else ())}
-        pairs: list[Pair] = []
-        for name, value in values.items():
-            if name not in ignored:
-                pairs += self._pairs(row, name, value)
-        labels = [(target.group, target.name) for target, _ in pairs]
-        if len(set(labels)) < len(labels):
-            raise ValueError("an attribute stands in the row twice")
-        refuse_both(self._fixed, [target for target, _ in pairs])
-        return pairs
-
-    def _pairs(self, row: Row, name: str, value: Any) -> Iterator[Pair]:
-        if name not in (CUSTOM, META):
-            if self._takes(name):
-                yield self._target(row, name), value
-            return
-        prefix = "custom." if name == CUSTOM else f"{META}."
-        takes_all = self._takes(name)
-        if takes_all or any(wanted.startswith(prefix) for wanted in self._names or ()):
-            for key, part in _parts(name, value).items():
-                if takes_all or self._takes(f"{prefix}{key}"):
-                    yield self._target(row, f"{prefix}{key}"), part
-
-    def _takes(self, name: str) -> bool:
-        return self._names is None or name in self._names
-
-    def _target(self, row: Row, label: str) -> Target:
-        target = None if ":" in label else target_of(label)
-        if target is None:
-            raise InputError(
-                f"{self._file}, line {row.line} has a field that is no attribute ({_IN_JSON}): say by --attributes "
-                "which fields are to be sent"
-            )
-        return target
-
-
-def _parts(name: str, value: Any) -> dict[str, Any]:
-    """Read a group of attributes: an object, or a list of keys and values as in the API's own requests."""
-    if isinstance(value, dict):
-        return value
-    is_list = name == CUSTOM and isinstance(value, list)
-    if not is_list or not all(isinstance(part, dict) and set(part) == {"key", "value"} for part in value):
-        raise ValueError(f"{name} must be an object; leave it out to change none")
-    parts = {str(part["key"]): part["value"] for part in value}
-    if len(parts) < len(value):
-        raise ValueError(f"a key stands in {name} twice")
-    return parts
+def _digest(attributes: ProfileAttributes) -> str:
+    """Give what stands for attributes, short enough for very many of them to be compared."""
+    return hashlib.blake2b(content_of(attributes).encode(), digest_size=16).hexdigest()
 
 
 @contextlib.contextmanager

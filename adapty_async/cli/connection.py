@@ -17,9 +17,9 @@ def address_of_environment() -> str:
 
 
 def client_of_environment(timeout: float = 30.0) -> AdaptyClient:
-    """Make a client of the key and address in the environment; its errors are on the screen. Raises CommandError."""
+    """Make a client of the key and address in the environment; screen and log tell what fails. Raises CommandError."""
     try:
-        return AdaptyClient.from_env(timeout=timeout, on_attempt=current().errors.note)
+        return AdaptyClient.from_env(timeout=timeout, on_attempt=current().note)
     except ValueError as error:
         sentence = str(error)
     if sentence.startswith("base_url"):

@@ -81,7 +81,7 @@ async def _delete(client: AdaptyClient, file: Path, interrupts: Interrupts) -> E
     """Do what the command `delete` does."""
     with open_ids(file, by="customer_user_id") as ids:
         checked = ids.check()
-        show_checked(ids.name, checked, DELETE)
+        show_checked(ids.name, checked, DELETE.name)
         deletion = Deletion(client, ids, Books(checked.rows), pacer=AdaptivePacer())
         await deletion.run(screen_for(sys.stderr), interrupts)
         return deletion.end()
@@ -129,4 +129,4 @@ async def _client_of(process: Process) -> AdaptyClient:
     if not line:
         raise CommandError("the simulator didn't start: adapty-async simulator shows why", ExitStatus.FAILED)
     address = json.loads(line)
-    return AdaptyClient(address["api_key"], base_url=address["base_url"], on_attempt=current().errors.note)
+    return AdaptyClient(address["api_key"], base_url=address["base_url"], on_attempt=current().note)

@@ -14,13 +14,13 @@ from typing import Final
 
 import attrs
 
-from ..client import AdaptyClient, sender_of
+from ..client import AdaptyClient, key_in, sender_of
 from ..ledger.store import SQLITE_VERSION
 from .connection import address_of_environment, client_of_environment
 from .exits import CommandError, ExitStatus
 from .pace import state_file
 from .reaching import Reached, reach
-from .screen import tell
+from .streams import show
 
 _SHORTEST_KEY: Final = 16
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
@@ -49,10 +49,10 @@ def doctor(*, as_json: bool) -> ExitStatus:
     checks = list(_checks())
     is_well = all(check.ok for check in checks)
     if as_json:
-        tell(json.dumps({"ok": is_well, "checks": [attrs.asdict(check) for check in checks]}, indent=2), sys.stdout)
+        show(json.dumps({"ok": is_well, "checks": [attrs.asdict(check) for check in checks]}, indent=2))
     else:
         for check in checks:
-            tell(f"{'ok' if check.ok else 'problem':<9}{check.name:<10}{check.text}", sys.stdout)
+            show(f"{'ok' if check.ok else 'problem':<9}{check.name:<10}{check.text}")
     return ExitStatus.DONE if is_well else ExitStatus.FAILED
 
 
@@ -78,7 +78,7 @@ def _checked(name: str, look: Callable[[], str]) -> Check:
 def _key() -> str:
     client = client_of_environment()
     file = os.environ.get("ADAPTY_API_KEY_FILE")
-    key = os.environ.get("ADAPTY_API_KEY") or Path(file or "").read_text(encoding="utf-8").strip()
+    key = os.environ.get("ADAPTY_API_KEY") or key_in(Path(file or ""))
     where = "ADAPTY_API_KEY" if file is None or os.environ.get("ADAPTY_API_KEY") else "the file of ADAPTY_API_KEY_FILE"
     if key.startswith("public_"):
         raise _ProblemError(f"{where} holds a public key, which is for apps: set it to the secret key of the app")

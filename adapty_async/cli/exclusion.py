@@ -6,6 +6,7 @@ from pathlib import Path
 from ..bulk.jobs import By, name_of
 from .exits import CommandError
 from .inputs import Excluded, InputError, Row, open_ids
+from .ledgers import is_lasting
 from .listing import Listing
 
 
@@ -33,6 +34,16 @@ def _read(file: Path, by: By, column: str | None) -> Excluded:
     if not names:
         raise InputError(f"{file} holds no ids: leave the option out if nobody is to be excluded")
     return frozenset(names)
+
+
+def refuse_fleeting(files: Iterable[Path]) -> None:
+    """Refuse what a later run of a job can't read again: nobody would be held back then. Raises CommandError."""
+    for file in files:
+        if not is_lasting(file):
+            raise CommandError(
+                f"--exclude: {file} can't be read again when the job goes on, and nobody in it must be sent then "
+                "either: put the ids into a file"
+            )
 
 
 def is_excluded(ids: Listing, row: Row) -> bool:

@@ -4,17 +4,18 @@ import contextlib
 import csv
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Protocol, Self
 
 from ..bulk import Outcome
+from .attributes import typed_label
 from .exits import CommandError, ExitStatus
 from .inputs import Reading, Row
 from .json_ids import JsonReading, parsed
+from .parts import OWNER_ONLY, part_beside
 
-_OWNER_ONLY: Final = 0o600
 ADDED: Final = ("outcome", "reason", "status", "line")
 """What a file of failures adds to the columns of the input."""
 
@@ -45,7 +46,7 @@ class _CsvLayout:
     """The columns: those of the input, but for what an earlier file of failures added, and what this one adds."""
 
     def __init__(self, reading: Reading) -> None:
-        names, ids = reading.names, reading.index
+        names, ids = _names(reading), reading.index
         self._kept = [index for index, name in enumerate(names) if index == ids or name not in ADDED]
         self._added = [index for index, name in enumerate(ADDED) if name != names[ids]]
         self._writer = csv.writer(_Echo(), lineterminator="\n")
@@ -60,6 +61,15 @@ class _CsvLayout:
     def _line(self, fields: list[object]) -> str:
         line: str = self._writer.writerow(fields)  # what _Echo gives
         return line
+
+
+def _names(reading: Reading) -> Sequence[str]:
+    """Name the columns so that the type of none is lost."""
+    if not reading.kinds:
+        return reading.names
+    ids = reading.index
+    labels = list(map(typed_label, reading.names, reading.kinds))
+    return [*labels[:ids], reading.names[ids], *labels[ids + 1 :]]
 
 
 class _Echo:
@@ -95,7 +105,7 @@ class FailuresFile:
         self.trouble: CommandError | None = None
         self._path = path
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
         except FileExistsError:
             raise CommandError(f"{path} exists and may still be needed: give --failures another name") from None
         except OSError as error:
@@ -145,20 +155,14 @@ def write_failures(path: Path, reading: Reading, failures: Iterable[Failure]) ->
 
     Where somebody has made such a file meanwhile it gets another name: give the one that it has.
     """
-    part = path.with_name(f"{path.name}.part")
     layout = _layout_of(reading)
     try:
-        part.unlink(missing_ok=True)
-        try:
-            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
+        with part_beside(path, OWNER_ONLY) as (part, descriptor):
             with open(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:  # noqa: PTH123 - a descriptor, no path
                 file.write(layout.header)
                 file.writelines(map(layout.line, failures))
             free = _taken(path)
             part.replace(free)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
         return free
     except OSError as error:
         trouble = _unwritable(path, error)
@@ -170,7 +174,7 @@ def _taken(path: Path) -> Path:
     free, number = path, 1
     while True:
         try:
-            os.close(os.open(free, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY))
+            os.close(os.open(free, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY))
         except FileExistsError:
             number += 1
             free = path.with_name(f"{path.stem}-{number}{path.suffix}")

@@ -29,18 +29,24 @@ class MostFailures:
         """Read the option. Raises CommandError."""
         if text.isdecimal():
             return cls(int(text), None)
-        share = _SHARE.fullmatch(text)
-        if share is None or float(share[1]) > 100:
+        share = _share(text)
+        if share is None:
             raise CommandError("--max-failures must be a number of rows, as in 50, or a share of them, as in 2%")
-        return cls(None, float(share[1]) / 100)
+        return cls(None, share)
+
+
+def _share(text: str) -> float | None:
+    """Read a share of the rows, as in 2%; None where it is none."""
+    match = _SHARE.fullmatch(text)
+    return None if match is None or float(match[1]) > 100 else float(match[1]) / 100
 
 
 @attrs.frozen
 class Guards:
     """What was asked for to guard a job.
 
-    `expect`: exactly so many profiles; `most`: at most so many; `app`: whose profiles they are. `most_failures`: as it
-    was written. `canary`: whether the first of many are judged before the others are sent.
+    `expect`: exactly so many profiles; `most`: at most so many; `app`: whose profiles they are. `most_failures`,
+    `most_absent`: as they were written. `canary`: whether the first of many are judged before the others are sent.
     """
 
     expect: int | None = None
@@ -48,15 +54,25 @@ class Guards:
     app: str | None = None
     most_failures: str | None = None
     canary: bool = True
+    most_absent: str | None = None
 
     @classmethod
     def of(
-        cls, *, expect: int | None, most: int | None, app: UUID | None, most_failures: str | None, canary: bool
+        cls,
+        *,
+        expect: int | None,
+        most: int | None,
+        app: UUID | None,
+        most_failures: str | None,
+        canary: bool,
+        most_absent: str | None,
     ) -> "Guards":
         """Take the options. Raises CommandError."""
         if most_failures is not None:
             MostFailures.of(most_failures)
-        return cls(expect, most, None if app is None else str(app), most_failures, canary)
+        if most_absent is not None and _share(most_absent) is None:
+            raise CommandError("--max-absent must be a share of the rows, as in 80%")
+        return cls(expect, most, None if app is None else str(app), most_failures, canary, most_absent)
 
     def check(self, profiles: int, operation: Operation, *, confirmed: bool) -> None:
         """Refuse what mustn't be sent. `confirmed`: by --yes, not by somebody who has read the number."""
@@ -78,11 +94,13 @@ class Guards:
 
     def rules(self, due: int) -> StopRules:
         """Give the rules for so many profiles."""
-        canary = _CANARY if self.canary and due > _CANARY_ABOVE else None
+        rules = StopRules(canary=_CANARY if self.canary and due > _CANARY_ABOVE else None)
+        if self.most_absent is not None:
+            rules = attrs.evolve(rules, absent_share=_share(self.most_absent))
         if self.most_failures is None:
-            return StopRules(canary=canary)
+            return rules
         most = MostFailures.of(self.most_failures)
-        return StopRules(max_failures=most.number, failure_share=most.share, canary=canary)
+        return attrs.evolve(rules, max_failures=most.number, failure_share=most.share)
 
     def notes(self, due: int) -> dict[str, str]:
         """Say for the record which guards a run with so many profiles has."""

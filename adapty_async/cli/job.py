@@ -34,7 +34,8 @@ _STATUSES: Final = {
 _REASONS: Final = {
     StopReason.MAX_FAILURES: "too many of the rows failed: find out why before you go on",
     StopReason.FAILURE_SHARE: "too many of the rows failed: find out why before you go on",
-    StopReason.ABSENT_SHARE: "Adapty doesn't know most of these ids: check the key's app, --by and --column",
+    StopReason.ABSENT_SHARE: "Adapty knows too few of these ids: check the key's app, --by and --column; if they "
+    "are right, go on with --max-absent 100%",
     StopReason.OUTAGE: "Adapty has answered nothing but errors for too long: go on later",
     StopReason.THROTTLED_FOR: "Adapty has throttled everything for too long: go on later, or with a lower --max-rate",
     StopReason.CREDENTIALS: "Adapty doesn't accept the key (401): set ADAPTY_API_KEY to the secret key of the app",
@@ -73,6 +74,8 @@ class Ended:
 def show_ended(ended: Ended) -> None:
     """Print the summary, and where it was stopped why, and what to do."""
     stopped = "" if ended.reason is None else f"\n\nstopped: {ended.reason}"
+    if ended.reason is not None:
+        logger.info("the job was stopped: %s", ended.reason)
     current().show(
         summary(ended.standing, ended.report) + stopped,
         total=ended.standing.total,
@@ -81,6 +84,16 @@ def show_ended(ended: Ended) -> None:
         throttled=ended.report.throttled,
         stopped=ended.reason,
     )
+
+
+def look_at(keeper: Keeper, job: BulkJob[Any, Any] | None, pacer: Pacer | None) -> Sight:
+    """See where a job stands."""
+    sight = Sight(
+        standing=keeper.standing, is_paused=job is not None and job.is_paused, errors=current().errors.shown()
+    )
+    if job is not None:
+        sight = sight.of_requests(job.report)
+    return sight if pacer is None else sight.of_pacing(pacer.snapshot())
 
 
 async def conduct(
@@ -102,20 +115,11 @@ async def conduct(
         end_early()
         logger.info("Stopping: what is under way comes to its end, within --timeout. Once more: at once.")
 
-    def look() -> Sight:
-        return Sight(
-            standing=keeper.standing,
-            report=None if job is None else job.report,
-            pacing=None if pacer is None else pacer.snapshot(),
-            is_paused=job is not None and job.is_paused,
-            errors=current().errors.shown(),
-        )
-
     def pause_or_go_on() -> None:
         if job is not None:
             (job.go_on if job.is_paused else job.pause)()
 
-    async with showing(look, screen):
+    async with showing(lambda: look_at(keeper, job, pacer), screen):
         with saying(screen), interrupts.first_to(stop), interrupts.usr1_to(pause_or_go_on):
             try:
                 await work()

@@ -12,7 +12,7 @@ from .inputs import Format, Ids, Reading
 from .inputs.compression import blocks_of, is_gzip
 from .inputs.lines import TOO_LONG, Lines
 from .inputs.reading import BATCH, Batch, Wanted
-from .inputs.values import id_of
+from .inputs.values import id_of, whole_number
 
 _NOT_UTF8: Final = "the row has bytes in it that are no UTF-8"
 
@@ -59,6 +59,8 @@ class ObjectsReader:
             try:
                 values, record = parsed(line), (line,)
                 id_ = self._id_in(values)
+            except TwiceError as error:
+                invalid[index], id_ = str(error), self._id_beside(line)
             except ValueError as error:
                 invalid[index] = str(error)
             ids.append(id_)
@@ -74,9 +76,26 @@ class ObjectsReader:
             raise ValueError(reason)
         return id_
 
+    def _id_beside(self, line: str) -> str:
+        """Give the id in an object in which another field stands twice; "" where it isn't clear."""
+        try:
+            pairs = json.loads(line, object_pairs_hook=_Pairs, parse_int=whole_number)
+        except (ValueError, RecursionError):  # what follows is no JSON
+            return ""
+        found = [value for name, value in pairs if name == self._field] if isinstance(pairs, _Pairs) else []
+        return id_of(found[0])[0] if len(found) == 1 else ""
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """The fields of an object, in which one may stand twice."""
+
+
+class TwiceError(ValueError):
+    """A field of an object stands there twice."""
+
 
 def parsed(text: str) -> dict[str, Any]:
-    """Read a JSON object, in which nothing stands twice. Raises ValueError, without a value in it."""
+    """Read a JSON object. Raises ValueError, without a value in it; TwiceError where a field stands there twice."""
     if text.startswith(TOO_LONG):
         raise ValueError("the line is too long")
     try:
@@ -84,26 +103,27 @@ def parsed(text: str) -> dict[str, Any]:
     except UnicodeEncodeError:
         raise ValueError(_NOT_UTF8) from None
     try:
-        value = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse)
-    except _TwiceError:
-        raise ValueError("a field of the row stands there twice") from None
+        value = _decoder.decode(text)
+    except TwiceError:
+        raise
     except (ValueError, RecursionError):
         raise ValueError("the row is no JSON") from None
+    if isinstance(value, str):
+        raise ValueError("the line is an id alone: make an object of it, with what is to be written")
     if not isinstance(value, dict):
         raise ValueError("the row is no JSON object")
     return value
 
 
-class _TwiceError(Exception):
-    pass
-
-
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        raise _TwiceError
+        raise TwiceError("a field of the row stands there twice")
     return values
 
 
 def _refuse(_constant: str) -> Never:
     raise ValueError  # NaN and Infinity are Python's, not JSON's
+
+
+_decoder: Final = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_refuse, parse_int=whole_number)

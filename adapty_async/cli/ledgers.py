@@ -16,6 +16,7 @@ from ..ledger import (
     LedgerReader,
     Spool,
 )
+from ..ledger.files import real
 from .changes import open_listing
 from .exits import CommandError, ExitStatus
 from .inputs import STDIN, Excluded
@@ -26,15 +27,20 @@ _OF_STDIN: Final = Path("stdin.adapty.db")
 MISMATCHES: Final = {
     "server": "the job of this ledger is at another server: set ADAPTY_BASE_URL to it",
     "key": "the job of this ledger was begun with another key: set ADAPTY_API_KEY to that one; where the key of the "
-    "same app was exchanged, or the first was a wrong one, add --new-key to resume",
+    "same app was exchanged, or the first was a wrong one, add --new-key",
 }
 _CHANGES: Final = {
-    "differs": "isn't the input of this ledger any more: it first differs at {place}: put it back as it was",
-    "shorter": "is shorter than the input of this ledger: it ends before {place}: put it back as it was",
-    "longer": "goes on at {place}, where the input of this ledger ended: if rows were only added at its end, add "
+    "differs": "isn't the input of this ledger any more: it first differs {place}: put it back as it was",
+    "rewritten": "isn't the input of this ledger any more: its ids are the same, but what is to be written differs "
+    "{place}: put it back as it was",
+    "shorter": "is shorter than the input of this ledger: it ends {place}: put it back as it was",
+    "longer": "goes on {place}, where the input of this ledger ended: if rows were only added at its end, add "
     "--appended to resume",
 }
-_OWN_SUFFIXES: Final = ("", ".key", ".lock", ".new", "-wal", "-shm", "-journal", ".spool", ".spool.part")
+_OWN_SUFFIXES: Final = (
+    *(f"{name}{suffix}" for name in ("", ".new") for suffix in ("", "-wal", "-shm", "-journal")),
+    *(".key", ".lock", ".spool", ".spool.part"),
+)
 """What a ledger and all that may lie beside it is named, after the name of the ledger."""
 
 
@@ -80,10 +86,21 @@ def refusing(ids: Listing | None = None) -> Iterator[None]:
 
 
 def _changed(error: InputChangedError, ids: Listing | None) -> str:
-    line = None if ids is None else ids.line_of(error.position)
     name = "the file" if ids is None else ids.name
-    place = f"row {error.position + 1:,}" if ids is None or line is None else f"{ids.reading().unit} {line:,}"
-    return f"{name} {_CHANGES[error.kind].format(place=place)}"
+    return f"{name} {_CHANGES[error.kind].format(place=_place(error, ids))}"
+
+
+def _place(error: InputChangedError, ids: Listing | None) -> str:
+    unit, first = _line_of(error.position, ids)
+    if error.last > error.position:
+        return f"somewhere in {unit}s {first} to {_line_of(error.last, ids)[1]}"
+    return f"{'before' if error.kind == 'shorter' else 'at'} {unit} {first}"
+
+
+def _line_of(position: int, ids: Listing | None) -> tuple[str, str]:
+    """Give what rows are counted in, and where one begins."""
+    line = None if ids is None else ids.line_of(position)
+    return ("row", f"{position + 1:,}") if ids is None or line is None else (ids.reading().unit, f"{line:,}")
 
 
 @contextlib.contextmanager
@@ -142,16 +159,28 @@ def order_of(reader: LedgerReader) -> Order:
     raise CommandError(sentence, ExitStatus.LEDGER)
 
 
-def input_of(reader: LedgerReader) -> Path | None:
-    """Name the input of a job; None where that is the copy beside its ledger, or the library's."""
-    return order_of(reader).file if reader.order else None
+def inputs_of(reader: LedgerReader) -> list[Path]:
+    """Name the files that a job reads: its input, and who is excluded. None where it is of the library."""
+    if not reader.order:
+        return []
+    order = order_of(reader)
+    return [*([] if order.file is None else [order.file]), *order.exclude]
 
 
-def refuse_needed(path: Path, ledger: Path, file: Path | None) -> None:
-    """Refuse to write where a job has its ledger, what lies beside that, or its input. Raises CommandError."""
-    needed = [ledger.with_name(f"{ledger.name}{suffix}") for suffix in _OWN_SUFFIXES]
-    if any(_is_same(path, own) for own in [*needed, *([] if file is None else [file])]):
+def refuse_needed(path: Path, ledger: Path, *files: Path) -> None:
+    """Refuse to write where a job has its ledger, what lies beside that, or `files`. Raises CommandError."""
+    if any(_is_same(path, own) for own in [*_own_files(ledger), *files]):
         raise CommandError(f"{path} is needed by the job itself: name another file")
+
+
+def refuse_own(file: Path, ledger: Path) -> None:
+    """Refuse to read what a ledger makes or removes. Raises CommandError."""
+    if any(_is_same(file, own) for own in _own_files(ledger)):
+        raise CommandError(f"{file} has a name that {ledger} keeps for itself: name another ledger by --ledger")
+
+
+def _own_files(ledger: Path) -> list[Path]:
+    return [own.with_name(f"{own.name}{suffix}") for own in {ledger, real(ledger)} for suffix in _OWN_SUFFIXES]
 
 
 def _is_same(path: Path, other: Path) -> bool:

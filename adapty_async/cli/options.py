@@ -18,6 +18,15 @@ class FormatName(StrEnum):
     PARQUET = "parquet"
 
 
+class Purpose(StrEnum):
+    """What a file is for."""
+
+    DELETE = "delete"
+    UPDATE = "update"
+    CREATE = "create"
+    GET = "get"
+
+
 class IdKind(StrEnum):
     """What ids may be."""
 
@@ -78,7 +87,11 @@ Max: TypeAlias = Annotated[
     int | None, typer.Option("--max", min=1, metavar="N", help="Go on only where it is N profiles at most.")
 ]
 MaxFailures: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="N|N%", help="Stop when more rows fail; without it, when more than 20% do.")
+    str | None, typer.Option(metavar="N|N%", help="Stop a run when more rows fail; without it, when more than 20% do.")
+]
+MaxAbsent: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="N%", help="Stop when more rows have no profile; without it, when more than 50% have none."),
 ]
 NoCanary: TypeAlias = Annotated[
     bool,
@@ -102,6 +115,12 @@ Input: TypeAlias = Annotated[
 NewKey: TypeAlias = Annotated[
     bool, typer.Option("--new-key", help="The key was exchanged; a listed person must be of the same app as before.")
 ]
+Known: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ID", show_default=False, help="Somebody who exists in the app, for --new-key where no listed one does."
+    ),
+]
 
 Attributes: TypeAlias = Annotated[
     str | None,
@@ -119,7 +138,11 @@ Set: TypeAlias = Annotated[
 ]
 Null: TypeAlias = Annotated[
     str | None,
-    typer.Option(metavar="TEXT", help="Cells with this text mean null: the attribute is cleared.", show_default=False),
+    typer.Option(
+        metavar="TEXT",
+        help="Cells with this text mean null: the attribute is cleared. In JSON lines write null.",
+        show_default=False,
+    ),
 ]
 Empty: TypeAlias = Annotated[
     str | None, typer.Option(metavar="TEXT", help="Cells with this text mean an empty text.", show_default=False)

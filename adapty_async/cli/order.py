@@ -8,9 +8,10 @@ import attrs
 
 from ..bulk.jobs import By
 from .assignment import Assignment
+from .exits import CommandError
 from .guards import Guards
 from .inputs import Format
-from .operation import DELETE, OPERATIONS, Operation
+from .operation import CREATE, DELETE, OPERATIONS, Operation
 from .pace import Pace
 
 
@@ -19,8 +20,8 @@ class Order:
     """A mass job. `file`: None is the copy beside the ledger of what can't be read twice.
 
     `operation`: its name. `assignment`: what is written, None where nothing is. `timeout`: seconds of a request.
-    `exclude`: files of ids that are not to be sent. `format`: None where the file's name tells. `operator`, `request`:
-    for the record.
+    `exclude`: files of ids that are not to be sent, `exclude_column`: the column of these. `format`: None where the
+    file's name tells. `operator`, `request`: for the record.
     """
 
     operation: str = DELETE.name
@@ -33,6 +34,7 @@ class Order:
     timeout: float = 30.0
     guards: Guards = attrs.field(factory=Guards)
     exclude: tuple[Path, ...] = ()
+    exclude_column: str | None = None
     accept_damaged: bool = False
     format: Format | None = None
     operator: str | None = None
@@ -61,6 +63,12 @@ class Order:
                 "format": _format(data.get("format")),
             }
         )
+
+
+def refuse_by(operation: str, by: By) -> None:
+    """Refuse ids by which an operation can't be done. Raises CommandError."""
+    if operation == CREATE.name and by != "customer_user_id":
+        raise CommandError("a profile is created for an id of your own: say --by customer_user_id")
 
 
 def options_of(order: Order) -> list[str]:

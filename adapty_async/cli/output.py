@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from ..sending import Attempt
 
 logger: Final = logging.getLogger("adapty_async")
+_attempts: Final = logging.getLogger("adapty_async.attempts")
+"""For the log file alone: on a screen each kind of error has its line."""
 
 _SHOWN: Final = 3
 _TIMED: Final = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ")
 # What every job meets: an absent profile is an outcome, and a refusal is how the pacer measures; both have a figure.
-_NO_ERRORS: Final = {"ProfileNotFoundError", "NotFoundError", "RateLimitedError"}
+_ABSENT: Final = {"ProfileNotFoundError", "NotFoundError"}
+_NO_ERRORS: Final = {*_ABSENT, "RateLimitedError"}
 
 
 def tell(text: str, stream: TextIO) -> None:
@@ -49,7 +52,7 @@ class LastErrors:
         """Take note of an attempt, where it failed."""
         if attempt.error is None or attempt.error in _NO_ERRORS:
             return
-        kind = attempt.error if attempt.status is None else f"{attempt.error} {attempt.status}"
+        kind = _kind_of(attempt)
         times, _ = self._seen.pop(kind, (0, None))
         self._seen[kind] = (times + 1, datetime.now().astimezone())
 
@@ -57,6 +60,10 @@ class LastErrors:
         """Give a line for each of the last kinds, the last one first."""
         last = list(reversed(self._seen.items()))[:_SHOWN]
         return tuple(f"{at:%H:%M:%S}  {kind}{f', {times:,} times' if times > 1 else ''}" for kind, (times, at) in last)
+
+
+def _kind_of(attempt: "Attempt") -> str:
+    return f"{attempt.error} {attempt.status or ''}".rstrip()
 
 
 @attrs.define
@@ -83,6 +90,14 @@ class Output:
         self._summary.update(figures)
         if not self.json:
             tell(text, sys.stdout)
+
+    def note(self, attempt: "Attempt") -> None:
+        """Take note of an attempt: where it failed, for the screen and for the log."""
+        self.errors.note(attempt)
+        if attempt.error is not None and attempt.error not in _ABSENT:
+            wait = "" if attempt.wait is None else f", again in {attempt.wait:.3f} s"
+            text = "%s, attempt %d: %s after %.3f s%s"
+            _attempts.info(text, attempt.method, attempt.number, _kind_of(attempt), attempt.elapsed, wait)
 
     def ended(self, status: int, error: str | None) -> None:
         """Tell that the command is at its end."""

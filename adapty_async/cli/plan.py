@@ -1,40 +1,50 @@
-"""The command `plan`: say what a deletion would do, and delete nothing."""
+"""The command `plan`: say what another command would do with a file, and send nothing."""
 
 import asyncio
-import sys
-from collections import deque
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
 import attrs
 
 from ..bulk.jobs import By
+from .assignment import Assignment
 from .beforehand import show_checked
-from .changes import open_listing
+from .changes import Changes, open_listing
 from .connection import client_of_environment
+from .effects import Effects
 from .exclusion import excluded_by
 from .exits import CommandError, ExitStatus
 from .guards import UNCOUNTED
-from .inputs import STDIN, Checked, Format
+from .inputs import STDIN, Checked, Format, Reading
 from .ledgers import command
 from .listing import Listing
 from .masking import masked
-from .operation import DELETE
-from .order import Order, exclude_options, options_of
+from .operation import CREATE, OPERATIONS, UPDATE
+from .order import Order, exclude_options, options_of, refuse_by
+from .output import current
 from .pace import Pace
 from .probe import Sample, sample
-from .screen import tell
+from .streams import show
+
+_TABLES: Final = (Format.CSV, Format.TSV, Format.IDS)
+_NOBODY: Final = "unknown: none of them exists; check the key, --by and --column"
 
 
 @attrs.frozen
 class Question:
-    """What is asked for, as it stands on the command line. `probe`: so many profiles are got."""
+    """What is asked for, as it stands on the command line. `purpose`: the command that the file is for.
+
+    `probe`: so many profiles are got.
+    """
 
     file: Path
+    purpose: str
     by: By
     column: str | None
     format: Format | None
+    assignment: Assignment
     exclude: tuple[Path, ...]
     accept_damaged: bool
     pace: str
@@ -42,8 +52,16 @@ class Question:
     probe: int | None
 
     def order(self) -> Order:
-        """Give the deletion that it is about. Raises CommandError."""
+        """Give what that command would be asked for. Raises CommandError."""
+        writes = self.purpose in (UPDATE.name, CREATE.name)
+        if not writes and self.assignment != Assignment():
+            raise CommandError(f"{self.purpose} writes no attributes: add --for update, or --for create")
+        if self.exclude and self.purpose not in OPERATIONS:
+            raise CommandError(f"{self.purpose} has no --exclude: leave it out")
+        refuse_by(self.purpose, self.by)
         return Order(
+            operation=self.purpose,
+            assignment=self.assignment if writes else None,
             file=self.file,
             by=self.by,
             column=self.column,
@@ -55,25 +73,19 @@ class Question:
 
 
 def plan(question: Question) -> ExitStatus:
-    """Check a file as `delete` would. Raises CommandError where it would."""
+    """Check a file as the command would that it is for. Raises CommandError where that would."""
     order = question.order()
     excluded = excluded_by(order.exclude, by=order.by, column=order.column)
-    status = ExitStatus.DONE
+    found = None
     with open_listing(order, question.file, excluded=excluded) as ids:
         checked = ids.check()
-        show_checked(ids.name, checked, DELETE)
-        tell("\n".join(_lines(ids, checked, order)), sys.stdout)
+        show_checked(ids.name, checked, order.operation)
+        show("\n".join(_lines(ids, checked, order)))
         if question.probe is not None:
-            status = _probe(ids, checked, order, question.probe)
-    guards = attrs.evolve(order.guards, expect=checked.profiles if checked.profiles > UNCOUNTED else None)
+            found = _probe(ids, checked, order, question.probe)
     what = "sent" if question.probe is None else "changed"
-    tell(
-        f"\nNothing was {what}. To write their attributes instead: adapty-async update --help. To delete them:",
-        sys.stdout,
-    )
-    options = _options(attrs.evolve(order, guards=guards))
-    tell(f"  {command('delete', question.file, *options, *_confirmed(question.file))}", sys.stdout)
-    return status
+    show(f"\nNothing was {what}. To {order.operation} them:\n  {_command(question.file, order, checked, found)}")
+    return ExitStatus.DONE if found is None or found.is_whole else ExitStatus.STOPPED
 
 
 def _lines(ids: Listing, checked: Checked, order: Order) -> Iterator[str]:
@@ -86,13 +98,41 @@ def _lines(ids: Listing, checked: Checked, order: Order) -> Iterator[str]:
     }
     yield _line("format", checked.reading.title)
     yield _line("column", checked.reading.column)
+    yield from _first_line(checked.reading)
     yield from (f"{name:<20}{count:>12,}" for name, count in figures.items())
-    sent = (row.id for row in ids.rows() if row.outcome is None)
-    yield _line("first id", masked(next(sent)))
-    last = deque(sent, maxlen=1)
-    if last:
-        yield _line("last id", masked(last[0]))
+    yield from _sent(ids)
     yield _line("time", _time(order.pace, checked.profiles))
+
+
+def _first_line(reading: Reading) -> Iterator[str]:
+    """Say what the first line of a lone column was taken for."""
+    if len(reading.names) > 1 or reading.format not in _TABLES:
+        return
+    name = reading.names[reading.index]
+    if reading.has_header:
+        yield _line("first line", "taken as the column's name, not as an id")
+    else:
+        yield _line("first line", f"taken as an id: a column's name would be {name}, or id")
+
+
+def _sent(ids: Listing) -> Iterator[str]:
+    """Show the first and the last of those that are sent, masked, and what is written."""
+    first = last = ""
+    effects = Effects()
+    count = 0
+    for row in ids.rows():
+        if row.outcome is None:
+            count += 1
+            first, last = first or row.id, row.id
+            if isinstance(ids, Changes):
+                effects.note(ids.item(row)[1])
+    yield _line("first id", masked(first))
+    if count > 1:
+        yield _line("last id", masked(last))
+    if isinstance(ids, Changes):
+        both, *each = effects.lines()
+        yield _line("attributes", both)
+        yield from (_line("", line) for line in each)
 
 
 def _line(name: str, text: str) -> str:
@@ -114,7 +154,7 @@ def _rate(pace: Pace) -> float | None:
         return pace.expected(None)
 
 
-def _probe(ids: Listing, checked: Checked, order: Order, count: int) -> ExitStatus:
+def _probe(ids: Listing, checked: Checked, order: Order, count: int) -> Sample:
     client = client_of_environment()
     wanted = min(count, checked.profiles)
     places = {number * checked.profiles // wanted for number in range(wanted)}
@@ -122,29 +162,36 @@ def _probe(ids: Listing, checked: Checked, order: Order, count: int) -> ExitStat
     picked = (id_ for place, id_ in enumerate(sent) if place in places)
     with order.pace.pacer(client) as pacer:
         found = asyncio.run(sample(client, picked, by=order.by, pacer=pacer))
-    tell("\n".join(_found(found)), sys.stdout)
-    return ExitStatus.DONE if found.is_whole else ExitStatus.STOPPED
+    show("\n".join(_found(found)))
+    return found
 
 
 def _found(found: Sample) -> Iterator[str]:
     yield ""
     yield f"{'asked for':<20}{found.asked:>12,}  profiles, from all over the file"
+    if not found.answered:
+        yield f"none of them was answered ({_why(found)}): see adapty-async doctor, and try again later"
+        return
     yield f"{'exist':<20}{found.existing:>12,}"
     yield f"{'do not exist':<20}{found.absent:>12,}"
-    yield _line(
-        "app", ", ".join(map(str, found.apps)) or "unknown: none of them exists; check the key, --by and --column"
-    )
+    yield _line("app", ", ".join(map(str, found.apps)) or _NOBODY)
     if not found.is_whole:
-        yield f"not all of them were answered ({found.stopped or 'errors'}): try again later"
+        yield f"not all of them were answered ({_why(found)}): try again later"
 
 
-def _options(order: Order) -> list[str]:
-    """Give the options that the same deletion takes."""
+def _why(found: Sample) -> str:
+    """Say why some weren't answered: the last kinds of errors, without the hour."""
+    errors = [line.split("  ", 1)[1] for line in current().errors.shown()]
+    return "; ".join(errors) or str(found.stopped or "errors")
+
+
+def _command(file: Path, order: Order, checked: Checked, found: Sample | None) -> str:
+    """Give the command that does what was planned, and that makes sure of the app where that is known."""
     options = [*options_of(order), *exclude_options(order)]
-    if order.guards.expect is not None:
-        options += ["--expect", str(order.guards.expect)]
-    return [*options, *order.pace.options(), *(["--accept-damaged"] if order.accept_damaged else [])]
-
-
-def _confirmed(file: Path) -> list[str]:
-    return ["--yes"] if file == STDIN else []
+    if order.operation in OPERATIONS:
+        options += ["--expect", str(checked.profiles)] if checked.profiles > UNCOUNTED else []
+        options += ["--app", str(found.apps[0])] if found is not None and len(found.apps) == 1 else []
+    options += [*order.pace.options(), *(["--accept-damaged"] if order.accept_damaged else [])]
+    if order.operation not in OPERATIONS:
+        return f"{command(order.operation, file, *options)} > profiles.jsonl"
+    return command(order.operation, file, *options, *(["--yes"] if file == STDIN else []))

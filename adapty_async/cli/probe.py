@@ -32,9 +32,14 @@ class Sample:
     stopped: StopReason | None
 
     @property
+    def answered(self) -> int:
+        """Of how many it is known whether they exist."""
+        return self.existing + self.absent
+
+    @property
     def is_whole(self) -> bool:
         """Whether it is known of all whether they exist."""
-        return self.stopped is None and self.existing + self.absent == self.asked
+        return self.stopped is None and self.answered == self.asked
 
 
 async def sample(client: AdaptyClient, ids: Iterable[str], *, by: By, pacer: Pacer) -> Sample:
@@ -48,18 +53,25 @@ async def sample(client: AdaptyClient, ids: Iterable[str], *, by: By, pacer: Pac
                 apps[result.value.app_id] = None
             absent += result.outcome is Outcome.NOT_FOUND
         report = job.report
-    if report.stopped in (StopReason.CREDENTIALS, StopReason.PERMISSION):
-        raise _key_refused()
+    if report.stopped is StopReason.CREDENTIALS:
+        raise _key_refused("Adapty doesn't accept the key (401)")
+    if report.stopped is StopReason.PERMISSION:
+        raise _key_refused("the key may not read profiles (403)")
     return Sample(report.total, existing, absent, tuple(apps), report.stopped)
 
 
-def verify_app(client: AdaptyClient, ids: Iterable[str], *, by: By, app: str) -> None:
-    """Get the first of some profiles that exists, and refuse where it is of another app. Raises CommandError."""
+def verify_app(
+    client: AdaptyClient, ids: Iterable[str], *, by: By, app: str, todo: str = "check the key, --by and --column"
+) -> None:
+    """Get the first of some profiles that exists, and refuse where it is of another app. Raises CommandError.
+
+    `todo`: what to do where none exists.
+    """
     found = asyncio.run(_app_of(client, ids, by))
     if found is None:
         raise _refused(
             f"Adapty knows none of the first {_MOST} ids that are to be sent, so nothing shows that the key is of app "
-            f"{app}: check the key, --by and --column"
+            f"{app}: {todo}"
         )
     if found != UUID(app):
         raise _refused(f"the key is of app {found}, not of {app}: set ADAPTY_API_KEY to that app's secret key")
@@ -74,8 +86,10 @@ async def _app_of(client: AdaptyClient, ids: Iterable[str], by: By) -> UUID | No
                 continue
             except AdaptyError as error:
                 problem = error
-            if isinstance(problem, AuthenticationError | PermissionDeniedError):
-                raise _key_refused()
+            if isinstance(problem, AuthenticationError):
+                raise _key_refused("Adapty doesn't accept the key (401)")
+            if isinstance(problem, PermissionDeniedError):
+                raise _key_refused("the key may not read profiles (403)")
             raise _refused(f"the app can't be seen now ({type(problem).__name__}): try again later")
     return None
 
@@ -90,8 +104,7 @@ def _refused(sentence: str) -> CommandError:
     return CommandError(f"{sentence}; nothing was sent", ExitStatus.STOPPED)
 
 
-def _key_refused() -> CommandError:
+def _key_refused(why: str) -> CommandError:
     return CommandError(
-        "Adapty doesn't accept the key: set ADAPTY_API_KEY to the secret key of the app; nothing was changed",
-        ExitStatus.CREDENTIALS,
+        f"{why}: set ADAPTY_API_KEY to the secret key of the app; nothing was changed", ExitStatus.CREDENTIALS
     )

@@ -18,17 +18,36 @@ _PHASES: Final = {Phase.START: "looking for the limit", Phase.BLOCKED: "refused 
 
 @attrs.frozen(kw_only=True)
 class Sight:
-    """What is seen of a job at one moment. `report`, `pacing`: None where they aren't known.
+    """What is seen of a job at one moment; None is what isn't known.
 
-    `words`: what outcomes are called where they aren't called by their names.
+    `requests`: of which `throttled` were refused, and `under_way` have no answer yet. `latency`: the median, in
+    seconds. `limit`, `phase`: of the pacer. `words`: what outcomes are called where they aren't called by their names.
     """
 
     standing: Standing
-    report: BulkReport | None = None
-    pacing: Snapshot | None = None
+    requests: int | None = None
+    throttled: int | None = None
+    under_way: int | None = None
+    latency: float | None = None
+    limit: float | None = None
+    phase: Phase | None = None
     is_paused: bool = False
     errors: tuple[str, ...] = ()
     words: Mapping[Outcome, str] = attrs.field(factory=dict)
+
+    def of_requests(self, report: BulkReport) -> "Sight":
+        """Add what a job reports of its requests."""
+        return attrs.evolve(
+            self,
+            requests=report.requests,
+            throttled=report.throttled,
+            under_way=report.under_way,
+            latency=None if report.latency is None else report.latency.p50,
+        )
+
+    def of_pacing(self, pacing: Snapshot) -> "Sight":
+        """Add what its pacer has found."""
+        return attrs.evolve(self, limit=pacing.estimate, phase=pacing.phase)
 
 
 @attrs.frozen(kw_only=True)
@@ -69,21 +88,19 @@ class View:
 
     @property
     def _limit(self) -> str:
-        pacing = self.sight.pacing
-        if pacing is None or pacing.phase is Phase.STEADY:
+        phase, limit = self.sight.phase, self.sight.limit
+        if phase is None or phase is Phase.STEADY:
             return ""
-        if pacing.phase in _PHASES:
-            return _PHASES[pacing.phase]
-        return "" if pacing.estimate is None else f"the limit is {pacing.estimate:,.1f}/s"
+        return _PHASES.get(phase, "" if limit is None else f"the limit is {limit:,.1f}/s")
 
     @property
     def requests(self) -> str:
         """How the requests fare."""
-        report = self.sight.report
-        if report is None or not report.requests:
+        sight = self.sight
+        if not sight.requests:
             return ""
-        latency = "" if report.latency is None else f", answers in {report.latency.p50 * 1000:,.0f} ms"
-        return f"{report.throttled / report.requests:.1%} refused, {report.under_way:,} under way{latency}"
+        latency = "" if sight.latency is None else f", answers in {sight.latency * 1000:,.0f} ms"
+        return f"{(sight.throttled or 0) / sight.requests:.1%} refused, {sight.under_way or 0:,} under way{latency}"
 
     @property
     def end(self) -> str:
@@ -93,26 +110,44 @@ class View:
         ends = self.hour + self.left
         return f"{self.left} left, until {ends:%H:%M}{'' if ends.date() == self.hour.date() else f' on {ends:%d %B}'}"
 
+    @property
+    def lines(self) -> list[str]:
+        """All that is shown beside how much is done, a line each."""
+        pace = "; ".join(filter(None, [self.pace, self.end]))
+        errors = [f"  {line}" for line in self.sight.errors]
+        return [self.outcomes, pace, self.requests, *(["last errors:"] if errors else []), *errors]
+
     def as_json(self) -> dict[str, Any]:
         """Give the figures of an event."""
         sight = self.sight
-        report, pacing = sight.report, sight.pacing
         return {
             "done": sight.standing.done,
             "total": sight.standing.total,
             "counts": counts_of(sight.standing),
             "rate": None if self.rate is None else round(self.rate, 2),
-            "limit": None if pacing is None or pacing.estimate is None else round(pacing.estimate, 2),
-            "phase": pacing and pacing.phase,
-            "requests": report and report.requests,
-            "throttled": report and report.throttled,
-            "under_way": report and report.under_way,
-            "latency": None if report is None or report.latency is None else round(report.latency.p50, 4),
+            "limit": None if sight.limit is None else round(sight.limit, 2),
+            "phase": sight.phase,
+            "requests": sight.requests,
+            "throttled": sight.throttled,
+            "under_way": sight.under_way,
+            "latency": None if sight.latency is None else round(sight.latency, 4),
             "seconds_left": None if self.left is None else round(self.left.total_seconds()),
             "ends": None if self.left is None else (self.hour + self.left).isoformat(timespec="seconds"),
             "paused": sight.is_paused,
             "errors": list(sight.errors),
         }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], standing: Standing, hour: datetime) -> "View":
+        """Read what `as_json` gave, some seconds later: of a job that stands there by now."""
+        sight = Sight(
+            standing=standing,
+            **{name: data[name] for name in ("requests", "throttled", "under_way", "latency", "limit")},
+            phase=data["phase"] and Phase(data["phase"]),
+            is_paused=data["paused"],
+            errors=tuple(data["errors"]),
+        )
+        return cls(sight=sight, rate=data["rate"], hour=hour)
 
 
 def counts_of(standing: Standing) -> dict[str, int]:

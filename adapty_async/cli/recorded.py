@@ -6,11 +6,11 @@ import sys
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
-from ..bulk import Outcome
+from ..bulk import Outcome, StopReason
 from ..client import AdaptyClient
 from ..ledger import Ledger, LedgerReader, Spool, Status
 from ..pacing import Pacer
@@ -19,16 +19,22 @@ from .ending import say
 from .exclusion import is_excluded
 from .exits import CommandError, ExitStatus
 from .failures import Failure, write_failures
+from .feeding import feeding_back, format_of_failures
 from .inputs import EXCLUDED
 from .interrupts import Interrupts
-from .job import Ended, conduct, show_ended
+from .job import Ended, conduct, look_at, show_ended
+from .keys import ACCEPTED
 from .ledgers import command, refusing, resume_command
 from .listing import Listing
+from .operation import DELETE
 from .order import Order
+from .progress import Meter
 from .screen import screen_for, tell
-from .unrecorded import show_excluded
+from .unrecorded import show_alone, show_excluded
 
 RETRIED: Final = frozenset({Outcome.FAILED, Outcome.IN_DOUBT})
+_ANSWERED: Final = frozenset({Outcome.FAILED, Outcome.NOT_FOUND})
+_KEY_REFUSED: Final = frozenset({StopReason.CREDENTIALS, StopReason.PERMISSION})
 _REASONS: Final = {
     Outcome.IN_DOUBT: "sent, or about to be: no answer tells what became of it",
     Outcome.NOT_ATTEMPTED: "not sent",
@@ -49,7 +55,7 @@ class Recorded:
     """A job whose ledger knows every row of `ids`.
 
     `retry`: rows with one of these outcomes are sent again. `new_key`: the key was exchanged since the last run.
-    `notes`: for the record. `failures`: where to write down what failed.
+    `app`: the one that is known, None for none. `notes`: for the record. `failures`: where to write down what failed.
     """
 
     ids: Listing
@@ -57,11 +63,19 @@ class Recorded:
     order: Order
     retry: Collection[Outcome] = ()
     new_key: bool = False
+    app: str | None = None
     notes: Mapping[str, str] = attrs.field(factory=dict)
     failures: Path | None = None
 
     def carry_out(self, client: AdaptyClient) -> ExitStatus:
         """Send what is left, and say what became of all. Raises CommandError where nothing was sent."""
+        try:
+            return self._carry_out(client)
+        except (KeyboardInterrupt, asyncio.CancelledError):  # more signals than are needed to abort
+            tell(f"To go on:\n  {resume_command(self.ledger)}", sys.stderr)
+            raise
+
+    def _carry_out(self, client: AdaptyClient) -> ExitStatus:
         with refusing(), LedgerReader(self.ledger) as reader:
             before = reader.status()
         with self.order.pace.pacer(client) as pacer:
@@ -78,6 +92,7 @@ class Recorded:
             say(str(error))
             status = ExitStatus.first_of([status, ExitStatus.LEDGER])
         _show_excluded(stock.excluded, self.order)
+        show_alone(ended, sum(stock.excluded.values()))
         self._show_next(ended, after, stock)
         return status
 
@@ -117,22 +132,41 @@ class Recorded:
         retried = failed - sum(stock.excluded.get(outcome, 0) for outcome in RETRIED)
         if left != 0:
             tell("To go on:" if left is None else f"{left:,} rows are not done. To go on:", sys.stderr)
-            tell(f"  {resume_command(self.ledger)}", sys.stderr)
+            tell(f"  {self._again('resume', ended)}", sys.stderr)
         elif retried:
             tell(f"To send the {retried:,} rows again that failed or are in doubt:", sys.stderr)
-            tell(f"  {command('retry-failed', self.ledger)}", sys.stderr)
+            tell(f"  {self._again('retry-failed', ended)}", sys.stderr)
         if ended.standing.failed > (left or 0) + sum(stock.excluded.values()):
-            self._show_failures(stock)
+            self._show_failures(stock, ended)
+        if left == 0 and not retried:
+            self._show_afterwards()
         self._let_go_of_copy(is_clean=left == 0 and not retried)
 
-    def _show_failures(self, stock: "_Stock") -> None:
+    def _again(self, name: str, ended: Ended, *options: str) -> str:
+        """Give a command that goes on; after a refused key with another, where its app is known or nobody is done."""
+        is_bound = self.app is None and any(ended.standing.counts.get(outcome) for outcome in ACCEPTED)
+        if ended.report.stopped in _KEY_REFUSED and not is_bound:
+            options = (*options, "--new-key", *([] if self.app else ["--app", "UUID"]))
+        return command(name, self.ledger, *options)
+
+    def _show_afterwards(self) -> None:
+        """Say what may follow when all is done."""
+        tell("All rows are done. What may follow, when you want it:", sys.stderr)
+        if self.order.operation == DELETE.name:
+            tell(f"  {command('verify', self.ledger, '5%')}", sys.stderr)
+        tell(f"  {command('report', self.ledger, '--json', 'record.json', '--markdown', 'record.md')}", sys.stderr)
+        tell(f"  {command('redact', self.ledger)}", sys.stderr)
+
+    def _show_failures(self, stock: "_Stock", ended: Ended) -> None:
         if self.failures is None:
+            name = f"failures.{format_of_failures(self.ids.reading())}"
             tell("To write down which rows failed, and why, as a file to feed back:", sys.stderr)
-            tell(f"  {command('resume', self.ledger, '--failures', 'failures.csv')}", sys.stderr)
+            tell(f"  {self._again('resume', ended, '--failures', name)}", sys.stderr)
         elif stock.failures is not None:
             is_other = stock.failures != self.failures
             why = f" ({self.failures} was made by somebody else meanwhile, and is as it was.)" if is_other else ""
-            tell(f"{stock.failures} holds the rows that failed, and why.{why}", sys.stderr)
+            tell(f"{stock.failures} holds the rows that failed, and why.{why} To feed it back, corrected:", sys.stderr)
+            tell(f"  {feeding_back(self.order, stock.failures, self.ids.reading())}", sys.stderr)
 
     def _let_go_of_copy(self, *, is_clean: bool) -> None:
         """Remove the copy of what can't be read twice, once nothing can want it any more."""
@@ -151,7 +185,7 @@ def failures_of(reader: LedgerReader, ids: Listing) -> Iterator[Failure]:
         outcome = known.standing
         if not outcome.is_failure:
             continue
-        status = known.status if outcome is Outcome.FAILED else None
+        status = known.status if outcome in _ANSWERED else None
         if is_excluded(ids, row):
             reason = EXCLUDED
         elif outcome is Outcome.INVALID:
@@ -199,9 +233,11 @@ class _Run:
                 new_key=recorded.new_key,
                 notes=notes,
                 order=recorded.order.as_json(),
+                look=self._look,
             ),
             stop=guards.rules(due),
         )
+        self._meter = Meter()
 
     @property
     def standing(self) -> Standing:
@@ -224,7 +260,14 @@ class _Run:
                     pacer=self._pacer,
                 )
 
+    def _look(self) -> dict[str, Any]:
+        """Give what `status` shows meanwhile."""
+        sight = look_at(self, self.job, self._pacer)
+        view = self._meter.view(sight, asyncio.get_running_loop().time())
+        return {"at": view.hour.isoformat(), **view.as_json()}
+
     async def _work(self) -> None:
+        self._look()  # where it begins: the rate is told from the next look on
         with _as_ledger_trouble(), refusing(self._ids):
             async with self.job:
                 await self.job

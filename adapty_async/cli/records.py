@@ -3,43 +3,65 @@
 import contextlib
 import csv
 import errno
-import os
+import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, Literal, TextIO
+from typing import Any, Final, Literal
 
 from .. import ledger as ledgers
+from ..bulk import Outcome
 from ..ledger import LedgerReader, Presence, Record, Row, Run, Status, evidence, record_of
+from ..ledger.keys import APP_ID
 from ..ledger.reading import RECENT
-from ..ledger.record import APP_ID, MEANINGS
+from ..ledger.record import MEANINGS
+from .beforehand import is_typed, require_terminal
 from .books import Standing
+from .ending import say
 from .exits import CommandError, ExitStatus
-from .ledgers import input_of, open_input, open_ledger, refuse_needed, refusing, resume_command
+from .ledgers import command, inputs_of, open_input, open_ledger, refuse_needed, refusing, resume_command
+from .parts import READABLE, part_beside
 from .progress import Sight, View
 from .screen import screen_for, tell
+from .streams import show, standard_output
 
 _STREAM: Final = Path("-")
 _NO_ROOM: Final = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
+_LATELY: Final = timedelta(seconds=10)
 _PAUSE: Final = 2.0
 """Seconds from one look at a ledger to the next, which reads all of it."""
 _OF_PROGRAM: Final = "run the program again that began it with the library"
+_REDACTED: Final = (
+    "Afterwards the job can't go on, its people can't be verified, and nobody's deletion can be looked up or exported "
+    "by the id; status, report and export without ids go on working."
+)
 _COLUMNS: Final = ("position", "id", "outcome", "status", "attempts", "time", "present", "verified")
 
 
-def status(path: Path, *, watch: bool = False) -> ExitStatus:
-    """Show where a job stands. `watch`: again and again, as long as it runs."""
+def status(path: Path, *, watch: bool = False, as_json: bool = False) -> ExitStatus:
+    """Show where a job stands. `watch`: again and again, as long as it runs. `as_json`: as one JSON object."""
     if watch:
         _watch(path)
     with open_ledger(path) as reader:
-        standing, is_running, is_ours = reader.status(), reader.is_running(), bool(reader.order)
-        tell("\n".join(_standing(reader, standing, is_running=is_running)), sys.stdout)
-    if (standing.waiting or standing.claimed) and not is_running:
-        how = f"To go on with it:\n  {resume_command(path)}" if is_ours else f"To go on with it: {_OF_PROGRAM}"
-        tell(f"\n{how}", sys.stderr)
+        standing, view = reader.status(), None
+        if reader.is_running():
+            view = _view(reader, standing)
+        is_left = view is None and bool(standing.waiting or standing.claimed)
+        todo = _todo(reader) if is_left else None
+        if as_json:
+            show(json.dumps(_as_json(reader, standing, view, todo)))
+            return ExitStatus.DONE
+        show("\n".join(_standing(reader, standing, view)))
+    if todo is not None:
+        tell(f"\nTo go on with it:\n  {todo}", sys.stderr)
     return ExitStatus.DONE
+
+
+def _todo(reader: LedgerReader) -> str:
+    """Say how to go on with a job."""
+    return resume_command(reader.path) if reader.order else _OF_PROGRAM
 
 
 def _watch(path: Path) -> None:
@@ -56,33 +78,63 @@ def _watch(path: Path) -> None:
 
 
 def _view(reader: LedgerReader, standing: Status) -> View:
-    """See a running job as its ledger tells it."""
+    """See a running job as it has told of itself a moment ago; else, as one of the library, by its rows alone."""
     hour, runs = datetime.now().astimezone(), reader.runs
+    stands = Standing(standing.known, standing.counts)
+    told = reader.sight or {}
+    with contextlib.suppress(KeyError, TypeError, ValueError):  # none, or none of this command
+        if abs(hour - datetime.fromisoformat(told["at"])) < _LATELY:  # a killed run's lies there still
+            return View.from_json(told, stands, hour)
     ran = (hour - runs[-1].started).total_seconds() if runs else 0.0
-    return View(
-        sight=Sight(standing=Standing(standing.known, standing.counts)),
-        rate=standing.recent / min(max(ran, 1.0), RECENT) or None,
-        hour=hour,
-    )
+    return View(sight=Sight(standing=stands), rate=standing.recent / min(max(ran, 1.0), RECENT) or None, hour=hour)
 
 
-def _standing(reader: LedgerReader, standing: Status, *, is_running: bool) -> Iterator[str]:
+def _standing(reader: LedgerReader, standing: Status, view: View | None) -> Iterator[str]:
     job = reader.job
     yield f"{job.operation} by {job.by} at {job.base_url}"
-    if is_running:
-        view = _view(reader, standing)
-        yield "; ".join(filter(None, ["it is running", view.pace, view.end]))
-    else:
+    if view is None:
         yield "it isn't running"
+    else:
+        yield from filter(None, ["it is running", view.done, *view.lines])
     yield ""
-    for outcome, meaning in MEANINGS.items():
-        if count := standing.totals.get(outcome):
-            yield f"{outcome:<20}{count:>12,}  {meaning}"
+    outcomes = _outcomes(standing, view)
+    yield from (f"{outcome:<20}{count:>12,}  {MEANINGS[outcome]}" for outcome, count in outcomes.items())
     yield f"{'total':<20}{standing.known:>12,}  {'rows' if job.items is not None else 'rows as yet'}"
     yield f"{'waiting':<20}{standing.waiting:>12,}  of the rows: still to be sent"
     yield f"{'claimed':<20}{standing.claimed:>12,}  of the rows: under way, or were when a run ended"
     yield ""
     yield from map(_run, reader.runs)
+
+
+def _outcomes(standing: Status, view: View | None) -> dict[Outcome, int]:
+    """Give the outcomes by number: while the job runs without those of rows that wait or are under way."""
+    counts = standing.totals if view is None else standing.counts
+    return {outcome: count for outcome in MEANINGS if (count := counts.get(outcome))}
+
+
+def _as_json(reader: LedgerReader, standing: Status, view: View | None, todo: str | None) -> dict[str, Any]:
+    job = reader.job
+    return {
+        "operation": job.operation,
+        "by": job.by,
+        "server": job.base_url,
+        "running": view is not None,
+        "progress": None if view is None else view.as_json(),
+        "totals": _outcomes(standing, view),
+        "total": standing.known,
+        "waiting": standing.waiting,
+        "claimed": standing.claimed,
+        "runs": [
+            {
+                "number": run.number,
+                "started": _time(run.started),
+                "ended": _time(run.ended) or None,
+                "key": run.key_fingerprint,
+            }
+            for run in reader.runs
+        ],
+        "to_go_on": todo,
+    }
 
 
 def _run(run: Run) -> str:
@@ -103,7 +155,7 @@ def export(path: Path, file: Path | None, ids: Literal["hashed", "plain", "none"
 def _write_rows(reader: LedgerReader, rows: Iterable[tuple[Row, object]]) -> None:
     presences = reader.presences()
     found = next(presences, None)
-    with _standard_output() as stream:
+    with standard_output() as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(_COLUMNS)
         for row, id_ in rows:
@@ -115,18 +167,29 @@ def _write_rows(reader: LedgerReader, rows: Iterable[tuple[Row, object]]) -> Non
             writer.writerow((*known, *verified))
 
 
-def report(path: Path, json: Path | None, markdown: Path | None) -> ExitStatus:
-    """Write the record of a job; somebody who is present makes it a failure."""
+def report(path: Path, json: Path | None, markdown: Path | None, *, force: bool = False) -> ExitStatus:
+    """Write the record of a job; somebody who is present makes it a failure. `force`: over what is there."""
+    files = [file for file in (json, markdown) if file is not None]
+    if len({file.resolve() for file in files}) < len(files):
+        raise CommandError("--json and --markdown name the same file: give each a name of its own")
     with open_ledger(path) as reader:
-        for file in (json, markdown):
-            if file is not None:
-                refuse_needed(file, path, input_of(reader))
+        for file in files:
+            refuse_needed(file, path, *inputs_of(reader))
+            if file.is_file() and not force:
+                raise CommandError(
+                    f"{file} exists and may be a record: name another file, or add --force to replace it"
+                )
         record = record_of(reader)
     if json is not None:
         _write(json, record.as_json())
     if markdown is not None or json is None:
         _write(markdown or _STREAM, record.as_markdown())
-    return ExitStatus.FAILED if record.verified is not None and record.verified.present else ExitStatus.DONE
+    present = 0 if record.verified is None else record.verified.present
+    if not present:
+        return ExitStatus.DONE
+    say(f"{present:,} profiles were present when they were asked for afterwards; to write down who:")
+    tell(f"  {command('verify', path, 'all', '--present', 'present.csv')}", sys.stderr)
+    return ExitStatus.FAILED
 
 
 def about(path: Path, id_: str) -> ExitStatus:
@@ -139,10 +202,15 @@ def about(path: Path, id_: str) -> ExitStatus:
             raise CommandError(f"no row of {path} is of that id", ExitStatus.FAILED)
         positions = {row.position for row in rows}
         presences = [presence for presence in reader.presences() if presence.position in positions]
-        record = record_of(reader)
+        record = record_of(reader, items=reader.status().known)  # of a job that runs the ledger knows no end
     _write(_STREAM, "\n".join(_evidence(record, rows, presences)) + "\n")
-    is_proven = not any(row.standing.is_failure for row in rows) and not any(found.present for found in presences)
-    return ExitStatus.DONE if is_proven else ExitStatus.FAILED
+    if any(found.present for found in presences):
+        say("the profile was present when it was asked for afterwards, so this proves no deletion")
+    elif any(row.standing.is_failure for row in rows):
+        say(f"it isn't known that all was done, so this proves nothing: see {command('status', path)}")
+    else:
+        return ExitStatus.DONE
+    return ExitStatus.FAILED
 
 
 def _evidence(record: Record, rows: list[Row], presences: list[Presence]) -> Iterator[str]:
@@ -162,22 +230,27 @@ def _evidence(record: Record, rows: list[Row], presences: list[Presence]) -> Ite
 
 
 def redact(path: Path, *, confirmed: bool) -> ExitStatus:
-    """Remove what leads from a ledger to ids."""
+    """Remove what leads from a ledger to ids. `confirmed`: nobody is to be asked."""
     with open_ledger(path) as reader:
-        standing, is_ours = reader.status(), bool(reader.order)
+        standing, how = reader.status(), _todo(reader)
     left = standing.waiting + standing.claimed
-    if left and not confirmed:
-        how = f"go on by {resume_command(path)}" if is_ours else _OF_PROGRAM
-        raise CommandError(f"{left:,} rows are still to be done: {how}, or add --yes")
+    if not confirmed:
+        if left:
+            tell(f"{left:,} rows are still to be done, and can't be any more then. To do them: {how}", sys.stderr)
+        require_terminal(None)
+        if not is_typed(f"{_REDACTED} That can't be taken back.\nType redact to do it: ", "redact"):
+            raise CommandError("not confirmed, so nothing was removed: to do it, type redact or add --yes")
     with refusing():
         ledgers.redact(path)
     tell(f"{path} is anonymous: its key file is gone, and so is the copy of its input where there was one.", sys.stdout)
+    tell(_REDACTED, sys.stderr)
     return ExitStatus.DONE
 
 
 def _write(path: Path, text: str) -> None:
+    text = text.encode(errors="backslashreplace").decode()  # a file's name may hold what isn't UTF-8
     if path == _STREAM:
-        with _standard_output() as stream:
+        with standard_output() as stream:
             stream.write(text)
         return
     try:
@@ -195,34 +268,10 @@ def _write(path: Path, text: str) -> None:
 
 def _replace(path: Path, text: str) -> None:
     """Write a file, whole or not at all. Raises OSError."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
+    with part_beside(path, READABLE) as (part, descriptor):
+        with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor, no path
+            file.write(text)
         part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
-
-
-@contextlib.contextmanager
-def _standard_output() -> Iterator[TextIO]:
-    """Give standard output; whoever doesn't read to the end of it has enough. Raises CommandError."""
-    stream = sys.stdout
-    if stream is None:  # pyright: ignore[reportUnnecessaryComparison] - so it is where it was closed (>&-)
-        raise CommandError("there is no standard output to write to: name a file")
-    try:
-        yield stream
-        stream.flush()
-        return
-    except OSError as error:
-        # What is left in its buffer goes there too when the interpreter ends.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
-        if isinstance(error, BrokenPipeError):
-            return
-        reason = error.strerror
-    raise CommandError(f"standard output can't be written: {reason}: make room for it", ExitStatus.LEDGER)
 
 
 def _time(at: datetime | None) -> str:

@@ -13,19 +13,19 @@ from ..bulk import Outcome
 from ..bulk.jobs import undertaking
 from ..client import AdaptyClient
 from ..ledger import LedgerReader, prepare
-from ..ledger.record import APP_ID
+from ..ledger.preparing import note_order
 from .beforehand import look_through, notes_of, require_terminal
 from .connection import client_of_environment
-from .exclusion import excluded_by
+from .exclusion import excluded_by, refuse_fleeting
 from .exits import CommandError, ExitStatus
 from .failures import check_free
 from .guards import Guards
 from .interrupts import terminable
-from .ledgers import MISMATCHES, is_lasting, open_ledger, opened, order_of, refuse_needed, refusing
+from .keys import Key, key_for, show_app
+from .ledgers import is_lasting, open_ledger, opened, order_of, refuse_needed, refusing
 from .listing import Listing
 from .order import Order
 from .pace import Pace
-from .probe import verify_app
 from .recorded import RETRIED, Recorded
 
 
@@ -35,7 +35,8 @@ class Terms:
 
     `file`: where the input was moved to. `column`: how its column is named now. `appended`: rows were added at
     its end, which `confirmed` allows to send.
-    `new_key`: the key of the same app was exchanged. `retry`: what failed is sent again.
+    `new_key`: the key of the same app was exchanged; `known`: the id of somebody who exists there. `retry`: what failed
+    is sent again.
     """
 
     retry: bool
@@ -43,6 +44,7 @@ class Terms:
     column: str | None
     appended: bool
     new_key: bool
+    known: str | None = attrs.field(repr=False)
     confirmed: bool
     failures: Path | None
     concurrency: int | None
@@ -53,20 +55,27 @@ class Terms:
     most: int | None
     app: UUID | None
     max_failures: str | None
+    max_absent: str | None
     canary: bool
     operator: str | None
     request: str | None
     exclude: Sequence[Path]
 
+    @property
+    def retried(self) -> frozenset[Outcome]:
+        """What has one of these outcomes is sent again."""
+        return RETRIED if self.retry else frozenset()
+
     def applied_to(self, order: Order) -> Order:
         """Give what is ordered for this run."""
         before = order.guards
         guards = Guards.of(
-            expect=self.expect,
-            most=self.most,
+            expect=before.expect if self.expect is None else self.expect,
+            most=before.most if self.most is None else self.most,
             app=self.app or (None if before.app is None else UUID(before.app)),
             most_failures=self.max_failures or before.most_failures,
             canary=self.canary and before.canary,
+            most_absent=self.max_absent or before.most_absent,
         )
         return attrs.evolve(
             order,
@@ -89,9 +98,9 @@ def _pace(before: Pace, wanted: str | None, most: str | None) -> Pace:
 
 @attrs.frozen
 class _Job:
-    """A job that can be gone on with. `ordered`: at its beginning, `order`: for this run. `app`: to be verified.
+    """A job that can be gone on with. `ordered`: at its beginning, `order`: for this run.
 
-    `is_same`: the input is byte by byte the one of before. `last_key`: the fingerprint of the last key.
+    `is_same`: the input is byte by byte the one of before, and its column. `last_key`: the fingerprint of the last key.
     """
 
     ledger: Path
@@ -100,8 +109,7 @@ class _Job:
     ids: Listing
     is_same: bool
     last_key: str
-    is_new_key: bool
-    app: str | None
+    key: Key
 
 
 def resume(ledger: Path, terms: Terms) -> ExitStatus:
@@ -110,22 +118,21 @@ def resume(ledger: Path, terms: Terms) -> ExitStatus:
         client = client_of_environment()
         if terms.failures is not None:
             check_free(terms.failures)
-            refuse_needed(terms.failures, ledger, terms.file)
+            refuse_needed(terms.failures, ledger)
         with open_ledger(ledger) as reader:
             job = _look_into(reader, client, terms, stack)
         if not job.is_same:
             _compare(job, client, terms)
-        notes = notes_of(job.order)
-        if job.app is not None:
-            _verify_app(job, job.app)
-            notes[APP_ID] = job.app
+        _keep_holds(job)
+        shown = _shown_app(job, terms)
         return Recorded(
             job.ids,
             ledger,
-            job.order,
-            retry=RETRIED if terms.retry else (),
-            new_key=job.is_new_key,
-            notes=notes,
+            _with_app(job, is_shown=bool(shown)),
+            retry=terms.retried,
+            new_key=job.key.is_new,
+            app=job.key.app,
+            notes=notes_of(job.order) | shown,
             failures=terms.failures,
         ).carry_out(client_of_environment(job.order.timeout))
 
@@ -133,14 +140,53 @@ def resume(ledger: Path, terms: Terms) -> ExitStatus:
 def _look_into(reader: LedgerReader, client: AdaptyClient, terms: Terms, stack: contextlib.ExitStack) -> _Job:
     ordered = order_of(reader)
     order = terms.applied_to(ordered)
-    is_new_key = _is_new_key(reader, client, order, terms)
-    app = _app_to_verify(reader, ordered, terms, is_new_key=is_new_key)
-    excluded = excluded_by(order.exclude, by=order.by, column=ordered.column)
+    _refuse_running(reader)
+    key = key_for(
+        reader,
+        client,
+        ordered,
+        terms.app,
+        may_be_new=terms.new_key,
+        retried=terms.retried,
+        appended=terms.appended,
+    )
+    refuse_fleeting(order.exclude)
+    excluded = excluded_by(order.exclude, by=order.by, column=order.exclude_column)
     ids = stack.enter_context(opened(reader, terms.file, column=terms.column, excluded=excluded))
-    if not terms.appended:
-        order.guards.check(_profiles_in(reader), order.does, confirmed=False)
+    if not terms.appended:  # what was said of the same rows before has been checked before
+        asked = attrs.evolve(order.guards, expect=terms.expect, most=terms.most)
+        asked.check(_profiles_in(reader), order.does, confirmed=False)
     with refusing(ids):
-        return _Job(reader.path, ordered, order, ids, reader.is_of(ids.file), _last_key(reader), is_new_key, app)
+        is_same = order.column == ordered.column and reader.is_of(ids.file)
+    return _Job(reader.path, ordered, order, ids, is_same, reader.last_key, key)
+
+
+def _refuse_running(reader: LedgerReader) -> None:
+    if reader.is_running():
+        raise CommandError(
+            f"{reader.path} is in use by another process: wait for its end, or end it", ExitStatus.LEDGER
+        )
+
+
+def _keep_holds(job: _Job) -> None:
+    """Note whom to hold back before anything else can go wrong: whoever types the next command may not say it again."""
+    if job.order.exclude != job.ordered.exclude:
+        with refusing():
+            note_order(job.ledger, attrs.evolve(job.ordered, exclude=job.order.exclude).as_json())
+
+
+def _shown_app(job: _Job, terms: Terms) -> dict[str, str]:
+    """See the app where that is needed; give the note of it. Raises CommandError."""
+    if not job.key.is_to_be_shown:
+        return {}
+    with refusing(job.ids), LedgerReader(job.ledger) as reader:
+        return show_app(job.key, reader, job.ids, job.order, terms.known)
+
+
+def _with_app(job: _Job, *, is_shown: bool) -> Order:
+    """Give what is ordered for the run: an app that nobody has shown is none to hold to later."""
+    guards = job.order.guards
+    return job.order if is_shown else attrs.evolve(job.order, guards=attrs.evolve(guards, app=job.ordered.guards.app))
 
 
 def _compare(job: _Job, client: AdaptyClient, terms: Terms) -> None:
@@ -175,47 +221,3 @@ def _count_left(job: _Job) -> int:
 def _profiles_in(reader: LedgerReader) -> int:
     status = reader.status()
     return status.known - sum(status.counts.get(outcome, 0) for outcome in (Outcome.INVALID, Outcome.DUPLICATE))
-
-
-def _is_new_key(reader: LedgerReader, client: AdaptyClient, order: Order, terms: Terms) -> bool:
-    """Tell whether the key isn't that of the last run. Raises CommandError where the job can't go on with it."""
-    job = undertaking(client, order.operation, order.by)
-    if reader.is_running():
-        raise CommandError(
-            f"{reader.path} is in use by another process: wait for its end, or end it", ExitStatus.LEDGER
-        )
-    if job.base_url != reader.job.base_url:
-        raise CommandError(f"{MISMATCHES['server']}: {reader.job.base_url}", ExitStatus.LEDGER)
-    is_new = _last_key(reader) != job.key_fingerprint
-    if is_new and not terms.new_key:
-        raise CommandError(MISMATCHES["key"], ExitStatus.LEDGER)
-    return is_new
-
-
-def _last_key(reader: LedgerReader) -> str:
-    """Give the fingerprint of the key that was accepted last: by a run, or when the job was prepared."""
-    runs = reader.runs
-    return runs[-1].key_fingerprint if runs else reader.job.key_fingerprint
-
-
-def _app_to_verify(reader: LedgerReader, ordered: Order, terms: Terms, *, is_new_key: bool) -> str | None:
-    """Give the app that a listed person must be of, where that is to be seen. Raises CommandError."""
-    recorded = next((run.notes[APP_ID] for run in reversed(reader.runs) if APP_ID in run.notes), None)
-    known = recorded or ordered.guards.app
-    given = None if terms.app is None else str(terms.app)
-    if given is not None and known not in (None, given):
-        raise CommandError(f"the job of {reader.path} is for app {known}, not {given}", ExitStatus.LEDGER)
-    app = known or given
-    if is_new_key and app is None:
-        raise CommandError(
-            f"{reader.path} doesn't tell the app of its job, so nothing shows that the new key is of the same: "
-            "add --app UUID"
-        )
-    return app if is_new_key or given is not None or recorded is None else None
-
-
-def _verify_app(job: _Job, app: str) -> None:
-    with refusing(job.ids), LedgerReader(job.ledger) as reader:
-        existing = job.order.does.existing
-        listed = (str(id_) for row, id_ in reader.joined(job.ids.plain()) if row.standing in existing)
-        verify_app(client_of_environment(job.order.timeout), listed, by=job.order.by, app=app)

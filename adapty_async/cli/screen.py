@@ -123,10 +123,7 @@ def _drawn(view: View) -> Group:
     bar.add_column(ratio=1)
     bar.add_column(no_wrap=True)
     bar.add_row(ProgressBar(total=max(standing.total, 1), completed=standing.done), view.done)
-    pace = "; ".join(filter(None, [view.pace, view.end]))
-    errors = [f"  {line}" for line in view.sight.errors]
-    lines = [view.outcomes, pace, view.requests, *(["last errors:"] if errors else []), *errors]
-    return Group(bar, *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines))
+    return Group(bar, *(Text(line, no_wrap=True, overflow="ellipsis") for line in view.lines))
 
 
 def screen_for(stream: TextIO) -> Screen:
@@ -141,6 +138,7 @@ class _Saying(logging.Handler):
     def __init__(self, screen: Screen) -> None:
         super().__init__(logging.INFO)
         self._screen = screen
+        self.addFilter(lambda record: record.name == "adapty_async")  # not every attempt that failed
 
     def emit(self, record: logging.LogRecord) -> None:
         self._screen.say(record.getMessage(), record.levelname)

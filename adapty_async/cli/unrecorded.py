@@ -11,11 +11,11 @@ from .books import Books
 from .changes import open_listing
 from .exits import ExitStatus
 from .failures import FailuresFile
-from .inputs import Excluded
+from .feeding import feeding_back, format_of_failures
+from .inputs import Excluded, Reading
 from .interrupts import Interrupts
-from .job import Deletion, show_ended
-from .ledgers import command
-from .order import Order, options_of
+from .job import Deletion, Ended, show_ended
+from .order import Order
 from .output import current
 from .screen import screen_for, tell
 
@@ -47,9 +47,10 @@ def send_unrecorded(
         )
         asyncio.run(_run(client, deletion))
         ended = deletion.end()
-    show_ended(ended)
-    show_excluded(checked.excluded, order)
-    _show_failed(ended.standing.failed - checked.excluded, order, failures)
+        show_ended(ended)
+        show_excluded(checked.excluded, order)
+        show_alone(ended, checked.excluded)
+        _show_failed(ended.standing.failed - checked.excluded, order, failures, ids.reading())
     return ended.status
 
 
@@ -66,11 +67,18 @@ def show_excluded(excluded: int, order: Order) -> None:
         current().show(text, excluded=excluded)
 
 
-def _show_failed(failed: int, order: Order, failures: Path | None) -> None:
+def show_alone(ended: Ended, excluded: int) -> None:
+    """Say that rows failed only in so far as they were left out, where that is so."""
+    if excluded and ended.standing.failed == excluded and ended.status is ExitStatus.FAILED:
+        tell(f"Nothing else failed: the exit status is 1 for the {excluded:,} excluded rows alone.", sys.stderr)
+
+
+def _show_failed(failed: int, order: Order, failures: Path | None, reading: Reading) -> None:
     if not failed:
         return
     if failures is None:
-        tell("--failures FILE.csv writes down which rows failed and why, as a file to feed back.", sys.stderr)
+        name = f"FILE.{format_of_failures(reading)}"
+        tell(f"--failures {name} writes down which rows failed and why, as a file to feed back.", sys.stderr)
         return
-    tell(f"{failures} holds the {failed:,} rows that failed, and why. To try them again:", sys.stderr)
-    tell(f"  {command(order.operation, failures, *options_of(order))}", sys.stderr)
+    tell(f"{failures} holds the {failed:,} rows that failed, and why. To feed it back, corrected:", sys.stderr)
+    tell(f"  {feeding_back(order, failures, reading)}", sys.stderr)

@@ -20,6 +20,7 @@ from .connection import client_of_environment
 from .exits import CommandError, ExitStatus
 from .failures import Failure, check_free, write_failures
 from .interrupts import Interrupts
+from .keys import show_same_app
 from .ledgers import command, open_input, open_ledger, order_of, refuse_needed, refusing
 from .listing import Listing
 from .order import Order, exclude_options, options_of
@@ -28,6 +29,8 @@ from .pace import Pace
 from .progress import Sight
 from .screen import saying, screen_for, showing, tell
 
+_ALL: Final = "all"
+_REST: Final = "rest"
 _SAMPLE: Final = re.compile(r"(\d+(?:\.\d+)?)(%?)")
 _STOPPED: Final = {
     StopReason.CREDENTIALS: "Adapty doesn't accept the key (401): set ADAPTY_API_KEY to the secret key of the app",
@@ -46,32 +49,47 @@ def verify(
     concurrency: int,
     timeout: float,
     present: Path | None = None,
+    *,
+    new_key: bool = False,
+    known: str | None = None,
 ) -> ExitStatus:
-    """Verify the deletions of a job. `present`: a new file for the rows of whoever is present."""
+    """Verify the deletions of a job. `present`: a new file for the rows of whoever is present.
+
+    `new_key`: the key of the same app was exchanged; `known`: the id of somebody who exists there.
+    """
     if present is not None:
         check_free(present, "--present")
-        refuse_needed(present, path, file)
+        refuse_needed(present, path)
     with open_ledger(path) as reader:
         if reader.job.operation != "delete":
             raise CommandError(
                 f"only deletions can be verified, and {path} is of the operation {reader.job.operation}: for what "
                 f"became of its rows type {command('report', path)}"
             )
+        rest = sample == _REST
         with refusing():
-            deleted = gone(reader.status())
+            deleted = gone(reader, rest=rest)
         wanted = _wanted(sample, deleted)
         if not deleted:
-            raise CommandError(f"{path} holds no accepted deletion yet: there is nobody to ask for")
+            raise CommandError(
+                f"{path} holds no accepted deletion {'unasked for' if rest else 'yet'}: nobody to ask for"
+            )
         client = client_of_environment(timeout)
-        with open_input(reader, file) as ids, refusing(ids), pace.pacer(client) as pacer:
-            found = asyncio.run(_verify(client, reader, ids.plain(), wanted, pacer, concurrency))
-            written = None if present is None else _write_present(path, ids, present)
         order = order_of(reader)
+        with open_input(reader, file) as ids, refusing(ids), pace.pacer(client) as pacer:
+            if new_key:
+                show_same_app(reader, ids, order, known)
+            asked = _verify(client, reader, ids.plain(), wanted, pacer, concurrency, rest=rest, new_key=new_key)
+            found = asyncio.run(asked)
+            written = None if present is None else _write_present(path, ids, present)
     _show(found)
-    if found.present or written:
+    left = _present_in(path)
+    if left:
         tell(f"\nThe record says so, too:\n  {command('report', path)}", sys.stderr)
         _show_next(path, order, written)
-    return _status(found)
+    if found.stopped is not None or found.unknown:
+        tell(f"\nTo ask for those of whom nothing is known yet:\n  {command('verify', path, _REST)}", sys.stderr)
+    return _status(found, left)
 
 
 def _write_present(path: Path, ids: Listing, file: Path) -> Path | None:
@@ -100,17 +118,25 @@ def _show_next(path: Path, order: Order, written: Path | None) -> None:
 
 def _wanted(sample: str, deleted: int) -> int:
     """Read how many of the deleted are to be asked for. Raises CommandError."""
-    if sample == "all":
+    if sample in (_ALL, _REST):
         return deleted
     match = _SAMPLE.fullmatch(sample)
     share = float(match[1]) / 100 if match and match[2] else None
     if match is None or not float(match[1]) or (share is None and not sample.isdecimal()) or (share or 0) > 1:
-        raise CommandError("how many to verify must be all, a number as in 500, or a share as in 5%")
+        raise CommandError("how many to verify must be all, rest, a number as in 500, or a share as in 5%")
     return min(deleted, int(sample) if share is None else math.ceil(share * deleted))
 
 
 async def _verify(
-    client: AdaptyClient, reader: LedgerReader, ids: Iterable[str], wanted: int, pacer: Pacer, concurrency: int
+    client: AdaptyClient,
+    reader: LedgerReader,
+    ids: Iterable[str],
+    wanted: int,
+    pacer: Pacer,
+    concurrency: int,
+    *,
+    rest: bool,
+    new_key: bool,
 ) -> Verified:
     report: BulkReport | None = None
 
@@ -119,19 +145,23 @@ async def _verify(
         report = now
 
     def look() -> Sight:
-        return Sight(
-            standing=Standing(wanted, {} if report is None else report.counts),
-            report=report,
-            pacing=pacer.snapshot(),
-            errors=current().errors.shown(),
-            words=_WORDS,
-        )
+        standing = Standing(wanted, {} if report is None else report.counts)
+        sight = Sight(standing=standing, errors=current().errors.shown(), words=_WORDS).of_pacing(pacer.snapshot())
+        return sight if report is None else sight.of_requests(report)
 
     screen = screen_for(sys.stderr)
     async with client, showing(look, screen):
         with saying(screen), Interrupts():
             return await verify_ledger(
-                client, reader.path, ids, sample=wanted, concurrency=concurrency, pacer=pacer, on_progress=note
+                client,
+                reader.path,
+                ids,
+                sample=wanted,
+                rest=rest,
+                concurrency=concurrency,
+                pacer=pacer,
+                on_progress=note,
+                new_key=new_key,
             )
 
 
@@ -150,8 +180,14 @@ def _show(found: Verified) -> None:
     current().show("\n".join(lines), present=found.present, absent=found.absent, unknown=found.unknown, stopped=stopped)
 
 
-def _status(found: Verified) -> ExitStatus:
-    statuses = [ExitStatus.FAILED if found.present or found.unknown else ExitStatus.DONE]
+def _present_in(path: Path) -> int:
+    """Count who was present when last asked for, by this verification or an earlier one."""
+    with refusing(), LedgerReader(path) as reader:
+        return sum(found.present for found in reader.presences())
+
+
+def _status(found: Verified, present: int) -> ExitStatus:
+    statuses = [ExitStatus.FAILED if present or found.unknown else ExitStatus.DONE]
     if found.stopped is not None:
         is_key = found.stopped in {StopReason.CREDENTIALS, StopReason.PERMISSION}
         statuses.append(ExitStatus.CREDENTIALS if is_key else ExitStatus.STOPPED)

@@ -11,7 +11,7 @@ from .errors import (
     LedgerWriteError,
 )
 from .ledger import Ledger, redact
-from .preparing import has_job, prepare
+from .preparing import has_job, prepare, reopen
 from .reading import Job, LedgerReader, Run, Status
 from .record import Record, evidence, record_of
 from .spool import Spool
@@ -41,5 +41,6 @@ __all__ = [
     "prepare",
     "record_of",
     "redact",
+    "reopen",
     "verify",
 ]

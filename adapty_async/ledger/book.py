@@ -145,10 +145,15 @@ class Book:
         self._changed.update({row[0] // CHUNK for row in rows})
         self._has_touched = self._has_touched or any(state > _REFUSED and attempts for _, state, _, attempts, _ in rows)
 
+    def show(self, sight: str) -> None:
+        """Note what is seen of the run, for whoever reads the ledger meanwhile."""
+        self._run = attrs.evolve(self._run, sight=sight)
+        self._run_is_written = not self._has_begun
+
     def end_run(self, now: int) -> None:
         """Note that the run came to its end by itself, where it began."""
         touched = self._has_touched or any(opened.chunk.claimed for opened in self._open.values())
-        self._run = attrs.evolve(self._run, ended=now, touched=touched)
+        self._run = attrs.evolve(self._run, ended=now, touched=touched, sight=None)
         self._run_is_written = not self._has_begun
 
     def commit(self) -> None:

@@ -40,6 +40,16 @@ _CLAIMED: Final = 0x80
 _OUTCOME: Final = 0x7F
 """What of a state says the outcome."""
 
+
+def _reopened(state: int) -> int:
+    """Give what is left of a state where the profile may exist all the same."""
+    outcome = OUTCOMES.get(state & _OUTCOME)
+    if outcome is Outcome.DELETED_UNCONFIRMED:
+        return _CLAIMED
+    return state & _CLAIMED if outcome in (Outcome.ALREADY_ABSENT, Outcome.NOT_FOUND) else state
+
+
+_REOPENED: Final = bytes(map(_reopened, range(256)))
 _IS_CLAIMED: Final = bytes(state & _CLAIMED > 0 for state in range(256))
 _MOST_COUNTED: Final = 0xFFFF
 
@@ -114,6 +124,11 @@ class Chunk:
         """Turn a claim into the outcome `in_doubt`, of the time of the claim."""
         self.settle(index, STATES[Outcome.IN_DOUBT], 0, 0, self._times[index])
 
+    def reopen(self) -> bool:
+        """Take back that there was no such profile: that was said of another app. Tell whether it was said of any."""
+        before, self.states = self.states, self.states.translate(_REOPENED)
+        return self.states != before
+
     def claimed_at(self, index: int) -> int | None:
         """When an item without any outcome was claimed; None where it wasn't, or has had an outcome."""
         return self._times[index] if self.states[index] == _CLAIMED else None
@@ -159,9 +174,13 @@ class Chunk:
     def rows(self, number: int, hashes: bytes) -> Iterator[Row]:
         """Give what is known of each item of the chunk with that number."""
         for index, state in enumerate(self.states):
+            position, hash_ = number * CHUNK + index, hashes[HASH * index : HASH * (index + 1)]
+            if state == NOTHING:  # what else stands there is of a claim that was taken back
+                yield Row(position, hash_, None, claimed=False, status=None, attempts=0, at=None)
+                continue
             yield Row(
-                position=number * CHUNK + index,
-                hash=hashes[HASH * index : HASH * (index + 1)],
+                position=position,
+                hash=hash_,
                 outcome=OUTCOMES.get(state & _OUTCOME),
                 claimed=bool(state & _CLAIMED),
                 status=self._statuses[index] or None,

@@ -3,24 +3,28 @@
 import asyncio
 import contextlib
 import itertools
+import json
+import logging
 from collections import Counter, deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from types import TracebackType
-from typing import Any, Final, Generic, Self, cast
+from typing import Any, Final, Generic, Protocol, Self, cast
 
 from ..bulk import Decided, Outcome
 from ..bulk.journal import Entry, Source
 from ..bulk.results import ItemT
 from .book import Book, Due, OutcomeRow
 from .chunks import CHUNK, OUTCOMES, STATES
-from .errors import LedgerError
+from .errors import InputChangedError, LedgerError
 from .inventory import Part
 from .writer import Writer, outlasting
 
 _ROWS_A_COMMIT: Final = 1000
 _COMMIT_AFTER: Final = 0.3
 """Seconds after which an outcome is on its way to the disk, in 0.2 ms. What a crash loses has to be learnt anew."""
+_LOOK_AFTER: Final = 1.0
+"""Seconds from one look at the job to the next: what is seen goes with the outcomes that are on their way."""
 _FIRST_CLAIM: Final = 10
 _LEAST_CLAIM: Final = 2
 _MOST_UNWRITTEN: Final = 10
@@ -30,6 +34,8 @@ _STRIDE: Final = 10
 _BREATH: Final = 0.005
 _ITEMS_A_LOOK: Final = 8
 """So many items are read between two looks at the clock; CHUNK is a multiple of it."""
+
+_log: Final = logging.getLogger("adapty_async")
 
 
 class _Ahead:
@@ -49,21 +55,34 @@ class _Ahead:
         return self.size
 
 
+class _AtEnd(Protocol):
+    def __call__(self, *, refused: bool) -> None: ...
+
+
 class LedgerEntries(Generic[ItemT]):
-    """The entries of a ledger for one run; see `bulk.journal.Entries`. `at_end`: done in a thread, after all else."""
+    """The entries of a ledger for one run; see `bulk.journal.Entries`.
+
+    `look`: gives what the ledger is to tell of the job while it runs. `at_end`: done in a thread, after all else; it is
+    told whether the input was refused.
+    """
 
     def __init__(
         self,
         source: Source[ItemT],
         open_book: Callable[[], Book],
         now: Callable[[], float],
-        at_end: Callable[[], None] | None = None,
+        look: Callable[[], Mapping[str, Any]] | None = None,
+        at_end: _AtEnd | None = None,
     ) -> None:
         self._source = source
         self._iterator = _iterator(source)
         self._open_book = open_book
         self._now = now
+        self._look = look
+        self._next_look: asyncio.TimerHandle | None = None
+        self._is_look_due = False
         self._at_end = at_end
+        self._is_refused = False
         self._chunk = 0
         self._stride = 1
         self._ended = False
@@ -83,6 +102,8 @@ class LedgerEntries(Generic[ItemT]):
         self._loop = asyncio.get_running_loop()
         self._writer = Writer(self._open_book)
         await self._writer.start()
+        if self._look is not None:
+            self._next_look = self._loop.call_later(_LOOK_AFTER, self._look_again)
         return self
 
     async def __aexit__(
@@ -96,6 +117,8 @@ class LedgerEntries(Generic[ItemT]):
                 raise
 
     async def _close(self) -> None:
+        if self._next_look is not None:
+            self._next_look.cancel()
         self._hand_over()
         if self._asked is not None:
             with contextlib.suppress(LedgerError):  # it is told already, or by the commit below
@@ -107,7 +130,7 @@ class LedgerEntries(Generic[ItemT]):
         await self._writer.close()
         self._lost.clear()  # what a commit had failed to write, the last one wrote as well
         if self._at_end is not None:
-            await asyncio.to_thread(self._at_end)
+            await asyncio.to_thread(self._at_end, refused=self._is_refused)
 
     # What is to be sent
 
@@ -136,8 +159,9 @@ class LedgerEntries(Generic[ItemT]):
         assert self._asked is not None
         try:
             answer = await asyncio.shield(self._asked)
-        except LedgerError:
+        except LedgerError as error:
             self._asked = None
+            self._is_refused = isinstance(error, InputChangedError)
             raise
         self._asked = None
         self._receive(answer)
@@ -246,12 +270,34 @@ class LedgerEntries(Generic[ItemT]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if not self._rows:
+        sight = self._sight() if self._is_look_due else None
+        if not self._rows and sight is None:
             return
         rows, self._rows = self._rows, []
-        written = self._writer.ask(lambda book: book.settle(rows))
+
+        def write(book: Book) -> None:
+            book.settle(rows)
+            if sight is not None:
+                book.show(sight)
+
+        written = self._writer.ask(write)
         self._unwritten[written] = _counted(rows)
         written.add_done_callback(self._have_written)
+
+    def _look_again(self) -> None:
+        """See to it that what is seen of the job is taken down; it makes no commit of its own where one is coming."""
+        self._is_look_due = True
+        self._next_look = self._loop.call_later(_LOOK_AFTER, self._look_again)
+        if self._timer is None:
+            self._hand_over()
+
+    def _sight(self) -> str | None:
+        self._is_look_due = False
+        try:
+            return None if self._look is None else json.dumps(dict(self._look()))
+        except Exception as error:  # noqa: BLE001 - a failing observer must not end the job it observes
+            _log.error("what looks at the job raised %s", type(error).__name__)
+        return None
 
     def _have_written(self, written: "asyncio.Future[None]") -> None:
         counts = self._unwritten.pop(written)

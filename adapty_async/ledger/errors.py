@@ -11,7 +11,7 @@ LedgerError
 
 from typing import Literal, TypeAlias
 
-Difference: TypeAlias = Literal["differs", "shorter", "longer"]
+Difference: TypeAlias = Literal["differs", "rewritten", "shorter", "longer"]
 Mismatch: TypeAlias = Literal["operation", "by", "server", "key", "secret"]
 
 
@@ -34,13 +34,15 @@ class LedgerMismatchError(LedgerError):
 class InputChangedError(LedgerError):
     """The input isn't the one that the ledger was made for. `position`: of the first item that differs, from 0.
 
-    `kind`: it differs there, or it ends there (shorter), or the job's ended there (longer).
+    `kind`: its id differs there, or what is to be written (rewritten), or the input ends there (shorter), or the job's
+    ended there (longer). `last`: where only a range of items is known in which it first differs, its last position.
     """
 
-    def __init__(self, sentence: str, position: int = 0, kind: Difference = "differs") -> None:
+    def __init__(self, sentence: str, position: int = 0, kind: Difference = "differs", last: int | None = None) -> None:
         super().__init__(sentence)
         self.position = position
         self.kind: Difference = kind
+        self.last = position if last is None else last
 
 
 class LedgerRedactedError(LedgerError):

@@ -36,6 +36,15 @@ def check_place(path: Path) -> None:
         )
 
 
+def refuse_second_name(path: Path) -> None:
+    """Refuse to write what has two names: who uses the other one has another lock, and another log."""
+    if path.stat().st_nlink > 1:
+        raise LedgerUnreadableError(
+            f"{path} has another name as well, a hard link, by which somebody else might use it at the same time: "
+            "remove that name, or make it a link by ln -s"
+        )
+
+
 def lock(path: Path) -> sqlite3.Connection:
     """Lock a file beside the ledger, which SQLite does alike on every system; the end of the process unlocks it."""
     beside = _lock_path(path)

@@ -18,6 +18,7 @@ from .errors import (
     Mismatch,
 )
 from .files import of_system
+from .keys import last_key
 from .secret import Secret, key_path
 from .store import ChunkRow, JobRow, RunRow, Store
 
@@ -132,11 +133,7 @@ class Inventory:
                 )
         if size < known.size:
             raise self._too_short(first + size)
-        raise _changed(
-            "the input isn't the one of the ledger: the ids are the same, but what is to be written differs "
-            f"somewhere in rows {first + 1:,} to {first + size:,}",
-            first,
-        )
+        raise _rewritten(first, first + size - 1)
 
     def _allow_growth(self, position: int) -> None:
         if self._job.items is None:
@@ -193,13 +190,14 @@ def secret_of(path: Path, job: JobRow) -> Secret:
     except OSError as error:
         failure = of_system(key_path(path), error)
     else:
-        if secret is None:
+        if secret is None and not key_path(path).exists():
             raise LedgerRedactedError(
                 f"{path}: its key file {key_path(path).name} is gone: put it back; without it the job can't go on"
             )
-        if secret.check != job.secret_check:
+        if secret is None or secret.check != job.secret_check:
             raise LedgerMismatchError(
-                f"{key_path(path)} is the key file of another ledger: put its own back; without it the job can't go on",
+                f"{key_path(path)} is the key file of another ledger, or was changed: put its own back; without it the "
+                "job can't go on",
                 "secret",
             )
         return secret
@@ -218,8 +216,7 @@ def check(path: Path, job: JobRow, runs: Sequence[RunRow], undertaking: Undertak
             raise LedgerMismatchError(
                 f"{path} belongs to another job: there {name} is {known}, here {given}: use another ledger", what
             )
-    key_fingerprint = runs[-1].key_fingerprint if runs else job.key_fingerprint
-    if key_fingerprint != undertaking.key_fingerprint and not new_key:
+    if last_key(job, runs) != undertaking.key_fingerprint and not new_key:
         raise LedgerMismatchError(
             f"{path} belongs to a job with another API key: use that key, or another ledger; "
             "if the key of the same app was exchanged, say so (new_key)",
@@ -227,5 +224,15 @@ def check(path: Path, job: JobRow, runs: Sequence[RunRow], undertaking: Undertak
         )
 
 
-def _changed(sentence: str, position: int, kind: Difference = "differs") -> InputChangedError:
-    return InputChangedError(f"{sentence}: give it as it was, or use another ledger", position, kind)
+def _rewritten(first: int, last: int) -> InputChangedError:
+    where = f"in row {first + 1:,}" if first == last else f"somewhere in rows {first + 1:,} to {last + 1:,}"
+    return _changed(
+        f"the input isn't the one of the ledger: the ids are the same, but what is to be written differs {where}",
+        first,
+        "rewritten",
+        last,
+    )
+
+
+def _changed(sentence: str, position: int, kind: Difference = "differs", last: int | None = None) -> InputChangedError:
+    return InputChangedError(f"{sentence}: give it as it was, or use another ledger", position, kind, last)

@@ -1,9 +1,10 @@
 """The ledger of a mass job, as its user names it."""
 
-import contextlib
+import functools
 import os
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from ..bulk import Outcome
@@ -11,14 +12,13 @@ from ..bulk.journal import Source, Undertaking
 from ..bulk.results import ItemT
 from .book import Book, Terms
 from .entries import LedgerEntries
-from .errors import LedgerRedactedError
+from .errors import LedgerMismatchError
 from .files import real, translated
-from .inventory import secret_of
 from .reading import LedgerReader
-from .secret import key_path
+from .secret import Secret, key_path
 from .spool import Spool
-from .spooling import discard_when_done, spooled
-from .store import Store
+from .spooling import Spooling
+from .store import JobRow, Store
 
 
 class Ledger:
@@ -28,10 +28,11 @@ class Ledger:
     of `retry`; deletions without an outcome are sent again; of updates and creations those that were claimed in the
     last 15 minutes, the others are `in_doubt`. `appended`: rows were added at the end of the input. `new_key`: the API
     key of the same app was exchanged. `notes`: what the record shall say of this run, such as the operator. `order`:
-    what LedgerReader.order gives from this run on, once its input is found to be the same. `spool`: the ids of a
-    deletion can't be given twice, as those of a generator; they are copied beside the ledger before the first is sent,
-    read from there whatever is given later, and the copy is removed when all is done. The job raises LedgerError where
-    the ledger can't be used, or the input isn't the same.
+    what LedgerReader.order gives from this run on, once its input is found to be the same. `look`: called on the event
+    loop about once a second while the job runs; what it gives, no ids, LedgerReader.sight tells meanwhile. `spool`: the
+    ids of a deletion can't be given twice, as those of a generator; they are copied beside the ledger before the first
+    is sent, read from there whatever is given later, and the copy is removed when all is done. The job raises
+    LedgerError where the ledger can't be used, or the input isn't the same.
     """
 
     def __init__(
@@ -43,24 +44,30 @@ class Ledger:
         new_key: bool = False,
         notes: Mapping[str, str] | None = None,
         order: Mapping[str, Any] | None = None,
+        look: Callable[[], Mapping[str, Any]] | None = None,
         spool: bool = False,
     ) -> None:
+        done = ", ".join(outcome for outcome in retry if not outcome.is_failure)
+        if done:
+            raise ValueError(f"retry: what is done isn't sent again: leave out {done}")
         self.path = real(path)
-        self._spool = Spool(self.path) if spool else None
+        self._look = look
+        self._is_spooled = spool
         self._terms = Terms(
             appended=appended, retry=frozenset(retry), new_key=new_key, notes=dict(notes or {}), order=order
         )
 
     def entries(self, undertaking: Undertaking, source: Source[ItemT]) -> LedgerEntries[ItemT]:
         """Begin a run of the job, or go on where an earlier one ended: for `bulk`."""
-        spool = self._spool
-        if spool is not None and undertaking.operation != "delete":
+        if self._is_spooled and undertaking.operation != "delete":
             raise TypeError("only the ids of a deletion can be spooled: give what is to be written as a list")
+        spooling = Spooling(Spool(self.path)) if self._is_spooled else None
         return LedgerEntries(
-            source if spool is None else spooled(spool, source),
+            source if spooling is None else spooling.source(source),
             lambda: Book.open(self.path, undertaking, self._terms, time.time),
             time.time,
-            None if spool is None else lambda: discard_when_done(self.path, spool),
+            self._look,
+            None if spooling is None else functools.partial(spooling.end, self.path),
         )
 
     def __repr__(self) -> str:
@@ -70,12 +77,24 @@ class Ledger:
 def redact(path: str | os.PathLike[str]) -> None:
     """Make a ledger anonymous for good: remove its key file and the copy of its input. It can only be read afterwards.
 
-    Raises LedgerError where it is in use, or no ledger, or another ledger's key file lies beside it.
+    Raises LedgerError, with nothing removed, where it is in use or no ledger, or its key file was changed.
     """
     ledger = real(path)
     LedgerReader(ledger).close()
     with Store.open(ledger) as store, translated(key_path(ledger)):
-        with contextlib.suppress(LedgerRedactedError):
-            secret_of(ledger, store.job())
-            key_path(ledger).unlink()
+        _remove_key(ledger, store.job())
         Spool(ledger).discard()
+
+
+def _remove_key(ledger: Path, job: JobRow) -> None:
+    beside = key_path(ledger)
+    if not beside.exists():
+        return
+    secret = Secret.read(ledger)
+    if secret is None or secret.check != job.secret_check:
+        raise LedgerMismatchError(
+            f"{beside} is the key file of another ledger, or was changed, so nothing was removed: put its own back, or "
+            "move that file away",
+            "secret",
+        )
+    beside.unlink()

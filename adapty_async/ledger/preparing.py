@@ -1,10 +1,13 @@
 """A job taken down before any of it is sent: the whole input, known and compared to its end."""
 
 import itertools
+import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
+
+import attrs
 
 from ..bulk import Decided
 from ..bulk.jobs import By, source_of
@@ -71,6 +74,27 @@ def prepare(
         if not is_made:
             with store.transaction():
                 take_down(store)
+
+
+def note_order(path: Path, order: Mapping[str, Any]) -> None:
+    """Note in a ledger what is asked for from now on, whatever becomes of the next run. Raises LedgerError."""
+    with Store.open(real(path)) as store, store.transaction():
+        store.write_job(attrs.evolve(store.job(), input_order=json.dumps(dict(order))))
+
+
+def reopen(path: Path) -> None:
+    """Let every profile be looked for again of which a ledger says that there was none: it was another app's key that
+    said so. What a verification found by it goes, too. All is written or nothing. Raises LedgerError.
+    """
+    with Store.open(real(path)) as store, store.transaction():
+        for number in itertools.count():
+            row = store.chunk(number)
+            if row is None:
+                break
+            chunk = store.unpacked(row)
+            if chunk.reopen():
+                store.write_outcomes(number, chunk.pack())
+        store.forget_presences()
 
 
 def _enter(store: Store, inventory: Inventory, part: Part, items: list[Any]) -> None:

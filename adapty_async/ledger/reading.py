@@ -19,6 +19,7 @@ from ..bulk.jobs import By, ProfileId, name_of
 from .chunks import Row
 from .errors import InputChangedError, LedgerRedactedError
 from .files import damaged, is_locked, real, translated
+from .keys import last_key
 from .secret import Secret, key_path
 from .store import Presence, Store
 
@@ -136,6 +137,20 @@ class LedgerReader:
             for run in self._store.runs()
         ]
 
+    @property
+    def last_key(self) -> str:
+        """The fingerprint of the key with which the job goes on."""
+        return last_key(self._store.job(), self._store.runs())
+
+    @property
+    def sight(self) -> Mapping[str, Any] | None:
+        """What the run that hasn't ended wrote last of itself; None where there is no such.
+
+        A kill leaves it behind: whether the run is still there `is_running` tells.
+        """
+        runs = self._store.runs()
+        return self._mapping(runs[-1].sight) if runs and runs[-1].sight is not None else None
+
     def status(self) -> Status:
         """Count what became of the items."""
         counts: Counter[Outcome] = Counter()
@@ -208,8 +223,14 @@ class LedgerReader:
         rows = self.rows()
         for position, profile in enumerate(ids):
             row = next(rows, None)
-            if row is None:
+            if row is None and self.job.items is None:
                 return  # never read by the job
+            if row is None:
+                raise InputChangedError(
+                    f"the input goes on after row {position:,}, unlike the ledger's: give the input of the job",
+                    position,
+                    "longer",
+                )
             if row.hash != secret.hash(name(profile)):
                 raise InputChangedError(
                     f"the input isn't the one of the ledger: it first differs at row {position + 1:,}: "

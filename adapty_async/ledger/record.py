@@ -12,9 +12,9 @@ import attrs
 from ..bulk import Outcome
 from .chunks import Row
 from .errors import LedgerError, LedgerUnreadableError
+from .keys import APP_ID
 from .reading import LedgerReader, RowsDigest, Run
 
-APP_ID: Final = "app_id"
 OPERATOR: Final = "operator"
 REQUEST: Final = "request"
 """The notes of a run that the record shows by themselves; whatever else is noted it shows as the guards of the run."""

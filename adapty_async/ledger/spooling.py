@@ -17,28 +17,40 @@ _ITEMS_A_WRITE: Final = 1000
 _UNDONE: Final = frozenset({Outcome.FAILED, Outcome.IN_DOUBT, Outcome.NOT_ATTEMPTED})
 
 
-def spooled(spool: Spool, source: Source[ItemT]) -> Source[ItemT]:
-    """Give a source that reads the copy of another; it is made at the first reading, where there is none yet."""
-    items = cast("AsyncIterable[ItemT | Decided[ItemT]]", _read(spool, source))
-    return Source(items, source.name, source.content)
+class Spooling:
+    """The copy of the items of one run."""
 
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._is_new = False
 
-def discard_when_done(ledger: Path, spool: Spool) -> None:
-    """Remove the copy, where nothing of the job can be sent again. Raises LedgerError."""
-    with LedgerReader(ledger) as reader:
-        totals = reader.status().totals
-        is_read = reader.job.items is not None
-    if is_read and not any(totals.get(outcome) for outcome in _UNDONE):
-        spool.discard()
+    def source(self, source: Source[ItemT]) -> Source[ItemT]:
+        """Give a source that reads the copy of another; it is made at the first reading, where there is none yet."""
+        items = cast("AsyncIterable[ItemT | Decided[ItemT]]", self._read(source))
+        return Source(items, source.name, source.content)
 
+    def end(self, ledger: Path, *, refused: bool) -> None:
+        """Remove the copy, where nothing of the job can be sent again; or where it is new, and was refused.
 
-async def _read(spool: Spool, source: Source[ItemT]) -> AsyncIterator[str | Decided[str]]:
-    if not spool.is_filled:
-        await _fill(spool, source)
-    with spool.open() as lines:
-        for line in lines:
-            read = json.loads(line)
-            yield read if isinstance(read, str) else Decided(read[0], Outcome(read[1]))
+        Raises LedgerError.
+        """
+        if self._is_new and refused:
+            self._spool.discard()
+            return
+        with LedgerReader(ledger) as reader:
+            totals = reader.status().totals
+            is_read = reader.job.items is not None
+        if is_read and not any(totals.get(outcome) for outcome in _UNDONE):
+            self._spool.discard()
+
+    async def _read(self, source: Source[ItemT]) -> AsyncIterator[str | Decided[str]]:
+        if not self._spool.is_filled:
+            await _fill(self._spool, source)
+            self._is_new = True
+        with self._spool.open() as lines:
+            for line in lines:
+                read = json.loads(line)
+                yield read if isinstance(read, str) else Decided(read[0], Outcome(read[1]))
 
 
 async def _fill(spool: Spool, source: Source[ItemT]) -> None:

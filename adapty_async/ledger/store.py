@@ -25,6 +25,7 @@ from .files import (
     lock,
     made_whole,
     missing,
+    refuse_second_name,
     translated,
 )
 
@@ -35,7 +36,7 @@ CREATE TABLE job (
 );
 CREATE TABLE run (
     number INTEGER PRIMARY KEY, started INTEGER NOT NULL, ended INTEGER, key_fingerprint TEXT NOT NULL,
-    library_version TEXT NOT NULL, notes TEXT NOT NULL, touched INTEGER NOT NULL
+    library_version TEXT NOT NULL, notes TEXT NOT NULL, touched INTEGER NOT NULL, sight TEXT
 );
 CREATE TABLE chunk (number INTEGER PRIMARY KEY, size INTEGER NOT NULL, digest BLOB NOT NULL, hashes BLOB NOT NULL);
 CREATE TABLE outcome (number INTEGER PRIMARY KEY, rows BLOB NOT NULL);
@@ -71,6 +72,7 @@ class RunRow:
     """One run of the job. `ended`: None while it runs, and where it was killed. `notes`: JSON.
 
     `touched`: whether something may have come of it: more than refusals, or items that were claimed when it ended.
+    `sight`: JSON, what was seen of it last while it runs; a kill leaves it behind.
     """
 
     number: int
@@ -80,6 +82,7 @@ class RunRow:
     library_version: str
     notes: str
     touched: bool
+    sight: str | None = None
 
 
 @attrs.frozen
@@ -117,6 +120,7 @@ class Store:
                 raise missing(path)
             if path.exists():
                 check_place(path)
+                refuse_second_name(path)
             held = lock(path)
             try:
                 if make is not None and not path.exists():
@@ -235,6 +239,10 @@ class Store:
         """Write what a verification found."""
         rows = map(attrs.astuple, presences)
         self._connection.executemany("INSERT OR REPLACE INTO presence VALUES (?, ?, ?)", rows)
+
+    def forget_presences(self) -> None:
+        """Remove all that verifications found."""
+        self._connection.execute("DELETE FROM presence")
 
     def _insert(self, table: str, row: JobRow | RunRow) -> None:
         values = attrs.astuple(row)

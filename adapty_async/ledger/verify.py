@@ -19,7 +19,8 @@ from ..models import Profile
 from ..pacing import Pacer
 from .errors import LedgerMismatchError
 from .files import real
-from .reading import LedgerReader, Status
+from .keys import APP_ID
+from .reading import LedgerReader
 from .store import Presence, Store
 from .writer import outlasting
 
@@ -49,15 +50,19 @@ async def verify(
     ids: Iterable[ProfileId],
     *,
     sample: int | None = None,
+    rest: bool = False,
     concurrency: int = 100,
     pacer: Pacer | None = None,
     on_progress: Callable[[BulkReport], object] | None = None,
     rng: random.Random | None = None,
+    new_key: bool = False,
 ) -> Verified:
     """Get each profile that the job of a ledger left absent, and write down in the ledger what comes of it.
 
-    `ids`: the input of the job. `sample`: only so many of them, drawn at random by `rng`. Raises LedgerError where the
-    ledger can't be used, or server, key or input are others than the job's.
+    `ids`: the input of the job. `sample`: only so many of them, drawn at random by `rng`. `rest`: of those for whom no
+    verification has had an answer yet. `new_key`: the API key of the same app was exchanged; to one of another app
+    everybody is absent. Raises LedgerError where the ledger can't be used, or server, key or input are
+    others than the job's.
     """
     ledger = real(path)
     store = await _apart(lambda: Store.open(ledger))  # in use or damaged: then nothing is asked
@@ -65,10 +70,9 @@ async def verify(
     with store, LedgerReader(ledger) as reader:
         if reader.job.base_url != client.base_url:
             raise LedgerMismatchError(f"{ledger} is of a job at {reader.job.base_url}: verify it there", "server")
-        if sender_of(client).transport.key_fingerprint not in {run.key_fingerprint for run in reader.runs}:
-            # To the key of another app everybody is absent.
+        if not new_key and sender_of(client).transport.key_fingerprint not in proven_keys(reader):
             raise LedgerMismatchError(f"{ledger} is of a job with another API key: verify it with that one", "key")
-        due = _due(reader, ids, sample, random.SystemRandom() if rng is None else rng)
+        due = _drawn(_gone_in(reader, ids, rest=rest), gone(reader, rest=rest), sample, rng or random.SystemRandom())
         job = bulk.get_profiles(
             client,
             cast("Iterator[str]", _noting(due, asked)),
@@ -109,23 +113,41 @@ async def _apart(work: Callable[[], T]) -> T:
     return await outlasting(asyncio.get_running_loop().run_in_executor(None, work))
 
 
-def gone(status: Status) -> int:
-    """Give the number of the items whose profiles a deletion left absent."""
-    return sum(count for outcome, count in status.counts.items() if outcome in _GONE)
+def proven_keys(reader: LedgerReader) -> set[str]:
+    """Give the fingerprints of the keys to which the people of a job are known: those that were seen to be of its app.
+
+    Where none was, that is the last one.
+    """
+    return {run.key_fingerprint for run in reader.runs if APP_ID in run.notes} or {reader.last_key}
 
 
-def _due(
-    reader: LedgerReader, ids: Iterable[ProfileId], sample: int | None, rng: random.Random
-) -> Iterator[tuple[int, ProfileId]]:
-    """Give position and id of what is to be asked for: of each that is left, with the share of those still wanted."""
-    left = gone(reader.status())
-    wanted = left if sample is None else min(sample, left)
+def gone(reader: LedgerReader, *, rest: bool = False) -> int:
+    """Give the number of the items whose profiles a deletion left absent. `rest`: as in `verify`."""
+    count = sum(count for outcome, count in reader.status().counts.items() if outcome in _GONE)
+    return count - sum(1 for _ in reader.presences()) if rest else count
+
+
+def _gone_in(reader: LedgerReader, ids: Iterable[ProfileId], *, rest: bool) -> Iterator[tuple[int, ProfileId]]:
+    """Give their positions and ids."""
+    answered = (found.position for found in reader.presences()) if rest else iter(())
+    known = next(answered, None)
     for row, profile in reader.joined(ids):
-        if row.standing in _GONE:
-            if rng.random() * left < wanted:
-                wanted -= 1
-                yield row.position, profile
-            left -= 1
+        if row.position == known:
+            known = next(answered, None)
+        elif row.standing in _GONE:
+            yield row.position, profile
+
+
+def _drawn(
+    everybody: Iterator[tuple[int, ProfileId]], left: int, sample: int | None, rng: random.Random
+) -> Iterator[tuple[int, ProfileId]]:
+    """Draw a sample: of each that is left, with the share of those still wanted."""
+    wanted = left if sample is None else min(sample, left)
+    for one in everybody:
+        if rng.random() * left < wanted:
+            wanted -= 1
+            yield one
+        left -= 1
 
 
 def _noting(due: Iterator[tuple[int, ProfileId]], asked: dict[int, int]) -> Iterator[ProfileId]:

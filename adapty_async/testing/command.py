@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from .faults import Fault
 
@@ -14,12 +14,20 @@ if TYPE_CHECKING:
     from .simulator import Simulator
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+_EXAMPLES: Final = """\
+examples:
+  {program} --profiles 1000 --rate 50 > simulator.json
+  {program} --rate 20 --retry-after 1 --fault unavailable=0.01
+"""
+
+
+def main(argv: Sequence[str] | None = None, program: str = "adapty-async simulator") -> int:
     """Serve until SIGINT or SIGTERM; return the exit status.
 
-    Prints one line of JSON, `base_url` and `api_key`, as soon as it serves. `argv`: None for sys.argv[1:].
+    Prints one line of JSON, `base_url` and `api_key`, as soon as it serves. `argv`: None for sys.argv[1:]. `program`:
+    what it was called by.
     """
-    parser = _parser()
+    parser = _parser(program)
     arguments = parser.parse_args(argv)
     arguments.shares = dict(arguments.shares)
     from .simulator import Simulator  # not before: --help needs no aiohttp
@@ -36,10 +44,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="simulator",
-        description="Simulate Adapty's server-side API for profiles on a loopback port, until interrupted.",
+        prog=program,
+        description="Simulate Adapty's server-side API for profiles on this machine alone, until it is interrupted.\n"
+        "Its address and a key for it are printed as one line of JSON.",
+        epilog=_EXAMPLES.format(program=program),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--port", type=int, default=0, help="0, the default, takes any free one")

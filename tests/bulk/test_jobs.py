@@ -227,15 +227,19 @@ async def test_a_retry_after_holds_back_every_request_of_the_key() -> None:
         ("delete", [never_sent()] * 4, Outcome.FAILED, 4),
         ("delete", [error(503, retry_after="0.001")] * 4, Outcome.FAILED, 4),
         ("delete", [error(400, "validation_error")], Outcome.FAILED, 1),
-        ("delete", [lost(), error(400)], Outcome.FAILED, 2),
+        ("delete", [lost(), error(400)], Outcome.IN_DOUBT, 2),
+        ("delete", [error(500), error(307)], Outcome.IN_DOUBT, 2),
+        ("delete", [never_sent(), error(400)], Outcome.FAILED, 2),
         ("delete", [error(302)], Outcome.FAILED, 1),
         ("get", [PROFILE], Outcome.FETCHED, 1),
         ("get", [ABSENT], Outcome.NOT_FOUND, 1),
         ("get", [Response(200, {}, b"<html>")], Outcome.FAILED, 1),
         ("get", [lost(), PROFILE], Outcome.FETCHED, 2),
+        ("get", [lost(), error(400)], Outcome.FAILED, 2),
         ("update", [PROFILE], Outcome.UPDATED, 1),
         ("update", [lost(), PROFILE], Outcome.UPDATED, 2),
         ("update", [ABSENT], Outcome.NOT_FOUND, 1),
+        ("update", [lost(), error(400)], Outcome.IN_DOUBT, 2),
         ("update", [Response(200, {}, b"<html>")], Outcome.IN_DOUBT, 1),
         ("create", [PROFILE], Outcome.CREATED, 1),
         ("create", [lost(), PROFILE], Outcome.CREATED, 2),
@@ -463,6 +467,15 @@ async def test_after_a_401_one_get_decides_about_the_item(kind: str, probe: Answ
     assert (await only(job)).outcome is outcome
     assert job.report.stopped is None
     assert [method for method, _ in transport.requests].count("GET") == 1
+
+
+@pytest.mark.parametrize("probe", [UNAUTHORIZED, error(403), PROFILE, error(500)], ids=["401", "403", "200", "500"])
+async def test_a_401_leaves_in_doubt_what_may_have_been_carried_out_before(probe: Answer) -> None:
+    def script(request: Any, number: int) -> Answer:
+        return probe if request.method == "GET" else lost() if number == 1 else UNAUTHORIZED
+
+    client, _ = scripted_client(script)
+    assert (await only(job_of("delete", client))).outcome is Outcome.IN_DOUBT
 
 
 async def test_a_get_that_was_answered_401_once_is_fetched() -> None:

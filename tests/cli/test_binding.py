@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from adapty_async.cli.recorded import Recorded
 from adapty_async.ledger import LedgerReader
 from adapty_async.ledger.record import record_of
-from adapty_async.testing import Fault
-from tests.cli.served import AT_ONCE
+from adapty_async.testing import Fault, Simulator
+from tests.cli.conftest import lead_to
+from tests.cli.served import AT_ONCE, served
 from tests.cli.witness import PEOPLE, Say, Witness, agree, ledger_of, run
 
 DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
@@ -79,3 +81,85 @@ def test_rows_that_all_failed_are_not_sent_again_with_the_key_of_another_app(
     assert run("retry-failed", ledger_of(people)) == 5
     assert run("retry-failed", ledger_of(people), "--new-key") == 3
     assert len(witness.profiles) == PEOPLE
+
+
+# What the end of a run says of the next step
+
+
+def test_after_a_wrong_first_key_the_line_to_type_is_one_that_can_go_on(
+    witness: Witness, people: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, right = witness.profiles.app_id, witness.api_key
+    monkeypatch.setenv("ADAPTY_API_KEY", "secret_live_of_nobody")
+    status, _, err = say(*DELETE, people)
+    assert status == 4
+    told = [line.split()[1:] for line in err.splitlines() if line.startswith("  adapty-async resume ")]
+    ledger = str(ledger_of(people))
+    assert told == [
+        ["resume", ledger, "--new-key", "--app", "UUID"],
+        ["resume", ledger, "--failures", "failures.csv", "--new-key", "--app", "UUID"],
+    ]
+    monkeypatch.setenv("ADAPTY_API_KEY", right)
+    assert run("resume", ledger) == 5
+    assert run(*[app if word == "UUID" else word for word in told[0]], *AT_ONCE) == 1  # what the wrong one got
+    assert run("retry-failed", ledger, *AT_ONCE) == 0
+    assert len(witness.profiles) == 0
+
+
+class Forbidding(Simulator):
+    """A simulator whose key may not delete."""
+
+    async def _counted(self, request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=403)
+
+
+def test_after_a_key_that_may_not_delete_another_one_is_wanted_too(
+    people: Path, say: Say, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with served(Forbidding()) as forbidding:
+        lead_to(forbidding, monkeypatch, tmp_path)
+        status, _, err = say(*DELETE, people)
+    assert status == 4
+    assert f"  adapty-async resume {ledger_of(people)} --new-key --app UUID" in err.splitlines()
+
+
+def test_where_the_app_is_known_the_line_to_type_needs_none(
+    witness: Witness, people: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    witness.script(Fault.REDIRECT, method="DELETE")
+    assert run(*DELETE, people, "--app", witness.profiles.app_id, "--max-failures", "100%") == 1
+    witness.api_key = "secret_live_of_the_same_app"
+    status, _, err = say("retry-failed", ledger_of(people), *AT_ONCE)
+    assert status == 4
+    assert f"  adapty-async retry-failed {ledger_of(people)} --new-key" in err.splitlines()
+    monkeypatch.setenv("ADAPTY_API_KEY", witness.api_key)
+    assert run("retry-failed", ledger_of(people), "--new-key", *AT_ONCE) == 0
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_when_all_is_done_it_says_what_may_follow(
+    witness: Witness, people: Path, say: Say, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.chdir(people.parent)
+    if status:
+        with people.open("a") as file:
+            file.write("n,\n")  # is invalid, for good
+    ended, _, err = say(*DELETE, people.name)
+    assert ended == status
+    assert err.splitlines()[-4:] == [
+        "All rows are done. What may follow, when you want it:",
+        "  adapty-async verify people.csv.adapty.db 5%",
+        "  adapty-async report people.csv.adapty.db --json record.json --markdown record.md",
+        "  adapty-async redact people.csv.adapty.db",
+    ]
+    for line in err.splitlines()[-3:]:
+        yes = ("--yes",) if "redact" in line else ()
+        assert run(*line.split()[1:], *yes) == 0
+
+
+def test_as_long_as_something_is_left_only_that_is_said(witness: Witness, people: Path, say: Say) -> None:
+    witness.script(Fault.REDIRECT, method="DELETE")
+    status, _, err = say(*DELETE, people)
+    assert status == 1
+    assert "retry-failed" in err
+    assert "What may follow" not in err

@@ -62,13 +62,14 @@ def test_a_key_file_that_others_may_read_is_a_problem(
     sim: Simulator, say: Say, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     file = tmp_path / "key.txt"
-    file.write_text(f"{sim.api_key}\n")
+    file.write_text(f"\ufeff{sim.api_key}\r\n")
     monkeypatch.delenv("ADAPTY_API_KEY")
     monkeypatch.setenv("ADAPTY_API_KEY_FILE", str(file))
     file.chmod(0o644)
     assert "chmod 600" in found(say)[1]["key"][1]
     file.chmod(0o600)
     assert found(say)[0] == 0
+    assert f"one of {len(sim.api_key)} characters" in found(say)[1]["key"][1]
 
 
 def test_an_address_that_is_none_is_a_problem(sim: Simulator, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,8 +23,8 @@ def candidates_of(names: Sequence[str], hash_of: Callable[[str], int] = hash, ru
 
 
 def repeated_of(names: Sequence[str], candidates: Sequence[int]) -> list[int]:
-    batches = [([position], [names[position]]) for position in candidates]
-    return repeated(len(candidates), batches).within(0, len(names))
+    batches = [[(position, names[position], "")] for position in candidates]
+    return repeated(len(candidates), batches).positions.within(0, len(names))
 
 
 @given(st.lists(st.sampled_from("abcdefghijklmnopqrstuvwxyz"), max_size=60), st.integers(1, 9))
@@ -37,6 +37,18 @@ def test_candidates_are_all_ids_that_stand_there_twice_whichever_run_they_are_in
 def test_of_the_candidates_the_first_of_each_id_is_no_repetition(names: list[str]) -> None:
     expected = [position for position, name in enumerate(names) if name in names[:position]]
     assert repeated_of(names, range(len(names))) == expected
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(["x", "y", None])), max_size=20))
+def test_what_stands_beside_an_id_is_compared_with_what_stood_beside_it_first(
+    rows: list[tuple[str, str | None]],
+) -> None:
+    found = repeated(len(rows), [[(position, *row) for position, row in enumerate(rows)]])
+    firsts = [next(place for place, row in enumerate(rows) if row[0] == name) for name, _ in rows]
+    same = [first != place and rows[first] == rows[place] for place, first in enumerate(firsts)]
+    others = [place for place, first in enumerate(firsts) if rows[first] != rows[place]]
+    assert found.positions.within(0, 20) == [place for place, row in enumerate(rows) if same[place] and row[1]]
+    assert found.conflict == ((firsts[others[0]], others[0]) if others else None)
 
 
 @pytest.mark.parametrize("hash_of", [lambda _: 7, lambda _: -(2**63), lambda _: 2**63 - 1, len])

@@ -1,6 +1,7 @@
 """What an operator meets who goes on with a job another day: sentences that fit, and numbers of what is left."""
 
 import io
+import signal
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -8,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from adapty_async import UNPACED, AdaptyClient, bulk
-from adapty_async.bulk import StopRules
-from adapty_async.ledger import Ledger, Spool
+from adapty_async.bulk import Outcome, StopRules
+from adapty_async.ledger import Ledger, LedgerReader, Spool
 from adapty_async.testing import Fault
-from tests.cli.served import AT_ONCE, interrupting
+from tests.cli.served import AT_ONCE, PATIENCE, interrupting, settings_for, start, wait_until
 from tests.cli.witness import PEOPLE, Say, Witness, agree, ids, ledger_of, run
 
 DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
@@ -127,3 +128,37 @@ def test_of_somebody_who_was_absent_already_the_report_says_so_and_is_content(
     assert status == 0
     assert out.startswith("row 31: there was no such profile (404) at ")
     assert "0 also where there was no such profile" in " ".join(say("report", "--help")[1].split())
+
+
+# What may have been done before it was refused
+
+
+def test_a_refusal_does_not_hide_that_an_earlier_attempt_may_have_been_carried_out(
+    witness: Witness, people: Path, say: Say
+) -> None:
+    people.write_text(ids(1)[0])
+    witness.script(Fault.RESET_AFTER, Fault.REDIRECT, method="DELETE")
+    assert run(*DELETE, people, "--concurrency", 1) == 1
+    assert len(witness.profiles) == PEOPLE - 1
+    assert agree(say, ledger_of(people), witness, 1) == {Outcome.IN_DOUBT: 1}
+    assert run("retry-failed", ledger_of(people)) == 0
+    assert agree(say, ledger_of(people), witness, 0) == {Outcome.DELETED_UNCONFIRMED: 1}
+
+
+def test_a_refused_key_does_not_hide_what_a_killed_run_may_have_done(
+    witness: Witness, people: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    witness.latency = 600
+    app = witness.profiles.app_id
+    process = start([*map(str, DELETE), "--concurrency", "3", str(people)], settings_for(witness))
+    wait_until(lambda: witness.count.in_flight == 3)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=PATIENCE)
+    assert len(witness.profiles) == PEOPLE - 3
+    witness.latency = 0.0
+    witness.api_key = "secret_live_exchanged"
+    assert run("resume", ledger_of(people)) == 4
+    monkeypatch.setenv("ADAPTY_API_KEY", witness.api_key)
+    assert run("retry-failed", ledger_of(people), "--new-key", "--app", app) == 0
+    with LedgerReader(ledger_of(people)) as reader:
+        assert {row.outcome for row in [*reader.rows()][:3]} == {Outcome.DELETED_UNCONFIRMED}

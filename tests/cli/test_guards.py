@@ -63,6 +63,12 @@ def test_many_profiles_want_their_number(guards: Guards, profiles: int, confirme
         (Guards(canary=False), 1001, StopRules()),
         (Guards(most_failures="7"), 5, StopRules(max_failures=7, failure_share=None)),
         (Guards(most_failures="2.5%"), 5, StopRules(failure_share=0.025)),
+        (Guards(most_absent="80%"), 5, StopRules(absent_share=0.8)),
+        (
+            Guards(most_absent="80%", most_failures="7"),
+            5,
+            StopRules(max_failures=7, absent_share=0.8, failure_share=None),
+        ),
     ],
 )
 def test_the_rules_follow_from_the_guards(guards: Guards, due: int, rules: StopRules) -> None:
@@ -75,6 +81,30 @@ def test_a_number_of_failures_that_is_none_is_wrong_usage(witness: Witness, peop
     assert status == 2
     assert "--max-failures" in err
     assert witness.count.requests == 0
+
+
+@pytest.mark.parametrize("text", ["", "80", "101%", "%", "most"])
+def test_a_share_of_the_absent_that_is_none_is_wrong_usage(witness: Witness, people: Path, say: Say, text: str) -> None:
+    status, _, err = say(*DELETE, people, f"--max-absent={text}")
+    assert (status, err) == (2, "adapty-async: --max-absent must be a share of the rows, as in 80%\n")
+    assert witness.count.requests == 0
+
+
+def test_whoever_knows_that_most_are_absent_can_go_on_and_the_record_says_so(
+    witness: Witness, people: Path, say: Say
+) -> None:
+    with people.open("a") as file:
+        file.writelines(f"n,nobody-{number}\n" for number in range(200))
+    status, out, _ = say(*DELETE, people)
+    assert status == 3
+    assert "if they are right, go on with --max-absent 100%" in out
+    assert run("resume", ledger_of(people), *AT_ONCE) == 3
+    assert run("resume", ledger_of(people), *AT_ONCE, "--max-absent", "100%") == 0
+    assert run("resume", ledger_of(people), *AT_ONCE) == 0
+    assert agree(say, ledger_of(people), witness, 0) == {"deleted": PEOPLE, "already_absent": 200}
+    guards = [notes["absent_share"] for notes in runs_notes(ledger_of(people))]
+    assert guards == ["0.5", "0.5", "1.0", "1.0"]
+    assert "absent_share 1.0" in say("report", ledger_of(people))[1]
 
 
 # What is refused with a sentence, before anything is sent
@@ -197,8 +227,29 @@ def test_an_exclusion_that_is_not_clear_refuses_everything(
 def test_where_everybody_is_excluded_nothing_is_left_to_send(witness: Witness, people: Path, say: Say) -> None:
     status, _, err = say(*DELETE, people, "--exclude", people)
     assert status == 2
-    assert "all are excluded" in err
+    assert f"all {PEOPLE} rows are excluded: nobody is left to send" in err
     assert witness.count.requests == 0
+
+
+@pytest.mark.parametrize("ledger", [(), ("--no-ledger",)])
+def test_where_nothing_but_excluded_rows_failed_it_is_said(
+    witness: Witness, people: Path, tmp_path: Path, say: Say, ledger: tuple[str, ...]
+) -> None:
+    held(tmp_path, *ids(2))
+    status, _, err = say(*DELETE, people, "--exclude", "held.csv", *ledger)
+    assert status == 1
+    assert "Nothing else failed: the exit status is 1 for the 2 excluded rows alone" in err
+
+
+@pytest.mark.parametrize("ledger", [(), ("--no-ledger",)])
+def test_where_something_else_failed_it_is_not_said(
+    witness: Witness, people: Path, tmp_path: Path, say: Say, ledger: tuple[str, ...]
+) -> None:
+    held(tmp_path, *ids(2))
+    witness.script(Fault.REDIRECT, method="DELETE")
+    status, _, err = say(*DELETE, people, "--exclude", "held.csv", *ledger)
+    assert status == 1
+    assert "Nothing else failed" not in err
 
 
 def test_profile_ids_are_excluded_however_they_are_written(witness: Witness, tmp_path: Path) -> None:

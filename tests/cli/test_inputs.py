@@ -194,7 +194,6 @@ def test_ids_that_a_spreadsheet_has_shortened_are_refused_with_their_line(tmp_pa
     "content",
     [
         'id\nu1\n"u2\nu3\n',
-        'id\nu1\n"u2\nu3"\nu4\n',
         'id\nu1\n"u2"x,"\nu3\n',
         'customer_user_id,note\nu1,x\n"u2,x\nu3,x"\n',
         'id\nu1\n"u2' + "x" * 2_000_000 + "\nu3\n",

@@ -13,6 +13,7 @@ from adapty_async.cli import main
 from adapty_async.cli.app import app
 from adapty_async.cli.ending import end
 from adapty_async.cli.exits import CommandError, ExitStatus
+from adapty_async.testing.command import _parser
 from tests.cli.served import ROOT, start
 
 BLOCKED = "import sys; sys.modules[{!r}] = None; from adapty_async.cli import main; sys.exit(main({!r}))"
@@ -34,15 +35,17 @@ def test_the_help_of_a_command_teaches_by_two_examples_that_could_be_typed(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     described = typer.main.get_command(app).commands[command]  # type: ignore[attr-defined]
-    examples = re.findall(rf"^ +adapty-async ({command}( .*)?)$", described.help, re.MULTILINE)
+    assert main([command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert re.match(rf"usage: adapty-async {command} \[", shown, re.IGNORECASE)
+    examples = re.findall(rf"^ +adapty-async ({command}( .*)?)$", shown, re.MULTILINE)
     assert len({example for example, _ in examples}) >= 2
     for example, _ in examples:
         words = shlex.split(example.partition(" > ")[0])
-        described.make_context(command, words[1:], resilient_parsing=False)
-    if command != "simulator":
-        assert main([command, "--help"]) == 0
-        shown = capsys.readouterr().out
-        assert all(f"  adapty-async {example}\n" in shown for example, _ in examples)
+        if command == "simulator":
+            _parser("it").parse_args(words[1:])
+        else:
+            described.make_context(command, words[1:], resilient_parsing=False)
 
 
 def test_the_shell_can_complete_commands_and_options(

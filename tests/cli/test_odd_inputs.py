@@ -132,7 +132,15 @@ QUOTES = [
     csv("text after a closing quote, and an open one", 'id\nu1\n"u2"x"\nu3\n', refused="line 3"),
     csv("an open quote that takes all", 'id\nu1\n"u2\nu3\nu4\n', refused="line 3"),
     csv("an open quote in another column", 'customer_user_id,n\nu1,n\nu2,"n\nu3,n\n', refused="line 3"),
-    csv("an open quote that another one closes", 'id\nu1\n"u2\nu3"\nu4\n', refused="line 3"),
+    csv("an open quote that another one closes", 'id\nu1\n"u2\nu3"\nu4\n', "u1", "u4", invalid=[3]),
+    csv("an end of line in an id", 'n,customer_user_id\nn,"u\r\n1"\nn,u2\n', "u2", invalid=[2]),
+    csv(
+        "a row too long, its text of two lines", 'customer_user_id,n\nu1,"a\nb",n\nu2,n\n', refused="goes on to line 3"
+    ),
+    csv("a row that takes the next", 'customer_user_id,n\n"u1,n\nu2,n"\nu3,n\n', refused="goes on to line 3"),
+    csv("a header in quotes", '"n,customer_user_id"\n"n,u1"\n', refused="in quotes around all of it"),
+    csv("a header in quotes, TSV", '"n\tcustomer_user_id"\n', name="people.tsv", refused="in quotes around all of it"),
+    csv("a header in quotes, another column", '"mail,id"\n"m1,1"\n', column="mail", refused="in quotes around all"),
     csv("an open quote that another row closes", 'customer_user_id,n\nu1,"n\nu2,"n"\nu3,n\n', refused="line 2"),
     csv("an open quote on the last line", 'id\nu1\n"u2', refused="line 3"),
     csv("a broken header", '"customer_user_id"x,n\nu1,n\n', refused="begins with a line that is no row"),
@@ -140,6 +148,7 @@ QUOTES = [
 COLUMNS = [
     csv("semicolons", "customer_user_id;n\nu1;n\n", refused="commas"),
     csv("tabs", "customer_user_id\tn\nu1\tn\n", refused="--format tsv"),
+    csv("semicolons, another column", "mail;n\nm1;n\n", column="mail", refused="commas"),
     csv("bars", "customer_user_id|n\nu1|n\n", refused="commas"),
     csv("two columns of the name", "customer_user_id,customer_user_id\nu1,u2\n", refused="several columns"),
     csv("no column of the name", "name,mail\nn,m\n", refused="--column"),
@@ -208,6 +217,9 @@ JSON_LINES = [
     jsonl("numbers", of_id(1, 2**70), "1", str(2**70)),
     jsonl("a great number", f"{'9' * 5000}\n1\n", "1", invalid=[1]),
     jsonl("floating-point numbers", of_id(1.5, 1.0) + "1.23E+15\nNaN\n1e999\n3\n", "3", invalid=[1, 2, 3, 4, 5]),
+    jsonl("zero", of_id(0, 7), "0", "7"),
+    jsonl("minus zero among whole numbers", of_id(7) + '{"customer_user_id": -0}\n', "7", invalid=[2]),
+    jsonl("minus zero", of_id(0, 7) + '{"customer_user_id": -0}\n-0\n1e3\n', "0", "7", invalid=[3, 4, 5]),
     jsonl("1.23E+15 as text", of_id("u1", "1.23E+15"), refused="line 2"),
     jsonl("1.23E+15 as text, accepted", of_id("u1", "1.23E+15"), "u1", invalid=[2], accept_damaged=True),
     jsonl("null, true, a list and an object", of_id(None, True, ["u"], {"a": 1}, "u5"), "u5", invalid=[1, 2, 3, 4]),
@@ -360,6 +372,15 @@ def test_the_command_says_it_in_a_sentence_without_the_ids(given: Given, tmp_pat
         assert len(err.splitlines()) == 1
     else:
         assert f"{'profiles':<20}{len(given.send):>12}" in out
+
+
+def test_an_id_that_goes_on_below_names_its_last_line(tmp_path: Path) -> None:
+    path = tmp_path / "people.csv"
+    path.write_text('customer_user_id,n\n\n"u\n\n1","a\nb"\nu2,n\n')
+    with open_ids(path, by="customer_user_id") as ids:
+        first, second = ids.as_written()
+    assert (first.line, second.line) == (3, 7)
+    assert first.reason.startswith("the id goes on to line 5, as where a quote is missing")
 
 
 def test_the_table_is_long_enough() -> None:

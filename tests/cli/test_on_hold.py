@@ -1,7 +1,11 @@
 """Whoever is put on hold while a job goes on: neither sent nor fed back, whatever became of the row before."""
 
 import csv
+import os
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from adapty_async.bulk import Outcome
 from adapty_async.testing import Fault
@@ -43,3 +47,45 @@ def test_where_only_excluded_rows_failed_nothing_is_offered(
     assert "1 of the rows that failed or are in doubt are excluded since" in out
     assert agree(say, ledger_of(people), witness, 1) == {Outcome.DELETED: PEOPLE - 1, Outcome.FAILED: 1}
     assert len(witness.log[ids(1)[0]]) == 1
+
+
+@pytest.fixture
+def piped() -> Iterator[Path]:
+    """Give a hold as a shell does by <(...): a pipe, which another process finds empty, or full of other people."""
+    reading, writing = os.pipe()
+    os.write(writing, ids(1)[0].encode())
+    os.close(writing)
+    yield Path(f"/dev/fd/{reading}")
+    os.close(reading)
+
+
+def test_a_hold_that_a_later_run_cannot_read_again_is_refused_where_there_is_a_ledger(
+    witness: Witness, people: Path, say: Say, piped: Path
+) -> None:
+    status, _, err = say(*DELETE, people, "--exclude", piped)
+    assert status == 2
+    assert "put the ids into a file" in err
+    assert not ledger_of(people).exists()
+    witness.script(Fault.REDIRECT, method="DELETE")
+    assert run(*DELETE, people, "--concurrency", 1) == 1
+    for command in ("resume", "retry-failed"):
+        assert run(command, ledger_of(people), "--exclude", piped) == 2
+    assert list(witness.profiles.customer_user_ids) == ids(1)
+
+
+def test_without_a_ledger_a_hold_may_come_by_a_pipe(witness: Witness, people: Path, piped: Path) -> None:
+    assert run(*DELETE, people, "--no-ledger", "--exclude", piped) == 1
+    assert list(witness.profiles.customer_user_ids) == ids(1)
+
+
+def test_a_hold_lasts_also_where_the_run_that_it_came_with_was_refused(
+    witness: Witness, people: Path, tmp_path: Path
+) -> None:
+    held = tmp_path / "held.csv"
+    held.write_text(ids(1)[0])
+    witness.script(Fault.REDIRECT, method="DELETE")
+    assert run(*DELETE, people, "--concurrency", 1) == 1
+    other = "3286abd3-48b0-4e9c-a5f6-ac0a006333a6"
+    assert run("retry-failed", ledger_of(people), "--exclude", held, "--app", other) == 3
+    assert run("retry-failed", ledger_of(people)) == 1
+    assert list(witness.profiles.customer_user_ids) == ids(1)

@@ -86,3 +86,52 @@ def test_what_was_refused_does_not_last(witness: Witness, people: Path) -> None:
     people.write_text(people.read_text().replace(ids(1)[0], "somebody"))
     assert run("resume", ledger_of(people), "--pace", 7) == 5
     assert order_in(ledger_of(people)) == before
+
+
+def test_a_hold_is_read_by_the_column_that_it_was_given_with(witness: Witness, people: Path, tmp_path: Path) -> None:
+    held = tmp_path / "held.csv"
+    held.write_text(f"customer_user_id\n{ids(PEOPLE)[-1]}\n")
+    assert interrupt(witness, *DELETE, people, "--exclude", held) == 130
+    people.write_text(people.read_text().replace("customer_user_id", "user"))
+    assert interrupt(witness, "resume", ledger_of(people), "--column", "user") == 130
+    assert run("resume", ledger_of(people)) == 1
+    assert list(witness.profiles.customer_user_ids) == [ids(PEOPLE)[-1]]
+
+
+def test_another_column_of_the_same_file_is_compared_to_its_end_before_anything_is_sent(
+    witness: Witness, tmp_path: Path, say: Say
+) -> None:
+    people, ledger = tmp_path / "people.csv", ledger_of(tmp_path / "people.csv")
+    known = [f"u{number}" for number in range(1100)]
+    older = [*known[:1000], *(f"old {id_}" for id_ in known[1000:])]
+    people.write_text("customer_user_id,legacy\n" + "".join(f"{a},{b}\n" for a, b in zip(known, older, strict=True)))
+    witness.script(*[Fault.REDIRECT] * 1100, method="DELETE")
+    assert run(*DELETE, people, "--no-canary", "--max-failures", "100%") == 1
+    asked, before = witness.count.requests, order_in(ledger)
+    status, _, err = say("retry-failed", ledger, "--column", "legacy")
+    assert status == 5
+    assert "line 1,002" in err
+    assert (witness.count.requests, order_in(ledger)) == (asked, before)
+
+
+@pytest.mark.parametrize("option", ["--expect", "--max"])
+def test_how_many_they_may_be_lasts_where_rows_are_added(witness: Witness, people: Path, say: Say, option: str) -> None:
+    assert interrupt(witness, *DELETE, people, option, PEOPLE) == 130
+    with people.open("a") as file:
+        file.write("n,late\n")
+    asked = witness.count.requests
+    status, _, err = say("resume", ledger_of(people), "--appended", "--yes")
+    assert status == 3
+    assert f"{option} {PEOPLE + 1}" in err
+    assert witness.count.requests == asked
+    assert run("resume", ledger_of(people), "--appended", "--yes", option, PEOPLE + 1) == 0
+
+
+def test_how_many_they_were_holds_nobody_up_where_some_are_put_on_hold_since(
+    witness: Witness, people: Path, tmp_path: Path
+) -> None:
+    held = tmp_path / "held.csv"
+    held.write_text(ids(PEOPLE)[-1])
+    assert interrupt(witness, *DELETE, people, "--expect", PEOPLE) == 130
+    assert run("resume", ledger_of(people), "--exclude", held) == 1
+    assert run("resume", ledger_of(people)) == 1

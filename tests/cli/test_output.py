@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import signal
 import stat
 from collections import Counter
@@ -12,19 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from adapty_async import AdaptyClient, FixedPacer
+from adapty_async import UNPACED, AdaptyClient, FixedPacer, bulk
 from adapty_async.cli.books import Books
 from adapty_async.cli.exits import as_bug
 from adapty_async.cli.inputs import open_ids
 from adapty_async.cli.interrupts import Interrupts, terminable
 from adapty_async.cli.job import Deletion
-from adapty_async.cli.output import LastErrors, Output, using
+from adapty_async.cli.output import LastErrors, Output, logging_to, using
+from adapty_async.cli.progress import View
 from adapty_async.ledger import LedgerReader
 from adapty_async.sending import Attempt
 from adapty_async.testing import Fault, Simulator
 from tests.cli.served import AT_ONCE, ids_file
 from tests.cli.test_job import Screen
-from tests.cli.witness import Say, ledger_of, run
+from tests.cli.witness import Say, ids, ledger_of, run
 
 DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
 
@@ -100,6 +102,41 @@ def test_the_log_has_times_what_happened_and_the_end_and_is_private(say: Say, pe
     assert "example.com" not in log.read_text()
     assert sim.api_key not in log.read_text()
     assert logging.getLogger("adapty_async").handlers == []
+
+
+def test_the_log_tells_each_attempt_that_failed_or_was_throttled_and_why_it_was_stopped(
+    say: Say, people: Path, sim: Simulator
+) -> None:
+    log = people.with_name("job.log")
+    people.write_text(people.read_text() + "n,nobody\n")  # who isn't there has an outcome, and no line
+    sim.faults.script(Fault.UNAVAILABLE, Fault.THROTTLED, *[Fault.REDIRECT] * 9)
+    status, _, err = say(*DELETE, people, "--log-file", log, "--max-failures", 8, "--concurrency", 1)
+    assert status == 3
+    lines = [line.split(maxsplit=2) for line in log.read_text().splitlines()]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", at) for at, _, _ in lines)
+    attempts = [text for _, level, text in lines if "attempt" in text]
+    said = Counter(re.sub(r"\d+\.\d{3}", "S", re.sub(r"attempt [12]", "attempt N", text)) for text in attempts)
+    assert said == {
+        "DELETE, attempt N: ServerError 503 after S s, again in S s": 1,
+        "DELETE, attempt N: RateLimitedError 429 after S s, again in S s": 1,
+        "DELETE, attempt N: AdaptyAPIError 307 after S s": 9,
+    }
+    (stopped,) = (text for _, _, text in lines if "stopped" in text)
+    assert stopped.startswith("the job was stopped: max_failures: too many of the rows failed")
+    assert "attempt 1" not in err
+    assert not set(re.findall(r"\S+@\S+|nobody", log.read_text()))
+
+
+async def test_the_log_tells_of_pauses(tmp_path: Path) -> None:
+    log = tmp_path / "job.log"
+    with logging_to(log):
+        async with Simulator(profiles=9) as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
+            job = bulk.delete_profiles(client, ids(9), by="customer_user_id", pacer=UNPACED)
+            job.pause()
+            job.go_on()
+            await job
+    said = [line.split(maxsplit=2)[2] for line in log.read_text().splitlines()]
+    assert said[1:] == ["the job is paused: nothing new is sent", "the job goes on after its pause"]
 
 
 @pytest.mark.usefixtures("sim")
@@ -221,15 +258,25 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
+class Looking(Screen):
+    """A screen that looks often. `is_quiet`: the job is paused, and all that was under way is at its end."""
+
+    interval = 0.005
+    is_quiet = False
+
+    def show(self, view: View) -> None:
+        self.is_quiet = view.sight.is_paused and not view.sight.under_way
+
+
 async def test_a_signal_pauses_the_job_and_the_next_one_lets_it_go_on(tmp_path: Path) -> None:
     async with Simulator(profiles=300) as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
-        with open_ids(ids_file(tmp_path, 300), by="customer_user_id") as ids, Interrupts() as interrupts:
-            deletion = Deletion(client, ids, Books(300), concurrency=5, pacer=FixedPacer(1000))
-            screen = Screen()
+        with open_ids(ids_file(tmp_path, 300), by="customer_user_id") as listed, Interrupts() as interrupts:
+            deletion = Deletion(client, listed, Books(300), concurrency=5, pacer=FixedPacer(1000))
+            screen = Looking()
             running = asyncio.create_task(deletion.run(screen, interrupts))
             await until(lambda: sim.count.requests > 20)
             os.kill(os.getpid(), signal.SIGUSR1)
-            await until(lambda: bool(screen.said) and not sim.count.in_flight)
+            await until(lambda: screen.is_quiet)  # what has left may not have come to the server yet
             sent = sim.count.requests
             await asyncio.sleep(0.1)
             assert sim.count.requests == sent < 300

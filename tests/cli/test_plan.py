@@ -1,20 +1,33 @@
 """The command `plan`: the time that a deletion will take, and a sample of whom it would delete."""
 
+import json
+import re
+import shlex
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from adapty_async import UNPACED
+from adapty_async.bulk.journal import Undertaking
 from adapty_async.cli.connection import client_of_environment
+from adapty_async.cli.exits import CommandError
 from adapty_async.cli.masking import masked
 from adapty_async.cli.pace import Pace, state_file
+from adapty_async.cli.probe import sample
+from adapty_async.ledger.inventory import begin
+from adapty_async.ledger.store import Store
 from adapty_async.pacing.remembered import remembered_limit
 from adapty_async.pacing.shared_state import SharedState
 from adapty_async.pacing.state_file import StateFile
 from adapty_async.testing import Fault, Simulator
-from tests.cli.served import AT_ONCE
+from tests.bulk.scripted import FORBIDDEN, scripted_client
+from tests.cli.served import AT_ONCE, environment
 from tests.cli.witness import Say, ids
 
+JOB = Undertaking("delete", "customer_user_id", "https://api.test", "fingerprint", repeatable=True)
 PLAN = ("plan", "--by", "customer_user_id")
 
 
@@ -98,6 +111,7 @@ def test_a_sample_tells_how_many_exist_and_in_which_app(sim: Simulator, people: 
     assert status == 0
     assert figures == {"exist": "3", "do not exist": "1"}
     assert f"app                 {sim.profiles.app_id}" in out
+    assert f" --app {sim.profiles.app_id}" in out.splitlines()[-1]
     assert "Nothing was changed" in out
     assert sim.count.answers == {("GET", 200): 3, ("GET", 404): 1}
     assert len(sim.profiles) == 30
@@ -126,10 +140,179 @@ def test_a_sample_with_a_wrong_key_is_exit_4(
 
 
 def test_a_sample_without_answers_says_so(sim: Simulator, people: Path, say: Say) -> None:
-    sim.script(*[Fault.SERVER_ERROR] * 4)
-    status, out, _ = say(*PLAN, people, "--probe", 1, *AT_ONCE)
+    sim.script(*[Fault.REDIRECT] * 2)
+    status, out, _ = say(*PLAN, people, "--probe", 3, *AT_ONCE)
     assert status == 3
-    assert "not all of them were answered" in out
+    assert re.search(r"^exist +1\n", out, re.MULTILINE)
+    assert "not all of them were answered (AdaptyAPIError 307, 2 times): try again later" in out
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_sample_that_nobody_answers_says_nothing_of_profiles_and_app(
+    people: Path, say: Say, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setenv("ADAPTY_API_KEY", "secret")
+    monkeypatch.setenv("ADAPTY_BASE_URL", "http://127.0.0.1:1")
+    status, out, _ = say(*PLAN, people, "--probe", count, *AT_ONCE)
+    assert status == 3
+    assert re.search(
+        r"^none of them was answered \(AdaptyConnectionError, \d+ times\): see adapty-async doc", out, re.MULTILINE
+    )
+    assert "check the key" not in out
+    assert "exist" not in out
+
+
+async def test_a_sample_that_the_key_may_not_have_says_so() -> None:
+    client, _ = scripted_client(lambda request, number: FORBIDDEN)
+    with pytest.raises(CommandError, match=r"the key may not read profiles \(403\)") as caught:
+        await sample(client, ["u1"], by="customer_user_id", pacer=UNPACED)
+    assert caught.value.status == 4
+
+
+# Other commands
+
+
+def plan_for(say: Say, purpose: str, file: Path, *options: object) -> tuple[int, list[str]]:
+    status, out, _ = say(*PLAN, file, "--for", purpose, *options)
+    return status, out.splitlines()
+
+
+def figures_of(lines: list[str]) -> dict[str, str]:
+    return dict(re.findall(r"^(\w+)  +(\d+)$", "\n".join(lines), re.MULTILINE))
+
+
+CHANGES = """\
+customer_user_id,email,custom.team,custom.age:number,installation_meta.device_id
+u1,ann@example.com,blue,7,
+u2,NULL,EMPTY,0,3286abd3-48b0-4e9c-a5f6-ac0a006333a6
+u3,,red,,
+u3,,red,,
+u4,,,,
+u5,no address,red,,
+"""
+
+
+def test_what_an_update_sets_clears_and_empties_is_counted_and_nothing_sent(
+    sim: Simulator, tmp_path: Path, say: Say
+) -> None:
+    file = tmp_path / "changes.csv"
+    file.write_text(CHANGES)
+    options = ("--set", "custom.plan=x", "--null", "NULL", "--empty", "EMPTY", "--attributes")
+    named = "email,custom.team,custom.age:number,installation_meta.device_id"
+    status, lines = plan_for(say, "update", file, *options, named)
+    assert status == 0
+    assert figures_of(lines) == {"rows": "6", "profiles": "4", "duplicates": "1", "excluded": "0", "invalid": "1"}
+    assert [line.removeprefix("attributes").strip() for line in lines if "cleared" in line] == [
+        "10 set, 1 cleared, 1 emptied",
+        "email: 1 set, 1 cleared, 0 emptied",
+        "custom.team: 2 set, 0 cleared, 1 emptied",
+        "custom.age: 2 set, 0 cleared, 0 emptied",
+        "custom.plan: 4 set, 0 cleared, 0 emptied",
+        "installation_meta.device_id: 1 set, 0 cleared, 0 emptied",
+    ]
+    assert lines[-1] == (
+        f"  adapty-async update {file} --by customer_user_id --attributes {named} --set custom.plan=x --null NULL "
+        "--empty EMPTY"
+    )
+    assert sim.count.requests == 0
+
+
+def test_a_name_of_its_own_in_each_row_makes_no_line_for_each(tmp_path: Path, say: Say) -> None:
+    file = tmp_path / "changes.jsonl"
+    rows = [{"customer_user_id": f"u{number}", "custom_attributes": {f"key-{number}": "x"}} for number in range(250)]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    status, lines = plan_for(say, "update", file)
+    assert status == 0
+    counted = [line.strip() for line in lines if "emptied" in line]
+    assert (len(counted), counted[-1]) == (102, "all others: 150 set, 0 cleared, 0 emptied")
+
+
+@pytest.mark.parametrize(
+    ("purpose", "row", "status", "profiles"),
+    [("update", "u4,", 2, ""), ("create", "u4,", 0, "1"), ("delete", "u4,", 0, "1"), ("get", "u4,", 0, "1")],
+)
+def test_a_row_is_judged_as_the_command_would_that_it_is_for(
+    tmp_path: Path, say: Say, purpose: str, row: str, status: int, profiles: str
+) -> None:
+    file = tmp_path / "people.csv"
+    file.write_text(f"customer_user_id,email\n{row}\n")
+    planned, lines = plan_for(say, purpose, file)
+    assert (planned, figures_of(lines).get("profiles", "")) == (status, profiles)
+    assert status or lines[-1].startswith(f"  adapty-async {purpose} {file} --by customer_user_id")
+
+
+def test_the_command_to_type_is_one_that_works(
+    sim: Simulator, tmp_path: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("people.csv").write_text("customer_user_id,email\nuser-000001@example.com,ann@example.com\n")
+    for purpose in ("update", "create", "get", "delete"):
+        typed = plan_for(say, purpose, Path("people.csv"), *AT_ONCE)[1][-1].partition(" > ")[0]
+        confirmed = () if purpose == "get" else ("--yes", "--ledger", f"{purpose}.db")
+        assert say(*shlex.split(typed)[1:], *confirmed)[0] == 0
+    assert sim.count.answers == {("PATCH", 200): 1, ("POST", 200): 1, ("GET", 200): 1, ("DELETE", 204): 1}
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--set", "email=a@b.example"), "delete writes no attributes"),
+        (("--for", "get", "--null", "x"), "get writes no attributes"),
+        (("--for", "get", "--exclude", "held.csv"), "get has no --exclude"),
+    ],
+)
+def test_what_the_command_would_not_take_is_refused(
+    people: Path, say: Say, options: tuple[str, ...], says: str
+) -> None:
+    status, out, err = say(*PLAN, people, *options)
+    assert (status, out) == (2, "")
+    assert says in err
+
+
+def test_a_creation_by_profile_id_is_refused_as_by_the_command(people: Path, say: Say) -> None:
+    status, _, err = say("plan", people, "--by", "profile_id", "--for", "create")
+    assert status == 2
+    assert err == "adapty-async: a profile is created for an id of your own: say --by customer_user_id\n"
+
+
+# The first line of a lone column
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "says"),
+    [
+        ("ids.csv", "u1", "taken as an id: a column's name would be customer_user_id, or id"),
+        ("ids.csv", "customer_user_id", "taken as the column's name, not as an id"),
+        ("people.ids", "id", "taken as the column's name, not as an id"),
+    ],
+)
+def test_it_says_what_the_first_line_of_a_lone_column_was_taken_for(
+    tmp_path: Path, say: Say, name: str, first: str, says: str
+) -> None:
+    path = tmp_path / name
+    path.write_text(f"{first}\nu2\n")
+    assert f"first line          {says}\n" in say(*PLAN, path)[1]
+
+
+def test_of_several_columns_there_is_nothing_to_say(tmp_path: Path, say: Say) -> None:
+    for name, content in (("a.csv", "customer_user_id,x\nu1,2\n"), ("a.jsonl", '"u1"\n')):
+        (tmp_path / name).write_text(content)
+        assert "first line" not in say(*PLAN, tmp_path / name)[1]
+
+
+# A closed standard output
+
+
+@pytest.mark.parametrize("command", ["plan people.txt --by customer_user_id", "status job.db", "doctor"])
+def test_a_result_that_goes_nowhere_is_no_success(people: Path, command: str) -> None:
+    ledger = Store.open(people.parent / "job.db", lambda store: begin(store, people.parent / "job.db", JOB, 1))
+    ledger.close()
+    line = f"exec {shlex.quote(sys.executable)} -m adapty_async {command} >&-"
+    ended = subprocess.run(  # noqa: S603 - our own interpreter
+        ["/bin/sh", "-c", line], env=environment({}), cwd=people.parent, stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines()[-1].startswith("adapty-async: there is no standard output to write to")
 
 
 def test_ids_are_shown_by_their_ends_alone(sim: Simulator, tmp_path: Path, say: Say) -> None:

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from adapty_async import UNPACED, AdaptyClient, bulk
-from adapty_async.bulk import Decided, Outcome, StopRules
+from adapty_async.bulk import Decided, Outcome, StopReason, StopRules
 from adapty_async.bulk.jobs import undertaking
-from adapty_async.cli import main
+from adapty_async.cli import beforehand, main
 from adapty_async.cli.order import Order
 from adapty_async.cli.pace import Pace
 from adapty_async.ledger import Ledger, LedgerReader, Spool, prepare
@@ -166,8 +166,9 @@ def test_what_failed_is_no_proof(sim: Simulator, people: Path, say: Say) -> None
     sim.script(*[Fault.REDIRECT] * 40)
     ledger = run_job(sim, people)
     status, out, err = say("report", ledger, "--about", FIRST)
-    assert (status, err) == (1, "")
+    assert status == 1
     assert out.startswith("row 1: refused by Adapty")
+    assert "it isn't known that all was done, so this proves nothing" in err
 
 
 def test_a_verification_finds_nobody(ledger: Path, sim: Simulator, say: Say) -> None:
@@ -188,14 +189,19 @@ def test_whoever_is_present_heads_the_record_and_makes_it_fail(ledger: Path, sim
     assert status == 1
     assert out.startswith("present                        1  ")
     assert f"adapty-async report {ledger}" in err
-    status, page, _ = say("report", ledger)
+    status, page, err = say("report", ledger)
     assert status == 1
+    assert err.splitlines() == [
+        "adapty-async: 1 profiles were present when they were asked for afterwards; to write down who:",
+        f"  adapty-async verify {ledger} all --present present.csv",
+    ]
     assert page.splitlines()[2].startswith("**1 profiles were present")
     after = json.loads(say("report", ledger, "--json", "-")[1])
     assert (after["totals"], after["rows_digest"]) == (record["totals"], record["rows_digest"])
-    status, out, _ = say("report", ledger, "--about", FIRST)
+    status, out, err = say("report", ledger, "--about", FIRST)
     assert status == 1
     assert out.startswith("row 1: the profile was present at ")
+    assert err == "adapty-async: the profile was present when it was asked for afterwards, so this proves no deletion\n"
 
 
 @pytest.mark.parametrize(("sample", "asked"), [("5", 5), ("10%", 3), ("1000", 28), ("0.1%", 1)])
@@ -255,7 +261,21 @@ def test_an_interrupted_verification_keeps_what_it_found(ledger: Path, sim: Simu
     with interrupting(lambda: sim.count.requests >= before + 6):
         assert say("verify", ledger, "all", *AT_ONCE, "--concurrency", 2)[0] == 130
     with LedgerReader(ledger) as reader:
-        assert 0 < len(list(reader.presences())) < 28
+        found = len(list(reader.presences()))
+        assert 0 < found < 28
+    sim.latency, before = 0.0, sim.count.requests
+    sim.script(Fault.REDIRECT)
+    status, out, err = say("verify", ledger, "rest", *AT_ONCE)
+    assert status == 1
+    assert sim.count.requests - before == 28 - found
+    assert re.findall(r"^\w+ +(\d+)", out, re.MULTILINE) == ["0", str(27 - found), "1"]
+    assert err.splitlines()[-1] == f"  adapty-async verify {ledger} rest"
+    assert say("verify", ledger, "rest", *AT_ONCE)[0] == 0
+    assert "| verified | 28 absent, 0 present, " in say("report", ledger)[1]
+    status, _, err = say("verify", ledger, "rest", *AT_ONCE)
+    assert (status, err) == (2, f"adapty-async: {ledger} holds no accepted deletion unasked for: nobody to ask for\n")
+    assert say("verify", ledger, "all", *AT_ONCE)[0] == 0
+    assert sim.count.requests - before == 2 * 28 - found + 1
 
 
 def test_a_ledger_in_use_can_be_read_and_nothing_else(ledger: Path, sim: Simulator, say: Say) -> None:
@@ -264,9 +284,9 @@ def test_a_ledger_in_use_can_be_read_and_nothing_else(ledger: Path, sim: Simulat
     with Store.open(ledger):
         status, out, err = say("status", ledger)
         assert (status, err) == (0, "")
-        assert re.search(r"^it is running; [1-9][\d.]*/s$", out, re.MULTILINE)
+        assert re.search(r"^it is running\n30 of 30 rows\n27 deleted, .*\n[1-9][\d.]*/s\n\n", out, re.MULTILINE)
         assert say("report", ledger) == record
-        for refused in (("verify", ledger, "all", *AT_ONCE), ("redact", ledger)):
+        for refused in (("verify", ledger, "all", *AT_ONCE), ("redact", ledger, "--yes")):
             status, out, err = say(*refused)
             assert (status, out) == (5, "")
             assert "in use by another process" in err
@@ -276,7 +296,11 @@ def test_a_ledger_in_use_can_be_read_and_nothing_else(ledger: Path, sim: Simulat
 def test_redact_leaves_no_way_to_an_id(ledger: Path, say: Say) -> None:
     Spool(ledger).fill(io.BytesIO(FIRST.encode()))
     record = say("report", ledger)
-    assert say("redact", ledger)[0] == 0
+    status, _, err = say("redact", ledger)
+    assert (status, err) == (2, "adapty-async: without a terminal nobody can confirm it: add --yes if that is right\n")
+    status, _, err = say("redact", ledger, "--yes")
+    assert status == 0
+    assert err.startswith("Afterwards the job can't go on")
     left = [file for file in ledger.parent.iterdir() if file.name.startswith(ledger.name)]
     assert left
     assert not any(b"example.com" in file.read_bytes() for file in left)
@@ -286,11 +310,46 @@ def test_redact_leaves_no_way_to_an_id(ledger: Path, say: Say) -> None:
     assert say("export", ledger, "--ids", "plain")[0] == 5
 
 
-def test_redact_asks_where_the_job_isnt_at_its_end(sim: Simulator, people: Path, say: Say) -> None:
+@pytest.fixture
+def typing(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Put somebody at a terminal, who types that."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    def sit_down(answer: str) -> None:
+        monkeypatch.setattr("sys.stdin", Terminal(f"{answer}\n"))
+        monkeypatch.setattr(beforehand, "_is_terminal", lambda _: True)
+
+    return sit_down
+
+
+def test_redact_is_typed_by_whoever_knows_what_cant_be_done_afterwards(
+    ledger: Path, say: Say, typing: Callable[[str], None]
+) -> None:
+    key = ledger.with_name(f"{ledger.name}.key")
+    for answer in ("yes", ""):
+        typing(answer)
+        status, _, err = say("redact", ledger)
+        assert status == 2
+        assert "nobody's deletion can be looked up or exported by the id" in err
+        assert "still to be done" not in err
+        assert "nothing was removed" in err
+        assert key.exists()
+    typing("redact")
+    assert say("redact", ledger)[0] == 0
+    assert not key.exists()
+
+
+def test_the_question_says_where_the_job_isnt_at_its_end(
+    sim: Simulator, people: Path, say: Say, typing: Callable[[str], None]
+) -> None:
     ledger = run_job(sim, people, run=False)
+    typing("no")
     status, _, err = say("redact", ledger)
     assert status == 2
-    assert f"adapty-async resume {ledger}" in err
+    assert f"28 rows are still to be done, and can't be any more then. To do them: adapty-async resume {ledger}" in err
     assert say("redact", ledger, "--yes")[0] == 0
 
 
@@ -353,12 +412,31 @@ def test_a_record_goes_into_a_pipe_and_does_not_take_its_place(
     assert read == [say("report", ledger, option, "-")[1]]
 
 
-def test_a_record_that_is_made_again_takes_the_place_of_the_last_one(ledger: Path, say: Say, tmp_path: Path) -> None:
+def test_a_record_takes_the_place_of_another_file_only_where_that_is_said(
+    ledger: Path, say: Say, tmp_path: Path
+) -> None:
     (tmp_path / "link.json").symlink_to(tmp_path / "r.json")
     (tmp_path / "r.json").write_text("old")
-    assert say("report", ledger, "--json", tmp_path / "link.json")[0] == 0
+    status, out, err = say("report", ledger, "--markdown", tmp_path / "r.md", "--json", tmp_path / "link.json")
+    assert (status, out) == (2, "")
+    assert "link.json exists and may be a record: name another file, or add --force to replace it" in err
+    assert (tmp_path / "r.json").read_text() == "old"
+    assert not (tmp_path / "r.md").exists()
+    assert say("report", ledger, "--json", tmp_path / "link.json", "--force")[0] == 0
     assert (tmp_path / "link.json").is_symlink()
     assert json.loads((tmp_path / "r.json").read_text("utf-8"))["items"] == 30
+
+
+@pytest.mark.parametrize(("json", "markdown"), [("r", "r"), ("r", "./r"), ("r", "link"), ("-", "-")])
+def test_both_records_in_one_file_are_refused(
+    ledger: Path, say: Say, monkeypatch: pytest.MonkeyPatch, json: str, markdown: str
+) -> None:
+    monkeypatch.chdir(ledger.parent)
+    Path("link").symlink_to("r")
+    status, out, err = say("report", ledger, "--json", json, "--markdown", markdown)
+    assert (status, out) == (2, "")
+    assert "--json and --markdown name the same file" in err
+    assert not Path("r").exists()
 
 
 @pytest.mark.parametrize("option", ["--json", "--markdown"])
@@ -372,6 +450,52 @@ def test_a_record_never_takes_the_place_of_what_the_job_needs(
         assert (status, out) == (2, "")
         assert f"{needed} is needed by the job itself" in err
         assert (needed.read_bytes() if needed.exists() else None) == before
+
+
+def test_whoever_was_present_once_makes_every_verification_fail_until_he_is_found_absent(
+    ledger: Path, sim: Simulator, say: Say
+) -> None:
+    again = sim.add_profile(customer_user_id=prefilled_customer_user_id(2))
+    assert say("verify", ledger, "all", *AT_ONCE)[0] == 1
+    sim.profiles.remove(again)
+    assert say("verify", ledger, "rest", *AT_ONCE)[0] == 2
+    for _ in range(3):
+        asked = next(iter(csv.DictReader(io.StringIO(say("export", ledger)[1]))))
+        status, _, err = say("verify", ledger, "1", *AT_ONCE)
+        assert asked["present"] == "no"
+        left = any(row["present"] == "yes" for row in csv.DictReader(io.StringIO(say("export", ledger)[1])))
+        assert (status, "adapty-async report" in err) == ((1, True) if left else (0, False))
+    assert say("verify", ledger, "all", *AT_ONCE)[0] == 0
+
+
+def test_one_person_of_a_job_of_the_library_that_was_stopped_can_be_looked_up(
+    sim: Simulator, tmp_path: Path, say: Say
+) -> None:
+    listed = [prefilled_customer_user_id(number) for number in range(1, 3001)]
+
+    async def work() -> None:
+        async with AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
+            job = bulk.delete_profiles(
+                client, listed, by="customer_user_id", pacer=UNPACED, journal=Ledger(tmp_path / "job.db")
+            )
+            assert (await job).stopped is StopReason.ABSENT_SHARE
+            assert not job.report.input_exhausted
+
+    asyncio.run(work())
+    status, out, _ = say("report", tmp_path / "job.db", "--about", FIRST)
+    assert status == 0
+    assert "Adapty accepted the deletion (204)" in out
+
+
+def test_an_input_that_has_grown_is_not_exported_or_verified_as_if_it_were_the_same(
+    ledger: Path, people: Path, sim: Simulator, say: Say
+) -> None:
+    with people.open("a") as file:
+        file.write("\nn,late\n")
+    for command in (("export", ledger, "--ids", "plain"), ("verify", ledger, "all")):
+        status, out, err = say(*command)
+        assert (status, out) == (5, "")
+        assert "--appended" in err
 
 
 def test_whoever_is_present_is_shown_by_the_export_and_written_down_for_a_new_deletion(

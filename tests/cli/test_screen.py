@@ -49,6 +49,9 @@ class Terminal(io.StringIO):
         return super().write(text)
 
 
+IDLE = attrs.evolve(REPORT, requests=0)
+
+
 @pytest.fixture(autouse=True)
 def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
@@ -68,9 +71,12 @@ def view(
     standing: Standing,
     rate: float | None = None,
     hour: datetime = datetime(2030, 1, 1, 23, 30, tzinfo=UTC),
+    report: BulkReport = IDLE,
+    pacing: Snapshot | None = None,
     **sight: Any,
 ) -> View:
-    return View(sight=Sight(standing=standing, **sight), rate=rate, hour=hour)
+    seen = Sight(standing=standing, **sight).of_requests(report)
+    return View(sight=seen if pacing is None else seen.of_pacing(pacing), rate=rate, hour=hour)
 
 
 PACING = Snapshot(Phase.CRUISE, rate=49.0, estimate=50.2, reopens=-math.inf, sent=100, throttled=3)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.served import PATIENCE, ids_file, start
+from tests.cli.served import PATIENCE, ids_file, start, wait_until
 from tests.cli.terminal import COLUMNS, Shell, shell_in
 
 PEOPLE = 600
@@ -45,10 +45,17 @@ def test_a_deletion_is_typed_paused_interrupted_gone_on_with_verified_and_record
     shell.until(r"[1-9]\d* deleted")
     shell.signal(signal.SIGUSR1)
     shell.until("paused: nothing new is sent; SIGUSR1")
-    beside = start(["status", "people.csv.adapty.db"], settings, cwd=tmp_path)
-    told, _ = beside.communicate(timeout=PATIENCE)
-    assert beside.returncode == 0
-    assert re.search(rb"^it is running; [\d.]+/s; 0:\d\d:\d\d left, until \d\d:\d\d", told, re.MULTILINE)
+    told = ""
+
+    def is_paused() -> bool:  # as it looked a second or two ago
+        nonlocal told
+        beside = start(["status", "people.csv.adapty.db"], settings, cwd=tmp_path)
+        told = beside.communicate(timeout=PATIENCE)[0].decode()
+        return beside.returncode == 0 and "\npaused: nothing new is sent; SIGUSR1" in told
+
+    wait_until(is_paused)
+    assert re.search(rf"^it is running\n\d+ of {PEOPLE} rows\n\d+ deleted\npaused", told, re.MULTILINE)
+    assert re.search(r"^\d+\.\d% refused, \d+ under way, answers in \d+ ms$", told, re.MULTILINE)
     shell.signal(signal.SIGUSR1)
     shell.until("goes on after its pause")
     shell.type("\x03")
@@ -62,9 +69,15 @@ def test_a_deletion_is_typed_paused_interrupted_gone_on_with_verified_and_record
     assert screen[-1] == "  adapty-async resume people.csv.adapty.db"
 
     # It goes on where it was, watched from another terminal.
-    shell.enter("adapty-async resume people.csv.adapty.db --pace 300")
+    shell.enter("adapty-async resume people.csv.adapty.db --pace 100")
     shell.until(f"of {PEOPLE} rows")
     watching = start(["status", "people.csv.adapty.db", "--watch"], settings, cwd=tmp_path)
+    assert watching.stdout is not None
+    seen = watching.stdout.readline()
+    watching.send_signal(signal.SIGINT)
+    complaint = watching.communicate(timeout=PATIENCE)[1]
+    assert (watching.returncode, complaint) == (130, b"adapty-async: interrupted\n")
+    assert re.match(rb"\d+ of 600 rows; [\d.]+/s; \d:\d\d:\d\d left, until \d\d:\d\d", seen)
     status, screen = shell.ended()
     assert status == 0
     page = assert_calm(screen)
@@ -83,11 +96,16 @@ def test_a_deletion_is_typed_paused_interrupted_gone_on_with_verified_and_record
     assert record["totals"] == {"deleted": PEOPLE}
     assert len(record["runs"]) == 2
 
-    watching.send_signal(signal.SIGINT)
-    seen, complaint = watching.communicate(timeout=PATIENCE)
-    assert (watching.returncode, complaint) == (130, b"adapty-async: interrupted\n")
-    assert re.match(rb"\d+ of 600 rows; [\d.]+/s; \d:\d\d:\d\d left, until \d\d:\d\d", seen)
-    assert "example.com" not in shell.everything + seen.decode() + told.decode()
+    # What leads to an id is removed, once that is typed.
+    shell.enter("adapty-async redact people.csv.adapty.db")
+    shell.until("Type redact to do it: $")
+    shell.type("redact\n")
+    status, screen = shell.ended()
+    assert status == 0
+    assert "people.csv.adapty.db is anonymous" in "\n".join(screen)
+    assert not (tmp_path / "people.csv.adapty.db.key").exists()
+
+    assert "example.com" not in shell.everything + seen.decode() + told
     assert "Traceback" not in shell.everything
 
 

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,16 @@ def test_each_cell_becomes_the_attribute_that_its_column_names(sim: Simulator, t
     assert sim.count.answers == {("PATCH", 200): 1}
 
 
+@pytest.mark.parametrize(
+    "number", ["-9007199254740992", "1180591620717411303424", "7.25", "-0", "0.1", "0.10000000000000001"]
+)
+def test_a_number_is_sent_to_its_last_digit(sim: Simulator, tmp_path: Path, number: str) -> None:
+    assert run(*UPDATE, written(tmp_path, f"customer_user_id,custom.n:number\n{ONE},{number}\n")) == 0
+    row = f'{{"customer_user_id": "{TWO}", "custom.n": {number}}}'
+    assert run(*UPDATE, written(tmp_path, row, "people.jsonl")) == 0
+    assert {profile(sim, id_).custom_attributes["n"] for id_ in (ONE, TWO)} == {float(number)}
+
+
 def test_unset_null_and_empty_are_told_apart(sim: Simulator, tmp_path: Path) -> None:
     profile(sim, ONE).custom_attributes = {"team": "blue", "note": "x"}
     path = written(tmp_path, f"customer_user_id,email,first_name,custom.team,custom.note\n{ONE},NULL,,,EMPTY\n")
@@ -56,6 +67,47 @@ def test_empty_cells_clear_where_null_says_so(sim: Simulator, tmp_path: Path) ->
     path = written(tmp_path, f"customer_user_id,email\n{ONE},\n")
     assert run(*UPDATE, path, "--null", "") == 0
     assert profile(sim, ONE).attributes == {"email": None}
+
+
+@pytest.mark.parametrize("ledger", [(), ("--no-ledger",)])
+def test_it_says_beforehand_how_much_is_cleared_and_emptied(
+    sim: Simulator, tmp_path: Path, say: Say, ledger: tuple[str, ...]
+) -> None:
+    rows = f"{ONE},NULL,NULL\n{TWO},,EMPTY\n{ONE},NULL,NULL\n{THREE},NULL,{'x' * 51}\n"
+    path = written(tmp_path, f"customer_user_id,email,custom.a\n{rows}")
+    options = ("--null", "NULL", "--empty", "EMPTY", "--set", "store_country=NULL")
+    assert "attributes: 4 are cleared (null), 1 set to an empty text" in say(*UPDATE, path, *options, *ledger)[2]
+    row = json.dumps({"customer_user_id": ONE, "email": None, "custom_attributes": {"a": "", "b": None}})
+    err = say(*UPDATE, written(tmp_path, row, "people.jsonl"), *ledger)[2]
+    assert "attributes: 2 are cleared (null), 1 set to an empty text" in err
+
+
+def test_where_nothing_is_cleared_nothing_is_said_of_it(sim: Simulator, tmp_path: Path, say: Say) -> None:
+    path = written(tmp_path, f"customer_user_id,email,custom.a\n{ONE},,b\n")
+    assert "attributes:" not in say(*UPDATE, path, "--null", "NULL")[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--null", "NULL"), "--null says nothing: write null into the objects themselves, and leave --null out"),
+        (("--empty", "-"), '--empty says nothing: write "" into the objects themselves'),
+        (("--null", "NULL", "--set", "email=x@y.example"), "--null says nothing"),
+    ],
+)
+def test_what_says_something_in_cells_alone_is_refused_for_json_lines(
+    sim: Simulator, tmp_path: Path, say: Say, options: tuple[str, ...], sentence: str
+) -> None:
+    path = written(tmp_path, f'{{"customer_user_id": "{ONE}", "first_name": "Ann"}}\n', "people.jsonl")
+    status, _, err = say(*UPDATE, path, *options)
+    assert (status, sim.count.requests) == (2, 0)
+    assert sentence in err
+
+
+def test_what_is_set_may_be_null_beside_json_lines_too(sim: Simulator, tmp_path: Path) -> None:
+    path = written(tmp_path, f'{{"customer_user_id": "{ONE}", "first_name": "Ann"}}\n', "people.jsonl")
+    assert run(*UPDATE, path, "--set", "email=NULL", "--null", "NULL") == 0
+    assert profile(sim, ONE).attributes == {"first_name": "Ann", "email": None}
 
 
 def test_what_is_set_is_the_same_in_all_rows(sim: Simulator, tmp_path: Path) -> None:
@@ -126,16 +178,26 @@ def test_other_tables_than_csv_are_read_likewise(sim: Simulator, tmp_path: Path)
 @pytest.mark.parametrize(
     ("header", "cell", "reason"),
     [
-        ("email", "nobody", "email must be a str of the form name@domain"),
-        ("att_status", "4", "att_status must be one of 0, 1, 2, 3"),
-        ("att_status", "3.0", "att_status must be one of 0, 1, 2, 3"),
+        ("email", "nobody", "email must be of the form name@domain"),
+        ("gender", "female", "gender must be f, m or o"),
+        ("att_status", "4", "att_status must be 0, 1, 2 or 3"),
+        ("att_status", "3.0", "att_status must be 0, 1, 2 or 3"),
         ("analytics_disabled", "yes", "analytics_disabled must be true or false"),
-        ("birthday", "31.12.2000", "birthday must be a date"),
+        ("birthday", "31.12.2000", "birthday must be a date as in 2000-12-31"),
+        ("ip_v4_address", "::1", "ip_v4_address must be an address as in 192.0.2.1"),
+        ("store_account_token", "17", "store_account_token must be a UUID"),
         ("custom.age:number", "7,5", "custom.age:number must be a number"),
         ("custom.age:number", "nan", "custom.age:number must be a number"),
-        ("custom.team", "x" * 51, "custom.team: a text must be at most 50 characters"),
+        ("custom.age:number", "007", "custom.age:number must be a number"),
+        ("custom.age:number", "1e3", "custom.age:number must be a number"),
+        ("custom.age:number", "9" * 400, "custom.age:number must be a number"),
+        ("custom.age:number", "9007199254740993", "custom.age:number has more digits than Adapty keeps"),
+        ("custom.age:number", "9007199254740993.5", "custom.age:number has more digits than Adapty keeps"),
+        ("custom.age:number", "-9007199254740993.0", "custom.age:number has more digits than Adapty keeps"),
+        ("custom.team", "x" * 51, "custom.team must be a text of at most 50 characters"),
         ("installation_meta.os", "17", "installation_meta needs installation_meta.device_id"),
-        ("installation_meta.device_id", "17", "installation_meta.device_id must be a UUID"),
+        ("installation_meta.device_id", "17", "installation_meta.device_id must be a UUID of 36 characters"),
+        ("installation_meta.platform", "Windows", "installation_meta.platform must be one of iOS, macOS"),
         ("email", "", "the row sets no attribute"),
     ],
 )
@@ -161,14 +223,23 @@ def test_a_value_that_adapty_would_refuse_is_never_sent(
         ('{"customer_user_id": "u", "email": null, "email": "a@b"}', "a field of the row stands there twice"),
         ('{"customer_user_id": 1.5, "email": null}', "the id is a floating-point number"),
         ('{"email": null}', "the row has no customer_user_id"),
-        ('{"customer_user_id": "u", "att_status": true}', "att_status must be one of 0, 1, 2, 3"),
-        ('{"customer_user_id": "u", "att_status": "3"}', "att_status must be one of 0, 1, 2, 3"),
+        ('{"customer_user_id": "u", "att_status": true}', "att_status must be 0, 1, 2 or 3"),
+        ('{"customer_user_id": "u", "att_status": "3"}', "att_status must be 0, 1, 2 or 3"),
+        ('{"customer_user_id": "u", "first_name": ""}', "first_name must be a text that isn't empty; null clears it"),
+        ('{"customer_user_id": "u", "first_name": 7}', "first_name must be a text that isn't empty; null clears it"),
+        ('{"customer_user_id": "u", "custom.a": 1e999}', "custom.a must be a finite number"),
+        ('{"customer_user_id": "u", "custom.a": 9007199254740993}', "custom.a has more digits than Adapty keeps"),
+        ('{"customer_user_id": -0, "email": null}', "the id is a floating-point number"),
+        ('"u"', "the line is an id alone: make an object of it, with what is to be written"),
         ('{"customer_user_id": "u", "custom_attributes": "x"}', "custom_attributes must be an object"),
         (
             '{"customer_user_id": "u", "custom.a": 1, "custom_attributes": {"a": 2}}',
             "an attribute stands in the row twice",
         ),
-        ('{"customer_user_id": "u", "custom_attributes": {"a": [1]}}', "custom.a: the value must be a str, a number"),
+        (
+            '{"customer_user_id": "u", "custom_attributes": {"a": [1]}}',
+            "custom.a must be a text, a number, true, false or null",
+        ),
         ("[" * 5000, "the row is no JSON"),
     ],
 )
@@ -200,7 +271,11 @@ def test_an_odd_object_is_invalid_and_the_rest_is_sent(
         ("u\n", ("--set", "email=x", "--null", "x", "--empty", "x"), "contradict"),
         ('{"customer_user_id": "u", "remark": "x"}\n', (), "line 1 has a field that is no attribute"),
         ('{"customer_user_id": "u", "custom_attributes": {"a b": 1}}\n', (), "line 1 has a field that is no attribute"),
-        ("customer_user_id,email\nu,a@b.example\nv,a@b.example\nu,c@d.example\n", (), "line 4: the id stands on an"),
+        (
+            "customer_user_id,email\nu,a@b.example\nv,a@b.example\nu,c@d.example\n",
+            (),
+            "line 4: the id stands on line 2 as well",
+        ),
     ],
 )
 def test_what_is_not_clear_refuses_the_input(
@@ -223,14 +298,168 @@ def test_an_id_with_the_same_values_again_is_a_duplicate(sim: Simulator, tmp_pat
     assert sim.count.requests == 2
 
 
+@pytest.mark.parametrize(
+    ("rows", "lines"),
+    [
+        ("{one},Ann,\n{one},Bea,nobody\n", (3, 2)),
+        ("{one},Bea,nobody\n{two},Bea,\n{one},Ann,\n", (4, 2)),
+        ("{one},Bea,nobody\n{one},Ann,\n{one},Bea,nobody\n", (3, 2)),
+        ("{one},Ann,\n{one},,\n", (3, 2)),
+    ],
+)
+def test_an_id_that_comes_again_with_values_that_cannot_be_sent_refuses_the_input(
+    sim: Simulator, tmp_path: Path, say: Say, rows: str, lines: tuple[int, int]
+) -> None:
+    path = written(tmp_path, f"customer_user_id,first_name,email\n{rows.format(one=ONE, two=TWO)}")
+    status, _, err = say(*UPDATE, path)
+    assert (status, sim.count.requests) == (2, 0)
+    assert f"line {lines[0]}: the id stands on line {lines[1]} as well, and what is to be written differs" in err
+    assert not ledger_of(path).exists()
+
+
+def test_an_object_in_which_a_field_stands_twice_still_says_whose_it_is(
+    sim: Simulator, tmp_path: Path, say: Say
+) -> None:
+    twice = f'{{"customer_user_id": "{ONE}", "email": "a@b.example", "email": "c@d.example"}}\n'
+    once = f'{{"customer_user_id": "{ONE}", "email": "a@b.example"}}\n'
+    status, _, err = say(*UPDATE, written(tmp_path, twice + once, "people.jsonl"))
+    assert (status, sim.count.requests) == (2, 0)
+    assert "line 2: the id stands on line 1 as well, and what is to be written differs" in err
+    unclear = [
+        f'{{"customer_user_id": "{ONE}", "customer_user_id": "{TWO}", "email": null}}',
+        '[{"a": 1, "a": 2}]',
+        f"{twice.strip()} and more",
+        f'{{"customer_user_id": ["{ONE}"], "email": null, "email": null}}',
+    ]
+    status, _, err = say(*UPDATE, written(tmp_path, "\n".join([*unclear, once]), "people.jsonl"))
+    assert status == 1, err
+    assert sim.count.requests == 1
+
+
+def test_an_id_that_can_be_sent_on_none_of_its_lines_refuses_nothing(sim: Simulator, tmp_path: Path, say: Say) -> None:
+    path = written(tmp_path, f"customer_user_id,email\n{ONE},x\n{ONE},y\n{ONE},x\n{TWO},b@c.example\n u,x\n u,z\n")
+    status, out, err = say(*UPDATE, path)
+    assert (status, sim.count.requests) == (1, 1)
+    assert "6 rows, 1 profiles to update" in err
+    assert "duplicate" not in out
+    assert say("export", ledger_of(path), "--ids", "none")[1].count(",invalid,") == 5
+
+
+def test_whoever_is_excluded_may_stand_there_twice(sim: Simulator, tmp_path: Path) -> None:
+    path = written(tmp_path, f"customer_user_id,email\n{ONE},a@b.example\n{ONE},c@d.example\n{TWO},e@f.example\n")
+    assert run(*UPDATE, path, "--exclude", written(tmp_path, f"{ONE}\n", "held.csv")) == 1
+    assert sim.count.requests == 1
+
+
+SAME = [
+    ('{"custom_attributes": {"a": 7, "b": true}}', '{"custom_attributes": {"b": 1.0, "a": 7.0}}'),
+    ('{"custom.a": 7, "email": null}', '{"email": null, "custom_attributes": [{"key": "a", "value": 7e0}]}'),
+    ('{"custom.a": 0}', '{"custom.a": -0.0}'),
+]
+
+
+@pytest.mark.parametrize(("first", "second"), SAME)
+def test_values_are_compared_as_what_they_are_not_as_they_are_written(
+    sim: Simulator, tmp_path: Path, say: Say, first: str, second: str
+) -> None:
+    path = written(tmp_path, "", "people.jsonl")
+    path.write_text("".join(f'{{"customer_user_id": "{ONE}", {row[1:]}\n' for row in (first, second)))
+    status, out, err = say(*UPDATE, path)
+    assert status == 0, err
+    assert "duplicate" in out
+    assert sim.count.requests == 1
+
+
+@pytest.mark.parametrize(("first", "second"), SAME)
+def test_a_ledger_takes_values_for_the_same_however_they_are_written(
+    sim: Simulator, tmp_path: Path, say: Say, first: str, second: str
+) -> None:
+    path = written(tmp_path, f'{{"customer_user_id": "{ONE}", {first[1:]}\n', "people.jsonl")
+    assert run(*UPDATE, path) == 0
+    path.write_text(f'{{"customer_user_id": "{ONE}", {second[1:]}\n')
+    status, _, err = say("resume", ledger_of(path))
+    assert status == 0, err
+
+
+@pytest.mark.parametrize("second", ['{"custom.a": "7"}', '{"custom.a": 7.5}', '{"custom.a": null}', '{"custom.b": 7}'])
+def test_values_that_differ_are_other_values(sim: Simulator, tmp_path: Path, say: Say, second: str) -> None:
+    rows = (f'{{"customer_user_id": "{ONE}", {row[1:]}\n' for row in ('{"custom.a": 7}', second))
+    assert say(*UPDATE, written(tmp_path, "".join(rows), "people.jsonl"))[0] == 2
+
+
 def test_the_failures_can_be_fed_back_as_they_are(sim: Simulator, tmp_path: Path) -> None:
     content = f"customer_user_id,first_name\n{ONE},Ann\nnobody,Bea\n"
     assert run(*UPDATE, written(tmp_path, content), "--failures", tmp_path / "failures.csv") == 1
     (failure,) = csv.DictReader((tmp_path / "failures.csv").read_text().splitlines())
     assert (failure["outcome"], failure["reason"], failure["line"]) == ("not_found", "Adapty has no such profile", "3")
+    assert failure["status"] == "404"
     sim.add_profile(customer_user_id="nobody")
     assert run(*UPDATE, tmp_path / "failures.csv") == 0
     assert profile(sim, "nobody").attributes == {"first_name": "Bea"}
+
+
+FED = [
+    (
+        "people.csv",
+        "user,custom.a,email\nno body,it's,NULL\n",
+        (
+            "--column",
+            "user",
+            "--null",
+            "NULL",
+            "--empty",
+            "",
+            "--set",
+            "custom.b=x y",
+            "--attributes",
+            "email,custom.a",
+        ),
+    ),
+    ("people.tsv", "customer_user_id\temail\nno body\tNULL\n", ("--null", "NULL")),
+    ("people.txt", '{"customer_user_id": "no body", "email": null}', ("--format", "jsonl")),
+    ("people.jsonl", '{"customer_user_id": "no body", "email": null}', ()),
+]
+
+
+@pytest.mark.parametrize("ledger", [(), ("--no-ledger",)])
+@pytest.mark.parametrize(("name", "content", "options"), FED, ids=[name for name, _, _ in FED])
+@pytest.mark.parametrize("failures", ["failed rows.csv", "failed.jsonl", "failed"])
+def test_the_command_that_feeds_failures_back_writes_the_same(
+    sim: Simulator,
+    tmp_path: Path,
+    say: Say,
+    name: str,
+    content: str,
+    options: tuple[str, ...],
+    failures: str,
+    ledger: tuple[str, ...],
+) -> None:
+    path, held = (
+        written(tmp_path, content, name),
+        written(tmp_path, f"{'user' if '--column' in options else 'id'}\n{ONE}\n", "held.csv"),
+    )
+    status, _, err = say(*UPDATE, path, *options, "--failures", failures, "--exclude", held, *ledger)
+    assert status == 1
+    command = next(line for line in err.splitlines() if line.startswith("  adapty-async update "))
+    sim.add_profile(customer_user_id="no body")
+    _, *arguments = shlex.split(command)
+    assert str(held) in arguments
+    status, _, err = say(*arguments, *AT_ONCE, "--yes", *ledger)
+    assert status == 0, err
+    fed = profile(sim, "no body")
+    assert fed.attributes == {"email": None}
+    assert fed.custom_attributes == ({"a": "it's", "b": "x y"} if "custom.a" in content else {})
+
+
+@pytest.mark.parametrize("ledger", [(), ("--no-ledger",)])
+def test_the_failures_of_json_lines_are_to_be_named_so(
+    sim: Simulator, tmp_path: Path, say: Say, ledger: tuple[str, ...]
+) -> None:
+    rows = f'{{"customer_user_id": "{ONE}", "email": null}}\n' + "nonsense\n" * 11
+    _, _, err = say(*UPDATE, written(tmp_path, rows, "people.jsonl"), "--max-failures", "100%", *ledger)
+    assert "and more: --failures FILE.jsonl writes them all down" in err
+    assert ("--failures FILE.jsonl writes down" if ledger else "--failures failures.jsonl\n") in err
+    assert ".csv" not in err
 
 
 @pytest.mark.parametrize("ledger", [(), ("--no-ledger",)])
@@ -245,6 +474,7 @@ def test_the_failures_of_json_lines_are_json_lines_again(
     by_line = {row["line"]: row for row in failed}
     assert {name: by_line[1][name] for name in own} == own
     assert (by_line[1]["outcome"], by_line[2]["outcome"]) == ("not_found", "invalid")
+    assert (by_line[1]["status"], by_line[2]["status"]) == (404, None)
     sim.add_profile(customer_user_id="nobody")
     assert run(*UPDATE, tmp_path / "failures.jsonl", *ledger) == 1
     assert profile(sim, "nobody").attributes == {"email": None}
@@ -256,6 +486,17 @@ def test_nobody_is_updated_who_is_excluded(sim: Simulator, tmp_path: Path) -> No
     assert run(*UPDATE, path, "--exclude", held) == 1
     assert profile(sim, ONE).attributes == {}
     assert profile(sim, TWO).attributes == {"first_name": "Bea"}
+
+
+def test_whoever_is_excluded_later_has_the_values_that_the_ledger_knows(
+    sim: Simulator, tmp_path: Path, say: Say
+) -> None:
+    path = written(tmp_path, f"customer_user_id,first_name\n{ONE},Ann\n{TWO},Bea\n")
+    sim.script(Fault.REDIRECT, method="PATCH")
+    assert run(*UPDATE, path, "--concurrency", 1) == 1
+    held = written(tmp_path, f"{ONE}\n", "held.csv")
+    assert say("retry-failed", ledger_of(path), "--exclude", held)[0] == 1
+    assert profile(sim, ONE).attributes == {}
 
 
 def test_without_a_ledger_it_updates_as_well(sim: Simulator, tmp_path: Path, say: Say) -> None:
@@ -334,6 +575,29 @@ def test_other_values_than_before_are_refused(sim: Simulator, tmp_path: Path, sa
     assert "put it back as it was" in err
 
 
+@pytest.mark.parametrize(
+    ("people", "place"),
+    [
+        (1, "differs at line 3"),
+        (3, "differs somewhere in lines 3 to 5"),
+        (1003, "differs somewhere in lines 1,003 to 1,005"),
+    ],
+)
+def test_where_only_values_are_others_it_says_where_they_may_be(
+    sim: Simulator, tmp_path: Path, say: Say, people: int, place: str
+) -> None:
+    def rows(last: str) -> str:
+        numbers = [*map(str, range(people - 1)), last]
+        return "customer_user_id,custom.n\n\n" + "".join(f"nobody-{who},{n}\n" for who, n in enumerate(numbers))
+
+    path = written(tmp_path, rows("old"))
+    assert run(*UPDATE, path, "--max-failures", "100%") == 1
+    path.write_text(rows("new"))
+    status, _, err = say("retry-failed", ledger_of(path))
+    assert status == 5
+    assert f"its ids are the same, but what is to be written {place}: put it back" in err
+
+
 def test_what_failed_is_sent_again_with_its_values(sim: Simulator, tmp_path: Path) -> None:
     path = written(tmp_path, f"customer_user_id,first_name\n{ONE},Ann\n")
     sim.script(*[Fault.SERVER_ERROR] * 4)
@@ -391,3 +655,10 @@ def test_no_id_and_no_value_of_the_file_is_in_the_ledger_or_the_record(
         assert secret not in shown
         assert secret.encode() not in kept
     assert b"campaign=spring" in kept
+
+
+def test_the_export_has_the_status_of_whoever_was_not_found(sim: Simulator, tmp_path: Path, say: Say) -> None:
+    path = written(tmp_path, f"customer_user_id,first_name\n{ONE},Ann\nnobody,Bea\n")
+    assert run(*UPDATE, path) == 1
+    rows = csv.DictReader(say("export", ledger_of(path))[1].splitlines())
+    assert [(row["outcome"], row["status"]) for row in rows] == [("updated", "200"), ("not_found", "404")]

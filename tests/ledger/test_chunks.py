@@ -43,6 +43,34 @@ def test_the_better_evidence_stands_whichever_comes_first(first: Outcome, second
     assert not row.claimed
 
 
+def test_what_another_app_may_have_said_is_taken_back_and_nothing_else() -> None:
+    chunk = Chunk(len(STATES) + 2)
+    for index, state in enumerate(STATES.values()):
+        chunk.settle(index, state, 404, 1, 7)
+    chunk.settle(len(STATES), STATES[Outcome.ALREADY_ABSENT], 404, 1, 7)
+    chunk.claim([len(STATES), len(STATES) + 1], 8)
+    before = list(chunk.rows(0, hashes(len(chunk))))
+    assert chunk.reopen()
+    after = list(chunk.rows(0, hashes(len(chunk))))
+    reopened = [old.outcome for old, new in zip(before, after, strict=True) if old != new]
+    assert reopened == [
+        Outcome.NOT_FOUND, Outcome.ALREADY_ABSENT, Outcome.DELETED_UNCONFIRMED, Outcome.ALREADY_ABSENT
+    ]  # fmt: skip
+    standings = {old.outcome: new.standing for old, new in zip(before, after, strict=True)}
+    assert standings[Outcome.NOT_FOUND] is Outcome.NOT_ATTEMPTED
+    assert standings[Outcome.DELETED_UNCONFIRMED] is Outcome.IN_DOUBT
+    assert (after[3].at, after[3].status, after[3].attempts) == (None, None, 0)
+    assert not chunk.reopen()
+
+
+def test_a_claim_that_was_taken_back_leaves_no_time() -> None:
+    chunk = Chunk(1)
+    chunk.claim([0], 1_800_000_000)
+    chunk.release(0)
+    (row,) = chunk.rows(0, hashes(1))
+    assert (row.standing, row.at) == (Outcome.NOT_ATTEMPTED, None)
+
+
 def test_no_failure_is_better_evidence_than_a_success() -> None:
     ranked = [outcome for outcome in STATES if outcome is not Outcome.DUPLICATE]
     assert [outcome.is_failure for outcome in ranked] == sorted((o.is_failure for o in ranked), reverse=True)

@@ -30,6 +30,7 @@ from adapty_async.ledger import (
     LedgerWriteError,
     Spool,
     book,
+    entries,
     redact,
 )
 from adapty_async.testing import Fault, Simulator
@@ -221,8 +222,16 @@ async def test_other_changes_for_the_same_ids_are_refused(
     simulator: Simulator, client: AdaptyClient, path: Path
 ) -> None:
     await update(client, [(who, JANE) for who in ids(10)], path)
-    with pytest.raises(InputChangedError, match="what is to be written differs somewhere in rows 1 to 10"):
+    with pytest.raises(InputChangedError, match="what is to be written differs somewhere in rows 1 to 10") as caught:
         await update(client, [(who, JOHN) for who in ids(10)], path)
+    assert (caught.value.kind, caught.value.position, caught.value.last) == ("rewritten", 0, 9)
+
+
+async def test_of_a_single_item_it_is_known_where_it_differs(client: AdaptyClient, path: Path) -> None:
+    await update(client, [(who, JANE) for who in ids(1)], path)
+    with pytest.raises(InputChangedError, match="what is to be written differs in row 1: ") as caught:
+        await update(client, [(who, JOHN) for who in ids(1)], path)
+    assert (caught.value.position, caught.value.last) == (0, 0)
 
 
 async def test_an_asynchronous_input_is_taken_as_well(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
@@ -317,8 +326,11 @@ async def test_what_was_claimed_but_never_sent_is_released(
 ) -> None:
     simulator.latency = 0.02
     job = update(client, [(who, JANE) for who in ids(200)], path)
-    asyncio.get_running_loop().call_later(0.1, job.stop)
-    report = await job
+    running = asyncio.create_task(first_results(job, 200))
+    await until(lambda: simulator.count.requests > 0)
+    job.stop()
+    await running
+    report = job.report
     with LedgerReader(path) as reader:
         status = reader.status()
     assert status.claimed == 0
@@ -419,7 +431,8 @@ async def test_a_ledger_of_another_job_is_refused(simulator: Simulator, client: 
         with pytest.raises(LedgerMismatchError, match="another API key"):
             await deletion(other, ids(10), path)
         assert (await deletion(other, ids(10), path, new_key=True)).total == 0
-        assert (await deletion(other, ids(10), path)).total == 0
+        with pytest.raises(LedgerMismatchError, match="another API key"):  # nothing came of that one
+            await deletion(other, ids(10), path)
     async with AdaptyClient(simulator.api_key, base_url="https://api.test") as other:
         with pytest.raises(LedgerMismatchError, match=r"https://api\.test"):
             await deletion(other, ids(10), path)
@@ -565,11 +578,30 @@ async def test_an_id_leads_to_its_row_until_the_key_file_is_gone(
         await deletion(client, [*ids(1500), next(ids(1))], path)
 
 
+def test_what_is_done_cannot_be_asked_for_again(path: Path) -> None:
+    with pytest.raises(ValueError, match="leave out deleted"):
+        Ledger(path, retry=[Outcome.FAILED, Outcome.DELETED])
+
+
+async def test_a_ledger_with_a_second_name_is_read_but_not_gone_on_with(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    await deletion(client, ids(5), path)
+    second = path.with_name("second.db")
+    second.hardlink_to(path)
+    for name in (path, second):
+        with pytest.raises(LedgerUnreadableError, match="a hard link"):
+            await deletion(client, ids(5), name)
+    assert sum(totals(path).values()) == 5
+    second.unlink()
+    assert (await deletion(client, ids(5), path)).total == 0
+
+
 async def test_a_key_file_of_another_ledger_is_refused(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
     await deletion(client, ids(5), path)
     path.with_name("job.db.key").write_bytes(os.urandom(32))
     with pytest.raises(
-        LedgerMismatchError, match="of another ledger: put its own back; without it the job can't go on"
+        LedgerMismatchError, match="of another ledger, or was changed: put its own back; without it the job can't go on"
     ):
         await deletion(client, ids(5), path)
     with LedgerReader(path) as reader, pytest.raises(LedgerRedactedError, match="put it back; without it no id can be"):
@@ -580,13 +612,11 @@ async def test_a_ledger_is_redacted_of_its_own_key_file_and_no_other(client: Ada
     await deletion(client, ids(5), path)
     beside = path.with_name("job.db.key")
     own = beside.read_bytes()
-    beside.write_bytes(os.urandom(32))
-    with pytest.raises(LedgerMismatchError, match="key file of another ledger"):
-        redact(path)
-    assert beside.exists()
-    beside.write_bytes(b"-----BEGIN PRIVATE KEY-----")
-    redact(path)
-    assert beside.read_bytes() == b"-----BEGIN PRIVATE KEY-----"
+    for other in (os.urandom(32), b"-----BEGIN PRIVATE KEY-----", own + b"\n"):  # the last as an editor leaves it
+        beside.write_bytes(other)
+        with pytest.raises(LedgerMismatchError, match="nothing was removed"):
+            redact(path)
+        assert beside.read_bytes() == other
     beside.write_bytes(own)
     redact(path)
     redact(path)
@@ -646,3 +676,51 @@ async def test_a_job_that_is_left_at_any_moment_leaves_no_thread_and_no_lock_beh
 
 async def test_a_ledger_shows_no_more_of_itself_than_its_name(path: Path) -> None:
     assert repr(Ledger(path, notes={"operator": "Ada"})) == f"Ledger({str(path)!r})"
+
+
+# What a reader sees of it meanwhile
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.001)
+
+
+def sight(path: Path) -> Any:
+    if not path.exists():
+        return None
+    with LedgerReader(path) as reader:
+        return reader.sight
+
+
+async def test_what_a_job_looks_like_is_told_as_long_as_it_runs_also_in_a_pause(
+    simulator: Simulator, client: AdaptyClient, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entries, "_LOOK_AFTER", 0.01)
+    simulator.latency = 0.02
+    job: BulkJob[ProfileId, None] = deletion(client, ids(3000), path, look=lambda: {"paused": job.is_paused})
+    running = asyncio.create_task(first_results(job, 3000))
+    await until(lambda: sight(path) == {"paused": False})
+    job.pause()
+    await until(lambda: sight(path) == {"paused": True} and not simulator.count.in_flight)
+    job.go_on()
+    await until(lambda: sight(path) == {"paused": False})
+    job.stop()
+    await running
+    assert sight(path) is None
+    assert totals(path)[Outcome.NOT_ATTEMPTED] > 0
+
+
+async def test_whoever_looks_and_fails_ends_no_job(
+    simulator: Simulator, client: AdaptyClient, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    def look() -> dict[str, Any]:
+        raise LookupError("user-1")
+
+    monkeypatch.setattr(entries, "_LOOK_AFTER", 0.01)
+    simulator.latency = 0.02
+    assert (await deletion(client, ids(100), path, concurrency=5, look=look)).counts == {Outcome.DELETED: 100}
+    assert "what looks at the job raised LookupError" in caplog.text
+    assert "user-1" not in caplog.text
+    assert sight(path) is None

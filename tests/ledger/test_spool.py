@@ -14,7 +14,7 @@ import pytest
 from adapty_async import UNPACED, AdaptyClient, ProfileAttributes, bulk
 from adapty_async.bulk import BulkJob, Decided, Outcome
 from adapty_async.bulk.jobs import ProfileId
-from adapty_async.ledger import Ledger, LedgerWriteError, Spool
+from adapty_async.ledger import InputChangedError, Ledger, LedgerWriteError, Spool
 from adapty_async.testing import Fault, Simulator
 
 from .helpers import NO_RULES, ids, totals
@@ -85,8 +85,11 @@ async def test_what_nobody_can_give_twice_is_gone_on_with_from_its_copy(
             simulator.add_profile(customer_user_id=who)
     simulator.latency = 0.01
     job = spooled(client, items(1500), tmp_path)
-    asyncio.get_running_loop().call_later(0.3, job.stop)
-    await job
+    running = asyncio.ensure_future(job)
+    while not simulator.count.requests:  # noqa: ASYNC110 - it is copied before, and a simulator has no event for the first
+        await asyncio.sleep(0.01)
+    job.stop()
+    await running
     assert 0 < simulator.count.requests < 1500
     assert spool.is_filled
     assert stat.S_IMODE(spool.path.stat().st_mode) == 0o600
@@ -104,6 +107,32 @@ async def test_the_copy_stays_while_something_can_be_sent_again(
     assert Spool(tmp_path / "job.db").is_filled
     await spooled(client, [], tmp_path, retry=[Outcome.FAILED])
     assert list(tmp_path.glob("*spool*")) == []
+
+
+async def test_a_refused_input_leaves_no_copy_in_the_way_of_the_right_one(
+    client: AdaptyClient, simulator: Simulator, tmp_path: Path
+) -> None:
+    simulator.script(Fault.REDIRECT)
+    await bulk.delete_profiles(
+        client, ids(5), by="customer_user_id", pacer=UNPACED, stop=NO_RULES, journal=Ledger(tmp_path / "job.db")
+    )
+    with pytest.raises(InputChangedError):
+        await spooled(client, iter(["somebody"]), tmp_path, retry=[Outcome.FAILED])
+    assert not Spool(tmp_path / "job.db").is_filled
+    await spooled(client, (who for who in ids(5)), tmp_path, retry=[Outcome.FAILED])
+    assert totals(tmp_path / "job.db") == {Outcome.ALREADY_ABSENT: 5}
+
+
+async def test_a_copy_that_another_run_has_made_outlives_a_refusal(
+    client: AdaptyClient, simulator: Simulator, tmp_path: Path
+) -> None:
+    simulator.script(Fault.REDIRECT)
+    await spooled(client, once(5), tmp_path)
+    copy = Spool(tmp_path / "job.db").path
+    copy.write_bytes(copy.read_bytes() + b'"somebody"\n')  # damaged, but for most of it the only one
+    with pytest.raises(InputChangedError):
+        await spooled(client, [], tmp_path, retry=[Outcome.FAILED])
+    assert copy.exists()
 
 
 async def test_an_input_that_fails_is_never_copied(client: AdaptyClient, simulator: Simulator, tmp_path: Path) -> None:

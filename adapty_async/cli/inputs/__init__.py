@@ -2,11 +2,12 @@
 
 from .formats import format_of_name
 from .ids import EXCLUDED, Checked, Ids, open_ids
-from .reading import Excluded, Format, InputError, Reading, Row, format_of
+from .reading import NO_TEXT, Excluded, Format, InputError, Kind, Reading, Row, format_of
 from .sources import OF_STDIN, STDIN, open_source
 
 __all__ = [
     "EXCLUDED",
+    "NO_TEXT",
     "OF_STDIN",
     "STDIN",
     "Checked",
@@ -14,6 +15,7 @@ __all__ = [
     "Format",
     "Ids",
     "InputError",
+    "Kind",
     "Reading",
     "Row",
     "format_of",

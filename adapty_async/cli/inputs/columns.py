@@ -7,7 +7,7 @@ from typing import Final
 from .reading import Format, InputError, Reading, Wanted
 
 _NAMES: Final = ("customer_user_id", "profile_id", "id")
-_OTHER_SEPARATORS: Final = {
+_SEPARATORS: Final = {
     ";": "save it with commas",
     "|": "save it with commas",
     ",": "add --format csv",
@@ -22,9 +22,11 @@ _COLUMN_NAME: Final = re.compile(
 
 def reading_of(first: Sequence[str], wanted: Wanted, name: str, format: Format, *, is_compressed: bool) -> Reading:  # noqa: A002 - its name everywhere
     """Tell from the first row of a table how it is read. Raises InputError."""
+    if len(first) == 1:
+        _refuse_undivided(first[0], wanted, name, format)
     if len(first) == 1 and wanted.column is None:
         # A lone column is named as the command will look for it where the rows are fed back.
-        return Reading([wanted.by], 0, _is_header(first[0], wanted, name, format), format, is_compressed)
+        return Reading([wanted.by], 0, _is_header(first[0], wanted, name), format, is_compressed)
     return Reading(first, find(first, wanted, name), True, format, is_compressed)
 
 
@@ -38,13 +40,23 @@ def find(names: Sequence[str], wanted: Wanted, name: str) -> int:
     return names.index(wanted.name)
 
 
-def _is_header(text: str, wanted: Wanted, name: str, format: Format) -> bool:  # noqa: A002 - its name everywhere
+def _refuse_undivided(text: str, wanted: Wanted, name: str, format: Format) -> None:  # noqa: A002 - its name everywhere
+    """Refuse the names of several columns that were read as one. Raises InputError."""
+    for separator, advice in _SEPARATORS.items():
+        if separator not in text or wanted.name not in text.split(separator):
+            continue
+        if separator == format.separator:
+            raise InputError(
+                f"{name} has its first line in quotes around all of it, so that it is one text, not columns: remove "
+                "the quotes around whole lines, or export it again"
+            )
+        raise InputError(f"{name} has columns separated by {separator!r}, read as {format.label}: {advice}")
+
+
+def _is_header(text: str, wanted: Wanted, name: str) -> bool:
     """Tell whether the first line of a single column is its name. Raises InputError for what looks like one."""
     if text in (wanted.by, "id"):
         return True
-    for separator, advice in _OTHER_SEPARATORS.items():
-        if wanted.by in text.split(separator):
-            raise InputError(f"{name} has columns separated by {separator!r}, read as {format.label}: {advice}")
     if re.sub(r"[\W_]+", "_", text.lower()).strip("_") in _NAMES:
         raise InputError(
             f"{name} begins with {text!r}, but --by says {wanted.by}: if those are the ids, add --column {text!r}"

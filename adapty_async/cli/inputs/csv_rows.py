@@ -11,7 +11,6 @@ from .compression import blocks_of, is_gzip
 from .lines import TOO_LONG, TOO_LONG_AND_QUOTED, Lines
 from .reading import BATCH, NO_ID, Batch, Format, InputError, Reading, Wanted
 
-_SEPARATORS: Final = {Format.CSV: ",", Format.TSV: "\t"}
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 # What surrogateescape makes of a byte that is no UTF-8, or NUL.
 _UNREADABLE: Final = re.compile(r"[\0\udc80-\udcff]")
@@ -52,7 +51,7 @@ class CsvReader:
     def _records(self, most: int) -> Iterator[tuple[list[list[str]], int]]:
         """Give records, blank ones too, in batches of so many, with the line where the first begins."""
         lines = Lines(blocks_of(self._file, self._name))
-        reader = csv.reader(iter(lines), delimiter=_SEPARATORS[self._format], strict=True)
+        reader = csv.reader(iter(lines), delimiter=self._format.separator, strict=True)
         line = 1
         while True:
             records: list[list[str]] = []
@@ -91,15 +90,23 @@ class CsvReader:
         content, width = "".join(record), len(reading.names)
         has_width = len(record) == width
         id_ = record[reading.index] if has_width else content
-        if "\n" in id_ or "\r" in id_ or TOO_LONG_AND_QUOTED in content:
-            # What belongs to the rows below would be lost in this one.
+        last = line + _lines_in([id_]) - 1
+        if TOO_LONG_AND_QUOTED in content:
             raise InputError(f"{self._name}, line {line}: {_QUOTE}")
+        if last > line and not has_width:
+            # It may have taken the rows of others in.
+            raise InputError(
+                f"{self._name}, line {line}: the row goes on to line {last} and has {len(record)} fields instead of "
+                f"{width}: if a quote is missing, close it; else give the row its {width} fields"
+            )
         if content == _BROKEN:
             return "", "a text goes on after its closing quote, or a field is too long"
         if content == TOO_LONG:
             return "", "the line is too long"
         if not has_width:
             return "", f"the row has {len(record)} fields instead of {width}"
+        if last > line:
+            return "", f"the id goes on to line {last}, as where a quote is missing: no id holds an end of line"
         if unreadable := _UNREADABLE.search(content):
             what = "a NUL in it" if unreadable.group() == "\0" else "bytes in it that are no UTF-8"
             return "", f"the row has {what}"

@@ -14,11 +14,14 @@ import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import IO, Final, Self
+from typing import IO, Final, Self, TypeAlias
 
 import attrs
 
 from .reading import InputError
+
+Candidate: TypeAlias = tuple[int, str, str | None]
+"""A position, what names the id there, and what is to be sent beside it, in a short text; None where nothing is."""
 
 _RUN: Final = 1 << 17
 """So many ids are sorted at once, and compared at once."""
@@ -164,41 +167,60 @@ class Sieve:
         self._stack.close()
 
 
-def repeated(candidates: int, batches: Iterable[tuple[Sequence[int], Sequence[str]]]) -> Positions:
+@attrs.define
+class Repeated:
+    """Which candidates repeat an earlier one, with the same content.
+
+    `conflict`: the first that repeats it with another, after the position of the earlier; None where there is none.
+    """
+
+    positions: Positions = attrs.Factory(Positions)
+    conflict: tuple[int, int] | None = None
+
+    def enter(self, position: int, content: str | None, earlier: tuple[int, str | None]) -> None:
+        """Compare a candidate with the first of its name."""
+        if content != earlier[1]:
+            if self.conflict is None or position < self.conflict[1]:
+                self.conflict = earlier[0], position
+        elif content is not None:
+            self.positions.add(position)
+
+
+def repeated(candidates: int, batches: Iterable[Sequence[Candidate]]) -> Repeated:
     """Tell which ids repeat an earlier one, by the ids themselves. Raises InputError.
 
-    `candidates`: about how many they are; `batches`: positions, in order, with the ids.
+    `candidates`: about how many they are; `batches`: in the order of their positions.
     """
-    found = Positions()
+    found = Repeated()
     count = min(_MOST_PARTS, -(-candidates // _RUN))
     with contextlib.ExitStack() as stack:
         with _as_trouble():
             parts = [stack.enter_context(tempfile.TemporaryFile("w+", encoding="ascii")) for _ in range(count)]
-            for positions, names in batches:
-                for part, content in _divided(positions, names, count):
-                    parts[part].write(content)
+            for batch in batches:
+                for part, text in _divided(batch, count):
+                    parts[part].write(text)
         for file in parts:
-            for position in _repeated_in(file):
-                found.add(position)
+            _compare(file, found)
     return found
 
 
-def _divided(positions: Sequence[int], names: Sequence[str], count: int) -> Iterator[tuple[int, str]]:
-    divided: list[list[tuple[int, str]]] = [[] for _ in range(count)]
-    for position, name in zip(positions, names, strict=True):
-        divided[hash(name) % count].append((position, name))
+def _divided(batch: Sequence[Candidate], count: int) -> Iterator[tuple[int, str]]:
+    divided: list[list[Candidate]] = [[] for _ in range(count)]
+    for candidate in batch:
+        divided[hash(candidate[1]) % count].append(candidate)
     return ((part, json.dumps(items) + "\n") for part, items in enumerate(divided) if items)
 
 
-def _repeated_in(part: IO[str]) -> Iterator[int]:
-    seen: set[str] = set()
+def _compare(part: IO[str], found: Repeated) -> None:
+    seen: dict[str, tuple[int, str | None]] = {}
     with _as_trouble():
         part.seek(0)
         for line in part:
-            for position, name in json.loads(line):
+            for position, name, content in json.loads(line):
                 if name in seen:
-                    yield position
-                seen.add(name)
+                    found.enter(position, content, seen[name])
+                else:
+                    seen[name] = position, content
 
 
 @contextlib.contextmanager

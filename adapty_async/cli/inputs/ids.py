@@ -12,7 +12,7 @@ import attrs
 
 from ...bulk import Decided, Outcome
 from ...bulk.jobs import By, name_of
-from .duplicates import Positions, Sieve, repeated
+from .duplicates import Candidate, Positions, Sieve, repeated
 from .formats import format_of_name, reader_of
 from .reading import Batch, Excluded, Format, InputError, Reader, Reading, Row, Wanted
 from .sources import OF_STDIN, STDIN, copied, open_source
@@ -25,7 +25,10 @@ _SHOWN: Final = 10
 
 @attrs.define
 class Checked:
-    """What a file holds, in numbers of rows; of the invalid ones the first few. `excluded` isn't among `invalid`."""
+    """What a file holds, in numbers of rows; of the invalid ones the first few. `excluded` isn't among `invalid`.
+
+    `cleared`, `emptied`: how many attributes are set to null, and to an empty text.
+    """
 
     reading: Reading
     rows: int = 0
@@ -33,6 +36,8 @@ class Checked:
     duplicates: int = 0
     invalid: int = 0
     excluded: int = 0
+    cleared: int = 0
+    emptied: int = 0
     first_invalid: list[Row] = attrs.Factory(list)
 
     def enter(self, row: Row) -> None:
@@ -46,6 +51,13 @@ class Checked:
             self.invalid += 1
             if len(self.first_invalid) < _SHOWN:
                 self.first_invalid.append(row)
+
+    def enter_duplicate(self, cleared: int, emptied: int) -> None:
+        """Take note that a row is one; with what it would have set to null, and to an empty text."""
+        self.duplicates += 1
+        self.profiles -= 1
+        self.cleared -= cleared
+        self.emptied -= emptied
 
 
 @attrs.frozen
@@ -183,7 +195,7 @@ class Ids:
                 checked.profiles += len(positions)
                 sieve.add(positions, names)
             candidates = sieve.candidates()
-        self._repeated = repeated(candidates.count, self._those(candidates)) if candidates.count else candidates
+        self._repeated = repeated(candidates.count, self._those(candidates)).positions
         checked.duplicates = self._repeated.count
         checked.profiles -= checked.duplicates
         return checked
@@ -196,13 +208,12 @@ class Ids:
         sent = judged.sent()
         return [judged.start + index for index in sent], [names[index] for index in sent]
 
-    def _those(self, candidates: Positions) -> Iterator[tuple[list[int], list[str]]]:
+    def _those(self, candidates: Positions) -> Iterator[list[Candidate]]:
         """Read again the ids of candidates."""
         start = 0
-        for batch in self._batches():
+        for batch in self._batches() if candidates.count else ():
             positions = candidates.within(start, start + len(batch.ids))
-            if positions:
-                yield positions, [self._name_of(batch.ids[position - start]) for position in positions]
+            yield [(position, self._name_of(batch.ids[position - start]), "") for position in positions]
             start += len(batch.ids)
 
     def _outcomes(self, judged: _Judged) -> dict[int, tuple[Outcome, str]]:
@@ -308,6 +319,6 @@ def refuse_empty(checked: Checked, name: str) -> None:
 
 def _why_none(checked: Checked) -> str:
     if not checked.first_invalid:
-        return "all are excluded"
+        return f"all {checked.rows:,} rows are excluded: nobody is left to send"
     first = checked.first_invalid[0]
     return f"on {checked.reading.unit} {first.line}, {first.reason}"

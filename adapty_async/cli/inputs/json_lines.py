@@ -10,7 +10,7 @@ from .compression import blocks_of, is_gzip
 from .id_lines import is_utf8
 from .lines import TOO_LONG, TOO_LONG_AND_QUOTED, Lines
 from .reading import BATCH, NO_ID, Batch, Format, InputError, Reading, Wanted
-from .values import as_text, id_of, plain_ids
+from .values import as_text, id_of, plain_ids, whole_number
 
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z0-9_ .-]+")
 _ESCAPED_ASCII: Final = re.compile(r"\\u00[2-7]")
@@ -84,7 +84,7 @@ def _quick(lines: Sequence[str], begun: int, key: str, names: Sequence[str]) -> 
             return None
         found = [value.get(key) for value in values]
     ids = plain_ids(found)
-    if ids is None:
+    if ids is None or "0" in ids:  # which may stand there as -0
         return None
     return Batch(range(begun, begun + len(lines)), ids, {}, lambda index: _record(values[index], key, names))
 
@@ -134,7 +134,7 @@ _NOTHING: Final = object()
 
 def _parsed(line: str) -> Any:
     try:
-        return json.loads(line, object_pairs_hook=_object)
+        return json.loads(line, object_pairs_hook=_object, parse_int=whole_number)
     except (ValueError, RecursionError):
         return _NOTHING
 

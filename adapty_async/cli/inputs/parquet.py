@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, Final
 
 from .columns import find
 from .compression import Reopened
-from .reading import BATCH, NO_ID, Batch, Format, InputError, Reading, Wanted, no_record
+from .reading import BATCH, NO_ID, NO_TEXT, Batch, Format, InputError, Kind, Reading, Wanted, no_record
 from .values import as_text, id_of, plain_ids
 
 _PAGE: Final = 1 << 20
@@ -25,8 +25,10 @@ class ParquetReader:
 
     def reading(self) -> Reading:
         """Tell how the file is read. Raises InputError."""
-        names = self._opened().schema_arrow.names
-        return Reading(names, find(names, self._wanted, self._name), True, Format.PARQUET, unit="row")
+        schema = self._opened().schema_arrow
+        index = find(schema.names, self._wanted, self._name)
+        kinds = list(map(_kind, schema.types))
+        return Reading(schema.names, index, True, Format.PARQUET, unit="row", kinds=kinds)
 
     def batches(self, *, whole: bool = False) -> Iterator[Batch]:
         """Give the rows. Raises InputError."""
@@ -69,6 +71,19 @@ def _trouble() -> tuple[type[BaseException], ...]:
     return (_pyarrow().ArrowException, OSError, ValueError, TypeError, KeyError, NotImplementedError)
 
 
+def _kind(type_: Any) -> Kind:
+    types = _pyarrow().types
+    if types.is_dictionary(type_):
+        return _kind(type_.value_type)
+    if types.is_boolean(type_):
+        return Kind.BOOL
+    if types.is_integer(type_) or types.is_floating(type_) or types.is_decimal(type_):
+        return Kind.NUMBER
+    has_one_text = types.is_date(type_) or types.is_null(type_) or isinstance(type_, _pyarrow().UuidType)
+    is_text = types.is_string(type_) or types.is_large_string(type_) or types.is_string_view(type_)
+    return Kind.TEXT if is_text or has_one_text else Kind.OTHER
+
+
 def _values(column: Any) -> list[Any]:
     try:
         values: list[Any] = column.to_pylist()
@@ -85,8 +100,12 @@ def _value(scalar: Any) -> Any:
         return b""
 
 
+def _field(value: Any) -> str:
+    return NO_TEXT if value == b"" else as_text(value)
+
+
 def _records(table: Any, names: Sequence[str]) -> list[Sequence[str]]:
-    columns = [list(map(as_text, _values(table.column(index)))) for index in range(len(names))]
+    columns = [list(map(_field, _values(table.column(index)))) for index in range(len(names))]
     return list(zip(*columns, strict=True))
 
 

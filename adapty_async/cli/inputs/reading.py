@@ -36,6 +36,24 @@ class Format(StrEnum):
         """Its name for people."""
         return _TITLES[self]
 
+    @property
+    def separator(self) -> str:
+        """What stands between its columns, where they are columns of text."""
+        return {Format.CSV: ",", Format.TSV: "\t"}.get(self, "")
+
+
+class Kind(StrEnum):
+    """What stands in a column, where the format tells."""
+
+    TEXT = "text"
+    NUMBER = "number"
+    BOOL = "bool"
+    OTHER = "other"
+
+
+NO_TEXT: Final = "\ufffd"
+"""What stands for a text that can't be read, in the field of a column of texts."""
+
 
 def format_of(name: str | None) -> Format | None:
     """Give the format of that name, None for none."""
@@ -69,7 +87,7 @@ class Row(NamedTuple):
 class Reading:
     """How a file is read: its columns, which of them holds the ids, and whether they are named in it.
 
-    `unit`: what its rows are counted in.
+    `unit`: what its rows are counted in. `kinds`: of the columns, where the format tells.
     """
 
     names: Sequence[str]
@@ -78,6 +96,7 @@ class Reading:
     format: Format = Format.CSV
     is_compressed: bool = False
     unit: str = "line"
+    kinds: Sequence[Kind] = ()
 
     @property
     def title(self) -> str:

@@ -34,12 +34,19 @@ def id_of(value: Any) -> tuple[str, str]:
     return "", "the id is neither text nor a whole number"
 
 
+def whole_number(text: str) -> int | float:
+    """Read a whole number of JSON; -0 is the float that it is elsewhere, not 0, which may be somebody's id."""
+    return -0.0 if text == "-0" else int(text)
+
+
 def as_text(value: Any) -> str:
     """Give what stands for a value in a field of CSV."""
     if value is None:
         return ""
     if isinstance(value, str):
         return value
+    if isinstance(value, Decimal):
+        return f"{value:f}"
     if not isinstance(value, dict | list | bool | int | float):
         return str(value)
     try:

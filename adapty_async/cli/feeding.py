@@ -1,0 +1,23 @@
+"""Files of failures fed back: what they hold, and the command that sends their rows again as a new job."""
+
+from pathlib import Path
+
+import attrs
+
+from .inputs import Format, Reading, format_of_name
+from .json_ids import JsonReading
+from .ledgers import command
+from .order import Order, exclude_options, options_of
+
+
+def format_of_failures(reading: Reading) -> Format:
+    """Tell how the failures of an input are written."""
+    return Format.JSONL if isinstance(reading, JsonReading) else Format.CSV
+
+
+def feeding_back(order: Order, failures: Path, reading: Reading) -> str:
+    """Give the command, to be copied into a shell; what it reads must mean what it meant in the input."""
+    format_ = format_of_failures(reading)
+    is_told = format_ is (format_of_name(failures) or Format.CSV)
+    fed = attrs.evolve(order, format=None if is_told else format_)
+    return command(order.operation, failures, *options_of(fed), *exclude_options(order))

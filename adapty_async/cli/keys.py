@@ -1,0 +1,144 @@
+"""With which key a job goes on: the one that it had, or another that a listed person shows to be of the same app."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Final
+from uuid import UUID
+
+import attrs
+
+from ..bulk import Outcome
+from ..bulk.jobs import undertaking
+from ..client import AdaptyClient
+from ..ledger import LedgerReader, Row, Status, reopen
+from ..ledger.keys import APP_ID
+from .connection import client_of_environment
+from .exits import CommandError, ExitStatus
+from .ledgers import MISMATCHES, refusing
+from .listing import Listing
+from .order import Order
+from .probe import verify_app
+
+ACCEPTED: Final = (Outcome.DELETED, Outcome.UPDATED)
+"""What was done in one app mustn't go on in another. Of a creation whoever was created shows the app."""
+_TODO: Final = "name somebody who exists by --known ID, or check the key"
+_ABSENT: Final = frozenset({Outcome.ALREADY_ABSENT, Outcome.NOT_FOUND, Outcome.DELETED_UNCONFIRMED})
+
+
+@attrs.frozen
+class Key:
+    """What is known of the key for a run.
+
+    `is_new`: it isn't the one of before. `app`: that of the job, None where nobody has told it; `is_to_be_shown`: a
+    listed person must be of it. `was_of_unknown_app`: the key of before may have been another app's, so that whoever
+    was absent to it may exist.
+    """
+
+    is_new: bool
+    app: str | None
+    is_to_be_shown: bool
+    was_of_unknown_app: bool
+
+
+def key_for(
+    reader: LedgerReader,
+    client: AdaptyClient,
+    ordered: Order,
+    given: UUID | None,
+    *,
+    may_be_new: bool,
+    retried: frozenset[Outcome],
+    appended: bool,
+) -> Key:
+    """Look at the key, and at the app of the job; where nothing is to be sent any key will do.
+
+    `given`: the app, by --app. `retried`: what has one of these outcomes is sent again. `appended`: there may be more.
+    Raises CommandError where the job can't go on so.
+    """
+    job = undertaking(client, ordered.operation, ordered.by)
+    if job.base_url != reader.job.base_url:
+        raise CommandError(f"{MISMATCHES['server']}: {reader.job.base_url}", ExitStatus.LEDGER)
+    is_new = reader.last_key != job.key_fingerprint
+    if is_new and not may_be_new:
+        raise CommandError(MISMATCHES["key"], ExitStatus.LEDGER)
+    app, recorded = _app_of(reader, ordered, given), _recorded_app(reader)
+    is_exchanged = is_new and any(run.touched or APP_ID in run.notes for run in reader.runs)
+    any_will_do = Key(is_new=is_new, app=app, is_to_be_shown=False, was_of_unknown_app=False)
+    if not is_exchanged and (app is None or (given is None and recorded is not None)):
+        return any_will_do
+    is_of_unknown_app = is_exchanged and recorded is None
+    status = reader.status()
+    accepted = sum(status.counts.get(outcome, 0) for outcome in ACCEPTED)
+    again = retried | (_ABSENT if is_of_unknown_app and not accepted else frozenset())
+    if not (appended or _due(status, again)):
+        return any_will_do
+    if app is None:
+        raise _app_unknown(reader, "add --app UUID")
+    if is_of_unknown_app and accepted:
+        raise _mixed(reader, accepted)
+    return Key(is_new=is_new, app=app, is_to_be_shown=True, was_of_unknown_app=is_of_unknown_app)
+
+
+def _recorded_app(reader: LedgerReader) -> str | None:
+    """Give the app that a run has verified last."""
+    return next((run.notes[APP_ID] for run in reversed(reader.runs) if APP_ID in run.notes), None)
+
+
+def _app_of(reader: LedgerReader, ordered: Order, given: UUID | None) -> str | None:
+    """Give the app of a job. `given`: what it is told to be. Raises CommandError where it is another."""
+    known = _recorded_app(reader) or ordered.guards.app
+    if given is not None and known not in (None, str(given)):
+        raise CommandError(
+            f"the job of {reader.path} is for app {known}, not {given}: for that one name a new ledger by --ledger",
+            ExitStatus.LEDGER,
+        )
+    return known or (None if given is None else str(given))
+
+
+def _app_unknown(reader: LedgerReader, todo: str) -> CommandError:
+    return CommandError(
+        f"{reader.path} doesn't tell the app of its job, so nothing shows that the new key is of the same: {todo}"
+    )
+
+
+def _mixed(reader: LedgerReader, accepted: int) -> CommandError:
+    """Say that people of an unknown app are done already: the app of the new key may be another."""
+    return CommandError(
+        f"{accepted:,} profiles of {reader.path} are {reader.job.operation}d by a key of which no run has shown the "
+        "app (--app), so nothing shows that the new key is of the same: go on with that key, or begin anew with "
+        "another ledger",
+        ExitStatus.LEDGER,
+    )
+
+
+def _due(status: Status, again: frozenset[Outcome]) -> int:
+    """Count what is to be sent: what waits, and what has an outcome after which it is sent `again`."""
+    return status.waiting + status.claimed + sum(status.counts.get(outcome, 0) for outcome in again)
+
+
+def show_app(key: Key, reader: LedgerReader, ids: Listing, order: Order, known: str | None) -> dict[str, str]:
+    """See the app of a key from a listed person, or from `known`; give the note of it. Raises CommandError.
+
+    Whoever was absent to a key of an unknown app is looked for again from then on.
+    """
+    assert key.app is not None
+    shown_by = order.does.existing | (_ABSENT if key.was_of_unknown_app else frozenset())
+
+    def listed() -> Iterator[str]:
+        rows: Iterator[tuple[Row, object]] = reader.joined(ids.plain())
+        yield from (str(id_) for row, id_ in rows if row.standing in shown_by)
+
+    asked_for = itertools.chain(() if known is None else (known,), listed())
+    with refusing(ids):
+        verify_app(client_of_environment(order.timeout), asked_for, by=order.by, app=key.app, todo=_TODO)
+        if key.was_of_unknown_app:
+            reopen(reader.path)
+    return {APP_ID: key.app}
+
+
+def show_same_app(reader: LedgerReader, ids: Listing, order: Order, known: str | None) -> None:
+    """See that the key for a verification is of the app of the job. Raises CommandError."""
+    app = _recorded_app(reader)
+    if app is None:
+        raise _app_unknown(reader, "verify it with the key of its last run")
+    show_app(Key(is_new=True, app=app, is_to_be_shown=True, was_of_unknown_app=False), reader, ids, order, known)

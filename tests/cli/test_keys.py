@@ -1,0 +1,219 @@
+"""The key of a job: another is taken only where a person shows that it is of the same app, and nobody is left out."""
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from adapty_async.bulk import Outcome
+from adapty_async.ledger import LedgerReader
+from adapty_async.testing import Fault
+from adapty_async.testing.profiles import Profiles
+from tests.cli.served import AT_ONCE, meanwhile
+from tests.cli.witness import PEOPLE, Say, Witness, agree, ids, ledger_of, run
+
+DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
+Turn = Callable[[], None]
+
+
+@pytest.fixture
+def to_other_app(witness: Witness, monkeypatch: pytest.MonkeyPatch) -> Turn:
+    """Turn server and key from one app to another, in which nobody of the list exists; and back."""
+    apps = [(Profiles(7), "secret_live_of_another_app"), (witness.profiles, witness.api_key)]
+    apps[0][0].add(customer_user_id="somebody")
+
+    def turn() -> None:
+        witness.profiles, witness.api_key = apps[0]
+        monkeypatch.setenv("ADAPTY_API_KEY", witness.api_key)
+        apps.reverse()
+
+    return turn
+
+
+def exchange(witness: Witness, monkeypatch: pytest.MonkeyPatch) -> None:
+    witness.api_key = "secret_live_exchanged"
+    monkeypatch.setenv("ADAPTY_API_KEY", witness.api_key)
+
+
+# A key of another app
+
+
+def test_whoever_was_absent_to_the_key_of_another_app_is_deleted_once_the_right_one_is_shown(
+    witness: Witness, people: Path, say: Say, to_other_app: Turn
+) -> None:
+    app, ledger = witness.profiles.app_id, ledger_of(people)
+    to_other_app()
+    assert run(*DELETE, people) == 3
+    assert run("verify", ledger, "all") == 0
+    to_other_app()
+    assert run("resume", ledger, "--new-key", "--app", app) == 0
+    assert len(witness.profiles) == 0
+    assert agree(say, ledger, witness, 0) == {Outcome.DELETED: PEOPLE}
+    with LedgerReader(ledger) as reader:
+        assert [*reader.presences()] == []
+    to_other_app()
+    status, _, err = say("verify", ledger, "all")
+    assert status == 5
+    assert "another key" in err
+
+
+def test_whom_a_wrong_key_found_absent_is_found_again_after_an_interruption_too(
+    witness: Witness, people: Path, say: Say, to_other_app: Turn
+) -> None:
+    app, ledger = witness.profiles.app_id, ledger_of(people)
+    to_other_app()
+    assert run(*DELETE, people) == 3
+    to_other_app()
+    witness.script(*[Fault.REDIRECT] * 6, method="DELETE")
+    assert run("resume", ledger, "--new-key", "--app", app, "--max-failures", 5, "--concurrency", 1) == 3
+    assert run("retry-failed", ledger, "--max-failures", "100%") == 0
+    assert agree(say, ledger, witness, 0) == {Outcome.DELETED: PEOPLE}
+
+
+def test_where_people_of_an_unknown_app_are_deleted_no_other_key_is_taken(
+    witness: Witness, people: Path, say: Say, to_other_app: Turn
+) -> None:
+    witness.script(*[Fault.REDIRECT] * 10, method="DELETE")
+    ledger = ledger_of(people)
+    assert run(*DELETE, people, "--max-failures", "100%") == 1
+    to_other_app()
+    for id_ in ids(PEOPLE):
+        witness.profiles.add(customer_user_id=id_)
+    asked = witness.count.requests
+    status, _, err = say("retry-failed", ledger, "--new-key", "--app", witness.profiles.app_id)
+    assert status == 5
+    assert "20 profiles" in err
+    assert "another ledger" in err
+    assert witness.count.requests == asked
+    to_other_app()
+    assert run("retry-failed", ledger) == 0
+
+
+def test_an_updated_profile_that_was_not_found_by_a_wrong_key_is_written(
+    witness: Witness, people: Path, to_other_app: Turn
+) -> None:
+    people.write_text("customer_user_id,email\n" + "".join(f"{id_},a@example.com\n" for id_ in ids(3)))
+    app, ledger = witness.profiles.app_id, ledger_of(people)
+    to_other_app()
+    assert run("update", *DELETE[1:], people) == 1
+    to_other_app()
+    assert run("resume", ledger, "--new-key", "--app", app) == 0
+
+
+# A key that was exchanged
+
+
+def test_a_finished_job_takes_an_exchanged_key_and_asks_nobody(
+    witness: Witness, people: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, ledger = witness.profiles.app_id, ledger_of(people)
+    assert run(*DELETE, people, "--app", app) == 0
+    exchange(witness, monkeypatch)
+    asked = witness.count.requests
+    assert run("resume", ledger, "--new-key") == 0
+    assert run("resume", ledger, "--new-key", "--app", app) == 0
+    assert witness.count.requests == asked
+    # Nothing has shown that it is of the same app.
+    assert run("verify", ledger, "all") == 5
+
+
+def test_a_finished_job_of_an_unknown_app_takes_any_key_as_nothing_is_sent(
+    witness: Witness, people: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = ledger_of(people)
+    assert run(*DELETE, people) == 0
+    other = "3286abd3-48b0-4e9c-a5f6-ac0a006333a6"
+    assert run("resume", ledger, "--app", other) == 0
+    exchange(witness, monkeypatch)
+    assert run("resume", ledger, "--new-key") == 0
+    assert witness.count.requests == PEOPLE
+    # What nobody has shown binds nobody.
+    status, _, err = say("verify", ledger, "all", "--new-key", "--known", "somebody")
+    assert status == 2
+    assert "doesn't tell the app" in err
+    with LedgerReader(ledger) as reader:
+        assert reader.order["guards"]["app"] is None
+
+
+def test_where_no_listed_person_exists_any_more_one_who_is_named_shows_the_app(
+    witness: Witness, people: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, ledger = witness.profiles.app_id, ledger_of(people)
+    witness.script(Fault.REDIRECT, method="DELETE")
+    assert run(*DELETE, people, "--app", app, "--concurrency", 1) == 1
+    (left,) = witness.profiles
+    witness.profiles.remove(witness.profiles[left])
+    witness.add_profile(customer_user_id="of the staff")
+    exchange(witness, monkeypatch)
+    status, _, err = say("retry-failed", ledger, "--new-key")
+    assert status == 3
+    assert "--known" in err
+    status, _, err = say("verify", ledger, "all", "--new-key")
+    assert status == 3
+    assert "--known" in err
+    assert run("verify", ledger, "all", "--new-key", "--known", "of the staff") == 0
+    assert run("retry-failed", ledger, "--new-key", "--known", "of the staff") == 0
+    assert agree(say, ledger, witness, 0) == {Outcome.DELETED: PEOPLE - 1, Outcome.ALREADY_ABSENT: 1}
+    assert run("verify", ledger, "all") == 0
+
+
+def test_a_verification_takes_no_key_of_another_app(
+    witness: Witness, people: Path, say: Say, to_other_app: Turn
+) -> None:
+    app, ledger = witness.profiles.app_id, ledger_of(people)
+    assert run(*DELETE, people, "--app", app) == 0
+    to_other_app()
+    status, _, err = say("verify", ledger, "all", "--new-key", "--known", "somebody")
+    assert status == 3
+    assert f"not of {app}" in err
+
+
+def test_a_verification_by_another_key_is_refused_where_nobody_knows_the_app(
+    witness: Witness, people: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = ledger_of(people)
+    assert run(*DELETE, people) == 0
+    exchange(witness, monkeypatch)
+    status, _, err = say("verify", ledger, "all", "--new-key", "--known", "somebody")
+    assert status == 2
+    assert "key of its last run" in err
+
+
+# A key that was refused
+
+
+def test_creations_that_were_begun_with_a_refused_key_are_carried_out_with_the_right_one(
+    witness: Witness, people: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people.write_text("customer_user_id,email\n" + "".join(f"n{number},n@example.com\n" for number in range(12)))
+    ledger = ledger_of(people)
+    monkeypatch.setenv("ADAPTY_API_KEY", "secret_of_nobody")
+    assert run("create", *DELETE[1:], people) == 4
+    monkeypatch.setenv("ADAPTY_API_KEY", witness.api_key)
+    assert run("retry-failed", ledger) == 5
+    assert run("retry-failed", ledger, "--new-key") == 0
+    assert len(witness.profiles) == PEOPLE + 12
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_what_is_offered_after_a_revoked_key_can_be_typed(
+    witness: Witness, people: Path, say: Say, monkeypatch: pytest.MonkeyPatch, *, is_known: bool
+) -> None:
+    app, before = witness.profiles.app_id, witness.api_key
+
+    def revoke() -> None:
+        witness.api_key = "secret_live_exchanged"
+
+    witness.latency = 0.01
+    with meanwhile(lambda: witness.count.answered(204) >= 5, revoke):
+        status, _, err = say(*DELETE, people, "--concurrency", 2, *(["--app", app] if is_known else []))
+    assert status == 4
+    assert ("--new-key" in err) == is_known
+    if is_known:
+        monkeypatch.setenv("ADAPTY_API_KEY", witness.api_key)
+    witness.api_key = witness.api_key if is_known else before
+    (typed,) = re.findall(r"^  adapty-async (resume (?:(?!--failures).)*)$", err, re.MULTILINE)
+    assert run(*shlex.split(typed)) == 1
+    assert run("retry-failed", ledger_of(people)) == 0

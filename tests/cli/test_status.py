@@ -1,0 +1,131 @@
+"""The command `status` beside a running job: it shows what the job's own screen does, and only as long as it runs."""
+
+import json
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapty_async.cli import records
+from adapty_async.cli.books import Standing
+from adapty_async.cli.progress import View
+from adapty_async.ledger import LedgerReader
+from adapty_async.ledger.store import Store
+from adapty_async.testing import Fault, Simulator
+from tests.cli.served import ids_file, served, settings_for, start, wait_until
+from tests.cli.test_screen import FULL
+from tests.cli.witness import Say, ledger_of
+
+PEOPLE = 10_000
+
+
+@pytest.fixture
+def sim() -> Iterator[Simulator]:
+    with served(Simulator(profiles=PEOPLE, rate=200, burst=5, latency=0.02)) as running:
+        yield running
+
+
+@contextmanager
+def running(sim: Simulator, folder: Path) -> Iterator[Any]:
+    people = ids_file(folder, PEOPLE)
+    command = ["delete", str(people), "--by", "customer_user_id", "--yes", "--pace", "full"]
+    process = start(command, {**settings_for(sim), "XDG_STATE_HOME": str(folder)})
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def seen(say: Say, ledger: Path) -> dict[str, Any]:
+    status, out, _ = say("status", ledger, "--json")
+    assert status == 0
+    told: dict[str, Any] = json.loads(out)
+    return told
+
+
+def progress(say: Say, ledger: Path) -> dict[str, Any]:
+    return seen(say, ledger)["progress"] or {}
+
+
+def test_it_shows_what_the_screen_does_paused_or_not_until_the_job_is_killed(
+    sim: Simulator, tmp_path: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = ledger_of(tmp_path / "people.csv")
+    sim.script(Fault.UNAVAILABLE, Fault.UNAVAILABLE)
+    with running(sim, tmp_path) as process:
+        wait_until(lambda: ledger.exists() and progress(say, ledger).get("limit") is not None)
+        told = progress(say, ledger)
+        assert 0 < told["limit"] < 500
+        assert 0 < told["done"] < told["total"] == PEOPLE
+        assert told["throttled"] > 0
+        assert told["latency"] >= 0.02
+        assert [error.split("  ")[1] for error in told["errors"]] == ["ServerError 503, 2 times"]
+        _, out, _ = say("status", ledger)
+        for line in (
+            r"it is running\n\d[\d,]* of 10,000 rows\n\d[\d,]* deleted",
+            r"[\d.]+/s, the limit is [\d.]+/s; 0:\d\d:\d\d left, until \d\d:\d\d( on \d\d \w+)?",
+            r"\d+\.\d% refused, \d+ under way, answers in \d+ ms",
+            r"last errors:\n  \d\d:\d\d:\d\d  ServerError 503, 2 times",
+        ):
+            assert re.search(rf"^{line}$", out, re.MULTILINE), out
+        told = seen(say, ledger)
+        assert told["totals"].keys() == {"deleted"}  # what is under way is in no doubt
+        assert told["totals"]["deleted"] + told["waiting"] + told["claimed"] == told["total"]
+        process.send_signal(signal.SIGUSR1)
+        wait_until(lambda: progress(say, ledger)["paused"])
+        assert "\npaused: nothing new is sent; SIGUSR1 again goes on\n" in say("status", ledger)[1]
+        process.send_signal(signal.SIGUSR1)
+        wait_until(lambda: not progress(say, ledger)["paused"])
+        process.kill()
+        process.wait()
+    dead = seen(say, ledger)
+    assert (dead["running"], dead["progress"]) == (False, None)
+    assert dead["to_go_on"] == f"adapty-async resume {ledger}"
+    status, out, err = say("status", ledger)
+    assert status == 0
+    assert "it isn't running\n" in out
+    assert "refused" not in out
+    assert f"adapty-async resume {ledger}" in err
+    assert b"example.com" not in b"".join(file.read_bytes() for file in tmp_path.glob("people.csv.*"))
+
+    # What the dead one told last is not taken for what another one does that has the ledger by then.
+    with LedgerReader(ledger) as reader:
+        assert reader.sight is not None
+    monkeypatch.setattr(records, "_LATELY", timedelta(0))
+    with Store.open(ledger):
+        assert progress(say, ledger)["requests"] is None
+
+
+def test_after_its_end_nothing_is_left_of_it(sim: Simulator, tmp_path: Path, say: Say) -> None:
+    ledger = ledger_of(tmp_path / "people.csv")
+    with running(sim, tmp_path) as process:
+        wait_until(lambda: ledger.exists() and progress(say, ledger).get("requests") is not None)
+        assert progress(say, ledger)["rate"] > 0
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+    told = seen(say, ledger)
+    assert told["progress"] is None
+    assert told["waiting"] > 0
+    assert [run["ended"] is not None for run in told["runs"]] == [True]
+    with LedgerReader(ledger) as reader:
+        assert reader.sight is None
+
+
+def test_what_is_told_comes_back_as_it_was() -> None:
+    hour = datetime.now().astimezone()
+    again = View.from_json(json.loads(json.dumps(FULL.as_json())), FULL.sight.standing, hour)
+    assert again.lines[:1] + again.lines[2:] == FULL.lines[:1] + FULL.lines[2:]
+    assert again.pace == FULL.pace
+    assert again.left == FULL.left == timedelta(seconds=2000)
+    later = View.from_json(FULL.as_json(), Standing(20_000, {}), hour)
+    assert (later.done, later.left) == ("0 of 20,000 rows", timedelta(seconds=4000))
+
+
+def test_one_object_is_not_watched(say: Say, tmp_path: Path) -> None:
+    assert say("status", tmp_path / "job.db", "--json", "--watch")[0] == 2
