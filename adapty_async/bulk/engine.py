@@ -7,6 +7,7 @@ puts it aside and takes the next. So a runner is a permit that is held per attem
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable
 from types import TracebackType
 from typing import Any, Final, Generic, Protocol, Self
@@ -76,8 +77,7 @@ class BulkJob(Generic[ItemT, ValueT]):
         self._task: asyncio.Task[None] | None = None
         self._ended = False
         self._results: asyncio.Queue[ItemResult[ItemT, ValueT] | None] | None = None
-        self._next_progress = 0.0
-        self._breathe_at: float | None = None
+        self._next_progress = self._breathe_at = 0.0
 
     # For its user
 
@@ -237,23 +237,18 @@ class BulkJob(Generic[ItemT, ValueT]):
                     await self._have_room(self._entries)
                 if result is not None and self._results is not None:
                     await self._results.put(result)
-            if self._is_out_of_breath():
-                await asyncio.sleep(0)
+            if self._loop.time() >= self._breathe_at:
+                await self._breathe()
 
     def _decided(self, work: Work[ItemT], decided: Decided[ItemT]) -> Outcome:
         work.error = decided.error
         return Outcome.IN_DOUBT if work.fate_unknown else decided.outcome
 
-    def _is_out_of_breath(self) -> bool:
-        """Tell whether the loop is to run, also where nothing is waited for: invalid items, operations without I/O."""
-        if self._breathe_at is None:
-            self._breathe_at = self._loop.time() + _BREATH
-            self._loop.call_soon(self._breathe)  # it runs again
-            return False
-        return self._loop.time() >= self._breathe_at
-
-    def _breathe(self) -> None:
-        self._breathe_at = None
+    async def _breathe(self) -> None:
+        """Let the loop run now and then, also where nothing is waited for: invalid items, operations without I/O."""
+        self._breathe_at = -math.inf  # for the other runners: each of them with a breath of its own would be too much
+        await asyncio.sleep(0)
+        self._breathe_at = self._loop.time() + _BREATH
 
     async def _have_room(self, entries: Entries[ItemT]) -> None:
         try:

@@ -137,12 +137,14 @@ class Book:
 
     def settle(self, rows: Sequence[OutcomeRow]) -> None:
         """Note outcomes."""
+        number, opened = -1, None
         for position, state, status, attempts, at in rows:
-            number = position // CHUNK
-            opened = self._open[number]
+            if position // CHUNK != number or opened is None:  # seldom: they come nearly in order
+                number = position // CHUNK
+                opened = self._open[number]
+                self._changed.add(number)
             opened.chunk.settle(position - number * CHUNK, state, status, attempts, at)
             opened.due -= 1
-        self._changed.update({row[0] // CHUNK for row in rows})
         self._has_touched = self._has_touched or any(state > _REFUSED and attempts for _, state, _, attempts, _ in rows)
 
     def show(self, sight: str) -> None:
@@ -190,8 +192,7 @@ class Book:
 
     def _claim(self, number: int, indexes: Sequence[int], now: int) -> None:
         chunk, first = self._open[number].chunk, number * CHUNK
-        self._new_claims += [first + index for index in indexes if not chunk.is_claimed(index)]
-        chunk.claim(indexes, now)
+        self._new_claims += [first + index for index in chunk.claim(indexes, now)]
         self._changed.add(number)
         if not self._run.touched:
             self._run = attrs.evolve(self._run, touched=True)

@@ -97,13 +97,21 @@ class Chunk:
         self._attempts += more._attempts
         self._times += more._times
 
-    def claim(self, indexes: Iterable[int], now: int) -> None:
-        """Note that items are about to be sent. The time of an earlier claim or outcome stays."""
+    def claim(self, indexes: Iterable[int], now: int) -> list[int]:
+        """Note that items are about to be sent; give those that weren't claimed before.
+
+        The time of an earlier claim or outcome stays.
+        """
         states, times = self.states, self._times
+        fresh = []
         for index in indexes:
-            if states[index] == NOTHING:
-                times[index] = now
-            states[index] |= _CLAIMED
+            state = states[index]
+            if state < _CLAIMED:
+                fresh.append(index)
+                states[index] = state | _CLAIMED
+                if state == NOTHING:
+                    times[index] = now
+        return fresh
 
     def release(self, index: int) -> None:
         """Take a claim back: the item wasn't sent."""
