@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, Protocol, Self
 
 from .journal import Entries
 from .lineup import Again, Lineup, StopSignal, Work, is_cancelled
-from .results import BulkReport, Decided, ItemResult, ItemT, Outcome, StopReason, StopRules, Tally, ValueT
+from .results import FAILURES, BulkReport, Decided, ItemResult, ItemT, Outcome, StopReason, StopRules, Tally, ValueT
 
 _PROGRESS_INTERVAL: Final = 0.1
 _BREATH: Final = 0.005
@@ -275,7 +275,7 @@ class BulkJob(Generic[ItemT, ValueT]):
         return self._count(work, outcome)
 
     def _count(self, work: Work[ItemT], outcome: Outcome) -> ItemResult[ItemT, ValueT] | None:
-        decided, is_failure = work.decided is not None, outcome.is_failure
+        decided, is_failure = work.decided is not None, outcome in FAILURES
         self._lineup.settled(success=not (decided or is_failure))
         self._tally.settle(outcome, decided=decided)
         if not is_failure and self._results is None:

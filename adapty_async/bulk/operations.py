@@ -177,14 +177,15 @@ class ProfileOperation(Generic[ItemT, ValueT]):
 
     def _take_note(self, work: Work[ItemT], exchange: Exchange) -> Health:
         """Count a request, and say what it means for the patience with throttling and outages; tell of the server."""
-        work.status = exchange.status
-        if exchange.error is None:
+        if exchange.error is None and exchange.response is not None:
+            work.status = exchange.response.status
             self._tally.request(exchange.elapsed, number=work.attempts, answered=True, throttled=False)
             if self._is_tried:
                 self._throttled.relief()
                 self._outage.relief()
                 self._is_tried = False
             return Health.WORKS
+        work.status = exchange.status
         self._is_tried = True
         throttled, answered = is_throttled(exchange.error), _is_answered(exchange)
         self._tally.request(exchange.elapsed, number=work.attempts, answered=answered, throttled=throttled)

@@ -36,14 +36,14 @@ class Outcome(StrEnum):
     @property
     def is_failure(self) -> bool:
         """Tell whether somebody has to look at the item."""
-        return self in _FAILURES
+        return self in FAILURES
 
 
-_FAILURES: Final = frozenset(
+FAILURES: Final = frozenset(
     {Outcome.NOT_FOUND, Outcome.INVALID, Outcome.FAILED, Outcome.IN_DOUBT, Outcome.NOT_ATTEMPTED}
 )
 # What the shares of StopRules count.
-_JUDGED: Final = _FAILURES | {Outcome.ALREADY_ABSENT}
+_JUDGED: Final = FAILURES | {Outcome.ALREADY_ABSENT}
 
 
 class StopReason(StrEnum):
@@ -128,7 +128,7 @@ class StopRules:
     def judge(self, counts: Mapping[Outcome, int], *, at_end: bool = False) -> StopReason | None:
         """Give the rule that the counts break, if any. Items that were not attempted have no say in it."""
         settled = sum(counts.values()) - counts.get(Outcome.NOT_ATTEMPTED, 0)
-        failures = sum(counts.get(outcome, 0) for outcome in _FAILURES) - counts.get(Outcome.NOT_ATTEMPTED, 0)
+        failures = sum(counts.get(outcome, 0) for outcome in FAILURES) - counts.get(Outcome.NOT_ATTEMPTED, 0)
         if self.max_failures is not None and failures > self.max_failures:
             return StopReason.MAX_FAILURES
         enough = min(_MIN_SAMPLE_AT_END, self.min_sample) if at_end else max(self.min_sample, 1)
