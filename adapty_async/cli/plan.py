@@ -1,6 +1,5 @@
 """The command `plan`: say what a deletion would do, and delete nothing."""
 
-import asyncio
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 import attrs
 
 from ..bulk.jobs import By
+from . import event_loop
 from .beforehand import show_checked
 from .changes import open_listing
 from .connection import client_of_environment
@@ -121,7 +121,7 @@ def _probe(ids: Listing, checked: Checked, order: Order, count: int) -> ExitStat
     sent = (row.id for row in ids.rows() if row.outcome is None)
     picked = (id_ for place, id_ in enumerate(sent) if place in places)
     with order.pace.pacer(client) as pacer:
-        found = asyncio.run(sample(client, picked, by=order.by, pacer=pacer))
+        found = event_loop.run(sample(client, picked, by=order.by, pacer=pacer))
     tell("\n".join(_found(found)), sys.stdout)
     return ExitStatus.DONE if found.is_whole else ExitStatus.STOPPED
 

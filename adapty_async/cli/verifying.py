@@ -1,6 +1,5 @@
 """The command `verify`: ask afresh for profiles that a job deleted."""
 
-import asyncio
 import math
 import re
 import sys
@@ -15,6 +14,7 @@ from ..ledger import LedgerReader, Verified
 from ..ledger import verify as verify_ledger
 from ..ledger.verify import gone
 from ..pacing import Pacer
+from . import event_loop
 from .books import Standing
 from .connection import client_of_environment
 from .exits import CommandError, ExitStatus
@@ -64,7 +64,7 @@ def verify(
             raise CommandError(f"{path} holds no accepted deletion yet: there is nobody to ask for")
         client = client_of_environment(timeout)
         with open_input(reader, file) as ids, refusing(ids), pace.pacer(client) as pacer:
-            found = asyncio.run(_verify(client, reader, ids.plain(), wanted, pacer, concurrency))
+            found = event_loop.run(_verify(client, reader, ids.plain(), wanted, pacer, concurrency))
             written = None if present is None else _write_present(path, ids, present)
         order = order_of(reader)
     _show(found)
