@@ -25,14 +25,15 @@ from typing import Any, Final, Literal, Self, TypeAlias
 
 import attrs
 
-from adapty_async import AdaptyClient, FixedPacer, Request, Response, bulk
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from adapty_async import FixedPacer, bulk
 from adapty_async.bulk.jobs import undertaking
 from adapty_async.cli.books import Standing
 from adapty_async.cli.progress import Meter, Sight
-from adapty_async.client import sender_of
 from adapty_async.ledger import Ledger, prepare
 from adapty_async.testing import prefilled_customer_user_id
-from adapty_async.transport import Transport
+from benchmarks.quiet import quiet_client
 
 Kind: TypeAlias = Literal["bare", "lazy", "prepared"]
 
@@ -47,19 +48,6 @@ MOST_SECONDS: Final = 20.0
 """Until a resumed job's first request."""
 MOST_GROWTH: Final = 8.0
 """MiB of memory more than the smallest job takes."""
-
-
-class QuietTransport(Transport):
-    """Say yes to every request at once, and remember when the first came."""
-
-    first: float | None = None
-
-    async def attempt(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 - as in the original
-        """Answer 204."""
-        if self.first is None:
-            self.first = time.perf_counter()
-        await asyncio.sleep(0)
-        return Response(204)
 
 
 class Peak:
@@ -105,9 +93,7 @@ def ids(count: int) -> Iterator[str]:
 
 async def run(kind: Kind, items: int, ledger: Path, *, appended: bool) -> Cost:
     """Delete so many profiles, and say what it took."""
-    transport = QuietTransport("https://api.test", "secret", session=None, trust_env=False, ssl=None)
-    client = AdaptyClient("secret")
-    sender_of(client).transport = transport
+    client, transport = quiet_client()
     meter = Meter()
 
     def look() -> dict[str, Any]:

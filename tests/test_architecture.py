@@ -43,6 +43,7 @@ KNOWN_TO: dict[str, set[str]] = {
     "tenacity": {"retry"},
     "typer": {"cli"},
     "rich": {"cli"},
+    "uvloop": {"cli"},
     "pyarrow": {"cli"},
     "pytest_asyncio": {"testing/pytest_plugin"},
     "sqlite3": {"ledger"},

@@ -16,7 +16,8 @@ from benchmarks.pacing_bench.loopback import LIMITS, run
 from benchmarks.pacing_bench.pictures import PICTURES, picture
 from benchmarks.pacing_bench.results import Result, run_all
 from benchmarks.pacing_bench.scenarios import BY_NAME, SCENARIOS, bucket, steady
-from benchmarks.pacing_bench.table import SHORT_HEAD, replace_short_table, rows_below, verdict
+from benchmarks.pacing_bench.table import SHORT_HEAD, verdict
+from benchmarks.readme_table import replace_table, rows_below
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "pacing"
@@ -114,7 +115,7 @@ class TestWhatIsShown:
     def test_a_page_is_brought_up_to_date(self, tmp_path: Path) -> None:
         page = tmp_path / "page.md"
         page.write_text(f"Before.\n\n{SHORT_HEAD}\n| old |\n\nAfter.\n", encoding="utf-8")
-        replace_short_table(page, f"{SHORT_HEAD}\n| new |")
+        replace_table(page, f"{SHORT_HEAD}\n| new |")
         assert page.read_text(encoding="utf-8") == f"Before.\n\n{SHORT_HEAD}\n| new |\n\nAfter.\n"
 
     def test_every_picture_is_there_and_small(self) -> None:

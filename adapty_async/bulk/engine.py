@@ -246,8 +246,13 @@ class BulkJob(Generic[ItemT, ValueT]):
 
     async def _breathe(self) -> None:
         """Let the loop run now and then, also where nothing is waited for: invalid items, operations without I/O."""
-        self._breathe_at = -math.inf  # for the other runners: each of them with a breath of its own would be too much
+        if self._breathe_at > -math.inf:
+            # Until the loop has run every runner stops after its item: each with its own breath would be too much.
+            self._breathe_at = -math.inf
+            self._loop.call_soon(self._draw_breath)
         await asyncio.sleep(0)
+
+    def _draw_breath(self) -> None:
         self._breathe_at = self._loop.time() + _BREATH
 
     async def _have_room(self, entries: Entries[ItemT]) -> None:

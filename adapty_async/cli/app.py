@@ -1,12 +1,11 @@
 """The command line. What a command needs is imported when it runs: --help answers at once."""
 
-import asyncio
 from importlib import metadata
 from typing import Annotated, Final
 
 import typer
 
-from . import app_jobs, app_reads, app_records, app_writes
+from . import app_jobs, app_reads, app_records, app_writes, event_loop
 from .app_output import traced
 from .ending import STATUSES, end
 
@@ -79,7 +78,7 @@ def demo() -> None:
     """
     from .demo import demo
 
-    end(lambda: asyncio.run(demo()))
+    end(lambda: event_loop.run(demo()))
 
 
 @app.command(

@@ -21,6 +21,7 @@ from ..client import AdaptyClient
 from ..errors import AdaptyAPIError
 from ..models import FrozenMapping, Profile
 from ..pacing import Pacer
+from . import event_loop
 from .books import Books
 from .connection import client_of_environment
 from .exits import CommandError, ExitStatus
@@ -63,7 +64,7 @@ def get(wanted: Wanted) -> ExitStatus:
         )
         rows = ids.check().rows
         pacer = stack.enter_context(wanted.pace.pacer(client))
-        ended = asyncio.run(_Getting(client, ids, Books(rows), wanted.concurrency, pacer).run())
+        ended = event_loop.run(_Getting(client, ids, Books(rows), wanted.concurrency, pacer).run())
     tell(summary(ended.standing, ended.report), sys.stderr)
     if ended.reason is not None:
         tell(f"\nstopped: {ended.reason}", sys.stderr)

@@ -1,6 +1,5 @@
 """The command `plan`: say what another command would do with a file, and send nothing."""
 
-import asyncio
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Final
 import attrs
 
 from ..bulk.jobs import By
+from . import event_loop
 from .assignment import Assignment
 from .beforehand import show_checked
 from .changes import Changes, open_listing
@@ -161,7 +161,7 @@ def _probe(ids: Listing, checked: Checked, order: Order, count: int) -> Sample:
     sent = (row.id for row in ids.rows() if row.outcome is None)
     picked = (id_ for place, id_ in enumerate(sent) if place in places)
     with order.pace.pacer(client) as pacer:
-        found = asyncio.run(sample(client, picked, by=order.by, pacer=pacer))
+        found = event_loop.run(sample(client, picked, by=order.by, pacer=pacer))
     show("\n".join(_found(found)))
     return found
 

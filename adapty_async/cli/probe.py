@@ -1,6 +1,5 @@
 """Which app a key belongs to, seen from a listed person who exists; and how many of the listed exist."""
 
-import asyncio
 import itertools
 from collections.abc import Iterable
 from typing import Final
@@ -14,6 +13,7 @@ from ..bulk.jobs import By
 from ..client import AdaptyClient
 from ..errors import AdaptyError, AuthenticationError, PermissionDeniedError, ProfileNotFoundError
 from ..pacing import Pacer
+from . import event_loop
 from .exits import CommandError, ExitStatus
 
 _MOST: Final = 100
@@ -67,7 +67,7 @@ def verify_app(
 
     `todo`: what to do where none exists.
     """
-    found = asyncio.run(_app_of(client, ids, by))
+    found = event_loop.run(_app_of(client, ids, by))
     if found is None:
         raise _refused(
             f"Adapty knows none of the first {_MOST} ids that are to be sent, so nothing shows that the key is of app "

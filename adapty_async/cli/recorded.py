@@ -14,6 +14,7 @@ from ..bulk import Outcome, StopReason
 from ..client import AdaptyClient
 from ..ledger import Ledger, LedgerReader, Spool, Status
 from ..pacing import Pacer
+from . import event_loop
 from .books import Standing
 from .ending import say
 from .exclusion import is_excluded
@@ -80,7 +81,7 @@ class Recorded:
             before = reader.status()
         with self.order.pace.pacer(client) as pacer:
             run = _Run(client, self, before, pacer)
-            trouble = asyncio.run(run.run())
+            trouble = event_loop.run(run.run())
         if trouble is not None and not run.job.report.requests:
             raise CommandError(f"{trouble}; to go on: {resume_command(self.ledger)}", trouble.status)
         ended, after = self._ended(run, trouble)

@@ -1,11 +1,11 @@
 """A job without a ledger: what it has done is known as long as it runs."""
 
-import asyncio
 import contextlib
 import sys
 from pathlib import Path
 
 from ..client import AdaptyClient
+from . import event_loop
 from .beforehand import look_through, verified
 from .books import Books
 from .changes import open_listing
@@ -45,7 +45,7 @@ def send_unrecorded(
             pacer=pacer,
             stop=order.guards.rules(checked.profiles),
         )
-        asyncio.run(_run(client, deletion))
+        event_loop.run(_run(client, deletion))
         ended = deletion.end()
         show_ended(ended)
         show_excluded(checked.excluded, order)

@@ -1,6 +1,5 @@
 """The command `verify`: ask afresh for profiles that a job deleted."""
 
-import asyncio
 import math
 import re
 import sys
@@ -15,6 +14,7 @@ from ..ledger import LedgerReader, Verified
 from ..ledger import verify as verify_ledger
 from ..ledger.verify import gone
 from ..pacing import Pacer
+from . import event_loop
 from .books import Standing
 from .connection import client_of_environment
 from .exits import CommandError, ExitStatus
@@ -80,7 +80,7 @@ def verify(
             if new_key:
                 show_same_app(reader, ids, order, known)
             asked = _verify(client, reader, ids.plain(), wanted, pacer, concurrency, rest=rest, new_key=new_key)
-            found = asyncio.run(asked)
+            found = event_loop.run(asked)
             written = None if present is None else _write_present(path, ids, present)
     _show(found)
     left = _present_in(path)

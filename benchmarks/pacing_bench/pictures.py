@@ -1,15 +1,13 @@
 """Pictures of single runs: what is accepted against what is allowed over time, refusals as dots."""
 
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Final
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
 
+from benchmarks.drawing import BLUE, GREY, VERMILION, new_figure, save
 from benchmarks.pacing_bench.contenders import CONTENDERS, OURS
 from benchmarks.pacing_bench.figures import Run, Scenario
 from benchmarks.pacing_bench.scenarios import BY_NAME
@@ -26,12 +24,6 @@ PICTURES: Final = {
 }
 """Each file, its title, and the scenario that it shows."""
 
-# Told apart also by those who don't see red and green, and in grey.
-BLUE: Final = "#0072b2"
-VERMILION: Final = "#d55e00"
-GREY: Final = "#e4e4e4"
-COLOURS: Final = 32
-
 POINTS: Final = 150
 """So many points a curve has at most: more would be noise at this width."""
 
@@ -39,17 +31,12 @@ POINTS: Final = 150
 def draw(folder: Path) -> None:
     """Draw all pictures."""
     for name, (title, scenario) in PICTURES.items():
-        drawn = BytesIO()
-        picture(title, BY_NAME[scenario]).savefig(drawn)
-        # In few colours it is a third of the size.
-        Image.open(drawn).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(folder / name, optimize=True)
+        save(picture(title, BY_NAME[scenario]), folder / name)
 
 
 def picture(title: str, scenario: Scenario) -> Figure:
     """Show one run of each contender."""
-    figure = Figure(figsize=(9, 5.8), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+    figure = new_figure(title, 5.8)
     panels = figure.subplots(2, 2, sharex=True, sharey=True)
     for panel, contender in zip(panels.flat, CONTENDERS, strict=True):
         run = Run(scenario.for_anybody, CONTENDERS[contender](scenario, 0))

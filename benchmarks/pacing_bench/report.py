@@ -12,9 +12,8 @@ from typing import Final
 from benchmarks.pacing_bench.loopback import loopback_table
 from benchmarks.pacing_bench.pictures import PICTURES, draw
 from benchmarks.pacing_bench.results import Result
-from benchmarks.pacing_bench.table import long_table, replace_short_table, short_table
-
-README: Final = Path(__file__).parents[2] / "README.md"
+from benchmarks.pacing_bench.table import long_table, short_table
+from benchmarks.readme_table import README, replace_table
 
 COUNTED: Final = """\
 Goodput is accepted / allowed after 20 s, from 1,000/s up after 60 s, at 0.2/s after 300 s. Beside production, allowed
@@ -46,7 +45,7 @@ def write(folder: Path, results: dict[str, list[Result]], seeds: int) -> None:
     draw(folder)
     lines = document(results, seeds, asyncio.run(loopback_table(seeds)))
     (folder / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    replace_short_table(README, "\n".join(short_table(results)))
+    replace_table(README, "\n".join(short_table(results)))
 
 
 def document(results: dict[str, list[Result]], seeds: int, loopback: list[str]) -> Iterator[str]:

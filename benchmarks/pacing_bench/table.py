@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Final
 
 from benchmarks.pacing_bench.contenders import CONTENDERS
@@ -79,15 +78,3 @@ def brief(result: Result | None) -> str:
 def share(number: float | None, digits: int) -> str:
     """Give a share in per cent."""
     return "" if number is None else f"{100 * number:.{digits}f} %"
-
-
-def rows_below(head: str, text: str) -> str:
-    """Give the table that begins with a certain line."""
-    lines = text[text.index(head) :].splitlines()
-    return "\n".join(lines[: next((number for number, line in enumerate(lines) if not line), len(lines))])
-
-
-def replace_short_table(path: Path, table: str) -> None:
-    """Bring the short table of a page up to date."""
-    text = path.read_text(encoding="utf-8")
-    path.write_text(text.replace(rows_below(SHORT_HEAD, text), table), encoding="utf-8")

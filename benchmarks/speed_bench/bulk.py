@@ -17,6 +17,8 @@ from typing import Any, Final, TypeAlias
 
 from adapty_async.testing import prefilled_customer_user_id
 from benchmarks.speed_bench.loops import run
+from benchmarks.speed_bench.part import Chart, Part, table
+from benchmarks.speed_bench.rounds import Rounds, run_apart, take_turns
 
 PATH: Final = "/api/v2/server-side-api/profile/"
 KEY: Final = "secret_live_benchmark"
@@ -156,10 +158,10 @@ async def threads(url: str, ids: Iterator[str], under_way: int) -> int:
         return sum(pool.map(delete, ids))
 
 
+OURS: Final = ("adapty_async", "adapty_async, pacer", "adapty_async, pacer, ledger")
+ALL_OF_IT: Final = OURS[-1]
 WAYS: Final[dict[str, Way]] = {
-    "adapty_async": bare,
-    "adapty_async, pacer": paced,
-    "adapty_async, pacer, ledger": with_ledger,
+    **dict(zip(OURS, (bare, paced, with_ledger), strict=True)),
     "aiohttp, a loop of workers": workers,
     "aiohttp, gather and a semaphore": gather,
     "aiohttp-retry, a loop of workers": retrying,
@@ -168,7 +170,18 @@ WAYS: Final[dict[str, Way]] = {
 }
 
 
-async def _time(way: Way, url: str, count: int, under_way: int) -> dict[str, float]:
+BARS: Final = {
+    "bulk / workers": "aiohttp, a loop of workers",
+    "bulk / gather": "aiohttp, gather and a semaphore",
+    "bulk / aiohttp-retry": "aiohttp-retry, a loop of workers",
+    "bulk / httpx": "httpx, a loop of workers",
+    "bulk / requests": "requests, a pool of threads",
+}
+"""With whom each bar compares ours, all of it switched on."""
+
+
+async def measure(way: Way, url: str, count: int, under_way: int) -> dict[str, float]:
+    """Time one way: seconds, and seconds of CPU."""
     await way(url, map(prefilled_customer_user_id, range(under_way)), under_way)  # the imports
     cpu, began = time.process_time(), time.perf_counter()
     deleted = await way(url, map(prefilled_customer_user_id, range(count)), under_way)
@@ -177,6 +190,37 @@ async def _time(way: Way, url: str, count: int, under_way: int) -> dict[str, flo
     return {"seconds": seconds, "cpu": cpu}
 
 
+def part(url: str, rounds: int, count: int, under_way: int = 50) -> Part:
+    """Let the ways take turns, each in a process of its own."""
+    found = take_turns(WAYS, rounds, lambda way: run_apart("bulk", way, url, count, under_way))
+    return Part(
+        title="Mass deletion",
+        says=f"{count:,} profiles, {under_way} requests under way; each way in processes of its own, rounds: {rounds}. "
+        "On the right the throughput of ours beside that of each: bare, which is with retries and outcomes, with a "
+        "pacer, and with pacer and ledger.",
+        table=table(
+            ["", "seconds", "µs an item", "CPU, µs an item", "bare /", "with a pacer /", "with pacer and ledger /"],
+            [_row(way, found, count) for way in WAYS],
+        ),
+        figures={bar: found.ratio("seconds", other, ALL_OF_IT) for bar, other in BARS.items()},
+        charts=[
+            Chart(
+                file="bulk.png",
+                title=f"Mass deletion, {under_way} requests under way",
+                unit="deletions a second",
+                groups=list(WAYS),
+                bars={"": [count / found.median("seconds", way) for way in WAYS]},
+            )
+        ],
+    )
+
+
+def _row(way: str, found: Rounds, count: int) -> list[str]:
+    seconds, cpu = found.median("seconds", way), found.median("cpu", way)
+    compared = [f"{found.ratio('seconds', way, ours):.2f}" for ours in OURS]
+    return [way, f"{seconds:.2f}", f"{seconds / count * 1e6:.1f}", f"{cpu / count * 1e6:.1f}", *compared]
+
+
 if __name__ == "__main__":
     name, url, count, under_way = sys.argv[1:]
-    print(json.dumps(run(_time(WAYS[name], url, int(count), int(under_way)))))
+    print(json.dumps(run(measure(WAYS[name], url, int(count), int(under_way)))))

@@ -35,7 +35,7 @@ http {{
   uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e;
   server {{
     listen 127.0.0.1:{port} backlog=4096;
-    location / {{ if ($request_method = DELETE) {{ return 204; }} root {folder}; try_files /profile.json =500; }}
+    location / {{ if ($request_method = DELETE) {{ return 204; }} return 200 '{profile}'; }}
   }}
 }}
 """
@@ -61,8 +61,8 @@ def static_server() -> Iterator[tuple[str, str]]:
         nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/opt/homebrew/bin")
         command = [sys.executable, "-m", "benchmarks.speed_bench.server", str(port)]
         if nginx is not None:
-            Path(folder, "profile.json").write_bytes(SMALL)
-            Path(folder, "nginx.conf").write_text(_NGINX.format(folder=folder, port=port), "utf-8")
+            config = _NGINX.format(folder=folder, port=port, profile=SMALL.decode())
+            Path(folder, "nginx.conf").write_text(config, "utf-8")
             command = [nginx, "-c", f"{folder}/nginx.conf", "-e", "stderr"]
         process = subprocess.Popen(command, cwd=Path(__file__).parents[2])  # noqa: S603 - ours, or the system's nginx
         try:

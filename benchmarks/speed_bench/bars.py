@@ -1,0 +1,74 @@
+"""What is asked of the figures, and whether they do."""
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+import attrs
+
+
+@attrs.frozen
+class Bar:
+    """What one figure has to be: at most so much, or at least. `aim`: what is wished beyond that."""
+
+    what: str
+    bar: float
+    aim: float | None = None
+    at_least: bool = False
+    unit: str = ""
+
+    def is_met_by(self, figure: float) -> bool:
+        """Tell whether the figure is good enough."""
+        return self._holds(figure, self.bar)
+
+    def verdict(self, figure: float) -> str:
+        """Say whether the bar and the aim are met."""
+        if not self.is_met_by(figure):
+            return "**no**"
+        if self.aim is None:
+            return "yes"
+        return "yes, and the aim" if self._holds(figure, self.aim) else "yes, not the aim"
+
+    def row(self, figure: float) -> str:
+        """Give it as a row of the table."""
+        asked = f"at {'least' if self.at_least else 'most'} {self.bar:g}{self.unit}"
+        aim = "" if self.aim is None else f"{self.aim:g}"
+        return f"| {self.what} | {figure:.2f}{self.unit} | {asked} | {aim} | {self.verdict(figure)} |"
+
+    def _holds(self, figure: float, limit: float) -> bool:
+        return figure >= limit if self.at_least else figure <= limit
+
+
+_ALL: Final = "mass deletion with retries, outcomes, pacer and ledger"
+
+BARS: Final[dict[str, Bar]] = {
+    "bulk / workers": Bar(f"{_ALL} / a hand-written aiohttp loop, throughput", 0.90, 1.0, at_least=True),
+    "bulk / gather": Bar("the same / gather with a semaphore", 0.90, at_least=True),
+    "bulk / aiohttp-retry": Bar("the same / aiohttp-retry", 0.90, at_least=True),
+    "bulk / httpx": Bar("the same / httpx", 8.0, at_least=True),
+    "bulk / requests": Bar("the same / requests in threads", 5.0, at_least=True),
+    "delete": Bar("`profiles.delete` / bare `session.delete`, CPU", 1.1, 0.95),
+    "get": Bar("`profiles.get` with its model / bare `session.get` and json.loads, CPU", 1.2, 1.05),
+    "p99 of deletes": Bar("100 callers of `profiles.delete` / of `session.delete`, p99 of the latency", 1.15),
+    "p99 of gets": Bar("100 callers of `profiles.get` / of `session.get` and json.loads, p99 of the latency", 1.15),
+    "load 1.7 kB": Bar("loading a profile of 1.7 kB / json.loads of it", 3.5, 2.7),
+    "load 200 purchases": Bar("loading a profile of 200 purchases / json.loads of it", 4.0, 3.0),
+    "scale, CPU": Bar("CPU an item of a job of 1 million / of 10 thousand", 1.05),
+    "scale, memory": Bar("memory of a job of 1 million, more than of 10 thousand", 32, unit=" MiB"),
+    "import": Bar("`import adapty_async`, all of it / `import aiohttp, attrs, cattrs, tenacity`", 1.15),
+}
+
+HEAD: Final = "| what is compared | measured | bar | aim | met |"
+
+
+def asked_table(figures: Mapping[str, float]) -> Iterator[str]:
+    """Give the figures that were measured, beside what is asked."""
+    yield HEAD
+    yield "|---|---:|---:|---:|---|"
+    yield from (bar.row(figures[name]) for name, bar in BARS.items() if name in figures)
+
+
+def misses(figures: Mapping[str, float]) -> Iterator[str]:
+    """Say which bars aren't met."""
+    for name, bar in BARS.items():
+        if name in figures and not bar.is_met_by(figures[name]):
+            yield f"{bar.what}: {figures[name]:.2f}{bar.unit}, the bar is {bar.bar:g}{bar.unit}"
