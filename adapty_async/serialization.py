@@ -1,5 +1,6 @@
 """JSON to models and back: the only file that knows cattrs."""
 
+import functools
 import json
 import math
 from collections.abc import Callable
@@ -44,7 +45,7 @@ def load_profile(body: bytes) -> Profile:
 
 def _fault(body: bytes) -> str:
     try:
-        _explaining_reader.structure(_parse(body), _Answer)
+        _explaining_reader().structure(_parse(body), _Answer)
     except BaseValidationError as error:
         return transform_error(error, format_exception=_describe)[0]
     except _UNREADABLE:
@@ -204,6 +205,12 @@ def _make_reader(*, explaining: bool) -> Converter:
     return converter
 
 
+@functools.cache
+def _explaining_reader() -> Converter:
+    """Give the reader that finds the fault of an answer: it costs more than reading, and most have none."""
+    return _make_reader(explaining=True)
+
+
 def _dump_custom_attributes(attributes: FrozenMapping[str, AttributeValue]) -> list[dict[str, object]]:
     return [{"key": key, "value": _dump_custom_value(value)} for key, value in attributes.items()]
 
@@ -225,6 +232,4 @@ def _make_writer() -> Converter:
 
 _decoder: Final = json.JSONDecoder(parse_constant=_refuse)
 _writer: Final = _make_writer()
-# Finding the fault costs more than reading, so it is left to the answers that have one.
-_explaining_reader: Final = _make_reader(explaining=True)
 _read_profile: Final[_Hook[Profile]] = _make_reader(explaining=False).get_structure_hook(Profile)

@@ -242,16 +242,17 @@ def _headers(request: Request) -> Mapping[str, str]:
 
 
 async def _read(answer: aiohttp.ClientResponse) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
+    content = answer.content
     try:
-        async for chunk in answer.content.iter_any():
-            size += len(chunk)
-            if size > MAX_BODY:
-                raise _TooLargeError
-            chunks.append(chunk)
+        chunks = [content.read_nowait()]  # mostly all of it came with the head
+        size = len(chunks[0])
+        while not content.at_eof() and size <= MAX_BODY:
+            chunks.append(await content.readany())
+            size += len(chunks[-1])
     finally:
         answer.release()
+    if size > MAX_BODY:
+        raise _TooLargeError
     return b"".join(chunks)
 
 

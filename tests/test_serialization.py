@@ -8,7 +8,7 @@ from uuid import UUID
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from adapty_async.errors import AdaptyResponseError
@@ -537,12 +537,12 @@ class TestLoadAnything:
 
     @given(nearly_right_answers())
     def test_what_is_wrong_in_an_object_is_named(self, value: dict[str, Any]) -> None:
-        body = json.dumps(value).encode()
+        body = json.dumps(value)
+        assume(isinstance(value.get("data"), dict) and "Infinity" not in body and "NaN" not in body)  # which is no JSON
         try:
-            load_profile(body)
+            load_profile(body.encode())
         except AdaptyResponseError as error:
-            is_object = isinstance(value.get("data"), dict)
-            assert ("no JSON object" not in str(error)) or not is_object  # noqa: PT017  # either end is right
+            assert "no JSON object" not in str(error)  # noqa: PT017  # either end is right
 
     @given(st.binary())
     def test_any_bytes_are_an_error_of_ours(self, body: bytes) -> None:

@@ -20,11 +20,12 @@ from benchmarks.speed_bench.rounds import ROOT, Figures, Rounds, take_turns
 
 _PATIENCE: Final = 60.0
 _IMPORTS: Final = {
+    "import adapty_async": "import adapty_async",
     "import adapty_async, all of it": "from adapty_async import *",
     "import adapty_async, AdaptyClient and bulk": "from adapty_async import AdaptyClient, bulk",
     "import aiohttp, attrs, cattrs, tenacity": "import aiohttp, attrs, cattrs, tenacity",
 }
-_OURS, _CLIENT, _THEIRS = _IMPORTS
+_OURS, *_, _THEIRS = _IMPORTS
 
 
 def import_time(statement: str) -> float:
