@@ -127,7 +127,7 @@ def run_apart(kind: Kind, items: int, ledger: Path, *, appended: bool = False) -
 
 @attrs.frozen
 class Line:
-    """What jobs of one size cost. CPU is what a job with a ledger takes more than one without, which takes `cpu_bare`."""
+    """What jobs of one size cost: CPU without a ledger, and what one with a ledger takes more."""
 
     items: int
     cpu_bare: float
