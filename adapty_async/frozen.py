@@ -6,11 +6,17 @@ exchanged.
 """
 
 
-def open_twin(kind: type) -> type:
-    """Make the open twin of a slotted class, without an __init__: make an instance, set all fields, then the class.
+class Value:
+    """The base of a class with an open twin: its values can be referred to weakly.
 
-    The class must not have a slot for weak references beside those for its fields: Python takes the two for different.
+    A slot for that beside those for the fields would make the two classes different to Python.
     """
+
+    __slots__ = ("__weakref__",)
+
+
+def open_twin(kind: type) -> type:
+    """Make the open twin of a slotted class, without an __init__: make an instance, set all fields, then the class."""
     body = {
         "__slots__": kind.__slots__,  # type: ignore[attr-defined] # of a slotted class
         # Python sets in its own, quick way only where both of these are its own.

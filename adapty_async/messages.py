@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from .frozen import open_twin
+from .frozen import Value, open_twin
 
 _set: Final = object.__setattr__  # of what is frozen
 
@@ -35,10 +35,10 @@ class Headers(Mapping[str, str]):
     def _folded(self) -> dict[str, str]:
         # Folded at the first look only: most responses of a mass job are never asked for a header.
         if self._by_name is None:
-            self._by_name = {}
+            by_name: dict[str, str] = {}
             for name, value in self._fields.items():
-                self._by_name.setdefault(name.lower(), value)
-            self._fields = self._by_name
+                by_name.setdefault(name.lower(), value)
+            self._fields = self._by_name = by_name  # whole, for other threads too
         return self._by_name
 
     def __getitem__(self, name: str) -> str:
@@ -81,8 +81,8 @@ def _check_type(what: str, value: object, kinds: type | tuple[type, ...], must_b
         raise TypeError(f"{what} must be {must_be}, not {type(value).__name__}")
 
 
-@attrs.frozen(repr=False, weakref_slot=False)  # for the open twin
-class Request:
+@attrs.frozen(repr=False)
+class Request(Value):
     """Describe one call of the API: everything but the key and the server.
 
     `body` is bytes, sent as they are, or anything JSON takes. `idempotent` says whether the call may be sent again
@@ -179,8 +179,8 @@ def _as_headers(fields: Mapping[str, str]) -> Mapping[str, str]:
     return fields if isinstance(fields, Headers) else Headers(fields)
 
 
-@attrs.frozen(repr=False, weakref_slot=False)  # for the open twin
-class Response:
+@attrs.frozen(repr=False)
+class Response(Value):
     """Hold one answer of the server as it came: `status`, `headers` (case doesn't matter) and the unpacked `body`."""
 
     status: int

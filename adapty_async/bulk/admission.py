@@ -56,14 +56,14 @@ class Admission:
         self._is_failing = False  # the last request that says something of the server
         self._under_way = 0
         self._most_now = 0
-        self._looked_at_rate = -math.inf
+        self._looked_at = -math.inf
         self._waiters: deque[asyncio.Future[Permit]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._next_trial: Permit | None = None  # it has yet to leave
 
     def try_enter(self) -> Permit | None:
         """Take a permit where there is nothing to wait for."""
-        if self._under_way < self._most_now and not self._waiters and not self.is_parked:
+        if self._under_way < self._most_now and not (self._waiters or self.is_parked or self._is_stale()):
             self._under_way += 1
             return ORDINARY
         if self._waiters or self._wait() > 0:
@@ -116,9 +116,8 @@ class Admission:
         if self.is_parked is not self._breaker.is_open:
             self._park_or_go_on()
         self._under_way -= 1
-        if now - self._looked_at_rate > _GRAIN:
-            self._looked_at_rate = now
-            self._most_now = self._bound.at(self._rate())
+        if self._is_stale():
+            self._look_at_bound(now)
         if self._waiters or self._timer is not None:
             self._look_again()
 
@@ -138,11 +137,20 @@ class Admission:
 
     def _wait(self) -> float:
         """Give the seconds until the next permit; infinite: until one is given back."""
-        self._most_now = self._bound.at(self._rate())
+        now = self._now()
+        self._look_at_bound(now)
         if self._under_way >= self._most_now:
             return math.inf
-        wait = self._breaker.wait(self._now())
+        wait = self._breaker.wait(now)
         return wait if wait > _ROUNDING else 0.0
+
+    def _is_stale(self) -> bool:
+        """Tell whether the bound may be another by now: rates fall also while no answer comes."""
+        return self._now() - self._looked_at > _GRAIN
+
+    def _look_at_bound(self, now: float) -> None:
+        self._looked_at = now
+        self._most_now = self._bound.at(self._rate())
 
     def _look_again(self) -> None:
         """Hand out what may be handed out, and set the one timer."""

@@ -117,10 +117,11 @@ class BulkJob(Generic[ItemT, ValueT]):
         """Cancel what is under way and wait until nothing runs any more; again, harmlessly."""
         self.stop()
         task = self._task
-        if task is None or task.done():
+        if task is None:
             return
-        task.cancel()
-        await asyncio.wait([task])
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task])
         if not task.cancelled():
             task.exception()  # nobody asks for it any more; unasked, asyncio would write it to its log
 
@@ -215,11 +216,12 @@ class BulkJob(Generic[ItemT, ValueT]):
         lineup = self._lineup
         while (work := lineup.take() or await lineup.next()) is not None:
             try:
-                if self._pause.is_on:
-                    await self._pause.pass_by()
+                step: Outcome | Again | None
                 if work.decided is not None:
-                    step: Outcome | Again | None = self._decided(work, work.decided)
+                    step = self._decided(work, work.decided)
                 else:
+                    if self._pause.is_on:
+                        await self._pause.pass_by()
                     step = None if self._signal.given else await self._operation.attempt(work)
             except BaseException as error:  # a cancellation too: the item must be counted, whatever ends its attempt
                 self._give_up(work)

@@ -262,12 +262,12 @@ class Lineup(Generic[ItemT]):
 
     def _pull_at_once(self) -> Work[ItemT] | None:
         """Read the next item where that needs no waiting: of a journal what is ready, of an async input nothing."""
-        if self._entries is not None:
-            entry = self._entries.ready()
-            return None if entry is None else self._begin(entry.position, entry.item, maybe_sent=entry.maybe_sent)
-        if self._plain is None:
-            return None
         try:
+            if self._entries is not None:
+                entry = self._entries.ready()
+                return None if entry is None else self._begin(entry.position, entry.item, maybe_sent=entry.maybe_sent)
+            if self._plain is None:
+                return None
             item = next(self._plain)
         except StopIteration:
             self.exhausted = True

@@ -2,9 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
 from .lineup import Pause
 from .results import StopReason
+
+_LEAST_IN_PAUSE: Final = 0.1
+"""Seconds: no patience at all must not keep the loop busy while the job is paused."""
 
 
 class Patience:
@@ -25,8 +29,7 @@ class Patience:
     def trouble(self, over: Callable[[StopReason], None]) -> None:
         """Take note of the trouble; call `over` when it lasts too long."""
         if self._timer is None and self._seconds is not None:
-            self._turns = self._pause.turns
-            self._timer = asyncio.get_running_loop().call_later(self._seconds, self._end, over)
+            self._wait(self._seconds, over)
 
     def relief(self) -> None:
         """Take note that the trouble is over."""
@@ -37,6 +40,11 @@ class Patience:
     def _end(self, over: Callable[[StopReason], None]) -> None:
         self._timer = None
         if self._pause.is_on or self._pause.turns != self._turns:
-            self.trouble(over)
+            assert self._seconds is not None
+            self._wait(max(self._seconds, _LEAST_IN_PAUSE), over)
         else:
             over(self._reason)
+
+    def _wait(self, seconds: float, over: Callable[[StopReason], None]) -> None:
+        self._turns = self._pause.turns
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._end, over)

@@ -214,3 +214,14 @@ def test_whatever_happens_nobody_is_forgotten(most: int, callers: list[tuple[flo
         assert await queue.enter()
 
     run_virtual(test())
+
+
+@virtual
+async def test_the_bound_follows_a_rate_that_falls_while_no_answer_comes() -> None:
+    rates = [1000.0]
+    queue = Admission(100, lambda: rates[-1])
+    for _ in range(10):
+        assert queue.try_enter() is not None
+    await asyncio.sleep(1)
+    rates.append(1.0)
+    assert queue.try_enter() is None

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import itertools
 import tracemalloc
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -411,6 +412,30 @@ async def test_operations_that_never_wait_leave_the_loop_free(concurrency: int) 
     assert report.finished is not None
     assert report.started is not None
     assert ticks >= (report.finished - report.started).total_seconds() / 0.05
+
+
+@pytest.mark.parametrize("concurrency", [1, 100, 1000])
+async def test_a_breath_is_as_long_for_many_runners_as_for_one(
+    concurrency: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = itertools.count()
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: next(looks) * 1e-4)
+    done = last = most = 0
+
+    async def tick() -> None:
+        nonlocal last, most
+        while True:
+            most, last = max(most, done - last), done
+            await asyncio.sleep(0)
+
+    async def operation(_: int) -> None:
+        nonlocal done
+        done += 1
+
+    ticking = asyncio.ensure_future(tick())
+    await bulk.run(operation, range(20_000), concurrency=concurrency)
+    ticking.cancel()
+    assert most <= 50 + concurrency
 
 
 async def _awaiting_what_was_cancelled() -> None:

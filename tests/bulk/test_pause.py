@@ -185,3 +185,14 @@ async def test_any_operation_can_be_paused() -> None:
     assert report.counts == {Outcome.SUCCEEDED: 200}
     assert within(calls, 1.05, KEPT - 0.001) == 0
     assert within(calls, KEPT - 0.001, KEPT + 0.05) == 2
+
+
+@virtual
+async def test_what_was_decided_beforehand_waits_for_no_pause() -> None:
+    client, server = served_client(failing(0, 0, 0))
+    known = [bulk.Decided(id_, Outcome.DUPLICATE) for id_ in ids(5)]
+    job = bulk.delete_profiles(client, known, by="customer_user_id", pacer=FixedPacer(50))
+    job.pause()
+    report = await asyncio.wait_for(job._finish(), 1)  # noqa: SLF001 - an awaitable that a task takes
+    assert report.counts == {Outcome.DUPLICATE: 5}
+    assert not server.sent
