@@ -25,8 +25,11 @@ _log: Final = logging.getLogger("adapty_async")
 class Operation(Protocol[ItemT]):
     """What a job does with an item."""
 
-    def open(self, signal: StopSignal, tally: Tally) -> None:
-        """Get ready, at the start of the job. Raises RuntimeError where nothing can be sent."""
+    def open(self, signal: StopSignal, tally: Tally, left: Callable[[Work[ItemT]], None]) -> None:
+        """Get ready, at the start of the job. Raises RuntimeError where nothing can be sent.
+
+        `left`: to be told of each request, before it counts as an attempt.
+        """
         ...
 
     async def attempt(self, work: Work[ItemT]) -> Outcome | Again | None:
@@ -191,7 +194,7 @@ class BulkJob(Generic[ItemT, ValueT]):
 
     async def _run_operation(self) -> None:
         try:
-            self._operation.open(self._signal, self._tally)
+            self._operation.open(self._signal, self._tally, self._lineup.left)
             await self._run_runners()
             self._judge(at_end=True)
         finally:
@@ -283,7 +286,7 @@ class BulkJob(Generic[ItemT, ValueT]):
 
     def _count(self, work: Work[ItemT], outcome: Outcome) -> ItemResult[ItemT, ValueT] | None:
         decided, is_failure = work.decided is not None, outcome in FAILURES
-        self._lineup.settled(success=not (decided or is_failure))
+        self._lineup.settled(work, success=not (decided or is_failure))
         self._tally.settle(outcome, decided=decided)
         if not is_failure and self._results is None:
             return None

@@ -72,6 +72,11 @@ class Entries(Protocol[ItemT]):
         ...
 
     @property
+    def most_unsent(self) -> int:
+        """How many may be handed out at one time and not have left yet; at least 1."""
+        ...
+
+    @property
     def has_room(self) -> bool:
         """Tell whether more may be taken down at once."""
         ...

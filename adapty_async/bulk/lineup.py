@@ -161,6 +161,7 @@ class Lineup(Generic[ItemT]):
         self.signal = StopSignal(self._close)
         self._taken = 0
         self._unsettled = 0
+        self._unsent = 0  # of a journal's entries, which are claimed: handed out, and no request for them has left
         self._ready: deque[Work[ItemT]] = deque()
         self._aside: dict[Work[ItemT], asyncio.TimerHandle] = {}
         self._rationed: deque[Work[ItemT]] = deque()
@@ -207,8 +208,17 @@ class Lineup(Generic[ItemT]):
         queue = self._rationed if again.rationed else self._ready
         self._aside[work] = asyncio.get_running_loop().call_later(again.seconds, self._bring_back, work, queue)
 
-    def settled(self, *, success: bool) -> None:
+    def left(self, work: Work[ItemT]) -> None:
+        """Take note that a request for an item leaves."""
+        if self._entries is not None and not work.attempts:
+            self._unsent -= 1
+            if self._idle:
+                self._wake_one()
+
+    def settled(self, work: Work[ItemT], *, success: bool) -> None:
         """Take note that an item has its outcome; a `success` makes room for retries."""
+        if self._entries is not None and not work.attempts and work.decided is None:
+            self._unsent -= 1
         self._unsettled -= 1
         if not self._unsettled:
             self._canary_is_out = False
@@ -253,6 +263,8 @@ class Lineup(Generic[ItemT]):
 
     def _may_pull(self) -> bool:
         if self.exhausted or self.signal.given or self._pulling or self._canary_is_out:
+            return False
+        if self._entries is not None and self._unsent >= self._entries.most_unsent:
             return False
         return self._unsettled < self._most_unsettled
 
@@ -308,6 +320,8 @@ class Lineup(Generic[ItemT]):
             work = Work(position, plain, self._now(), decided=item, fate_unknown=maybe_sent)
         else:
             work = Work(position, item, self._now(), fate_unknown=maybe_sent)
+        if self._entries is not None and work.decided is None:
+            self._unsent += 1
         if self._canary and work.decided is None:
             self._canary -= 1
             self._canary_is_out = not self._canary

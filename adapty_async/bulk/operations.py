@@ -66,7 +66,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         self._on_their_way = 0
         self._said_parked_until = -math.inf
 
-    def open(self, signal: StopSignal, tally: Tally) -> None:
+    def open(self, signal: StopSignal, tally: Tally, left: Callable[[Work[ItemT]], None]) -> None:
         """Get ready. Raises RuntimeError where the client is closed, or belongs to another event loop."""
         self._outage = Patience(self._rules.outage, StopReason.OUTAGE, signal.pause)
         self._throttled = Patience(self._rules.throttled_for, StopReason.THROTTLED_FOR, signal.pause)
@@ -76,6 +76,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         self._signal = signal
         self._pause = signal.pause
         self._tally = tally
+        self._left = left
         self._gate.watch(self._park)
 
     async def attempt(self, work: Work[ItemT]) -> Outcome | Again | None:
@@ -95,6 +96,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
                 return None
             permit, ticket = turn
         health, seconds = Health.NOTHING, 0.0
+        self._left(work)
         work.attempts += 1
         work.under_way = True
         self._tally.under_way += 1
@@ -343,13 +345,15 @@ class AnyOperation(Generic[ItemT, ValueT]):
     def __init__(self, operation: Callable[[ItemT], Awaitable[ValueT]]) -> None:
         self._operation = operation
 
-    def open(self, signal: StopSignal, tally: Tally) -> None:
+    def open(self, signal: StopSignal, tally: Tally, left: Callable[[Work[ItemT]], None]) -> None:
         """Get ready."""
         self._signal = signal
         self._tally = tally
+        self._left = left
 
     async def attempt(self, work: Work[ItemT]) -> Outcome:
         """Run the operation. A ValueError or TypeError propagates."""
+        self._left(work)
         work.attempts += 1
         work.under_way = True
         began = asyncio.get_running_loop().time()

@@ -254,6 +254,11 @@ class LedgerEntries(Generic[ItemT]):
         self._writer.ask(lambda book: book.release([position]))
 
     @property
+    def most_unsent(self) -> int:
+        """As many as are claimed at one time: all of them would be in doubt after a crash."""
+        return self._ahead.size
+
+    @property
     def has_room(self) -> bool:
         """Tell whether more outcomes may be taken down at once."""
         return self._failure is None and len(self._unwritten) <= _MOST_UNWRITTEN

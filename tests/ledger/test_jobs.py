@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from adapty_async import UNPACED, AdaptyClient, ProfileAttributes, RetryPolicy, bulk
+from adapty_async import UNPACED, AdaptyClient, FixedPacer, ProfileAttributes, RetryPolicy, bulk
 from adapty_async.bulk import BulkJob, Decided, Outcome, StopReason, StopRules
 from adapty_async.bulk.jobs import Change, ProfileId
 from adapty_async.ledger import (
@@ -336,6 +336,20 @@ async def test_what_was_claimed_but_never_sent_is_released(
     assert status.claimed == 0
     assert status.counts[Outcome.UPDATED] == report.counts[Outcome.UPDATED] < 200
     assert status.waiting == 200 - status.counts[Outcome.UPDATED]
+
+
+async def test_no_more_are_claimed_than_leave_soon(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
+    changes = [(who, JANE) for who in ids(300)]
+    job = bulk.update_profiles(
+        client, changes, by="customer_user_id", pacer=FixedPacer(20), journal=Ledger(path), concurrency=100
+    )
+    running = asyncio.create_task(first_results(job, 300))
+    await until(lambda: simulator.count.requests >= 5)
+    with LedgerReader(path) as reader:
+        claimed = reader.status().claimed
+    job.stop()
+    await running
+    assert claimed <= 40  # 10 are claimed at first, and 10 or 20 once half of those are handed out
 
 
 async def test_profiles_are_created_once(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
