@@ -93,7 +93,7 @@ class Inventory:
             met = Met(self._store.unpacked(known), known.size)
             met.chunk.extend(len(part.names))
         if met.is_new:
-            hashes = b"".join(map(self._secret.hash, part.names))
+            hashes = self._secret.hashes(part.names)
             self._new[part.number] = _Contents(len(part.names), self._secret.digest(part.contents), hashes)
             self.known = part.end
         return met
