@@ -5,11 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
-from ..client import AdaptyClient
+from ..client import AdaptyClient, anew
 from ..ledger.keys import APP_ID
 from ..ledger.record import OPERATOR, REQUEST
 from .changes import Changes
-from .connection import client_of_environment
 from .exits import CommandError
 from .feeding import format_of_failures
 from .inputs import STDIN, Checked
@@ -43,13 +42,16 @@ def look_through(
     return checked
 
 
-def verified(order: Order, ids: Listing) -> dict[str, str]:
-    """Verify the app where that is asked for, and give what the record shall say of the run. Raises CommandError."""
+def verified(order: Order, ids: Listing, client: AdaptyClient) -> dict[str, str]:
+    """Verify the app where that is asked for, and give what the record shall say of the run. Raises CommandError.
+
+    The key is that of `client`, which stays unopened.
+    """
     notes = notes_of(order)
     app = order.guards.app
     if app is not None:
         to_send = (row.id for row in ids.rows() if row.outcome is None)
-        verify_app(client_of_environment(order.timeout), to_send, by=order.by, app=app)
+        verify_app(anew(client), to_send, by=order.by, app=app)
         notes[APP_ID] = app
     return notes
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import attrs
 
 from ..bulk import Outcome, StopReason
-from ..client import AdaptyClient
+from ..client import AdaptyClient, sender_of
 from ..ledger import Ledger, LedgerReader, Spool, Status
 from ..pacing import Pacer
 from . import event_loop
@@ -55,6 +55,7 @@ class _Stock:
 class Recorded:
     """A job whose ledger knows every row of `ids`.
 
+    `key`: the fingerprint of the one that was looked at, and whose app was seen, where one was.
     `retry`: rows with one of these outcomes are sent again. `new_key`: the key was exchanged since the last run.
     `app`: the one that is known, None for none. `notes`: for the record. `failures`: where to write down what failed.
     """
@@ -62,6 +63,7 @@ class Recorded:
     ids: Listing
     ledger: Path
     order: Order
+    key: str
     retry: Collection[Outcome] = ()
     new_key: bool = False
     app: str | None = None
@@ -70,6 +72,11 @@ class Recorded:
 
     def carry_out(self, client: AdaptyClient) -> ExitStatus:
         """Send what is left, and say what became of all. Raises CommandError where nothing was sent."""
+        if sender_of(client).transport.key_fingerprint != self.key:
+            raise CommandError(
+                f"the key isn't the one that was checked; nothing was sent: {resume_command(self.ledger)}",
+                ExitStatus.LEDGER,
+            )
         try:
             return self._carry_out(client)
         except (KeyboardInterrupt, asyncio.CancelledError):  # more signals than are needed to abort
