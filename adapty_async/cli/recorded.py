@@ -148,12 +148,13 @@ class Recorded:
         if left == 0 and retried:
             tell(f"To send the {retried:,} rows again that failed or are in doubt:", sys.stderr)
             tell(f"  {self._again('retry-failed', ended)}", sys.stderr)
-        if ended.standing.failed > (left or 0) + sum(stock.excluded.values()):
+        has_failures = ended.standing.failed > (left or 0) + sum(stock.excluded.values())
+        if has_failures:
             self._show_failures(stock, ended)
-        is_clean = left == 0 and not retried and not is_doubtful
-        if is_clean:
+        is_done = left == 0 and not retried and not is_doubtful
+        if is_done:
             self._show_afterwards()
-        self._let_go_of_copy(is_clean=is_clean)
+        self._let_go_of_copy(is_wanted=not is_done or (has_failures and stock.failures is None))
 
     def _show_doubt(self, ended: Ended, left: int | None) -> None:
         """Say how to find out why so many were absent, and how to go on then."""
@@ -198,15 +199,15 @@ class Recorded:
             tell(f"{stock.failures} holds the rows that failed, and why.{why} To feed it back, corrected:", sys.stderr)
             tell(f"  {feeding_back(self.order, stock.failures, self.ids.reading())}", sys.stderr)
 
-    def _let_go_of_copy(self, *, is_clean: bool) -> None:
+    def _let_go_of_copy(self, *, is_wanted: bool) -> None:
         """Remove the copy of what can't be read twice, once nothing can want it any more."""
         spool = Spool(self.ledger)
         if not spool.is_filled:
             return
-        if is_clean:
-            spool.discard()
-        else:
+        if is_wanted:
             tell(f"{spool.path} keeps the ids until then: a copy of what can't be read twice.", sys.stderr)
+        else:
+            spool.discard()
 
 
 def failures_of(reader: LedgerReader, ids: Listing) -> Iterator[Failure]:
