@@ -229,6 +229,7 @@ def test_a_list_that_a_wrong_key_finds_nobody_of_never_ends_well(
     people.write_text("customer_user_id\n" + "".join(f"{id_}\n" for id_ in [*ids(PEOPLE), *map(str, range(180))]))
     to_other_app()
     assert run(*DELETE, people, "--concurrency", 1) == 3
+    err = ""
     for _ in range(3):  # the last of them has nothing to send
         status, out, err = say("resume", ledger)
         assert status == 3
