@@ -139,6 +139,24 @@ def sender_of(client: AdaptyClient) -> Sender:
     return client._sender  # noqa: SLF001 - the one door to it
 
 
+def anew(client: AdaptyClient, *, timeout: float | None = None) -> AdaptyClient:
+    """Make a client of the same key, server and settings for another event loop. `timeout`: another one."""
+    sender = sender_of(client)
+    fresh = object.__new__(AdaptyClient)
+    fresh.base_url = client.base_url
+    fresh._use(
+        Sender(
+            sender.transport.anew(),
+            timeout=sender.timeout if timeout is None else timeout,
+            retry=sender.retry,
+            pacer=sender.pacer,
+            on_attempt=sender.on_attempt,
+        ),
+        is_view=False,
+    )
+    return fresh
+
+
 def _own_pacer(pacer: Pacer | None) -> Pacer:
     if pacer is not None and not isinstance(pacer, Pacer):
         raise TypeError(f"pacer must be a pacer, such as FixedPacer(50), or None; not {type(pacer).__name__}")

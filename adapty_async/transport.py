@@ -151,6 +151,11 @@ class Transport:
         # Here and not above: raised there, the error would carry aiohttp's, whose text holds headers and ids.
         raise failure
 
+    def anew(self) -> "Transport":
+        """Make one for the same server and key, with connections of its own: for another event loop."""
+        ssl = None if isinstance(self._ssl, bool) else self._ssl
+        return Transport(self._base_url, self._api_key, session=self._borrowed, trust_env=self._trust_env, ssl=ssl)
+
     async def close(self) -> None:
         """Close the connections that are our own; again, harmlessly."""
         self._closed = True

@@ -29,7 +29,8 @@ PEOPLE = [f"person {number}" for number in range(12)]
 AFTER_A_DELETION = ("resume", "retry-failed", "status", "verify", "export", "report", "redact")
 ATTRIBUTES = ("doctor", "update", "create", "get")
 SUBCOMMANDS = ("plan", "delete", *AFTER_A_DELETION, *ATTRIBUTES, "simulator", "demo")
-FOR_THE_SIMULATOR = ("until", "unset", "export", "seq")
+FOR_THE_SHELL = ("until", "unset", "export", "seq", "cd", "kill", "chmod")
+APP = "3286abd3-48b0-4e9c-a5f6-ac0a006333a6"
 # The script that an installation makes of the entry point.
 COMMAND = (sys.executable, "-c", "import sys; from adapty_async.cli import main; sys.exit(main())")
 PYTEST = ("-m", "pytest", "-p", "no:cacheprovider", "-o", "asyncio_default_fixture_loop_scope=function")
@@ -82,6 +83,7 @@ def environment(simulator: Simulator) -> dict[str, str]:
 @pytest.fixture
 def folder(tmp_path: Path, simulator: Simulator) -> Path:
     """Give a folder with a reader's files: those whom they name have profiles."""
+    simulator.profiles.app_id = APP
     for person in [*PEOPLE, "u2"]:
         simulator.add_profile(customer_user_id=person)
     (conftest,) = (block for _, block in blocks("python") if block.startswith(CONFTEST))
@@ -127,8 +129,9 @@ def test_every_shell_line_is_tested_below() -> None:
     tested = [
         ("make",),
         ("pip", "install"),
+        ("python3", "-m", "venv"),
         ("bash", ".ci/run"),
-        *((word,) for word in FOR_THE_SIMULATOR),
+        *((word,) for word in FOR_THE_SHELL),
         *(("adapty-async", name) for name in SUBCOMMANDS),
     ]
     assert sum(len(commands(*beginning)) for beginning in tested) == len(commands())
@@ -171,7 +174,7 @@ async def test_a_command_that_deletes_deletes(
     os.close(terminal)
     assert process.returncode == 0, shown.decode()
     assert str(len(PEOPLE)).encode() in printed
-    assert simulator.count.answers == {("DELETE", 204): len(PEOPLE)}
+    assert simulator.count.answers == {("DELETE", 204): len(PEOPLE), **({("GET", 200): 1} if "--app" in words else {})}
 
 
 async def test_the_commands_that_go_with_a_deletion_work_in_the_order_in_which_they_stand(
@@ -212,11 +215,12 @@ async def test_the_commands_for_attributes_work_in_the_order_in_which_they_stand
 def test_from_a_list_of_people_to_a_filed_record_in_eight_commands(tmp_path: Path) -> None:
     (block,) = (block for heading, block in blocks("sh") if heading == "From a list of people to a filed record")
     install, *lines = block.splitlines()
-    assert install.startswith("pip install")  # tested above
+    assert install == "python3 -m venv .venv && . .venv/bin/activate && pip install '.[cli]'"  # the last tested above
     assert len(lines) == 7
     people = [prefilled_customer_user_id(number) for number in range(1, 13)]
     (tmp_path / "people.csv").write_text("\n".join(["customer_user_id", *people]), encoding="utf-8")
     with served(Simulator(profiles=len(people))) as simulator:
+        simulator.profiles.app_id = APP
         (tmp_path / "key.txt").write_text(f"{simulator.api_key}\n")
         with shell_in(tmp_path, {"ADAPTY_BASE_URL": simulator.base_url}) as shell:
             for line in lines:
@@ -226,9 +230,12 @@ def test_from_a_list_of_people_to_a_filed_record_in_eight_commands(tmp_path: Pat
                     assert len(simulator.profiles) == 12
                     shell.type("12\n")
                 assert shell.ended()[0] == 0, shell.written
-        assert simulator.count.answers == {("DELETE", 204): 12, ("GET", 404): 1}
+        assert simulator.count.answers == {("GET", 200): 12 + 1, ("DELETE", 204): 12, ("GET", 404): 1}
+    assert f"--app {APP}" in shell.everything
+    assert (tmp_path / "key.txt").stat().st_mode & 0o777 == 0o600
     record = json.loads((tmp_path / "record.json").read_text(encoding="utf-8"))
     assert record["totals"] == {"deleted": 12}
+    assert record["app_id"] == APP
     written = shell.everything + (tmp_path / "record.md").read_text(encoding="utf-8")
     assert "DSR-17" in written
     assert not [person for person in people if person in written]
@@ -236,14 +243,22 @@ def test_from_a_list_of_people_to_a_filed_record_in_eight_commands(tmp_path: Pat
 
 def test_the_simulator_takes_the_place_of_adapty_for_the_other_commands(tmp_path: Path) -> None:
     (block,) = (block for _, block in blocks("sh") if "simulator.json &" in block)
-    with shell_in(tmp_path, {"ADAPTY_API_KEY_FILE": "key.txt"}) as shell:
+    (end,) = (block for _, block in blocks("sh") if "kill $!" in block)
+    (tmp_path / "people.csv").write_text("of the operator")
+    with shell_in(tmp_path, {"ADAPTY_API_KEY_FILE": "key.txt", "TMPDIR": str(tmp_path)}) as shell:
         for line in block.splitlines():
             if line != "adapty-async demo":  # tested below
                 shell.enter(line)
                 assert shell.ended()[0] == 0, shell.written
-        shell.enter("adapty-async plan people.csv --by customer_user_id --probe 5 --pace 1000; kill $!")
+        shell.enter("adapty-async plan people.csv --by customer_user_id --probe 5 --pace 1000")
         assert shell.ended()[0] == 0, shell.written
-    assert re.search(r"^exist +5\r$", shell.written, re.MULTILINE)
+        assert re.search(r"^exist +5\r$", shell.written, re.MULTILINE)
+        for line in end.splitlines():
+            shell.enter(line)
+            assert shell.ended()[0] == 0, shell.written
+        shell.enter("echo [$ADAPTY_API_KEY$ADAPTY_BASE_URL] $PWD")
+        assert f"[] {tmp_path}" in "".join(shell.ended()[1])
+    assert (tmp_path / "people.csv").read_text() == "of the operator"
 
 
 def names_in(folder: Path) -> set[str]:

@@ -5,11 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
-from ..client import AdaptyClient
+from ..client import AdaptyClient, anew
 from ..ledger.keys import APP_ID
 from ..ledger.record import OPERATOR, REQUEST
 from .changes import Changes
-from .connection import client_of_environment
 from .exits import CommandError
 from .feeding import format_of_failures
 from .inputs import STDIN, Checked
@@ -34,7 +33,7 @@ def look_through(
     """
     checked = ids.check()
     left = checked.profiles if count_left is None else count_left()
-    show_checked(ids.name, checked, order.operation, left)
+    show_checked(ids.name, checked, order.operation, left, held=len(ids.excluded))
     if isinstance(ids, Changes):
         tell(f"  {ids.summary}", sys.stderr)
     order.guards.check(checked.profiles, order.does, confirmed=confirmed)
@@ -43,13 +42,16 @@ def look_through(
     return checked
 
 
-def verified(order: Order, ids: Listing) -> dict[str, str]:
-    """Verify the app where that is asked for, and give what the record shall say of the run. Raises CommandError."""
+def verified(order: Order, ids: Listing, client: AdaptyClient) -> dict[str, str]:
+    """Verify the app where that is asked for, and give what the record shall say of the run. Raises CommandError.
+
+    The key is that of `client`, which stays unopened.
+    """
     notes = notes_of(order)
     app = order.guards.app
     if app is not None:
         to_send = (row.id for row in ids.rows() if row.outcome is None)
-        verify_app(client_of_environment(order.timeout), to_send, by=order.by, app=app)
+        verify_app(anew(client), to_send, by=order.by, app=app)
         notes[APP_ID] = app
     return notes
 
@@ -60,8 +62,11 @@ def notes_of(order: Order) -> dict[str, str]:
     return {name: note for name, note in notes.items() if note}
 
 
-def show_checked(name: str, checked: Checked, operation: str, left: int | None = None) -> None:
-    """Say what a file holds, how many of its profiles are `left`, and which lines can't be used."""
+def show_checked(name: str, checked: Checked, operation: str, left: int | None = None, *, held: int = 0) -> None:
+    """Say what a file holds, how many of its profiles are `left`, and which lines can't be used.
+
+    `held`: the number of ids that are to be held back, whether they stand in the file or not.
+    """
     reading = checked.reading
     rest = "" if left in (None, checked.profiles) else f", {left:,} of them still"
     lines = [
@@ -72,8 +77,8 @@ def show_checked(name: str, checked: Checked, operation: str, left: int | None =
         lines.append(f"  {checked.duplicates:,} rows repeat an id of an earlier line: it is sent once")
     if checked.cleared or checked.emptied:
         lines.append(f"  attributes: {checked.cleared:,} are cleared (null), {checked.emptied:,} set to an empty text")
-    if checked.excluded:
-        lines.append(f"  {checked.excluded:,} rows are excluded: they stand in the file of --exclude")
+    if held:
+        lines.append(f"  --exclude holds {held:,} ids: {checked.excluded:,} rows are excluded by them")
     if checked.invalid:
         lines.append(f"  {checked.invalid:,} rows can't be used:")
         lines += [f"    {reading.unit} {row.line}: {row.reason}" for row in checked.first_invalid]

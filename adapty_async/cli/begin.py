@@ -120,14 +120,16 @@ def begin(asked: Asked) -> ExitStatus:
             )
         with _lasting_input(order, asked.file, ledger, excluded) as ids:
             look_through(ids, order, client, confirmed=asked.confirmed)
-            notes = verified(order, ids)
+            notes = verified(order, ids, client)
             lasting = asked.file.absolute() if is_lasting(asked.file) else None
             order = attrs.evolve(order, file=lasting, format=ids.reading().format)
             with refusing(ids):
                 job = undertaking(client, order.operation, order.by)
                 prepare(ledger, job, ids.decided(), order=order.as_json(), file=ids.file)
             app = order.guards.app
-            return Recorded(ids, ledger, order, app=app, notes=notes, failures=asked.failures).carry_out(client)
+            return Recorded(
+                ids, ledger, order, job.key_fingerprint, app=app, notes=notes, failures=asked.failures
+            ).carry_out(client)
 
 
 def refuse_begun(ledger: Path) -> None:

@@ -1,12 +1,13 @@
 """What keeps a mass job from going wrong: what must hold before it, and the rules that stop it."""
 
 import re
+from collections.abc import Mapping
 from typing import Final
 from uuid import UUID
 
 import attrs
 
-from ..bulk import StopRules
+from ..bulk import Outcome, StopReason, StopRules
 from .exits import CommandError, ExitStatus
 from .operation import Operation
 
@@ -14,6 +15,7 @@ UNCOUNTED: Final = 10_000
 """So many profiles are sent without anybody saying how many they are."""
 _CANARY: Final = 100
 _CANARY_ABOVE: Final = 1000
+_UNSENT: Final = frozenset({Outcome.INVALID, Outcome.DUPLICATE})
 _SHARE: Final = re.compile(r"(\d+(?:\.\d+)?)%")
 
 
@@ -101,6 +103,11 @@ class Guards:
             return rules
         most = MostFailures.of(self.most_failures)
         return attrs.evolve(rules, max_failures=most.number, failure_share=most.share)
+
+    def doubt(self, counts: Mapping[Outcome, int]) -> StopReason | None:
+        """Say whether too many of all the rows were absent, whatever each run found of its own."""
+        sent = {outcome: count for outcome, count in counts.items() if outcome not in _UNSENT}
+        return StopRules(failure_share=None, absent_share=self.rules(0).absent_share).judge(sent, at_end=True)
 
     def notes(self, due: int) -> dict[str, str]:
         """Say for the record which guards a run with so many profiles has."""

@@ -46,11 +46,17 @@ _REASONS: Final = {
 
 @attrs.frozen
 class Ended:
-    """How a job ended. `trouble`: what stopped it on our side."""
+    """How a job ended. `trouble`: what stopped it on our side. `doubt`: the rule that its rows break at the end."""
 
     standing: Standing
     report: BulkReport
     trouble: CommandError | None
+    doubt: StopReason | None = None
+
+    @property
+    def stopped(self) -> StopReason | None:
+        """The rule that the run broke, or all runs together."""
+        return self.report.stopped or self.doubt
 
     @property
     def status(self) -> ExitStatus:
@@ -58,8 +64,8 @@ class Ended:
         statuses = [ExitStatus.FAILED if self.standing.failed else ExitStatus.DONE]
         if self.trouble is not None:
             statuses.append(self.trouble.status)
-        if self.report.stopped is not None:
-            statuses.append(_STATUSES.get(self.report.stopped, ExitStatus.STOPPED))
+        if self.stopped is not None:
+            statuses.append(_STATUSES.get(self.stopped, ExitStatus.STOPPED))
         return ExitStatus.first_of(statuses)
 
     @property
@@ -67,8 +73,7 @@ class Ended:
         """Why it was stopped, and what to do."""
         if self.trouble is not None:
             return str(self.trouble)
-        stopped = self.report.stopped
-        return None if stopped is None else f"{stopped}: {_REASONS[stopped]}"
+        return None if self.stopped is None else f"{self.stopped}: {_REASONS[self.stopped]}"
 
 
 def show_ended(ended: Ended) -> None:

@@ -9,10 +9,9 @@ import attrs
 
 from ..bulk import Outcome
 from ..bulk.jobs import undertaking
-from ..client import AdaptyClient
+from ..client import AdaptyClient, anew
 from ..ledger import LedgerReader, Row, Status, reopen
 from ..ledger.keys import APP_ID
-from .connection import client_of_environment
 from .exits import CommandError, ExitStatus
 from .ledgers import MISMATCHES, refusing
 from .listing import Listing
@@ -116,8 +115,10 @@ def _due(status: Status, again: frozenset[Outcome]) -> int:
     return status.waiting + status.claimed + sum(status.counts.get(outcome, 0) for outcome in again)
 
 
-def show_app(key: Key, reader: LedgerReader, ids: Listing, order: Order, known: str | None) -> dict[str, str]:
-    """See the app of a key from a listed person, or from `known`; give the note of it. Raises CommandError.
+def show_app(
+    key: Key, reader: LedgerReader, ids: Listing, order: Order, known: str | None, client: AdaptyClient
+) -> dict[str, str]:
+    """See the app of the key of `client` from a listed person, or `known`; give the note of it. Raises CommandError.
 
     Whoever was absent to a key of an unknown app is looked for again from then on.
     """
@@ -130,15 +131,16 @@ def show_app(key: Key, reader: LedgerReader, ids: Listing, order: Order, known: 
 
     asked_for = itertools.chain(() if known is None else (known,), listed())
     with refusing(ids):
-        verify_app(client_of_environment(order.timeout), asked_for, by=order.by, app=key.app, todo=_TODO)
+        verify_app(anew(client, timeout=order.timeout), asked_for, by=order.by, app=key.app, todo=_TODO)
         if key.was_of_unknown_app:
             reopen(reader.path)
     return {APP_ID: key.app}
 
 
-def show_same_app(reader: LedgerReader, ids: Listing, order: Order, known: str | None) -> None:
+def show_same_app(reader: LedgerReader, ids: Listing, order: Order, known: str | None, client: AdaptyClient) -> None:
     """See that the key for a verification is of the app of the job. Raises CommandError."""
     app = _recorded_app(reader)
     if app is None:
         raise _app_unknown(reader, "verify it with the key of its last run")
-    show_app(Key(is_new=True, app=app, is_to_be_shown=True, was_of_unknown_app=False), reader, ids, order, known)
+    key = Key(is_new=True, app=app, is_to_be_shown=True, was_of_unknown_app=False)
+    show_app(key, reader, ids, order, known, client)

@@ -79,7 +79,7 @@ def plan(question: Question) -> ExitStatus:
     found = None
     with open_listing(order, question.file, excluded=excluded) as ids:
         checked = ids.check()
-        show_checked(ids.name, checked, order.operation)
+        show_checked(ids.name, checked, order.operation, held=len(excluded))
         show("\n".join(_lines(ids, checked, order)))
         if question.probe is not None:
             found = _probe(ids, checked, order, question.probe)

@@ -11,7 +11,7 @@ from typing import Any, Final
 import attrs
 
 from ..bulk import Outcome, StopReason
-from ..client import AdaptyClient
+from ..client import AdaptyClient, sender_of
 from ..ledger import Ledger, LedgerReader, Spool, Status
 from ..pacing import Pacer
 from . import event_loop
@@ -28,7 +28,7 @@ from .keys import ACCEPTED
 from .ledgers import command, refusing, resume_command
 from .listing import Listing
 from .operation import DELETE
-from .order import Order
+from .order import Order, exclude_options, options_of
 from .progress import Meter
 from .screen import screen_for, tell
 from .unrecorded import show_alone, show_excluded
@@ -55,6 +55,7 @@ class _Stock:
 class Recorded:
     """A job whose ledger knows every row of `ids`.
 
+    `key`: the fingerprint of the one that was looked at, and whose app was seen, where one was.
     `retry`: rows with one of these outcomes are sent again. `new_key`: the key was exchanged since the last run.
     `app`: the one that is known, None for none. `notes`: for the record. `failures`: where to write down what failed.
     """
@@ -62,6 +63,7 @@ class Recorded:
     ids: Listing
     ledger: Path
     order: Order
+    key: str
     retry: Collection[Outcome] = ()
     new_key: bool = False
     app: str | None = None
@@ -70,6 +72,11 @@ class Recorded:
 
     def carry_out(self, client: AdaptyClient) -> ExitStatus:
         """Send what is left, and say what became of all. Raises CommandError where nothing was sent."""
+        if sender_of(client).transport.key_fingerprint != self.key:
+            raise CommandError(
+                f"the key isn't the one that was checked; nothing was sent: {resume_command(self.ledger)}",
+                ExitStatus.LEDGER,
+            )
         try:
             return self._carry_out(client)
         except (KeyboardInterrupt, asyncio.CancelledError):  # more signals than are needed to abort
@@ -104,7 +111,8 @@ class Recorded:
                 after = reader.status()
         except CommandError as error:
             return Ended(run.standing, run.job.report, trouble or error), None
-        return Ended(Standing(after.known, after.totals), run.job.report, trouble), after
+        doubt = None if after.waiting or after.claimed else self.order.guards.doubt(after.counts)
+        return Ended(Standing(after.known, after.totals), run.job.report, trouble, doubt), after
 
     def _take_stock(self) -> "_Stock":
         """Write the failures down, and count the rows that are excluded. Raises CommandError."""
@@ -131,22 +139,44 @@ class Recorded:
         left = None if after is None else after.waiting + after.claimed
         failed = 0 if after is None else sum(after.counts.get(outcome, 0) for outcome in RETRIED)
         retried = failed - sum(stock.excluded.get(outcome, 0) for outcome in RETRIED)
-        if left != 0:
+        is_doubtful = ended.stopped is StopReason.ABSENT_SHARE
+        if is_doubtful:
+            self._show_doubt(ended, left)
+        elif left != 0:
             tell("To go on:" if left is None else f"{left:,} rows are not done. To go on:", sys.stderr)
             tell(f"  {self._again('resume', ended)}", sys.stderr)
-        elif retried:
+        if left == 0 and retried:
             tell(f"To send the {retried:,} rows again that failed or are in doubt:", sys.stderr)
             tell(f"  {self._again('retry-failed', ended)}", sys.stderr)
-        if ended.standing.failed > (left or 0) + sum(stock.excluded.values()):
+        has_failures = ended.standing.failed > (left or 0) + sum(stock.excluded.values())
+        if has_failures:
             self._show_failures(stock, ended)
-        if left == 0 and not retried:
+        is_done = left == 0 and not retried and not is_doubtful
+        if is_done:
             self._show_afterwards()
-        self._let_go_of_copy(is_clean=left == 0 and not retried)
+        self._let_go_of_copy(is_wanted=not is_done or (has_failures and stock.failures is None))
+
+    def _show_doubt(self, ended: Ended, left: int | None) -> None:
+        """Say how to find out why so many were absent, and how to go on then."""
+        file = self.order.file or Spool(self.ledger).path
+        options = [*options_of(self.order), *exclude_options(self.order), "--probe", "20"]
+        if left:
+            tell(f"{left:,} rows are not done.", sys.stderr)
+        tell("To see which app the key is of, and how many of them exist:", sys.stderr)
+        tell(f"  {command('plan', file, *options)}", sys.stderr)
+        if self.app is None and not self._is_bound(ended):
+            tell("Where the key was of another app, set ADAPTY_API_KEY to the right one, and name its app:", sys.stderr)
+            tell(f"  {command('resume', self.ledger, '--new-key', '--app', 'UUID')}", sys.stderr)
+        tell("Where key, --by and --column are right, and they are absent indeed:", sys.stderr)
+        tell(f"  {command('resume', self.ledger, '--max-absent', '100%')}", sys.stderr)
+
+    def _is_bound(self, ended: Ended) -> bool:
+        """Tell whether people are done in an app that nobody knows: no other key is taken then."""
+        return self.app is None and any(ended.standing.counts.get(outcome) for outcome in ACCEPTED)
 
     def _again(self, name: str, ended: Ended, *options: str) -> str:
         """Give a command that goes on; after a refused key with another, where its app is known or nobody is done."""
-        is_bound = self.app is None and any(ended.standing.counts.get(outcome) for outcome in ACCEPTED)
-        if ended.report.stopped in _KEY_REFUSED and not is_bound:
+        if ended.report.stopped in _KEY_REFUSED and not self._is_bound(ended):
             options = (*options, "--new-key", *([] if self.app else ["--app", "UUID"]))
         return command(name, self.ledger, *options)
 
@@ -169,15 +199,15 @@ class Recorded:
             tell(f"{stock.failures} holds the rows that failed, and why.{why} To feed it back, corrected:", sys.stderr)
             tell(f"  {feeding_back(self.order, stock.failures, self.ids.reading())}", sys.stderr)
 
-    def _let_go_of_copy(self, *, is_clean: bool) -> None:
+    def _let_go_of_copy(self, *, is_wanted: bool) -> None:
         """Remove the copy of what can't be read twice, once nothing can want it any more."""
         spool = Spool(self.ledger)
         if not spool.is_filled:
             return
-        if is_clean:
-            spool.discard()
-        else:
+        if is_wanted:
             tell(f"{spool.path} keeps the ids until then: a copy of what can't be read twice.", sys.stderr)
+        else:
+            spool.discard()
 
 
 def failures_of(reader: LedgerReader, ids: Listing) -> Iterator[Failure]:

@@ -46,17 +46,24 @@ def status(path: Path, *, watch: bool = False, as_json: bool = False) -> ExitSta
         _watch(path)
     with open_ledger(path) as reader:
         standing, view = reader.status(), None
-        if reader.is_running():
+        is_used = reader.is_running()
+        if is_used and _has_run_open(reader):
             view = _view(reader, standing)
-        is_left = view is None and bool(standing.waiting or standing.claimed)
+        is_left = not is_used and bool(standing.waiting or standing.claimed)
         todo = _todo(reader) if is_left else None
         if as_json:
-            show(json.dumps(_as_json(reader, standing, view, todo)))
+            show(json.dumps(_as_json(reader, standing, view, todo, is_used=is_used)))
             return ExitStatus.DONE
-        show("\n".join(_standing(reader, standing, view)))
+        show("\n".join(_standing(reader, standing, view, is_used=is_used)))
     if todo is not None:
         tell(f"\nTo go on with it:\n  {todo}", sys.stderr)
     return ExitStatus.DONE
+
+
+def _has_run_open(reader: LedgerReader) -> bool:
+    """Tell whether the last run has no end: who has the ledger then runs the job; else it is verified or prepared."""
+    runs = reader.runs
+    return bool(runs) and runs[-1].ended is None
 
 
 def _todo(reader: LedgerReader) -> str:
@@ -69,7 +76,7 @@ def _watch(path: Path) -> None:
     try:
         while True:
             with open_ledger(path) as reader, refusing():
-                if not reader.is_running():
+                if not (reader.is_running() and _has_run_open(reader)):
                     return
                 screen.show(_view(reader, reader.status()))
             time.sleep(max(screen.interval, _PAUSE))  # no event loop runs here, and Ctrl-C ends it
@@ -89,11 +96,11 @@ def _view(reader: LedgerReader, standing: Status) -> View:
     return View(sight=Sight(standing=stands), rate=standing.recent / min(max(ran, 1.0), RECENT) or None, hour=hour)
 
 
-def _standing(reader: LedgerReader, standing: Status, view: View | None) -> Iterator[str]:
+def _standing(reader: LedgerReader, standing: Status, view: View | None, *, is_used: bool) -> Iterator[str]:
     job = reader.job
     yield f"{job.operation} by {job.by} at {job.base_url}"
     if view is None:
-        yield "it isn't running"
+        yield "it isn't running, but in use by another command" if is_used else "it isn't running"
     else:
         yield from filter(None, ["it is running", view.done, *view.lines])
     yield ""
@@ -112,13 +119,16 @@ def _outcomes(standing: Status, view: View | None) -> dict[Outcome, int]:
     return {outcome: count for outcome in MEANINGS if (count := counts.get(outcome))}
 
 
-def _as_json(reader: LedgerReader, standing: Status, view: View | None, todo: str | None) -> dict[str, Any]:
+def _as_json(
+    reader: LedgerReader, standing: Status, view: View | None, todo: str | None, *, is_used: bool
+) -> dict[str, Any]:
     job = reader.job
     return {
         "operation": job.operation,
         "by": job.by,
         "server": job.base_url,
         "running": view is not None,
+        "in_use": is_used,
         "progress": None if view is None else view.as_json(),
         "totals": _outcomes(standing, view),
         "total": standing.known,

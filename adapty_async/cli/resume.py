@@ -11,7 +11,7 @@ import attrs
 
 from ..bulk import Outcome
 from ..bulk.jobs import undertaking
-from ..client import AdaptyClient
+from ..client import AdaptyClient, anew, sender_of
 from ..ledger import LedgerReader, prepare
 from ..ledger.preparing import note_order
 from .beforehand import look_through, notes_of, require_terminal
@@ -124,17 +124,18 @@ def resume(ledger: Path, terms: Terms) -> ExitStatus:
         if not job.is_same:
             _compare(job, client, terms)
         _keep_holds(job)
-        shown = _shown_app(job, terms)
+        shown = _shown_app(job, client, terms)
         return Recorded(
             job.ids,
             ledger,
             _with_app(job, is_shown=bool(shown)),
+            sender_of(client).transport.key_fingerprint,
             retry=terms.retried,
             new_key=job.key.is_new,
             app=job.key.app,
             notes=notes_of(job.order) | shown,
             failures=terms.failures,
-        ).carry_out(client_of_environment(job.order.timeout))
+        ).carry_out(anew(client, timeout=job.order.timeout))
 
 
 def _look_into(reader: LedgerReader, client: AdaptyClient, terms: Terms, stack: contextlib.ExitStack) -> _Job:
@@ -175,12 +176,12 @@ def _keep_holds(job: _Job) -> None:
             note_order(job.ledger, attrs.evolve(job.ordered, exclude=job.order.exclude).as_json())
 
 
-def _shown_app(job: _Job, terms: Terms) -> dict[str, str]:
+def _shown_app(job: _Job, client: AdaptyClient, terms: Terms) -> dict[str, str]:
     """See the app where that is needed; give the note of it. Raises CommandError."""
     if not job.key.is_to_be_shown:
         return {}
     with refusing(job.ids), LedgerReader(job.ledger) as reader:
-        return show_app(job.key, reader, job.ids, job.order, terms.known)
+        return show_app(job.key, reader, job.ids, job.order, terms.known, client)
 
 
 def _with_app(job: _Job, *, is_shown: bool) -> Order:

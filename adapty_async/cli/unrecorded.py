@@ -33,7 +33,7 @@ def send_unrecorded(
     with contextlib.ExitStack() as stack:
         ids = stack.enter_context(open_listing(order, file, excluded=excluded))
         checked = look_through(ids, order, client, confirmed=confirmed)
-        verified(order, ids)
+        verified(order, ids, client)
         written = stack.enter_context(FailuresFile(failures, ids.reading())) if failures else None
         pacer = stack.enter_context(order.pace.pacer(client))
         deletion = Deletion(

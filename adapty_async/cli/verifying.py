@@ -78,7 +78,7 @@ def verify(
         order = order_of(reader)
         with open_input(reader, file) as ids, refusing(ids), pace.pacer(client) as pacer:
             if new_key:
-                show_same_app(reader, ids, order, known)
+                show_same_app(reader, ids, order, known, client)
             asked = _verify(client, reader, ids.plain(), wanted, pacer, concurrency, rest=rest, new_key=new_key)
             found = event_loop.run(asked)
             written = None if present is None else _write_present(path, ids, present)

@@ -217,3 +217,38 @@ def test_what_is_offered_after_a_revoked_key_can_be_typed(
     (typed,) = re.findall(r"^  adapty-async (resume (?:(?!--failures).)*)$", err, re.MULTILINE)
     assert run(*shlex.split(typed)) == 1
     assert run("retry-failed", ledger_of(people)) == 0
+
+
+# A list that nobody is of, sent with a key of another app
+
+
+def test_a_list_that_a_wrong_key_finds_nobody_of_never_ends_well(
+    witness: Witness, people: Path, say: Say, to_other_app: Turn
+) -> None:
+    app, ledger = witness.profiles.app_id, ledger_of(people)
+    people.write_text("customer_user_id\n" + "".join(f"{id_}\n" for id_ in [*ids(PEOPLE), *map(str, range(180))]))
+    to_other_app()
+    assert run(*DELETE, people, "--concurrency", 1) == 3
+    err = ""
+    for _ in range(3):  # the last of them has nothing to send
+        status, out, err = say("resume", ledger)
+        assert status == 3
+        assert "stopped: absent_share" in out
+        assert "All rows are done" not in err
+        assert "--probe 20" in err
+    (typed,) = re.findall(r"^  adapty-async (plan .*)$", err, re.MULTILINE)
+    assert run(*shlex.split(typed)) == 0
+    to_other_app()
+    (typed,) = re.findall(r"^  adapty-async (resume .* --app) UUID$", err, re.MULTILINE)
+    assert run(*shlex.split(typed), app, "--max-absent", "90%") == 0
+    assert agree(say, ledger, witness, 0) == {Outcome.DELETED: PEOPLE, Outcome.ALREADY_ABSENT: 180}
+    assert run("resume", ledger) == 0
+    assert run("resume", ledger, "--max-absent", "50%") == 3
+
+
+def test_people_who_are_known_to_be_absent_are_done(witness: Witness, people: Path, say: Say) -> None:
+    witness.profiles = Profiles(7)
+    assert run(*DELETE, people) == 3
+    status, _, err = say("resume", ledger_of(people), "--max-absent", "100%")
+    assert status == 0
+    assert "All rows are done" in err

@@ -89,3 +89,10 @@ def test_a_hold_lasts_also_where_the_run_that_it_came_with_was_refused(
     assert run("retry-failed", ledger_of(people), "--exclude", held, "--app", other) == 3
     assert run("retry-failed", ledger_of(people)) == 1
     assert list(witness.profiles.customer_user_ids) == ids(1)
+
+
+def test_a_hold_that_names_nobody_of_the_file_is_told(witness: Witness, people: Path, tmp_path: Path, say: Say) -> None:
+    (tmp_path / "none.csv").write_text("USER-1\nUSER-2\n")
+    hold = ("--by", "customer_user_id", "--exclude", tmp_path / "none.csv")
+    for command in (("plan", people, *hold), ("delete", people, *hold, "--yes", "--pace", "100000")):
+        assert "--exclude holds 2 ids: 0 rows are excluded by them" in say(*command)[2]

@@ -269,6 +269,31 @@ def test_standard_input_is_kept_as_long_as_something_failed(
     assert not spool.exists()
 
 
+@pytest.mark.parametrize("command", ["delete", "update"])
+def test_standard_input_is_kept_until_the_rows_that_failed_for_good_are_written_down(
+    witness: Witness, say: Say, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    bad = "" if command == "delete" else "nobody,1"  # invalid, or not found
+    rows = ["customer_user_id,custom.n", f"{ids(1)[0]},1", bad or ",1"]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\n".join(rows).encode())))
+    status, _, err = say(command, *DELETE[1:], "-")
+    assert status == 1
+    assert Spool("stdin.adapty.db").is_filled
+    (typed,) = re.findall(r"^  adapty-async (resume .* --failures failures.csv)$", err, re.MULTILINE)
+    assert run(*shlex.split(typed)) == 1
+    assert Path("failures.csv").read_text().splitlines()[1].startswith((bad or ",1") + ",")
+    assert not Spool("stdin.adapty.db").is_filled
+
+
+def test_of_those_who_are_only_excluded_no_copy_is_kept(
+    witness: Witness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hold.csv").write_text(ids(1)[0])
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\n".join(ids(PEOPLE)).encode())))
+    assert run(*DELETE, "-", "--exclude", tmp_path / "hold.csv") == 1
+    assert not Spool("stdin.adapty.db").is_filled
+
+
 # Another key
 
 

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from adapty_async.cli import records
+from adapty_async.cli import main, records
 from adapty_async.cli.books import Standing
 from adapty_async.cli.progress import View
 from adapty_async.ledger import LedgerReader
 from adapty_async.ledger.store import Store
 from adapty_async.testing import Fault, Simulator
-from tests.cli.served import ids_file, served, settings_for, start, wait_until
+from tests.cli.served import PATIENCE, ids_file, meanwhile, served, settings_for, start, wait_until
 from tests.cli.test_screen import FULL
-from tests.cli.witness import Say, ledger_of
+from tests.cli.witness import Say, Witness, ledger_of
 
 PEOPLE = 10_000
 
@@ -129,3 +129,22 @@ def test_what_is_told_comes_back_as_it_was() -> None:
 
 def test_one_object_is_not_watched(say: Say, tmp_path: Path) -> None:
     assert say("status", tmp_path / "job.db", "--json", "--watch")[0] == 2
+
+
+def test_a_job_that_is_done_does_not_run_while_it_is_verified(witness: Witness, people: Path, say: Say) -> None:
+    ledger = ledger_of(people)
+    assert main(["delete", str(people), "--by", "customer_user_id", "--yes", "--pace", "1000"]) == 0
+    told: list[str] = []
+
+    def look() -> None:
+        for options in (["--json"], [], ["--watch"]):
+            beside = start(["status", str(ledger), *options], {})
+            told.append(beside.communicate(timeout=PATIENCE)[0].decode())
+
+    with meanwhile(lambda: witness.count.answers.get(("GET", 404), 0) > 0, look):
+        assert main(["verify", str(ledger), "all", "--pace", "4", "--concurrency", "1"]) == 0
+    as_json = json.loads(told[0])
+    assert (as_json["running"], as_json["in_use"], as_json["progress"]) == (False, True, None)
+    assert all("\nit isn't running, but in use by another command\n" in text for text in told[1:])
+    assert not seen(say, ledger)["in_use"]
+    assert "\nit isn't running\n" in say("status", ledger)[1]
