@@ -2,15 +2,17 @@
 
 import json
 import pickle
+import weakref
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from adapty_async import Request, Response
-from adapty_async.messages import Headers, check_header_value
+from adapty_async.messages import Headers, check_header_value, checked_request, received
 
 SECRET = "anna@example.com"  # noqa: S105 - a made-up id
 
@@ -237,3 +239,19 @@ class TestResponse:
     def test_it_survives_a_pickle(self) -> None:
         response = Response(200, {"A": "1"}, b"x")
         assert repickled(response) == response
+
+
+@pytest.mark.parametrize(
+    "made", [Request("GET", "/a"), Response(204), checked_request("GET", "/a", {}), received(204, {}, b"")]
+)
+def test_it_can_be_referred_to_weakly(made: Request | Response) -> None:
+    assert weakref.ref(made)() is made
+
+
+def test_what_is_built_without_a_check_is_as_what_is_built_with_one() -> None:
+    assert checked_request("POST", "/a", {"b": "c"}, {"d": 1}, idempotent=True) == Request(
+        "POST", "/a", headers={"b": "c"}, body={"d": 1}, idempotent=True
+    )
+    assert received(200, {"A": "b"}, b"{}") == Response(200, {"A": "b"}, b"{}")
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        received(200, {}, b"").status = 500  # type: ignore[misc] # that is the test

@@ -20,7 +20,7 @@ from .probe import verify_app
 
 ACCEPTED: Final = (Outcome.DELETED, Outcome.UPDATED)
 """What was done in one app mustn't go on in another. Of a creation whoever was created shows the app."""
-_TODO: Final = "name somebody who exists by --known ID, or check the key"
+_WHAT_TO_DO: Final = "name somebody who exists by --known ID, or check the key"
 _ABSENT: Final = frozenset({Outcome.ALREADY_ABSENT, Outcome.NOT_FOUND, Outcome.DELETED_UNCONFIRMED})
 
 
@@ -131,7 +131,7 @@ def show_app(
 
     asked_for = itertools.chain(() if known is None else (known,), listed())
     with refusing(ids):
-        verify_app(anew(client, timeout=order.timeout), asked_for, by=order.by, app=key.app, todo=_TODO)
+        verify_app(anew(client, timeout=order.timeout), asked_for, by=order.by, app=key.app, todo=_WHAT_TO_DO)
         if key.was_of_unknown_app:
             reopen(reader.path)
     return {APP_ID: key.app}

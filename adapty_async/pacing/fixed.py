@@ -46,7 +46,7 @@ class FixedPacer(Counting):
     def sent(self, now: float) -> Ticket:
         # A wake-up that is late by no more than loops usually are loses no rate; a longer gap isn't made up for.
         due, earliest = self._due(now), now - LATENESS
-        self._next = (max(earliest, due)) + self._interval
+        self._next = max(earliest, due) + self._interval
         return super().sent(now)
 
     def heard(self, now: float, ticket: Ticket, verdict: Verdict, retry_after: float | None = None) -> None:

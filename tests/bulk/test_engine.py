@@ -535,6 +535,22 @@ async def test_a_job_closed_by_force_leaves_its_error_to_no_log(caplog: pytest.L
     assert "ada" not in caplog.text
 
 
+async def test_a_stream_left_after_its_job_failed_leaves_its_error_to_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    def people() -> Iterator[int]:
+        yield from range(3)
+        raise ValueError("ada@example.com")
+
+    async def leave_when_it_failed() -> None:
+        async with bulk.run(_double, people(), concurrency=10) as job:
+            async for _ in job:
+                await _until(lambda: "finished" in repr(job))
+                break
+
+    await leave_when_it_failed()
+    gc.collect()
+    assert "ada" not in caplog.text
+
+
 @pytest.mark.parametrize("setting", [{"stop": None}, {"on_progress": 4}])
 def test_a_setting_of_the_wrong_kind_is_refused_at_once(setting: dict[str, object]) -> None:
     with pytest.raises(TypeError, match=next(iter(setting))):
