@@ -97,6 +97,14 @@ class Gate:
             self._look_again(now)
         return pause
 
+    def accepted(self, ticket: Ticket) -> float:
+        """Tell the pacer that a request was let through; give the time at which that was heard."""
+        now = self.now()
+        self._pacer.heard(now, ticket, Verdict.ACCEPTED)
+        if self._waiters:
+            self._look_again(now)
+        return now
+
     def hold(self, seconds: float) -> None:
         """Let nobody pass for so long: another gate of the same API key was told a Retry-After."""
         now = self.now()

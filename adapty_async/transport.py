@@ -75,7 +75,7 @@ class _Request(aiohttp.ClientRequest):
     def update_auto_headers(self, skip_auto_headers: Iterable[str] | None) -> None:
         """Leave it: they are among the headers of all requests."""
 
-    def update_auth(self, auth: aiohttp.BasicAuth | None, trust_env: bool = False) -> None:  # noqa: FBT001, FBT002 - aiohttp's
+    def update_auth(self, auth: aiohttp.BasicAuth | None, trust_env: bool = False) -> None:
         """Leave it: the key is among the headers of all requests."""
 
     def send(self, conn: Connection) -> Coroutine[Any, Any, aiohttp.ClientResponse]:
@@ -258,14 +258,9 @@ class Transport:
 def _common_headers(base_url: str, api_key: str) -> CIMultiDict[str]:
     host = yarl.URL(base_url).host_port_subcomponent
     assert host is not None
-    return CIMultiDict(
-        {
-            "Host": host,
-            "Authorization": f"Api-Key {api_key}",
-            **aiohttp.ClientRequest.DEFAULT_HEADERS,
-            "User-Agent": SERVER_SOFTWARE,
-        }
-    )
+    headers = CIMultiDict({"Host": host, "Authorization": f"Api-Key {api_key}", "User-Agent": SERVER_SOFTWARE})
+    headers.update(aiohttp.ClientRequest.DEFAULT_HEADERS)
+    return headers
 
 
 def _headers(request: Request) -> Mapping[str, str]:

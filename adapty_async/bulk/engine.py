@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Final, Generic, Protocol, Self
 
 from .journal import Entries
-from .lineup import Again, Lineup, StopSignal, Work, is_cancelled
+from .lineup import Again, Lineup, Work, is_cancelled
 from .results import FAILURES, BulkReport, Decided, ItemResult, ItemT, Outcome, StopReason, StopRules, Tally, ValueT
 
 _PROGRESS_INTERVAL: Final = 0.1
@@ -25,10 +25,10 @@ _log: Final = logging.getLogger("adapty_async")
 class Operation(Protocol[ItemT]):
     """What a job does with an item."""
 
-    def open(self, signal: StopSignal, tally: Tally, left: Callable[[Work[ItemT]], None]) -> None:
+    def open(self, lineup: Lineup[ItemT], tally: Tally) -> None:
         """Get ready, at the start of the job. Raises RuntimeError where nothing can be sent.
 
-        `left`: to be told of each request, before it counts as an attempt.
+        `lineup` is to be told of each request before it leaves, `tally` what came of it.
         """
         ...
 
@@ -194,7 +194,7 @@ class BulkJob(Generic[ItemT, ValueT]):
 
     async def _run_operation(self) -> None:
         try:
-            self._operation.open(self._signal, self._tally, self._lineup.left)
+            self._operation.open(self._lineup, self._tally)
             await self._run_runners()
             self._judge(at_end=True)
         finally:
@@ -216,32 +216,33 @@ class BulkJob(Generic[ItemT, ValueT]):
             raise self._lineup.error
 
     async def _runner(self) -> None:
-        lineup = self._lineup
+        lineup, signal, pause = self._lineup, self._signal, self._pause
         while (work := lineup.take() or await lineup.next()) is not None:
             try:
                 step: Outcome | Again | None
                 if work.decided is not None:
                     step = self._decided(work, work.decided)
                 else:
-                    if self._pause.is_on:
-                        await self._pause.pass_by()
-                    step = None if self._signal.given else await self._operation.attempt(work)
+                    if pause.is_on:
+                        await pause.pass_by()
+                    step = None if signal.given else await self._operation.attempt(work)
             except BaseException as error:  # a cancellation too: the item must be counted, whatever ends its attempt
                 self._give_up(work)
                 if isinstance(error, asyncio.CancelledError) and not is_cancelled():
                     # A runner that ended by it would be missed by nobody, and its share of the work neither.
                     raise RuntimeError("an attempt was cancelled, and not by its job") from error
                 raise
-            if isinstance(step, Again) and self._signal.given:
-                step = None
-            if isinstance(step, Again):
-                lineup.put_aside(work, step)
+            result = None
+            if isinstance(step, Outcome):
+                result = self._conclude(work, step)
+            elif step is None or signal.given:
+                result = self._give_up(work)
             else:
-                result = self._give_up(work) if step is None else self._conclude(work, step)
-                if self._entries is not None and not self._entries.has_room:
-                    await self._have_room(self._entries)
-                if result is not None and self._results is not None:
-                    await self._results.put(result)
+                lineup.put_aside(work, step)
+            if self._entries is not None and not self._entries.has_room:
+                await self._have_room(self._entries)
+            if result is not None and self._results is not None:
+                await self._results.put(result)
             if self._loop.time() >= self._breathe_at:
                 await self._breathe()
 
@@ -285,9 +286,13 @@ class BulkJob(Generic[ItemT, ValueT]):
         return self._count(work, outcome)
 
     def _count(self, work: Work[ItemT], outcome: Outcome) -> ItemResult[ItemT, ValueT] | None:
-        decided, is_failure = work.decided is not None, outcome in FAILURES
-        self._lineup.settled(work, success=not (decided or is_failure))
-        self._tally.settle(outcome, decided=decided)
+        is_failure = outcome in FAILURES
+        if work.decided is None:
+            self._lineup.settled(work, success=not is_failure)
+            self._tally.settle(outcome)
+        else:
+            self._lineup.settled(work, success=False)
+            self._tally.settle_decided(outcome)
         if not is_failure and self._results is None:
             return None
         result = work.result(outcome)

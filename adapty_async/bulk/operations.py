@@ -23,7 +23,7 @@ from ..pacing import Ticket, Verdict
 from ..retry import is_absence, is_retryable, is_throttled, is_unsent
 from ..sending import Exchange, Sender
 from .admission import ORDINARY, Admission, Health, Permit
-from .lineup import Again, StopSignal, Work, is_cancelled
+from .lineup import Again, Lineup, Work, is_cancelled
 from .patience import Patience
 from .results import ItemT, Outcome, StopReason, StopRules, Tally, ValueT
 
@@ -63,20 +63,21 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         self._credentials_in_question = asyncio.Lock()
         self._rules = stop
         self._is_tried = False  # its patience is, or may be
-        self._on_their_way = 0
         self._said_parked_until = -math.inf
 
-    def open(self, signal: StopSignal, tally: Tally, left: Callable[[Work[ItemT]], None]) -> None:
+    def open(self, lineup: Lineup[ItemT], tally: Tally) -> None:
         """Get ready. Raises RuntimeError where the client is closed, or belongs to another event loop."""
+        signal = lineup.signal
         self._outage = Patience(self._rules.outage, StopReason.OUTAGE, signal.pause)
         self._throttled = Patience(self._rules.throttled_for, StopReason.THROTTLED_FOR, signal.pause)
         self._admission = Admission(self._most_under_way, lambda: self._sender.pacer.rate)
         self._gate = self._sender.gate
         self._sender.transport.check_usable()
+        self._lineup = lineup
         self._signal = signal
         self._pause = signal.pause
         self._tally = tally
-        self._left = left
+        self._is_observed = self._sender.is_observed
         self._gate.watch(self._park)
 
     async def attempt(self, work: Work[ItemT]) -> Outcome | Again | None:
@@ -86,37 +87,31 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         except (ValueError, TypeError) as error:
             work.error = error
             return Outcome.INVALID
-        if not work.attempts:
-            self._on_their_way += 1
         permit = self._admission.try_enter()
-        ticket = self._ticket_at_once() if permit is ORDINARY else None
+        ticket = None
+        if permit is ORDINARY and not self._credentials_in_question.locked():
+            ticket = self._gate.try_enter()
         if permit is None or ticket is None:
             turn = await self._turn_with_permit(permit)
             if turn is None:
                 return None
             permit, ticket = turn
-        health, seconds = Health.NOTHING, 0.0
-        self._left(work)
-        work.attempts += 1
-        work.under_way = True
+        self._lineup.leaves(work)
         self._tally.under_way += 1
         try:
             exchange = await self._sender.exchange(request, ticket, self._gate)
-            health, seconds = self._take_note(work, exchange), exchange.elapsed
+        except BaseException:  # whoever ends it: the permit must come back
+            self._admission.leave(permit, Health.NOTHING)
+            raise
         finally:
             self._tally.under_way -= 1
-            self._admission.leave(permit, health, seconds)
         work.under_way = False
-        if exchange.error is None:
+        self._admission.leave(permit, self._take_note(work, exchange), exchange.elapsed)
+        if exchange.error is not None:
+            return await self._failed(work, request, exchange, exchange.error)
+        if self._is_observed:
             self._sender.observe(request, exchange, work.attempts, None)
-            outcome = self._succeeded(work, exchange.response)
-        else:
-            step = await self._failed(work, request, exchange, exchange.error)
-            if isinstance(step, Again):
-                return step
-            outcome = step
-        self._on_their_way -= 1
-        return outcome
+        return self._succeeded(work, exchange.response)
 
     def close(self) -> None:
         """Let go of the timers and the gate."""
@@ -143,12 +138,6 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             self._gate.heard(ticket, Verdict.UNKNOWN)
             self._admission.leave(permit, Health.NOTHING)
             permit = None
-
-    def _ticket_at_once(self) -> Ticket | None:
-        """Take the turn at the gate where nothing speaks against it, and nothing is to be waited for."""
-        if self._pause.is_on or self._signal.given or self._credentials_in_question.locked():
-            return None
-        return self._gate.try_enter()
 
     async def _ticket(self) -> Ticket | None:
         gate = self._gate
@@ -181,7 +170,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         """Count a request, and say what it means for the patience with throttling and outages; tell of the server."""
         if exchange.error is None and exchange.response is not None:
             work.status = exchange.response.status
-            self._tally.request(exchange.elapsed, number=work.attempts, answered=True, throttled=False)
+            self._tally.request(work.attempts, exchange.elapsed)
             if self._is_tried:
                 self._throttled.relief()
                 self._outage.relief()
@@ -190,8 +179,9 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         work.status = exchange.status
         self._is_tried = True
         throttled, answered = is_throttled(exchange.error), _is_answered(exchange)
-        self._tally.request(exchange.elapsed, number=work.attempts, answered=answered, throttled=throttled)
+        self._tally.request(work.attempts, exchange.elapsed if answered else None)
         if throttled:
+            self._tally.throttled += 1
             self._throttled.trouble(self._end_for)
         elif answered:
             self._throttled.relief()
@@ -221,7 +211,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
 
     def _end_for(self, reason: StopReason) -> None:
         # Where the trouble's last item is long done, and none has come since, it is over for all we know.
-        if self._on_their_way:
+        if self._lineup.unsettled:
             self._signal.give(reason)
 
     def _succeeded(self, work: Work[ItemT], response: Response | None) -> Outcome:
@@ -345,17 +335,15 @@ class AnyOperation(Generic[ItemT, ValueT]):
     def __init__(self, operation: Callable[[ItemT], Awaitable[ValueT]]) -> None:
         self._operation = operation
 
-    def open(self, signal: StopSignal, tally: Tally, left: Callable[[Work[ItemT]], None]) -> None:
+    def open(self, lineup: Lineup[ItemT], tally: Tally) -> None:
         """Get ready."""
-        self._signal = signal
+        self._lineup = lineup
+        self._signal = lineup.signal
         self._tally = tally
-        self._left = left
 
     async def attempt(self, work: Work[ItemT]) -> Outcome:
         """Run the operation. A ValueError or TypeError propagates."""
-        self._left(work)
-        work.attempts += 1
-        work.under_way = True
+        self._lineup.leaves(work)
         began = asyncio.get_running_loop().time()
         self._tally.under_way += 1
         try:
@@ -374,7 +362,8 @@ class AnyOperation(Generic[ItemT, ValueT]):
         work.under_way = False
         error = work.error
         elapsed = asyncio.get_running_loop().time() - began
-        self._tally.request(elapsed, number=1, answered=error is None, throttled=is_throttled(error))
+        self._tally.request(1, elapsed if error is None else None)
+        self._tally.throttled += is_throttled(error)
         if error is None:
             return Outcome.SUCCEEDED
         if isinstance(error, AuthenticationError):

@@ -1,5 +1,6 @@
 """What a mass job says: the outcome of each item, the report of the whole, and the rules that stop it."""
 
+import bisect
 import itertools
 import math
 from collections import Counter, deque
@@ -227,23 +228,23 @@ class Tally:
         self._began = now
         self._started = datetime.now(UTC)
 
-    def request(self, seconds: float, *, number: int, answered: bool, throttled: bool) -> None:
-        """Count one request of `number`, from 1, of its item."""
+    def request(self, number: int, seconds: float | None) -> None:
+        """Count one request of `number`, from 1, of its item; answered after so many seconds, None: never."""
         self.requests += 1
         if number > 1:
             self.retries += 1
-        if throttled:
-            self.throttled += 1
-        if answered:
+        if seconds is not None:
             self._latency.add(seconds)
 
-    def settle(self, outcome: Outcome, *, decided: bool) -> None:
-        """Count one item's outcome. `decided`: beforehand."""
+    def settle(self, outcome: Outcome) -> None:
+        """Count the outcome of an item."""
         self.counts[outcome] += 1
-        if decided:
-            self._decided[outcome] += 1
-        else:
-            self.settled += 1
+        self.settled += 1
+
+    def settle_decided(self, outcome: Outcome) -> None:
+        """Count an outcome that was decided beforehand."""
+        self.counts[outcome] += 1
+        self._decided[outcome] += 1
 
     def keep(self, failure: ItemResult[Any, Any]) -> None:
         """Keep a failure to show it, if it is one of the first or last."""
@@ -278,22 +279,37 @@ class Tally:
 _KEPT: Final = 10
 _GROWTH: Final = math.log(1.05)
 _SHORTEST: Final = 1e-6
+_SORTED_AT_ONCE: Final = 1000
 
 
 class _Histogram:
-    """Seconds in buckets that grow by 5 %: quantiles to half of that, in constant memory."""
+    """Seconds in buckets that grow by 5 %: quantiles to half of that, in constant memory.
+
+    They are put into their buckets many at a time: in order, each bucket takes a step, and not each of them.
+    """
 
     def __init__(self) -> None:
         self._buckets: Counter[int] = Counter()
         self._longest = 0.0
+        self._new: list[float] = []
 
     def add(self, seconds: float) -> None:
-        bucket = int(math.log(seconds / _SHORTEST) / _GROWTH) if seconds > _SHORTEST else 0
-        self._buckets[bucket] += 1
-        if seconds > self._longest:
-            self._longest = seconds
+        self._new.append(seconds)
+        if len(self._new) == _SORTED_AT_ONCE:
+            self._sort_in()
+
+    def _sort_in(self) -> None:
+        new, begin = sorted(self._new), 0
+        self._new.clear()
+        self._longest = max([self._longest, *new[-1:]])
+        while begin < len(new):
+            bucket = int(math.log(new[begin] / _SHORTEST) / _GROWTH) if new[begin] > _SHORTEST else 0
+            end = bisect.bisect_left(new, _SHORTEST * math.exp((bucket + 1) * _GROWTH), begin + 1)
+            self._buckets[bucket] += end - begin
+            begin = end
 
     def quantiles(self) -> Latency | None:
+        self._sort_in()
         if not self._buckets:
             return None
         return Latency(self._quantile(0.5), self._quantile(0.9), self._quantile(0.99), self._longest)
