@@ -1,5 +1,6 @@
 """One run's bookkeeping: which items are to be sent, which are claimed, what became of them. For one thread."""
 
+import bisect
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -115,17 +116,22 @@ class Book:
         due = self._due(number, met.chunk, now)
         if due.indexes or number in self._changed:
             self._open[number] = _Open(met.chunk, len(due.indexes))
-        claimed = [index for index in due.indexes[:claims] if index not in part.decided]
+        claimed = due.indexes[:claims]
+        if part.decided:
+            claimed = [index for index in claimed if index not in part.decided]
         if claimed:
             self._claim(number, claimed, now)
         return due
 
     def claim(self, positions: Sequence[int], now: int) -> None:
-        """Note that items are about to be sent."""
-        for number in {position // CHUNK for position in positions}:
+        """Note that items are about to be sent, in order."""
+        begin = 0
+        while begin < len(positions):
+            number = positions[begin] // CHUNK
             first = number * CHUNK
-            mine = [position - first for position in positions if first <= position < first + CHUNK]
-            self._claim(number, mine, now)
+            end = bisect.bisect_left(positions, first + CHUNK, begin)
+            self._claim(number, [position - first for position in positions[begin:end]], now)
+            begin = end
 
     def release(self, positions: Sequence[int]) -> None:
         """Note that items which were claimed weren't sent."""
@@ -188,8 +194,8 @@ class Book:
                 self._store.write_outcomes(number, self._open[number].chunk.pack())
 
     def _claim(self, number: int, indexes: Sequence[int], now: int) -> None:
-        chunk, first = self._open[number].chunk, number * CHUNK
-        self._new_claims += [first + index for index in chunk.claim(indexes, now)]
+        fresh = self._open[number].chunk.claim(indexes, now)
+        self._new_claims += map((number * CHUNK).__add__, fresh)
         self._changed.add(number)
         if not self._run.touched:
             self._run = attrs.evolve(self._run, touched=True)

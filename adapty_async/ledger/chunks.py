@@ -8,7 +8,7 @@ import sys
 import zlib
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, TypeAlias
 
 import attrs
@@ -103,12 +103,19 @@ class Chunk:
         self._attempts += more._attempts
         self._times += more._times
 
-    def claim(self, indexes: Iterable[int], now: int) -> list[int]:
-        """Note that items are about to be sent; give those that weren't claimed before.
+    def claim(self, indexes: Sequence[int], now: int) -> Sequence[int]:
+        """Note that items are about to be sent, in order; give those that weren't claimed before.
 
         The time of an earlier claim or outcome stays.
         """
         states, times = self.states, self._times
+        count = len(indexes)
+        if count and indexes[-1] - indexes[0] == count - 1:  # one after the other, and mostly nothing is known of any
+            begin, end = indexes[0], indexes[-1] + 1
+            if states.count(NOTHING, begin, end) == count:
+                states[begin:end] = bytes([_CLAIMED]) * count
+                times[begin:end] = array(times.typecode, [now]) * count
+                return indexes
         fresh = []
         for index in indexes:
             state = states[index]

@@ -20,7 +20,6 @@ from .errors import InputChangedError, LedgerError
 from .inventory import Part
 from .writer import Writer, outlasting
 
-_ROWS_A_COMMIT: Final = 1000
 _COMMIT_AFTER: Final = 0.3
 """Seconds after which an outcome is on its way to the disk, in 0.2 ms. What a crash loses has to be learnt anew."""
 _LOOK_AFTER: Final = 1.0
@@ -165,12 +164,13 @@ class LedgerEntries(Generic[ItemT]):
 
         No more of them wait to be sent than are claimed at one time: all of them would be in doubt after a crash.
         """
-        if self._asked is None and len(self._claimed) <= self._ahead.size // 2:
+        claimed, size = self._claimed, self._ahead.size
+        if self._asked is None and len(claimed) <= size // 2:
             self._look_ahead()
-        if not self._claimed or self._unsent >= self._ahead.size:
+        if not claimed or self._unsent >= size:
             return None
         self._unsent += 1
-        return self._claimed.popleft()
+        return claimed.popleft()
 
     def left(self) -> None:
         """Take note that a request leaves for an entry, or that none ever will."""
@@ -281,9 +281,7 @@ class LedgerEntries(Generic[ItemT]):
         if outcome is not self._outcome:  # mostly it is: to look it up takes longer than all the rest
             self._outcome, self._state = outcome, STATES[outcome]
         self._rows.append((position, self._state, status or 0, attempts))
-        if len(self._rows) >= _ROWS_A_COMMIT:
-            self._hand_over()
-        elif self._timer is None:
+        if self._timer is None:
             self._timer = self._loop.call_later(_COMMIT_AFTER, self._hand_over)
 
     def release(self, position: int) -> None:
