@@ -68,7 +68,7 @@ def test_every_format_is_deleted_gone_on_with_and_exported(
     with failures.open(newline="") as file:
         (failed,) = csv.DictReader(file)
     assert failed["customer_user_id"] == " no id"
-    assert failed["outcome"] == "invalid"
+    assert failed["adapty_outcome"] == "invalid"
     _, out, _ = say("export", ledger, "--ids", "plain")
     assert [row.split(",")[1] for row in out.splitlines()[1:]] == people
 

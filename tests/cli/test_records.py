@@ -514,8 +514,8 @@ def test_whoever_is_present_is_shown_by_the_export_and_written_down_for_a_new_de
     assert all(bool(row["present"]) == bool(re.fullmatch(r"2\d{3}-.*Z", row["verified"])) for row in exported)
     with present.open(newline="") as file:
         (row,) = csv.DictReader(file)
-    assert (row["name"], row["customer_user_id"], row["line"]) == ("n1", second, "3")
-    assert row["reason"].startswith("present at 2")
+    assert (row["name"], row["customer_user_id"], row["adapty_line"]) == ("n1", second, "3")
+    assert row["adapty_reason"].startswith("present at 2")
     status, _, err = say("verify", ledger, "1", *AT_ONCE, "--present", tmp_path / "again.csv")
     (typed,) = re.findall(r"^  adapty-async (delete .*)$", err, re.MULTILINE)
     assert say(*shlex.split(typed), "--yes", *AT_ONCE)[0] == 0
