@@ -121,7 +121,7 @@ def verify(
     ] = None,
     present: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="New file for the rows of whoever is present, to delete them again."),
+        typer.Option(metavar="FILE", help="New CSV file for the rows of whoever is present, to delete them again."),
     ] = None,
     new_key: options.NewKey = False,
     known: options.Known = None,
