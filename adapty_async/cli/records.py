@@ -189,17 +189,24 @@ def report(path: Path, json: Path | None, markdown: Path | None, *, force: bool 
                 raise CommandError(
                     f"{file} exists and may be a record: name another file, or add --force to replace it"
                 )
-        record = record_of(reader)
+        record = record_of(reader, to_go_on=None if reader.is_running() else _todo(reader))
     if json is not None:
         _write(json, record.as_json())
     if markdown is not None or json is None:
         _write(markdown or _STREAM, record.as_markdown())
+    _show_unfinished(record)
     present = 0 if record.verified is None else record.verified.present
     if not present:
         return ExitStatus.DONE
     say(f"{present:,} profiles were present when they were asked for afterwards; to write down who:")
     tell(f"  {command('verify', path, 'all', '--present', 'present.csv')}", sys.stderr)
     return ExitStatus.FAILED
+
+
+def _show_unfinished(record: Record) -> None:
+    if record.open:
+        how = "" if record.to_go_on is None else f" To go on with it:\n  {record.to_go_on}"
+        tell(f"The job isn't finished: {record.open:,} items are open.{how}", sys.stderr)
 
 
 def about(path: Path, id_: str) -> ExitStatus:

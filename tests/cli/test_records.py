@@ -255,6 +255,41 @@ def test_a_job_that_was_only_prepared_can_be_shown_and_recorded(sim: Simulator, 
     assert say("verify", ledger, "all", *AT_ONCE)[0] == 2
 
 
+def test_the_record_of_a_job_that_is_not_finished_says_so_at_its_head_and_how_to_go_on(
+    sim: Simulator, people: Path, say: Say
+) -> None:
+    ledger = run_job(sim, people, run=False)
+    go_on = f"adapty-async resume {ledger}"
+    status, page, err = say("report", ledger)
+    assert status == 0
+    assert err == f"The job isn't finished: 28 items are open. To go on with it:\n  {go_on}\n"
+    assert page.splitlines()[2:5] == [
+        "**The job isn't finished: 28 of 30 items were open when this was written.** To go on with it:",
+        "",
+        f"    {go_on}",
+    ]
+    record = json.loads(say("report", ledger, "--json", "-")[1])
+    assert list(record.items())[:3] == [("finished", False), ("open", 28), ("to_go_on", go_on)]
+    assert say(*shlex.split(go_on)[1:], *AT_ONCE)[0] == 1
+    status, page, err = say("report", ledger)
+    assert (status, err) == (0, "")
+    assert "finished" not in page
+    record = json.loads(say("report", ledger, "--json", "-")[1])
+    assert list(record.items())[:3] == [("finished", True), ("open", 0), ("to_go_on", None)]
+
+
+def test_the_record_of_a_job_that_runs_says_that_it_is_not_finished_and_not_to_go_on(
+    sim: Simulator, people: Path, say: Say
+) -> None:
+    ledger = run_job(sim, people, run=False)
+    with Store.open(ledger):
+        status, page, err = say("report", ledger)
+        record = json.loads(say("report", ledger, "--json", "-")[1])
+    assert (status, err) == (0, "The job isn't finished: 28 items are open.\n")
+    assert page.splitlines()[2] == "**The job isn't finished: 28 of 30 items were open when this was written.**"
+    assert (record["open"], record["to_go_on"]) == (28, None)
+
+
 def test_an_interrupted_verification_keeps_what_it_found(ledger: Path, sim: Simulator, say: Say) -> None:
     sim.latency = 0.05
     before = sim.count.requests
