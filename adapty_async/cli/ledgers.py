@@ -59,6 +59,11 @@ def is_lasting(file: Path) -> bool:
         return True  # whoever opens it says what is wrong
 
 
+def is_stdin(file: Path) -> bool:
+    """Tell whether a file is standard input, by whatever name."""
+    return file == STDIN or _is_same(file, Path("/dev/stdin"))
+
+
 def resume_command(ledger: Path) -> str:
     """Give the command that goes on with a job, to be copied into a shell."""
     return command("resume", ledger)

@@ -25,7 +25,7 @@ from .ledgers import command, inputs_of, open_input, open_ledger, refuse_needed,
 from .parts import READABLE, part_beside
 from .progress import Sight, View
 from .screen import screen_for, tell
-from .streams import show, standard_output
+from .streams import FROM_STDIN, id_of_stdin, show, standard_output
 
 _STREAM: Final = Path("-")
 _NO_ROOM: Final = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
@@ -211,8 +211,8 @@ def _show_unfinished(record: Record) -> None:
 
 def about(path: Path, id_: str) -> ExitStatus:
     """Say what became of one id."""
-    if id_ == str(_STREAM):
-        id_ = sys.stdin.readline().rstrip("\r\n")
+    if id_ == FROM_STDIN:
+        id_ = id_of_stdin("--about")
     with open_ledger(path) as reader, refusing():
         rows = reader.about(id_)
         if not rows:

@@ -22,7 +22,7 @@ from .failures import Failure, check_free, write_failures
 from .feeding import feeding_back
 from .inputs import Reading
 from .interrupts import Interrupts
-from .keys import show_same_app
+from .keys import known_of, show_same_app
 from .ledgers import command, open_input, open_ledger, order_of, refuse_needed, refusing
 from .listing import Listing
 from .order import Order
@@ -57,7 +57,8 @@ def verify(
 ) -> ExitStatus:
     """Verify the deletions of a job. `present`: a new file for the rows of whoever is present.
 
-    `new_key`: the key of the same app was exchanged; `known`: the id of somebody who exists there.
+    `new_key`: the key of the same app was exchanged; `known`: the id of somebody who exists there, `-` for
+    standard input.
     """
     if present is not None:
         check_free(present, "--present")
@@ -77,6 +78,7 @@ def verify(
                 f"{path} holds no accepted deletion {'unasked for' if rest else 'yet'}: nobody to ask for"
             )
         client = client_of_environment(timeout)
+        known = known_of(known, file)
         order = order_of(reader)
         with open_input(reader, file) as ids, refusing(ids), pace.pacer(client) as pacer:
             if new_key:

@@ -155,6 +155,11 @@ def test_one_id_proves_its_deletion(ledger: Path, say: Say, monkeypatch: pytest.
     assert "app not verified" in out
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{FIRST}\n"))
     assert say("report", ledger, "--about", "-") == (0, out, "")
+    for nothing in (io.StringIO(), io.TextIOWrapper(io.BytesIO(b"\xff\n"), "utf-8")):
+        monkeypatch.setattr("sys.stdin", nothing)
+        status, _, err = say("report", ledger, "--about", "-")
+        assert status == 2
+        assert "--about - found no id" in err
     status, out, err = say("report", ledger, "--about", "stranger")
     assert (status, out) == (1, "")
     assert "no row" in err
