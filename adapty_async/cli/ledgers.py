@@ -110,7 +110,8 @@ def _line_of(position: int, ids: Listing | None) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def open_ledger(path: Path) -> Iterator[LedgerReader]:
-    """Open the ledger of a job to read it. Raises CommandError."""
+    """Open the ledger of a job to read it; what a kill left of a copy beside it is removed. Raises CommandError."""
+    Spool(path).sweep()
     if not path.exists():
         raise CommandError(f"{path} doesn't exist: check the name of the ledger")
     with refusing(), LedgerReader(path) as reader:

@@ -161,7 +161,7 @@ def test_where_no_listed_person_exists_any_more_one_who_is_named_shows_the_app(
     assert run("verify", ledger, "all") == 0
 
 
-@pytest.mark.parametrize("command", [("verify", "all"), ("retry-failed",)])
+@pytest.mark.parametrize("command", [("verify", "all", *AT_ONCE), ("retry-failed", *AT_ONCE)])
 def test_who_is_named_can_be_read_from_standard_input_so_that_no_shell_keeps_the_id(
     witness: Witness, people: Path, say: Say, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:
