@@ -55,7 +55,7 @@ KNOWN_TO: dict[str, set[str]] = {
     "asyncio": {"gate", "transport", "deadlines", "sending", "bulk", "ledger", "cli", "testing"},
     "socket": {"cli", "testing"},
     "subprocess": {"cli"},
-    "fcntl": {"pacing"},
+    "fcntl": {"pacing", "ledger"},
     "threading": {"ledger", "pacing"},
 }
 

@@ -106,6 +106,7 @@ def begin(asked: Asked) -> ExitStatus:
                 refuse_own(file, ledger)
             refuse_begun(ledger)
             _check_place(ledger)
+            Spool(ledger).sweep()
             refuse_fleeting(order.exclude)
         if not asked.confirmed:
             require_terminal(asked.file)
