@@ -50,6 +50,7 @@ KNOWN_TO: dict[str, set[str]] = {
     # The client knows of aiohttp the type of a session and of its URLs, see below; the server side is the simulator's.
     "aiohttp": {"transport", "client", "testing"},
     "aiohttp.web": {"testing"},
+    "multidict": {"transport"},
     "yarl": {"transport", "client"},
     # What a pure part must not know.
     "asyncio": {"gate", "transport", "deadlines", "sending", "bulk", "ledger", "cli", "testing"},

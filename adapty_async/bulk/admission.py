@@ -103,21 +103,21 @@ class Admission:
             self._look_again()
         return True
 
-    def leave(self, permit: Permit, health: Health, seconds: float = 0.0) -> None:
-        """Give a permit back, with what its request says of the server; where that works, it took `seconds`."""
+    def answered(self, permit: Permit, seconds: float) -> None:
+        """Give a permit back whose request was answered after so many seconds: the server works."""
         now = self._now()
         self._under_way -= 1
-        if health is Health.WORKS:
-            self._bound.answered(now, seconds)
-        if self._is_failing or health is not Health.WORKS:
-            self._take_note(permit, health, now)
-        if now - self._looked_at > _GRAIN:
-            self._look_at_bound(now)
-        if self._waiters or self._timer is not None:
-            self._look_again()
+        self._bound.answered(now, seconds)
+        if self._is_failing or self._waiters or self._timer is not None or now - self._looked_at > _GRAIN:
+            self._draw_conclusions(permit, Health.WORKS, now)
 
-    def _take_note(self, permit: Permit, health: Health, now: float) -> None:
-        """Tell the breaker what a request says of the server; park the job, or go on with it."""
+    def leave(self, permit: Permit, health: Health) -> None:
+        """Give a permit back, with what its request says of the server."""
+        self._under_way -= 1
+        self._draw_conclusions(permit, health, self._now())
+
+    def _draw_conclusions(self, permit: Permit, health: Health, now: float) -> None:
+        """Park the job, or go on with it, and hand out what may be handed out."""
         if health is Health.WORKS:
             self._is_failing = False
             self._breaker.succeeded()
@@ -129,6 +129,10 @@ class Admission:
             self._breaker.not_sent(now)
         if self.is_parked is not self._breaker.is_open:
             self._park_or_go_on()
+        if now - self._looked_at > _GRAIN:
+            self._look_at_bound(now)
+        if self._waiters or self._timer is not None:
+            self._look_again()
 
     def _park_or_go_on(self) -> None:
         self.is_parked = self._breaker.is_open

@@ -14,7 +14,19 @@ from typing import Any, Final, Generic, Protocol, Self
 
 from .journal import Entries
 from .lineup import Again, Lineup, Work, is_cancelled
-from .results import FAILURES, BulkReport, Decided, ItemResult, ItemT, Outcome, StopReason, StopRules, Tally, ValueT
+from .results import (
+    FAILURES,
+    JUDGED,
+    BulkReport,
+    Decided,
+    ItemResult,
+    ItemT,
+    Outcome,
+    StopReason,
+    StopRules,
+    Tally,
+    ValueT,
+)
 
 _PROGRESS_INTERVAL: Final = 0.1
 _BREATH: Final = 0.005
@@ -70,6 +82,7 @@ class BulkJob(Generic[ItemT, ValueT]):
         if on_progress is not None and not callable(on_progress):
             raise TypeError("on_progress must be callable")
         self._rules = stop
+        self._judged_at = (stop.min_sample, stop.canary)
         self._on_progress = on_progress
         self._entries = entries
         most_unsettled = max(1000, 10 * concurrency)
@@ -272,7 +285,7 @@ class BulkJob(Generic[ItemT, ValueT]):
         if self._entries is not None:
             self._entries.settle(work.position, outcome, status=work.status, attempts=work.attempts)
         result = self._count(work, outcome)
-        if self._rules.may_bite(outcome, self._tally.settled):
+        if outcome in JUDGED or self._tally.settled in self._judged_at:
             self._judge()
         if self._on_progress is not None and self._loop.time() >= self._next_progress:
             self._report_progress()
@@ -286,18 +299,17 @@ class BulkJob(Generic[ItemT, ValueT]):
         return self._count(work, outcome)
 
     def _count(self, work: Work[ItemT], outcome: Outcome) -> ItemResult[ItemT, ValueT] | None:
-        is_failure = outcome in FAILURES
+        self._tally.counts[outcome] += 1
         if work.decided is None:
-            self._lineup.settled(work, success=not is_failure)
-            self._tally.settle(outcome)
+            self._tally.settled += 1
         else:
-            self._lineup.settled(work, success=False)
-            self._tally.settle_decided(outcome)
-        if not is_failure and self._results is None:
-            return None
+            self._tally.decided[outcome] += 1
+        if outcome not in FAILURES:
+            self._lineup.settled(work, success=work.decided is None)
+            return None if self._results is None else work.result(outcome)
+        self._lineup.settled(work, success=False)
         result = work.result(outcome)
-        if is_failure:
-            self._tally.keep(result)
+        self._tally.keep(result)
         return result
 
     def _judge(self, *, at_end: bool = False) -> None:

@@ -106,7 +106,11 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         finally:
             self._tally.under_way -= 1
         work.under_way = False
-        self._admission.leave(permit, self._take_note(work, exchange), exchange.elapsed)
+        health = self._take_note(work, exchange)
+        if health is Health.WORKS:
+            self._admission.answered(permit, exchange.elapsed)
+        else:
+            self._admission.leave(permit, health)
         if exchange.error is not None:
             return await self._failed(work, request, exchange, exchange.error)
         if self._is_observed:

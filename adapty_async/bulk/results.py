@@ -43,8 +43,8 @@ class Outcome(StrEnum):
 FAILURES: Final = frozenset(
     {Outcome.NOT_FOUND, Outcome.INVALID, Outcome.FAILED, Outcome.IN_DOUBT, Outcome.NOT_ATTEMPTED}
 )
-# What the shares of StopRules count.
-_JUDGED: Final = FAILURES | {Outcome.ALREADY_ABSENT}
+# What the rules of StopRules count: with another outcome none is broken, but for those that first judge at so many.
+JUDGED: Final = FAILURES | {Outcome.ALREADY_ABSENT}
 
 
 class StopReason(StrEnum):
@@ -121,10 +121,6 @@ class StopRules:
     outage: float | None = attrs.field(default=900.0, validator=_not_negative)
     throttled_for: float | None = attrs.field(default=1800.0, validator=_not_negative)
     canary: int | None = attrs.field(default=None, validator=_not_negative)
-
-    def may_bite(self, outcome: Outcome, settled: int) -> bool:
-        """Tell whether an outcome, the last of so many, can have broken a rule that wasn't broken before."""
-        return outcome in _JUDGED or settled == self.min_sample or settled == self.canary
 
     def judge(self, counts: Mapping[Outcome, int], *, at_end: bool = False) -> StopReason | None:
         """Give the rule that the counts break, if any. Items that were not attempted have no say in it."""
@@ -207,8 +203,8 @@ class Tally:
 
     def __init__(self) -> None:
         self.counts: Counter[Outcome] = Counter()
-        self.settled = 0
-        self._decided: Counter[Outcome] = Counter()
+        self.decided: Counter[Outcome] = Counter()  # those of them that were beforehand
+        self.settled = 0  # without these
         self.requests = self.retries = self.throttled = self.under_way = 0
         self._first: list[ItemResult[Any, Any]] = []
         self._last: deque[ItemResult[Any, Any]] = deque(maxlen=_KEPT)
@@ -221,7 +217,7 @@ class Tally:
     @property
     def judged(self) -> Counter[Outcome]:
         """The items whose outcomes the stop rules judge."""
-        return self.counts - self._decided if self._decided else self.counts
+        return self.counts - self.decided if self.decided else self.counts
 
     def start(self, now: float) -> None:
         """Start the clock."""
@@ -235,16 +231,6 @@ class Tally:
             self.retries += 1
         if seconds is not None:
             self._latency.add(seconds)
-
-    def settle(self, outcome: Outcome) -> None:
-        """Count the outcome of an item."""
-        self.counts[outcome] += 1
-        self.settled += 1
-
-    def settle_decided(self, outcome: Outcome) -> None:
-        """Count an outcome that was decided beforehand."""
-        self.counts[outcome] += 1
-        self._decided[outcome] += 1
 
     def keep(self, failure: ItemResult[Any, Any]) -> None:
         """Keep a failure to show it, if it is one of the first or last."""

@@ -49,7 +49,8 @@ class FixedPacer(Counting):
         # Nothing is late before the first send, or in a pause.
         due = self._next if self._sent else now
         self._next = max(now - LATENESS, due, self._reopens) + self._interval
-        return super().sent(now)
+        self._sent += 1
+        return Ticket(self._sent, now)
 
     def heard(self, now: float, ticket: Ticket, verdict: Verdict, retry_after: float | None = None) -> None:
         if verdict is Verdict.THROTTLED:

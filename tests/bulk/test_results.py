@@ -26,7 +26,8 @@ def _tally(*outcomes: Outcome) -> Tally:
     tally.start(0.0)
     for position, outcome in enumerate(outcomes):
         result = _result(position, outcome)
-        tally.settle(outcome)
+        tally.counts[outcome] += 1
+        tally.settled += 1
         if outcome.is_failure:
             tally.keep(result)
     return tally
