@@ -151,8 +151,21 @@ class Transport:
         leaving = _Leaving(self._common)
         token = _leaving.set(leaving)
         deadline = self._deadlines.start(timeout)
+        answer: aiohttp.ClientResponse | None = None
         try:
-            return await self._exchange(session, request, leaving)
+            answer = await session.request(
+                request.method,
+                self._url(request),
+                headers=request.headers if request.content is None else _with_content_type(request.headers),
+                data=request.content,
+                ssl=self._ssl,
+                allow_redirects=False,
+            )
+            if not 200 <= answer.status < 300:
+                leaving.refusal = received(answer.status, answer.headers, b"")
+            # At its end already, as without a body, the connection is free again.
+            body = b"" if answer.content.at_eof() else await _read(answer)
+            return received(answer.status, answer.headers, body)
         except _FAILURES as caught:
             failure = _translate(caught, sent=leaving.has_left is not False and not isinstance(caught, _NEVER_SENT))
         except asyncio.CancelledError:
@@ -162,6 +175,7 @@ class Transport:
         finally:
             deadline.stop()
             _leaving.reset(token)
+            answer = None  # holds headers, the key's too: not for the traceback of what is raised
         if leaving.refusal is not None:  # that it is one, whatever became of its body
             return leaving.refusal
         # Here and not above: raised there, the error would carry aiohttp's, whose text holds headers and ids.
@@ -227,22 +241,6 @@ class Transport:
         except RuntimeError:
             raise RuntimeError("the session given to the client belongs to another event loop") from None
 
-    # Apart from `attempt`, whose frame is in the traceback of what it raises: the answer holds headers, the key's too.
-    async def _exchange(self, session: aiohttp.ClientSession, request: Request, leaving: _Leaving) -> Response:
-        answer = await session.request(
-            request.method,
-            self._url(request),
-            headers=_headers(request),
-            data=request.content,
-            ssl=self._ssl,
-            allow_redirects=False,
-        )
-        if not 200 <= answer.status < 300:
-            leaving.refusal = received(answer.status, answer.headers, b"")
-        # At its end already, as without a body, the connection is free again.
-        body = b"" if answer.content.at_eof() else await _read(answer)
-        return received(answer.status, answer.headers, body)
-
     def __reduce__(self) -> Never:
         raise TypeError("a client can't be pickled or copied deeply, for it holds the key: make one where it is used")
 
@@ -263,9 +261,8 @@ def _common_headers(base_url: str, api_key: str) -> CIMultiDict[str]:
     return headers
 
 
-def _headers(request: Request) -> Mapping[str, str]:
-    headers = request.headers
-    if request.content is None or any(name.lower() == "content-type" for name in headers):
+def _with_content_type(headers: Mapping[str, str]) -> Mapping[str, str]:
+    if any(name.lower() == "content-type" for name in headers):
         return headers
     return {**headers, "Content-Type": "application/json"}
 

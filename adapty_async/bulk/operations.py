@@ -106,16 +106,19 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         finally:
             self._tally.under_way -= 1
         work.under_way = False
-        health = self._take_note(work, exchange)
+        response = exchange.response
+        if response is not None:
+            self._take_note_of_success(work, response, exchange.elapsed)
+            self._admission.answered(permit, exchange.elapsed)
+            if self._is_observed:
+                self._sender.observe(request, exchange, work.attempts, None)
+            return self._succeeded(work, response)
+        health = self._take_note_of_failure(work, exchange)
         if health is Health.WORKS:
             self._admission.answered(permit, exchange.elapsed)
         else:
             self._admission.leave(permit, health)
-        if exchange.error is not None:
-            return await self._failed(work, request, exchange, exchange.error)
-        if self._is_observed:
-            self._sender.observe(request, exchange, work.attempts, None)
-        return self._succeeded(work, exchange.response)
+        return await self._failed(work, request, exchange)
 
     def close(self) -> None:
         """Let go of the timers and the gate."""
@@ -170,16 +173,17 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         async with self._credentials_in_question:
             pass
 
-    def _take_note(self, work: Work[ItemT], exchange: Exchange) -> Health:
+    def _take_note_of_success(self, work: Work[ItemT], response: Response, seconds: float) -> None:
+        """Count a request that was answered as it should be; all patience is restored."""
+        work.status = response.status
+        self._tally.request(work.attempts, seconds)
+        if self._is_tried:
+            self._throttled.relief()
+            self._outage.relief()
+            self._is_tried = False
+
+    def _take_note_of_failure(self, work: Work[ItemT], exchange: Exchange) -> Health:
         """Count a request, and say what it means for the patience with throttling and outages; tell of the server."""
-        if exchange.error is None and exchange.response is not None:
-            work.status = exchange.response.status
-            self._tally.request(work.attempts, exchange.elapsed)
-            if self._is_tried:
-                self._throttled.relief()
-                self._outage.relief()
-                self._is_tried = False
-            return Health.WORKS
         work.status = exchange.status
         self._is_tried = True
         throttled, answered = is_throttled(exchange.error), _is_answered(exchange)
@@ -218,8 +222,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         if self._lineup.unsettled:
             self._signal.give(reason)
 
-    def _succeeded(self, work: Work[ItemT], response: Response | None) -> Outcome:
-        assert response is not None
+    def _succeeded(self, work: Work[ItemT], response: Response) -> Outcome:
         try:
             work.value = self._steps.read(response)
         except AdaptyResponseError as error:
@@ -234,8 +237,9 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         work: Work[ItemT],
         request: Request,
         exchange: Exchange,
-        error: AdaptyError,
     ) -> Outcome | Again:
+        error = exchange.error
+        assert error is not None
         work.fate_unknown = error.maybe_executed = work.fate_unknown or error.maybe_executed
         work.taken = work.taken or not (is_throttled(error) or is_unsent(error))
         error.attempts = work.attempts
@@ -323,7 +327,10 @@ class ProfileOperation(Generic[ItemT, ValueT]):
                 exchange = await self._sender.exchange(request, ticket, self._gate)
             finally:
                 self._tally.under_way -= 1
-            self._take_note(work, exchange)
+            if exchange.response is not None:
+                self._take_note_of_success(work, exchange.response, exchange.elapsed)
+            else:
+                self._take_note_of_failure(work, exchange)
             throttled = is_throttled(exchange.error)
             pause = exchange.pause or self._sender.retry.backoff_after(number, self._sender.rng)
             self._sender.observe(request, exchange, number, pause if throttled else None)
