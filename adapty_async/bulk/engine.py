@@ -229,8 +229,9 @@ class BulkJob(Generic[ItemT, ValueT]):
             raise self._lineup.error
 
     async def _runner(self) -> None:
-        lineup, signal, pause = self._lineup, self._signal, self._pause
+        lineup, signal, pause, tally = self._lineup, self._signal, self._pause, self._tally
         while (work := lineup.take() or await lineup.next()) is not None:
+            requests = tally.requests
             try:
                 step: Outcome | Again | None
                 if work.decided is not None:
@@ -256,7 +257,8 @@ class BulkJob(Generic[ItemT, ValueT]):
                 await self._have_room(self._entries)
             if result is not None and self._results is not None:
                 await self._results.put(result)
-            if self._loop.time() >= self._breathe_at:
+            # Where others came to the end of a request meanwhile, the loop has run.
+            if tally.requests <= requests + 1 and self._loop.time() >= self._breathe_at:
                 await self._breathe()
 
     def _decided(self, work: Work[ItemT], decided: Decided[ItemT]) -> Outcome:
