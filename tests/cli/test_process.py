@@ -70,6 +70,19 @@ def test_a_first_signal_ends_well_with_130(tmp_path: Path, signum: signal.Signal
     assert b"Traceback" not in err
 
 
+@pytest.mark.parametrize("options", [(), ("--no-ledger",)], ids=["ledger", "no ledger"])
+def test_an_interrupt_while_the_last_are_under_way_hides_no_guard(tmp_path: Path, options: tuple[str, ...]) -> None:
+    people = tmp_path / "people"
+    people.write_text("".join(f"stranger-{number}\n" for number in range(12)))
+    with simulated(latency=1.0) as (sim, settings), people.open() as source:
+        arguments = [*DELETE, str(people) if options else "-", "--yes", *options]
+        with ended(start(arguments, settings, cwd=tmp_path, stdin=source)) as process:
+            wait_until(lambda: sim.count.requests == 12)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(PATIENCE) == 3
+    assert (tmp_path / "stdin.adapty.db.spool").exists() == (not options)
+
+
 def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     with simulated(profiles=50, latency=600) as (sim, settings):
         arguments = [*DELETE, str(ids_file(tmp_path, 50)), "--yes", "--concurrency", "7"]
