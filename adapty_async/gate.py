@@ -3,6 +3,7 @@
 import asyncio
 import math
 import random
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -25,6 +26,14 @@ class GateWaitTooLong(Exception):  # noqa: N818 - what the gate tells its caller
         self.seconds = seconds
 
 
+def _clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
+    """Give the loop's clock; of uvloop, whose ticks are milliseconds, the one that it rounds.
+
+    To a pacer of many thousand requests a second a millisecond is long: it would let one leave a tick.
+    """
+    return time.monotonic if type(loop).__module__ == "uvloop" else loop.time
+
+
 class _Waiter:
     """One caller in the queue; `turn` ends with None when it is its turn, with seconds when the wait is too long."""
 
@@ -42,7 +51,7 @@ class Gate:
         self._pacer = pacer
         self._rng = rng
         self._loop = asyncio.get_running_loop()
-        self.now = self._loop.time
+        self.now = _clock_of(self._loop)
         """Seconds of the clock that the pacer is told."""
         self._waiters: deque[_Waiter] = deque()
         self._impatient = 0
@@ -87,6 +96,14 @@ class Gate:
         if self._waiters:
             self._look_again(now)
         return pause
+
+    def accepted(self, ticket: Ticket) -> float:
+        """Tell the pacer that a request was let through; give the time at which that was heard."""
+        now = self.now()
+        self._pacer.heard(now, ticket, Verdict.ACCEPTED)
+        if self._waiters:
+            self._look_again(now)
+        return now
 
     def hold(self, seconds: float) -> None:
         """Let nobody pass for so long: another gate of the same API key was told a Retry-After."""

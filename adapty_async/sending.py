@@ -42,7 +42,7 @@ class Attempt:
 
 @attrs.define(eq=False)  # not frozen: one is made for each request of every job
 class Exchange:
-    """One request on the wire and what came of it: a `response`, an `error`, or both where a 2xx can't be read.
+    """One request on the wire and what came of it: a `response` or an `error`.
 
     `pause`: the server's Retry-After with its jitter. `elapsed`: seconds.
     """
@@ -153,8 +153,6 @@ class Sender:
 
     async def exchange(self, request: Request, ticket: Ticket, gate: Gate) -> Exchange:
         """Send a request exactly once, with the ticket of a gate, and tell that gate what became of it."""
-        error: AdaptyError | None = None
-        response: Response | None = None
         began = gate.now()
         try:
             response = await self.transport.attempt(request, self.timeout)
@@ -163,21 +161,24 @@ class Sender:
         except BaseException:  # cancelled, or closed under way: who waits for the ticket's fate must not wait for ever
             gate.heard(ticket, Verdict.UNKNOWN)
             raise
-        if response is not None and not 200 <= response.status < 300:
+        else:
+            if 200 <= response.status < 300:
+                return Exchange(response, None, None, gate.accepted(ticket) - began)
             error = error_from(response, request, secrets=self.transport.secrets)
-            response = None
-        if error is None:
-            gate.heard(ticket, Verdict.ACCEPTED)
-            return Exchange(response, None, None, gate.now() - began)
         verdict, retry_after = _verdict(error)
         pause = gate.heard(ticket, verdict, retry_after)
         if verdict is Verdict.THROTTLED and pause is not None:
             self.shared.hold(pause, gate)
-        return Exchange(response, error, pause, gate.now() - began)
+        return Exchange(None, error, pause, gate.now() - began)
+
+    @property
+    def is_observed(self) -> bool:
+        """Tell whether anybody wants to know of each attempt."""
+        return self.on_attempt is not None or _log.isEnabledFor(logging.DEBUG)
 
     def observe(self, request: Request, exchange: Exchange, number: int, wait: float | None) -> None:
         """Tell the log and `on_attempt` of an attempt."""
-        if self.on_attempt is None and not _log.isEnabledFor(logging.DEBUG):
+        if not self.is_observed:
             return
         name = type(exchange.error).__name__ if exchange.error else None
         attempt = Attempt(request.method, request.path, number, exchange.status, name, exchange.elapsed, wait)

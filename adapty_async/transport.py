@@ -4,15 +4,18 @@ import asyncio
 import hashlib
 import math
 import ssl as ssl_module
-from collections.abc import Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from contextvars import ContextVar
 from http.cookies import SimpleCookie
-from typing import Final, Never
+from typing import Any, Final, Never
 
 import aiohttp
 import yarl
 from aiohttp.connector import Connection
+from aiohttp.http import SERVER_SOFTWARE
 from aiohttp.http_exceptions import ContentEncodingError
+from aiohttp.typedefs import LooseHeaders
+from multidict import CIMultiDict
 
 from .deadlines import Deadlines
 from .errors import AdaptyConnectionError, AdaptyError, AdaptyResponseError, AdaptyTimeoutError
@@ -40,15 +43,15 @@ _FAILURES: Final = (aiohttp.ClientError, OSError, _LostError, _TooLargeError)
 
 
 class _Leaving:
-    """What is known of an attempt on its way: the key that it needs to leave, whether it has, and a refusal that came.
+    """What is known of an attempt on its way: the headers of all requests, whether it has left, a refusal that came.
 
     `has_left`: None where that isn't known. `refusal`: without its body, which may get lost.
     """
 
-    __slots__ = ("authorization", "has_left", "refusal")
+    __slots__ = ("common", "has_left", "refusal")
 
-    def __init__(self, authorization: str) -> None:
-        self.authorization = authorization
+    def __init__(self, common: CIMultiDict[str]) -> None:
+        self.common = common
         self.has_left: bool | None = None
         self.refusal: Response | None = None
 
@@ -58,13 +61,26 @@ _leaving: Final[ContextVar[_Leaving]] = ContextVar("adapty_async_leaving")
 
 
 class _Request(aiohttp.ClientRequest):
-    """A request that puts the key on as it leaves, over what a netrc file may have put there."""
+    """A request whose headers are put together at one blow: those of all requests, the key among them, and its own.
 
-    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        leaving = _leaving.get()
-        leaving.has_left = True
-        self.headers["Authorization"] = leaving.authorization
-        return await super().send(conn)
+    What a netrc file says is left aside.
+    """
+
+    def update_headers(self, headers: LooseHeaders | None) -> None:
+        self.leaving = _leaving.get()
+        self.headers = self.leaving.common.copy()
+        if headers:
+            self.headers.update(headers)
+
+    def update_auto_headers(self, skip_auto_headers: Iterable[str] | None) -> None:
+        """Leave it: they are among the headers of all requests."""
+
+    def update_auth(self, auth: aiohttp.BasicAuth | None, trust_env: bool = False) -> None:
+        """Leave it: the key is among the headers of all requests."""
+
+    def send(self, conn: Connection) -> Coroutine[Any, Any, aiohttp.ClientResponse]:
+        self.leaving.has_left = True
+        return super().send(conn)
 
 
 class _OneSend(aiohttp.DummyCookieJar):
@@ -97,7 +113,7 @@ class Transport:
     ) -> None:
         self._base_url = base_url
         self._api_key = api_key
-        self._authorization = f"Api-Key {api_key}"
+        self._common = _common_headers(base_url, api_key)
         self._borrowed = session
         self._trust_env = trust_env
         self._ssl: ssl_module.SSLContext | bool = True if ssl is None else ssl
@@ -132,11 +148,24 @@ class Transport:
         session = self._session
         if session is None or session.closed:
             session = self._open()
-        leaving = _Leaving(self._authorization)
+        leaving = _Leaving(self._common)
         token = _leaving.set(leaving)
         deadline = self._deadlines.start(timeout)
+        answer: aiohttp.ClientResponse | None = None
         try:
-            return await self._exchange(session, request, leaving)
+            answer = await session.request(
+                request.method,
+                self._url(request),
+                headers=request.headers if request.content is None else _with_content_type(request.headers),
+                data=request.content,
+                ssl=self._ssl,
+                allow_redirects=False,
+            )
+            if not 200 <= answer.status < 300:
+                leaving.refusal = received(answer.status, answer.headers, b"")
+            # At its end already, as without a body, the connection is free again.
+            body = b"" if answer.content.at_eof() else await _read(answer)
+            return received(answer.status, answer.headers, body)
         except _FAILURES as caught:
             failure = _translate(caught, sent=leaving.has_left is not False and not isinstance(caught, _NEVER_SENT))
         except asyncio.CancelledError:
@@ -146,6 +175,7 @@ class Transport:
         finally:
             deadline.stop()
             _leaving.reset(token)
+            answer = None  # holds headers, the key's too: not for the traceback of what is raised
         if leaving.refusal is not None:  # that it is one, whatever became of its body
             return leaving.refusal
         # Here and not above: raised there, the error would carry aiohttp's, whose text holds headers and ids.
@@ -211,22 +241,6 @@ class Transport:
         except RuntimeError:
             raise RuntimeError("the session given to the client belongs to another event loop") from None
 
-    # Apart from `attempt`, whose frame is in the traceback of what it raises: the answer holds headers, the key's too.
-    async def _exchange(self, session: aiohttp.ClientSession, request: Request, leaving: _Leaving) -> Response:
-        answer = await session.request(
-            request.method,
-            self._url(request),
-            headers=_headers(request),
-            data=request.content,
-            ssl=self._ssl,
-            allow_redirects=False,
-        )
-        if not 200 <= answer.status < 300:
-            leaving.refusal = received(answer.status, answer.headers, b"")
-        # At its end already, as without a body, the connection is free again.
-        body = b"" if answer.content.at_eof() else await _read(answer)
-        return received(answer.status, answer.headers, body)
-
     def __reduce__(self) -> Never:
         raise TypeError("a client can't be pickled or copied deeply, for it holds the key: make one where it is used")
 
@@ -239,9 +253,16 @@ class Transport:
         return url.with_query(request.query) if request.query else url
 
 
-def _headers(request: Request) -> Mapping[str, str]:
-    headers = request.headers
-    if request.content is None or any(name.lower() == "content-type" for name in headers):
+def _common_headers(base_url: str, api_key: str) -> CIMultiDict[str]:
+    host = yarl.URL(base_url).host_port_subcomponent
+    assert host is not None
+    headers = CIMultiDict({"Host": host, "Authorization": f"Api-Key {api_key}", "User-Agent": SERVER_SOFTWARE})
+    headers.update(aiohttp.ClientRequest.DEFAULT_HEADERS)
+    return headers
+
+
+def _with_content_type(headers: Mapping[str, str]) -> Mapping[str, str]:
+    if any(name.lower() == "content-type" for name in headers):
         return headers
     return {**headers, "Content-Type": "application/json"}
 

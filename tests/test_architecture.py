@@ -50,12 +50,13 @@ KNOWN_TO: dict[str, set[str]] = {
     # The client knows of aiohttp the type of a session and of its URLs, see below; the server side is the simulator's.
     "aiohttp": {"transport", "client", "testing"},
     "aiohttp.web": {"testing"},
+    "multidict": {"transport"},
     "yarl": {"transport", "client"},
     # What a pure part must not know.
     "asyncio": {"gate", "transport", "deadlines", "sending", "bulk", "ledger", "cli", "testing"},
     "socket": {"cli", "testing"},
     "subprocess": {"cli"},
-    "fcntl": {"pacing"},
+    "fcntl": {"pacing", "ledger"},
     "threading": {"ledger", "pacing"},
 }
 

@@ -17,7 +17,7 @@ _log: Final = logging.getLogger("adapty_async")
 
 # Seconds that are no wait: a timer may come early by the clock's resolution.
 _ROUNDING: Final = 1e-6
-# Seconds in which the rate hardly changes.
+# Seconds in which the rate hardly changes. After that the bound may be another: rates fall also while no answer comes.
 _GRAIN: Final = 0.02
 
 
@@ -63,7 +63,11 @@ class Admission:
 
     def try_enter(self) -> Permit | None:
         """Take a permit where there is nothing to wait for."""
-        if self._under_way < self._most_now and not (self._waiters or self.is_parked or self._is_stale()):
+        if (
+            self._under_way < self._most_now
+            and not (self._waiters or self.is_parked)
+            and self._now() - self._looked_at <= _GRAIN
+        ):
             self._under_way += 1
             return ORDINARY
         if self._waiters or self._wait() > 0:
@@ -99,14 +103,24 @@ class Admission:
             self._look_again()
         return True
 
-    def leave(self, permit: Permit, health: Health, seconds: float = 0.0) -> None:
-        """Give a permit back, with what its request says of the server; where that works, it took `seconds`."""
+    def answered(self, permit: Permit, seconds: float) -> None:
+        """Give a permit back whose request was answered after so many seconds: the server works."""
         now = self._now()
+        self._under_way -= 1
+        self._bound.answered(now, seconds)
+        if self._is_failing or self._waiters or self._timer is not None or now - self._looked_at > _GRAIN:
+            self._draw_conclusions(permit, Health.WORKS, now)
+
+    def leave(self, permit: Permit, health: Health) -> None:
+        """Give a permit back, with what its request says of the server."""
+        self._under_way -= 1
+        self._draw_conclusions(permit, health, self._now())
+
+    def _draw_conclusions(self, permit: Permit, health: Health, now: float) -> None:
+        """Park the job, or go on with it, and hand out what may be handed out."""
         if health is Health.WORKS:
-            self._bound.answered(now, seconds)
-            if self._is_failing:
-                self._is_failing = False
-                self._breaker.succeeded()
+            self._is_failing = False
+            self._breaker.succeeded()
         elif health is Health.FAILS:
             self._is_failing = True
             self._breaker.failed(now, is_trial=permit.is_trial)
@@ -115,8 +129,7 @@ class Admission:
             self._breaker.not_sent(now)
         if self.is_parked is not self._breaker.is_open:
             self._park_or_go_on()
-        self._under_way -= 1
-        if self._is_stale():
+        if now - self._looked_at > _GRAIN:
             self._look_at_bound(now)
         if self._waiters or self._timer is not None:
             self._look_again()
@@ -143,10 +156,6 @@ class Admission:
             return math.inf
         wait = self._breaker.wait(now)
         return wait if wait > _ROUNDING else 0.0
-
-    def _is_stale(self) -> bool:
-        """Tell whether the bound may be another by now: rates fall also while no answer comes."""
-        return self._now() - self._looked_at > _GRAIN
 
     def _look_at_bound(self, now: float) -> None:
         self._looked_at = now

@@ -13,8 +13,20 @@ from types import TracebackType
 from typing import Any, Final, Generic, Protocol, Self
 
 from .journal import Entries
-from .lineup import Again, Lineup, StopSignal, Work, is_cancelled
-from .results import FAILURES, BulkReport, Decided, ItemResult, ItemT, Outcome, StopReason, StopRules, Tally, ValueT
+from .lineup import Again, Lineup, Work, is_cancelled
+from .results import (
+    FAILURES,
+    JUDGED,
+    BulkReport,
+    Decided,
+    ItemResult,
+    ItemT,
+    Outcome,
+    StopReason,
+    StopRules,
+    Tally,
+    ValueT,
+)
 
 _PROGRESS_INTERVAL: Final = 0.1
 _BREATH: Final = 0.005
@@ -25,10 +37,10 @@ _log: Final = logging.getLogger("adapty_async")
 class Operation(Protocol[ItemT]):
     """What a job does with an item."""
 
-    def open(self, signal: StopSignal, tally: Tally, left: Callable[[Work[ItemT]], None]) -> None:
+    def open(self, lineup: Lineup[ItemT], tally: Tally) -> None:
         """Get ready, at the start of the job. Raises RuntimeError where nothing can be sent.
 
-        `left`: to be told of each request, before it counts as an attempt.
+        `lineup` is to be told of each request before it leaves, `tally` what came of it.
         """
         ...
 
@@ -70,6 +82,7 @@ class BulkJob(Generic[ItemT, ValueT]):
         if on_progress is not None and not callable(on_progress):
             raise TypeError("on_progress must be callable")
         self._rules = stop
+        self._judged_at = (stop.min_sample, stop.canary)
         self._on_progress = on_progress
         self._entries = entries
         most_unsettled = max(1000, 10 * concurrency)
@@ -194,7 +207,7 @@ class BulkJob(Generic[ItemT, ValueT]):
 
     async def _run_operation(self) -> None:
         try:
-            self._operation.open(self._signal, self._tally, self._lineup.left)
+            self._operation.open(self._lineup, self._tally)
             await self._run_runners()
             self._judge(at_end=True)
         finally:
@@ -216,32 +229,33 @@ class BulkJob(Generic[ItemT, ValueT]):
             raise self._lineup.error
 
     async def _runner(self) -> None:
-        lineup = self._lineup
+        lineup, signal, pause = self._lineup, self._signal, self._pause
         while (work := lineup.take() or await lineup.next()) is not None:
             try:
                 step: Outcome | Again | None
                 if work.decided is not None:
                     step = self._decided(work, work.decided)
                 else:
-                    if self._pause.is_on:
-                        await self._pause.pass_by()
-                    step = None if self._signal.given else await self._operation.attempt(work)
+                    if pause.is_on:
+                        await pause.pass_by()
+                    step = None if signal.given else await self._operation.attempt(work)
             except BaseException as error:  # a cancellation too: the item must be counted, whatever ends its attempt
                 self._give_up(work)
                 if isinstance(error, asyncio.CancelledError) and not is_cancelled():
                     # A runner that ended by it would be missed by nobody, and its share of the work neither.
                     raise RuntimeError("an attempt was cancelled, and not by its job") from error
                 raise
-            if isinstance(step, Again) and self._signal.given:
-                step = None
-            if isinstance(step, Again):
-                lineup.put_aside(work, step)
+            result = None
+            if isinstance(step, Outcome):
+                result = self._conclude(work, step)
+            elif step is None or signal.given:
+                result = self._give_up(work)
             else:
-                result = self._give_up(work) if step is None else self._conclude(work, step)
-                if self._entries is not None and not self._entries.has_room:
-                    await self._have_room(self._entries)
-                if result is not None and self._results is not None:
-                    await self._results.put(result)
+                lineup.put_aside(work, step)
+            if self._entries is not None and not self._entries.has_room:
+                await self._have_room(self._entries)
+            if result is not None and self._results is not None:
+                await self._results.put(result)
             if self._loop.time() >= self._breathe_at:
                 await self._breathe()
 
@@ -271,7 +285,7 @@ class BulkJob(Generic[ItemT, ValueT]):
         if self._entries is not None:
             self._entries.settle(work.position, outcome, status=work.status, attempts=work.attempts)
         result = self._count(work, outcome)
-        if self._rules.may_bite(outcome, self._tally.settled):
+        if outcome in JUDGED or self._tally.settled in self._judged_at:
             self._judge()
         if self._on_progress is not None and self._loop.time() >= self._next_progress:
             self._report_progress()
@@ -285,14 +299,17 @@ class BulkJob(Generic[ItemT, ValueT]):
         return self._count(work, outcome)
 
     def _count(self, work: Work[ItemT], outcome: Outcome) -> ItemResult[ItemT, ValueT] | None:
-        decided, is_failure = work.decided is not None, outcome in FAILURES
-        self._lineup.settled(work, success=not (decided or is_failure))
-        self._tally.settle(outcome, decided=decided)
-        if not is_failure and self._results is None:
-            return None
+        self._tally.counts[outcome] += 1
+        if work.decided is None:
+            self._tally.settled += 1
+        else:
+            self._tally.decided[outcome] += 1
+        if outcome not in FAILURES:
+            self._lineup.settled(work, success=work.decided is None)
+            return None if self._results is None else work.result(outcome)
+        self._lineup.settled(work, success=False)
         result = work.result(outcome)
-        if is_failure:
-            self._tally.keep(result)
+        self._tally.keep(result)
         return result
 
     def _judge(self, *, at_end: bool = False) -> None:

@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Generic, Protocol, Self
+from typing import Generic, Protocol, Self, TypeAlias, TypeVar
 
 import attrs
 
 from .results import Decided, ItemT, Outcome
+
+ItemT_co = TypeVar("ItemT_co", covariant=True)
 
 
 @attrs.frozen
@@ -36,19 +38,15 @@ class Source(Generic[ItemT]):
     content: Callable[[ItemT], str]
 
 
-@attrs.define(repr=False, eq=False)  # not frozen: one is made for each item of every job
-class Entry(Generic[ItemT]):
-    """An item that is to be done. `maybe_sent`: an earlier run may have sent it, and never learnt what came of it.
+Entry: TypeAlias = tuple[int, ItemT | Decided[ItemT], bool]
+"""An item that is to be done: its position, itself, and whether an earlier run may have sent it.
 
-    Where such a one is Decided by now it is `in_doubt`: that it wasn't sent is more than anybody knows.
-    """
-
-    position: int
-    item: ItemT | Decided[ItemT]
-    maybe_sent: bool
+Of such a one it was never learnt what came of it; where it is Decided by now it is `in_doubt`: that it wasn't sent is
+more than anybody knows. No class, for one is made for each item of every job.
+"""
 
 
-class Entries(Protocol[ItemT]):
+class Entries(Protocol[ItemT_co]):
     """One run of a job, as its journal sees it: opened and left as a context, iterated over for what is to be sent.
 
     Whatever it raises ends the job, after what is under way.
@@ -59,8 +57,12 @@ class Entries(Protocol[ItemT]):
         """How many items have an outcome that a crash would still lose."""
         ...
 
-    def ready(self) -> Entry[ItemT] | None:
+    def ready(self) -> Entry[ItemT_co] | None:
         """Give the next entry, where that needs no waiting."""
+        ...
+
+    def left(self) -> None:
+        """Take note that a request leaves for an entry, or that none ever will."""
         ...
 
     def settle(self, position: int, outcome: Outcome, *, status: int | None, attempts: int) -> None:
@@ -69,11 +71,6 @@ class Entries(Protocol[ItemT]):
 
     def release(self, position: int) -> None:
         """Take down that an item was handed out, but never sent by any run."""
-        ...
-
-    @property
-    def most_unsent(self) -> int:
-        """How many may be handed out at one time and not have left yet; at least 1."""
         ...
 
     @property
@@ -91,9 +88,9 @@ class Entries(Protocol[ItemT]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None: ...
 
-    def __aiter__(self) -> AsyncIterator[Entry[ItemT]]: ...
+    def __aiter__(self) -> AsyncIterator[Entry[ItemT_co]]: ...
 
-    async def __anext__(self) -> Entry[ItemT]: ...
+    async def __anext__(self) -> Entry[ItemT_co]: ...
 
 
 class Journal(Protocol):

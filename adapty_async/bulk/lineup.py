@@ -1,6 +1,7 @@
 """What a mass job does next: new items from its input, and items whose wait is over; the words to stop and pause."""
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar, cast
@@ -14,7 +15,6 @@ from .results import Decided, ItemResult, ItemT, Outcome, StopReason
 T = TypeVar("T")
 
 
-@attrs.define(eq=False)
 class Work(Generic[ItemT]):
     """An item on its way: what is known of it until it has an outcome.
 
@@ -24,9 +24,7 @@ class Work(Generic[ItemT]):
     was read of it. `error`: the last one, until there is an outcome; then what led to that.
     """
 
-    position: int
-    item: ItemT
-    began: float
+    # In the class, for one is made for each item of every job, and most of this stays as it is.
     decided: Decided[ItemT] | None = None
     attempts: int = 0
     throttled: int = 0
@@ -37,6 +35,11 @@ class Work(Generic[ItemT]):
     status: int | None = None
     value: Any = None
     error: Exception | None = None
+
+    def __init__(self, position: int, item: ItemT, began: float) -> None:
+        self.position = position
+        self.item = item
+        self.began = began
 
     def result(self, outcome: Outcome) -> ItemResult[ItemT, Any]:
         """Make the item's result."""
@@ -152,16 +155,19 @@ class Lineup(Generic[ItemT]):
     ) -> None:
         self._entries = entries
         source = _iterator(items)
-        # One of the two; to ask each time which it is takes a twentieth of an item.
-        self._plain = source if isinstance(source, Iterator) else None
         self._waiting = None if isinstance(source, Iterator) else source
+        self._positions = itertools.count()
+        self._next_at_once: Callable[[], Entry[ItemT] | None] = _nothing
+        if entries is not None:
+            self._next_at_once = entries.ready
+        elif isinstance(source, Iterator):
+            self._next_at_once = zip(self._positions, source, itertools.repeat(False)).__next__
         self._most_unsettled = most_unsettled
+        self._room = most_unsettled  # none while nothing new may be started
         self._canary = canary
         self._canary_is_out = False
         self.signal = StopSignal(self._close)
-        self._taken = 0
-        self._unsettled = 0
-        self._unsent = 0  # of a journal's entries, which are claimed: handed out, and no request for them has left
+        self.unsettled = 0
         self._ready: deque[Work[ItemT]] = deque()
         self._aside: dict[Work[ItemT], asyncio.TimerHandle] = {}
         self._rationed: deque[Work[ItemT]] = deque()
@@ -178,7 +184,9 @@ class Lineup(Generic[ItemT]):
 
     def take(self) -> Work[ItemT] | None:
         """Give the next work where it is new and needs no waiting; else it is for `next` to look for it."""
-        return None if self._ready or self._rationed or not self._may_pull() else self._pull_at_once()
+        if self.unsettled >= self._room or self._ready or self._rationed:
+            return None
+        return self._pull_at_once()
 
     async def next(self) -> Work[ItemT] | None:
         """Wait for the next work; None: there is none any more, and none will come but from a runner still at work.
@@ -188,10 +196,10 @@ class Lineup(Generic[ItemT]):
         while True:
             waiting = self._ready.popleft() if self._ready else self._next_rationed()
             if waiting is not None:
-                if self._may_pull():
+                if self.unsettled < self._room:
                     self._wake_one()
                 return waiting
-            if self._may_pull():
+            if self.unsettled < self._room:
                 work = self._pull_at_once()
                 if work is None and (self._entries is not None or self._waiting is not None):
                     work = await self._pull()
@@ -208,20 +216,21 @@ class Lineup(Generic[ItemT]):
         queue = self._rationed if again.rationed else self._ready
         self._aside[work] = asyncio.get_running_loop().call_later(again.seconds, self._bring_back, work, queue)
 
-    def left(self, work: Work[ItemT]) -> None:
+    def leaves(self, work: Work[ItemT]) -> None:
         """Take note that a request for an item leaves."""
         if self._entries is not None and not work.attempts:
-            self._unsent -= 1
-            if self._idle:
-                self._wake_one()
+            self._entries.left()
+        work.attempts += 1
+        work.under_way = True
 
     def settled(self, work: Work[ItemT], *, success: bool) -> None:
         """Take note that an item has its outcome; a `success` makes room for retries."""
-        if self._entries is not None and not work.attempts and work.decided is None:
-            self._unsent -= 1
-        self._unsettled -= 1
-        if not self._unsettled:
+        if not work.attempts and self._entries is not None:
+            self._entries.left()
+        self.unsettled -= 1
+        if self._canary_is_out and not self.unsettled:
             self._canary_is_out = False
+            self._make_room()
         if success:
             self._budget.succeeded(self._now())
 
@@ -244,6 +253,7 @@ class Lineup(Generic[ItemT]):
 
     def _close(self) -> None:
         """Hand out at once what still waits: for its outcome, not for another attempt."""
+        self._make_room()
         self._ready.extend(self.abandon())
         while self._idle:
             self._wake_one()
@@ -261,12 +271,10 @@ class Lineup(Generic[ItemT]):
         self._aside.clear()
         return waiting
 
-    def _may_pull(self) -> bool:
-        if self.exhausted or self.signal.given or self._pulling or self._canary_is_out:
-            return False
-        if self._entries is not None and self._unsent >= self._entries.most_unsent:
-            return False
-        return self._unsettled < self._most_unsettled
+    def _make_room(self) -> None:
+        """Say anew how many items may be on their way; less than that, and a new one may be started."""
+        is_held = self.exhausted or self.signal.given or self._pulling or self._canary_is_out
+        self._room = 0 if is_held else self._most_unsettled
 
     def _is_drained(self) -> bool:
         over = self.exhausted or self.signal.given
@@ -275,24 +283,21 @@ class Lineup(Generic[ItemT]):
     def _pull_at_once(self) -> Work[ItemT] | None:
         """Read the next item where that needs no waiting: of a journal what is ready, of an async input nothing."""
         try:
-            if self._entries is not None:
-                entry = self._entries.ready()
-                return None if entry is None else self._begin(entry.position, entry.item, maybe_sent=entry.maybe_sent)
-            if self._plain is None:
-                return None
-            item = next(self._plain)
+            entry = self._next_at_once()
         except StopIteration:
             self.exhausted = True
+            self._make_room()
             self._wake_one()
             return None
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the caller's code
             self._fail_to_read(error)
             return None
-        return self._begin(self._taken, item, maybe_sent=False)
+        return None if entry is None else self._begin(entry)
 
     async def _pull(self) -> Work[ItemT] | None:
         """Wait for the next item."""
         self._pulling = True
+        self._make_room()
         try:
             entry = await self.signal.cut_short(self._next_entry)
         except StopAsyncIteration:
@@ -303,31 +308,38 @@ class Lineup(Generic[ItemT]):
             return None
         finally:
             self._pulling = False
+            self._make_room()
             self._wake_one()
-        return None if entry is None else self._begin(entry.position, entry.item, maybe_sent=entry.maybe_sent)
+        return None if entry is None else self._begin(entry)
 
     async def _next_entry(self) -> Entry[ItemT]:
         if self._entries is not None:
             return await anext(self._entries)
         assert self._waiting is not None
-        return Entry(self._taken, await anext(self._waiting), maybe_sent=False)
+        item = await anext(self._waiting)
+        return next(self._positions), item, False
 
-    def _begin(self, position: int, item: ItemT | Decided[ItemT], *, maybe_sent: bool) -> Work[ItemT]:
-        self._taken += 1
-        self._unsettled += 1
+    def _begin(self, entry: Entry[ItemT]) -> Work[ItemT]:
+        position, item, maybe_sent = entry
+        self.unsettled += 1
         if isinstance(item, Decided):
-            plain = cast("ItemT", item.item)
-            work = Work(position, plain, self._now(), decided=item, fate_unknown=maybe_sent)
+            work = Work(position, cast("ItemT", item.item), self._now())
+            work.decided = item
         else:
-            work = Work(position, item, self._now(), fate_unknown=maybe_sent)
-        if self._entries is not None and work.decided is None:
-            self._unsent += 1
-        if self._canary and work.decided is None:
-            self._canary -= 1
-            self._canary_is_out = not self._canary
+            work = Work(position, item, self._now())
+            if self._canary:
+                self._count_canary()
+        if maybe_sent:
+            work.fate_unknown = True
         if self._idle:
             self._wake_one()
         return work
+
+    def _count_canary(self) -> None:
+        self._canary -= 1
+        if not self._canary:
+            self._canary_is_out = True
+            self._make_room()
 
     def _fail_to_read(self, error: BaseException) -> None:
         if not isinstance(error, asyncio.CancelledError):
@@ -364,6 +376,10 @@ class Lineup(Generic[ItemT]):
         del self._aside[work]
         queue.append(work)
         self._wake_one()
+
+
+def _nothing() -> None:
+    """Give nothing at once: each item of an async input has to be waited for."""
 
 
 def _iterator(items: Iterable[ItemT] | AsyncIterable[ItemT]) -> Iterator[ItemT] | AsyncIterator[ItemT]:

@@ -23,7 +23,7 @@ from ..pacing import Ticket, Verdict
 from ..retry import is_absence, is_retryable, is_throttled, is_unsent
 from ..sending import Exchange, Sender
 from .admission import ORDINARY, Admission, Health, Permit
-from .lineup import Again, StopSignal, Work, is_cancelled
+from .lineup import Again, Lineup, Work, is_cancelled
 from .patience import Patience
 from .results import ItemT, Outcome, StopReason, StopRules, Tally, ValueT
 
@@ -63,20 +63,21 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         self._credentials_in_question = asyncio.Lock()
         self._rules = stop
         self._is_tried = False  # its patience is, or may be
-        self._on_their_way = 0
         self._said_parked_until = -math.inf
 
-    def open(self, signal: StopSignal, tally: Tally, left: Callable[[Work[ItemT]], None]) -> None:
+    def open(self, lineup: Lineup[ItemT], tally: Tally) -> None:
         """Get ready. Raises RuntimeError where the client is closed, or belongs to another event loop."""
+        signal = lineup.signal
         self._outage = Patience(self._rules.outage, StopReason.OUTAGE, signal.pause)
         self._throttled = Patience(self._rules.throttled_for, StopReason.THROTTLED_FOR, signal.pause)
         self._admission = Admission(self._most_under_way, lambda: self._sender.pacer.rate)
         self._gate = self._sender.gate
         self._sender.transport.check_usable()
+        self._lineup = lineup
         self._signal = signal
         self._pause = signal.pause
         self._tally = tally
-        self._left = left
+        self._is_observed = self._sender.is_observed
         self._gate.watch(self._park)
 
     async def attempt(self, work: Work[ItemT]) -> Outcome | Again | None:
@@ -86,37 +87,38 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         except (ValueError, TypeError) as error:
             work.error = error
             return Outcome.INVALID
-        if not work.attempts:
-            self._on_their_way += 1
         permit = self._admission.try_enter()
-        ticket = self._ticket_at_once() if permit is ORDINARY else None
+        ticket = None
+        if permit is ORDINARY and not self._credentials_in_question.locked():
+            ticket = self._gate.try_enter()
         if permit is None or ticket is None:
             turn = await self._turn_with_permit(permit)
             if turn is None:
                 return None
             permit, ticket = turn
-        health, seconds = Health.NOTHING, 0.0
-        self._left(work)
-        work.attempts += 1
-        work.under_way = True
+        self._lineup.leaves(work)
         self._tally.under_way += 1
         try:
             exchange = await self._sender.exchange(request, ticket, self._gate)
-            health, seconds = self._take_note(work, exchange), exchange.elapsed
+        except BaseException:  # whoever ends it: the permit must come back
+            self._admission.leave(permit, Health.NOTHING)
+            raise
         finally:
             self._tally.under_way -= 1
-            self._admission.leave(permit, health, seconds)
         work.under_way = False
-        if exchange.error is None:
-            self._sender.observe(request, exchange, work.attempts, None)
-            outcome = self._succeeded(work, exchange.response)
+        response = exchange.response
+        if response is not None:
+            self._take_note_of_success(work, response, exchange.elapsed)
+            self._admission.answered(permit, exchange.elapsed)
+            if self._is_observed:
+                self._sender.observe(request, exchange, work.attempts, None)
+            return self._succeeded(work, response)
+        health = self._take_note_of_failure(work, exchange)
+        if health is Health.WORKS:
+            self._admission.answered(permit, exchange.elapsed)
         else:
-            step = await self._failed(work, request, exchange, exchange.error)
-            if isinstance(step, Again):
-                return step
-            outcome = step
-        self._on_their_way -= 1
-        return outcome
+            self._admission.leave(permit, health)
+        return await self._failed(work, request, exchange)
 
     def close(self) -> None:
         """Let go of the timers and the gate."""
@@ -143,12 +145,6 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             self._gate.heard(ticket, Verdict.UNKNOWN)
             self._admission.leave(permit, Health.NOTHING)
             permit = None
-
-    def _ticket_at_once(self) -> Ticket | None:
-        """Take the turn at the gate where nothing speaks against it, and nothing is to be waited for."""
-        if self._pause.is_on or self._signal.given or self._credentials_in_question.locked():
-            return None
-        return self._gate.try_enter()
 
     async def _ticket(self) -> Ticket | None:
         gate = self._gate
@@ -177,21 +173,23 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         async with self._credentials_in_question:
             pass
 
-    def _take_note(self, work: Work[ItemT], exchange: Exchange) -> Health:
+    def _take_note_of_success(self, work: Work[ItemT], response: Response, seconds: float) -> None:
+        """Count a request that was answered as it should be; all patience is restored."""
+        work.status = response.status
+        self._tally.request(work.attempts, seconds)
+        if self._is_tried:
+            self._throttled.relief()
+            self._outage.relief()
+            self._is_tried = False
+
+    def _take_note_of_failure(self, work: Work[ItemT], exchange: Exchange) -> Health:
         """Count a request, and say what it means for the patience with throttling and outages; tell of the server."""
-        if exchange.error is None and exchange.response is not None:
-            work.status = exchange.response.status
-            self._tally.request(exchange.elapsed, number=work.attempts, answered=True, throttled=False)
-            if self._is_tried:
-                self._throttled.relief()
-                self._outage.relief()
-                self._is_tried = False
-            return Health.WORKS
         work.status = exchange.status
         self._is_tried = True
         throttled, answered = is_throttled(exchange.error), _is_answered(exchange)
-        self._tally.request(exchange.elapsed, number=work.attempts, answered=answered, throttled=throttled)
+        self._tally.request(work.attempts, exchange.elapsed if answered else None)
         if throttled:
+            self._tally.throttled += 1
             self._throttled.trouble(self._end_for)
         elif answered:
             self._throttled.relief()
@@ -221,11 +219,10 @@ class ProfileOperation(Generic[ItemT, ValueT]):
 
     def _end_for(self, reason: StopReason) -> None:
         # Where the trouble's last item is long done, and none has come since, it is over for all we know.
-        if self._on_their_way:
+        if self._lineup.unsettled:
             self._signal.give(reason)
 
-    def _succeeded(self, work: Work[ItemT], response: Response | None) -> Outcome:
-        assert response is not None
+    def _succeeded(self, work: Work[ItemT], response: Response) -> Outcome:
         try:
             work.value = self._steps.read(response)
         except AdaptyResponseError as error:
@@ -240,8 +237,9 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         work: Work[ItemT],
         request: Request,
         exchange: Exchange,
-        error: AdaptyError,
     ) -> Outcome | Again:
+        error = exchange.error
+        assert error is not None
         work.fate_unknown = error.maybe_executed = work.fate_unknown or error.maybe_executed
         work.taken = work.taken or not (is_throttled(error) or is_unsent(error))
         error.attempts = work.attempts
@@ -329,7 +327,10 @@ class ProfileOperation(Generic[ItemT, ValueT]):
                 exchange = await self._sender.exchange(request, ticket, self._gate)
             finally:
                 self._tally.under_way -= 1
-            self._take_note(work, exchange)
+            if exchange.response is not None:
+                self._take_note_of_success(work, exchange.response, exchange.elapsed)
+            else:
+                self._take_note_of_failure(work, exchange)
             throttled = is_throttled(exchange.error)
             pause = exchange.pause or self._sender.retry.backoff_after(number, self._sender.rng)
             self._sender.observe(request, exchange, number, pause if throttled else None)
@@ -345,17 +346,15 @@ class AnyOperation(Generic[ItemT, ValueT]):
     def __init__(self, operation: Callable[[ItemT], Awaitable[ValueT]]) -> None:
         self._operation = operation
 
-    def open(self, signal: StopSignal, tally: Tally, left: Callable[[Work[ItemT]], None]) -> None:
+    def open(self, lineup: Lineup[ItemT], tally: Tally) -> None:
         """Get ready."""
-        self._signal = signal
+        self._lineup = lineup
+        self._signal = lineup.signal
         self._tally = tally
-        self._left = left
 
     async def attempt(self, work: Work[ItemT]) -> Outcome:
         """Run the operation. A ValueError or TypeError propagates."""
-        self._left(work)
-        work.attempts += 1
-        work.under_way = True
+        self._lineup.leaves(work)
         began = asyncio.get_running_loop().time()
         self._tally.under_way += 1
         try:
@@ -374,7 +373,8 @@ class AnyOperation(Generic[ItemT, ValueT]):
         work.under_way = False
         error = work.error
         elapsed = asyncio.get_running_loop().time() - began
-        self._tally.request(elapsed, number=1, answered=error is None, throttled=is_throttled(error))
+        self._tally.request(1, elapsed if error is None else None)
+        self._tally.throttled += is_throttled(error)
         if error is None:
             return Outcome.SUCCEEDED
         if isinstance(error, AuthenticationError):

@@ -1,5 +1,6 @@
 """What a mass job says: the outcome of each item, the report of the whole, and the rules that stop it."""
 
+import bisect
 import itertools
 import math
 from collections import Counter, deque
@@ -42,8 +43,8 @@ class Outcome(StrEnum):
 FAILURES: Final = frozenset(
     {Outcome.NOT_FOUND, Outcome.INVALID, Outcome.FAILED, Outcome.IN_DOUBT, Outcome.NOT_ATTEMPTED}
 )
-# What the shares of StopRules count.
-_JUDGED: Final = FAILURES | {Outcome.ALREADY_ABSENT}
+# What the rules of StopRules count: with another outcome none is broken, but for those that first judge at so many.
+JUDGED: Final = FAILURES | {Outcome.ALREADY_ABSENT}
 
 
 class StopReason(StrEnum):
@@ -120,10 +121,6 @@ class StopRules:
     outage: float | None = attrs.field(default=900.0, validator=_not_negative)
     throttled_for: float | None = attrs.field(default=1800.0, validator=_not_negative)
     canary: int | None = attrs.field(default=None, validator=_not_negative)
-
-    def may_bite(self, outcome: Outcome, settled: int) -> bool:
-        """Tell whether an outcome, the last of so many, can have broken a rule that wasn't broken before."""
-        return outcome in _JUDGED or settled == self.min_sample or settled == self.canary
 
     def judge(self, counts: Mapping[Outcome, int], *, at_end: bool = False) -> StopReason | None:
         """Give the rule that the counts break, if any. Items that were not attempted have no say in it."""
@@ -206,8 +203,8 @@ class Tally:
 
     def __init__(self) -> None:
         self.counts: Counter[Outcome] = Counter()
-        self.settled = 0
-        self._decided: Counter[Outcome] = Counter()
+        self.decided: Counter[Outcome] = Counter()  # those of them that were beforehand
+        self.settled = 0  # without these
         self.requests = self.retries = self.throttled = self.under_way = 0
         self._first: list[ItemResult[Any, Any]] = []
         self._last: deque[ItemResult[Any, Any]] = deque(maxlen=_KEPT)
@@ -220,30 +217,20 @@ class Tally:
     @property
     def judged(self) -> Counter[Outcome]:
         """The items whose outcomes the stop rules judge."""
-        return self.counts - self._decided if self._decided else self.counts
+        return self.counts - self.decided if self.decided else self.counts
 
     def start(self, now: float) -> None:
         """Start the clock."""
         self._began = now
         self._started = datetime.now(UTC)
 
-    def request(self, seconds: float, *, number: int, answered: bool, throttled: bool) -> None:
-        """Count one request of `number`, from 1, of its item."""
+    def request(self, number: int, seconds: float | None) -> None:
+        """Count one request of `number`, from 1, of its item; answered after so many seconds, None: never."""
         self.requests += 1
         if number > 1:
             self.retries += 1
-        if throttled:
-            self.throttled += 1
-        if answered:
+        if seconds is not None:
             self._latency.add(seconds)
-
-    def settle(self, outcome: Outcome, *, decided: bool) -> None:
-        """Count one item's outcome. `decided`: beforehand."""
-        self.counts[outcome] += 1
-        if decided:
-            self._decided[outcome] += 1
-        else:
-            self.settled += 1
 
     def keep(self, failure: ItemResult[Any, Any]) -> None:
         """Keep a failure to show it, if it is one of the first or last."""
@@ -278,22 +265,37 @@ class Tally:
 _KEPT: Final = 10
 _GROWTH: Final = math.log(1.05)
 _SHORTEST: Final = 1e-6
+_SORTED_AT_ONCE: Final = 1000
 
 
 class _Histogram:
-    """Seconds in buckets that grow by 5 %: quantiles to half of that, in constant memory."""
+    """Seconds in buckets that grow by 5 %: quantiles to half of that, in constant memory.
+
+    They are put into their buckets many at a time: in order, each bucket takes a step, and not each of them.
+    """
 
     def __init__(self) -> None:
         self._buckets: Counter[int] = Counter()
         self._longest = 0.0
+        self._new: list[float] = []
 
     def add(self, seconds: float) -> None:
-        bucket = int(math.log(seconds / _SHORTEST) / _GROWTH) if seconds > _SHORTEST else 0
-        self._buckets[bucket] += 1
-        if seconds > self._longest:
-            self._longest = seconds
+        self._new.append(seconds)
+        if len(self._new) == _SORTED_AT_ONCE:
+            self._sort_in()
+
+    def _sort_in(self) -> None:
+        new, begin = sorted(self._new), 0
+        self._new.clear()
+        self._longest = max([self._longest, *new[-1:]])
+        while begin < len(new):
+            bucket = int(math.log(new[begin] / _SHORTEST) / _GROWTH) if new[begin] > _SHORTEST else 0
+            end = bisect.bisect_left(new, _SHORTEST * math.exp((bucket + 1) * _GROWTH), begin + 1)
+            self._buckets[bucket] += end - begin
+            begin = end
 
     def quantiles(self) -> Latency | None:
+        self._sort_in()
         if not self._buckets:
             return None
         return Latency(self._quantile(0.5), self._quantile(0.9), self._quantile(0.99), self._longest)

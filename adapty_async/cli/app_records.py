@@ -93,6 +93,8 @@ def report(
       adapty-async report people.csv.adapty.db --json record.json --markdown record.md
       adapty-async report people.csv.adapty.db --about user-17
 
+    Of a job that isn't finished it says so first, with how many items are open and how to go on.
+
     Exit status 1: a verification found somebody present; with --about: the id isn't in the ledger, it isn't known that
     its profile is gone, or it was found present afterwards; 0 also where there was no such profile from the start.
     """
@@ -121,7 +123,7 @@ def verify(
     ] = None,
     present: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="New file for the rows of whoever is present, to delete them again."),
+        typer.Option(metavar="FILE", help="New CSV file for the rows of whoever is present, to delete them again."),
     ] = None,
     new_key: options.NewKey = False,
     known: options.Known = None,

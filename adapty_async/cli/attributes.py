@@ -3,6 +3,7 @@
 import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
 from typing import Any, Final, TypeAlias, get_args
 from uuid import UUID
 
@@ -155,13 +156,15 @@ def _number(text: str) -> Value:
     whole, _, fraction = text.partition(".")
     if not fraction.strip("0"):
         return int(whole)
-    if f"{float(text):.{len(fraction)}f}" != text:
+    value = float(text)
+    # Of some powers of two the shortest text isn't the one that is nearest to them.
+    if f"{value:.{len(fraction)}f}" != text and Decimal(repr(value)) != Decimal(text):
         raise ValueError(_TOO_LONG)
-    return float(text)
+    return value
 
 
 def _typed_number(text: str) -> Value:
-    # What else stands in a column of numbers is a float, with an exponent or not finite.
+    # What else stands in a column of numbers is a float that isn't finite, which is refused by name.
     return _number(text) if _DECIMAL.fullmatch(text) else float(text)
 
 

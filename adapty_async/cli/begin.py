@@ -108,6 +108,7 @@ def begin(asked: Asked) -> ExitStatus:
             refuse_begun(ledger)
             _check_place(ledger)
             reservation = stack.enter_context(_reserved(ledger))
+            Spool(ledger).sweep()
             refuse_fleeting(order.exclude)
         if not asked.confirmed:
             require_terminal(asked.file)

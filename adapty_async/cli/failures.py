@@ -13,11 +13,11 @@ from ..bulk import Outcome
 from .attributes import typed_label
 from .exits import CommandError, ExitStatus
 from .inputs import Reading, Row
-from .json_ids import JsonReading, parsed
+from .json_ids import JsonReading, fields_of
 from .parts import OWNER_ONLY, part_beside
 
-ADDED: Final = ("outcome", "reason", "status", "line")
-"""What a file of failures adds to the columns of the input."""
+ADDED: Final = ("adapty_outcome", "adapty_reason", "adapty_status", "adapty_line")
+"""What a file of failures adds to the columns of the input, which may have a status or line of its own."""
 
 
 class Failure(NamedTuple):
@@ -80,19 +80,30 @@ class _Echo:
 
 
 class _JsonLayout:
-    """The objects of the input, and what a file of failures adds to them."""
+    """The objects of the input as they stand there, but for what an earlier file added, and what this one adds."""
 
     header = ""
 
+    def __init__(self, reading: Reading) -> None:
+        self._ours = set(ADDED) - {reading.names[reading.index]}
+
     def line(self, failure: Failure) -> str:
         row, outcome, reason, status = failure
-        own = parsed(row.record[0]) if row.record else {}
-        added = dict(zip(ADDED, (outcome, reason, status, row.line), strict=True))
-        return json.dumps({**own, **added}, ensure_ascii=False) + "\n"
+        own = fields_of(row.record[0]) if row.record else ()
+        added = zip(ADDED, map(_json, (outcome, reason, status, row.line)), strict=True)
+        fields = [
+            *((name, value) for name, value in own if name not in self._ours),
+            *((name, value) for name, value in added if name in self._ours),
+        ]
+        return f"{{{', '.join(f'{_json(name)}: {value}' for name, value in fields)}}}\n"
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _layout_of(reading: Reading) -> _Layout:
-    return _JsonLayout() if isinstance(reading, JsonReading) else _CsvLayout(reading)
+    return _JsonLayout(reading) if isinstance(reading, JsonReading) else _CsvLayout(reading)
 
 
 class FailuresFile:

@@ -53,11 +53,10 @@ class Cells:
 
 def _columns(reading: Reading, assignment: Assignment, file: str) -> list[tuple[int, Target]]:
     """Find the columns with attributes. Raises InputError where a column is none, and nobody said which are."""
-    ignored = set(ADDED) if set(ADDED) <= set(reading.names) else set[str]()
     columns: dict[tuple[str | None, str], tuple[int, Target]] = {}
     for at, name in enumerate(reading.names):
         names = assignment.names
-        wanted = name not in ignored if names is None else not _names_of(name).isdisjoint(names)
+        wanted = name not in ADDED if names is None else not _names_of(name).isdisjoint(names)
         if at == reading.index or not wanted:
             continue
         target = target_of(name)
@@ -102,7 +101,7 @@ class Objects:
     def of(self, row: Row) -> list[Pair]:
         """Give what a row says. Raises ValueError where that can't be sent."""
         values = parsed(row.record[0])
-        ignored = {self._field, *(ADDED if set(ADDED) <= set(values) else ())}
+        ignored = {self._field, *ADDED}
         pairs: list[Pair] = []
         for name, value in values.items():
             if name not in ignored:

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, Final, Never
 
@@ -14,6 +15,7 @@ from .inputs.lines import TOO_LONG, Lines
 from .inputs.reading import BATCH, Batch, Wanted
 from .inputs.values import id_of, whole_number
 
+_SPACES: Final = re.compile(r"[ \t\n\r]*")
 _NOT_UTF8: Final = "the row has bytes in it that are no UTF-8"
 
 
@@ -113,6 +115,25 @@ def parsed(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("the row is no JSON object")
     return value
+
+
+def fields_of(text: str) -> Iterator[tuple[str, str]]:
+    """Give the fields of an object that `parsed` can read, each with its value as it stands there."""
+    at = _beyond_spaces(text, text.index("{") + 1)
+    while text[at] != "}":
+        name, at = _decoder.raw_decode(text, at)
+        start = _beyond_spaces(text, _beyond_spaces(text, at) + 1)
+        _, end = _decoder.raw_decode(text, start)
+        yield name, text[start:end]
+        at = _beyond_spaces(text, end)
+        if text[at] == ",":
+            at = _beyond_spaces(text, at + 1)
+
+
+def _beyond_spaces(text: str, at: int) -> int:
+    spaces = _SPACES.match(text, at)
+    assert spaces is not None  # there may be none
+    return spaces.end()
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

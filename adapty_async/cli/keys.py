@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 from uuid import UUID
 
@@ -13,14 +14,15 @@ from ..client import AdaptyClient, anew
 from ..ledger import LedgerReader, Row, Status, reopen
 from ..ledger.keys import APP_ID
 from .exits import CommandError, ExitStatus
-from .ledgers import MISMATCHES, refusing
+from .ledgers import MISMATCHES, is_stdin, refusing
 from .listing import Listing
 from .order import Order
 from .probe import verify_app
+from .streams import FROM_STDIN, id_of_stdin
 
 ACCEPTED: Final = (Outcome.DELETED, Outcome.UPDATED)
 """What was done in one app mustn't go on in another. Of a creation whoever was created shows the app."""
-_WHAT_TO_DO: Final = "name somebody who exists by --known ID, or check the key"
+_WHAT_TO_DO: Final = "name somebody who exists by --known ID (- reads it from standard input), or check the key"
 _ABSENT: Final = frozenset({Outcome.ALREADY_ABSENT, Outcome.NOT_FOUND, Outcome.DELETED_UNCONFIRMED})
 
 
@@ -76,6 +78,17 @@ def key_for(
     if is_of_unknown_app and accepted:
         raise _mixed(reader, accepted)
     return Key(is_new=is_new, app=app, is_to_be_shown=True, was_of_unknown_app=is_of_unknown_app)
+
+
+def known_of(known: str | None, file: Path | None) -> str | None:
+    """Give the id of --known, which standard input may hold. `file`: the input of --input. Raises CommandError."""
+    if known != FROM_STDIN:
+        return known
+    if file is not None and is_stdin(file):
+        raise CommandError(
+            "standard input is the input of the job already: put the rows into a file, and name that by --input"
+        )
+    return id_of_stdin("--known")
 
 
 def _recorded_app(reader: LedgerReader) -> str | None:

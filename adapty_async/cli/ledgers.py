@@ -59,6 +59,11 @@ def is_lasting(file: Path) -> bool:
         return True  # whoever opens it says what is wrong
 
 
+def is_stdin(file: Path) -> bool:
+    """Tell whether a file is standard input, by whatever name."""
+    return file == STDIN or _is_same(file, Path("/dev/stdin"))
+
+
 def resume_command(ledger: Path) -> str:
     """Give the command that goes on with a job, to be copied into a shell."""
     return command("resume", ledger)
@@ -105,7 +110,8 @@ def _line_of(position: int, ids: Listing | None) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def open_ledger(path: Path) -> Iterator[LedgerReader]:
-    """Open the ledger of a job to read it. Raises CommandError."""
+    """Open the ledger of a job to read it; what a kill left of a copy beside it is removed. Raises CommandError."""
+    Spool(path).sweep()
     if not path.exists():
         raise CommandError(f"{path} doesn't exist: check the name of the ledger")
     with refusing(), LedgerReader(path) as reader:

@@ -118,7 +118,10 @@ NewKey: TypeAlias = Annotated[
 Known: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        metavar="ID", show_default=False, help="Somebody who exists in the app, for --new-key where no listed one does."
+        metavar="ID",
+        show_default=False,
+        help="Somebody who exists in the app, for --new-key where no listed one does; - reads the id from standard "
+        "input, so that no shell keeps it.",
     ),
 ]
 

@@ -31,6 +31,7 @@ from .streams import show
 
 _TABLES: Final = (Format.CSV, Format.TSV, Format.IDS)
 _NOBODY: Final = "unknown: none of them exists; check the key, --by and --column"
+_NOBODY_YET: Final = "unknown: none of them exists, as is right before they are created"
 
 
 @attrs.frozen
@@ -165,11 +166,11 @@ def _probe(client: AdaptyClient, ids: Listing, checked: Checked, order: Order, c
     picked = (id_ for place, id_ in enumerate(sent) if place in places)
     with order.pace.pacer(client) as pacer:
         found = event_loop.run(sample(client, picked, by=order.by, pacer=pacer))
-    show("\n".join(_found(found)))
+    show("\n".join(_found(found, order.operation)))
     return found
 
 
-def _found(found: Sample) -> Iterator[str]:
+def _found(found: Sample, purpose: str) -> Iterator[str]:
     yield ""
     yield f"{'asked for':<20}{found.asked:>12,}  profiles, from all over the file"
     if not found.answered:
@@ -177,7 +178,8 @@ def _found(found: Sample) -> Iterator[str]:
         return
     yield f"{'exist':<20}{found.existing:>12,}"
     yield f"{'do not exist':<20}{found.absent:>12,}"
-    yield _line("app", ", ".join(map(str, found.apps)) or _NOBODY)
+    nobody = _NOBODY_YET if purpose == CREATE.name else _NOBODY
+    yield _line("app", ", ".join(map(str, found.apps)) or nobody)
     if not found.is_whole:
         yield f"not all of them were answered ({_why(found)}): try again later"
 

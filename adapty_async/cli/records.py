@@ -25,7 +25,7 @@ from .ledgers import command, inputs_of, open_input, open_ledger, refuse_needed,
 from .parts import READABLE, part_beside
 from .progress import Sight, View
 from .screen import screen_for, tell
-from .streams import show, standard_output
+from .streams import FROM_STDIN, id_of_stdin, show, standard_output
 
 _STREAM: Final = Path("-")
 _NO_ROOM: Final = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
@@ -189,11 +189,12 @@ def report(path: Path, json: Path | None, markdown: Path | None, *, force: bool 
                 raise CommandError(
                     f"{file} exists and may be a record: name another file, or add --force to replace it"
                 )
-        record = record_of(reader)
+        record = record_of(reader, to_go_on=None if reader.is_running() else _todo(reader))
     if json is not None:
         _write(json, record.as_json())
     if markdown is not None or json is None:
         _write(markdown or _STREAM, record.as_markdown())
+    _show_unfinished(record)
     present = 0 if record.verified is None else record.verified.present
     if not present:
         return ExitStatus.DONE
@@ -202,10 +203,16 @@ def report(path: Path, json: Path | None, markdown: Path | None, *, force: bool 
     return ExitStatus.FAILED
 
 
+def _show_unfinished(record: Record) -> None:
+    if record.open:
+        how = "" if record.to_go_on is None else f" To go on with it:\n  {record.to_go_on}"
+        tell(f"The job isn't finished: {record.open:,} items are open.{how}", sys.stderr)
+
+
 def about(path: Path, id_: str) -> ExitStatus:
     """Say what became of one id."""
-    if id_ == str(_STREAM):
-        id_ = sys.stdin.readline().rstrip("\r\n")
+    if id_ == FROM_STDIN:
+        id_ = id_of_stdin("--about")
     with open_ledger(path) as reader, refusing():
         rows = reader.about(id_)
         if not rows:

@@ -21,7 +21,7 @@ from .exits import CommandError, ExitStatus
 from .failures import check_free
 from .guards import Guards
 from .interrupts import terminable
-from .keys import Key, key_for, show_app
+from .keys import Key, key_for, known_of, show_app
 from .ledgers import is_lasting, open_ledger, opened, order_of, refuse_needed, refuse_overtaken, refusing
 from .listing import Listing
 from .order import Order
@@ -35,8 +35,8 @@ class Terms:
 
     `file`: where the input was moved to. `column`: how its column is named now. `appended`: rows were added at
     its end, which `confirmed` allows to send.
-    `new_key`: the key of the same app was exchanged; `known`: the id of somebody who exists there. `retry`: what failed
-    is sent again.
+    `new_key`: the key of the same app was exchanged; `known`: the id of somebody who exists there, `-` for
+    standard input. `retry`: what failed is sent again.
     """
 
     retry: bool
@@ -127,11 +127,12 @@ def resume(ledger: Path, terms: Terms) -> ExitStatus:
             check_free(terms.failures)
             refuse_needed(terms.failures, ledger)
         with open_ledger(ledger) as reader:
+            known = known_of(terms.known, terms.file)
             job = _look_into(reader, client, terms, stack)
         if not job.is_same:
             _compare(job, client, terms)
         _keep_holds(job)
-        shown = _shown_app(job, client, terms)
+        shown = _shown_app(job, client, known)
         return Recorded(
             job.ids,
             ledger,
@@ -185,12 +186,12 @@ def _keep_holds(job: _Job) -> None:
             note_order(job.ledger, attrs.evolve(job.ordered, exclude=job.order.exclude).as_json())
 
 
-def _shown_app(job: _Job, client: AdaptyClient, terms: Terms) -> dict[str, str]:
+def _shown_app(job: _Job, client: AdaptyClient, known: str | None) -> dict[str, str]:
     """See the app where that is needed; give the note of it. Raises CommandError."""
     if not job.key.is_to_be_shown:
         return {}
     with refusing(job.ids), LedgerReader(job.ledger) as reader:
-        return show_app(job.key, reader, job.ids, job.order, terms.known, client)
+        return show_app(job.key, reader, job.ids, job.order, known, client)
 
 
 def _with_app(job: _Job, *, is_shown: bool) -> Order:

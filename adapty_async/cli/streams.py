@@ -1,12 +1,15 @@
-"""Standard output, of the commands whose result is what they print there."""
+"""Standard output, of the commands whose result is what they print there; and an id out of standard input."""
 
 import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from typing import TextIO
+from typing import Final, TextIO
 
 from .exits import CommandError, ExitStatus
+
+FROM_STDIN: Final = "-"
+"""What stands for an id that no shell is to keep."""
 
 
 @contextlib.contextmanager
@@ -34,3 +37,16 @@ def show(text: str) -> None:
     """Print a text there. Raises CommandError."""
     with standard_output() as stream:
         print(text, file=stream)
+
+
+def id_of_stdin(option: str) -> str:
+    """Read the id of an option from the first line of standard input. Raises CommandError."""
+    stream = sys.stdin
+    if stream is None:  # pyright: ignore[reportUnnecessaryComparison] - so it is where it was closed (<&-)
+        raise CommandError(f"there is no standard input to read: give the id of {option} on a line of it")
+    if stream.isatty():
+        print(f"The id for {option}: ", end="", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        if id_ := stream.readline().rstrip("\r\n"):
+            return id_
+    raise CommandError(f"{option} - found no id on standard input: give it on a line there")

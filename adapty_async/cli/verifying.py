@@ -19,11 +19,13 @@ from .books import Standing
 from .connection import client_of_environment
 from .exits import CommandError, ExitStatus
 from .failures import Failure, check_free, write_failures
+from .feeding import feeding_back
+from .inputs import Reading
 from .interrupts import Interrupts
-from .keys import show_same_app
+from .keys import known_of, show_same_app
 from .ledgers import command, open_input, open_ledger, order_of, refuse_needed, refusing
 from .listing import Listing
-from .order import Order, exclude_options, options_of
+from .order import Order
 from .output import current
 from .pace import Pace
 from .progress import Sight
@@ -55,7 +57,8 @@ def verify(
 ) -> ExitStatus:
     """Verify the deletions of a job. `present`: a new file for the rows of whoever is present.
 
-    `new_key`: the key of the same app was exchanged; `known`: the id of somebody who exists there.
+    `new_key`: the key of the same app was exchanged; `known`: the id of somebody who exists there, `-` for
+    standard input.
     """
     if present is not None:
         check_free(present, "--present")
@@ -75,6 +78,7 @@ def verify(
                 f"{path} holds no accepted deletion {'unasked for' if rest else 'yet'}: nobody to ask for"
             )
         client = client_of_environment(timeout)
+        known = known_of(known, file)
         order = order_of(reader)
         with open_input(reader, file) as ids, refusing(ids), pace.pacer(client) as pacer:
             if new_key:
@@ -82,11 +86,12 @@ def verify(
             asked = _verify(client, reader, ids.plain(), wanted, pacer, concurrency, rest=rest, new_key=new_key)
             found = event_loop.run(asked)
             written = None if present is None else _write_present(path, ids, present)
+            reading = ids.reading()
     _show(found)
     left = _present_in(path)
     if left:
         tell(f"\nThe record says so, too:\n  {command('report', path)}", sys.stderr)
-        _show_next(path, order, written)
+        _show_next(path, order, reading, written)
     if found.stopped is not None or found.unknown:
         tell(f"\nTo ask for those of whom nothing is known yet:\n  {command('verify', path, _REST)}", sys.stderr)
     return _status(found, left)
@@ -106,14 +111,14 @@ def _write_present(path: Path, ids: Listing, file: Path) -> Path | None:
         return write_failures(file, ids.reading(), failures)
 
 
-def _show_next(path: Path, order: Order, written: Path | None) -> None:
+def _show_next(path: Path, order: Order, reading: Reading, written: Path | None) -> None:
     """Say what to do about whoever is present."""
     if written is None:
         tell("To write down who is present, as a file for a new deletion:", sys.stderr)
         tell(f"  {command('verify', path, 'all', '--present', 'present.csv')}", sys.stderr)
         return
     tell(f"{written} holds the rows of whoever is present. To delete them again:", sys.stderr)
-    tell(f"  {command('delete', written, *options_of(order), *exclude_options(order))}", sys.stderr)
+    tell(f"  {feeding_back(order, written, reading)}", sys.stderr)
 
 
 def _wanted(sample: str, deleted: int) -> int:

@@ -1,27 +1,21 @@
 """One run's bookkeeping: which items are to be sent, which are claimed, what became of them. For one thread."""
 
+import bisect
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import attrs
 
 from ..bulk import Outcome
 from ..bulk.journal import Undertaking
-from .chunks import CHUNK, STATES, Chunk
+from .chunks import CHUNK, STATES, Chunk, OutcomeRow
 from .inventory import Inventory, Part, begin, check, secret_of
 from .store import RunRow, Store
-
-Due: TypeAlias = tuple[int, bool]
-"""The item at an index of a chunk is to be sent; and whether an earlier run may have done so."""
-
-OutcomeRow: TypeAlias = tuple[int, int, int, int, int]
-"""An outcome on its way to the ledger: position, state, status (0: no answer), attempts, seconds since 1970.
-
-Neither is a class: one of each is made for each item, and that is half of what a ledger costs.
-"""
 
 _STALE_AFTER: Final = 15 * 60
 """Seconds after which what was claimed and isn't repeatable might overwrite what the app wrote since."""
@@ -29,6 +23,14 @@ _GRACE: Final = 5
 """Seconds by which a clock is set back now and then; a claim further in the future tells nothing of its age."""
 _REFUSED: Final = STATES[Outcome.FAILED]
 """Up to this state it is known that nothing came of an item."""
+
+
+@attrs.frozen
+class Due:
+    """What is to be done of a chunk: the indexes of items, and those of them that an earlier run may have sent."""
+
+    indexes: Sequence[int]
+    maybe_sent: AbstractSet[int] = frozenset()
 
 
 @attrs.frozen
@@ -97,7 +99,7 @@ class Book:
         )
         return cls(store, inventory, run, terms, repeatable=undertaking.repeatable)
 
-    def take(self, part: Part, *, claims: int, now: int) -> list[Due]:
+    def take(self, part: Part, *, claims: int, now: int) -> Due:
         """Compare a chunk of the input with what is known of it, and give what is to be done of it.
 
         The first `claims` of that are claimed. Raises InputChangedError.
@@ -112,19 +114,24 @@ class Book:
         if met.is_new:
             self._changed.add(number)
         due = self._due(number, met.chunk, now)
-        if due or number in self._changed:
-            self._open[number] = _Open(met.chunk, len(due))
-        claimed = [index for index, _ in due[:claims] if index not in part.decided]
+        if due.indexes or number in self._changed:
+            self._open[number] = _Open(met.chunk, len(due.indexes))
+        claimed = due.indexes[:claims]
+        if part.decided:
+            claimed = [index for index in claimed if index not in part.decided]
         if claimed:
             self._claim(number, claimed, now)
         return due
 
     def claim(self, positions: Sequence[int], now: int) -> None:
-        """Note that items are about to be sent."""
-        for number in {position // CHUNK for position in positions}:
+        """Note that items are about to be sent, in order."""
+        begin = 0
+        while begin < len(positions):
+            number = positions[begin] // CHUNK
             first = number * CHUNK
-            mine = [position - first for position in positions if first <= position < first + CHUNK]
-            self._claim(number, mine, now)
+            end = bisect.bisect_left(positions, first + CHUNK, begin)
+            self._claim(number, [position - first for position in positions[begin:end]], now)
+            begin = end
 
     def release(self, positions: Sequence[int]) -> None:
         """Note that items which were claimed weren't sent."""
@@ -135,17 +142,13 @@ class Book:
             opened.due -= 1
             self._changed.add(number)
 
-    def settle(self, rows: Sequence[OutcomeRow]) -> None:
+    def settle(self, rows: Sequence[OutcomeRow], now: int) -> None:
         """Note outcomes."""
-        number, opened = -1, None
-        for position, state, status, attempts, at in rows:
-            if position // CHUNK != number or opened is None:  # seldom: they come nearly in order
-                number = position // CHUNK
-                opened = self._open[number]
-                self._changed.add(number)
-            opened.chunk.settle(position - number * CHUNK, state, status, attempts, at)
-            opened.due -= 1
-        self._has_touched = self._has_touched or any(state > _REFUSED and attempts for _, state, _, attempts, _ in rows)
+        for number, mine in itertools.groupby(rows, _chunk_of):
+            opened = self._open[number]
+            opened.due -= opened.chunk.settle_rows(mine, number * CHUNK, now)
+            self._changed.add(number)
+        self._has_touched = self._has_touched or any(state > _REFUSED and attempts for _, state, _, attempts in rows)
 
     def show(self, sight: str) -> None:
         """Note what is seen of the run, for whoever reads the ledger meanwhile."""
@@ -191,8 +194,8 @@ class Book:
                 self._store.write_outcomes(number, self._open[number].chunk.pack())
 
     def _claim(self, number: int, indexes: Sequence[int], now: int) -> None:
-        chunk, first = self._open[number].chunk, number * CHUNK
-        self._new_claims += [first + index for index in chunk.claim(indexes, now)]
+        fresh = self._open[number].chunk.claim(indexes, now)
+        self._new_claims += map((number * CHUNK).__add__, fresh)
         self._changed.add(number)
         if not self._run.touched:
             self._run = attrs.evolve(self._run, touched=True)
@@ -204,21 +207,27 @@ class Book:
             self._open[number].chunk.release(index)
         self._new_claims.clear()
 
-    def _due(self, number: int, chunk: Chunk, now: int) -> list[Due]:
+    def _due(self, number: int, chunk: Chunk, now: int) -> Due:
         if not any(chunk.states):
-            return [(index, False) for index in range(len(chunk))]
-        due = []
+            return Due(range(len(chunk)))
+        indexes, maybe_sent = [], set()
         for index in chunk.open_indexes(self._terms.retry):
             claimed = chunk.is_claimed(index)
             if claimed and not self._may_repeat(chunk, index, now):
                 chunk.doubt(index)
                 self._changed.add(number)
-            else:
-                due.append((index, claimed or chunk.states[index] == STATES[Outcome.IN_DOUBT]))
-        return due
+                continue
+            indexes.append(index)
+            if claimed or chunk.states[index] == STATES[Outcome.IN_DOUBT]:
+                maybe_sent.add(index)
+        return Due(indexes, maybe_sent)
 
     def _may_repeat(self, chunk: Chunk, index: int, now: int) -> bool:
         if self._repeatable or Outcome.IN_DOUBT in self._terms.retry:
             return True
         claimed_at = chunk.claimed_at(index)
         return claimed_at is not None and -_GRACE <= now - claimed_at <= _STALE_AFTER
+
+
+def _chunk_of(row: OutcomeRow) -> int:
+    return row[0] // CHUNK

@@ -8,8 +8,8 @@ import sys
 import zlib
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, TypeAlias
 
 import attrs
 
@@ -48,6 +48,12 @@ def _reopened(state: int) -> int:
         return _CLAIMED
     return state & _CLAIMED if outcome in (Outcome.ALREADY_ABSENT, Outcome.NOT_FOUND) else state
 
+
+OutcomeRow: TypeAlias = tuple[int, int, int, int]
+"""An outcome on its way to the ledger: position, state, status (0: no answer), attempts.
+
+No class, for one is made for each item, and that is much of what a ledger costs.
+"""
 
 _REOPENED: Final = bytes(map(_reopened, range(256)))
 _IS_CLAIMED: Final = bytes(state & _CLAIMED > 0 for state in range(256))
@@ -97,12 +103,19 @@ class Chunk:
         self._attempts += more._attempts
         self._times += more._times
 
-    def claim(self, indexes: Iterable[int], now: int) -> list[int]:
-        """Note that items are about to be sent; give those that weren't claimed before.
+    def claim(self, indexes: Sequence[int], now: int) -> Sequence[int]:
+        """Note that items are about to be sent, in order; give those that weren't claimed before.
 
         The time of an earlier claim or outcome stays.
         """
         states, times = self.states, self._times
+        count = len(indexes)
+        if count and indexes[-1] - indexes[0] == count - 1:  # one after the other, and mostly nothing is known of any
+            begin, end = indexes[0], indexes[-1] + 1
+            if states.count(NOTHING, begin, end) == count:
+                states[begin:end] = bytes([_CLAIMED]) * count
+                times[begin:end] = array(times.typecode, [now]) * count
+                return indexes
         fresh = []
         for index in indexes:
             state = states[index]
@@ -119,14 +132,24 @@ class Chunk:
 
     def settle(self, index: int, state: int, status: int, attempts: int, now: int) -> None:
         """Note an outcome, unless there is better evidence: `deleted` replaces `failed`, never the reverse."""
-        known = self.states[index] & _OUTCOME
-        if state < known:
-            self.states[index] = known
-            return
-        self.states[index] = state
-        self._statuses[index] = status
-        self._attempts[index] = attempts if attempts < _MOST_COUNTED else _MOST_COUNTED  # noqa: FURB136 - faster
-        self._times[index] = now
+        self.settle_rows([(index, state, status, attempts)], 0, now)
+
+    def settle_rows(self, rows: Iterable[OutcomeRow], first: int, now: int) -> int:
+        """Note outcomes; `first` is the position of the chunk's first item. Give how many they were."""
+        states, statuses, all_attempts, times = self.states, self._statuses, self._attempts, self._times
+        count = 0
+        for position, state, status, attempts in rows:
+            index = position - first
+            count += 1
+            known = states[index] & _OUTCOME
+            if state < known:
+                states[index] = known
+                continue
+            states[index] = state
+            statuses[index] = status
+            all_attempts[index] = attempts if attempts < _MOST_COUNTED else _MOST_COUNTED  # noqa: FURB136 - faster
+            times[index] = now
+        return count
 
     def doubt(self, index: int) -> None:
         """Turn a claim into the outcome `in_doubt`, of the time of the claim."""

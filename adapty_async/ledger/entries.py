@@ -14,13 +14,12 @@ from typing import Any, Final, Generic, Protocol, Self, cast
 from ..bulk import Decided, Outcome
 from ..bulk.journal import Entry, Source
 from ..bulk.results import ItemT
-from .book import Book, Due, OutcomeRow
-from .chunks import CHUNK, OUTCOMES, STATES
+from .book import Book, Due
+from .chunks import CHUNK, OUTCOMES, STATES, OutcomeRow
 from .errors import InputChangedError, LedgerError
 from .inventory import Part
 from .writer import Writer, outlasting
 
-_ROWS_A_COMMIT: Final = 1000
 _COMMIT_AFTER: Final = 0.3
 """Seconds after which an outcome is on its way to the disk, in 0.2 ms. What a crash loses has to be learnt anew."""
 _LOOK_AFTER: Final = 1.0
@@ -43,15 +42,16 @@ class _Ahead:
 
     def __init__(self) -> None:
         self.size = _FIRST_CLAIM
-        self._before = -1.0
+        self._before: float | None = None
 
-    def next(self, now: float) -> int:
-        """Give the number for a claim that is made now."""
-        elapsed, self._before = now - self._before, now
-        if elapsed < 0.1:
-            self.size = min(2 * self.size, CHUNK)
-        elif elapsed > 0.3:
-            self.size = max(self.size // 2, _LEAST_CLAIM)
+    def next(self, now: float, unsent: int) -> int:
+        """Give the number for a claim that is made now, while so many that were handed out haven't left."""
+        if self._before is not None:
+            if now - self._before < 0.1 and unsent <= self.size // 4:
+                self.size = min(2 * self.size, CHUNK)
+            elif now - self._before > 0.3:
+                self.size = max(self.size // 2, _LEAST_CLAIM)
+        self._before = now
         return self.size
 
 
@@ -86,6 +86,9 @@ class LedgerEntries(Generic[ItemT]):
         self._chunk = 0
         self._stride = 1
         self._ended = False
+        self._reading: asyncio.Task[None] | None = None  # of the next chunk, ahead of who will ask for it
+        self._unsent = 0  # handed out, and no request for them has left
+        self._one_left: asyncio.Future[None] | None = None
         self._ahead = _Ahead()
         self._due: deque[Entry[ItemT]] = deque()  # not claimed yet
         self._claimed: deque[Entry[ItemT]] = deque()  # ready to be handed out
@@ -97,6 +100,7 @@ class LedgerEntries(Generic[ItemT]):
         self._lost: Counter[Outcome] = Counter()
         self._outcome, self._state = Outcome.DELETED, STATES[Outcome.DELETED]  # of the last row
         self._failure: BaseException | None = None
+        self.has_room = True
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -119,11 +123,12 @@ class LedgerEntries(Generic[ItemT]):
     async def _close(self) -> None:
         if self._next_look is not None:
             self._next_look.cancel()
+        await self._stop_reading()
         self._hand_over()
         if self._asked is not None:
             with contextlib.suppress(LedgerError):  # it is told already, or by the commit below
                 await self._answered()
-        unsent = [entry.position for entry in self._claimed if not entry.maybe_sent]
+        unsent = [position for position, _, maybe_sent in self._claimed if not maybe_sent]
         now = int(self._now())
         self._writer.ask(lambda book: book.release(unsent))
         self._writer.ask(lambda book: book.end_run(now))
@@ -138,22 +143,55 @@ class LedgerEntries(Generic[ItemT]):
         return self
 
     async def __anext__(self) -> Entry[ItemT]:
-        while not self._claimed:
-            if self._asked is not None:
+        while not self._claimed or self._unsent >= self._ahead.size:
+            if self._claimed:
+                self._one_left = self._loop.create_future()
+                await self._one_left
+            elif self._reading is not None:
+                await self._reading  # who is cancelled here cancels it
+                self._reading = None
+            elif self._asked is not None:
                 await self._answered()
-            elif self._due:
-                self._ask_for_claim()
-            elif self._ended:
+            elif self._ended and not self._due:
                 raise StopAsyncIteration
             else:
-                await self._ask_for_chunks()
+                self._look_ahead()
+        self._unsent += 1
         return self._claimed.popleft()
 
     def ready(self) -> Entry[ItemT] | None:
-        """Give the next entry that is claimed; see to it that there are more soon."""
-        if self._due and self._asked is None and len(self._claimed) <= self._ahead.size // 2:
+        """Give the next entry that is claimed; see to it that there are more soon.
+
+        No more of them wait to be sent than are claimed at one time: all of them would be in doubt after a crash.
+        """
+        claimed, size = self._claimed, self._ahead.size
+        if self._asked is None and len(claimed) <= size // 2:
+            self._look_ahead()
+        if not claimed or self._unsent >= size:
+            return None
+        self._unsent += 1
+        return claimed.popleft()
+
+    def left(self) -> None:
+        """Take note that a request leaves for an entry, or that none ever will."""
+        self._unsent -= 1
+        if self._one_left is not None and not self._one_left.done():
+            self._one_left.set_result(None)
+
+    def _look_ahead(self) -> None:
+        """Claim more of what is due; where nothing is any more, begin to read the next chunk."""
+        if self._due:
             self._ask_for_claim()
-        return self._claimed.popleft() if self._claimed else None
+        elif self._reading is None and not self._ended:
+            self._reading = self._loop.create_task(self._ask_for_chunks())
+
+    async def _stop_reading(self) -> None:
+        if self._reading is None:
+            return
+        self._reading.cancel()
+        await asyncio.wait([self._reading])
+        if not self._reading.cancelled():
+            self._reading.exception()  # nobody asks for it any more; unasked, asyncio would write it to its log
 
     async def _answered(self) -> None:
         assert self._asked is not None
@@ -174,29 +212,28 @@ class LedgerEntries(Generic[ItemT]):
             chunks.append(await self._read())
             parts.append(self._part(self._chunk + len(parts), chunks[-1]))
         # Of several none is claimed: where a later one is refused, nobody would be told of the claims.
-        now, claims = int(self._now()), self._ahead.size if len(parts) == 1 else 0
+        now, claims = int(self._now()), self._ahead.next(self._loop.time(), self._unsent) if len(parts) == 1 else 0
         self._hand_over()
 
-        def take(book: Book) -> list[list[Due]]:
+        def take(book: Book) -> list[Due]:
             return [book.take(part, claims=claims, now=now) for part in parts]
 
-        def receive(due: list[list[Due]]) -> None:
-            entries = (
-                Entry(part.number * CHUNK + index, items[index], maybe_sent)
-                for part, items, mine in zip(parts, chunks, due, strict=True)
-                for index, maybe_sent in mine
-            )
+        def receive(due: list[Due]) -> None:
+            found = [_entries(part, items, mine) for part, items, mine in zip(parts, chunks, due, strict=True)]
+            entries = itertools.chain.from_iterable(found)
             self._claimed.extend(itertools.islice(entries, claims))
             self._due.extend(entries)
             self._chunk += len(parts)
-            self._stride = 1 if self._claimed or self._due else _STRIDE
+            self._stride = 1 if any(mine.indexes for mine in due) else _STRIDE
             self._ended = parts[-1].is_last
 
         self._receive = receive
         self._asked = self._writer.ask(take)
 
     def _part(self, number: int, items: Sequence[ItemT | Decided[ItemT]]) -> Part:
-        decided = {index for index, item in enumerate(items) if isinstance(item, Decided)}
+        decided: set[int] = set()
+        if not {Decided}.isdisjoint(map(type, items)):  # mostly there is none, and this finds that out the fastest
+            decided = {index for index, item in enumerate(items) if isinstance(item, Decided)}
         plain = [_plain(item) for item in items] if decided else cast("Sequence[ItemT]", items)
         names = list(map(self._source.name, plain))
         contents = names if self._source.content is self._source.name else list(map(self._source.content, plain))
@@ -224,9 +261,9 @@ class LedgerEntries(Generic[ItemT]):
         return items
 
     def _ask_for_claim(self) -> None:
-        size = min(self._ahead.next(self._loop.time()), len(self._due))
+        size = min(self._ahead.next(self._loop.time(), self._unsent), len(self._due))
         entries = [self._due.popleft() for _ in range(size)]
-        positions = [entry.position for entry in entries if not isinstance(entry.item, Decided)]
+        positions = [position for position, item, _ in entries if not isinstance(item, Decided)]
         now = int(self._now())
         self._hand_over()
         self._receive = lambda _: self._claimed.extend(entries)
@@ -243,29 +280,17 @@ class LedgerEntries(Generic[ItemT]):
         """Take down an outcome; it is committed within a second."""
         if outcome is not self._outcome:  # mostly it is: to look it up takes longer than all the rest
             self._outcome, self._state = outcome, STATES[outcome]
-        self._rows.append((position, self._state, status or 0, attempts, int(self._now())))
-        if len(self._rows) >= _ROWS_A_COMMIT:
-            self._hand_over()
-        elif self._timer is None:
+        self._rows.append((position, self._state, status or 0, attempts))
+        if self._timer is None:
             self._timer = self._loop.call_later(_COMMIT_AFTER, self._hand_over)
 
     def release(self, position: int) -> None:
         """Take down that an item wasn't sent."""
         self._writer.ask(lambda book: book.release([position]))
 
-    @property
-    def most_unsent(self) -> int:
-        """As many as are claimed at one time: all of them would be in doubt after a crash."""
-        return self._ahead.size
-
-    @property
-    def has_room(self) -> bool:
-        """Tell whether more outcomes may be taken down at once."""
-        return self._failure is None and len(self._unwritten) <= _MOST_UNWRITTEN
-
     async def wait_for_room(self) -> None:
         """Wait while too many outcomes wait to be written. Raises LedgerError where they can't be."""
-        while len(self._unwritten) > _MOST_UNWRITTEN and self._failure is None:
+        while not self.has_room and self._failure is None:
             await asyncio.wait(self._unwritten, return_when=asyncio.FIRST_COMPLETED)
         if self._failure is not None:
             raise self._failure
@@ -279,15 +304,17 @@ class LedgerEntries(Generic[ItemT]):
         if not self._rows and sight is None:
             return
         rows, self._rows = self._rows, []
+        now = int(self._now())
 
         def write(book: Book) -> None:
-            book.settle(rows)
+            book.settle(rows, now)
             if sight is not None:
                 book.show(sight)
 
         written = self._writer.ask(write)
         self._unwritten[written] = _counted(rows)
         written.add_done_callback(self._have_written)
+        self._look_for_room()
 
     def _look_again(self) -> None:
         """See to it that what is seen of the job is taken down; it makes no commit of its own where one is coming."""
@@ -311,6 +338,20 @@ class LedgerEntries(Generic[ItemT]):
         self._failure = self._failure or written.exception()
         if self._failure is not None:
             self._lost += counts
+        self._look_for_room()
+
+    def _look_for_room(self) -> None:
+        self.has_room = self._failure is None and len(self._unwritten) <= _MOST_UNWRITTEN
+
+
+def _entries(part: Part, items: Sequence[ItemT | Decided[ItemT]], due: Due) -> Iterator[Entry[ItemT]]:
+    indexes = due.indexes
+    return zip(
+        map((part.number * CHUNK).__add__, indexes),
+        map(items.__getitem__, indexes),
+        map(due.maybe_sent.__contains__, indexes),
+        strict=True,
+    )
 
 
 def _plain(item: ItemT | Decided[ItemT]) -> ItemT:

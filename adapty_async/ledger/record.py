@@ -49,10 +49,13 @@ class Verification:
 class Record:
     """What a job was and what became of it, over all its runs.
 
+    `open`: how many items have no outcome yet; `to_go_on`: what to do for them, None where nobody has said it.
     `app_id`: None where something may have come of a key for which no run has verified it. `input_digest`: keyed, with
     the ledger's key file. `rows_digest`: of the rows in the order of the input. `verified`: None where nobody verified.
     """
 
+    open: int
+    to_go_on: str | None
     operation: str
     by: str
     base_url: str
@@ -69,7 +72,7 @@ class Record:
 
     def as_json(self) -> str:
         """Give the record as JSON, times in UTC."""
-        data = attrs.asdict(self, value_serializer=_plain)
+        data = {"finished": not self.open, **attrs.asdict(self, value_serializer=_plain)}
         data["totals"] = {outcome: self.totals.get(outcome, 0) for outcome in MEANINGS if self.totals.get(outcome)}
         return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
 
@@ -78,12 +81,20 @@ class Record:
         return "\n".join([*self._heading(), "", *self._table(), "", *self._totals(), "", *self._runs()]) + "\n"
 
     def _heading(self) -> list[str]:
-        lines = [f"# Record of a mass {_NOUNS[self.operation]}", ""]
+        lines = [f"# Record of a mass {_NOUNS[self.operation]}", "", *self._unfinished()]
         if self.verified is not None and self.verified.present:
             lines += [f"**{self.verified.present:,} profiles were present when they were asked for afterwards.**", ""]
         if self.operation != "delete":
             return lines[:-1]
         return [*lines, "Adapty detaches a deleted profile's purchase history, and may attach it to another profile."]
+
+    def _unfinished(self) -> list[str]:
+        if not self.open:
+            return []
+        sentence = f"**The job isn't finished: {self.open:,} of {self.items:,} items were open when this was written.**"
+        if self.to_go_on is None:
+            return [sentence, ""]
+        return [f"{sentence} To go on with it:", "", f"    {self.to_go_on}", ""]
 
     def _table(self) -> list[str]:
         rows = {
@@ -126,10 +137,11 @@ class Record:
 _NOUNS: Final = {"delete": "deletion", "update": "update", "create": "creation"}
 
 
-def record_of(reader: LedgerReader, *, items: int | None = None) -> Record:
+def record_of(reader: LedgerReader, *, items: int | None = None, to_go_on: str | None = None) -> Record:
     """Make the record of a job out of its rows.
 
     `items`: how many the input has, where a job that was stopped hasn't read it to its end: the rest is not attempted.
+    `to_go_on`: how to go on with the job, for whoever reads in its record that it isn't finished.
     Raises LedgerError where their number isn't known, or the rows contradict it.
     """
     job, status = reader.job, reader.status()
@@ -146,9 +158,13 @@ def record_of(reader: LedgerReader, *, items: int | None = None) -> Record:
         raise LedgerUnreadableError(
             f"the ledger contradicts itself: {totals.total():,} rows of {expected:,}: restore it from a copy"
         )
-    totals[Outcome.NOT_ATTEMPTED] += expected - totals.total()
+    unread = expected - totals.total()
+    totals[Outcome.NOT_ATTEMPTED] += unread
+    left = status.waiting + status.claimed + unread
     runs = tuple(reader.runs)
     return Record(
+        open=left,
+        to_go_on=to_go_on if left else None,
         operation=job.operation,
         by=job.by,
         base_url=job.base_url,

@@ -2,13 +2,21 @@
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Final
 
 from .errors import LedgerWriteError
 from .files import OWNER_ONLY, real
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]  # what it is there
+
 _BLOCK: Final = 1 << 16
+# Without O_NONBLOCK the opening of a pipe waits for whoever writes to it.
+_LOOKING: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 class Spool:
@@ -40,6 +48,7 @@ class Spool:
             with self._translated():
                 self._part.unlink(missing_ok=True)
                 descriptor = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
+            _hold(descriptor)
             try:
                 yield lambda block: self._write(descriptor, block)
                 with self._translated():
@@ -71,7 +80,36 @@ class Spool:
         """Open the copy. Raises OSError."""
         return self.path.open("rb")
 
+    def sweep(self) -> None:
+        """Remove what a kill left of a copy; whatever else has its name, or is being written, stays."""
+        with contextlib.suppress(OSError):  # most often there is none
+            descriptor = os.open(self._part, _LOOKING)
+            try:
+                if _is_private(descriptor) and _hold(descriptor):
+                    self._part.unlink()
+            finally:
+                os.close(descriptor)
+
     def discard(self) -> None:
         """Remove the copy, and what a kill left of one; again, harmlessly."""
         self.path.unlink(missing_ok=True)
         self._part.unlink(missing_ok=True)
+
+
+def _is_private(descriptor: int) -> bool:
+    """Tell whether it is a file that only its owner may read, as a copy is."""
+    return os.fstat(descriptor).st_mode == stat.S_IFREG | OWNER_ONLY
+
+
+def _hold(descriptor: int) -> bool:
+    """Lock an open file until it is closed, by a kill too; tell whether that could be done.
+
+    Who sweeps in the moment before a copy is locked, or after it is closed, makes it fail: nothing is sent then.
+    """
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

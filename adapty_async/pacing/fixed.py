@@ -1,5 +1,6 @@
 """The pacers that look for nothing: a rate that the caller knows, and none at all."""
 
+import math
 from typing import Final
 
 from .base import LATENESS, Counting, Ticket, Verdict, checked_rate
@@ -33,32 +34,29 @@ class FixedPacer(Counting):
         super().__init__()
         self._rate = checked_rate(rate, "rate")
         self._interval = 1.0 / self._rate
-        self._next: float | None = None
+        self._next = -math.inf
 
     @property
     def rate(self) -> float:
         return self._rate
 
     def wait(self, now: float) -> float:
-        due = self._due(now)
+        due = max(self._reopens, self._next)
         return due - now if due > now else 0.0
 
     def sent(self, now: float) -> Ticket:
         # A wake-up that is late by no more than loops usually are loses no rate; a longer gap isn't made up for.
-        due, earliest = self._due(now), now - LATENESS
-        self._next = max(earliest, due) + self._interval
-        return super().sent(now)
+        # Nothing is late before the first send, or in a pause.
+        due = self._next if self._sent else now
+        self._next = max(now - LATENESS, due, self._reopens) + self._interval
+        self._sent += 1
+        return Ticket(self._sent, now)
 
     def heard(self, now: float, ticket: Ticket, verdict: Verdict, retry_after: float | None = None) -> None:
         if verdict is Verdict.THROTTLED:
             self._count(verdict)
         if retry_after is not None:
             self._hold(now, retry_after)
-
-    def _due(self, now: float) -> float:
-        """Give the time from which on the next send may leave: nothing is late before the first, or in a pause."""
-        due = now if self._next is None else self._next
-        return max(self._reopens, due)
 
     def __repr__(self) -> str:
         return f"FixedPacer({self._rate:g})"

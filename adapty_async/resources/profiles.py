@@ -114,9 +114,9 @@ def create_request(
     platform: Platform | None = None,
 ) -> Request:
     """Build the request that creates one profile, or links it."""
-    headers = _ids(customer_user_id, profile_id)
-    if not headers:
+    if customer_user_id is None and profile_id is None:
         raise ValueError("name the profile: give customer_user_id, or profile_id, or both to link them")
+    headers = _ids(customer_user_id, profile_id)
     return checked_request(
         "POST",
         _PATH,
@@ -148,19 +148,18 @@ def delete_request(*, customer_user_id: str | None = None, profile_id: str | UUI
 
 
 def _one_id(customer_user_id: str | None, profile_id: str | UUID | None) -> dict[str, str]:
-    if (customer_user_id is None) is (profile_id is None):
-        raise ValueError("name the profile by exactly one of customer_user_id and profile_id")
-    return _ids(customer_user_id, profile_id)
+    if customer_user_id is not None and profile_id is None:
+        check_header_value("customer_user_id", customer_user_id)
+        return {"adapty-customer-user-id": customer_user_id}
+    if profile_id is not None and customer_user_id is None:
+        return {"adapty-profile-id": _profile_id(profile_id)}
+    raise ValueError("name the profile by exactly one of customer_user_id and profile_id")
 
 
 def _ids(customer_user_id: str | None, profile_id: str | UUID | None) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    if customer_user_id is not None:
-        check_header_value("customer_user_id", customer_user_id)
-        headers["adapty-customer-user-id"] = customer_user_id
-    if profile_id is not None:
-        headers["adapty-profile-id"] = _profile_id(profile_id)
-    return headers
+    if customer_user_id is not None and profile_id is not None:
+        return _one_id(customer_user_id, None) | _one_id(None, profile_id)
+    return _one_id(customer_user_id, profile_id)
 
 
 def _profile_id(profile_id: str | UUID) -> str:

@@ -85,7 +85,7 @@ async def test_while_the_breaker_is_open_one_enters_at_a_time_by_one_timer() -> 
         permit = await queue.enter()
         entered.append((virtual_loop().time() - began, permit.is_trial))
         assert queue.starts(permit)
-        queue.leave(permit, Health.FAILS if len(entered) < 4 else Health.WORKS, 0.1)
+        queue.leave(permit, Health.FAILS) if len(entered) < 4 else queue.answered(permit, 0.1)
 
     jumps = virtual_loop().jumps
     await asyncio.gather(*(enter() for _ in range(50)))
@@ -202,7 +202,7 @@ def test_whatever_happens_nobody_is_forgotten(most: int, callers: list[tuple[flo
                     health = endings.get(ending, health)
             finally:
                 under_way -= 1
-                queue.leave(permit, health, takes)
+                queue.answered(permit, takes) if health is Health.WORKS else queue.leave(permit, health)
 
         tasks = [asyncio.ensure_future(call(*caller)) for caller in callers]
         for task, (came, takes, ending) in zip(tasks, callers, strict=True):

@@ -26,7 +26,8 @@ def _tally(*outcomes: Outcome) -> Tally:
     tally.start(0.0)
     for position, outcome in enumerate(outcomes):
         result = _result(position, outcome)
-        tally.settle(outcome, decided=False)
+        tally.counts[outcome] += 1
+        tally.settled += 1
         if outcome.is_failure:
             tally.keep(result)
     return tally
@@ -116,7 +117,7 @@ def test_a_report_counts_every_item_and_keeps_the_first_and_last_ten_failures(ou
 def test_latency_quantiles_are_right_to_3_percent(seconds: list[float]) -> None:
     tally = _tally()
     for value in seconds:
-        tally.request(value, number=1, answered=True, throttled=False)
+        tally.request(1, value)
     latency = _report(tally).latency
     assert latency is not None
     ordered = sorted(seconds)
@@ -128,7 +129,7 @@ def test_latency_quantiles_are_right_to_3_percent(seconds: list[float]) -> None:
 
 def test_requests_without_an_answer_have_no_latency() -> None:
     tally = _tally()
-    tally.request(30.0, number=1, answered=False, throttled=False)
+    tally.request(1, None)
     report = _report(tally, 10.0)
     assert (report.latency, report.requests, report.rate) == (None, 1, 0.1)
 

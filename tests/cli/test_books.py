@@ -10,7 +10,7 @@ import pytest
 from adapty_async.bulk import Outcome
 from adapty_async.cli.books import Books
 from adapty_async.cli.exits import CommandError, ExitStatus
-from adapty_async.cli.failures import FailuresFile
+from adapty_async.cli.failures import ADDED, FailuresFile
 from adapty_async.cli.inputs import EXCLUDED, Reading, Row
 
 READING = Reading(["customer_user_id"], 0, has_header=True)
@@ -38,7 +38,7 @@ def test_failures_alone_are_written_down_with_outcome_reason_and_line(tmp_path: 
         books.enter(Row(5, "u1"), Outcome.DUPLICATE)
     with path.open(newline="") as written:
         assert list(csv.reader(written)) == [
-            ["customer_user_id", "outcome", "reason", "status", "line"],
+            ["customer_user_id", *ADDED],
             ['a,"b"', "failed", "DELETE: 500", "500", "3"],
             ["", "invalid", "the row has 2 fields instead of 1", "", "4"],
         ]
@@ -48,7 +48,7 @@ def test_each_failure_stands_in_the_file_at_once(tmp_path: Path) -> None:
     path = tmp_path / "failures.csv"
     with FailuresFile(path, READING) as file:
         file.write(Row(1, "p1", record=["p1"]), Outcome.FAILED, "")
-        assert path.read_text() == "customer_user_id,outcome,reason,status,line\np1,failed,,,1\n"
+        assert path.read_text() == f"customer_user_id,{','.join(ADDED)}\np1,failed,,,1\n"
 
 
 def test_only_the_owner_may_read_the_failures(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_disk_that_is_full_from_the_start_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_fills_up_is_trouble_and_no_exception(tmp_path: Path) -> None:
-    with full_disk(60), FailuresFile(tmp_path / "failures.csv", READING) as file:
+    with full_disk(100), FailuresFile(tmp_path / "failures.csv", READING) as file:
         books = Books(9, file)
         for line in range(1, 10):
             books.enter(Row(line, "p" * 20), Outcome.FAILED)

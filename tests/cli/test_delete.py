@@ -20,7 +20,7 @@ def figures(summary: str) -> dict[str, str]:
 
 def failures_in(path: Path) -> list[tuple[str, str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
-        return [(row["customer_user_id"], row["outcome"], row["line"]) for row in csv.DictReader(file)]
+        return [(row["customer_user_id"], row["adapty_outcome"], row["adapty_line"]) for row in csv.DictReader(file)]
 
 
 def test_every_profile_is_deleted_and_counted(

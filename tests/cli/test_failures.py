@@ -29,7 +29,7 @@ def written(folder: Path, content: str, *, column: str | None = None) -> list[li
         return list(csv.reader(file))
 
 
-ADDED = "outcome,reason,status,line"
+ADDED = "adapty_outcome,adapty_reason,adapty_status,adapty_line"
 
 
 @pytest.mark.parametrize(
@@ -38,14 +38,23 @@ ADDED = "outcome,reason,status,line"
         ("u1\n", None, [f"customer_user_id,{ADDED}", "u1,failed,why,500,1"]),
         ("id\nu1\n", None, [f"customer_user_id,{ADDED}", "u1,failed,why,500,2"]),
         (
-            "line,status,customer_user_id,outcome\n9,old,u1,old\n",
+            "line,status,customer_user_id,outcome,reason\n9,active,u1,won,none\n",
             None,
-            [f"customer_user_id,{ADDED}", "u1,failed,why,500,2"],
+            [f"line,status,customer_user_id,outcome,reason,{ADDED}", "9,active,u1,won,none,failed,why,500,2"],
         ),
-        ("line,note\nu1,n\n", "line", ["line,note,outcome,reason,status", "u1,n,failed,why,500"]),
+        (
+            "adapty_line,status,customer_user_id,adapty_outcome\n9,active,u1,old\n",
+            None,
+            [f"status,customer_user_id,{ADDED}", "active,u1,failed,why,500,2"],
+        ),
+        (
+            "adapty_line,note\nu1,n\n",
+            "adapty_line",
+            ["adapty_line,note,adapty_outcome,adapty_reason,adapty_status", "u1,n,failed,why,500"],
+        ),
         ("customer_user_id,note\nu1,n,more\n", None, [f"customer_user_id,note,{ADDED}", ",,failed,why,500,2"]),
     ],
-    ids=["no header", "another name", "fed back", "a column of our name", "a row that can't be read"],
+    ids=["no header", "another name", "its own status", "fed back", "ids under our name", "a row that can't be read"],
 )
 def test_the_columns_of_the_input_stay(tmp_path: Path, content: str, column: str | None, expected: list[str]) -> None:
     assert [",".join(row) for row in written(tmp_path, content, column=column)] == expected

@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import re
+import shlex
 import sys
 import threading
 from pathlib import Path
@@ -68,9 +69,26 @@ def test_every_format_is_deleted_gone_on_with_and_exported(
     with failures.open(newline="") as file:
         (failed,) = csv.DictReader(file)
     assert failed["customer_user_id"] == " no id"
-    assert failed["outcome"] == "invalid"
+    assert failed["adapty_outcome"] == "invalid"
     _, out, _ = say("export", ledger, "--ids", "plain")
     assert [row.split(",")[1] for row in out.splitlines()[1:]] == people
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("present", ["present.csv", "present.jsonl"])
+def test_whoever_is_present_is_written_as_csv_and_deleted_by_the_command_that_is_printed(
+    witness: Witness, tmp_path: Path, say: Say, name: str, present: str
+) -> None:
+    path = write(tmp_path, name, ids(5))
+    assert say(*DELETE, path)[0] == 0
+    witness.add_profile(customer_user_id=ids(2)[1])
+    status, _, err = say("verify", f"{path}.adapty.db", "all", *AT_ONCE, "--present", present)
+    assert status == 1
+    with Path(present).open(newline="") as file:
+        assert [row["customer_user_id"] for row in csv.DictReader(file)] == [ids(2)[1]]
+    (typed,) = re.findall(r"^  adapty-async (delete .*)$", err, re.MULTILINE)
+    assert say(*shlex.split(typed), "--yes", *AT_ONCE)[0] == 0
+    assert ids(2)[1] not in witness.profiles.customer_user_ids
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -216,7 +216,7 @@ def test_who_is_excluded_is_never_sent_nor_fed_back(witness: Witness, people: Pa
     assert "2 rows are excluded" in err
     assert "2 of the invalid rows are excluded" in out
     with failures.open(newline="") as written:
-        assert [row["outcome"] for row in csv.DictReader(written)] == ["failed", "invalid"]
+        assert [row["adapty_outcome"] for row in csv.DictReader(written)] == ["failed", "invalid"]
     assert run("retry-failed", ledger_of(people)) == 1
     assert agree(say, ledger_of(people), witness, 1) == {"deleted": PEOPLE - 2, "invalid": 3}
     assert not set(ids(2)) & witness.log.keys()

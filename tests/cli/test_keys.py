@@ -1,5 +1,6 @@
 """The key of a job: another is taken only where a person shows that it is of the same app, and nobody is left out."""
 
+import io
 import re
 import shlex
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from adapty_async.ledger import LedgerReader
 from adapty_async.testing import Fault
 from adapty_async.testing.profiles import Profiles
 from tests.cli.served import AT_ONCE, meanwhile
+from tests.cli.test_delete import Keyboard
 from tests.cli.witness import PEOPLE, Say, Witness, agree, ids, ledger_of, run
 
 DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
@@ -157,6 +159,45 @@ def test_where_no_listed_person_exists_any_more_one_who_is_named_shows_the_app(
     assert run("retry-failed", ledger, "--new-key", "--known", "of the staff") == 0
     assert agree(say, ledger, witness, 0) == {Outcome.DELETED: PEOPLE - 1, Outcome.ALREADY_ABSENT: 1}
     assert run("verify", ledger, "all") == 0
+
+
+@pytest.mark.parametrize("command", [("verify", "all", *AT_ONCE), ("retry-failed", *AT_ONCE)])
+def test_who_is_named_can_be_read_from_standard_input_so_that_no_shell_keeps_the_id(
+    witness: Witness, people: Path, say: Say, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    app, ledger = witness.profiles.app_id, ledger_of(people)
+    witness.script(Fault.REDIRECT, method="DELETE")
+    assert run(*DELETE, people, "--app", app, "--concurrency", 1) == 1
+    (left,) = witness.profiles
+    witness.profiles.remove(witness.profiles[left])
+    witness.add_profile(customer_user_id="of the staff")
+    exchange(witness, monkeypatch)
+    name, *options = command
+    for standard_input, says in ((io.StringIO("\n"), "--known - found no id"), (None, "no standard input")):
+        monkeypatch.setattr("sys.stdin", standard_input)
+        status, _, err = say(name, ledger, *options, "--new-key", "--known", "-")
+        assert status == 2
+        assert says in err
+    monkeypatch.setattr("sys.stdin", Keyboard("of the staff\nand more\n"))
+    status, _, err = say(name, ledger, *options, "--new-key", "--known", "-")
+    assert status == 0
+    assert err.startswith("The id for --known: ")
+    assert "of the staff" not in err
+
+
+@pytest.mark.parametrize("file", ["-", "/dev/stdin"])
+@pytest.mark.parametrize("command", [("verify", "all"), ("retry-failed",), ("resume",)])
+def test_standard_input_is_not_both_the_input_and_who_is_named(
+    witness: Witness, people: Path, say: Say, command: tuple[str, ...], file: str
+) -> None:
+    ledger = ledger_of(people)
+    assert run(*DELETE, people, "--app", witness.profiles.app_id) == 0
+    asked = witness.count.requests
+    name, *options = command
+    status, _, err = say(name, ledger, *options, "--new-key", "--known", "-", "--input", file)
+    assert status == 2
+    assert "standard input is the input of the job already" in err
+    assert witness.count.requests == asked
 
 
 def test_a_verification_takes_no_key_of_another_app(

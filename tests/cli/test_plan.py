@@ -122,6 +122,23 @@ def test_a_sample_is_of_all_where_there_are_no_more(sim: Simulator, people: Path
     assert sim.count.requests == 40
 
 
+@pytest.mark.parametrize(
+    ("purpose", "says"),
+    [
+        ("create", "unknown: none of them exists, as is right before they are created"),
+        ("get", "unknown: none of them exists; check the key, --by and --column"),
+    ],
+)
+def test_nobody_is_expected_to_exist_before_the_creation_alone(
+    sim: Simulator, tmp_path: Path, say: Say, purpose: str, says: str
+) -> None:
+    path = tmp_path / "people.csv"
+    path.write_text("customer_user_id\nnobody\nnobody else\n")
+    status, out, _ = say(*PLAN, path, "--for", purpose, "--probe", 2, *AT_ONCE)
+    assert status == 0
+    assert f"{'app':<20}{says}\n" in out
+
+
 def test_a_sample_that_finds_nobody_says_what_to_check(sim: Simulator, tmp_path: Path, say: Say) -> None:
     path = tmp_path / "ids.txt"
     path.write_text("nobody\nnobody else\n")

@@ -53,6 +53,34 @@ def test_a_deletion_from_standard_input_to_its_summary(tmp_path: Path) -> None:
     assert b"example.com" not in out + err
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("status", "stdin.adapty.db"),
+        ("resume", "stdin.adapty.db"),
+        ("delete", "none.csv", "--ledger", "stdin.adapty.db"),
+    ],
+    ids=lambda command: str(command[0]),
+)
+def test_what_a_kill_left_of_a_copy_is_removed_by_the_next_command(tmp_path: Path, command: tuple[str, ...]) -> None:
+    part = tmp_path / "stdin.adapty.db.spool.part"
+    options = ["--by", "customer_user_id", "--yes"] if command[0] == "delete" else []
+    with simulated(profiles=1) as (_, settings):
+        with ended(start([*DELETE, "-", "--yes"], settings, stdin=subprocess.PIPE, cwd=tmp_path)) as process:
+            assert process.stdin is not None
+            process.stdin.write(b"u1\n" * 100_000)
+            process.stdin.flush()
+            wait_until(lambda: part.exists() and part.stat().st_size > 0)
+            for attempt in (b"meanwhile", b"after the kill"):
+                with ended(start([*command, *options], settings, cwd=tmp_path)) as other:
+                    _, err = other.communicate(timeout=PATIENCE)
+                    assert other.returncode in (2, 5), err
+                assert part.exists() == (attempt == b"meanwhile")
+                process.kill()
+                process.wait()
+        assert not [*tmp_path.glob("*.spool*")]
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_first_signal_ends_well_with_130(tmp_path: Path, signum: signal.Signals) -> None:
     path = ids_file(tmp_path, 2000)

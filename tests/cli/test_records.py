@@ -155,6 +155,11 @@ def test_one_id_proves_its_deletion(ledger: Path, say: Say, monkeypatch: pytest.
     assert "app not verified" in out
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{FIRST}\n"))
     assert say("report", ledger, "--about", "-") == (0, out, "")
+    for nothing in (io.StringIO(), io.TextIOWrapper(io.BytesIO(b"\xff\n"), "utf-8")):
+        monkeypatch.setattr("sys.stdin", nothing)
+        status, _, err = say("report", ledger, "--about", "-")
+        assert status == 2
+        assert "--about - found no id" in err
     status, out, err = say("report", ledger, "--about", "stranger")
     assert (status, out) == (1, "")
     assert "no row" in err
@@ -253,6 +258,41 @@ def test_a_job_that_was_only_prepared_can_be_shown_and_recorded(sim: Simulator, 
     assert record["totals"] == {"duplicate": 1, "invalid": 1, "not_attempted": 28}
     assert record["runs"] == []
     assert say("verify", ledger, "all", *AT_ONCE)[0] == 2
+
+
+def test_the_record_of_a_job_that_is_not_finished_says_so_at_its_head_and_how_to_go_on(
+    sim: Simulator, people: Path, say: Say
+) -> None:
+    ledger = run_job(sim, people, run=False)
+    go_on = f"adapty-async resume {ledger}"
+    status, page, err = say("report", ledger)
+    assert status == 0
+    assert err == f"The job isn't finished: 28 items are open. To go on with it:\n  {go_on}\n"
+    assert page.splitlines()[2:5] == [
+        "**The job isn't finished: 28 of 30 items were open when this was written.** To go on with it:",
+        "",
+        f"    {go_on}",
+    ]
+    record = json.loads(say("report", ledger, "--json", "-")[1])
+    assert list(record.items())[:3] == [("finished", False), ("open", 28), ("to_go_on", go_on)]
+    assert say(*shlex.split(go_on)[1:], *AT_ONCE)[0] == 1
+    status, page, err = say("report", ledger)
+    assert (status, err) == (0, "")
+    assert "finished" not in page
+    record = json.loads(say("report", ledger, "--json", "-")[1])
+    assert list(record.items())[:3] == [("finished", True), ("open", 0), ("to_go_on", None)]
+
+
+def test_the_record_of_a_job_that_runs_says_that_it_is_not_finished_and_not_to_go_on(
+    sim: Simulator, people: Path, say: Say
+) -> None:
+    ledger = run_job(sim, people, run=False)
+    with Store.open(ledger):
+        status, page, err = say("report", ledger)
+        record = json.loads(say("report", ledger, "--json", "-")[1])
+    assert (status, err) == (0, "The job isn't finished: 28 items are open.\n")
+    assert page.splitlines()[2] == "**The job isn't finished: 28 of 30 items were open when this was written.**"
+    assert (record["open"], record["to_go_on"]) == (28, None)
 
 
 def test_an_interrupted_verification_keeps_what_it_found(ledger: Path, sim: Simulator, say: Say) -> None:
@@ -514,8 +554,8 @@ def test_whoever_is_present_is_shown_by_the_export_and_written_down_for_a_new_de
     assert all(bool(row["present"]) == bool(re.fullmatch(r"2\d{3}-.*Z", row["verified"])) for row in exported)
     with present.open(newline="") as file:
         (row,) = csv.DictReader(file)
-    assert (row["name"], row["customer_user_id"], row["line"]) == ("n1", second, "3")
-    assert row["reason"].startswith("present at 2")
+    assert (row["name"], row["customer_user_id"], row["adapty_line"]) == ("n1", second, "3")
+    assert row["adapty_reason"].startswith("present at 2")
     status, _, err = say("verify", ledger, "1", *AT_ONCE, "--present", tmp_path / "again.csv")
     (typed,) = re.findall(r"^  adapty-async (delete .*)$", err, re.MULTILINE)
     assert say(*shlex.split(typed), "--yes", *AT_ONCE)[0] == 0

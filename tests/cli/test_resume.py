@@ -14,6 +14,7 @@ import pytest
 
 from adapty_async.bulk import Outcome
 from adapty_async.cli import beforehand, begin, main
+from adapty_async.cli.failures import ADDED
 from adapty_async.ledger import LedgerReader, Run, Spool
 from adapty_async.testing import Fault, prefilled_customer_user_id
 from tests.cli.served import AT_ONCE, PATIENCE, interrupting, settings_for, start, wait_until
@@ -395,15 +396,18 @@ def test_the_failures_keep_the_columns_of_the_input_and_can_be_fed_back_again_an
     assert run(*DELETE, "--concurrency", 1, people, "--failures", first) == 1
     with first.open(newline="") as file:
         assert [*csv.reader(file)] == [
-            ["note", "customer_user_id", "outcome", "reason", "status", "line"],
-            ["a\nb", ids(1)[0], "failed", "Adapty answered 307", "307", "2"],
-            ["a\nb", ids(2)[1], "failed", "Adapty answered 307", "307", "4"],
+            ["note", "customer_user_id", "status", *ADDED],
+            ["a\nb", ids(1)[0], "x", "failed", "Adapty answered 307", "307", "2"],
+            ["a\nb", ids(2)[1], "x", "failed", "Adapty answered 307", "307", "4"],
         ]
     assert stat.S_IMODE(first.stat().st_mode) == 0o600
     witness.script(Fault.REDIRECT, method="DELETE")
     assert run(*DELETE, "--concurrency", 1, first, "--failures", second, "--max-failures", "100%") == 1
     with second.open(newline="") as file:
-        assert [*csv.reader(file)][1:] == [["a\nb", ids(1)[0], "failed", "Adapty answered 307", "307", "2"]]
+        assert [*csv.reader(file)] == [
+            ["note", "customer_user_id", "status", *ADDED],
+            ["a\nb", ids(1)[0], "x", "failed", "Adapty answered 307", "307", "2"],
+        ]
     assert run(*DELETE, second) == 0
     agree(say, ledger_of(second), witness, 0)
 

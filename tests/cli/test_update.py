@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from adapty_async.cli import main
+from adapty_async.cli.failures import ADDED
 from adapty_async.testing import Fault, Simulator
 from tests.cli.served import AT_ONCE, interrupting, settings_for, start, wait_until
 from tests.cli.test_delete import Keyboard
@@ -391,8 +392,12 @@ def test_the_failures_can_be_fed_back_as_they_are(sim: Simulator, tmp_path: Path
     content = f"customer_user_id,first_name\n{ONE},Ann\nnobody,Bea\n"
     assert run(*UPDATE, written(tmp_path, content), "--failures", tmp_path / "failures.csv") == 1
     (failure,) = csv.DictReader((tmp_path / "failures.csv").read_text().splitlines())
-    assert (failure["outcome"], failure["reason"], failure["line"]) == ("not_found", "Adapty has no such profile", "3")
-    assert failure["status"] == "404"
+    assert (failure["adapty_outcome"], failure["adapty_reason"], failure["adapty_line"]) == (
+        "not_found",
+        "Adapty has no such profile",
+        "3",
+    )
+    assert failure["adapty_status"] == "404"
     sim.add_profile(customer_user_id="nobody")
     assert run(*UPDATE, tmp_path / "failures.csv") == 0
     assert profile(sim, "nobody").attributes == {"first_name": "Bea"}
@@ -471,13 +476,47 @@ def test_the_failures_of_json_lines_are_json_lines_again(
     path = written(tmp_path, f"{json.dumps(own)}\nnonsense\n{json.dumps(last)}\n", "people.jsonl")
     assert run(*UPDATE, path, "--failures", tmp_path / "failures.jsonl", *ledger) == 1
     failed = [json.loads(line) for line in (tmp_path / "failures.jsonl").read_text().splitlines()]
-    by_line = {row["line"]: row for row in failed}
+    by_line = {row["adapty_line"]: row for row in failed}
     assert {name: by_line[1][name] for name in own} == own
-    assert (by_line[1]["outcome"], by_line[2]["outcome"]) == ("not_found", "invalid")
-    assert (by_line[1]["status"], by_line[2]["status"]) == (404, None)
+    assert (by_line[1]["adapty_outcome"], by_line[2]["adapty_outcome"]) == ("not_found", "invalid")
+    assert (by_line[1]["adapty_status"], by_line[2]["adapty_status"]) == (404, None)
     sim.add_profile(customer_user_id="nobody")
     assert run(*UPDATE, tmp_path / "failures.jsonl", *ledger) == 1
     assert profile(sim, "nobody").attributes == {"email": None}
+
+
+def test_in_failures_json_stands_as_it_stood(sim: Simulator, tmp_path: Path) -> None:
+    nested = '[1.10, {"\\u00e9]": "}"}, -0, 123456789012345678901.5]'
+    row = f'{{ "customer_user_id":"nobody","email" :null, "far":1e400, "x" : {nested} ,"status": "own" }}\n'
+    path = written(tmp_path, row, "people.jsonl")
+    options = ("--attributes", "email", "--max-failures", "100%", "--no-ledger")
+    own = f'{{"customer_user_id": "nobody", "email": null, "far": 1e400, "x": {nested}, "status": "own"'
+    for name in ("first.jsonl", "second.jsonl"):
+        assert run(*UPDATE, path, *options, "--failures", tmp_path / name) == 1
+        path = tmp_path / name
+        kept, _, rest = path.read_text().partition(', "adapty_outcome"')
+        assert kept == own
+        assert set(json.loads(f'{{"adapty_outcome"{rest}')) == set(ADDED)
+    sim.add_profile(customer_user_id="nobody")
+    assert run(*UPDATE, path, *options) == 0
+
+
+def test_a_number_beyond_all_that_adapty_knows_is_invalid_and_stays_what_it_is(
+    sim: Simulator, tmp_path: Path, say: Say
+) -> None:
+    rows = f'{{"customer_user_id": "{ONE}", "custom.n": 1e400}}\n{{"customer_user_id": "{TWO}", "custom.n": 1}}\n'
+    path = written(tmp_path, rows, "people.jsonl")
+    status, _, err = say(*UPDATE, path, "--failures", tmp_path / "failures.jsonl")
+    assert status == 1
+    assert "line 1: custom.n must be a finite number" in err
+    assert (tmp_path / "failures.jsonl").read_text().startswith(rows.split("}")[0])
+
+
+def test_the_ids_stay_where_their_field_has_a_name_of_the_failures(sim: Simulator, tmp_path: Path) -> None:
+    path = written(tmp_path, '{"adapty_line": "nobody", "email": null}\n', "people.jsonl")
+    failures = tmp_path / "failures.jsonl"
+    assert run(*UPDATE, path, "--column", "adapty_line", "--failures", failures, "--no-ledger") == 1
+    assert json.loads(failures.read_text())["adapty_line"] == "nobody"
 
 
 def test_nobody_is_updated_who_is_excluded(sim: Simulator, tmp_path: Path) -> None:

@@ -121,3 +121,16 @@ def test_in_failures_the_column_of_the_ids_keeps_its_name(sim: Simulator, tmp_pa
     header, row = (tmp_path / "failures.csv").read_text().splitlines()
     assert header.startswith("customer_user_id,custom.id,custom.d:number,")
     assert row.startswith("x,7,0.0000001,")
+
+
+@pytest.mark.parametrize("name", ["custom.n", "custom.n:number"])
+def test_a_float_with_an_exponent_can_be_fed_back(sim: Simulator, tmp_path: Path, say: Say, name: str) -> None:
+    values = [1e22, 1e23, -1.5e-7, 5e-324, 1.7976931348623157e308, 2.0**-1017]
+    people = [f"nobody-{number}" for number in range(len(values))]
+    failures = tmp_path / "failures.csv"
+    settings = ("--failures", failures, "--max-failures", "100%")
+    assert run(*UPDATE, written(tmp_path, people, **{name: values}), *settings) == 1
+    for id_ in people:
+        sim.add_profile(customer_user_id=id_)
+    assert run(*UPDATE, failures) == 0
+    assert [profile(sim, id_).custom_attributes["n"] for id_ in people] == values

@@ -52,7 +52,7 @@ def agree(
         assert not failed[Outcome.NOT_ATTEMPTED]
     if failures is not None:
         with failures.open(newline="") as written:
-            assert Counter(row["outcome"] for row in csv.DictReader(written)) == failed
+            assert Counter(row["adapty_outcome"] for row in csv.DictReader(written)) == failed
     for row in exported:
         agree_on(row["id"], Outcome(row["outcome"]), sim)
     return counted

@@ -6,7 +6,7 @@ import pytest
 
 from adapty_async.bulk.journal import Undertaking
 from adapty_async.ledger import LedgerReader, LedgerWriteError
-from adapty_async.ledger.book import Book, Terms
+from adapty_async.ledger.book import Book, Due, Terms
 from adapty_async.ledger.inventory import Part
 
 from .helpers import ids
@@ -42,11 +42,12 @@ def test_an_update_is_sent_again_where_the_clock_says_that_it_was_claimed_a_shor
     path: Path, later: int, *, is_due: bool
 ) -> None:
     book = opened(path)
-    assert len(book.take(part(1), claims=1, now=NOON)) == 1
+    assert list(book.take(part(1), claims=1, now=NOON).indexes) == [0]
     book.commit()
     book.close()
     book = opened(path)
-    assert book.take(part(1), claims=0, now=NOON + later) == ([(0, True)] if is_due else [])
+    due = book.take(part(1), claims=0, now=NOON + later)
+    assert due == (Due([0], {0}) if is_due else Due([], set()))
     book.close()
 
 

@@ -156,7 +156,8 @@ async def test_a_job_that_was_stopped_is_recorded_where_its_size_is_known(
         record(path, items=999)
     made = record(path, items=1502)
     assert sum(made.totals.values()) == 1502
-    assert made.totals[Outcome.NOT_ATTEMPTED] == 1502 - made.totals[Outcome.DELETED]
+    assert made.totals[Outcome.NOT_ATTEMPTED] == 1502 - made.totals[Outcome.DELETED] == made.open
+    assert json.loads(made.as_json())["finished"] is False
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,28 @@ def test_what_a_kill_left_of_a_copy_is_no_copy(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_kill_left_of_a_copy_is_swept_away_and_nothing_else_is(tmp_path: Path) -> None:
+    spool, part = Spool(tmp_path / "job.db"), tmp_path / "job.db.spool.part"
+    spool.sweep()
+    with spool.writing() as write:
+        write(b"u1\n")
+        Spool(tmp_path / "job.db").sweep()
+        assert part.read_bytes() == b"u1\n"
+    assert spool.path.read_bytes() == b"u1\n"
+    part.write_bytes(b"u1\nu")
+    part.chmod(0o600)
+    spool.sweep()
+    assert [*tmp_path.iterdir()] == [spool.path]
+    part.write_bytes(b"what somebody else has left for others to read")
+    part.chmod(0o644)
+    spool.sweep()
+    assert part.exists()
+    part.unlink()
+    part.symlink_to(spool.path)
+    spool.sweep()
+    assert spool.path.exists()
+
+
 def spooled(client: AdaptyClient, items: Any, folder: Path, **terms: Any) -> BulkJob[ProfileId, None]:
     return bulk.delete_profiles(
         client,

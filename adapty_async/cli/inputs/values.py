@@ -1,6 +1,7 @@
 """Values of formats that know numbers: as ids, and as fields of a table."""
 
 import json
+import math
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
@@ -47,9 +48,19 @@ def as_text(value: Any) -> str:
         return value
     if isinstance(value, Decimal):
         return f"{value:f}"
+    if isinstance(value, float) and math.isfinite(value):
+        return _digits_of(value)
     if not isinstance(value, dict | list | bool | int | float):
         return str(value)
     try:
         return json.dumps(value, ensure_ascii=False, default=str)
     except RecursionError:
         return ""
+
+
+def _digits_of(value: float) -> str:
+    """Write a number without an exponent, which in a cell is what a spreadsheet has left of another."""
+    text = repr(value)
+    if "e" not in text:
+        return text
+    return f"{Decimal(value if value.is_integer() else text):f}"
