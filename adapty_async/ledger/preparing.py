@@ -16,6 +16,7 @@ from ..bulk.jobs import By, source_of
 from ..bulk.journal import Source, Undertaking
 from ..models import ProfileAttributes
 from .chunks import CHUNK, STATES, Chunk
+from .errors import LedgerLockedError
 from .files import lock, lock_path, real, translated
 from .inventory import Inventory, Part, begin, check, secret_of
 from .reading import LedgerReader
@@ -35,8 +36,21 @@ def has_job(path: Path) -> bool:
 class Reservation:
     """The lock of a ledger that isn't there yet: `prepare` takes it, or nobody does."""
 
-    def __init__(self, held: sqlite3.Connection) -> None:
-        self._held: sqlite3.Connection | None = held
+    def __init__(self) -> None:
+        self._held: sqlite3.Connection | None = None
+
+    def lock(self, path: Path) -> None:
+        """Lock a ledger. An interrupt meanwhile leaves no trace either. Raises LedgerError."""
+        is_new = not lock_path(path).exists()
+        try:
+            with translated(path):
+                self._held = lock(path)
+        except LedgerLockedError:
+            raise
+        except BaseException:
+            if is_new:
+                lock_path(path).unlink(missing_ok=True)
+            raise
 
     def take(self) -> sqlite3.Connection | None:
         """Give the lock, once: whoever takes it lets go of it."""
@@ -51,9 +65,9 @@ def reserved(path: Path) -> Iterator[Reservation]:
     Raises LedgerError.
     """
     path = real(path)
-    with translated(path):
-        reservation = Reservation(lock(path))
+    reservation = Reservation()
     try:
+        reservation.lock(path)
         yield reservation
     finally:
         held = reservation.take()

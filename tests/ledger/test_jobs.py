@@ -352,7 +352,6 @@ async def test_no_more_are_claimed_than_leave_soon(simulator: Simulator, client:
     assert claimed <= 40  # 10 are claimed at first, and 10 or 20 once half of those are handed out
 
 
-@pytest.mark.xfail(strict=True, reason="each larger claim is handed out at once, so that the next one is larger still")
 async def test_no_more_are_claimed_than_leave_soon_at_a_higher_rate(
     simulator: Simulator, client: AdaptyClient, path: Path
 ) -> None:
