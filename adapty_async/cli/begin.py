@@ -11,7 +11,7 @@ import attrs
 
 from ..bulk.jobs import By, undertaking
 from ..ledger import Spool, has_job, prepare
-from ..ledger.files import is_locked
+from ..ledger.preparing import Reservation, reserved
 from .assignment import Assignment
 from .beforehand import look_through, require_terminal, verified
 from .changes import open_listing
@@ -99,13 +99,15 @@ class Asked:
 def begin(asked: Asked) -> ExitStatus:
     """Do what is asked for. Raises CommandError where nothing was sent."""
     ledger, order = asked.its_ledger(), asked.order()
-    with terminable():
+    with terminable(), contextlib.ExitStack() as stack:
         client = client_of_environment(order.timeout)
+        reservation = None
         if ledger is not None:
             for file in (asked.file, *order.exclude):
                 refuse_own(file, ledger)
             refuse_begun(ledger)
             _check_place(ledger)
+            reservation = stack.enter_context(_reserved(ledger))
             Spool(ledger).sweep()
             refuse_fleeting(order.exclude)
         if not asked.confirmed:
@@ -126,7 +128,7 @@ def begin(asked: Asked) -> ExitStatus:
             order = attrs.evolve(order, file=lasting, format=ids.reading().format)
             with refusing(ids):
                 job = undertaking(client, order.operation, order.by)
-                prepare(ledger, job, ids.decided(), order=order.as_json(), file=ids.file)
+                prepare(ledger, job, ids.decided(), order=order.as_json(), file=ids.file, reservation=reservation)
             app = order.guards.app
             return Recorded(
                 ids, ledger, order, job.key_fingerprint, app=app, notes=notes, failures=asked.failures
@@ -153,10 +155,16 @@ def _check_place(ledger: Path) -> None:
             "ledger by --ledger",
             ExitStatus.LEDGER,
         )
-    with refusing():
-        is_used = is_locked(ledger)
-    if is_used:
-        raise CommandError(f"{ledger} is in use by another process: wait for its end, or end it", ExitStatus.LEDGER)
+
+
+@contextlib.contextmanager
+def _reserved(ledger: Path) -> Iterator[Reservation]:
+    """Let no other command begin a job there until this one has, or is refused. Raises CommandError."""
+    with contextlib.ExitStack() as stack:
+        with refusing():
+            reservation = stack.enter_context(reserved(ledger))
+        refuse_begun(ledger)  # it may have come to its end meanwhile
+        yield reservation
 
 
 @contextlib.contextmanager
@@ -165,7 +173,7 @@ def _lasting_input(order: Order, file: Path, ledger: Path, excluded: Excluded) -
     spool = None if is_lasting(file) else Spool(ledger)
     if spool is not None:
         with refusing(), open_source(file) as source:
-            spool.fill(cast("BinaryIO", _Readable(source, ledger)))
+            spool.fill(cast("BinaryIO", _Readable(source)))
     try:
         name = OF_STDIN if spool else None
         named = format_of_name(file) if spool else None  # of a file the name tells
@@ -177,18 +185,14 @@ def _lasting_input(order: Order, file: Path, ledger: Path, excluded: Excluded) -
 
 
 class _Readable:
-    """An input whose trouble is told from that of the copy, and which may end when another job has begun."""
+    """An input whose trouble is told from that of the copy."""
 
-    def __init__(self, source: BinaryIO, ledger: Path) -> None:
+    def __init__(self, source: BinaryIO) -> None:
         self._source = source
-        self._ledger = ledger
 
     def read(self, size: int) -> bytes:
         try:
-            content = self._source.read(size)
-            if not content:
-                refuse_begun(self._ledger)  # whose own copy must not be replaced
-            return content
+            return self._source.read(size)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "it isn't open for reading"
         raise InputError(f"{OF_STDIN} can't be copied: {reason}")

@@ -1,6 +1,7 @@
 """What keeps a mass job from going wrong: what must hold before it, and the rules that stop it."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 from uuid import UUID
@@ -105,8 +106,15 @@ class Guards:
         return attrs.evolve(rules, max_failures=most.number, failure_share=most.share)
 
     def doubt(self, counts: Mapping[Outcome, int]) -> StopReason | None:
-        """Say whether too many of all the rows were absent, whatever each run found of its own."""
-        sent = {outcome: count for outcome, count in counts.items() if outcome not in _UNSENT}
+        """Say whether too many of all the rows were absent, whatever each run found of its own.
+
+        Whoever was claimed when a run was killed, and is absent then, may never have existed: that says nothing beside
+        people who were deleted, and as much as any absence where nobody was.
+        """
+        sent = Counter({outcome: count for outcome, count in counts.items() if outcome not in _UNSENT})
+        unconfirmed = sent.pop(Outcome.DELETED_UNCONFIRMED, 0)
+        if not sent[Outcome.DELETED]:
+            sent[Outcome.ALREADY_ABSENT] += unconfirmed
         return StopRules(failure_share=None, absent_share=self.rules(0).absent_share).judge(sent, at_end=True)
 
     def notes(self, due: int) -> dict[str, str]:

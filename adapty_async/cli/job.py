@@ -55,8 +55,9 @@ class Ended:
 
     @property
     def stopped(self) -> StopReason | None:
-        """The rule that the run broke, or all runs together."""
-        return self.report.stopped or self.doubt
+        """The rule that the run broke, or all runs together: an interrupt that came last hides none."""
+        stopped = self.report.stopped
+        return self.doubt or stopped if stopped is StopReason.REQUESTED else stopped or self.doubt
 
     @property
     def status(self) -> ExitStatus:

@@ -3,7 +3,7 @@
 import contextlib
 import shlex
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -163,6 +163,19 @@ def order_of(reader: LedgerReader) -> Order:
     except (KeyError, TypeError, ValueError):  # what was written there is another order, or none
         sentence = f"{reader.path} is damaged: restore it from a copy, or start anew with another ledger"
     raise CommandError(sentence, ExitStatus.LEDGER)
+
+
+def refuse_overtaken(reader: LedgerReader, runs: int, exclude: Collection[Path]) -> None:
+    """Refuse what was decided of a job that another command has gone on with meanwhile. Raises CommandError.
+
+    `runs`: how many there were then; `exclude`: the files of those to be held back, as they are known.
+    """
+    if len(reader.runs) != runs or not set(order_of(reader).exclude) <= set(exclude):
+        raise CommandError(
+            f"another command has gone on with {reader.path} meanwhile, so nothing was sent: look at it again by "
+            f"{command('status', reader.path)}",
+            ExitStatus.LEDGER,
+        )
 
 
 def inputs_of(reader: LedgerReader) -> list[Path]:

@@ -8,6 +8,7 @@ from typing import Final
 import attrs
 
 from ..bulk.jobs import By
+from ..client import AdaptyClient
 from . import event_loop
 from .assignment import Assignment
 from .beforehand import show_checked
@@ -76,20 +77,32 @@ class Question:
 def plan(question: Question) -> ExitStatus:
     """Check a file as the command would that it is for. Raises CommandError where that would."""
     order = question.order()
+    client = _client()
     excluded = excluded_by(order.exclude, by=order.by, column=order.column)
     found = None
     with open_listing(order, question.file, excluded=excluded) as ids:
         checked = ids.check()
         show_checked(ids.name, checked, order.operation, held=len(excluded))
-        show("\n".join(_lines(ids, checked, order)))
+        known = None if isinstance(client, CommandError) else client
+        show("\n".join(_lines(ids, checked, order, order.pace.expected(known))))
         if question.probe is not None:
-            found = _probe(ids, checked, order, question.probe)
+            if isinstance(client, CommandError):
+                raise client
+            found = _probe(client, ids, checked, order, question.probe)
     what = "sent" if question.probe is None else "changed"
     show(f"\nNothing was {what}. To {order.operation} them:\n  {_command(question.file, order, checked, found)}")
     return ExitStatus.DONE if found is None or found.is_whole else ExitStatus.STOPPED
 
 
-def _lines(ids: Listing, checked: Checked, order: Order) -> Iterator[str]:
+def _client() -> AdaptyClient | CommandError:
+    """Make the one client of the command, for the key can be read once; give what is wrong with it where it can't."""
+    try:
+        return client_of_environment()
+    except CommandError as error:  # without a key there is nothing to remember, and the rest can be told all the same
+        return error
+
+
+def _lines(ids: Listing, checked: Checked, order: Order, rate: float | None) -> Iterator[str]:
     figures = {
         "rows": checked.rows,
         "profiles": checked.profiles,
@@ -102,7 +115,7 @@ def _lines(ids: Listing, checked: Checked, order: Order) -> Iterator[str]:
     yield from _first_line(checked.reading)
     yield from (f"{name:<20}{count:>12,}" for name, count in figures.items())
     yield from _sent(ids)
-    yield _line("time", _time(order.pace, checked.profiles))
+    yield _line("time", _time(rate, checked.profiles))
 
 
 def _first_line(reading: Reading) -> Iterator[str]:
@@ -140,23 +153,13 @@ def _line(name: str, text: str) -> str:
     return f"{name:<20}{text}"
 
 
-def _time(pace: Pace, profiles: int) -> str:
-    rate = _rate(pace)
+def _time(rate: float | None, profiles: int) -> str:
     if rate is None:
         return "unknown: no limit is remembered for the key; for a rate of your own, add --pace, as in --pace 50"
     return f"about {timedelta(seconds=round(profiles / rate))} at {rate:,.1f} requests a second"
 
 
-def _rate(pace: Pace) -> float | None:
-    """Give the rate to expect; None where it is up to a limit that isn't known."""
-    try:
-        return pace.expected(client_of_environment())
-    except CommandError:  # without a key there is nothing to remember
-        return pace.expected(None)
-
-
-def _probe(ids: Listing, checked: Checked, order: Order, count: int) -> Sample:
-    client = client_of_environment()
+def _probe(client: AdaptyClient, ids: Listing, checked: Checked, order: Order, count: int) -> Sample:
     wanted = min(count, checked.profiles)
     places = {number * checked.profiles // wanted for number in range(wanted)}
     sent = (row.id for row in ids.rows() if row.outcome is None)

@@ -25,7 +25,7 @@ from .inputs import EXCLUDED
 from .interrupts import Interrupts
 from .job import Ended, conduct, look_at, show_ended
 from .keys import ACCEPTED
-from .ledgers import command, refusing, resume_command
+from .ledgers import command, refuse_overtaken, refusing, resume_command
 from .listing import Listing
 from .operation import DELETE
 from .order import Order, exclude_options, options_of
@@ -55,7 +55,8 @@ class _Stock:
 class Recorded:
     """A job whose ledger knows every row of `ids`.
 
-    `key`: the fingerprint of the one that was looked at, and whose app was seen, where one was.
+    `key`: the fingerprint of the one that was looked at, and whose app was seen, where one was. `runs`: so many there
+    were before.
     `retry`: rows with one of these outcomes are sent again. `new_key`: the key was exchanged since the last run.
     `app`: the one that is known, None for none. `notes`: for the record. `failures`: where to write down what failed.
     """
@@ -64,6 +65,7 @@ class Recorded:
     ledger: Path
     order: Order
     key: str
+    runs: int = 0
     retry: Collection[Outcome] = ()
     new_key: bool = False
     app: str | None = None
@@ -85,6 +87,7 @@ class Recorded:
 
     def _carry_out(self, client: AdaptyClient) -> ExitStatus:
         with refusing(), LedgerReader(self.ledger) as reader:
+            refuse_overtaken(reader, self.runs, self.order.exclude)
             before = reader.status()
         with self.order.pace.pacer(client) as pacer:
             run = _Run(client, self, before, pacer)

@@ -22,7 +22,7 @@ from .failures import check_free
 from .guards import Guards
 from .interrupts import terminable
 from .keys import Key, key_for, known_of, show_app
-from .ledgers import is_lasting, open_ledger, opened, order_of, refuse_needed, refusing
+from .ledgers import is_lasting, open_ledger, opened, order_of, refuse_needed, refuse_overtaken, refusing
 from .listing import Listing
 from .order import Order
 from .pace import Pace
@@ -101,6 +101,7 @@ class _Job:
     """A job that can be gone on with. `ordered`: at its beginning, `order`: for this run.
 
     `is_same`: the input is byte by byte the one of before, and its column. `last_key`: the fingerprint of the last key.
+    `runs`: so many there were before.
     """
 
     ledger: Path
@@ -110,6 +111,12 @@ class _Job:
     is_same: bool
     last_key: str
     key: Key
+    runs: int
+
+    def refuse_overtaken(self) -> None:
+        """Refuse to write what was ordered over what another command has ordered since. Raises CommandError."""
+        with refusing(), LedgerReader(self.ledger) as reader:
+            refuse_overtaken(reader, self.runs, self.ordered.exclude)
 
 
 def resume(ledger: Path, terms: Terms) -> ExitStatus:
@@ -131,6 +138,7 @@ def resume(ledger: Path, terms: Terms) -> ExitStatus:
             ledger,
             _with_app(job, is_shown=bool(shown)),
             sender_of(client).transport.key_fingerprint,
+            runs=job.runs,
             retry=terms.retried,
             new_key=job.key.is_new,
             app=job.key.app,
@@ -160,7 +168,7 @@ def _look_into(reader: LedgerReader, client: AdaptyClient, terms: Terms, stack: 
         asked.check(_profiles_in(reader), order.does, confirmed=False)
     with refusing(ids):
         is_same = order.column == ordered.column and reader.is_of(ids.file)
-    return _Job(reader.path, ordered, order, ids, is_same, reader.last_key, key)
+    return _Job(reader.path, ordered, order, ids, is_same, reader.last_key, key, len(reader.runs))
 
 
 def _refuse_running(reader: LedgerReader) -> None:
@@ -173,6 +181,7 @@ def _refuse_running(reader: LedgerReader) -> None:
 def _keep_holds(job: _Job) -> None:
     """Note whom to hold back before anything else can go wrong: whoever types the next command may not say it again."""
     if job.order.exclude != job.ordered.exclude:
+        job.refuse_overtaken()
         with refusing():
             note_order(job.ledger, attrs.evolve(job.ordered, exclude=job.order.exclude).as_json())
 
@@ -199,6 +208,7 @@ def _compare(job: _Job, client: AdaptyClient, terms: Terms) -> None:
         look_through(
             job.ids, job.order, client, confirmed=terms.confirmed, count_left=functools.partial(_count_left, job)
         )
+    job.refuse_overtaken()
     with refusing(job.ids):
         prepare(
             job.ledger,

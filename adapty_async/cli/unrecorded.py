@@ -4,6 +4,9 @@ import contextlib
 import sys
 from pathlib import Path
 
+import attrs
+
+from ..bulk import Outcome
 from ..client import AdaptyClient
 from . import event_loop
 from .beforehand import look_through, verified
@@ -46,12 +49,18 @@ def send_unrecorded(
             stop=order.guards.rules(checked.profiles),
         )
         event_loop.run(_run(client, deletion))
-        ended = deletion.end()
+        ended = _judged(deletion.end(), order)
         show_ended(ended)
         show_excluded(checked.excluded, order)
         show_alone(ended, checked.excluded)
         _show_failed(ended.standing.failed - checked.excluded, order, failures, ids.reading())
     return ended.status
+
+
+def _judged(ended: Ended, order: Order) -> Ended:
+    """Judge all rows once more, where all were sent: an interrupt may have come before the run did."""
+    counts = ended.standing.counts
+    return ended if counts.get(Outcome.NOT_ATTEMPTED) else attrs.evolve(ended, doubt=order.guards.doubt(counts))
 
 
 async def _run(client: AdaptyClient, deletion: Deletion) -> None:

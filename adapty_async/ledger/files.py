@@ -47,7 +47,7 @@ def refuse_second_name(path: Path) -> None:
 
 def lock(path: Path) -> sqlite3.Connection:
     """Lock a file beside the ledger, which SQLite does alike on every system; the end of the process unlocks it."""
-    beside = _lock_path(path)
+    beside = lock_path(path)
     with contextlib.suppress(FileExistsError):
         _make_private(beside)
     _check_lock(beside)
@@ -62,7 +62,7 @@ def lock(path: Path) -> sqlite3.Connection:
 
 def is_locked(path: Path) -> bool:
     """Tell whether somebody holds the lock of a ledger."""
-    beside = _lock_path(path)
+    beside = lock_path(path)
     if not beside.exists():
         return False
     _check_lock(beside)
@@ -191,7 +191,8 @@ def _foreign(path: Path) -> LedgerUnreadableError:
     return LedgerUnreadableError(f"{path} is no ledger of adapty-async: give the ledger another name")
 
 
-def _lock_path(path: Path) -> Path:
+def lock_path(path: Path) -> Path:
+    """Where the lock file of a ledger lies."""
     return path.with_name(f"{path.name}.lock")
 
 

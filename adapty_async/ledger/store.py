@@ -113,22 +113,31 @@ class Store:
         self._lock = lock
 
     @classmethod
-    def open(cls, path: Path, make: Callable[["Store"], None] | None = None) -> Self:
-        """Open a ledger to write in, and lock it. Where there is none `make` writes what it begins with."""
+    def open(
+        cls,
+        path: Path,
+        make: Callable[["Store"], None] | None = None,
+        held: sqlite3.Connection | None = None,
+    ) -> Self:
+        """Open a ledger to write in, and lock it. Where there is none `make` writes what it begins with.
+
+        `held`: its lock, which the store lets go of at its end.
+        """
         with translated(path):
             if make is None and not path.exists():
                 raise missing(path)
-            if path.exists():
-                check_place(path)
-                refuse_second_name(path)
-            held = lock(path)
             try:
+                if path.exists():
+                    check_place(path)
+                    refuse_second_name(path)
+                held = held or lock(path)
                 if make is not None and not path.exists():
                     with made_whole(path, _SCHEMA) as connection:
                         make(cls(path, connection))
                 return cls(path, connect_to_write(path), held)
             except BaseException:
-                held.close()
+                if held is not None:
+                    held.close()
                 raise
 
     @classmethod

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from adapty_async.bulk import Outcome, StopRules
+from adapty_async.bulk import Outcome, StopReason, StopRules
 from adapty_async.cli import operation
 from adapty_async.cli.exits import CommandError, ExitStatus
 from adapty_async.cli.guards import Guards
 from adapty_async.ledger import LedgerReader
 from adapty_async.testing import Fault, prefilled_customer_user_id
-from tests.cli.served import AT_ONCE
+from tests.cli.served import AT_ONCE, settings_for, start, wait_until
 from tests.cli.witness import PEOPLE, Say, Witness, agree, ids, ledger_of, run
 
 DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
@@ -105,6 +105,48 @@ def test_whoever_knows_that_most_are_absent_can_go_on_and_the_record_says_so(
     guards = [notes["absent_share"] for notes in runs_notes(ledger_of(people))]
     assert guards == ["0.5", "0.5", "1.0", "1.0"]
     assert "absent_share 1.0" in say("report", ledger_of(people))[1]
+
+
+@pytest.mark.parametrize(
+    ("deleted", "absent", "unconfirmed", "is_doubtful"),
+    [
+        (0, 105, 145, True),  # killed once, with the wrong key
+        (0, 0, 30, True),
+        (0, 0, 9, False),
+        (1, 105, 145, True),
+        (106, 105, 145, False),
+        (105, 0, 145, False),
+        (0, 0, 0, False),
+    ],
+)
+def test_who_is_absent_after_a_kill_says_no_more_than_the_others(
+    deleted: int, absent: int, unconfirmed: int, *, is_doubtful: bool
+) -> None:
+    counts = {
+        Outcome.DELETED: deleted,
+        Outcome.ALREADY_ABSENT: absent,
+        Outcome.DELETED_UNCONFIRMED: unconfirmed,
+        Outcome.INVALID: 1000,
+    }
+    assert Guards().doubt(counts) == (StopReason.ABSENT_SHARE if is_doubtful else None)
+
+
+def test_a_list_that_was_sent_with_the_wrong_key_never_ends_well_whatever_killed_it(
+    witness: Witness, tmp_path: Path, say: Say
+) -> None:
+    strangers = tmp_path / "strangers.csv"
+    strangers.write_text("\n".join(f"stranger-{number}" for number in range(60)))
+    witness.latency = 0.2
+    arguments = ["delete", "--pace", "50", "--by", "customer_user_id", "--yes", str(strangers)]
+    process = start(arguments, settings_for(witness), cwd=tmp_path)
+    wait_until(lambda: witness.count.requests >= 30)
+    process.kill()
+    process.communicate()
+    status, out, err = say("resume", ledger_of(strangers))
+    assert status == 3
+    assert "absent_share" in out
+    assert "All rows are done" not in err
+    assert say("resume", ledger_of(strangers), "--max-absent", "100%")[0] == 0
 
 
 # What is refused with a sentence, before anything is sent

@@ -92,6 +92,11 @@ def test_the_exit_status_is_the_first_that_applies(
     assert Ended(standing, attrs.evolve(REPORT, stopped=stopped), trouble).status == status
 
 
+def test_an_interrupt_hides_no_doubt() -> None:
+    ended = Ended(CLEAN, attrs.evolve(REPORT, stopped=StopReason.REQUESTED), None, StopReason.ABSENT_SHARE)
+    assert (ended.status, ended.stopped) == (ExitStatus.STOPPED, StopReason.ABSENT_SHARE)
+
+
 def test_every_reason_to_stop_is_explained() -> None:
     for stopped in StopReason:
         reason = Ended(CLEAN, attrs.evolve(REPORT, stopped=stopped), None).reason

@@ -1,5 +1,6 @@
 """A command reads the key once: what becomes of the key's file meanwhile changes nothing of it."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -137,6 +138,19 @@ def test_a_verification_looks_at_the_app_of_the_key_that_it_began_with(
     monkeypatch.setattr("adapty_async.cli.verifying.client_of_environment", then_exchanged)
     assert run("verify", ledger, "all", "--new-key") == 0
     assert {key for _, key in apps.keys} == {FIRST}
+
+
+def test_a_plan_reads_a_key_that_comes_by_a_pipe(
+    apps: TwoApps, people: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, write = os.pipe()
+    os.write(write, FIRST.encode())
+    os.close(write)
+    monkeypatch.setenv("ADAPTY_API_KEY_FILE", f"/dev/fd/{read}")
+    status, out, err = say("plan", people, "--by", "customer_user_id", "--probe", 5)
+    os.close(read)
+    assert status == 0, err
+    assert apps.first_app in out
 
 
 def test_a_run_with_a_key_that_nobody_has_looked_at_is_refused(

@@ -1,5 +1,6 @@
 """The real command in a process of its own: signals, pipes, terminals."""
 
+import asyncio
 import os
 import pty
 import select
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from adapty_async.testing import Fault, Simulator, prefilled_customer_user_id
 from tests.cli.served import AT_ONCE, PATIENCE, environment, ids_file, served, settings_for, start, wait_until
@@ -96,6 +98,45 @@ def test_a_first_signal_ends_well_with_130(tmp_path: Path, signum: signal.Signal
     assert b"2,000  rows" in out
     assert b"stopped: requested" in out
     assert b"Traceback" not in err
+
+
+@pytest.mark.parametrize("options", [(), ("--no-ledger",)], ids=["ledger", "no ledger"])
+def test_an_interrupt_while_the_last_are_under_way_hides_no_guard(tmp_path: Path, options: tuple[str, ...]) -> None:
+    people = tmp_path / "people"
+    people.write_text("".join(f"stranger-{number}\n" for number in range(12)))
+    with simulated(latency=1.0) as (sim, settings), people.open() as source:
+        arguments = [*DELETE, str(people) if options else "-", "--yes", *options]
+        with ended(start(arguments, settings, cwd=tmp_path, stdin=source)) as process:
+            wait_until(lambda: sim.count.requests == 12)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(PATIENCE) == 3
+    assert (tmp_path / "stdin.adapty.db.spool").exists() == (not options)
+
+
+class Holding(Simulator):
+    """A simulator that looks at the key when it is let go."""
+
+    arrived = 0
+    is_let_go = False
+
+    async def _counted(self, request: web.BaseRequest) -> web.StreamResponse:
+        self.arrived += 1
+        while not self.is_let_go:  # noqa: ASYNC110 - another thread lets it go
+            await asyncio.sleep(0.01)
+        return await super()._counted(request)
+
+
+@pytest.mark.xfail(strict=True, reason="the first reason to stop stands, though the status is the first that applies")
+def test_a_key_that_is_refused_after_an_interrupt_is_told(tmp_path: Path) -> None:
+    sim = Holding(profiles=20)
+    with served(sim), ended(start([*DELETE, str(ids_file(tmp_path, 5)), "--yes"], settings_for(sim))) as process:
+        wait_until(lambda: sim.arrived == 5)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        while b"Stopping" not in process.stderr.readline():
+            pass
+        sim.api_key, sim.is_let_go = "another", True
+        assert process.wait(PATIENCE) == 4
 
 
 def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:

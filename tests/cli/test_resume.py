@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from adapty_async.bulk import Outcome
-from adapty_async.cli import main
+from adapty_async.cli import beforehand, begin, main
 from adapty_async.cli.failures import ADDED
 from adapty_async.ledger import LedgerReader, Run, Spool
 from adapty_async.testing import Fault, prefilled_customer_user_id
@@ -230,32 +230,60 @@ def test_standard_input_that_is_refused_is_not_kept(
 
 
 class Slow(io.BytesIO):
-    """Standard input whose end comes after another job has begun."""
+    """Standard input at whose end something is done."""
 
-    def __init__(self, content: bytes, begin: Callable[[], object]) -> None:
+    def __init__(self, content: bytes, act: Callable[[], object]) -> None:
         super().__init__(content)
-        self._begin = begin
+        self._act = act
 
     def read(self, size: int | None = -1, /) -> bytes:
         content = super().read(size)
         if not content:
-            self._begin()
+            self._act()
         return content
 
 
-def test_standard_input_does_not_replace_that_of_a_job_which_began_meanwhile(
-    witness: Witness, people: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("other", ["-", "people.csv"])
+def test_while_standard_input_is_copied_no_other_job_begins_there(
+    witness: Witness, people: Path, monkeypatch: pytest.MonkeyPatch, other: str
 ) -> None:
-    def begin() -> None:
-        Spool("stdin.adapty.db").fill(io.BytesIO(b"of the other"))
-        assert run(*DELETE, people, "--ledger", "stdin.adapty.db") == 1
+    def begin_other() -> None:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(ids(2)[1].encode())))
+        begun.append(run(*DELETE, other, "--ledger", "stdin.adapty.db"))
 
-    witness.script(Fault.REDIRECT, method="DELETE")
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(Slow(b"u1\n", begin)))
-    status, _, err = say(*DELETE, "-")
-    assert status == 5
-    assert "adapty-async resume stdin.adapty.db" in err
-    assert Spool("stdin.adapty.db").path.read_bytes() == b"of the other"
+    begun: list[int] = []
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(Slow(ids(1)[0].encode(), begin_other)))
+    assert run(*DELETE, "-") == 0
+    assert begun == [5]
+    assert witness.log == {ids(1)[0]: [204]}
+
+
+def test_a_job_that_is_about_to_begin_is_not_overtaken(
+    witness: Witness, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def type_slowly(*_: str) -> bool:
+        begun.append(run(*DELETE, people))
+        return True
+
+    begun: list[int] = []
+    monkeypatch.setattr(beforehand, "require_terminal", lambda _: None)
+    monkeypatch.setattr(beforehand, "is_typed", type_slowly)
+    monkeypatch.setattr(begin, "require_terminal", lambda _: None)
+    (tmp_path / "held.csv").write_text(ids(1)[0])
+    assert run(*DELETE[:-1], people, "--exclude", tmp_path / "held.csv") == 1
+    assert begun == [5]
+    assert witness.log.keys() == set(ids(PEOPLE)[1:])
+
+
+def test_a_job_that_does_not_begin_keeps_nobody_out(
+    witness: Witness, people: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beforehand, "is_typed", lambda *_: False)
+    monkeypatch.setattr(begin, "require_terminal", lambda _: None)
+    before = sorted(people.parent.iterdir())
+    assert run(*DELETE[:-1], people) == 2
+    assert sorted(people.parent.iterdir()) == before
+    assert run(*DELETE, people) == 0
 
 
 def test_standard_input_is_kept_as_long_as_something_failed(

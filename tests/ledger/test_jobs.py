@@ -352,6 +352,25 @@ async def test_no_more_are_claimed_than_leave_soon(simulator: Simulator, client:
     assert claimed <= 40  # 10 are claimed at first, and 10 or 20 once half of those are handed out
 
 
+async def test_no_more_are_claimed_than_leave_soon_at_a_higher_rate(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    simulator.latency = 0.05
+    changes = [(who, JANE) for who in ids(1000)]
+    job = bulk.update_profiles(
+        client, changes, by="customer_user_id", pacer=FixedPacer(100), journal=Ledger(path), concurrency=100
+    )
+    running = asyncio.create_task(first_results(job, 1000))
+    claimed = 0
+    for requests in range(1, 150, 5):
+        await until(lambda most=requests: simulator.count.requests >= most)  # type: ignore[misc]
+        with LedgerReader(path) as reader:
+            claimed = max(claimed, reader.status().claimed)
+    job.stop()
+    await running
+    assert claimed <= 80  # 20 leave in 0.2 s, and the outcomes of the last 40 may not be written yet
+
+
 async def test_profiles_are_created_once(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
     people = [(f"new-{n}", JANE) for n in range(30)]
     for expected in (30, 0):
