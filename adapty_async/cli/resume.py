@@ -124,8 +124,8 @@ def resume(ledger: Path, terms: Terms) -> ExitStatus:
     with terminable(), contextlib.ExitStack() as stack:
         client = client_of_environment()
         if terms.failures is not None:
-            check_free(terms.failures)
             refuse_needed(terms.failures, ledger)
+            check_free(terms.failures)
         with open_ledger(ledger) as reader:
             known = known_of(terms.known, terms.file)
             job = _look_into(reader, client, terms, stack)
