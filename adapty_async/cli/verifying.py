@@ -61,8 +61,8 @@ def verify(
     standard input.
     """
     if present is not None:
-        check_free(present, "--present")
         refuse_needed(present, path)
+        check_free(present, "--present")
     with open_ledger(path) as reader:
         if reader.job.operation != "delete":
             raise CommandError(
