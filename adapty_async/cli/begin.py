@@ -87,6 +87,7 @@ class Asked:
             format=self.format,
             operator=self.operator,
             request=self.request,
+            failures=None if self.failures is None else self.failures.absolute(),
         )
 
     def its_ledger(self) -> Path | None:

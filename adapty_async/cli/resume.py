@@ -88,6 +88,7 @@ class Terms:
             exclude=tuple(dict.fromkeys([*order.exclude, *(file.absolute() for file in self.exclude)])),
             operator=self.operator or order.operator,
             request=self.request or order.request,
+            failures=None if self.failures is None else self.failures.absolute(),
         )
 
 
