@@ -286,8 +286,15 @@ class BulkJob(Generic[ItemT, ValueT]):
         """Take note of an item that came to its end, and see what that means; give its result to who waits for it."""
         if self._entries is not None:
             self._entries.settle(work.position, outcome, status=work.status, attempts=work.attempts)
-        result = self._count(work, outcome)
-        if outcome in JUDGED or self._tally.settled in self._judged_at:
+        tally = self._tally
+        if outcome in FAILURES or work.decided is not None or self._results is not None:
+            result = self._count(work, outcome)
+        else:  # as nearly every item ends
+            result = None
+            tally.counts[outcome] += 1
+            tally.settled += 1
+            self._lineup.settled(work, success=True)
+        if outcome in JUDGED or tally.settled in self._judged_at:
             self._judge()
         if self._on_progress is not None and self._loop.time() >= self._next_progress:
             self._report_progress()

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast
 
 import attrs
 
@@ -13,6 +13,8 @@ from .restraint import RetryBudget
 from .results import Decided, ItemResult, ItemT, Outcome, StopReason
 
 T = TypeVar("T")
+
+_OF_THE_KEY: Final = (StopReason.CREDENTIALS, StopReason.PERMISSION)
 
 
 class Work(Generic[ItemT]):
@@ -108,8 +110,10 @@ class StopSignal:
         self._interruptible: set[asyncio.Task[Any]] = set()
 
     def give(self, reason: StopReason | None) -> None:
-        """Give the signal; the first reason stands."""
+        """Give the signal; the first reason stands, but for a request to stop: a key that is refused says more."""
         if self.given:
+            if self.reason is StopReason.REQUESTED and reason in _OF_THE_KEY:
+                self.reason = reason
             return
         self.given = True
         self.reason = reason

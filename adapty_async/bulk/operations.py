@@ -302,7 +302,8 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         One page of the vendor says that a delete may answer 401 also where the profile wasn't found.
         """
         async with self._credentials_in_question:
-            exchange = None if self._signal.given else await self._probe(work)
+            is_over = self._signal.given and self._signal.reason is not StopReason.REQUESTED
+            exchange = None if is_over else await self._probe(work)
             if exchange is None:
                 return self._refused(work)
             if isinstance(exchange.error, AuthenticationError):
@@ -319,7 +320,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         """Get the item's profile, whatever the throttling; None where the job is stopped first."""
         request = self._steps.probe(work.item)
         for number in itertools.count(1):
-            ticket = await self._turn()
+            ticket = self._gate.try_enter() if self._signal.given else await self._turn()
             if ticket is None:
                 break
             self._tally.under_way += 1
