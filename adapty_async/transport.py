@@ -145,9 +145,7 @@ class Transport:
 
         Raises AdaptyConnectionError, AdaptyTimeoutError, or AdaptyResponseError for a 2xx that can't be read.
         """
-        session = self._session
-        if session is None or session.closed:
-            session = self._open()
+        session = self._session or self._open()
         leaving = _Leaving(self._common)
         token = _leaving.set(leaving)
         deadline = self._deadlines.start(timeout)
@@ -166,6 +164,10 @@ class Transport:
             # At its end already, as without a body, the connection is free again.
             body = b"" if answer.content.at_eof() else await _read(answer)
             return received(answer.status, answer.headers, body)
+        except RuntimeError:
+            if session.closed:
+                raise RuntimeError("the session given to the client is closed") from None
+            raise
         except _FAILURES as caught:
             failure = _translate(caught, sent=leaving.has_left is not False and not isinstance(caught, _NEVER_SENT))
         except asyncio.CancelledError:

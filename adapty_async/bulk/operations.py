@@ -108,8 +108,12 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         work.under_way = False
         response = exchange.response
         if response is not None:
-            self._take_note_of_success(work, response, exchange.elapsed)
-            self._admission.answered(permit, exchange.elapsed)
+            seconds = exchange.elapsed
+            work.status = response.status
+            self._tally.request(work.attempts, seconds)
+            if self._is_tried:
+                self._relieve()
+            self._admission.answered(permit, seconds)
             if self._is_observed:
                 self._sender.observe(request, exchange, work.attempts, None)
             return self._succeeded(work, response)
@@ -173,14 +177,11 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         async with self._credentials_in_question:
             pass
 
-    def _take_note_of_success(self, work: Work[ItemT], response: Response, seconds: float) -> None:
-        """Count a request that was answered as it should be; all patience is restored."""
-        work.status = response.status
-        self._tally.request(work.attempts, seconds)
-        if self._is_tried:
-            self._throttled.relief()
-            self._outage.relief()
-            self._is_tried = False
+    def _relieve(self) -> None:
+        """Take note that a request was answered as it should be: all patience is restored."""
+        self._throttled.relief()
+        self._outage.relief()
+        self._is_tried = False
 
     def _take_note_of_failure(self, work: Work[ItemT], exchange: Exchange) -> Health:
         """Count a request, and say what it means for the patience with throttling and outages; tell of the server."""
@@ -328,8 +329,10 @@ class ProfileOperation(Generic[ItemT, ValueT]):
                 exchange = await self._sender.exchange(request, ticket, self._gate)
             finally:
                 self._tally.under_way -= 1
-            if exchange.response is not None:
-                self._take_note_of_success(work, exchange.response, exchange.elapsed)
+            if exchange.error is None:
+                work.status = exchange.status
+                self._tally.request(work.attempts, exchange.elapsed)
+                self._relieve()
             else:
                 self._take_note_of_failure(work, exchange)
             throttled = is_throttled(exchange.error)
