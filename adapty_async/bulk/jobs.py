@@ -56,7 +56,7 @@ def delete_profiles(
     steps = Steps[ProfileId, None](
         request=_naming(by, delete_request),
         probe=_naming(by, get_request),
-        read=lambda _: None,
+        read=None,
         done=Outcome.DELETED,
         missing=Outcome.ALREADY_ABSENT,
     )
