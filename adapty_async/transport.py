@@ -107,7 +107,9 @@ class _Request(aiohttp.ClientRequest):
     def update_transfer_encoding(self) -> None:
         """Leave it: no body of ours is sent in pieces."""
 
-    def send(self, conn: Connection) -> Coroutine[Any, Any, aiohttp.ClientResponse]:
+    def send(  # pyright: ignore[reportIncompatibleMethodOverride] - a coroutine all the same, without one around it
+        self, conn: Connection
+    ) -> Coroutine[Any, Any, aiohttp.ClientResponse]:
         self.leaving.has_left = True
         return super().send(conn)
 
