@@ -11,6 +11,7 @@ from typing import Any, Final, Never
 
 import aiohttp
 import yarl
+from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.connector import Connection
 from aiohttp.http import SERVER_SOFTWARE
 from aiohttp.http_exceptions import ContentEncodingError
@@ -42,15 +43,28 @@ class _TooLargeError(Exception):
 _FAILURES: Final = (aiohttp.ClientError, OSError, _LostError, _TooLargeError)
 
 
+class _Common:
+    """What all requests to a server have in common: headers, the key among them, and what their connections have."""
+
+    __slots__ = ("connection_key", "headers")
+
+    def __init__(self, base_url: str, api_key: str) -> None:
+        host = yarl.URL(base_url).host_port_subcomponent
+        assert host is not None
+        self.headers = CIMultiDict({"Host": host, "Authorization": f"Api-Key {api_key}", "User-Agent": SERVER_SOFTWARE})
+        self.headers.update(aiohttp.ClientRequest.DEFAULT_HEADERS)
+        self.connection_key: ConnectionKey | None = None
+
+
 class _Leaving:
-    """What is known of an attempt on its way: the headers of all requests, whether it has left, a refusal that came.
+    """What is known of an attempt on its way: what it has in common with all, whether it has left, a refusal that came.
 
     `has_left`: None where that isn't known. `refusal`: without its body, which may get lost.
     """
 
     __slots__ = ("common", "has_left", "refusal")
 
-    def __init__(self, common: CIMultiDict[str]) -> None:
+    def __init__(self, common: _Common) -> None:
         self.common = common
         self.has_left: bool | None = None
         self.refusal: Response | None = None
@@ -63,12 +77,24 @@ _leaving: Final[ContextVar[_Leaving]] = ContextVar("adapty_async_leaving")
 class _Request(aiohttp.ClientRequest):
     """A request whose headers are put together at one blow: those of all requests, the key among them, and its own.
 
-    What a netrc file says is left aside.
+    What a netrc file says is left aside. By itself each request would find out anew what is the same for all.
     """
+
+    @property
+    def connection_key(self) -> ConnectionKey:
+        if self.proxy is not None:
+            return super().connection_key
+        common = self.leaving.common
+        if common.connection_key is None:
+            common.connection_key = super().connection_key
+        return common.connection_key
+
+    def update_host(self, url: yarl.URL) -> None:
+        """Leave it: the client has looked at its URL."""
 
     def update_headers(self, headers: LooseHeaders | None) -> None:
         self.leaving = _leaving.get()
-        self.headers = self.leaving.common.copy()
+        self.headers = self.leaving.common.headers.copy()
         if headers:
             self.headers.update(headers)
 
@@ -78,7 +104,12 @@ class _Request(aiohttp.ClientRequest):
     def update_auth(self, auth: aiohttp.BasicAuth | None, trust_env: bool = False) -> None:
         """Leave it: the key is among the headers of all requests."""
 
-    def send(self, conn: Connection) -> Coroutine[Any, Any, aiohttp.ClientResponse]:
+    def update_transfer_encoding(self) -> None:
+        """Leave it: no body of ours is sent in pieces."""
+
+    def send(  # pyright: ignore[reportIncompatibleMethodOverride] - a coroutine all the same, without one around it
+        self, conn: Connection
+    ) -> Coroutine[Any, Any, aiohttp.ClientResponse]:
         self.leaving.has_left = True
         return super().send(conn)
 
@@ -113,7 +144,7 @@ class Transport:
     ) -> None:
         self._base_url = base_url
         self._api_key = api_key
-        self._common = _common_headers(base_url, api_key)
+        self._common = _Common(base_url, api_key)
         self._borrowed = session
         self._trust_env = trust_env
         self._ssl: ssl_module.SSLContext | bool = True if ssl is None else ssl
@@ -145,9 +176,7 @@ class Transport:
 
         Raises AdaptyConnectionError, AdaptyTimeoutError, or AdaptyResponseError for a 2xx that can't be read.
         """
-        session = self._session
-        if session is None or session.closed:
-            session = self._open()
+        session = self._session or self._open()
         leaving = _Leaving(self._common)
         token = _leaving.set(leaving)
         deadline = self._deadlines.start(timeout)
@@ -166,6 +195,10 @@ class Transport:
             # At its end already, as without a body, the connection is free again.
             body = b"" if answer.content.at_eof() else await _read(answer)
             return received(answer.status, answer.headers, body)
+        except RuntimeError:
+            if session.closed:
+                raise RuntimeError("the session given to the client is closed") from None
+            raise
         except _FAILURES as caught:
             failure = _translate(caught, sent=leaving.has_left is not False and not isinstance(caught, _NEVER_SENT))
         except asyncio.CancelledError:
@@ -251,14 +284,6 @@ class Transport:
             if len(self._urls) < _URLS_KEPT:
                 self._urls[request.path] = url
         return url.with_query(request.query) if request.query else url
-
-
-def _common_headers(base_url: str, api_key: str) -> CIMultiDict[str]:
-    host = yarl.URL(base_url).host_port_subcomponent
-    assert host is not None
-    headers = CIMultiDict({"Host": host, "Authorization": f"Api-Key {api_key}", "User-Agent": SERVER_SOFTWARE})
-    headers.update(aiohttp.ClientRequest.DEFAULT_HEADERS)
-    return headers
 
 
 def _with_content_type(headers: Mapping[str, str]) -> Mapping[str, str]:

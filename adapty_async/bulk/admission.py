@@ -56,18 +56,14 @@ class Admission:
         self._is_failing = False  # the last request that says something of the server
         self._under_way = 0
         self._most_now = 0
-        self._looked_at = -math.inf
+        self._free_until = -math.inf  # till then there is nothing to look at but the bound
         self._waiters: deque[asyncio.Future[Permit]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._next_trial: Permit | None = None  # it has yet to leave
 
     def try_enter(self) -> Permit | None:
         """Take a permit where there is nothing to wait for."""
-        if (
-            self._under_way < self._most_now
-            and not (self._waiters or self.is_parked)
-            and self._now() - self._looked_at <= _GRAIN
-        ):
+        if self._under_way < self._most_now and self._now() < self._free_until:
             self._under_way += 1
             return ORDINARY
         if self._waiters or self._wait() > 0:
@@ -81,6 +77,7 @@ class Admission:
             return permit
         turn: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
         self._waiters.append(turn)
+        self._free_until = -math.inf
         self._look_again()
         try:
             return await turn
@@ -108,7 +105,7 @@ class Admission:
         now = self._now()
         self._under_way -= 1
         self._bound.answered(now, seconds)
-        if self._is_failing or self._waiters or self._timer is not None or now - self._looked_at > _GRAIN:
+        if self._is_failing or now >= self._free_until:
             self._draw_conclusions(permit, Health.WORKS, now)
 
     def leave(self, permit: Permit, health: Health) -> None:
@@ -129,13 +126,14 @@ class Admission:
             self._breaker.not_sent(now)
         if self.is_parked is not self._breaker.is_open:
             self._park_or_go_on()
-        if now - self._looked_at > _GRAIN:
+        if now >= self._free_until:
             self._look_at_bound(now)
         if self._waiters or self._timer is not None:
             self._look_again()
 
     def _park_or_go_on(self) -> None:
         self.is_parked = self._breaker.is_open
+        self._free_until = -math.inf
         if self.is_parked:
             _log.warning("the job is parked, since its requests fail one and all: it tries single ones, and goes on")
         else:
@@ -158,8 +156,8 @@ class Admission:
         return wait if wait > _ROUNDING else 0.0
 
     def _look_at_bound(self, now: float) -> None:
-        self._looked_at = now
         self._most_now = self._bound.at(self._rate())
+        self._free_until = -math.inf if self._waiters or self.is_parked else now + _GRAIN
 
     def _look_again(self) -> None:
         """Hand out what may be handed out, and set the one timer."""

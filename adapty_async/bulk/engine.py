@@ -286,9 +286,16 @@ class BulkJob(Generic[ItemT, ValueT]):
         """Take note of an item that came to its end, and see what that means; give its result to who waits for it."""
         if self._entries is not None:
             self._entries.settle(work.position, outcome, status=work.status, attempts=work.attempts)
-        result = self._count(work, outcome)
-        if outcome in JUDGED or self._tally.settled in self._judged_at:
+        tally, result = self._tally, None
+        if outcome in JUDGED or work.decided is not None or self._results is not None:
+            result = self._count(work, outcome)
             self._judge()
+        else:  # as nearly every item ends
+            tally.counts[outcome] += 1
+            tally.settled += 1
+            self._lineup.succeeded()
+            if tally.settled in self._judged_at:
+                self._judge()
         if self._on_progress is not None and self._loop.time() >= self._next_progress:
             self._report_progress()
         return result
@@ -306,13 +313,16 @@ class BulkJob(Generic[ItemT, ValueT]):
             self._tally.settled += 1
         else:
             self._tally.decided[outcome] += 1
-        if outcome not in FAILURES:
-            self._lineup.settled(work, success=work.decided is None)
-            return None if self._results is None else work.result(outcome)
-        self._lineup.settled(work, success=False)
-        result = work.result(outcome)
-        self._tally.keep(result)
-        return result
+        if outcome in FAILURES:
+            self._lineup.settled(work)
+            result = work.result(outcome)
+            self._tally.keep(result)
+            return result
+        if work.decided is None:
+            self._lineup.succeeded()
+        else:
+            self._lineup.settled(work)
+        return None if self._results is None else work.result(outcome)
 
     def _judge(self, *, at_end: bool = False) -> None:
         reason = self._rules.judge(self._tally.judged, at_end=at_end)

@@ -50,13 +50,13 @@ def delete_profiles(
 
     `by`: which ids they are. `pacer`: None = one `AdaptivePacer.background()` for all jobs of the client, whatever its
     own is. `on_progress`: called at most ten times a second, and at the end. `journal`: remembers the job, so that the
-    same call goes on where an earlier one ended; a `Ledger`. The items are then read 1,000 ahead. Raises nothing for an
-    item that fails: each has its outcome.
+    same call goes on where an earlier one ended; a `Ledger`. The items are then read up to 2,000 ahead. Raises nothing
+    for an item that fails: each has its outcome.
     """
     steps = Steps[ProfileId, None](
         request=_naming(by, delete_request),
         probe=_naming(by, get_request),
-        read=lambda _: None,
+        read=None,
         done=Outcome.DELETED,
         missing=Outcome.ALREADY_ABSENT,
     )

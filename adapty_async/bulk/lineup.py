@@ -4,7 +4,7 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast
 
 import attrs
 
@@ -13,6 +13,8 @@ from .restraint import RetryBudget
 from .results import Decided, ItemResult, ItemT, Outcome, StopReason
 
 T = TypeVar("T")
+
+_OF_THE_KEY: Final = (StopReason.CREDENTIALS, StopReason.PERMISSION)
 
 
 class Work(Generic[ItemT]):
@@ -108,8 +110,10 @@ class StopSignal:
         self._interruptible: set[asyncio.Task[Any]] = set()
 
     def give(self, reason: StopReason | None) -> None:
-        """Give the signal; the first reason stands."""
+        """Give the signal; the first reason stands, but for a request to stop: a key that is refused says more."""
         if self.given:
+            if self.reason is StopReason.REQUESTED and reason in _OF_THE_KEY:
+                self.reason = reason
             return
         self.given = True
         self.reason = reason
@@ -223,16 +227,25 @@ class Lineup(Generic[ItemT]):
         work.attempts += 1
         work.under_way = True
 
-    def settled(self, work: Work[ItemT], *, success: bool) -> None:
-        """Take note that an item has its outcome; a `success` makes room for retries."""
+    def succeeded(self) -> None:
+        """Take note that an item which was sent has an outcome that is no failure: that makes room for retries."""
+        self.unsettled -= 1
+        if self._canary_is_out:
+            self._look_at_canary()
+        self._budget.succeeded(self._now())
+
+    def settled(self, work: Work[ItemT]) -> None:
+        """Take note that an item has another outcome, or none."""
         if not work.attempts and self._entries is not None:
             self._entries.left()
         self.unsettled -= 1
-        if self._canary_is_out and not self.unsettled:
+        if self._canary_is_out:
+            self._look_at_canary()
+
+    def _look_at_canary(self) -> None:
+        if not self.unsettled:
             self._canary_is_out = False
             self._make_room()
-        if success:
-            self._budget.succeeded(self._now())
 
     def _next_rationed(self) -> Work[ItemT] | None:
         """Give the first retry, if there is one and the budget allows it; one timer wakes a runner for the next."""

@@ -32,11 +32,11 @@ _log: Final = logging.getLogger("adapty_async")
 
 @attrs.frozen
 class Steps(Generic[ItemT, ValueT]):
-    """What one kind of job asks about an item, and what the answers mean."""
+    """What one kind of job asks about an item, and what the answers mean. `read`: None, where they have no body."""
 
     request: Callable[[ItemT], Request]
     probe: Callable[[ItemT], Request]
-    read: Callable[[Response], ValueT]
+    read: Callable[[Response], ValueT] | None
     done: Outcome
     missing: Outcome
 
@@ -108,8 +108,12 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         work.under_way = False
         response = exchange.response
         if response is not None:
-            self._take_note_of_success(work, response, exchange.elapsed)
-            self._admission.answered(permit, exchange.elapsed)
+            seconds = exchange.elapsed
+            work.status = response.status
+            self._tally.request(work.attempts, seconds)
+            if self._is_tried:
+                self._relieve()
+            self._admission.answered(permit, seconds)
             if self._is_observed:
                 self._sender.observe(request, exchange, work.attempts, None)
             return self._succeeded(work, response)
@@ -173,14 +177,11 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         async with self._credentials_in_question:
             pass
 
-    def _take_note_of_success(self, work: Work[ItemT], response: Response, seconds: float) -> None:
-        """Count a request that was answered as it should be; all patience is restored."""
-        work.status = response.status
-        self._tally.request(work.attempts, seconds)
-        if self._is_tried:
-            self._throttled.relief()
-            self._outage.relief()
-            self._is_tried = False
+    def _relieve(self) -> None:
+        """Take note that a request was answered as it should be: all patience is restored."""
+        self._throttled.relief()
+        self._outage.relief()
+        self._is_tried = False
 
     def _take_note_of_failure(self, work: Work[ItemT], exchange: Exchange) -> Health:
         """Count a request, and say what it means for the patience with throttling and outages; tell of the server."""
@@ -223,6 +224,9 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             self._signal.give(reason)
 
     def _succeeded(self, work: Work[ItemT], response: Response) -> Outcome:
+        if self._steps.read is None:
+            work.error = None
+            return self._steps.done
         try:
             work.value = self._steps.read(response)
         except AdaptyResponseError as error:
@@ -302,7 +306,8 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         One page of the vendor says that a delete may answer 401 also where the profile wasn't found.
         """
         async with self._credentials_in_question:
-            exchange = None if self._signal.given else await self._probe(work)
+            is_over = self._signal.given and self._signal.reason is not StopReason.REQUESTED
+            exchange = None if is_over else await self._probe(work)
             if exchange is None:
                 return self._refused(work)
             if isinstance(exchange.error, AuthenticationError):
@@ -319,7 +324,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         """Get the item's profile, whatever the throttling; None where the job is stopped first."""
         request = self._steps.probe(work.item)
         for number in itertools.count(1):
-            ticket = await self._turn()
+            ticket = self._gate.try_enter() if self._signal.given else await self._turn()
             if ticket is None:
                 break
             self._tally.under_way += 1
@@ -327,8 +332,10 @@ class ProfileOperation(Generic[ItemT, ValueT]):
                 exchange = await self._sender.exchange(request, ticket, self._gate)
             finally:
                 self._tally.under_way -= 1
-            if exchange.response is not None:
-                self._take_note_of_success(work, exchange.response, exchange.elapsed)
+            if exchange.error is None:
+                work.status = exchange.status
+                self._tally.request(work.attempts, exchange.elapsed)
+                self._relieve()
             else:
                 self._take_note_of_failure(work, exchange)
             throttled = is_throttled(exchange.error)

@@ -126,12 +126,12 @@ class Bound:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._latency: float | None = None
-        self._seen = 0.0
+        self._latency = -1.0  # no answer yet
+        self._seen = -math.inf
 
     def answered(self, now: float, seconds: float) -> None:
         """Take note of how long an answer took."""
-        if self._latency is None or seconds > self._latency:
+        if seconds > self._latency:
             self._latency = seconds
         elif now - self._seen <= _GRAIN:
             return
@@ -141,5 +141,5 @@ class Bound:
 
     def at(self, rate: float) -> int:
         """Give the bound at a rate, in requests a second."""
-        latency = _SUPPOSED_LATENCY if self._latency is None else self._latency
+        latency = _SUPPOSED_LATENCY if self._latency < 0 else self._latency
         return int(min(self._most, _FEWEST + _HEADROOM * rate * latency))

@@ -230,7 +230,10 @@ class Tally:
         if number > 1:
             self.retries += 1
         if seconds is not None:
-            self._latency.add(seconds)
+            new = self._latency.new
+            new.append(seconds)
+            if len(new) == _SORTED_AT_ONCE:
+                self._latency.sort_in()
 
     def keep(self, failure: ItemResult[Any, Any]) -> None:
         """Keep a failure to show it, if it is one of the first or last."""
@@ -277,16 +280,12 @@ class _Histogram:
     def __init__(self) -> None:
         self._buckets: Counter[int] = Counter()
         self._longest = 0.0
-        self._new: list[float] = []
+        self.new: list[float] = []
 
-    def add(self, seconds: float) -> None:
-        self._new.append(seconds)
-        if len(self._new) == _SORTED_AT_ONCE:
-            self._sort_in()
-
-    def _sort_in(self) -> None:
-        new, begin = sorted(self._new), 0
-        self._new.clear()
+    def sort_in(self) -> None:
+        """Put what is new into the buckets."""
+        new, begin = sorted(self.new), 0
+        self.new.clear()
         self._longest = max([self._longest, *new[-1:]])
         while begin < len(new):
             bucket = int(math.log(new[begin] / _SHORTEST) / _GROWTH) if new[begin] > _SHORTEST else 0
@@ -295,7 +294,7 @@ class _Histogram:
             begin = end
 
     def quantiles(self) -> Latency | None:
-        self._sort_in()
+        self.sort_in()
         if not self._buckets:
             return None
         return Latency(self._quantile(0.5), self._quantile(0.9), self._quantile(0.99), self._longest)

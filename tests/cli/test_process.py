@@ -126,7 +126,6 @@ class Holding(Simulator):
         return await super()._counted(request)
 
 
-@pytest.mark.xfail(strict=True, reason="the first reason to stop stands, though the status is the first that applies")
 def test_a_key_that_is_refused_after_an_interrupt_is_told(tmp_path: Path) -> None:
     sim = Holding(profiles=20)
     with served(sim), ended(start([*DELETE, str(ids_file(tmp_path, 5)), "--yes"], settings_for(sim))) as process:
