@@ -177,7 +177,7 @@ def _key_from_env() -> str:
         raise ValueError("both ADAPTY_API_KEY and ADAPTY_API_KEY_FILE are set: unset one of them")
     if file:
         with contextlib.suppress(OSError, UnicodeDecodeError):
-            return key_in(Path(file))
+            return _key_in(Path(file))
         raise ValueError("the file that ADAPTY_API_KEY_FILE names can't be read")
     if not key:
         raise ValueError(
@@ -186,7 +186,7 @@ def _key_from_env() -> str:
     return key
 
 
-def key_in(file: Path) -> str:
+def _key_in(file: Path) -> str:
     """Read a key from a file, without the mark before it and the line's end after it that an editor may leave."""
     return file.read_text(encoding="utf-8-sig").strip()
 

@@ -1,20 +1,35 @@
 """The command line; what it needs beyond the library comes with the extra `cli`, and is imported when it is run."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from .signals import hearing_afterwards, stop_hearing
+
 _EXTRA: Final = {"typer", "rich"}
 _SYSTEMS: Final = ("linux", "darwin")
+_INTERRUPTED: Final = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status. `argv`: None for sys.argv[1:]."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    """Run the command and return its exit status. `argv`: None for sys.argv[1:], and the process ends with it."""
     if sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison] - so it is where it was closed (2>&-)
         sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for as long as the process runs
+    with contextlib.nullcontext() if argv is None else hearing_afterwards():
+        try:
+            status = _run(list(sys.argv[1:] if argv is None else argv))
+        except KeyboardInterrupt:  # while the modules are loaded; afterwards the commands say it
+            status = _INTERRUPTED
+            print("adapty-async: interrupted", file=sys.stderr)
+        stop_hearing()
+        exec("")  # noqa: S102 - else Python ends the process by the signal, where that came within the last exec
+    return status
+
+
+def _run(arguments: list[str]) -> int:
     if not sys.platform.startswith(_SYSTEMS):
         print(
             f"adapty-async: the command is for Linux and macOS, not for {sys.platform}: use the library there, as in "

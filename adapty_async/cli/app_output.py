@@ -8,6 +8,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from .ending import say
+from .exits import ExitStatus
 from .output import Output, using
 
 _DEBUG: Final = Annotated[
@@ -38,7 +40,11 @@ def _with_options(command: Callable[..., None], **options: tuple[Any, Any]) -> C
     @functools.wraps(command)
     def run(**arguments: Any) -> None:
         with using(Output(**{name: arguments.pop(name) for name in options})):
-            command(**arguments)
+            try:
+                command(**arguments)
+            except KeyboardInterrupt:  # before it has begun: while its modules are loaded
+                say("interrupted")
+                raise typer.Exit(ExitStatus.INTERRUPTED) from None
 
     signature = inspect.signature(command)
     added = [

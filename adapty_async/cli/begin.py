@@ -87,6 +87,7 @@ class Asked:
             format=self.format,
             operator=self.operator,
             request=self.request,
+            failures=None if self.failures is None else self.failures.absolute(),
         )
 
     def its_ledger(self) -> Path | None:
@@ -113,9 +114,9 @@ def begin(asked: Asked) -> ExitStatus:
         if not asked.confirmed:
             require_terminal(asked.file)
         if asked.failures is not None:
-            check_free(asked.failures)
             if ledger is not None:
-                refuse_needed(asked.failures, ledger)
+                refuse_needed(asked.failures, ledger)  # first, for some of its files are there already
+            check_free(asked.failures)
         excluded = excluded_by(order.exclude, by=order.by, column=order.exclude_column)
         if ledger is None:
             return send_unrecorded(

@@ -1,5 +1,6 @@
 """The command `doctor`: whether this machine has what a job needs, a line each, and what to do where it hasn't."""
 
+import contextlib
 import json
 import os
 import platform
@@ -14,7 +15,7 @@ from typing import Final
 
 import attrs
 
-from ..client import AdaptyClient, key_in, sender_of
+from ..client import AdaptyClient, sender_of
 from ..ledger.store import SQLITE_VERSION
 from .connection import address_of_environment, client_of_environment
 from .exits import CommandError, ExitStatus
@@ -76,18 +77,24 @@ def _checked(name: str, look: Callable[[], str]) -> Check:
 
 
 def _key() -> str:
-    client = client_of_environment()
+    transport = sender_of(client_of_environment()).transport
+    (key,) = transport.secrets  # not read again: it may come by a pipe
     file = os.environ.get("ADAPTY_API_KEY_FILE")
-    key = os.environ.get("ADAPTY_API_KEY") or key_in(Path(file or ""))
-    where = "ADAPTY_API_KEY" if file is None or os.environ.get("ADAPTY_API_KEY") else "the file of ADAPTY_API_KEY_FILE"
+    where = "the file of ADAPTY_API_KEY_FILE" if file else "ADAPTY_API_KEY"
     if key.startswith("public_"):
         raise _ProblemError(f"{where} holds a public key, which is for apps: set it to the secret key of the app")
     if len(key) < _SHORTEST_KEY:
         raise _ProblemError(f"{where} holds {len(key)} characters, too few for a key: copy the secret key again")
-    if file and Path(file).stat().st_mode & _OTHERS:
+    if file and _others_may_read(Path(file)):
         raise _ProblemError("others may read the file of ADAPTY_API_KEY_FILE: type chmod 600 and its name")
-    fingerprint = sender_of(client).transport.key_fingerprint
-    return f"{where} holds one of {len(key)} characters, whose fingerprint is {fingerprint}"
+    return f"{where} holds one of {len(key)} characters, whose fingerprint is {transport.key_fingerprint}"
+
+
+def _others_may_read(file: Path) -> bool:
+    with contextlib.suppress(OSError):  # gone since
+        mode = file.stat().st_mode
+        return stat.S_ISREG(mode) and bool(mode & _OTHERS)
+    return False
 
 
 def _reached() -> Reached | None:

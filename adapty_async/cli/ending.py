@@ -8,6 +8,7 @@ import typer
 
 from .exits import CommandError, ExitStatus, as_bug
 from .output import current, logging_to
+from .signals import stop_hearing
 
 STATUSES: Final = """\
 Exit status, the first that applies of: 4 the key is missing, wrong, or may not do this; 5 the ledger is in use, another
@@ -20,6 +21,7 @@ def end(command: Callable[[], ExitStatus]) -> NoReturn:
     try:
         with logging_to(current().log_file):
             status, sentence = _carry_out(command)
+            stop_hearing()
             current().ended(status, sentence)
     except (OSError, ValueError) as error:  # of the log file alone: a command's own become sentences
         reason = getattr(error, "strerror", None) or error

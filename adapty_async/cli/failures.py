@@ -14,7 +14,7 @@ from .attributes import typed_label
 from .exits import CommandError, ExitStatus
 from .inputs import Reading, Row
 from .json_ids import JsonReading, fields_of
-from .parts import OWNER_ONLY, part_beside
+from .parts import OWNER_ONLY, part_beside, sweep
 
 ADDED: Final = ("adapty_outcome", "adapty_reason", "adapty_status", "adapty_line")
 """What a file of failures adds to the columns of the input, which may have a status or line of its own."""
@@ -164,16 +164,21 @@ def check_free(path: Path, option: str = "--failures") -> None:
 def write_failures(path: Path, reading: Reading, failures: Iterable[Failure]) -> Path:
     """Write a new file of failures, whole or not at all; only its owner may read it. Raises CommandError.
 
-    Where somebody has made such a file meanwhile it gets another name: give the one that it has.
+    Where somebody has made such a file meanwhile it gets another name: give the one that it has. What kills have left
+    of such a file is removed.
     """
     layout = _layout_of(reading)
+    sweep(path)
     try:
-        with part_beside(path, OWNER_ONLY) as (part, descriptor):
-            with open(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:  # noqa: PTH123 - a descriptor, no path
-                file.write(layout.header)
-                file.writelines(map(layout.line, failures))
+        with (
+            part_beside(path, OWNER_ONLY) as (part, descriptor),
+            open(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="") as file,  # noqa: PTH123 - a descriptor, no path
+        ):
+            file.write(layout.header)
+            file.writelines(map(layout.line, failures))
+            file.flush()
             free = _taken(path)
-            part.replace(free)
+            part.replace(free)  # before it is closed: until then nobody sweeps it
         return free
     except OSError as error:
         trouble = _unwritable(path, error)

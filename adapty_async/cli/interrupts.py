@@ -80,9 +80,14 @@ class Interrupts:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for signum, handler in self._before.items():
-            self._loop.remove_signal_handler(signum)
-            signal.signal(signum, handler)
+        # In between it would be the system's own handler, which ends the process.
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._before)
+        try:
+            for signum, handler in self._before.items():
+                self._loop.remove_signal_handler(signum)
+                signal.signal(signum, handler)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, self._before)
 
     def _hear(self) -> None:
         action, self._first = self._first, None

@@ -22,6 +22,7 @@ from .exits import CommandError, ExitStatus
 from .inputs import STDIN, Excluded
 from .listing import Listing
 from .order import Order
+from .parts import sweep
 
 _OF_STDIN: Final = Path("stdin.adapty.db")
 MISMATCHES: Final = {
@@ -110,12 +111,23 @@ def _line_of(position: int, ids: Listing | None) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def open_ledger(path: Path) -> Iterator[LedgerReader]:
-    """Open the ledger of a job to read it; what a kill left of a copy beside it is removed. Raises CommandError."""
+    """Open the ledger of a job to read it. Raises CommandError.
+
+    What a kill left of a copy of its input, or of a file of its failures, is removed.
+    """
     Spool(path).sweep()
     if not path.exists():
         raise CommandError(f"{path} doesn't exist: check the name of the ledger")
     with refusing(), LedgerReader(path) as reader:
+        _sweep_failures(reader)
         yield reader
+
+
+def _sweep_failures(reader: LedgerReader) -> None:
+    with contextlib.suppress(CommandError):  # of the library, or damaged: who needs the order says it
+        failures = order_of(reader).failures
+        if failures is not None:
+            sweep(failures)
 
 
 @contextlib.contextmanager

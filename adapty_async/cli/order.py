@@ -21,7 +21,7 @@ class Order:
 
     `operation`: its name. `assignment`: what is written, None where nothing is. `timeout`: seconds of a request.
     `exclude`: files of ids that are not to be sent, `exclude_column`: the column of these. `format`: None where the
-    file's name tells. `operator`, `request`: for the record.
+    file's name tells. `operator`, `request`: for the record. `failures`: where the run writes them.
     """
 
     operation: str = DELETE.name
@@ -39,6 +39,7 @@ class Order:
     format: Format | None = None
     operator: str | None = None
     request: str | None = None
+    failures: Path | None = None
 
     @property
     def does(self) -> Operation:
@@ -61,6 +62,7 @@ class Order:
                 "exclude": tuple(map(Path, data["exclude"])),
                 "assignment": Assignment.from_json(data["assignment"]) if data.get("assignment") else None,
                 "format": _format(data.get("format")),
+                "failures": _path(data.get("failures")),
             }
         )
 

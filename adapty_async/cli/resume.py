@@ -88,6 +88,7 @@ class Terms:
             exclude=tuple(dict.fromkeys([*order.exclude, *(file.absolute() for file in self.exclude)])),
             operator=self.operator or order.operator,
             request=self.request or order.request,
+            failures=None if self.failures is None else self.failures.absolute(),
         )
 
 
@@ -124,8 +125,8 @@ def resume(ledger: Path, terms: Terms) -> ExitStatus:
     with terminable(), contextlib.ExitStack() as stack:
         client = client_of_environment()
         if terms.failures is not None:
-            check_free(terms.failures)
             refuse_needed(terms.failures, ledger)
+            check_free(terms.failures)
         with open_ledger(ledger) as reader:
             known = known_of(terms.known, terms.file)
             job = _look_into(reader, client, terms, stack)

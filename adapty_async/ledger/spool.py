@@ -4,6 +4,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import BinaryIO, Final
 
 from .errors import LedgerWriteError
@@ -48,7 +49,7 @@ class Spool:
             with self._translated():
                 self._part.unlink(missing_ok=True)
                 descriptor = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
-            _hold(descriptor)
+            hold(descriptor)
             try:
                 yield lambda block: self._write(descriptor, block)
                 with self._translated():
@@ -82,13 +83,7 @@ class Spool:
 
     def sweep(self) -> None:
         """Remove what a kill left of a copy; whatever else has its name, or is being written, stays."""
-        with contextlib.suppress(OSError):  # most often there is none
-            descriptor = os.open(self._part, _LOOKING)
-            try:
-                if _is_private(descriptor) and _hold(descriptor):
-                    self._part.unlink()
-            finally:
-                os.close(descriptor)
+        remove_abandoned(self._part)
 
     def discard(self) -> None:
         """Remove the copy, and what a kill left of one; again, harmlessly."""
@@ -96,15 +91,27 @@ class Spool:
         self._part.unlink(missing_ok=True)
 
 
+def remove_abandoned(part: Path) -> None:
+    """Remove a private file that nobody holds any more; whatever else has that name stays."""
+    with contextlib.suppress(OSError):  # most often there is none
+        descriptor = os.open(part, _LOOKING)
+        try:
+            if _is_private(descriptor) and hold(descriptor):
+                part.unlink()
+        finally:
+            os.close(descriptor)
+
+
 def _is_private(descriptor: int) -> bool:
     """Tell whether it is a file that only its owner may read, as a copy is."""
     return os.fstat(descriptor).st_mode == stat.S_IFREG | OWNER_ONLY
 
 
-def _hold(descriptor: int) -> bool:
+def hold(descriptor: int) -> bool:
     """Lock an open file until it is closed, by a kill too; tell whether that could be done.
 
-    Who sweeps in the moment before a copy is locked, or after it is closed, makes it fail: nothing is sent then.
+    Who removes what is abandoned in the moment before it is locked makes the writing fail; so does, of a copy, who does
+    so after it is closed: nothing is sent then.
     """
     if fcntl is None:
         return False

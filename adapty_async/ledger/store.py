@@ -6,6 +6,7 @@ What became of the items lies apart from their hashes: it is written again with 
 
 import contextlib
 import sqlite3
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -38,7 +39,10 @@ CREATE TABLE run (
     number INTEGER PRIMARY KEY, started INTEGER NOT NULL, ended INTEGER, key_fingerprint TEXT NOT NULL,
     library_version TEXT NOT NULL, notes TEXT NOT NULL, touched INTEGER NOT NULL, sight TEXT
 );
-CREATE TABLE chunk (number INTEGER PRIMARY KEY, size INTEGER NOT NULL, digest BLOB NOT NULL, hashes BLOB NOT NULL);
+CREATE TABLE chunk (
+    number INTEGER PRIMARY KEY, size INTEGER NOT NULL, checksum INTEGER NOT NULL, digest BLOB NOT NULL,
+    hashes BLOB NOT NULL
+);
 CREATE TABLE outcome (number INTEGER PRIMARY KEY, rows BLOB NOT NULL);
 CREATE TABLE presence (position INTEGER PRIMARY KEY, at INTEGER NOT NULL, present INTEGER NOT NULL);
 PRAGMA application_id = {APPLICATION};
@@ -183,9 +187,11 @@ class Store:
         raise damaged(self._path)
 
     def hashes(self, number: int) -> bytes:
-        """Read the hashes of a chunk's items, 16 bytes each."""
+        """Read the hashes of a chunk's items, 16 bytes each. Raises LedgerUnreadableError where a byte has changed."""
         with translated(self._path):
-            (hashes,) = self._connection.execute("SELECT hashes FROM chunk WHERE number = ?", (number,)).fetchone()
+            digest, hashes, checksum = self._connection.execute(_SELECT_HASHES, (number,)).fetchone()
+        if _checksum(digest, hashes) != checksum:
+            raise damaged(self._path)
         return bytes(hashes)
 
     def items(self) -> int:
@@ -238,7 +244,8 @@ class Store:
 
     def write_chunk(self, number: int, size: int, digest: bytes, hashes: bytes) -> None:
         """Write what the items of a chunk are."""
-        self._connection.execute("INSERT OR REPLACE INTO chunk VALUES (?, ?, ?, ?)", (number, size, digest, hashes))
+        row = (number, size, _checksum(digest, hashes), digest, hashes)
+        self._connection.execute("INSERT OR REPLACE INTO chunk VALUES (?, ?, ?, ?, ?)", row)
 
     def write_outcomes(self, number: int, rows: bytes) -> None:
         """Write what became of the items of a chunk."""
@@ -282,6 +289,14 @@ _SELECT_SIZES: Final = """
     SELECT COUNT(*), COALESCE(SUM(size), 0), COUNT(outcome.number), COALESCE(MAX(chunk.number), -1)
     FROM chunk LEFT JOIN outcome ON outcome.number = chunk.number
 """
+
+
+_SELECT_HASHES: Final = "SELECT digest, hashes, checksum FROM chunk WHERE number = ?"
+
+
+def _checksum(digest: bytes, hashes: bytes) -> int:
+    """Give what tells that a disk has changed them; outcomes have one in their packing."""
+    return zlib.crc32(hashes, zlib.crc32(digest))
 
 
 def _columns(row: type[JobRow] | type[RunRow]) -> str:

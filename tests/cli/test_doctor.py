@@ -72,6 +72,20 @@ def test_a_key_file_that_others_may_read_is_a_problem(
     assert f"one of {len(sim.api_key)} characters" in found(say)[1]["key"][1]
 
 
+def test_a_key_that_comes_by_a_pipe_is_read_once(sim: Simulator, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    os.write(write, sim.api_key.encode())
+    os.close(write)
+    monkeypatch.delenv("ADAPTY_API_KEY")
+    monkeypatch.setenv("ADAPTY_API_KEY_FILE", f"/dev/fd/{read}")
+    try:
+        is_well, text = found(say)[1]["key"]
+    finally:
+        os.close(read)
+    assert is_well, text
+    assert f"the file of ADAPTY_API_KEY_FILE holds one of {len(sim.api_key)} characters" in text
+
+
 def test_an_address_that_is_none_is_a_problem(sim: Simulator, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADAPTY_BASE_URL", "nonsense")
     status, checks = found(say)

@@ -1,6 +1,7 @@
 """The file of failures is input again: the columns of the input, and what went wrong beside them."""
 
 import csv
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from adapty_async.bulk import Outcome
 from adapty_async.cli.exits import CommandError, ExitStatus
 from adapty_async.cli.failures import Failure, check_free, write_failures
 from adapty_async.cli.inputs import Reading, Row, open_ids
+from adapty_async.cli.parts import part_beside
 from adapty_async.testing import Fault
 from tests.cli.served import AT_ONCE, meanwhile
 from tests.cli.witness import Say, Witness, ledger_of
@@ -121,3 +123,37 @@ def test_a_name_taken_while_the_job_ran_is_said_with_the_one_that_was_used(
     assert failures.read_text() == "theirs"
     assert f"{tmp_path / 'failures-2.csv'} holds the rows that failed" in err
     assert "is as it was" in err
+
+
+@pytest.mark.parametrize("command", [("status",), ("resume",), ("retry-failed",), ("redact", "--yes")], ids=" ".join)
+def test_what_a_kill_left_of_the_failures_is_removed_by_the_next_command(
+    witness: Witness, people: Path, tmp_path: Path, say: Say, command: tuple[str, ...]
+) -> None:
+    failures = tmp_path / "failures.csv"
+    witness.script(Fault.REDIRECT, method="DELETE")
+    assert say(*DELETE, people, "--failures", "failures.csv")[0] == 1
+    left, others = tmp_path / "failures.csv.0123abcd.part", []
+    for name, mode in (
+        ("failures.csv.0123abcd.part", 0o600),
+        ("failures.csv.89abcdef.part", 0o644),
+        ("failures.csv.mine.part", 0o600),
+        ("other.csv.0123abcd.part", 0o600),
+    ):
+        (tmp_path / name).write_text("u1")
+        (tmp_path / name).chmod(mode)
+        others += [tmp_path / name] * (name != left.name)
+    with part_beside(failures, 0o600) as (written, descriptor):
+        assert say(command[0], ledger_of(people), *command[1:])[0] in (0, 1)
+        os.close(descriptor)
+        assert not left.exists()
+        assert all(other.exists() for other in [*others, written, failures])
+        assert say("status", ledger_of(people))[0] == 0
+        assert written.exists() == (command[0] in ("resume", "retry-failed"))  # which had no --failures
+
+
+def test_what_a_kill_left_is_removed_where_the_same_file_is_written_again(tmp_path: Path) -> None:
+    left = tmp_path / "failures.csv.0123abcd.part"
+    left.write_text("u1")
+    left.chmod(0o600)
+    write_failures(tmp_path / "failures.csv", Reading(["id"], 0, has_header=True), [])
+    assert not left.exists()

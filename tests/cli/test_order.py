@@ -25,6 +25,7 @@ FULL = Order(
     format=Format.JSONL,
     operator="Ann",
     request="DSR-7",
+    failures=Path("/lists/failures.csv"),
 )
 
 

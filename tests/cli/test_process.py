@@ -18,7 +18,7 @@ import pytest
 from aiohttp import web
 
 from adapty_async.testing import Fault, Simulator, prefilled_customer_user_id
-from tests.cli.served import AT_ONCE, PATIENCE, environment, ids_file, served, settings_for, start, wait_until
+from tests.cli.served import AT_ONCE, PATIENCE, ROOT, environment, ids_file, served, settings_for, start, wait_until
 
 DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id")
 
@@ -153,6 +153,44 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
             assert time.monotonic() - began < 5
             assert process.returncode == 130, err
     assert b"in_doubt                       7" in out
+    assert b"Traceback" not in err
+
+
+def with_module(folder: Path, name: str, lines: str) -> dict[str, str]:
+    """Write a module that the command finds before any other of its name; give the setting for that."""
+    (folder / f"{name}.py").write_text(f"{lines}\n")
+    return {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+
+
+_INTERRUPTING = """
+import os, signal, threading, time
+threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+{}
+"""
+
+
+_SIGNALLING_AT_EXIT = """
+import atexit, os
+atexit.register(os.kill, os.getpid(), {})
+"""
+
+
+@pytest.mark.parametrize("loaded", ["rich", "typer", "cattrs"])
+@pytest.mark.parametrize("line", ["time.sleep(60)", "exec('time.sleep(60)')"])
+def test_an_interrupt_while_modules_are_loaded_ends_with_130_and_a_line(tmp_path: Path, loaded: str, line: str) -> None:
+    paths = with_module(tmp_path, loaded, _INTERRUPTING.format(line))
+    with ended(start([*DELETE, "people.csv", "--yes"], {"ADAPTY_API_KEY": "secret", **paths}, cwd=tmp_path)) as process:
+        out, err = process.communicate(timeout=PATIENCE)
+        assert (process.returncode, out, err) == (130, b"", b"adapty-async: interrupted\n")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_at_the_very_end_changes_no_status(tmp_path: Path, signum: signal.Signals) -> None:
+    paths = with_module(tmp_path, "sitecustomize", _SIGNALLING_AT_EXIT.format(int(signum)))
+    arguments = [*DELETE, str(ids_file(tmp_path, 3)), "--yes"]
+    with simulated(profiles=3) as (_, settings), ended(start(arguments, settings | paths)) as process:
+        _, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, err
     assert b"Traceback" not in err
 
 

@@ -46,11 +46,13 @@ def prepared(
     *,
     file: bytes | None = None,
     order: Mapping[str, Any] = ORDER,
-    **terms: bool,
+    new_key: bool = False,
+    appended: bool = False,
 ) -> tuple[int, int]:
     """Prepare a job; give the number of its items, and of those that are due."""
     source = None if file is None else io.BytesIO(file)
-    prepare(path, undertaking(client, "delete", "customer_user_id"), people, order=order, file=source, **terms)
+    job = undertaking(client, "delete", "customer_user_id")
+    prepare(path, job, people, order=order, file=source, new_key=new_key, appended=appended)
     with LedgerReader(path) as reader:
         return reader.status().known, reader.status().waiting
 

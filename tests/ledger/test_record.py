@@ -182,6 +182,24 @@ async def test_a_record_that_contradicts_the_number_of_items_is_refused(
         await delete(client, path, 1100)
 
 
+@pytest.mark.parametrize("column", ["hashes", "digest"])
+async def test_a_byte_that_has_changed_in_what_the_items_are_is_noticed(
+    simulator: Simulator, client: AdaptyClient, path: Path, column: str
+) -> None:
+    await delete(client, path, 1100)
+    with sqlite3.connect(path) as database:
+        ((before,),) = database.execute(f"SELECT {column} FROM chunk WHERE number = 1")  # noqa: S608 - our own name
+        after = bytes([before[0] ^ 1]) + before[1:]
+        database.execute(f"UPDATE chunk SET {column} = ? WHERE number = 1", (after,))  # noqa: S608 - our own name
+    database.close()
+    with pytest.raises(LedgerUnreadableError, match="is damaged"):
+        record(path)
+    with LedgerReader(path) as reader:
+        for read in (reader.rows, lambda: reader.about("nobody"), lambda: reader.joined(ids(1100))):
+            with pytest.raises(LedgerUnreadableError, match="is damaged"):
+                list(read())
+
+
 async def test_one_id_is_evidence_enough_for_what_became_of_it(
     simulator: Simulator, client: AdaptyClient, path: Path
 ) -> None:
