@@ -15,7 +15,7 @@ from ..bulk import Outcome
 from ..bulk.journal import Undertaking
 from .chunks import CHUNK, STATES, Chunk, OutcomeRow
 from .inventory import Inventory, Part, begin, check, secret_of
-from .store import RunRow, Store
+from .store import AT_ONCE, RunRow, Store
 
 _STALE_AFTER: Final = 15 * 60
 """Seconds after which what was claimed and isn't repeatable might overwrite what the app wrote since."""
@@ -186,12 +186,15 @@ class Book:
         self._store.close()
 
     def _write(self) -> None:
+        outcomes = [(number, self._open[number].chunk.pack()) for number in sorted(self._changed)]
+        if self._run_is_written and self._inventory.is_written and len(outcomes) <= AT_ONCE:
+            self._store.commit_outcomes(outcomes)
+            return
         with self._store.transaction():
             if not self._run_is_written:
                 self._store.write_run(self._run)
             self._inventory.write()
-            for number in sorted(self._changed):
-                self._store.write_outcomes(number, self._open[number].chunk.pack())
+            self._store.write_outcomes(outcomes)
 
     def _claim(self, number: int, indexes: Sequence[int], now: int) -> None:
         fresh = self._open[number].chunk.claim(indexes, now)

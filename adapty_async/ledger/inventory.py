@@ -80,7 +80,7 @@ class Inventory:
 
     def meet(self, part: Part) -> Met:
         """Compare a chunk of the input with what is known of it; take down what is new. Raises InputChangedError."""
-        known = self._store.chunk(part.number)
+        known = self._store.chunk(part.number) if part.number * CHUNK < self.known else None
         if known is not None:
             self._compare(known, part.names, part.contents)
         if part.end > self.known:

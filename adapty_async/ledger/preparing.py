@@ -141,7 +141,7 @@ def reopen(path: Path) -> None:
                 break
             chunk = store.unpacked(row)
             if chunk.reopen():
-                store.write_outcomes(number, chunk.pack())
+                store.write_outcomes([(number, chunk.pack())])
         store.forget_presences()
 
 
@@ -150,7 +150,7 @@ def _enter(store: Store, inventory: Inventory, part: Part, items: list[Any]) -> 
     met = inventory.meet(part)
     if met.is_new:
         _decide(met.chunk, items, met.known)
-        store.write_outcomes(part.number, met.chunk.pack())
+        store.write_outcomes([(part.number, met.chunk.pack())])
         inventory.write()
         inventory.written()
 

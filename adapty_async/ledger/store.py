@@ -5,9 +5,10 @@ What became of the items lies apart from their hashes: it is written again with 
 """
 
 import contextlib
+import itertools
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -48,6 +49,9 @@ CREATE TABLE presence (position INTEGER PRIMARY KEY, at INTEGER NOT NULL, presen
 PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {VERSION};
 """
+
+AT_ONCE: Final = 100
+"""Rows that one statement writes. Between two of them another thread may run, and then this one waits for its turn."""
 
 SQLITE_VERSION: Final = sqlite3.sqlite_version_info
 
@@ -220,6 +224,11 @@ class Store:
 
     # Writing
 
+    def commit_outcomes(self, outcomes: Sequence[tuple[int, bytes]]) -> None:
+        """Write what became of the items of chunks, AT_ONCE at most: a statement alone is a transaction by itself."""
+        with translated(self._path):
+            self.write_outcomes(outcomes)
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Commit what is written in the block, all or nothing."""
@@ -247,9 +256,13 @@ class Store:
         row = (number, size, _checksum(digest, hashes), digest, hashes)
         self._connection.execute("INSERT OR REPLACE INTO chunk VALUES (?, ?, ?, ?, ?)", row)
 
-    def write_outcomes(self, number: int, rows: bytes) -> None:
-        """Write what became of the items of a chunk."""
-        self._connection.execute("INSERT OR REPLACE INTO outcome VALUES (?, ?)", (number, rows))
+    def write_outcomes(self, outcomes: Sequence[tuple[int, bytes]]) -> None:
+        """Write what became of the items of chunks, by their numbers."""
+        for begin in range(0, len(outcomes), AT_ONCE):
+            rows = outcomes[begin : begin + AT_ONCE]
+            marks = ", ".join(["(?, ?)"] * len(rows))
+            values = tuple(itertools.chain.from_iterable(rows))
+            self._connection.execute(f"INSERT OR REPLACE INTO outcome VALUES {marks}", values)  # noqa: S608 - our own marks
 
     def write_presences(self, presences: Iterable[Presence]) -> None:
         """Write what a verification found."""
