@@ -91,7 +91,7 @@ def test_after_a_wrong_first_key_the_line_to_type_is_one_that_can_go_on(
 ) -> None:
     app, right = witness.profiles.app_id, witness.api_key
     monkeypatch.setenv("ADAPTY_API_KEY", "secret_live_of_nobody")
-    status, _, err = say(*DELETE, people)
+    status, _, err = say(*DELETE, people, "--concurrency", "5")
     assert status == 4
     told = [line.split()[1:] for line in err.splitlines() if line.startswith("  adapty-async resume ")]
     ledger = str(ledger_of(people))
