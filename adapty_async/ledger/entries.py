@@ -26,6 +26,7 @@ _LOOK_AFTER: Final = 1.0
 """Seconds from one look at the job to the next: what is seen goes with the outcomes that are on their way."""
 _FIRST_CLAIM: Final = 10
 _LEAST_CLAIM: Final = 2
+_SLOW_CLAIM: Final = 0.05
 _MOST_UNWRITTEN: Final = 10
 _STATE: Final = itemgetter(1)
 _STRIDE: Final = 10
@@ -38,21 +39,34 @@ _log: Final = logging.getLogger("adapty_async")
 
 
 class _Ahead:
-    """How many items are claimed at one time: what is sent in about 0.2 s, for a crash puts them in doubt."""
+    """How many items are claimed at one time: what is sent in about 0.2 s, for a crash puts them in doubt.
+
+    On a slow disk, as many as are sent until the next are claimed: else its commits would be what holds the job back.
+    """
 
     def __init__(self) -> None:
         self.size = _FIRST_CLAIM
         self._before: float | None = None
+        self._took = 0.0
+        self._ran_out = False
 
     def next(self, now: float, unsent: int) -> int:
         """Give the number for a claim that is made now, while so many that were handed out haven't left."""
         if self._before is not None:
-            if now - self._before < 0.1 and unsent <= self.size // 4:
+            elapsed = now - self._before
+            if self._ran_out or (elapsed < 0.1 and unsent <= self.size // 4):
                 self.size = min(2 * self.size, CHUNK)
-            elif now - self._before > 0.3:
+            elif elapsed > max(0.3, 4 * self._took):
                 self.size = max(self.size // 2, _LEAST_CLAIM)
         self._before = now
+        self._ran_out = False
         return self.size
+
+    def made(self, now: float, unsent: int) -> None:
+        """Take note that the claim is on the disk, while so many that were claimed before haven't left."""
+        if self._before is not None:
+            self._took = now - self._before
+            self._ran_out = not unsent and self._took > _SLOW_CLAIM
 
 
 class _AtEnd(Protocol):
@@ -229,6 +243,8 @@ class LedgerEntries(Generic[ItemT]):
 
         self._receive = receive
         self._asked = self._writer.ask(take)
+        if claims:
+            self._asked.add_done_callback(self._have_claimed)
 
     def _part(self, number: int, items: Sequence[ItemT | Decided[ItemT]]) -> Part:
         decided: set[int] = set()
@@ -268,6 +284,10 @@ class LedgerEntries(Generic[ItemT]):
         self._hand_over()
         self._receive = lambda _: self._claimed.extend(entries)
         self._asked = self._writer.ask(lambda book: book.claim(positions, now))
+        self._asked.add_done_callback(self._have_claimed)
+
+    def _have_claimed(self, _: "asyncio.Future[Any]") -> None:
+        self._ahead.made(self._loop.time(), len(self._claimed) + self._unsent)
 
     # What became of it
 

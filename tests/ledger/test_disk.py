@@ -1,15 +1,17 @@
-"""A full disk: one clear error, nothing claimed that isn't written, and the job finished after there is room."""
+"""A full disk: one clear error, nothing claimed that isn't written, the job done once there is room. A slow disk."""
 
 import contextlib
 import resource
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from adapty_async import UNPACED, AdaptyClient, ProfileAttributes, bulk
+from adapty_async import UNPACED, AdaptyClient, FixedPacer, ProfileAttributes, bulk
 from adapty_async.bulk import Outcome
 from adapty_async.ledger import Ledger, LedgerReader, LedgerWriteError
+from adapty_async.ledger.book import Book
 from adapty_async.testing import Simulator
 
 from .helpers import NO_RULES, ids, totals
@@ -83,3 +85,30 @@ async def test_an_update_on_a_full_disk_is_in_no_doubt_that_is_not_written(tmp_p
         assert status.counts.get(Outcome.UPDATED, 0) <= sent <= status.counts.get(Outcome.UPDATED, 0) + status.claimed
         await bulk.update_profiles(client, changes, by="customer_user_id", pacer=UNPACED, journal=Ledger(path))
         assert totals(path) == {Outcome.UPDATED: 2000}
+
+
+async def test_a_slow_disk_is_asked_for_more_at_one_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = Book.commit
+    commits = 0
+
+    def commit_slowly(self: Book) -> None:
+        nonlocal commits
+        commits += 1
+        time.sleep(0.12)
+        commit(self)
+
+    monkeypatch.setattr(Book, "commit", commit_slowly)
+    async with (
+        Simulator(profiles=300) as simulator,
+        AdaptyClient(simulator.api_key, base_url=simulator.base_url) as client,
+    ):
+        report = await bulk.delete_profiles(
+            client,
+            ids(300),
+            by="customer_user_id",
+            pacer=FixedPacer(500),
+            stop=NO_RULES,
+            journal=Ledger(tmp_path / "job.db"),
+        )
+    assert report.total == 300
+    assert commits < 20
