@@ -15,8 +15,8 @@ class Deadline:
 
     __slots__ = ("_cancelling", "_due", "_is_missed", "_task")
 
-    def __init__(self, due: "set[Deadline]") -> None:
-        task = asyncio.current_task()
+    def __init__(self, due: "set[Deadline]", loop: asyncio.AbstractEventLoop) -> None:
+        task = asyncio.current_task(loop)
         assert task is not None
         self._task = task
         self._cancelling = task.cancelling()
@@ -60,7 +60,7 @@ class Deadlines:
             step = min(_LATEST, seconds * _SHARE)
             self._last = self._due_at(math.ceil(end / step) * step)
             self._last_seconds = seconds
-        return Deadline(self._last)
+        return Deadline(self._last, self._loop)
 
     def close(self) -> None:
         """Cancel the timers: no task will be cancelled any more."""

@@ -55,7 +55,7 @@ class _Ahead:
         if self._before is not None:
             elapsed = now - self._before
             if self._ran_out or (elapsed < 0.1 and unsent <= self.size // 4):
-                self.size = min(2 * self.size, CHUNK)
+                self.size = min((4 if elapsed < 0.02 else 2) * self.size, CHUNK)
             elif elapsed > max(0.3, 4 * self._took):
                 self.size = max(self.size // 2, _LEAST_CLAIM)
         self._before = now

@@ -71,9 +71,9 @@ async def test_a_full_disk_is_one_error_and_the_job_goes_on_when_there_is_room(
 @pytest.mark.no_cover  # thousands of items
 async def test_an_update_on_a_full_disk_is_in_no_doubt_that_is_not_written(tmp_path: Path) -> None:
     path = tmp_path / "job.db"
-    changes = [(who, ProfileAttributes(first_name="Jane")) for who in ids(2000)]
+    changes = [(who, ProfileAttributes(first_name="Jane")) for who in ids(4000)]
     async with (
-        Simulator(profiles=2000) as simulator,
+        Simulator(profiles=4000) as simulator,
         AdaptyClient(simulator.api_key, base_url=simulator.base_url) as client,
     ):
         with no_file_larger_than(100_000), pytest.raises(LedgerWriteError):
@@ -84,7 +84,7 @@ async def test_an_update_on_a_full_disk_is_in_no_doubt_that_is_not_written(tmp_p
         assert sent
         assert status.counts.get(Outcome.UPDATED, 0) <= sent <= status.counts.get(Outcome.UPDATED, 0) + status.claimed
         await bulk.update_profiles(client, changes, by="customer_user_id", pacer=UNPACED, journal=Ledger(path))
-        assert totals(path) == {Outcome.UPDATED: 2000}
+        assert totals(path) == {Outcome.UPDATED: 4000}
 
 
 async def test_a_slow_disk_is_asked_for_more_at_one_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
