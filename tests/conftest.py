@@ -12,6 +12,7 @@ from aiohttp.http_writer import StreamWriter
 from aioresponses import aioresponses
 
 from adapty_async import AdaptyClient
+from adapty_async.cli.signals import hearing_afterwards
 from adapty_async.testing import Simulator
 
 # How long an example takes is the machine's affair.
@@ -27,6 +28,13 @@ def pytest_collection_finish() -> None:
     """Keep the garbage collector from looking at thousands of tests again and again: they stay until the end."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_before() -> Iterator[None]:
+    """Leave the next test the signals that a command takes for itself: here it isn't the whole process."""
+    with hearing_afterwards():
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

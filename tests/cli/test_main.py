@@ -13,7 +13,6 @@ from adapty_async.cli import main
 from adapty_async.cli.app import app
 from adapty_async.cli.ending import end
 from adapty_async.cli.exits import CommandError, ExitStatus
-from adapty_async.cli.signals import hearing_afterwards
 from adapty_async.testing.command import _parser
 from tests.cli.served import ROOT, start
 
@@ -213,7 +212,7 @@ def test_the_simulator_runs_as_a_process() -> None:
 @pytest.mark.parametrize("module", ["adapty_async", "adapty_async.cli"])
 def test_the_package_runs_as_a_module(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["adapty-async", "--help"])
-    with hearing_afterwards(), pytest.raises(SystemExit) as end:
+    with pytest.raises(SystemExit) as end:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     assert end.value.code == 0
 
