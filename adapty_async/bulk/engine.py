@@ -257,8 +257,8 @@ class BulkJob(Generic[ItemT, ValueT]):
                 await self._have_room(self._entries)
             if result is not None and self._results is not None:
                 await self._results.put(result)
-            # Where others came to the end of a request meanwhile, the loop has run.
-            if tally.requests <= requests + 1 and self._loop.time() >= self._breathe_at:
+            # Where others came to the end of a request meanwhile, the loop has run; two may be this runner's own.
+            if tally.requests <= requests + 2 and self._loop.time() >= self._breathe_at:
                 await self._breathe()
 
     def _decided(self, work: Work[ItemT], decided: Decided[ItemT]) -> Outcome:
