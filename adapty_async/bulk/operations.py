@@ -77,7 +77,9 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         self._signal = signal
         self._pause = signal.pause
         self._tally = tally
-        self._is_observed = self._sender.is_observed
+        self._is_observed = (
+            self._sender.is_observed
+        )  # for all of the job: to ask for each item costs more than it tells
         self._gate.watch(self._park)
 
     async def attempt(self, work: Work[ItemT]) -> Outcome | Again | None:

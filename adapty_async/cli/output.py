@@ -176,7 +176,7 @@ def _opened(path: Path) -> int:
             if not _TIMED.match(os.pread(descriptor, 32, 0) or b"2000-01-01T00:00:00Z "):
                 raise ValueError("it is there already, and no log of this command: name a new file")
             os.fchmod(descriptor, 0o600)
-    except BaseException:
+    except BaseException:  # an interrupt, too: the descriptor would stay open
         os.close(descriptor)
         raise
     return descriptor

@@ -26,7 +26,7 @@ def part_beside(path: Path, mode: int) -> Iterator[tuple[Path, int]]:
     hold(descriptor)
     try:
         yield part, descriptor
-    except BaseException:
+    except BaseException:  # an interrupt, too: the part would stay behind
         part.unlink(missing_ok=True)
         raise
 

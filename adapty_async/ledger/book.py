@@ -85,7 +85,7 @@ class Book:
             secret = secret_of(path, job)
             check(path, job, runs, undertaking, new_key=terms.new_key)
             inventory = Inventory(store, secret, job, appended=terms.appended)
-        except BaseException:
+        except BaseException:  # an interrupt, too: the lock would stay held
             store.close()
             raise
         run = RunRow(
@@ -170,7 +170,7 @@ class Book:
             return
         try:
             self._write()
-        except BaseException:
+        except BaseException:  # an interrupt, too: what was claimed by it is on no disk
             self._take_claims_back()
             raise
         self._new_claims.clear()

@@ -54,7 +54,7 @@ def lock(path: Path) -> sqlite3.Connection:
     connection = _connect(beside, "rw", timeout=_LOCK_PATIENCE)
     try:
         connection.execute("BEGIN EXCLUSIVE")
-    except BaseException:
+    except BaseException:  # an interrupt, too: the connection would stay open
         connection.close()
         raise
     return connection
@@ -86,7 +86,7 @@ def connect_to_write(path: Path) -> sqlite3.Connection:
         _check_format(path, connection)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-    except BaseException:
+    except BaseException:  # an interrupt, too: the connection would stay open
         connection.close()
         raise
     return connection
@@ -109,7 +109,7 @@ def _opened_to_read(path: Path, mode: str) -> sqlite3.Connection:
     try:
         _check_format(path, connection)
         connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
-    except BaseException:
+    except BaseException:  # an interrupt, too: the connection would stay open
         connection.close()
         raise
     return connection
@@ -134,7 +134,7 @@ def made_whole(path: Path, schema: str) -> Iterator[sqlite3.Connection]:
         _sync(part)
         _remove(path)  # a log without its ledger would be read as the new one's
         part.replace(path)
-    except BaseException:
+    except BaseException:  # an interrupt, too: the half of a ledger would stay behind
         _remove(part)
         raise
     with contextlib.suppress(OSError):  # a directory can't be synced everywhere

@@ -47,7 +47,7 @@ class Reservation:
                 self._held = lock(path)
         except LedgerLockedError:
             raise
-        except BaseException:
+        except BaseException:  # an interrupt, too: the lock file would stay behind
             if is_new:
                 lock_path(path).unlink(missing_ok=True)
             raise

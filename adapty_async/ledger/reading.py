@@ -113,7 +113,7 @@ class LedgerReader:
             self._known = self._store.items()
             self.order: Mapping[str, Any] = {} if job.input_order is None else self._mapping(job.input_order)
             """What the command line was asked for; empty where the job isn't one of it."""
-        except BaseException:
+        except BaseException:  # an interrupt, too: the ledger would stay open
             self._store.close()
             raise
         self._secret_check = job.secret_check

@@ -58,7 +58,7 @@ class Spool:
                 os.close(descriptor)
             with self._translated():
                 self._part.replace(self.path)
-        except BaseException:
+        except BaseException:  # an interrupt, too: the half of a copy would stay behind
             self._part.unlink(missing_ok=True)
             raise
 

@@ -143,7 +143,7 @@ class Store:
                     with made_whole(path, _SCHEMA) as connection:
                         make(cls(path, connection))
                 return cls(path, connect_to_write(path), held)
-            except BaseException:
+            except BaseException:  # an interrupt, too: the lock would stay held
                 if held is not None:
                     held.close()
                 raise
@@ -237,7 +237,7 @@ class Store:
                 self._connection.execute("BEGIN IMMEDIATE")
                 yield
                 self._connection.execute("COMMIT")
-            except BaseException:
+            except BaseException:  # an interrupt, too: the transaction would stay open
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise

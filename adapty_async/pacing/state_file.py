@@ -78,7 +78,7 @@ class StateFile:
         _open_files.add(self)
         try:
             self._check()
-        except BaseException:
+        except BaseException:  # an interrupt, too: the file would stay open
             self.close()
             raise
 

@@ -139,9 +139,8 @@ def test_a_finished_job_of_an_unknown_app_takes_any_key_as_nothing_is_sent(
         assert reader.order["guards"]["app"] is None
 
 
-def test_where_no_listed_person_exists_any_more_one_who_is_named_shows_the_app(
-    witness: Witness, people: Path, say: Say, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def left_with_a_new_key_and_nobody_listed(witness: Witness, people: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Delete all but one, who goes meanwhile, and exchange the key; give the ledger. There is one of the staff."""
     app, ledger = witness.profiles.app_id, ledger_of(people)
     witness.script(Fault.REDIRECT, method="DELETE")
     assert run(*DELETE, people, "--app", app, "--concurrency", 1) == 1
@@ -149,6 +148,13 @@ def test_where_no_listed_person_exists_any_more_one_who_is_named_shows_the_app(
     witness.profiles.remove(witness.profiles[left])
     witness.add_profile(customer_user_id="of the staff")
     exchange(witness, monkeypatch)
+    return ledger
+
+
+def test_where_no_listed_person_exists_any_more_one_who_is_named_shows_the_app(
+    witness: Witness, people: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = left_with_a_new_key_and_nobody_listed(witness, people, monkeypatch)
     status, _, err = say("retry-failed", ledger, "--new-key")
     assert status == 3
     assert "--known" in err
@@ -165,13 +171,7 @@ def test_where_no_listed_person_exists_any_more_one_who_is_named_shows_the_app(
 def test_who_is_named_can_be_read_from_standard_input_so_that_no_shell_keeps_the_id(
     witness: Witness, people: Path, say: Say, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:
-    app, ledger = witness.profiles.app_id, ledger_of(people)
-    witness.script(Fault.REDIRECT, method="DELETE")
-    assert run(*DELETE, people, "--app", app, "--concurrency", 1) == 1
-    (left,) = witness.profiles
-    witness.profiles.remove(witness.profiles[left])
-    witness.add_profile(customer_user_id="of the staff")
-    exchange(witness, monkeypatch)
+    ledger = left_with_a_new_key_and_nobody_listed(witness, people, monkeypatch)
     name, *options = command
     for standard_input, says in ((io.StringIO("\n"), "--known - found no id"), (None, "no standard input")):
         monkeypatch.setattr("sys.stdin", standard_input)
