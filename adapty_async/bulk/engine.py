@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Final, Generic, Protocol, Self
 
 from .journal import Entries
-from .lineup import Again, Lineup, Work, is_cancelled
+from .lineup import Again, Lineup, Work
 from .results import (
     FAILURES,
     JUDGED,
@@ -27,6 +27,7 @@ from .results import (
     Tally,
     ValueT,
 )
+from .stopping import is_cancelled
 
 _PROGRESS_INTERVAL: Final = 0.1
 _BREATH: Final = 0.005

@@ -23,9 +23,10 @@ from ..pacing import Ticket, Verdict
 from ..retry import is_absence, is_retryable, is_throttled, is_unsent
 from ..sending import Exchange, Sender
 from .admission import ORDINARY, Admission, Health, Permit
-from .lineup import Again, Lineup, Work, is_cancelled
+from .lineup import Again, Lineup, Work
 from .patience import Patience
 from .results import ItemT, Outcome, StopReason, StopRules, Tally, ValueT
+from .stopping import is_cancelled
 
 _log: Final = logging.getLogger("adapty_async")
 

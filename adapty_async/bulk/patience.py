@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from .lineup import Pause
 from .results import StopReason
+from .stopping import Pause
 
 _LEAST_IN_PAUSE: Final = 0.1
 """Seconds: no patience at all must not keep the loop busy while the job is paused."""

@@ -3,8 +3,10 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 from adapty_async import AdaptyClient, AdaptyConnectionError, AdaptyError, Request, Response, RetryPolicy
+from adapty_async.bulk import BulkJob, BulkReport
 from adapty_async.client import sender_of
 from adapty_async.pacing import Unpaced
 from adapty_async.transport import Transport
@@ -89,3 +91,22 @@ PROFILE = Response(
     b'{"data": {"app_id": "14c3d623-2f3a-455a-aa86-ef83dff6913b",'
     b' "profile_id": "3286abd3-48b0-4e9c-a5f6-ac0a006804a6"}}',
 )
+
+
+async def report_of_a_free_loop(job: BulkJob[Any, Any]) -> BulkReport:
+    """Await a job; the loop must have run every 0.05 s meanwhile, in the mean."""
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            ticks += 1
+            await asyncio.sleep(0)
+
+    ticking = asyncio.ensure_future(tick())
+    report = await job
+    ticking.cancel()
+    assert report.finished is not None
+    assert report.started is not None
+    assert ticks >= (report.finished - report.started).total_seconds() / 0.05
+    return report
