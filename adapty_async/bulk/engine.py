@@ -254,8 +254,8 @@ class BulkJob(Generic[ItemT, ValueT]):
                 result = self._give_up(work)
             else:
                 lineup.put_aside(work, step)
-            if self._entries is not None and not self._entries.has_room:
-                await self._have_room(self._entries)
+            if self._entries is not None and self._entries.failure is not None:
+                lineup.fail(self._entries.failure)
             if result is not None and self._results is not None:
                 await self._results.put(result)
             # Where others came to the end of a request meanwhile, the loop has run; two may be this runner's own.
@@ -276,12 +276,6 @@ class BulkJob(Generic[ItemT, ValueT]):
 
     def _draw_breath(self) -> None:
         self._breathe_at = self._loop.time() + _BREATH
-
-    async def _have_room(self, entries: Entries[ItemT]) -> None:
-        try:
-            await entries.wait_for_room()
-        except Exception as error:  # noqa: BLE001 - the journal's own; raised when what is under way has come to its end
-            self._lineup.fail(error)
 
     def _conclude(self, work: Work[ItemT], outcome: Outcome) -> ItemResult[ItemT, ValueT] | None:
         """Take note of an item that came to its end, and see what that means; give its result to who waits for it."""

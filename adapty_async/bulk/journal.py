@@ -74,12 +74,8 @@ class Entries(Protocol[ItemT_co]):
         ...
 
     @property
-    def has_room(self) -> bool:
-        """Tell whether more may be taken down at once."""
-        ...
-
-    async def wait_for_room(self) -> None:
-        """Wait while too much waits to be written. Raises where it can't be written."""
+    def failure(self) -> Exception | None:
+        """Give what ends the job, after what is under way: what was taken down couldn't be written."""
         ...
 
     async def __aenter__(self) -> Self: ...

@@ -1,11 +1,13 @@
-"""One run's bookkeeping: which items are to be sent, which are claimed, what became of them. For one thread."""
+"""One run's bookkeeping: which items are to be sent, which are claimed, what became of them."""
 
 import bisect
 import itertools
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from importlib.metadata import version
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,14 +15,15 @@ import attrs
 
 from ..bulk import Outcome
 from ..bulk.journal import Undertaking
-from .chunks import CHUNK, STATES, Chunk, OutcomeRow
+from .chunks import CHUNK, OUTCOMES, STATES, Chunk, OutcomeRow
 from .inventory import Inventory, Part, begin, check, secret_of
-from .store import AT_ONCE, RunRow, Store
+from .store import RunRow, Store, Writing
 
 _STALE_AFTER: Final = 15 * 60
 """Seconds after which what was claimed and isn't repeatable might overwrite what the app wrote since."""
 _GRACE: Final = 5
 """Seconds by which a clock is set back now and then; a claim further in the future tells nothing of its age."""
+_STATE: Final = itemgetter(1)
 _REFUSED: Final = STATES[Outcome.FAILED]
 """Up to this state it is known that nothing came of an item."""
 
@@ -57,10 +60,22 @@ class _Open:
     due: int
 
 
-class Book:
-    """The bookkeeping of a run. What it is told is in memory until `commit`, and stays there where that fails.
+@attrs.define
+class _News:
+    """What is not on the disk: chunks by their numbers, positions that are claimed, outcomes, how the run stands."""
 
-    The run itself is written down with the first chunk of the input that is accepted: what is refused leaves no trace.
+    chunks: set[int] = attrs.field(factory=set)
+    claims: list[int] = attrs.field(factory=list)
+    outcomes: Counter[Outcome] = attrs.field(factory=Counter)
+    run: bool = False
+
+
+class Book:
+    """The bookkeeping of a run, in memory; a disk is waited for in `open`, `recall`, `write` and `close` alone.
+
+    Those may be done in another thread. What is new is drawn up, written, and then told to be; where that fails it
+    stays as new as it was. The run itself is written down with the first chunk of the input that is accepted: what is
+    refused leaves no trace.
     """
 
     def __init__(self, store: Store, inventory: Inventory, run: RunRow, terms: Terms, *, repeatable: bool) -> None:
@@ -70,10 +85,9 @@ class Book:
         self._terms = terms
         self._repeatable = repeatable
         self._open: dict[int, _Open] = {}
-        self._changed: set[int] = set()
-        self._new_claims: list[int] = []  # positions; nobody is told of them before they are committed
+        self._news = _News()
+        self._under_way = _News()
         self._has_begun = False
-        self._run_is_written = True
         self._has_touched = False
 
     @classmethod
@@ -99,39 +113,45 @@ class Book:
         )
         return cls(store, inventory, run, terms, repeatable=undertaking.repeatable)
 
-    def take(self, part: Part, *, claims: int, now: int) -> Due:
-        """Compare a chunk of the input with what is known of it, and give what is to be done of it.
+    def knows(self, part: Part) -> bool:
+        """Tell whether there is something to recall of a chunk of the input."""
+        return self._inventory.knows(part)
 
-        The first `claims` of that are claimed. Raises InputChangedError.
+    def recall(self, parts: Sequence[Part]) -> list[Chunk | None]:
+        """Read what is known of chunks of the input that follow each other, and compare it; None: nothing is.
+
+        Raises InputChangedError.
         """
+        return self._inventory.recall(parts)
+
+    def take(self, part: Part, chunk: Chunk | None, now: int) -> Due:
+        """Give what is to be done of a chunk of the input, as it was recalled. Raises InputChangedError."""
         number = part.number
-        met = self._inventory.meet(part)
+        met = self._inventory.meet(part, chunk)
         if not self._has_begun:
-            self._has_begun = True
-            self._run_is_written = False
+            self._has_begun = self._news.run = True
             if self._terms.order is not None:
                 self._inventory.note_order(self._terms.order)
         if met.is_new:
-            self._changed.add(number)
+            self._news.chunks.add(number)
         due = self._due(number, met.chunk, now)
-        if due.indexes or number in self._changed:
+        if due.indexes or number in self._news.chunks:
             self._open[number] = _Open(met.chunk, len(due.indexes))
-        claimed = due.indexes[:claims]
-        if part.decided:
-            claimed = [index for index in claimed if index not in part.decided]
-        if claimed:
-            self._claim(number, claimed, now)
         return due
 
     def claim(self, positions: Sequence[int], now: int) -> None:
-        """Note that items are about to be sent, in order."""
+        """Note that items are about to be sent, in order. Nobody is to be told so before it is written."""
         begin = 0
         while begin < len(positions):
             number = positions[begin] // CHUNK
             first = number * CHUNK
             end = bisect.bisect_left(positions, first + CHUNK, begin)
-            self._claim(number, [position - first for position in positions[begin:end]], now)
+            fresh = self._open[number].chunk.claim([position - first for position in positions[begin:end]], now)
+            self._news.claims += map(first.__add__, fresh)
+            self._news.chunks.add(number)
             begin = end
+        if positions and not self._run.touched:
+            self._note(touched=True)
 
     def release(self, positions: Sequence[int]) -> None:
         """Note that items which were claimed weren't sent."""
@@ -140,75 +160,70 @@ class Book:
             opened = self._open[number]
             opened.chunk.release(index)
             opened.due -= 1
-            self._changed.add(number)
+            self._news.chunks.add(number)
 
     def settle(self, rows: Sequence[OutcomeRow], now: int) -> None:
         """Note outcomes."""
         for number, mine in itertools.groupby(rows, _chunk_of):
             opened = self._open[number]
             opened.due -= opened.chunk.settle_rows(mine, number * CHUNK, now)
-            self._changed.add(number)
+            self._news.chunks.add(number)
+        self._news.outcomes += counted(rows)
         self._has_touched = self._has_touched or any(state > _REFUSED and attempts for _, state, _, attempts in rows)
 
     def show(self, sight: str) -> None:
         """Note what is seen of the run, for whoever reads the ledger meanwhile."""
-        self._run = attrs.evolve(self._run, sight=sight)
-        self._run_is_written = not self._has_begun
+        self._note(sight=sight)
 
     def end_run(self, now: int) -> None:
         """Note that the run came to its end by itself, where it began."""
         touched = self._has_touched or any(opened.chunk.claimed for opened in self._open.values())
-        self._run = attrs.evolve(self._run, ended=now, touched=touched, sight=None)
-        self._run_is_written = not self._has_begun
+        self._note(ended=now, touched=touched, sight=None)
 
-    def commit(self) -> None:
-        """Write down all that is new; it is on the disk then.
+    @property
+    def uncommitted(self) -> Counter[Outcome]:
+        """How many items have an outcome that a crash would still lose."""
+        return self._news.outcomes + self._under_way.outcomes
 
-        Raises LedgerWriteError, with nothing written. Then what was claimed by it isn't any more: it won't be sent.
-        """
-        if not self._changed and self._run_is_written and self._inventory.is_written:
-            return
-        try:
-            self._write()
-        except BaseException:  # an interrupt, too: what was claimed by it is on no disk
-            self._take_claims_back()
-            raise
-        self._new_claims.clear()
-        for number in self._changed:
+    def draw_up(self) -> Writing | None:
+        """Give what is new, to be written, after what was drawn up before; None where nothing is."""
+        contents = self._inventory.draw_up()
+        news, self._news = self._news, _News()
+        self._under_way = news
+        outcomes = [(number, self._open[number].chunk.pack()) for number in sorted(news.chunks)]
+        writing = attrs.evolve(contents, run=self._run if news.run else None, outcomes=outcomes)
+        return None if writing.is_empty else writing
+
+    def write(self, writing: Writing) -> None:
+        """Write all of what was drawn up, or nothing; it is on the disk then. Raises LedgerWriteError."""
+        self._store.commit(writing)
+
+    def written(self) -> None:
+        """Take note that what was drawn up is on the disk."""
+        news, self._under_way = self._under_way, _News()
+        for number in news.chunks - self._news.chunks:
             if not self._open[number].due:
                 del self._open[number]
-        self._changed.clear()
         self._inventory.written()
-        self._run_is_written = True
+
+    def not_written(self) -> None:
+        """Take note that what was drawn up isn't on the disk: what was claimed by it isn't any more."""
+        failed, self._under_way = self._under_way, _News()
+        for position in failed.claims:
+            number, index = divmod(position, CHUNK)
+            self._open[number].chunk.release(index)
+        self._news.chunks |= failed.chunks
+        self._news.outcomes += failed.outcomes
+        self._news.run |= failed.run
+        self._inventory.not_written()
 
     def close(self) -> None:
         """Let go of the ledger."""
         self._store.close()
 
-    def _write(self) -> None:
-        outcomes = [(number, self._open[number].chunk.pack()) for number in sorted(self._changed)]
-        if self._run_is_written and self._inventory.is_written and len(outcomes) <= AT_ONCE:
-            self._store.commit_outcomes(outcomes)
-            return
-        with self._store.transaction():
-            if not self._run_is_written:
-                self._store.write_run(self._run)
-            self._inventory.write()
-            self._store.write_outcomes(outcomes)
-
-    def _claim(self, number: int, indexes: Sequence[int], now: int) -> None:
-        fresh = self._open[number].chunk.claim(indexes, now)
-        self._new_claims += map((number * CHUNK).__add__, fresh)
-        self._changed.add(number)
-        if not self._run.touched:
-            self._run = attrs.evolve(self._run, touched=True)
-            self._run_is_written = False
-
-    def _take_claims_back(self) -> None:
-        for position in self._new_claims:
-            number, index = divmod(position, CHUNK)
-            self._open[number].chunk.release(index)
-        self._new_claims.clear()
+    def _note(self, **values: Any) -> None:
+        self._run = attrs.evolve(self._run, **values)
+        self._news.run = self._has_begun
 
     def _due(self, number: int, chunk: Chunk, now: int) -> Due:
         if not any(chunk.states):
@@ -218,7 +233,7 @@ class Book:
             claimed = chunk.is_claimed(index)
             if claimed and not self._may_repeat(chunk, index, now):
                 chunk.doubt(index)
-                self._changed.add(number)
+                self._news.chunks.add(number)
                 continue
             indexes.append(index)
             if claimed or chunk.states[index] == STATES[Outcome.IN_DOUBT]:
@@ -234,3 +249,9 @@ class Book:
 
 def _chunk_of(row: OutcomeRow) -> int:
     return row[0] // CHUNK
+
+
+def counted(rows: Sequence[OutcomeRow]) -> Counter[Outcome]:
+    """Give how many items have which outcome."""
+    states = Counter(map(_STATE, rows))
+    return Counter({OUTCOMES[state]: count for state, count in states.items()})

@@ -1,21 +1,20 @@
 """One run of a job on the event loop: reads the input in chunks, hands out what is claimed, takes outcomes in."""
 
 import asyncio
-import contextlib
+import functools
 import itertools
 import json
 import logging
 from collections import Counter, deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from operator import itemgetter
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Generic, Protocol, Self, cast
 
 from ..bulk import Decided, Outcome
 from ..bulk.journal import Entry, Source
 from ..bulk.results import ItemT
-from .book import Book, Due
-from .chunks import CHUNK, OUTCOMES, STATES, OutcomeRow
+from .book import Book, Due, counted
+from .chunks import CHUNK, STATES, Chunk, OutcomeRow
 from .errors import InputChangedError, LedgerError
 from .inventory import Part
 from .writer import Writer, outlasting
@@ -27,10 +26,11 @@ _LOOK_AFTER: Final = 1.0
 _FIRST_CLAIM: Final = 10
 _LEAST_CLAIM: Final = 2
 _SLOW_CLAIM: Final = 0.05
-_MOST_UNWRITTEN: Final = 10
-_STATE: Final = itemgetter(1)
+_MOST_CLAIM: Final = 4 * CHUNK
 _STRIDE: Final = 10
 """So many chunks are read at one time where all is done already: a resumed job has ten million rows to pass by."""
+_LONGEST_READ: Final = 0.1
+"""Seconds after which no more than is read already is waited for: an input may be slow."""
 _BREATH: Final = 0.005
 _ITEMS_A_LOOK: Final = 8
 """So many items are read between two looks at the clock; CHUNK is a multiple of it."""
@@ -55,7 +55,7 @@ class _Ahead:
         if self._before is not None:
             elapsed = now - self._before
             if self._ran_out or (elapsed < 0.1 and unsent <= self.size // 4):
-                self.size = min((4 if elapsed < 0.02 else 2) * self.size, CHUNK)
+                self.size = min((4 if elapsed < 0.02 else 2) * self.size, _MOST_CLAIM)
             elif elapsed > max(0.3, 4 * self._took):
                 self.size = max(self.size // 2, _LEAST_CLAIM)
         self._before = now
@@ -97,29 +97,28 @@ class LedgerEntries(Generic[ItemT]):
         self._is_look_due = False
         self._at_end = at_end
         self._is_refused = False
+        self._is_open = False
         self._chunk = 0
         self._stride = 1
         self._ended = False
-        self._reading: asyncio.Task[None] | None = None  # of the next chunk, ahead of who will ask for it
+        self._breathe_at = 0.0
+        self._reading: asyncio.Task[None] | None = None  # what is due next; kept where it failed, for who asks for it
+        self._due: deque[Entry[ItemT]] = deque()  # not claimed yet
+        self._claiming: asyncio.Future[None] | None = None
+        self._claimed: deque[Entry[ItemT]] = deque()  # ready to be handed out
         self._unsent = 0  # handed out, and no request for them has left
         self._one_left: asyncio.Future[None] | None = None
         self._ahead = _Ahead()
-        self._due: deque[Entry[ItemT]] = deque()  # not claimed yet
-        self._claimed: deque[Entry[ItemT]] = deque()  # ready to be handed out
-        self._asked: asyncio.Future[Any] | None = None  # the writer, for a chunk or a claim
-        self._receive: Callable[[Any], None] = _nothing
         self._rows: list[OutcomeRow] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._unwritten: dict[asyncio.Future[None], Counter[Outcome]] = {}
-        self._lost: Counter[Outcome] = Counter()
         self._outcome, self._state = Outcome.DELETED, STATES[Outcome.DELETED]  # of the last row
-        self._failure: BaseException | None = None
-        self.has_room = True
+        self.failure: LedgerError | None = None
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._writer = Writer(self._open_book)
-        await self._writer.start()
+        self._book = await self._writer.start()
+        self._is_open = True
         if self._look is not None:
             self._next_look = self._loop.call_later(_LOOK_AFTER, self._look_again)
         return self
@@ -138,16 +137,12 @@ class LedgerEntries(Generic[ItemT]):
         if self._next_look is not None:
             self._next_look.cancel()
         await self._stop_reading()
-        self._hand_over()
-        if self._asked is not None:
-            with contextlib.suppress(LedgerError):  # it is told already, or by the commit below
-                await self._answered()
-        unsent = [position for position, _, maybe_sent in self._claimed if not maybe_sent]
-        now = int(self._now())
-        self._writer.ask(lambda book: book.release(unsent))
-        self._writer.ask(lambda book: book.end_run(now))
+        if self._claiming is not None:
+            await asyncio.wait([self._claiming])
+        self._tell_book()
+        self._book.release([position for position, _, maybe_sent in self._claimed if not maybe_sent])
+        self._book.end_run(int(self._now()))
         await self._writer.close()
-        self._lost.clear()  # what a commit had failed to write, the last one wrote as well
         if self._at_end is not None:
             await asyncio.to_thread(self._at_end, refused=self._is_refused)
 
@@ -157,21 +152,19 @@ class LedgerEntries(Generic[ItemT]):
         return self
 
     async def __anext__(self) -> Entry[ItemT]:
-        while not self._claimed or self._unsent >= self._ahead.size:
+        while (entry := self.ready()) is None:
+            if self.failure is not None:
+                raise self.failure
             if self._claimed:
                 self._one_left = self._loop.create_future()
                 await self._one_left
+            elif self._claiming is not None:
+                await asyncio.wait([self._claiming])
             elif self._reading is not None:
                 await self._reading  # who is cancelled here cancels it
-                self._reading = None
-            elif self._asked is not None:
-                await self._answered()
-            elif self._ended and not self._due:
-                raise StopAsyncIteration
             else:
-                self._look_ahead()
-        self._unsent += 1
-        return self._claimed.popleft()
+                raise StopAsyncIteration
+        return entry
 
     def ready(self) -> Entry[ItemT] | None:
         """Give the next entry that is claimed; see to it that there are more soon.
@@ -179,7 +172,7 @@ class LedgerEntries(Generic[ItemT]):
         No more of them wait to be sent than are claimed at one time: all of them would be in doubt after a crash.
         """
         claimed, size = self._claimed, self._ahead.size
-        if self._asked is None and len(claimed) <= size // 2:
+        if self._claiming is None and len(claimed) <= size // 2:
             self._look_ahead()
         if not claimed or self._unsent >= size:
             return None
@@ -193,67 +186,55 @@ class LedgerEntries(Generic[ItemT]):
             self._one_left.set_result(None)
 
     def _look_ahead(self) -> None:
-        """Claim more of what is due; where nothing is any more, begin to read the next chunk."""
+        """Claim more of what is due; see to it that as much is due for the next claim."""
         if self._due:
-            self._ask_for_claim()
-        elif self._reading is None and not self._ended:
-            self._reading = self._loop.create_task(self._ask_for_chunks())
+            self._claim()
+        if self._reading is None and not self._ended and len(self._due) < self._ahead.size:
+            self._reading = self._loop.create_task(self._read_on())
 
-    async def _stop_reading(self) -> None:
-        if self._reading is None:
-            return
-        self._reading.cancel()
-        await asyncio.wait([self._reading])
-        if not self._reading.cancelled():
-            self._reading.exception()  # nobody asks for it any more; unasked, asyncio would write it to its log
+    def _claim(self) -> None:
+        size = min(self._ahead.next(self._loop.time(), self._unsent), len(self._due))
+        entries = [self._due.popleft() for _ in range(size)]
+        positions = [position for position, item, _ in entries if not isinstance(item, Decided)]
+        self._tell_book()
+        self._book.claim(positions, int(self._now()))
+        self._claiming = self._commit()
+        self._claiming.add_done_callback(functools.partial(self._have_claimed, entries))
 
-    async def _answered(self) -> None:
-        assert self._asked is not None
-        try:
-            answer = await asyncio.shield(self._asked)
-        except LedgerError as error:
-            self._asked = None
-            self._is_refused = isinstance(error, InputChangedError)
-            raise
-        self._asked = None
-        self._receive(answer)
+    def _have_claimed(self, entries: Sequence[Entry[ItemT]], claiming: "asyncio.Future[None]") -> None:
+        self._claiming = None
+        if claiming.exception() is None:
+            self._ahead.made(self._loop.time(), len(self._claimed) + self._unsent)
+            self._claimed.extend(entries)
 
-    async def _ask_for_chunks(self) -> None:
-        """Read a chunk of the input, and claim the first of what is due; or several, where nothing was of the last."""
+    # The input
+
+    async def _read_on(self) -> None:
+        """Read as many items as are claimed at one time, or more where nothing was due of the last; see what is due."""
         parts: list[Part] = []
         chunks: list[list[ItemT | Decided[ItemT]]] = []
-        while len(parts) < self._stride and not (parts and parts[-1].is_last):
+        wanted, until = max(self._stride, self._ahead.size // CHUNK), self._loop.time() + _LONGEST_READ
+        while not parts or (len(parts) < wanted and not parts[-1].is_last and self._loop.time() < until):
             chunks.append(await self._read())
             parts.append(self._part(self._chunk + len(parts), chunks[-1]))
-        # Of several none is claimed: where a later one is refused, nobody would be told of the claims.
-        now, claims = int(self._now()), self._ahead.next(self._loop.time(), self._unsent) if len(parts) == 1 else 0
-        self._hand_over()
+        try:
+            known = await self._recall(parts)
+            count = len(self._due)
+            for part, items, chunk in zip(parts, chunks, known, strict=True):
+                self._due.extend(_entries(part, items, self._book.take(part, chunk, int(self._now()))))
+                await self._breathe()
+        except InputChangedError:
+            self._is_refused = True
+            raise
+        self._stride = 1 if len(self._due) > count else _STRIDE
+        self._chunk += len(parts)
+        self._ended = parts[-1].is_last
+        self._reading = None
 
-        def take(book: Book) -> list[Due]:
-            return [book.take(part, claims=claims, now=now) for part in parts]
-
-        def receive(due: list[Due]) -> None:
-            found = [_entries(part, items, mine) for part, items, mine in zip(parts, chunks, due, strict=True)]
-            entries = itertools.chain.from_iterable(found)
-            self._claimed.extend(itertools.islice(entries, claims))
-            self._due.extend(entries)
-            self._chunk += len(parts)
-            self._stride = 1 if any(mine.indexes for mine in due) else _STRIDE
-            self._ended = parts[-1].is_last
-
-        self._receive = receive
-        self._asked = self._writer.ask(take)
-        if claims:
-            self._asked.add_done_callback(self._have_claimed)
-
-    def _part(self, number: int, items: Sequence[ItemT | Decided[ItemT]]) -> Part:
-        decided: set[int] = set()
-        if not {Decided}.isdisjoint(map(type, items)):  # mostly there is none, and this finds that out the fastest
-            decided = {index for index, item in enumerate(items) if isinstance(item, Decided)}
-        plain = [_plain(item) for item in items] if decided else cast("Sequence[ItemT]", items)
-        names = list(map(self._source.name, plain))
-        contents = names if self._source.content is self._source.name else list(map(self._source.content, plain))
-        return Part(number, names, contents, decided, is_last=len(items) < CHUNK)
+    async def _recall(self, parts: Sequence[Part]) -> Sequence[Chunk | None]:
+        if not self._book.knows(parts[0]):
+            return [None] * len(parts)
+        return await self._writer.read(lambda: self._book.recall(parts))
 
     async def _read(self) -> list[ItemT | Decided[ItemT]]:
         items: list[ItemT | Decided[ItemT]] = []
@@ -265,36 +246,42 @@ class LedgerEntries(Generic[ItemT]):
                 except StopAsyncIteration:
                     break
             return items
-        breathe_at = self._loop.time() + _BREATH
         while len(items) < CHUNK:
             before = len(items)
             items.extend(itertools.islice(source, _ITEMS_A_LOOK))
             if len(items) < before + _ITEMS_A_LOOK:
                 break
-            if self._loop.time() >= breathe_at:
-                await asyncio.sleep(0)
-                breathe_at = self._loop.time() + _BREATH
+            await self._breathe()
         return items
 
-    def _ask_for_claim(self) -> None:
-        size = min(self._ahead.next(self._loop.time(), self._unsent), len(self._due))
-        entries = [self._due.popleft() for _ in range(size)]
-        positions = [position for position, item, _ in entries if not isinstance(item, Decided)]
-        now = int(self._now())
-        self._hand_over()
-        self._receive = lambda _: self._claimed.extend(entries)
-        self._asked = self._writer.ask(lambda book: book.claim(positions, now))
-        self._asked.add_done_callback(self._have_claimed)
+    def _part(self, number: int, items: Sequence[ItemT | Decided[ItemT]]) -> Part:
+        plain = cast("Sequence[ItemT]", items)
+        if not {Decided}.isdisjoint(map(type, items)):  # mostly there is none, and this finds that out the fastest
+            plain = [_plain(item) for item in items]
+        names = list(map(self._source.name, plain))
+        contents = names if self._source.content is self._source.name else list(map(self._source.content, plain))
+        return Part(number, names, contents, is_last=len(items) < CHUNK)
 
-    def _have_claimed(self, _: "asyncio.Future[Any]") -> None:
-        self._ahead.made(self._loop.time(), len(self._claimed) + self._unsent)
+    async def _breathe(self) -> None:
+        """Let the loop run now and then."""
+        if self._loop.time() >= self._breathe_at:
+            await asyncio.sleep(0)
+            self._breathe_at = self._loop.time() + _BREATH
+
+    async def _stop_reading(self) -> None:
+        if self._reading is None:
+            return
+        self._reading.cancel()
+        await asyncio.wait([self._reading])
+        if not self._reading.cancelled():
+            self._reading.exception()  # nobody asks for it any more; unasked, asyncio would write it to its log
 
     # What became of it
 
     @property
     def uncommitted(self) -> Counter[Outcome]:
         """How many items have an outcome that a crash would still lose."""
-        return sum(self._unwritten.values(), _counted(self._rows) + self._lost)
+        return counted(self._rows) + self._book.uncommitted if self._is_open else Counter()
 
     def settle(self, position: int, outcome: Outcome, *, status: int | None, attempts: int) -> None:
         """Take down an outcome; it is committed within a second."""
@@ -302,66 +289,56 @@ class LedgerEntries(Generic[ItemT]):
             self._outcome, self._state = outcome, STATES[outcome]
         self._rows.append((position, self._state, status or 0, attempts))
         if self._timer is None:
-            self._timer = self._loop.call_later(_COMMIT_AFTER, self._hand_over)
+            self._timer = self._loop.call_later(_COMMIT_AFTER, self._commit_news)
 
     def release(self, position: int) -> None:
-        """Take down that an item wasn't sent."""
-        self._writer.ask(lambda book: book.release([position]))
+        """Take down that an item wasn't sent; it is committed within a second."""
+        self._book.release([position])
+        if self._timer is None:
+            self._timer = self._loop.call_later(_COMMIT_AFTER, self._commit_news)
 
-    async def wait_for_room(self) -> None:
-        """Wait while too many outcomes wait to be written. Raises LedgerError where they can't be."""
-        while not self.has_room and self._failure is None:
-            await asyncio.wait(self._unwritten, return_when=asyncio.FIRST_COMPLETED)
-        if self._failure is not None:
-            raise self._failure
+    def _commit_news(self) -> None:
+        self._tell_book()
+        self._commit()
 
-    def _hand_over(self) -> None:
-        """Give the writer what has come in."""
+    def _tell_book(self) -> None:
+        """Take down what has come in."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        sight = self._sight() if self._is_look_due else None
-        if not self._rows and sight is None:
-            return
-        rows, self._rows = self._rows, []
-        now = int(self._now())
+        if self._rows:
+            self._book.settle(self._rows, int(self._now()))
+            self._rows = []
+        if self._is_look_due:
+            self._show()
 
-        def write(book: Book) -> None:
-            book.settle(rows, now)
-            if sight is not None:
-                book.show(sight)
+    def _commit(self) -> "asyncio.Future[None]":
+        commit = self._writer.commit()
+        commit.add_done_callback(self._have_committed)
+        return commit
 
-        written = self._writer.ask(write)
-        self._unwritten[written] = _counted(rows)
-        written.add_done_callback(self._have_written)
-        self._look_for_room()
+    def _have_committed(self, commit: "asyncio.Future[None]") -> None:
+        error = commit.exception()
+        if error is not None and self.failure is None:
+            assert isinstance(error, LedgerError)
+            self.failure = error
+
+    # What is seen of it meanwhile
 
     def _look_again(self) -> None:
         """See to it that what is seen of the job is taken down; it makes no commit of its own where one is coming."""
         self._is_look_due = True
         self._next_look = self._loop.call_later(_LOOK_AFTER, self._look_again)
         if self._timer is None:
-            self._hand_over()
+            self._commit_news()
 
-    def _sight(self) -> str | None:
+    def _show(self) -> None:
         self._is_look_due = False
+        assert self._look is not None
         try:
-            return None if self._look is None else json.dumps(dict(self._look()))
+            self._book.show(json.dumps(dict(self._look())))
         except Exception as error:  # noqa: BLE001 - a failing observer must not end the job it observes
             _log.error("what looks at the job raised %s", type(error).__name__)
-        return None
-
-    def _have_written(self, written: "asyncio.Future[None]") -> None:
-        counts = self._unwritten.pop(written)
-        if written.cancelled():
-            return
-        self._failure = self._failure or written.exception()
-        if self._failure is not None:
-            self._lost += counts
-        self._look_for_room()
-
-    def _look_for_room(self) -> None:
-        self.has_room = self._failure is None and len(self._unwritten) <= _MOST_UNWRITTEN
 
 
 def _entries(part: Part, items: Sequence[ItemT | Decided[ItemT]], due: Due) -> Iterator[Entry[ItemT]]:
@@ -376,15 +353,6 @@ def _entries(part: Part, items: Sequence[ItemT | Decided[ItemT]], due: Due) -> I
 
 def _plain(item: ItemT | Decided[ItemT]) -> ItemT:
     return cast("ItemT", item.item if isinstance(item, Decided) else item)
-
-
-def _counted(rows: Iterable[OutcomeRow]) -> Counter[Outcome]:
-    states = Counter(map(_STATE, rows))
-    return Counter({OUTCOMES[state]: count for state, count in states.items()})
-
-
-def _nothing(_: object) -> None:
-    """Receive what nobody asked for."""
 
 
 def _iterator(source: Source[ItemT]) -> Iterator[ItemT | Decided[ItemT]] | AsyncIterator[ItemT | Decided[ItemT]]:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +19,16 @@ from .errors import (
 from .files import of_system
 from .keys import last_key
 from .secret import Secret, key_path
-from .store import ChunkRow, JobRow, RunRow, Store
+from .store import ChunkRow, ContentsRow, JobRow, RunRow, Store, Writing
 
 
 @attrs.frozen(repr=False)
 class Part:
-    """A chunk of the input. `decided`: the indexes of what won't be sent. `is_last`: the input has no more."""
+    """A chunk of the input. `is_last`: the input has no more."""
 
     number: int
     names: Sequence[str]
     contents: Sequence[str]
-    decided: AbstractSet[int]
     is_last: bool
 
     @property
@@ -52,49 +50,50 @@ class Met:
         return self.known < len(self.chunk)
 
 
-@attrs.frozen
-class _Contents:
-    """What the items of a chunk are, on its way to the file."""
-
-    size: int
-    digest: bytes
-    hashes: bytes
-
-
 class Inventory:
-    """The items that a ledger knows, in chunks. What is new is in memory until `write`."""
+    """The items that a ledger knows, in chunks. What is new is in memory until it is drawn up and written."""
 
     def __init__(self, store: Store, secret: Secret, job: JobRow, *, appended: bool) -> None:
         self._store = store
         self._secret = secret
         self._job = job
-        self._job_is_written = True
+        self._job_is_new = False
         self._appended = appended
-        self._new: dict[int, _Contents] = {}
+        self._new: dict[int, ContentsRow] = {}
+        self._under_way = Writing()
         self.known = store.items()
 
-    @property
-    def is_written(self) -> bool:
-        """Tell whether nothing is new."""
-        return self._job_is_written and not self._new
+    def knows(self, part: Part) -> bool:
+        """Tell whether the ledger knows some of a chunk of the input."""
+        return part.number * CHUNK < self.known
 
-    def meet(self, part: Part) -> Met:
-        """Compare a chunk of the input with what is known of it; take down what is new. Raises InputChangedError."""
-        known = self._store.chunk(part.number) if part.number * CHUNK < self.known else None
-        if known is not None:
-            self._compare(known, part.names, part.contents)
+    def recall(self, parts: Sequence[Part]) -> list[Chunk | None]:
+        """Read what is known of chunks of the input that follow each other, and compare it; None: nothing is.
+
+        Raises InputChangedError. It only reads, and may be done in another thread than all the rest.
+        """
+        first, known = parts[0].number, list(filter(self.knows, parts))
+        chunks: list[Chunk | None] = []
+        for row, part in zip(self._store.chunks(first, first + len(known)), known, strict=True):
+            self._compare(row, part.names, part.contents)
+            chunks.append(self._store.unpacked(row))
+        return chunks + [None] * (len(parts) - len(known))
+
+    def meet(self, part: Part, chunk: Chunk | None) -> Met:
+        """Take down what is new in a chunk of the input; `chunk`: as it was recalled. Raises InputChangedError."""
         if part.end > self.known:
             self._allow_growth(self.known)
         if part.is_last:
             self._end_at(part.end)
-        if known is None:
-            met = Met(Chunk(len(part.names)), 0)
+        known = 0 if chunk is None else len(chunk)
+        if chunk is None:
+            chunk = Chunk(len(part.names))
         else:
-            met = Met(self._store.unpacked(known), known.size)
-            met.chunk.extend(len(part.names))
+            chunk.extend(len(part.names))
+        met = Met(chunk, known)
         if met.is_new:
-            hashes = self._secret.hashes(part.names)
-            self._new[part.number] = _Contents(len(part.names), self._secret.digest(part.contents), hashes)
+            digest, hashes = self._secret.digest(part.contents), self._secret.hashes(part.names)
+            self._new[part.number] = ContentsRow(part.number, len(part.names), digest, hashes)
             self.known = part.end
         return met
 
@@ -107,17 +106,22 @@ class Inventory:
         """Note what was asked for."""
         self._change(input_order=json.dumps(dict(order)))
 
-    def write(self) -> None:
-        """Write what is new, in the transaction that runs."""
-        if not self._job_is_written:
-            self._store.write_job(self._job)
-        for number, contents in self._new.items():
-            self._store.write_chunk(number, contents.size, contents.digest, contents.hashes)
+    def draw_up(self) -> Writing:
+        """Give what is new, to be written; whoever does tells whether it is."""
+        self._under_way = Writing(job=self._job if self._job_is_new else None, contents=list(self._new.values()))
+        self._job_is_new = False
+        self._new = {}
+        return self._under_way
 
     def written(self) -> None:
-        """Take note that the transaction came to its end."""
-        self._job_is_written = True
-        self._new.clear()
+        """Take note that what was drawn up is on the disk."""
+        self._under_way = Writing()
+
+    def not_written(self) -> None:
+        """Take note that what was drawn up isn't on the disk: it is as new as before."""
+        self._job_is_new = self._job_is_new or self._under_way.job is not None
+        self._new = {row.number: row for row in self._under_way.contents} | self._new
+        self._under_way = Writing()
 
     def _compare(self, known: ChunkRow, names: Sequence[str], contents: Sequence[str]) -> None:
         size = min(known.size, len(names))
@@ -158,7 +162,7 @@ class Inventory:
 
     def _change(self, **values: Any) -> None:
         self._job = attrs.evolve(self._job, **values)
-        self._job_is_written = False
+        self._job_is_new = True
 
 
 def begin(store: Store, path: Path, undertaking: Undertaking, now: int) -> None:
@@ -168,17 +172,16 @@ def begin(store: Store, path: Path, undertaking: Undertaking, now: int) -> None:
     except OSError as error:
         failure = of_system(key_path(path), error)
     else:
-        store.write_job(
-            JobRow(
-                made=now,
-                operation=undertaking.operation,
-                identified_by=undertaking.by,
-                base_url=undertaking.base_url,
-                key_fingerprint=undertaking.key_fingerprint,
-                secret_check=secret.check,
-                items=None,
-            )
+        job = JobRow(
+            made=now,
+            operation=undertaking.operation,
+            identified_by=undertaking.by,
+            base_url=undertaking.base_url,
+            key_fingerprint=undertaking.key_fingerprint,
+            secret_check=secret.check,
+            items=None,
         )
+        store.write(Writing(job=job))
         return
     raise failure
 

@@ -20,7 +20,7 @@ from .errors import LedgerLockedError
 from .files import lock, lock_path, real, translated
 from .inventory import Inventory, Part, begin, check, secret_of
 from .reading import LedgerReader
-from .store import Store
+from .store import Store, Writing
 
 Change: TypeAlias = tuple[str, ProfileAttributes]
 
@@ -108,7 +108,7 @@ def prepare(
             _enter(store, inventory, part, items)
         digest = None if file is None else secret.file_digest(file)
         inventory.note_preparation(order, digest, undertaking.key_fingerprint)
-        inventory.write()
+        store.write(inventory.draw_up())
 
     is_made = False
 
@@ -127,7 +127,7 @@ def prepare(
 def note_order(path: Path, order: Mapping[str, Any]) -> None:
     """Note in a ledger what is asked for from now on, whatever becomes of the next run. Raises LedgerError."""
     with Store.open(real(path)) as store, store.transaction():
-        store.write_job(attrs.evolve(store.job(), input_order=json.dumps(dict(order))))
+        store.write(Writing(job=attrs.evolve(store.job(), input_order=json.dumps(dict(order)))))
 
 
 def reopen(path: Path) -> None:
@@ -136,22 +136,22 @@ def reopen(path: Path) -> None:
     """
     with Store.open(real(path)) as store, store.transaction():
         for number in itertools.count():
-            row = store.chunk(number)
+            row = next(store.chunks(number, number + 1), None)
             if row is None:
                 break
             chunk = store.unpacked(row)
             if chunk.reopen():
-                store.write_outcomes([(number, chunk.pack())])
+                store.write(Writing(outcomes=[(number, chunk.pack())]))
         store.forget_presences()
 
 
 def _enter(store: Store, inventory: Inventory, part: Part, items: list[Any]) -> None:
     """Compare a part, or write it down."""
-    met = inventory.meet(part)
+    (chunk,) = inventory.recall([part])
+    met = inventory.meet(part, chunk)
     if met.is_new:
         _decide(met.chunk, items, met.known)
-        store.write_outcomes([(part.number, met.chunk.pack())])
-        inventory.write()
+        store.write(attrs.evolve(inventory.draw_up(), outcomes=[(part.number, met.chunk.pack())]))
         inventory.written()
 
 
@@ -170,6 +170,6 @@ def _parts(rows: Iterable[Any], source: Source[Any]) -> Iterator[tuple[Part, lis
         names = list(map(source.name, plain))
         contents = names if source.content is source.name else list(map(source.content, plain))
         is_last = len(items) < CHUNK
-        yield Part(number, names, contents, frozenset(), is_last), items
+        yield Part(number, names, contents, is_last), items
         if is_last:
             return

@@ -53,6 +53,8 @@ PRAGMA user_version = {VERSION};
 AT_ONCE: Final = 100
 """Rows that one statement writes. Between two of them another thread may run, and then this one waits for its turn."""
 
+_NO_END: Final = 2**63 - 1
+
 SQLITE_VERSION: Final = sqlite3.sqlite_version_info
 
 
@@ -101,6 +103,31 @@ class ChunkRow:
     size: int
     digest: bytes
     rows: bytes
+
+
+@attrs.frozen(repr=False)
+class ContentsRow:
+    """What the items of a chunk are: the digest of them all, and the hash of each one's id."""
+
+    number: int
+    size: int
+    digest: bytes
+    hashes: bytes
+
+
+@attrs.frozen(repr=False)
+class Writing:
+    """What is written by one commit. `outcomes`: the numbers of chunks, and what became of their items, packed."""
+
+    job: JobRow | None = None
+    run: RunRow | None = None
+    contents: Sequence[ContentsRow] = ()
+    outcomes: Sequence[tuple[int, bytes]] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether there is nothing to write."""
+        return not (self.job or self.run or self.contents or self.outcomes)
 
 
 @attrs.frozen
@@ -172,22 +199,16 @@ class Store:
             rows = self._connection.execute(f"SELECT {_columns(RunRow)} FROM run ORDER BY number").fetchall()  # noqa: S608 - our own names
         return [RunRow(*row) for row in rows]
 
-    def chunk(self, number: int) -> ChunkRow | None:
-        """Read a chunk, without its hashes; None where there is none."""
+    def chunks(self, begin: int = 0, end: int = _NO_END) -> Iterator[ChunkRow]:
+        """Read the chunks from number `begin` to before `end`, without their hashes, in order."""
         with translated(self._path):
-            row = self._connection.execute(f"{_SELECT_CHUNK} WHERE chunk.number = ?", (number,)).fetchone()
-        return None if row is None else ChunkRow(*row)
-
-    def chunks(self) -> Iterator[ChunkRow]:
-        """Read the chunks, without their hashes, in order."""
-        with translated(self._path):
-            for row in self._connection.execute(f"{_SELECT_CHUNK} ORDER BY chunk.number"):
+            for row in self._connection.execute(_SELECT_CHUNKS, (begin, end)):
                 yield ChunkRow(*row)
 
     def unpacked(self, row: ChunkRow) -> Chunk:
         """Unpack what became of the items of a chunk."""
-        with contextlib.suppress(ValueError):
-            return Chunk.unpack(row.size, row.rows)
+        with contextlib.suppress(ValueError, zlib.error):
+            return Chunk.unpack(row.size, zlib.decompress(row.rows))
         raise damaged(self._path)
 
     def hashes(self, number: int) -> bytes:
@@ -224,10 +245,14 @@ class Store:
 
     # Writing
 
-    def commit_outcomes(self, outcomes: Sequence[tuple[int, bytes]]) -> None:
-        """Write what became of the items of chunks, AT_ONCE at most: a statement alone is a transaction by itself."""
-        with translated(self._path):
-            self.write_outcomes(outcomes)
+    def commit(self, writing: Writing) -> None:
+        """Write all of it, or nothing; it is on the disk then."""
+        if writing.job or writing.run or writing.contents or len(writing.outcomes) > AT_ONCE:
+            with self.transaction():
+                self.write(writing)
+        else:
+            with translated(self._path):
+                self._write_outcomes(writing.outcomes)  # a statement alone is a transaction by itself
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -242,27 +267,18 @@ class Store:
                     self._connection.execute("ROLLBACK")
                 raise
 
-    def write_job(self, job: JobRow) -> None:
-        """Write the job anew."""
-        self._connection.execute("DELETE FROM job")
-        self._insert("job", job)
-
-    def write_run(self, run: RunRow) -> None:
-        """Write a run, or write it anew."""
-        self._insert("run", run)
-
-    def write_chunk(self, number: int, size: int, digest: bytes, hashes: bytes) -> None:
-        """Write what the items of a chunk are."""
-        row = (number, size, _checksum(digest, hashes), digest, hashes)
-        self._connection.execute("INSERT OR REPLACE INTO chunk VALUES (?, ?, ?, ?, ?)", row)
-
-    def write_outcomes(self, outcomes: Sequence[tuple[int, bytes]]) -> None:
-        """Write what became of the items of chunks, by their numbers."""
-        for begin in range(0, len(outcomes), AT_ONCE):
-            rows = outcomes[begin : begin + AT_ONCE]
-            marks = ", ".join(["(?, ?)"] * len(rows))
-            values = tuple(itertools.chain.from_iterable(rows))
-            self._connection.execute(f"INSERT OR REPLACE INTO outcome VALUES {marks}", values)  # noqa: S608 - our own marks
+    def write(self, writing: Writing) -> None:
+        """Write it in the transaction that runs."""
+        if writing.job is not None:
+            self._connection.execute("DELETE FROM job")
+            self._insert("job", [attrs.astuple(writing.job)])
+        if writing.run is not None:
+            self._insert("run", [attrs.astuple(writing.run)])
+        for begin in range(0, len(writing.contents), AT_ONCE):
+            rows = writing.contents[begin : begin + AT_ONCE]
+            self._insert("chunk", [(r.number, r.size, _checksum(r.digest, r.hashes), r.digest, r.hashes) for r in rows])
+        for begin in range(0, len(writing.outcomes), AT_ONCE):
+            self._write_outcomes(writing.outcomes[begin : begin + AT_ONCE])
 
     def write_presences(self, presences: Iterable[Presence]) -> None:
         """Write what a verification found."""
@@ -273,10 +289,14 @@ class Store:
         """Remove all that verifications found."""
         self._connection.execute("DELETE FROM presence")
 
-    def _insert(self, table: str, row: JobRow | RunRow) -> None:
-        values = attrs.astuple(row)
-        marks = ", ".join("?" * len(values))
-        self._connection.execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", values)  # noqa: S608 - our own names
+    def _write_outcomes(self, outcomes: Sequence[tuple[int, bytes]]) -> None:
+        self._insert("outcome", [(number, zlib.compress(plain, 1)) for number, plain in outcomes])
+
+    def _insert(self, table: str, rows: Sequence[tuple[object, ...]]) -> None:
+        """Write rows, AT_ONCE at most, by one statement."""
+        marks = f"({', '.join('?' * len(rows[0]))})"
+        values = tuple(itertools.chain.from_iterable(rows))
+        self._connection.execute(f"INSERT OR REPLACE INTO {table} VALUES {', '.join([marks] * len(rows))}", values)  # noqa: S608 - our own names
 
     def close(self) -> None:
         """Let go of the file; again, harmlessly."""
@@ -294,8 +314,9 @@ class Store:
         self.close()
 
 
-_SELECT_CHUNK: Final = """
+_SELECT_CHUNKS: Final = """
     SELECT chunk.number, size, digest, rows FROM chunk JOIN outcome ON outcome.number = chunk.number
+    WHERE chunk.number >= ? AND chunk.number < ? ORDER BY chunk.number
 """
 
 _SELECT_SIZES: Final = """

@@ -1,27 +1,13 @@
-"""The one thread that keeps the book, so that the event loop never waits for a disk."""
+"""Writes down what a book holds, in a thread of its own, so that the event loop never waits for a disk."""
 
 import asyncio
-import contextlib
-import queue
-import threading
 from collections.abc import Callable
-from typing import Final, Generic, TypeVar
-
-import attrs
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from .book import Book
 
 T = TypeVar("T")
-
-_END: Final = None
-
-
-@attrs.frozen
-class _Order(Generic[T]):
-    """Something to do with the book, and who waits for what comes of it."""
-
-    do: Callable[[Book], T]
-    answer: "asyncio.Future[T]"
 
 
 async def outlasting(work: "asyncio.Future[T]") -> T:
@@ -39,100 +25,72 @@ async def outlasting(work: "asyncio.Future[T]") -> T:
 
 
 class Writer:
-    """Do with a book what the loop asks for, in order, and answer when it is committed.
+    """Make one commit of a book at a time, and read from it in between; what is new meanwhile goes with the next.
 
-    What has come in meanwhile is committed together. Where a commit fails everybody who waits for it is told; what is
-    in the book stays there, and the next commit tries to write it as well.
+    Where a commit fails everybody who waits for it is told; the next one tries to write the same as well.
     """
 
     def __init__(self, open_book: Callable[[], Book]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._orders: queue.SimpleQueue[_Order[object] | None] = queue.SimpleQueue()
-        self._opened: asyncio.Future[None] = self._loop.create_future()
-        self._closed: asyncio.Future[None] = self._loop.create_future()
-        self._thread = threading.Thread(
-            target=self._keep, args=(open_book,), name="adapty_async ledger writer", daemon=True
-        )
+        self._open_book = open_book
+        self._thread = ThreadPoolExecutor(1, "adapty_async ledger writer")
+        self._under_way: asyncio.Future[None] | None = None  # for who waits for the commit that is made
+        self._next: asyncio.Future[None] | None = None  # and for the one after it
 
-    async def start(self) -> None:
+    async def start(self) -> Book:
         """Open the book. Raises LedgerError."""
-        self._thread.start()
+        opening = self._loop.run_in_executor(self._thread, self._open_book)
         try:
-            await asyncio.shield(self._opened)
-        except asyncio.CancelledError:
-            await self.close()
+            self._book = await outlasting(opening)
+        except BaseException:
+            if not opening.cancelled() and opening.exception() is None:
+                opening.result().close()
+            self._thread.shutdown()
             raise
+        return self._book
 
-    def ask(self, do: Callable[[Book], T]) -> "asyncio.Future[T]":
-        """Have something done, and committed."""
-        answer: asyncio.Future[T] = self._loop.create_future()
-        self._orders.put(_Order(do, answer))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - a queue of orders of any kind
-        return answer
+    def read(self, do: Callable[[], T]) -> "asyncio.Future[T]":
+        """Have something done that reads what the disk holds, between two commits."""
+        return self._loop.run_in_executor(self._thread, do)
+
+    def commit(self) -> "asyncio.Future[None]":
+        """Have all that is new in the book by now written; it is done when that is on the disk. Raises LedgerError."""
+        asked = self._next
+        if asked is None:
+            asked = self._next = self._loop.create_future()
+        if self._under_way is None:
+            self._write()
+        return asked
 
     async def close(self) -> None:
-        """Commit what is left, and end the thread. Raises LedgerError where that fails."""
-        self._orders.put(_END)
+        """Commit what is left, let go of the book, and end the thread. Raises LedgerError where the commit fails."""
         try:
-            await outlasting(self._closed)
+            await outlasting(self.commit())
         finally:
-            self._thread.join()  # to have told was its last act
+            await outlasting(self._loop.run_in_executor(self._thread, self._book.close))
+            self._thread.shutdown()
 
-    def _keep(self, open_book: Callable[[], Book]) -> None:
-        try:
-            book = open_book()
-        except BaseException as error:  # noqa: BLE001 - it is for the one who waits
-            self._tell(self._opened, error=error)
-            self._tell(self._closed)
+    def _write(self) -> None:
+        asked, self._next = self._next, None
+        assert asked is not None
+        writing = self._book.draw_up()
+        if writing is None:
+            asked.set_result(None)
             return
-        self._tell(self._opened)
-        failure: BaseException | None = None
-        try:
-            while self._carry_out(book, self._waiting()):
-                pass
-        except BaseException as error:  # noqa: BLE001 - it is for the one who waits
-            failure = error
-        finally:
-            book.close()
-            self._tell(self._closed, error=failure)
+        self._under_way = asked
+        writes = self._loop.run_in_executor(self._thread, self._book.write, writing)
+        writes.add_done_callback(self._have_written)
 
-    def _waiting(self) -> list[_Order[object] | None]:
-        """Wait for an order, and take those that have come in with it."""
-        orders = [self._orders.get()]
-        with contextlib.suppress(queue.Empty):
-            while orders[-1] is not _END:
-                orders.append(self._orders.get_nowait())
-        return orders
-
-    def _carry_out(self, book: Book, orders: list[_Order[object] | None]) -> bool:
-        """Carry out orders and commit; tell whether there may be more."""
-        is_last = orders[-1] is _END
-        done: list[tuple[_Order[object], object]] = []
-        for order in filter(None, orders):
-            try:
-                done.append((order, order.do(book)))
-            except Exception as error:  # noqa: BLE001 - it is for the one who waits
-                self._tell(order.answer, error=error)
-        try:
-            book.commit()
-        except Exception as error:
-            for order, _ in done:
-                self._tell(order.answer, error=error)
-            if is_last:
-                raise
+    def _have_written(self, writes: "asyncio.Future[None]") -> None:
+        asked, self._under_way = self._under_way, None
+        assert asked is not None
+        error = writes.exception()
+        if error is None:
+            self._book.written()
+            asked.set_result(None)
         else:
-            for order, value in done:
-                self._tell(order.answer, value)
-        return not is_last
-
-    def _tell(self, answer: "asyncio.Future[T]", value: T | None = None, error: BaseException | None = None) -> None:
-        def tell() -> None:
-            if answer.done():
-                return
-            if error is None:
-                answer.set_result(value)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - None where T is None
-            else:
-                answer.set_exception(error)
-                answer.exception()  # nobody has to ask for it; unasked, asyncio would write it to its log
-
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(tell)
+            self._book.not_written()
+            asked.set_exception(error)
+            asked.exception()  # nobody has to ask for it; unasked, asyncio would write it to its log
+        if self._next is not None:
+            self._write()

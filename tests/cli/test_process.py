@@ -253,7 +253,7 @@ def test_what_a_recorded_job_has_to_say_is_on_the_screen(tmp_path: Path) -> None
             while b"the job is parked" not in process.stderr.readline():
                 pass
             sim.faults.shares = {}
-            _, err = process.communicate(timeout=PATIENCE)
+            _, err = process.communicate(timeout=3 * PATIENCE)  # what failed before waits for its next attempt
             assert process.returncode == 0
         assert len(sim.profiles) == 0
     assert b"the job goes on" in err

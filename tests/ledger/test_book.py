@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from adapty_async.bulk import Outcome
 from adapty_async.bulk.journal import Undertaking
 from adapty_async.ledger import LedgerReader, LedgerWriteError
 from adapty_async.ledger.book import Book, Due, Terms
+from adapty_async.ledger.chunks import STATES
 from adapty_async.ledger.inventory import Part
 
 from .helpers import ids
@@ -27,7 +29,23 @@ def opened(path: Path) -> Book:
 
 def part(count: int) -> Part:
     names = list(ids(count))
-    return Part(0, names, names, frozenset(), is_last=True)
+    return Part(0, names, names, is_last=True)
+
+
+def take(book: Book, part: Part, now: int = NOON) -> Due:
+    (chunk,) = book.recall([part])
+    return book.take(part, chunk, now)
+
+
+def commit(book: Book) -> None:
+    writing = book.draw_up()
+    assert writing is not None
+    try:
+        book.write(writing)
+    except LedgerWriteError:
+        book.not_written()
+        raise
+    book.written()
 
 
 def claimed(path: Path) -> int:
@@ -42,38 +60,73 @@ def test_an_update_is_sent_again_where_the_clock_says_that_it_was_claimed_a_shor
     path: Path, later: int, *, is_due: bool
 ) -> None:
     book = opened(path)
-    assert list(book.take(part(1), claims=1, now=NOON).indexes) == [0]
-    book.commit()
+    assert list(take(book, part(1)).indexes) == [0]
+    book.claim([0], NOON)
+    commit(book)
     book.close()
     book = opened(path)
-    due = book.take(part(1), claims=0, now=NOON + later)
+    due = take(book, part(1), NOON + later)
     assert due == (Due([0], {0}) if is_due else Due([], set()))
     book.close()
 
 
 def test_what_was_claimed_by_a_commit_that_failed_is_not_claimed_by_the_next(path: Path) -> None:
     book = opened(path)
-    book.take(part(1000), claims=5, now=NOON)
-    book.commit()
+    take(book, part(1000))
+    book.claim(range(5), NOON)
+    commit(book)
     book.claim(range(5, 500), NOON)
     with no_file_larger_than(4096), pytest.raises(LedgerWriteError):
-        book.commit()
+        commit(book)
     book.claim(range(500, 510), NOON)
-    book.commit()
+    commit(book)
     book.close()
     assert claimed(path) == 15
 
 
+def test_what_is_claimed_while_a_commit_is_made_belongs_to_the_next(path: Path) -> None:
+    book = opened(path)
+    take(book, part(1000))
+    book.claim(range(5), NOON)
+    writing = book.draw_up()
+    assert writing is not None
+    book.claim(range(5, 8), NOON)
+    book.not_written()
+    commit(book)
+    book.close()
+    assert claimed(path) == 3
+
+
+def test_an_outcome_that_comes_while_a_commit_is_made_is_written_by_the_next_whatever_became_of_it(path: Path) -> None:
+    book = opened(path)
+    take(book, part(2))
+    book.claim(range(2), NOON)
+    commit(book)
+    book.settle([(0, STATES[Outcome.UPDATED], 200, 1)], NOON)
+    writing = book.draw_up()
+    assert writing is not None
+    book.settle([(1, STATES[Outcome.UPDATED], 200, 1)], NOON)
+    book.not_written()
+    assert book.uncommitted == {Outcome.UPDATED: 2}
+    commit(book)
+    assert not book.uncommitted
+    book.close()
+    with LedgerReader(path) as reader:
+        assert reader.status().counts == {Outcome.UPDATED: 2}
+
+
 def test_what_an_earlier_run_claimed_stays_claimed_where_a_commit_fails(path: Path) -> None:
     book = opened(path)
-    book.take(part(1000), claims=5, now=NOON)
-    book.commit()
+    take(book, part(1000))
+    book.claim(range(5), NOON)
+    commit(book)
     book.close()
     book = opened(path)
-    book.take(part(1000), claims=900, now=NOON)
+    take(book, part(1000))
+    book.claim(range(900), NOON)
     with no_file_larger_than(4096), pytest.raises(LedgerWriteError):
-        book.commit()
+        commit(book)
     book.end_run(NOON)
-    book.commit()
+    commit(book)
     book.close()
     assert claimed(path) == 5

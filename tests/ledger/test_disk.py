@@ -12,6 +12,7 @@ from adapty_async import UNPACED, AdaptyClient, FixedPacer, ProfileAttributes, b
 from adapty_async.bulk import Outcome
 from adapty_async.ledger import Ledger, LedgerReader, LedgerWriteError
 from adapty_async.ledger.book import Book
+from adapty_async.ledger.store import Writing
 from adapty_async.testing import Simulator
 
 from .helpers import NO_RULES, ids, totals
@@ -88,16 +89,16 @@ async def test_an_update_on_a_full_disk_is_in_no_doubt_that_is_not_written(tmp_p
 
 
 async def test_a_slow_disk_is_asked_for_more_at_one_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    commit = Book.commit
+    write = Book.write
     commits = 0
 
-    def commit_slowly(self: Book) -> None:
+    def write_slowly(self: Book, writing: Writing) -> None:
         nonlocal commits
         commits += 1
         time.sleep(0.12)
-        commit(self)
+        write(self, writing)
 
-    monkeypatch.setattr(Book, "commit", commit_slowly)
+    monkeypatch.setattr(Book, "write", write_slowly)
     async with (
         Simulator(profiles=300) as simulator,
         AdaptyClient(simulator.api_key, base_url=simulator.base_url) as client,
