@@ -112,7 +112,7 @@ class LedgerEntries(Generic[ItemT]):
         self._rows: list[OutcomeRow] = []
         self._timer: asyncio.TimerHandle | None = None
         self._outcome, self._state = Outcome.DELETED, STATES[Outcome.DELETED]  # of the last row
-        self.failure: LedgerError | None = None
+        self.failure: Exception | None = None
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -319,8 +319,7 @@ class LedgerEntries(Generic[ItemT]):
 
     def _have_committed(self, commit: "asyncio.Future[None]") -> None:
         error = commit.exception()
-        if error is not None and self.failure is None:
-            assert isinstance(error, LedgerError)
+        if isinstance(error, Exception) and self.failure is None:
             self.failure = error
 
     # What is seen of it meanwhile
