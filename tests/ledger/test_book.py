@@ -86,7 +86,7 @@ def test_what_was_claimed_by_a_commit_that_failed_is_not_claimed_by_the_next(pat
 
 def test_what_is_claimed_while_a_commit_is_made_belongs_to_the_next(path: Path) -> None:
     book = opened(path)
-    take(book, part(1000))
+    take(book, part(999))
     book.claim(range(5), NOON)
     writing = book.draw_up()
     assert writing is not None
@@ -95,9 +95,13 @@ def test_what_is_claimed_while_a_commit_is_made_belongs_to_the_next(path: Path) 
     commit(book)
     book.close()
     assert claimed(path) == 3
+    with LedgerReader(path) as reader:
+        assert reader.job.items == 999
+        assert [run.touched for run in reader.runs] == [True]
 
 
-def test_an_outcome_that_comes_while_a_commit_is_made_is_written_by_the_next_whatever_became_of_it(path: Path) -> None:
+@pytest.mark.parametrize("fails", [True, False])
+def test_an_outcome_that_comes_while_a_commit_is_made_is_written_by_the_next(path: Path, *, fails: bool) -> None:
     book = opened(path)
     take(book, part(2))
     book.claim(range(2), NOON)
@@ -106,13 +110,31 @@ def test_an_outcome_that_comes_while_a_commit_is_made_is_written_by_the_next_wha
     writing = book.draw_up()
     assert writing is not None
     book.settle([(1, STATES[Outcome.UPDATED], 200, 1)], NOON)
-    book.not_written()
-    assert book.uncommitted == {Outcome.UPDATED: 2}
+    if fails:
+        book.not_written()
+    else:
+        book.write(writing)
+        book.written()
+    assert book.uncommitted == {Outcome.UPDATED: 1 + fails}
     commit(book)
     assert not book.uncommitted
     book.close()
     with LedgerReader(path) as reader:
         assert reader.status().counts == {Outcome.UPDATED: 2}
+
+
+def test_the_next_commit_writes_what_one_failed_to_write(path: Path) -> None:
+    book = opened(path)
+    take(book, part(1))
+    book.claim([0], NOON)
+    commit(book)
+    book.settle([(0, STATES[Outcome.UPDATED], 200, 1)], NOON)
+    with no_file_larger_than(4096), pytest.raises(LedgerWriteError):
+        commit(book)
+    commit(book)
+    book.close()
+    with LedgerReader(path) as reader:
+        assert reader.status().counts == {Outcome.UPDATED: 1}
 
 
 def test_what_an_earlier_run_claimed_stays_claimed_where_a_commit_fails(path: Path) -> None:

@@ -1,6 +1,7 @@
 """A full disk: one clear error, nothing claimed that isn't written, the job done once there is room. A slow disk."""
 
 import contextlib
+import random
 import resource
 import time
 from collections.abc import Iterator
@@ -86,6 +87,40 @@ async def test_an_update_on_a_full_disk_is_in_no_doubt_that_is_not_written(tmp_p
         assert status.counts.get(Outcome.UPDATED, 0) <= sent <= status.counts.get(Outcome.UPDATED, 0) + status.claimed
         await bulk.update_profiles(client, changes, by="customer_user_id", pacer=UNPACED, journal=Ledger(path))
         assert totals(path) == {Outcome.UPDATED: 4000}
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_where_writes_fail_now_and_then_each_run_goes_on_where_the_last_one_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    path, chance, write = tmp_path / "job.db", random.Random(seed), Book.write  # noqa: S311 - no secret
+    writes = 0
+
+    def write_sometimes(self: Book, writing: Writing) -> None:
+        nonlocal writes
+        writes += 1
+        if writes == 3 or chance.random() < 0.3:
+            raise LedgerWriteError("no room: make some")
+        write(self, writing)
+
+    monkeypatch.setattr(Book, "write", write_sometimes)
+    changes = [(who, ProfileAttributes(first_name="Jane")) for who in ids(1200)]
+    async with (
+        Simulator(profiles=1200) as simulator,
+        AdaptyClient(simulator.api_key, base_url=simulator.base_url) as client,
+    ):
+        while True:
+            job = bulk.update_profiles(client, changes, by="customer_user_id", pacer=UNPACED, journal=Ledger(path))
+            with contextlib.suppress(LedgerWriteError):
+                await job
+                break
+            executed = sum("first_name" in profile.attributes for profile in simulator.profiles.values())
+            with LedgerReader(path) as reader:
+                status = reader.status()
+            updated = status.counts.get(Outcome.UPDATED, 0)
+            assert updated <= executed <= updated + status.claimed
+            assert job.report.counts.get(Outcome.UPDATED, 0) <= updated
+    assert totals(path) == {Outcome.UPDATED: 1200}
 
 
 async def test_a_slow_disk_is_asked_for_more_at_one_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
