@@ -124,8 +124,8 @@ class Job:
         (self.folder / "people.csv").write_text("\n".join(["customer_user_id", *self.ids]), "utf-8")
 
     def is_at_end(self) -> bool:
-        """Tell whether its last process has done everything, or was told that another one had."""
-        return self.ended in {0, 2}
+        """Tell whether its last process has done everything."""
+        return self.ended == 0
 
     def command(self) -> list[str]:
         """Give the next command: it begins, goes on, or sends again what failed."""
@@ -163,8 +163,6 @@ class Job:
         self.ended = await ended
         allowed = {0, -9} if self.operation == "update" else {0, 1, -9}
         shown = (self.folder / "screen").read_text("utf-8")
-        if "was removed when all of it was done" in shown:
-            allowed.add(2)  # the kill came after the last commit: there is nothing to go on with, and no copy any more
         assert self.ended in allowed, f"{arguments} ended by itself with exit status {self.ended}: {shown}"
 
     async def output_of(self, *arguments: str) -> str:

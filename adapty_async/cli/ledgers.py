@@ -148,7 +148,7 @@ def opened(
     """Open what is to be the input of a ledger, not compared with it yet. Raises CommandError."""
     ordered = order_of(reader)
     order = attrs.evolve(ordered, column=column or ordered.column)
-    file = path or order.file or Spool(reader.path).path
+    file = path or input_of(reader.path, order)
     if not file.exists():
         raise _gone(reader, file, is_copy=path is None and order.file is None)
     with open_listing(order, file, excluded=excluded) as ids:
@@ -162,6 +162,11 @@ def _gone(reader: LedgerReader, file: Path, *, is_copy: bool) -> CommandError:
             "the same rows into a file and name it by --input"
         )
     return CommandError(f"{file}, the input of {reader.path}, is gone: if it was moved, name it by --input")
+
+
+def input_of(ledger: Path, order: Order) -> Path:
+    """Name what a job reads its ids from: its file, or the copy of what can't be read twice."""
+    return order.file or Spool(ledger).path
 
 
 def order_of(reader: LedgerReader) -> Order:

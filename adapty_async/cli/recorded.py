@@ -21,19 +21,18 @@ from .exclusion import is_excluded
 from .exits import CommandError, ExitStatus
 from .failures import Failure, write_failures
 from .feeding import feeding_back, format_of_failures
+from .finished import RETRIED, show_afterwards
 from .inputs import EXCLUDED
 from .interrupts import Interrupts
 from .job import Ended, conduct, look_at, show_ended
 from .keys import ACCEPTED
-from .ledgers import command, refuse_overtaken, refusing, resume_command
+from .ledgers import command, input_of, refuse_overtaken, refusing, resume_command
 from .listing import Listing
-from .operation import DELETE
 from .order import Order, exclude_options, options_of
 from .progress import Meter
 from .screen import screen_for, tell
 from .unrecorded import show_alone, show_excluded
 
-RETRIED: Final = frozenset({Outcome.FAILED, Outcome.IN_DOUBT})
 _ANSWERED: Final = frozenset({Outcome.FAILED, Outcome.NOT_FOUND})
 _KEY_REFUSED: Final = frozenset({StopReason.CREDENTIALS, StopReason.PERMISSION})
 _REASONS: Final = {
@@ -156,12 +155,12 @@ class Recorded:
             self._show_failures(stock, ended)
         is_done = left == 0 and not retried and not is_doubtful
         if is_done:
-            self._show_afterwards()
+            show_afterwards(self.ledger, self.order)
         self._let_go_of_copy(is_wanted=not is_done or (has_failures and stock.failures is None))
 
     def _show_doubt(self, ended: Ended, left: int | None) -> None:
         """Say how to find out why so many were absent, and how to go on then."""
-        file = self.order.file or Spool(self.ledger).path
+        file = input_of(self.ledger, self.order)
         options = [*options_of(self.order), *exclude_options(self.order), "--probe", "20"]
         if left:
             tell(f"{left:,} rows are not done.", sys.stderr)
@@ -182,14 +181,6 @@ class Recorded:
         if ended.report.stopped in _KEY_REFUSED and not self._is_bound(ended):
             options = (*options, "--new-key", *([] if self.app else ["--app", "UUID"]))
         return command(name, self.ledger, *options)
-
-    def _show_afterwards(self) -> None:
-        """Say what may follow when all is done."""
-        tell("All rows are done. What may follow, when you want it:", sys.stderr)
-        if self.order.operation == DELETE.name:
-            tell(f"  {command('verify', self.ledger, '5%')}", sys.stderr)
-        tell(f"  {command('report', self.ledger, '--json', 'record.json', '--markdown', 'record.md')}", sys.stderr)
-        tell(f"  {command('redact', self.ledger)}", sys.stderr)
 
     def _show_failures(self, stock: "_Stock", ended: Ended) -> None:
         if self.failures is None:

@@ -19,14 +19,15 @@ from .connection import client_of_environment
 from .exclusion import excluded_by, refuse_fleeting
 from .exits import CommandError, ExitStatus
 from .failures import check_free
+from .finished import RETRIED, is_finished, show_finished
 from .guards import Guards
 from .interrupts import terminable
 from .keys import Key, key_for, known_of, show_app
-from .ledgers import is_lasting, open_ledger, opened, order_of, refuse_needed, refuse_overtaken, refusing
+from .ledgers import input_of, is_lasting, open_ledger, opened, order_of, refuse_needed, refuse_overtaken, refusing
 from .listing import Listing
 from .order import Order
 from .pace import Pace
-from .recorded import RETRIED, Recorded
+from .recorded import Recorded
 
 
 @attrs.frozen(kw_only=True)
@@ -65,6 +66,11 @@ class Terms:
     def retried(self) -> frozenset[Outcome]:
         """What has one of these outcomes is sent again."""
         return RETRIED if self.retry else frozenset()
+
+    @property
+    def want_no_ids(self) -> bool:
+        """Whether nothing is asked for that needs the ids of rows that are done."""
+        return self.file is None and self.failures is None and not self.appended
 
     def applied_to(self, order: Order) -> Order:
         """Give what is ordered for this run."""
@@ -128,6 +134,9 @@ def resume(ledger: Path, terms: Terms) -> ExitStatus:
             refuse_needed(terms.failures, ledger)
             check_free(terms.failures)
         with open_ledger(ledger) as reader:
+            _refuse_running(reader)
+            if terms.want_no_ids and _is_over(reader):
+                return show_finished(reader, terms.applied_to(order_of(reader)))
             known = known_of(terms.known, terms.file)
             job = _look_into(reader, client, terms, stack)
         if not job.is_same:
@@ -151,7 +160,6 @@ def resume(ledger: Path, terms: Terms) -> ExitStatus:
 def _look_into(reader: LedgerReader, client: AdaptyClient, terms: Terms, stack: contextlib.ExitStack) -> _Job:
     ordered = order_of(reader)
     order = terms.applied_to(ordered)
-    _refuse_running(reader)
     key = key_for(
         reader,
         client,
@@ -177,6 +185,11 @@ def _refuse_running(reader: LedgerReader) -> None:
         raise CommandError(
             f"{reader.path} is in use by another process: wait for its end, or end it", ExitStatus.LEDGER
         )
+
+
+def _is_over(reader: LedgerReader) -> bool:
+    """Tell whether a job is finished and its ids are gone, as the copy of standard input is then."""
+    return not input_of(reader.path, order_of(reader)).exists() and is_finished(reader)
 
 
 def _keep_holds(job: _Job) -> None:

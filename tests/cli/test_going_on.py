@@ -27,20 +27,73 @@ def interrupted(witness: Witness, file: object, *options: object) -> int:
     return status
 
 
-def test_after_a_clean_end_the_copy_of_standard_input_is_not_said_to_be_moved(
-    witness: Witness, tmp_path: Path, say: Say, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def from_stdin(witness: Witness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give the ledger of a deletion from standard input that has come to its clean end."""
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\n".join(ids(PEOPLE)).encode())))
     assert run(*DELETE, "-") == 0
     assert not Spool("stdin.adapty.db").is_filled
-    for command in (("resume", "stdin.adapty.db"), ("verify", "stdin.adapty.db", "all", *AT_ONCE)):
+    return Path("stdin.adapty.db")
+
+
+@pytest.mark.parametrize("name", ["resume", "retry-failed"])
+def test_a_finished_job_whose_copy_is_gone_is_told_to_be_done(
+    from_stdin: Path, witness: Witness, say: Say, name: str
+) -> None:
+    asked = witness.count.requests
+    status, out, err = say(name, from_stdin)
+    assert status == 0
+    assert f"deleted{PEOPLE:>25}" in out
+    assert "All rows are done" in err
+    assert witness.count.requests == asked
+    assert len(LedgerReader(from_stdin).runs) == 1
+
+
+def test_a_finished_job_whose_input_was_removed_ends_as_it_did_with_it(
+    witness: Witness, people: Path, say: Say
+) -> None:
+    people.write_text(people.read_text() + "n,\n")
+    assert run(*DELETE, people) == 1
+    with_input = say("resume", ledger_of(people))
+    people.unlink()
+    status, out, err = say("resume", ledger_of(people))
+    assert (status, out) == (with_input[0], with_input[1]) == (1, out)
+    assert "All rows are done" in err
+
+
+def test_a_finished_job_that_many_were_absent_from_stays_doubtful_without_its_input(
+    witness: Witness, tmp_path: Path, say: Say
+) -> None:
+    absent = tmp_path / "absent.csv"
+    absent.write_text("\n".join(["customer_user_id", *(f"nobody-{number}" for number in range(50))]))
+    assert run(*DELETE, absent) == 3
+    with LedgerReader(ledger_of(absent)) as reader:
+        assert reader.status().waiting == 0
+    absent.unlink()
+    status, out, err = say("resume", ledger_of(absent))
+    assert status == 3
+    assert "--max-absent" in out
+    assert "All rows are done" not in err
+    assert run("resume", ledger_of(absent), "--max-absent", "100%") == 0
+
+
+@pytest.mark.parametrize("options", [("--failures", "failures.csv"), ("--appended", "--yes")])
+def test_what_needs_the_ids_is_refused_where_their_copy_is_gone(
+    from_stdin: Path, say: Say, options: tuple[str, ...]
+) -> None:
+    for command in (("resume", from_stdin, *options), ("verify", from_stdin, "all", *AT_ONCE)):
         status, _, err = say(*command)
         assert status == 2
         assert "was removed when all of it was done" in err
         assert "--input" in err
         assert "if it was moved" not in err
+
+
+def test_who_was_deleted_from_standard_input_is_verified_by_the_same_rows_in_a_file(
+    from_stdin: Path, tmp_path: Path
+) -> None:
     (tmp_path / "list.csv").write_text("\n".join(ids(PEOPLE)))
-    assert run("verify", "stdin.adapty.db", "all", *AT_ONCE, "--input", "list.csv") == 0
+    assert run("verify", from_stdin, "all", *AT_ONCE, "--input", "list.csv") == 0
 
 
 def test_a_column_that_was_renamed_is_named(witness: Witness, people: Path, say: Say) -> None:

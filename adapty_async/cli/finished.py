@@ -1,0 +1,58 @@
+"""A job of which nothing is left to send: what became of its rows, and what may follow."""
+
+import sys
+from pathlib import Path
+from typing import Final
+
+from ..bulk import BulkReport, Outcome
+from ..ledger import LedgerReader
+from .books import Standing
+from .exits import ExitStatus
+from .job import Ended, show_ended
+from .ledgers import command
+from .operation import DELETE
+from .order import Order
+from .screen import tell
+
+RETRIED: Final = frozenset({Outcome.FAILED, Outcome.IN_DOUBT})
+"""What `retry-failed` sends again."""
+_NOTHING_SENT: Final = BulkReport(
+    counts={},
+    failures=(),
+    started=None,
+    finished=None,
+    requests=0,
+    retries=0,
+    throttled=0,
+    rate=0.0,
+    latency=None,
+    stopped=None,
+    input_exhausted=True,
+)
+
+
+def is_finished(reader: LedgerReader) -> bool:
+    """Tell whether no command would send anything more of a job."""
+    status = reader.status()
+    is_left = status.waiting or status.claimed or any(status.counts.get(outcome) for outcome in RETRIED)
+    return reader.job.items is not None and not is_left
+
+
+def show_finished(reader: LedgerReader, order: Order) -> ExitStatus:
+    """Say what became of a finished job, by its ledger alone."""
+    status = reader.status()
+    doubt = order.guards.doubt(status.counts)
+    ended = Ended(Standing(status.known, status.totals), _NOTHING_SENT, None, doubt)
+    show_ended(ended)
+    if doubt is None:
+        show_afterwards(reader.path, order)
+    return ended.status
+
+
+def show_afterwards(ledger: Path, order: Order) -> None:
+    """Say what may follow when all is done."""
+    tell("All rows are done. What may follow, when you want it:", sys.stderr)
+    if order.operation == DELETE.name:
+        tell(f"  {command('verify', ledger, '5%')}", sys.stderr)
+    tell(f"  {command('report', ledger, '--json', 'record.json', '--markdown', 'record.md')}", sys.stderr)
+    tell(f"  {command('redact', ledger)}", sys.stderr)
