@@ -54,6 +54,11 @@ def _is_outage(exchange: Exchange) -> bool:
     )
 
 
+def _longer(one: float | None, other: float | None) -> float | None:
+    """Give the longer of two times; None is for ever."""
+    return None if one is None or other is None else max(one, other)
+
+
 class ProfileOperation(Generic[ItemT, ValueT]):
     """Make the attempts of one job for its items, each through the gate, with the retry decisions of the client."""
 
@@ -71,6 +76,8 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         signal = lineup.signal
         self._outage = Patience(self._rules.outage, StopReason.OUTAGE, signal.pause)
         self._throttled = Patience(self._rules.throttled_for, StopReason.THROTTLED_FOR, signal.pause)
+        # Of an outage with a 429 now and then each would relieve the other for ever.
+        self._mixed = Patience(_longer(self._rules.outage, self._rules.throttled_for), StopReason.OUTAGE, signal.pause)
         self._admission = Admission(self._most_under_way, lambda: self._sender.pacer.rate)
         self._gate = self._sender.gate
         self._sender.transport.check_usable()
@@ -130,8 +137,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
     def close(self) -> None:
         """Let go of the timers and the gate."""
         self._gate.unwatch(self._park)
-        self._outage.relief()
-        self._throttled.relief()
+        self._relieve()
 
     async def _turn_with_permit(self, permit: Permit | None) -> tuple[Permit, Ticket] | None:
         """Wait for a permit, if there is none yet, and for the turn at the gate; None where the job is stopped."""
@@ -184,6 +190,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         """Take note that a request was answered as it should be: all patience is restored."""
         self._throttled.relief()
         self._outage.relief()
+        self._mixed.relief()
         self._is_tried = False
 
     def _take_note_of_failure(self, work: Work[ItemT], exchange: Exchange) -> Health:
@@ -201,9 +208,13 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             self._park(exchange.pause)
         if _is_outage(exchange):
             self._outage.trouble(self._end_for)
+            self._mixed.trouble(self._end_for)
             return Health.FAILS
         self._outage.relief()
-        return Health.NOTHING if throttled else Health.WORKS
+        if throttled:
+            return Health.NOTHING
+        self._mixed.relief()
+        return Health.WORKS
 
     def _park(self, seconds: float) -> None:
         """Take note of a long Retry-After, whoever of those who use the key was told it; say so once."""

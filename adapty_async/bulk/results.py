@@ -109,9 +109,9 @@ class StopRules:
     `max_failures`: more failures than that. `failure_share`, `absent_share`: a larger share of the items that have an
     outcome, judged from `min_sample` items on, and once more at the end where there are at least 10. `absent_share` is
     for deletes: a list sent with the wrong key or column finds nobody, and must not end well. `outage`: seconds without
-    an answer but 5xx and 408. `throttled_for`: seconds in which every answer was a 429 or a Retry-After ran.
-    `bulk.run` knows neither of these two. `canary`: the first so many items are to have an outcome, and are judged,
-    before the next one is started.
+    an answer but 5xx and 408. `throttled_for`: seconds in which every answer was a 429 or a Retry-After ran. Where both
+    come in turn it is an outage after the longer of the two. `bulk.run` knows neither of them. `canary`: the first so
+    many items are to have an outcome, and are judged, before the next one is started.
     """
 
     max_failures: int | None = attrs.field(default=None, validator=_not_negative)

@@ -20,7 +20,7 @@ from adapty_async import (
     SharedPacer,
     bulk,
 )
-from adapty_async.bulk import BulkReport, Outcome, StopReason
+from adapty_async.bulk import BulkReport, Outcome, StopReason, StopRules
 from adapty_async.client import sender_of
 from benchmarks.rate_simulation import TokenBucket
 
@@ -65,6 +65,54 @@ class TestAnOutage:
         assert report.stopped is StopReason.OUTAGE
         assert report.counts.keys() == {Outcome.DELETED, Outcome.IN_DOUBT}
         assert 895 <= server.sent[-1] <= 903
+
+    @pytest.mark.parametrize(
+        "statuses", [[503, 429], [503] * 40 + [429], [429] * 20 + [503]], ids=["in turn", "few 429", "few 503"]
+    )
+    @virtual
+    async def test_one_with_throttling_in_between_ends_the_job_after_the_longer_patience(
+        self, statuses: list[int]
+    ) -> None:
+        answers = itertools.cycle(statuses)
+
+        async def serve(since: float) -> Response:
+            await asyncio.sleep(0.1)
+            return NO_CONTENT if since < 2 else error(next(answers))
+
+        client, server = served_client(serve)
+        async with asyncio.timeout(10_000):
+            report = await bulk.delete_profiles(client, ids(2000), by="customer_user_id", pacer=FixedPacer(50))
+        assert report.stopped is StopReason.OUTAGE
+        assert 1795 <= server.sent[-1] <= 1805
+
+    @pytest.mark.parametrize("forever", ["outage", "throttled_for"])
+    @virtual
+    async def test_endless_patience_with_one_is_so_with_both_in_turn(self, forever: str) -> None:
+        answers = itertools.cycle([503, 429])
+
+        async def serve(since: float) -> Response:
+            await asyncio.sleep(0.1)
+            return error(next(answers)) if since < 5000 else NO_CONTENT
+
+        client, _ = served_client(serve)
+        stop = StopRules(failure_share=None, absent_share=None, **{forever: None})
+        report = await bulk.delete_profiles(client, ids(500), by="customer_user_id", pacer=FixedPacer(50), stop=stop)
+        assert report.stopped is None
+        assert report.total == 500
+
+    @virtual
+    async def test_answers_in_between_keep_it_going(self) -> None:
+        answers = itertools.cycle([*[503, 429] * 20, 204])
+
+        async def serve(since: float) -> Response:
+            await asyncio.sleep(0.1)
+            status = next(answers) if since < 5000 else 204
+            return NO_CONTENT if status == 204 else error(status)
+
+        client, _ = served_client(serve)
+        report = await deleting(client, 3000)
+        assert report.stopped is None
+        assert report.total == 3000
 
     @virtual
     async def test_who_wants_no_retries_gets_none(self) -> None:
