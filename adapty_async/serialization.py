@@ -43,6 +43,22 @@ def load_profile(body: bytes) -> Profile:
     raise AdaptyResponseError(f"the answer can't be read: {_fault(body)}")
 
 
+def load_nothing(body: bytes) -> None:
+    """Read the answer of a call that answers without a body. Raises AdaptyResponseError where it isn't the API's.
+
+    Assumed, not documented: an object that came instead would be the API's, too. The page of a proxy or a portal, which
+    answer 200 to anything, is not.
+    """
+    if not body.strip():
+        return
+    try:
+        is_object = isinstance(_parse(body), dict)
+    except _UNREADABLE:  # its text may show the body
+        is_object = False
+    if not is_object:
+        raise AdaptyResponseError("the answer can't be read: no JSON object, nor blank")
+
+
 def _fault(body: bytes) -> str:
     try:
         _explaining_reader().structure(_parse(body), _Answer)

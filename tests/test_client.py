@@ -510,6 +510,13 @@ class TestDelete:
         assert await client.profiles.delete(customer_user_id=ID, missing_ok=missing_ok) is deleted
         assert len(transport.sent_at) == len(script)
 
+    @pytest.mark.parametrize("body", [b"<html>Welcome to our network</html>", b"[]", b'"ok"', b"\xff"])
+    async def test_a_page_that_isnt_the_apis_is_no_yes(self, body: bytes) -> None:
+        client, transport = scripted(Response(200, body=body), retry=FAST)
+        with pytest.raises(AdaptyResponseError, match="no JSON object, nor blank"):
+            await delete(client)
+        assert len(transport.sent_at) == 1
+
     @pytest.mark.parametrize(
         "script",
         [

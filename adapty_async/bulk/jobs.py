@@ -10,11 +10,11 @@ from uuid import UUID
 import attrs
 
 from ..client import AdaptyClient, sender_of
-from ..messages import Request, Response
+from ..messages import Request
 from ..models import AttributeValue, Profile, ProfileAttributes
 from ..pacing import Pacer
-from ..resources.profiles import create_request, delete_request, get_request, update_request
-from ..serialization import dump, load_profile
+from ..resources.profiles import create_request, delete_request, get_request, read_nothing, read_profile, update_request
+from ..serialization import dump
 from .engine import BulkJob, checked_concurrency
 from .journal import Entries, Journal, Source, Undertaking
 from .operations import AnyOperation, ProfileOperation, Steps
@@ -56,7 +56,7 @@ def delete_profiles(
     steps = Steps[ProfileId, None](
         request=_naming(by, delete_request),
         probe=_naming(by, get_request),
-        read=None,
+        read=read_nothing,
         done=Outcome.DELETED,
         missing=Outcome.ALREADY_ABSENT,
     )
@@ -79,7 +79,7 @@ def get_profiles(
     steps = Steps[ProfileId, Profile](
         request=request,
         probe=request,
-        read=_read_profile,
+        read=read_profile,
         done=Outcome.FETCHED,
         missing=Outcome.NOT_FOUND,
     )
@@ -102,7 +102,7 @@ def update_profiles(
     steps = Steps[Change, Profile](
         request=_changing(by, update_request),
         probe=lambda change: get(change[0]),
-        read=_read_profile,
+        read=read_profile,
         done=Outcome.UPDATED,
         missing=Outcome.NOT_FOUND,
     )
@@ -126,7 +126,7 @@ def create_profiles(
     steps = Steps[Change, Profile](
         request=_changing(by, create_request),
         probe=lambda change: get(change[0]),
-        read=_read_profile,
+        read=read_profile,
         done=Outcome.CREATED,
         missing=Outcome.FAILED,
     )
@@ -180,10 +180,6 @@ def _attributes(change: Change) -> ProfileAttributes:
 
 def _is_change(change: object) -> bool:
     return isinstance(change, tuple | list) and len(change) == 2
-
-
-def _read_profile(response: Response) -> Profile:
-    return load_profile(response.body)
 
 
 def name_of(by: By) -> Callable[[object], str]:

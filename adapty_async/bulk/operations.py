@@ -33,11 +33,11 @@ _log: Final = logging.getLogger("adapty_async")
 
 @attrs.frozen
 class Steps(Generic[ItemT, ValueT]):
-    """What one kind of job asks about an item, and what the answers mean. `read`: None, where they have no body."""
+    """What one kind of job asks about an item, and what the answers mean."""
 
     request: Callable[[ItemT], Request]
     probe: Callable[[ItemT], Request]
-    read: Callable[[Response], ValueT] | None
+    read: Callable[[Response], ValueT]
     done: Outcome
     missing: Outcome
 
@@ -238,9 +238,6 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             self._signal.give(reason)
 
     def _succeeded(self, work: Work[ItemT], response: Response) -> Outcome:
-        if self._steps.read is None:
-            work.error = None
-            return self._steps.done
         try:
             work.value = self._steps.read(response)
         except AdaptyResponseError as error:

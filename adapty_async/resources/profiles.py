@@ -7,7 +7,7 @@ from uuid import UUID
 from ..errors import NotFoundError
 from ..messages import Request, Response, check_header_value, checked_request
 from ..models import Platform, Profile, ProfileAttributes, is_uuid_text
-from ..serialization import dump, load_profile
+from ..serialization import dump, load_nothing, load_profile
 
 _T = TypeVar("_T")
 
@@ -34,7 +34,7 @@ class Profiles:
     async def get(self, *, customer_user_id: str | None = None, profile_id: str | UUID | None = None) -> Profile:
         """Get a profile. Raises ProfileNotFoundError where there is none."""
         request = get_request(customer_user_id=customer_user_id, profile_id=profile_id)
-        return await self._send(request, _profile)
+        return await self._send(request, read_profile)
 
     # https://adapty.io/docs/api-adapty/operations/createProfile
     async def create(
@@ -49,7 +49,7 @@ class Profiles:
         request = create_request(
             attributes, customer_user_id=customer_user_id, profile_id=profile_id, platform=platform
         )
-        return await self._send(request, _profile)
+        return await self._send(request, read_profile)
 
     # https://adapty.io/docs/api-adapty/operations/updateProfile
     async def update(
@@ -64,7 +64,7 @@ class Profiles:
         request = update_request(
             attributes, customer_user_id=customer_user_id, profile_id=profile_id, platform=platform
         )
-        return await self._send(request, _profile)
+        return await self._send(request, read_profile)
 
     # https://adapty.io/docs/api-adapty/operations/deleteProfile
     async def delete(
@@ -81,7 +81,7 @@ class Profiles:
         """
         request = delete_request(customer_user_id=customer_user_id, profile_id=profile_id)
         try:
-            await self._send(request, _nothing)
+            await self._send(request, read_nothing)
         except NotFoundError as error:
             if error.status >= 500:  # whatever its code says: a failure tells nothing of the profile
                 raise
@@ -93,12 +93,15 @@ class Profiles:
         return True
 
 
-def _profile(response: Response) -> Profile:
+def read_profile(response: Response) -> Profile:
+    """Read the profile of an answer. Raises AdaptyResponseError."""
     return load_profile(response.body)
 
 
-def _nothing(_response: Response) -> None:
-    """Read nothing: a deletion answers without a body."""
+def read_nothing(response: Response) -> None:
+    """Read the answer of a deletion, which has no body. Raises AdaptyResponseError where one isn't the API's."""
+    if response.body:
+        load_nothing(response.body)
 
 
 def get_request(*, customer_user_id: str | None = None, profile_id: str | UUID | None = None) -> Request:

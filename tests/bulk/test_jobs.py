@@ -213,7 +213,11 @@ async def test_a_retry_after_holds_back_every_request_of_the_key() -> None:
     ("kind", "answers", "outcome", "attempts"),
     [
         ("delete", [NO_CONTENT], Outcome.DELETED, 1),
-        ("delete", [Response(200, {}, b"<html>")], Outcome.DELETED, 1),
+        ("delete", [Response(200, {}, b" ")], Outcome.DELETED, 1),
+        ("delete", [Response(200, {}, b'{"data": null}')], Outcome.DELETED, 1),
+        ("delete", [Response(200, {}, b"<html>")], Outcome.IN_DOUBT, 1),
+        ("delete", [Response(200, {}, b"[]")], Outcome.IN_DOUBT, 1),
+        ("delete", [Response(200, {}, b"\xff{}")], Outcome.IN_DOUBT, 1),
         ("delete", [ABSENT], Outcome.ALREADY_ABSENT, 1),
         ("delete", [error(400, "profile_does_not_exist")], Outcome.ALREADY_ABSENT, 1),
         ("delete", [error(404)], Outcome.ALREADY_ABSENT, 1),

@@ -6,6 +6,7 @@ import logging
 import random
 from pathlib import Path
 
+import attrs
 import pytest
 
 from adapty_async import (
@@ -85,9 +86,11 @@ class TestAnOutage:
         assert report.stopped is StopReason.OUTAGE
         assert 1795 <= server.sent[-1] <= 1805
 
-    @pytest.mark.parametrize("forever", ["outage", "throttled_for"])
+    @pytest.mark.parametrize(
+        "stop", [attrs.evolve(LENIENT, outage=None), attrs.evolve(LENIENT, throttled_for=None)], ids=["outage", "429"]
+    )
     @virtual
-    async def test_endless_patience_with_one_is_so_with_both_in_turn(self, forever: str) -> None:
+    async def test_endless_patience_with_one_is_so_with_both_in_turn(self, stop: StopRules) -> None:
         answers = itertools.cycle([503, 429])
 
         async def serve(since: float) -> Response:
@@ -95,7 +98,6 @@ class TestAnOutage:
             return error(next(answers)) if since < 5000 else NO_CONTENT
 
         client, _ = served_client(serve)
-        stop = StopRules(failure_share=None, absent_share=None, **{forever: None})
         report = await bulk.delete_profiles(client, ids(500), by="customer_user_id", pacer=FixedPacer(50), stop=stop)
         assert report.stopped is None
         assert report.total == 500
