@@ -18,8 +18,8 @@ def excluded_by(files: Iterable[Path], *, by: By, column: str | None) -> Exclude
     try:
         return frozenset[str]().union(*(_read(file, by, column) for file in files))
     except InputError as error:
-        sentence = str(error)
-    raise CommandError(f"--exclude: {sentence}")
+        sentence, status = str(error), error.status
+    raise CommandError(f"--exclude: {sentence}", status)
 
 
 def _read(file: Path, by: By, column: str | None) -> Excluded:

@@ -1,5 +1,6 @@
 """How a command ends: its exit status, and what went wrong as one sentence."""
 
+import errno
 import traceback
 from collections.abc import Iterable
 from enum import IntEnum
@@ -40,6 +41,14 @@ _PRECEDENCE: Final = (
     ExitStatus.FAILED,
     ExitStatus.DONE,
 )
+
+
+_NO_ROOM: Final = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
+
+
+def is_full(error: OSError) -> bool:
+    """Tell whether there is no room, where something was to be written."""
+    return error.errno in _NO_ROOM
 
 
 class CommandError(Exception):

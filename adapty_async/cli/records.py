@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import errno
 import json
 import sys
 import time
@@ -20,7 +19,7 @@ from ..ledger.record import MEANINGS
 from .beforehand import is_typed, require_terminal
 from .books import Standing
 from .ending import say
-from .exits import CommandError, ExitStatus
+from .exits import CommandError, ExitStatus, is_full
 from .ledgers import command, inputs_of, open_input, open_ledger, refuse_needed, refusing, resume_command
 from .parts import READABLE, part_beside
 from .progress import Sight, View
@@ -28,7 +27,6 @@ from .screen import screen_for, tell
 from .streams import FROM_STDIN, id_of_stdin, show, standard_output
 
 _STREAM: Final = Path("-")
-_NO_ROOM: Final = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 _LATELY: Final = timedelta(seconds=10)
 _PAUSE: Final = 2.0
 """Seconds from one look at a ledger to the next, which reads all of it."""
@@ -276,10 +274,9 @@ def _write(path: Path, text: str) -> None:
         else:
             _replace(path.resolve(), text)
     except OSError as error:
-        reason, is_full = error.strerror, error.errno in _NO_ROOM
+        reason, status = error.strerror, ExitStatus.LEDGER if is_full(error) else ExitStatus.USAGE
     else:
         return
-    status = ExitStatus.LEDGER if is_full else ExitStatus.USAGE
     raise CommandError(f"{path} can't be written: {reason}: make room, or name another file", status)
 
 

@@ -1,8 +1,5 @@
 import csv
-import resource
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,19 +9,9 @@ from adapty_async.cli.books import Books
 from adapty_async.cli.exits import CommandError, ExitStatus
 from adapty_async.cli.failures import ADDED, FailuresFile
 from adapty_async.cli.inputs import EXCLUDED, Reading, Row
+from tests.full_disk import full_disk
 
 READING = Reading(["customer_user_id"], 0, has_header=True)
-
-
-@contextmanager
-def full_disk(size: int) -> Iterator[None]:
-    """Let no file of this process grow beyond a size."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_failures_alone_are_written_down_with_outcome_reason_and_line(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Duplicates are found among any number of ids, by the ids themselves, in bounded memory."""
 
+import io
 import random
 import tempfile
 import tracemalloc
@@ -10,8 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapty_async.cli.exits import ExitStatus
 from adapty_async.cli.inputs import InputError, open_ids
 from adapty_async.cli.inputs.duplicates import Positions, Sieve, repeated
+from adapty_async.cli.inputs.sources import copied
+from tests.full_disk import full_disk
 
 
 def candidates_of(names: Sequence[str], hash_of: Callable[[str], int] = hash, run: int = 7) -> list[int]:
@@ -107,3 +111,26 @@ def test_a_short_list_without_repetitions_needs_no_temporary_file(
     path.write_text("u1\nu2\n")
     with open_ids(path, by="customer_user_id") as ids:
         assert ids.check().profiles == 2
+
+
+def sift() -> None:
+    with Sieve(run=4) as sieve:
+        for position in range(0, 100, 4):
+            sieve.add(range(position, position + 4), [str(number) for number in range(position, position + 4)])
+
+
+def compare() -> None:
+    repeated(100, [[(position, str(position), None) for position in range(100)]])
+
+
+def copy() -> None:
+    with copied(io.BytesIO(bytes(1000)), "standard input"):
+        pass
+
+
+@pytest.mark.parametrize("work", [sift, compare, copy])
+@pytest.mark.parametrize("size", [0, 60, 500])
+def test_a_full_disk_is_said_with_the_exit_status_of_one(work: Callable[[], None], size: int) -> None:
+    with full_disk(size), pytest.raises(InputError, match="TMPDIR") as caught:
+        work()
+    assert caught.value.status is ExitStatus.LEDGER

@@ -24,7 +24,7 @@ from adapty_async.cli.pace import Pace
 from adapty_async.ledger import Ledger, LedgerReader, Spool, prepare
 from adapty_async.ledger.store import Store
 from adapty_async.testing import Fault, Simulator, prefilled_customer_user_id
-from tests.ledger.test_disk import no_file_larger_than
+from tests.full_disk import full_disk
 
 from .served import AT_ONCE, PATIENCE, interrupting
 
@@ -417,7 +417,7 @@ def test_a_record_that_cant_be_written_is_said(ledger: Path, say: Say, tmp_path:
 
 
 def test_a_record_for_which_there_is_no_room_is_said(ledger: Path, say: Say, tmp_path: Path) -> None:
-    with no_file_larger_than(400):
+    with full_disk(400):
         status, _, err = say("report", ledger, "--json", tmp_path / "r.json")
     assert status == 5
     assert "make room" in err

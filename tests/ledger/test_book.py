@@ -11,8 +11,8 @@ from adapty_async.ledger.book import Book, Due, Terms
 from adapty_async.ledger.chunks import STATES
 from adapty_async.ledger.inventory import Part
 
+from ..full_disk import full_disk
 from .helpers import ids
-from .test_disk import no_file_larger_than
 
 NOON = 1_700_000_000
 UPDATE = Undertaking("update", "customer_user_id", "https://api.test", "fingerprint", repeatable=False)
@@ -76,7 +76,7 @@ def test_what_was_claimed_by_a_commit_that_failed_is_not_claimed_by_the_next(pat
     book.claim(range(5), NOON)
     commit(book)
     book.claim(range(5, 500), NOON)
-    with no_file_larger_than(4096), pytest.raises(LedgerWriteError):
+    with full_disk(4096), pytest.raises(LedgerWriteError):
         commit(book)
     book.claim(range(500, 510), NOON)
     commit(book)
@@ -129,7 +129,7 @@ def test_the_next_commit_writes_what_one_failed_to_write(path: Path) -> None:
     book.claim([0], NOON)
     commit(book)
     book.settle([(0, STATES[Outcome.UPDATED], 200, 1)], NOON)
-    with no_file_larger_than(4096), pytest.raises(LedgerWriteError):
+    with full_disk(4096), pytest.raises(LedgerWriteError):
         commit(book)
     commit(book)
     book.close()
@@ -146,7 +146,7 @@ def test_what_an_earlier_run_claimed_stays_claimed_where_a_commit_fails(path: Pa
     book = opened(path)
     take(book, part(1000))
     book.claim(range(900), NOON)
-    with no_file_larger_than(4096), pytest.raises(LedgerWriteError):
+    with full_disk(4096), pytest.raises(LedgerWriteError):
         commit(book)
     book.end_run(NOON)
     commit(book)

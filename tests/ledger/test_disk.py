@@ -2,9 +2,7 @@
 
 import contextlib
 import random
-import resource
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,18 +14,8 @@ from adapty_async.ledger.book import Book
 from adapty_async.ledger.store import Writing
 from adapty_async.testing import Simulator
 
+from ..full_disk import full_disk
 from .helpers import NO_RULES, ids, totals
-
-
-@contextlib.contextmanager
-def no_file_larger_than(size: int) -> Iterator[None]:
-    """Let this process write no file beyond so many bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize(
@@ -52,7 +40,7 @@ async def test_a_full_disk_is_one_error_and_the_job_goes_on_when_there_is_room(
             journal=Ledger(path),
             on_progress=reports.append,
         )
-        with no_file_larger_than(size), pytest.raises(LedgerWriteError, match=r"make room|another place") as caught:
+        with full_disk(size), pytest.raises(LedgerWriteError, match=r"make room|another place") as caught:
             await job
         assert "example.com" not in str(caught.value)
         sent = simulator.count.requests
@@ -78,7 +66,7 @@ async def test_an_update_on_a_full_disk_is_in_no_doubt_that_is_not_written(tmp_p
         Simulator(profiles=4000) as simulator,
         AdaptyClient(simulator.api_key, base_url=simulator.base_url) as client,
     ):
-        with no_file_larger_than(100_000), pytest.raises(LedgerWriteError):
+        with full_disk(100_000), pytest.raises(LedgerWriteError):
             await bulk.update_profiles(client, changes, by="customer_user_id", pacer=UNPACED, journal=Ledger(path))
         sent = simulator.count.requests
         with LedgerReader(path) as reader:

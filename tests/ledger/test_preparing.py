@@ -28,8 +28,8 @@ from adapty_async.ledger import (
 )
 from adapty_async.testing import Simulator
 
+from ..full_disk import full_disk
 from .helpers import NO_RULES, ids, rows, totals
-from .test_disk import no_file_larger_than
 
 ORDER = {"file": "/data/people.csv", "pace": "full", "max": 3000}
 
@@ -127,7 +127,7 @@ async def test_a_preparation_that_fails_leaves_no_ledger(client: AdaptyClient, p
 
     with pytest.raises(LookupError):
         prepared(client, path, broken())
-    with no_file_larger_than(20_000), pytest.raises(LedgerWriteError, match="make room"):
+    with full_disk(20_000), pytest.raises(LedgerWriteError, match="make room"):
         prepared(client, path, ids(4000))
     assert {file.name for file in path.parent.iterdir()} == {"job.db.lock", "job.db.key"}
     assert prepared(client, path, ids(4000)) == (4000, 4000)

@@ -17,8 +17,8 @@ from adapty_async.bulk.jobs import ProfileId
 from adapty_async.ledger import InputChangedError, Ledger, LedgerWriteError, Spool
 from adapty_async.testing import Fault, Simulator
 
+from ..full_disk import full_disk
 from .helpers import NO_RULES, ids, totals
-from .test_disk import no_file_larger_than
 
 
 def test_a_spool_holds_the_input_until_it_is_discarded(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_a_spool_holds_the_input_until_it_is_discarded(tmp_path: Path) -> None:
 
 def test_a_full_disk_leaves_no_part_of_the_input_behind(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "job.db")
-    with no_file_larger_than(1000), pytest.raises(LedgerWriteError, match="make room"):
+    with full_disk(1000), pytest.raises(LedgerWriteError, match="make room"):
         spool.fill(io.BytesIO(b"somebody@example.com\n" * 1000))
     assert not spool.is_filled
     assert list(tmp_path.iterdir()) == []

@@ -1,12 +1,10 @@
 """What is done to the file of a shared pacer: writers are killed, it is cut short, it is given away."""
 
-import contextlib
 import os
-import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from adapty_async import SharedPacer
 from adapty_async.pacing import Verdict, state_file
 from benchmarks.shared_pacing import Job
 
+from ..full_disk import full_disk
 from .helpers import Clocks, members, run, send, works_alone
 
 ROOT = Path(__file__).parents[2]
@@ -181,17 +180,6 @@ class TestWhileInUse:
         assert "another user's" in warning
 
 
-@contextlib.contextmanager
-def no_file_above(size: int) -> Iterator[None]:
-    """Let no file grow beyond a size, as on a disk that is full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 class TestARealDisk:
     @pytest.mark.parametrize("size", [0, 10, 16, 30, 4100, 4112, 5000, 135_180, 136_000])
     @pytest.mark.parametrize("is_begun", [False, True], ids=["at first", "later"])
@@ -201,7 +189,7 @@ class TestARealDisk:
         pacer = open_pacer()
         if is_begun:
             send(pacer, 1000.0)
-        with no_file_above(size):
+        with full_disk(size):
             for second in range(1, 5):  # two transactions at least, as the places take turns
                 send(pacer, 1000.0 + second)
             works_alone(pacer, 1005.0)

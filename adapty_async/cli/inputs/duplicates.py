@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import json
 import operator
-import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +17,7 @@ from typing import IO, Final, Self, TypeAlias
 
 import attrs
 
-from .reading import InputError
+from .scratch import scratch, scratching
 
 Candidate: TypeAlias = tuple[int, str, str | None]
 """A position, what names the id there, and what is to be sent beside it, in a short text; None where nothing is."""
@@ -144,19 +143,16 @@ class Sieve:
             self._found.add(position)
 
     def _write(self, *columns: "array[float] | array[int]") -> None:
-        with _as_trouble():
+        with scratching():
             if self._files is None:
-                self._files = (self._temporary(), self._temporary())
+                self._files = (scratch(self._stack), scratch(self._stack))
             for file, values in zip(self._files, columns, strict=True):
                 file.write(values)
                 file.flush()
 
-    def _temporary(self) -> IO[bytes]:
-        return self._stack.enter_context(tempfile.TemporaryFile())
-
     def _read(self, which: int, first: int, last: int) -> bytes:
         assert self._files is not None
-        with _as_trouble():
+        with scratching():
             self._files[which].seek(first * _SIZE)
             return self._files[which].read((last - first) * _SIZE)
 
@@ -194,8 +190,8 @@ def repeated(candidates: int, batches: Iterable[Sequence[Candidate]]) -> Repeate
     found = Repeated()
     count = min(_MOST_PARTS, -(-candidates // _RUN))
     with contextlib.ExitStack() as stack:
-        with _as_trouble():
-            parts = [stack.enter_context(tempfile.TemporaryFile("w+", encoding="ascii")) for _ in range(count)]
+        with scratching():
+            parts = [scratch(stack) for _ in range(count)]
             for batch in batches:
                 for part, text in _divided(batch, count):
                     parts[part].write(text)
@@ -204,16 +200,16 @@ def repeated(candidates: int, batches: Iterable[Sequence[Candidate]]) -> Repeate
     return found
 
 
-def _divided(batch: Sequence[Candidate], count: int) -> Iterator[tuple[int, str]]:
+def _divided(batch: Sequence[Candidate], count: int) -> Iterator[tuple[int, bytes]]:
     divided: list[list[Candidate]] = [[] for _ in range(count)]
     for candidate in batch:
         divided[hash(candidate[1]) % count].append(candidate)
-    return ((part, json.dumps(items) + "\n") for part, items in enumerate(divided) if items)
+    return ((part, json.dumps(items).encode() + b"\n") for part, items in enumerate(divided) if items)
 
 
-def _compare(part: IO[str], found: Repeated) -> None:
+def _compare(part: IO[bytes], found: Repeated) -> None:
     seen: dict[str, tuple[int, str | None]] = {}
-    with _as_trouble():
+    with scratching():
         part.seek(0)
         for line in part:
             for position, name, content in json.loads(line):
@@ -221,13 +217,3 @@ def _compare(part: IO[str], found: Repeated) -> None:
                     found.enter(position, content, seen[name])
                 else:
                     seen[name] = position, content
-
-
-@contextlib.contextmanager
-def _as_trouble() -> Iterator[None]:
-    try:
-        yield
-        return
-    except OSError as error:
-        reason = error.strerror
-    raise InputError(f"a temporary file can't be used: {reason}: make room, or name another folder by TMPDIR")

@@ -3,12 +3,12 @@
 import contextlib
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, cast
 
 from .reading import InputError
+from .scratch import scratch, scratching
 
 STDIN: Final = Path("-")
 OF_STDIN: Final = "standard input"
@@ -41,10 +41,8 @@ def _opened(path: Path) -> BinaryIO:
 def copied(source: BinaryIO, name: str) -> Iterator[BinaryIO]:
     """Copy to a temporary file that only its owner may read, and that is gone with the process. Raises InputError."""
     with contextlib.ExitStack() as stack:
-        try:
-            copy = stack.enter_context(tempfile.TemporaryFile())
+        with scratching(f"{name} can't be copied to a temporary file"):
+            copy = scratch(stack)
             shutil.copyfileobj(source, copy)
             copy.flush()
-        except OSError as error:
-            raise InputError(f"{name} can't be copied to a temporary file: {error.strerror}") from None
-        yield copy
+        yield cast("BinaryIO", copy)
