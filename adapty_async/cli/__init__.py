@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from .signals import hearing_afterwards, stop_hearing
+from .signals import hear, hearing_afterwards, stop_hearing
 
 _EXTRA: Final = {"typer", "rich"}
 _SYSTEMS: Final = ("linux", "darwin")
@@ -20,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for as long as the process runs
     with contextlib.nullcontext() if argv is None else hearing_afterwards():
         try:
+            hear()
             status = _run(list(sys.argv[1:] if argv is None else argv))
         except KeyboardInterrupt:  # while the modules are loaded; afterwards the commands say it
             status = _INTERRUPTED

@@ -21,7 +21,6 @@ from .exits import CommandError, ExitStatus
 from .failures import check_free
 from .guards import Guards
 from .inputs import OF_STDIN, Excluded, Format, InputError, format_of_name, open_source
-from .interrupts import terminable
 from .ledgers import beside, is_lasting, refuse_needed, refuse_own, refusing, resume_command
 from .listing import Listing
 from .order import Order
@@ -100,7 +99,7 @@ class Asked:
 def begin(asked: Asked) -> ExitStatus:
     """Do what is asked for. Raises CommandError where nothing was sent."""
     ledger, order = asked.its_ledger(), asked.order()
-    with terminable(), contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         client = client_of_environment(order.timeout)
         reservation = None
         if ledger is not None:

@@ -26,7 +26,7 @@ from .books import Books
 from .connection import client_of_environment
 from .exits import CommandError, ExitStatus
 from .inputs import Format, Ids, Row, open_ids
-from .interrupts import Interrupts, terminable
+from .interrupts import Interrupts
 from .job import Ended, conduct
 from .pace import Pace
 from .screen import PlainScreen, screen_for, summary, tell
@@ -51,7 +51,7 @@ class Wanted:
 
 def get(wanted: Wanted) -> ExitStatus:
     """Get the profiles. Raises CommandError where nothing was sent."""
-    with terminable(), contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         client = client_of_environment(wanted.timeout)
         ids = stack.enter_context(
             open_ids(

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a command runs, and SIGUSR1, which pauses its job."""
+"""Ctrl-C and SIGTERM while a job runs, and SIGUSR1, which pauses it."""
 
 import asyncio
 import contextlib
@@ -8,24 +8,6 @@ from types import FrameType, TracebackType
 from typing import Self, TypeAlias
 
 _Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
-
-
-@contextlib.contextmanager
-def terminable() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does, so that nothing is left behind; before the job there is no pause."""
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {
-        signal.SIGTERM: signal.signal(signal.SIGTERM, interrupt),
-        signal.SIGUSR1: signal.signal(signal.SIGUSR1, signal.SIG_IGN),
-    }
-    try:
-        yield
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
 
 
 class Interrupts:

@@ -21,7 +21,6 @@ from .exits import CommandError, ExitStatus
 from .failures import check_free
 from .finished import RETRIED, is_finished, show_finished
 from .guards import Guards
-from .interrupts import terminable
 from .keys import Key, key_for, known_of, show_app
 from .ledgers import input_of, is_lasting, open_ledger, opened, order_of, refuse_needed, refuse_overtaken, refusing
 from .listing import Listing
@@ -128,7 +127,7 @@ class _Job:
 
 def resume(ledger: Path, terms: Terms) -> ExitStatus:
     """Go on with the job of a ledger. Raises CommandError where nothing was sent."""
-    with terminable(), contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         client = client_of_environment()
         if terms.failures is not None:
             refuse_needed(terms.failures, ledger)

@@ -1,11 +1,25 @@
-"""The signals that end a command, where it doesn't hear them any more."""
+"""The signals that end a command, where no job runs: heard from its first line on, no more once it is known how."""
 
 import contextlib
 import signal
 from collections.abc import Iterator
+from types import FrameType
 from typing import Final
 
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM)
+_TAKEN: Final = (*_ENDING, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))  # Windows has none
+
+
+def hear() -> None:
+    """Let SIGTERM end a command as Ctrl-C does, so that nothing is left behind; before a job there is no pause."""
+    with contextlib.suppress(ValueError):  # on a thread that hears none
+        signal.signal(signal.SIGTERM, _interrupt)
+        for signum in _TAKEN[len(_ENDING) :]:
+            signal.signal(signum, signal.SIG_IGN)
+
+
+def _interrupt(_signum: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def stop_hearing() -> None:
@@ -18,7 +32,7 @@ def stop_hearing() -> None:
 @contextlib.contextmanager
 def hearing_afterwards() -> Iterator[None]:
     """Hear after the block as before it: the process goes on."""
-    before = {signum: signal.getsignal(signum) for signum in _ENDING}
+    before = {signum: signal.getsignal(signum) for signum in _TAKEN}
     try:
         yield
     finally:

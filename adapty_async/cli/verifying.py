@@ -21,7 +21,7 @@ from .exits import CommandError, ExitStatus
 from .failures import Failure, check_free, write_failures
 from .feeding import feeding_back
 from .inputs import Reading
-from .interrupts import Interrupts, terminable
+from .interrupts import Interrupts
 from .keys import known_of, show_same_app
 from .ledgers import command, open_input, open_ledger, order_of, refuse_needed, refusing
 from .listing import Listing
@@ -63,7 +63,7 @@ def verify(
     if present is not None:
         refuse_needed(present, path)
         check_free(present, "--present")
-    with terminable(), open_ledger(path) as reader:
+    with open_ledger(path) as reader:
         if reader.job.operation != "delete":
             raise CommandError(
                 f"only deletions can be verified, and {path} is of the operation {reader.job.operation}: for what "

@@ -17,10 +17,11 @@ from adapty_async import UNPACED, AdaptyClient, FixedPacer, bulk
 from adapty_async.cli.books import Books
 from adapty_async.cli.exits import as_bug
 from adapty_async.cli.inputs import open_ids
-from adapty_async.cli.interrupts import Interrupts, terminable
+from adapty_async.cli.interrupts import Interrupts
 from adapty_async.cli.job import Deletion
 from adapty_async.cli.output import LastErrors, Output, logging_to, using
 from adapty_async.cli.progress import View
+from adapty_async.cli.signals import hear
 from adapty_async.ledger import LedgerReader
 from adapty_async.sending import Attempt
 from adapty_async.testing import Fault, Simulator
@@ -287,8 +288,8 @@ async def test_a_signal_pauses_the_job_and_the_next_one_lets_it_go_on(tmp_path: 
 
 
 async def test_where_no_job_runs_the_signal_does_nothing() -> None:
-    with terminable():
+    hear()
+    os.kill(os.getpid(), signal.SIGUSR1)
+    with Interrupts():
         os.kill(os.getpid(), signal.SIGUSR1)
-        with Interrupts():
-            os.kill(os.getpid(), signal.SIGUSR1)
-            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)

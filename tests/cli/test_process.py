@@ -164,7 +164,7 @@ def with_module(folder: Path, name: str, lines: str) -> dict[str, str]:
 
 _INTERRUPTING = """
 import os, signal, threading, time
-threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+threading.Timer(0.1, os.kill, (os.getpid(), {})).start()
 {}
 """
 
@@ -177,8 +177,11 @@ atexit.register(os.kill, os.getpid(), {})
 
 @pytest.mark.parametrize("loaded", ["rich", "typer", "cattrs"])
 @pytest.mark.parametrize("line", ["time.sleep(60)", "exec('time.sleep(60)')"])
-def test_an_interrupt_while_modules_are_loaded_ends_with_130_and_a_line(tmp_path: Path, loaded: str, line: str) -> None:
-    paths = with_module(tmp_path, loaded, _INTERRUPTING.format(line))
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_modules_are_loaded_ends_with_130_and_a_line(
+    tmp_path: Path, loaded: str, line: str, signum: signal.Signals
+) -> None:
+    paths = with_module(tmp_path, loaded, _INTERRUPTING.format(int(signum), line))
     with ended(start([*DELETE, "people.csv", "--yes"], {"ADAPTY_API_KEY": "secret", **paths}, cwd=tmp_path)) as process:
         out, err = process.communicate(timeout=PATIENCE)
         assert (process.returncode, out, err) == (130, b"", b"adapty-async: interrupted\n")
