@@ -78,19 +78,32 @@ class Recorded:
                 f"the key isn't the one that was checked; nothing was sent: {resume_command(self.ledger)}",
                 ExitStatus.LEDGER,
             )
+        run: _Run | None = None
+        trouble: CommandError | None = None
         try:
-            return self._carry_out(client)
+            with refusing(), LedgerReader(self.ledger) as reader:
+                refuse_overtaken(reader, self.runs, self.order.exclude)
+                before = reader.status()
+            with self.order.pace.pacer(client) as pacer:
+                run = _Run(client, self, before, pacer)
+                trouble = event_loop.run(run.run())
+            return self._sum_up(run, trouble)
         except (KeyboardInterrupt, asyncio.CancelledError):  # more signals than are needed to abort
-            tell(f"To go on:\n  {resume_command(self.ledger)}", sys.stderr)
-            raise
+            status = self._interrupted(run, trouble)
+            if status is ExitStatus.INTERRUPTED:
+                raise
+            return status
 
-    def _carry_out(self, client: AdaptyClient) -> ExitStatus:
-        with refusing(), LedgerReader(self.ledger) as reader:
-            refuse_overtaken(reader, self.runs, self.order.exclude)
-            before = reader.status()
-        with self.order.pace.pacer(client) as pacer:
-            run = _Run(client, self, before, pacer)
-            trouble = event_loop.run(run.run())
+    def _interrupted(self, run: "_Run | None", trouble: CommandError | None) -> ExitStatus:
+        """Say how to go on; give the status, which no signal hides that comes after what stopped the job."""
+        if run is None:
+            tell(f"To go on:\n  {resume_command(self.ledger)}", sys.stderr)
+            return ExitStatus.INTERRUPTED
+        ended = Ended(run.standing, run.job.report, trouble)
+        tell(f"To go on:\n  {self._again('resume', ended)}", sys.stderr)
+        return ExitStatus.first_of([ended.status, ExitStatus.INTERRUPTED])
+
+    def _sum_up(self, run: "_Run", trouble: CommandError | None) -> ExitStatus:
         if trouble is not None and not run.job.report.requests:
             raise CommandError(f"{trouble}; to go on: {resume_command(self.ledger)}", trouble.status)
         ended, after = self._ended(run, trouble)

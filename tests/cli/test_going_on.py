@@ -129,6 +129,34 @@ def test_of_an_input_that_has_grown_what_is_left_is_counted(witness: Witness, pe
     assert agree(say, ledger_of(people), witness, 0) == {"deleted": PEOPLE + 1}
 
 
+@pytest.mark.parametrize(
+    ("faults", "key", "expected"),
+    [([], "another", 4), ([Fault.REDIRECT] * PEOPLE, None, 3), ([], None, 130)],
+    ids=["key", "guard", "done"],
+)
+def test_an_interrupt_while_the_failures_are_written_hides_nothing_that_stopped_the_job(
+    witness: Witness,
+    people: Path,
+    say: Say,
+    monkeypatch: pytest.MonkeyPatch,
+    faults: list[Fault],
+    key: str | None,
+    expected: int,
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("adapty_async.cli.recorded.write_failures", interrupt)
+    witness.script(*faults)
+    if key is not None:
+        monkeypatch.setenv("ADAPTY_API_KEY", key)
+    status, _, err = say(*DELETE, people, "--failures", "failures.csv")
+    assert status == expected
+    assert f"adapty-async resume {ledger_of(people)}" in err
+    assert ("--new-key" in err) == (expected == 4)
+    assert not Path("failures.csv").exists()
+
+
 async def test_a_job_of_the_library_is_gone_on_with_by_its_program(witness: Witness, tmp_path: Path, say: Say) -> None:
     ledger = tmp_path / "job.db"
     witness.script(*[Fault.REDIRECT] * 3, method="DELETE")
