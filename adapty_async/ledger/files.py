@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -48,24 +49,39 @@ def refuse_second_name(path: Path) -> None:
 def lock(path: Path) -> sqlite3.Connection:
     """Lock a file beside the ledger, which SQLite does alike on every system; the end of the process unlocks it."""
     beside = lock_path(path)
-    with contextlib.suppress(FileExistsError):
-        _make_private(beside)
-    _check_lock(beside)
-    connection = _connect(beside, "rw", timeout=_LOCK_PATIENCE)
-    try:
-        connection.execute("BEGIN EXCLUSIVE")
-    except BaseException:  # an interrupt, too: the connection would stay open
-        connection.close()
-        raise
-    return connection
+    while True:
+        with contextlib.suppress(FileExistsError):
+            _make_private(beside)
+        connection = _locked(beside)
+        if connection is not None:
+            return connection
+
+
+def _locked(beside: Path) -> sqlite3.Connection | None:
+    """Lock a lock file; None where it was removed meanwhile, as whoever makes no ledger after all does."""
+    number = _number_of_lock(beside)
+    if number is None:
+        return None
+    with contextlib.ExitStack() as stack:
+        try:
+            connection = _connect(beside, "rw", timeout=_LOCK_PATIENCE)
+            stack.callback(connection.close)
+            connection.execute("BEGIN EXCLUSIVE")
+        except sqlite3.Error:
+            if _number_of_lock(beside) == number:
+                raise
+            return None
+        if _number_of_lock(beside) != number:
+            return None
+        stack.pop_all()
+        return connection
 
 
 def is_locked(path: Path) -> bool:
     """Tell whether somebody holds the lock of a ledger."""
     beside = lock_path(path)
-    if not beside.exists():
+    if _number_of_lock(beside) is None:
         return False
-    _check_lock(beside)
     with translated(path), contextlib.closing(_connect(beside, "ro", timeout=0.0)) as connection:
         try:
             connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
@@ -196,12 +212,17 @@ def lock_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.lock")
 
 
-def _check_lock(beside: Path) -> None:
-    """Refuse what isn't empty: to lock a file writes nothing into it."""
-    if not beside.is_file() or beside.stat().st_size:
+def _number_of_lock(beside: Path) -> int | None:
+    """Tell one lock file from a later one; None where there is none. What isn't empty is refused: none ever is."""
+    try:
+        found = beside.lstat()
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(found.st_mode) or found.st_size:
         raise LedgerUnreadableError(
             f"{beside} is there, and isn't the lock file of a ledger: give the ledger another name"
         )
+    return found.st_ino
 
 
 def _connect(path: Path, mode: str, *, timeout: float = 5.0) -> sqlite3.Connection:

@@ -25,11 +25,13 @@ from .files import (
     connect_to_write,
     damaged,
     lock,
+    lock_path,
     made_whole,
     missing,
     refuse_second_name,
     translated,
 )
+from .secret import key_path
 
 _SCHEMA: Final = f"""
 CREATE TABLE job (
@@ -167,7 +169,7 @@ class Store:
                     refuse_second_name(path)
                 held = held or lock(path)
                 if make is not None and not path.exists():
-                    with made_whole(path, _SCHEMA) as connection:
+                    with _leaving_no_trace(path), made_whole(path, _SCHEMA) as connection:
                         make(cls(path, connection))
                 return cls(path, connect_to_write(path), held)
             except BaseException:  # an interrupt, too: the lock would stay held
@@ -312,6 +314,20 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def _leaving_no_trace(path: Path) -> Iterator[None]:
+    """Remove what lies beside a ledger where none is made, but for a key that was there before: it may be another's."""
+    has_key = key_path(path).exists()
+    try:
+        yield
+    except BaseException:  # an interrupt, too
+        if not path.exists():
+            lock_path(path).unlink(missing_ok=True)
+            if not has_key:
+                key_path(path).unlink(missing_ok=True)
+        raise
 
 
 _SELECT_CHUNKS: Final = """

@@ -2,10 +2,13 @@
 
 # ruff: noqa: ASYNC240 - who waits for a small file here is the test alone
 
+import contextlib
 import io
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,6 +29,9 @@ from adapty_async.ledger import (
     prepare,
     redact,
 )
+from adapty_async.ledger.files import is_locked, lock
+from adapty_async.ledger.preparing import reserved
+from adapty_async.ledger.secret import Secret
 from adapty_async.testing import Simulator
 
 from ..full_disk import full_disk
@@ -129,8 +135,28 @@ async def test_a_preparation_that_fails_leaves_no_ledger(client: AdaptyClient, p
         prepared(client, path, broken())
     with full_disk(20_000), pytest.raises(LedgerWriteError, match="make room"):
         prepared(client, path, ids(4000))
-    assert {file.name for file in path.parent.iterdir()} == {"job.db.lock", "job.db.key"}
+    assert not [*path.parent.iterdir()]
+    key = Secret.make(path)
+    with pytest.raises(LookupError):
+        prepared(client, path, broken())
+    kept = Secret.read(path)
+    assert kept is not None
+    assert kept.check == key.check
     assert prepared(client, path, ids(4000)) == (4000, 4000)
+
+
+def test_who_waits_for_a_reservation_that_is_given_up_has_the_next_lock(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapty_async.ledger.files._LOCK_PATIENCE", 60.0)
+    for _ in range(20):
+        with ThreadPoolExecutor(1) as other:
+            with reserved(path):
+                waiting = other.submit(lock, path)
+                time.sleep(0.02)  # until it waits: if it doesn't yet, this is easier for it
+            with contextlib.closing(waiting.result(60)):
+                assert is_locked(path)
+            assert not is_locked(path)
 
 
 async def test_what_a_kill_left_of_a_preparation_is_no_ledger(client: AdaptyClient, path: Path) -> None:
