@@ -10,8 +10,7 @@ from uuid import UUID
 import attrs
 
 from ..bulk.jobs import By, undertaking
-from ..ledger import Spool, has_job, prepare
-from ..ledger.preparing import Reservation, reserved
+from ..ledger import Held, Spool, has_job, prepare
 from .assignment import Assignment
 from .beforehand import look_through, require_terminal, verified
 from .changes import open_listing
@@ -21,7 +20,7 @@ from .exits import CommandError, ExitStatus
 from .failures import check_free
 from .guards import Guards
 from .inputs import OF_STDIN, Excluded, Format, InputError, format_of_name, open_source
-from .ledgers import beside, is_lasting, refuse_needed, refuse_own, refusing, resume_command
+from .ledgers import beside, hold, is_lasting, refuse_needed, refuse_own, refusing, resume_command
 from .listing import Listing
 from .order import Order
 from .pace import Pace
@@ -101,13 +100,13 @@ def begin(asked: Asked) -> ExitStatus:
     ledger, order = asked.its_ledger(), asked.order()
     with contextlib.ExitStack() as stack:
         client = client_of_environment(order.timeout)
-        reservation = None
+        held = None
         if ledger is not None:
             for file in (asked.file, *order.exclude):
                 refuse_own(file, ledger)
             refuse_begun(ledger)
             _check_place(ledger)
-            reservation = stack.enter_context(_reserved(ledger))
+            held = stack.enter_context(_held(ledger))
             Spool(ledger).sweep()
             refuse_fleeting(order.exclude)
         if not asked.confirmed:
@@ -117,7 +116,7 @@ def begin(asked: Asked) -> ExitStatus:
                 refuse_needed(asked.failures, ledger)  # first, for some of its files are there already
             check_free(asked.failures)
         excluded = excluded_by(order.exclude, by=order.by, column=order.exclude_column)
-        if ledger is None:
+        if ledger is None or held is None:
             return send_unrecorded(
                 client, order, asked.file, failures=asked.failures, excluded=excluded, confirmed=asked.confirmed
             )
@@ -128,10 +127,10 @@ def begin(asked: Asked) -> ExitStatus:
             order = attrs.evolve(order, file=lasting, format=ids.reading().format)
             with refusing(ids):
                 job = undertaking(client, order.operation, order.by)
-                prepare(ledger, job, ids.decided(), order=order.as_json(), file=ids.file, reservation=reservation)
+                prepare(ledger, job, ids.decided(), order=order.as_json(), file=ids.file, held=held)
             app = order.guards.app
             return Recorded(
-                ids, ledger, order, job.key_fingerprint, app=app, notes=notes, failures=asked.failures
+                ids, ledger, held, order, job.key_fingerprint, app=app, notes=notes, failures=asked.failures
             ).carry_out(client)
 
 
@@ -158,13 +157,11 @@ def _check_place(ledger: Path) -> None:
 
 
 @contextlib.contextmanager
-def _reserved(ledger: Path) -> Iterator[Reservation]:
-    """Let no other command begin a job there until this one has, or is refused. Raises CommandError."""
-    with contextlib.ExitStack() as stack:
-        with refusing():
-            reservation = stack.enter_context(reserved(ledger))
+def _held(ledger: Path) -> Iterator[Held]:
+    """Let no other command begin a job there, nor go on with this one's. Raises CommandError."""
+    with hold(ledger) as held:
         refuse_begun(ledger)  # it may have come to its end meanwhile
-        yield reservation
+        yield held
 
 
 @contextlib.contextmanager

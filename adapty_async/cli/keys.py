@@ -11,7 +11,7 @@ import attrs
 from ..bulk import Outcome
 from ..bulk.jobs import undertaking
 from ..client import AdaptyClient, anew
-from ..ledger import LedgerReader, Row, Status, reopen
+from ..ledger import LedgerReader, Row, Status
 from ..ledger.keys import APP_ID
 from .exits import CommandError, ExitStatus
 from .ledgers import MISMATCHES, is_stdin, refusing
@@ -131,10 +131,7 @@ def _due(status: Status, again: frozenset[Outcome]) -> int:
 def show_app(
     key: Key, reader: LedgerReader, ids: Listing, order: Order, known: str | None, client: AdaptyClient
 ) -> dict[str, str]:
-    """See the app of the key of `client` from a listed person, or `known`; give the note of it. Raises CommandError.
-
-    Whoever was absent to a key of an unknown app is looked for again from then on.
-    """
+    """See the app of the key of `client` from a listed person, or `known`; give the note of it. Raises CommandError."""
     assert key.app is not None
     shown_by = order.does.existing | (_ABSENT if key.was_of_unknown_app else frozenset())
 
@@ -145,8 +142,6 @@ def show_app(
     asked_for = itertools.chain(() if known is None else (known,), listed())
     with refusing(ids):
         verify_app(anew(client, timeout=order.timeout), asked_for, by=order.by, app=key.app, todo=_WHAT_TO_DO)
-        if key.was_of_unknown_app:
-            reopen(reader.path)
     return {APP_ID: key.app}
 
 

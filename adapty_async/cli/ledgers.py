@@ -3,18 +3,20 @@
 import contextlib
 import shlex
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import attrs
 
 from ..ledger import (
+    Held,
     InputChangedError,
     LedgerError,
     LedgerMismatchError,
     LedgerReader,
     Spool,
+    holding,
 )
 from ..ledger.files import real
 from .changes import open_listing
@@ -110,6 +112,15 @@ def _line_of(position: int, ids: Listing | None) -> tuple[str, str]:
 
 
 @contextlib.contextmanager
+def hold(path: Path) -> Iterator[Held]:
+    """Let no other command use a ledger in the block. Raises CommandError."""
+    with contextlib.ExitStack() as stack:
+        with refusing():
+            held = stack.enter_context(holding(path))
+        yield held
+
+
+@contextlib.contextmanager
 def open_ledger(path: Path) -> Iterator[LedgerReader]:
     """Open the ledger of a job to read it. Raises CommandError.
 
@@ -180,19 +191,6 @@ def order_of(reader: LedgerReader) -> Order:
     except (KeyError, TypeError, ValueError):  # what was written there is another order, or none
         sentence = f"{reader.path} is damaged: restore it from a copy, or start anew with another ledger"
     raise CommandError(sentence, ExitStatus.LEDGER)
-
-
-def refuse_overtaken(reader: LedgerReader, runs: int, exclude: Collection[Path]) -> None:
-    """Refuse what was decided of a job that another command has gone on with meanwhile. Raises CommandError.
-
-    `runs`: how many there were then; `exclude`: the files of those to be held back, as they are known.
-    """
-    if len(reader.runs) != runs or not set(order_of(reader).exclude) <= set(exclude):
-        raise CommandError(
-            f"another command has gone on with {reader.path} meanwhile, so nothing was sent: look at it again by "
-            f"{command('status', reader.path)}",
-            ExitStatus.LEDGER,
-        )
 
 
 def inputs_of(reader: LedgerReader) -> list[Path]:

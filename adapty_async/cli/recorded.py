@@ -12,7 +12,7 @@ import attrs
 
 from ..bulk import Outcome, StopReason
 from ..client import AdaptyClient, sender_of
-from ..ledger import Ledger, LedgerReader, Spool, Status
+from ..ledger import Held, Ledger, LedgerReader, Spool, Status
 from ..pacing import Pacer
 from . import event_loop
 from .books import Standing
@@ -26,7 +26,7 @@ from .inputs import EXCLUDED
 from .interrupts import Interrupts
 from .job import Ended, conduct, look_at, show_ended
 from .keys import ACCEPTED
-from .ledgers import command, input_of, refuse_overtaken, refusing, resume_command
+from .ledgers import command, input_of, refusing, resume_command
 from .listing import Listing
 from .order import Order, exclude_options, options_of
 from .progress import Meter
@@ -54,17 +54,16 @@ class _Stock:
 class Recorded:
     """A job whose ledger knows every row of `ids`.
 
-    `key`: the fingerprint of the one that was looked at, and whose app was seen, where one was. `runs`: so many there
-    were before.
+    `held`: its lock. `key`: the fingerprint of the one that was looked at, and whose app was seen, where one was.
     `retry`: rows with one of these outcomes are sent again. `new_key`: the key was exchanged since the last run.
     `app`: the one that is known, None for none. `notes`: for the record. `failures`: where to write down what failed.
     """
 
     ids: Listing
     ledger: Path
+    held: Held
     order: Order
     key: str
-    runs: int = 0
     retry: Collection[Outcome] = ()
     new_key: bool = False
     app: str | None = None
@@ -82,7 +81,6 @@ class Recorded:
         trouble: CommandError | None = None
         try:
             with refusing(), LedgerReader(self.ledger) as reader:
-                refuse_overtaken(reader, self.runs, self.order.exclude)
                 before = reader.status()
             with self.order.pace.pacer(client) as pacer:
                 run = _Run(client, self, before, pacer)
@@ -272,6 +270,7 @@ class _Run:
                 notes=notes,
                 order=recorded.order.as_json(),
                 look=self._look,
+                held=recorded.held,
             ),
             stop=guards.rules(due),
         )

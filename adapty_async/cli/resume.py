@@ -12,17 +12,17 @@ import attrs
 from ..bulk import Outcome
 from ..bulk.jobs import undertaking
 from ..client import AdaptyClient, anew, sender_of
-from ..ledger import LedgerReader, prepare
+from ..ledger import Held, LedgerReader, prepare, reopen
 from ..ledger.preparing import note_order
 from .beforehand import look_through, notes_of, require_terminal
 from .connection import client_of_environment
 from .exclusion import excluded_by, refuse_fleeting
-from .exits import CommandError, ExitStatus
+from .exits import ExitStatus
 from .failures import check_free
 from .finished import RETRIED, is_finished, show_finished
 from .guards import Guards
 from .keys import Key, key_for, known_of, show_app
-from .ledgers import input_of, is_lasting, open_ledger, opened, order_of, refuse_needed, refuse_overtaken, refusing
+from .ledgers import hold, input_of, is_lasting, open_ledger, opened, order_of, refuse_needed, refusing
 from .listing import Listing
 from .order import Order
 from .pace import Pace
@@ -104,25 +104,19 @@ def _pace(before: Pace, wanted: str | None, most: str | None) -> Pace:
 
 @attrs.frozen
 class _Job:
-    """A job that can be gone on with. `ordered`: at its beginning, `order`: for this run.
+    """A job that can be gone on with, whose ledger is held. `ordered`: at its beginning, `order`: for this run.
 
     `is_same`: the input is byte by byte the one of before, and its column. `last_key`: the fingerprint of the last key.
-    `runs`: so many there were before.
     """
 
     ledger: Path
+    held: Held
     ordered: Order
     order: Order
     ids: Listing
     is_same: bool
     last_key: str
     key: Key
-    runs: int
-
-    def refuse_overtaken(self) -> None:
-        """Refuse to write what was ordered over what another command has ordered since. Raises CommandError."""
-        with refusing(), LedgerReader(self.ledger) as reader:
-            refuse_overtaken(reader, self.runs, self.ordered.exclude)
 
 
 def resume(ledger: Path, terms: Terms) -> ExitStatus:
@@ -133,11 +127,12 @@ def resume(ledger: Path, terms: Terms) -> ExitStatus:
             refuse_needed(terms.failures, ledger)
             check_free(terms.failures)
         with open_ledger(ledger) as reader:
-            _refuse_running(reader)
             if terms.want_no_ids and _is_over(reader):
                 return show_finished(reader, terms.applied_to(order_of(reader)))
+        held = stack.enter_context(hold(ledger))
+        with open_ledger(ledger) as reader:
             known = known_of(terms.known, terms.file)
-            job = _look_into(reader, client, terms, stack)
+            job = _look_into(reader, held, client, terms, stack)
         if not job.is_same:
             _compare(job, client, terms)
         _keep_holds(job)
@@ -145,9 +140,9 @@ def resume(ledger: Path, terms: Terms) -> ExitStatus:
         return Recorded(
             job.ids,
             ledger,
+            held,
             _with_app(job, is_shown=bool(shown)),
             sender_of(client).transport.key_fingerprint,
-            runs=job.runs,
             retry=terms.retried,
             new_key=job.key.is_new,
             app=job.key.app,
@@ -156,7 +151,9 @@ def resume(ledger: Path, terms: Terms) -> ExitStatus:
         ).carry_out(anew(client, timeout=job.order.timeout))
 
 
-def _look_into(reader: LedgerReader, client: AdaptyClient, terms: Terms, stack: contextlib.ExitStack) -> _Job:
+def _look_into(
+    reader: LedgerReader, held: Held, client: AdaptyClient, terms: Terms, stack: contextlib.ExitStack
+) -> _Job:
     ordered = order_of(reader)
     order = terms.applied_to(ordered)
     key = key_for(
@@ -176,14 +173,7 @@ def _look_into(reader: LedgerReader, client: AdaptyClient, terms: Terms, stack: 
         asked.check(_profiles_in(reader), order.does, confirmed=False)
     with refusing(ids):
         is_same = order.column == ordered.column and reader.is_of(ids.file)
-    return _Job(reader.path, ordered, order, ids, is_same, reader.last_key, key, len(reader.runs))
-
-
-def _refuse_running(reader: LedgerReader) -> None:
-    if reader.is_running():
-        raise CommandError(
-            f"{reader.path} is in use by another process: wait for its end, or end it", ExitStatus.LEDGER
-        )
+    return _Job(reader.path, held, ordered, order, ids, is_same, reader.last_key, key)
 
 
 def _is_over(reader: LedgerReader) -> bool:
@@ -194,17 +184,23 @@ def _is_over(reader: LedgerReader) -> bool:
 def _keep_holds(job: _Job) -> None:
     """Note whom to hold back before anything else can go wrong: whoever types the next command may not say it again."""
     if job.order.exclude != job.ordered.exclude:
-        job.refuse_overtaken()
         with refusing():
-            note_order(job.ledger, attrs.evolve(job.ordered, exclude=job.order.exclude).as_json())
+            note_order(job.held, attrs.evolve(job.ordered, exclude=job.order.exclude).as_json())
 
 
 def _shown_app(job: _Job, client: AdaptyClient, known: str | None) -> dict[str, str]:
-    """See the app where that is needed; give the note of it. Raises CommandError."""
+    """See the app where that is needed; give the note of it. Raises CommandError.
+
+    Whoever was absent to a key of an unknown app is looked for again from then on.
+    """
     if not job.key.is_to_be_shown:
         return {}
     with refusing(job.ids), LedgerReader(job.ledger) as reader:
-        return show_app(job.key, reader, job.ids, job.order, known, client)
+        shown = show_app(job.key, reader, job.ids, job.order, known, client)
+    if job.key.was_of_unknown_app:
+        with refusing():
+            reopen(job.ledger, held=job.held)
+    return shown
 
 
 def _with_app(job: _Job, *, is_shown: bool) -> Order:
@@ -221,7 +217,6 @@ def _compare(job: _Job, client: AdaptyClient, terms: Terms) -> None:
         look_through(
             job.ids, job.order, client, confirmed=terms.confirmed, count_left=functools.partial(_count_left, job)
         )
-    job.refuse_overtaken()
     with refusing(job.ids):
         prepare(
             job.ledger,
@@ -231,6 +226,7 @@ def _compare(job: _Job, client: AdaptyClient, terms: Terms) -> None:
             order=job.ordered.as_json(),
             file=job.ids.file,
             appended=terms.appended,
+            held=job.held,
         )
 
 

@@ -1,5 +1,6 @@
 """The command `verify`: ask afresh for profiles that a job deleted."""
 
+import asyncio
 import math
 import re
 import sys
@@ -84,7 +85,11 @@ def verify(
             if new_key:
                 show_same_app(reader, ids, order, known, client)
             asked = _verify(client, reader, ids.plain(), wanted, pacer, concurrency, rest=rest, new_key=new_key)
-            found = event_loop.run(asked)
+            try:
+                found = event_loop.run(asked)
+            except (KeyboardInterrupt, asyncio.CancelledError):
+                _show_rest(path)
+                raise
             written = None if present is None else _write_present(path, ids, present)
             reading = ids.reading()
     _show(found)
@@ -93,7 +98,7 @@ def verify(
         tell(f"\nThe record says so, too:\n  {command('report', path)}", sys.stderr)
         _show_next(path, order, reading, written)
     if found.stopped is not None or found.unknown:
-        tell(f"\nTo ask for those of whom nothing is known yet:\n  {command('verify', path, _REST)}", sys.stderr)
+        _show_rest(path)
     return _status(found, left)
 
 
@@ -119,6 +124,10 @@ def _show_next(path: Path, order: Order, reading: Reading, written: Path | None)
         return
     tell(f"{written} holds the rows of whoever is present. To delete them again:", sys.stderr)
     tell(f"  {feeding_back(order, written, reading)}", sys.stderr)
+
+
+def _show_rest(path: Path) -> None:
+    tell(f"\nTo ask for those of whom nothing is known yet:\n  {command('verify', path, _REST)}", sys.stderr)
 
 
 def _wanted(sample: str, deleted: int) -> int:

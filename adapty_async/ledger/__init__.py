@@ -10,6 +10,7 @@ from .errors import (
     LedgerUnreadableError,
     LedgerWriteError,
 )
+from .holding import Held, holding
 from .ledger import Ledger, redact
 from .preparing import has_job, prepare, reopen
 from .reading import Job, LedgerReader, Run, Status
@@ -19,6 +20,7 @@ from .store import Presence
 from .verify import Verified, verify
 
 __all__ = [
+    "Held",
     "InputChangedError",
     "Job",
     "Ledger",
@@ -38,6 +40,7 @@ __all__ = [
     "Verified",
     "evidence",
     "has_job",
+    "holding",
     "prepare",
     "record_of",
     "redact",

@@ -16,6 +16,7 @@ import attrs
 from ..bulk import Outcome
 from ..bulk.journal import Undertaking
 from .chunks import CHUNK, OUTCOMES, STATES, Chunk, OutcomeRow
+from .holding import Held
 from .inventory import Inventory, Part, begin, check, secret_of
 from .store import RunRow, Store, Writing
 
@@ -42,7 +43,7 @@ class Terms:
 
     `appended`: rows may have been added at the end of the input. `retry`: what has one of these outcomes is sent again.
     `new_key`: another API key of the same app may be used. `notes`: what the record shall say of this run. `order`:
-    what is asked for from this run on.
+    what is asked for from this run on. `held`: the lock of the ledger, where it is held already.
     """
 
     appended: bool = False
@@ -50,6 +51,7 @@ class Terms:
     new_key: bool = False
     notes: Mapping[str, str] = attrs.field(factory=dict)
     order: Mapping[str, Any] | None = None
+    held: Held | None = None
 
 
 @attrs.define
@@ -93,7 +95,7 @@ class Book:
     @classmethod
     def open(cls, path: Path, undertaking: Undertaking, terms: Terms, now: Callable[[], float]) -> "Book":
         """Open the ledger, locked, for a run. Raises LedgerError."""
-        store = Store.open(path, lambda new: begin(new, path, undertaking, int(now())))
+        store = Store.open(path, lambda new: begin(new, path, undertaking, int(now())), held=terms.held)
         try:
             job, runs = store.job(), store.runs()
             secret = secret_of(path, job)

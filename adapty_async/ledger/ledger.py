@@ -14,6 +14,7 @@ from .book import Book, Terms
 from .entries import LedgerEntries
 from .errors import LedgerMismatchError
 from .files import real, translated
+from .holding import Held
 from .reading import LedgerReader
 from .secret import Secret, key_path
 from .spool import Spool
@@ -31,8 +32,9 @@ class Ledger:
     what LedgerReader.order gives from this run on, once its input is found to be the same. `look`: called on the event
     loop about once a second while the job runs; what it gives, no ids, LedgerReader.sight tells meanwhile. `spool`: the
     ids of a deletion can't be given twice, as those of a generator; they are copied beside the ledger before the first
-    is sent, read from there whatever is given later, and the copy is removed when all is done. The job raises
-    LedgerError where the ledger can't be used, or the input isn't the same.
+    is sent, read from there whatever is given later, and the copy is removed when all is done. `held`: the lock of the
+    ledger, where the caller holds it. The job raises LedgerError where the ledger can't be used, or the input isn't the
+    same.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Ledger:
         order: Mapping[str, Any] | None = None,
         look: Callable[[], Mapping[str, Any]] | None = None,
         spool: bool = False,
+        held: Held | None = None,
     ) -> None:
         done = ", ".join(outcome for outcome in retry if not outcome.is_failure)
         if done:
@@ -54,7 +57,12 @@ class Ledger:
         self._look = look
         self._is_spooled = spool
         self._terms = Terms(
-            appended=appended, retry=frozenset(retry), new_key=new_key, notes=dict(notes or {}), order=order
+            appended=appended,
+            retry=frozenset(retry),
+            new_key=new_key,
+            notes=dict(notes or {}),
+            order=order,
+            held=held,
         )
 
     def entries(self, undertaking: Undertaking, source: Source[ItemT]) -> LedgerEntries[ItemT]:

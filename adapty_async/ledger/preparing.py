@@ -1,9 +1,7 @@
 """A job taken down before any of it is sent: the whole input, known and compared to its end."""
 
-import contextlib
 import itertools
 import json
-import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -16,8 +14,8 @@ from ..bulk.jobs import By, source_of
 from ..bulk.journal import Source, Undertaking
 from ..models import ProfileAttributes
 from .chunks import CHUNK, STATES, Chunk
-from .errors import LedgerLockedError
-from .files import lock, lock_path, real, translated
+from .files import real
+from .holding import Held
 from .inventory import Inventory, Part, begin, check, secret_of
 from .reading import LedgerReader
 from .store import Store, Writing
@@ -33,50 +31,6 @@ def has_job(path: Path) -> bool:
     return True
 
 
-class Reservation:
-    """The lock of a ledger that isn't there yet: `prepare` takes it, or nobody does."""
-
-    def __init__(self) -> None:
-        self._held: sqlite3.Connection | None = None
-
-    def lock(self, path: Path) -> None:
-        """Lock a ledger. An interrupt meanwhile leaves no trace either. Raises LedgerError."""
-        is_new = not lock_path(path).exists()
-        try:
-            with translated(path):
-                self._held = lock(path)
-        except LedgerLockedError:
-            raise
-        except BaseException:  # an interrupt, too: the lock file would stay behind
-            if is_new:
-                lock_path(path).unlink(missing_ok=True)
-            raise
-
-    def take(self) -> sqlite3.Connection | None:
-        """Give the lock, once: whoever takes it lets go of it."""
-        held, self._held = self._held, None
-        return held
-
-
-@contextlib.contextmanager
-def reserved(path: Path) -> Iterator[Reservation]:
-    """Let nobody else make a ledger of that name, or copy an input beside it. It leaves no trace where none is made.
-
-    Raises LedgerError.
-    """
-    path = real(path)
-    reservation = Reservation()
-    try:
-        reservation.lock(path)
-        yield reservation
-    finally:
-        held = reservation.take()
-        if held is not None:
-            if not path.exists():
-                lock_path(path).unlink(missing_ok=True)
-            held.close()
-
-
 def prepare(
     path: Path,
     undertaking: Undertaking,
@@ -86,13 +40,13 @@ def prepare(
     file: BinaryIO | None,
     appended: bool = False,
     new_key: bool = False,
-    reservation: Reservation | None = None,
+    held: Held | None = None,
 ) -> None:
     """Take down every row of an input in a new ledger, or compare every row with the one that there is.
 
     `rows`: ids to delete, or pairs of an id and what is written. `order`: what was asked for; `file`: what the rows are
     read from, by which it is known again. All is written or nothing. Raises LedgerError; InputChangedError where there
-    is a ledger and the input isn't its own. `reservation`: of that ledger.
+    is a ledger and the input isn't its own. `held`: the lock of the ledger, where it is held already.
     """
 
     path = real(path)
@@ -118,23 +72,24 @@ def prepare(
         take_down(store)
         is_made = True
 
-    with Store.open(path, make, None if reservation is None else reservation.take()) as store:
+    with Store.open(path, make, held=held) as store:
         if not is_made:
             with store.transaction():
                 take_down(store)
 
 
-def note_order(path: Path, order: Mapping[str, Any]) -> None:
+def note_order(held: Held, order: Mapping[str, Any]) -> None:
     """Note in a ledger what is asked for from now on, whatever becomes of the next run. Raises LedgerError."""
-    with Store.open(real(path)) as store, store.transaction():
+    with Store.open(held.path, held=held) as store, store.transaction():
         store.write(Writing(job=attrs.evolve(store.job(), input_order=json.dumps(dict(order)))))
 
 
-def reopen(path: Path) -> None:
+def reopen(path: Path, *, held: Held | None = None) -> None:
     """Let every profile be looked for again of which a ledger says that there was none: it was another app's key that
     said so. What a verification found by it goes, too. All is written or nothing. Raises LedgerError.
+    `held`: as of `prepare`.
     """
-    with Store.open(real(path)) as store, store.transaction():
+    with Store.open(real(path), held=held) as store, store.transaction():
         for number in itertools.count():
             row = next(store.chunks(number, number + 1), None)
             if row is None:

@@ -31,6 +31,7 @@ from .files import (
     refuse_second_name,
     translated,
 )
+from .holding import Held
 from .secret import key_path
 
 _SCHEMA: Final = f"""
@@ -154,12 +155,13 @@ class Store:
         cls,
         path: Path,
         make: Callable[["Store"], None] | None = None,
-        held: sqlite3.Connection | None = None,
+        *,
+        held: Held | None = None,
     ) -> Self:
-        """Open a ledger to write in, and lock it. Where there is none `make` writes what it begins with.
-
-        `held`: its lock, which the store lets go of at its end.
+        """Open a ledger to write in, and lock it, if it isn't `held`. Where there is none `make` writes what it begins
+        with.
         """
+        own: sqlite3.Connection | None = None
         with translated(path):
             if make is None and not path.exists():
                 raise missing(path)
@@ -167,14 +169,15 @@ class Store:
                 if path.exists():
                     check_place(path)
                     refuse_second_name(path)
-                held = held or lock(path)
+                if held is None:
+                    own = lock(path)
                 if make is not None and not path.exists():
-                    with _leaving_no_trace(path), made_whole(path, _SCHEMA) as connection:
+                    with _leaving_no_trace(path, held), made_whole(path, _SCHEMA) as connection:
                         make(cls(path, connection))
-                return cls(path, connect_to_write(path), held)
-            except BaseException:  # an interrupt, too: the lock would stay held
-                if held is not None:
-                    held.close()
+                return cls(path, connect_to_write(path), own)
+            except BaseException:  # an interrupt, too: the lock would stay locked
+                if own is not None:
+                    own.close()
                 raise
 
     @classmethod
@@ -317,14 +320,18 @@ class Store:
 
 
 @contextlib.contextmanager
-def _leaving_no_trace(path: Path) -> Iterator[None]:
-    """Remove what lies beside a ledger where none is made, but for a key that was there before: it may be another's."""
+def _leaving_no_trace(path: Path, held: Held | None) -> Iterator[None]:
+    """Remove what lies beside a ledger where none is made, but for a key that was there before: it may be another's.
+
+    The lock is removed by whoever holds it, and still: else another's might be.
+    """
     has_key = key_path(path).exists()
     try:
         yield
     except BaseException:  # an interrupt, too
         if not path.exists():
-            lock_path(path).unlink(missing_ok=True)
+            if held is None:
+                lock_path(path).unlink(missing_ok=True)
             if not has_key:
                 key_path(path).unlink(missing_ok=True)
         raise

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from adapty_async.bulk import Outcome
-from adapty_async.cli import beforehand, resume
+from adapty_async.cli import beforehand, recorded, resume
 from adapty_async.testing import Fault
 from tests.cli.served import AT_ONCE
 from tests.cli.witness import PEOPLE, Say, Witness, agree, ids, ledger_of, run
@@ -92,32 +92,38 @@ def test_a_hold_lasts_also_where_the_run_that_it_came_with_was_refused(
     assert list(witness.profiles.customer_user_ids) == ids(1)
 
 
-@pytest.mark.parametrize("appended", [True, False])
-def test_a_hold_that_comes_while_another_command_asks_is_kept(
-    witness: Witness, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, appended: bool
+@pytest.mark.parametrize("moment", ["question", "app", "run"])
+def test_a_hold_that_comes_while_another_command_has_the_ledger_is_refused_and_can_be_given_after_it(
+    witness: Witness, people: Path, tmp_path: Path, say: Say, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    def hold_somebody(*_: object) -> dict[str, str]:
-        assert run("resume", ledger, "--exclude", tmp_path / "held.csv", "--input", tmp_path / "before.csv") == 1
-        return {"app_id": str(witness.profiles.app_id)}
+    def hold_somebody(*_given: object) -> None:
+        status, _, err = say("resume", ledger, *hold)
+        assert (status, "in use by another process" in err) == (5, True)
+        raise KeyboardInterrupt
 
-    ledger, who = ledger_of(people), "late" if appended else ids(1)[0]
-    witness.add_profile(customer_user_id="late")
-    (tmp_path / "held.csv").write_text(who)
-    (tmp_path / "before.csv").write_text(people.read_text())
+    ledger, who = ledger_of(people), ids(1)[0]
+    held = tmp_path / "held.csv"
+    held.write_text(who)
+    hold = ("--exclude", held)
     witness.script(Fault.REDIRECT, method="DELETE")
     assert run(*DELETE, people, "--concurrency", 1) == 1
-    if appended:
-        monkeypatch.setattr(resume, "require_terminal", lambda _: None)
-        monkeypatch.setattr(beforehand, "is_typed", hold_somebody)
-        with people.open("a") as file:
-            file.write("n,late\n")
-        assert run("resume", ledger, "--appended") == 5
-        assert run("resume", ledger, "--appended", "--yes") == 1
-    else:
-        monkeypatch.setattr(resume, "show_app", hold_somebody)
-        assert run("retry-failed", ledger, "--app", witness.profiles.app_id) == 5
-        assert run("retry-failed", ledger) == 1
-    assert who in witness.profiles.customer_user_ids
+    first: tuple[object, ...] = ("retry-failed", ledger)
+    with monkeypatch.context() as patch:
+        if moment == "question":
+            patch.setattr(resume, "require_terminal", lambda _: None)
+            patch.setattr(beforehand, "is_typed", hold_somebody)
+            with people.open("a") as file:
+                file.write("n,late\n")
+            first = ("resume", ledger, "--appended")
+        elif moment == "app":
+            patch.setattr(resume, "show_app", hold_somebody)
+            first = (*first, "--app", witness.profiles.app_id)
+        else:
+            patch.setattr(recorded, "_Run", hold_somebody)
+        assert run(*first) == 130
+    assert run("resume", ledger, "--appended", "--yes", *hold) == 1
+    assert run("retry-failed", ledger) == 1
+    assert list(witness.profiles.customer_user_ids) == [who]
 
 
 def test_a_hold_that_names_nobody_of_the_file_is_told(witness: Witness, people: Path, tmp_path: Path, say: Say) -> None:

@@ -299,7 +299,8 @@ def test_an_interrupted_verification_keeps_what_it_found(ledger: Path, sim: Simu
     sim.latency = 0.05
     before = sim.count.requests
     with interrupting(lambda: sim.count.requests >= before + 6):
-        assert say("verify", ledger, "all", *AT_ONCE, "--concurrency", 2)[0] == 130
+        status, _, err = say("verify", ledger, "all", *AT_ONCE, "--concurrency", 2)
+    assert (status, err.splitlines()[-2]) == (130, f"  adapty-async verify {ledger} rest")
     with LedgerReader(ledger) as reader:
         found = len(list(reader.presences()))
         assert 0 < found < 28

@@ -30,7 +30,7 @@ from adapty_async.ledger import (
     redact,
 )
 from adapty_async.ledger.files import is_locked, lock
-from adapty_async.ledger.preparing import reserved
+from adapty_async.ledger.holding import holding
 from adapty_async.ledger.secret import Secret
 from adapty_async.testing import Simulator
 
@@ -145,13 +145,13 @@ async def test_a_preparation_that_fails_leaves_no_ledger(client: AdaptyClient, p
     assert prepared(client, path, ids(4000)) == (4000, 4000)
 
 
-def test_who_waits_for_a_reservation_that_is_given_up_has_the_next_lock(
+def test_who_waits_for_a_ledger_that_is_never_made_has_the_next_lock(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("adapty_async.ledger.files._LOCK_PATIENCE", 60.0)
     for _ in range(20):
         with ThreadPoolExecutor(1) as other:
-            with reserved(path):
+            with holding(path):
                 waiting = other.submit(lock, path)
                 time.sleep(0.02)  # until it waits: if it doesn't yet, this is easier for it
             with contextlib.closing(waiting.result(60)):

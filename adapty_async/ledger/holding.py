@@ -1,0 +1,43 @@
+"""A ledger that one command holds, from its first look to its end, whatever it does with it in between."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+
+from .errors import LedgerLockedError
+from .files import lock, lock_path, real, translated
+
+
+@attrs.frozen
+class Held:
+    """The lock of a ledger: who holds it lends it to what is done with the ledger."""
+
+    path: Path
+
+
+@contextlib.contextmanager
+def holding(path: str | os.PathLike[str]) -> Iterator[Held]:
+    """Let nobody else use a ledger, or make one of that name, or copy an input beside it, in the block.
+
+    It leaves no trace where no ledger is made. Raises LedgerError.
+    """
+    path = real(path)
+    is_new = not lock_path(path).exists()
+    try:
+        with translated(path):
+            connection = lock(path)
+    except LedgerLockedError:
+        raise
+    except BaseException:  # an interrupt, too: the lock file would stay behind
+        if is_new:
+            lock_path(path).unlink(missing_ok=True)
+        raise
+    try:
+        yield Held(path)
+    finally:
+        if not path.exists():
+            lock_path(path).unlink(missing_ok=True)
+        connection.close()
