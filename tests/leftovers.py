@@ -9,7 +9,7 @@ def tasks_left() -> list[str]:
     """Name what the tasks of the running loop run, but for the current one and those of a test's server."""
     running = (task.get_coro() for task in asyncio.all_tasks() if task is not asyncio.current_task())
     names = [getattr(coroutine, "__qualname__", repr(coroutine)) for coroutine in running]
-    return [name for name in names if not name.startswith("RawServer.")]
+    return [name for name in names if not name.startswith(("RawServer.", "RequestHandler."))]
 
 
 def timers_left() -> list[asyncio.TimerHandle]:

@@ -88,6 +88,8 @@ class BulkJob(Generic[ItemT, ValueT]):
         self._entries = entries
         most_unsettled = max(1000, 10 * concurrency)
         self._lineup = Lineup(items, most_unsettled=most_unsettled, canary=stop.canary or 0, entries=entries)
+        if entries is not None:
+            entries.watch(self._lineup.fail)
         self._signal = self._lineup.signal
         self._pause = self._signal.pause
         self._tally = Tally()
@@ -254,8 +256,6 @@ class BulkJob(Generic[ItemT, ValueT]):
                 result = self._give_up(work)
             else:
                 lineup.put_aside(work, step)
-            if self._entries is not None and self._entries.failure is not None:
-                lineup.fail(self._entries.failure)
             if result is not None and self._results is not None:
                 await self._results.put(result)
             # Where others came to the end of a request meanwhile, the loop has run; two may be this runner's own.

@@ -73,9 +73,8 @@ class Entries(Protocol[ItemT_co]):
         """Take down that an item was handed out, but never sent by any run."""
         ...
 
-    @property
-    def failure(self) -> Exception | None:
-        """Give what ends the job, after what is under way: what was taken down couldn't be written."""
+    def watch(self, failed: Callable[[Exception], object]) -> None:
+        """Call `failed`, once, where what was taken down can't be written: it ends the job, after what is under way."""
         ...
 
     async def __aenter__(self) -> Self: ...

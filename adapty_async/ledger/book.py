@@ -87,6 +87,7 @@ class Book:
         self._terms = terms
         self._repeatable = repeatable
         self._open: dict[int, _Open] = {}
+        self._growing: int | None = None  # the chunk of which the input has brought some, and may bring more
         self._news = _News()
         self._under_way = _News()
         self._has_begun = False
@@ -115,9 +116,13 @@ class Book:
         )
         return cls(store, inventory, run, terms, repeatable=undertaking.repeatable)
 
+    def known_of(self, number: int) -> int:
+        """Tell how many items of a chunk are known."""
+        return min(max(0, self._inventory.known - number * CHUNK), CHUNK)
+
     def knows(self, part: Part) -> bool:
         """Tell whether there is something to recall of a chunk of the input."""
-        return self._inventory.knows(part)
+        return part.number != self._growing and self._inventory.knows(part)
 
     def recall(self, parts: Sequence[Part]) -> list[Chunk | None]:
         """Read what is known of chunks of the input that follow each other, and compare it; None: nothing is.
@@ -127,17 +132,27 @@ class Book:
         return self._inventory.recall(parts)
 
     def take(self, part: Part, chunk: Chunk | None, now: int) -> Due:
-        """Give what is to be done of a chunk of the input, as it was recalled. Raises InputChangedError."""
+        """Give what is to be done of a chunk of the input, as it was recalled. Raises InputChangedError.
+
+        Where the input has brought some of it before, in this run, that is what it has brought more.
+        """
         number = part.number
+        grown = self._open[number] if number == self._growing else None
+        if grown is not None:
+            chunk = grown.chunk
+        before = 0 if grown is None else len(grown.chunk)
         met = self._inventory.meet(part, chunk)
+        self._growing = None if part.is_whole or part.is_last else number
         if not self._has_begun:
             self._has_begun = self._news.run = True
             if self._terms.order is not None:
                 self._inventory.note_order(self._terms.order)
         if met.is_new:
             self._news.chunks.add(number)
-        due = self._due(number, met.chunk, now)
-        if due.indexes or number in self._news.chunks:
+        due = self._due(number, met.chunk, before, now)
+        if grown is not None:
+            grown.due += len(due.indexes)
+        elif due.indexes or number in self._news.chunks or number == self._growing:
             self._open[number] = _Open(met.chunk, len(due.indexes))
         return due
 
@@ -204,7 +219,7 @@ class Book:
         """Take note that what was drawn up is on the disk."""
         news, self._under_way = self._under_way, _News()
         for number in news.chunks - self._news.chunks:
-            if not self._open[number].due:
+            if not self._open[number].due and number != self._growing:
                 del self._open[number]
         self._inventory.written()
 
@@ -227,11 +242,14 @@ class Book:
         self._run = attrs.evolve(self._run, **values)
         self._news.run = self._has_begun
 
-    def _due(self, number: int, chunk: Chunk, now: int) -> Due:
-        if not any(chunk.states):
-            return Due(range(len(chunk)))
+    def _due(self, number: int, chunk: Chunk, begin: int, now: int) -> Due:
+        """Give what is to be done of a chunk, from the item with the index `begin` on."""
+        if not any(chunk.states[begin:]):
+            return Due(range(begin, len(chunk)))
         indexes, maybe_sent = [], set()
         for index in chunk.open_indexes(self._terms.retry):
+            if index < begin:
+                continue
             claimed = chunk.is_claimed(index)
             if claimed and not self._may_repeat(chunk, index, now):
                 chunk.doubt(index)

@@ -2,11 +2,10 @@
 
 import asyncio
 import functools
-import itertools
 import json
 import logging
 from collections import Counter, deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Generic, Protocol, Self, cast
 
@@ -16,6 +15,7 @@ from ..bulk.results import ItemT
 from .book import Book, Due, counted
 from .chunks import CHUNK, STATES, Chunk, OutcomeRow
 from .errors import InputChangedError, LedgerError
+from .feed import Breath, Feed
 from .inventory import Part
 from .writer import Writer, outlasting
 
@@ -30,10 +30,9 @@ _MOST_CLAIM: Final = 4 * CHUNK
 _STRIDE: Final = 10
 """So many chunks are read at one time where all is done already: a resumed job has ten million rows to pass by."""
 _LONGEST_READ: Final = 0.1
-"""Seconds after which no more than is read already is waited for: an input may be slow."""
-_BREATH: Final = 0.005
-_ITEMS_A_LOOK: Final = 8
-"""So many items are read between two looks at the clock; CHUNK is a multiple of it."""
+"""Seconds after which an input is slow: what was read of it is done, and no more is waited for."""
+_ITEMS_A_BREATH: Final = 50
+"""Of so many items it is found out at one time what they are: of updates that takes long."""
 
 _log: Final = logging.getLogger("adapty_async")
 
@@ -89,7 +88,6 @@ class LedgerEntries(Generic[ItemT]):
         at_end: _AtEnd | None = None,
     ) -> None:
         self._source = source
-        self._iterator = _iterator(source)
         self._open_book = open_book
         self._now = now
         self._look = look
@@ -101,7 +99,7 @@ class LedgerEntries(Generic[ItemT]):
         self._chunk = 0
         self._stride = 1
         self._ended = False
-        self._breathe_at = 0.0
+        self._partial: list[ItemT | Decided[ItemT]] = []  # what was taken already of a chunk that isn't whole yet
         self._reading: asyncio.Task[None] | None = None  # what is due next; kept where it failed, for who asks for it
         self._due: deque[Entry[ItemT]] = deque()  # not claimed yet
         self._claiming: asyncio.Future[None] | None = None
@@ -112,10 +110,13 @@ class LedgerEntries(Generic[ItemT]):
         self._rows: list[OutcomeRow] = []
         self._timer: asyncio.TimerHandle | None = None
         self._outcome, self._state = Outcome.DELETED, STATES[Outcome.DELETED]  # of the last row
-        self.failure: Exception | None = None
+        self._failed: Callable[[Exception], object] | None = None
+        self._failure: Exception | None = None
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
+        self._breath = Breath()
+        self._feed = Feed(self._source.items)
         self._writer = Writer(self._open_book)
         self._book = await self._writer.start()
         self._is_open = True
@@ -153,8 +154,8 @@ class LedgerEntries(Generic[ItemT]):
 
     async def __anext__(self) -> Entry[ItemT]:
         while (entry := self.ready()) is None:
-            if self.failure is not None:
-                raise self.failure
+            if self._failure is not None:
+                raise self._failure
             if self._claimed:
                 self._one_left = self._loop.create_future()
                 await self._one_left
@@ -211,24 +212,30 @@ class LedgerEntries(Generic[ItemT]):
 
     async def _read_on(self) -> None:
         """Read as many items as are claimed at one time, or more where nothing was due of the last; see what is due."""
+        wanted, until = max(self._stride, self._ahead.size // CHUNK), self._loop.time() + _LONGEST_READ
+        read = await self._read(None, until)
         parts: list[Part] = []
         chunks: list[list[ItemT | Decided[ItemT]]] = []
-        wanted, until = max(self._stride, self._ahead.size // CHUNK), self._loop.time() + _LONGEST_READ
-        while not parts or (len(parts) < wanted and not parts[-1].is_last and self._loop.time() < until):
-            chunks.append(await self._read())
-            parts.append(self._part(self._chunk + len(parts), chunks[-1]))
+        while read is not None:
+            part, items = read
+            parts.append(part)
+            chunks.append(items)
+            is_enough = len(parts) == wanted or not part.is_whole or self._feed.is_over or self._loop.time() >= until
+            read = None if is_enough else await self._read(part, until)
         try:
             known = await self._recall(parts)
             count = len(self._due)
             for part, items, chunk in zip(parts, chunks, known, strict=True):
                 self._due.extend(_entries(part, items, self._book.take(part, chunk, int(self._now()))))
-                await self._breathe()
+                await self._breath.draw()
         except InputChangedError:
             self._is_refused = True
             raise
         self._stride = 1 if len(self._due) > count else _STRIDE
-        self._chunk += len(parts)
-        self._ended = parts[-1].is_last
+        last = parts[-1]
+        self._chunk = last.number + last.is_whole
+        self._partial = [] if last.is_whole else chunks[-1]
+        self._ended = last.is_last
         self._reading = None
 
     async def _recall(self, parts: Sequence[Part]) -> Sequence[Chunk | None]:
@@ -236,45 +243,41 @@ class LedgerEntries(Generic[ItemT]):
             return [None] * len(parts)
         return await self._writer.read(lambda: self._book.recall(parts))
 
-    async def _read(self) -> list[ItemT | Decided[ItemT]]:
-        items: list[ItemT | Decided[ItemT]] = []
-        source = self._iterator
-        if not isinstance(source, Iterator):
-            while len(items) < CHUNK:
-                try:
-                    items.append(await anext(source))
-                except StopAsyncIteration:
-                    break
-            return items
-        while len(items) < CHUNK:
-            before = len(items)
-            items.extend(itertools.islice(source, _ITEMS_A_LOOK))
-            if len(items) < before + _ITEMS_A_LOOK:
-                break
-            await self._breathe()
-        return items
+    async def _read(self, part: Part | None, until: float) -> tuple[Part, list[ItemT | Decided[ItemT]]] | None:
+        """Read the next chunk after `part`, of a slow input as much as there is; None where `part` needn't wait for it.
 
-    def _part(self, number: int, items: Sequence[ItemT | Decided[ItemT]]) -> Part:
-        plain = cast("Sequence[ItemT]", items)
-        if not {Decided}.isdisjoint(map(type, items)):  # mostly there is none, and this finds that out the fastest
-            plain = [_plain(item) for item in items]
-        names = list(map(self._source.name, plain))
-        contents = names if self._source.content is self._source.name else list(map(self._source.content, plain))
-        return Part(number, names, contents, is_last=len(items) < CHUNK)
+        What the ledger knows of a chunk is read whole, for it is compared by that. Where there is no `part` it goes on
+        with the chunk of which some was read before.
+        """
+        number, items = (self._chunk, self._partial) if part is None else (part.number + 1, [])
+        least = max(1, self._book.known_of(number) - len(items))
+        more = await self._feed.read(CHUNK - len(items), least, until=until, patient=part is None)
+        if part is not None and not more and not self._feed.ended:
+            return None
+        items = items + more
+        return await self._part(number, items, is_last=self._feed.ended and len(items) < CHUNK), items
 
-    async def _breathe(self) -> None:
-        """Let the loop run now and then."""
-        if self._loop.time() >= self._breathe_at:
-            await asyncio.sleep(0)
-            self._breathe_at = self._loop.time() + _BREATH
+    async def _part(self, number: int, items: Sequence[ItemT | Decided[ItemT]], *, is_last: bool) -> Part:
+        names: list[str] = []
+        contents: list[str] = []
+        is_name = self._source.content is self._source.name
+        for begin in range(0, len(items), _ITEMS_A_BREATH):
+            plain = cast("Sequence[ItemT]", items[begin : begin + _ITEMS_A_BREATH])
+            if not {Decided}.isdisjoint(map(type, plain)):  # mostly there is none, and this finds that out the fastest
+                plain = [_plain(item) for item in plain]
+            names += map(self._source.name, plain)
+            if not is_name:
+                contents += map(self._source.content, plain)
+            await self._breath.draw()
+        return Part(number, names, names if is_name else contents, is_last=is_last)
 
     async def _stop_reading(self) -> None:
-        if self._reading is None:
-            return
-        self._reading.cancel()
-        await asyncio.wait([self._reading])
-        if not self._reading.cancelled():
-            self._reading.exception()  # nobody asks for it any more; unasked, asyncio would write it to its log
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait([self._reading])
+            if not self._reading.cancelled():
+                self._reading.exception()  # nobody asks for it any more; unasked, asyncio would write it to its log
+        await self._feed.close()
 
     # What became of it
 
@@ -312,6 +315,10 @@ class LedgerEntries(Generic[ItemT]):
         if self._is_look_due:
             self._show()
 
+    def watch(self, failed: Callable[[Exception], object]) -> None:
+        """Call `failed`, once, where a commit fails."""
+        self._failed = failed
+
     def _commit(self) -> "asyncio.Future[None]":
         commit = self._writer.commit()
         commit.add_done_callback(self._have_committed)
@@ -319,8 +326,10 @@ class LedgerEntries(Generic[ItemT]):
 
     def _have_committed(self, commit: "asyncio.Future[None]") -> None:
         error = commit.exception()
-        if isinstance(error, Exception) and self.failure is None:
-            self.failure = error
+        if isinstance(error, Exception) and self._failure is None:
+            self._failure = error
+            if self._failed is not None:
+                self._failed(error)
 
     # What is seen of it meanwhile
 
@@ -352,7 +361,3 @@ def _entries(part: Part, items: Sequence[ItemT | Decided[ItemT]], due: Due) -> I
 
 def _plain(item: ItemT | Decided[ItemT]) -> ItemT:
     return cast("ItemT", item.item if isinstance(item, Decided) else item)
-
-
-def _iterator(source: Source[ItemT]) -> Iterator[ItemT | Decided[ItemT]] | AsyncIterator[ItemT | Decided[ItemT]]:
-    return aiter(source.items) if isinstance(source.items, AsyncIterable) else iter(source.items)

@@ -32,6 +32,11 @@ class Part:
     is_last: bool
 
     @property
+    def is_whole(self) -> bool:
+        """Whether no chunk has more items."""
+        return len(self.names) == CHUNK
+
+    @property
     def end(self) -> int:
         """The position after its last item."""
         return self.number * CHUNK + len(self.names)

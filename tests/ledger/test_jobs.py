@@ -243,20 +243,6 @@ async def test_an_asynchronous_input_is_taken_as_well(simulator: Simulator, clie
     assert (await deletion(client, people(), path)).total == 0
 
 
-async def test_an_input_that_fails_ends_the_job_and_loses_nothing(
-    simulator: Simulator, client: AdaptyClient, path: Path
-) -> None:
-    def people() -> Iterator[str]:
-        yield from ids(1200)
-        raise LookupError("no more")
-
-    with pytest.raises(LookupError):
-        await deletion(client, people(), path)
-    assert totals(path) == {Outcome.DELETED: 1000}
-    await deletion(client, ids(1500), path)
-    assert totals(path) == {Outcome.DELETED: 1500}
-
-
 @pytest.mark.parametrize("kill_after", [0.0, 0.05, 10.0])
 async def test_what_was_decided_beforehand_has_a_row_and_is_not_sent(
     simulator: Simulator, client: AdaptyClient, path: Path, kill_after: float

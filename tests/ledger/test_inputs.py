@@ -1,0 +1,265 @@
+"""Inputs that are slow, or fail: what has come of them is done, and the ledger goes on with the rest."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapty_async import UNPACED, AdaptyClient, bulk
+from adapty_async.bulk import Decided, Outcome
+from adapty_async.bulk.jobs import ProfileId
+from adapty_async.ledger import InputChangedError, Ledger, LedgerReader, LedgerWriteError, entries
+from adapty_async.ledger.feed import Feed
+from adapty_async.testing import Simulator
+
+from ..full_disk import full_disk
+from ..leftovers import tasks_left
+from ..virtual_time import virtual
+from .helpers import NO_RULES, ids, totals
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "job.db"
+
+
+@pytest.fixture
+async def simulator() -> AsyncIterator[Simulator]:
+    async with Simulator(profiles=3000) as running:
+        yield running
+
+
+def deletion(client: AdaptyClient, items: Any, path: Path, **terms: Any) -> bulk.BulkJob[ProfileId, None]:
+    return bulk.delete_profiles(
+        client,
+        items,
+        by="customer_user_id",
+        pacer=UNPACED,
+        concurrency=20,
+        stop=NO_RULES,
+        journal=Ledger(path, **terms),
+    )
+
+
+class Slow:
+    """Ids that are there; then, when it is `let_go`, the rest."""
+
+    def __init__(self, at_once: int, rest: int = 0) -> None:
+        self._at_once = at_once
+        self._rest = rest
+        self.let_go = asyncio.Event()
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        for who in ids(self._at_once):
+            yield who
+        await self.let_go.wait()
+        for who in ids(self._rest, start=self._at_once + 1):
+            yield who
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not is_so():  # noqa: ASYNC110 - the ledger tells nobody
+            await asyncio.sleep(0.005)
+
+
+class TestASlowInput:
+    @pytest.mark.parametrize(("at_once", "rest"), [(1, 0), (7, 1500), (999, 1), (1000, 0), (1001, 20), (2300, 100)])
+    async def test_what_has_come_of_it_is_done(
+        self, simulator: Simulator, client: AdaptyClient, path: Path, at_once: int, rest: int
+    ) -> None:
+        items = Slow(at_once, rest)
+        job = asyncio.ensure_future(deletion(client, items, path))
+        await until(lambda: simulator.count.answered(204) == at_once)
+        await until(lambda: totals(path) == {Outcome.DELETED: at_once})
+        items.let_go.set()
+        assert (await job).counts == totals(path) == {Outcome.DELETED: at_once + rest}
+        assert simulator.count.requests == at_once + rest
+        with LedgerReader(path) as reader:
+            assert reader.job.items == at_once + rest
+
+    @pytest.mark.parametrize(("first", "second"), [(7, 7), (7, 300), (300, 7), (999, 1400), (1400, 1000)])
+    async def test_where_it_was_left_the_next_run_goes_on(
+        self, simulator: Simulator, client: AdaptyClient, path: Path, first: int, second: int
+    ) -> None:
+        async with deletion(client, Slow(first), path) as job:
+            run = asyncio.ensure_future(job)
+            await until(lambda: job.report.counts == {Outcome.DELETED: first})
+        await asyncio.wait([run])
+        items = Slow(second, 2000 - second)
+        again = asyncio.ensure_future(deletion(client, items, path))
+        if second >= first:  # what the ledger knows of a chunk is compared as a whole
+            await until(lambda: simulator.count.answered(204) == second)
+        items.let_go.set()
+        await again
+        assert totals(path) == {Outcome.DELETED: 2000}
+        assert tasks_left() == []
+
+    async def test_one_that_is_shorter_than_it_was_is_refused(
+        self, simulator: Simulator, client: AdaptyClient, path: Path
+    ) -> None:
+        async with deletion(client, Slow(300), path) as job:
+            run = asyncio.ensure_future(job)
+            await until(lambda: job.report.counts == {Outcome.DELETED: 300})
+        await asyncio.wait([run])
+        with pytest.raises(InputChangedError, match="ends after row 200"):
+            await deletion(client, ids(200), path)
+
+    @pytest.mark.parametrize("seed", range(12))
+    async def test_by_fits_and_starts_with_cancellations_nothing_is_lost_or_sent_twice(
+        self, simulator: Simulator, client: AdaptyClient, path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+    ) -> None:
+        monkeypatch.setattr(entries, "_LONGEST_READ", 0.0)  # every pause of the input is a long one
+        rng = random.Random(seed)  # noqa: S311 - repeatable, no secret
+        count = rng.choice([50, 999, 1000, 1001, 2600])
+
+        async def people() -> AsyncIterator[str | Decided[str]]:
+            rest = rng.choice([1, 30, 400])
+            for number, who in enumerate(ids(count)):
+                yield Decided(who, Outcome.INVALID) if number % 50 == 3 else who
+                if rng.random() < 1 / rest:
+                    await asyncio.sleep(0)
+
+        simulator.latency = 0.002
+        while True:
+            job = asyncio.ensure_future(deletion(client, people(), path))
+            await asyncio.wait([job], timeout=rng.uniform(0.02, 0.3))
+            if job.done():
+                break
+            job.cancel()
+            await asyncio.wait([job])
+        assert tasks_left() == []
+        await job
+        known = totals(path)
+        invalid = len(range(3, count, 50))
+        assert known.keys() <= {Outcome.DELETED, Outcome.DELETED_UNCONFIRMED, Outcome.INVALID}
+        assert (known[Outcome.INVALID], sum(known.values())) == (invalid, count)
+        assert len(simulator.profiles) == 3000 - count + invalid
+
+
+class TestAnInputThatFails:
+    @pytest.mark.parametrize("count", [0, 1, 7, 1000, 1200])
+    @pytest.mark.parametrize("is_async", [True, False])
+    async def test_what_came_before_is_done_and_the_next_run_does_the_rest(
+        self, simulator: Simulator, client: AdaptyClient, path: Path, count: int, *, is_async: bool
+    ) -> None:
+        def people() -> Iterator[str]:
+            yield from ids(count)
+            raise LookupError("no more")
+
+        async def people_later() -> AsyncIterator[str]:
+            for who in people():
+                yield who
+
+        for _ in range(2):
+            with pytest.raises(LookupError):
+                await deletion(client, people_later() if is_async else people(), path)
+            assert simulator.count.requests == count
+        assert tasks_left() == []
+        await deletion(client, ids(1500), path)
+        assert totals(path) == {Outcome.DELETED: 1500}
+        assert simulator.count.requests == 1500
+
+    async def test_before_what_is_known_was_compared_nothing_is_sent(
+        self, simulator: Simulator, client: AdaptyClient, path: Path
+    ) -> None:
+        def people() -> Iterator[str]:
+            yield from ids(200)
+            raise LookupError("no more")
+
+        await deletion(client, ids(500), path)
+        with pytest.raises(LookupError):
+            await deletion(client, people(), path, retry=[Outcome.FAILED])
+        assert totals(path) == {Outcome.DELETED: 500}
+
+    async def test_what_it_waited_for_may_be_cancelled(self, client: AdaptyClient, path: Path) -> None:
+        async def people() -> AsyncIterator[str]:
+            for who in ids(3):
+                yield who
+            raise asyncio.CancelledError
+
+        with pytest.raises(RuntimeError, match="something that the input waited for was cancelled"):
+            await deletion(client, people(), path)
+        assert totals(path) == {Outcome.DELETED: 3}
+
+
+class TestADiskThatFails:
+    async def test_while_the_input_is_waited_for_the_job_ends(
+        self, simulator: Simulator, client: AdaptyClient, path: Path
+    ) -> None:
+        job = asyncio.ensure_future(deletion(client, Slow(30), path, look=dict))
+        await until(lambda: simulator.count.answered(204) == 30)
+        with full_disk(0), pytest.raises(LedgerWriteError, match="make room"):
+            async with asyncio.timeout(20):
+                await job
+        assert tasks_left() == []
+
+    async def test_while_it_is_paused_the_job_ends(
+        self, simulator: Simulator, client: AdaptyClient, path: Path
+    ) -> None:
+        job = deletion(client, ids(3000), path, look=dict)
+        simulator.latency = 0.01
+        running = asyncio.ensure_future(job)
+        await until(lambda: simulator.count.answered(204) >= 40)
+        job.pause()
+        with full_disk(0), pytest.raises(LedgerWriteError, match="make room"):
+            async with asyncio.timeout(20):
+                await running
+        assert tasks_left() == []
+
+
+def after(*pauses: float) -> Iterator[int]:
+    """Count, but before each number let so many seconds pass."""
+    loop: Any = asyncio.get_running_loop()
+    for number, pause in enumerate(pauses):
+        loop.jump(pause)
+        yield number
+
+
+async def later(*pauses: float) -> AsyncIterator[int]:
+    for number, pause in enumerate(pauses):
+        await asyncio.sleep(pause)
+        yield number
+
+
+class TestTheFeed:
+    @pytest.mark.parametrize("source", [after, later])
+    @virtual
+    async def test_in_time_it_gives_all_that_is_asked_for(self, source: Callable[..., Any]) -> None:
+        feed = Feed[int](source(*[0.001] * 30))
+        now = asyncio.get_running_loop().time
+        assert await feed.read(20, 1, until=now() + 1.0, patient=True) == list(range(20))
+        assert not feed.ended
+        assert await feed.read(20, 1, until=now() + 1.0, patient=True) == list(range(20, 30))
+        assert feed.ended
+
+    @pytest.mark.parametrize("source", [after, later])
+    @virtual
+    async def test_of_a_slow_one_it_gives_what_there_is_and_waits_for_the_least(
+        self, source: Callable[..., Any]
+    ) -> None:
+        feed = Feed[int](source(*[0.0] * 8, *[1.0] * 24))
+        now = asyncio.get_running_loop().time
+        assert (await feed.read(32, 1, until=now() + 0.5, patient=True))[:8] == list(range(8))
+        before = now()
+        rest = await feed.read(24, 10, until=now() + 0.5, patient=True)
+        assert len(rest) >= 10
+        assert 8.0 <= now() - before <= 16.5
+        await feed.close()
+
+    @virtual
+    async def test_who_isnt_patient_gets_nothing_rather_than_less_than_the_least(self) -> None:
+        feed = Feed[int](later(0.0, 0.0, 1.0))
+        now = asyncio.get_running_loop().time
+        assert await feed.read(3, 3, until=now() + 0.5, patient=False) == []
+        assert await feed.read(3, 3, until=now(), patient=True) == [0, 1, 2]
+
+    @virtual
+    async def test_closed_it_leaves_nothing_running(self) -> None:
+        feed = Feed[int](later(0.0, 3600.0))
+        assert await feed.read(2, 1, until=asyncio.get_running_loop().time(), patient=True) == [0]
+        await feed.close()
+        assert tasks_left() == []
