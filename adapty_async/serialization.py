@@ -1,5 +1,6 @@
 """JSON to models and back: the only file that knows cattrs."""
 
+import contextlib
 import functools
 import json
 import math
@@ -51,12 +52,10 @@ def load_nothing(body: bytes) -> None:
     """
     if not body.strip():
         return
-    try:
-        is_object = isinstance(_parse(body), dict)
-    except _UNREADABLE:  # its text may show the body
-        is_object = False
-    if not is_object:
-        raise AdaptyResponseError("the answer can't be read: no JSON object, nor blank")
+    with contextlib.suppress(*_UNREADABLE):
+        if isinstance(_parse(body), dict):
+            return
+    raise AdaptyResponseError("the answer can't be read: no JSON object, nor blank")
 
 
 def _fault(body: bytes) -> str:

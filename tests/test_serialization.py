@@ -31,7 +31,7 @@ from adapty_async.models import (
     Store,
     Subscription,
 )
-from adapty_async.serialization import dump, load_profile
+from adapty_async.serialization import dump, load_nothing, load_profile
 
 DATA = Path(__file__).parent / "data"
 APP_ID = "14c3d623-2f3a-455a-aa86-ef83dff6913b"
@@ -344,6 +344,19 @@ ATTRIBUTE_FIELDS = fields_of(
         "installation_meta": META_FIELDS.map(lambda fields: InstallationMeta(**fields)),
     },
 )
+
+
+class TestLoadNothing:
+    @pytest.mark.parametrize("body", [b"", b" \r\n", b"{}", b'{"data": null}'])
+    def test_what_is_blank_or_an_object_is_the_apis(self, body: bytes) -> None:
+        load_nothing(body)
+
+    @pytest.mark.parametrize("body", [b"<html>ada@example.com</html>", b"[]", b"null", b'"ok"', b"\xff{}", b"[" * 9999])
+    def test_anything_else_is_refused_without_a_word_of_it(self, body: bytes) -> None:
+        with pytest.raises(AdaptyResponseError) as caught:
+            load_nothing(body)
+        assert str(caught.value) == "the answer can't be read: no JSON object, nor blank"
+        assert caught.value.__context__ is None
 
 
 class TestDump:

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import attrs
 
@@ -37,18 +37,22 @@ from .secret import key_path
 _SCHEMA: Final = f"""
 CREATE TABLE job (
     made INTEGER NOT NULL, operation TEXT NOT NULL, identified_by TEXT NOT NULL, base_url TEXT NOT NULL,
-    key_fingerprint TEXT NOT NULL, secret_check BLOB NOT NULL, items INTEGER, input_order TEXT, file_digest BLOB
+    key_fingerprint TEXT NOT NULL, secret_check BLOB NOT NULL, items INTEGER, input_order TEXT, file_digest BLOB,
+    checksum INTEGER NOT NULL
 );
 CREATE TABLE run (
     number INTEGER PRIMARY KEY, started INTEGER NOT NULL, ended INTEGER, key_fingerprint TEXT NOT NULL,
-    library_version TEXT NOT NULL, notes TEXT NOT NULL, touched INTEGER NOT NULL, sight TEXT
+    library_version TEXT NOT NULL, notes TEXT NOT NULL, touched INTEGER NOT NULL, sight TEXT,
+    checksum INTEGER NOT NULL
 );
 CREATE TABLE chunk (
     number INTEGER PRIMARY KEY, size INTEGER NOT NULL, checksum INTEGER NOT NULL, digest BLOB NOT NULL,
     hashes BLOB NOT NULL
 );
 CREATE TABLE outcome (number INTEGER PRIMARY KEY, rows BLOB NOT NULL);
-CREATE TABLE presence (position INTEGER PRIMARY KEY, at INTEGER NOT NULL, present INTEGER NOT NULL);
+CREATE TABLE presence (
+    position INTEGER PRIMARY KEY, at INTEGER NOT NULL, present INTEGER NOT NULL, checksum INTEGER NOT NULL
+);
 PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {VERSION};
 """
@@ -94,7 +98,7 @@ class RunRow:
     key_fingerprint: str
     library_version: str
     notes: str
-    touched: bool
+    touched: bool = attrs.field(converter=bool)
     sight: str | None = None
 
 
@@ -139,7 +143,10 @@ class Presence:
 
     position: int
     at: int
-    present: bool
+    present: bool = attrs.field(converter=bool)
+
+
+_RowT = TypeVar("_RowT", JobRow, RunRow, Presence)
 
 
 class Store:
@@ -196,13 +203,13 @@ class Store:
             row = self._connection.execute(f"SELECT {_columns(JobRow)} FROM job").fetchone()  # noqa: S608 - our own names
         if row is None:
             raise damaged(self._path)
-        return JobRow(*row)
+        return self._checked(JobRow, row)
 
     def runs(self) -> list[RunRow]:
         """Read the runs of the job, in order."""
         with translated(self._path):
             rows = self._connection.execute(f"SELECT {_columns(RunRow)} FROM run ORDER BY number").fetchall()  # noqa: S608 - our own names
-        return [RunRow(*row) for row in rows]
+        return [self._checked(RunRow, row) for row in rows]
 
     def chunks(self, begin: int = 0, end: int = _NO_END) -> Iterator[ChunkRow]:
         """Read the chunks from number `begin` to before `end`, without their hashes, in order."""
@@ -240,8 +247,16 @@ class Store:
     def presences(self) -> Iterator[Presence]:
         """Read what the profiles' last verification found, in order."""
         with translated(self._path):
-            for position, at, present in self._connection.execute("SELECT * FROM presence ORDER BY position"):
-                yield Presence(position, at, bool(present))
+            for row in self._connection.execute(f"SELECT {_columns(Presence)} FROM presence ORDER BY position"):  # noqa: S608 - our own names
+                yield self._checked(Presence, row)
+
+    def _checked(self, kind: type[_RowT], row: tuple[Any, ...]) -> _RowT:
+        """Make what a row says. Raises LedgerUnreadableError where a byte of it has changed."""
+        *values, checksum = row
+        read = kind(*values)
+        if _with_checksum(read)[-1] != checksum:
+            raise damaged(self._path)
+        return read
 
     def begin_snapshot(self) -> None:
         """Read from now on what is committed now, whatever is written meanwhile."""
@@ -276,9 +291,9 @@ class Store:
         """Write it in the transaction that runs."""
         if writing.job is not None:
             self._connection.execute("DELETE FROM job")
-            self._insert("job", [attrs.astuple(writing.job)])
+            self._insert("job", [_with_checksum(writing.job)])
         if writing.run is not None:
-            self._insert("run", [attrs.astuple(writing.run)])
+            self._insert("run", [_with_checksum(writing.run)])
         for begin in range(0, len(writing.contents), AT_ONCE):
             rows = writing.contents[begin : begin + AT_ONCE]
             self._insert("chunk", [(r.number, r.size, _checksum(r.digest, r.hashes), r.digest, r.hashes) for r in rows])
@@ -287,8 +302,8 @@ class Store:
 
     def write_presences(self, presences: Iterable[Presence]) -> None:
         """Write what a verification found."""
-        rows = map(attrs.astuple, presences)
-        self._connection.executemany("INSERT OR REPLACE INTO presence VALUES (?, ?, ?)", rows)
+        rows = map(_with_checksum, presences)
+        self._connection.executemany("INSERT OR REPLACE INTO presence VALUES (?, ?, ?, ?)", rows)
 
     def forget_presences(self) -> None:
         """Remove all that verifications found."""
@@ -356,5 +371,11 @@ def _checksum(digest: bytes, hashes: bytes) -> int:
     return zlib.crc32(hashes, zlib.crc32(digest))
 
 
-def _columns(row: type[JobRow] | type[RunRow]) -> str:
-    return ", ".join(field.name for field in attrs.fields(row))
+def _columns(row: type[JobRow | RunRow | Presence]) -> str:
+    return ", ".join([*(field.name for field in attrs.fields(row)), "checksum"])
+
+
+def _with_checksum(row: JobRow | RunRow | Presence) -> tuple[object, ...]:
+    """Give the values of a row, and what tells that a disk has changed one."""
+    values = attrs.astuple(row)
+    return *values, zlib.crc32(repr(values).encode())

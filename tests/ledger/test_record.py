@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import attrs
 import pytest
 
 from adapty_async import UNPACED, AdaptyClient, RetryPolicy, bulk
@@ -25,6 +26,7 @@ from adapty_async.ledger import (
     record_of,
     verify,
 )
+from adapty_async.ledger.store import Store, Writing
 from adapty_async.testing import Fault, Simulator
 
 from .helpers import NO_RULES, ids, rows, totals
@@ -160,23 +162,28 @@ async def test_a_job_that_was_stopped_is_recorded_where_its_size_is_known(
     assert json.loads(made.as_json())["finished"] is False
 
 
-@pytest.mark.parametrize(
-    ("harm", "sentence"),
-    [
-        ("UPDATE job SET items = 1101", "contradicts itself: 1,102 rows of 1,101"),
-        ("UPDATE job SET items = 1103", "contradicts itself: 1,102 rows of 1,103"),
-        ("DELETE FROM outcome WHERE number = 1", "is damaged"),
-        ("DELETE FROM chunk WHERE number = 0", "is damaged"),
-    ],
-)
-async def test_a_record_that_contradicts_the_number_of_items_is_refused(
-    simulator: Simulator, client: AdaptyClient, path: Path, harm: str, sentence: str
+@pytest.mark.parametrize(("table", "number"), [("outcome", 1), ("chunk", 0)])
+async def test_a_record_that_has_lost_rows_is_refused(
+    simulator: Simulator, client: AdaptyClient, path: Path, table: str, number: int
 ) -> None:
     await delete(client, path, 1100)
     with sqlite3.connect(path) as database:
-        database.execute(harm)
+        database.execute(f"DELETE FROM {table} WHERE number = {number}")  # noqa: S608 - our own names
     database.close()
-    with pytest.raises(LedgerUnreadableError, match=sentence):
+    with pytest.raises(LedgerUnreadableError, match="is damaged"):
+        record(path)
+    with pytest.raises(LedgerUnreadableError):
+        await delete(client, path, 1100)
+
+
+@pytest.mark.parametrize("items", [1101, 1103])
+async def test_a_record_that_contradicts_the_number_of_items_is_refused(
+    simulator: Simulator, client: AdaptyClient, path: Path, items: int
+) -> None:
+    await delete(client, path, 1100)
+    with Store.open(path) as store, store.transaction():
+        store.write(Writing(job=attrs.evolve(store.job(), items=items)))
+    with pytest.raises(LedgerUnreadableError, match=f"contradicts itself: 1,102 rows of {items:,}"):
         record(path)
     with pytest.raises(LedgerUnreadableError):
         await delete(client, path, 1100)
@@ -198,6 +205,34 @@ async def test_a_byte_that_has_changed_in_what_the_items_are_is_noticed(
         for read in (reader.rows, lambda: reader.about("nobody"), lambda: reader.joined(ids(1100))):
             with pytest.raises(LedgerUnreadableError, match="is damaged"):
                 list(read())
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value"),
+    [
+        ("job", "base_url", "http://127.0.0.1:1"),
+        ("job", "made", 1),
+        ("job", "items", None),
+        ("run", "started", 1),
+        ("run", "notes", '{"operator": "Eve"}'),
+        ("run", "key_fingerprint", "another"),
+        ("run", "touched", 0),
+        ("presence", "at", 1),
+        ("presence", "present", 1),
+    ],
+)
+async def test_a_byte_that_has_changed_in_what_the_record_tells_beside_is_noticed(
+    simulator: Simulator, client: AdaptyClient, path: Path, table: str, column: str, value: object
+) -> None:
+    await delete(client, path, 20)
+    first = next(ids(1))
+    await verify(client, path, [*ids(20), first, "nobody"], sample=10, pacer=UNPACED)
+    record(path)
+    with sqlite3.connect(path) as database:
+        database.execute(f"UPDATE {table} SET {column} = ?", (value,))  # noqa: S608 - our own names
+    database.close()
+    with pytest.raises(LedgerUnreadableError, match="is damaged"):
+        record(path)
 
 
 async def test_one_id_is_evidence_enough_for_what_became_of_it(
