@@ -96,10 +96,9 @@ class LedgerEntries(Generic[ItemT]):
         self._at_end = at_end
         self._is_refused = False
         self._is_open = False
-        self._chunk = 0
         self._stride = 1
         self._ended = False
-        self._partial: list[ItemT | Decided[ItemT]] = []  # what was taken already of a chunk that isn't whole yet
+        self._partial: tuple[Part, list[ItemT | Decided[ItemT]]] = (_empty(0), [])  # what was taken of the next chunk
         self._reading: asyncio.Task[None] | None = None  # what is due next; kept where it failed, for who asks for it
         self._due: deque[Entry[ItemT]] = deque()  # not claimed yet
         self._claiming: asyncio.Future[None] | None = None
@@ -233,8 +232,7 @@ class LedgerEntries(Generic[ItemT]):
             raise
         self._stride = 1 if len(self._due) > count else _STRIDE
         last = parts[-1]
-        self._chunk = last.number + last.is_whole
-        self._partial = [] if last.is_whole else chunks[-1]
+        self._partial = (_empty(last.number + 1), []) if last.is_whole else (last, chunks[-1])
         self._ended = last.is_last
         self._reading = None
 
@@ -249,27 +247,29 @@ class LedgerEntries(Generic[ItemT]):
         What the ledger knows of a chunk is read whole, for it is compared by that. Where there is no `part` it goes on
         with the chunk of which some was read before.
         """
-        number, items = (self._chunk, self._partial) if part is None else (part.number + 1, [])
-        least = max(1, self._book.known_of(number) - len(items))
+        if part is None:
+            before, items = self._partial
+        else:
+            before, items = _empty(part.number + 1), []
+        least = max(1, self._book.known_of(before.number) - len(items))
         more = await self._feed.read(CHUNK - len(items), least, until=until, patient=part is None)
         if part is not None and not more and not self._feed.ended:
             return None
-        items = items + more
-        return await self._part(number, items, is_last=self._feed.ended and len(items) < CHUNK), items
+        return await self._grown(before, more), items + more
 
-    async def _part(self, number: int, items: Sequence[ItemT | Decided[ItemT]], *, is_last: bool) -> Part:
-        names: list[str] = []
-        contents: list[str] = []
+    async def _grown(self, part: Part, more: Sequence[ItemT | Decided[ItemT]]) -> Part:
+        names, contents = [*part.names], [*part.contents]
         is_name = self._source.content is self._source.name
-        for begin in range(0, len(items), _ITEMS_A_BREATH):
-            plain = cast("Sequence[ItemT]", items[begin : begin + _ITEMS_A_BREATH])
+        for begin in range(0, len(more), _ITEMS_A_BREATH):
+            plain = cast("Sequence[ItemT]", more[begin : begin + _ITEMS_A_BREATH])
             if not {Decided}.isdisjoint(map(type, plain)):  # mostly there is none, and this finds that out the fastest
                 plain = [_plain(item) for item in plain]
             names += map(self._source.name, plain)
             if not is_name:
                 contents += map(self._source.content, plain)
             await self._breath.draw()
-        return Part(number, names, names if is_name else contents, is_last=is_last)
+        is_last = self._feed.ended and len(names) < CHUNK
+        return Part(part.number, names, names if is_name else contents, is_last=is_last)
 
     async def _stop_reading(self) -> None:
         if self._reading is not None:
@@ -347,6 +347,10 @@ class LedgerEntries(Generic[ItemT]):
             self._book.show(json.dumps(dict(self._look())))
         except Exception as error:  # noqa: BLE001 - a failing observer must not end the job it observes
             _log.error("what looks at the job raised %s", type(error).__name__)
+
+
+def _empty(number: int) -> Part:
+    return Part(number, [], [], is_last=False)
 
 
 def _entries(part: Part, items: Sequence[ItemT | Decided[ItemT]], due: Due) -> Iterator[Entry[ItemT]]:
