@@ -124,7 +124,8 @@ class Recorded:
                 after = reader.status()
         except CommandError as error:
             return Ended(run.standing, run.job.report, trouble or error), None
-        doubt = None if after.waiting or after.claimed else self.order.guards.doubt(after.counts)
+        is_left = after.waiting or after.claimed
+        doubt = None if is_left else self.order.guards.doubt(after.counts) or run.broken_rule
         return Ended(Standing(after.known, after.totals), run.job.report, trouble, doubt), after
 
     def _take_stock(self) -> "_Stock":
@@ -256,6 +257,7 @@ class _Run:
         self._pacer = pacer
         self._known = before.known
         self._before = Counter(before.counts) - Counter(again)
+        self._rules = guards.rules(due)
         notes = {**guards.notes(due), **recorded.notes}
         self.job = recorded.order.does.job(
             client,
@@ -272,7 +274,7 @@ class _Run:
                 look=self._look,
                 held=recorded.held,
             ),
-            stop=guards.rules(due),
+            stop=self._rules,
         )
         self._meter = Meter()
 
@@ -282,6 +284,11 @@ class _Run:
         counts = self._before + Counter(self.job.report.counts)
         del counts[Outcome.NOT_ATTEMPTED]
         return Standing(self._known, counts)
+
+    @property
+    def broken_rule(self) -> StopReason | None:
+        """The rule that the run breaks at the end of its input, also where it was asked to stop before."""
+        return self._rules.judge(self.job.report.counts, at_end=True)
 
     async def run(self) -> CommandError | None:
         """Run; give what went wrong on our side."""

@@ -49,7 +49,7 @@ def send_unrecorded(
             stop=order.guards.rules(checked.profiles),
         )
         event_loop.run(_run(client, deletion))
-        ended = _judged(deletion.end(), order)
+        ended = _judged(deletion.end(), order, checked.profiles)
         show_ended(ended)
         show_excluded(checked.excluded, order)
         show_alone(ended, checked.excluded)
@@ -57,10 +57,13 @@ def send_unrecorded(
     return ended.status
 
 
-def _judged(ended: Ended, order: Order) -> Ended:
+def _judged(ended: Ended, order: Order, profiles: int) -> Ended:
     """Judge all rows once more, where all were sent: an interrupt may have come before the run did."""
     counts = ended.standing.counts
-    return ended if counts.get(Outcome.NOT_ATTEMPTED) else attrs.evolve(ended, doubt=order.guards.doubt(counts))
+    if counts.get(Outcome.NOT_ATTEMPTED):
+        return ended
+    broken = order.guards.rules(profiles).judge(ended.report.counts, at_end=True)
+    return attrs.evolve(ended, doubt=order.guards.doubt(counts) or broken)
 
 
 async def _run(client: AdaptyClient, deletion: Deletion) -> None:

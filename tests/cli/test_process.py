@@ -101,6 +101,21 @@ def test_a_first_signal_ends_well_with_130(tmp_path: Path, signum: signal.Signal
 
 
 @pytest.mark.parametrize("options", [(), ("--no-ledger",)], ids=["ledger", "no ledger"])
+@pytest.mark.parametrize("guard", ["--max-failures=3", "--max-failures=50%"])
+def test_an_interrupt_while_the_last_are_under_way_hides_no_failures(
+    tmp_path: Path, guard: str, options: tuple[str, ...]
+) -> None:
+    with simulated(profiles=12, latency=1.0, shares={Fault.REDIRECT: 1.0}) as (sim, settings):
+        arguments = [*DELETE, str(ids_file(tmp_path, 12)), "--yes", guard, *options]
+        with ended(start(arguments, settings, cwd=tmp_path)) as process:
+            wait_until(lambda: sim.count.in_flight == 12)
+            process.send_signal(signal.SIGINT)
+            out, _ = process.communicate(timeout=PATIENCE)
+            assert process.returncode == 3
+    assert b"too many of the rows failed" in out
+
+
+@pytest.mark.parametrize("options", [(), ("--no-ledger",)], ids=["ledger", "no ledger"])
 def test_an_interrupt_while_the_last_are_under_way_hides_no_guard(tmp_path: Path, options: tuple[str, ...]) -> None:
     people = tmp_path / "people"
     people.write_text("".join(f"stranger-{number}\n" for number in range(12)))
