@@ -54,6 +54,8 @@ class Ledger:
         if done:
             raise ValueError(f"retry: what is done isn't sent again: leave out {done}")
         self.path = real(path)
+        if held is not None and held.path.absolute() != self.path.absolute():
+            raise ValueError("held: that is the lock of another ledger")
         self._look = look
         self._is_spooled = spool
         self._terms = Terms(

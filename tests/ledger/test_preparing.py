@@ -18,19 +18,21 @@ from adapty_async import UNPACED, AdaptyClient, bulk
 from adapty_async.bulk import Decided, Outcome
 from adapty_async.bulk.jobs import undertaking
 from adapty_async.ledger import (
+    Held,
     InputChangedError,
     Ledger,
     LedgerError,
+    LedgerLockedError,
     LedgerMismatchError,
     LedgerReader,
     LedgerUnreadableError,
     LedgerWriteError,
     has_job,
+    holding,
     prepare,
     redact,
 )
 from adapty_async.ledger.files import is_locked, lock
-from adapty_async.ledger.holding import holding
 from adapty_async.ledger.secret import Secret
 from adapty_async.testing import Simulator
 
@@ -365,3 +367,31 @@ async def test_an_order_lasts_from_the_run_on_that_brings_it_and_is_accepted(
     assert await run(ids(2)) == {"pace": "10"}
     with LedgerReader(path) as reader:
         assert reader.is_of(io.BytesIO(b"people"))
+
+
+async def test_a_ledger_that_is_held_is_used_by_its_holder_alone(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    async def run(held: Held | None) -> bulk.BulkReport:
+        journal = Ledger(path, held=held)
+        job = bulk.delete_profiles(
+            client, ids(20), by="customer_user_id", pacer=UNPACED, stop=NO_RULES, journal=journal
+        )
+        return await job
+
+    with holding(path) as held:
+        with pytest.raises(LedgerLockedError, match="in use by another process"):
+            await run(None)
+        assert (await run(held)).counts == {Outcome.ALREADY_ABSENT: 20}
+        assert (await run(held)).total == 0
+        assert is_locked(path)
+        with pytest.raises(ValueError, match="another ledger"):
+            Ledger(path.with_name("other.db"), held=held)
+    assert not is_locked(path)
+    assert (await run(None)).total == 0
+
+
+def test_who_holds_a_ledger_that_is_never_made_leaves_nothing(path: Path) -> None:
+    with holding(path):
+        assert [file.name for file in path.parent.iterdir() if file.suffix == ".lock"] == ["job.db.lock"]
+    assert not [*path.parent.iterdir()]
