@@ -139,10 +139,12 @@ class LedgerEntries(Generic[ItemT]):
         await self._stop_reading()
         if self._claiming is not None:
             await asyncio.wait([self._claiming])
-        self._tell_book()
-        self._book.release([position for position, _, maybe_sent in self._claimed if not maybe_sent])
-        self._book.end_run(int(self._now()))
-        await self._writer.close()
+        try:
+            self._tell_book()
+            self._book.release([position for position, _, maybe_sent in self._claimed if not maybe_sent])
+            self._book.end_run(int(self._now()))
+        finally:
+            await self._writer.close()
         if self._at_end is not None:
             await asyncio.to_thread(self._at_end, refused=self._is_refused)
 
@@ -219,7 +221,7 @@ class LedgerEntries(Generic[ItemT]):
             part, items = read
             parts.append(part)
             chunks.append(items)
-            is_enough = len(parts) == wanted or not part.is_whole or self._feed.is_over or self._loop.time() >= until
+            is_enough = len(parts) == wanted or not part.is_whole or self._loop.time() >= until
             read = None if is_enough else await self._read(part, until)
         try:
             known = await self._recall(parts)

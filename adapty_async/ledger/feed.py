@@ -33,7 +33,8 @@ class Feed(Generic[T]):
     """
 
     def __init__(self, items: Iterable[T] | AsyncIterable[T]) -> None:
-        self._source = aiter(items) if isinstance(items, AsyncIterable) else iter(items)
+        self._async = aiter(items) if isinstance(items, AsyncIterable) else None
+        self._plain = None if isinstance(items, AsyncIterable) else iter(items)
         self._loop = asyncio.get_running_loop()
         self._breath = Breath()
         self._items: list[T] = []  # read, and not given yet
@@ -48,26 +49,22 @@ class Feed(Generic[T]):
         """Whether nothing is left of it."""
         return self._is_read and not self._items
 
-    @property
-    def is_over(self) -> bool:
-        """Whether the next that it gives is its end, or an error."""
-        return (self._is_read or self._error is not None) and not self._items
-
     async def read(self, most: int, least: int, *, until: float, patient: bool) -> list[T]:
         """Give the next `most` items; fewer where the input ends or fails, or `least` where it is slow.
 
-        `until`: when it is slow, on the loop's clock. Where it hasn't given `least` by then, who is `patient` waits
-        on, else nothing is given. Raises whatever the input does.
+        `until`: when it is slow, on the loop's clock. Who is `patient` waits on where it hasn't given `least` by then,
+        and is raised whatever the input does; who isn't gets nothing.
         """
+        if self._filling is not None and self._filling.done():
+            self._have_filled(self._filling)
         if not self._is_read and self._error is None:
-            if isinstance(self._source, Iterator):
-                await self._fill_at_once(self._source, most - len(self._items), least, until, patient=patient)
-            else:
-                await self._wait(self._source, most - len(self._items), least, until, patient=patient)
-        is_short = len(self._items) < least and not self._is_read
-        if self._error is not None and (is_short or not self._items):
-            raise self._error
-        if is_short:
+            if self._plain is not None:
+                await self._fill_at_once(self._plain, most - len(self._items), least, until, patient=patient)
+            if self._async is not None:
+                await self._wait(self._async, most - len(self._items), least, until, patient=patient)
+        if len(self._items) < least and not self._is_read:
+            if self._error is not None and patient:
+                raise self._error
             return []
         items, self._items = self._items, []
         return items
@@ -98,7 +95,7 @@ class Feed(Generic[T]):
     async def _wait(self, source: AsyncIterator[T], most: int, least: int, until: float, *, patient: bool) -> None:
         """See to it that it is read, and wait until it is enough."""
         filling = self._filling
-        if filling is None or filling.done():
+        if filling is None:
             filling = self._filling = self._loop.create_task(self._fill(source, most))
             filling.add_done_callback(self._have_filled)
         await asyncio.wait([filling], timeout=max(0.0, until - self._loop.time()))
@@ -108,8 +105,12 @@ class Feed(Generic[T]):
             self._enough = None
 
     def _have_filled(self, filling: "asyncio.Task[None]") -> None:
-        if filling.cancelled() and self._error is None:  # what the input waited for was
-            self._error = asyncio.CancelledError()
+        if filling is self._filling:
+            self._filling = None
+        if filling.cancelled():  # what the input waited for was
+            self._error = self._error or asyncio.CancelledError()
+        else:
+            self._error = self._error or filling.exception()
 
     async def _fill(self, source: AsyncIterator[T], most: int) -> None:
         try:
@@ -120,5 +121,3 @@ class Feed(Generic[T]):
                     self._enough.set_result(None)
         except StopAsyncIteration:
             self._is_read = True
-        except Exception as error:  # noqa: BLE001 - of the caller's code: it is raised when its turn comes
-            self._error = error

@@ -50,21 +50,37 @@ def lock(path: Path) -> sqlite3.Connection:
     """Lock a file beside the ledger, which SQLite does alike on every system; the end of the process unlocks it."""
     beside = lock_path(path)
     while True:
+        is_new = False
         with contextlib.suppress(FileExistsError):
             _make_private(beside)
-        connection = _locked(beside)
+            is_new = True
+        try:
+            connection = _locked(beside, _LOCK_PATIENCE)
+        except BaseException:  # an interrupt, too: what was made here would stay behind
+            if is_new:
+                _remove_unlocked(beside)
+            raise
         if connection is not None:
             return connection
 
 
-def _locked(beside: Path) -> sqlite3.Connection | None:
+def _remove_unlocked(beside: Path) -> None:
+    """Remove a lock file, but for one that somebody else has locked meanwhile."""
+    with contextlib.suppress(sqlite3.Error, LedgerUnreadableError, OSError):
+        connection = _locked(beside, 0.0)
+        if connection is not None:
+            with contextlib.closing(connection):
+                beside.unlink()
+
+
+def _locked(beside: Path, patience: float) -> sqlite3.Connection | None:
     """Lock a lock file; None where it was removed meanwhile, as whoever makes no ledger after all does."""
     number = _number_of_lock(beside)
     if number is None:
         return None
     with contextlib.ExitStack() as stack:
         try:
-            connection = _connect(beside, "rw", timeout=_LOCK_PATIENCE)
+            connection = _connect(beside, "rw", timeout=patience)
             stack.callback(connection.close)
             connection.execute("BEGIN EXCLUSIVE")
         except sqlite3.Error:

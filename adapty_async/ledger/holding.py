@@ -7,7 +7,6 @@ from pathlib import Path
 
 import attrs
 
-from .errors import LedgerLockedError
 from .files import lock, lock_path, real, translated
 
 
@@ -25,16 +24,8 @@ def holding(path: str | os.PathLike[str]) -> Iterator[Held]:
     It leaves no trace where no ledger is made. Raises LedgerError.
     """
     path = real(path)
-    is_new = not lock_path(path).exists()
-    try:
-        with translated(path):
-            connection = lock(path)
-    except LedgerLockedError:
-        raise
-    except BaseException:  # an interrupt, too: the lock file would stay behind
-        if is_new:
-            lock_path(path).unlink(missing_ok=True)
-        raise
+    with translated(path):
+        connection = lock(path)
     try:
         yield Held(path)
     finally:

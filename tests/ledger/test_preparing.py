@@ -27,6 +27,7 @@ from adapty_async.ledger import (
     LedgerReader,
     LedgerUnreadableError,
     LedgerWriteError,
+    files,
     has_job,
     holding,
     prepare,
@@ -395,3 +396,24 @@ def test_who_holds_a_ledger_that_is_never_made_leaves_nothing(path: Path) -> Non
     with holding(path):
         assert [file.name for file in path.parent.iterdir() if file.suffix == ".lock"] == ["job.db.lock"]
     assert not [*path.parent.iterdir()]
+
+
+@pytest.mark.parametrize("is_locked_by_another", [True, False])
+def test_an_interrupt_while_a_lock_is_waited_for_removes_none_of_another(
+    path: Path, monkeypatch: pytest.MonkeyPatch, *, is_locked_by_another: bool
+) -> None:
+    def interrupted(beside: Path, patience: float) -> sqlite3.Connection | None:
+        if not patience:
+            return locked(beside, patience)
+        if is_locked_by_another:
+            other = locked(beside, patience)
+            assert other is not None
+            stack.callback(other.close)
+        raise KeyboardInterrupt
+
+    locked = files._locked  # noqa: SLF001 - the moment is nowhere else
+    with contextlib.ExitStack() as stack:
+        monkeypatch.setattr(files, "_locked", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            lock(path)
+        assert files.lock_path(path).exists() == is_locked(path) == is_locked_by_another
