@@ -103,8 +103,11 @@ class Feed(Generic[T]):
             self._least, self._enough = least, self._loop.create_future()
             await asyncio.wait([filling, self._enough], return_when=asyncio.FIRST_COMPLETED)
             self._enough = None
+        if filling.done():  # it may be so by now, and its callback be still to come
+            self._have_filled(filling)
 
     def _have_filled(self, filling: "asyncio.Task[None]") -> None:
+        """Take note of what ended the reading; again, harmlessly."""
         if filling is self._filling:
             self._filling = None
         if filling.cancelled():  # what the input waited for was

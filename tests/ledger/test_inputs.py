@@ -332,6 +332,18 @@ class TestTheFeed:
         assert await feed.read(3, 3, until=now(), patient=True) == [0, 1, 2]
 
     @virtual
+    async def test_an_error_that_comes_in_the_moment_of_the_pause_is_no_end(self) -> None:
+        async def failing() -> AsyncIterator[int]:
+            yield 0
+            await asyncio.sleep(0.5 - 5e-10)  # in the same round of the loop as the end of the wait, before it
+            raise LookupError
+
+        feed = Feed[int](failing())
+        with pytest.raises(LookupError):
+            await feed.read(9, 2, until=asyncio.get_running_loop().time() + 0.5, patient=True)
+        assert not feed.ended
+
+    @virtual
     async def test_closed_it_leaves_nothing_running(self) -> None:
         feed = Feed[int](later(0.0, 3600.0))
         assert await feed.read(2, 1, until=asyncio.get_running_loop().time(), patient=True) == [0]
