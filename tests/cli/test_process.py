@@ -100,13 +100,10 @@ def test_a_first_signal_ends_well_with_130(tmp_path: Path, signum: signal.Signal
     assert b"Traceback" not in err
 
 
-@pytest.mark.parametrize("options", [(), ("--no-ledger",)], ids=["ledger", "no ledger"])
-@pytest.mark.parametrize("guard", ["--max-failures=3", "--max-failures=50%"])
-def test_an_interrupt_while_the_last_are_under_way_hides_no_failures(
-    tmp_path: Path, guard: str, options: tuple[str, ...]
-) -> None:
+@pytest.mark.parametrize("options", [["--max-failures=3"], ["--max-failures=50%", "--no-ledger"]])
+def test_an_interrupt_while_the_last_are_under_way_hides_no_failures(tmp_path: Path, options: list[str]) -> None:
     with simulated(profiles=12, latency=1.0, shares={Fault.REDIRECT: 1.0}) as (sim, settings):
-        arguments = [*DELETE, str(ids_file(tmp_path, 12)), "--yes", guard, *options]
+        arguments = [*DELETE, str(ids_file(tmp_path, 12)), "--yes", *options]
         with ended(start(arguments, settings, cwd=tmp_path)) as process:
             wait_until(lambda: sim.count.in_flight == 12)
             process.send_signal(signal.SIGINT)
@@ -190,9 +187,11 @@ atexit.register(os.kill, os.getpid(), {})
 """
 
 
-@pytest.mark.parametrize("loaded", ["rich", "typer", "cattrs"])
+@pytest.mark.parametrize(
+    ("loaded", "signum"),
+    [*((name, signal.SIGINT) for name in ("rich", "typer", "cattrs")), ("rich", signal.SIGTERM)],
+)
 @pytest.mark.parametrize("line", ["time.sleep(60)", "exec('time.sleep(60)')"])
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_while_modules_are_loaded_ends_with_130_and_a_line(
     tmp_path: Path, loaded: str, line: str, signum: signal.Signals
 ) -> None:

@@ -83,11 +83,12 @@ class TestASlowInput:
         self, simulator: Simulator, client: AdaptyClient, path: Path, at_once: int, rest: int
     ) -> None:
         items = Slow(at_once, rest)
-        job = asyncio.ensure_future(deletion(client, items, path))
-        await until(lambda: simulator.count.answered(204) == at_once)
-        await until(lambda: totals(path) == {Outcome.DELETED: at_once})
+        job = deletion(client, items, path)
+        running = asyncio.ensure_future(job)
+        await until(lambda: job.report.counts == {Outcome.DELETED: at_once})
+        assert totals(path) == {Outcome.DELETED: at_once}
         items.let_go.set()
-        assert (await job).counts == totals(path) == {Outcome.DELETED: at_once + rest}
+        assert (await running).counts == totals(path) == {Outcome.DELETED: at_once + rest}
         assert simulator.count.requests == at_once + rest
         with LedgerReader(path) as reader:
             assert reader.job.items == at_once + rest
