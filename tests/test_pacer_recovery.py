@@ -11,6 +11,9 @@ from benchmarks.rate_simulation import TokenBucket, World
 
 from .test_adaptive_pacer import accepted, failing, run
 
+# Hours of virtual time: with the coverage they take half as long again, and other tests run the same lines.
+pytestmark = pytest.mark.no_cover
+
 Make = Callable[[], AdaptivePacer]
 
 

@@ -10,6 +10,9 @@ from adapty_async.pacing import Verdict
 from adapty_async.pacing.measuring import Estimator, Interval
 from benchmarks.rate_simulation import BIN, FixedWindows, Limiter, PacedJob, Simulation, Tally, TokenBucket, World
 
+# Hours of virtual time: with the coverage they take half as long again, and other tests run the same lines.
+pytestmark = pytest.mark.no_cover
+
 
 class TheoreticalArrivals:
     """A smoothed limit as GCRA keeps it: by the time at which the next request would come if all kept to the rate."""
