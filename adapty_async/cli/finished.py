@@ -6,6 +6,8 @@ from typing import Final
 
 from ..bulk import BulkReport, Outcome
 from ..ledger import LedgerReader
+from ..ledger.files import real
+from ..ledger.secret import key_path
 from .books import Standing
 from .exits import ExitStatus
 from .job import Ended, show_ended
@@ -45,14 +47,17 @@ def show_finished(reader: LedgerReader, order: Order) -> ExitStatus:
     ended = Ended(Standing(status.known, status.totals), _NOTHING_SENT, None, doubt)
     show_ended(ended)
     if doubt is None:
-        show_afterwards(reader.path, order)
+        show_afterwards(reader.path, order, has_input=False)
     return ended.status
 
 
-def show_afterwards(ledger: Path, order: Order) -> None:
-    """Say what may follow when all is done."""
+def show_afterwards(ledger: Path, order: Order, *, has_input: bool) -> None:
+    """Say what may follow when all is done. `has_input`: the ids can be read from where they were read before."""
     tell("All rows are done. What may follow, when you want it:", sys.stderr)
-    if order.operation == DELETE.name:
-        tell(f"  {command('verify', ledger, '5%')}", sys.stderr)
+    has_key = key_path(real(ledger)).exists()  # a ledger without it has been made anonymous
+    if has_key and order.operation == DELETE.name:
+        given = [] if has_input else ["--input", "FILE"]
+        tell(f"  {command('verify', ledger, '5%', *given)}", sys.stderr)
     tell(f"  {command('report', ledger, '--json', 'record.json', '--markdown', 'record.md')}", sys.stderr)
-    tell(f"  {command('redact', ledger)}", sys.stderr)
+    if has_key:
+        tell(f"  {command('redact', ledger)}", sys.stderr)

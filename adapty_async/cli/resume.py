@@ -69,7 +69,7 @@ class Terms:
     @property
     def want_no_ids(self) -> bool:
         """Whether nothing is asked for that needs the ids of rows that are done."""
-        return self.file is None and self.failures is None and not self.appended
+        return not (self.file or self.failures or self.appended or self.exclude)
 
     def applied_to(self, order: Order) -> Order:
         """Give what is ordered for this run."""
@@ -128,7 +128,7 @@ def resume(ledger: Path, terms: Terms) -> ExitStatus:
             check_free(terms.failures)
         with open_ledger(ledger) as reader:
             if terms.want_no_ids and _is_over(reader):
-                return show_finished(reader, terms.applied_to(order_of(reader)))
+                return _show_finished(reader, client, terms)
         held = stack.enter_context(hold(ledger))
         with open_ledger(ledger) as reader:
             known = known_of(terms.known, terms.file)
@@ -156,7 +156,19 @@ def _look_into(
 ) -> _Job:
     ordered = order_of(reader)
     order = terms.applied_to(ordered)
-    key = key_for(
+    key = _key_for(reader, client, ordered, terms)
+    refuse_fleeting(order.exclude)
+    excluded = excluded_by(order.exclude, by=order.by, column=order.exclude_column)
+    ids = stack.enter_context(opened(reader, terms.file, column=terms.column, excluded=excluded))
+    if not terms.appended:
+        _check_numbers(reader, order, terms)
+    with refusing(ids):
+        is_same = order.column == ordered.column and reader.is_of(ids.file)
+    return _Job(reader.path, held, ordered, order, ids, is_same, reader.last_key, key)
+
+
+def _key_for(reader: LedgerReader, client: AdaptyClient, ordered: Order, terms: Terms) -> Key:
+    return key_for(
         reader,
         client,
         ordered,
@@ -165,20 +177,26 @@ def _look_into(
         retried=terms.retried,
         appended=terms.appended,
     )
-    refuse_fleeting(order.exclude)
-    excluded = excluded_by(order.exclude, by=order.by, column=order.exclude_column)
-    ids = stack.enter_context(opened(reader, terms.file, column=terms.column, excluded=excluded))
-    if not terms.appended:  # what was said of the same rows before has been checked before
-        asked = attrs.evolve(order.guards, expect=terms.expect, most=terms.most)
-        asked.check(_profiles_in(reader), order.does, confirmed=False)
-    with refusing(ids):
-        is_same = order.column == ordered.column and reader.is_of(ids.file)
-    return _Job(reader.path, held, ordered, order, ids, is_same, reader.last_key, key)
+
+
+def _check_numbers(reader: LedgerReader, order: Order, terms: Terms) -> None:
+    """Check what is said of the rows now: what was said of the same rows before has been checked before."""
+    asked = attrs.evolve(order.guards, expect=terms.expect, most=terms.most)
+    asked.check(_profiles_in(reader), order.does, confirmed=False)
 
 
 def _is_over(reader: LedgerReader) -> bool:
     """Tell whether a job is finished and its ids are gone, as the copy of standard input is then."""
     return not input_of(reader.path, order_of(reader)).exists() and is_finished(reader)
+
+
+def _show_finished(reader: LedgerReader, client: AdaptyClient, terms: Terms) -> ExitStatus:
+    """Say what became of a job whose ids are gone, on the same terms as where they are there. Raises CommandError."""
+    ordered = order_of(reader)
+    order = terms.applied_to(ordered)
+    _key_for(reader, client, ordered, terms)
+    _check_numbers(reader, order, terms)
+    return show_finished(reader, order)
 
 
 def _keep_holds(job: _Job) -> None:

@@ -77,10 +77,47 @@ def test_a_finished_job_that_many_were_absent_from_stays_doubtful_without_its_in
     assert run("resume", ledger_of(absent), "--max-absent", "100%") == 0
 
 
-@pytest.mark.parametrize("options", [("--failures", "failures.csv"), ("--appended", "--yes")])
+@pytest.mark.parametrize(
+    ("options", "key", "expected"),
+    [(("--expect", 99), None, 3), (("--max", 1), None, 3), ((), "another", 5), (("--expect", PEOPLE), None, 0)],
+)
+def test_what_is_asked_for_of_a_finished_job_is_looked_at_without_its_input_too(
+    witness: Witness,
+    people: Path,
+    say: Say,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[object, ...],
+    key: str | None,
+    expected: int,
+) -> None:
+    assert run(*DELETE, people) == 0
+    if key is not None:
+        monkeypatch.setenv("ADAPTY_API_KEY", key)
+    there = say("resume", ledger_of(people), *options)
+    people.unlink()
+    gone = say("resume", ledger_of(people), *options)
+    assert there[0] == gone[0] == expected
+    assert expected == 0 or there[2] == gone[2]
+
+
+def test_what_may_follow_when_the_input_is_gone_can(witness: Witness, people: Path, say: Say) -> None:
+    assert run(*DELETE, people) == 0
+    moved = people.rename(people.with_name("moved.csv"))
+    err = say("resume", ledger_of(people))[2]
+    assert f"verify {ledger_of(people)} 5% --input FILE" in err
+    assert run("verify", ledger_of(people), "all", *AT_ONCE, "--input", moved) == 0
+    assert run("redact", ledger_of(people), "--yes") == 0
+    err = say("resume", ledger_of(people))[2]
+    assert "All rows are done" in err
+    assert "verify" not in err
+    assert "redact" not in err
+
+
+@pytest.mark.parametrize("options", [("--failures", "failures.csv"), ("--appended", "--yes"), ("--exclude", "held")])
 def test_what_needs_the_ids_is_refused_where_their_copy_is_gone(
     from_stdin: Path, say: Say, options: tuple[str, ...]
 ) -> None:
+    Path("held").write_text("nobody\n")
     for command in (("resume", from_stdin, *options), ("verify", from_stdin, "all", *AT_ONCE)):
         status, _, err = say(*command)
         assert status == 2
