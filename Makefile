@@ -10,7 +10,7 @@ demo: $(VENV)/with-cli
 	$(BIN)/adapty-async demo
 
 test: $(VENV)/with-dev
-	$(BIN)/python -m pytest --cov -n 2 --dist worksteal
+	$(BIN)/python -m pytest --cov -n 3 --dist worksteal
 
 # The tests on every supported interpreter that is found by its name or under pyenv; a missing one is no failure.
 test-all:
