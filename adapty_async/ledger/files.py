@@ -66,6 +66,7 @@ def lock(path: Path) -> sqlite3.Connection:
 
 def _remove_unlocked(beside: Path) -> None:
     """Remove a lock file, but for one that somebody else has locked meanwhile."""
+    # Whatever is wrong with it, it is another's, or gone; what is raised already says more.
     with contextlib.suppress(sqlite3.Error, LedgerUnreadableError, OSError):
         connection = _locked(beside, 0.0)
         if connection is not None:
