@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from ..bulk import BulkReport, Outcome
+from ..bulk import Outcome
+from ..bulk.results import Tally
 from ..ledger import LedgerReader
 from ..ledger.files import real
 from ..ledger.secret import key_path
@@ -18,19 +19,7 @@ from .screen import tell
 
 RETRIED: Final = frozenset({Outcome.FAILED, Outcome.IN_DOUBT})
 """What `retry-failed` sends again."""
-_NOTHING_SENT: Final = BulkReport(
-    counts={},
-    failures=(),
-    started=None,
-    finished=None,
-    requests=0,
-    retries=0,
-    throttled=0,
-    rate=0.0,
-    latency=None,
-    stopped=None,
-    input_exhausted=True,
-)
+_NOTHING_SENT: Final = Tally().report(0.0, uncommitted={}, stopped=None, input_exhausted=True)
 
 
 def is_finished(reader: LedgerReader) -> bool:

@@ -7,14 +7,14 @@ from types import FrameType
 from typing import Final
 
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM)
-_TAKEN: Final = (*_ENDING, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))  # Windows has none
+_PAUSING: Final = (signal.SIGUSR1,) if hasattr(signal, "SIGUSR1") else ()  # Windows has none
 
 
 def hear() -> None:
     """Let SIGTERM end a command as Ctrl-C does, so that nothing is left behind; before a job there is no pause."""
     with contextlib.suppress(ValueError):  # on a thread that hears none
         signal.signal(signal.SIGTERM, _interrupt)
-        for signum in _TAKEN[len(_ENDING) :]:
+        for signum in _PAUSING:
             signal.signal(signum, signal.SIG_IGN)
 
 
@@ -32,7 +32,7 @@ def stop_hearing() -> None:
 @contextlib.contextmanager
 def hearing_afterwards() -> Iterator[None]:
     """Hear after the block as before it: the process goes on."""
-    before = {signum: signal.getsignal(signum) for signum in _TAKEN}
+    before = {signum: signal.getsignal(signum) for signum in (*_ENDING, *_PAUSING)}
     try:
         yield
     finally:

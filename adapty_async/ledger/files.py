@@ -64,6 +64,12 @@ def lock(path: Path) -> sqlite3.Connection:
             return connection
 
 
+def remove_lock(path: Path) -> None:
+    """Remove the lock file of a ledger that isn't made: for who holds the lock."""
+    with contextlib.suppress(OSError):  # Windows removes nothing that is open: an empty file stays, and harms nobody
+        lock_path(path).unlink()
+
+
 def _remove_unlocked(beside: Path) -> None:
     """Remove a lock file, but for one that somebody else has locked meanwhile."""
     # Whatever is wrong with it, it is another's, or gone; what is raised already says more.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import attrs
 
-from .files import lock, lock_path, real, translated
+from .files import lock, real, remove_lock, translated
 
 
 @attrs.frozen
@@ -30,5 +30,5 @@ def holding(path: str | os.PathLike[str]) -> Iterator[Held]:
         yield Held(path)
     finally:
         if not path.exists():
-            lock_path(path).unlink(missing_ok=True)
+            remove_lock(path)
         connection.close()

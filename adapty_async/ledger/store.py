@@ -25,10 +25,10 @@ from .files import (
     connect_to_write,
     damaged,
     lock,
-    lock_path,
     made_whole,
     missing,
     refuse_second_name,
+    remove_lock,
     translated,
 )
 from .holding import Held
@@ -343,10 +343,10 @@ def _leaving_no_trace(path: Path, held: Held | None) -> Iterator[None]:
     has_key = key_path(path).exists()
     try:
         yield
-    except BaseException:  # an interrupt, too
+    except BaseException:  # an interrupt, too: what was made beside it would stay behind
         if not path.exists():
             if held is None:
-                lock_path(path).unlink(missing_ok=True)
+                remove_lock(path)
             if not has_key:
                 key_path(path).unlink(missing_ok=True)
         raise

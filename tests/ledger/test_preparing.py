@@ -417,3 +417,24 @@ def test_an_interrupt_while_a_lock_is_waited_for_removes_none_of_another(
         with pytest.raises(KeyboardInterrupt):
             lock(path)
         assert files.lock_path(path).exists() == is_locked(path) == is_locked_by_another
+
+
+def test_a_lock_file_that_cannot_be_removed_while_it_is_open_hides_no_error(
+    client: AdaptyClient, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unlink(file: Path, missing_ok: bool = False) -> None:
+        if file.suffix == ".lock":
+            raise PermissionError
+        real(file, missing_ok=missing_ok)
+
+    def broken() -> Iterator[str]:
+        raise LookupError
+        yield
+
+    real = Path.unlink
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with pytest.raises(LookupError):
+        prepared(client, path, broken())
+    with holding(path):
+        pass
+    assert not is_locked(path)
