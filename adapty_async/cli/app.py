@@ -78,7 +78,7 @@ def demo() -> None:
     """
     from .demo import demo
 
-    end(lambda: event_loop.run(demo()))
+    end(lambda: event_loop.run(demo))
 
 
 @app.command(

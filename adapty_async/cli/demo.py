@@ -50,10 +50,10 @@ To delete profiles of your own, put the secret key of your app into a file, and:
      adapty-async delete your.csv --by customer_user_id --failures failures.csv"""
 
 
-async def demo(profiles: int = 20_000) -> ExitStatus:
+async def demo(interrupts: Interrupts, profiles: int = 20_000) -> ExitStatus:
     """Start the simulator, delete all its profiles, and ask it what is left."""
     began = time.monotonic()
-    with Interrupts() as interrupts, tempfile.TemporaryDirectory(prefix="adapty-demo-") as folder:
+    with tempfile.TemporaryDirectory(prefix="adapty-demo-") as folder:
         async with _simulator(profiles) as (process, client), client:
             file = Path(folder, "profiles.csv")
             _write_ids(file, profiles)

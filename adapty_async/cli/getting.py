@@ -64,7 +64,9 @@ def get(wanted: Wanted) -> ExitStatus:
         )
         rows = ids.check().rows
         pacer = stack.enter_context(wanted.pace.pacer(client))
-        ended = event_loop.run(_Getting(client, ids, Books(rows), wanted.concurrency, pacer).run())
+        getting = _Getting(client, ids, Books(rows), wanted.concurrency, pacer)
+        event_loop.run(getting.run)
+        ended = getting.end()
     tell(summary(ended.standing, ended.report), sys.stderr)
     if ended.reason is not None:
         tell(f"\nstopped: {ended.reason}", sys.stderr)
@@ -81,21 +83,25 @@ class _Getting:
         self._out = _Lines()
         self._rows = enumerate(ids.rows())
         self._under_way: dict[int, tuple[int, Row]] = {}
+        self._trouble: CommandError | None = None
         self._job = bulk.get_profiles(
             client, self._to_send(), by=ids.by, concurrency=concurrency, pacer=pacer, stop=_RULES
         )
 
-    async def run(self) -> Ended:
+    async def run(self, interrupts: Interrupts) -> None:
+        """Run until the rows are done, a rule stops it, or an interrupt. Raises a cancellation, nothing else."""
         # A bar would be drawn through what is written, where both go to one terminal.
         screen = PlainScreen(sys.stderr) if sys.stdout.isatty() else screen_for(sys.stderr)
         async with self._client:
-            with Interrupts() as interrupts:
-                trouble = await conduct(
-                    self._work, self._job.stop, self._books, screen, interrupts, job=self._job, pacer=self._pacer
-                )
+            self._trouble = await conduct(
+                self._work, self._job.stop, self._books, screen, interrupts, job=self._job, pacer=self._pacer
+            )
+
+    def end(self) -> Ended:
+        """Write the rows that have no outcome yet, and tell how it ended."""
         for position, row in itertools.chain(self._under_way.values(), self._rows):
             self._write(position, row, row.outcome or Outcome.NOT_ATTEMPTED, row.reason)
-        return Ended(self._books.standing, self._job.report, self._out.close() or trouble)
+        return Ended(self._books.standing, self._job.report, self._out.close() or self._trouble)
 
     async def _to_send(self) -> AsyncIterator[str]:
         sent = itertools.count()

@@ -51,8 +51,8 @@ class Interrupts:
         assert task is not None
         self._task = task
         for signum, hear in (
-            (signal.SIGINT, self._hear),
-            (signal.SIGTERM, self._hear),
+            (signal.SIGINT, self.hear),
+            (signal.SIGTERM, self.hear),
             (signal.SIGUSR1, self._hear_usr1),
         ):
             self._before[signum] = signal.getsignal(signum)
@@ -71,11 +71,12 @@ class Interrupts:
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, self._before)
 
-    def _hear(self) -> None:
+    def hear(self) -> None:
+        """Do what the next signal does."""
         action, self._first = self._first, None
         if action is not None:
             action()
-        else:
+        elif not self.aborted:  # once: a second cancellation would cut off what the first one has to put in order
             self.aborted = True
             self._task.cancel()
 

@@ -165,7 +165,7 @@ def _probe(client: AdaptyClient, ids: Listing, checked: Checked, order: Order, c
     sent = (row.id for row in ids.rows() if row.outcome is None)
     picked = (id_ for place, id_ in enumerate(sent) if place in places)
     with order.pace.pacer(client) as pacer:
-        found = event_loop.run(sample(client, picked, by=order.by, pacer=pacer))
+        found = event_loop.run(lambda _: sample(client, picked, by=order.by, pacer=pacer))
     show("\n".join(_found(found, order.operation)))
     return found
 

@@ -67,7 +67,7 @@ def verify_app(
 
     `todo`: what to do where none exists.
     """
-    found = event_loop.run(_app_of(client, ids, by))
+    found = event_loop.run(lambda _: _app_of(client, ids, by))
     if found is None:
         raise _refused(
             f"Adapty knows none of the first {_MOST} ids that are to be sent, so nothing shows that the key is of app "

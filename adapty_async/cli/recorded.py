@@ -78,33 +78,32 @@ class Recorded:
                 ExitStatus.LEDGER,
             )
         run: _Run | None = None
-        trouble: CommandError | None = None
         try:
             with refusing(), LedgerReader(self.ledger) as reader:
                 before = reader.status()
             with self.order.pace.pacer(client) as pacer:
                 run = _Run(client, self, before, pacer)
-                trouble = event_loop.run(run.run())
-            return self._sum_up(run, trouble)
+                event_loop.run(run.run)
+            return self._sum_up(run)
         except (KeyboardInterrupt, asyncio.CancelledError):  # more signals than are needed to abort
-            status = self._interrupted(run, trouble)
+            status = self._interrupted(run)
             if status is ExitStatus.INTERRUPTED:
                 raise
             return status
 
-    def _interrupted(self, run: "_Run | None", trouble: CommandError | None) -> ExitStatus:
+    def _interrupted(self, run: "_Run | None") -> ExitStatus:
         """Say how to go on; give the status, which no signal hides that comes after what stopped the job."""
         if run is None:
             tell(f"To go on:\n  {resume_command(self.ledger)}", sys.stderr)
             return ExitStatus.INTERRUPTED
-        ended = Ended(run.standing, run.job.report, trouble)
+        ended = Ended(run.standing, run.job.report, run.trouble)
         tell(f"To go on:\n  {self._again('resume', ended)}", sys.stderr)
         return ExitStatus.first_of([ended.status, ExitStatus.INTERRUPTED])
 
-    def _sum_up(self, run: "_Run", trouble: CommandError | None) -> ExitStatus:
-        if trouble is not None and not run.job.report.requests:
-            raise CommandError(f"{trouble}; to go on: {resume_command(self.ledger)}", trouble.status)
-        ended, after = self._ended(run, trouble)
+    def _sum_up(self, run: "_Run") -> ExitStatus:
+        if run.trouble is not None and not run.job.report.requests:
+            raise CommandError(f"{run.trouble}; to go on: {resume_command(self.ledger)}", run.trouble.status)
+        ended, after = self._ended(run)
         show_ended(ended)
         status, stock = ended.status, _Stock({}, None)
         try:
@@ -117,16 +116,16 @@ class Recorded:
         self._show_next(ended, after, stock)
         return status
 
-    def _ended(self, run: "_Run", trouble: CommandError | None) -> tuple[Ended, Status | None]:
+    def _ended(self, run: "_Run") -> tuple[Ended, Status | None]:
         """Tell how it ended, by the ledger; where that can't be read, by what is known to be written in it."""
         try:
             with refusing(), LedgerReader(self.ledger) as reader:
                 after = reader.status()
         except CommandError as error:
-            return Ended(run.standing, run.job.report, trouble or error), None
+            return Ended(run.standing, run.job.report, run.trouble or error), None
         is_left = after.waiting or after.claimed
         doubt = None if is_left else self.order.guards.doubt(after.counts) or run.broken_rule
-        return Ended(Standing(after.known, after.totals), run.job.report, trouble, doubt), after
+        return Ended(Standing(after.known, after.totals), run.job.report, run.trouble, doubt), after
 
     def _take_stock(self) -> "_Stock":
         """Write the failures down, and count the rows that are excluded. Raises CommandError."""
@@ -276,6 +275,8 @@ class _Run:
             ),
             stop=self._rules,
         )
+        self.trouble: CommandError | None = None
+        """What went wrong on our side."""
         self._meter = Meter()
 
     @property
@@ -290,19 +291,11 @@ class _Run:
         """The rule that the run breaks at the end of its input, also where it was asked to stop before."""
         return self._rules.judge(self.job.report.counts, at_end=True)
 
-    async def run(self) -> CommandError | None:
-        """Run; give what went wrong on our side."""
+    async def run(self, interrupts: Interrupts) -> None:
         async with self._client:
-            with Interrupts() as interrupts:
-                return await conduct(
-                    self._work,
-                    self.job.stop,
-                    self,
-                    screen_for(sys.stderr),
-                    interrupts,
-                    job=self.job,
-                    pacer=self._pacer,
-                )
+            self.trouble = await conduct(
+                self._work, self.job.stop, self, screen_for(sys.stderr), interrupts, job=self.job, pacer=self._pacer
+            )
 
     def _look(self) -> dict[str, Any]:
         """Give what `status` shows meanwhile."""

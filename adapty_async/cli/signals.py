@@ -11,15 +11,31 @@ _PAUSING: Final = (signal.SIGUSR1,) if hasattr(signal, "SIGUSR1") else ()  # Win
 
 
 def hear() -> None:
-    """Let SIGTERM end a command as Ctrl-C does, so that nothing is left behind; before a job there is no pause."""
+    """Let a signal end a command, as Ctrl-C does, so that nothing is left behind; before a job there is no pause."""
     with contextlib.suppress(ValueError):  # on a thread that hears none
-        signal.signal(signal.SIGTERM, _interrupt)
+        for signum in _ENDING:
+            signal.signal(signum, _interrupt)
         for signum in _PAUSING:
             signal.signal(signum, signal.SIG_IGN)
 
 
 def _interrupt(_signum: int, _frame: FrameType | None) -> None:
+    stop_hearing()  # another one would cut off what is said and removed because of this one
     raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def postponed() -> Iterator[list[int]]:
+    """Hear after the block a signal that comes within it, if nothing is raised; give those that have come."""
+    came: list[int] = []
+    before = {signum: signal.signal(signum, lambda signum, _frame: came.append(signum)) for signum in _ENDING}
+    try:
+        yield came
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+    if came:
+        signal.raise_signal(came[0])
 
 
 def stop_hearing() -> None:

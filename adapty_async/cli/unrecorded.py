@@ -48,7 +48,7 @@ def send_unrecorded(
             pacer=pacer,
             stop=order.guards.rules(checked.profiles),
         )
-        event_loop.run(_run(client, deletion))
+        event_loop.run(lambda interrupts: _run(client, deletion, interrupts))
         ended = _judged(deletion.end(), order, checked.profiles)
         show_ended(ended)
         show_excluded(checked.excluded, order)
@@ -66,10 +66,9 @@ def _judged(ended: Ended, order: Order, profiles: int) -> Ended:
     return attrs.evolve(ended, doubt=order.guards.doubt(counts) or broken)
 
 
-async def _run(client: AdaptyClient, deletion: Deletion) -> None:
+async def _run(client: AdaptyClient, deletion: Deletion, interrupts: Interrupts) -> None:
     async with client:
-        with Interrupts() as interrupts:
-            await deletion.run(screen_for(sys.stderr), interrupts)
+        await deletion.run(screen_for(sys.stderr), interrupts)
 
 
 def show_excluded(excluded: int, order: Order) -> None:

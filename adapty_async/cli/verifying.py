@@ -22,7 +22,6 @@ from .exits import CommandError, ExitStatus
 from .failures import Failure, check_free, write_failures
 from .feeding import feeding_back
 from .inputs import Reading
-from .interrupts import Interrupts
 from .keys import known_of, show_same_app
 from .ledgers import command, open_input, open_ledger, order_of, refuse_needed, refusing
 from .listing import Listing
@@ -84,9 +83,11 @@ def verify(
         with open_input(reader, file) as ids, refusing(ids), pace.pacer(client) as pacer:
             if new_key:
                 show_same_app(reader, ids, order, known, client)
-            asked = _verify(client, reader, ids.plain(), wanted, pacer, concurrency, rest=rest, new_key=new_key)
+            plain = ids.plain()
             try:
-                found = event_loop.run(asked)
+                found = event_loop.run(
+                    lambda _: _verify(client, reader, plain, wanted, pacer, concurrency, rest=rest, new_key=new_key)
+                )
             except (KeyboardInterrupt, asyncio.CancelledError):
                 _show_rest(path)
                 raise
@@ -165,7 +166,7 @@ async def _verify(
 
     screen = screen_for(sys.stderr)
     async with client, showing(look, screen):
-        with saying(screen), Interrupts():
+        with saying(screen):
             return await verify_ledger(
                 client,
                 reader.path,

@@ -1,10 +1,19 @@
 """The event loop of the benchmarks: uvloop where it is installed, the same for all who are compared."""
 
+import asyncio
+from collections.abc import Coroutine
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any, TypeVar
 
-from adapty_async.cli.event_loop import run
+from adapty_async.cli.event_loop import loop_factory
 
-__all__ = ["loop_name", "run"]
+_T = TypeVar("_T")
+
+
+def run(main: Coroutine[Any, Any, _T]) -> _T:
+    """Run a coroutine to its end, as asyncio.run does."""
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(main)
 
 
 def loop_name() -> str:

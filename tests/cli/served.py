@@ -15,7 +15,7 @@ import adapty_async
 from adapty_async.testing import Simulator, prefilled_customer_user_id
 
 ROOT = Path(adapty_async.__file__).parents[1]
-PATIENCE = 20.0
+PATIENCE = 20.0  # seconds; less than the 30 after which a command gives up on a request by itself
 AT_ONCE = ("--pace", "100000")
 
 
@@ -48,11 +48,20 @@ def environment(settings: dict[str, str]) -> dict[str, str]:
     return {**inherited, "PYTHONPATH": str(ROOT), "TERM": "xterm", **settings}
 
 
-def start(arguments: Sequence[str], settings: dict[str, str], **options: object) -> "subprocess.Popen[bytes]":
-    """Start the command as a process."""
+@contextlib.contextmanager
+def started(
+    arguments: Sequence[str], settings: dict[str, str], **options: object
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run the command as a process, and end it with the block, whatever happens in it."""
     command = [sys.executable, "-m", "adapty_async", *arguments]
     streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    return subprocess.Popen(command, env=environment(settings), **streams)  # type: ignore[call-overload,no-any-return]  # noqa: S603 - our own interpreter
+    process: subprocess.Popen[bytes] = subprocess.Popen(command, env=environment(settings), **streams)  # type: ignore[call-overload]  # noqa: S603 - our own interpreter
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
 
 
 def ids_file(folder: Path, profiles: int) -> Path:

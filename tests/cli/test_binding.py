@@ -118,7 +118,7 @@ def test_after_a_key_that_may_not_delete_another_one_is_wanted_too(
 ) -> None:
     with served(Forbidding()) as forbidding:
         lead_to(forbidding, monkeypatch, tmp_path)
-        status, _, err = say(*DELETE, people)
+        status, _, err = say(*DELETE, people, "--concurrency", 1)
     assert status == 4
     assert f"  adapty-async resume {ledger_of(people)} --new-key --app UUID" in err.splitlines()
 

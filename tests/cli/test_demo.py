@@ -11,7 +11,8 @@ import pytest
 from adapty_async.cli import main
 from adapty_async.cli.demo import demo
 from adapty_async.cli.exits import ExitStatus
-from tests.cli.served import PATIENCE, interrupting, start
+from adapty_async.cli.interrupts import Interrupts
+from tests.cli.served import PATIENCE, interrupting, started
 
 
 def process_and_folder(shown: str) -> tuple[Path, Path]:
@@ -24,7 +25,8 @@ def process_and_folder(shown: str) -> tuple[Path, Path]:
 
 
 async def test_the_demo_deletes_all_and_accounts_for_all(capsys: pytest.CaptureFixture[str]) -> None:
-    assert await demo(40) is ExitStatus.DONE
+    with Interrupts() as interrupts:
+        assert await demo(interrupts, 40) is ExitStatus.DONE
     shown = capsys.readouterr().out
     assert "total                         40  rows" in shown
     assert "the simulator says: 0." in shown
@@ -35,7 +37,11 @@ async def test_the_demo_deletes_all_and_accounts_for_all(capsys: pytest.CaptureF
 
 
 async def test_an_interrupted_demo_says_what_is_left_and_cleans_up(capsys: pytest.CaptureFixture[str]) -> None:
-    running = asyncio.create_task(demo(5000))
+    async def shown_demo() -> ExitStatus:
+        with Interrupts() as interrupts:
+            return await demo(interrupts, 5000)
+
+    running = asyncio.create_task(shown_demo())
     out = err = ""
     while "of 5,000 rows" not in err:
         await asyncio.sleep(0.01)
@@ -73,16 +79,12 @@ def test_a_simulator_that_does_not_start_is_a_sentence(
 
 
 def test_the_demo_as_a_process_needs_no_key_and_cleans_up_when_it_is_terminated() -> None:
-    process = start(["demo"], {})
-    try:
+    with started(["demo"], {}) as process:
         assert process.stderr is not None
         while b"of 20,000 rows" not in process.stderr.readline():
             assert process.poll() is None
         process.terminate()
         out, err = process.communicate(timeout=PATIENCE)
-    finally:
-        process.kill()
-        process.communicate()
     assert process.returncode == 130, err
     simulator, folder = process_and_folder(out.decode())
     assert not simulator.exists()

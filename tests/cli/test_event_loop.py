@@ -1,22 +1,138 @@
-"""On which event loop a command runs."""
+"""On which event loop a command runs, and what a signal does meanwhile."""
 
 import asyncio
+import signal
 import sys
+from collections.abc import Iterator
 
 import pytest
 import uvloop
 
 from adapty_async.cli import event_loop
+from adapty_async.cli.interrupts import Interrupts
+from adapty_async.cli.signals import hear, hearing_afterwards
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
 
-async def loop() -> asyncio.AbstractEventLoop:
+async def loop(_: Interrupts) -> asyncio.AbstractEventLoop:
     return asyncio.get_running_loop()
 
 
 def test_it_is_uvloops_where_that_is_installed() -> None:
-    assert isinstance(event_loop.run(loop()), uvloop.Loop)
+    assert isinstance(event_loop.run(loop), uvloop.Loop)
 
 
 def test_it_is_asyncios_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvloop", None)
-    assert type(event_loop.run(loop())).__module__.startswith("asyncio.")
+    assert type(event_loop.run(loop)).__module__.startswith("asyncio.")
+
+
+# Signals
+
+
+@pytest.fixture(params=["uvloop", "asyncio"])
+def _both_loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    if request.param == "asyncio":
+        monkeypatch.setitem(sys.modules, "uvloop", None)
+    with hearing_afterwards():
+        hear()
+        yield
+
+
+class Late:
+    """What a command has left running, which sends signals as the loop ends it."""
+
+    def __init__(self, signum: int) -> None:
+        self.signum = signum
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.is_ended = False
+
+    async def start(self, _: Interrupts) -> str:
+        self.loop = asyncio.get_running_loop()
+        self.task = asyncio.create_task(self._run())
+        await asyncio.sleep(0)
+        return "done"
+
+    async def start_and_fail(self, interrupts: Interrupts) -> str:
+        await self.start(interrupts)
+        raise ValueError("of the command")
+
+    async def _run(self) -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            for _ in range(3):
+                signal.raise_signal(self.signum)
+            await asyncio.sleep(0)
+            self.is_ended = True
+
+
+@pytest.mark.usefixtures("_both_loops")
+@pytest.mark.parametrize("signum", SIGNALS)
+def test_a_signal_that_comes_while_the_loop_closes_is_heard_when_it_is_closed(signum: int) -> None:
+    late = Late(signum)
+    with pytest.raises(KeyboardInterrupt):
+        event_loop.run(late.start)
+    assert late.is_ended
+    assert late.loop is not None
+    assert late.loop.is_closed()
+
+
+@pytest.mark.usefixtures("_both_loops")
+def test_a_signal_that_comes_while_the_loop_closes_hides_no_error() -> None:
+    late = Late(signal.SIGTERM)
+    with pytest.raises(ValueError, match="of the command"):
+        event_loop.run(late.start_and_fail)
+    assert late.is_ended
+
+
+@pytest.mark.usefixtures("_both_loops")
+@pytest.mark.parametrize("signum", SIGNALS)
+def test_a_signal_that_comes_while_the_loop_is_made_cancels_the_command(
+    signum: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = event_loop.loop_factory() or asyncio.new_event_loop
+
+    def make_it() -> asyncio.AbstractEventLoop:
+        signal.raise_signal(signum)
+        return make()
+
+    monkeypatch.setattr(event_loop, "loop_factory", lambda: make_it)
+    told: list[str] = []
+
+    async def command(_: Interrupts) -> None:
+        told.append("begun")
+        await asyncio.sleep(60)
+        told.append("ended")
+
+    with pytest.raises(asyncio.CancelledError):
+        event_loop.run(command)
+    assert told == ["begun"]
+
+
+@pytest.mark.usefixtures("_both_loops")
+def test_more_signals_cut_off_nothing_that_the_first_one_has_put_in_order() -> None:
+    told: list[str] = []
+
+    async def command(_: Interrupts) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+            await asyncio.sleep(60)
+        finally:
+            for _ in range(3):
+                signal.raise_signal(signal.SIGTERM)
+                await asyncio.sleep(0.01)
+            told.append("in order")
+
+    with pytest.raises(asyncio.CancelledError):
+        event_loop.run(command)
+    assert told == ["in order"]
+
+
+@pytest.mark.usefixtures("_both_loops")
+def test_without_a_loop_the_first_signal_is_the_last_that_is_heard() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGTERM)
+    for signum in SIGNALS:
+        signal.raise_signal(signum)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from adapty_async.testing import Fault, Simulator
-from tests.cli.served import AT_ONCE, interrupting, settings_for, start
+from tests.cli.served import AT_ONCE, PATIENCE, interrupting, settings_for, started
 from tests.cli.witness import Say, ids
 
 GET = ("get", *AT_ONCE, "--by", "customer_user_id")
@@ -82,9 +82,9 @@ def test_an_interrupt_leaves_no_row_out(sim: Simulator, tmp_path: Path, say: Say
 
 
 def test_it_reads_and_writes_pipes(sim: Simulator) -> None:
-    process = start([*GET, "-"], settings_for(sim), stdin=-1)
-    out, err = process.communicate(f"{ONE}\n{TWO}\n".encode(), timeout=20)
-    assert process.returncode == 0, err
+    with started([*GET, "-"], settings_for(sim), stdin=-1) as process:
+        out, err = process.communicate(f"{ONE}\n{TWO}\n".encode(), timeout=PATIENCE)
+        assert process.returncode == 0, err
     assert [row["id"] for row in objects(out.decode())] == [ONE, TWO]
 
 
@@ -93,10 +93,10 @@ def test_whoever_reads_no_further_ends_it_without_a_traceback(sim: Simulator, tm
     path.write_text("\n".join(f"nobody-{number}" for number in range(2000)))
     reading, writing = os.pipe()
     os.close(reading)
-    process = start([*GET, str(path)], settings_for(sim), stdout=writing)
-    os.close(writing)
-    _, err = process.communicate(timeout=20)
-    assert process.returncode == 130
+    with started([*GET, str(path)], settings_for(sim), stdout=writing) as process:
+        os.close(writing)
+        _, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 130
     assert b"has gone away" in err
     assert b"Traceback" not in err
     assert sim.count.requests < 2000

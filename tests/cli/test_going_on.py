@@ -12,7 +12,7 @@ from adapty_async import UNPACED, AdaptyClient, bulk
 from adapty_async.bulk import Outcome, StopRules
 from adapty_async.ledger import Ledger, LedgerReader, Spool
 from adapty_async.testing import Fault
-from tests.cli.served import AT_ONCE, PATIENCE, interrupting, settings_for, start, wait_until
+from tests.cli.served import AT_ONCE, PATIENCE, interrupting, settings_for, started, wait_until
 from tests.cli.witness import PEOPLE, Say, Witness, agree, ids, ledger_of, run
 
 DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
@@ -268,10 +268,10 @@ def test_a_refused_key_does_not_hide_what_a_killed_run_may_have_done(
 ) -> None:
     witness.latency = 600
     app = witness.profiles.app_id
-    process = start([*map(str, DELETE), "--concurrency", "3", str(people)], settings_for(witness))
-    wait_until(lambda: witness.count.in_flight == 3)
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=PATIENCE)
+    with started([*map(str, DELETE), "--concurrency", "3", str(people)], settings_for(witness)) as process:
+        wait_until(lambda: witness.count.in_flight == 3)
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=PATIENCE)
     assert len(witness.profiles) == PEOPLE - 3
     witness.latency = 0.0
     witness.api_key = "secret_live_exchanged"

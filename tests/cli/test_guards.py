@@ -12,7 +12,7 @@ from adapty_async.cli.exits import CommandError, ExitStatus
 from adapty_async.cli.guards import Guards
 from adapty_async.ledger import LedgerReader
 from adapty_async.testing import Fault, prefilled_customer_user_id
-from tests.cli.served import AT_ONCE, settings_for, start, wait_until
+from tests.cli.served import AT_ONCE, settings_for, started, wait_until
 from tests.cli.witness import PEOPLE, Say, Witness, agree, ids, ledger_of, run
 
 DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
@@ -138,10 +138,10 @@ def test_a_list_that_was_sent_with_the_wrong_key_never_ends_well_whatever_killed
     strangers.write_text("\n".join(f"stranger-{number}" for number in range(60)))
     witness.latency = 0.2
     arguments = ["delete", "--pace", "50", "--by", "customer_user_id", "--yes", str(strangers)]
-    process = start(arguments, settings_for(witness), cwd=tmp_path)
-    wait_until(lambda: witness.count.requests >= 30)
-    process.kill()
-    process.communicate()
+    with started(arguments, settings_for(witness), cwd=tmp_path) as process:
+        wait_until(lambda: witness.count.requests >= 30)
+        process.kill()
+        process.communicate()
     status, out, err = say("resume", ledger_of(strangers))
     assert status == 3
     assert "absent_share" in out

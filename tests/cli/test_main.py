@@ -14,7 +14,7 @@ from adapty_async.cli.app import app
 from adapty_async.cli.ending import end
 from adapty_async.cli.exits import CommandError, ExitStatus
 from adapty_async.testing.command import _parser
-from tests.cli.served import ROOT, start
+from tests.cli.served import PATIENCE, ROOT, started
 
 BLOCKED = "import sys; sys.modules[{!r}] = None; from adapty_async.cli import main; sys.exit(main({!r}))"
 
@@ -197,16 +197,12 @@ def test_the_simulator_gets_its_arguments_as_they_are(capsys: pytest.CaptureFixt
 
 
 def test_the_simulator_runs_as_a_process() -> None:
-    process = start(["simulator", "--profiles", "3"], {})
-    try:
+    with started(["simulator", "--profiles", "3"], {}) as process:
         assert process.stdout is not None
         assert json.loads(process.stdout.readline())["base_url"].startswith("http://127.0.0.1:")
         process.terminate()
-        assert process.communicate(timeout=20) == (b"", b"")
+        assert process.communicate(timeout=PATIENCE) == (b"", b"")
         assert process.returncode == 0
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.mark.parametrize("module", ["adapty_async", "adapty_async.cli"])

@@ -9,7 +9,7 @@ import pytest
 from adapty_async.bulk import Outcome
 from adapty_async.ledger.secret import key_path
 from adapty_async.testing import Fault
-from tests.cli.served import AT_ONCE, PATIENCE, settings_for, start
+from tests.cli.served import AT_ONCE, PATIENCE, settings_for, started
 from tests.cli.witness import PEOPLE, Say, Witness, agree, ids, ledger_of, run
 
 DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
@@ -81,8 +81,8 @@ def test_names_that_are_not_utf8_are_recorded_all_the_same(witness: Witness, peo
         ["report", str(ledger_of(people)), "--json", "record.json"],
         ["report", str(ledger_of(people))],
     ):
-        process = start(command, settings, cwd=tmp_path)
-        _, err = process.communicate(timeout=PATIENCE)
-        assert process.returncode == 0, err
+        with started(command, settings, cwd=tmp_path) as process:
+            _, err = process.communicate(timeout=PATIENCE)
+            assert process.returncode == 0, err
     (record_run,) = json.loads((tmp_path / "record.json").read_text())["runs"]
     assert record_run["notes"]["operator"] == "A\udcff"

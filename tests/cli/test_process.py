@@ -18,7 +18,7 @@ import pytest
 from aiohttp import web
 
 from adapty_async.testing import Fault, Simulator, prefilled_customer_user_id
-from tests.cli.served import AT_ONCE, PATIENCE, ROOT, environment, ids_file, served, settings_for, start, wait_until
+from tests.cli.served import AT_ONCE, PATIENCE, ROOT, environment, ids_file, served, settings_for, started, wait_until
 
 DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id")
 
@@ -29,21 +29,10 @@ def simulated(**options: Any) -> Iterator[tuple[Simulator, dict[str, str]]]:
         yield sim, settings_for(sim)
 
 
-@contextmanager
-def ended(process: "subprocess.Popen[bytes]") -> Iterator["subprocess.Popen[bytes]"]:
-    """End a process with the block, whatever happens in it."""
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-
-
 def test_a_deletion_from_standard_input_to_its_summary(tmp_path: Path) -> None:
     ids = "\n".join(["customer_user_id", *map(prefilled_customer_user_id, range(1, 201))])
     with simulated(profiles=200, shares={Fault.UNAVAILABLE: 0.02, Fault.RESET_AFTER: 0.02}) as (sim, settings):
-        with ended(start([*DELETE, "-", "--yes"], settings, stdin=subprocess.PIPE, cwd=tmp_path)) as process:
+        with started([*DELETE, "-", "--yes"], settings, stdin=subprocess.PIPE, cwd=tmp_path) as process:
             out, err = process.communicate(ids.encode(), timeout=PATIENCE)
             assert process.returncode == 0, err
         assert len(sim.profiles) == 0
@@ -66,13 +55,13 @@ def test_what_a_kill_left_of_a_copy_is_removed_by_the_next_command(tmp_path: Pat
     part = tmp_path / "stdin.adapty.db.spool.part"
     options = ["--by", "customer_user_id", "--yes"] if command[0] == "delete" else []
     with simulated(profiles=1) as (_, settings):
-        with ended(start([*DELETE, "-", "--yes"], settings, stdin=subprocess.PIPE, cwd=tmp_path)) as process:
+        with started([*DELETE, "-", "--yes"], settings, stdin=subprocess.PIPE, cwd=tmp_path) as process:
             assert process.stdin is not None
             process.stdin.write(b"u1\n" * 100_000)
             process.stdin.flush()
             wait_until(lambda: part.exists() and part.stat().st_size > 0)
             for attempt in (b"meanwhile", b"after the kill"):
-                with ended(start([*command, *options], settings, cwd=tmp_path)) as other:
+                with started([*command, *options], settings, cwd=tmp_path) as other:
                     _, err = other.communicate(timeout=PATIENCE)
                     assert other.returncode in (2, 5), err
                 assert part.exists() == (attempt == b"meanwhile")
@@ -87,7 +76,7 @@ def test_a_first_signal_ends_well_with_130(tmp_path: Path, signum: signal.Signal
     failures = tmp_path / "failures.csv"
     with simulated(profiles=2000, latency=0.02) as (sim, settings):
         arguments = [*DELETE, str(path), "--yes", "--concurrency", "10", "--failures", str(failures)]
-        with ended(start(arguments, settings)) as process:
+        with started(arguments, settings) as process:
             wait_until(lambda: sim.count.answered(204) >= 20)
             process.send_signal(signum)
             out, err = process.communicate(timeout=PATIENCE)
@@ -104,7 +93,7 @@ def test_a_first_signal_ends_well_with_130(tmp_path: Path, signum: signal.Signal
 def test_an_interrupt_while_the_last_are_under_way_hides_no_failures(tmp_path: Path, options: list[str]) -> None:
     with simulated(profiles=12, latency=1.0, shares={Fault.REDIRECT: 1.0}) as (sim, settings):
         arguments = [*DELETE, str(ids_file(tmp_path, 12)), "--yes", *options]
-        with ended(start(arguments, settings, cwd=tmp_path)) as process:
+        with started(arguments, settings, cwd=tmp_path) as process:
             wait_until(lambda: sim.count.in_flight == 12)
             process.send_signal(signal.SIGINT)
             out, _ = process.communicate(timeout=PATIENCE)
@@ -118,7 +107,7 @@ def test_an_interrupt_while_the_last_are_under_way_hides_no_guard(tmp_path: Path
     people.write_text("".join(f"stranger-{number}\n" for number in range(12)))
     with simulated(latency=1.0) as (sim, settings), people.open() as source:
         arguments = [*DELETE, str(people) if options else "-", "--yes", *options]
-        with ended(start(arguments, settings, cwd=tmp_path, stdin=source)) as process:
+        with started(arguments, settings, cwd=tmp_path, stdin=source) as process:
             wait_until(lambda: sim.count.requests == 12)
             process.send_signal(signal.SIGINT)
             assert process.wait(PATIENCE) == 3
@@ -140,7 +129,7 @@ class Holding(Simulator):
 
 def test_a_key_that_is_refused_after_an_interrupt_is_told(tmp_path: Path) -> None:
     sim = Holding(profiles=20)
-    with served(sim), ended(start([*DELETE, str(ids_file(tmp_path, 5)), "--yes"], settings_for(sim))) as process:
+    with served(sim), started([*DELETE, str(ids_file(tmp_path, 5)), "--yes"], settings_for(sim)) as process:
         wait_until(lambda: sim.arrived == 5)
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
@@ -153,7 +142,7 @@ def test_a_key_that_is_refused_after_an_interrupt_is_told(tmp_path: Path) -> Non
 def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     with simulated(profiles=50, latency=600) as (sim, settings):
         arguments = [*DELETE, str(ids_file(tmp_path, 50)), "--yes", "--concurrency", "7"]
-        with ended(start(arguments, settings)) as process:
+        with started(arguments, settings) as process:
             wait_until(lambda: sim.count.in_flight == 7)
             process.send_signal(signal.SIGINT)
             assert process.stderr is not None
@@ -196,7 +185,7 @@ def test_an_interrupt_while_modules_are_loaded_ends_with_130_and_a_line(
     tmp_path: Path, loaded: str, line: str, signum: signal.Signals
 ) -> None:
     paths = with_module(tmp_path, loaded, _INTERRUPTING.format(int(signum), line))
-    with ended(start([*DELETE, "people.csv", "--yes"], {"ADAPTY_API_KEY": "secret", **paths}, cwd=tmp_path)) as process:
+    with started([*DELETE, "people.csv", "--yes"], {"ADAPTY_API_KEY": "secret", **paths}, cwd=tmp_path) as process:
         out, err = process.communicate(timeout=PATIENCE)
         assert (process.returncode, out, err) == (130, b"", b"adapty-async: interrupted\n")
 
@@ -205,7 +194,7 @@ def test_an_interrupt_while_modules_are_loaded_ends_with_130_and_a_line(
 def test_a_signal_at_the_very_end_changes_no_status(tmp_path: Path, signum: signal.Signals) -> None:
     paths = with_module(tmp_path, "sitecustomize", _SIGNALLING_AT_EXIT.format(int(signum)))
     arguments = [*DELETE, str(ids_file(tmp_path, 3)), "--yes"]
-    with simulated(profiles=3) as (_, settings), ended(start(arguments, settings | paths)) as process:
+    with simulated(profiles=3) as (_, settings), started(arguments, settings | paths) as process:
         _, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, err
     assert b"Traceback" not in err
@@ -231,7 +220,7 @@ def test_an_interrupt_while_the_input_is_still_coming_sends_and_leaves_nothing(
     tmp_path: Path, signum: signal.Signals
 ) -> None:
     with simulated(profiles=1) as (sim, settings):
-        with ended(start([*DELETE, "-", "--yes"], settings, stdin=subprocess.PIPE, cwd=tmp_path)) as process:
+        with started([*DELETE, "-", "--yes"], settings, stdin=subprocess.PIPE, cwd=tmp_path) as process:
             assert process.stdin is not None
             process.stdin.write(b"u1\n")
             process.stdin.flush()
@@ -247,7 +236,7 @@ def test_an_interrupt_while_the_input_is_still_coming_sends_and_leaves_nothing(
 def test_a_summary_that_nobody_reads_changes_nothing_about_the_end(tmp_path: Path) -> None:
     with simulated(profiles=50) as (sim, settings), Path("/dev/full").open("wb") as full:
         arguments = [*DELETE, str(ids_file(tmp_path, 50)), "--yes"]
-        with ended(start(arguments, settings, stdout=full)) as process:
+        with started(arguments, settings, stdout=full) as process:
             _, err = process.communicate(timeout=PATIENCE)
             assert process.returncode == 0, err
         assert len(sim.profiles) == 0
@@ -256,7 +245,7 @@ def test_a_summary_that_nobody_reads_changes_nothing_about_the_end(tmp_path: Pat
 
 def test_a_server_that_is_not_there_is_no_traceback(tmp_path: Path) -> None:
     settings = {"ADAPTY_API_KEY": "secret", "ADAPTY_BASE_URL": "http://127.0.0.1:1"}
-    with ended(start([*DELETE, str(ids_file(tmp_path, 1)), "--yes"], settings)) as process:
+    with started([*DELETE, str(ids_file(tmp_path, 1)), "--yes"], settings) as process:
         out, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 1
     assert b"failed                         1" in out
@@ -265,7 +254,7 @@ def test_a_server_that_is_not_there_is_no_traceback(tmp_path: Path) -> None:
 
 def test_what_a_recorded_job_has_to_say_is_on_the_screen(tmp_path: Path) -> None:
     with simulated(profiles=300, shares={Fault.UNAVAILABLE: 1.0}) as (sim, settings):
-        with ended(start([*DELETE, str(ids_file(tmp_path, 300)), "--yes"], settings)) as process:
+        with started([*DELETE, str(ids_file(tmp_path, 300)), "--yes"], settings) as process:
             assert process.stderr is not None
             while b"the job is parked" not in process.stderr.readline():
                 pass
@@ -311,8 +300,7 @@ def terminal() -> Iterator[Terminal]:
 def test_on_a_terminal_the_number_is_typed_and_the_bar_is_drawn(tmp_path: Path, terminal: Terminal) -> None:
     with simulated(profiles=1000, latency=0.01) as (sim, settings):
         arguments = [*DELETE, str(ids_file(tmp_path, 1000)), "--concurrency", "20"]
-        process = start(arguments, settings, stdin=terminal.theirs, stderr=terminal.theirs)
-        with ended(process):
+        with started(arguments, settings, stdin=terminal.theirs, stderr=terminal.theirs) as process:
             terminal.read_until(b"Type 1000 to delete them: ")
             assert sim.count.requests == 0
             terminal.type("1000\n")
@@ -329,8 +317,7 @@ def test_on_a_terminal_the_number_is_typed_and_the_bar_is_drawn(tmp_path: Path, 
 def test_on_a_terminal_anything_else_sends_nothing(tmp_path: Path, terminal: Terminal) -> None:
     with simulated(profiles=3) as (sim, settings):
         arguments = [*DELETE, str(ids_file(tmp_path, 3))]
-        process = start(arguments, settings, stdin=terminal.theirs, stderr=terminal.theirs)
-        with ended(process):
+        with started(arguments, settings, stdin=terminal.theirs, stderr=terminal.theirs) as process:
             terminal.read_until(b"Type 3 to delete them: ")
             terminal.type("yes\n")
             terminal.read_until(b"nothing was sent")
@@ -342,8 +329,7 @@ def test_on_a_terminal_anything_else_sends_nothing(tmp_path: Path, terminal: Ter
 def test_an_interrupt_at_the_question_sends_nothing(tmp_path: Path, terminal: Terminal) -> None:
     with simulated(profiles=3) as (sim, settings):
         arguments = [*DELETE, str(ids_file(tmp_path, 3))]
-        process = start(arguments, settings, stdin=terminal.theirs, stderr=terminal.theirs)
-        with ended(process):
+        with started(arguments, settings, stdin=terminal.theirs, stderr=terminal.theirs) as process:
             terminal.read_until(b"Type 3 to delete them: ")
             process.send_signal(signal.SIGINT)
             terminal.read_until(b"interrupted")

@@ -17,7 +17,7 @@ from adapty_async.cli import beforehand, begin, main
 from adapty_async.cli.failures import ADDED
 from adapty_async.ledger import LedgerReader, Run, Spool
 from adapty_async.testing import Fault, prefilled_customer_user_id
-from tests.cli.served import AT_ONCE, PATIENCE, interrupting, settings_for, start, wait_until
+from tests.cli.served import AT_ONCE, PATIENCE, interrupting, settings_for, started, wait_until
 from tests.cli.witness import PEOPLE, Say, Witness, agree, ids, ledger_of, run
 
 DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
@@ -57,12 +57,12 @@ def test_a_killed_deletion_goes_on_where_it_was(witness: Witness, tmp_path: Path
 def ended_before_its_kill(witness: Witness, arguments: Sequence[object], folder: Path) -> bool:
     """Run a command until it has deleted 350, and kill it; tell whether it came to its end before."""
     wanted = witness.count.answered(204) + 350
-    process = start([*map(str, arguments)], settings_for(witness), cwd=folder)
-    wait_until(lambda: witness.count.answered(204) > wanted or process.poll() is not None)
-    process.kill()
-    process.communicate(timeout=PATIENCE)
-    assert process.returncode in (0, -signal.SIGKILL)
-    return process.returncode == 0
+    with started([*map(str, arguments)], settings_for(witness), cwd=folder) as process:
+        wait_until(lambda: witness.count.answered(204) > wanted or process.poll() is not None)
+        process.kill()
+        process.communicate(timeout=PATIENCE)
+        assert process.returncode in (0, -signal.SIGKILL)
+        return process.returncode == 0
 
 
 def test_an_interrupt_prints_the_command_that_goes_on_and_that_finishes(
@@ -163,12 +163,12 @@ def test_an_input_that_changes_meanwhile_ends_the_run_and_is_refused_afterwards(
     people = tmp_path / "people.csv"
     people.write_text("\n".join([*ids(1100), ""]))
     witness.latency = 0.01
-    process = start([*map(str, DELETE), str(people)], settings_for(witness))
-    wait_until(lambda: witness.count.answered(204) > 50)
-    with people.open("a") as file:
-        file.write("somebody\n")
-    out, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 5, err
+    with started([*map(str, DELETE), str(people)], settings_for(witness)) as process:
+        wait_until(lambda: witness.count.answered(204) > 50)
+        with people.open("a") as file:
+            file.write("somebody\n")
+        out, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 5, err
     assert b"has changed" in out
     assert f"adapty-async resume {ledger_of(people)}\n" in err.decode()
     assert agree(say, ledger_of(people), witness, 5, moved=people_as_they_were(people))[Outcome.NOT_ATTEMPTED] > 0
@@ -418,15 +418,15 @@ def test_the_failures_keep_the_columns_of_the_input_and_can_be_fed_back_again_an
 def test_two_runners_at_once_are_one_and_a_sentence(witness: Witness, people: Path, say: Say) -> None:
     witness.latency = 0.05
     command = [*map(str, DELETE), "--concurrency", "1", str(people)]
-    process = start(command, settings_for(witness))
-    wait_until(lambda: witness.count.answered(204) > 2)
-    for second in (("resume", ledger_of(people)), (*DELETE, people)):
-        status, out, err = say(*second)
-        assert (status, out) == (5, "")
-        assert len(err.splitlines()) == 1
-    process.send_signal(signal.SIGTERM)
-    _, err_bytes = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 130
+    with started(command, settings_for(witness)) as process:
+        wait_until(lambda: witness.count.answered(204) > 2)
+        for second in (("resume", ledger_of(people)), (*DELETE, people)):
+            status, out, err = say(*second)
+            assert (status, out) == (5, "")
+            assert len(err.splitlines()) == 1
+        process.send_signal(signal.SIGTERM)
+        _, err_bytes = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 130
     assert b"adapty-async resume" in err_bytes
     witness.latency = 0.0
     assert run("resume", ledger_of(people)) == 0
@@ -438,13 +438,19 @@ def test_however_many_signals_come_the_way_to_go_on_is_printed(
     witness: Witness, people: Path, say: Say, pause: float
 ) -> None:
     witness.latency = 600
-    process = start([*map(str, DELETE), "--concurrency", "7", str(people)], settings_for(witness))
-    wait_until(lambda: witness.count.in_flight == 7)
-    for _ in range(5):
-        process.send_signal(signal.SIGTERM)
-        time.sleep(pause)
-    _, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode in (130, -signal.SIGTERM)  # of itself, or by one that came when all was said
+    with started([*map(str, DELETE), "--concurrency", "7", str(people)], settings_for(witness)) as process:
+        wait_until(lambda: witness.count.in_flight == 7)
+        for _ in range(5):
+            process.send_signal(signal.SIGTERM)
+            time.sleep(pause)
+
+        def has_ended() -> bool:  # those five may have been one to the system, which queues none
+            process.send_signal(signal.SIGTERM)
+            return process.poll() is not None
+
+        wait_until(has_ended)
+        _, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode in (130, -signal.SIGTERM)  # of itself, or by one that came when all was said
     assert f"  adapty-async resume {ledger_of(people)}" in err.decode()
     witness.latency = 0.0
     assert run("resume", ledger_of(people)) == 0
@@ -455,15 +461,15 @@ def test_the_second_signal_leaves_in_doubt_what_was_under_way_and_the_resume_set
     witness: Witness, people: Path, say: Say
 ) -> None:
     witness.latency = 600
-    process = start([*map(str, DELETE), "--concurrency", "7", str(people)], settings_for(witness))
-    wait_until(lambda: witness.count.in_flight == 7)
-    process.send_signal(signal.SIGTERM)
-    assert process.stderr is not None
-    while b"Stopping" not in process.stderr.readline():
-        pass
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 130
+    with started([*map(str, DELETE), "--concurrency", "7", str(people)], settings_for(witness)) as process:
+        wait_until(lambda: witness.count.in_flight == 7)
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        while b"Stopping" not in process.stderr.readline():
+            pass
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 130
     assert b"resume" in err
     assert agree(say, ledger_of(people), witness, 130)[Outcome.IN_DOUBT] >= 7
     witness.latency = 0.0

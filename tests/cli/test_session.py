@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.served import PATIENCE, ids_file, start, wait_until
+from tests.cli.served import PATIENCE, ids_file, started, wait_until
 from tests.cli.terminal import COLUMNS, Shell, shell_in
 
 PEOPLE = 600
@@ -17,14 +17,10 @@ PEOPLE = 600
 @pytest.fixture
 def settings() -> Iterator[dict[str, str]]:
     """Run a simulator as a process, and give the variables that lead to it."""
-    process = start(["simulator", "--profiles", str(PEOPLE)], {})
-    try:
+    with started(["simulator", "--profiles", str(PEOPLE)], {}) as process:
         assert process.stdout is not None
         address = json.loads(process.stdout.readline())
         yield {"ADAPTY_API_KEY": address["api_key"], "ADAPTY_BASE_URL": address["base_url"]}
-    finally:
-        process.kill()
-        process.communicate()
 
 
 @pytest.fixture
@@ -49,9 +45,9 @@ def test_a_deletion_is_typed_paused_interrupted_gone_on_with_verified_and_record
 
     def is_paused() -> bool:  # as it looked a second or two ago
         nonlocal told
-        beside = start(["status", "people.csv.adapty.db"], settings, cwd=tmp_path)
-        told = beside.communicate(timeout=PATIENCE)[0].decode()
-        return beside.returncode == 0 and "\npaused: nothing new is sent; SIGUSR1" in told
+        with started(["status", "people.csv.adapty.db"], settings, cwd=tmp_path) as beside:
+            told = beside.communicate(timeout=PATIENCE)[0].decode()
+            return beside.returncode == 0 and "\npaused: nothing new is sent; SIGUSR1" in told
 
     wait_until(is_paused)
     assert re.search(rf"^it is running\n\d+ of {PEOPLE} rows\n\d+ deleted\npaused", told, re.MULTILINE)
@@ -71,12 +67,12 @@ def test_a_deletion_is_typed_paused_interrupted_gone_on_with_verified_and_record
     # It goes on where it was, watched from another terminal.
     shell.enter("adapty-async resume people.csv.adapty.db --pace 100")
     shell.until(f"of {PEOPLE} rows")
-    watching = start(["status", "people.csv.adapty.db", "--watch"], settings, cwd=tmp_path)
-    assert watching.stdout is not None
-    seen = watching.stdout.readline()
-    watching.send_signal(signal.SIGINT)
-    complaint = watching.communicate(timeout=PATIENCE)[1]
-    assert (watching.returncode, complaint) == (130, b"adapty-async: interrupted\n")
+    with started(["status", "people.csv.adapty.db", "--watch"], settings, cwd=tmp_path) as watching:
+        assert watching.stdout is not None
+        seen = watching.stdout.readline()
+        watching.send_signal(signal.SIGINT)
+        complaint = watching.communicate(timeout=PATIENCE)[1]
+        assert (watching.returncode, complaint) == (130, b"adapty-async: interrupted\n")
     assert re.match(rb"\d+ of 600 rows; [\d.]+/s; \d:\d\d:\d\d left, until \d\d:\d\d", seen)
     status, screen = shell.ended()
     assert status == 0

@@ -17,7 +17,7 @@ from adapty_async.cli.progress import View
 from adapty_async.ledger import LedgerReader
 from adapty_async.ledger.store import Store
 from adapty_async.testing import Fault, Simulator
-from tests.cli.served import PATIENCE, ids_file, meanwhile, served, settings_for, start, wait_until
+from tests.cli.served import PATIENCE, ids_file, meanwhile, served, settings_for, started, wait_until
 from tests.cli.test_screen import FULL
 from tests.cli.witness import Say, Witness, ledger_of
 
@@ -34,12 +34,8 @@ def sim() -> Iterator[Simulator]:
 def running(sim: Simulator, folder: Path) -> Iterator[Any]:
     people = ids_file(folder, PEOPLE)
     command = ["delete", str(people), "--by", "customer_user_id", "--yes", "--pace", "full"]
-    process = start(command, {**settings_for(sim), "XDG_STATE_HOME": str(folder)})
-    try:
+    with started(command, {**settings_for(sim), "XDG_STATE_HOME": str(folder)}) as process:
         yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def seen(say: Say, ledger: Path) -> dict[str, Any]:
@@ -138,8 +134,8 @@ def test_a_job_that_is_done_does_not_run_while_it_is_verified(witness: Witness, 
 
     def look() -> None:
         for options in (["--json"], [], ["--watch"]):
-            beside = start(["status", str(ledger), *options], {})
-            told.append(beside.communicate(timeout=PATIENCE)[0].decode())
+            with started(["status", str(ledger), *options], {}) as beside:
+                told.append(beside.communicate(timeout=PATIENCE)[0].decode())
 
     with meanwhile(lambda: witness.count.answers.get(("GET", 404), 0) > 0, look):
         assert main(["verify", str(ledger), "all", "--pace", "4", "--concurrency", "1"]) == 0

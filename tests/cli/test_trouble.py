@@ -14,7 +14,7 @@ from adapty_async import UNPACED, AdaptyClient, bulk
 from adapty_async.bulk import Outcome
 from adapty_async.ledger import Ledger
 from adapty_async.testing import Fault, prefilled_customer_user_id
-from tests.cli.served import AT_ONCE, PATIENCE, interrupting, meanwhile, settings_for, start, wait_until
+from tests.cli.served import AT_ONCE, PATIENCE, interrupting, meanwhile, settings_for, started, wait_until
 from tests.cli.witness import PEOPLE, Say, Witness, agree, ids, ledger_of, run
 from tests.ledger.helpers import as_nobody
 
@@ -50,9 +50,11 @@ def finish(witness: Witness, people: Path, say: Say) -> None:
 
 @pytest.mark.parametrize("size", [0, 10_000])
 def test_a_disk_that_is_full_from_the_start(witness: Witness, people: Path, say: Say, size: int) -> None:
-    process = start([*map(str, DELETE), str(people)], settings_for(witness), preexec_fn=lambda: limit_files(0, size))
-    out, err = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, out) == (5, b"")
+    with started(
+        [*map(str, DELETE), str(people)], settings_for(witness), preexec_fn=lambda: limit_files(0, size)
+    ) as process:
+        out, err = process.communicate(timeout=PATIENCE)
+        assert (process.returncode, out) == (5, b"")
     assert b"make room" in err.splitlines()[-1]
     assert b"@" not in err
     assert witness.count.requests == 0
@@ -61,11 +63,11 @@ def test_a_disk_that_is_full_from_the_start(witness: Witness, people: Path, say:
 
 def test_a_disk_that_fills_up(witness: Witness, many: Path, say: Say) -> None:
     witness.latency = 0.02
-    process = start([*map(str, DELETE), "--concurrency", "10", str(many)], settings_for(witness))
-    wait_until(lambda: witness.count.answered(204) > 300)
-    limit_files(process.pid, 0)
-    out, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 5
+    with started([*map(str, DELETE), "--concurrency", "10", str(many)], settings_for(witness)) as process:
+        wait_until(lambda: witness.count.answered(204) > 300)
+        limit_files(process.pid, 0)
+        out, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 5
     assert len([line for line in out.splitlines() if b"make room" in line]) == 1
     assert f"adapty-async resume {ledger_of(many)}" in err.decode()
     assert b"Traceback" not in err

@@ -14,7 +14,7 @@ import pytest
 from adapty_async.cli import main
 from adapty_async.cli.failures import ADDED
 from adapty_async.testing import Fault, Simulator
-from tests.cli.served import AT_ONCE, interrupting, settings_for, start, wait_until
+from tests.cli.served import AT_ONCE, interrupting, settings_for, started, wait_until
 from tests.cli.test_delete import Keyboard
 from tests.cli.witness import Say, ids, ledger_of, run
 
@@ -664,10 +664,10 @@ def test_what_may_have_been_updated_long_ago_is_in_doubt_until_somebody_asks_for
 ) -> None:
     path = written(tmp_path, "customer_user_id,first_name\n" + "".join(f"{id_},Ann\n" for id_ in ids(30)))
     sim.latency = 0.3
-    process = start([*UPDATE, str(path), "--concurrency", "30"], settings_for(sim))
-    wait_until(lambda: sim.count.requests >= 2)
-    process.kill()
-    process.communicate()
+    with started([*UPDATE, str(path), "--concurrency", "30"], settings_for(sim)) as process:
+        wait_until(lambda: sim.count.requests >= 2)
+        process.kill()
+        process.communicate()
     sim.latency = 0.0
     wait_until(lambda: not sim.count.in_flight)
     profile(sim, ONE).attributes["first_name"] = "Bea, as the app wrote since"
