@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-all test-kill fuzz mutate lint types bench bench-pacing bench-shared bench-ledger bench-inputs clean
+.PHONY: demo test test-all test-kill coverage fuzz mutate lint types bench bench-pacing bench-shared bench-ledger bench-inputs clean
 .NOTPARALLEL:
 
 demo: $(VENV)/with-cli
 	$(BIN)/adapty-async demo
 
 test: $(VENV)/with-dev
+	$(BIN)/python -m pytest -n 3 --dist worksteal
+
+# The tests, which take twice as long then, and the lines that none of them ran.
+coverage: $(VENV)/with-dev
 	$(BIN)/python -m pytest --cov -n 3 --dist worksteal
 
 # The tests on every supported interpreter that is found by its name or under pyenv; a missing one is no failure.
