@@ -120,7 +120,7 @@ def test_more_signals_cut_off_nothing_that_the_first_one_has_put_in_order() -> N
             signal.raise_signal(signal.SIGTERM)
             await asyncio.sleep(60)
         finally:
-            for _ in range(3):
+            for _again in range(3):
                 signal.raise_signal(signal.SIGTERM)
                 await asyncio.sleep(0.01)
             told.append("in order")
