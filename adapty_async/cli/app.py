@@ -1,5 +1,6 @@
 """The command line. What a command needs is imported when it runs: --help answers at once."""
 
+import sys
 from importlib import metadata
 from typing import Annotated, Final
 
@@ -7,7 +8,8 @@ import typer
 
 from . import app_jobs, app_reads, app_records, app_writes, event_loop
 from .app_output import traced
-from .ending import STATUSES, end
+from .ending import STATUSES, end, say
+from .streams import lost
 
 app: Final = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -19,6 +21,11 @@ def run(arguments: list[str]) -> int:
         typer.main.get_command(app)(arguments, prog_name="adapty-async")
     except SystemExit as end:
         status = end.code
+    except OSError as error:  # of --help and --version, which print by themselves: a command's own become sentences
+        problem = lost(sys.stdout, error)
+        if problem is not None:
+            say(str(problem))
+            status = problem.status
     return int(status or 0)
 
 

@@ -23,14 +23,20 @@ def standard_output() -> Iterator[TextIO]:
         stream.flush()
         return
     except OSError as error:
-        # What is left in its buffer goes there too when the interpreter ends.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
-        if isinstance(error, BrokenPipeError):
-            return
-        reason = error.strerror
-    raise CommandError(f"standard output can't be written: {reason}: make room for it", ExitStatus.LEDGER)
+        problem = lost(stream, error)
+    if problem is not None:
+        raise problem
+
+
+def lost(stream: TextIO, error: OSError) -> CommandError | None:
+    """Write no more to standard output, which failed; give what to say of it, None where its reader has enough."""
+    # What is left in its buffer goes there when the interpreter ends.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+    if isinstance(error, BrokenPipeError):
+        return None
+    return CommandError(f"standard output can't be written: {error.strerror}: make room for it", ExitStatus.LEDGER)
 
 
 def show(text: str) -> None:

@@ -243,6 +243,15 @@ def test_a_summary_that_nobody_reads_changes_nothing_about_the_end(tmp_path: Pat
     assert b"Exception" not in err
 
 
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["delete", "--help"]], ids=" ".join)
+def test_help_that_finds_no_room_is_one_sentence(arguments: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full, started(arguments, {}, stdout=full) as process:
+        _, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 5
+    assert err.startswith(b"adapty-async: standard output can't be written")
+    assert len(err.splitlines()) == 1
+
+
 def test_a_server_that_is_not_there_is_no_traceback(tmp_path: Path) -> None:
     settings = {"ADAPTY_API_KEY": "secret", "ADAPTY_BASE_URL": "http://127.0.0.1:1"}
     with started([*DELETE, str(ids_file(tmp_path, 1)), "--yes"], settings) as process:
