@@ -107,6 +107,7 @@ def _reached() -> Reached | None:
 def _network(reached: Reached) -> Iterator[Check]:
     yield Check("dns", reached.dns.ok, reached.dns.text)
     yield Check("tls", reached.tls.ok, reached.tls.text)
+    yield Check("http", reached.http.ok, reached.http.text)
     yield Check("clock", reached.clock.ok, reached.clock.text)
 
 

@@ -1,4 +1,4 @@
-"""How far a server can be reached: its name, its certificate, its clock. The key isn't sent."""
+"""How far a server can be reached: its name, its certificate, an answer, its clock. The key isn't sent."""
 
 import contextlib
 import http.client
@@ -30,10 +30,12 @@ class Reached:
 
     dns: Finding
     tls: Finding
+    http: Finding
     clock: Finding
 
 
-_UNKNOWN: Final = Finding(True, "not known: no answer")
+_NOBODY: Final = Finding(False, "not known: nobody is connected")
+_NO_TIME: Final = Finding(True, "not known: the server tells no time")
 
 
 def reach(base_url: str) -> Reached:
@@ -43,10 +45,12 @@ def reach(base_url: str) -> Reached:
     port = url.port or (443 if is_tls else 80)
     dns = _look_up(host, port)
     if not dns.ok:
-        return Reached(dns, Finding(False, f"not known: {host} has no address"), _UNKNOWN)
+        return Reached(dns, Finding(False, f"not known: {host} has no address"), _NOBODY, _NO_TIME)
     with contextlib.closing(_connection(host, port, is_tls=is_tls)) as connection:
         tls = _connect(connection, host)
-        return Reached(dns, tls, _clock(connection) if tls.ok else _UNKNOWN)
+        if not tls.ok:
+            return Reached(dns, tls, _NOBODY, _NO_TIME)
+        return Reached(dns, tls, *_ask(connection, host))
 
 
 def _look_up(host: str, port: int) -> Finding:
@@ -79,20 +83,28 @@ def _connect(connection: http.client.HTTPConnection, host: str) -> Finding:
     return Finding(False, advice)
 
 
-def _clock(connection: http.client.HTTPConnection) -> Finding:
-    date = _date(connection)
-    if date is None:
-        return _UNKNOWN
-    off = time.time() - date
+def _ask(connection: http.client.HTTPConnection, host: str) -> tuple[Finding, Finding]:
+    """Ask for anything; give whether an answer comes, and what it says of the clock."""
+    try:
+        connection.request("HEAD", "/")
+        headers = connection.getresponse().headers
+    except TimeoutError:
+        advice = (
+            f"{host} doesn't answer within {_PATIENCE:.0f} s: check ADAPTY_BASE_URL and the proxy, or try again later"
+        )
+    except (OSError, http.client.HTTPException):
+        advice = f"what {host} says is no HTTP: check ADAPTY_BASE_URL and the proxy"
+    else:
+        return Finding(True, f"{host} answers"), _clock(headers.get("Date", ""))
+    return Finding(False, advice), _NO_TIME
+
+
+def _clock(date: str) -> Finding:
+    try:
+        off = time.time() - parsedate_to_datetime(date).timestamp()
+    except ValueError:
+        return _NO_TIME
     if abs(off) <= _TOLERATED:
         return Finding(True, "agrees with the server's")
     way = "ahead of" if off > 0 else "behind"
     return Finding(False, f"{abs(off):,.0f} seconds {way} the server's: set the clock of this machine")
-
-
-def _date(connection: http.client.HTTPConnection) -> float | None:
-    """Give the time that the server tells, in seconds since 1970; None where it tells none."""
-    with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
-        connection.request("HEAD", "/")
-        return parsedate_to_datetime(connection.getresponse().headers["Date"] or "").timestamp()
-    return None

@@ -3,8 +3,12 @@
 import json
 import os
 import shutil
+import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -26,7 +30,7 @@ def test_where_all_is_well_each_line_says_ok(sim: Simulator, say: Say, tmp_path:
     lines = [line.split(maxsplit=2) for line in out.splitlines()]
     assert [line[:2] for line in lines] == [
         ["ok", name]
-        for name in ("key", "address", "dns", "tls", "clock", "sqlite", "disk", "state", "system", "versions")
+        for name in ("key", "address", "dns", "tls", "http", "clock", "sqlite", "disk", "state", "system", "versions")
     ]
     told = {name: text for _, name, text in lines}
     assert f"{len(sim.api_key)} characters" in told["key"]
@@ -100,7 +104,60 @@ def test_a_server_that_nobody_runs_is_a_problem(sim: Simulator, say: Say, monkey
     assert checks["dns"][0]
     assert not checks["tls"][0]
     assert "check the network and the firewall" in checks["tls"][1]
-    assert checks["clock"] == (True, "not known: no answer")
+    assert checks["http"] == (False, "not known: nobody is connected")
+    assert checks["clock"] == (True, "not known: the server tells no time")
+
+
+@pytest.fixture
+def listening(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """Listen where the command is led to, in place of the simulator."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("ADAPTY_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        yield server
+
+
+@contextmanager
+def answering(listening: socket.socket, answer: bytes) -> Iterator[None]:
+    """Answer the first who connects, and close the connection."""
+
+    def run() -> None:
+        with listening.accept()[0] as connection:
+            connection.recv(1000)
+            connection.sendall(answer)
+
+    thread = Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def test_a_server_that_accepts_and_never_answers_is_a_problem(
+    listening: socket.socket, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reaching, "_PATIENCE", 0.2)
+    status, checks = found(say)
+    assert status == 1
+    assert [name for name, (is_well, _) in checks.items() if not is_well] == ["http"]
+    assert "doesn't answer within" in checks["http"][1]
+
+
+@pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH_9.2\r\n", b""], ids=["another protocol", "closed"])
+def test_a_server_that_speaks_no_http_is_a_problem(listening: socket.socket, say: Say, answer: bytes) -> None:
+    with answering(listening, answer):
+        status, checks = found(say)
+    assert status == 1
+    assert [name for name, (is_well, _) in checks.items() if not is_well] == ["http"]
+    assert "no HTTP" in checks["http"][1]
+
+
+@pytest.mark.parametrize("date", [b"", b"Date: yesterday\r\n"], ids=["no date", "none that can be read"])
+def test_a_server_that_tells_no_time_is_none(listening: socket.socket, say: Say, date: bytes) -> None:
+    with answering(listening, b"HTTP/1.1 404 Not Found\r\n" + date + b"Content-Length: 0\r\n\r\n"):
+        status, checks = found(say)
+    assert status == 0
+    assert checks["clock"] == (True, "not known: the server tells no time")
 
 
 def test_a_name_that_nobody_has_is_a_problem(sim: Simulator, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
