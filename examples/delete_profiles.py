@@ -9,14 +9,15 @@ import csv
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TextIO
 
 from adapty_async import AdaptivePacer, AdaptyClient, bulk
 
 
-def customer_user_ids(path: Path) -> Iterator[str]:
+def customer_user_ids(path: Path) -> Generator[str, None, None]:
     """Read one id after the other: a file of any length takes no memory."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         for row in csv.DictReader(file):
@@ -52,8 +53,11 @@ def main() -> int:
     parser.add_argument("target", type=Path, help="CSV to write: the outcome of each id")
     parser.add_argument("--max-rate", type=float, help="requests a second, at most")
     arguments = parser.parse_args()
-    with open(arguments.target, "x", encoding="utf-8", newline="", opener=open_private) as target:
-        report = asyncio.run(delete(customer_user_ids(arguments.source), arguments.max_rate, target))
+    with (
+        closing(customer_user_ids(arguments.source)) as ids,  # a job that is stopped doesn't read to the end
+        open(arguments.target, "x", encoding="utf-8", newline="", opener=open_private) as target,
+    ):
+        report = asyncio.run(delete(ids, arguments.max_rate, target))
     for outcome, count in report.counts.items():
         print(f"{outcome:20} {count:>9,}")
     if report.stopped:

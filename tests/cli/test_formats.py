@@ -199,7 +199,7 @@ def test_the_failures_of_json_lines_have_the_keys_of_the_first_object_as_columns
 
 def test_what_is_nested_too_deep_to_be_written_is_left_out() -> None:
     nested: list[Any] = []
-    for _ in range(5000):
+    for _ in range(100_000):  # Python 3.13 writes thousands
         nested = [nested]
     assert as_text(nested) == ""
 

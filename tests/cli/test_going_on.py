@@ -46,7 +46,8 @@ def test_a_finished_job_whose_copy_is_gone_is_told_to_be_done(
     assert f"deleted{PEOPLE:>25}" in out
     assert "All rows are done" in err
     assert witness.count.requests == asked
-    assert len(LedgerReader(from_stdin).runs) == 1
+    with LedgerReader(from_stdin) as reader:
+        assert len(reader.runs) == 1
 
 
 def test_a_finished_job_whose_input_was_removed_ends_as_it_did_with_it(
