@@ -102,6 +102,7 @@ class Book:
             secret = secret_of(path, job)
             check(path, job, runs, undertaking, new_key=terms.new_key)
             inventory = Inventory(store, secret, job, appended=terms.appended)
+            store.check_rows()  # now, for else all might be sent, and the record be refused
         except BaseException:  # an interrupt, too: the lock would stay held
             store.close()
             raise

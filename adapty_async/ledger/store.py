@@ -244,6 +244,12 @@ class Store:
             )
         return int(items)
 
+    def check_rows(self) -> None:
+        """Read what is known of every item. Raises LedgerUnreadableError where a byte has changed."""
+        for row in self.chunks():
+            self.hashes(row.number)
+            self.unpacked(row)
+
     def presences(self) -> Iterator[Presence]:
         """Read what the profiles' last verification found, in order."""
         with translated(self._path):

@@ -205,6 +205,10 @@ async def test_a_byte_that_has_changed_in_what_the_items_are_is_noticed(
         for read in (reader.rows, lambda: reader.about("nobody"), lambda: reader.joined(ids(1100))):
             with pytest.raises(LedgerUnreadableError, match="is damaged"):
                 list(read())
+    sent = simulator.count.requests
+    with pytest.raises(LedgerUnreadableError, match="is damaged"):
+        await delete(client, path, 1100)
+    assert simulator.count.requests == sent
 
 
 @pytest.mark.parametrize(
