@@ -161,6 +161,8 @@ def opened(
     order = attrs.evolve(ordered, column=column or ordered.column)
     file = path or input_of(reader.path, order)
     if not file.exists():
+        with refusing():
+            reader.check_key()  # without it no other file can be taken in its place
         raise _gone(reader, file, is_copy=path is None and order.file is None)
     with open_listing(order, file, excluded=excluded) as ids:
         yield ids
@@ -169,8 +171,8 @@ def opened(
 def _gone(reader: LedgerReader, file: Path, *, is_copy: bool) -> CommandError:
     if is_copy:
         return CommandError(
-            f"the copy of the input of {reader.path} was removed when all of it was done: for what needs the ids, put "
-            "the same rows into a file and name it by --input"
+            f"the copy of the input of {reader.path} is gone, as it is when all of it is done: for what needs the ids, "
+            "put the same rows into a file and name it by --input"
         )
     return CommandError(f"{file}, the input of {reader.path}, is gone: if it was moved, name it by --input")
 

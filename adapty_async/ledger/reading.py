@@ -202,6 +202,10 @@ class LedgerReader:
         """Tell whether the job was prepared for that file, byte by byte. Raises LedgerRedactedError, OSError."""
         return self._file_digest is not None and self._secret().file_digest(file) == self._file_digest
 
+    def check_key(self) -> None:
+        """Refuse to do what needs the ids, where they can't be looked up. Raises LedgerRedactedError."""
+        self._secret()
+
     def presences(self) -> Iterator[Presence]:
         """Give what `verify` found, in the order of the input."""
         return self._store.presences()

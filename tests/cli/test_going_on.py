@@ -122,9 +122,27 @@ def test_what_needs_the_ids_is_refused_where_their_copy_is_gone(
     for command in (("resume", from_stdin, *options), ("verify", from_stdin, "all", *AT_ONCE)):
         status, _, err = say(*command)
         assert status == 2
-        assert "was removed when all of it was done" in err
+        assert "is gone, as it is when all of it is done" in err
         assert "--input" in err
         assert "if it was moved" not in err
+
+
+def test_what_was_redacted_is_said_where_the_copy_is_gone_as_well(
+    witness: Witness, say: Say, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    witness.script(Fault.REDIRECT, method="DELETE")
+    (tmp_path / "people").write_text("\n".join(ids(PEOPLE)))
+    with (tmp_path / "people").open() as source:
+        monkeypatch.setattr("sys.stdin", source)
+        assert run(*DELETE, "-", "--concurrency", 1, "--max-failures", 0) == 3
+    assert run("redact", "stdin.adapty.db", "--yes") == 0
+    assert not (tmp_path / "stdin.adapty.db.spool").exists()
+    for options in ((), ("--input", "people")):
+        status, _, err = say("resume", "stdin.adapty.db", *options)
+        assert status == 5
+        assert "key file" in err
+        assert "--input" not in err
 
 
 def test_who_was_deleted_from_standard_input_is_verified_by_the_same_rows_in_a_file(
