@@ -165,9 +165,9 @@ class Recorded:
         if has_failures:
             self._show_failures(stock, ended)
         is_done = left == 0 and not retried and not is_doubtful
+        self._let_go_of_copy(is_wanted=not is_done or (has_failures and stock.failures is None))
         if is_done:
             show_afterwards(self.ledger, self.order, has_input=self.order.file is not None)
-        self._let_go_of_copy(is_wanted=not is_done or (has_failures and stock.failures is None))
 
     def _show_doubt(self, ended: Ended, left: int | None) -> None:
         """Say how to find out why so many were absent, and how to go on then."""

@@ -127,6 +127,23 @@ def test_what_needs_the_ids_is_refused_where_their_copy_is_gone(
         assert "if it was moved" not in err
 
 
+def test_a_copy_that_is_kept_for_the_rows_that_failed_is_said_where_they_are_written_down(
+    witness: Witness, say: Say, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    listed = "\n".join(["customer_user_id,n", *(f"{one}," for one in ids(PEOPLE)), ",without"])
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(listed.encode())))
+    status, _, err = say(*DELETE, "-")
+    assert status == 1
+    lines = err.splitlines()
+    after = lines.index("  adapty-async resume stdin.adapty.db --failures failures.csv") + 1
+    assert lines[after].startswith("stdin.adapty.db.spool keeps the ids until then")
+    assert Spool("stdin.adapty.db").is_filled
+    assert run("resume", "stdin.adapty.db", "--failures", "failures.csv") == 1
+    assert not Spool("stdin.adapty.db").is_filled
+    assert "without" in Path("failures.csv").read_text()
+
+
 def test_what_was_redacted_is_said_where_the_copy_is_gone_as_well(
     witness: Witness, say: Say, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
