@@ -50,26 +50,22 @@ class Interrupts:
         task = asyncio.current_task()
         assert task is not None
         self._task = task
-        for signum, hear in (
-            (signal.SIGINT, self.hear),
-            (signal.SIGTERM, self.hear),
-            (signal.SIGUSR1, self._hear_usr1),
-        ):
-            self._before[signum] = signal.getsignal(signum)
-            self._loop.add_signal_handler(signum, hear)
+        # What the loop hears by itself it ends with the system's own handler, which in that moment ends the process.
+        # So it is only woken, by having any handler at all: for a signal that nobody sends, and that does nothing.
+        self._loop.add_signal_handler(signal.SIGURG, _nothing)
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+            self._before[signum] = signal.signal(signum, self._note)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # In between it would be the system's own handler, which ends the process.
-        signal.pthread_sigmask(signal.SIG_BLOCK, self._before)
-        try:
-            for signum, handler in self._before.items():
-                self._loop.remove_signal_handler(signum)
-                signal.signal(signum, handler)
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, self._before)
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+        self._loop.remove_signal_handler(signal.SIGURG)
+
+    def _note(self, signum: int, _frame: FrameType | None) -> None:
+        self._loop.call_soon_threadsafe(self._hear_usr1 if signum == signal.SIGUSR1 else self.hear)
 
     def hear(self) -> None:
         """Do what the next signal does."""

@@ -20,8 +20,13 @@ def hear() -> None:
 
 
 def _interrupt(_signum: int, _frame: FrameType | None) -> None:
-    stop_hearing()  # another one would cut off what is said and removed because of this one
+    for signum in _ENDING:  # another one would cut off what is said and removed because of this one
+        signal.signal(signum, _overhear)  # not SIG_IGN: Python complains of one that has come already
     raise KeyboardInterrupt
+
+
+def _overhear(_signum: int, _frame: FrameType | None) -> None:
+    pass
 
 
 @contextlib.contextmanager

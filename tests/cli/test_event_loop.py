@@ -1,8 +1,12 @@
 """On which event loop a command runs, and what a signal does meanwhile."""
 
 import asyncio
+import itertools
 import signal
+import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +15,7 @@ import uvloop
 from adapty_async.cli import event_loop
 from adapty_async.cli.interrupts import Interrupts
 from adapty_async.cli.signals import hear, hearing_afterwards
+from tests.cli.served import PATIENCE, environment
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
@@ -128,6 +133,60 @@ def test_more_signals_cut_off_nothing_that_the_first_one_has_put_in_order() -> N
     with pytest.raises(asyncio.CancelledError):
         event_loop.run(command)
     assert told == ["in order"]
+
+
+@pytest.mark.usefixtures("_both_loops")
+def test_a_signal_wakes_a_loop_that_nothing_else_would() -> None:
+    def signal_here() -> None:  # where it doesn't interrupt what the loop waits in
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    async def command(_: Interrupts) -> None:
+        sender = threading.Timer(0.05, signal_here)
+        sender.start()
+        await asyncio.sleep(PATIENCE)
+
+    began = time.monotonic()
+    with pytest.raises(asyncio.CancelledError):
+        event_loop.run(command)
+    assert time.monotonic() - began < PATIENCE / 2
+
+
+_FLOODED = """
+import asyncio, os, signal, sys, threading
+from adapty_async.cli.event_loop import loop_factory
+from adapty_async.cli.interrupts import Interrupts
+
+async def use():
+    with Interrupts():
+        await asyncio.sleep(0)
+
+async def main():
+    for _ in range(1000):
+        await asyncio.wait([asyncio.create_task(use())])
+
+for signum in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(signum, lambda *_: None)
+threading.Thread(target=threading.Event().wait, daemon=True).start()  # it takes what the main thread blocks
+print("ready", flush=True)
+with asyncio.Runner(loop_factory=None if sys.argv[1:] else loop_factory()) as runner:
+    runner.run(main())
+os._exit(0)  # before Python sets the system's handlers again
+"""
+
+
+@pytest.mark.parametrize("options", [[], ["asyncio"]], ids=["uvloop", "asyncio"])
+def test_however_many_signals_come_none_meets_the_systems_handler(options: list[str]) -> None:
+    command = [sys.executable, "-c", _FLOODED, *options]
+    with subprocess.Popen(command, env=environment({}), stdout=subprocess.PIPE) as process:  # noqa: S603 - our own interpreter
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        deadline = time.monotonic() + PATIENCE
+        for signum in itertools.cycle(SIGNALS):
+            if process.poll() is not None or time.monotonic() > deadline:
+                break
+            process.send_signal(signum)
+        process.kill()
+    assert process.returncode == 0
 
 
 @pytest.mark.usefixtures("_both_loops")
