@@ -185,6 +185,7 @@ def test_however_many_signals_come_none_meets_the_systems_handler(options: list[
             if process.poll() is not None or time.monotonic() > deadline:
                 break
             process.send_signal(signum)
+            time.sleep(0.0001)  # without a pause the process does nothing but hear them
         process.kill()
     assert process.returncode == 0
 
