@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from .signals import hear, hearing_afterwards, stop_hearing
+from .signals import INTERRUPTED, hear, hear_while_loading, hearing_afterwards, stop_hearing
 
 _EXTRA: Final = {"typer", "rich"}
 _SYSTEMS: Final = ("linux", "darwin")
-_INTERRUPTED: Final = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,10 +19,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for as long as the process runs
     with contextlib.nullcontext() if argv is None else hearing_afterwards():
         try:
-            hear()
+            (hear_while_loading if argv is None else hear)()
             status = _run(list(sys.argv[1:] if argv is None else argv))
-        except KeyboardInterrupt:  # while the modules are loaded; afterwards the commands say it
-            status = _INTERRUPTED
+        except KeyboardInterrupt:  # of a process that goes on, while modules are loaded; then the commands say it
+            status = INTERRUPTED
             print("adapty-async: interrupted", file=sys.stderr)
         stop_hearing()
         exec("")  # noqa: S102 - else Python ends the process by the signal, where that came within the last exec

@@ -42,7 +42,7 @@ def _with_options(command: Callable[..., None], **options: tuple[Any, Any]) -> C
         with using(Output(**{name: arguments.pop(name) for name in options})):
             try:
                 command(**arguments)
-            except KeyboardInterrupt:  # before it has begun: while its modules are loaded
+            except KeyboardInterrupt:  # before it has begun, or just when it has ended
                 say("interrupted")
                 raise typer.Exit(ExitStatus.INTERRUPTED) from None
 

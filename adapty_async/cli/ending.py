@@ -8,7 +8,7 @@ import typer
 
 from .exits import CommandError, ExitStatus, as_bug
 from .output import current, logging_to
-from .signals import stop_hearing
+from .signals import hear, stop_hearing
 
 STATUSES: Final = """\
 Exit status, the first that applies of: 4 the key is missing, wrong, or may not do this; 5 the ledger is in use, another
@@ -35,6 +35,7 @@ def end(command: Callable[[], ExitStatus]) -> NoReturn:
 def _carry_out(command: Callable[[], ExitStatus]) -> tuple[ExitStatus, str | None]:
     """Run a command; give its status, and what went wrong."""
     try:
+        hear()
         return command(), None
     except CommandError as error:
         current().trace(error)

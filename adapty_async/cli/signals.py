@@ -1,8 +1,9 @@
 """The signals that end a command, where no job runs: heard from its first line on, no more once it is known how."""
 
 import contextlib
+import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Final
 
@@ -10,13 +11,35 @@ _ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 _PAUSING: Final = (signal.SIGUSR1,) if hasattr(signal, "SIGUSR1") else ()  # Windows has none
 
 
+INTERRUPTED: Final = 130
+"""The exit status, as of ExitStatus: that takes more to load."""
+
+
+def hear_while_loading() -> None:
+    """Let a signal end the process at once: nothing has begun that could be left behind.
+
+    Raised, it might be lost, and the command go on: the import system calls back where Python ignores what is raised.
+    """
+    _hear_by(_leave)
+
+
 def hear() -> None:
     """Let a signal end a command, as Ctrl-C does, so that nothing is left behind; before a job there is no pause."""
+    _hear_by(_interrupt)
+
+
+def _hear_by(handler: Callable[[int, FrameType | None], None]) -> None:
     with contextlib.suppress(ValueError):  # on a thread that hears none
         for signum in _ENDING:
-            signal.signal(signum, _interrupt)
+            signal.signal(signum, handler)
         for signum in _PAUSING:
             signal.signal(signum, signal.SIG_IGN)
+
+
+def _leave(_signum: int, _frame: FrameType | None) -> None:
+    with contextlib.suppress(OSError):
+        os.write(2, b"adapty-async: interrupted\n")
+    os._exit(INTERRUPTED)
 
 
 def _interrupt(_signum: int, _frame: FrameType | None) -> None:

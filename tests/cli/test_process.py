@@ -180,7 +180,15 @@ atexit.register(os.kill, os.getpid(), {})
     ("loaded", "signum"),
     [*((name, signal.SIGINT) for name in ("rich", "typer", "cattrs")), ("rich", signal.SIGTERM)],
 )
-@pytest.mark.parametrize("line", ["time.sleep(60)", "exec('time.sleep(60)')"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "time.sleep(60)",
+        "exec('time.sleep(60)')",
+        "import weakref; weakref.ref(type('', (), {})(), lambda _: time.sleep(60))",  # what is raised there is lost
+    ],
+    ids=["sleep", "exec", "callback"],
+)
 def test_an_interrupt_while_modules_are_loaded_ends_with_130_and_a_line(
     tmp_path: Path, loaded: str, line: str, signum: signal.Signals
 ) -> None:
