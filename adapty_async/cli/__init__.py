@@ -1,12 +1,11 @@
 """The command line; what it needs beyond the library comes with the extra `cli`, and is imported when it is run."""
 
 import contextlib
-import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
+from .complaints import let_be_lost
 from .signals import INTERRUPTED, hear, hear_while_loading, hearing_afterwards, stop_hearing
 
 _EXTRA: Final = {"typer", "rich"}
@@ -15,8 +14,8 @@ _SYSTEMS: Final = ("linux", "darwin")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status. `argv`: None for sys.argv[1:], and the process ends with it."""
-    if sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison] - so it is where it was closed (2>&-)
-        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for as long as the process runs
+    if argv is None or sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison] - as where it was closed
+        let_be_lost()
     with contextlib.nullcontext() if argv is None else hearing_afterwards():
         try:
             (hear_while_loading if argv is None else hear)()

@@ -1,13 +1,14 @@
 """How every command ends: with an exit status, and what goes wrong is a sentence, never a traceback."""
 
 import asyncio
+import sys
 from collections.abc import Callable
 from typing import Final, NoReturn
 
 import typer
 
 from .exits import CommandError, ExitStatus, as_bug
-from .output import current, logging_to
+from .output import current, logging_to, tell
 from .signals import hear, stop_hearing
 
 STATUSES: Final = """\
@@ -49,4 +50,4 @@ def _carry_out(command: Callable[[], ExitStatus]) -> tuple[ExitStatus, str | Non
 
 def say(sentence: str) -> None:
     """Say what went wrong."""
-    typer.echo(f"adapty-async: {sentence}", err=True)
+    tell(f"adapty-async: {sentence}", sys.stderr)

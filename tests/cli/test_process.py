@@ -251,6 +251,31 @@ def test_a_summary_that_nobody_reads_changes_nothing_about_the_end(tmp_path: Pat
     assert b"Exception" not in err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["delete", "--nix"], 2),
+        (["nix"], 2),
+        (["delete", "missing.csv", "--by", "profile_id"], 2),
+        (["report", "x"], 2),
+    ],
+    ids=["option", "command", "input", "ledger"],
+)
+@pytest.mark.parametrize("where", ["full", "closed", "nobody"])
+def test_a_complaint_that_nobody_can_read_changes_nothing_about_the_end(
+    tmp_path: Path, arguments: list[str], status: int, where: str
+) -> None:
+    if where == "nobody":
+        reading, stderr = os.pipe()
+        os.close(reading)
+    else:
+        stderr = os.open("/dev/full", os.O_WRONLY)
+    options = {"preexec_fn": lambda: os.close(2)} if where == "closed" else {}
+    with started(arguments, {"ADAPTY_API_KEY": "secret"}, stderr=stderr, cwd=tmp_path, **options) as process:
+        os.close(stderr)
+        assert process.wait(PATIENCE) == status
+
+
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["delete", "--help"]], ids=" ".join)
 def test_help_that_finds_no_room_is_one_sentence(arguments: list[str]) -> None:
     with Path("/dev/full").open("wb") as full, started(arguments, {}, stdout=full) as process:
