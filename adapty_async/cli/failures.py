@@ -127,6 +127,7 @@ class FailuresFile:
         self._write(self._layout.header)
         if self.trouble is not None:
             self._close()
+            path.unlink()  # else its name would be taken when there is room
             raise self.trouble
 
     def write(self, row: Row, outcome: Outcome, reason: str, status: int | None = None) -> None:

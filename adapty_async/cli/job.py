@@ -159,6 +159,8 @@ class Deletion:
         self._rows = ids.rows()
         self._under_way: dict[int, Row] = {}
         self._trouble: CommandError | None = None
+        self.is_cut = False
+        """Whether an interrupt is to cut off, or has, what is written of rows that weren't sent: they are counted."""
         self._pacer = pacer
         self._job = operation.job(client, self._to_send(), by=ids.by, concurrency=concurrency, pacer=pacer, stop=stop)
 
@@ -173,10 +175,12 @@ class Deletion:
         for row in self._under_way.values():
             self._books.enter(row, Outcome.IN_DOUBT, "aborted while its request was under way")
         try:
-            for row in self._rows:
+            for row in () if self.is_cut else self._rows:
                 self._books.enter(row, row.outcome or Outcome.NOT_ATTEMPTED, row.reason)
         except CommandError as error:
             self._trouble = error
+        except KeyboardInterrupt:
+            self.is_cut = True
         self._books.enter_unread()
         return Ended(self._books.standing, self._job.report, self._trouble or self._books.trouble)
 

@@ -1,5 +1,6 @@
 """A job without a ledger: what it has done is known as long as it runs."""
 
+import asyncio
 import contextlib
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from . import event_loop
 from .beforehand import look_through, verified
 from .books import Books
 from .changes import open_listing
+from .ending import say
 from .exits import ExitStatus
 from .failures import FailuresFile
 from .feeding import feeding_back, format_of_failures
@@ -48,13 +50,20 @@ def send_unrecorded(
             pacer=pacer,
             stop=order.guards.rules(checked.profiles),
         )
-        event_loop.run(lambda interrupts: _run(client, deletion, interrupts))
+        try:
+            event_loop.run(lambda interrupts: _run(client, deletion, interrupts))
+        except (KeyboardInterrupt, asyncio.CancelledError):  # more signals than are needed to abort
+            deletion.is_cut = True
         ended = _judged(deletion.end(), order, checked.profiles)
+        is_whole = not deletion.is_cut and (written is None or written.trouble is None)
         show_ended(ended)
         show_excluded(checked.excluded, order)
         show_alone(ended, checked.excluded)
-        _show_failed(ended.standing.failed - checked.excluded, order, failures, ids.reading())
-    return ended.status
+        _show_failed(ended.standing.failed - checked.excluded, order, failures, ids.reading(), is_whole=is_whole)
+    if not deletion.is_cut:
+        return ended.status
+    say("interrupted")
+    return ExitStatus.first_of([ended.status, ExitStatus.INTERRUPTED])
 
 
 def _judged(ended: Ended, order: Order, profiles: int) -> Ended:
@@ -84,12 +93,15 @@ def show_alone(ended: Ended, excluded: int) -> None:
         tell(f"Nothing else failed: the exit status is 1 for the {excluded:,} excluded rows alone.", sys.stderr)
 
 
-def _show_failed(failed: int, order: Order, failures: Path | None, reading: Reading) -> None:
+def _show_failed(failed: int, order: Order, failures: Path | None, reading: Reading, *, is_whole: bool) -> None:
     if not failed:
         return
     if failures is None:
         name = f"FILE.{format_of_failures(reading)}"
         tell(f"--failures {name} writes down which rows failed and why, as a file to feed back.", sys.stderr)
+        return
+    if not is_whole:
+        tell(f"{failures} holds some of the {failed:,} rows that failed, not all of them.", sys.stderr)
         return
     tell(f"{failures} holds the {failed:,} rows that failed, and why. To feed it back, corrected:", sys.stderr)
     tell(f"  {feeding_back(order, failures, reading)}", sys.stderr)

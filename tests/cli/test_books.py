@@ -60,6 +60,7 @@ def test_a_file_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 def test_a_disk_that_is_full_from_the_start_is_refused(tmp_path: Path) -> None:
     with full_disk(5), pytest.raises(CommandError, match="File too large"):
         FailuresFile(tmp_path / "failures.csv", READING)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_disk_that_fills_up_is_trouble_and_no_exception(tmp_path: Path) -> None:

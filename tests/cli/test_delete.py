@@ -1,11 +1,17 @@
 import csv
 import io
 import re
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from adapty_async.cli import main
+from adapty_async.bulk import Outcome
+from adapty_async.cli import event_loop, main
+from adapty_async.cli.failures import FailuresFile
+from adapty_async.cli.inputs import Row
+from adapty_async.cli.interrupts import Interrupts
 from adapty_async.testing import Simulator, prefilled_customer_user_id
 from tests.cli.conftest import Delete
 from tests.cli.served import AT_ONCE, ids_file
@@ -191,6 +197,42 @@ def test_the_failures_can_be_fed_back(
     monkeypatch.setenv("ADAPTY_API_KEY", sim.api_key)
     assert delete(failures) == 0
     assert len(sim.profiles) == 0
+
+
+def test_an_interrupt_while_the_rest_is_written_down_hides_no_status_and_no_figure(
+    sim: Simulator, delete: Delete, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failures = tmp_path / "failures.csv"
+    write = FailuresFile.write
+
+    def interrupted(self: FailuresFile, row: Row, outcome: Outcome, reason: str, status: int | None = None) -> None:
+        if outcome is Outcome.NOT_ATTEMPTED and row.line == 20:
+            raise KeyboardInterrupt
+        write(self, row, outcome, reason, status)
+
+    monkeypatch.setattr(FailuresFile, "write", interrupted)
+    monkeypatch.setenv("ADAPTY_API_KEY", "secret_of_another_app")
+    assert delete(ids_file(tmp_path, 30), "--failures", failures, "--no-ledger", "--concurrency", 1) == 4
+    shown = capsys.readouterr()
+    assert figures(shown.out)["total"] == "30"
+    assert "stopped: credentials" in shown.out
+    assert f"{failures} holds some of the 30 rows that failed" in shown.err
+    assert shown.err.endswith("adapty-async: interrupted\n")
+    assert len(failures_in(failures)) < 30
+
+
+def test_an_interrupt_at_the_end_of_the_loop_hides_no_figure(
+    sim: Simulator, delete: Delete, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = event_loop.run
+
+    def interrupted(main: Callable[[Interrupts], Coroutine[Any, Any, Any]]) -> None:
+        run(main)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(event_loop, "run", interrupted)
+    assert delete(ids_file(tmp_path, 30), "--no-ledger") == 130
+    assert figures(capsys.readouterr().out)["deleted"] == "30"
 
 
 def test_without_a_file_for_them_failures_are_pointed_to(
