@@ -20,7 +20,7 @@ from .exits import CommandError, ExitStatus
 from .failures import check_free
 from .guards import Guards
 from .inputs import OF_STDIN, Excluded, Format, InputError, format_of_name, open_source
-from .ledgers import beside, hold, is_lasting, refuse_needed, refuse_own, refusing, resume_command
+from .ledgers import beside, hold, is_lasting, refuse_needed, refuse_own, refusing, resume_command, telling_how_to_go_on
 from .listing import Listing
 from .order import Order
 from .pace import Pace
@@ -121,17 +121,25 @@ def begin(asked: Asked) -> ExitStatus:
                 client, order, asked.file, failures=asked.failures, excluded=excluded, confirmed=asked.confirmed
             )
         with _lasting_input(order, asked.file, ledger, excluded) as ids:
-            look_through(ids, order, client, confirmed=asked.confirmed)
-            notes = verified(order, ids, client)
-            lasting = asked.file.absolute() if is_lasting(asked.file) else None
-            order = attrs.evolve(order, file=lasting, format=ids.reading().format)
-            with refusing(ids):
-                job = undertaking(client, order.operation, order.by)
-                prepare(ledger, job, ids.decided(), order=order.as_json(), file=ids.file, held=held)
-            app = order.guards.app
-            return Recorded(
-                ids, ledger, held, order, job.key_fingerprint, app=app, notes=notes, failures=asked.failures
-            ).carry_out(client)
+            with telling_how_to_go_on(ledger):
+                look_through(ids, order, client, confirmed=asked.confirmed)
+                notes = verified(order, ids, client)
+                lasting = asked.file.absolute() if is_lasting(asked.file) else None
+                order = attrs.evolve(order, file=lasting, format=ids.reading().format)
+                with refusing(ids):
+                    job = undertaking(client, order.operation, order.by)
+                    prepare(ledger, job, ids.decided(), order=order.as_json(), file=ids.file, held=held)
+                recorded = Recorded(
+                    ids,
+                    ledger,
+                    held,
+                    order,
+                    job.key_fingerprint,
+                    app=order.guards.app,
+                    notes=notes,
+                    failures=asked.failures,
+                )
+            return recorded.carry_out(client)
 
 
 def refuse_begun(ledger: Path) -> None:

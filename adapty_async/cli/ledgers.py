@@ -1,8 +1,10 @@
 """Ledgers as the command line names, opens and refuses them."""
 
+import asyncio
 import contextlib
 import shlex
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -24,6 +26,7 @@ from .exits import CommandError, ExitStatus
 from .inputs import STDIN, Excluded
 from .listing import Listing
 from .order import Order
+from .output import tell
 from .parts import sweep
 
 _OF_STDIN: Final = Path("stdin.adapty.db")
@@ -70,6 +73,17 @@ def is_stdin(file: Path) -> bool:
 def resume_command(ledger: Path) -> str:
     """Give the command that goes on with a job, to be copied into a shell."""
     return command("resume", ledger)
+
+
+@contextlib.contextmanager
+def telling_how_to_go_on(ledger: Path, name: str = "resume") -> Iterator[None]:
+    """Where an interrupt ends the block, tell how to go on with the job, if there is one by then."""
+    try:
+        yield
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        if ledger.exists():
+            tell(f"To go on:\n  {command(name, ledger)}", sys.stderr)
+        raise
 
 
 def command(name: str, path: Path, *options: str) -> str:

@@ -22,7 +22,17 @@ from .failures import check_free
 from .finished import RETRIED, is_finished, show_finished
 from .guards import Guards
 from .keys import Key, key_for, known_of, show_app
-from .ledgers import hold, input_of, is_lasting, open_ledger, opened, order_of, refuse_needed, refusing
+from .ledgers import (
+    hold,
+    input_of,
+    is_lasting,
+    open_ledger,
+    opened,
+    order_of,
+    refuse_needed,
+    refusing,
+    telling_how_to_go_on,
+)
 from .listing import Listing
 from .order import Order
 from .pace import Pace
@@ -130,25 +140,27 @@ def resume(ledger: Path, terms: Terms) -> ExitStatus:
             if terms.want_no_ids and _is_over(reader):
                 return _show_finished(reader, client, terms)
         held = stack.enter_context(hold(ledger))
-        with open_ledger(ledger) as reader:
-            known = known_of(terms.known, terms.file)
-            job = _look_into(reader, held, client, terms, stack)
-        if not job.is_same:
-            _compare(job, client, terms)
-        _keep_holds(job)
-        shown = _shown_app(job, client, known)
-        return Recorded(
-            job.ids,
-            ledger,
-            held,
-            _with_app(job, is_shown=bool(shown)),
-            sender_of(client).transport.key_fingerprint,
-            retry=terms.retried,
-            new_key=job.key.is_new,
-            app=job.key.app,
-            notes=notes_of(job.order) | shown,
-            failures=terms.failures,
-        ).carry_out(anew(client, timeout=job.order.timeout))
+        with telling_how_to_go_on(ledger, "retry-failed" if terms.retried else "resume"):
+            with open_ledger(ledger) as reader:
+                known = known_of(terms.known, terms.file)
+                job = _look_into(reader, held, client, terms, stack)
+            if not job.is_same:
+                _compare(job, client, terms)
+            _keep_holds(job)
+            shown = _shown_app(job, client, known)
+            recorded = Recorded(
+                job.ids,
+                ledger,
+                held,
+                _with_app(job, is_shown=bool(shown)),
+                sender_of(client).transport.key_fingerprint,
+                retry=terms.retried,
+                new_key=job.key.is_new,
+                app=job.key.app,
+                notes=notes_of(job.order) | shown,
+                failures=terms.failures,
+            )
+        return recorded.carry_out(anew(client, timeout=job.order.timeout))
 
 
 def _look_into(

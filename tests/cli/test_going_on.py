@@ -5,12 +5,14 @@ import signal
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from adapty_async import UNPACED, AdaptyClient, bulk
 from adapty_async.bulk import Outcome, StopRules
-from adapty_async.ledger import Ledger, LedgerReader, Spool
+from adapty_async.cli import begin, resume
+from adapty_async.ledger import Ledger, LedgerReader, Spool, prepare
 from adapty_async.testing import Fault
 from tests.cli.served import AT_ONCE, PATIENCE, interrupting, settings_for, started, wait_until
 from tests.cli.witness import PEOPLE, Say, Witness, agree, ids, ledger_of, run
@@ -142,6 +144,38 @@ def test_a_copy_that_is_kept_for_the_rows_that_failed_is_said_where_they_are_wri
     assert run("resume", "stdin.adapty.db", "--failures", "failures.csv") == 1
     assert not Spool("stdin.adapty.db").is_filled
     assert "without" in Path("failures.csv").read_text()
+
+
+@pytest.mark.parametrize("name", ["resume", "retry-failed"])
+def test_an_interrupt_while_the_input_is_compared_tells_how_to_go_on(
+    witness: Witness, people: Path, say: Say, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    witness.script(Fault.REDIRECT, method="DELETE")
+    assert run(*DELETE, people, "--concurrency", 1, "--max-failures", 0) == 3
+    people.write_text(f"{people.read_text()}\n")  # not byte by byte the same
+
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(resume, "prepare", interrupted)
+    status, _, err = say(name, ledger_of(people))
+    assert status == 130
+    assert err.endswith(f"To go on:\n  adapty-async {name} {ledger_of(people)}\nadapty-async: interrupted\n")
+
+
+def test_an_interrupt_when_a_ledger_has_just_been_made_tells_how_to_go_on(
+    witness: Witness, people: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        prepare(*arguments, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(begin, "prepare", interrupted)
+    status, _, err = say(*DELETE, people)
+    assert status == 130
+    assert err.endswith(f"To go on:\n  adapty-async resume {ledger_of(people)}\nadapty-async: interrupted\n")
+    assert witness.count.requests == 0
+    assert run("resume", ledger_of(people)) == 0
 
 
 def test_what_was_redacted_is_said_where_the_copy_is_gone_as_well(
