@@ -17,6 +17,9 @@ class _Complaints(io.TextIOWrapper):
         with contextlib.suppress(OSError):
             super().flush()
 
+    def close(self) -> None:
+        self.flush()  # what it writes to is the process's
+
 
 def let_be_lost() -> None:
     """Let what is said on standard error be lost where it is closed, full, or a pipe that nobody reads."""
