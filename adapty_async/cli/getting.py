@@ -24,6 +24,7 @@ from ..pacing import Pacer
 from . import event_loop
 from .books import Books
 from .connection import client_of_environment
+from .ending import say
 from .exits import CommandError, ExitStatus
 from .inputs import Format, Ids, Row, open_ids
 from .interrupts import Interrupts
@@ -70,7 +71,10 @@ def get(wanted: Wanted) -> ExitStatus:
     tell(summary(ended.standing, ended.report), sys.stderr)
     if ended.reason is not None:
         tell(f"\nstopped: {ended.reason}", sys.stderr)
-    return ended.status
+    if not getting.is_cut:
+        return ended.status
+    say("interrupted")
+    return ExitStatus.first_of([ended.status, ExitStatus.INTERRUPTED])
 
 
 class _Getting:
@@ -84,6 +88,8 @@ class _Getting:
         self._rows = enumerate(ids.rows())
         self._under_way: dict[int, tuple[int, Row]] = {}
         self._trouble: CommandError | None = None
+        self.is_cut = False
+        """Whether an interrupt has cut off what is written: the rest is counted."""
         self._job = bulk.get_profiles(
             client, self._to_send(), by=ids.by, concurrency=concurrency, pacer=pacer, stop=_RULES
         )
@@ -99,8 +105,12 @@ class _Getting:
 
     def end(self) -> Ended:
         """Write the rows that have no outcome yet, and tell how it ended."""
-        for position, row in itertools.chain(self._under_way.values(), self._rows):
-            self._write(position, row, row.outcome or Outcome.NOT_ATTEMPTED, row.reason)
+        try:
+            for position, row in itertools.chain(self._under_way.values(), self._rows):
+                self._write(position, row, row.outcome or Outcome.NOT_ATTEMPTED, row.reason)
+        except KeyboardInterrupt:
+            self.is_cut = True
+            self._books.enter_unread()
         return Ended(self._books.standing, self._job.report, self._out.close() or self._trouble)
 
     async def _to_send(self) -> AsyncIterator[str]:

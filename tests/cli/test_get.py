@@ -2,11 +2,15 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from adapty_async.bulk import Outcome
+from adapty_async.cli.books import Books
+from adapty_async.cli.inputs import Row
 from adapty_async.testing import Fault, Simulator
 from tests.cli.served import AT_ONCE, PATIENCE, interrupting, settings_for, started
 from tests.cli.witness import Say, ids
@@ -79,6 +83,27 @@ def test_an_interrupt_leaves_no_row_out(sim: Simulator, tmp_path: Path, say: Say
         status, out, _ = say(*GET, "--concurrency", 2, path)
     assert status == 130
     assert [row["position"] for row in objects(out)] == list(range(30))
+
+
+def test_an_interrupt_while_the_rest_is_written_hides_no_status(
+    sim: Simulator, tmp_path: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ids.txt"
+    path.write_text("\n".join(f"nobody-{number}" for number in range(30)))
+    enter = Books.enter
+
+    def interrupted(self: Books, row: Row, outcome: Outcome, *rest: Any) -> None:
+        if outcome is Outcome.NOT_ATTEMPTED and row.line == 20:
+            raise KeyboardInterrupt
+        enter(self, row, outcome, *rest)
+
+    monkeypatch.setattr(Books, "enter", interrupted)
+    sim.api_key = "another"
+    status, out, err = say(*GET, "--concurrency", 1, path)
+    assert status == 4
+    assert len(objects(out)) < 30
+    assert re.search(r"^total +30 ", err, re.MULTILINE)
+    assert "stopped: credentials" in err
 
 
 def test_it_reads_and_writes_pipes(sim: Simulator) -> None:
