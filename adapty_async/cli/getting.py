@@ -71,10 +71,9 @@ def get(wanted: Wanted) -> ExitStatus:
     tell(summary(ended.standing, ended.report), sys.stderr)
     if ended.reason is not None:
         tell(f"\nstopped: {ended.reason}", sys.stderr)
-    if not getting.is_cut:
-        return ended.status
-    say("interrupted")
-    return ExitStatus.first_of([ended.status, ExitStatus.INTERRUPTED])
+    if ended.is_cut:
+        say("interrupted")
+    return ended.status
 
 
 class _Getting:
@@ -88,8 +87,6 @@ class _Getting:
         self._rows = enumerate(ids.rows())
         self._under_way: dict[int, tuple[int, Row]] = {}
         self._trouble: CommandError | None = None
-        self.is_cut = False
-        """Whether an interrupt has cut off what is written: the rest is counted."""
         self._job = bulk.get_profiles(
             client, self._to_send(), by=ids.by, concurrency=concurrency, pacer=pacer, stop=_RULES
         )
@@ -105,13 +102,14 @@ class _Getting:
 
     def end(self) -> Ended:
         """Write the rows that have no outcome yet, and tell how it ended."""
+        is_cut = False
         try:
             for position, row in itertools.chain(self._under_way.values(), self._rows):
                 self._write(position, row, row.outcome or Outcome.NOT_ATTEMPTED, row.reason)
         except KeyboardInterrupt:
-            self.is_cut = True
+            is_cut = True
             self._books.enter_unread()
-        return Ended(self._books.standing, self._job.report, self._out.close() or self._trouble)
+        return Ended(self._books.standing, self._job.report, self._out.close() or self._trouble, is_cut=is_cut)
 
     async def _to_send(self) -> AsyncIterator[str]:
         sent = itertools.count()

@@ -46,12 +46,16 @@ _REASONS: Final = {
 
 @attrs.frozen
 class Ended:
-    """How a job ended. `trouble`: what stopped it on our side. `doubt`: the rule that its rows break at the end."""
+    """How a job ended. `trouble`: what stopped it on our side. `doubt`: the rule that its rows break at the end.
+
+    `is_cut`: an interrupt cut off what was to be written of its rows.
+    """
 
     standing: Standing
     report: BulkReport
     trouble: CommandError | None
     doubt: StopReason | None = None
+    is_cut: bool = False
 
     @property
     def stopped(self) -> StopReason | None:
@@ -67,6 +71,8 @@ class Ended:
             statuses.append(self.trouble.status)
         if self.stopped is not None:
             statuses.append(_STATUSES.get(self.stopped, ExitStatus.STOPPED))
+        if self.is_cut:
+            statuses.append(ExitStatus.INTERRUPTED)
         return ExitStatus.first_of(statuses)
 
     @property
@@ -182,7 +188,8 @@ class Deletion:
         except KeyboardInterrupt:
             self.is_cut = True
         self._books.enter_unread()
-        return Ended(self._books.standing, self._job.report, self._trouble or self._books.trouble)
+        trouble = self._trouble or self._books.trouble
+        return Ended(self._books.standing, self._job.report, trouble, is_cut=self.is_cut)
 
     async def _to_send(self) -> AsyncIterator[Any]:
         position = itertools.count()

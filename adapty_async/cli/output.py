@@ -36,10 +36,14 @@ def tell(text: str, stream: TextIO) -> None:
     try:
         print(text, file=stream, flush=True)
     except OSError:
-        # What is left in the stream's buffer goes there too when the interpreter ends.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+        write_no_more(stream)
+
+
+def write_no_more(stream: TextIO) -> None:
+    """Let what goes to a stream go nowhere, also what is left in its buffer when the interpreter ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 class LastErrors:

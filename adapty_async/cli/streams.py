@@ -1,12 +1,12 @@
 """Standard output, of the commands whose result is what they print there; and an id out of standard input."""
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterator
 from typing import Final, TextIO
 
 from .exits import CommandError, ExitStatus
+from .output import write_no_more
 
 FROM_STDIN: Final = "-"
 """What stands for an id that no shell is to keep."""
@@ -30,10 +30,7 @@ def standard_output() -> Iterator[TextIO]:
 
 def lost(stream: TextIO, error: OSError) -> CommandError | None:
     """Write no more to standard output, which failed; give what to say of it, None where its reader has enough."""
-    # What is left in its buffer goes there when the interpreter ends.
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+    write_no_more(stream)
     if isinstance(error, BrokenPipeError):
         return None
     return CommandError(f"standard output can't be written: {error.strerror}: make room for it", ExitStatus.LEDGER)

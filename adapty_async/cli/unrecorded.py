@@ -55,15 +55,14 @@ def send_unrecorded(
         except (KeyboardInterrupt, asyncio.CancelledError):  # more signals than are needed to abort
             deletion.is_cut = True
         ended = _judged(deletion.end(), order, checked.profiles)
-        is_whole = not deletion.is_cut and (written is None or written.trouble is None)
+        is_whole = not ended.is_cut and (written is None or written.trouble is None)
         show_ended(ended)
         show_excluded(checked.excluded, order)
         show_alone(ended, checked.excluded)
         _show_failed(ended.standing.failed - checked.excluded, order, failures, ids.reading(), is_whole=is_whole)
-    if not deletion.is_cut:
-        return ended.status
-    say("interrupted")
-    return ExitStatus.first_of([ended.status, ExitStatus.INTERRUPTED])
+    if ended.is_cut:
+        say("interrupted")
+    return ended.status
 
 
 def _judged(ended: Ended, order: Order, profiles: int) -> Ended:
