@@ -3,7 +3,7 @@
 AdaptyError                                   attempts, maybe_executed
 ├── AdaptyConnectionError (ConnectionError)   sent
 ├── AdaptyTimeoutError (TimeoutError)         sent
-├── AdaptyResponseError                       an answer, 2xx, that can't be read
+├── InvalidResponseError                       an answer, 2xx, that can't be read
 ├── BulkFailedError                           report (raised by BulkReport.raise_for_failures only)
 └── AdaptyAPIError                            status, code, errors, request_id, retry_after; also any 3xx
     ├── BadRequestError          400, 422
@@ -12,7 +12,7 @@ AdaptyError                                   attempts, maybe_executed
     ├── NotFoundError            404
     │   └── ProfileNotFoundError by code, also where the status is 400
     ├── ConflictError            409
-    ├── RateLimitedError         429
+    ├── RateLimitError         429
     └── ServerError              5xx
 
 Wrong use of the library is a ValueError, TypeError or RuntimeError instead, before anything is sent.
@@ -82,7 +82,7 @@ class AdaptyTimeoutError(_UnansweredError, TimeoutError):
     """No answer in time. `sent`: False = the request never left, True = it may have been executed."""
 
 
-class AdaptyResponseError(AdaptyError):
+class InvalidResponseError(AdaptyError):
     """An answer, 2xx, that can't be read."""
 
 
@@ -155,7 +155,7 @@ class ConflictError(AdaptyAPIError):
     """409: the request collides with another."""
 
 
-class RateLimitedError(AdaptyAPIError):
+class RateLimitError(AdaptyAPIError):
     """429: too many requests for the key; also raised unsent where the wait would be longer than the retry budget."""
 
 
@@ -172,7 +172,7 @@ _BY_CODE: Final[Mapping[str, type[AdaptyAPIError]]] = {
     "not_authenticated": AuthenticationError,
     "unauthorized": AuthenticationError,
     "feature_not_enabled": PermissionDeniedError,
-    "rate_limited": RateLimitedError,
+    "rate_limited": RateLimitError,
     "validation_error": BadRequestError,
     "idempotency_in_flight": ConflictError,
     "duplicate_source_transaction": ConflictError,
@@ -184,7 +184,7 @@ _BY_STATUS: Final[Mapping[int, type[AdaptyAPIError]]] = {
     404: NotFoundError,
     409: ConflictError,
     422: BadRequestError,
-    429: RateLimitedError,
+    429: RateLimitError,
 }
 
 

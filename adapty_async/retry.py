@@ -14,7 +14,7 @@ from .errors import (
     AdaptyError,
     AdaptyTimeoutError,
     NotFoundError,
-    RateLimitedError,
+    RateLimitError,
 )
 
 T = TypeVar("T")
@@ -94,7 +94,7 @@ def is_retryable(error: AdaptyError, *, resendable: bool) -> bool:
 
 def is_throttled(error: Exception | None) -> bool:
     """Tell whether the server turned the request away because there were too many."""
-    return isinstance(error, RateLimitedError) or (isinstance(error, AdaptyAPIError) and error.status == 429)
+    return isinstance(error, RateLimitError) or (isinstance(error, AdaptyAPIError) and error.status == 429)
 
 
 def is_unsent(error: AdaptyError) -> bool:

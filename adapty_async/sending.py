@@ -11,7 +11,7 @@ from typing import Final, Generic, TypeVar
 
 import attrs
 
-from .errors import AdaptyAPIError, AdaptyError, RateLimitedError, error_from
+from .errors import AdaptyAPIError, AdaptyError, RateLimitError, error_from
 from .gate import Gate, GateWaitTooLong, gate_of
 from .messages import Request, Response
 from .pacing import AdaptivePacer, Pacer, Ticket, Verdict
@@ -293,9 +293,9 @@ class _Call(Generic[_T]):
         self._maybe_executed = error.maybe_executed = self._maybe_executed or error.maybe_executed
         error.attempts = self._number
 
-    def _unsent(self, seconds: float) -> RateLimitedError:
+    def _unsent(self, seconds: float) -> RateLimitError:
         request = self._request
-        return RateLimitedError(
+        return RateLimitError(
             f"{request.method} {request.path}: not sent, the rate limit leaves no room for {seconds:.1f} s, "
             "longer than the retry budget",
             status=429,

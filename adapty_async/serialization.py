@@ -15,7 +15,7 @@ import attrs
 from cattrs import BaseValidationError, Converter, transform_error
 from cattrs.gen import make_dict_structure_fn
 
-from .errors import AdaptyResponseError
+from .errors import InvalidResponseError
 from .models import AttributeValue, FrozenMapping, OpenEnum, Profile, ProfileAttributes
 from .object_reader import make_object_reader
 
@@ -35,17 +35,17 @@ def dump(attributes: ProfileAttributes) -> dict[str, object]:
 
 
 def load_profile(body: bytes) -> Profile:
-    """Read the answer of a profile call. Raises AdaptyResponseError, which names fields at most."""
+    """Read the answer of a profile call. Raises InvalidResponseError, which names fields at most."""
     try:
         return _read_profile(_parse(body)["data"], Profile)
     except _UNREADABLE:
         pass
     # Outside the except block: what was caught holds the body, and `from None` would leave it as the context.
-    raise AdaptyResponseError(f"the answer can't be read: {_fault(body)}")
+    raise InvalidResponseError(f"the answer can't be read: {_fault(body)}")
 
 
 def load_nothing(body: bytes) -> None:
-    """Read the answer of a call that answers without a body. Raises AdaptyResponseError where it isn't the API's.
+    """Read the answer of a call that answers without a body. Raises InvalidResponseError where it isn't the API's.
 
     Assumed, not documented: an object that came instead would be the API's, too. The page of a proxy or a portal, which
     answer 200 to anything, is not.
@@ -55,7 +55,7 @@ def load_nothing(body: bytes) -> None:
     with contextlib.suppress(*_UNREADABLE):
         if isinstance(_parse(body), dict):
             return
-    raise AdaptyResponseError("the answer can't be read: no JSON object, nor blank")
+    raise InvalidResponseError("the answer can't be read: no JSON object, nor blank")
 
 
 def _fault(body: bytes) -> str:

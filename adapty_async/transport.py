@@ -19,7 +19,7 @@ from aiohttp.typedefs import LooseHeaders
 from multidict import CIMultiDict
 
 from .deadlines import Deadlines
-from .errors import AdaptyConnectionError, AdaptyError, AdaptyResponseError, AdaptyTimeoutError
+from .errors import AdaptyConnectionError, AdaptyError, AdaptyTimeoutError, InvalidResponseError
 from .messages import Request, Response, received
 
 MAX_BODY: Final = 8 * 1024 * 1024
@@ -174,7 +174,7 @@ class Transport:
     async def attempt(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 - see Deadlines
         """Send a request once and read its answer, within `timeout` seconds.
 
-        Raises AdaptyConnectionError, AdaptyTimeoutError, or AdaptyResponseError for a 2xx that can't be read.
+        Raises AdaptyConnectionError, AdaptyTimeoutError, or InvalidResponseError for a 2xx that can't be read.
         """
         session = self._session or self._open()
         leaving = _Leaving(self._common)
@@ -316,9 +316,9 @@ def _translate(caught: Exception, *, sent: bool) -> AdaptyError:
     if isinstance(caught, TimeoutError):  # the system's own, of a connection
         return _too_late(sent=sent)
     if isinstance(caught, _TooLargeError):
-        return AdaptyResponseError(f"an answer of more than {MAX_BODY} bytes")
+        return InvalidResponseError(f"an answer of more than {MAX_BODY} bytes")
     if isinstance(caught.__cause__, ContentEncodingError):
-        return AdaptyResponseError("an answer that can't be unpacked")
+        return InvalidResponseError("an answer that can't be unpacked")
     if sent and isinstance(caught, aiohttp.ClientResponseError):
         return AdaptyConnectionError("the answer is no HTTP")
     if sent:

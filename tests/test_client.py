@@ -26,15 +26,15 @@ from adapty_async import (
     AdaptyClient,
     AdaptyConnectionError,
     AdaptyError,
-    AdaptyResponseError,
     AdaptyTimeoutError,
     Attempt,
     AuthenticationError,
     BadRequestError,
     FixedPacer,
+    InvalidResponseError,
     ProfileAttributes,
     ProfileNotFoundError,
-    RateLimitedError,
+    RateLimitError,
     Request,
     Response,
     RetryPolicy,
@@ -418,7 +418,7 @@ class TestTheRetryTable:
     async def test_a_2xx_that_cant_be_read_is_not_sent_again(self, call: Call, reply: Reply) -> None:
         requests, error = await self.requests_of(call, reply)
         assert requests == 1
-        assert isinstance(error, AdaptyResponseError)
+        assert isinstance(error, InvalidResponseError)
 
     @pytest.mark.parametrize("call", EVERY.values(), ids=EVERY)
     @pytest.mark.parametrize("error", [AdaptyConnectionError(sent=False), AdaptyTimeoutError(sent=False)], ids=repr)
@@ -438,7 +438,7 @@ class TestTheRetryTable:
     async def test_without_retries_the_first_error_is_the_last(self) -> None:
         reply = refusal(429, retry_after="0.01")
         async with RawServer(reply) as server, client_of(server, retry=RetryPolicy.none()) as client:
-            with pytest.raises(RateLimitedError) as caught:
+            with pytest.raises(RateLimitError) as caught:
                 await get(client)
         assert (len(server.requests), caught.value.attempts) == (1, 1)
 
@@ -466,7 +466,7 @@ class TestWhatAnErrorSays:
 
     async def test_an_answer_that_cant_be_read_tells_the_attempts_too(self) -> None:
         client, _ = scripted(Response(500), Response(200, body=b"<html>"), retry=FAST)
-        with pytest.raises(AdaptyResponseError) as caught:
+        with pytest.raises(InvalidResponseError) as caught:
             await get(client)
         assert (caught.value.attempts, caught.value.maybe_executed) == (2, True)
 
@@ -513,7 +513,7 @@ class TestDelete:
     @pytest.mark.parametrize("body", [b"<html>Welcome to our network</html>", b"[]", b'"ok"', b"\xff"])
     async def test_a_page_that_isnt_the_apis_is_no_yes(self, body: bytes) -> None:
         client, transport = scripted(Response(200, body=body), retry=FAST)
-        with pytest.raises(AdaptyResponseError, match="no JSON object, nor blank"):
+        with pytest.raises(InvalidResponseError, match="no JSON object, nor blank"):
             await delete(client)
         assert len(transport.sent_at) == 1
 
@@ -584,7 +584,7 @@ class TestWaits:
     async def test_a_wait_that_doesnt_fit_the_budget_is_not_begun(self) -> None:
         client, transport = scripted(Response(429, {"Retry-After": "31"}), OK)
         began = virtual_loop().time()
-        with pytest.raises(RateLimitedError) as caught:
+        with pytest.raises(RateLimitError) as caught:
             await get(client)
         assert virtual_loop().time() == began
         assert (len(transport.sent_at), caught.value.attempts, caught.value.retry_after) == (1, 1, 31.0)
@@ -592,7 +592,7 @@ class TestWaits:
     @virtual
     async def test_the_waits_of_a_call_share_its_budget(self) -> None:
         client, transport = scripted(Response(429, {"Retry-After": "12"}), retry=RetryPolicy(attempts=9, budget=30.0))
-        with pytest.raises(RateLimitedError) as caught:
+        with pytest.raises(RateLimitError) as caught:
             await get(client)
         assert (len(transport.sent_at), caught.value.attempts) == (3, 3)
 
@@ -669,10 +669,10 @@ class TestTheGateOfAClient:
     @virtual
     async def test_a_call_that_would_wait_longer_than_its_budget_is_refused_at_once_and_unsent(self) -> None:
         client, transport = scripted(Response(429, {"Retry-After": "3600"}), OK)
-        with pytest.raises(RateLimitedError):
+        with pytest.raises(RateLimitError):
             await get(client)
         began = virtual_loop().time()
-        with pytest.raises(RateLimitedError, match="not sent, the rate limit leaves no room for") as caught:
+        with pytest.raises(RateLimitError, match="not sent, the rate limit leaves no room for") as caught:
             await get(client)
         assert virtual_loop().time() == began
         assert len(transport.sent_at) == 1
@@ -691,7 +691,7 @@ class TestTheGateOfAClient:
         )
         began = virtual_loop().time()
         ends = await asyncio.gather(get(client), get(client), return_exceptions=True)
-        assert [type(end) for end in ends] == [RateLimitedError, RateLimitedError]
+        assert [type(end) for end in ends] == [RateLimitError, RateLimitError]
         assert virtual_loop().time() == began + 1.0
         assert len(transport.sent_at) == 1
 
@@ -699,7 +699,7 @@ class TestTheGateOfAClient:
     async def test_a_retry_that_may_not_wait_for_the_gate_tells_of_the_attempts_before(self) -> None:
         pacer = FixedPacer(0.001)
         client, transport = scripted(Response(500), OK, pacer=pacer)
-        with pytest.raises(RateLimitedError) as caught:
+        with pytest.raises(RateLimitError) as caught:
             await get(client)
         assert (caught.value.attempts, caught.value.maybe_executed) == (1, True)
         assert len(transport.sent_at) == 1
@@ -898,10 +898,10 @@ class TestObserving:
     async def test_an_answer_that_cant_be_read_is_told_as_an_error(self) -> None:
         told: list[Attempt] = []
         client, _ = scripted(Response(200, body=b"<html>"), on_attempt=told.append)
-        with pytest.raises(AdaptyResponseError):
+        with pytest.raises(InvalidResponseError):
             await get(client)
         assert [(attempt.status, attempt.error, attempt.wait) for attempt in told] == [
-            (200, "AdaptyResponseError", None)
+            (200, "InvalidResponseError", None)
         ]
 
     async def test_an_attempt_is_frozen(self) -> None:

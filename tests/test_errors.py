@@ -21,17 +21,17 @@ from adapty_async.errors import (
     AdaptyAPIError,
     AdaptyConnectionError,
     AdaptyError,
-    AdaptyResponseError,
     AdaptyTimeoutError,
     AuthenticationError,
     BadRequestError,
     BulkFailedError,
     ConflictError,
     FieldErrors,
+    InvalidResponseError,
     NotFoundError,
     PermissionDeniedError,
     ProfileNotFoundError,
-    RateLimitedError,
+    RateLimitError,
     ServerError,
     error_from,
     parse_retry_after,
@@ -64,9 +64,9 @@ class TestTheTree:
         assert issubclass(AdaptyConnectionError, ConnectionError)
         assert issubclass(AdaptyTimeoutError, TimeoutError)
         assert issubclass(ProfileNotFoundError, NotFoundError)
-        for found in (NotFoundError, BadRequestError, RateLimitedError, ServerError, ConflictError):
+        for found in (NotFoundError, BadRequestError, RateLimitError, ServerError, ConflictError):
             assert issubclass(found, AdaptyAPIError)
-        assert not issubclass(AdaptyResponseError, AdaptyAPIError)
+        assert not issubclass(InvalidResponseError, AdaptyAPIError)
 
     def test_the_tree_at_the_top_of_the_module_names_every_class(self) -> None:
         assert errors.__doc__ is not None
@@ -139,7 +139,7 @@ class TestTheClassOfAnAnswer:
             (408, AdaptyAPIError),
             (409, ConflictError),
             (422, BadRequestError),
-            (429, RateLimitedError),
+            (429, RateLimitError),
             (500, ServerError),
             (503, ServerError),
             (599, ServerError),
@@ -159,7 +159,7 @@ class TestTheClassOfAnAnswer:
             ("paywall_does_not_exist", 404, NotFoundError),
             ("not_authenticated", 401, AuthenticationError),
             ("unauthorized", 403, AuthenticationError),
-            ("rate_limited", 403, RateLimitedError),
+            ("rate_limited", 403, RateLimitError),
             ("feature_not_enabled", 400, PermissionDeniedError),
             ("validation_error", 409, BadRequestError),
             ("of_tomorrow", 404, NotFoundError),

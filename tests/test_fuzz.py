@@ -15,8 +15,8 @@ async def test_under_any_answer_only_our_errors_escape_nothing_hangs_and_nothing
     assert run.answers >= 2000
     assert run.growth < 0.05
     # Of each kind of end there were some.
-    assert {"Profile", "bool", "Response", "AdaptyConnectionError", "AdaptyResponseError"} <= run.ends.keys()
-    assert {"BadRequestError", "ProfileNotFoundError", "RateLimitedError", "ServerError"} <= run.ends.keys()
+    assert {"Profile", "bool", "Response", "AdaptyConnectionError", "InvalidResponseError"} <= run.ends.keys()
+    assert {"BadRequestError", "ProfileNotFoundError", "RateLimitError", "ServerError"} <= run.ends.keys()
 
 
 def test_an_answer_is_told_by_its_seed() -> None:

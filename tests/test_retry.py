@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from adapty_async import (
     AdaptyConnectionError,
     AdaptyError,
-    AdaptyResponseError,
     AdaptyTimeoutError,
+    InvalidResponseError,
     Response,
     RetryPolicy,
 )
@@ -72,7 +72,7 @@ class TestWhatMayBeSentAgain:
         "error",
         [
             *(answered(status) for status in (301, 400, 401, 403, 404, 409, 422, 501)),
-            AdaptyResponseError(),
+            InvalidResponseError(),
             AdaptyError(),
         ],
         ids=repr,

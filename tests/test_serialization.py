@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from adapty_async.errors import AdaptyResponseError
+from adapty_async.errors import InvalidResponseError
 from adapty_async.models import (
     UNSET,
     AccessLevel,
@@ -50,7 +50,7 @@ def load_level(**fields: Any) -> AccessLevel:
 
 def refusal(body: bytes) -> str:
     """Return the text of a refusal, having checked that nothing else of it can hold a value."""
-    with pytest.raises(AdaptyResponseError) as caught:
+    with pytest.raises(InvalidResponseError) as caught:
         load_profile(body)
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
@@ -302,7 +302,7 @@ class TestLoadRefuses:
         assert refusal(body) == "the answer can't be read: no JSON object"
 
     def test_the_error_keeps_no_frame_of_the_parser(self) -> None:
-        with pytest.raises(AdaptyResponseError) as caught:
+        with pytest.raises(InvalidResponseError) as caught:
             load_profile(b'{"data": {"private')
         assert [entry.name for entry in caught.traceback][1:] == ["load_profile"]
 
@@ -353,7 +353,7 @@ class TestLoadNothing:
 
     @pytest.mark.parametrize("body", [b"<html>ada@example.com</html>", b"[]", b"null", b'"ok"', b"\xff{}", b"[" * 9999])
     def test_anything_else_is_refused_without_a_word_of_it(self, body: bytes) -> None:
-        with pytest.raises(AdaptyResponseError) as caught:
+        with pytest.raises(InvalidResponseError) as caught:
             load_nothing(body)
         assert str(caught.value) == "the answer can't be read: no JSON object, nor blank"
         assert caught.value.__context__ is None
@@ -528,7 +528,7 @@ class TestLoadAnything:
     def loads_or_refuses(self, body: bytes) -> None:
         try:
             profile = load_profile(body)
-        except AdaptyResponseError as error:
+        except InvalidResponseError as error:
             assert error.__cause__ is None  # noqa: PT017  # either end is right
             assert error.__context__ is None  # noqa: PT017  # likewise
         else:
@@ -554,7 +554,7 @@ class TestLoadAnything:
         assume(isinstance(value.get("data"), dict) and "Infinity" not in body and "NaN" not in body)  # which is no JSON
         try:
             load_profile(body.encode())
-        except AdaptyResponseError as error:
+        except InvalidResponseError as error:
             assert "no JSON object" not in str(error)  # noqa: PT017  # either end is right
 
     @given(st.binary())

@@ -21,7 +21,7 @@ import aiohttp.abc
 import pytest
 from aioresponses import aioresponses
 
-from adapty_async import AdaptyConnectionError, AdaptyError, AdaptyResponseError, AdaptyTimeoutError, Request, Response
+from adapty_async import AdaptyConnectionError, AdaptyError, AdaptyTimeoutError, InvalidResponseError, Request, Response
 from adapty_async.transport import MAX_BODY, Transport
 
 from .leftovers import tasks_left, timers_left
@@ -326,7 +326,7 @@ class TestUnreadableAnswers:
 
     async def test_one_larger_than_the_bound_is_an_error(self) -> None:
         error = await failure(answer(200, bytes(MAX_BODY + 1)))
-        assert isinstance(error, AdaptyResponseError)
+        assert isinstance(error, InvalidResponseError)
         assert str(error) == "an answer of more than 8388608 bytes"
 
     async def test_one_without_an_end_is_an_error_as_soon_as_it_is_too_large(self) -> None:
@@ -336,7 +336,7 @@ class TestUnreadableAnswers:
                 await writer.drain()
 
         error = await failure(then(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", flood))
-        assert isinstance(error, AdaptyResponseError)
+        assert isinstance(error, InvalidResponseError)
 
     async def test_a_bomb_is_an_error_that_costs_little_memory(self) -> None:
         packer = zlib.compressobj(wbits=31)
@@ -346,20 +346,20 @@ class TestUnreadableAnswers:
         error = await failure(answer(200, bomb, {"Content-Encoding": "gzip"}))
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert isinstance(error, AdaptyResponseError)
+        assert isinstance(error, InvalidResponseError)
         assert peak < 4 * MAX_BODY  # of 128 MiB
 
     @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
     async def test_one_that_cant_be_unpacked_is_an_error(self, encoding: str) -> None:
         error = await failure(answer(200, b"this is not packed", {"Content-Encoding": encoding}))
-        assert isinstance(error, AdaptyResponseError)
+        assert isinstance(error, InvalidResponseError)
         assert str(error) == "an answer that can't be unpacked"
         assert error.maybe_executed is False
 
     async def test_after_one_the_next_is_read(self) -> None:
         script = answer(200, bytes(MAX_BODY + 1)), answer(200, b"x")
         async with RawServer(*script) as server, transport_to(server.base_url) as transport:
-            with pytest.raises(AdaptyResponseError):
+            with pytest.raises(InvalidResponseError):
                 await transport.attempt(GET, 5.0)
             assert (await transport.attempt(GET, 5.0)).body == b"x"
 

@@ -13,8 +13,8 @@ import attrs
 from ..errors import (
     AdaptyAPIError,
     AdaptyError,
-    AdaptyResponseError,
     AuthenticationError,
+    InvalidResponseError,
     PermissionDeniedError,
 )
 from ..gate import LONG_PAUSE
@@ -43,7 +43,7 @@ class Steps(Generic[ItemT, ValueT]):
 
 
 def _is_answered(exchange: Exchange) -> bool:
-    return exchange.error is None or isinstance(exchange.error, AdaptyAPIError | AdaptyResponseError)
+    return exchange.error is None or isinstance(exchange.error, AdaptyAPIError | InvalidResponseError)
 
 
 def _is_outage(exchange: Exchange) -> bool:
@@ -240,7 +240,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
     def _succeeded(self, work: Work[ItemT], response: Response) -> Outcome:
         try:
             work.value = self._steps.read(response)
-        except AdaptyResponseError as error:
+        except InvalidResponseError as error:
             error.attempts = work.attempts
             work.error = error
             return self._classified(work, error)
@@ -290,7 +290,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         """Give the outcome that an error which isn't tried again stands for."""
         if is_absence(error):
             return self._missing(work, error)
-        if isinstance(error, AdaptyResponseError):
+        if isinstance(error, InvalidResponseError):
             # A yes that can't be read: what was to be written most likely is.
             in_doubt = self._steps.done is not Outcome.FETCHED
         elif isinstance(error, AdaptyAPIError) and error.status < 500 and error.status != 408:

@@ -28,7 +28,7 @@ _SHOWN: Final = 3
 _TIMED: Final = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ")
 # What every job meets: an absent profile is an outcome, and a refusal is how the pacer measures; both have a figure.
 _ABSENT: Final = {"ProfileNotFoundError", "NotFoundError"}
-_NO_ERRORS: Final = {*_ABSENT, "RateLimitedError"}
+_NO_ERRORS: Final = {*_ABSENT, "RateLimitError"}
 
 
 def tell(text: str, stream: TextIO) -> None:

@@ -94,12 +94,12 @@ class Profiles:
 
 
 def read_profile(response: Response) -> Profile:
-    """Read the profile of an answer. Raises AdaptyResponseError."""
+    """Read the profile of an answer. Raises InvalidResponseError."""
     return load_profile(response.body)
 
 
 def read_nothing(response: Response) -> None:
-    """Read the answer of a deletion, which has no body. Raises AdaptyResponseError where one isn't the API's."""
+    """Read the answer of a deletion, which has no body. Raises InvalidResponseError where one isn't the API's."""
     if response.body:
         load_nothing(response.body)
 

@@ -17,9 +17,9 @@ import pytest
 from adapty_async import (
     UNPACED,
     AdaptyClient,
-    AdaptyResponseError,
     Attempt,
     FixedPacer,
+    InvalidResponseError,
     Profile,
     ProfileAttributes,
     Response,
@@ -354,7 +354,7 @@ async def test_a_stop_does_not_wait_for_the_gate() -> None:
 
 @pytest.mark.parametrize("kind", ["update", "create"])
 async def test_a_yes_that_cannot_be_unpacked_leaves_the_item_in_doubt(kind: str) -> None:
-    client, _ = scripted_client(lambda request, number: AdaptyResponseError("an answer that can't be unpacked"))
+    client, _ = scripted_client(lambda request, number: InvalidResponseError("an answer that can't be unpacked"))
     job = job_of(kind, client)
     assert (await only(job)).outcome is Outcome.IN_DOUBT
     assert job.report.latency is not None  # it was answered

@@ -119,7 +119,7 @@ def test_the_log_tells_each_attempt_that_failed_or_was_throttled_and_why_it_was_
     said = Counter(re.sub(r"\d+\.\d{3}", "S", re.sub(r"attempt [12]", "attempt N", text)) for text in attempts)
     assert said == {
         "DELETE, attempt N: ServerError 503 after S s, again in S s": 1,
-        "DELETE, attempt N: RateLimitedError 429 after S s, again in S s": 1,
+        "DELETE, attempt N: RateLimitError 429 after S s, again in S s": 1,
         "DELETE, attempt N: AdaptyAPIError 307 after S s": 9,
     }
     (stopped,) = (text for _, _, text in lines if "stopped" in text)
@@ -179,7 +179,7 @@ def test_the_last_three_kinds_of_errors_are_kept_by_class_and_status_alone() -> 
         ("ServerError", 503),
         ("ServerError", 503),
         (None, 204),
-        ("RateLimitedError", 429),
+        ("RateLimitError", 429),
         ("ProfileNotFoundError", 404),
         ("BadRequestError", 400),
     ]:

@@ -10,9 +10,9 @@ from adapty_async import (
     AdaptyClient,
     AdaptyConnectionError,
     AdaptyError,
-    AdaptyResponseError,
     AdaptyTimeoutError,
-    RateLimitedError,
+    InvalidResponseError,
+    RateLimitError,
     RetryPolicy,
     ServerError,
 )
@@ -250,7 +250,7 @@ class TestTheClient:
     @pytest.mark.parametrize(
         ("fault", "error", "maybe_executed"),
         [
-            (Fault.THROTTLED, RateLimitedError, False),
+            (Fault.THROTTLED, RateLimitError, False),
             (Fault.SERVER_ERROR, ServerError, True),
             (Fault.BAD_GATEWAY, ServerError, True),
             (Fault.UNAVAILABLE, ServerError, True),
@@ -259,10 +259,10 @@ class TestTheClient:
             (Fault.DELAY, AdaptyTimeoutError, True),
             (Fault.RESET_AFTER, AdaptyConnectionError, True),
             (Fault.CUT, AdaptyConnectionError, True),
-            (Fault.BROKEN_GZIP, AdaptyResponseError, False),
-            (Fault.BAD_UTF8, AdaptyResponseError, False),
-            (Fault.WRONG_JSON, AdaptyResponseError, False),
-            (Fault.HUGE, AdaptyResponseError, False),
+            (Fault.BROKEN_GZIP, InvalidResponseError, False),
+            (Fault.BAD_UTF8, InvalidResponseError, False),
+            (Fault.WRONG_JSON, InvalidResponseError, False),
+            (Fault.HUGE, InvalidResponseError, False),
         ],
     )
     async def test_a_fault_is_the_error_it_is_meant_to_be(
