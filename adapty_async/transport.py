@@ -19,6 +19,7 @@ from aiohttp.typedefs import LooseHeaders
 from multidict import CIMultiDict
 
 from .deadlines import Deadlines
+from .descriptors import is_out_of_descriptors
 from .errors import AdaptyConnectionError, AdaptyError, AdaptyTimeoutError, InvalidResponseError
 from .messages import Request, Response, received
 
@@ -323,4 +324,13 @@ def _translate(caught: Exception, *, sent: bool) -> AdaptyError:
         return AdaptyConnectionError("the answer is no HTTP")
     if sent:
         return AdaptyConnectionError("the connection was lost before the whole answer was there")
+    cause = caught.os_error if isinstance(caught, aiohttp.ClientConnectorError) else caught
+    if isinstance(cause, OSError) and is_out_of_descriptors(cause):
+        return _out_of_descriptors(cause)
     return AdaptyConnectionError(f"no connection ({type(caught).__name__})", sent=False)
+
+
+def _out_of_descriptors(cause: OSError) -> AdaptyConnectionError:
+    error = AdaptyConnectionError("no connection: too many open files; raise the limit (ulimit -n)", sent=False)
+    error.errno = cause.errno  # by which a job knows that the server isn't at fault
+    return error

@@ -113,6 +113,11 @@ class Admission:
         self._under_way -= 1
         self._draw_conclusions(permit, health, self._now())
 
+    def lower(self, most: int) -> None:
+        """Hand out at most `most` permits for a while, at least one."""
+        self._bound.lower(self._now(), most)
+        self._free_until = -math.inf
+
     def _draw_conclusions(self, permit: Permit, health: Health, now: float) -> None:
         """Park the job, or go on with it, and hand out what may be handed out."""
         if health is Health.WORKS:
@@ -156,7 +161,7 @@ class Admission:
         return wait if wait > _ROUNDING else 0.0
 
     def _look_at_bound(self, now: float) -> None:
-        self._most_now = self._bound.at(self._rate())
+        self._most_now = self._bound.at(now, self._rate())
         self._free_until = -math.inf if self._waiters or self.is_parked else now + _GRAIN
 
     def _look_again(self) -> None:

@@ -10,6 +10,7 @@ from uuid import UUID
 import attrs
 
 from ..client import AdaptyClient, sender_of
+from ..descriptors import descriptor_limit, max_connections
 from ..messages import Request
 from ..models import AttributeValue, Profile, ProfileAttributes
 from ..pacing import Pacer
@@ -269,11 +270,7 @@ class _Job:
     ) -> BulkJob[ItemT, ValueT]:
         shared = sender_of(self.client).shared
         sender = sender_of(self.client.with_options(pacer=shared.background if self.pacer is None else self.pacer))
-        concurrency = checked_concurrency(self.concurrency)
-        limit = sender.transport.connection_limit
-        if concurrency > limit:
-            _log.warning("concurrency lowered from %d to %d: the session has no more connections", concurrency, limit)
-            concurrency = int(limit)
+        concurrency = _possible_concurrency(checked_concurrency(self.concurrency), sender.transport.connection_limit)
         return BulkJob(
             ProfileOperation(sender, steps, self.stop, most_under_way=concurrency),
             items,
@@ -282,3 +279,15 @@ class _Job:
             on_progress=self.on_progress,
             entries=entries,
         )
+
+
+def _possible_concurrency(concurrency: int, connection_limit: float) -> int:
+    """Return the concurrency that the session's connections and the limit of open files allow."""
+    for limit, reason in (
+        (connection_limit, "the session has no more connections"),
+        (max_connections(), f"this process may open {descriptor_limit():.0f} files (ulimit -n)"),
+    ):
+        if concurrency > limit:
+            _log.warning("concurrency lowered from %d to %d: %s", concurrency, limit, reason)
+            concurrency = int(limit)
+    return concurrency

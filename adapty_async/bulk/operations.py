@@ -10,6 +10,7 @@ from typing import Final, Generic
 
 import attrs
 
+from ..descriptors import descriptor_limit, is_out_of_descriptors
 from ..errors import (
     AdaptyAPIError,
     AdaptyError,
@@ -70,6 +71,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         self._rules = stop
         self._is_tried = False  # its patience is, or may be
         self._said_parked_until = -math.inf
+        self._said_out_of_descriptors = False
 
     def open(self, lineup: Lineup[ItemT], tally: Tally) -> None:
         """Get ready. Raises RuntimeError where the client is closed, or belongs to another event loop."""
@@ -206,6 +208,10 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             self._throttled.relief()
         if throttled and exchange.pause is not None and exchange.pause > LONG_PAUSE:
             self._park(exchange.pause)
+        if is_out_of_descriptors(exchange.error):
+            self._lower_concurrency()
+            if self._tally.under_way:  # those will give their descriptors back
+                return Health.NOTHING
         if _is_outage(exchange):
             self._outage.trouble(self._end_for)
             self._mixed.trouble(self._end_for)
@@ -215,6 +221,17 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             return Health.NOTHING
         self._mixed.relief()
         return Health.WORKS
+
+    def _lower_concurrency(self) -> None:
+        """Have no more requests in flight than those that got a file descriptor; say so once."""
+        self._admission.lower(self._tally.under_way)
+        if not self._said_out_of_descriptors:
+            self._said_out_of_descriptors = True
+            _log.warning(
+                "concurrency lowered to %d: no more files can be opened; raise the limit (ulimit -n), which is %.0f",
+                max(1, self._tally.under_way),
+                descriptor_limit(),
+            )
 
     def _park(self, seconds: float) -> None:
         """Take note of a long Retry-After, whoever of those who use the key was told it; say so once."""
@@ -272,15 +289,16 @@ class ProfileOperation(Generic[ItemT, ValueT]):
     def _wait(self, work: Work[ItemT], request: Request, exchange: Exchange) -> float | None:
         """Decide when the item is tried again: the client's decision, but for two things.
 
-        Neither a 429 nor a failure while the job is parked counts against an item: it isn't the item's fault. And the
-        budget doesn't count: it is for a caller who waits, and nobody waits for one item here.
+        A 429, a failure while the job is parked and a missing file descriptor don't count against an item: they aren't
+        its fault. And the budget doesn't count: it is for a caller who waits, and nobody waits for one item here.
         """
         policy, rng = self._sender.retry, self._sender.rng
         assert exchange.error is not None
         if is_throttled(exchange.error):
             work.throttled += 1
             return policy.backoff_after(work.throttled, rng) if exchange.pause is None else exchange.pause
-        if not self._admission.is_parked or policy.attempts == 1:
+        is_innocent = self._admission.is_parked or is_out_of_descriptors(exchange.error)
+        if not is_innocent or policy.attempts == 1:
             work.tries += 1
         if work.tries >= policy.attempts or not is_retryable(exchange.error, resendable=request.is_resendable):
             return None

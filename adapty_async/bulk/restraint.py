@@ -115,6 +115,8 @@ class Breaker:
 _HEADROOM: Final = 2.0
 _FEWEST: Final = 8
 _SUPPOSED_LATENCY: Final = 1.0
+_LOWERED_FOR: Final = 30.0
+"""Seconds. Then more is tried again: what took the file descriptors may have given them back."""
 
 
 class Bound:
@@ -126,6 +128,8 @@ class Bound:
 
     def __init__(self, most: int) -> None:
         self._most = most
+        self._lowered = most
+        self._lowered_until = -math.inf
         self._latency = -1.0  # no answer yet
         self._seen = -math.inf
 
@@ -139,7 +143,15 @@ class Bound:
             self._latency += (seconds - self._latency) * -math.expm1((self._seen - now) / _MEMORY)
         self._seen = now
 
-    def at(self, rate: float) -> int:
-        """Give the bound at a rate, in requests a second."""
+    def lower(self, now: float, most: int) -> None:
+        """Allow at most `most` requests, at least 1, for 30 s: this machine has no room for more connections."""
+        self._lowered = max(1, min(most, self._most_at(now)))
+        self._lowered_until = now + _LOWERED_FOR
+
+    def at(self, now: float, rate: float) -> int:
+        """Return the bound at a rate, in requests a second."""
         latency = _SUPPOSED_LATENCY if self._latency < 0 else self._latency
-        return int(min(self._most, _FEWEST + _HEADROOM * rate * latency))
+        return int(min(self._most_at(now), _FEWEST + _HEADROOM * rate * latency))
+
+    def _most_at(self, now: float) -> int:
+        return self._lowered if now < self._lowered_until else self._most

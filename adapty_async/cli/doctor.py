@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import platform
 import shutil
@@ -16,6 +17,7 @@ from typing import Final
 import attrs
 
 from ..client import AdaptyClient, sender_of
+from ..descriptors import descriptor_limit, max_connections
 from ..ledger.store import SQLITE_VERSION
 from .connection import address_of_environment, client_of_environment
 from .exits import CommandError, ExitStatus
@@ -24,6 +26,7 @@ from .reaching import Reached, reach
 from .streams import show
 
 _SHORTEST_KEY: Final = 16
+_DEFAULT_CONCURRENCY: Final = 100
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _OLDEST_SQLITE: Final = (3, 35, 0)
 _LEAST_ROOM: Final = 200 * 1024 * 1024
@@ -65,6 +68,7 @@ def _checks() -> Iterator[Check]:
     yield _checked("sqlite", _sqlite)
     yield _checked("disk", _disk)
     yield _checked("state", _state)
+    yield _checked("files", _files)
     yield _checked("system", _system)
     yield _checked("versions", _versions)
 
@@ -140,6 +144,16 @@ def _state() -> str:
     if not os.access(existing, os.W_OK | os.X_OK):
         raise _ProblemError(f"{existing} can't be written, so commands can't share a limit: set XDG_STATE_HOME")
     return f"commands share what they find out in {folder}"
+
+
+def _files() -> str:
+    limit, connections = descriptor_limit(), max_connections()
+    if connections < _DEFAULT_CONCURRENCY:
+        raise _ProblemError(
+            f"a process may open {limit:.0f} files, so a job has at most {connections:.0f} requests in flight: "
+            "type ulimit -n 1024"
+        )
+    return "no limit of open files" if math.isinf(limit) else f"a process may open {limit:,.0f} files"
 
 
 def _system() -> str:

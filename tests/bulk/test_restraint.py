@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from adapty_async.bulk.restraint import Bound, Breaker, RetryBudget
 
+NOW = 1016.0  # after the answers below
+
 
 def retries(budget: RetryBudget, *, began: float, seconds: float, successes: float = 0.0) -> int:
     """Count the retries of somebody who wants as many as he can get, at so many successes a second."""
@@ -147,28 +149,37 @@ class TestBound:
     def test_it_follows_rate_times_latency_up_to_the_most(self, rate: float, latency: float, bound: int) -> None:
         under_way = Bound(100)
         answer(under_way, began=1000.0, seconds=10.0, latency=latency, times=100)
-        assert under_way.at(rate) == bound
+        assert under_way.at(NOW, rate) == bound
 
     def test_a_bound_below_the_fewest_stands(self) -> None:
-        assert Bound(3).at(1000.0) == 3
+        assert Bound(3).at(NOW, 1000.0) == 3
 
     def test_before_the_first_answer_a_second_is_supposed(self) -> None:
-        assert Bound(100).at(5.0) == 18
+        assert Bound(100).at(NOW, 5.0) == 18
 
     def test_it_follows_a_server_that_becomes_slow_at_once(self) -> None:
         under_way = Bound(1000)
         answer(under_way, began=1000.0, seconds=10.0, latency=0.1, times=100)
         under_way.answered(1012.0, 2.0)
-        assert under_way.at(50.0) == 208
+        assert under_way.at(NOW, 50.0) == 208
 
     def test_a_slow_answer_among_many_that_are_quick_counts_for_seconds(self) -> None:
         under_way = Bound(1000)
         under_way.answered(1000.0, 2.0)
         answer(under_way, began=1000.0, seconds=5.0, latency=0.1, times=10_000)
-        assert under_way.at(50.0) >= 8 + 2 * 50 * 1.2
+        assert under_way.at(NOW, 50.0) >= 8 + 2 * 50 * 1.2
 
     def test_a_server_that_becomes_quick_again_is_believed_after_a_minute(self) -> None:
         under_way = Bound(1000)
         under_way.answered(1000.0, 2.0)
         answer(under_way, began=1000.0, seconds=60.0, latency=0.1, times=600)
-        assert under_way.at(50.0) <= 19
+        assert under_way.at(NOW, 50.0) <= 19
+
+    def test_lowered_it_never_allows_none_and_tries_more_after_30_seconds(self) -> None:
+        under_way = Bound(100)
+        under_way.lower(1000.0, 60)
+        under_way.lower(1000.0, 80)
+        assert under_way.at(1001.0, math.inf) == 60
+        under_way.lower(1005.0, 0)
+        assert under_way.at(1034.9, math.inf) == 1
+        assert under_way.at(1035.0, math.inf) == 100

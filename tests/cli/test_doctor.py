@@ -30,7 +30,20 @@ def test_where_all_is_well_each_line_says_ok(sim: Simulator, say: Say, tmp_path:
     lines = [line.split(maxsplit=2) for line in out.splitlines()]
     assert [line[:2] for line in lines] == [
         ["ok", name]
-        for name in ("key", "address", "dns", "tls", "http", "clock", "sqlite", "disk", "state", "system", "versions")
+        for name in (
+            "key",
+            "address",
+            "dns",
+            "tls",
+            "http",
+            "clock",
+            "sqlite",
+            "disk",
+            "state",
+            "files",
+            "system",
+            "versions",
+        )
     ]
     told = {name: text for _, name, text in lines}
     assert f"{len(sim.api_key)} characters" in told["key"]
@@ -215,3 +228,14 @@ def test_without_a_place_for_what_is_shared_it_says_so(
     monkeypatch.setenv("XDG_STATE_HOME", "")
     monkeypatch.setenv("HOME", "")
     assert "set HOME" in found(say)[1]["state"][1]
+
+
+def test_a_low_limit_of_open_files_is_a_problem(sim: Simulator, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapty_async.cli.doctor.descriptor_limit", lambda: 64)
+    monkeypatch.setattr("adapty_async.cli.doctor.max_connections", lambda: 20)
+    status, checks = found(say)
+    assert status == 1
+    assert checks["files"] == (
+        False,
+        "a process may open 64 files, so a job has at most 20 requests in flight: type ulimit -n 1024",
+    )

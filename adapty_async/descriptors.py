@@ -1,0 +1,41 @@
+"""The limit of open files, which bounds how many connections a process can have."""
+
+import errno
+import math
+import os
+from typing import Final
+
+try:
+    import resource
+except ImportError:  # Windows, which has no such limit
+    resource = None  # type: ignore[assignment]
+
+_SHORTAGE: Final = frozenset({errno.EMFILE, errno.ENFILE})
+_RESERVE: Final = 24
+"""What a job opens beside its connections: ledger, input, log, pacer state, event loop, name resolution, and some."""
+
+
+def descriptor_limit() -> float:
+    """Return how many files this process may have open at a time."""
+    if resource is None:
+        return math.inf
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return math.inf if soft == resource.RLIM_INFINITY else soft
+
+
+def max_connections() -> float:
+    """Return how many more connections the limit of open files allows, at least 1."""
+    limit = descriptor_limit()
+    return limit if math.isinf(limit) else max(1, limit - _count_open() - _RESERVE)
+
+
+def is_out_of_descriptors(error: BaseException | None) -> bool:
+    """Return True if the process, or the whole system, couldn't open another file."""
+    return isinstance(error, OSError) and error.errno in _SHORTAGE
+
+
+def _count_open() -> int:
+    try:
+        return len(os.listdir("/dev/fd"))  # noqa: PTH208 - the names alone, as few system calls as possible
+    except OSError:  # no descriptor is left to look with, or there is no such folder
+        return 0
