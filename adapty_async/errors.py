@@ -3,6 +3,7 @@
 AdaptyError                                   attempts, maybe_executed
 ├── AdaptyConnectionError (ConnectionError)   sent
 ├── AdaptyTimeoutError (TimeoutError)         sent
+├── LocalRateLimitError                       retry_after; we sent nothing, since the wait would be too long
 ├── InvalidResponseError                       an answer, 2xx, that can't be read
 ├── BulkFailedError                           report (raised by BulkReport.raise_for_failures only)
 └── AdaptyAPIError                            status, code, errors, request_id, retry_after; also any 3xx
@@ -82,6 +83,19 @@ class AdaptyTimeoutError(_UnansweredError, TimeoutError):
     """No answer in time. `sent`: False = the request never left, True = it may have been executed."""
 
 
+class LocalRateLimitError(AdaptyError):
+    """Nothing was sent: the call would have waited for the rate limit longer than its time allows.
+
+    `retry_after`: seconds until it could have been sent.
+    """
+
+    def __init__(
+        self, message: str = "", *, retry_after: float = 0.0, attempts: int = 0, maybe_executed: bool = False
+    ) -> None:
+        super().__init__(message, attempts=attempts, maybe_executed=maybe_executed)
+        self.retry_after = retry_after
+
+
 class InvalidResponseError(AdaptyError):
     """An answer, 2xx, that can't be read."""
 
@@ -156,7 +170,7 @@ class ConflictError(AdaptyAPIError):
 
 
 class RateLimitError(AdaptyAPIError):
-    """429: too many requests for the key; also raised unsent where the wait would be longer than the retry budget."""
+    """429: the API rejected the request, since there were too many for the key."""
 
 
 class ServerError(AdaptyAPIError):

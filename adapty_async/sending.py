@@ -11,7 +11,7 @@ from typing import Final, Generic, TypeVar
 
 import attrs
 
-from .errors import AdaptyAPIError, AdaptyError, RateLimitError, error_from
+from .errors import AdaptyAPIError, AdaptyError, LocalRateLimitError, error_from
 from .gate import Gate, GateWaitTooLong, gate_of
 from .messages import Request, Response
 from .pacing import AdaptivePacer, Pacer, Ticket, Verdict
@@ -228,6 +228,7 @@ class _Call(Generic[_T]):
         self._first_sent = first_sent
         self._number = 0
         self._maybe_executed = False
+        self._last_error: AdaptyError | None = None
         self._at_gate = 0.0
         self.wait: float | None = None
 
@@ -272,7 +273,8 @@ class _Call(Generic[_T]):
             if self._number:
                 self._at_gate += gate.now() - arrived
             return ticket
-        raise self._unsent(seconds)
+        # What the API said last tells more than that there is no time left to ask it again.
+        raise self._unsent(seconds) if self._last_error is None else self._last_error.with_traceback(None)
 
     def _elapsed(self, now: float) -> float:
         """Give the seconds of the budget that are used up: since the first send, without the waits at the gate."""
@@ -292,16 +294,14 @@ class _Call(Generic[_T]):
         """Put on the error of one attempt what is known of the whole call."""
         self._maybe_executed = error.maybe_executed = self._maybe_executed or error.maybe_executed
         error.attempts = self._number
+        self._last_error = error
 
-    def _unsent(self, seconds: float) -> RateLimitError:
+    def _unsent(self, seconds: float) -> LocalRateLimitError:
         request = self._request
-        return RateLimitError(
+        return LocalRateLimitError(
             f"{request.method} {request.path}: not sent, the rate limit leaves no room for {seconds:.1f} s, "
             "longer than the retry budget",
-            status=429,
             retry_after=seconds,
-            attempts=self._number,
-            maybe_executed=self._maybe_executed,
         )
 
 

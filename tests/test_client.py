@@ -32,6 +32,7 @@ from adapty_async import (
     BadRequestError,
     FixedPacer,
     InvalidResponseError,
+    LocalRateLimitError,
     ProfileAttributes,
     ProfileNotFoundError,
     RateLimitError,
@@ -672,12 +673,11 @@ class TestTheGateOfAClient:
         with pytest.raises(RateLimitError):
             await get(client)
         began = virtual_loop().time()
-        with pytest.raises(RateLimitError, match="not sent, the rate limit leaves no room for") as caught:
+        with pytest.raises(LocalRateLimitError, match="not sent, the rate limit leaves no room for") as caught:
             await get(client)
         assert virtual_loop().time() == began
         assert len(transport.sent_at) == 1
-        assert (caught.value.attempts, caught.value.maybe_executed, caught.value.status) == (0, False, 429)
-        assert caught.value.retry_after is not None
+        assert (caught.value.attempts, caught.value.maybe_executed) == (0, False)
         assert 3600.0 <= caught.value.retry_after <= 3960.0
         assert (caught.value.__cause__, caught.value.__context__) == (None, None)
 
@@ -691,18 +691,31 @@ class TestTheGateOfAClient:
         )
         began = virtual_loop().time()
         ends = await asyncio.gather(get(client), get(client), return_exceptions=True)
-        assert [type(end) for end in ends] == [RateLimitError, RateLimitError]
+        assert [type(end) for end in ends] == [RateLimitError, LocalRateLimitError]
         assert virtual_loop().time() == began + 1.0
         assert len(transport.sent_at) == 1
 
     @virtual
-    async def test_a_retry_that_may_not_wait_for_the_gate_tells_of_the_attempts_before(self) -> None:
+    async def test_a_retry_that_may_not_wait_for_the_gate_ends_with_the_error_of_the_last_attempt(self) -> None:
         pacer = FixedPacer(0.001)
         client, transport = scripted(Response(500), OK, pacer=pacer)
-        with pytest.raises(RateLimitError) as caught:
+        with pytest.raises(ServerError) as caught:
             await get(client)
         assert (caught.value.attempts, caught.value.maybe_executed) == (1, True)
         assert len(transport.sent_at) == 1
+
+    @virtual
+    async def test_that_error_counts_all_attempts_and_knows_that_an_earlier_one_may_have_been_executed(self) -> None:
+        pacer = FixedPacer(0.1)
+        client, _ = scripted(Response(500), Response(429, {"Retry-After": "1"}), OK, pacer=pacer)
+        call = asyncio.ensure_future(get(client))
+        await asyncio.sleep(5.0)
+        others = [asyncio.ensure_future(get(client)) for _ in range(3)]  # before its third attempt in the queue
+        with pytest.raises(RateLimitError) as caught:
+            await call
+        assert (caught.value.attempts, caught.value.maybe_executed) == (2, True)
+        assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+        await asyncio.gather(*others, return_exceptions=True)
 
     @virtual
     async def test_a_pacer_paces_the_calls(self) -> None:

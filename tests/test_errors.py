@@ -28,6 +28,7 @@ from adapty_async.errors import (
     ConflictError,
     FieldErrors,
     InvalidResponseError,
+    LocalRateLimitError,
     NotFoundError,
     PermissionDeniedError,
     ProfileNotFoundError,
@@ -66,7 +67,8 @@ class TestTheTree:
         assert issubclass(ProfileNotFoundError, NotFoundError)
         for found in (NotFoundError, BadRequestError, RateLimitError, ServerError, ConflictError):
             assert issubclass(found, AdaptyAPIError)
-        assert not issubclass(InvalidResponseError, AdaptyAPIError)
+        for other in (InvalidResponseError, LocalRateLimitError):
+            assert not issubclass(other, AdaptyAPIError)
 
     def test_the_tree_at_the_top_of_the_module_names_every_class(self) -> None:
         assert errors.__doc__ is not None
@@ -86,7 +88,7 @@ class TestTheTree:
     @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
     def test_unsaid_it_is_of_one_attempt_executed_only_if_that_was_sent(self, kind: type[AdaptyError]) -> None:
         error = kind()
-        assert error.attempts == 1
+        assert error.attempts == (0 if kind is LocalRateLimitError else 1)
         assert error.maybe_executed is getattr(error, "sent", False)
         assert getattr(error, "status", 0) == 0
 
@@ -98,6 +100,8 @@ class TestTheTree:
             said["sent"] = False
         if issubclass(kind, BulkFailedError):
             said["report"] = {"deleted": 1}
+        if issubclass(kind, LocalRateLimitError):
+            said["retry_after"] = 2.5
         if issubclass(kind, AdaptyAPIError):
             said |= {
                 "status": 418,

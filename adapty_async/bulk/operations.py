@@ -16,6 +16,7 @@ from ..errors import (
     AdaptyError,
     AuthenticationError,
     InvalidResponseError,
+    LocalRateLimitError,
     PermissionDeniedError,
 )
 from ..gate import LONG_PAUSE
@@ -409,7 +410,8 @@ class AnyOperation(Generic[ItemT, ValueT]):
         work.under_way = False
         error = work.error
         elapsed = asyncio.get_running_loop().time() - began
-        self._tally.request(1, elapsed if error is None else None)
+        if not isinstance(error, LocalRateLimitError):
+            self._tally.request(1, elapsed if error is None else None)
         self._tally.throttled += is_throttled(error)
         if error is None:
             return Outcome.SUCCEEDED

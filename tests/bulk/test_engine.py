@@ -10,7 +10,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
-from adapty_async import AdaptyTimeoutError, AuthenticationError, PermissionDeniedError, bulk
+from adapty_async import (
+    AdaptyTimeoutError,
+    AuthenticationError,
+    LocalRateLimitError,
+    PermissionDeniedError,
+    RateLimitError,
+    bulk,
+)
 from adapty_async.bulk import BulkJob, BulkReport, Outcome, StopReason, StopRules
 
 from .scripted import report_of_a_free_loop
@@ -101,6 +108,18 @@ async def test_an_empty_input_is_a_report_of_nothing() -> None:
     assert report.input_exhausted
     async for _ in bulk.run(_double, []):
         pytest.fail("a result of nothing")
+
+
+async def test_an_operation_that_sent_nothing_for_the_rate_limit_fails_and_is_no_request_of_the_jobs() -> None:
+    async def operation(number: int) -> None:
+        if number == 1:
+            raise LocalRateLimitError("too long a wait", retry_after=60.0)
+        if number == 2:
+            raise RateLimitError("rejected", status=429)
+
+    report = await bulk.run(operation, range(3), stop=ANY_FAILURES)
+    assert report.counts == {Outcome.SUCCEEDED: 1, Outcome.FAILED: 2}
+    assert (report.requests, report.throttled) == (2, 1)
 
 
 async def test_nothing_starts_before_the_first_await_or_iteration() -> None:

@@ -19,6 +19,7 @@ from adapty_async import (
     Attempt,
     FieldErrors,
     FixedPacer,
+    LocalRateLimitError,
     Profile,
     ProfileAttributes,
     Request,
@@ -82,6 +83,9 @@ async def errors(client: AdaptyClient) -> None:
         assert_type(error.errors, tuple[FieldErrors, ...])
         assert_type(error.request_id, str | None)
         assert_type(error.retry_after, float | None)
+    except LocalRateLimitError as error:
+        assert_type(error.retry_after, float)
+        error.status  # type: ignore[attr-defined]  # noqa: B018 - it is no answer of the API's
     except (AdaptyConnectionError, AdaptyTimeoutError) as error:
         assert_type(error.sent, bool)
     except AdaptyError as error:
