@@ -95,7 +95,7 @@ class AdaptyClient:
             sender.view(
                 timeout=sender.timeout if timeout is UNSET else timeout,
                 retry=sender.retry if retry is UNSET else retry,
-                pacer=sender.pacer if pacer is UNSET else _own_pacer(pacer),
+                pacer=sender.given_pacer if pacer is UNSET else _own_pacer(pacer),
             ),
             is_view=True,
         )
@@ -149,7 +149,7 @@ def anew(client: AdaptyClient, *, timeout: float | None = None) -> AdaptyClient:
             sender.transport.anew(),
             timeout=sender.timeout if timeout is None else timeout,
             retry=sender.retry,
-            pacer=sender.pacer,
+            pacer=sender.given_pacer,
             on_attempt=sender.on_attempt,
         ),
         is_view=False,
@@ -157,11 +157,11 @@ def anew(client: AdaptyClient, *, timeout: float | None = None) -> AdaptyClient:
     return fresh
 
 
-def _own_pacer(pacer: Pacer | None) -> Pacer:
+def _own_pacer(pacer: Pacer | None) -> Pacer | None:
     if pacer is not None and not isinstance(pacer, Pacer):
         raise TypeError(f"pacer must be a pacer, such as FixedPacer(50), or None; not {type(pacer).__name__}")
     # One of its own for each client: the Retry-After of one key must not hold back another's calls.
-    return Unpaced() if pacer is None or pacer is UNPACED else pacer
+    return Unpaced() if pacer is UNPACED else pacer
 
 
 def _checked_key(api_key: str) -> str:

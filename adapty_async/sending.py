@@ -14,7 +14,7 @@ import attrs
 from .errors import AdaptyAPIError, AdaptyError, LocalRateLimitError, error_from
 from .gate import Gate, GateWaitTooLong, gate_of
 from .messages import Request, Response
-from .pacing import AdaptivePacer, Pacer, Ticket, Verdict
+from .pacing import AdaptivePacer, Pacer, Ticket, Unpaced, Verdict
 from .retry import RetryPolicy, again, is_throttled
 from .transport import Transport
 
@@ -79,8 +79,13 @@ class Shared:
             gate.hold(seconds)
 
     @functools.cached_property
+    def reactive(self) -> Pacer:
+        """The pacer of the client and its views where none was given."""
+        return Unpaced()
+
+    @functools.cached_property
     def background(self) -> Pacer:
-        """The pacer of the mass jobs that bring none of their own."""
+        """The pacer of the mass jobs where neither they nor the client were given one."""
         return AdaptivePacer.background()
 
 
@@ -93,18 +98,19 @@ class Sender:
         *,
         timeout: float,
         retry: RetryPolicy,
-        pacer: Pacer,
+        pacer: Pacer | None,
         on_attempt: Callable[[Attempt], object] | None,
         shared: Shared | None = None,
     ) -> None:
         self.transport = transport
         self.timeout = _checked_timeout(timeout)
         self.retry = _checked_retry(retry)
-        self.pacer = pacer
+        self.given_pacer = pacer
         self.on_attempt = on_attempt
         self.rng = random.Random()  # noqa: S311 - jitter, no secret
         self._gate: Gate | None = None
         self.shared = Shared() if shared is None else shared
+        self.pacer = self.shared.reactive if pacer is None else pacer
 
     @property
     def gate(self) -> Gate:
@@ -114,7 +120,7 @@ class Sender:
             self.shared.add(self._gate)
         return self._gate
 
-    def view(self, *, timeout: float, retry: RetryPolicy, pacer: Pacer) -> "Sender":
+    def view(self, *, timeout: float, retry: RetryPolicy, pacer: Pacer | None) -> "Sender":
         """Make a sender with other settings that shares the connections, and the Retry-After of a 429."""
         return Sender(
             self.transport,

@@ -49,10 +49,10 @@ def delete_profiles(
 ) -> BulkJob[ProfileId, None]:
     """Delete the profiles of `ids`, with at most `concurrency` requests under way; fewer where rate x latency is less.
 
-    `by`: which ids they are. `pacer`: None = one `AdaptivePacer.background()` for all jobs of the client, whatever its
-    own is. `on_progress`: called at most ten times a second, and at the end. `journal`: remembers the job, so that the
-    same call goes on where an earlier one ended; a `Ledger`. The items are then read up to 2,000 ahead. Raises nothing
-    for an item that fails: each has its outcome.
+    `by`: which ids they are. `pacer`: None = the pacer that the client was given; if it was given none, one
+    `AdaptivePacer.background()` for all its jobs. `on_progress`: called at most ten times a second, and at the end.
+    `journal`: remembers the job, so that the same call goes on where an earlier one ended; a `Ledger`. The items are
+    then read up to 2,000 ahead. Raises nothing for an item that fails: each has its outcome.
     """
     steps = Steps[ProfileId, None](
         request=_naming(by, delete_request),
@@ -268,8 +268,9 @@ class _Job:
         steps: Steps[ItemT, ValueT],
         entries: Entries[ItemT] | None = None,
     ) -> BulkJob[ItemT, ValueT]:
-        shared = sender_of(self.client).shared
-        sender = sender_of(self.client.with_options(pacer=shared.background if self.pacer is None else self.pacer))
+        given = sender_of(self.client)
+        pacer = self.pacer or given.given_pacer or given.shared.background
+        sender = sender_of(self.client.with_options(pacer=pacer))
         concurrency = _possible_concurrency(checked_concurrency(self.concurrency), sender.transport.connection_limit)
         return BulkJob(
             ProfileOperation(sender, steps, self.stop, most_under_way=concurrency),

@@ -1,18 +1,22 @@
 """What a mass job does over minutes and hours, in virtual time."""
 
 import asyncio
+import copy
 import itertools
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from adapty_async import FixedPacer, RetryPolicy, bulk
+from adapty_async import UNPACED, AdaptivePacer, AdaptyClient, FixedPacer, RetryPolicy, bulk
 from adapty_async.bulk import Outcome, StopReason, StopRules
+from adapty_async.client import sender_of
+from adapty_async.pacing import Pacer
 
-from ..virtual_time import virtual
+from ..virtual_time import run_virtual, virtual
 from .scripted import ABSENT, NO_CONTENT, Answer, error, lost, scripted_client
 
+IDS = [f"u{number}" for number in range(20)]
 LENIENT = StopRules(failure_share=None, absent_share=None)
 
 
@@ -110,6 +114,62 @@ async def test_a_fixed_pacer_sends_at_its_rate_and_no_item_waits_its_turn_twice(
     assert times[-1] == pytest.approx(4999 / 50, abs=0.05)
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert max(gaps) < 0.05
+
+
+class TestWhichPacer:
+    """Of a client that was given `client_pacer`, a job that was given `job_pacer` sends at `rate`."""
+
+    @pytest.mark.parametrize(
+        ("client_pacer", "job_pacer", "rate"),
+        [
+            (FixedPacer(5), None, 5.0),
+            (FixedPacer(5), FixedPacer(20), 20.0),
+            (None, FixedPacer(20), 20.0),
+        ],
+        ids=repr,
+    )
+    def test_the_jobs_own_comes_first_and_then_the_clients(
+        self, client_pacer: Pacer | None, job_pacer: Pacer | None, rate: float
+    ) -> None:
+        async def test() -> None:
+            client, _ = scripted_client(lambda request, number: NO_CONTENT)
+            view = client.with_options(pacer=copy.copy(client_pacer))
+            began = now()
+            await bulk.delete_profiles(view, IDS, by="customer_user_id", pacer=copy.copy(job_pacer))
+            assert now() - began == pytest.approx((len(IDS) - 1) / rate)
+
+        run_virtual(test())
+
+    @virtual
+    async def test_unpaced_counts_as_given(self) -> None:
+        client, _ = scripted_client(lambda request, number: NO_CONTENT)
+        sender_of(client).shared.background = FixedPacer(1.0)
+        began = now()
+        await bulk.delete_profiles(client.with_options(pacer=UNPACED), IDS, by="customer_user_id")
+        assert now() == began
+
+    @virtual
+    async def test_jobs_and_calls_of_a_client_share_the_pacer_that_it_was_given(self) -> None:
+        client, _ = scripted_client(lambda request, number: NO_CONTENT)
+        view = client.with_options(pacer=FixedPacer(5))
+        began = now()
+        calls = [view.profiles.delete(customer_user_id=who) for who in IDS]
+        jobs = [bulk.delete_profiles(view, IDS, by="customer_user_id") for _ in range(2)]
+        await asyncio.gather(*calls, *jobs)
+        assert now() - began == pytest.approx((3 * len(IDS) - 1) / 5)
+
+    @virtual
+    async def test_where_none_was_given_all_jobs_share_one_that_leaves_room(self) -> None:
+        client, _ = scripted_client(lambda request, number: NO_CONTENT)
+        sender_of(client).shared.background = FixedPacer(5)
+        began = now()
+        await asyncio.gather(*(bulk.delete_profiles(client, IDS, by="customer_user_id") for _ in range(2)))
+        assert now() - began == pytest.approx((2 * len(IDS) - 1) / 5)
+
+    def test_that_one_is_the_adaptive_pacer_for_the_background(self) -> None:
+        made = sender_of(AdaptyClient("secret")).shared.background
+        assert isinstance(made, AdaptivePacer)
+        assert repr(made) == repr(AdaptivePacer.background())
 
 
 @virtual
