@@ -28,6 +28,7 @@ from .listing import Listing
 from .order import Order
 from .output import tell
 from .parts import sweep
+from .signals import postponed
 
 _OF_STDIN: Final = Path("stdin.adapty.db")
 MISMATCHES: Final = {
@@ -127,11 +128,18 @@ def _line_of(position: int, ids: Listing | None) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def hold(path: Path) -> Iterator[Held]:
-    """Let no other command use a ledger in the block. Raises CommandError."""
+    """Let no other command use a ledger in the block. Raises CommandError.
+
+    A signal waits while the lock is taken or given back: in between it would leave the lock file behind.
+    """
     with contextlib.ExitStack() as stack:
-        with refusing():
+        with postponed(), refusing():
             held = stack.enter_context(holding(path))
-        yield held
+        try:
+            yield held
+        finally:
+            with postponed():
+                stack.close()
 
 
 @contextlib.contextmanager
