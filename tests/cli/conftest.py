@@ -7,16 +7,17 @@ import pytest
 
 from adapty_async.cli import main
 from adapty_async.testing import Simulator
-from tests.cli.served import AT_ONCE, served, settings_for
+from tests.cli.served import AT_ONCE, Patient, served, settings_for
 from tests.cli.witness import PEOPLE, Say, Witness, ids
 
 Delete = Callable[..., int]
 
 
 @pytest.fixture
-def sim(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Simulator]:
+def sim(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Patient]:
     """Run a simulator with 30 profiles, to which the environment leads; ledgers of standard input go to `tmp_path`."""
-    with served(Simulator(profiles=30)) as simulator:
+    simulator = Patient(profiles=30)
+    with served(simulator):
         lead_to(simulator, monkeypatch, tmp_path)
         yield simulator
 

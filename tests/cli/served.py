@@ -11,12 +11,25 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Thread
 
+from aiohttp import web
+
 import adapty_async
 from adapty_async.testing import Simulator, prefilled_customer_user_id
+from tests.waiting import PATIENCE
 
 ROOT = Path(adapty_async.__file__).parents[1]
-PATIENCE = 20.0  # seconds; less than the 30 after which a command gives up on a request by itself
 AT_ONCE = ("--pace", "100000")
+
+
+class Patient(Simulator):
+    """A simulator that waits for a test, however slow that is: it gives `most` answers, None for all."""
+
+    most: int | None = None
+
+    async def _counted(self, request: web.BaseRequest) -> web.StreamResponse:
+        while self.most is not None and self.count.answers.total() >= self.most:  # noqa: ASYNC110 - another thread ends it
+            await asyncio.sleep(0.001)
+        return await super()._counted(request)
 
 
 @contextlib.contextmanager
@@ -73,7 +86,7 @@ def ids_file(folder: Path, profiles: int) -> Path:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for another thread or process."""
+    """Wait for another thread or process, however slow the machine is."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, "it never came"
@@ -86,6 +99,27 @@ def interrupting(condition: Callable[[], bool], signum: signal.Signals = signal.
 
     with meanwhile(condition, lambda: os.kill(os.getpid(), signum)):
         yield
+
+
+@contextlib.contextmanager
+def acting_after(sim: Patient, answers: int, act: Callable[[], object]) -> Iterator[None]:
+    """Do something on another thread after so many more answers, and before there are many more."""
+    most = sim.count.answers.total() + answers
+
+    def act_and_let_go() -> None:
+        try:
+            act()
+        finally:
+            sim.most = None
+
+    sim.most = most
+    with meanwhile(lambda: sim.count.answers.total() >= most, act_and_let_go):
+        yield
+
+
+def interrupting_after(sim: Patient, answers: int) -> contextlib.AbstractContextManager[None]:
+    """Send this process a signal after so many more answers."""
+    return acting_after(sim, answers, lambda: os.kill(os.getpid(), signal.SIGINT))
 
 
 @contextlib.contextmanager

@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from tests.cli.served import PATIENCE, environment
+from tests.cli.served import environment
+from tests.waiting import PATIENCE
 
 COLUMNS: Final = 100
 _LINES: Final = 50

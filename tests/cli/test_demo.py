@@ -12,7 +12,8 @@ from adapty_async.cli import main
 from adapty_async.cli.demo import demo
 from adapty_async.cli.exits import ExitStatus
 from adapty_async.cli.interrupts import Interrupts
-from tests.cli.served import PATIENCE, interrupting, started
+from tests.cli.served import interrupting, started
+from tests.waiting import PATIENCE
 
 
 def process_and_folder(shown: str) -> tuple[Path, Path]:

@@ -15,7 +15,8 @@ import uvloop
 from adapty_async.cli import event_loop
 from adapty_async.cli.interrupts import Interrupts
 from adapty_async.cli.signals import hear, hearing_afterwards
-from tests.cli.served import PATIENCE, environment
+from tests.cli.served import environment
+from tests.waiting import PATIENCE
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 

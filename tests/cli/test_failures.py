@@ -14,7 +14,7 @@ from adapty_async.cli.failures import Failure, check_free, write_failures
 from adapty_async.cli.inputs import Reading, Row, open_ids
 from adapty_async.cli.parts import part_beside
 from adapty_async.testing import Fault
-from tests.cli.served import AT_ONCE, meanwhile
+from tests.cli.served import AT_ONCE, acting_after
 from tests.cli.witness import Say, Witness, ledger_of
 
 DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
@@ -116,8 +116,7 @@ def test_a_name_taken_while_the_job_ran_is_said_with_the_one_that_was_used(
 ) -> None:
     failures = tmp_path / "failures.csv"
     witness.script(Fault.REDIRECT, method="DELETE")
-    with meanwhile(lambda: witness.count.requests > 0, lambda: failures.write_text("theirs")):
-        witness.latency = 0.02
+    with acting_after(witness, 1, lambda: failures.write_text("theirs")):
         status, _, err = say(*DELETE, people, "--concurrency", 2, "--failures", failures)
     assert status == 1
     assert failures.read_text() == "theirs"

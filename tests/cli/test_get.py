@@ -12,8 +12,9 @@ from adapty_async.bulk import Outcome
 from adapty_async.cli.books import Books
 from adapty_async.cli.inputs import Row
 from adapty_async.testing import Fault, Simulator
-from tests.cli.served import AT_ONCE, PATIENCE, interrupting, settings_for, started
+from tests.cli.served import AT_ONCE, Patient, interrupting_after, settings_for, started
 from tests.cli.witness import Say, ids
+from tests.waiting import PATIENCE
 
 GET = ("get", *AT_ONCE, "--by", "customer_user_id")
 ONE, TWO, THREE = ids(3)
@@ -75,11 +76,10 @@ def test_a_wrong_key_leaves_no_row_out(
     assert "not_attempted" in {row["outcome"] for row in objects(out)}
 
 
-def test_an_interrupt_leaves_no_row_out(sim: Simulator, tmp_path: Path, say: Say) -> None:
+def test_an_interrupt_leaves_no_row_out(sim: Patient, tmp_path: Path, say: Say) -> None:
     path = tmp_path / "ids.txt"
     path.write_text("\n".join(ids(30)))
-    sim.latency = 0.05
-    with interrupting(lambda: sim.count.answered(200) >= 2):
+    with interrupting_after(sim, 2):
         status, out, _ = say(*GET, "--concurrency", 2, path)
     assert status == 130
     assert [row["position"] for row in objects(out)] == list(range(30))

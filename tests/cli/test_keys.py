@@ -12,7 +12,7 @@ from adapty_async.bulk import Outcome
 from adapty_async.ledger import LedgerReader
 from adapty_async.testing import Fault
 from adapty_async.testing.profiles import Profiles
-from tests.cli.served import AT_ONCE, meanwhile
+from tests.cli.served import AT_ONCE, acting_after
 from tests.cli.test_delete import Keyboard
 from tests.cli.witness import PEOPLE, Say, Witness, agree, ids, ledger_of, run
 
@@ -247,8 +247,7 @@ def test_what_is_offered_after_a_revoked_key_can_be_typed(
     def revoke() -> None:
         witness.api_key = "secret_live_exchanged"
 
-    witness.latency = 0.01
-    with meanwhile(lambda: witness.count.answered(204) >= 5, revoke):
+    with acting_after(witness, 5, revoke):
         status, _, err = say(*DELETE, people, "--concurrency", 2, *(["--app", app] if is_known else []))
     assert status == 4
     assert ("--new-key" in err) == is_known

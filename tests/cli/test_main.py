@@ -14,7 +14,8 @@ from adapty_async.cli.app import app
 from adapty_async.cli.ending import end
 from adapty_async.cli.exits import CommandError, ExitStatus
 from adapty_async.testing.command import _parser
-from tests.cli.served import PATIENCE, ROOT, started
+from tests.cli.served import ROOT, started
+from tests.waiting import PATIENCE
 
 BLOCKED = "import sys; sys.modules[{!r}] = None; from adapty_async.cli import main; sys.exit(main({!r}))"
 

@@ -10,7 +10,7 @@ from adapty_async.cli.ledgers import order_of
 from adapty_async.cli.order import Order
 from adapty_async.ledger import LedgerReader
 from adapty_async.testing import Fault
-from tests.cli.served import AT_ONCE, interrupting
+from tests.cli.served import AT_ONCE, interrupting_after
 from tests.cli.witness import PEOPLE, Say, Witness, agree, ids, ledger_of, run
 
 DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
@@ -18,12 +18,8 @@ DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
 
 def interrupt(witness: Witness, *command: object) -> int:
     """Run a command, and end it by Ctrl-C when two more are deleted."""
-    wanted = witness.count.answered(204) + 2
-    witness.latency = 0.01
-    with interrupting(lambda: witness.count.answered(204) >= wanted):
-        status = run(*command, "--concurrency", 2)
-    witness.latency = 0.0
-    return status
+    with interrupting_after(witness, 2):
+        return run(*command, "--concurrency", 2)
 
 
 def printed_in(err: str) -> list[str]:

@@ -9,8 +9,9 @@ import pytest
 from adapty_async.bulk import Outcome
 from adapty_async.ledger.secret import key_path
 from adapty_async.testing import Fault
-from tests.cli.served import AT_ONCE, PATIENCE, settings_for, started
+from tests.cli.served import AT_ONCE, settings_for, started
 from tests.cli.witness import PEOPLE, Say, Witness, agree, ids, ledger_of, run
+from tests.waiting import PATIENCE
 
 DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
 

@@ -18,7 +18,8 @@ import pytest
 from aiohttp import web
 
 from adapty_async.testing import Fault, Simulator, prefilled_customer_user_id
-from tests.cli.served import AT_ONCE, PATIENCE, ROOT, environment, ids_file, served, settings_for, started, wait_until
+from tests.cli.served import AT_ONCE, ROOT, environment, ids_file, served, settings_for, started, wait_until
+from tests.waiting import PATIENCE
 
 DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id")
 
@@ -141,17 +142,15 @@ def test_a_key_that_is_refused_after_an_interrupt_is_told(tmp_path: Path) -> Non
 
 def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     with simulated(profiles=50, latency=600) as (sim, settings):
-        arguments = [*DELETE, str(ids_file(tmp_path, 50)), "--yes", "--concurrency", "7"]
+        arguments = [*DELETE, str(ids_file(tmp_path, 50)), "--yes", "--concurrency", "7", "--timeout", "600"]
         with started(arguments, settings) as process:
             wait_until(lambda: sim.count.in_flight == 7)
             process.send_signal(signal.SIGINT)
             assert process.stderr is not None
             while b"Stopping" not in process.stderr.readline():
                 pass
-            began = time.monotonic()
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=PATIENCE)
-            assert time.monotonic() - began < 5
             assert process.returncode == 130, err
     assert b"in_doubt                       7" in out
     assert b"Traceback" not in err
@@ -301,7 +300,7 @@ def test_what_a_recorded_job_has_to_say_is_on_the_screen(tmp_path: Path) -> None
             while b"the job is parked" not in process.stderr.readline():
                 pass
             sim.faults.shares = {}
-            _, err = process.communicate(timeout=3 * PATIENCE)  # what failed before waits for its next attempt
+            _, err = process.communicate(timeout=PATIENCE)
             assert process.returncode == 0
         assert len(sim.profiles) == 0
     assert b"the job goes on" in err

@@ -17,19 +17,17 @@ from adapty_async.cli import beforehand, begin, main
 from adapty_async.cli.failures import ADDED
 from adapty_async.ledger import LedgerReader, Run, Spool
 from adapty_async.testing import Fault, prefilled_customer_user_id
-from tests.cli.served import AT_ONCE, PATIENCE, interrupting, settings_for, started, wait_until
+from tests.cli.served import AT_ONCE, interrupting_after, settings_for, started, wait_until
 from tests.cli.witness import PEOPLE, Say, Witness, agree, ids, ledger_of, run
+from tests.waiting import PATIENCE
 
 DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
 
 
 def interrupted(witness: Witness, file: object, *options: object) -> int:
     """Begin a deletion and end it by Ctrl-C when a few are deleted."""
-    witness.latency = 0.01
-    with interrupting(lambda: witness.count.answered(204) >= 5):
-        status = run(*DELETE, "--concurrency", 2, file, *options)
-    witness.latency = 0.0
-    return status
+    with interrupting_after(witness, 5):
+        return run(*DELETE, "--concurrency", 2, file, *options)
 
 
 # Going on
@@ -438,7 +436,8 @@ def test_however_many_signals_come_the_way_to_go_on_is_printed(
     witness: Witness, people: Path, say: Say, pause: float
 ) -> None:
     witness.latency = 600
-    with started([*map(str, DELETE), "--concurrency", "7", str(people)], settings_for(witness)) as process:
+    command = [*map(str, DELETE), "--concurrency", "7", "--timeout", "600", str(people)]
+    with started(command, settings_for(witness)) as process:
         wait_until(lambda: witness.count.in_flight == 7)
         for _ in range(5):
             process.send_signal(signal.SIGTERM)
@@ -461,7 +460,8 @@ def test_the_second_signal_leaves_in_doubt_what_was_under_way_and_the_resume_set
     witness: Witness, people: Path, say: Say
 ) -> None:
     witness.latency = 600
-    with started([*map(str, DELETE), "--concurrency", "7", str(people)], settings_for(witness)) as process:
+    command = [*map(str, DELETE), "--concurrency", "7", "--timeout", "600", str(people)]
+    with started(command, settings_for(witness)) as process:
         wait_until(lambda: witness.count.in_flight == 7)
         process.send_signal(signal.SIGTERM)
         assert process.stderr is not None

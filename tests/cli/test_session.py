@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.served import PATIENCE, ids_file, started, wait_until
+from tests.cli.served import ids_file, started, wait_until
 from tests.cli.terminal import COLUMNS, Shell, shell_in
+from tests.waiting import PATIENCE
 
 PEOPLE = 600
 

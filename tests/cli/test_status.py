@@ -17,9 +17,10 @@ from adapty_async.cli.progress import View
 from adapty_async.ledger import LedgerReader
 from adapty_async.ledger.store import Store
 from adapty_async.testing import Fault, Simulator
-from tests.cli.served import PATIENCE, ids_file, meanwhile, served, settings_for, started, wait_until
+from tests.cli.served import acting_after, ids_file, served, settings_for, started, wait_until
 from tests.cli.test_screen import FULL
 from tests.cli.witness import Say, Witness, ledger_of
+from tests.waiting import PATIENCE
 
 PEOPLE = 10_000
 
@@ -137,8 +138,8 @@ def test_a_job_that_is_done_does_not_run_while_it_is_verified(witness: Witness, 
             with started(["status", str(ledger), *options], {}) as beside:
                 told.append(beside.communicate(timeout=PATIENCE)[0].decode())
 
-    with meanwhile(lambda: witness.count.answers.get(("GET", 404), 0) > 0, look):
-        assert main(["verify", str(ledger), "all", "--pace", "4", "--concurrency", "1"]) == 0
+    with acting_after(witness, 1, look):
+        assert main(["verify", str(ledger), "all", "--concurrency", "1", "--timeout", "600"]) == 0
     as_json = json.loads(told[0])
     assert (as_json["running"], as_json["in_use"], as_json["progress"]) == (False, True, None)
     assert all("\nit isn't running, but in use by another command\n" in text for text in told[1:])

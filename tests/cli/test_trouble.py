@@ -14,9 +14,10 @@ from adapty_async import UNPACED, AdaptyClient, bulk
 from adapty_async.bulk import Outcome
 from adapty_async.ledger import Ledger
 from adapty_async.testing import Fault, prefilled_customer_user_id
-from tests.cli.served import AT_ONCE, PATIENCE, interrupting, meanwhile, settings_for, started, wait_until
+from tests.cli.served import AT_ONCE, acting_after, interrupting_after, settings_for, started, wait_until
 from tests.cli.witness import PEOPLE, Say, Witness, agree, ids, ledger_of, run
 from tests.ledger.helpers import as_nobody
+from tests.waiting import PATIENCE
 
 DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
 MANY = 1000
@@ -33,11 +34,8 @@ def many(witness: Witness, tmp_path: Path) -> Path:
 
 
 def interrupted(witness: Witness, people: Path) -> int:
-    witness.latency = 0.01
-    with interrupting(lambda: witness.count.answered(204) >= 5):
-        status = run(*DELETE, "--concurrency", 2, people)
-    witness.latency = 0.0
-    return status
+    with interrupting_after(witness, 5):
+        return run(*DELETE, "--concurrency", 2, people)
 
 
 def finish(witness: Witness, people: Path, say: Say) -> None:
@@ -111,8 +109,7 @@ def test_failures_that_cannot_be_written_at_the_end_are_exit_5_and_written_by_th
     folder = people.parent / "results"
     folder.mkdir()
     witness.script(Fault.REDIRECT, method="DELETE")
-    witness.latency = 0.01
-    with meanwhile(lambda: witness.count.requests > 0, folder.rmdir):
+    with acting_after(witness, 1, folder.rmdir):
         status, out, err = say(*DELETE, people, "--failures", folder / "failures.csv")
     assert status == 5
     assert "failures.csv can't be written" in err
@@ -125,8 +122,7 @@ def test_failures_that_cannot_be_written_at_the_end_are_exit_5_and_written_by_th
 
 def test_a_ledger_that_is_gone_at_the_end_is_exit_5(witness: Witness, people: Path, say: Say) -> None:
     ledger = ledger_of(people)
-    witness.latency = 0.01
-    with meanwhile(lambda: witness.count.answered(204) > 3, ledger.unlink):
+    with acting_after(witness, 4, ledger.unlink):
         status, out, err = say(*DELETE, people, "--concurrency", 2)
     assert status == 5
     assert f"stopped: {ledger} doesn't exist" in out

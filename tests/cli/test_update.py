@@ -14,7 +14,7 @@ import pytest
 from adapty_async.cli import main
 from adapty_async.cli.failures import ADDED
 from adapty_async.testing import Fault, Simulator
-from tests.cli.served import AT_ONCE, interrupting, settings_for, started, wait_until
+from tests.cli.served import AT_ONCE, Patient, interrupting_after, settings_for, started, wait_until
 from tests.cli.test_delete import Keyboard
 from tests.cli.witness import Say, ids, ledger_of, run
 
@@ -578,13 +578,11 @@ def test_on_a_terminal_it_says_what_is_written_and_asks(
 # With a ledger
 
 
-def test_a_job_goes_on_where_it_was_and_its_record_says_update(sim: Simulator, tmp_path: Path, say: Say) -> None:
+def test_a_job_goes_on_where_it_was_and_its_record_says_update(sim: Patient, tmp_path: Path, say: Say) -> None:
     rows = "".join(f"{id_},Ann\n" for id_ in ids(30))
     path = written(tmp_path, f"customer_user_id,first_name\n{rows}")
-    sim.latency = 0.05
-    with interrupting(lambda: sim.count.answered(200) >= 3):
+    with interrupting_after(sim, 3):
         assert run(*UPDATE, path, "--set", "custom.a=1", "--concurrency", 2) == 130
-    sim.latency = 0.0
     assert 3 <= sim.count.requests < 30
     status, out, _ = say("resume", ledger_of(path))
     assert (status, sim.count.requests) == (0, 30)

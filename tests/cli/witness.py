@@ -11,14 +11,15 @@ from aiohttp import web
 
 from adapty_async.bulk import Outcome
 from adapty_async.cli import main
-from adapty_async.testing import Simulator, prefilled_customer_user_id
+from adapty_async.testing import prefilled_customer_user_id
+from tests.cli.served import Patient
 
 PEOPLE = 30
 GONE = {Outcome.DELETED: 204, Outcome.ALREADY_ABSENT: 404, Outcome.DELETED_UNCONFIRMED: 404}
 Say = Callable[..., tuple[int, str, str]]
 
 
-class Witness(Simulator):
+class Witness(Patient):
     """A simulator that keeps a log of its own: of each id, what its deletions came to."""
 
     def __init__(self, **options: Any) -> None:

@@ -1,14 +1,17 @@
 """What the tests of the ledger share."""
 
+import asyncio
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from adapty_async.bulk import Outcome, StopRules
+from adapty_async.bulk import BulkJob, BulkReport, Outcome, StopRules
 from adapty_async.ledger import LedgerReader, Row
 from adapty_async.testing import prefilled_customer_user_id
+from tests.waiting import until
 
 _NOBODY = 65534
 NO_RULES = StopRules(failure_share=None, absent_share=None)
@@ -31,6 +34,14 @@ def rows(path: Path) -> list[Row]:
     """Read all rows of a ledger."""
     with LedgerReader(path) as reader:
         return list(reader.rows())
+
+
+async def stopped_when(condition: Callable[[], bool], job: BulkJob[Any, Any]) -> BulkReport:
+    """Run a job, and stop it as soon as a condition holds."""
+    running = asyncio.ensure_future(job)
+    await until(lambda: condition() or running.done())
+    job.stop()
+    return await running
 
 
 @contextlib.contextmanager

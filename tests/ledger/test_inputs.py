@@ -18,6 +18,7 @@ from adapty_async.testing import Simulator
 from ..full_disk import full_disk
 from ..leftovers import tasks_left
 from ..virtual_time import virtual
+from ..waiting import PATIENCE, until
 from .helpers import NO_RULES, ids, totals
 
 
@@ -62,12 +63,6 @@ class Slow:
         await self.let_go.wait()
         for who in ids(self._rest, start=self._at_once + 1):
             yield who
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not is_so():  # noqa: ASYNC110 - the ledger tells nobody
-            await asyncio.sleep(0.005)
 
 
 class TestASlowInput:
@@ -241,7 +236,7 @@ class TestADiskThatFails:
         job = asyncio.ensure_future(deletion(client, Slow(30), path, look=dict))
         await until(lambda: simulator.count.answered(204) == 30)
         with full_disk(0), pytest.raises(LedgerWriteError, match="make room"):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 await job
         assert tasks_left() == []
 
@@ -254,7 +249,7 @@ class TestADiskThatFails:
         await until(lambda: simulator.count.answered(204) >= 40)
         job.pause()
         with full_disk(0), pytest.raises(LedgerWriteError, match="make room"):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 await running
         assert job.report.counts[Outcome.DELETED] == totals(path)[Outcome.DELETED]
         assert tasks_left() == []

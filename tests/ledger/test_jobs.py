@@ -34,8 +34,9 @@ from adapty_async.ledger import (
     redact,
 )
 from adapty_async.testing import Fault, Simulator
+from tests.waiting import until
 
-from .helpers import NO_RULES, as_nobody, ids, rows, totals
+from .helpers import NO_RULES, as_nobody, ids, rows, stopped_when, totals
 
 # Thousands of items: with the coverage that takes three times as long, and the smaller jobs run the same lines.
 many_times_the_same = pytest.mark.no_cover
@@ -93,9 +94,7 @@ async def test_a_finished_job_has_a_row_for_every_item(simulator: Simulator, cli
 
 @many_times_the_same
 async def test_the_same_call_again_sends_nothing_twice(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
-    job = deletion(client, ids(2500), path)
-    asyncio.get_running_loop().call_later(0.1, job.stop)
-    first = await job
+    first = await stopped_when(lambda: simulator.count.answered(204) >= 100, deletion(client, ids(2500), path))
     assert first.stopped is StopReason.REQUESTED
     second = await deletion(client, ids(2500), path)
     assert second.total == 2500 - first.counts[Outcome.DELETED] > 0
@@ -138,9 +137,9 @@ async def test_only_what_may_have_been_sent_before_is_deleted_unconfirmed(
 async def test_a_resumed_deletion_does_not_stop_for_what_it_deleted_itself(
     simulator: Simulator, client: AdaptyClient, path: Path
 ) -> None:
-    job = deletion(client, ids(2000), path, stop=StopRules())
-    asyncio.get_running_loop().call_later(0.1, job.stop)
-    await job
+    await stopped_when(
+        lambda: simulator.count.answered(204) >= 100, deletion(client, ids(2000), path, stop=StopRules())
+    )
     report = await deletion(client, ids(2000), path, stop=StopRules())
     assert report.stopped is None
     assert totals(path) == {Outcome.DELETED: 2000}
@@ -243,17 +242,16 @@ async def test_an_asynchronous_input_is_taken_as_well(simulator: Simulator, clie
     assert (await deletion(client, people(), path)).total == 0
 
 
-@pytest.mark.parametrize("kill_after", [0.0, 0.05, 10.0])
+@pytest.mark.parametrize("deletions", [0, 100, 866], ids=["at once", "some", "all"])
 async def test_what_was_decided_beforehand_has_a_row_and_is_not_sent(
-    simulator: Simulator, client: AdaptyClient, path: Path, kill_after: float
+    simulator: Simulator, client: AdaptyClient, path: Path, deletions: int
 ) -> None:
     def people() -> Iterator[str | Decided[str]]:
         for number, who in enumerate(ids(1300)):
             yield Decided(who, Outcome.DUPLICATE) if number % 3 == 0 else who
 
     job = deletion(client, people(), path, stop=StopRules())
-    asyncio.get_running_loop().call_later(kill_after, job.stop)
-    await job
+    await stopped_when(lambda: simulator.count.answered(204) >= deletions, job)
     report = await deletion(client, people(), path, stop=StopRules(max_failures=0))
     assert report.stopped is None
     assert totals(path) == {Outcome.DELETED: 866, Outcome.DUPLICATE: 434}
@@ -698,12 +696,6 @@ async def test_a_ledger_shows_no_more_of_itself_than_its_name(path: Path) -> Non
 
 
 # What a reader sees of it meanwhile
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.001)
 
 
 def sight(path: Path) -> Any:

@@ -13,7 +13,8 @@ import attrs
 import pytest
 
 from adapty_async import UNPACED, AdaptyClient, RetryPolicy, bulk
-from adapty_async.bulk import BulkReport, Decided, Outcome, StopReason
+from adapty_async.bulk import BulkJob, BulkReport, Decided, Outcome, StopReason
+from adapty_async.bulk.jobs import ProfileId
 from adapty_async.ledger import (
     Ledger,
     LedgerError,
@@ -21,15 +22,18 @@ from adapty_async.ledger import (
     LedgerMismatchError,
     LedgerReader,
     LedgerUnreadableError,
+    Presence,
     Record,
     evidence,
     record_of,
     verify,
 )
+from adapty_async.ledger.files import is_locked
 from adapty_async.ledger.store import Store, Writing
 from adapty_async.testing import Fault, Simulator
+from tests.waiting import until
 
-from .helpers import NO_RULES, ids, rows, totals
+from .helpers import NO_RULES, ids, rows, stopped_when, totals
 
 NOTES = {"app_id": "14c3d623", "operator": "Ada | <b>", "request": "DSR-17", "expect": "1200"}
 
@@ -45,9 +49,9 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "job.db"
 
 
-async def delete(client: AdaptyClient, path: Path, count: int, *, stop_after: float | None = None) -> BulkReport:
+def deletion(client: AdaptyClient, path: Path, count: int) -> BulkJob[ProfileId, None]:
     items: list[str | Decided[str]] = [*ids(count), Decided(next(ids(1)), Outcome.DUPLICATE), "nobody"]
-    job = bulk.delete_profiles(
+    return bulk.delete_profiles(
         client,
         items,
         by="customer_user_id",
@@ -56,9 +60,10 @@ async def delete(client: AdaptyClient, path: Path, count: int, *, stop_after: fl
         journal=Ledger(path, notes=NOTES),
         concurrency=20,
     )
-    if stop_after is not None:
-        asyncio.get_running_loop().call_later(stop_after, job.stop)
-    return await job
+
+
+async def delete(client: AdaptyClient, path: Path, count: int) -> BulkReport:
+    return await deletion(client, path, count)
 
 
 def record(path: Path, *, items: int | None = None) -> Record:
@@ -69,7 +74,8 @@ def record(path: Path, *, items: int | None = None) -> Record:
 async def test_the_record_covers_all_runs_and_agrees_with_the_rows(
     simulator: Simulator, client: AdaptyClient, path: Path
 ) -> None:
-    assert (await delete(client, path, 1200, stop_after=0.05)).stopped is StopReason.REQUESTED
+    first = await stopped_when(lambda: simulator.count.answered(204) >= 100, deletion(client, path, 1200))
+    assert first.stopped is StopReason.REQUESTED
     await delete(client, path, 1200)
     made = record(path)
     assert made.totals == totals(path) == {Outcome.DELETED: 1200, Outcome.DUPLICATE: 1, Outcome.ALREADY_ABSENT: 1}
@@ -134,10 +140,10 @@ async def test_an_app_stands_in_the_record_only_where_all_that_was_sent_is_of_it
 async def test_a_run_that_was_killed_while_it_sent_may_have_touched_something(
     simulator: Simulator, client: AdaptyClient, path: Path
 ) -> None:
-    simulator.latency = 0.1
+    simulator.latency = 600
     job = bulk.delete_profiles(client, ids(3), by="customer_user_id", pacer=UNPACED, journal=Ledger(path))
     task = asyncio.ensure_future(job)
-    await asyncio.sleep(0.05)
+    await until(lambda: simulator.count.in_flight == 3)
     with LedgerReader(path) as reader:  # as a kill would leave it
         assert [run.touched for run in reader.runs] == [True]
     task.cancel()
@@ -150,8 +156,7 @@ async def test_a_run_that_was_killed_while_it_sent_may_have_touched_something(
 async def test_a_job_that_was_stopped_is_recorded_where_its_size_is_known(
     simulator: Simulator, client: AdaptyClient, path: Path
 ) -> None:
-    simulator.latency = 0.01
-    await delete(client, path, 1500, stop_after=0.1)
+    await stopped_when(lambda: simulator.count.answered(204) >= 100, deletion(client, path, 1500))
     with pytest.raises(LedgerError, match="has not read its input to the end"):
         record(path)
     with pytest.raises(LedgerUnreadableError, match="contradicts itself: 1,000 rows of 999"):
@@ -271,6 +276,11 @@ async def test_a_verification_finds_who_is_present_and_leaves_the_outcomes_alone
         assert [presence.position for presence in reader.presences() if presence.present] == [6, 7, 8]
 
 
+def presences(path: Path) -> list[Presence]:
+    with LedgerReader(path) as reader:
+        return list(reader.presences())
+
+
 async def test_what_a_verification_finds_is_written_while_it_goes_on(
     simulator: Simulator, client: AdaptyClient, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -279,10 +289,9 @@ async def test_what_a_verification_finds_is_written_while_it_goes_on(
     simulator.latency = 0.02
     items = [*ids(40), next(ids(1)), "nobody"]
     verification = asyncio.ensure_future(verify(client, path, items, pacer=UNPACED, concurrency=2))
-    await asyncio.sleep(0.3)
+    await until(lambda: bool(presences(path)))
     assert not verification.done()
-    with LedgerReader(path) as reader:
-        assert 0 < len(list(reader.presences())) < 41
+    assert len(presences(path)) < 41
     await verification
     with LedgerReader(path) as reader:
         assert len(list(reader.presences())) == 41
@@ -319,7 +328,7 @@ async def test_a_verification_elsewhere_or_meanwhile_is_refused(
             await verify(other, path, ids(5))
     simulator.latency = 0.5
     verifying = asyncio.ensure_future(verify(client, path, [*ids(5), next(ids(1)), "nobody"], pacer=UNPACED))
-    await asyncio.sleep(0.03)
+    await until(lambda: is_locked(path))
     with pytest.raises(LedgerLockedError):
         await delete(client, path, 5)
     await verifying
@@ -332,7 +341,7 @@ async def test_a_verification_elsewhere_or_meanwhile_is_refused(
         journal=Ledger(path, appended=True),
     )
     running = asyncio.ensure_future(job)
-    await asyncio.sleep(0.03)
+    await until(lambda: is_locked(path))
     with pytest.raises(LedgerLockedError):
         await verify(client, path, ids(5))
     await running

@@ -18,6 +18,7 @@ from adapty_async.ledger import InputChangedError, Ledger, LedgerWriteError, Spo
 from adapty_async.testing import Fault, Simulator
 
 from ..full_disk import full_disk
+from ..waiting import until
 from .helpers import NO_RULES, ids, totals
 
 
@@ -108,8 +109,7 @@ async def test_what_nobody_can_give_twice_is_gone_on_with_from_its_copy(
     simulator.latency = 0.01
     job = spooled(client, items(1500), tmp_path)
     running = asyncio.ensure_future(job)
-    while not simulator.count.requests:  # noqa: ASYNC110 - it is copied before, and a simulator has no event for the first
-        await asyncio.sleep(0.01)
+    await until(lambda: simulator.count.requests > 0)
     job.stop()
     await running
     assert 0 < simulator.count.requests < 1500
