@@ -31,6 +31,9 @@ def plan(
     empty: options.Empty = None,
     exclude: options.Exclude = None,
     accept_damaged: options.AcceptDamaged = False,
+    allow_invisible: options.AllowInvisible = False,
+    allow_rounded: options.AllowRounded = False,
+    allow_unmatched_exclude: options.AllowUnmatchedExclude = False,
     pace: options.Pace = "background",
     max_rate: options.MaxRate = None,
     probe: Annotated[
@@ -52,6 +55,7 @@ def plan(
     many values of each attribute are set, cleared (null) or emptied. With --probe it asks Adapty how many of some
     profiles exist, and in which app; without it nothing is sent.
     """
+    from .allowances import Allowances
     from .app_writes import assignment_of
     from .exits import ExitStatus
     from .inputs import format_of
@@ -67,6 +71,9 @@ def plan(
             assignment=assignment_of(attributes, set_, null, empty),
             exclude=tuple(exclude or ()),
             accept_damaged=accept_damaged,
+            allows=Allowances(
+                invisible=allow_invisible, rounded=allow_rounded, unmatched_exclude=allow_unmatched_exclude
+            ),
             pace=pace,
             max_rate=max_rate,
             probe=probe,
@@ -95,6 +102,9 @@ def delete(
     exclude: options.Exclude = None,
     app: options.App = None,
     accept_damaged: options.AcceptDamaged = False,
+    allow_invisible: options.AllowInvisible = False,
+    allow_rounded: options.AllowRounded = False,
+    allow_unmatched_exclude: options.AllowUnmatchedExclude = False,
     ledger: options.Ledger = None,
     no_ledger: options.NoLedger = False,
     operator: options.Operator = None,
@@ -126,6 +136,7 @@ def delete(
     What has been deleted can't be brought back. Adapty's word is that it accepted a deletion: it takes the profile's
     purchase history off it, and may attach that to another profile later.
     """
+    from .allowances import Allowances
     from .begin import Asked, begin
     from .inputs import format_of
 
@@ -151,6 +162,9 @@ def delete(
                 exclude=exclude or (),
                 app=app,
                 accept_damaged=accept_damaged,
+                allows=Allowances(
+                    invisible=allow_invisible, rounded=allow_rounded, unmatched_exclude=allow_unmatched_exclude
+                ),
                 ledger=ledger,
                 has_ledger=not no_ledger,
                 operator=operator,
@@ -181,6 +195,9 @@ def resume(
     max_absent: options.MaxAbsent = None,
     no_canary: options.NoCanary = False,
     exclude: options.Exclude = None,
+    allow_invisible: options.AllowInvisible = False,
+    allow_rounded: options.AllowRounded = False,
+    allow_unmatched_exclude: options.AllowUnmatchedExclude = False,
     app: options.App = None,
     operator: options.Operator = None,
     request: options.Request = None,
@@ -196,6 +213,7 @@ def resume(
     options given here, which hold for every later run, too; --exclude is added to what was named before. Those files
     are read afresh: who stands in one by now is not sent.
     """
+    from .allowances import Allowances
     from .resume import Terms, resume
 
     end(
@@ -223,6 +241,9 @@ def resume(
                 operator=operator,
                 request=request,
                 exclude=exclude or (),
+                allows=Allowances(
+                    invisible=allow_invisible, rounded=allow_rounded, unmatched_exclude=allow_unmatched_exclude
+                ),
             ),
         )
     )
@@ -245,6 +266,9 @@ def retry_failed(
     max_absent: options.MaxAbsent = None,
     no_canary: options.NoCanary = False,
     exclude: options.Exclude = None,
+    allow_invisible: options.AllowInvisible = False,
+    allow_rounded: options.AllowRounded = False,
+    allow_unmatched_exclude: options.AllowUnmatchedExclude = False,
     app: options.App = None,
     operator: options.Operator = None,
     request: options.Request = None,
@@ -258,6 +282,7 @@ def retry_failed(
     An update or creation that is in doubt may have been carried out: sent again, it overwrites what your app has
     written since. The rest as in resume.
     """
+    from .allowances import Allowances
     from .resume import Terms, resume
 
     end(
@@ -285,6 +310,9 @@ def retry_failed(
                 operator=operator,
                 request=request,
                 exclude=exclude or (),
+                allows=Allowances(
+                    invisible=allow_invisible, rounded=allow_rounded, unmatched_exclude=allow_unmatched_exclude
+                ),
             ),
         )
     )

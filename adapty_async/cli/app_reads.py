@@ -25,6 +25,8 @@ def get(
     pace: options.Pace = "background",
     max_rate: options.MaxRate = None,
     accept_damaged: options.AcceptDamaged = False,
+    allow_invisible: options.AllowInvisible = False,
+    allow_rounded: options.AllowRounded = False,
 ) -> None:
     """Write the profiles of a file's ids to standard output, a JSON object for each row.
 
@@ -37,14 +39,25 @@ def get(
     failed has reason and status as well. They come in the order of the answers. Exit status 1: some rows failed, or
     have no profile. How far it is stands on standard error. Nothing is kept: run it again to get what is missing.
     """
+    from .allowances import Allowances
     from .exits import ExitStatus
     from .getting import Wanted, get
     from .inputs import format_of
     from .pace import Pace
 
     def run() -> ExitStatus:
-        asked = format_of(format)
-        return get(Wanted(file, by.value, column, asked, accept_damaged, concurrency, timeout, Pace.of(pace, max_rate)))
+        wanted = Wanted(
+            file=file,
+            by=by.value,
+            column=column,
+            format=format_of(format),
+            accept_damaged=accept_damaged,
+            allows=Allowances(invisible=allow_invisible, rounded=allow_rounded),
+            concurrency=concurrency,
+            timeout=timeout,
+            pace=Pace.of(pace, max_rate),
+        )
+        return get(wanted)
 
     end(run)
 

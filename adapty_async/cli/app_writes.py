@@ -40,6 +40,9 @@ def update(
     exclude: options.Exclude = None,
     app: options.App = None,
     accept_damaged: options.AcceptDamaged = False,
+    allow_invisible: options.AllowInvisible = False,
+    allow_rounded: options.AllowRounded = False,
+    allow_unmatched_exclude: options.AllowUnmatchedExclude = False,
     ledger: options.Ledger = None,
     no_ledger: options.NoLedger = False,
     operator: options.Operator = None,
@@ -68,6 +71,7 @@ def update(
     might overwrite what your app has written since: it is in doubt until retry-failed sends it. Values of --set stand
     in the ledger, those of the file don't. The rest as in delete.
     """
+    from .allowances import Allowances
     from .begin import Asked, begin
     from .inputs import format_of
 
@@ -93,6 +97,9 @@ def update(
                 exclude=exclude or (),
                 app=app,
                 accept_damaged=accept_damaged,
+                allows=Allowances(
+                    invisible=allow_invisible, rounded=allow_rounded, unmatched_exclude=allow_unmatched_exclude
+                ),
                 ledger=ledger,
                 has_ledger=not no_ledger,
                 operator=operator,
@@ -123,6 +130,9 @@ def create(
     no_canary: options.NoCanary = False,
     exclude: options.Exclude = None,
     accept_damaged: options.AcceptDamaged = False,
+    allow_invisible: options.AllowInvisible = False,
+    allow_rounded: options.AllowRounded = False,
+    allow_unmatched_exclude: options.AllowUnmatchedExclude = False,
     ledger: options.Ledger = None,
     no_ledger: options.NoLedger = False,
     operator: options.Operator = None,
@@ -138,6 +148,7 @@ def create(
     customer_user_id: profile ids are Adapty's to give. Where there is a profile of that id already, its attributes are
     overwritten. The rest as in update.
     """
+    from .allowances import Allowances
     from .begin import Asked, begin
     from .exits import ExitStatus
     from .inputs import format_of
@@ -165,6 +176,9 @@ def create(
                 canary=not no_canary,
                 exclude=exclude or (),
                 accept_damaged=accept_damaged,
+                allows=Allowances(
+                    invisible=allow_invisible, rounded=allow_rounded, unmatched_exclude=allow_unmatched_exclude
+                ),
                 ledger=ledger,
                 has_ledger=not no_ledger,
                 operator=operator,

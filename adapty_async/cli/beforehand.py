@@ -36,6 +36,7 @@ def look_through(
     show_checked(ids.name, checked, order.operation, left, held=len(ids.excluded))
     if isinstance(ids, Changes):
         tell(f"  {ids.summary}", sys.stderr)
+    settle_rounded(ids.name, checked.rounded, allowed=order.allows.rounded, may_ask=not confirmed)
     order.guards.check(checked.profiles, order.does, confirmed=confirmed)
     if not confirmed:
         _confirm(left, client.base_url, order.does)
@@ -87,12 +88,36 @@ def show_checked(name: str, checked: Checked, operation: str, left: int | None =
     tell("\n".join(lines), sys.stderr)
 
 
+def settle_rounded(name: str, rounded: int, *, allowed: bool, may_ask: bool) -> None:
+    """Warn of ids that a spreadsheet may have rounded, and ask whether they are right. Raises CommandError.
+
+    `rounded`: how many they are; `may_ask`: somebody sits there who can answer.
+    """
+    if not rounded:
+        return
+    what = (
+        f"{name} holds {rounded:,} ids of 16 digits or more, and all of them have nothing but zeros after the 15th, as "
+        "a spreadsheet leaves of other ids"
+    )
+    if allowed:
+        tell(f"  {what}: --allow-rounded says that they are right", sys.stderr)
+        return
+    if may_ask and is_typed(f"{what}.\nType yes if they are right: ", "yes"):
+        return
+    raise CommandError(f"{what}: export the ids again, as text; if they are right, add --allow-rounded")
+
+
 def require_terminal(file: Path | None) -> None:
     """Refuse to ask where nobody can answer. Raises CommandError."""
     if file == STDIN:
         raise CommandError("nobody can confirm what comes from standard input: add --yes if that is right")
-    if not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
+    if not has_terminal():
         raise CommandError("without a terminal nobody can confirm it: add --yes if that is right")
+
+
+def has_terminal() -> bool:
+    """Tell whether somebody sits there who can be asked."""
+    return _is_terminal(sys.stdin) and _is_terminal(sys.stderr)
 
 
 def _is_terminal(stream: TextIO | None) -> bool:

@@ -11,6 +11,7 @@ import attrs
 
 from ..bulk.jobs import By, undertaking
 from ..ledger import Held, Spool, has_job, prepare
+from .allowances import Allowances
 from .assignment import Assignment
 from .beforehand import look_through, require_terminal, verified
 from .changes import open_listing
@@ -52,6 +53,7 @@ class Asked:
     canary: bool
     exclude: Sequence[Path]
     accept_damaged: bool
+    allows: Allowances
     ledger: Path | None
     has_ledger: bool
     operator: str | None
@@ -82,6 +84,7 @@ class Asked:
             exclude=tuple(file.absolute() for file in self.exclude),
             exclude_column=self.column,
             accept_damaged=self.accept_damaged,
+            allows=self.allows,
             format=self.format,
             operator=self.operator,
             request=self.request,
@@ -122,7 +125,8 @@ def begin(asked: Asked) -> ExitStatus:
             )
         with _lasting_input(order, asked.file, ledger, excluded) as ids:
             with telling_how_to_go_on(ledger):
-                look_through(ids, order, client, confirmed=asked.confirmed)
+                checked = look_through(ids, order, client, confirmed=asked.confirmed)
+                order = attrs.evolve(order, allows=order.allows | Allowances(rounded=checked.rounded > 0))
                 notes = verified(order, ids, client)
                 lasting = asked.file.absolute() if is_lasting(asked.file) else None
                 order = attrs.evolve(order, file=lasting, format=ids.reading().format)

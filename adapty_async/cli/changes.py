@@ -17,6 +17,7 @@ from .inputs import EXCLUDED, Checked, Excluded, Format, Ids, InputError, Readin
 from .inputs.duplicates import Candidate, Positions, Sieve, repeated
 from .inputs.ids import refuse_empty
 from .inputs.reading import BATCH
+from .inputs.rounding import Rounding
 from .json_ids import JsonIds
 from .listing import Listing
 from .operation import UPDATE
@@ -128,10 +129,11 @@ class Changes:
         Raises InputError where an id stands there twice and what is to be written differs: a row that can't be sent
         says something, too, and might be the one that was meant.
         """
-        checked = Checked(self.reading())
+        checked, rounding = Checked(self.reading()), Rounding()
         with Sieve() as sieve:
             for start, rows in _batches(self._read()):
                 named: list[int] = []
+                rounding.add(judged.row.id for judged in rows)
                 for position, judged in enumerate(rows, start):
                     checked.enter(judged.row)
                     checked.cleared += judged.cleared
@@ -143,6 +145,7 @@ class Changes:
         self._repeated = self._find_repeated(candidates)
         for _, judged in itertools.chain.from_iterable(self._those(self._repeated)):
             checked.enter_duplicate(judged.cleared, judged.emptied)
+        checked.rounded = rounding.suspect
         return checked
 
     def _find_repeated(self, candidates: Positions) -> Positions:
@@ -231,6 +234,7 @@ def open_listing(
         by=order.by,
         column=order.column,
         accept_damaged=order.accept_damaged,
+        allow_invisible=order.allows.invisible,
         excluded=excluded,
         format=order.format or named,
         name=name,
@@ -245,6 +249,7 @@ def open_listing(
                 by=order.by,
                 column=order.column,
                 accept_damaged=order.accept_damaged,
+                allow_invisible=order.allows.invisible,
                 excluded=excluded,
             )
         yield Changes(ids, order.assignment, may_be_empty=order.operation != UPDATE.name)

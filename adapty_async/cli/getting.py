@@ -22,11 +22,13 @@ from ..errors import AdaptyAPIError
 from ..models import FrozenMapping, Profile
 from ..pacing import Pacer
 from . import event_loop
+from .allowances import Allowances
+from .beforehand import has_terminal, settle_rounded
 from .books import Books
 from .connection import client_of_environment
 from .ending import say
 from .exits import CommandError, ExitStatus
-from .inputs import Format, Ids, Row, open_ids
+from .inputs import STDIN, Format, Ids, Row, open_ids
 from .interrupts import Interrupts
 from .job import Ended, conduct
 from .pace import Pace
@@ -36,7 +38,7 @@ _RULES: Final = StopRules(failure_share=None)
 """Whoever asks for profiles wants to hear of all of them, also where most don't exist."""
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class Wanted:
     """What is asked for, as it stands on the command line."""
 
@@ -45,6 +47,7 @@ class Wanted:
     column: str | None
     format: Format | None
     accept_damaged: bool
+    allows: Allowances
     concurrency: int
     timeout: float
     pace: Pace
@@ -60,12 +63,19 @@ def get(wanted: Wanted) -> ExitStatus:
                 by=wanted.by,
                 column=wanted.column,
                 accept_damaged=wanted.accept_damaged,
+                allow_invisible=wanted.allows.invisible,
                 format=wanted.format,
             )
         )
-        rows = ids.check().rows
+        checked = ids.check()
+        settle_rounded(
+            ids.name,
+            checked.rounded,
+            allowed=wanted.allows.rounded,
+            may_ask=wanted.file != STDIN and has_terminal(),
+        )
         pacer = stack.enter_context(wanted.pace.pacer(client))
-        getting = _Getting(client, ids, Books(rows), wanted.concurrency, pacer)
+        getting = _Getting(client, ids, Books(checked.rows), wanted.concurrency, pacer)
         event_loop.run(getting.run)
         ended = getting.end()
     tell(summary(ended.standing, ended.report), sys.stderr)

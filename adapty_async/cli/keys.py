@@ -13,7 +13,9 @@ from ..bulk.jobs import undertaking
 from ..client import AdaptyClient, anew
 from ..ledger import LedgerReader, Row, Status
 from ..ledger.keys import APP_ID
+from .allowances import Allowances
 from .exits import CommandError, ExitStatus
+from .inputs.damage import invisible_in
 from .ledgers import MISMATCHES, is_stdin, refusing
 from .listing import Listing
 from .order import Order
@@ -80,15 +82,17 @@ def key_for(
     return Key(is_new=is_new, app=app, is_to_be_shown=True, was_of_unknown_app=is_of_unknown_app)
 
 
-def known_of(known: str | None, file: Path | None) -> str | None:
+def known_of(known: str | None, file: Path | None, allows: Allowances) -> str | None:
     """Give the id of --known, which standard input may hold. `file`: the input of --input. Raises CommandError."""
-    if known != FROM_STDIN:
-        return known
-    if file is not None and is_stdin(file):
-        raise CommandError(
-            "standard input is the input of the job already: put the rows into a file, and name that by --input"
-        )
-    return id_of_stdin("--known")
+    if known == FROM_STDIN:
+        if file is not None and is_stdin(file):
+            raise CommandError(
+                "standard input is the input of the job already: put the rows into a file, and name that by --input"
+            )
+        known = id_of_stdin("--known")
+    if known is not None and not allows.invisible and (name := invisible_in(known)):
+        raise CommandError(f"the id of --known has an invisible character in it, {name}: give it without that")
+    return known
 
 
 def _recorded_app(reader: LedgerReader) -> str | None:

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import attrs
-
 from ..ledger import (
     Held,
     InputChangedError,
@@ -166,7 +164,7 @@ def _sweep_failures(reader: LedgerReader) -> None:
 @contextlib.contextmanager
 def open_input(reader: LedgerReader, path: Path | None = None) -> Iterator[Listing]:
     """Open the input of a ledger, which may have been moved to `path`. Raises CommandError where it is another one."""
-    with opened(reader, path) as ids:
+    with opened(reader, order_of(reader), path) as ids:
         with refusing(ids):
             if not reader.is_of(ids.file):
                 for _ in reader.joined(ids.plain()):
@@ -176,11 +174,9 @@ def open_input(reader: LedgerReader, path: Path | None = None) -> Iterator[Listi
 
 @contextlib.contextmanager
 def opened(
-    reader: LedgerReader, path: Path | None = None, *, column: str | None = None, excluded: Excluded = frozenset()
+    reader: LedgerReader, order: Order, path: Path | None = None, *, excluded: Excluded = frozenset()
 ) -> Iterator[Listing]:
     """Open what is to be the input of a ledger, not compared with it yet. Raises CommandError."""
-    ordered = order_of(reader)
-    order = attrs.evolve(ordered, column=column or ordered.column)
     file = path or input_of(reader.path, order)
     if not file.exists():
         with refusing():

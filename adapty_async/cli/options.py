@@ -59,6 +59,19 @@ Exclude: TypeAlias = Annotated[
 AcceptDamaged: TypeAlias = Annotated[
     bool, typer.Option("--accept-damaged", help="Leave out the rows whose id a spreadsheet shortened, as in 1.23E+15.")
 ]
+AllowInvisible: TypeAlias = Annotated[
+    bool, typer.Option("--allow-invisible", help="Send ids with invisible characters in them, such as U+200B.")
+]
+AllowRounded: TypeAlias = Annotated[
+    bool, typer.Option("--allow-rounded", help="Send ids of 16 digits and more although all of them end in 0.")
+]
+AllowUnmatchedExclude: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--allow-unmatched-exclude",
+        help="Proceed although no id of an exclude list is in FILE, or one differs only by case or white space.",
+    ),
+]
 Concurrency: TypeAlias = Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Most requests under way.")]
 OtherConcurrency: TypeAlias = Annotated[
     int | None, typer.Option(min=1, max=1000, metavar="N", help="Most requests under way.")

@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 
 from ..bulk.jobs import By
+from .allowances import Allowances
 from .assignment import Assignment
 from .exits import CommandError
 from .guards import Guards
@@ -21,7 +22,8 @@ class Order:
 
     `operation`: its name. `assignment`: what is written, None where nothing is. `timeout`: seconds of a request.
     `exclude`: files of ids that are not to be sent, `exclude_column`: the column of these. `format`: None where the
-    file's name tells. `operator`, `request`: for the record. `failures`: where the run writes them.
+    file's name tells. `allows`: what doesn't refuse it. `operator`, `request`: for the record. `failures`: where the
+    run writes them.
     """
 
     operation: str = DELETE.name
@@ -36,6 +38,7 @@ class Order:
     exclude: tuple[Path, ...] = ()
     exclude_column: str | None = None
     accept_damaged: bool = False
+    allows: Allowances = attrs.field(factory=Allowances)
     format: Format | None = None
     operator: str | None = None
     request: str | None = None
@@ -59,6 +62,7 @@ class Order:
                 "file": _path(data["file"]),
                 "pace": Pace(**data["pace"]),
                 "guards": Guards(**data["guards"]),
+                "allows": Allowances(**data.get("allows", {})),
                 "exclude": tuple(map(Path, data["exclude"])),
                 "assignment": Assignment.from_json(data["assignment"]) if data.get("assignment") else None,
                 "format": _format(data.get("format")),
@@ -78,12 +82,14 @@ def options_of(order: Order) -> list[str]:
     column = [] if order.column is None else ["--column", order.column]
     format_ = [] if order.format is None else ["--format", order.format]
     assignment = [] if order.assignment is None else order.assignment.options()
-    return ["--by", order.by, *column, *format_, *assignment]
+    allows = attrs.evolve(order.allows, unmatched_exclude=False)  # which says nothing of the rows
+    return ["--by", order.by, *column, *format_, *assignment, *allows.options()]
 
 
 def exclude_options(order: Order) -> list[str]:
     """Give the options that name who is not to be sent."""
-    return [word for file in order.exclude for word in ("--exclude", str(file))]
+    allows = Allowances(unmatched_exclude=order.allows.unmatched_exclude and bool(order.exclude))
+    return [*(word for file in order.exclude for word in ("--exclude", str(file))), *allows.options()]
 
 
 def _plain(_: object, __: object, value: Any) -> Any:

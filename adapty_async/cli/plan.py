@@ -10,8 +10,9 @@ import attrs
 from ..bulk.jobs import By
 from ..client import AdaptyClient
 from . import event_loop
+from .allowances import Allowances
 from .assignment import Assignment
-from .beforehand import show_checked
+from .beforehand import settle_rounded, show_checked
 from .changes import Changes, open_listing
 from .connection import client_of_environment
 from .effects import Effects
@@ -29,7 +30,6 @@ from .pace import Pace
 from .probe import Sample, sample
 from .streams import show
 
-_TABLES: Final = (Format.CSV, Format.TSV, Format.IDS)
 _NOBODY: Final = "unknown: none of them exists; check the key, --by and --column"
 _NOBODY_YET: Final = "unknown: none of them exists, as is right before they are created"
 
@@ -49,6 +49,7 @@ class Question:
     assignment: Assignment
     exclude: tuple[Path, ...]
     accept_damaged: bool
+    allows: Allowances
     pace: str
     max_rate: str | None
     probe: int | None
@@ -70,6 +71,7 @@ class Question:
             pace=Pace.of(self.pace, self.max_rate),
             exclude=self.exclude,
             accept_damaged=self.accept_damaged,
+            allows=self.allows,
             format=self.format,
         )
 
@@ -83,6 +85,7 @@ def plan(question: Question) -> ExitStatus:
     with open_listing(order, question.file, excluded=excluded) as ids:
         checked = ids.check()
         show_checked(ids.name, checked, order.operation, held=len(excluded))
+        settle_rounded(ids.name, checked.rounded, allowed=order.allows.rounded, may_ask=False)
         known = None if isinstance(client, CommandError) else client
         show("\n".join(_lines(ids, checked, order, order.pace.expected(known))))
         if question.probe is not None:
@@ -120,7 +123,7 @@ def _lines(ids: Listing, checked: Checked, order: Order, rate: float | None) -> 
 
 def _first_line(reading: Reading) -> Iterator[str]:
     """Say what the first line of a lone column was taken for."""
-    if len(reading.names) > 1 or reading.format not in _TABLES:
+    if not reading.is_lone:
         return
     name = reading.names[reading.index]
     if reading.has_header:

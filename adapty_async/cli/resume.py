@@ -14,6 +14,7 @@ from ..bulk.jobs import undertaking
 from ..client import AdaptyClient, anew, sender_of
 from ..ledger import Held, LedgerReader, prepare, reopen
 from ..ledger.preparing import note_order
+from .allowances import Allowances
 from .beforehand import look_through, notes_of, require_terminal
 from .connection import client_of_environment
 from .exclusion import excluded_by, refuse_fleeting
@@ -70,6 +71,7 @@ class Terms:
     operator: str | None
     request: str | None
     exclude: Sequence[Path]
+    allows: Allowances
 
     @property
     def retried(self) -> frozenset[Outcome]:
@@ -100,6 +102,7 @@ class Terms:
             pace=_pace(order.pace, self.pace, self.max_rate),
             concurrency=self.concurrency or order.concurrency,
             timeout=self.timeout or order.timeout,
+            allows=order.allows | self.allows,
             exclude=tuple(dict.fromkeys([*order.exclude, *(file.absolute() for file in self.exclude)])),
             operator=self.operator or order.operator,
             request=self.request or order.request,
@@ -142,7 +145,7 @@ def resume(ledger: Path, terms: Terms) -> ExitStatus:
         held = stack.enter_context(hold(ledger))
         with telling_how_to_go_on(ledger, "retry-failed" if terms.retried else "resume"):
             with open_ledger(ledger) as reader:
-                known = known_of(terms.known, terms.file)
+                known = known_of(terms.known, terms.file, order_of(reader).allows | terms.allows)
                 job = _look_into(reader, held, client, terms, stack)
             if not job.is_same:
                 _compare(job, client, terms)
@@ -171,7 +174,7 @@ def _look_into(
     key = _key_for(reader, client, ordered, terms)
     refuse_fleeting(order.exclude)
     excluded = excluded_by(order.exclude, by=order.by, column=order.exclude_column)
-    ids = stack.enter_context(opened(reader, terms.file, column=terms.column, excluded=excluded))
+    ids = stack.enter_context(opened(reader, order, terms.file, excluded=excluded))
     if not terms.appended:
         _check_numbers(reader, order, terms)
     with refusing(ids):

@@ -78,8 +78,8 @@ def verify(
                 f"{path} holds no accepted deletion {'unasked for' if rest else 'yet'}: nobody to ask for"
             )
         client = client_of_environment(timeout)
-        known = known_of(known, file)
         order = order_of(reader)
+        known = known_of(known, file, order.allows)
         with open_input(reader, file) as ids, refusing(ids), pace.pacer(client) as pacer:
             if new_key:
                 show_same_app(reader, ids, order, known, client)

@@ -41,6 +41,7 @@ class Given:
     column: str | None = None
     format: Format | None = None
     accept_damaged: bool = False
+    allow_invisible: bool = False
     send: Sequence[str] = ()
     invalid: Sequence[int] = ()
     repeated: Sequence[int] = ()
@@ -96,7 +97,15 @@ ENCODINGS = [
     csv("overlong UTF-8", b"id\n\xc0\xafu1\nu2\n", "u2", invalid=[2]),
     csv("composed and decomposed", "id\n\u00e9\ne\u0301\n", "\u00e9", "e\u0301"),
     csv("emoji", "id\n😀\n", "😀"),
-    csv("a separator of lines that is none", "id\nu\u20281\nu2\n", "u\u20281", "u2"),
+    csv("a separator of lines that is none", "id\nu\u20281\nu2\n", refused=r"U+2028 (line separator)"),
+    csv("one that is allowed", "id\nu\u20281\nu2\n", "u\u20281", "u2", allow_invisible=True),
+    csv("a byte order mark amid a file", "id\nu1\n\ufeffu2\n", refused="line 3: the id has an invisible character"),
+    csv("a byte order mark, left out", "id\nu1\n\ufeffu2\n", "u1", accept_damaged=True, invalid=[3]),
+    csv("files that were joined", "id\nu1\nid\nu2\n", refused="line 3: the header stands here again"),
+    csv("files that were joined, left out", "id\nu1\nid\nu2\n", "u1", "u2", accept_damaged=True, invalid=[3]),
+    csv("joined tables", "n,customer_user_id\nn,u1\nn,customer_user_id\n", refused="line 3: the header"),
+    csv("joined to a list without a header", "u1\ncustomer_user_id\nu2\n", refused="line 2: the header"),
+    csv("joined tables, another column", "mail,id\nm1,1\nmail,id\n", column="mail", refused="line 3: the header"),
     csv("NUL in an id", b"id\nu\0001\nu2\n", "u2", invalid=[2]),
     csv("NUL in another column", b"customer_user_id,n\nu1,\0\nu2,n\n", "u2", invalid=[2]),
     csv("nothing but NUL", bytes(5000), refused="NUL"),
@@ -322,7 +331,14 @@ def given(request: pytest.FixtureRequest) -> Given:
 
 def opened(given: Given, path: Path) -> Any:
     path.write_bytes(given.content)
-    return open_ids(path, by=given.by, column=given.column, format=given.format, accept_damaged=given.accept_damaged)
+    return open_ids(
+        path,
+        by=given.by,
+        column=given.column,
+        format=given.format,
+        accept_damaged=given.accept_damaged,
+        allow_invisible=given.allow_invisible,
+    )
 
 
 def test_what_is_sent_what_is_not_and_what_is_refused(given: Given, tmp_path: Path) -> None:
@@ -364,6 +380,7 @@ def test_the_command_says_it_in_a_sentence_without_the_ids(given: Given, tmp_pat
         *(["--column", given.column] if given.column else []),
         *(["--format", given.format] if given.format else []),
         *(["--accept-damaged"] if given.accept_damaged else []),
+        *(["--allow-invisible"] if given.allow_invisible else []),
     ]
     status, out, err = say("plan", path, "--by", given.by, *options)
     assert status == (2 if given.refused else 0)

@@ -12,11 +12,13 @@ import attrs
 
 from ...bulk import Decided, Outcome
 from ...bulk.jobs import By, name_of
+from .damage import damage_in
 from .duplicates import Candidate, Positions, Sieve, repeated
 from .formats import format_of_name, reader_of
 from .reading import Batch, Excluded, Format, InputError, Reader, Reading, Row, Wanted
+from .rounding import Rounding
 from .sources import OF_STDIN, STDIN, copied, open_source
-from .validity import SHORTENED, refusal, refusals, shortened
+from .validity import refusal, refusals
 
 EXCLUDED: Final = "excluded: it stands in the file of --exclude"
 _DUPLICATE: Final = "the same id stands on an earlier line"
@@ -27,7 +29,8 @@ _SHOWN: Final = 10
 class Checked:
     """What a file holds, in numbers of rows; of the invalid ones the first few. `excluded` isn't among `invalid`.
 
-    `cleared`, `emptied`: how many attributes are set to null, and to an empty text.
+    `rounded`: how many rows have an id that a spreadsheet may have rounded. `cleared`, `emptied`: how many attributes
+    are set to null, and to an empty text.
     """
 
     reading: Reading
@@ -36,6 +39,7 @@ class Checked:
     duplicates: int = 0
     invalid: int = 0
     excluded: int = 0
+    rounded: int = 0
     cleared: int = 0
     emptied: int = 0
     first_invalid: list[Row] = attrs.Factory(list)
@@ -81,8 +85,9 @@ class _Judged:
 class Ids:
     """The ids in an open file, which can be read again and again.
 
-    `accept_damaged`: what a spreadsheet shortened makes its row invalid, not the file. `excluded`: the names, as of
-    `name_of`, of the ids that are not to be sent. `format`: as it was asked for; `named`: as the file's name tells.
+    `accept_damaged`: a damaged id makes its row invalid, not the file. `allow_invisible`: an id may have invisible
+    characters in it. `excluded`: the names, as of `name_of`, of the ids that are not to be sent. `format`: as it was
+    asked for; `named`: as the file's name tells.
     """
 
     def __init__(
@@ -93,6 +98,7 @@ class Ids:
         by: By,
         column: str | None = None,
         accept_damaged: bool = False,
+        allow_invisible: bool = False,
         excluded: Excluded = frozenset(),
         format: Format | None = None,  # noqa: A002 - its name everywhere
         named: Format | None = None,
@@ -103,6 +109,7 @@ class Ids:
         self.excluded = excluded
         self._wanted = Wanted(by, column)
         self._accept_damaged = accept_damaged
+        self._allow_invisible = allow_invisible
         self._asked = format
         self._named = named
         self._name_of = name_of(by)
@@ -186,10 +193,11 @@ class Ids:
 
     def _count(self) -> Checked:
         """Count the rows by what will become of them, and find the duplicates."""
-        checked = Checked(self.reading())
+        checked, rounding = Checked(self.reading()), Rounding()
         with Sieve() as sieve:
             for judged in self._judged():
                 checked.rows = judged.stop
+                rounding.add(judged.batch.ids)
                 _enter_invalid(checked, judged)
                 positions, names = self._sent(judged)
                 checked.profiles += len(positions)
@@ -198,6 +206,7 @@ class Ids:
         self._repeated = repeated(candidates.count, self._those(candidates)).positions
         checked.duplicates = self._repeated.count
         checked.profiles -= checked.duplicates
+        checked.rounded = rounding.suspect
         return checked
 
     def _sent(self, judged: _Judged) -> tuple[list[int] | range, list[str]]:
@@ -244,17 +253,27 @@ class Ids:
         return {index for index, name in enumerate(names) if name in self.excluded}
 
     def _batches(self, *, whole: bool = False) -> Iterator[Batch]:
-        """Give the rows as they stand there, but for what a spreadsheet shortened."""
+        """Give the rows as they stand there, but for what is damaged."""
+        headers: frozenset[str] | None = None
         for batch in self._reader.batches(whole=whole):
             self._refuse_change()
-            damaged = dict.fromkeys(shortened(batch.ids), SHORTENED)
-            if damaged and not self._accept_damaged:
+            headers = self._headers() if headers is None else headers
+            damage = damage_in(batch.ids, headers, allow_invisible=self._allow_invisible)
+            if damage and not self._accept_damaged:
+                first = min(damage)
                 raise InputError(
-                    f"{self.name}, {self.reading().unit} {batch.lines[min(damaged)]}: {SHORTENED} as in 1.23E+15: "
-                    "export the ids again, as text; or leave such rows out by --accept-damaged"
+                    f"{self.name}, {self.reading().unit} {batch.lines[first]}: {damage[first].reason}: "
+                    f"{damage[first].todo}; or leave such rows out by --accept-damaged"
                 )
-            yield attrs.evolve(batch, invalid={**batch.invalid, **damaged}) if damaged else batch
+            reasons = {index: reason for index, (reason, _) in damage.items()}
+            yield attrs.evolve(batch, invalid={**batch.invalid, **reasons}) if damage else batch
         self._refuse_change()
+
+    def _headers(self) -> frozenset[str]:
+        """Give what the header of the ids says, or would say."""
+        reading = self.reading()
+        own = {reading.names[reading.index], self.by}
+        return frozenset(own | {"id"} if reading.is_lone else own)
 
     def _fingerprint(self) -> tuple[int, int]:
         status = os.fstat(self.file.fileno())
@@ -272,6 +291,7 @@ def open_ids(
     by: By,
     column: str | None = None,
     accept_damaged: bool = False,
+    allow_invisible: bool = False,
     excluded: Excluded = frozenset(),
     name: str | None = None,
     format: Format | None = None,  # noqa: A002 - its name everywhere
@@ -292,6 +312,7 @@ def open_ids(
             by=by,
             column=column,
             accept_damaged=accept_damaged,
+            allow_invisible=allow_invisible,
             excluded=excluded,
             format=format,
             named=format_of_name(path),

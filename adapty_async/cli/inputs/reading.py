@@ -99,6 +99,11 @@ class Reading:
     kinds: Sequence[Kind] = ()
 
     @property
+    def is_lone(self) -> bool:
+        """Whether the ids stand in the only column of a text, which may have a name above it."""
+        return len(self.names) == 1 and self.format in (Format.CSV, Format.TSV, Format.IDS)
+
+    @property
     def title(self) -> str:
         """The format for people."""
         return f"{self.format.label}, compressed by gzip" if self.is_compressed else self.format.label

@@ -1,22 +1,10 @@
 """Which ids can be sent: as the library says, but many at once."""
 
-import re
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Sequence
 
 from ...bulk.jobs import By
 from ...models import is_uuid_text
 from ...resources.profiles import delete_request
-
-SHORTENED: Final = "a spreadsheet has shortened the id to a number"
-_SHORTENED: Final = re.compile(r"-?\d([.,]\d+)?E\+\d+", re.IGNORECASE)
-
-
-def shortened(ids: Sequence[str]) -> Iterator[int]:
-    """Give the indexes of the ids that a spreadsheet has shortened to a number, as in 1.23E+15."""
-    text = ",".join(ids)
-    if "E+" in text or "e+" in text:
-        yield from (index for index, id_ in enumerate(ids) if "+" in id_ and _SHORTENED.fullmatch(id_))
 
 
 def refusals(ids: Sequence[str], by: By) -> dict[int, str]:
