@@ -16,7 +16,7 @@ from adapty_async.ledger import Ledger
 from adapty_async.testing import Fault, prefilled_customer_user_id
 from tests.cli.served import AT_ONCE, acting_after, interrupting_after, settings_for, started, wait_until
 from tests.cli.witness import PEOPLE, Say, Witness, agree, ids, ledger_of, run
-from tests.ledger.helpers import as_nobody
+from tests.unprivileged import permissions_holding
 from tests.waiting import PATIENCE
 
 DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
@@ -83,7 +83,7 @@ def limit_files(pid: int, size: int) -> None:
 
 
 def test_a_read_only_directory(witness: Witness, say: Say) -> None:
-    with tempfile.TemporaryDirectory() as name, as_nobody(Path(name)):
+    with tempfile.TemporaryDirectory() as name, permissions_holding():
         people = Path(name) / "people.csv"
         people.write_text("\n".join(ids(PEOPLE)))
         refused_where_nothing_may_be_written(witness, say, *DELETE, people)

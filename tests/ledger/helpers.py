@@ -1,8 +1,6 @@
 """What the tests of the ledger share."""
 
 import asyncio
-import contextlib
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -13,7 +11,6 @@ from adapty_async.ledger import LedgerReader, Row
 from adapty_async.testing import prefilled_customer_user_id
 from tests.waiting import until
 
-_NOBODY = 65534
 NO_RULES = StopRules(failure_share=None, absent_share=None)
 
 
@@ -42,18 +39,3 @@ async def stopped_when(condition: Callable[[], bool], job: BulkJob[Any, Any]) ->
     await until(lambda: condition() or running.done())
     job.stop()
     return await running
-
-
-@contextlib.contextmanager
-def as_nobody(folder: Path) -> Iterator[None]:
-    """Let this process be a user to whom permissions apply, whose the folder is: root asks for none."""
-    if os.geteuid():
-        yield
-        return
-    for path in (folder, *folder.iterdir()):
-        os.chown(path, _NOBODY, -1)
-    os.setresuid(_NOBODY, _NOBODY, 0)
-    try:
-        yield
-    finally:
-        os.setresuid(0, 0, 0)

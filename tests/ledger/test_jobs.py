@@ -34,9 +34,10 @@ from adapty_async.ledger import (
     redact,
 )
 from adapty_async.testing import Fault, Simulator
+from tests.unprivileged import permissions_holding
 from tests.waiting import until
 
-from .helpers import NO_RULES, as_nobody, ids, rows, stopped_when, totals
+from .helpers import NO_RULES, ids, rows, stopped_when, totals
 
 # Thousands of items: with the coverage that takes three times as long, and the smaller jobs run the same lines.
 many_times_the_same = pytest.mark.no_cover
@@ -524,7 +525,7 @@ async def test_what_may_not_be_written_can_be_read_and_is_fit_to_go_on_with_afte
     with tempfile.TemporaryDirectory() as name:
         folder, ledger = Path(name), Path(name) / "job.db"
         await deletion(client, ids(10), ledger)
-        with as_nobody(folder):
+        with permissions_holding():
             place = folder if closed == "directory" else ledger
             mode = place.stat().st_mode
             place.chmod(mode & ~0o222)
@@ -539,7 +540,7 @@ async def test_what_may_not_be_written_can_be_read_and_is_fit_to_go_on_with_afte
 async def test_nothing_is_begun_in_a_directory_that_may_not_be_written(
     simulator: Simulator, client: AdaptyClient
 ) -> None:
-    with tempfile.TemporaryDirectory() as name, as_nobody(Path(name)):
+    with tempfile.TemporaryDirectory() as name, permissions_holding():
         Path(name).chmod(0o500)
         with pytest.raises(LedgerWriteError, match="see to the permissions, or choose another place"):
             await deletion(client, ids(10), Path(name) / "job.db")

@@ -202,23 +202,23 @@ class TestARealDisk:
 
     def test_what_may_only_be_read_is_one_warning(self) -> None:
         program = """
-import os, sys
+import sys
 from pathlib import Path
 from adapty_async import SharedPacer
+from tests.unprivileged import permissions_holding
 
 folder = Path(sys.argv[1])
 (folder / "file").touch(0o400)
 folder.chmod(0o555)
-if os.geteuid() == 0:  # who may do everything
-    os.setuid(65534)
-for name in ("file", "none", "folder/none"):
-    pacer = SharedPacer(folder / name)
-    assert pacer.wait(1000.0) == 0.0
-    assert pacer.sent(1000.0).number == 1
-    assert pacer.wait(1000.0) > 0.0
-    pacer.close()
+with permissions_holding():
+    for name in ("file", "none", "folder/none"):
+        pacer = SharedPacer(folder / name)
+        assert pacer.wait(1000.0) == 0.0
+        assert pacer.sent(1000.0).number == 1
+        assert pacer.wait(1000.0) > 0.0
+        pacer.close()
 """
-        with tempfile.TemporaryDirectory() as folder:  # not below tmp_path, which others can't reach
+        with tempfile.TemporaryDirectory() as folder:  # not below tmp_path: pytest keeps it, and may not remove this
             ended = subprocess.run(  # noqa: S603 - ours
                 [sys.executable, "-c", program, folder], capture_output=True, text=True, check=False, cwd=ROOT
             )
