@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from .complaints import let_be_lost
+from .core_files import leave_none
 from .signals import INTERRUPTED, hear, hear_while_loading, hearing_afterwards, stop_hearing
 
 _EXTRA: Final = {"typer", "rich"}
@@ -14,6 +15,8 @@ _SYSTEMS: Final = ("linux", "darwin")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status. `argv`: None for sys.argv[1:], and the process ends with it."""
+    if argv is None:
+        leave_none()
     if argv is None or sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison] - as where it was closed
         let_be_lost()
     with contextlib.nullcontext() if argv is None else hearing_afterwards():

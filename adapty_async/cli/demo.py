@@ -25,7 +25,8 @@ from .operation import DELETE
 from .output import current
 from .screen import screen_for, tell
 
-_START: Final = 20.0
+_START: Final = 60.0
+"""Seconds for the simulator to start, on a machine that does other things, too."""
 _LIMIT: Final = 600
 _BURST: Final = 60  # what leaves at once after a late wake-up of the event loop, with room to spare
 _FAULTS: Final = 0.005

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a job runs, and SIGUSR1, which pauses it."""
+"""Ctrl-C, SIGTERM and SIGHUP while a job runs, and SIGUSR1, which pauses it."""
 
 import asyncio
 import contextlib
@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Self, TypeAlias
 
+from .signals import ending
+
 _Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
 
 
 class Interrupts:
     """Take the signals that end a command: they cancel the task that enters the block, but for `first_to`.
 
-    SIGUSR1 does nothing, but within `usr1_to`.
+    SIGUSR1 does nothing, but within `usr1_to`. A terminal that is closed may say so twice, by its shell and by the
+    system: all SIGHUPs are one signal.
     """
 
     def __init__(self) -> None:
@@ -21,7 +24,8 @@ class Interrupts:
         """Whether the task was cancelled."""
         self._first: Callable[[], object] | None = None
         self._usr1: Callable[[], object] = _nothing
-        self._before: dict[signal.Signals, _Handler] = {}
+        self._has_hung_up = False
+        self._before: dict[int, _Handler] = {}
 
     @contextlib.contextmanager
     def first_to(self, action: Callable[[], object]) -> Iterator[None]:
@@ -53,7 +57,7 @@ class Interrupts:
         # What the loop hears by itself it ends with the system's own handler, which in that moment ends the process.
         # So it is only woken, by having any handler at all: for a signal that nobody sends, and that does nothing.
         self._loop.add_signal_handler(signal.SIGURG, _nothing)
-        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        for signum in (*ending(), signal.SIGUSR1):
             self._before[signum] = signal.signal(signum, self._note)
         return self
 
@@ -65,6 +69,10 @@ class Interrupts:
         self._loop.remove_signal_handler(signal.SIGURG)
 
     def _note(self, signum: int, _frame: FrameType | None) -> None:
+        if signum == signal.SIGHUP:
+            if self._has_hung_up:
+                return
+            self._has_hung_up = True
         self._loop.call_soon_threadsafe(self._hear_usr1 if signum == signal.SIGUSR1 else self.hear)
 
     def hear(self) -> None:

@@ -8,11 +8,19 @@ from types import FrameType
 from typing import Final
 
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM)
+_HANGUP: Final = getattr(signal, "SIGHUP", None)  # Windows has none
 _PAUSING: Final = (signal.SIGUSR1,) if hasattr(signal, "SIGUSR1") else ()  # Windows has none
 
 
 INTERRUPTED: Final = 130
 """The exit status, as of ExitStatus: that takes more to load."""
+
+
+def ending() -> tuple[int, ...]:
+    """Give the signals that end a command: SIGHUP too, but where it is ignored, as nohup lets it be."""
+    if _HANGUP is None or signal.getsignal(_HANGUP) is signal.SIG_IGN:
+        return _ENDING
+    return (*_ENDING, _HANGUP)
 
 
 def hear_while_loading() -> None:
@@ -30,7 +38,7 @@ def hear() -> None:
 
 def _hear_by(handler: Callable[[int, FrameType | None], None]) -> None:
     with contextlib.suppress(ValueError):  # on a thread that hears none
-        for signum in _ENDING:
+        for signum in ending():
             signal.signal(signum, handler)
         for signum in _PAUSING:
             signal.signal(signum, signal.SIG_IGN)
@@ -43,7 +51,7 @@ def _leave(_signum: int, _frame: FrameType | None) -> None:
 
 
 def _interrupt(_signum: int, _frame: FrameType | None) -> None:
-    for signum in _ENDING:  # another one would cut off what is said and removed because of this one
+    for signum in ending():  # another one would cut off what is said and removed because of this one
         signal.signal(signum, _overhear)  # not SIG_IGN: Python complains of one that has come already
     raise KeyboardInterrupt
 
@@ -56,7 +64,7 @@ def _overhear(_signum: int, _frame: FrameType | None) -> None:
 def postponed() -> Iterator[list[int]]:
     """Hear after the block a signal that comes within it, if nothing is raised; give those that have come."""
     came: list[int] = []
-    before = {signum: signal.signal(signum, lambda signum, _frame: came.append(signum)) for signum in _ENDING}
+    before = {signum: signal.signal(signum, lambda signum, _frame: came.append(signum)) for signum in ending()}
     try:
         yield came
     finally:
@@ -69,14 +77,14 @@ def postponed() -> Iterator[list[int]]:
 def stop_hearing() -> None:
     """Let no signal change how a command ends, once that is known."""
     with contextlib.suppress(ValueError):  # on a thread that hears none
-        for signum in _ENDING:
+        for signum in ending():
             signal.signal(signum, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
 def hearing_afterwards() -> Iterator[None]:
     """Hear after the block as before it: the process goes on."""
-    before = {signum: signal.getsignal(signum) for signum in (*_ENDING, *_PAUSING)}
+    before = {signum: signal.getsignal(signum) for signum in (*ending(), *_PAUSING)}
     try:
         yield
     finally:

@@ -18,7 +18,7 @@ from adapty_async.cli.signals import hear, hearing_afterwards
 from tests.cli.served import environment
 from tests.waiting import PATIENCE
 
-SIGNALS = [signal.SIGINT, signal.SIGTERM]
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
 async def loop(_: Interrupts) -> asyncio.AbstractEventLoop:
@@ -165,7 +165,7 @@ async def main():
     for _ in range(1000):
         await asyncio.wait([asyncio.create_task(use())])
 
-for signum in (signal.SIGINT, signal.SIGTERM):
+for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     signal.signal(signum, lambda *_: None)
 threading.Thread(target=threading.Event().wait, daemon=True).start()  # it takes what the main thread blocks
 print("ready", flush=True)

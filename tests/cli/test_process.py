@@ -1,13 +1,17 @@
 """The real command in a process of its own: signals, pipes, terminals."""
 
 import asyncio
+import fcntl
 import os
 import pty
+import re
+import resource
 import select
 import shlex
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +21,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from adapty_async.ledger import LedgerReader
 from adapty_async.testing import Fault, Simulator, prefilled_customer_user_id
-from tests.cli.served import AT_ONCE, ROOT, environment, ids_file, served, settings_for, started, wait_until
+from tests.cli.served import AT_ONCE, ROOT, Patient, environment, ids_file, served, settings_for, started, wait_until
 from tests.waiting import PATIENCE
 
 DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id")
@@ -71,7 +76,7 @@ def test_what_a_kill_left_of_a_copy_is_removed_by_the_next_command(tmp_path: Pat
         assert not [*tmp_path.glob("*.spool*")]
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_first_signal_ends_well_with_130(tmp_path: Path, signum: signal.Signals) -> None:
     path = ids_file(tmp_path, 2000)
     failures = tmp_path / "failures.csv"
@@ -140,6 +145,69 @@ def test_a_key_that_is_refused_after_an_interrupt_is_told(tmp_path: Path) -> Non
         assert process.wait(PATIENCE) == 4
 
 
+def test_a_terminal_that_is_closed_loses_nothing_that_sigterm_keeps(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    sim = Patient(profiles=2000)
+    people = ids_file(tmp_path, 2000)
+    with served(sim), Path(tmp_path / "out").open("wb") as out:
+        command = [*DELETE, str(people), "--yes", "--concurrency", "10", "--failures", str(tmp_path / "failures.csv")]
+        options: dict[str, Any] = {"stdin": theirs, "stderr": theirs, "stdout": out, "start_new_session": True}
+        options["preexec_fn"] = lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        sim.most = 100
+        with started(command, settings_for(sim), **options) as process:
+            os.close(theirs)
+            wait_until(lambda: sim.count.answered(204) >= 100 and sim.count.in_flight == 10)
+            os.close(ours)
+            os.kill(process.pid, signal.SIGHUP)  # a shell sends one, too, before it goes
+            sim.most = None
+            assert process.wait(PATIENCE) == 130
+        left = {line.split(",")[0] for line in (tmp_path / "failures.csv").read_text().splitlines()[1:]}
+        assert left == set(sim.profiles.customer_user_ids)
+    assert 0 < len(left) < 2000
+    assert b"stopped: requested" in (tmp_path / "out").read_bytes()
+    with LedgerReader(people.with_name("people.csv.adapty.db")) as reader:
+        assert not reader.status().claimed  # what was in flight came to its end
+        assert all(run.ended is not None for run in reader.runs)
+
+
+@pytest.mark.parametrize("options", [(), ("--no-ledger",)], ids=["ledger", "no ledger"])
+def test_a_hangup_that_is_ignored_as_by_nohup_ends_nothing(tmp_path: Path, options: tuple[str, ...]) -> None:
+    sim = Patient(profiles=50)
+    sim.most = 10
+    with served(sim):
+        command = [*DELETE, str(ids_file(tmp_path, 50)), "--yes", *options]
+        ignoring = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)}
+        with started(command, settings_for(sim), **ignoring) as process:
+            wait_until(lambda: sim.count.answered(204) >= 10)
+            process.send_signal(signal.SIGHUP)
+            sim.most = None
+            out, _ = process.communicate(timeout=PATIENCE)
+            assert process.returncode == 0
+    assert b"deleted                       50" in out
+
+
+@pytest.mark.parametrize("options", [(), ("--no-ledger",)], ids=["ledger", "no ledger"])
+def test_a_crash_leaves_no_core_file(tmp_path: Path, options: tuple[str, ...]) -> None:
+    def allow_core_files() -> None:
+        most = resource.getrlimit(resource.RLIMIT_CORE)[1]
+        resource.setrlimit(resource.RLIMIT_CORE, (most, most))
+
+    folder = tmp_path / "crashed"
+    folder.mkdir()
+    sim = Patient(profiles=50)
+    sim.most = 10
+    with served(sim):
+        command = [*DELETE, str(ids_file(tmp_path, 50)), "--yes", *options]
+        with started(command, settings_for(sim), cwd=folder, preexec_fn=allow_core_files) as process:
+            wait_until(lambda: sim.count.answered(204) >= 10)
+            if sys.platform == "linux":
+                limits = Path(f"/proc/{process.pid}/limits").read_text()
+                assert re.search(r"^Max core file size +0 +0 ", limits, re.MULTILINE)
+            process.send_signal(signal.SIGABRT)
+            assert process.wait(PATIENCE) == -signal.SIGABRT
+    assert not list(folder.glob("*core*"))
+
+
 def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     with simulated(profiles=50, latency=600) as (sim, settings):
         arguments = [*DELETE, str(ids_file(tmp_path, 50)), "--yes", "--concurrency", "7", "--timeout", "600"]
@@ -177,7 +245,11 @@ atexit.register(os.kill, os.getpid(), {})
 
 @pytest.mark.parametrize(
     ("loaded", "signum"),
-    [*((name, signal.SIGINT) for name in ("rich", "typer", "cattrs")), ("rich", signal.SIGTERM)],
+    [
+        *((name, signal.SIGINT) for name in ("rich", "typer", "cattrs")),
+        ("rich", signal.SIGTERM),
+        ("rich", signal.SIGHUP),
+    ],
 )
 @pytest.mark.parametrize(
     "line",
@@ -197,7 +269,7 @@ def test_an_interrupt_while_modules_are_loaded_ends_with_130_and_a_line(
         assert (process.returncode, out, err) == (130, b"", b"adapty-async: interrupted\n")
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_at_the_very_end_changes_no_status(tmp_path: Path, signum: signal.Signals) -> None:
     paths = with_module(tmp_path, "sitecustomize", _SIGNALLING_AT_EXIT.format(int(signum)))
     arguments = [*DELETE, str(ids_file(tmp_path, 3)), "--yes"]
@@ -222,7 +294,7 @@ def test_where_nobody_listens_to_the_errors_it_works_all_the_same(tmp_path: Path
         assert len(sim.profiles) == 0
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_while_the_input_is_still_coming_sends_and_leaves_nothing(
     tmp_path: Path, signum: signal.Signals
 ) -> None:
