@@ -280,7 +280,14 @@ class BulkJob(Generic[ItemT, ValueT]):
     def _conclude(self, work: Work[ItemT], outcome: Outcome) -> ItemResult[ItemT, ValueT] | None:
         """Take note of an item that came to its end, and see what that means; give its result to who waits for it."""
         if self._entries is not None:
-            self._entries.settle(work.position, outcome, status=work.status, attempts=work.attempts)
+            skipped = work.decided
+            self._entries.settle(
+                work.position,
+                outcome,
+                status=work.status,
+                attempts=work.attempts,
+                exclude_list=None if skipped is None else skipped.exclude_list,
+            )
         tally, result = self._tally, None
         if outcome in JUDGED or work.decided is not None or self._results is not None:
             result = self._count(work, outcome)

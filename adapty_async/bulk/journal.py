@@ -65,8 +65,13 @@ class Entries(Protocol[ItemT_co]):
         """Take note that a request leaves for an entry, or that none ever will."""
         ...
 
-    def settle(self, position: int, outcome: Outcome, *, status: int | None, attempts: int) -> None:
-        """Take down an outcome. `status`: of the last answer, None where there was none. `attempts`: of this run."""
+    def settle(
+        self, position: int, outcome: Outcome, *, status: int | None, attempts: int, exclude_list: str | None = None
+    ) -> None:
+        """Take down an outcome. `status`: of the last answer, None where there was none. `attempts`: of this run.
+
+        `exclude_list`: the name of the list that excludes the item.
+        """
         ...
 
     def release(self, position: int) -> None:

@@ -28,6 +28,7 @@ class Outcome(StrEnum):
     ALREADY_ABSENT = "already_absent"
     DELETED_UNCONFIRMED = "deleted_unconfirmed"
     DUPLICATE = "duplicate"
+    EXCLUDED = "excluded"
     NOT_FOUND = "not_found"
     INVALID = "invalid"
     FAILED = "failed"
@@ -77,19 +78,25 @@ class ItemResult(Generic[ItemT, ValueT]):
         return f"<ItemResult {self.position}: {self.outcome}{error}>"
 
 
-_BEFOREHAND: Final = frozenset({Outcome.DUPLICATE, Outcome.INVALID})
+_BEFOREHAND: Final = frozenset({Outcome.DUPLICATE, Outcome.EXCLUDED, Outcome.INVALID})
 
 
 @attrs.frozen(repr=False)
 class Decided(Generic[ItemT]):
-    """An item of a job that won't be sent, `duplicate` or `invalid`: it keeps its position and has a result.
+    """An item of a job that isn't sent, `duplicate`, `excluded` or `invalid`: it keeps its position and has a result.
 
-    The stop rules don't look at it: whoever decided could have stopped himself.
+    `exclude_list`: the name of the list that excludes it; a ledger keeps it. The stop rules ignore such items: whoever
+    decided could have stopped himself.
     """
 
     item: ItemT
     outcome: Outcome = attrs.field(validator=attrs.validators.in_(_BEFOREHAND))
     error: Exception | None = None
+    exclude_list: str | None = attrs.field(default=None, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        if self.exclude_list is not None and self.outcome is not Outcome.EXCLUDED:
+            raise ValueError(f"exclude_list is for the outcome excluded, not for {self.outcome}")
 
 
 def _share(_: object, field: "attrs.Attribute[Any]", value: float | None) -> None:

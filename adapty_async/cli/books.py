@@ -9,7 +9,7 @@ import attrs
 from ..bulk import Outcome
 from .exits import CommandError
 from .failures import FailuresFile
-from .inputs import EXCLUDED, Row
+from .inputs import Row
 
 
 @attrs.frozen
@@ -58,9 +58,9 @@ class Books:
         return self._failures.trouble if self._failures else None
 
     def enter(self, row: Row, outcome: Outcome, reason: str = "", status: int | None = None) -> None:
-        """Enter the outcome of a row. `status`: of the answer that made it fail. What is excluded isn't fed back."""
+        """Enter the outcome of a row. `status`: of the response that made it fail."""
         self._counts[outcome] += 1
-        if self._failures and outcome.is_failure and row.reason != EXCLUDED:
+        if self._failures and outcome.is_failure:
             self._failures.write(row, outcome, reason, status)
 
     def enter_unread(self) -> None:

@@ -13,7 +13,7 @@ from ..models import ProfileAttributes
 from .assignment import Assignment, Pair
 from .attributes import build
 from .fields import Cells, Fields, Objects
-from .inputs import EXCLUDED, Checked, Excluded, Format, Ids, InputError, Reading, Row, open_ids
+from .inputs import NOBODY, Checked, Excluded, Format, Ids, InputError, Reading, Row, open_ids, skipped
 from .inputs.duplicates import Candidate, Positions, Sieve, repeated
 from .inputs.ids import refuse_empty
 from .inputs.reading import BATCH
@@ -173,16 +173,17 @@ class Changes:
         )
 
     def _read(self) -> Iterator[_Judged]:
-        """Give each row with what is to be written; `invalid` is what can't be sent, and what is excluded."""
+        """Give each row with what is to be written, or why it isn't."""
         return map(self._judge, self._ids.as_written())
 
     def _judge(self, row: Row) -> _Judged:
         try:
             pairs, attributes = self._written(row)
         except ValueError as error:
-            return _Judged(_invalid(row, str(error)))
-        if self.excluded and self._name_of(row.id) in self.excluded:
-            return _Judged(_invalid(row, EXCLUDED), attributes)  # as a ledger may know them
+            return _Judged(row._replace(outcome=Outcome.INVALID, reason=str(error)))
+        exclude_list = self.excluded.get(self._name_of(row.id)) if self.excluded else None
+        if exclude_list is not None:  # with its attributes, as a ledger may know them
+            return _Judged(row._replace(outcome=Outcome.EXCLUDED, reason=exclude_list), attributes)
         values = [value for _, value in pairs]
         return _Judged(row, attributes, values.count(None), values.count(""))
 
@@ -196,14 +197,10 @@ class Changes:
         return pairs, build(pairs)
 
 
-def _invalid(row: Row, reason: str) -> Row:
-    return row._replace(outcome=Outcome.INVALID, reason=reason)
-
-
 def _marked(judged: _Judged) -> Change | Decided[Change]:
     row = judged.row
     change = (row.id, judged.attributes)
-    return change if row.outcome is None else Decided(change, row.outcome)
+    return change if row.outcome is None else skipped(change, row.outcome, row.reason)
 
 
 def _batches(rows: Iterable[_T]) -> Iterator[tuple[int, list[_T]]]:
@@ -224,7 +221,7 @@ def open_listing(
     order: Order,
     file: Path,
     *,
-    excluded: Excluded = frozenset(),
+    excluded: Excluded = NOBODY,
     name: str | None = None,
     named: Format | None = None,
 ) -> Iterator[Listing]:

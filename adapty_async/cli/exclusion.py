@@ -11,18 +11,21 @@ from .listing import Listing
 
 
 def excluded_by(files: Iterable[Path], *, by: By, column: str | None) -> Excluded:
-    """Read what names the ids in some files. Raises CommandError.
+    """Read what names the ids in some files, each with the name of the first file that holds it. Raises CommandError.
 
     A row that isn't clear might be the very one that must not be sent: it refuses the file.
     """
+    lists: dict[str, str] = {}
     try:
-        return frozenset[str]().union(*(_read(file, by, column) for file in files))
+        for file in files:
+            lists |= dict.fromkeys(_read(file, by, column) - lists.keys(), file.name)
+        return lists
     except InputError as error:
         sentence, status = str(error), error.status
     raise CommandError(f"--exclude: {sentence}", status)
 
 
-def _read(file: Path, by: By, column: str | None) -> Excluded:
+def _read(file: Path, by: By, column: str | None) -> set[str]:
     if not file.exists():
         raise InputError(f"{file} doesn't exist: check its name, or put it back, for nobody in it must be sent")
     name, names = name_of(by), set[str]()
@@ -33,7 +36,7 @@ def _read(file: Path, by: By, column: str | None) -> Excluded:
             names.add(name(row.id))
     if not names:
         raise InputError(f"{file} holds no ids: leave the option out if nobody is to be excluded")
-    return frozenset(names)
+    return names
 
 
 def refuse_fleeting(files: Iterable[Path]) -> None:

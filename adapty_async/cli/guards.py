@@ -9,6 +9,7 @@ from uuid import UUID
 import attrs
 
 from ..bulk import Outcome, StopReason, StopRules
+from ..ledger.chunks import UNSENT
 from .exits import CommandError, ExitStatus
 from .operation import Operation
 
@@ -16,7 +17,6 @@ UNCOUNTED: Final = 10_000
 """So many profiles are sent without anybody saying how many they are."""
 _CANARY: Final = 100
 _CANARY_ABOVE: Final = 1000
-_UNSENT: Final = frozenset({Outcome.INVALID, Outcome.DUPLICATE})
 _SHARE: Final = re.compile(r"(\d+(?:\.\d+)?)%")
 
 
@@ -111,7 +111,7 @@ class Guards:
         Whoever was claimed when a run was killed, and is absent then, may never have existed: that says nothing beside
         people who were deleted, and as much as any absence where nobody was.
         """
-        sent = Counter({outcome: count for outcome, count in counts.items() if outcome not in _UNSENT})
+        sent = Counter({outcome: count for outcome, count in counts.items() if outcome not in UNSENT})
         unconfirmed = sent.pop(Outcome.DELETED_UNCONFIRMED, 0)
         if not sent[Outcome.DELETED]:
             sent[Outcome.ALREADY_ABSENT] += unconfirmed

@@ -11,6 +11,7 @@ import attrs
 from ..bulk import BulkJob, BulkReport, Outcome, StopReason, StopRules
 from ..client import AdaptyClient
 from ..errors import AdaptyAPIError
+from ..ledger.chunks import UNSENT
 from ..pacing import Pacer
 from .books import Books, Keeper, Standing
 from .exits import CommandError, ExitStatus, as_bug
@@ -67,6 +68,8 @@ class Ended:
     def status(self) -> ExitStatus:
         """The exit status: the first that applies."""
         statuses = [ExitStatus.FAILED if self.standing.failed else ExitStatus.DONE]
+        if self._is_all_excluded:
+            statuses.append(ExitStatus.USAGE)
         if self.trouble is not None:
             statuses.append(self.trouble.status)
         if self.stopped is not None:
@@ -74,6 +77,12 @@ class Ended:
         if self.is_cut:
             statuses.append(ExitStatus.INTERRUPTED)
         return ExitStatus.first_of(statuses)
+
+    @property
+    def _is_all_excluded(self) -> bool:
+        """Tell whether exclude lists left nobody to send."""
+        counts = self.standing.counts
+        return bool(counts.get(Outcome.EXCLUDED)) and not any(counts[outcome] for outcome in counts.keys() - UNSENT)
 
     @property
     def reason(self) -> str | None:

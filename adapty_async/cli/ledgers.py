@@ -21,7 +21,7 @@ from ..ledger import (
 from ..ledger.files import real
 from .changes import open_listing
 from .exits import CommandError, ExitStatus
-from .inputs import STDIN, Excluded
+from .inputs import NOBODY, STDIN, Excluded
 from .listing import Listing
 from .order import Order
 from .output import tell
@@ -174,7 +174,7 @@ def open_input(reader: LedgerReader, path: Path | None = None) -> Iterator[Listi
 
 @contextlib.contextmanager
 def opened(
-    reader: LedgerReader, order: Order, path: Path | None = None, *, excluded: Excluded = frozenset()
+    reader: LedgerReader, order: Order, path: Path | None = None, *, excluded: Excluded = NOBODY
 ) -> Iterator[Listing]:
     """Open what is to be the input of a ledger, not compared with it yet. Raises CommandError."""
     file = path or input_of(reader.path, order)

@@ -22,7 +22,6 @@ from .exits import CommandError, ExitStatus
 from .failures import Failure, write_failures
 from .feeding import feeding_back, format_of_failures
 from .finished import RETRIED, show_afterwards
-from .inputs import EXCLUDED
 from .interrupts import Interrupts
 from .job import Ended, conduct, look_at, show_ended
 from .keys import ACCEPTED
@@ -31,7 +30,7 @@ from .listing import Listing
 from .order import Order, exclude_options, options_of
 from .progress import Meter
 from .screen import screen_for, tell
-from .unrecorded import show_alone, show_excluded
+from .unrecorded import show_excluded
 
 _ANSWERED: Final = frozenset({Outcome.FAILED, Outcome.NOT_FOUND})
 _KEY_REFUSED: Final = frozenset({StopReason.CREDENTIALS, StopReason.PERMISSION})
@@ -44,9 +43,12 @@ _REASONS: Final = {
 
 @attrs.frozen
 class _Stock:
-    """What is known of the rows after a run: how many are excluded, by outcome, and where the failures stand."""
+    """What is known of the rows after a run.
 
-    excluded: Mapping[Outcome, int]
+    `held`: how many had failed before they were put on an exclude list, by outcome. `failures`: where the others stand.
+    """
+
+    held: Mapping[Outcome, int]
     failures: Path | None
 
 
@@ -111,8 +113,8 @@ class Recorded:
         except CommandError as error:
             say(str(error))
             status = ExitStatus.first_of([status, ExitStatus.LEDGER])
-        _show_excluded(stock.excluded, self.order)
-        show_alone(ended, sum(stock.excluded.values()))
+        show_excluded(ended.standing.counts.get(Outcome.EXCLUDED, 0), self.order)
+        _show_held(stock.held)
         self._show_next(ended, after, stock)
         return status
 
@@ -128,30 +130,30 @@ class Recorded:
         return Ended(Standing(after.known, after.totals), run.job.report, run.trouble, doubt), after
 
     def _take_stock(self) -> "_Stock":
-        """Write the failures down, and count the rows that are excluded. Raises CommandError."""
-        excluded: Counter[Outcome] = Counter()
+        """Write the failures down, and count those that are excluded since. Raises CommandError."""
+        held: Counter[Outcome] = Counter()
         if self.failures is None and not self.order.exclude:
-            return _Stock(excluded, None)
+            return _Stock(held, None)
 
         def failures(reader: LedgerReader) -> Iterator[Failure]:
             for failure in failures_of(reader, self.ids):
-                if failure.reason == EXCLUDED:
-                    excluded[failure.outcome] += 1
+                if is_excluded(self.ids, failure.row):
+                    held[failure.outcome] += 1
                 else:
                     yield failure
 
         with refusing(), LedgerReader(self.ledger) as reader:
             if self.failures is not None:
-                return _Stock(excluded, write_failures(self.failures, self.ids.reading(), failures(reader)))
+                return _Stock(held, write_failures(self.failures, self.ids.reading(), failures(reader)))
             for _ in failures(reader):
                 pass
-        return _Stock(excluded, None)
+        return _Stock(held, None)
 
     def _show_next(self, ended: Ended, after: Status | None, stock: "_Stock") -> None:
         """Say how to go on. `after`: where the ledger stands, None where it can't be read."""
         left = None if after is None else after.waiting + after.claimed
         failed = 0 if after is None else sum(after.counts.get(outcome, 0) for outcome in RETRIED)
-        retried = failed - sum(stock.excluded.get(outcome, 0) for outcome in RETRIED)
+        retried = failed - sum(stock.held.get(outcome, 0) for outcome in RETRIED)
         is_doubtful = ended.stopped is StopReason.ABSENT_SHARE
         if is_doubtful:
             self._show_doubt(ended, left)
@@ -161,7 +163,7 @@ class Recorded:
         if left == 0 and retried:
             tell(f"To send the {retried:,} rows again that failed or are in doubt:", sys.stderr)
             tell(f"  {self._again('retry-failed', ended)}", sys.stderr)
-        has_failures = ended.standing.failed > (left or 0) + sum(stock.excluded.values())
+        has_failures = ended.standing.failed > (left or 0) + sum(stock.held.values())
         if has_failures:
             self._show_failures(stock, ended)
         is_done = left == 0 and not retried and not is_doubtful
@@ -222,10 +224,8 @@ def failures_of(reader: LedgerReader, ids: Listing) -> Iterator[Failure]:
         if not outcome.is_failure:
             continue
         status = known.status if outcome in _ANSWERED else None
-        if is_excluded(ids, row):
-            reason = EXCLUDED
-        elif outcome is Outcome.INVALID:
-            reason = ids.refusal(row) or EXCLUDED
+        if outcome is Outcome.INVALID:
+            reason = ids.refusal(row)
         elif outcome is Outcome.FAILED:
             reason = "no answer" if status is None else f"Adapty answered {status}"
         else:
@@ -233,10 +233,9 @@ def failures_of(reader: LedgerReader, ids: Listing) -> Iterator[Failure]:
         yield Failure(row, outcome, reason, status)
 
 
-def _show_excluded(excluded: Mapping[Outcome, int], order: Order) -> None:
-    """Say how many rows were excluded: before they were sent, and after that."""
-    show_excluded(excluded.get(Outcome.INVALID, 0), order)
-    tried = sum(excluded.get(outcome, 0) for outcome in RETRIED)
+def _show_held(held: Mapping[Outcome, int]) -> None:
+    """Say how many rows were excluded only after they had failed."""
+    tried = sum(held.get(outcome, 0) for outcome in RETRIED)
     if tried:
         tell(
             f"\n{tried:,} of the rows that failed or are in doubt are excluded since: they aren't sent again",

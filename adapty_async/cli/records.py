@@ -35,7 +35,7 @@ _REDACTED: Final = (
     "Afterwards the job can't go on, its people can't be verified, and nobody's deletion can be looked up or exported "
     "by the id; status, report and export without ids go on working."
 )
-_COLUMNS: Final = ("position", "id", "outcome", "status", "attempts", "time", "present", "verified")
+_COLUMNS: Final = ("position", "id", "outcome", "status", "attempts", "time", "present", "verified", "exclude_list")
 
 
 def status(path: Path, *, watch: bool = False, as_json: bool = False) -> ExitStatus:
@@ -172,7 +172,7 @@ def _write_rows(reader: LedgerReader, rows: Iterable[tuple[Row, object]]) -> Non
                 verified = ("yes" if found.present else "no", _seconds(found.at))
                 found = next(presences, None)
             known = (row.position, id_, row.standing, row.status or "", row.attempts, _seconds(row.at))
-            writer.writerow((*known, *verified))
+            writer.writerow((*known, *verified, row.exclude_list or ""))
 
 
 def report(path: Path, json: Path | None, markdown: Path | None, *, force: bool = False) -> ExitStatus:

@@ -13,6 +13,7 @@ from ..bulk import Outcome
 from ..bulk.jobs import undertaking
 from ..client import AdaptyClient, anew, sender_of
 from ..ledger import Held, LedgerReader, prepare, reopen
+from ..ledger.chunks import UNSENT
 from ..ledger.preparing import note_order
 from .allowances import Allowances
 from .beforehand import look_through, notes_of, require_terminal
@@ -274,4 +275,4 @@ def _count_left(job: _Job) -> int:
 
 def _profiles_in(reader: LedgerReader) -> int:
     status = reader.status()
-    return status.known - sum(status.counts.get(outcome, 0) for outcome in (Outcome.INVALID, Outcome.DUPLICATE))
+    return status.known - sum(status.counts.get(outcome, 0) for outcome in UNSENT)

@@ -30,6 +30,7 @@ _MEANINGS: Final = {
     Outcome.ALREADY_ABSENT: "Adapty has no such profile",
     Outcome.NOT_FOUND: "Adapty has no such profile",
     Outcome.DUPLICATE: "the same id as on an earlier line",
+    Outcome.EXCLUDED: "on an exclude list: not sent",
     Outcome.INVALID: "can't be read, or can't be an id: not sent",
     Outcome.FAILED: "refused by Adapty, or still failing at the last try",
     Outcome.IN_DOUBT: "sent, but no answer tells what became of it",

@@ -58,8 +58,7 @@ def send_unrecorded(
         is_whole = not ended.is_cut and (written is None or written.trouble is None)
         show_ended(ended)
         show_excluded(checked.excluded, order)
-        show_alone(ended, checked.excluded)
-        _show_failed(ended.standing.failed - checked.excluded, order, failures, ids.reading(), is_whole=is_whole)
+        _show_failed(ended.standing.failed, order, failures, ids.reading(), is_whole=is_whole)
     if ended.is_cut:
         say("interrupted")
     return ended.status
@@ -82,14 +81,8 @@ async def _run(client: AdaptyClient, deletion: Deletion, interrupts: Interrupts)
 def show_excluded(excluded: int, order: Order) -> None:
     """Say how many rows were excluded, where there are any."""
     if excluded:
-        text = f"\n{excluded:,} of the invalid rows are excluded: they stand in {', '.join(map(str, order.exclude))}"
-        current().show(text, excluded=excluded)
-
-
-def show_alone(ended: Ended, excluded: int) -> None:
-    """Say that rows failed only in so far as they were left out, where that is so."""
-    if excluded and ended.standing.failed == excluded and ended.status is ExitStatus.FAILED:
-        tell(f"Nothing else failed: the exit status is 1 for the {excluded:,} excluded rows alone.", sys.stderr)
+        lists = ", ".join(map(str, order.exclude))
+        current().show(f"\n{excluded:,} rows are excluded, and weren't sent: they are on {lists}", excluded=excluded)
 
 
 def _show_failed(failed: int, order: Order, failures: Path | None, reading: Reading, *, is_whole: bool) -> None:

@@ -189,6 +189,10 @@ class Book:
         self._news.outcomes += counted(rows)
         self._has_touched = self._has_touched or any(state > _REFUSED and attempts for _, state, _, attempts in rows)
 
+    def number_of(self, exclude_list: str | None) -> int:
+        """Give the number by which items name an exclude list; 0 where they don't."""
+        return self._inventory.number_of(exclude_list)
+
     def show(self, sight: str) -> None:
         """Note what is seen of the run, for whoever reads the ledger meanwhile."""
         self._note(sight=sight)

@@ -7,7 +7,7 @@ written again whenever some of its items have come to their end included, as at 
 import sys
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
 import attrs
@@ -17,22 +17,24 @@ from ..bulk import Outcome
 CHUNK: Final = 1000
 HASH: Final = 16
 
-# The states of an item in the file; the better the evidence, the larger the number. No number is ever used anew.
+# The states of an item in the file; the better the evidence, the larger the number. Other numbers: another VERSION.
 NOTHING: Final = 0
 STATES: Final = {
     Outcome.INVALID: 1,
     Outcome.DUPLICATE: 2,
-    Outcome.FAILED: 3,
-    Outcome.NOT_FOUND: 4,
-    Outcome.IN_DOUBT: 5,
-    Outcome.ALREADY_ABSENT: 6,
-    Outcome.DELETED_UNCONFIRMED: 7,
-    Outcome.DELETED: 8,
-    Outcome.UPDATED: 9,
-    Outcome.CREATED: 10,
+    Outcome.EXCLUDED: 3,
+    Outcome.FAILED: 4,
+    Outcome.NOT_FOUND: 5,
+    Outcome.IN_DOUBT: 6,
+    Outcome.ALREADY_ABSENT: 7,
+    Outcome.DELETED_UNCONFIRMED: 8,
+    Outcome.DELETED: 9,
+    Outcome.UPDATED: 10,
+    Outcome.CREATED: 11,
 }
 OUTCOMES: Final = {state: outcome for outcome, state in STATES.items()}
-_UNSENT: Final = {Outcome.INVALID, Outcome.DUPLICATE}
+UNSENT: Final = frozenset({Outcome.INVALID, Outcome.DUPLICATE, Outcome.EXCLUDED})
+"""What is known of an item without a request."""
 _CLAIMED: Final = 0x80
 """Beside a state: it is about to be sent, or was, and nothing better than the state is known of it."""
 
@@ -51,6 +53,7 @@ def _reopened(state: int) -> int:
 OutcomeRow: TypeAlias = tuple[int, int, int, int]
 """An outcome on its way to the ledger: position, state, status (0: no answer), attempts.
 
+In place of a status, which it can't have, what is excluded has the number of its exclude list (0: none was named).
 No class, for one is made for each item, and that is much of what a ledger costs.
 """
 
@@ -64,6 +67,7 @@ class Row:
     """What is known of one item. `hash`: of its id. `at`: seconds since 1970, of the outcome, else of the claim.
 
     `outcome`: None where there is none. `claimed`: it may have been sent, and no outcome is known of that.
+    `exclude_list`: the name of the list that excludes it.
     """
 
     position: int
@@ -73,6 +77,7 @@ class Row:
     status: int | None
     attempts: int
     at: int | None
+    exclude_list: str | None = None
 
     @property
     def standing(self) -> Outcome:
@@ -196,26 +201,29 @@ class Chunk:
     def answered_since(self, moment: int) -> int:
         """How many of the outcomes that a request led to are of that time or later."""
         return sum(
-            at >= moment and OUTCOMES.get(state) not in _UNSENT
+            at >= moment and OUTCOMES.get(state) not in UNSENT
             for at, state in zip(self._times, self.states, strict=True)
             if state in OUTCOMES
         )
 
-    def rows(self, number: int, hashes: bytes) -> Iterator[Row]:
-        """Give what is known of each item of the chunk with that number."""
+    def rows(self, number: int, hashes: bytes, exclude_lists: Mapping[int, str]) -> Iterator[Row]:
+        """Give what is known of each item of the chunk with that number. `exclude_lists`: their names, by number."""
         for index, state in enumerate(self.states):
             position, hash_ = number * CHUNK + index, hashes[HASH * index : HASH * (index + 1)]
             if state == NOTHING:  # what else stands there is of a claim that was taken back
                 yield Row(position, hash_, None, claimed=False, status=None, attempts=0, at=None)
                 continue
+            outcome, status = OUTCOMES.get(state & _OUTCOME), self._statuses[index]
+            is_excluded = outcome is Outcome.EXCLUDED
             yield Row(
                 position=position,
                 hash=hash_,
-                outcome=OUTCOMES.get(state & _OUTCOME),
+                outcome=outcome,
                 claimed=bool(state & _CLAIMED),
-                status=self._statuses[index] or None,
+                status=None if is_excluded else status or None,
                 attempts=self._attempts[index],
                 at=self._times[index] or None,
+                exclude_list=exclude_lists.get(status) if is_excluded else None,
             )
 
     def pack(self) -> bytes:

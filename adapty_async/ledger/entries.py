@@ -288,10 +288,14 @@ class LedgerEntries(Generic[ItemT]):
         """How many items have an outcome that a crash would still lose."""
         return counted(self._rows) + self._book.uncommitted if self._is_open else Counter()
 
-    def settle(self, position: int, outcome: Outcome, *, status: int | None, attempts: int) -> None:
+    def settle(
+        self, position: int, outcome: Outcome, *, status: int | None, attempts: int, exclude_list: str | None = None
+    ) -> None:
         """Take down an outcome; it is committed within a second."""
         if outcome is not self._outcome:  # mostly it is: to look it up takes longer than all the rest
             self._outcome, self._state = outcome, STATES[outcome]
+        if outcome is Outcome.EXCLUDED:
+            status = self._book.number_of(exclude_list)
         self._rows.append((position, self._state, status or 0, attempts))
         if self._timer is None:
             self._timer = self._loop.call_later(_COMMIT_AFTER, self._commit_news)

@@ -12,7 +12,7 @@ from typing import Final
 from .errors import LedgerError, LedgerLockedError, LedgerUnreadableError, LedgerWriteError
 
 APPLICATION: Final = 0x41645079
-VERSION: Final = 1
+VERSION: Final = 2
 OWNER_ONLY: Final = 0o600
 
 _HEADER: Final = 100
@@ -260,6 +260,11 @@ def _check_format(path: Path, connection: sqlite3.Connection) -> None:
         raise _foreign(path)
     if version > VERSION:
         raise LedgerUnreadableError(f"{path} was made by a newer version: upgrade adapty-async to use it")
+    if version < VERSION:
+        raise LedgerUnreadableError(
+            f"{path} was made by an older version, which this one can't read: use that version, or start anew with "
+            "another ledger"
+        )
 
 
 def _may_write_beside(path: Path) -> bool:

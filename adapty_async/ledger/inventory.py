@@ -19,7 +19,7 @@ from .errors import (
 from .files import of_system
 from .keys import last_key
 from .secret import Secret, key_path
-from .store import ChunkRow, ContentsRow, JobRow, RunRow, Store, Writing
+from .store import ChunkRow, ContentsRow, ExcludeListRow, JobRow, RunRow, Store, Writing
 
 
 @attrs.frozen(repr=False)
@@ -65,6 +65,8 @@ class Inventory:
         self._job_is_new = False
         self._appended = appended
         self._new: dict[int, ContentsRow] = {}
+        self._exclude_lists = {row.name: row.number for row in store.exclude_lists()}
+        self._new_exclude_lists: list[ExcludeListRow] = []
         self._under_way = Writing()
         self.known = store.items()
 
@@ -102,6 +104,15 @@ class Inventory:
             self.known = part.end
         return met
 
+    def number_of(self, exclude_list: str | None) -> int:
+        """Give the number by which items name an exclude list; 0 where they don't."""
+        if exclude_list is None:
+            return 0
+        if exclude_list not in self._exclude_lists:
+            number = self._exclude_lists[exclude_list] = len(self._exclude_lists) + 1
+            self._new_exclude_lists.append(ExcludeListRow(number, exclude_list))
+        return self._exclude_lists[exclude_list]
+
     def note_preparation(self, order: Mapping[str, Any], file_digest: bytes | None, key_fingerprint: str) -> None:
         """Note what was asked for, of which file, and by which key."""
         self._change(file_digest=file_digest, key_fingerprint=key_fingerprint)
@@ -113,8 +124,13 @@ class Inventory:
 
     def draw_up(self) -> Writing:
         """Give what is new, to be written; whoever does tells whether it is."""
-        self._under_way = Writing(job=self._job if self._job_is_new else None, contents=list(self._new.values()))
+        self._under_way = Writing(
+            job=self._job if self._job_is_new else None,
+            exclude_lists=self._new_exclude_lists,
+            contents=list(self._new.values()),
+        )
         self._job_is_new = False
+        self._new_exclude_lists = []
         self._new = {}
         return self._under_way
 
@@ -125,6 +141,7 @@ class Inventory:
     def not_written(self) -> None:
         """Take note that what was drawn up isn't on the disk: it is as new as before."""
         self._job_is_new = self._job_is_new or self._under_way.job is not None
+        self._new_exclude_lists = [*self._under_way.exclude_lists, *self._new_exclude_lists]
         self._new = {row.number: row for row in self._under_way.contents} | self._new
         self._under_way = Writing()
 

@@ -105,16 +105,16 @@ def _enter(store: Store, inventory: Inventory, part: Part, items: list[Any]) -> 
     (chunk,) = inventory.recall([part])
     met = inventory.meet(part, chunk)
     if met.is_new:
-        _decide(met.chunk, items, met.known)
+        _decide(met.chunk, items, met.known, inventory)
         store.write(attrs.evolve(inventory.draw_up(), outcomes=[(part.number, met.chunk.pack())]))
         inventory.written()
 
 
-def _decide(chunk: Chunk, items: list[Any], start: int) -> None:
+def _decide(chunk: Chunk, items: list[Any], start: int, inventory: Inventory) -> None:
     now = int(time.time())
     for index, item in enumerate(items[start:], start):
         if isinstance(item, Decided):
-            chunk.settle(index, STATES[item.outcome], 0, 0, now)
+            chunk.settle(index, STATES[item.outcome], inventory.number_of(item.exclude_list), 0, now)
 
 
 def _parts(rows: Iterable[Any], source: Source[Any]) -> Iterator[tuple[Part, list[Any]]]:

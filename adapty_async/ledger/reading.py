@@ -111,6 +111,7 @@ class LedgerReader:
             self._store.begin_snapshot()
             job = self._store.job()
             self._known = self._store.items()
+            self._exclude_lists = {row.number: row.name for row in self._store.exclude_lists()}
             self.order: Mapping[str, Any] = {} if job.input_order is None else self._mapping(job.input_order)
             """What the command line was asked for; empty where the job isn't one of it."""
         except BaseException:  # an interrupt, too: the ledger would stay open
@@ -178,7 +179,7 @@ class LedgerReader:
     def rows(self) -> Iterator[Row]:
         """Give every known item, in the order of the input."""
         for row in self._store.chunks():
-            yield from self._store.unpacked(row).rows(row.number, self._store.hashes(row.number))
+            yield from self._store.unpacked(row).rows(row.number, self._store.hashes(row.number), self._exclude_lists)
 
     def digest(self) -> str:
         """Give the digest of all rows, in the order of the input."""
@@ -217,7 +218,7 @@ class LedgerReader:
         for row in self._store.chunks():
             hashes = self._store.hashes(row.number)
             if wanted in hashes:
-                rows = self._store.unpacked(row).rows(row.number, hashes)
+                rows = self._store.unpacked(row).rows(row.number, hashes, self._exclude_lists)
                 found += [each for each in rows if each.hash == wanted]
         return found
 

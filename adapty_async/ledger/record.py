@@ -28,6 +28,7 @@ MEANINGS: Final = {
     Outcome.DELETED_UNCONFIRMED: "no such profile; a request for it may have been sent before, and its answer was lost",
     Outcome.DUPLICATE: "the same id stands earlier in the input; not sent",
     Outcome.NOT_FOUND: "there was no such profile",
+    Outcome.EXCLUDED: "on an exclude list; nothing was sent",
     Outcome.INVALID: "can't be sent; not sent",
     Outcome.FAILED: "refused by Adapty, or failing at the last attempt",
     Outcome.IN_DOUBT: "sent, or about to be; what came of it is unknown",
@@ -51,7 +52,8 @@ class Record:
 
     `open`: how many items have no outcome yet; `to_go_on`: what to do for them, None where nobody has said it.
     `app_id`: None where something may have come of a key for which no run has verified it. `input_digest`: keyed, with
-    the ledger's key file. `rows_digest`: of the rows in the order of the input. `verified`: None where nobody verified.
+    the ledger's key file. `excluded`: how many items are on which exclude list. `rows_digest`: of the rows in the order
+    of the input. `verified`: None where nobody verified.
     """
 
     open: int
@@ -65,6 +67,7 @@ class Record:
     first: datetime | None
     last: datetime | None
     totals: Mapping[Outcome, int]
+    excluded: Mapping[str, int]
     rows_digest: str
     runs: tuple[Run, ...]
     verified: Verification | None
@@ -106,6 +109,7 @@ class Record:
             "last outcome": _shown(self.last),
             "digest of the input (keyed)": self.input_digest,
             "digest of the rows": self.rows_digest,
+            "exclude lists": ", ".join(f"{name}: {count:,}" for name, count in self.excluded.items()) or "none",
             "verified": self._verified(),
             "adapty-async": self.library_version,
         }
@@ -150,9 +154,12 @@ def record_of(reader: LedgerReader, *, items: int | None = None, to_go_on: str |
         raise LedgerError("the job has not read its input to the end: let it run to its end before it is recorded")
     digest = RowsDigest()
     totals: Counter[Outcome] = Counter()
+    excluded: Counter[str] = Counter()
     for row in reader.rows():
         digest.add(row)
         totals[row.standing] += 1
+        if row.standing is Outcome.EXCLUDED and row.exclude_list is not None:
+            excluded[row.exclude_list] += 1
     complete = totals.total() == expected if job.items is not None else totals.total() <= expected
     if totals != Counter(status.totals) or not complete:
         raise LedgerUnreadableError(
@@ -174,6 +181,7 @@ def record_of(reader: LedgerReader, *, items: int | None = None, to_go_on: str |
         first=status.first,
         last=status.last,
         totals=+totals,
+        excluded=excluded,
         rows_digest=digest.hexdigest(),
         runs=runs,
         verified=_verification(reader),
@@ -198,7 +206,13 @@ def evidence(rows: Iterable[Row]) -> list[str]:
 def _sentence(row: Row) -> str:
     status = f" ({row.status})" if row.status and row.standing in _ANSWERED else ""
     at = "" if row.at is None else f" at {_shown(datetime.fromtimestamp(row.at, UTC))}"
+    if row.standing is Outcome.EXCLUDED:
+        return f"on {_named(row.exclude_list)}{at}; nothing was sent"
     return f"{MEANINGS[row.standing]}{status}{at}"
+
+
+def _named(exclude_list: str | None) -> str:
+    return "an exclude list" if exclude_list is None else f"the exclude list {exclude_list}"
 
 
 _ANSWERED: Final = frozenset(

@@ -50,7 +50,7 @@ class Spooling:
         with self._spool.open() as lines:
             for line in lines:
                 read = json.loads(line)
-                yield read if isinstance(read, str) else Decided(read[0], Outcome(read[1]))
+                yield read if isinstance(read, str) else Decided(read[0], Outcome(read[1]), exclude_list=read[2])
 
 
 async def _fill(spool: Spool, source: Source[ItemT]) -> None:
@@ -60,8 +60,10 @@ async def _fill(spool: Spool, source: Source[ItemT]) -> None:
             await asyncio.to_thread(write, lines.encode())
 
 
-def _plain(item: ItemT | Decided[ItemT], source: Source[ItemT]) -> str | tuple[str, str]:
-    return (source.name(item.item), item.outcome) if isinstance(item, Decided) else source.name(item)
+def _plain(item: ItemT | Decided[ItemT], source: Source[ItemT]) -> str | tuple[str, str, str | None]:
+    if isinstance(item, Decided):
+        return source.name(item.item), item.outcome, item.exclude_list
+    return source.name(item)
 
 
 async def _batches(

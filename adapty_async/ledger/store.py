@@ -50,6 +50,7 @@ CREATE TABLE chunk (
     hashes BLOB NOT NULL
 );
 CREATE TABLE outcome (number INTEGER PRIMARY KEY, rows BLOB NOT NULL);
+CREATE TABLE exclude_list (number INTEGER PRIMARY KEY, name TEXT NOT NULL, digest BLOB, checksum INTEGER NOT NULL);
 CREATE TABLE presence (
     position INTEGER PRIMARY KEY, at INTEGER NOT NULL, present INTEGER NOT NULL, checksum INTEGER NOT NULL
 );
@@ -123,18 +124,28 @@ class ContentsRow:
 
 
 @attrs.frozen(repr=False)
+class ExcludeListRow:
+    """An exclude list, by whose number its items name it. `digest`: of its file, None where it isn't known."""
+
+    number: int
+    name: str
+    digest: bytes | None = None
+
+
+@attrs.frozen(repr=False)
 class Writing:
     """What is written by one commit. `outcomes`: the numbers of chunks, and what became of their items, packed."""
 
     job: JobRow | None = None
     run: RunRow | None = None
+    exclude_lists: Sequence[ExcludeListRow] = ()
     contents: Sequence[ContentsRow] = ()
     outcomes: Sequence[tuple[int, bytes]] = ()
 
     @property
     def is_empty(self) -> bool:
         """Tell whether there is nothing to write."""
-        return not (self.job or self.run or self.contents or self.outcomes)
+        return not (self.job or self.run or self.exclude_lists or self.contents or self.outcomes)
 
 
 @attrs.frozen
@@ -146,7 +157,7 @@ class Presence:
     present: bool = attrs.field(converter=bool)
 
 
-_RowT = TypeVar("_RowT", JobRow, RunRow, Presence)
+_RowT = TypeVar("_RowT", JobRow, RunRow, ExcludeListRow, Presence)
 
 
 class Store:
@@ -211,6 +222,14 @@ class Store:
             rows = self._connection.execute(f"SELECT {_columns(RunRow)} FROM run ORDER BY number").fetchall()  # noqa: S608 - our own names
         return [self._checked(RunRow, row) for row in rows]
 
+    def exclude_lists(self) -> list[ExcludeListRow]:
+        """Read the exclude lists, in the order in which they came."""
+        with translated(self._path):
+            rows = self._connection.execute(
+                f"SELECT {_columns(ExcludeListRow)} FROM exclude_list ORDER BY number"  # noqa: S608 - our own names
+            ).fetchall()
+        return [self._checked(ExcludeListRow, row) for row in rows]
+
     def chunks(self, begin: int = 0, end: int = _NO_END) -> Iterator[ChunkRow]:
         """Read the chunks from number `begin` to before `end`, without their hashes, in order."""
         with translated(self._path):
@@ -273,12 +292,12 @@ class Store:
 
     def commit(self, writing: Writing) -> None:
         """Write all of it, or nothing; it is on the disk then."""
-        if writing.job or writing.run or writing.contents or len(writing.outcomes) > AT_ONCE:
-            with self.transaction():
-                self.write(writing)
-        else:
+        if attrs.evolve(writing, outcomes=()).is_empty and len(writing.outcomes) <= AT_ONCE:
             with translated(self._path):
                 self._write_outcomes(writing.outcomes)  # a statement alone is a transaction by itself
+        else:
+            with self.transaction():
+                self.write(writing)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -300,6 +319,8 @@ class Store:
             self._insert("job", [_with_checksum(writing.job)])
         if writing.run is not None:
             self._insert("run", [_with_checksum(writing.run)])
+        for row in writing.exclude_lists:
+            self._insert("exclude_list", [_with_checksum(row)])
         for begin in range(0, len(writing.contents), AT_ONCE):
             rows = writing.contents[begin : begin + AT_ONCE]
             self._insert("chunk", [(r.number, r.size, _checksum(r.digest, r.hashes), r.digest, r.hashes) for r in rows])
@@ -377,11 +398,11 @@ def _checksum(digest: bytes, hashes: bytes) -> int:
     return zlib.crc32(hashes, zlib.crc32(digest))
 
 
-def _columns(row: type[JobRow | RunRow | Presence]) -> str:
+def _columns(row: type[JobRow | RunRow | ExcludeListRow | Presence]) -> str:
     return ", ".join([*(field.name for field in attrs.fields(row)), "checksum"])
 
 
-def _with_checksum(row: JobRow | RunRow | Presence) -> tuple[object, ...]:
+def _with_checksum(row: JobRow | RunRow | ExcludeListRow | Presence) -> tuple[object, ...]:
     """Give the values of a row, and what tells that a disk has changed one."""
     values = attrs.astuple(row)
     return *values, zlib.crc32(repr(values).encode())

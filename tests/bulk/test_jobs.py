@@ -87,6 +87,7 @@ async def test_what_was_decided_beforehand_has_a_result_and_is_not_sent() -> Non
             Decided(first, Outcome.DUPLICATE),
             Decided("1.2E+5", Outcome.INVALID, unusable),
             second,
+            Decided("u1", Outcome.EXCLUDED, exclude_list="legal.csv"),
         ]
         never = StopRules(max_failures=0, min_sample=0)
         job = bulk.delete_profiles(client, items, by="customer_user_id", concurrency=1, stop=never)
@@ -96,6 +97,7 @@ async def test_what_was_decided_beforehand_has_a_result_and_is_not_sent() -> Non
             (1, first, Outcome.DUPLICATE, None),
             (2, "1.2E+5", Outcome.INVALID, unusable),
             (3, second, Outcome.DELETED, None),
+            (4, "u1", Outcome.EXCLUDED, None),
         ]
         assert job.report.stopped is None
         assert sim.count.requests == 2
@@ -104,6 +106,16 @@ async def test_what_was_decided_beforehand_has_a_result_and_is_not_sent() -> Non
 def test_only_what_needs_no_request_can_be_decided_beforehand() -> None:
     with pytest.raises(ValueError, match="outcome"):
         Decided("u1", Outcome.DELETED)
+    with pytest.raises(ValueError, match="exclude_list"):
+        Decided("u1", Outcome.INVALID, exclude_list="legal.csv")
+
+
+async def test_a_job_of_excluded_items_alone_has_no_failures_and_breaks_no_rule() -> None:
+    async with Simulator() as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
+        items = [Decided(f"u{number}", Outcome.EXCLUDED) for number in range(200)]
+        report = await bulk.delete_profiles(client, items, by="customer_user_id", stop=StopRules(max_failures=0))
+    assert (report.counts, report.failed, report.stopped) == ({Outcome.EXCLUDED: 200}, 0, None)
+    report.raise_for_failures()
 
 
 async def test_deleting_a_list_leaves_nobody_of_it_on_the_server() -> None:

@@ -36,7 +36,7 @@ def _tally(*outcomes: Outcome) -> Tally:
 def test_the_names_of_the_outcomes_are_the_contract() -> None:
     assert {str(outcome) for outcome in Outcome} == {
         "deleted", "updated", "created", "fetched", "succeeded", "already_absent", "deleted_unconfirmed",
-        "duplicate", "not_found", "invalid", "failed", "in_doubt", "not_attempted",
+        "duplicate", "excluded", "not_found", "invalid", "failed", "in_doubt", "not_attempted",
     }  # fmt: skip
     assert {str(outcome) for outcome in Outcome if outcome.is_failure} == {
         "not_found", "invalid", "failed", "in_doubt", "not_attempted",

@@ -8,7 +8,7 @@ from adapty_async.bulk import Outcome
 from adapty_async.cli.books import Books
 from adapty_async.cli.exits import CommandError, ExitStatus
 from adapty_async.cli.failures import ADDED, FailuresFile
-from adapty_async.cli.inputs import EXCLUDED, Reading, Row
+from adapty_async.cli.inputs import Reading, Row
 from tests.full_disk import full_disk
 
 READING = Reading(["customer_user_id"], 0, has_header=True)
@@ -17,11 +17,11 @@ READING = Reading(["customer_user_id"], 0, has_header=True)
 def test_failures_alone_are_written_down_with_outcome_reason_and_line(tmp_path: Path) -> None:
     path = tmp_path / "failures.csv"
     with FailuresFile(path, READING) as file:
-        books = Books(4, file)
+        books = Books(5, file)
         books.enter(Row(2, "u1"), Outcome.DELETED)
         books.enter(Row(3, 'a,"b"', record=['a,"b"']), Outcome.FAILED, "DELETE: 500", 500)
         books.enter(Row(4, ""), Outcome.INVALID, "the row has 2 fields instead of 1")
-        books.enter(Row(6, "u6", reason=EXCLUDED, record=["u6"]), Outcome.INVALID, EXCLUDED)
+        books.enter(Row(6, "u6", record=["u6"]), Outcome.EXCLUDED, "held.csv")
         books.enter(Row(5, "u1"), Outcome.DUPLICATE)
     with path.open(newline="") as written:
         assert list(csv.reader(written)) == [

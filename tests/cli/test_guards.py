@@ -1,13 +1,15 @@
 """The guards of a deletion: each refuses before anything is deleted, and lets through what is right."""
 
 import csv
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from adapty_async.bulk import Outcome, StopReason, StopRules
-from adapty_async.cli import operation
+from adapty_async.cli import operation, recorded
 from adapty_async.cli.exits import CommandError, ExitStatus
 from adapty_async.cli.guards import Guards
 from adapty_async.ledger import LedgerReader
@@ -205,6 +207,10 @@ def test_more_failures_than_allowed_stop_it(witness: Witness, people: Path, say:
 # Who is excluded
 
 
+def interrupted(*_given: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_who_is_excluded_is_never_sent_nor_fed_back(witness: Witness, people: Path, tmp_path: Path, say: Say) -> None:
     held(tmp_path, *ids(2))
     with people.open("a") as file:
@@ -214,11 +220,11 @@ def test_who_is_excluded_is_never_sent_nor_fed_back(witness: Witness, people: Pa
     status, out, err = say(*DELETE, people, "--exclude", "held.csv", "--failures", failures, "--expect", PEOPLE - 2)
     assert status == 1
     assert "2 rows are excluded" in err
-    assert "2 of the invalid rows are excluded" in out
+    assert "2 rows are excluded, and weren't sent" in out
     with failures.open(newline="") as written:
         assert [row["adapty_outcome"] for row in csv.DictReader(written)] == ["failed", "invalid"]
     assert run("retry-failed", ledger_of(people)) == 1
-    assert agree(say, ledger_of(people), witness, 1) == {"deleted": PEOPLE - 2, "invalid": 3}
+    assert agree(say, ledger_of(people), witness, 1) == {"deleted": PEOPLE - 2, "excluded": 2, "invalid": 1}
     assert not set(ids(2)) & witness.log.keys()
     assert set(ids(2)) == set(witness.profiles.customer_user_ids)
     assert runs_notes(ledger_of(people))[1]["exclude"] == str(tmp_path / "held.csv")
@@ -232,8 +238,8 @@ def test_who_is_excluded_meanwhile_is_not_sent_by_the_resume(
     assert run(*DELETE, people, "--exclude", "held.csv", "--concurrency", 1) == 4
     monkeypatch.setenv("ADAPTY_API_KEY", witness.api_key)
     held(tmp_path, ids(9)[8])
-    assert run("retry-failed", ledger_of(people), "--new-key", "--app", witness.profiles.app_id) == 1
-    assert agree(say, ledger_of(people), witness, 1) == {"deleted": PEOPLE - 2, "invalid": 2}
+    assert run("retry-failed", ledger_of(people), "--new-key", "--app", witness.profiles.app_id) == 0
+    assert agree(say, ledger_of(people), witness, 0) == {"deleted": PEOPLE - 2, "excluded": 2}
     assert {ids(1)[0], ids(9)[8]} == set(witness.profiles.customer_user_ids)
     (tmp_path / "held.csv").unlink()
     status, _, err = say("resume", ledger_of(people))
@@ -242,7 +248,7 @@ def test_who_is_excluded_meanwhile_is_not_sent_by_the_resume(
     held(tmp_path, ids(1)[0]).rename(tmp_path / "moved.csv")
     assert run("resume", ledger_of(people), "--exclude", "moved.csv") == 2
     held(tmp_path, ids(2)[1])
-    assert run("resume", ledger_of(people), "--exclude", "moved.csv") == 1
+    assert run("resume", ledger_of(people), "--exclude", "moved.csv") == 0
 
 
 @pytest.mark.parametrize(
@@ -274,24 +280,68 @@ def test_where_everybody_is_excluded_nothing_is_left_to_send(witness: Witness, p
 
 
 @pytest.mark.parametrize("ledger", [(), ("--no-ledger",)])
-def test_where_nothing_but_excluded_rows_failed_it_is_said(
-    witness: Witness, people: Path, tmp_path: Path, say: Say, ledger: tuple[str, ...]
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_job_that_was_done_as_ordered_with_exclusions_ends_with_0(
+    witness: Witness, people: Path, tmp_path: Path, say: Say, ledger: tuple[str, ...], *, fails: bool
 ) -> None:
     held(tmp_path, *ids(2))
-    status, _, err = say(*DELETE, people, "--exclude", "held.csv", *ledger)
-    assert status == 1
-    assert "Nothing else failed: the exit status is 1 for the 2 excluded rows alone" in err
+    failures = tmp_path / "failures.csv"
+    if fails:
+        witness.script(Fault.REDIRECT, method="DELETE")
+    status, out, _ = say(*DELETE, people, "--exclude", "held.csv", "--failures", failures, "--json", *ledger)
+    assert status == fails
+    *_, end = map(json.loads, out.splitlines())
+    deleted = PEOPLE - 2 - fails
+    failed = {"failed": 1} if fails else {}
+    assert end["counts"] == {"deleted": deleted, "excluded": 2, **failed}
+    assert (end["excluded"], end["total"], end["status"]) == (2, PEOPLE, fails)
+    with failures.open(newline="") as written:
+        assert [row["adapty_outcome"] for row in csv.DictReader(written)] == list(failed)
 
 
-@pytest.mark.parametrize("ledger", [(), ("--no-ledger",)])
-def test_where_something_else_failed_it_is_not_said(
-    witness: Witness, people: Path, tmp_path: Path, say: Say, ledger: tuple[str, ...]
+def test_of_an_excluded_person_every_command_tells_the_list_and_that_nothing_was_sent(
+    witness: Witness, people: Path, tmp_path: Path, say: Say
 ) -> None:
-    held(tmp_path, *ids(2))
-    witness.script(Fault.REDIRECT, method="DELETE")
-    status, _, err = say(*DELETE, people, "--exclude", "held.csv", *ledger)
-    assert status == 1
-    assert "Nothing else failed" not in err
+    (first, second, third), ledger = ids(3), ledger_of(people)
+    (tmp_path / "legal.csv").write_text(f"{first}\n{second}\n")
+    (tmp_path / "audit.csv").write_text(f"{second}\n{third}\n")
+    assert run(*DELETE, people, "--exclude", "legal.csv", "--exclude", "audit.csv") == 0
+    for who, name in ((first, "legal.csv"), (second, "legal.csv"), (third, "audit.csv")):
+        status, out, err = say("report", ledger, "--about", who)
+        assert (status, err) == (0, "")
+        assert re.search(rf"^row \d: on the exclude list {name} at .* UTC; nothing was sent$", out, re.MULTILINE)
+    assert agree(say, ledger, witness, 0) == {"deleted": PEOPLE - 3, "excluded": 3}
+    exported = list(csv.DictReader(say("export", ledger, "--ids", "none")[1].splitlines()))
+    assert [row["exclude_list"] for row in exported[:4]] == ["legal.csv", "legal.csv", "audit.csv", ""]
+    assert [(row["status"], row["attempts"]) for row in exported[:3]] == [("", "0")] * 3
+    assert json.loads(say("report", ledger, "--json", "-")[1])["excluded"] == {"legal.csv": 2, "audit.csv": 1}
+    assert "| exclude lists | legal.csv: 2, audit.csv: 1 |" in say("report", ledger)[1]
+    assert "excluded                       3  on an exclude list" in say("status", ledger)[1]
+    assert run("resume", ledger) == 0
+
+
+def test_whoever_is_excluded_before_anything_was_sent_leaves_nobody_to_a_resume(
+    witness: Witness, people: Path, tmp_path: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADAPTY_API_KEY", "secret_of_nobody")
+    assert run(*DELETE, people, "--concurrency", 1) == 4
+    monkeypatch.setenv("ADAPTY_API_KEY", witness.api_key)
+    first, *others = ids(PEOPLE)
+    held(tmp_path, *others)
+    options = ("--exclude", "held.csv", "--new-key", "--app", witness.profiles.app_id)
+    assert run("resume", ledger_of(people), *options) == 1  # one had failed before
+    assert not witness.log.keys() - {first}
+    other = tmp_path / "other.csv"
+    other.write_text(people.read_text())
+    with monkeypatch.context() as patch:
+        patch.setattr(recorded, "_Run", interrupted)
+        assert run(*DELETE, other) == 130
+    held(tmp_path, *ids(PEOPLE))
+    for _ in range(2):
+        status, out, _ = say("resume", ledger_of(other), "--exclude", "held.csv")
+        assert status == 2
+        assert f"{PEOPLE} rows are excluded, and weren't sent" in out
+    assert not witness.log.keys() - {first}
 
 
 def test_profile_ids_are_excluded_however_they_are_written(witness: Witness, tmp_path: Path) -> None:
@@ -299,7 +349,7 @@ def test_profile_ids_are_excluded_however_they_are_written(witness: Witness, tmp
     people = tmp_path / "people.csv"
     people.write_text("\n".join(["profile_id", first, *others]))
     held(tmp_path, "profile_id", str(first).upper())
-    assert run("delete", *AT_ONCE, people, "--by", "profile_id", "--yes", "--exclude", "held.csv", "--no-ledger") == 1
+    assert run("delete", *AT_ONCE, people, "--by", "profile_id", "--yes", "--exclude", "held.csv", "--no-ledger") == 0
     assert list(witness.profiles) == [first]
 
 

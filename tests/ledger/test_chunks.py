@@ -26,7 +26,7 @@ def test_what_is_packed_is_unpacked(steps: list[tuple[object, ...]]) -> None:
     for now, (name, *arguments) in enumerate(steps, start=1_800_000_000):
         getattr(chunk, str(name))(*arguments, *([] if name == "release" else [now]))
     again = Chunk.unpack(20, chunk.pack())
-    assert list(again.rows(3, hashes(20))) == list(chunk.rows(3, hashes(20)))
+    assert list(again.rows(3, hashes(20), {})) == list(chunk.rows(3, hashes(20), {}))
     assert again.counts.total() + again.claimed + again.states.count(NOTHING) == 20
 
 
@@ -36,7 +36,7 @@ def test_the_better_evidence_stands_whichever_comes_first(first: Outcome, second
     for at, outcome in enumerate((first, second), start=1):
         chunk.claim([0], at)
         chunk.settle(0, STATES[outcome], 200 + at, at, at)
-    (row,) = chunk.rows(0, hashes(1))
+    (row,) = chunk.rows(0, hashes(1), {})
     better = max(first, second, key=list(STATES).index)
     assert row.outcome is better
     assert row.attempts == row.at == (1 if better is first else 2)
@@ -49,9 +49,9 @@ def test_what_another_app_may_have_said_is_taken_back_and_nothing_else() -> None
         chunk.settle(index, state, 404, 1, 7)
     chunk.settle(len(STATES), STATES[Outcome.ALREADY_ABSENT], 404, 1, 7)
     chunk.claim([len(STATES), len(STATES) + 1], 8)
-    before = list(chunk.rows(0, hashes(len(chunk))))
+    before = list(chunk.rows(0, hashes(len(chunk)), {}))
     assert chunk.reopen()
-    after = list(chunk.rows(0, hashes(len(chunk))))
+    after = list(chunk.rows(0, hashes(len(chunk)), {}))
     reopened = [old.outcome for old, new in zip(before, after, strict=True) if old != new]
     assert reopened == [
         Outcome.NOT_FOUND, Outcome.ALREADY_ABSENT, Outcome.DELETED_UNCONFIRMED, Outcome.ALREADY_ABSENT
@@ -59,7 +59,7 @@ def test_what_another_app_may_have_said_is_taken_back_and_nothing_else() -> None
     standings = {old.outcome: new.standing for old, new in zip(before, after, strict=True)}
     assert standings[Outcome.NOT_FOUND] is Outcome.NOT_ATTEMPTED
     assert standings[Outcome.DELETED_UNCONFIRMED] is Outcome.IN_DOUBT
-    assert (after[3].at, after[3].status, after[3].attempts) == (None, None, 0)
+    assert (after[4].at, after[4].status, after[4].attempts) == (None, None, 0)
     assert not chunk.reopen()
 
 
@@ -67,12 +67,12 @@ def test_a_claim_that_was_taken_back_leaves_no_time() -> None:
     chunk = Chunk(1)
     chunk.claim([0], 1_800_000_000)
     chunk.release(0)
-    (row,) = chunk.rows(0, hashes(1))
+    (row,) = chunk.rows(0, hashes(1), {})
     assert (row.standing, row.at) == (Outcome.NOT_ATTEMPTED, None)
 
 
 def test_no_failure_is_better_evidence_than_a_success() -> None:
-    ranked = [outcome for outcome in STATES if outcome is not Outcome.DUPLICATE]
+    ranked = [outcome for outcome in STATES if outcome not in (Outcome.DUPLICATE, Outcome.EXCLUDED)]
     assert [outcome.is_failure for outcome in ranked] == sorted((o.is_failure for o in ranked), reverse=True)
 
 
@@ -95,4 +95,4 @@ def test_a_chunk_of_another_size_is_refused() -> None:
 def test_more_attempts_than_fit_are_kept_as_the_most() -> None:
     chunk = Chunk(1)
     chunk.settle(0, STATES[Outcome.DELETED], 204, 100_000, 1)
-    assert next(chunk.rows(0, hashes(1))).attempts == 65_535
+    assert next(chunk.rows(0, hashes(1), {})).attempts == 65_535

@@ -259,6 +259,31 @@ async def test_what_was_decided_beforehand_has_a_row_and_is_not_sent(
     assert simulator.count.requests == 866
 
 
+@pytest.mark.parametrize("spool", [False, True])
+async def test_a_ledger_keeps_the_list_that_excludes_an_item(
+    simulator: Simulator, client: AdaptyClient, path: Path, *, spool: bool
+) -> None:
+    def people() -> Iterator[str | Decided[str]]:
+        for number, who in enumerate(ids(1300)):
+            list_ = (None, "legal.csv", "audit.csv")[number % 3]
+            yield Decided(who, Outcome.EXCLUDED, exclude_list=list_) if number % 4 else who
+
+    for _ in range(2):
+        job = bulk.delete_profiles(
+            client, people(), by="customer_user_id", pacer=UNPACED, journal=Ledger(path, spool=spool)
+        )
+        asyncio.get_running_loop().call_later(0.05, job.stop)
+        await job
+    assert (await deletion(client, people(), path, stop=StopRules(max_failures=0))).stopped is None
+    assert totals(path) == {Outcome.DELETED: 325, Outcome.EXCLUDED: 975}
+    for row in rows(path):
+        is_excluded = row.position % 4 != 0
+        assert row.outcome is (Outcome.EXCLUDED if is_excluded else Outcome.DELETED)
+        assert row.exclude_list == ((None, "legal.csv", "audit.csv")[row.position % 3] if is_excluded else None)
+        assert row.status == (None if is_excluded else 204)
+    assert simulator.count.requests == 325
+
+
 async def test_what_may_have_been_sent_stays_in_doubt_where_it_must_not_be_sent_any_more(
     simulator: Simulator, client: AdaptyClient, path: Path
 ) -> None:
@@ -479,6 +504,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "a page": lambda data: data[:4096],
     "half": lambda data: data[: len(data) // 2],
     "all but a page": lambda data: data[:-4096],
+    "older": lambda data: data[:60] + (1).to_bytes(4, "big") + data[64:],
     "newer": lambda data: data[:60] + (99).to_bytes(4, "big") + data[64:],
     "overwritten": lambda data: data[:8192] + b"\xff" * 8192 + data[16384:],
 }
@@ -493,7 +519,7 @@ async def test_a_foreign_damaged_or_newer_file_is_refused(
     for what, damage in DAMAGES.items():
         damaged = damage(whole)
         path.write_bytes(damaged)
-        with pytest.raises(LedgerUnreadableError, match=r"is no ledger|is damaged|newer version"):
+        with pytest.raises(LedgerUnreadableError, match=r"is no ledger|is damaged|(newer|older) version"):
             await deletion(client, ids(2000), path)
         with pytest.raises(LedgerUnreadableError), LedgerReader(path) as reader:
             list(reader.rows())

@@ -1,12 +1,12 @@
 """Ids out of a file, whatever its format: batch by batch, in bounded memory, and never a guess what a row means."""
 
 from .formats import format_of_name
-from .ids import EXCLUDED, Checked, Ids, open_ids
-from .reading import NO_TEXT, Excluded, Format, InputError, Kind, Reading, Row, format_of
+from .ids import Checked, Ids, open_ids, skipped
+from .reading import NO_TEXT, NOBODY, Excluded, Format, InputError, Kind, Reading, Row, format_of
 from .sources import OF_STDIN, STDIN, open_source
 
 __all__ = [
-    "EXCLUDED",
+    "NOBODY",
     "NO_TEXT",
     "OF_STDIN",
     "STDIN",
@@ -22,4 +22,5 @@ __all__ = [
     "format_of_name",
     "open_ids",
     "open_source",
+    "skipped",
 ]

@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, TypeVar
 
 import attrs
 
@@ -15,12 +15,13 @@ from ...bulk.jobs import By, name_of
 from .damage import damage_in
 from .duplicates import Candidate, Positions, Sieve, repeated
 from .formats import format_of_name, reader_of
-from .reading import Batch, Excluded, Format, InputError, Reader, Reading, Row, Wanted
+from .reading import NOBODY, Batch, Excluded, Format, InputError, Reader, Reading, Row, Wanted
 from .rounding import Rounding
 from .sources import OF_STDIN, STDIN, copied, open_source
 from .validity import refusal, refusals
 
-EXCLUDED: Final = "excluded: it stands in the file of --exclude"
+_T = TypeVar("_T")
+
 _DUPLICATE: Final = "the same id stands on an earlier line"
 _SHOWN: Final = 10
 
@@ -49,7 +50,7 @@ class Checked:
         self.rows += 1
         if row.outcome is None:
             self.profiles += 1
-        elif row.reason == EXCLUDED:
+        elif row.outcome is Outcome.EXCLUDED:
             self.excluded += 1
         else:
             self.invalid += 1
@@ -66,11 +67,11 @@ class Checked:
 
 @attrs.frozen
 class _Judged:
-    """A batch, the position of its first row, and why some of it isn't sent, by the index in the batch."""
+    """A batch, the position of its first row, and the outcomes of what isn't sent, with the reasons, by their index."""
 
     start: int
     batch: Batch
-    reasons: dict[int, str]
+    outcomes: dict[int, tuple[Outcome, str]]
 
     @property
     def stop(self) -> int:
@@ -79,7 +80,7 @@ class _Judged:
 
     def sent(self) -> list[int]:
         """Give the indexes of what is sent, but for duplicates."""
-        return [index for index in range(len(self.batch.ids)) if index not in self.reasons]
+        return [index for index in range(len(self.batch.ids)) if index not in self.outcomes]
 
 
 class Ids:
@@ -99,7 +100,7 @@ class Ids:
         column: str | None = None,
         accept_damaged: bool = False,
         allow_invisible: bool = False,
-        excluded: Excluded = frozenset(),
+        excluded: Excluded = NOBODY,
         format: Format | None = None,  # noqa: A002 - its name everywhere
         named: Format | None = None,
     ) -> None:
@@ -141,7 +142,7 @@ class Ids:
                 yield from judged.batch.ids
                 continue
             for index, id_ in enumerate(judged.batch.ids):
-                yield Decided(id_, outcomes[index][0]) if index in outcomes else id_
+                yield skipped(id_, *outcomes[index]) if index in outcomes else id_
 
     def ids(self) -> Iterator[str | Decided[str]]:
         """Give the id of each row; of those that aren't to be sent only the excluded are marked. Raises InputError."""
@@ -151,7 +152,7 @@ class Ids:
                 yield from batch.ids
                 continue
             for index, id_ in enumerate(batch.ids):
-                yield Decided(id_, Outcome.INVALID) if index in excluded else id_
+                yield skipped(id_, Outcome.EXCLUDED, excluded[index]) if index in excluded else id_
 
     def item(self, row: Row) -> str:
         """Give what the library takes for a row."""
@@ -212,7 +213,7 @@ class Ids:
     def _sent(self, judged: _Judged) -> tuple[list[int] | range, list[str]]:
         """Give the positions of what is sent, but for duplicates, and what names the ids."""
         names = list(map(self._name_of, judged.batch.ids))
-        if not judged.reasons:
+        if not judged.outcomes:
             return range(judged.start, judged.stop), names
         sent = judged.sent()
         return [judged.start + index for index in sent], [names[index] for index in sent]
@@ -227,7 +228,7 @@ class Ids:
 
     def _outcomes(self, judged: _Judged) -> dict[int, tuple[Outcome, str]]:
         """Give the outcomes of the rows that aren't sent, with the reasons, by the index in the batch."""
-        outcomes = {index: (Outcome.INVALID, reason) for index, reason in judged.reasons.items()}
+        outcomes = dict(judged.outcomes)
         if self._repeated is not None:
             for position in self._repeated.within(judged.start, judged.stop):
                 outcomes[position - judged.start] = (Outcome.DUPLICATE, _DUPLICATE)
@@ -237,20 +238,21 @@ class Ids:
         """Give the rows, and why some aren't sent, but for duplicates."""
         start = 0
         for batch in self._batches(whole=whole):
-            reasons = {**refusals(batch.ids, self.by), **batch.invalid}
-            for index in self._excluded_in(batch):
-                reasons.setdefault(index, EXCLUDED)
-            judged = _Judged(start, batch, reasons)
+            invalid = {**refusals(batch.ids, self.by), **batch.invalid}
+            excluded = {index: (Outcome.EXCLUDED, name) for index, name in self._excluded_in(batch).items()}
+            outcomes = excluded | {index: (Outcome.INVALID, reason) for index, reason in invalid.items()}
+            judged = _Judged(start, batch, outcomes)
             yield judged
             start = judged.stop
 
-    def _excluded_in(self, batch: Batch) -> set[int]:
+    def _excluded_in(self, batch: Batch) -> dict[int, str]:
+        """Give the exclude lists of rows, by their index in the batch."""
         if not self.excluded:
-            return set()
+            return {}
         names = list(map(self._name_of, batch.ids))
-        if self.excluded.isdisjoint(names):
-            return set()
-        return {index for index, name in enumerate(names) if name in self.excluded}
+        if self.excluded.keys().isdisjoint(names):
+            return {}
+        return {index: self.excluded[name] for index, name in enumerate(names) if name in self.excluded}
 
     def _batches(self, *, whole: bool = False) -> Iterator[Batch]:
         """Give the rows as they stand there, but for what is damaged."""
@@ -292,7 +294,7 @@ def open_ids(
     column: str | None = None,
     accept_damaged: bool = False,
     allow_invisible: bool = False,
-    excluded: Excluded = frozenset(),
+    excluded: Excluded = NOBODY,
     name: str | None = None,
     format: Format | None = None,  # noqa: A002 - its name everywhere
 ) -> Iterator[Ids]:
@@ -319,9 +321,14 @@ def open_ids(
         )
 
 
+def skipped(item: _T, outcome: Outcome, reason: str) -> Decided[_T]:
+    """Mark an item that isn't sent. `reason`: as in `Row`."""
+    return Decided(item, outcome, exclude_list=reason if outcome is Outcome.EXCLUDED else None)
+
+
 def _enter_invalid(checked: Checked, judged: _Judged) -> None:
-    for index, reason in sorted(judged.reasons.items()):
-        if reason == EXCLUDED:
+    for index, (outcome, reason) in sorted(judged.outcomes.items()):
+        if outcome is Outcome.EXCLUDED:
             checked.excluded += 1
             continue
         checked.invalid += 1

@@ -1,8 +1,8 @@
 """What every format gives: how it is read, and its rows in batches."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 import attrs
@@ -14,8 +14,9 @@ from ..exits import CommandError
 BATCH: Final = 512
 """So many rows are read at once: more are slower, for what they are made of no longer fits into a cache."""
 NO_ID: Final = "the row has no id"
-Excluded: TypeAlias = AbstractSet[str]
-"""What names the ids that are not to be sent, as of `name_of`."""
+Excluded: TypeAlias = Mapping[str, str]
+"""What names the ids that are not to be sent, as of `name_of`, each with the name of its exclude list."""
+NOBODY: Final[Excluded] = MappingProxyType({})
 
 
 class InputError(CommandError):
@@ -72,8 +73,8 @@ _TITLES: Final = {
 class Row(NamedTuple):
     """One row that isn't blank. `line`: where it begins, from 1. `id`: "" where it can't be read.
 
-    `outcome`: `invalid` or `duplicate`, with the reason; None: it is to be sent. `record`: the fields of the row, none
-    where they can't be read.
+    `outcome`: `invalid`, `duplicate` or `excluded`, with the reason, which is the name of the exclude list; None: it is
+    to be sent. `record`: the fields of the row, none where they can't be read.
     """
 
     line: int
