@@ -72,7 +72,8 @@ def doctor(
       adapty-async doctor --json > doctor.json
 
     It looks at the key without showing it, makes one request without the key to the address that ADAPTY_BASE_URL
-    names, or Adapty's, and writes nothing but an empty file, which it removes. Exit status 1: something is to be done.
+    names, or Adapty's, and one with it, for a profile that nobody has. It writes nothing but an empty file, which it
+    removes. Exit status 1: something is to be done; 4: Adapty doesn't accept the key, or it may not read profiles.
     """
     from .doctor import doctor
 

@@ -19,14 +19,17 @@ import attrs
 from ..client import AdaptyClient, sender_of
 from ..descriptors import descriptor_limit, max_connections
 from ..ledger.store import SQLITE_VERSION
+from . import event_loop
 from .connection import address_of_environment, client_of_environment
 from .exits import CommandError, ExitStatus
 from .pace import state_file
+from .probe import check_key
 from .reaching import Reached, reach
 from .streams import show
 
 _SHORTEST_KEY: Final = 16
 _DEFAULT_CONCURRENCY: Final = 100
+_TIMEOUT: Final = 10.0
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _OLDEST_SQLITE: Final = (3, 35, 0)
 _LEAST_ROOM: Final = 200 * 1024 * 1024
@@ -37,11 +40,15 @@ _SYSTEMS: Final = ("linux", "darwin")
 
 @attrs.frozen
 class Check:
-    """What was looked at, whether it is as it should be, and what it is or what to do."""
+    """What was looked at, whether it is as it should be, and what it is or what to do.
+
+    `status`: the exit status if it isn't.
+    """
 
     name: str
     ok: bool
     text: str
+    status: ExitStatus = ExitStatus.FAILED
 
 
 class _ProblemError(Exception):
@@ -51,19 +58,21 @@ class _ProblemError(Exception):
 def doctor(*, as_json: bool) -> ExitStatus:
     """Check all, and tell what was found."""
     checks = list(_checks())
-    is_well = all(check.ok for check in checks)
+    statuses = [ExitStatus.DONE if check.ok else check.status for check in checks]
     if as_json:
-        show(json.dumps({"ok": is_well, "checks": [attrs.asdict(check) for check in checks]}, indent=2))
+        is_well = all(check.ok for check in checks)
+        told = [{"name": check.name, "ok": check.ok, "text": check.text} for check in checks]
+        show(json.dumps({"ok": is_well, "checks": told}, indent=2))
     else:
         for check in checks:
             show(f"{'ok' if check.ok else 'problem':<9}{check.name:<10}{check.text}")
-    return ExitStatus.DONE if is_well else ExitStatus.FAILED
+    return ExitStatus.first_of(statuses)
 
 
 def _checks() -> Iterator[Check]:
-    yield _checked("key", _key)
-    yield _checked("address", address_of_environment)
     reached = _reached()
+    yield _key_check(is_server_reached=reached is not None and reached.http.ok)
+    yield _checked("address", address_of_environment)
     yield from () if reached is None else _network(reached)
     yield _checked("sqlite", _sqlite)
     yield _checked("disk", _disk)
@@ -80,8 +89,25 @@ def _checked(name: str, look: Callable[[], str]) -> Check:
         return Check(name, False, str(problem))
 
 
-def _key() -> str:
-    transport = sender_of(client_of_environment()).transport
+def _key_check(*, is_server_reached: bool) -> Check:
+    """Check the key: if it looks like one and there is a server, ask that, too."""
+    try:
+        client = client_of_environment(timeout=_TIMEOUT)
+        text = _key(client)
+    except (_ProblemError, CommandError) as problem:
+        return Check("key", False, str(problem))
+    if not is_server_reached:
+        return Check("key", True, text)
+    try:
+        is_accepted = event_loop.run(lambda _: check_key(client))
+    except CommandError as problem:
+        return Check("key", False, str(problem), ExitStatus.CREDENTIALS)
+    said = "accepts it" if is_accepted else "hasn't said whether it accepts it: try again later"
+    return Check("key", True, f"{text}; Adapty {said}")
+
+
+def _key(client: AdaptyClient) -> str:
+    transport = sender_of(client).transport
     (key,) = transport.secrets  # not read again: it may come by a pipe
     file = os.environ.get("ADAPTY_API_KEY_FILE")
     where = "the file of ADAPTY_API_KEY_FILE" if file else "ADAPTY_API_KEY"

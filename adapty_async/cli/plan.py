@@ -8,7 +8,7 @@ from typing import Final
 import attrs
 
 from ..bulk.jobs import By
-from ..client import AdaptyClient
+from ..client import AdaptyClient, anew
 from . import event_loop
 from .allowances import Allowances
 from .assignment import Assignment
@@ -27,7 +27,7 @@ from .operation import CREATE, OPERATIONS, UPDATE
 from .order import Order, exclude_options, options_of, refuse_by
 from .output import current
 from .pace import Pace
-from .probe import Sample, sample
+from .probe import Sample, check_key, sample
 from .streams import show
 
 _NOBODY: Final = "unknown: none of them exists; check the key, --by and --column"
@@ -169,6 +169,8 @@ def _probe(client: AdaptyClient, ids: Listing, checked: Checked, order: Order, c
     picked = (id_ for place, id_ in enumerate(sent) if place in places)
     with order.pace.pacer(client) as pacer:
         found = event_loop.run(lambda _: sample(client, picked, by=order.by, pacer=pacer))
+    if not wanted:  # where nobody is asked for, whether the key is accepted is asked all the same
+        event_loop.run(lambda _: check_key(anew(client)))
     show("\n".join(_found(found, order.operation)))
     return found
 

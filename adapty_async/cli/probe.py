@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterable
 from typing import Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import attrs
 
@@ -13,12 +13,18 @@ from ..bulk.jobs import By
 from ..client import AdaptyClient
 from ..errors import AdaptyError, AuthenticationError, PermissionDeniedError, ProfileNotFoundError
 from ..pacing import Pacer
+from ..retry import RetryPolicy
 from . import event_loop
 from .exits import CommandError, ExitStatus
 
 _MOST: Final = 100
 _NO_RULES: Final = StopRules(failure_share=None, outage=60.0, throttled_for=300.0)
 """Whoever asks whether profiles exist wants to know of all of them; but nobody waits for long."""
+
+
+_UNAUTHORIZED: Final = "Adapty doesn't accept the key (401)"
+_FORBIDDEN: Final = "the key may not read profiles (403)"
+_KEY_REJECTED: Final = {StopReason.CREDENTIALS: _UNAUTHORIZED, StopReason.PERMISSION: _FORBIDDEN}
 
 
 @attrs.frozen
@@ -53,11 +59,28 @@ async def sample(client: AdaptyClient, ids: Iterable[str], *, by: By, pacer: Pac
                 apps[result.value.app_id] = None
             absent += result.outcome is Outcome.NOT_FOUND
         report = job.report
-    if report.stopped is StopReason.CREDENTIALS:
-        raise _key_refused("Adapty doesn't accept the key (401)")
-    if report.stopped is StopReason.PERMISSION:
-        raise _key_refused("the key may not read profiles (403)")
+    if report.stopped in _KEY_REJECTED:
+        raise _key_rejected(_KEY_REJECTED[report.stopped])
     return Sample(report.total, existing, absent, tuple(apps), report.stopped)
+
+
+async def check_key(client: AdaptyClient) -> bool:
+    """Get a profile that nobody has, once. Return True if Adapty accepts the key, False if its response doesn't tell.
+
+    Raises CommandError if the key is rejected.
+    """
+    try:
+        async with client:
+            once = client.with_options(retry=RetryPolicy.none())
+            await once.profiles.get(customer_user_id=f"adapty-async-{uuid4()}")
+    except ProfileNotFoundError:
+        return True
+    except AdaptyError as error:
+        problem = error
+    else:
+        return True
+    _raise_if_key_rejected(problem)
+    return False
 
 
 def verify_app(
@@ -86,10 +109,7 @@ async def _app_of(client: AdaptyClient, ids: Iterable[str], by: By) -> UUID | No
                 continue
             except AdaptyError as error:
                 problem = error
-            if isinstance(problem, AuthenticationError):
-                raise _key_refused("Adapty doesn't accept the key (401)")
-            if isinstance(problem, PermissionDeniedError):
-                raise _key_refused("the key may not read profiles (403)")
+            _raise_if_key_rejected(problem)
             raise _refused(f"the app can't be seen now ({type(problem).__name__}): try again later")
     return None
 
@@ -104,7 +124,14 @@ def _refused(sentence: str) -> CommandError:
     return CommandError(f"{sentence}; nothing was sent", ExitStatus.STOPPED)
 
 
-def _key_refused(why: str) -> CommandError:
+def _raise_if_key_rejected(error: AdaptyError) -> None:
+    if isinstance(error, AuthenticationError):
+        raise _key_rejected(_UNAUTHORIZED)
+    if isinstance(error, PermissionDeniedError):
+        raise _key_rejected(_FORBIDDEN)
+
+
+def _key_rejected(why: str) -> CommandError:
     return CommandError(
         f"{why}: set ADAPTY_API_KEY to the secret key of the app; nothing was changed", ExitStatus.CREDENTIALS
     )

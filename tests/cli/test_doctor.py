@@ -13,7 +13,8 @@ from threading import Thread
 import pytest
 
 from adapty_async.cli import reaching
-from adapty_async.testing import Simulator
+from adapty_async.testing import Fault, Simulator
+from adapty_async.testing.answers import Answer
 from tests.cli.witness import Say
 
 
@@ -101,6 +102,40 @@ def test_a_key_that_comes_by_a_pipe_is_read_once(sim: Simulator, say: Say, monke
         os.close(read)
     assert is_well, text
     assert f"the file of ADAPTY_API_KEY_FILE holds one of {len(sim.api_key)} characters" in text
+
+
+def test_a_key_that_adapty_accepts_is_said_to_be_one(sim: Simulator, say: Say) -> None:
+    status, checks = found(say)
+    assert status == 0
+    assert checks["key"][1].endswith("; Adapty accepts it")
+    assert sim.count.answers["GET", 404] == 1
+    assert len(sim.profiles) == 30
+
+
+def test_a_dead_key_is_exit_4(sim: Simulator, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADAPTY_API_KEY", "secret_live_of_yesterday")
+    status, checks = found(say)
+    assert status == 4
+    assert not checks["key"][0]
+    assert "Adapty doesn't accept the key (401): set ADAPTY_API_KEY" in checks["key"][1]
+    assert [name for name, (is_well, _) in checks.items() if not is_well] == ["key"]
+    status, out, _ = say("doctor")
+    assert status == 4
+    assert "secret_live_of_yesterday" not in out
+
+
+def test_a_key_that_may_not_read_is_exit_4(sim: Simulator, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sim, "_refusal", lambda _: Answer(403))
+    status, checks = found(say)
+    assert status == 4
+    assert "the key may not read profiles (403)" in checks["key"][1]
+
+
+def test_where_adapty_fails_it_isnt_known_whether_it_accepts_the_key(sim: Simulator, say: Say) -> None:
+    sim.script(Fault.UNAVAILABLE, method="GET")
+    status, checks = found(say)
+    assert status == 0
+    assert "hasn't said whether it accepts it" in checks["key"][1]
 
 
 def test_an_address_that_is_none_is_a_problem(sim: Simulator, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,6 +156,16 @@ def test_a_sample_with_a_wrong_key_is_exit_4(
     assert "set ADAPTY_API_KEY" in err
 
 
+def test_a_dead_key_is_exit_4_where_there_is_nobody_to_ask_for(
+    sim: Simulator, tmp_path: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ids.txt"
+    path.write_text(f"{'x' * 5000}\n")
+    assert say(*PLAN, path, "--probe", 4, *AT_ONCE)[0] == 0
+    monkeypatch.setenv("ADAPTY_API_KEY", "secret_live_of_yesterday")
+    assert say(*PLAN, path, "--probe", 4, *AT_ONCE)[0] == 4
+
+
 def test_a_sample_without_answers_says_so(sim: Simulator, people: Path, say: Say) -> None:
     sim.script(*[Fault.REDIRECT] * 2)
     status, out, _ = say(*PLAN, people, "--probe", 3, *AT_ONCE)
