@@ -74,6 +74,8 @@ def show_checked(name: str, checked: Checked, operation: str, left: int | None =
         f"{name}: {checked.rows:,} rows, {checked.profiles:,} profiles{rest} to {operation}",
         f"  read as {reading.title}: {reading.column}",
     ]
+    if not reading.has_checksums:
+        lines.append("  its pages have no checksums: a byte of an id that was damaged on its way isn't noticed")
     if checked.duplicates:
         lines.append(f"  {checked.duplicates:,} rows repeat an id of an earlier line: it is sent once")
     if checked.cleared or checked.emptied:

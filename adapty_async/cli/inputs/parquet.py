@@ -1,6 +1,7 @@
 """Parquet: one column, batch by batch. The only file that knows pyarrow, which is imported when it is needed."""
 
 import contextlib
+import functools
 import importlib
 import io
 from collections.abc import Iterator, Sequence
@@ -8,11 +9,13 @@ from typing import Any, BinaryIO, Final
 
 from .columns import find
 from .compression import Reopened
+from .parquet_structure import StructureError, has_checksums
 from .reading import BATCH, NO_ID, NO_TEXT, Batch, Format, InputError, Kind, Reading, Wanted, no_record
 from .values import as_text, id_of, plain_ids
 
 _PAGE: Final = 1 << 20
 """So many bytes are read ahead, instead of a whole column of a row group."""
+_CHECKSUM: Final = "CRC checksum verification failed"
 
 
 class ParquetReader:
@@ -25,10 +28,17 @@ class ParquetReader:
 
     def reading(self) -> Reading:
         """Tell how the file is read. Raises InputError."""
-        schema = self._opened().schema_arrow
-        index = find(schema.names, self._wanted, self._name)
-        kinds = list(map(_kind, schema.types))
-        return Reading(schema.names, index, True, Format.PARQUET, unit="row", kinds=kinds)
+        file = self._opened()
+        schema = file.schema_arrow
+        return Reading(
+            schema.names,
+            find(schema.names, self._wanted, self._name),
+            True,
+            Format.PARQUET,
+            unit="row",
+            kinds=list(map(_kind, schema.types)),
+            has_checksums=self._has_checksums,
+        )
 
     def batches(self, *, whole: bool = False) -> Iterator[Batch]:
         """Give the rows. Raises InputError."""
@@ -41,18 +51,40 @@ class ParquetReader:
 
     def _tables(self, columns: Sequence[str] | None) -> Iterator[Any]:
         file, trouble = self._opened(), _trouble()
+        rows = 0
         try:
-            yield from file.iter_batches(batch_size=BATCH, columns=columns, use_threads=False)
-            return
+            for table in file.iter_batches(batch_size=BATCH, columns=columns, use_threads=False):
+                rows += table.num_rows
+                yield table
         except trouble as error:
-            sentence = f"{self._name} can't be read to its end ({type(error).__name__}): it was cut off or damaged"
+            what = "a checksum is wrong" if _CHECKSUM in str(error) else type(error).__name__
+            sentence = f"{self._name} can't be read to its end ({what}): it was cut off or damaged: fetch it again"
+        else:
+            said = file.metadata.num_rows
+            if rows == said:
+                return
+            sentence = f"{self._name} is damaged: it holds {rows:,} rows, but says {said:,}: fetch it again"
+        raise InputError(sentence)
+
+    @functools.cached_property
+    def _has_checksums(self) -> bool:
+        """Tell whether the pages of the ids have checksums. Raises InputError where the file contradicts itself."""
+        try:
+            return has_checksums(self._file.fileno(), self._wanted.name)
+        except StructureError as error:
+            sentence = f"{self._name} is damaged: {error}: fetch it again, or export it again"
+        except OSError as error:
+            sentence = f"{self._name} can't be read to its end: {error.strerror}"
         raise InputError(sentence)
 
     def _opened(self) -> Any:
         arrow = _pyarrow()
         try:
             return arrow.parquet.ParquetFile(
-                io.BufferedReader(Reopened(self._file)), buffer_size=_PAGE, pre_buffer=False
+                io.BufferedReader(Reopened(self._file)),
+                buffer_size=_PAGE,
+                pre_buffer=False,
+                page_checksum_verification=True,
             )
         except _trouble() as error:
             sentence = f"{self._name} is no Parquet file that can be read ({type(error).__name__}): export it again"

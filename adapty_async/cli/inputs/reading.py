@@ -88,7 +88,8 @@ class Row(NamedTuple):
 class Reading:
     """How a file is read: its columns, which of them holds the ids, and whether they are named in it.
 
-    `unit`: what its rows are counted in. `kinds`: of the columns, where the format tells.
+    `unit`: what its rows are counted in. `kinds`: of the columns, where the format tells. `has_checksums`: what the
+    format has against damage is there, if it has anything.
     """
 
     names: Sequence[str]
@@ -98,6 +99,7 @@ class Reading:
     is_compressed: bool = False
     unit: str = "line"
     kinds: Sequence[Kind] = ()
+    has_checksums: bool = True
 
     @property
     def is_lone(self) -> bool:

@@ -1,0 +1,142 @@
+"""Where a Parquet file says that its pages are: what no checksum covers, compared with itself.
+
+A checksum covers the content of a page alone. By one wrong byte in the header of a page or in the footer, both in
+Thrift's compact protocol, another column is read as the ids, or their bytes as other values: pyarrow believes both.
+"""
+
+import itertools
+import os
+from collections.abc import Iterator
+from typing import Any, Final, TypeAlias
+
+_Struct: TypeAlias = dict[int, Any]
+"""The fields of a struct, by their numbers."""
+
+_TAIL: Final = 8
+"""The length of the footer, and PAR1."""
+_HEADERS: Final = (1 << 10, 1 << 24)
+"""A header is sought in so many bytes, and where it is longer in so many."""
+_DATA_PAGE, _DATA_PAGE_V2 = 5, 8
+_ENCODING: Final = {_DATA_PAGE: 2, _DATA_PAGE_V2: 4}
+
+
+class StructureError(Exception):
+    """What a file says of itself contradicts itself, or can't be read."""
+
+
+def has_checksums(descriptor: int, column: str) -> bool:
+    """Tell whether all pages of a column have checksums. Raises StructureError, or OSError."""
+    try:
+        return _has_checksums(descriptor, column)
+    except (IndexError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        sentence = f"what it says of itself can't be read ({type(error).__name__})"
+    raise StructureError(sentence)
+
+
+def _has_checksums(descriptor: int, column: str) -> bool:
+    size = os.fstat(descriptor).st_size
+    length = int.from_bytes(os.pread(descriptor, 4, size - _TAIL), "little")
+    footer = Compact(os.pread(descriptor, length, size - _TAIL - length)).struct()
+    chunks = [chunk[3] for group in footer[4] for chunk in group[1]]
+    places = sorted((_start(chunk), _start(chunk) + chunk[7]) for chunk in chunks)
+    places.append((size - _TAIL - length, size))
+    if any(end > start for (_, end), (start, _) in itertools.pairwise(places)):
+        raise StructureError("some of its columns overlap")
+    checksummed = [4 in page for chunk in chunks if _name(chunk) == column for page in _pages(descriptor, chunk)]
+    return all(checksummed)
+
+
+def _start(chunk: _Struct) -> int:
+    data: int = chunk[9]
+    dictionary: int = chunk.get(11, 0)
+    return dictionary if 0 < dictionary < data else data
+
+
+def _name(chunk: _Struct) -> str:
+    return b".".join(chunk[3]).decode(errors="replace")
+
+
+def _pages(descriptor: int, chunk: _Struct) -> Iterator[_Struct]:
+    """Give the headers of the pages of a column, of one part of the file."""
+    place, values = _start(chunk), 0
+    while values < chunk[5]:
+        page, length = _header(descriptor, place)
+        yield page
+        place += length + page[3]
+        for kind in page.keys() & _ENCODING.keys():
+            values += page[kind][1]
+            if page[kind][_ENCODING[kind]] not in chunk[2]:
+                raise StructureError("a page isn't written in the way that the footer names")
+    if values != chunk[5]:
+        raise StructureError("its pages and its footer give different numbers of rows")
+
+
+def _header(descriptor: int, place: int) -> tuple[_Struct, int]:
+    """Give a header, and its length."""
+    for longest in _HEADERS:
+        content = Compact(os.pread(descriptor, longest, place))
+        try:
+            return content.struct(), content.at
+        except IndexError:
+            if len(content.content) < longest:
+                break
+    raise StructureError("a page has no header")
+
+
+class Compact:
+    """Read Thrift's compact protocol. Raises IndexError where the content ends before a value does."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.at = 0
+
+    def struct(self) -> _Struct:
+        """Read a struct."""
+        fields: _Struct = {}
+        number = 0
+        while head := self._byte():
+            number = number + (head >> 4) if head >> 4 else self._integer()
+            fields[number] = head & 15 == 1 if head & 15 in (1, 2) else self._value(head & 15)
+        return fields
+
+    def _value(self, kind: int) -> Any:
+        if kind in (1, 2, 3):
+            return self._byte()
+        if kind in (4, 5, 6):
+            return self._integer()
+        if kind == 7:
+            return self._octets(8)
+        if kind == 8:
+            return self._octets(self._unsigned())
+        if kind in (9, 10):
+            head = self._byte()
+            count = self._unsigned() if head >> 4 == 15 else head >> 4
+            return [self._value(head & 15) for _ in range(count)]
+        if kind == 11:
+            count = self._unsigned()
+            kinds = self._byte() if count else 0
+            return [(self._value(kinds >> 4), self._value(kinds & 15)) for _ in range(count)]
+        if kind == 12:
+            return self.struct()
+        raise ValueError("no type of the protocol")
+
+    def _byte(self) -> int:
+        self.at += 1
+        return self.content[self.at - 1]
+
+    def _octets(self, count: int) -> bytes:
+        if self.at + count > len(self.content):
+            raise IndexError
+        self.at += count
+        return self.content[self.at - count : self.at]
+
+    def _unsigned(self) -> int:
+        value = shift = 0
+        while (byte := self._byte()) & 0x80:
+            value |= (byte & 0x7F) << shift
+            shift += 7
+        return value | byte << shift
+
+    def _integer(self) -> int:
+        value = self._unsigned()
+        return value >> 1 ^ -(value & 1)
