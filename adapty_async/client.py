@@ -27,6 +27,7 @@ class ClientOptions(TypedDict, total=False):
     """The settings of an AdaptyClient beside its key and server."""
 
     timeout: float
+    total_timeout: float | None
     retry: RetryPolicy
     pacer: Pacer | None
     session: aiohttp.ClientSession | None
@@ -39,10 +40,13 @@ class AdaptyClient:
     """Call Adapty's server-side API for the app of a secret key.
 
     `timeout`: seconds of one attempt, its body included, waiting at the gate not; it ends at most a twentieth of a
-    second late. `pacer`: paces every call; None: only the Retry-After of a 429 holds calls back. `session`: its
-    connections are used and stay open, nothing else of it. `trust_env`: proxies from the environment. `ssl`: for a
-    certificate authority of your own. `on_attempt`: called once an attempt. Built anywhere, opened by the first call,
-    for the event loop of that call. Raises ValueError or TypeError for settings that can't work.
+    second late. `total_timeout`: seconds of the whole call: waiting at the gate, all attempts, and the pauses between
+    them; when they are over the call raises AdaptyTimeoutError, which tells whether it may have been executed. None: no
+    limit beside `timeout` and `retry`. Jobs of `bulk` ignore it. `pacer`: paces every call; None: only the Retry-After
+    of a 429 holds calls back. `session`: its connections are used and stay open, nothing else of it. `trust_env`:
+    proxies from the environment. `ssl`: for a certificate authority of your own. `on_attempt`: called once an attempt.
+    Built anywhere, opened by the first call, for the event loop of that call. Raises ValueError or TypeError for
+    settings that can't work.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class AdaptyClient:
         *,
         base_url: str = DEFAULT_BASE_URL,
         timeout: float = 30.0,
+        total_timeout: float | None = None,
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
         pacer: Pacer | None = None,
         session: aiohttp.ClientSession | None = None,
@@ -65,7 +70,14 @@ class AdaptyClient:
             raise TypeError("on_attempt must be callable")
         transport = Transport(self.base_url, _checked_key(api_key), session=session, trust_env=trust_env, ssl=ssl)
         self._use(
-            Sender(transport, timeout=timeout, retry=retry, pacer=_own_pacer(pacer), on_attempt=on_attempt),
+            Sender(
+                transport,
+                timeout=timeout,
+                total_timeout=total_timeout,
+                retry=retry,
+                pacer=_own_pacer(pacer),
+                on_attempt=on_attempt,
+            ),
             is_view=False,
         )
 
@@ -81,6 +93,7 @@ class AdaptyClient:
         self,
         *,
         timeout: float | Unset = UNSET,
+        total_timeout: float | Unset | None = UNSET,
         retry: RetryPolicy | Unset = UNSET,
         pacer: Pacer | Unset | None = UNSET,
     ) -> Self:
@@ -94,6 +107,7 @@ class AdaptyClient:
         view._use(
             sender.view(
                 timeout=sender.timeout if timeout is UNSET else timeout,
+                total_timeout=sender.total_timeout if total_timeout is UNSET else total_timeout,
                 retry=sender.retry if retry is UNSET else retry,
                 pacer=sender.given_pacer if pacer is UNSET else _own_pacer(pacer),
             ),
@@ -110,10 +124,18 @@ class AdaptyClient:
         """Send any request with the client's key, gate, retries and errors; give the 2xx answer. Raises AdaptyError."""
         return await self._sender.send(request, _as_it_is)
 
-    async def close(self) -> None:
-        """Close the connections; again, harmlessly. A view closes nothing."""
+    async def aclose(self) -> None:
+        """Close the client and its connections; again, harmlessly. A view closes nothing.
+
+        Calls that have begun, those of views too, end with AdaptyConnectionError("the client was closed"), which tells
+        whether the call may have been executed. Jobs stop with the reason `closed`. Later calls are a RuntimeError.
+        """
         if not self._is_view:
             await self._sender.transport.close()
+
+    async def close(self) -> None:
+        """Close the client: the same as `aclose`."""
+        await self.aclose()
 
     async def __aenter__(self) -> Self:
         self._sender.transport.check_usable()
@@ -122,7 +144,7 @@ class AdaptyClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.close()
+        await self.aclose()
 
     def __repr__(self) -> str:
         return f"AdaptyClient(base_url={self.base_url!r}, timeout={self._sender.timeout:g})"
@@ -148,6 +170,7 @@ def anew(client: AdaptyClient, *, timeout: float | None = None) -> AdaptyClient:
         Sender(
             sender.transport.anew(),
             timeout=sender.timeout if timeout is None else timeout,
+            total_timeout=sender.total_timeout,
             retry=sender.retry,
             pacer=sender.given_pacer,
             on_attempt=sender.on_attempt,

@@ -76,11 +76,17 @@ class _UnansweredError(AdaptyError):
 
 
 class AdaptyConnectionError(_UnansweredError, ConnectionError):
-    """No answer: the connection failed. `sent`: False = the request never left, True = it may have been executed."""
+    """No answer: the connection failed, or the client was closed.
+
+    `sent`: whether an attempt of the call left. Whether one may have been executed, `maybe_executed` says.
+    """
 
 
 class AdaptyTimeoutError(_UnansweredError, TimeoutError):
-    """No answer in time. `sent`: False = the request never left, True = it may have been executed."""
+    """No answer in time: within the timeout of the last attempt, or the total timeout of the call.
+
+    `sent`: whether an attempt of the call left. Whether one may have been executed, `maybe_executed` says.
+    """
 
 
 class LocalRateLimitError(AdaptyError):

@@ -40,9 +40,11 @@ def _count(_: object, field: "attrs.Attribute[int]", value: int) -> None:
 class RetryPolicy:
     """Say how often and how long a call is tried.
 
-    `attempts`: at most so many requests a call. `budget`: seconds since the first send, waiting at the gate not
-    counted; a wait that doesn't fit raises the error at once. `backoff`, `backoff_max`: seconds; unless the server says
-    Retry-After, the wait after attempt n is drawn from 0 to backoff x 2^(n-1), at most backoff_max ("full jitter").
+    `attempts`: at most so many requests a call. `budget`: seconds from the first send within which another attempt may
+    begin, waiting at the gate not counted; a pause that doesn't fit raises the error at once. An attempt that has begun
+    runs on until its own timeout, so a call may last longer than its budget: what bounds all of it is the client's
+    `total_timeout`. `backoff`, `backoff_max`: seconds; unless the server says Retry-After, the wait after attempt n
+    is drawn from 0 to backoff x 2^(n-1), at most backoff_max ("full jitter").
     """
 
     attempts: int = attrs.field(default=4, validator=_count)

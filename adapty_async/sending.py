@@ -6,19 +6,30 @@ import logging
 import math
 import random
 import weakref
-from collections.abc import Callable
-from typing import Final, Generic, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Generic, TypeVar
 
 import attrs
 
-from .errors import AdaptyAPIError, AdaptyError, LocalRateLimitError, error_from
+from .errors import (
+    AdaptyAPIError,
+    AdaptyConnectionError,
+    AdaptyError,
+    AdaptyTimeoutError,
+    LocalRateLimitError,
+    error_from,
+)
 from .gate import Gate, GateWaitTooLong, gate_of
 from .messages import Request, Response
 from .pacing import AdaptivePacer, Pacer, Ticket, Unpaced, Verdict
-from .retry import RetryPolicy, again, is_throttled
+from .retry import RetryPolicy, again, is_throttled, is_unsent
 from .transport import Transport
 
 _T = TypeVar("_T")
+_W = TypeVar("_W")
+
+# Seconds that are no time: no answer comes in them, and timers are early by less.
+_SOON: Final = 1e-3
 
 _log: Final = logging.getLogger("adapty_async")
 
@@ -27,7 +38,8 @@ _log: Final = logging.getLogger("adapty_async")
 class Attempt:
     """What one attempt came to: for logs and metrics, without ids and bodies.
 
-    `number`: from 1. `status`: None where no answer came. `error`: the class's name, None where it went well.
+    `number`: from 1. `status`: None where no answer came. `error`: the class's name, None where it went well;
+    "CancelledError" where the caller was cancelled, as by an `asyncio.timeout` of its own.
     `elapsed`: seconds of the attempt. `wait`: seconds until the next attempt, None where none follows.
     """
 
@@ -97,13 +109,16 @@ class Sender:
         transport: Transport,
         *,
         timeout: float,
+        total_timeout: float | None,
         retry: RetryPolicy,
         pacer: Pacer | None,
         on_attempt: Callable[[Attempt], object] | None,
         shared: Shared | None = None,
     ) -> None:
         self.transport = transport
-        self.timeout = _checked_timeout(timeout)
+        self.timeout = _checked_seconds("timeout", timeout)
+        self.total_timeout = None if total_timeout is None else _checked_seconds("total_timeout", total_timeout)
+        self._call_seconds = math.inf if self.total_timeout is None else self.total_timeout
         self.retry = _checked_retry(retry)
         self.given_pacer = pacer
         self.on_attempt = on_attempt
@@ -120,11 +135,12 @@ class Sender:
             self.shared.add(self._gate)
         return self._gate
 
-    def view(self, *, timeout: float, retry: RetryPolicy, pacer: Pacer | None) -> "Sender":
+    def view(self, *, timeout: float, total_timeout: float | None, retry: RetryPolicy, pacer: Pacer | None) -> "Sender":
         """Make a sender with other settings that shares the connections, and the Retry-After of a 429."""
         return Sender(
             self.transport,
             timeout=timeout,
+            total_timeout=total_timeout,
             retry=retry,
             pacer=pacer,
             on_attempt=self.on_attempt,
@@ -138,7 +154,7 @@ class Sender:
         ticket = gate.try_enter()
         first = None
         if ticket is not None:
-            first = await self.exchange(request, ticket, gate)
+            first = await self.exchange(request, ticket, gate, 1, self._call_seconds)
             if first.response is not None:
                 try:
                     value = read(first.response)
@@ -148,24 +164,32 @@ class Sender:
                     self.observe(request, first, 1, None)
                     return value
         # Only now, for most calls need no more than one attempt.
-        call = _Call(self, request, read, first, first_sent=0.0 if ticket is None else ticket.sent_at)
+        call = _Call(self, request, read, first, began=gate.now() if ticket is None else ticket.sent_at)
         try:
             return await call.attempt()
         except AdaptyError as caught:
             error = caught
         if call.wait is None:
             raise error
-        return await again(error, call.attempt, lambda: call.wait, asyncio.sleep)
+        return await again(error, call.attempt, lambda: call.wait, call.sleep)
 
-    async def exchange(self, request: Request, ticket: Ticket, gate: Gate) -> Exchange:
-        """Send a request exactly once, with the ticket of a gate, and tell that gate what became of it."""
+    async def exchange(
+        self, request: Request, ticket: Ticket, gate: Gate, number: int, seconds_left: float = math.inf
+    ) -> Exchange:
+        """Send a request exactly once, with the ticket of a gate, and tell that gate what became of it.
+
+        `number`: of the attempt. `seconds_left`: for the call; the timeout of the attempt holds as well.
+        """
         began = gate.now()
         try:
-            response = await self.transport.attempt(request, self.timeout)
+            response = await self.transport.attempt(request, min(self.timeout, seconds_left))
         except AdaptyError as caught:
             error = caught
-        except BaseException:  # cancelled, or closed under way: who waits for the ticket's fate must not wait for ever
+        except BaseException as caught:  # who waits for the ticket's fate must not wait for ever
             gate.heard(ticket, Verdict.UNKNOWN)
+            if isinstance(caught, asyncio.CancelledError) and self.is_observed:
+                name = asyncio.CancelledError.__name__
+                self._tell(Attempt(request.method, request.path, number, None, name, gate.now() - began, None))
             raise
         else:
             if 200 <= response.status < 300:
@@ -187,15 +211,17 @@ class Sender:
         if not self.is_observed:
             return
         name = type(exchange.error).__name__ if exchange.error else None
-        attempt = Attempt(request.method, request.path, number, exchange.status, name, exchange.elapsed, wait)
+        self._tell(Attempt(request.method, request.path, number, exchange.status, name, exchange.elapsed, wait))
+
+    def _tell(self, attempt: Attempt) -> None:
         _log.debug(
             "%s %s attempt %d: %s in %.3f s%s",
             attempt.method,
             attempt.path,
-            number,
-            " ".join(str(word) for word in (exchange.status, name) if word),
+            attempt.number,
+            " ".join(str(word) for word in (attempt.status, attempt.error) if word),
             attempt.elapsed,
-            "" if wait is None else f", again in {wait:.3f} s",
+            "" if attempt.wait is None else f", again in {attempt.wait:.3f} s",
         )
         if self.on_attempt is not None:
             try:
@@ -216,7 +242,10 @@ def _verdict(error: AdaptyError) -> tuple[Verdict, float | None]:
 
 
 class _Call(Generic[_T]):
-    """One call: its attempts so far, and what is left of its budget."""
+    """One call: its attempts so far, and what is left of its budget and its time.
+
+    Each of its awaits is within a deadline: so it ends in time, and when the client is closed.
+    """
 
     def __init__(
         self,
@@ -225,14 +254,16 @@ class _Call(Generic[_T]):
         read: Callable[[Response], _T],
         first: Exchange | None,
         *,
-        first_sent: float,
+        began: float,
     ) -> None:
         self._sender = sender
         self._request = request
         self._read = read
         self._first = first
-        self._first_sent = first_sent
+        self._first_sent = began
+        self._ends = math.inf if sender.total_timeout is None else began + sender.total_timeout
         self._number = 0
+        self._sent = False
         self._maybe_executed = False
         self._last_error: AdaptyError | None = None
         self._at_gate = 0.0
@@ -256,35 +287,72 @@ class _Call(Generic[_T]):
                 return value
         assert error is not None
         self._count(error)
-        self.wait = self._wait_after(error, exchange.pause)
+        self.wait, last = self._what_follows(error, exchange.pause)
         self._sender.observe(self._request, attrs.evolve(exchange, error=error), self._number, self.wait)
         # Without the frames in which it was made: they hold the body, and tools that report errors show such.
-        raise error.with_traceback(None)
+        raise last.with_traceback(None)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait for the next attempt. Raises AdaptyConnectionError where the client is closed meanwhile."""
+        await self._in_time(asyncio.sleep(seconds))
 
     async def _exchange(self) -> Exchange:
         gate = self._sender.gate
         ticket = gate.try_enter() or await self._enter(gate)
         if not self._number:
             self._first_sent = ticket.sent_at
-        return await self._sender.exchange(self._request, ticket, gate)
+        left = self._left()
+        if left <= _SOON:  # the turn came as the time was over: a request would leave for nothing
+            gate.heard(ticket, Verdict.UNKNOWN)
+            raise self._ended()
+        return await self._sender.exchange(self._request, ticket, gate, self._number + 1, left)
 
     async def _enter(self, gate: Gate) -> Ticket:
-        """Pass the gate, if what is left of the budget allows the wait there."""
+        """Pass the gate, if what is left of the budget and the time allows the wait there."""
         arrived = gate.now()
+        patience = min(self._sender.retry.budget - self._elapsed(arrived), self._left())
         try:
-            ticket = await gate.enter(self._sender.retry.budget - self._elapsed(arrived))
+            ticket = await self._in_time(gate.enter(patience))
         except GateWaitTooLong as caught:
             seconds = caught.seconds
         else:
             if self._number:
                 self._at_gate += gate.now() - arrived
             return ticket
+        if self._last_error is None:
+            raise self._unsent(seconds)
         # What the API said last tells more than that there is no time left to ask it again.
-        raise self._unsent(seconds) if self._last_error is None else self._last_error.with_traceback(None)
+        raise self._of_call(self._last_error.with_traceback(None))
+
+    async def _in_time(self, wait: Coroutine[Any, Any, _W]) -> _W:
+        """Wait for what sends nothing, until the time of the call is over or the client closed: its error is raised."""
+        deadline = self._sender.transport.deadlines.start(max(self._left(), _SOON))
+        try:
+            return await wait
+        except asyncio.CancelledError:
+            if not deadline.is_behind():
+                raise
+        finally:
+            deadline.stop()
+        raise self._ended()
+
+    def _left(self) -> float:
+        """Return the seconds that are left of the whole call."""
+        return math.inf if self._ends == math.inf else self._ends - self._sender.gate.now()
 
     def _elapsed(self, now: float) -> float:
         """Give the seconds of the budget that are used up: since the first send, without the waits at the gate."""
         return now - self._first_sent - self._at_gate if self._number else 0.0
+
+    def _what_follows(self, error: AdaptyError, pause: float | None) -> tuple[float | None, AdaptyError]:
+        """Decide what follows a failed attempt: the seconds until the next one, or None and the last error."""
+        wait, left = self._wait_after(error, pause), self._left()
+        is_over = left <= _SOON and isinstance(error, AdaptyTimeoutError)
+        if is_over or (wait is not None and self._sender.transport.is_closed):
+            return None, self._ended()
+        if wait is not None and wait < left:
+            return wait, error
+        return None, self._of_call(error)
 
     def _wait_after(self, error: AdaptyError, pause: float | None) -> float | None:
         return self._sender.retry.wait_after(
@@ -298,25 +366,45 @@ class _Call(Generic[_T]):
 
     def _count(self, error: AdaptyError) -> None:
         """Put on the error of one attempt what is known of the whole call."""
+        self._sent = self._sent or not is_unsent(error)
         self._maybe_executed = error.maybe_executed = self._maybe_executed or error.maybe_executed
         error.attempts = self._number
         self._last_error = error
+
+    def _of_call(self, error: AdaptyError) -> AdaptyError:
+        """Let the error of the last attempt say of the whole call whether it was sent."""
+        if isinstance(error, AdaptyConnectionError | AdaptyTimeoutError):
+            error.sent = self._sent
+        return error
+
+    def _ended(self) -> AdaptyError:
+        """Make the error of a call that is ended from without: its time is over, or the client closed."""
+        transport = self._sender.transport
+        if transport.is_closed:
+            return transport.closed_error(sent=self._sent, attempts=self._number, maybe_executed=self._maybe_executed)
+        request = self._request
+        return AdaptyTimeoutError(
+            f"{request.method} {request.path}: not done within the total timeout of {self._sender.total_timeout:g} s",
+            sent=self._sent,
+            attempts=self._number,
+            maybe_executed=self._maybe_executed,
+        )
 
     def _unsent(self, seconds: float) -> LocalRateLimitError:
         request = self._request
         return LocalRateLimitError(
             f"{request.method} {request.path}: not sent, the rate limit leaves no room for {seconds:.1f} s, "
-            "longer than the retry budget",
+            "longer than the call may wait",
             retry_after=seconds,
         )
 
 
-def _checked_timeout(timeout: float) -> float:
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-        raise TypeError(f"timeout must be a number of seconds, not {type(timeout).__name__}")
-    if not 0 < timeout < math.inf:
-        raise ValueError("timeout must be a positive, finite number of seconds")
-    return float(timeout)
+def _checked_seconds(name: str, seconds: float) -> float:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise TypeError(f"{name} must be a number of seconds, not {type(seconds).__name__}")
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"{name} must be a positive, finite number of seconds")
+    return float(seconds)
 
 
 def _checked_retry(retry: RetryPolicy) -> RetryPolicy:

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import math
 import ssl as ssl_module
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextvars import ContextVar
 from http.cookies import SimpleCookie
 from typing import Any, Final, Never
@@ -25,12 +25,17 @@ from .messages import Request, Response, received
 
 MAX_BODY: Final = 8 * 1024 * 1024
 _URLS_KEPT: Final = 64
+# Seconds that the calls in flight have to end when the client is closed; mostly they take a few rounds of the loop.
+_CLOSING_TIME: Final = 0.5
 # aiohttp's own is a timer for each attempt; see Deadlines.
 _NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 
 
 # What tells by its type alone that no request left; for the rest, see _Leaving.
 _NEVER_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+
+
+_SESSION_CLOSED: Final = "the session given to the client is closed"
 
 
 class _LostError(Exception):
@@ -152,6 +157,7 @@ class Transport:
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        self._on_closing: set[Callable[[], None]] = set()
         self._urls: dict[str, yarl.URL] = {}
 
     @property
@@ -172,6 +178,15 @@ class Transport:
         """What tells this key from another, and doesn't lead back to it."""
         return hashlib.sha256(self._api_key.encode()).hexdigest()[:16]
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing can be sent any more: the client is closed, or the session that it was given."""
+        return self._closed or self._is_session_closed
+
+    @property
+    def _is_session_closed(self) -> bool:
+        return self._borrowed is not None and (self._session or self._borrowed).closed
+
     async def attempt(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 - see Deadlines
         """Send a request once and read its answer, within `timeout` seconds.
 
@@ -180,8 +195,9 @@ class Transport:
         session = self._session or self._open()
         leaving = _Leaving(self._common)
         token = _leaving.set(leaving)
-        deadline = self._deadlines.start(timeout)
+        deadline = self.deadlines.start(timeout)
         answer: aiohttp.ClientResponse | None = None
+        failure: AdaptyError
         try:
             answer = await session.request(
                 request.method,
@@ -197,15 +213,16 @@ class Transport:
             body = b"" if answer.content.at_eof() else await _read(answer)
             return received(answer.status, answer.headers, body)
         except RuntimeError:
-            if session.closed:
-                raise RuntimeError("the session given to the client is closed") from None
-            raise
+            if not session.closed:
+                raise
+            failure = AdaptyConnectionError(_SESSION_CLOSED, sent=leaving.has_left is not False)
         except _FAILURES as caught:
             failure = _translate(caught, sent=leaving.has_left is not False and not isinstance(caught, _NEVER_SENT))
         except asyncio.CancelledError:
             if not deadline.is_behind():
                 raise
-            failure = _too_late(sent=leaving.has_left is not False)
+            sent = leaving.has_left is not False
+            failure = self.closed_error(sent=sent) if self._closed else _too_late(sent=sent)
         finally:
             deadline.stop()
             _leaving.reset(token)
@@ -221,31 +238,55 @@ class Transport:
         return Transport(self._base_url, self._api_key, session=self._borrowed, trust_env=self._trust_env, ssl=ssl)
 
     async def close(self) -> None:
-        """Close the connections that are our own; again, harmlessly."""
+        """End what is in flight, then close the connections that are our own; again, harmlessly.
+
+        Deadlines that haven't come stay enforced: with a borrowed session nothing else would end what is left.
+        """
         self._closed = True
-        if self._loop is not None:
-            self._deadlines.close()
         session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        for tell in tuple(self._on_closing):
+            tell()
+        try:
+            # Of another loop, which may be gone, no task can be cancelled from here.
+            if self._loop is asyncio.get_running_loop():
+                await self.deadlines.end_all(_CLOSING_TIME)
+        finally:
+            if session is not None:
+                await session.close()
+
+    def watch_closing(self, on_closing: Callable[[], None]) -> None:
+        """Call `on_closing` when the client is closed, before what is in flight is ended."""
+        self._on_closing.add(on_closing)
+
+    def unwatch_closing(self, on_closing: Callable[[], None]) -> None:
+        """Tell no more."""
+        self._on_closing.discard(on_closing)
+
+    def closed_error(
+        self, *, sent: bool, attempts: int = 1, maybe_executed: bool | None = None
+    ) -> AdaptyConnectionError:
+        """Make the error of a call that is ended because nothing can be sent any more."""
+        message = "the client was closed" if self._closed else _SESSION_CLOSED
+        return AdaptyConnectionError(message, sent=sent, attempts=attempts, maybe_executed=maybe_executed)
 
     def check_usable(self) -> None:
-        """Raise RuntimeError where no attempt can be made: after close, or on another event loop."""
+        """Raise RuntimeError where no call can be made: after close, or on another event loop."""
         if self._closed:
             raise RuntimeError("the client is closed: make a new AdaptyClient")
+        if self._is_session_closed:
+            raise RuntimeError(_SESSION_CLOSED)
         loop = asyncio.get_running_loop()
         if self._loop is None:
-            self._loop, self._deadlines = loop, Deadlines(loop)
+            self._loop, self.deadlines = loop, Deadlines(loop)
         elif self._loop is not loop:
             raise RuntimeError("the client belongs to another event loop: make one AdaptyClient per loop")
 
     def _open(self) -> aiohttp.ClientSession:
+        if self.is_closed:  # since the call began: it ends as one in flight does
+            raise self.closed_error(sent=False)
         self.check_usable()
-        if self._session is None:
-            self._session = self._own() if self._borrowed is None else self._borrow(self._borrowed)
-        if self._session.closed:
-            raise RuntimeError("the session given to the client is closed")
-        return self._session
+        self._session = session = self._own() if self._borrowed is None else self._borrow(self._borrowed)
+        return session
 
     def _own(self) -> aiohttp.ClientSession:
         # limit=0: nothing queues inside aiohttp on the clock of a timeout.
@@ -259,8 +300,6 @@ class Transport:
 
     def _borrow(self, lender: aiohttp.ClientSession) -> aiohttp.ClientSession:
         """Make an own session on the lender's connections: its headers, cookies, auth and middlewares stay with it."""
-        if lender.closed:
-            raise RuntimeError("the session given to the client is closed")
         try:
             return aiohttp.ClientSession(
                 connector=lender.connector,

@@ -3,13 +3,12 @@
 ADAPTY_API_KEY=... python examples/web_aiohttp.py
 """
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from adapty_async import AdaptyClient, AdaptyError, ProfileNotFoundError, RetryPolicy
+from adapty_async import AdaptyClient, AdaptyError, ProfileNotFoundError
 
 ADAPTY = web.AppKey("ADAPTY", AdaptyClient)
 DEADLINE = 2.0  # seconds a visitor waits for Adapty, retries included
@@ -19,7 +18,7 @@ log = logging.getLogger(__name__)
 
 async def adapty(app: web.Application) -> AsyncIterator[None]:
     """Keep one client for the life of the app: its connections are shared by all requests."""
-    async with AdaptyClient.from_env(retry=RetryPolicy(budget=DEADLINE)) as client:
+    async with AdaptyClient.from_env(total_timeout=DEADLINE) as client:
         app[ADAPTY] = client
         yield
 
@@ -35,11 +34,10 @@ def user_of(request: web.Request) -> str:
 async def show_access(request: web.Request) -> web.Response:
     """Tell whether the user has premium access; without Adapty nobody is locked out."""
     try:
-        async with asyncio.timeout(DEADLINE):
-            profile = await request.app[ADAPTY].profiles.get(customer_user_id=user_of(request))
+        profile = await request.app[ADAPTY].profiles.get(customer_user_id=user_of(request))
     except ProfileNotFoundError:
         return web.json_response({"premium": False})
-    except (AdaptyError, TimeoutError) as error:
+    except AdaptyError as error:
         log.warning("access is granted unseen: %r", error)
         return web.json_response({"premium": True, "unseen": True})
     return web.json_response({"premium": profile.has_access("premium")})
@@ -48,9 +46,8 @@ async def show_access(request: web.Request) -> web.Response:
 async def delete_account(request: web.Request) -> web.Response:
     """Delete the user's profile; asked again after a failure, it is harmless."""
     try:
-        async with asyncio.timeout(DEADLINE):
-            await request.app[ADAPTY].profiles.delete(customer_user_id=user_of(request), missing_ok=True)
-    except (AdaptyError, TimeoutError) as error:
+        await request.app[ADAPTY].profiles.delete(customer_user_id=user_of(request), missing_ok=True)
+    except AdaptyError as error:
         log.warning("a profile is not deleted yet: %r", error)
         return web.json_response({"deleted": False}, status=503, headers={"Retry-After": "60"})
     return web.json_response({"deleted": True})

@@ -3,7 +3,6 @@
 ADAPTY_API_KEY=... uvicorn --app-dir examples web_starlette:app
 """
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from adapty_async import AdaptyClient, AdaptyError, ProfileNotFoundError, RetryPolicy
+from adapty_async import AdaptyClient, AdaptyError, ProfileNotFoundError
 
 DEADLINE = 2.0  # seconds a visitor waits for Adapty, retries included
 
@@ -31,7 +30,7 @@ class State(TypedDict):
 @asynccontextmanager
 async def lifespan(_app: Starlette) -> AsyncIterator[State]:
     """Keep one client for the life of the app: its connections are shared by all requests."""
-    async with AdaptyClient.from_env(retry=RetryPolicy(budget=DEADLINE)) as client:
+    async with AdaptyClient.from_env(total_timeout=DEADLINE) as client:
         yield {"adapty": client}
 
 
@@ -52,11 +51,10 @@ def user_of(request: Request) -> str:
 async def show_access(request: Request) -> JSONResponse:
     """Tell whether the user has premium access; without Adapty nobody is locked out."""
     try:
-        async with asyncio.timeout(DEADLINE):
-            profile = await client_of(request).profiles.get(customer_user_id=user_of(request))
+        profile = await client_of(request).profiles.get(customer_user_id=user_of(request))
     except ProfileNotFoundError:
         return JSONResponse({"premium": False})
-    except (AdaptyError, TimeoutError) as error:
+    except AdaptyError as error:
         log.warning("access is granted unseen: %r", error)
         return JSONResponse({"premium": True, "unseen": True})
     return JSONResponse({"premium": profile.has_access("premium")})
@@ -65,9 +63,8 @@ async def show_access(request: Request) -> JSONResponse:
 async def delete_account(request: Request) -> JSONResponse:
     """Delete the user's profile; asked again after a failure, it is harmless."""
     try:
-        async with asyncio.timeout(DEADLINE):
-            await client_of(request).profiles.delete(customer_user_id=user_of(request), missing_ok=True)
-    except (AdaptyError, TimeoutError) as error:
+        await client_of(request).profiles.delete(customer_user_id=user_of(request), missing_ok=True)
+    except AdaptyError as error:
         log.warning("a profile is not deleted yet: %r", error)
         return JSONResponse({"deleted": False}, status_code=503, headers={"Retry-After": "60"})
     return JSONResponse({"deleted": True})

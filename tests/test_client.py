@@ -1223,30 +1223,6 @@ class TestLifetime:
             await get(client)
         assert virtual_loop().time() == closed_at
 
-    @virtual
-    async def test_closed_while_a_call_waits_to_try_again_it_says_so(self) -> None:
-        client, transport = scripted(Response(429, {"Retry-After": "10"}), OK)
-        call = asyncio.create_task(get(client))
-        await asyncio.sleep(1.0)
-
-        async def closed() -> Response:
-            transport.check_usable()
-            return OK
-
-        transport.script[:] = [closed]
-        await client.close()
-        with pytest.raises(RuntimeError, match="the client is closed"):
-            await call
-
-    async def test_closed_while_a_call_is_under_way_the_call_ends(self) -> None:
-        async with RawServer(silence) as server, client_of(server) as client:
-            call = asyncio.create_task(delete(client))
-            await until(lambda: server.requests)
-            await client.close()
-            with pytest.raises((RuntimeError, AdaptyConnectionError)):
-                await call
-        assert len(server.requests) == 1
-
     def test_on_another_loop_it_says_so(self) -> None:
         async def use(client: AdaptyClient) -> None:
             with pytest.raises(AdaptyConnectionError):

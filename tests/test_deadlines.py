@@ -1,6 +1,8 @@
 """Deadlines in virtual time: never early, hardly late, and nobody else's cancellation is taken for theirs."""
 
 import asyncio
+import contextlib
+import math
 
 import pytest
 from hypothesis import given
@@ -101,9 +103,76 @@ async def test_within_a_timeout_of_the_callers_each_is_told_from_the_other() -> 
 
 
 @virtual
-async def test_closed_it_cancels_nothing_any_more() -> None:
+async def test_an_infinite_one_doesnt_come_and_sets_no_timer() -> None:
     deadlines = Deadlines(virtual_loop())
-    task = asyncio.ensure_future(work(deadlines, 1.0, 5.0))
+    assert await work(deadlines, math.inf, 1e6) == pytest.approx(1e6)
+    assert (deadlines.running, timers_left()) == (0, [])
+
+
+@virtual
+async def test_ended_all_come_at_once_and_are_waited_for() -> None:
+    deadlines = Deadlines(virtual_loop())
+    jobs = [asyncio.ensure_future(work(deadlines, allowed, 1e9)) for allowed in (1.0, 30.0, 30.0, math.inf)]
+    await asyncio.sleep(0.5)
+    await deadlines.end_all(9.0)
+    assert deadlines.running == 0
+    assert timers_left() == []
+    ends = await asyncio.gather(*jobs, return_exceptions=True)
+    assert [(type(end), *end.args) for end in ends if isinstance(end, LateError)] == [(LateError, 0.5)] * 4
+
+
+@virtual
+async def test_what_doesnt_end_is_waited_for_no_longer_than_said_and_its_deadline_stays() -> None:
+    deadlines = Deadlines(virtual_loop())
+    began = virtual_loop().time()
+
+    async def stubborn() -> None:
+        deadline = deadlines.start(2.0)
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(1e9)
+        await asyncio.sleep(1e9)
+        deadline.stop()
+
+    task = asyncio.ensure_future(stubborn())
     await asyncio.sleep(0)
-    deadlines.close()
-    assert await task == pytest.approx(5.0)
+    await deadlines.end_all(0.5)
+    assert virtual_loop().time() == began + 0.5
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert virtual_loop().time() == pytest.approx(began + 2.0, abs=0.05)
+
+
+@virtual
+async def test_the_task_that_ends_all_goes_on_itself() -> None:
+    deadlines = Deadlines(virtual_loop())
+    deadline = deadlines.start(5.0)
+    await deadlines.end_all(1.0)
+    await asyncio.sleep(1.0)
+    deadline.stop()
+    await asyncio.sleep(9.0)
+
+
+@virtual
+async def test_a_cancellation_by_the_caller_wins_over_the_end_of_all() -> None:
+    deadlines = Deadlines(virtual_loop())
+    task = asyncio.ensure_future(work(deadlines, 30.0, 1e9))
+    await asyncio.sleep(1)
+    ending = asyncio.ensure_future(deadlines.end_all(1.0))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert task.cancelling() == 1
+    await ending
+
+
+@virtual
+async def test_a_cancellation_that_was_swallowed_is_taken_back() -> None:
+    deadlines = Deadlines(virtual_loop())
+    deadline = deadlines.start(1.0)
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(1e9)
+    deadline.stop()
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0

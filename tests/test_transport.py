@@ -21,7 +21,15 @@ import aiohttp.abc
 import pytest
 from aioresponses import aioresponses
 
-from adapty_async import AdaptyConnectionError, AdaptyError, AdaptyTimeoutError, InvalidResponseError, Request, Response
+from adapty_async import (
+    AdaptyClient,
+    AdaptyConnectionError,
+    AdaptyError,
+    AdaptyTimeoutError,
+    InvalidResponseError,
+    Request,
+    Response,
+)
 from adapty_async.transport import MAX_BODY, Transport
 
 from .leftovers import tasks_left, timers_left
@@ -520,17 +528,17 @@ class TestABorrowedSession:
     async def test_one_that_is_closed_already_is_told(self) -> None:
         lender = aiohttp.ClientSession()
         await lender.close()
-        async with transport_to("http://127.0.0.1:1", session=lender) as transport:
-            with pytest.raises(RuntimeError, match="the session given to the client is closed"):
-                await transport.attempt(GET, 5.0)
+        client = AdaptyClient(KEY, base_url="http://127.0.0.1:1", session=lender)
+        with pytest.raises(RuntimeError, match="the session given to the client is closed"):
+            await client.send(GET)
 
     async def test_one_that_is_closed_under_way_is_told(self) -> None:
         lender = aiohttp.ClientSession()
-        async with RawServer(answer()) as server, transport_to(server.base_url, session=lender) as transport:
-            await transport.attempt(GET, 5.0)
+        async with RawServer(answer()) as server, AdaptyClient(KEY, base_url=server.base_url, session=lender) as client:
+            await client.send(GET)
             await lender.close()
             with pytest.raises(RuntimeError, match="the session given to the client is closed"):
-                await transport.attempt(GET, 5.0)
+                await client.send(GET)
 
     def test_one_of_another_loop_is_told(self) -> None:
         async def use(lender: aiohttp.ClientSession) -> None:
@@ -619,7 +627,12 @@ class TestLifetime:
             async with transport_to(server.base_url) as transport:
                 await transport.attempt(GET, 5.0)
             with pytest.raises(RuntimeError, match="the client is closed: make a new AdaptyClient"):
+                transport.check_usable()
+            with pytest.raises(
+                AdaptyConnectionError, match="the client was closed"
+            ) as caught:  # in a call that goes on
                 await transport.attempt(GET, 5.0)
+            assert caught.value.sent is False
             await transport.close()
         assert len(server.requests) == 1
 

@@ -92,6 +92,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             self._sender.is_observed
         )  # for all of the job: to ask for each item costs more than it tells
         self._gate.watch(self._park)
+        self._sender.transport.watch_closing(self._end_with_client)
 
     async def attempt(self, work: Work[ItemT]) -> Outcome | Again | None:
         """Make one attempt for an item. A ValueError or TypeError of its request makes it `invalid`, unsent."""
@@ -112,7 +113,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         self._lineup.leaves(work)
         self._tally.under_way += 1
         try:
-            exchange = await self._sender.exchange(request, ticket, self._gate)
+            exchange = await self._sender.exchange(request, ticket, self._gate, work.attempts)
         except BaseException:  # whoever ends it: the permit must come back
             self._admission.leave(permit, Health.NOTHING)
             raise
@@ -130,6 +131,10 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             if self._is_observed:
                 self._sender.observe(request, exchange, work.attempts, None)
             return self._succeeded(work, response)
+        if self._sender.transport.is_closed and not _is_answered(exchange):
+            self._admission.leave(permit, Health.NOTHING)
+            self._cut_off(work, request, exchange)
+            return None
         health = self._take_note_of_failure(work, exchange)
         if health is Health.WORKS:
             self._admission.answered(permit, exchange.elapsed)
@@ -140,6 +145,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
     def close(self) -> None:
         """Let go of the timers and the gate."""
         self._gate.unwatch(self._park)
+        self._sender.transport.unwatch_closing(self._end_with_client)
         self._relieve()
 
     async def _turn_with_permit(self, permit: Permit | None) -> tuple[Permit, Ticket] | None:
@@ -271,12 +277,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         request: Request,
         exchange: Exchange,
     ) -> Outcome | Again:
-        error = exchange.error
-        assert error is not None
-        work.fate_unknown = error.maybe_executed = work.fate_unknown or error.maybe_executed
-        work.taken = work.taken or not (is_throttled(error) or is_unsent(error))
-        error.attempts = work.attempts
-        work.error = error
+        error = self._take_up(work, exchange)
         wait = self._wait(work, request, exchange)
         self._sender.observe(request, exchange, work.attempts, wait)
         if wait is not None:
@@ -286,6 +287,26 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         if isinstance(error, PermissionDeniedError):
             self._signal.give(StopReason.PERMISSION)
         return self._classified(work, error)
+
+    def _cut_off(self, work: Work[ItemT], request: Request, exchange: Exchange) -> None:
+        """Leave an item as the end of the client found it: that is no failure of its own, nor of the server's."""
+        self._take_up(work, exchange)
+        self._tally.request(work.attempts, None)
+        self._sender.observe(request, exchange, work.attempts, None)
+        self._end_with_client()  # also where it is the session of somebody else that was closed
+
+    def _end_with_client(self) -> None:
+        self._signal.give(StopReason.CLOSED)
+
+    def _take_up(self, work: Work[ItemT], exchange: Exchange) -> AdaptyError:
+        """Note on an item what its failed attempt means for it, and on the error what is known of the item."""
+        error = exchange.error
+        assert error is not None
+        work.fate_unknown = error.maybe_executed = work.fate_unknown or error.maybe_executed
+        work.taken = work.taken or not (is_throttled(error) or is_unsent(error))
+        error.attempts = work.attempts
+        work.error = error
+        return error
 
     def _wait(self, work: Work[ItemT], request: Request, exchange: Exchange) -> float | None:
         """Decide when the item is tried again: the client's decision, but for two things.
@@ -359,7 +380,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
                 break
             self._tally.under_way += 1
             try:
-                exchange = await self._sender.exchange(request, ticket, self._gate)
+                exchange = await self._sender.exchange(request, ticket, self._gate, number)
             finally:
                 self._tally.under_way -= 1
             if exchange.error is None:

@@ -59,6 +59,7 @@ class StopReason(StrEnum):
     CREDENTIALS = "credentials"
     PERMISSION = "permission"
     REQUESTED = "requested"
+    CLOSED = "closed"
 
 
 @attrs.frozen(repr=False)

@@ -42,6 +42,7 @@ _REASONS: Final = {
     StopReason.CREDENTIALS: "Adapty doesn't accept the key (401): set ADAPTY_API_KEY to the secret key of the app",
     StopReason.PERMISSION: "the key may not do this (403): set ADAPTY_API_KEY to the secret key of the app",
     StopReason.REQUESTED: "by Ctrl-C or SIGTERM, or by SIGHUP, as of a terminal that is closed",
+    StopReason.CLOSED: "its connections were closed: resume the job",
 }
 
 

@@ -45,7 +45,7 @@ def test_the_names_of_the_outcomes_are_the_contract() -> None:
 
 def test_the_names_of_the_stop_reasons_are_the_rules_and_three_more() -> None:
     rules = {field.name for field in attrs.fields(StopRules)} - {"min_sample", "canary"}
-    assert {str(reason) for reason in StopReason} == rules | {"credentials", "permission", "requested"}
+    assert {str(reason) for reason in StopReason} == rules | {"credentials", "permission", "requested", "closed"}
 
 
 @pytest.mark.parametrize(
