@@ -312,7 +312,7 @@ PARQUET = [
     ),
     csv("Parquet cut off", PEOPLE[:-9], name="people.parquet", refused="no Parquet file that can be read"),
     csv("Parquet cut off, under another name", PEOPLE[:-9], refused="no Parquet file that can be read"),
-    csv("Parquet with a page overwritten", PEOPLE[:4] + bytes(30) + PEOPLE[34:], refused="can't be read to its end"),
+    csv("Parquet with a page overwritten", PEOPLE[:4] + bytes(30) + PEOPLE[34:], refused="is damaged"),
     csv("Parquet in gzip", gzip.compress(PEOPLE), name="people.parquet.gz", refused="unpack it first"),
     csv("CSV that is named Parquet", TWO, name="people.parquet", refused="isn't Parquet"),
     csv("CSV that is said to be Parquet", TWO, format=Format.PARQUET, refused="no Parquet"),

@@ -37,7 +37,7 @@ def _has_checksums(descriptor: int, column: str) -> bool:
     size = os.fstat(descriptor).st_size
     length = int.from_bytes(os.pread(descriptor, 4, size - _TAIL), "little")
     footer = Compact(os.pread(descriptor, length, size - _TAIL - length)).struct()
-    chunks = [chunk[3] for group in footer[4] for chunk in group[1]]
+    chunks = [chunk[3] for group in footer[4] for chunk in group[1] if chunk[3][5]]  # what is empty has no place
     places = sorted((_start(chunk), _start(chunk) + chunk[7]) for chunk in chunks)
     places.append((size - _TAIL - length, size))
     if any(end > start for (_, end), (start, _) in itertools.pairwise(places)):
