@@ -4,15 +4,11 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from .dialects import ADVICE, refuse_table
 from .reading import Format, InputError, Reading, Wanted
 
 _NAMES: Final = ("customer_user_id", "profile_id", "id")
-_SEPARATORS: Final = {
-    ";": "save it with commas",
-    "|": "save it with commas",
-    ",": "add --format csv",
-    "\t": "add --format tsv",
-}
+_OF_EXCEL: Final = re.compile(r"sep=.?$", re.IGNORECASE)
 # Where a file has no header its first row names people: only what looks like a column's name is shown.
 _COLUMN_NAME: Final = re.compile(
     r"ids?|uid|users?|names?|(?:e-?)?mail|customer|profile|member|[a-z]+(?:[ _-][a-z]+)*[ _-](?:ids?|name|number)",
@@ -20,13 +16,26 @@ _COLUMN_NAME: Final = re.compile(
 )
 
 
-def reading_of(first: Sequence[str], wanted: Wanted, name: str, format: Format, *, is_compressed: bool) -> Reading:  # noqa: A002 - its name everywhere
-    """Tell from the first row of a table how it is read. Raises InputError."""
+def reading_of(
+    first: Sequence[str],
+    wanted: Wanted,
+    name: str,
+    format: Format,  # noqa: A002 - its name everywhere
+    *,
+    is_compressed: bool,
+    lines: Sequence[str],
+) -> Reading:
+    """Tell from the first row of a table how it is read. `lines`: the first lines of the file. Raises InputError."""
+    if _OF_EXCEL.match(first[0]):
+        raise InputError(f"{name} begins with a line for Excel, sep=: save it with commas, and without that line")
     if len(first) == 1:
         _refuse_undivided(first[0], wanted, name, format)
     if len(first) == 1 and wanted.column is None:
+        has_header = _is_header(first[0], wanted, name)
+        if not has_header:
+            refuse_table(lines, name, format)
         # A lone column is named as the command will look for it where the rows are fed back.
-        return Reading([wanted.by], 0, _is_header(first[0], wanted, name), format, is_compressed)
+        return Reading([wanted.by], 0, has_header, format, is_compressed)
     return Reading(first, find(first, wanted, name), True, format, is_compressed)
 
 
@@ -42,7 +51,7 @@ def find(names: Sequence[str], wanted: Wanted, name: str) -> int:
 
 def _refuse_undivided(text: str, wanted: Wanted, name: str, format: Format) -> None:  # noqa: A002 - its name everywhere
     """Refuse the names of several columns that were read as one. Raises InputError."""
-    for separator, advice in _SEPARATORS.items():
+    for separator, advice in ADVICE.items():
         if separator not in text or wanted.name not in text.split(separator):
             continue
         if separator == format.separator:

@@ -8,7 +8,8 @@ from typing import BinaryIO, Final
 
 from .columns import reading_of
 from .compression import blocks_of, is_gzip
-from .lines import TOO_LONG, TOO_LONG_AND_QUOTED, Lines
+from .dialects import SAMPLE, refuse_table
+from .lines import TOO_LONG, TOO_LONG_AND_QUOTED, Lines, first_lines
 from .reading import BATCH, NO_ID, Batch, Format, InputError, Reading, Wanted
 
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
@@ -31,9 +32,17 @@ class CsvReader:
         for records, _ in self._records(1):
             for record in records:
                 if record == [_BROKEN]:
+                    refuse_table(self._first_lines(), self._name, self._format)
                     raise InputError(f"{self._name} begins with a line that is no row: {_QUOTE}")
                 if not _is_blank(record):
-                    return reading_of(record, self._wanted, self._name, self._format, is_compressed=is_gzip(self._file))
+                    return reading_of(
+                        record,
+                        self._wanted,
+                        self._name,
+                        self._format,
+                        is_compressed=is_gzip(self._file),
+                        lines=self._first_lines() if len(record) == 1 else (),
+                    )
         raise InputError(f"{self._name} holds no ids")
 
     def batches(self, *, whole: bool = False) -> Iterator[Batch]:
@@ -47,6 +56,9 @@ class CsvReader:
                 batch = _without_first(batch)
             if batch.ids:
                 yield batch
+
+    def _first_lines(self) -> list[str]:
+        return first_lines(blocks_of(self._file, self._name), SAMPLE)
 
     def _records(self, most: int) -> Iterator[tuple[list[list[str]], int]]:
         """Give records, blank ones too, in batches of so many, with the line where the first begins."""

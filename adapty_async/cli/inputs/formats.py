@@ -1,6 +1,7 @@
 """Which format a file has: by its name and its first bytes, or as it was said."""
 
 import os
+import re
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -25,10 +26,13 @@ _OF_SUFFIXES: Final = {
     ".pq": Format.PARQUET,
 }
 _BZIP2: Final = b"1AY&SY"  # after four bytes that alone might be an id
+_JSON_LIST: Final = re.compile(rb'\[\s*[\[{"]')
+_MARKUP: Final = re.compile(rb"<(?:!doctype|html|head|body|table|\?xml)\b|<!--", re.IGNORECASE)
 _REFUSED: Final = {
     b"\xff\xfe": "is UTF-16: save it as 'CSV UTF-8'",
     b"\xfe\xff": "is UTF-16: save it as 'CSV UTF-8'",
     b"\0\0\xfe\xff": "is UTF-32: save it as 'CSV UTF-8'",
+    b"PK\x05\x06": "is an empty archive: name the file of the ids",
     b"PK\x03\x04": "is a workbook or an archive: save the sheet with the ids as 'CSV UTF-8'",
     b"\xd0\xcf\x11\xe0": "is a workbook or a document: save the sheet with the ids as 'CSV UTF-8'",
     b"\x28\xb5\x2f\xfd": "is packed by zstd: unpack it, or pack it by gzip",
@@ -79,9 +83,22 @@ def _chosen(file: BinaryIO, name: str, *, asked: Format | None, named: Format | 
     if named is Format.PARQUET and asked is None:
         raise InputError(f"{name} isn't Parquet, as its name says: export it again, or add --format")
     chosen = asked or named or Format.CSV
-    if asked is None and chosen is not Format.JSONL and head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
-        raise InputError(f"{name} begins as JSON lines do: add --format jsonl, or --format {chosen} if it is that")
+    if asked is None and chosen is not Format.JSONL:
+        _refuse_unnamed(head.removeprefix(b"\xef\xbb\xbf").lstrip(), name, chosen)
     return chosen
+
+
+def _refuse_unnamed(head: bytes, name: str, chosen: Format) -> None:
+    """Refuse other texts than those that may have no name of their own. Raises InputError."""
+    if head.startswith(b"{"):
+        raise InputError(f"{name} begins as JSON lines do: add --format jsonl, or --format {chosen} if it is that")
+    if _JSON_LIST.match(head):
+        raise InputError(
+            f"{name} begins as one JSON list: write each item on a line of its own, as by jq -c '.[]', and name it "
+            ".jsonl"
+        )
+    if _MARKUP.match(head):
+        raise InputError(f"{name} is HTML or XML, as some workbooks are: save the sheet with the ids as 'CSV UTF-8'")
 
 
 def _refuse_others(head: bytes, name: str) -> None:

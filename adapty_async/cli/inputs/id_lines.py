@@ -6,7 +6,8 @@ from typing import BinaryIO
 
 from .columns import reading_of
 from .compression import blocks_of, is_gzip
-from .lines import TOO_LONG, TOO_LONG_AND_QUOTED, Lines
+from .dialects import SAMPLE
+from .lines import TOO_LONG, TOO_LONG_AND_QUOTED, Lines, first_lines
 from .reading import BATCH, Batch, Format, InputError, Reading, Wanted
 
 
@@ -20,10 +21,16 @@ class IdsReader:
 
     def reading(self) -> Reading:
         """Tell how the file is read. Raises InputError."""
-        for line in Lines(blocks_of(self._file, self._name)):
-            if not line.isspace():
-                first = [line.rstrip("\r\n")]
-                return reading_of(first, self._wanted, self._name, Format.IDS, is_compressed=is_gzip(self._file))
+        lines = first_lines(blocks_of(self._file, self._name), SAMPLE)
+        if lines:
+            return reading_of(
+                [lines[0].rstrip("\r\n")],
+                self._wanted,
+                self._name,
+                Format.IDS,
+                is_compressed=is_gzip(self._file),
+                lines=lines,
+            )
         raise InputError(f"{self._name} holds no ids")
 
     def batches(self, *, whole: bool = False) -> Iterator[Batch]:

@@ -13,6 +13,14 @@ TOO_LONG_AND_QUOTED: Final = "\0\0\0 too long and a quote isn't closed"
 _MARK: Final = b"\xef\xbb\xbf"
 
 
+def first_lines(blocks: Iterable[bytes], most: int) -> list[str]:
+    """Give the first lines of a text that hold something, but for those that are too long."""
+    lines = (
+        line for line in Lines(blocks) if not line.isspace() and not line.startswith((TOO_LONG, TOO_LONG_AND_QUOTED))
+    )
+    return list(itertools.islice(lines, most))
+
+
 class Lines:
     r"""Each line with its end, which is \n, \r\n or \r; what is no UTF-8 is kept as surrogates. For one reading."""
 

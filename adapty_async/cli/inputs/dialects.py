@@ -1,0 +1,147 @@
+"""Files that were taken for one id a line and look like something else: a table in another dialect, JSON, no text.
+
+An id may have any character in it: a separator alone says nothing, not even one in every line, as in auth0|5f7c8ec7.
+So a table is what has the same number of columns in nearly every line, and besides something that ids don't have: names
+of columns above them, quotes around the cells, a column of whole ids, nothing but a separator at the end of each line.
+"""
+
+import csv
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from .reading import Format, InputError
+
+SAMPLE: Final = 500
+"""So many lines are looked at."""
+ADVICE: Final = {
+    ";": "save it with commas ('CSV UTF-8')",
+    "\t": "name it .tsv, or add --format tsv",
+    "|": "save it with commas ('CSV UTF-8')",
+    ",": "name it .csv, or add --format csv",
+}
+_NEARLY_ALL: Final = 0.9
+_MOST_UNREADABLE: Final = 0.3
+_UNREADABLE: Final = re.compile(r"[\0-\x08\x0e-\x1f\x7f\udc80-\udcff]")
+_QUOTED: Final = re.compile(r'"(?:[^"]|"")*"')
+_IN_QUOTES: Final = re.compile(r"""(["'])(?:(?!\1).|\1\1)*\1[,;]?""")
+_EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+\.\w{2,}")
+_UUID: Final = re.compile(r"[{]?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}[}]?", re.IGNORECASE)
+_NAME: Final = re.compile(r"[^\W\d_][^@=:\\]{0,39}")
+# What columns are called in lists of people, in the languages of the lists that were seen.
+_KNOWN: Final = re.compile(
+    r"ids?|uids?|uuid|guid|.*[ _-](?:id|name|no|nr|date)|users?|users?name|names?|(?:e-?)?mail.*|customers?|profiles?|"
+    r"members?|accounts?|phone|reason|comments?|notes?|status|state|date|country|language|type|"
+    r"kunden?|kundennummer|nutzer|benutzer|nummer|nr\.?|vorname|nachname|grund|datum|bemerkung|kommentar|notiz|telefon|"
+    r"land|"
+    r"client|nom|prénom|motif|raison|pays|commentaire|courriel|"
+    r"correo.*|nombre|cliente|usuario|motivo|razón|fecha|país|comentario|data|nome|utente",
+    re.IGNORECASE,
+)
+
+
+def refuse_table(lines: Sequence[str], name: str, format: Format) -> None:  # noqa: A002 - its name everywhere
+    """Refuse what isn't one id a line, by its first lines. Raises InputError."""
+    texts = [_unquoted(line.strip("\r\n"), format) for line in lines if not line.isspace()]
+    if not texts:
+        return
+    _refuse_no_text("".join(texts), name)
+    _refuse_json(texts[0], name)
+    if quote := _quote_around(texts):
+        raise InputError(
+            f"{name} has {quote} around every line, read as part of the ids: save it without, or as CSV; if they are "
+            "part of the ids, write them as JSON lines (.jsonl)"
+        )
+    for separator, advice in ADVICE.items():
+        if _is_table([_cells(text, separator) for text in texts], texts, separator):
+            if separator == format.separator:
+                advice = "remove the quotes around whole lines, or export it again"
+            raise InputError(
+                f"{name} looks like a table with columns separated by {separator!r}, read as {format.label}: {advice}; "
+                f"if it is ids with {separator!r} in them, write them as JSON lines (.jsonl)"
+            )
+
+
+def _refuse_no_text(text: str, name: str) -> None:
+    if len(_UNREADABLE.findall(text)) > _MOST_UNREADABLE * len(text):
+        raise InputError(
+            f"{name} is no text in UTF-8, but in another encoding, as UTF-16 without a mark, or of another kind (with "
+            "NUL or bytes that are no text in it): save the ids as 'CSV UTF-8'"
+        )
+
+
+def _refuse_json(first: str, name: str) -> None:
+    try:
+        is_json = first.strip() in ("[", "{") or isinstance(json.loads(first), dict | list)
+    except (ValueError, RecursionError):
+        return
+    if is_json:
+        raise InputError(
+            f"{name} begins as JSON does: write each item on a line of its own, as by jq -c '.[]', and name it .jsonl"
+        )
+
+
+def _unquoted(line: str, format: Format) -> str:  # noqa: A002 - its name everywhere
+    """Give the text of a line of CSV or TSV that is in quotes as a whole; else the line."""
+    is_quoted = format.separator and _QUOTED.fullmatch(line)
+    return line[1:-1].replace('""', '"') if is_quoted else line
+
+
+def _cells(text: str, separator: str) -> list[str]:
+    try:
+        return next(csv.reader([text], delimiter=separator), [""])
+    except csv.Error:  # too long
+        return [text]
+
+
+def _is_table(rows: Sequence[Sequence[str]], texts: Sequence[str], separator: str) -> bool:
+    width, count = Counter(map(len, rows)).most_common(1)[0]
+    if width == 1 or count < _NEARLY_ALL * len(rows):
+        return False
+    if separator == "\t":  # no id that can be sent has it in it
+        return True
+    first, *others = (row for row in rows if len(row) == width)
+    return (
+        (len(rows) > 1 and _are_nearly_all(not row[-1] for row in rows))
+        or _are_nearly_all(f'"{separator}"' in text for text in texts)
+        or (separator in ";," and any(map(_is_whole, zip(first, *others, strict=True))))
+        or (len(rows[0]) == width and _are_names([cell.strip() for cell in first], others))
+    )
+
+
+def _is_whole(column: Sequence[str]) -> bool:
+    """Tell whether a column holds nothing but what is an id by itself, below a name perhaps."""
+    cells = column[1:] if len(column) > 1 and _NAME.fullmatch(column[0]) else column
+    return _are_nearly_all(bool(_EMAIL.fullmatch(cell) or _UUID.fullmatch(cell)) for cell in cells)
+
+
+def _are_names(cells: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Tell whether the first row names the columns of the others."""
+    named = [cell for cell in cells if cell]
+    if len(named) < 2 or not all(map(_NAME.fullmatch, named)):
+        return False
+    columns = list(zip(*rows, strict=True)) or [()] * len(cells)
+    if any(cell and cell in column for cell, column in zip(cells, columns, strict=True)):
+        return False
+    if any(map(_KNOWN.fullmatch, named)):
+        return True
+    return not _has_figure("".join(named)) and any(
+        column and _are_nearly_all(map(_has_figure, column)) for column in columns
+    )
+
+
+def _has_figure(text: str) -> bool:
+    return "@" in text or any(map(str.isdigit, text))
+
+
+def _quote_around(texts: Sequence[str]) -> str:
+    """Give the quote that is around nearly every line; nothing where none is."""
+    quoted = [bool(_IN_QUOTES.fullmatch(text)) for text in texts]
+    return texts[quoted.index(True)][0] if len(texts) > 1 and _are_nearly_all(quoted) else ""
+
+
+def _are_nearly_all(found: Iterable[bool]) -> bool:
+    each = list(found)
+    return sum(each) >= _NEARLY_ALL * len(each)
