@@ -108,6 +108,7 @@ class BulkJob(Generic[ItemT, ValueT]):
             uncommitted={} if self._entries is None else self._entries.uncommitted,
             stopped=self._signal.reason,
             input_exhausted=self._lineup.exhausted,
+            awaiting_retry=self._lineup.awaiting_retry,
         )
 
     def stop(self) -> None:

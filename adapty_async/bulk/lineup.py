@@ -107,6 +107,11 @@ class Lineup(Generic[ItemT]):
         """Get ready, at the start of the job. `now`: the loop's clock."""
         self._now = now
 
+    @property
+    def awaiting_retry(self) -> int:
+        """The number of items that wait for another attempt."""
+        return len(self._aside) + len(self._rationed) + len(self._ready)
+
     def take(self) -> Work[ItemT] | None:
         """Give the next work where it is new and needs no waiting; else it is for `next` to look for it."""
         if self.unsettled >= self._room or self._ready or self._rationed:

@@ -165,8 +165,9 @@ class BulkReport:
 
     `counts`: items by outcome. `failures`: the first and the last ten. `finished`: None while it runs. `requests` on
     the wire, `retries` among them, `throttled` of them answered 429, and `under_way` beside them, not answered yet;
-    `rate`: requests a second. `latency`: None before the first answer. `stopped`: why the job ended before its input
-    did. `input_exhausted`: whether all of it was taken.
+    `awaiting_retry`: items without an outcome that will be sent again; `rate`: requests a second. `latency`: None
+    before the first answer. `stopped`: why the job ended before its input did. `input_exhausted`: whether all of it
+    was taken.
     """
 
     counts: Mapping[Outcome, int]
@@ -177,6 +178,7 @@ class BulkReport:
     retries: int
     throttled: int
     under_way: int = 0
+    awaiting_retry: int = 0
     rate: float
     latency: Latency | None
     stopped: StopReason | None
@@ -253,7 +255,13 @@ class Tally:
         self._finished = datetime.now(UTC)
 
     def report(
-        self, now: float, *, uncommitted: Mapping[Outcome, int], stopped: StopReason | None, input_exhausted: bool
+        self,
+        now: float,
+        *,
+        uncommitted: Mapping[Outcome, int],
+        stopped: StopReason | None,
+        input_exhausted: bool,
+        awaiting_retry: int = 0,
     ) -> BulkReport:
         """Say where the job stands, without the outcomes that aren't committed yet."""
         seconds = (now if self._ended is None else self._ended) - self._began
@@ -266,6 +274,7 @@ class Tally:
             retries=self.retries,
             throttled=self.throttled,
             under_way=self.under_way,
+            awaiting_retry=awaiting_retry,
             rate=self.requests / seconds if seconds > 0 else 0.0,
             latency=self._latency.quantiles(),
             stopped=stopped,

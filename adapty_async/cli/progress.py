@@ -13,6 +13,7 @@ from .books import Standing
 
 _WINDOW: Final = 10.0
 """Seconds over which the rate is measured."""
+_TOLD: Final = ("requests", "throttled", "under_way", "awaiting_retry", "latency", "limit")
 _PHASES: Final = {Phase.START: "looking for the limit", Phase.BLOCKED: "refused one and all: waiting"}
 
 
@@ -20,14 +21,16 @@ _PHASES: Final = {Phase.START: "looking for the limit", Phase.BLOCKED: "refused 
 class Sight:
     """What is seen of a job at one moment; None is what isn't known.
 
-    `requests`: of which `throttled` were refused, and `under_way` have no answer yet. `latency`: the median, in
-    seconds. `limit`, `phase`: of the pacer. `words`: what outcomes are called where they aren't called by their names.
+    `requests`: of which `throttled` were refused, and `under_way` have no answer yet. `awaiting_retry`: rows that will
+    be sent again. `latency`: the median, in seconds. `limit`, `phase`: of the pacer. `words`: what outcomes are called
+    where they aren't called by their names.
     """
 
     standing: Standing
     requests: int | None = None
     throttled: int | None = None
     under_way: int | None = None
+    awaiting_retry: int | None = None
     latency: float | None = None
     limit: float | None = None
     phase: Phase | None = None
@@ -42,6 +45,7 @@ class Sight:
             requests=report.requests,
             throttled=report.throttled,
             under_way=report.under_way,
+            awaiting_retry=report.awaiting_retry,
             latency=None if report.latency is None else report.latency.p50,
         )
 
@@ -64,20 +68,29 @@ class View:
         if not self.rate or self.sight.is_paused:
             return None
         standing = self.sight.standing
-        return timedelta(seconds=round((standing.total - standing.done) / self.rate))
+        return timedelta(seconds=round(standing.left / self.rate))
 
     @property
     def done(self) -> str:
-        """How much is done."""
+        """How much is done as ordered."""
         return f"{self.sight.standing.done:,} of {self.sight.standing.total:,} rows"
 
     @property
     def outcomes(self) -> str:
-        """What became of it."""
-        counts, words = self.sight.standing.counts, self.sight.words
-        return ", ".join(
-            f"{counts[outcome]:,} {words.get(outcome, outcome)}" for outcome in Outcome if counts.get(outcome)
-        )
+        """What became of it; where not all of that is done as ordered, the rows that are left, too."""
+        standing, words = self.sight.standing, self.sight.words
+        told = {outcome: count for outcome in Outcome if (count := standing.counts.get(outcome))}
+        told.pop(Outcome.NOT_ATTEMPTED, None)
+        parts = [f"{count:,} {words.get(outcome, outcome)}" for outcome, count in told.items()]
+        if standing.left and standing.settled > standing.done:
+            parts.append(f"{standing.left:,} left")
+        return ", ".join(parts)
+
+    @property
+    def waiting(self) -> str:
+        """How many of the rows that are left will be sent again."""
+        count = self.sight.awaiting_retry
+        return f"{count:,} rows wait for another attempt" if count else ""
 
     @property
     def pace(self) -> str:
@@ -115,14 +128,16 @@ class View:
         """All that is shown beside how much is done, a line each."""
         pace = "; ".join(filter(None, [self.pace, self.end]))
         errors = [f"  {line}" for line in self.sight.errors]
-        return [self.outcomes, pace, self.requests, *(["last errors:"] if errors else []), *errors]
+        waiting = [self.waiting] if self.waiting else []
+        return [self.outcomes, pace, self.requests, *waiting, *(["last errors:"] if errors else []), *errors]
 
     def as_json(self) -> dict[str, Any]:
         """Give the figures of an event."""
         sight = self.sight
         return {
-            "done": sight.standing.done,
             "total": sight.standing.total,
+            **sight.standing.parts,
+            "awaiting_retry": sight.awaiting_retry,
             "counts": counts_of(sight.standing),
             "rate": None if self.rate is None else round(self.rate, 2),
             "limit": None if sight.limit is None else round(sight.limit, 2),
@@ -142,7 +157,7 @@ class View:
         """Read what `as_json` gave, some seconds later: of a job that stands there by now."""
         sight = Sight(
             standing=standing,
-            **{name: data[name] for name in ("requests", "throttled", "under_way", "latency", "limit")},
+            **{name: data[name] for name in _TOLD},
             phase=data["phase"] and Phase(data["phase"]),
             is_paused=data["paused"],
             errors=tuple(data["errors"]),
@@ -163,7 +178,7 @@ class Meter:
 
     def view(self, sight: Sight, now: float) -> View:
         """Look at a job. `now`: seconds of a steady clock."""
-        done = sight.standing.done
+        done = sight.standing.settled
         while len(self._seen) > 1 and self._seen[1][0] <= now - _WINDOW:
             self._seen.popleft()
         self._seen.append((now, done))

@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import datetime
 from typing import Final, Protocol, TextIO
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
-from rich.progress_bar import ProgressBar
+from rich.measure import Measurement
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -66,7 +67,7 @@ class PlainScreen:
     def show(self, view: View) -> None:
         errors = view.sight.errors
         last = f"last error {errors[0]}" if errors else ""
-        parts = (view.done, view.pace, view.end, view.outcomes, view.requests, last)
+        parts = (view.done, view.pace, view.end, view.outcomes, view.requests, view.waiting, last)
         tell("; ".join(filter(None, parts)), self._stream)
 
     def say(self, text: str, level: str) -> None:
@@ -118,12 +119,33 @@ class TerminalScreen:
             self._console.print()
 
 
+class _Bar:
+    """A bar of all rows: what is done as ordered, what isn't and won't be, and what is left."""
+
+    def __init__(self, standing: Standing) -> None:
+        self._standing = standing
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        standing, width = self._standing, options.max_width
+        total = max(standing.total, 1)
+        # Rounded down: a bar is full when all is settled, and what isn't done is seen however little it is.
+        settled = width * standing.settled // total
+        done = width * (standing.done + standing.parts["excluded"]) // total
+        line = "-" if options.ascii_only else "\N{BOX DRAWINGS HEAVY HORIZONTAL}"
+        yield Segment(line * done, console.get_style("bar.complete"))
+        yield Segment("x" * (settled - done), console.get_style("red"))
+        yield Segment(" " * (width - settled))
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(4, options.max_width)
+
+
 def _drawn(view: View) -> Group:
     standing = view.sight.standing
     bar = Table.grid(expand=True, padding=(0, 1))
     bar.add_column(ratio=1)
     bar.add_column(no_wrap=True)
-    bar.add_row(ProgressBar(total=max(standing.total, 1), completed=standing.done), view.done)
+    bar.add_row(_Bar(standing), view.done)
     return Group(bar, *(Text(line, no_wrap=True, overflow="ellipsis") for line in view.lines))
 
 
@@ -189,7 +211,9 @@ def _lines(standing: Standing, report: BulkReport) -> Iterator[str]:
     for outcome, meaning in _MEANINGS.items():
         if count := standing.counts.get(outcome):
             yield _line(outcome, f"{count:,}", meaning)
-    yield _line("total", f"{standing.done:,}", "rows")
+    if rest := standing.total - sum(standing.counts.values()):
+        yield _line("left", f"{rest:,}", "no outcome is known")
+    yield _line("total", f"{standing.total:,}", "rows")
     yield ""
     yield _line("requests", f"{report.requests:,}")
     yield _line("retries", f"{report.retries:,}", "of the requests")

@@ -160,7 +160,7 @@ async def _verify(
         report = now
 
     def look() -> Sight:
-        standing = Standing(wanted, {} if report is None else report.counts)
+        standing = Standing(wanted, {} if report is None else report.counts, wanted=_WORDS)
         sight = Sight(standing=standing, errors=current().errors.shown(), words=_WORDS).of_pacing(pacer.snapshot())
         return sight if report is None else sight.of_requests(report)
 

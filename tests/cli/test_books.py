@@ -79,6 +79,6 @@ def test_the_standing_tells_done_from_failed_and_stays_as_it_is() -> None:
     books.enter(Row(2, "u2"), Outcome.IN_DOUBT)
     standing = books.standing
     books.enter_unread()
-    assert (standing.total, standing.done, standing.failed) == (5, 2, 1)
+    assert (standing.total, standing.done, standing.failed, standing.left) == (5, 1, 1, 3)
     assert books.standing.counts[Outcome.NOT_ATTEMPTED] == 3
     assert books.trouble is None

@@ -10,6 +10,9 @@ from typing import Any
 
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
 from rich.text import Text
 
 from adapty_async.bulk import BulkReport, Latency, Outcome
@@ -17,7 +20,7 @@ from adapty_async.cli.books import Books, Standing
 from adapty_async.cli.inputs import Row
 from adapty_async.cli.output import Output, using
 from adapty_async.cli.progress import Meter, Sight, View
-from adapty_async.cli.screen import EventScreen, PlainScreen, TerminalScreen, screen_for, showing, summary, tell
+from adapty_async.cli.screen import EventScreen, PlainScreen, TerminalScreen, _Bar, screen_for, showing, summary, tell
 from adapty_async.pacing import Phase, Snapshot
 
 REPORT = BulkReport(
@@ -81,7 +84,12 @@ def view(
 
 PACING = Snapshot(Phase.CRUISE, rate=49.0, estimate=50.2, reopens=-math.inf, sent=100, throttled=3)
 BUSY = attrs.evolve(
-    REPORT, requests=1000, throttled=4, under_way=12, latency=Latency(p50=0.0812, p90=1, p99=1, longest=1)
+    REPORT,
+    requests=1000,
+    throttled=4,
+    under_way=12,
+    awaiting_retry=3,
+    latency=Latency(p50=0.0812, p90=1, p99=1, longest=1),
 )
 FULL = view(
     Standing(20_000, {Outcome.DELETED: 9_999, Outcome.FAILED: 1}),
@@ -100,7 +108,8 @@ def test_plain_lines_tell_done_pace_end_outcomes_requests_and_the_last_error() -
     screen.say("Stopping", "INFO")
     screen.show(FULL)
     screen.close()
-    last = f"{FULL.done}; {FULL.pace}; {FULL.end}; {FULL.outcomes}; {FULL.requests}; last error {FULL.sight.errors[0]}"
+    parts = [FULL.done, FULL.pace, FULL.end, FULL.outcomes, FULL.requests, FULL.waiting]
+    last = "; ".join([*parts, f"last error {FULL.sight.errors[0]}"])
     assert stream.getvalue().splitlines() == [
         "0 of 20,000 rows",
         "5,000 of 20,000 rows; 500.0/s; 0:00:30 left, until 23:30; 5,000 deleted",
@@ -109,8 +118,10 @@ def test_plain_lines_tell_done_pace_end_outcomes_requests_and_the_last_error() -
     ]
     assert FULL.pace == "5.0/s, the limit is 50.2/s"
     assert FULL.end == "0:33:20 left, until 00:03 on 02 January"
-    assert FULL.outcomes == "9,999 deleted, 1 failed"
+    assert FULL.done == "9,999 of 20,000 rows"
+    assert FULL.outcomes == "9,999 deleted, 1 failed, 10,000 left"
     assert FULL.requests == "0.4% refused, 12 under way, answers in 81 ms"
+    assert FULL.waiting == "3 rows wait for another attempt"
 
 
 @pytest.mark.parametrize(
@@ -153,8 +164,13 @@ def test_an_event_has_all_figures_as_json(capsys: pytest.CaptureFixture[str]) ->
     assert datetime.fromisoformat(full.pop("at")).tzinfo is not None
     assert full == {
         "event": "progress",
-        "done": 10_000,
         "total": 20_000,
+        "done": 9_999,
+        "failed": 1,
+        "in_doubt": 0,
+        "excluded": 0,
+        "left": 10_000,
+        "awaiting_retry": 3,
         "counts": {"deleted": 9_999, "failed": 1},
         "rate": 5.0,
         "limit": 50.2,
@@ -181,7 +197,7 @@ def test_a_terminal_shows_a_bar_and_all_that_plain_lines_tell() -> None:
     screen.show(FULL)
     screen.close()
     text = shown(terminal)
-    for part in ("━━━", "10,000 of 20,000", "Stopping", FULL.outcomes, FULL.pace, FULL.end, FULL.requests):
+    for part in ("━━━", "9,999 of 20,000", "Stopping", FULL.outcomes, FULL.pace, FULL.end, FULL.requests):
         assert part in text
     assert all(error in text for error in FULL.sight.errors)
 
@@ -195,7 +211,7 @@ def test_a_terminal_is_written_over_and_never_scrolled(monkeypatch: pytest.Monke
     screen.close()
     written = terminal.getvalue()
     drawn = written.split("\x1b[1A")  # each line up, once for each that was drawn below it
-    assert written.count("\n") - (len(drawn) - 1) <= 8
+    assert written.count("\n") - (len(drawn) - 1) <= 9
     assert all(len(line) <= 40 for line in shown(terminal).splitlines())
 
 
@@ -241,6 +257,66 @@ async def test_a_block_that_raises_leaves_no_progress_behind() -> None:
         async with showing(lambda: Sight(standing=standing(1)), PlainScreen(stream)):
             raise ZeroDivisionError
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+TROUBLED = Standing(
+    3000,
+    {
+        Outcome.DELETED: 1500,
+        Outcome.DUPLICATE: 84,
+        Outcome.ALREADY_ABSENT: 100,
+        Outcome.FAILED: 600,
+        Outcome.INVALID: 16,
+        Outcome.IN_DOUBT: 100,
+        Outcome.EXCLUDED: 50,
+        Outcome.NOT_ATTEMPTED: 150,
+    },
+)
+
+
+def test_the_figures_add_up_and_only_what_is_done_as_ordered_is_called_done() -> None:
+    assert TROUBLED.parts == {"done": 1684, "failed": 616, "in_doubt": 100, "excluded": 50, "left": 550}
+    assert sum(TROUBLED.parts.values()) == TROUBLED.total
+    shown = view(TROUBLED, rate=10.0)
+    assert shown.done == "1,684 of 3,000 rows"
+    assert shown.left == timedelta(seconds=55)
+    counted = sum(int(part.split()[0].replace(",", "")) for part in shown.outcomes.split(", "))
+    assert counted == TROUBLED.total
+    words = (line.split()[:2] for line in summary(TROUBLED, IDLE).partition("\n\n")[0].splitlines())
+    figures = {name: int(figure.replace(",", "")) for name, figure in words}
+    assert figures.pop("total") == sum(figures.values()) == 3000
+
+
+@given(
+    st.dictionaries(st.sampled_from(list(Outcome)), st.integers(0, 2000)),
+    st.integers(0, 3000),
+    st.sets(st.sampled_from([Outcome.FETCHED, Outcome.NOT_FOUND])),
+)
+def test_the_figures_add_up_whatever_became_of_the_rows(
+    counts: dict[Outcome, int], rest: int, wanted: set[Outcome]
+) -> None:
+    standing = Standing(sum(counts.values()) + rest, counts, wanted)
+    assert sum(standing.parts.values()) == standing.total
+    assert min(standing.parts.values()) >= 0
+
+
+@pytest.mark.parametrize(
+    ("standing", "bar"),
+    [
+        (Standing(20, {Outcome.DELETED: 20}), "━" * 20),
+        (Standing(20, {Outcome.DELETED: 10}), "━" * 10),
+        (Standing(20, {Outcome.DELETED: 10, Outcome.FAILED: 6, Outcome.IN_DOUBT: 4}), "━" * 10 + "x" * 10),
+        (Standing(20, {Outcome.DELETED: 10, Outcome.EXCLUDED: 10}), "━" * 20),
+        (Standing(20, {Outcome.DELETED: 10, Outcome.NOT_ATTEMPTED: 10}), "━" * 10),
+        (Standing(3000, {Outcome.DELETED: 2999, Outcome.FAILED: 1}), "━" * 19 + "x"),
+        (Standing(0, {}), ""),
+    ],
+)
+def test_the_bar_is_full_of_what_is_done_only_where_all_is(standing: Standing, bar: str) -> None:
+    console = Console(file=io.StringIO(), width=20, force_terminal=False)
+    with console.capture() as captured:
+        console.print(_Bar(standing))
+    assert captured.get().strip() == bar
 
 
 def test_the_summary_has_a_line_for_each_outcome_and_figure() -> None:
