@@ -123,7 +123,8 @@ def begin(asked: Asked) -> ExitStatus:
             return send_unrecorded(
                 client, order, asked.file, failures=asked.failures, excluded=excluded, confirmed=asked.confirmed
             )
-        with _lasting_input(order, asked.file, ledger, excluded) as ids:
+        copied = stack.enter_context(contextlib.ExitStack())
+        with _lasting_input(order, asked.file, ledger, excluded, copied) as ids:
             with telling_how_to_go_on(ledger):
                 checked = look_through(ids, order, client, confirmed=asked.confirmed)
                 order = attrs.evolve(order, allows=order.allows | Allowances(rounded=checked.rounded > 0))
@@ -133,6 +134,7 @@ def begin(asked: Asked) -> ExitStatus:
                 with refusing(ids):
                     job = undertaking(client, order.operation, order.by)
                     prepare(ledger, job, ids.decided(), order=order.as_json(), file=ids.file, held=held)
+                copied.pop_all()  # from now on the copy belongs to the job, even if its ledger is removed
                 recorded = Recorded(
                     ids,
                     ledger,
@@ -177,20 +179,22 @@ def _held(ledger: Path) -> Iterator[Held]:
 
 
 @contextlib.contextmanager
-def _lasting_input(order: Order, file: Path, ledger: Path, excluded: Excluded) -> Iterator[Listing]:
-    """Open the input; what can't be read twice is copied first, to a file beside the ledger."""
+def _lasting_input(
+    order: Order, file: Path, ledger: Path, excluded: Excluded, copied: contextlib.ExitStack
+) -> Iterator[Listing]:
+    """Open the input; what can't be read twice is copied first, to a file beside the ledger.
+
+    `copied`: removes the copy where no ledger is made.
+    """
     spool = None if is_lasting(file) else Spool(ledger)
     if spool is not None:
         with refusing(), open_source(file) as source:
             spool.fill(cast("BinaryIO", _Readable(source)))
-    try:
-        name = OF_STDIN if spool else None
-        named = format_of_name(file) if spool else None  # of a file the name tells
-        with open_listing(order, spool.path if spool else file, excluded=excluded, name=name, named=named) as ids:
-            yield ids
-    finally:
-        if spool is not None and not ledger.exists():
-            spool.discard()
+        copied.callback(lambda: None if ledger.exists() else spool.discard())
+    name = OF_STDIN if spool else None
+    named = format_of_name(file) if spool else None  # of a file the name tells
+    with open_listing(order, spool.path if spool else file, excluded=excluded, name=name, named=named) as ids:
+        yield ids
 
 
 class _Readable:

@@ -18,7 +18,7 @@ from ..ledger import (
     Spool,
     holding,
 )
-from ..ledger.files import real
+from ..ledger.files import real, translated
 from .changes import open_listing
 from .exits import CommandError, ExitStatus
 from .inputs import NOBODY, STDIN, Excluded
@@ -146,8 +146,10 @@ def open_ledger(path: Path) -> Iterator[LedgerReader]:
 
     What a kill left of a copy of its input, or of a file of its failures, is removed.
     """
-    Spool(path).sweep()
-    if not path.exists():
+    with refusing(), translated(path):
+        Spool(path).sweep()
+        is_there = path.exists()
+    if not is_there:
         raise CommandError(f"{path} doesn't exist: check the name of the ledger")
     with refusing(), LedgerReader(path) as reader:
         _sweep_failures(reader)

@@ -12,7 +12,8 @@ import attrs
 
 from ..bulk import Outcome, StopReason
 from ..client import AdaptyClient, sender_of
-from ..ledger import Held, Ledger, LedgerReader, Spool, Status
+from ..ledger import Held, Ledger, LedgerLostError, LedgerReader, Spool, Status
+from ..ledger.files import real
 from ..pacing import Pacer
 from . import event_loop
 from .books import Standing
@@ -107,6 +108,8 @@ class Recorded:
             raise CommandError(f"{run.trouble}; to go on: {resume_command(self.ledger)}", run.trouble.status)
         ended, after = self._ended(run)
         show_ended(ended)
+        if run.kept != self.ledger:  # what is at its path now, if anything, isn't the ledger of this run
+            return ended.status
         status, stock = ended.status, _Stock({}, None)
         try:
             stock = self._take_stock()
@@ -120,8 +123,10 @@ class Recorded:
 
     def _ended(self, run: "_Run") -> tuple[Ended, Status | None]:
         """Tell how it ended, by the ledger; where that can't be read, by what is known to be written in it."""
+        if run.kept is None:
+            return Ended(run.standing, run.job.report, run.trouble), None
         try:
-            with refusing(), LedgerReader(self.ledger) as reader:
+            with refusing(), LedgerReader(run.kept) as reader:
                 after = reader.status()
         except CommandError as error:
             return Ended(run.standing, run.job.report, run.trouble or error), None
@@ -252,6 +257,7 @@ class _Run:
         guards, ids = recorded.order.guards, recorded.ids
         self._client = client
         self._ids = ids
+        self._ledger = recorded.ledger
         self._pacer = pacer
         self._known = before.known
         self._before = Counter(before.counts) - Counter(again)
@@ -276,6 +282,8 @@ class _Run:
         )
         self.trouble: CommandError | None = None
         """What went wrong on our side."""
+        self.kept: Path | None = self._ledger
+        """What holds the record of the run: its ledger, unless that was removed; None where nobody knows of a file."""
         self._meter = Meter()
 
     @property
@@ -305,8 +313,13 @@ class _Run:
     async def _work(self) -> None:
         self._look()  # where it begins: the rate is told from the next look on
         with _as_ledger_trouble(), refusing(self._ids):
-            async with self.job:
-                await self.job
+            try:
+                async with self.job:
+                    await self.job
+            except LedgerLostError as error:
+                if error.kept != real(self._ledger).absolute():
+                    self.kept = error.kept
+                raise
 
 
 @contextlib.contextmanager

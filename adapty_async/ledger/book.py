@@ -73,7 +73,8 @@ class _News:
 
 
 class Book:
-    """The bookkeeping of a run, in memory; a disk is waited for in `open`, `recall`, `write` and `close` alone.
+    """The bookkeeping of a run, in memory; a disk is waited for in `open`, `recall`, `write`,
+    `check_files` and `close` alone.
 
     Those may be done in another thread. What is new is drawn up, written, and then told to be; where that fails it
     stays as new as it was. The run itself is written down with the first chunk of the input that is accepted: what is
@@ -219,6 +220,10 @@ class Book:
     def write(self, writing: Writing) -> None:
         """Write all of what was drawn up, or nothing; it is on the disk then. Raises LedgerWriteError."""
         self._store.commit(writing)
+
+    def check_files(self) -> None:
+        """Raise LedgerLostError if one of the files was removed, renamed or replaced since the ledger was opened."""
+        self._store.check_files()
 
     def written(self) -> None:
         """Take note that what was drawn up is on the disk."""

@@ -23,6 +23,8 @@ _COMMIT_AFTER: Final = 0.3
 """Seconds after which an outcome is on its way to the disk, in 0.2 ms. What a crash loses has to be learnt anew."""
 _LOOK_AFTER: Final = 1.0
 """Seconds from one look at the job to the next: what is seen goes with the outcomes that are on their way."""
+CHECK_AFTER: Final = 0.5
+"""Seconds from one check of the ledger's files to the next: without it a job that waits would notice nothing."""
 _FIRST_CLAIM: Final = 10
 _LEAST_CLAIM: Final = 2
 _SLOW_CLAIM: Final = 0.05
@@ -92,6 +94,7 @@ class LedgerEntries(Generic[ItemT]):
         self._now = now
         self._look = look
         self._next_look: asyncio.TimerHandle | None = None
+        self._next_check: asyncio.TimerHandle | None = None
         self._is_look_due = False
         self._at_end = at_end
         self._is_refused = False
@@ -119,6 +122,7 @@ class LedgerEntries(Generic[ItemT]):
         self._writer = Writer(self._open_book)
         self._book = await self._writer.start()
         self._is_open = True
+        self._check_later()
         if self._look is not None:
             self._next_look = self._loop.call_later(_LOOK_AFTER, self._look_again)
         return self
@@ -134,6 +138,9 @@ class LedgerEntries(Generic[ItemT]):
                 raise
 
     async def _close(self) -> None:
+        if self._next_check is not None:
+            self._next_check.cancel()
+            self._next_check = None
         if self._next_look is not None:
             self._next_look.cancel()
         await self._stop_reading()
@@ -327,15 +334,29 @@ class LedgerEntries(Generic[ItemT]):
 
     def _commit(self) -> "asyncio.Future[None]":
         commit = self._writer.commit()
-        commit.add_done_callback(self._have_committed)
+        commit.add_done_callback(self._fail_with)
         return commit
 
-    def _have_committed(self, commit: "asyncio.Future[None]") -> None:
-        error = commit.exception()
+    def _fail_with(self, work: "asyncio.Future[None]") -> None:
+        """End the job if the work of the writer has failed, unless it is to end for an earlier failure."""
+        error = work.exception()
         if isinstance(error, Exception) and self._failure is None:
             self._failure = error
             if self._failed is not None:
                 self._failed(error)
+
+    # Whether the ledger is where it was
+
+    def _check_later(self) -> None:
+        self._next_check = self._loop.call_later(CHECK_AFTER, self._check)
+
+    def _check(self) -> None:
+        self._writer.read(self._book.check_files).add_done_callback(self._have_checked)
+
+    def _have_checked(self, check: "asyncio.Future[None]") -> None:
+        self._fail_with(check)
+        if self._failure is None and self._next_check is not None:
+            self._check_later()
 
     # What is seen of it meanwhile
 

@@ -7,8 +7,10 @@ LedgerError
 ├── LedgerRedactedError     its key file is gone: it can be read, but no input can be compared with it
 ├── LedgerUnreadableError   no ledger, a damaged one, or one of a newer version
 └── LedgerWriteError        it can't be written: the disk is full, or the directory read-only
+    └── LedgerLostError     while it was in use, one of its files was removed, renamed or replaced
 """
 
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 Difference: TypeAlias = Literal["differs", "rewritten", "shorter", "longer"]
@@ -55,3 +57,14 @@ class LedgerUnreadableError(LedgerError):
 
 class LedgerWriteError(LedgerError):
     """The ledger can't be written."""
+
+
+class LedgerLostError(LedgerWriteError):
+    """One of the files of a ledger that is in use was removed, renamed or replaced, or another process wrote in it.
+
+    `kept`: the file that holds what was recorded: the ledger itself or a copy of it; None where nobody knows of one.
+    """
+
+    def __init__(self, sentence: str, kept: Path | None) -> None:
+        super().__init__(sentence)
+        self.kept = kept

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from .errors import LedgerError, LedgerLockedError, LedgerUnreadableError, LedgerWriteError
+from .errors import LedgerError, LedgerLockedError, LedgerLostError, LedgerUnreadableError, LedgerWriteError
+from .identity import Identity, identity_of
 
 APPLICATION: Final = 0x41645079
 VERSION: Final = 2
@@ -46,7 +47,38 @@ def refuse_second_name(path: Path) -> None:
         )
 
 
-def lock(path: Path) -> sqlite3.Connection:
+class Lock:
+    """The lock of a ledger, which this process has until it closes it."""
+
+    def __init__(self, ledger: Path, identity: Identity, connection: sqlite3.Connection) -> None:
+        self._ledger = ledger.absolute()
+        self._file = lock_path(self._ledger)
+        self._identity = identity
+        self._connection = connection
+
+    def check(self) -> None:
+        """Raise LedgerLostError if its file isn't where it was: another process may have the lock then."""
+        if not self._is_in_place():
+            todo = "make sure that no other process works on the ledger, then run the same job again"
+            raise gone(self._file, todo, kept=self._ledger)
+
+    def remove(self) -> None:
+        """Remove the lock file of a ledger that isn't made."""
+        with contextlib.suppress(
+            OSError
+        ):  # Windows removes nothing that is open: an empty file stays, and harms nobody
+            if self._is_in_place():
+                self._file.unlink()
+
+    def close(self) -> None:
+        """Unlock the ledger; again, harmlessly."""
+        self._connection.close()
+
+    def _is_in_place(self) -> bool:
+        return identity_of(self._file) == self._identity
+
+
+def lock(path: Path) -> Lock:
     """Lock a file beside the ledger, which SQLite does alike on every system; the end of the process unlocks it."""
     beside = lock_path(path)
     while True:
@@ -55,55 +87,51 @@ def lock(path: Path) -> sqlite3.Connection:
             _make_private(beside)
             is_new = True
         try:
-            connection = _locked(beside, _LOCK_PATIENCE)
+            locked = _locked(path, _LOCK_PATIENCE)
         except BaseException:  # an interrupt, too: what was made here would stay behind
             if is_new:
-                _remove_unlocked(beside)
+                _remove_unlocked(path)
             raise
-        if connection is not None:
-            return connection
+        if locked is not None:
+            return locked
 
 
-def remove_lock(path: Path) -> None:
-    """Remove the lock file of a ledger that isn't made: for who holds the lock."""
-    with contextlib.suppress(OSError):  # Windows removes nothing that is open: an empty file stays, and harms nobody
-        lock_path(path).unlink()
-
-
-def _remove_unlocked(beside: Path) -> None:
-    """Remove a lock file, but for one that somebody else has locked meanwhile."""
+def _remove_unlocked(path: Path) -> None:
+    """Remove the lock file of a ledger, but for one that somebody else has locked meanwhile."""
     # Whatever is wrong with it, it is another's, or gone; what is raised already says more.
     with contextlib.suppress(sqlite3.Error, LedgerUnreadableError, OSError):
-        connection = _locked(beside, 0.0)
-        if connection is not None:
-            with contextlib.closing(connection):
-                beside.unlink()
+        locked = _locked(path, 0.0)
+        if locked is not None:
+            with contextlib.closing(locked):
+                locked.remove()
 
 
-def _locked(beside: Path, patience: float) -> sqlite3.Connection | None:
-    """Lock a lock file; None where it was removed meanwhile, as whoever makes no ledger after all does."""
-    number = _number_of_lock(beside)
-    if number is None:
+def _locked(path: Path, patience: float) -> Lock | None:
+    """Lock the lock file of a ledger; None where it was removed meanwhile, as by whoever makes no ledger after all."""
+    beside = lock_path(path)
+    identity = _identity_of_lock(beside)
+    if identity is None:
         return None
     with contextlib.ExitStack() as stack:
         try:
             connection = _connect(beside, "rw", timeout=patience)
             stack.callback(connection.close)
+            connection.execute("PRAGMA journal_mode = OFF")  # a kill would leave an empty journal beside the lock
             connection.execute("BEGIN EXCLUSIVE")
         except sqlite3.Error:
-            if _number_of_lock(beside) == number:
+            if _identity_of_lock(beside) == identity:
                 raise
             return None
-        if _number_of_lock(beside) != number:
+        if _identity_of_lock(beside) != identity:
             return None
         stack.pop_all()
-        return connection
+        return Lock(path, identity, connection)
 
 
 def is_locked(path: Path) -> bool:
     """Tell whether somebody holds the lock of a ledger."""
     beside = lock_path(path)
-    if _number_of_lock(beside) is None:
+    if _identity_of_lock(beside) is None:
         return False
     with translated(path), contextlib.closing(_connect(beside, "ro", timeout=0.0)) as connection:
         try:
@@ -132,11 +160,16 @@ def connect_to_write(path: Path) -> sqlite3.Connection:
 
 
 def connect_to_read(path: Path) -> sqlite3.Connection:
-    """Open a ledger to read in, also while it is written, and where there is no room. Raises LedgerUnreadableError."""
+    """Open a ledger to read in, also while it is written, and where there is no room. Raises LedgerUnreadableError.
+
+    Where it may write, the connection that closes last moves the log into the ledger: SQLite does so then, and leaves
+    a log behind where the last one was only allowed to read.
+    """
     check_place(path)
-    if _may_write_beside(path) or _has_log(path):
+    may_write = _may_write_beside(path)
+    if may_write or _has_log(path):
         try:
-            return _opened_to_read(path, "ro")
+            return _opened_to_read(path, "rw" if may_write else "ro")
         except sqlite3.OperationalError:  # no room for the memory that readers and writers share
             if _has_log(path):
                 raise
@@ -146,6 +179,7 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
 def _opened_to_read(path: Path, mode: str) -> sqlite3.Connection:
     connection = _connect(path, mode)
     try:
+        connection.execute("PRAGMA query_only = ON")
         _check_format(path, connection)
         connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
     except BaseException:  # an interrupt, too: the connection would stay open
@@ -155,7 +189,7 @@ def _opened_to_read(path: Path, mode: str) -> sqlite3.Connection:
 
 
 @contextlib.contextmanager
-def made_whole(path: Path, schema: str) -> Iterator[sqlite3.Connection]:
+def made_whole(path: Path, schema: str, held: Lock) -> Iterator[sqlite3.Connection]:
     """Give an empty ledger to write in, in one transaction: it is at `path` when all of it is on the disk, or never."""
     part = path.with_name(f"{path.name}.new")
     _remove(part)
@@ -171,13 +205,25 @@ def made_whole(path: Path, schema: str) -> Iterator[sqlite3.Connection]:
             connection.execute("COMMIT")
             connection.execute("PRAGMA journal_mode = WAL")
         _sync(part)
+        held.check()
         _remove(path)  # a log without its ledger would be read as the new one's
         part.replace(path)
     except BaseException:  # an interrupt, too: the half of a ledger would stay behind
         _remove(part)
         raise
-    with contextlib.suppress(OSError):  # a directory can't be synced everywhere
-        _sync(path.parent)
+    _sync_names(path.parent)
+
+
+def copied_whole(path: Path, connection: sqlite3.Connection) -> None:
+    """Copy an open ledger to a new file that only its owner may read, and see it on the disk. Raises OSError."""
+    _make_private(path)
+    try:
+        connection.execute("VACUUM INTO ?", (str(path),))
+        _sync(path)
+    except BaseException:  # an interrupt, too: the half of a copy would stay behind
+        _remove(path)
+        raise
+    _sync_names(path.parent)
 
 
 @contextlib.contextmanager
@@ -202,6 +248,13 @@ def of_system(path: Path, error: OSError) -> LedgerWriteError:
 def missing(path: Path) -> LedgerUnreadableError:
     """Say that there is no ledger."""
     return LedgerUnreadableError(f"{path} doesn't exist: check the name")
+
+
+def gone(file: Path, todo: str, *, kept: Path | None) -> LedgerLostError:
+    """Say that a file isn't where it was when it was opened."""
+    return LedgerLostError(
+        f"{file} was removed, renamed or replaced while the ledger was in use, so nothing more is sent: {todo}", kept
+    )
 
 
 def damaged(path: Path) -> LedgerUnreadableError:
@@ -235,7 +288,7 @@ def lock_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.lock")
 
 
-def _number_of_lock(beside: Path) -> int | None:
+def _identity_of_lock(beside: Path) -> Identity | None:
     """Tell one lock file from a later one; None where there is none. What isn't empty is refused: none ever is."""
     try:
         found = beside.lstat()
@@ -245,7 +298,7 @@ def _number_of_lock(beside: Path) -> int | None:
         raise LedgerUnreadableError(
             f"{beside} is there, and isn't the lock file of a ledger: give the ledger another name"
         )
-    return found.st_ino
+    return found.st_dev, found.st_ino
 
 
 def _connect(path: Path, mode: str, *, timeout: float = 5.0) -> sqlite3.Connection:
@@ -287,6 +340,12 @@ def _make_private(path: Path) -> None:
 def _remove(path: Path) -> None:
     for suffix in ("", "-journal", "-wal", "-shm"):
         path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
+
+
+def _sync_names(directory: Path) -> None:
+    """See to it that the names of files are on the disk, where that can be done."""
+    with contextlib.suppress(OSError):
+        _sync(directory)
 
 
 def _sync(path: Path) -> None:

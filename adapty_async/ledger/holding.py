@@ -7,7 +7,7 @@ from pathlib import Path
 
 import attrs
 
-from .files import lock, real, remove_lock, translated
+from .files import Lock, lock, real, translated
 
 
 @attrs.frozen
@@ -15,6 +15,7 @@ class Held:
     """The lock of a ledger: who holds it lends it to what is done with the ledger."""
 
     path: Path
+    lock: Lock = attrs.field(repr=False)
 
 
 @contextlib.contextmanager
@@ -25,10 +26,10 @@ def holding(path: str | os.PathLike[str]) -> Iterator[Held]:
     """
     path = real(path)
     with translated(path):
-        connection = lock(path)
+        own = lock(path)
     try:
-        yield Held(path)
+        yield Held(path, own)
     finally:
         if not path.exists():
-            remove_lock(path)
-        connection.close()
+            own.remove()
+        own.close()

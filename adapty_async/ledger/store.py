@@ -7,19 +7,22 @@ What became of the items lies apart from their hashes: it is written again with 
 import contextlib
 import itertools
 import sqlite3
+import weakref
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar, cast
 
 import attrs
 
 from .chunks import CHUNK, Chunk
 from .errors import LedgerUnreadableError
+from .fence import Fence
 from .files import (
     APPLICATION,
     VERSION,
+    Lock,
     check_place,
     connect_to_read,
     connect_to_write,
@@ -28,10 +31,10 @@ from .files import (
     made_whole,
     missing,
     refuse_second_name,
-    remove_lock,
     translated,
 )
 from .holding import Held
+from .identity import identity_of
 from .secret import key_path
 
 _SCHEMA: Final = f"""
@@ -163,10 +166,18 @@ _RowT = TypeVar("_RowT", JobRow, RunRow, ExcludeListRow, Presence)
 class Store:
     """The tables of one ledger. Raises LedgerError, whatever SQLite says."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, lock: sqlite3.Connection | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        connection: sqlite3.Connection,
+        fence: Fence | None = None,
+        own_lock: Lock | None = None,
+    ) -> None:
         self._path = path
         self._connection = connection
-        self._lock = lock
+        self._fence = fence
+        self._own_lock = own_lock
+        self._cursors: weakref.WeakSet[sqlite3.Cursor] = weakref.WeakSet()
 
     @classmethod
     def open(
@@ -179,24 +190,23 @@ class Store:
         """Open a ledger to write in, and lock it, if it isn't `held`. Where there is none `make` writes what it begins
         with.
         """
-        own: sqlite3.Connection | None = None
-        with translated(path):
+        with translated(path), contextlib.ExitStack() as stack:
             if make is None and not path.exists():
                 raise missing(path)
-            try:
-                if path.exists():
-                    check_place(path)
-                    refuse_second_name(path)
-                if held is None:
-                    own = lock(path)
-                if make is not None and not path.exists():
-                    with _leaving_no_trace(path, held), made_whole(path, _SCHEMA) as connection:
-                        make(cls(path, connection))
-                return cls(path, connect_to_write(path), own)
-            except BaseException:  # an interrupt, too: the lock would stay locked
-                if own is not None:
-                    own.close()
-                raise
+            if path.exists():
+                check_place(path)
+                refuse_second_name(path)
+            own = stack.enter_context(contextlib.closing(lock(path))) if held is None else None
+            its_lock = own or cast("Held", held).lock
+            if make is not None and not path.exists():
+                with _leaving_no_trace(path, own), made_whole(path, _SCHEMA, its_lock) as connection:
+                    make(cls(path, connection))
+            identity = identity_of(path)
+            connection = stack.enter_context(contextlib.closing(connect_to_write(path)))
+            fence = Fence(path, identity, connection, its_lock)
+            fence.check()
+            stack.pop_all()
+            return cls(path, connection, fence, own)
 
     @classmethod
     def open_to_read(cls, path: Path) -> Self:
@@ -233,7 +243,7 @@ class Store:
     def chunks(self, begin: int = 0, end: int = _NO_END) -> Iterator[ChunkRow]:
         """Read the chunks from number `begin` to before `end`, without their hashes, in order."""
         with translated(self._path):
-            for row in self._connection.execute(_SELECT_CHUNKS, (begin, end)):
+            for row in self._select(_SELECT_CHUNKS, (begin, end)):
                 yield ChunkRow(*row)
 
     def unpacked(self, row: ChunkRow) -> Chunk:
@@ -272,8 +282,14 @@ class Store:
     def presences(self) -> Iterator[Presence]:
         """Read what the profiles' last verification found, in order."""
         with translated(self._path):
-            for row in self._connection.execute(f"SELECT {_columns(Presence)} FROM presence ORDER BY position"):  # noqa: S608 - our own names
+            for row in self._select(f"SELECT {_columns(Presence)} FROM presence ORDER BY position"):  # noqa: S608 - our own names
                 yield self._checked(Presence, row)
+
+    def _select(self, query: str, values: Sequence[int] = ()) -> sqlite3.Cursor:
+        """Begin to read rows, for who may not read them to their end: the file is only closed with its last cursor."""
+        cursor = self._connection.execute(query, values)
+        self._cursors.add(cursor)
+        return cursor
 
     def _checked(self, kind: type[_RowT], row: tuple[Any, ...]) -> _RowT:
         """Make what a row says. Raises LedgerUnreadableError where a byte of it has changed."""
@@ -292,25 +308,31 @@ class Store:
 
     def commit(self, writing: Writing) -> None:
         """Write all of it, or nothing; it is on the disk then."""
-        if attrs.evolve(writing, outcomes=()).is_empty and len(writing.outcomes) <= AT_ONCE:
-            with translated(self._path):
-                self._write_outcomes(writing.outcomes)  # a statement alone is a transaction by itself
-        else:
-            with self.transaction():
-                self.write(writing)
+        with self.transaction():
+            self.write(writing)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commit what is written in the block, all or nothing."""
+        """Commit what is written in the block, all or nothing. Raise LedgerLostError as `check_files` does."""
+        assert self._fence is not None
         with translated(self._path):
+            self._fence.check()
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
+                self._fence.check_writers()
                 yield
                 self._connection.execute("COMMIT")
             except BaseException:  # an interrupt, too: the transaction would stay open
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+            self._fence.check()
+
+    def check_files(self) -> None:
+        """Raise LedgerLostError if one of the files was removed, renamed or replaced since the ledger was opened."""
+        assert self._fence is not None
+        with translated(self._path):
+            self._fence.check()
 
     def write(self, writing: Writing) -> None:
         """Write it in the transaction that runs."""
@@ -346,11 +368,17 @@ class Store:
         self._connection.execute(f"INSERT OR REPLACE INTO {table} VALUES {', '.join([marks] * len(rows))}", values)  # noqa: S608 - our own names
 
     def close(self) -> None:
-        """Let go of the file; again, harmlessly."""
+        """Let go of the file; again, harmlessly.
+
+        Unless another process reads it at this moment, all that was committed is in the ledger itself then, and its log
+        is gone; else the reader sees to that when it closes the ledger.
+        """
         with contextlib.suppress(sqlite3.Error):  # nothing that was committed can be lost any more
+            for cursor in list(self._cursors):
+                cursor.close()
             self._connection.close()
-        if self._lock is not None:
-            self._lock.close()
+        if self._own_lock is not None:
+            self._own_lock.close()
 
     def __enter__(self) -> Self:
         return self
@@ -362,7 +390,7 @@ class Store:
 
 
 @contextlib.contextmanager
-def _leaving_no_trace(path: Path, held: Held | None) -> Iterator[None]:
+def _leaving_no_trace(path: Path, own: Lock | None) -> Iterator[None]:
     """Remove what lies beside a ledger where none is made, but for a key that was there before: it may be another's.
 
     The lock is removed by whoever holds it, and still: else another's might be.
@@ -372,8 +400,8 @@ def _leaving_no_trace(path: Path, held: Held | None) -> Iterator[None]:
         yield
     except BaseException:  # an interrupt, too: what was made beside it would stay behind
         if not path.exists():
-            if held is None:
-                remove_lock(path)
+            if own is not None:
+                own.remove()
             if not has_key:
                 key_path(path).unlink(missing_ok=True)
         raise

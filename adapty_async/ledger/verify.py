@@ -1,12 +1,14 @@
 """Ask afresh for profiles that a job deleted, and take down which are present: apart from the outcomes, which stay."""
 
 import asyncio
+import contextlib
 import functools
 import os
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar, cast
 
 import attrs
@@ -17,7 +19,8 @@ from ..bulk.jobs import ProfileId
 from ..client import AdaptyClient, sender_of
 from ..models import Profile
 from ..pacing import Pacer
-from .errors import LedgerMismatchError
+from .entries import CHECK_AFTER
+from .errors import LedgerError, LedgerMismatchError
 from .files import real
 from .keys import APP_ID
 from .reading import LedgerReader
@@ -65,28 +68,41 @@ async def verify(
     others than the job's.
     """
     ledger = real(path)
-    store = await _apart(lambda: Store.open(ledger))  # in use or damaged: then nothing is asked
-    asked: dict[int, int] = {}
-    with store, LedgerReader(ledger) as reader:
-        if reader.job.base_url != client.base_url:
-            raise LedgerMismatchError(f"{ledger} is of a job at {reader.job.base_url}: verify it there", "server")
-        if not new_key and sender_of(client).transport.key_fingerprint not in proven_keys(reader):
-            raise LedgerMismatchError(f"{ledger} is of a job with another API key: verify it with that one", "key")
-        due = _drawn(_gone_in(reader, ids, rest=rest), gone(reader, rest=rest), sample, rng or random.SystemRandom())
-        job = bulk.get_profiles(
-            client,
-            cast("Iterator[str]", _noting(due, asked)),
-            by=reader.job.by,
-            concurrency=concurrency,
-            pacer=pacer,
-            stop=_ABSENT_IS_NO_FAILURE,
-            on_progress=on_progress,
-        )
-        counts = await _take_down(job, asked, store)
+    with ThreadPoolExecutor(1, "adapty_async verification") as thread:
+        apart = functools.partial(_apart, thread)
+        store = await apart(lambda: Store.open(ledger))  # in use or damaged: then nothing is asked
+        try:
+            with LedgerReader(ledger) as reader:
+                if reader.job.base_url != client.base_url:
+                    raise LedgerMismatchError(
+                        f"{ledger} is of a job at {reader.job.base_url}: verify it there", "server"
+                    )
+                if not new_key and sender_of(client).transport.key_fingerprint not in proven_keys(reader):
+                    raise LedgerMismatchError(
+                        f"{ledger} is of a job with another API key: verify it with that one", "key"
+                    )
+                left = gone(reader, rest=rest)
+                due = _drawn(_gone_in(reader, ids, rest=rest), left, sample, rng or random.SystemRandom())
+                asked: dict[int, int] = {}
+                job = bulk.get_profiles(
+                    client,
+                    cast("Iterator[str]", _noting(due, asked)),
+                    by=reader.job.by,
+                    concurrency=concurrency,
+                    pacer=pacer,
+                    stop=_ABSENT_IS_NO_FAILURE,
+                    on_progress=on_progress,
+                )
+                async with _watched(job, lambda: apart(store.check_files)):
+                    counts = await _take_down(job, asked, lambda found: apart(lambda: _write(store, found)))
+        finally:
+            await apart(store.close)
     return Verified(counts[False], counts[True], job.report.total - counts.total(), job.report.stopped)
 
 
-async def _take_down(job: BulkJob[ProfileId, Profile], asked: dict[int, int], store: Store) -> Counter[bool]:
+async def _take_down(
+    job: BulkJob[ProfileId, Profile], asked: dict[int, int], write: Callable[[list[Presence]], Awaitable[None]]
+) -> Counter[bool]:
     """Write down what comes of the job; count whether it was present."""
     found: list[Presence] = []
     counts: Counter[bool] = Counter()
@@ -100,17 +116,40 @@ async def _take_down(job: BulkJob[ProfileId, Profile], asked: dict[int, int], st
                     found.append(Presence(position, int(time.time()), result.outcome is Outcome.FETCHED))
                     counts[found[-1].present] += 1
                 if len(found) == _ROWS_A_COMMIT or loop.time() >= written + _COMMIT_AFTER:
-                    await _apart(functools.partial(_write, store, found))
+                    await write(found)
                     found = []
                     written = loop.time()
     finally:
-        await _apart(functools.partial(_write, store, found))
+        await write(found)
     return counts
 
 
-async def _apart(work: Callable[[], T]) -> T:
+@contextlib.asynccontextmanager
+async def _watched(job: BulkJob[ProfileId, Profile], check: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Stop the job, and raise LedgerError after it, as soon as the ledger isn't where it was."""
+
+    async def watch() -> LedgerError:
+        while True:
+            await asyncio.sleep(CHECK_AFTER)
+            try:
+                await check()
+            except LedgerError as error:
+                job.stop()
+                return error
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await asyncio.wait([watching])
+    if not watching.cancelled():
+        raise watching.result()
+
+
+async def _apart(thread: ThreadPoolExecutor, work: Callable[[], T]) -> T:
     """Do what waits for the disk in a thread, to its end."""
-    return await outlasting(asyncio.get_running_loop().run_in_executor(None, work))
+    return await outlasting(asyncio.get_running_loop().run_in_executor(thread, work))
 
 
 def proven_keys(reader: LedgerReader) -> set[str]:

@@ -402,11 +402,11 @@ def test_who_holds_a_ledger_that_is_never_made_leaves_nothing(path: Path) -> Non
 def test_an_interrupt_while_a_lock_is_waited_for_removes_none_of_another(
     path: Path, monkeypatch: pytest.MonkeyPatch, *, is_locked_by_another: bool
 ) -> None:
-    def interrupted(beside: Path, patience: float) -> sqlite3.Connection | None:
+    def interrupted(path: Path, patience: float) -> files.Lock | None:
         if not patience:
-            return locked(beside, patience)
+            return locked(path, patience)
         if is_locked_by_another:
-            other = locked(beside, patience)
+            other = locked(path, patience)
             assert other is not None
             stack.callback(other.close)
         raise KeyboardInterrupt

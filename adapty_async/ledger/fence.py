@@ -1,0 +1,123 @@
+"""Notice that an open ledger is no longer the one at its path, or no longer this process's alone.
+
+A file that is open can be removed, renamed or replaced: whoever has it open would write on, for nobody to read. Where
+that happens to the lock, another process may have it, and what both write would be lost in part.
+"""
+
+import contextlib
+import sqlite3
+import zlib
+from pathlib import Path
+from typing import Final
+
+from .chunks import Chunk
+from .errors import LedgerLostError
+from .files import Lock, copied_whole, gone
+from .identity import Identity, identity_of
+from .secret import key_path
+
+_BESIDE: Final = ("-wal", "-shm")
+_AGAIN: Final = "then run the same job again"
+
+
+class Fence:
+    """What must not change while a ledger is open for writing: where its files are, who has its lock, who writes.
+
+    `identity`: of the ledger, from before it was opened.
+    """
+
+    def __init__(self, path: Path, identity: Identity | None, connection: sqlite3.Connection, lock: Lock) -> None:
+        self._path = path.absolute()  # a relative one follows a working directory that is renamed
+        self._connection = connection
+        self._lock = lock
+        self._version = self._read_version()  # first: until something is read there may be no log
+        self._ledger = identity
+        self._beside = {file: identity_of(file) for file in map(self._named, _BESIDE)}
+        self._key_path = key_path(self._path)
+        self._key = identity_of(self._key_path)
+        self._key_bytes = self._read_key()
+        self._lost: LedgerLostError | None = None
+
+    def check(self) -> None:
+        """Raise LedgerLostError if a file was removed, renamed or replaced, now or before. Raise OSError."""
+        if self._lost is None:
+            try:
+                self._look()
+            except LedgerLostError as error:
+                self._lost = error
+        if self._lost is not None:
+            raise LedgerLostError(str(self._lost), self._lost.kept)
+
+    def check_writers(self) -> None:
+        """Raise LedgerLostError if another connection has written in the ledger; to be called in a transaction."""
+        if self._read_version() != self._version:
+            self._lost = LedgerLostError(
+                f"another process has written in {self._path} while it was in use, so nothing more is sent: make sure "
+                f"that no other process works on it, {_AGAIN}",
+                self._path,
+            )
+            raise self._lost
+
+    def _look(self) -> None:
+        if identity_of(self._path) != self._ledger:
+            raise self._rescued()
+        self._lock.check()
+        for file, identity in self._beside.items():
+            if identity_of(file) != identity:
+                raise gone(file, f"leave the files of a ledger alone, {_AGAIN}", kept=self._path)
+        if not self._has_key():
+            raise gone(self._key_path, f"put it back, {_AGAIN}", kept=self._path)
+
+    def _rescued(self) -> LedgerLostError:
+        """Copy what the open file holds to where its owner can find it; say so, or that it can't be done."""
+        copy = self._named(".rescued")
+        try:
+            copied_whole(copy, self._connection)
+            unknown = self._count_claimed()
+        except (OSError, sqlite3.Error):
+            todo = (
+                f"what it recorded couldn't be copied to {copy.name}: find the ledger and put it back, {_AGAIN}; if it "
+                "is gone, so is all that was recorded in it"
+            )
+            return gone(self._path, todo, kept=None)
+        finally:
+            self._put_log_away()
+        sent_again = f", which sends {unknown:,} rows again whose outcome isn't known" if unknown else ""
+        todo = f"what it recorded is in {copy}: name that {self._path.name}, beside its key file, {_AGAIN}{sent_again}"
+        return gone(self._path, todo, kept=copy)
+
+    def _put_log_away(self) -> None:
+        """Move the log into the ledger, wherever that is, and remove it: it would be taken for that of a copy."""
+        log = self._named("-wal")
+        if identity_of(log) in {self._beside[log], None}:  # another's would be removed, by its name
+            with contextlib.suppress(sqlite3.Error):  # somebody has the ledger open by another name
+                self._connection.execute("PRAGMA journal_mode = DELETE")
+        for file, identity in self._beside.items():
+            with contextlib.suppress(OSError):
+                if identity_of(file) == identity is not None:
+                    file.unlink()
+
+    def _count_claimed(self) -> int:
+        """Count the items that may have been sent and have no outcome."""
+        rows = self._connection.execute("SELECT size, rows FROM outcome JOIN chunk ON chunk.number = outcome.number")
+        return sum(Chunk.unpack(size, zlib.decompress(packed)).claimed for size, packed in rows)
+
+    def _has_key(self) -> bool:
+        """Tell whether the key is as it was: there, the same, or put back; only an open file must keep its inode."""
+        identity = identity_of(self._key_path)
+        if identity != self._key and identity is not None and self._read_key() == self._key_bytes:
+            self._key = identity
+        return identity == self._key
+
+    def _read_key(self) -> bytes | None:
+        with contextlib.suppress(OSError):  # whoever needs the key says what is wrong with it
+            if self._key_path.is_file():
+                return self._key_path.read_bytes()
+        return None
+
+    def _read_version(self) -> int:
+        (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        return int(version)
+
+    def _named(self, suffix: str) -> Path:
+        return self._path.with_name(f"{self._path.name}{suffix}")

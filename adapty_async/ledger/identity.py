@@ -1,0 +1,16 @@
+"""Which file lies at a path."""
+
+from pathlib import Path
+from typing import TypeAlias
+
+Identity: TypeAlias = tuple[int, int]
+"""The device and the inode of a file."""
+
+
+def identity_of(path: Path) -> Identity | None:
+    """Return the identity of the file at a path, or None if there is none. Raise OSError."""
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino

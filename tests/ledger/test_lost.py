@@ -1,0 +1,278 @@
+"""A ledger that is removed, renamed or replaced while it is in use: nothing more is sent, nothing recorded is lost."""
+
+# ruff: noqa: ASYNC240 - who waits for a small file here is the test alone
+
+import asyncio
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from adapty_async import UNPACED, AdaptyClient, FixedPacer, bulk
+from adapty_async.bulk import BulkJob, Outcome
+from adapty_async.bulk.jobs import ProfileId
+from adapty_async.ledger import (
+    Ledger,
+    LedgerLockedError,
+    LedgerLostError,
+    LedgerReader,
+    holding,
+    verify,
+)
+from adapty_async.ledger.files import lock_path
+from adapty_async.ledger.preparing import note_order
+from adapty_async.ledger.secret import key_path
+from adapty_async.ledger.store import Store
+from adapty_async.testing import Simulator
+from tests.waiting import PATIENCE, until
+
+from .helpers import NO_RULES, ids, totals
+
+MANY = 1500
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    return folder / "job.db"
+
+
+@pytest.fixture
+async def simulator() -> AsyncIterator[Simulator]:
+    async with Simulator(profiles=MANY) as running:
+        yield running
+
+
+def deletion(client: AdaptyClient, path: Path, *, rate: float | None = None) -> BulkJob[ProfileId, None]:
+    pacer = UNPACED if rate is None else FixedPacer(rate)
+    return bulk.delete_profiles(
+        client, ids(MANY), by="customer_user_id", pacer=pacer, concurrency=20, stop=NO_RULES, journal=Ledger(path)
+    )
+
+
+async def sent(simulator: Simulator, count: int) -> None:
+    await until(lambda: simulator.count.requests >= count)
+
+
+def beside(path: Path, suffix: str) -> Path:
+    return path.with_name(f"{path.name}{suffix}")
+
+
+def remove(file: Path) -> None:
+    file.unlink()
+
+
+def rename(file: Path) -> None:
+    file.rename(file.with_name("moved"))
+
+
+def replace(file: Path) -> None:
+    copy = file.with_name("copy")
+    shutil.copyfile(file, copy)
+    copy.replace(file)
+
+
+@pytest.mark.parametrize("suffix", ["", ".lock", "-wal", "-shm", ".key"])
+@pytest.mark.parametrize("change", [remove, rename, replace])
+async def test_a_job_stops_if_one_of_its_files_is_removed_renamed_or_replaced(
+    simulator: Simulator, client: AdaptyClient, path: Path, suffix: str, change: Callable[[Path], None]
+) -> None:
+    job = asyncio.ensure_future(_awaited(deletion(client, path, rate=100)))
+    await sent(simulator, 50)
+    changed = beside(path, suffix)
+    if suffix == ".key" and change is replace:
+        changed.write_bytes(b"another key".ljust(32))
+    change(changed)
+    with pytest.raises(LedgerLostError, match=f"{changed.name} was removed, renamed or replaced") as caught:
+        await asyncio.wait_for(job, PATIENCE)
+    assert simulator.count.requests < MANY  # it noticed before its end
+    assert "run the same job again" in str(caught.value)
+    assert "example.com" not in str(caught.value)
+    if changed == path:
+        beside(path, ".rescued").replace(path)
+    with LedgerReader(path) as reader:
+        status = reader.status()
+        deleted = status.counts[Outcome.DELETED]
+        assert deleted <= simulator.count.answered(204) <= deleted + status.claimed
+    if changed == key_path(path):
+        if change is not rename:  # it is gone for good
+            return
+        changed.with_name("moved").rename(changed)
+    await deletion(client, path)
+    assert sum(totals(path).values()) == MANY
+    assert totals(path).keys() <= {Outcome.DELETED, Outcome.DELETED_UNCONFIRMED}
+    assert len(simulator.profiles) == 0
+
+
+async def _awaited(job: BulkJob[ProfileId, None]) -> bulk.BulkReport:
+    return await job
+
+
+async def test_what_a_ledger_recorded_before_it_was_removed_is_in_a_copy(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    job = deletion(client, path, rate=100)
+    running = asyncio.ensure_future(_awaited(job))
+    await sent(simulator, 100)
+    path.unlink()
+    with pytest.raises(LedgerLostError, match=r"what it recorded is in .*job.db.rescued: name that job.db"):
+        await asyncio.wait_for(running, PATIENCE)
+    copy = beside(path, ".rescued")
+    assert copy.stat().st_mode & 0o777 == 0o600
+    with LedgerReader(copy) as reader:
+        assert reader.status().counts[Outcome.DELETED] >= job.report.counts[Outcome.DELETED] > 0
+    assert {file.name for file in path.parent.iterdir()} == {"job.db.rescued", "job.db.key", "job.db.lock"}
+
+
+async def test_a_ledger_that_was_renamed_holds_all_that_was_recorded(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    job = deletion(client, path, rate=100)
+    running = asyncio.ensure_future(_awaited(job))
+    await sent(simulator, 100)
+    moved = path.rename(beside(path, ".moved"))
+    with pytest.raises(LedgerLostError):
+        await asyncio.wait_for(running, PATIENCE)
+    assert not beside(path, "-wal").exists()
+    beside(path, ".rescued").unlink()
+    moved.rename(path)
+    assert totals(path)[Outcome.DELETED] >= job.report.counts[Outcome.DELETED] > 0
+
+
+async def test_a_log_of_another_ledger_is_left_alone(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
+    job = asyncio.ensure_future(_awaited(deletion(client, path, rate=100)))
+    await sent(simulator, 50)
+    for file in path.parent.iterdir():
+        file.unlink()
+    beside(path, "-wal").write_bytes(b"of another")
+    with pytest.raises(LedgerLostError):
+        await asyncio.wait_for(job, PATIENCE)
+    assert beside(path, "-wal").read_bytes() == b"of another"
+
+
+async def test_a_folder_that_is_renamed_or_removed_stops_the_job(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    job = asyncio.ensure_future(_awaited(deletion(client, path, rate=100)))
+    await sent(simulator, 50)
+    moved = path.parent.rename(path.parent.with_name("moved"))
+    with pytest.raises(LedgerLostError, match="couldn't be copied") as caught:
+        await asyncio.wait_for(job, PATIENCE)
+    assert "find the ledger and put it back" in str(caught.value)
+    moved.rename(path.parent)
+    await deletion(client, path)
+    assert sum(totals(path).values()) == MANY
+
+
+async def test_a_relative_name_does_not_follow_a_working_directory_that_is_renamed(
+    simulator: Simulator, client: AdaptyClient, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(path.parent)
+    job = asyncio.ensure_future(_awaited(deletion(client, Path(path.name), rate=100)))
+    await sent(simulator, 50)
+    path.parent.rename(path.parent.with_name("moved"))
+    with pytest.raises(LedgerLostError):
+        await asyncio.wait_for(job, PATIENCE)
+
+
+@pytest.mark.parametrize("suffix", ["", ".lock"])
+async def test_a_job_that_waits_notices_as_well(
+    simulator: Simulator, client: AdaptyClient, path: Path, suffix: str
+) -> None:
+    job = deletion(client, path, rate=100)
+    running = asyncio.ensure_future(_awaited(job))
+    await sent(simulator, 50)
+    job.pause()
+    await until(lambda: job.report.counts[Outcome.DELETED] == simulator.count.requests)
+    requests = simulator.count.requests
+    beside(path, suffix).unlink()
+    with pytest.raises(LedgerLostError):
+        await asyncio.wait_for(running, PATIENCE)
+    assert simulator.count.requests == requests
+
+
+async def test_a_second_run_that_begins_meanwhile_sends_only_what_is_in_flight_again(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    simulator.latency = 0.02
+    first = asyncio.ensure_future(_awaited(deletion(client, path, rate=300)))
+    await sent(simulator, 200)
+    with pytest.raises(LedgerLockedError):
+        await deletion(client, path)
+    lock_path(path).unlink()
+    second = asyncio.ensure_future(_awaited(deletion(client, path, rate=300)))
+    with pytest.raises(LedgerLostError):
+        await asyncio.wait_for(first, PATIENCE)
+    try:
+        await asyncio.wait_for(second, 4 * PATIENCE)
+    except LedgerLostError:  # the first wrote between the second's look at the ledger and its first row
+        await deletion(client, path)
+    assert totals(path).keys() <= {Outcome.DELETED, Outcome.DELETED_UNCONFIRMED}
+    assert simulator.count.requests <= MANY + 300
+    assert len(simulator.profiles) == 0
+
+
+async def test_a_key_that_is_put_back_is_no_change(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
+    job = asyncio.ensure_future(_awaited(deletion(client, path, rate=3000)))
+    await sent(simulator, 50)
+    replace(key_path(path))
+    await asyncio.wait_for(job, 4 * PATIENCE)
+    assert totals(path) == {Outcome.DELETED: MANY}
+
+
+@pytest.mark.parametrize("suffix", ["", ".lock", "-wal", ".key"])
+async def test_a_verification_stops_as_well(
+    simulator: Simulator, client: AdaptyClient, path: Path, suffix: str
+) -> None:
+    await deletion(client, path)
+    requests = simulator.count.requests
+    verifying = asyncio.ensure_future(verify(client, path, ids(MANY), pacer=FixedPacer(100)))
+    await sent(simulator, requests + 50)
+    beside(path, suffix).unlink()
+    with pytest.raises(LedgerLostError):
+        await asyncio.wait_for(verifying, PATIENCE)
+    assert simulator.count.requests < requests + MANY
+
+
+async def test_a_writer_that_is_not_this_process_is_noticed(client: AdaptyClient, path: Path) -> None:
+    await bulk.delete_profiles(client, ["x"], by="customer_user_id", stop=NO_RULES, journal=Ledger(path))
+    with Store.open(path) as store:
+        with sqlite3.connect(path) as other:
+            other.execute("DELETE FROM presence")
+            other.execute("UPDATE run SET touched = 0")
+        with pytest.raises(LedgerLostError, match="another process has written"), store.transaction():
+            store.forget_presences()
+        with pytest.raises(LedgerLostError, match="another process has written"):
+            store.check_files()
+    other.close()
+
+
+async def test_who_holds_a_lock_that_is_gone_uses_no_ledger_by_it(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    await bulk.delete_profiles(client, ["x"], by="customer_user_id", stop=NO_RULES, journal=Ledger(path))
+    with holding(path) as held:
+        lock_path(path).unlink()
+        with holding(path):
+            with pytest.raises(LedgerLostError, match=r"job.db.lock was removed"):
+                note_order(held, {})
+            path.unlink()
+        assert not lock_path(path).exists()
+        lock_path(path).touch()
+    assert lock_path(path).exists()  # another's, which isn't removed with the first
+
+
+async def test_a_ledger_that_is_read_is_not_taken_for_one_that_is_written(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    job = asyncio.ensure_future(_awaited(deletion(client, path, rate=3000)))
+    await sent(simulator, 50)
+    while not job.done():
+        with LedgerReader(path) as reader:
+            reader.status()
+        await asyncio.sleep(0.02)
+    assert (await job).counts == {Outcome.DELETED: MANY}
+    assert not beside(path, "-wal").exists()
