@@ -336,7 +336,9 @@ class TestCustomAttributes:
     def test_a_key_that_is_no_string_is_a_type_error(self, key: object) -> None:
         assert "item 1" in refusal(TypeError, ProfileAttributes, custom_attributes={key: "value"})
 
-    @pytest.mark.parametrize("value", ["", "v" * 50, "🎉" * 50, 0, -1, 10**300, 1.5, True, False, None])
+    @pytest.mark.parametrize(
+        "value", ["", "v" * 50, "🎉" * 50, 0, -1, 2**53, 2**53 + 2, int(1e300), 1e23, 1.5, True, False, None]
+    )
     def test_a_value_within_the_limits_is_kept(self, value: object) -> None:
         kept = untyped(ProfileAttributes)(custom_attributes={"key": value}).custom_attributes
         assert kept["key"] is value
@@ -346,6 +348,22 @@ class TestCustomAttributes:
         message = refusal(ValueError, ProfileAttributes, custom_attributes={"key": value})
         assert message.startswith("custom_attributes, item 1: ")
         assert f" {value}" not in message
+
+    @pytest.mark.parametrize("value", [2**53 + 1, -(2**53) - 1, 10**23, 10**300 + 1])
+    def test_a_whole_number_that_no_float_holds_exactly_is_refused_and_not_shown(self, value: int) -> None:
+        message = refusal(ValueError, ProfileAttributes, custom_attributes={"key": 1, "other": value})
+        assert message.startswith("custom_attributes, item 2: a whole number must be one that a float holds exactly")
+        assert str(value) not in message
+
+    @given(st.integers())
+    def test_what_is_taken_is_the_same_as_a_float(self, value: int) -> None:
+        try:
+            kept = ProfileAttributes(custom_attributes={"key": value})
+        except ValueError:
+            assert abs(value) > 2**53
+        else:
+            assert isinstance(kept.custom_attributes, FrozenMapping)
+            assert int(float(value)) == value
 
     @pytest.mark.parametrize("value", [b"bytes", ["list"], {"a": 1}, date(2000, 12, 31), UNSET])
     def test_a_value_of_a_wrong_type_is_a_type_error(self, value: object) -> None:

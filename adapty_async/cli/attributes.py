@@ -1,6 +1,7 @@
 """The attributes of a profile by the names that columns and options give them, and their values out of texts."""
 
 import functools
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
@@ -20,6 +21,8 @@ _INTEGER: Final = re.compile(r"-?\d{1,15}", re.ASCII)
 _TOO_LONG: Final = "has more digits than Adapty keeps of a number: make it a text"
 _DECIMAL: Final = re.compile(r"-?(0|[1-9]\d{0,308})(\.\d+)?", re.ASCII)
 """A number as JSON has it, without an exponent: 1.23E+15 is what a spreadsheet has left of another."""
+_MOST_PLACES: Final = 1100
+"""More than any float has behind the point."""
 _BOOLEANS: Final = {"true": True, "false": False}
 
 Value: TypeAlias = Any
@@ -76,23 +79,49 @@ def typed_label(label: str, kind: Kind) -> str:
 def build(values: Iterable[tuple[Target, Value]]) -> ProfileAttributes:
     """Make the attributes of values; a ValueError names the one at fault, and no value."""
     pairs = list(values)
+    _refuse_rounded(pairs)
     try:
-        attributes = _built(pairs)
+        return _built(pairs)
     except (ValueError, TypeError) as error:
         sentence = str(error)
-    else:
-        _refuse_rounded(pairs)
-        return attributes
     for target, value in pairs:
         _check_alone(target, value)
     raise ValueError(sentence)
 
 
+class RoundedFloat(float):
+    """A number of an input that has more digits than this float: what is sent would be another number."""
+
+
+def exact_float(text: str) -> float:
+    """Read a number of JSON that is no whole number; a RoundedFloat where a float can't hold it to its last digit."""
+    value = float(text)
+    return value if not math.isfinite(value) or _is_exact(value, text) else RoundedFloat(value)
+
+
+def _is_exact(value: float, text: str) -> bool:
+    """Return whether a float says all that its text said."""
+    try:
+        number = Decimal(text)
+    except ArithmeticError:  # an exponent beyond every number's
+        return False
+    places = max(-int(number.as_tuple().exponent), 0)
+    # Of some powers of two the shortest text isn't the one that is nearest to them.
+    return Decimal(repr(value)) == number or (places < _MOST_PLACES and Decimal(f"{value:.{places}f}") == number)
+
+
 def _refuse_rounded(pairs: Iterable[tuple[Target, Value]]) -> None:
-    """Refuse whole numbers that would be others at the API, which makes floats of them."""
+    """Refuse numbers that would be others at the API, which makes floats of them."""
     for target, value in pairs:
-        if type(value) is int and float(value) != value:
+        if isinstance(value, RoundedFloat) or (type(value) is int and _is_rounded(value)):
             raise ValueError(f"{target.label} {_TOO_LONG}")
+
+
+def _is_rounded(value: int) -> bool:
+    try:
+        return float(value) != value
+    except OverflowError:  # which the model refuses by another name
+        return False
 
 
 def _check_alone(target: Target, value: Value) -> None:
@@ -157,8 +186,7 @@ def _number(text: str) -> Value:
     if not fraction.strip("0"):
         return int(whole)
     value = float(text)
-    # Of some powers of two the shortest text isn't the one that is nearest to them.
-    if f"{value:.{len(fraction)}f}" != text and Decimal(repr(value)) != Decimal(text):
+    if not _is_exact(value, text):
         raise ValueError(_TOO_LONG)
     return value
 

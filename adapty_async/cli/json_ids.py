@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, Final, Never
 
 import attrs
 
+from .attributes import exact_float
 from .inputs import Format, Ids, Reading
 from .inputs.compression import blocks_of, is_gzip
 from .inputs.lines import TOO_LONG, Lines
@@ -147,4 +148,6 @@ def _refuse(_constant: str) -> Never:
     raise ValueError  # NaN and Infinity are Python's, not JSON's
 
 
-_decoder: Final = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_refuse, parse_int=whole_number)
+_decoder: Final = json.JSONDecoder(
+    object_pairs_hook=_once, parse_constant=_refuse, parse_int=whole_number, parse_float=exact_float
+)

@@ -28,7 +28,7 @@ Gender: TypeAlias = Literal["f", "m", "o"]
 AttStatus: TypeAlias = Literal[0, 1, 2, 3]
 Platform: TypeAlias = Literal["iOS", "macOS", "iPadOS", "visionOS", "Android", "web"]
 AttributeValue: TypeAlias = str | float | bool | None
-"""Value of a custom attribute: the API turns booleans and integers into floats, None or "" deletes it."""
+"""Value of a custom attribute: the API turns booleans and whole numbers into floats, None or "" deletes it."""
 
 _MAX_CUSTOM_ATTRIBUTES: Final = 30
 _MAX_CUSTOM_TEXT: Final = 50
@@ -142,6 +142,11 @@ def _check_item(where: str, key: object, value: object) -> None:
     elif isinstance(value, float | int):
         if not _is_finite(value):
             raise ValueError(f"{where} a number must be finite as a float")
+        if float(value) != value:
+            raise ValueError(
+                f"{where} a whole number must be one that a float holds exactly, since the API makes a float of it: "
+                "send it as a text"
+            )
     elif value is not None:
         raise TypeError(f"{where} the value must be a str, a number, a bool, or None to delete the attribute")
 
@@ -180,7 +185,8 @@ class ProfileAttributes(Model):
 
     `store`: a `Store`, or the name of your own. `att_status`: 0 not determined, 1 restricted, 2 denied,
     3 authorized. `custom_attributes`: a mapping, which is copied, of at most 30 keys of 1 to 30 characters
-    A-Z a-z 0-9 . _ - to numbers and texts of at most 50 characters; None or "" deletes an attribute.
+    A-Z a-z 0-9 . _ - to numbers and texts of at most 50 characters; None or "" deletes an attribute. The API makes
+    floats of numbers: a whole number that a float can't hold exactly, as 2**53 + 1, is refused.
 
     Raises TypeError for a wrong type, ValueError for what the API documents as wrong; neither shows a value.
     """

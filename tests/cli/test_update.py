@@ -230,6 +230,17 @@ def test_a_value_that_adapty_would_refuse_is_never_sent(
         ('{"customer_user_id": "u", "first_name": 7}', "first_name must be a text that isn't empty; null clears it"),
         ('{"customer_user_id": "u", "custom.a": 1e999}', "custom.a must be a finite number"),
         ('{"customer_user_id": "u", "custom.a": 9007199254740993}', "custom.a has more digits than Adapty keeps"),
+        ('{"customer_user_id": "u", "custom.a": 9007199254740993.0}', "custom.a has more digits than Adapty keeps"),
+        ('{"customer_user_id": "u", "custom.a": 900719925474099.3e1}', "custom.a has more digits than Adapty keeps"),
+        ('{"customer_user_id": "u", "custom.a": 1e-400}', "custom.a has more digits than Adapty keeps"),
+        (
+            '{"customer_user_id": "u", "custom.a": 1e-99999999999999999999}',
+            "custom.a has more digits than Adapty keeps",
+        ),
+        (
+            '{"customer_user_id": "u", "custom_attributes": [{"key": "a", "value": 0.12345678901234567890}]}',
+            "custom.a has more digits than Adapty keeps",
+        ),
         ('{"customer_user_id": -0, "email": null}', "the id is a floating-point number"),
         ('"u"', "the line is an id alone: make an object of it, with what is to be written"),
         ('{"customer_user_id": "u", "custom_attributes": "x"}', "custom_attributes must be an object"),

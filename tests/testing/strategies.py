@@ -46,7 +46,7 @@ _custom_values = st.one_of(
     st.none(),
     st.text(_CHARACTERS, max_size=50),
     st.booleans(),
-    st.integers(-(10**300), 10**300),
+    st.integers(-(10**300), 10**300).map(lambda number: int(float(number))),
     st.floats(allow_nan=False, allow_infinity=False),
 )
 custom_attributes = st.dictionaries(_custom_keys, _custom_values, max_size=15)
