@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from adapty_async.models import (
     UNSET,
     AccessLevel,
+    AttributeValue,
     Environment,
     FrozenMapping,
     InstallationMeta,
@@ -142,8 +143,39 @@ class TestFrozenMapping:
         frozen: Any = FrozenMapping(items)
         items["a"] = 2
         assert frozen["a"] == 1
-        with pytest.raises(TypeError):
-            frozen["a"] = 3
+        changes: list[Callable[[], object]] = [
+            lambda: frozen.__setitem__("a", 3),
+            lambda: frozen.__delitem__("a"),
+            lambda: frozen.__ior__({"a": 3}),
+            lambda: frozen.update(a=3),
+            lambda: frozen.setdefault("b", 3),
+            lambda: frozen.pop("a"),
+            frozen.popitem,
+            frozen.clear,
+        ]
+        for change in changes:
+            with pytest.raises(TypeError, match="a FrozenMapping can't be changed"):
+                change()
+        assert frozen == frozen.copy() == {"a": 1}
+        assert frozen | {"b": 2} == {"a": 1, "b": 2}
+
+    def test_it_is_json_as_it_is_and_in_a_model(self) -> None:
+        items: dict[str, AttributeValue] = {"sport": "yoga", "height": 1.8, "none": None}
+        attributes = ProfileAttributes(custom_attributes=items)
+        assert json.loads(json.dumps(FrozenMapping(items))) == items
+        written = json.dumps(attrs.asdict(attributes), default=str)
+        assert json.loads(written)["custom_attributes"] == items
+        profile = Profile(
+            app_id=UUID(DEVICE),
+            profile_id=UUID(DEVICE),
+            custom_attributes=FrozenMapping(items),
+            access_levels=(AccessLevel(access_level_id="premium", store=Store("corner shop")),),
+        )
+        with pytest.raises(TypeError, match="UUID"):  # loudly, where JSON has no such type
+            json.dumps(attrs.asdict(profile))
+        read = json.loads(json.dumps(attrs.asdict(profile), default=str))
+        assert read["custom_attributes"] == items
+        assert (read["profile_id"], read["access_levels"][0]["store"]) == (DEVICE, "corner shop")
 
     @pytest.mark.parametrize("again", COPIERS)
     def test_a_copy_is_equal(self, again: Callable[[Any], Any]) -> None:

@@ -1,16 +1,16 @@
 """What the models share: UNSET, open enums, frozen mappings, the redacting base, rules for fields."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum, StrEnum
-from typing import Any, Final, Literal, Self, TypeVar
+from typing import Any, Final, Literal, Never, Self, TypeVar
 
 import attrs
 
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 _K = TypeVar("_K")
-_V_co = TypeVar("_V_co", covariant=True)
+_V = TypeVar("_V")
 
 Validator = Callable[[object, "attrs.Attribute[Any]", Any], None]
 
@@ -48,26 +48,32 @@ class OpenEnum(StrEnum):
         return f"{type(self).__name__}({self._value_!r})"
 
 
-# types.MappingProxyType can't be pickled or hashed, and its repr shows the values.
-class FrozenMapping(Mapping[_K, _V_co]):
+def _refuse_change(*_: object, **__: object) -> Never:
+    raise TypeError("a FrozenMapping can't be changed: make a dict of it")
+
+
+# A dict, so that attrs.asdict and json see its items: of another mapping json.dumps(..., default=str) writes the repr.
+# types.MappingProxyType can't be pickled or hashed either.
+class FrozenMapping(dict[_K, _V]):
     """A copy of a mapping that can't be changed: hashable, and equal to any mapping with the same items."""
 
-    __slots__ = ("_items",)
+    __slots__ = ()
 
-    def __init__(self, items: Mapping[_K, _V_co]) -> None:
-        self._items = dict(items)
+    def __init__(self, items: Mapping[_K, _V]) -> None:
+        super().__init__(items)
 
-    def __getitem__(self, key: _K) -> _V_co:
-        return self._items[key]
+    __setitem__ = __delitem__ = __ior__ = _refuse_change
+    update = setdefault = pop = popitem = clear = _refuse_change
 
-    def __iter__(self) -> Iterator[_K]:
-        return iter(self._items)
+    def __hash__(self) -> int:  # type: ignore[override] # it can't change
+        return hash(frozenset(self.items()))
 
-    def __len__(self) -> int:
-        return len(self._items)
+    def __reduce__(self) -> tuple[type["FrozenMapping[_K, _V]"], tuple[dict[_K, _V]]]:
+        return FrozenMapping, (dict(self),)
 
-    def __hash__(self) -> int:
-        return hash(frozenset(self._items.items()))
+    def copy(self) -> "FrozenMapping[_K, _V]":
+        """Return the mapping itself, which can't be changed."""
+        return self
 
     def __repr__(self) -> str:
         return f"FrozenMapping(<{len(self)} items>)"
