@@ -1,17 +1,17 @@
 """The client: its settings and lifetime, and the chapters of the API."""
 
 import contextlib
-import ipaddress
 import os
 import ssl as ssl_module
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypedDict, Unpack
+from typing import Self, TypedDict, Unpack
 
 import aiohttp
-import yarl
 
+from .base_url import DEFAULT_BASE_URL, checked_base_url
+from .hooks import check_hook
 from .messages import Request, Response, check_header_value
 from .models import UNSET, Unset
 from .pacing import UNPACED, Pacer, Unpaced
@@ -19,8 +19,6 @@ from .resources import Profiles
 from .retry import RetryPolicy
 from .sending import Attempt, Sender
 from .transport import Transport
-
-DEFAULT_BASE_URL: Final = "https://api.adapty.io"
 
 
 class ClientOptions(TypedDict, total=False):
@@ -63,11 +61,10 @@ class AdaptyClient:
         ssl: ssl_module.SSLContext | None = None,
         on_attempt: Callable[[Attempt], object] | None = None,
     ) -> None:
-        self.base_url = _checked_base_url(base_url)
+        self.base_url = checked_base_url(base_url)
         if session is not None and not isinstance(session, aiohttp.ClientSession):
             raise TypeError(f"session must be an aiohttp.ClientSession, not {type(session).__name__}")
-        if on_attempt is not None and not callable(on_attempt):
-            raise TypeError("on_attempt must be callable")
+        check_hook("on_attempt", on_attempt)
         transport = Transport(self.base_url, _checked_key(api_key), session=session, trust_env=trust_env, ssl=ssl)
         self._use(
             Sender(
@@ -212,28 +209,3 @@ def _key_from_env() -> str:
 def _key_in(file: Path) -> str:
     """Read a key from a file, without the mark before it and the line's end after it that an editor may leave."""
     return file.read_text(encoding="utf-8-sig").strip()
-
-
-def _checked_base_url(base_url: str) -> str:
-    if not isinstance(base_url, str):
-        raise TypeError(f"base_url must be a str, not {type(base_url).__name__}")
-    try:
-        url = yarl.URL(base_url)
-        host = url.host
-    except ValueError:
-        url, host = yarl.URL(), None
-    if url.scheme not in {"http", "https"} or not host or not url.port:
-        raise ValueError(f"base_url must look like {DEFAULT_BASE_URL}")
-    if url.user is not None or url.password is not None or url.query_string or url.fragment:
-        raise ValueError("base_url must hold no user, password, query or fragment")
-    if url.scheme == "http" and not _is_private(host):
-        raise ValueError("base_url must be https: over http anyone on the way could read the key")
-    return str(url).rstrip("/")
-
-
-def _is_private(host: str) -> bool:
-    """Tell whether a host is on this machine or its own network, where a simulator or a sidecar may speak http."""
-    try:
-        return ipaddress.ip_address(host).is_private
-    except ValueError:
-        return "." not in host or host.endswith((".localhost", ".local", ".internal", ".test"))

@@ -15,10 +15,13 @@ PACKAGE = Path(__file__).parents[1] / "adapty_async"
 ARROWS: dict[str, set[str]] = {
     "__init__": {"bulk", "client"},  # the public names
     "__main__": {"cli"},
-    "cli": {"ledger", "testing", "bulk", "client"},
+    "cli": {"ledger", "testing", "bulk", "client", "installation"},
     "ledger": {"bulk"},
     "bulk": {"client", "gate"},
-    "client": {"resources", "sending"},
+    "client": {"resources", "sending", "base_url", "hooks"},
+    "base_url": set(),
+    "hooks": set(),
+    "installation": set(),
     "sending": {"transport", "gate", "retry"},
     "resources": {"models", "serialization", "messages", "errors"},
     "gate": {"pacing"},
@@ -46,13 +49,14 @@ KNOWN_TO: dict[str, set[str]] = {
     "rich": {"cli"},
     "uvloop": {"cli"},
     "pyarrow": {"cli"},
+    "pytest": {"testing/pytest_plugin"},
     "pytest_asyncio": {"testing/pytest_plugin"},
     "sqlite3": {"ledger"},
     # The client knows of aiohttp the type of a session and of its URLs, see below; the server side is the simulator's.
     "aiohttp": {"transport", "client", "testing"},
     "aiohttp.web": {"testing"},
     "multidict": {"transport"},
-    "yarl": {"transport", "client"},
+    "yarl": {"transport", "base_url"},
     # What a pure part must not know.
     "asyncio": {"gate", "transport", "deadlines", "sending", "bulk", "ledger", "cli", "testing"},
     "socket": {"cli", "testing"},

@@ -2,13 +2,17 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock, Mock
 from uuid import UUID, uuid4
 
 import pytest
 
 from adapty_async import AdaptyClient, ProfileAttributes, Request, RetryPolicy, bulk
+from adapty_async.ledger import Ledger
 from adapty_async.testing import Simulator
 
 JANE = ProfileAttributes(first_name="Jane")
@@ -81,6 +85,30 @@ async def test_a_call_that_is_a_mistake(misuse: Misuse, error: type[Exception], 
         assert (sim.count.requests, sim.count.connections) == (0, 0)
 
 
+class Hook:
+    async def __call__(self, _told: object) -> None: ...
+
+    async def method(self, _told: object) -> None: ...
+
+
+async def async_hook(_told: object) -> None: ...
+
+
+async def async_generator(_told: object) -> AsyncIterator[None]:
+    yield
+
+
+ASYNC_HOOKS: list[Callable[..., object]] = [
+    async_hook,
+    async_generator,
+    Hook(),
+    Hook().method,
+    functools.partial(async_hook),
+    functools.partial(functools.partial(Hook())),
+    AsyncMock(),
+]
+
+
 SETTINGS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"api_key": ""}, ValueError, "the API key is empty"),
     ({"api_key": None}, TypeError, "the API key must be a str"),
@@ -90,6 +118,25 @@ SETTINGS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"base_url": "ftp://api.adapty.io"}, ValueError, "must look like https://"),
     ({"base_url": "http://api.adapty.io"}, ValueError, "must be https"),
     ({"base_url": "http://93.184.216.34"}, ValueError, "must be https"),
+    *(
+        ({"base_url": f"http://{host}"}, ValueError, "must be https")
+        for host in (
+            *(
+                "134744072",
+                "134744072.",
+                "0x08080808",
+                "0X8080808",
+                "010.010.010.010",
+                "8.8.2056",
+                "8.526344",
+                "8.8.8.8.",
+            ),
+            *("0x8.0x8.0x8.0x8", "08.8.8.8", "09", "0x", "4294967296", "1.1.1.1.1", "256.1", "8.8.8.8", "\uff18.8.8.8"),
+            *("8\u30028\u30028\u30028", "\u246034744072", "[::ffff:8.8.8.8]", "[::ffff:808:808]", "[::8.8.8.8]"),
+            *("[2002:808:808::1]", "[2001:0:4136:e378:8000:63bf:3fff:fdd2]", "[64:ff9b::808:808]", "[2606:4700::1111]"),
+            *("api.adapty.io.", "ai.", "%38.8.8.8"),
+        )
+    ),
     ({"base_url": "https://user:pass@api.adapty.io"}, ValueError, "no user, password"),
     ({"base_url": "https://api.adapty.io/?a=b"}, ValueError, "query"),
     ({"base_url": None}, TypeError, "base_url must be a str"),
@@ -100,10 +147,13 @@ SETTINGS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"pacer": 50}, TypeError, "FixedPacer"),
     ({"session": "x"}, TypeError, "aiohttp.ClientSession"),
     ({"on_attempt": 3}, TypeError, "callable"),
+    *(({"on_attempt": hook}, TypeError, "on_attempt must be a plain function") for hook in ASYNC_HOOKS),
 ]
 
 
-@pytest.mark.parametrize(("settings", "error", "words"), SETTINGS, ids=[repr(row[0]) for row in SETTINGS])
+@pytest.mark.parametrize(
+    ("settings", "error", "words"), SETTINGS, ids=[f"{number} {row[2]}" for number, row in enumerate(SETTINGS)]
+)
 def test_a_setting_that_is_a_mistake(settings: dict[str, Any], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words) as caught:
         AdaptyClient(
@@ -134,3 +184,41 @@ async def test_a_thousand_calls_at_the_same_time_on_two_clients_are_each_answere
         connections = sim.count.connections
         await asyncio.gather(*(clients[0].profiles.delete(customer_user_id=who) for who in ids[:400]))
         assert sim.count.connections == connections  # those of before are used again
+
+
+@pytest.mark.parametrize("hook", ASYNC_HOOKS)
+def test_an_async_hook_of_a_job_or_a_ledger(hook: Any, tmp_path: Path) -> None:
+    client = AdaptyClient("secret")
+    with pytest.raises(TypeError, match="on_progress must be a plain function"):
+        bulk.delete_profiles(client, [], by="profile_id", on_progress=hook)
+    with pytest.raises(TypeError, match="on_progress must be a plain function"):
+        bulk.run(async_hook, [], on_progress=hook)
+    with pytest.raises(TypeError, match="look must be a plain function"):
+        Ledger(tmp_path / "job.db", look=hook)
+
+
+@pytest.mark.parametrize("hook", [list, print, [].append, functools.partial(print, end=""), lambda _: None, Mock()])
+def test_a_plain_hook(hook: Any, tmp_path: Path) -> None:
+    client = AdaptyClient("secret", on_attempt=hook)
+    bulk.delete_profiles(client, [], by="profile_id", on_progress=hook, journal=Ledger(tmp_path / "job.db", look=hook))
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *(
+            "127.0.0.1",
+            "localhost",
+            "localhost.",
+            "LOCALHOST",
+            "simulator",
+            "simulator:8080",
+            "a.localhost",
+            "x.internal.",
+        ),
+        *("2130706433", "127.1", "0x7f.1", "0177.0.0.1", "10.0.0.1", "192.168.1.1", "172.16.0.1", "169.254.1.1"),
+        *("[::1]", "[::ffff:10.0.0.1]", "[fe80::1]", "[fd00::1]", "x.test", "x.local"),
+    ],
+)
+def test_http_on_the_own_network(host: str) -> None:
+    AdaptyClient("secret", base_url=f"http://{host}")

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, I
 from types import TracebackType
 from typing import Any, Final, Generic, Protocol, Self
 
+from ..hooks import check_hook
 from .journal import Entries
 from .lineup import Again, Lineup, Work
 from .results import (
@@ -80,8 +81,7 @@ class BulkJob(Generic[ItemT, ValueT]):
         self._concurrency = checked_concurrency(concurrency)
         if not isinstance(stop, StopRules):
             raise TypeError(f"stop must be StopRules, not {type(stop).__name__}")
-        if on_progress is not None and not callable(on_progress):
-            raise TypeError("on_progress must be callable")
+        check_hook("on_progress", on_progress)
         self._rules = stop
         self._judged_at = (stop.min_sample, stop.canary)
         self._on_progress = on_progress

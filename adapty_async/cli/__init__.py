@@ -55,8 +55,10 @@ def _without_extra(arguments: list[str]) -> int:
         from ..testing.command import main as simulate
 
         return simulate(arguments[1:])
+    from ..installation import how_to_install
+
     print(
-        "adapty-async: the command line needs two more packages; install them with: pip install 'adapty-async[cli]'",
+        f"adapty-async: the command line needs two more packages; install them with: {how_to_install('cli')}",
         file=sys.stderr,
     )
     return 2

@@ -2,7 +2,8 @@
 
 import os
 
-from ..client import DEFAULT_BASE_URL, AdaptyClient
+from ..base_url import DEFAULT_BASE_URL
+from ..client import AdaptyClient
 from .exits import CommandError, ExitStatus
 from .output import current
 

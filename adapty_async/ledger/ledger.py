@@ -10,6 +10,7 @@ from typing import Any
 from ..bulk import Outcome
 from ..bulk.journal import Source, Undertaking
 from ..bulk.results import ItemT
+from ..hooks import check_hook
 from .book import Book, Terms
 from .entries import LedgerEntries
 from .errors import LedgerMismatchError
@@ -56,6 +57,7 @@ class Ledger:
         self.path = real(path)
         if held is not None and held.path.absolute() != self.path.absolute():
             raise ValueError("held: that is the lock of another ledger")
+        check_hook("look", look)
         self._look = look
         self._is_spooled = spool
         self._terms = Terms(

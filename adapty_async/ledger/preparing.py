@@ -2,9 +2,9 @@
 
 import itertools
 import json
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 import attrs
@@ -23,16 +23,16 @@ from .store import Store, Writing
 Change: TypeAlias = tuple[str, ProfileAttributes]
 
 
-def has_job(path: Path) -> bool:
+def has_job(path: str | os.PathLike[str]) -> bool:
     """Tell whether there is a ledger. Raises LedgerError where there is something else, or a damaged one."""
-    if not path.exists():
+    if not real(path).exists():
         return False
     LedgerReader(path).close()
     return True
 
 
 def prepare(
-    path: Path,
+    path: str | os.PathLike[str],
     undertaking: Undertaking,
     rows: Iterable[str | Decided[str]] | Iterable[Change | Decided[Change]],
     *,
@@ -49,12 +49,12 @@ def prepare(
     is a ledger and the input isn't its own. `held`: the lock of the ledger, where it is held already.
     """
 
-    path = real(path)
+    ledger = real(path)
 
     def take_down(store: Store) -> None:
         job = store.job()
-        secret = secret_of(path, job)
-        check(path, job, store.runs(), undertaking, new_key=new_key)
+        secret = secret_of(ledger, job)
+        check(ledger, job, store.runs(), undertaking, new_key=new_key)
         inventory = Inventory(store, secret, job, appended=appended)
         by: By = "profile_id" if job.identified_by == "profile_id" else "customer_user_id"
         source = source_of(undertaking.operation, rows, by)
@@ -68,11 +68,11 @@ def prepare(
 
     def make(store: Store) -> None:
         nonlocal is_made
-        begin(store, path, undertaking, int(time.time()))
+        begin(store, ledger, undertaking, int(time.time()))
         take_down(store)
         is_made = True
 
-    with Store.open(path, make, held=held) as store:
+    with Store.open(ledger, make, held=held) as store:
         if not is_made:
             with store.transaction():
                 take_down(store)
@@ -84,7 +84,7 @@ def note_order(held: Held, order: Mapping[str, Any]) -> None:
         store.write(Writing(job=attrs.evolve(store.job(), input_order=json.dumps(dict(order)))))
 
 
-def reopen(path: Path, *, held: Held | None = None) -> None:
+def reopen(path: str | os.PathLike[str], *, held: Held | None = None) -> None:
     """Let every profile be looked for again of which a ledger says that there was none: it was another app's key that
     said so. What a verification found by it goes, too. All is written or nothing. Raises LedgerError.
     `held`: as of `prepare`.

@@ -21,6 +21,7 @@ from adapty_async.cli.failures import Failure, write_failures
 from adapty_async.cli.inputs import Format, InputError, format_of_name, open_ids
 from adapty_async.cli.inputs.compression import blocks_of
 from adapty_async.cli.inputs.values import as_text
+from adapty_async.installation import how_to_install
 from adapty_async.ledger import LedgerReader
 from tests.cli.served import AT_ONCE
 from tests.cli.witness import Say, Witness, ids
@@ -226,7 +227,7 @@ def test_without_pyarrow_parquet_is_refused_with_the_command_that_installs_it(
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with (
         open_ids(path, by="customer_user_id") as opened,
-        pytest.raises(InputError, match=r"pip install 'adapty-async\[parquet\]'"),
+        pytest.raises(InputError, match=rf"pyarrow is needed: {re.escape(how_to_install('parquet'))}"),
     ):
         opened.check()
 

@@ -7,7 +7,7 @@ import io
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,11 +27,14 @@ from adapty_async.ledger import (
     LedgerReader,
     LedgerUnreadableError,
     LedgerWriteError,
+    Spool,
     files,
     has_job,
     holding,
     prepare,
     redact,
+    reopen,
+    verify,
 )
 from adapty_async.ledger.files import is_locked, lock
 from adapty_async.ledger.secret import Secret
@@ -74,6 +77,36 @@ def is_of(path: Path, file: BinaryIO) -> bool:
 def with_duplicates(count: int) -> Iterator[str | Decided[str]]:
     for number, who in enumerate(ids(count)):
         yield Decided(who, Outcome.DUPLICATE) if number % 3 == 0 else who
+
+
+class PathLike:
+    """What names a path, and is none."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __fspath__(self) -> str:
+        return str(self._path)
+
+
+@pytest.mark.parametrize("kind", [Path, str, PathLike])
+async def test_whatever_names_a_ledger_does_so_everywhere(
+    client: AdaptyClient, path: Path, kind: Callable[[Path], Any]
+) -> None:
+    named = kind(path)
+    assert has_job(named) is False
+    prepare(named, undertaking(client, "delete", "customer_user_id"), ["u1"], order={}, file=None)
+    assert has_job(named) is True
+    report = await bulk.delete_profiles(client, ["u1"], by="customer_user_id", journal=Ledger(named))
+    assert report.counts == {Outcome.ALREADY_ABSENT: 1}
+    assert (await verify(client, named, ["u1"])).absent == 1
+    with holding(named) as held:
+        reopen(named, held=held)
+    reopen(named)
+    with LedgerReader(named) as reader:
+        assert reader.status().waiting == 1
+    assert not Spool(named).is_filled
+    redact(named)
 
 
 async def test_a_prepared_job_sends_what_is_due_and_reads_plain_ids(

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, Final
 
+from ...installation import how_to_install
 from .columns import find
 from .compression import Reopened
 from .parquet_structure import StructureError, has_checksums
@@ -95,7 +96,7 @@ def _pyarrow() -> Any:
     with contextlib.suppress(ImportError):
         importlib.import_module("pyarrow.parquet")
         return importlib.import_module("pyarrow")
-    raise InputError("to read Parquet, pyarrow is needed: pip install 'adapty-async[parquet]'")
+    raise InputError(f"to read Parquet, pyarrow is needed: {how_to_install('parquet')}")
 
 
 def _trouble() -> tuple[type[BaseException], ...]:

@@ -1,0 +1,66 @@
+"""The server to call: over http only where nobody on the way could read the key."""
+
+import ipaddress
+import re
+from typing import Final
+
+import yarl
+
+DEFAULT_BASE_URL: Final = "https://api.adapty.io"
+
+_LOCAL_NAMES: Final = (".localhost", ".local", ".internal", ".test")
+_NUMBER: Final = r"(?:0x[0-9a-f]*|[0-9]+)"
+_NUMBERS: Final = re.compile(rf"{_NUMBER}(?:\.{_NUMBER})*")
+
+
+def checked_base_url(base_url: str) -> str:
+    """Return an address without the slash at its end. Raises TypeError or ValueError where it can't be called."""
+    if not isinstance(base_url, str):
+        raise TypeError(f"base_url must be a str, not {type(base_url).__name__}")
+    try:
+        url = yarl.URL(base_url)
+        host = url.host
+    except ValueError:
+        url, host = yarl.URL(), None
+    if url.scheme not in {"http", "https"} or not host or not url.port:
+        raise ValueError(f"base_url must look like {DEFAULT_BASE_URL}")
+    if url.user is not None or url.password is not None or url.query_string or url.fragment:
+        raise ValueError("base_url must hold no user, password, query or fragment")
+    if url.scheme == "http" and not _is_private(host):
+        raise ValueError("base_url must be https: over http anyone on the way could read the key")
+    return str(url).rstrip("/")
+
+
+def _is_private(host: str) -> bool:
+    """Return whether a host is on this machine or its own network, where a simulator or a sidecar may speak http."""
+    name = host.lower().removesuffix(".")
+    if _NUMBERS.fullmatch(name):
+        address = _ipv4_of(name)
+        return address is not None and address.is_private
+    try:
+        return _is_private_ipv6(ipaddress.IPv6Address(name))
+    except ValueError:
+        # A name without a dot is looked up in the own network; with one at its end it may be anybody's.
+        return "." not in host or name == "localhost" or name.endswith(_LOCAL_NAMES)
+
+
+def _ipv4_of(text: str) -> ipaddress.IPv4Address | None:
+    """Read an IPv4 address in any of the ways in which the system does: 8.8.8.8, 134744072, 0x8.8.2056, 010.8.8.8."""
+    try:
+        *bytes_, rest = (int(part, _base_of(part)) for part in text.split("."))
+        return ipaddress.IPv4Address(bytes((*bytes_, *rest.to_bytes(4 - len(bytes_), "big"))))
+    except (ValueError, OverflowError):
+        return None
+
+
+def _base_of(number: str) -> int:
+    if number.startswith("0x"):
+        return 16
+    return 8 if number.startswith("0") else 10
+
+
+def _is_private_ipv6(address: ipaddress.IPv6Address) -> bool:
+    if address.ipv4_mapped is not None:
+        return address.ipv4_mapped.is_private
+    # Tunnels lead over the internet, whatever block they are of.
+    return address.is_private and address.teredo is None and address.sixtofour is None

@@ -1,0 +1,47 @@
+"""How an extra of this package is installed: from the source that the package itself came from, which no index has."""
+
+import importlib.metadata
+import json
+import shlex
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
+from urllib.request import url2pathname
+
+_NAME: Final = "adapty-async"
+_ROOT: Final = Path(__file__).parents[1]
+
+
+def how_to_install(extra: str) -> str:
+    """Return the command that installs an extra."""
+    source = _source()
+    if source is None:
+        return f"pip install '.[{extra}]' in a clone of the repository that {_NAME} came from"
+    if isinstance(source, Path):
+        return f"pip install {shlex.quote(f'{source}[{extra}]')}"
+    return f"pip install {shlex.quote(f'{_NAME}[{extra}] @ {source}')}"
+
+
+def _source() -> Path | str | None:
+    """Return the folder, file or URL that the package was installed from; None where that isn't known."""
+    try:
+        written = importlib.metadata.distribution(_NAME).read_text("direct_url.json")
+        direct: dict[str, Any] = json.loads(written or "{}")  # what PEP 610 describes
+        url = direct.get("url")
+        if url:
+            return _source_of(url, direct.get("vcs_info"), direct.get("subdirectory"))
+    except (importlib.metadata.PackageNotFoundError, OSError, ValueError, TypeError, KeyError, AttributeError):
+        pass  # nothing was installed, or what stands there is nobody's
+    return _ROOT if (_ROOT / "pyproject.toml").is_file() else None
+
+
+def _source_of(url: str, vcs: dict[str, str] | None, folder: str | None) -> Path | str:
+    parts = urlsplit(url)
+    if parts.scheme == "file" and vcs is None:
+        return Path(url2pathname(parts.path))
+    user, _, host = parts.netloc.rpartition("@")
+    user = user.partition(":")[0]  # without a password
+    url = urlunsplit(parts._replace(netloc=f"{user}@{host}" if user else host))
+    if vcs is not None:
+        url = f"{vcs['vcs']}+{url}@{vcs.get('requested_revision') or vcs['commit_id']}"
+    return f"{url}#subdirectory={folder}" if folder else url
