@@ -114,8 +114,9 @@ class Simulator:
         return {"profiles": len(self.profiles), **self.count.as_json()}
 
     async def start(self) -> None:
-        """Begin to serve. Raises OSError where the port is taken."""
+        """Begin to serve; after a stop on the same port again. Raises OSError where the port is taken."""
         await self._server.start(self._port)
+        self._port = self._server.port
 
     async def stop(self) -> None:
         """Cancel what is under way and close every connection; harmless when stopped already."""

@@ -38,6 +38,19 @@ async def test_its_address_is_known_only_while_it_runs() -> None:
             assert simulator.base_url
 
 
+async def test_started_again_it_has_the_same_address(call: Caller) -> None:
+    simulator = Simulator(profiles=1)
+    await simulator.start()
+    address = simulator.base_url
+    assert (await call(simulator, "GET", "user-000001@example.com")).status == 200
+    for _ in range(2):
+        await simulator.stop()
+        await simulator.start()
+        assert simulator.base_url == address
+        assert (await call(simulator, "GET", "user-000001@example.com")).status == 200
+    await simulator.stop()
+
+
 async def test_it_starts_only_once_at_a_time(simulator: Simulator) -> None:
     with pytest.raises(RuntimeError, match="running already"):
         await simulator.start()

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from asyncio.subprocess import PIPE
+from asyncio.subprocess import PIPE, STDOUT
 from pathlib import Path
 
 import pytest
@@ -46,24 +46,58 @@ async def test_retries_of_the_client_do_not_wait(
     assert [message.endswith(", again in 0.000 s") for message in caplog.messages] == [True, True, True, False]
 
 
-@pytest.mark.parametrize(("mode", "marks"), [("auto", "[]"), ("strict", "[pytest.mark.asyncio]")])
-async def test_one_line_switches_the_fixtures_on(mode: str, marks: str, tmp_path: Path) -> None:
-    (tmp_path / "conftest.py").write_text(CONFTEST, encoding="utf-8")
-    (tmp_path / "test_users.py").write_text(TESTS.format(marks=marks), encoding="utf-8")
-    (tmp_path / "pytest.ini").write_text(
+async def ran(folder: Path, tests: str, mode: str) -> tuple[int | None, str]:
+    """Run tests as a user's own; give the exit status and what was printed."""
+    (folder / "conftest.py").write_text(CONFTEST, encoding="utf-8")
+    (folder / "test_users.py").write_text(tests, encoding="utf-8")
+    (folder / "pytest.ini").write_text(
         f"[pytest]\nasyncio_mode = {mode}\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n",
         encoding="utf-8",
     )
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider"),
-        cwd=tmp_path,
+        cwd=folder,
         env={"PYTHONPATH": str(ROOT)},
         stdout=PIPE,
-        stderr=PIPE,
+        stderr=STDOUT,
     )
-    printed, complaints = await process.communicate()
-    assert process.returncode == 0, printed + complaints
-    assert b"2 passed" in printed
+    printed, _ = await process.communicate()
+    return process.returncode, printed.decode()
+
+
+@pytest.mark.parametrize(("mode", "marks"), [("auto", "[]"), ("strict", "[pytest.mark.asyncio]")])
+async def test_one_line_switches_the_fixtures_on(mode: str, marks: str, tmp_path: Path) -> None:
+    status, printed = await ran(tmp_path, TESTS.format(marks=marks), mode)
+    assert status == 0, printed
+    assert "2 passed" in printed
+
+
+@pytest.mark.parametrize("mode", ["auto", "strict"])
+@pytest.mark.parametrize("fixture", ["adapty_simulator", "adapty_client"])
+async def test_a_synchronous_test_is_told_what_to_do(mode: str, fixture: str, tmp_path: Path) -> None:
+    status, printed = await ran(tmp_path, f"def test_of_a_user({fixture}): ...\n", mode)
+    assert status == 1, printed
+    assert "so they need an asynchronous one that pytest-asyncio runs: write 'async def'" in printed
+    assert "Traceback" not in printed
+
+
+async def test_a_test_that_lacks_its_mark_is_told_what_to_do(tmp_path: Path) -> None:
+    status, printed = await ran(tmp_path, "async def test_of_a_user(adapty_client): ...\n", "strict")
+    assert status == 1, printed
+    assert "with @pytest.mark.asyncio in its strict mode" in printed
+
+
+async def test_a_test_of_many_examples_is_taken(tmp_path: Path) -> None:
+    tests = """
+import hypothesis
+from hypothesis import strategies as st
+
+@hypothesis.settings(max_examples=3, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.given(st.integers())
+async def test_of_a_user(adapty_client, number): ...
+"""
+    status, printed = await ran(tmp_path, tests, "auto")
+    assert status == 0, printed
 
 
 async def test_the_simulator_alone_loads_neither_pytest_nor_the_fixtures() -> None:
