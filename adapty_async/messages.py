@@ -181,11 +181,15 @@ def _as_headers(fields: Mapping[str, str]) -> Mapping[str, str]:
 
 @attrs.frozen(repr=False)
 class Response(Value):
-    """Hold one answer of the server as it came: `status`, `headers` (case doesn't matter) and the unpacked `body`."""
+    """Hold one answer of the server as it came: `status`, `headers` (case doesn't matter) and the unpacked `body`.
+
+    `origin`: the client's own note of the connection; None where it came over none.
+    """
 
     status: int
     headers: Mapping[str, str] = attrs.field(factory=Headers, converter=_as_headers)
     body: bytes = b""
+    origin: Any = attrs.field(default=None, init=False, eq=False)
 
     def json(self) -> Any:
         """Read the body as JSON. Raises ValueError, without a word of the body, where it can't be read."""
@@ -199,12 +203,13 @@ class Response(Value):
         return f"<Response {self.status}, {len(self.body)} bytes>"
 
 
-def received(status: int, fields: Mapping[str, str], body: bytes) -> Response:
+def received(status: int, fields: Mapping[str, str], body: bytes, origin: object = None) -> Response:
     """Build the response of what came over the wire."""
     response: Any = _OpenResponse()
     response.status = status
     response.headers = Headers(fields)
     response.body = body
+    response.origin = origin
     response.__class__ = Response
     return response  # type: ignore[no-any-return] # a Response by now
 

@@ -11,11 +11,13 @@ from typing import Any, Final, Generic, TypeVar
 
 import attrs
 
+from .connections import Origin
 from .errors import (
     AdaptyAPIError,
     AdaptyConnectionError,
     AdaptyError,
     AdaptyTimeoutError,
+    InvalidResponseError,
     LocalRateLimitError,
     error_from,
 )
@@ -56,13 +58,20 @@ class Attempt:
 class Exchange:
     """One request on the wire and what came of it: a `response` or an `error`.
 
-    `pause`: the server's Retry-After with its jitter. `elapsed`: seconds.
+    `pause`: the server's Retry-After with its jitter. `elapsed`: seconds. `origin`: of the response, also where that is
+    an error; None where there is none, or it came over no connection.
     """
 
     response: Response | None
     error: AdaptyError | None
     pause: float | None
     elapsed: float
+    origin: Origin | None = None
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether more came on the connection than the response, or the response was another request's."""
+        return self.origin is not None and self.origin.look() is False
 
     @property
     def status(self) -> int | None:
@@ -147,8 +156,13 @@ class Sender:
             shared=self.shared,
         )
 
-    async def send(self, request: Request, read: Callable[[Response], _T]) -> _T:
-        """Send a request, again where the policy says so, and `read` its 2xx answer. Raises AdaptyError."""
+    async def send(
+        self, request: Request, read: Callable[[Response], _T], is_answer: Callable[[Request, _T], bool] | None = None
+    ) -> _T:
+        """Send a request, again where the policy says so, and `read` its 2xx answer. Raises AdaptyError.
+
+        `is_answer`: tells whether what was read may be the answer to the request.
+        """
         self.transport.check_usable()
         gate = self._gate or self.gate
         ticket = gate.try_enter()
@@ -161,10 +175,11 @@ class Sender:
                 except AdaptyError:  # is told below
                     pass
                 else:
-                    self.observe(request, first, 1, None)
-                    return value
+                    if is_answer is None or first.origin is None or is_answer(request, value):
+                        self.observe(request, first, 1, None)
+                        return value
         # Only now, for most calls need no more than one attempt.
-        call = _Call(self, request, read, first, began=gate.now() if ticket is None else ticket.sent_at)
+        call = _Call(self, request, read, is_answer, first, began=gate.now() if ticket is None else ticket.sent_at)
         try:
             return await call.attempt()
         except AdaptyError as caught:
@@ -174,15 +189,25 @@ class Sender:
         return await again(error, call.attempt, lambda: call.wait, call.sleep)
 
     async def exchange(
-        self, request: Request, ticket: Ticket, gate: Gate, number: int, seconds_left: float = math.inf
+        self,
+        request: Request,
+        ticket: Ticket,
+        gate: Gate,
+        number: int,
+        seconds_left: float = math.inf,
+        *,
+        fresh: bool = False,
     ) -> Exchange:
         """Send a request exactly once, with the ticket of a gate, and tell that gate what became of it.
 
-        `number`: of the attempt. `seconds_left`: for the call; the timeout of the attempt holds as well.
+        `number`: of the attempt. `seconds_left`: for the call; the timeout of the attempt holds as well. `fresh`: on a
+        newly opened connection.
         """
         began = gate.now()
+        origin = None
+        attempt = self.transport.attempt_afresh if fresh else self.transport.attempt
         try:
-            response = await self.transport.attempt(request, min(self.timeout, seconds_left))
+            response = await attempt(request, min(self.timeout, seconds_left))
         except AdaptyError as caught:
             error = caught
         except BaseException as caught:  # who waits for the ticket's fate must not wait for ever
@@ -193,13 +218,14 @@ class Sender:
             raise
         else:
             if 200 <= response.status < 300:
-                return Exchange(response, None, None, gate.accepted(ticket) - began)
+                return Exchange(response, None, None, gate.accepted(ticket) - began, response.origin)
+            origin = response.origin
             error = error_from(response, request, secrets=self.transport.secrets)
         verdict, retry_after = _verdict(error)
         pause = gate.heard(ticket, verdict, retry_after)
         if verdict is Verdict.THROTTLED and pause is not None:
             self.shared.hold(pause, gate)
-        return Exchange(None, error, pause, gate.now() - began)
+        return Exchange(None, error, pause, gate.now() - began, origin)
 
     @property
     def is_observed(self) -> bool:
@@ -252,6 +278,7 @@ class _Call(Generic[_T]):
         sender: Sender,
         request: Request,
         read: Callable[[Response], _T],
+        is_answer: Callable[[Request, _T], bool] | None,
         first: Exchange | None,
         *,
         began: float,
@@ -259,7 +286,9 @@ class _Call(Generic[_T]):
         self._sender = sender
         self._request = request
         self._read = read
+        self._is_answer = is_answer
         self._first = first
+        self._fresh = False  # the next attempt wants a connection of its own
         self._first_sent = began
         self._ends = math.inf if sender.total_timeout is None else began + sender.total_timeout
         self._number = 0
@@ -279,7 +308,7 @@ class _Call(Generic[_T]):
         error = exchange.error
         if exchange.response is not None:
             try:
-                value = self._read(exchange.response)
+                value = await self._value(exchange, exchange.response)
             except AdaptyError as caught:
                 error = caught
             else:
@@ -287,10 +316,26 @@ class _Call(Generic[_T]):
                 return value
         assert error is not None
         self._count(error)
-        self.wait, last = self._what_follows(error, exchange.pause)
+        self._fresh = self._fresh or exchange.is_doubtful
+        self.wait, last = self._what_follows(error, exchange)
         self._sender.observe(self._request, attrs.evolve(exchange, error=error), self._number, self.wait)
         # Without the frames in which it was made: they hold the body, and tools that report errors show such.
         raise last.with_traceback(None)
+
+    async def _value(self, exchange: Exchange, response: Response) -> _T:
+        """Read a 2xx answer. Raises InvalidResponseError, also where it is the answer to another request.
+
+        The only one on a new connection isn't, whatever it looks like.
+        """
+        value, origin = self._read(response), exchange.origin
+        if self._is_answer is None or origin is None or self._is_answer(self._request, value):
+            return value
+        if not origin.reused and await self._in_time(origin.settled()):
+            return value
+        origin.doubt()
+        method = self._request.method
+        message = f"{method} {self._request.path}: the answer is about another profile"
+        raise InvalidResponseError(message, maybe_executed=method != "GET")
 
     async def sleep(self, seconds: float) -> None:
         """Wait for the next attempt. Raises AdaptyConnectionError where the client is closed meanwhile."""
@@ -305,7 +350,7 @@ class _Call(Generic[_T]):
         if left <= _SOON:  # the turn came as the time was over: a request would leave for nothing
             gate.heard(ticket, Verdict.UNKNOWN)
             raise self._ended()
-        return await self._sender.exchange(self._request, ticket, gate, self._number + 1, left)
+        return await self._sender.exchange(self._request, ticket, gate, self._number + 1, left, fresh=self._fresh)
 
     async def _enter(self, gate: Gate) -> Ticket:
         """Pass the gate, if what is left of the budget and the time allows the wait there."""
@@ -344,9 +389,9 @@ class _Call(Generic[_T]):
         """Give the seconds of the budget that are used up: since the first send, without the waits at the gate."""
         return now - self._first_sent - self._at_gate if self._number else 0.0
 
-    def _what_follows(self, error: AdaptyError, pause: float | None) -> tuple[float | None, AdaptyError]:
+    def _what_follows(self, error: AdaptyError, exchange: Exchange) -> tuple[float | None, AdaptyError]:
         """Decide what follows a failed attempt: the seconds until the next one, or None and the last error."""
-        wait, left = self._wait_after(error, pause), self._left()
+        wait, left = self._wait_after(error, exchange), self._left()
         is_over = left <= _SOON and isinstance(error, AdaptyTimeoutError)
         if is_over or (wait is not None and self._sender.transport.is_closed):
             return None, self._ended()
@@ -354,13 +399,17 @@ class _Call(Generic[_T]):
             return wait, error
         return None, self._of_call(error)
 
-    def _wait_after(self, error: AdaptyError, pause: float | None) -> float | None:
-        return self._sender.retry.wait_after(
+    def _wait_after(self, error: AdaptyError, exchange: Exchange) -> float | None:
+        policy, elapsed = self._sender.retry, self._elapsed(self._sender.gate.now())
+        if isinstance(error, InvalidResponseError) and exchange.is_doubtful and self._request.method == "GET":
+            # It is the connection's fault, not the server's: there is nothing to wait for.
+            return 0.0 if self._number < policy.attempts and elapsed <= policy.budget else None
+        return policy.wait_after(
             error,
             self._number,
-            self._elapsed(self._sender.gate.now()),
+            elapsed,
             resendable=self._request.is_resendable,
-            pause=pause,
+            pause=exchange.pause,
             rng=self._sender.rng,
         )
 

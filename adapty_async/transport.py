@@ -1,4 +1,4 @@
-"""Exactly one attempt: bytes out, bytes in. The only file that knows aiohttp's client."""
+"""Exactly one attempt: bytes out, bytes in. With `connections`, the only file that knows aiohttp's client."""
 
 import asyncio
 import hashlib
@@ -18,6 +18,7 @@ from aiohttp.http_exceptions import ContentEncodingError
 from aiohttp.typedefs import LooseHeaders
 from multidict import CIMultiDict
 
+from .connections import Connector, Origin, own_pool
 from .deadlines import Deadlines
 from .descriptors import is_out_of_descriptors
 from .errors import AdaptyConnectionError, AdaptyError, AdaptyTimeoutError, InvalidResponseError
@@ -68,10 +69,11 @@ class _Leaving:
     `has_left`: None where that isn't known. `refusal`: without its body, which may get lost.
     """
 
-    __slots__ = ("common", "has_left", "refusal")
+    __slots__ = ("common", "has_left", "origin", "refusal")
 
-    def __init__(self, common: _Common) -> None:
+    def __init__(self, common: _Common, origin: Origin) -> None:
         self.common = common
+        self.origin = origin
         self.has_left: bool | None = None
         self.refusal: Response | None = None
 
@@ -88,12 +90,21 @@ class _Request(aiohttp.ClientRequest):
 
     @property
     def connection_key(self) -> ConnectionKey:
+        return own_pool(self._shared_key) if self.origin.fresh else self._shared_key
+
+    @property
+    def _shared_key(self) -> ConnectionKey:
         if self.proxy is not None:
             return super().connection_key
         common = self.leaving.common
         if common.connection_key is None:
             common.connection_key = super().connection_key
         return common.connection_key
+
+    @property
+    def origin(self) -> Origin:
+        """The attempt's connection, for the Connector."""
+        return self.leaving.origin
 
     def update_host(self, url: yarl.URL) -> None:
         """Leave it: the client has looked at its URL."""
@@ -117,6 +128,7 @@ class _Request(aiohttp.ClientRequest):
         self, conn: Connection
     ) -> Coroutine[Any, Any, aiohttp.ClientResponse]:
         self.leaving.has_left = True
+        self.leaving.origin.leave()
         return super().send(conn)
 
 
@@ -155,6 +167,7 @@ class Transport:
         self._trust_env = trust_env
         self._ssl: ssl_module.SSLContext | bool = True if ssl is None else ssl
         self._session: aiohttp.ClientSession | None = None
+        self._connector: Connector | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._on_closing: set[Callable[[], None]] = set()
@@ -192,8 +205,15 @@ class Transport:
 
         Raises AdaptyConnectionError, AdaptyTimeoutError, or InvalidResponseError for a 2xx that can't be read.
         """
+        return await self._attempt(request, timeout, Origin(fresh=False))
+
+    async def attempt_afresh(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 - see Deadlines
+        """Do as `attempt` does, on a newly opened connection."""
+        return await self._attempt(request, timeout, Origin(fresh=True))
+
+    async def _attempt(self, request: Request, timeout: float, origin: Origin) -> Response:  # noqa: ASYNC109
         session = self._session or self._open()
-        leaving = _Leaving(self._common)
+        leaving = _Leaving(self._common, origin)
         token = _leaving.set(leaving)
         deadline = self.deadlines.start(timeout)
         answer: aiohttp.ClientResponse | None = None
@@ -208,10 +228,10 @@ class Transport:
                 allow_redirects=False,
             )
             if not 200 <= answer.status < 300:
-                leaving.refusal = received(answer.status, answer.headers, b"")
+                leaving.refusal = received(answer.status, answer.headers, b"", origin)
             # At its end already, as without a body, the connection is free again.
             body = b"" if answer.content.at_eof() else await _read(answer)
-            return received(answer.status, answer.headers, body)
+            return received(answer.status, answer.headers, body, origin)
         except RuntimeError:
             if not session.closed:
                 raise
@@ -243,6 +263,8 @@ class Transport:
         Deadlines that haven't come stay enforced: with a borrowed session nothing else would end what is left.
         """
         self._closed = True
+        if self._connector is not None:
+            self._connector.stop()
         session, self._session = self._session, None
         for tell in tuple(self._on_closing):
             tell()
@@ -291,7 +313,7 @@ class Transport:
     def _own(self) -> aiohttp.ClientSession:
         # limit=0: nothing queues inside aiohttp on the clock of a timeout.
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
+            connector=self._checked(aiohttp.TCPConnector(limit=0)),
             cookie_jar=_OneSend(),
             trust_env=self._trust_env,
             request_class=_Request,
@@ -300,9 +322,10 @@ class Transport:
 
     def _borrow(self, lender: aiohttp.ClientSession) -> aiohttp.ClientSession:
         """Make an own session on the lender's connections: its headers, cookies, auth and middlewares stay with it."""
+        assert lender.connector is not None  # it is open
         try:
             return aiohttp.ClientSession(
-                connector=lender.connector,
+                connector=self._checked(lender.connector),
                 connector_owner=False,
                 loop=asyncio.get_running_loop(),  # unsaid, it would be taken from the connector, right or wrong
                 cookie_jar=_OneSend(),
@@ -313,6 +336,10 @@ class Transport:
             )
         except RuntimeError:
             raise RuntimeError("the session given to the client belongs to another event loop") from None
+
+    def _checked(self, connector: aiohttp.BaseConnector) -> aiohttp.BaseConnector:
+        self._connector = Connector(connector)
+        return self._connector.as_connector
 
     def __reduce__(self) -> Never:
         raise TypeError("a client can't be pickled or copied deeply, for it holds the key: make one where it is used")

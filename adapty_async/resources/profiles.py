@@ -11,6 +11,8 @@ from ..serialization import dump, load_nothing, load_profile
 
 _T = TypeVar("_T")
 
+_CUSTOMER_USER_ID: Final = "adapty-customer-user-id"
+_PROFILE_ID: Final = "adapty-profile-id"
 _PATH: Final = "/api/v2/server-side-api/profile/"
 _PLATFORMS: Final = frozenset(get_args(Platform))
 
@@ -18,7 +20,13 @@ _PLATFORMS: Final = frozenset(get_args(Platform))
 class Send(Protocol):
     """Send a request, and read its 2xx answer; what can't be read is an error of that call."""
 
-    async def __call__(self, request: Request, read: Callable[[Response], _T], /) -> _T: ...
+    async def __call__(
+        self,
+        request: Request,
+        read: Callable[[Response], _T],
+        is_answer: Callable[[Request, _T], bool] | None = None,
+        /,
+    ) -> _T: ...
 
 
 class Profiles:
@@ -34,7 +42,7 @@ class Profiles:
     async def get(self, *, customer_user_id: str | None = None, profile_id: str | UUID | None = None) -> Profile:
         """Get a profile. Raises ProfileNotFoundError where there is none."""
         request = get_request(customer_user_id=customer_user_id, profile_id=profile_id)
-        return await self._send(request, read_profile)
+        return await self._send(request, read_profile, is_about)
 
     # https://adapty.io/docs/api-adapty/operations/createProfile
     async def create(
@@ -49,7 +57,7 @@ class Profiles:
         request = create_request(
             attributes, customer_user_id=customer_user_id, profile_id=profile_id, platform=platform
         )
-        return await self._send(request, read_profile)
+        return await self._send(request, read_profile, is_about)
 
     # https://adapty.io/docs/api-adapty/operations/updateProfile
     async def update(
@@ -64,7 +72,7 @@ class Profiles:
         request = update_request(
             attributes, customer_user_id=customer_user_id, profile_id=profile_id, platform=platform
         )
-        return await self._send(request, read_profile)
+        return await self._send(request, read_profile, is_about)
 
     # https://adapty.io/docs/api-adapty/operations/deleteProfile
     async def delete(
@@ -96,6 +104,18 @@ class Profiles:
 def read_profile(response: Response) -> Profile:
     """Read the profile of an answer. Raises InvalidResponseError."""
     return load_profile(response.body)
+
+
+def is_about(request: Request, profile: Profile) -> bool:
+    """Tell whether a profile may be the one that a request names: an id that only one of the two has says nothing."""
+    profile_id, customer_user_id = (request.headers.get(name) for name in (_PROFILE_ID, _CUSTOMER_USER_ID))
+    if profile_id is not None and profile_id.lower() != str(profile.profile_id):
+        return False
+    found = profile.customer_user_id
+    if customer_user_id is None or found is None or found == customer_user_id:
+        return True
+    # Of a server that takes the bytes of a header for Latin-1.
+    return found == customer_user_id.encode().decode("latin-1")
 
 
 def read_nothing(response: Response) -> None:
@@ -153,9 +173,9 @@ def delete_request(*, customer_user_id: str | None = None, profile_id: str | UUI
 def _one_id(customer_user_id: str | None, profile_id: str | UUID | None) -> dict[str, str]:
     if customer_user_id is not None and profile_id is None:
         check_header_value("customer_user_id", customer_user_id)
-        return {"adapty-customer-user-id": customer_user_id}
+        return {_CUSTOMER_USER_ID: customer_user_id}
     if profile_id is not None and customer_user_id is None:
-        return {"adapty-profile-id": _profile_id(profile_id)}
+        return {_PROFILE_ID: _profile_id(profile_id)}
     raise ValueError("name the profile by exactly one of customer_user_id and profile_id")
 
 
