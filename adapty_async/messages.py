@@ -13,6 +13,7 @@ _set: Final = object.__setattr__  # of what is frozen
 
 JSON: TypeAlias = Mapping[str, Any] | list[Any] | str | int | float | bool | None
 
+_NEVER_STALE: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _METHOD: Final = re.compile(r"[A-Z]+")
 _PATH: Final = re.compile(r"/[^\s?#\x00-\x1f\x7f]*")
@@ -116,6 +117,11 @@ class Request(Value):
     def is_resendable(self) -> bool:
         """Tell whether the request may be sent again after an attempt of unknown fate."""
         return self.method != "POST" if self.idempotent is None else self.idempotent
+
+    @property
+    def goes_stale(self) -> bool:
+        """Tell whether the request is a write that might overwrite newer data if it is sent again much later."""
+        return self.method not in _NEVER_STALE
 
     def __repr__(self) -> str:
         parts = [f"{self.method} {self.path}"]

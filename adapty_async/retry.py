@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 import attrs
 import tenacity
 
+from .clock import Moment, elapsed
 from .errors import (
     AdaptyAPIError,
     AdaptyConnectionError,
@@ -18,6 +19,9 @@ from .errors import (
 )
 
 T = TypeVar("T")
+
+REPEATABLE_FOR: Final = 15 * 60.0
+"""Seconds for which a write other than a deletion may be sent again: later it might overwrite newer data."""
 
 _TRANSIENT: Final = frozenset({408, 500, 502, 503, 504})
 
@@ -44,7 +48,8 @@ class RetryPolicy:
     begin, waiting at the gate not counted; a pause that doesn't fit raises the error at once. An attempt that has begun
     runs on until its own timeout, so a call may last longer than its budget: what bounds all of it is the client's
     `total_timeout`. `backoff`, `backoff_max`: seconds; unless the server says Retry-After, the wait after attempt n
-    is drawn from 0 to backoff x 2^(n-1), at most backoff_max ("full jitter").
+    is drawn from 0 to backoff x 2^(n-1), at most backoff_max ("full jitter"). Whatever the budget, no write but a
+    deletion is sent again more than 15 minutes after it may have been executed.
     """
 
     attempts: int = attrs.field(default=4, validator=_count)
@@ -92,6 +97,11 @@ def is_retryable(error: AdaptyError, *, resendable: bool) -> bool:
     is_fate_unknown = isinstance(error, AdaptyConnectionError | AdaptyTimeoutError)
     is_transient = isinstance(error, AdaptyAPIError) and error.status in _TRANSIENT
     return resendable and (is_fate_unknown or is_transient)
+
+
+def is_stale(first_sent: Moment | None, now: Moment) -> bool:
+    """Tell whether a write that may have been executed must not be sent again. `first_sent`: None where it wasn't."""
+    return first_sent is not None and elapsed(first_sent, now) > REPEATABLE_FOR
 
 
 def is_throttled(error: Exception | None) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import attrs
 
+from .clock import ANY_TIME, Moment, moment
 from .connections import Origin
 from .errors import (
     AdaptyAPIError,
@@ -24,7 +25,7 @@ from .errors import (
 from .gate import Gate, GateWaitTooLong, gate_of
 from .messages import Request, Response
 from .pacing import AdaptivePacer, Pacer, Ticket, Unpaced, Verdict
-from .retry import RetryPolicy, again, is_throttled, is_unsent
+from .retry import RetryPolicy, again, is_stale, is_throttled, is_unsent
 from .transport import Transport
 
 _T = TypeVar("_T")
@@ -59,7 +60,8 @@ class Exchange:
     """One request on the wire and what came of it: a `response` or an `error`.
 
     `pause`: the server's Retry-After with its jitter. `elapsed`: seconds. `origin`: of the response, also where that is
-    an error; None where there is none, or it came over no connection.
+    an error; None where there is none, or it came over no connection. `sent`: when it left; ANY_TIME where the request
+    may be sent again whenever that was.
     """
 
     response: Response | None
@@ -67,6 +69,7 @@ class Exchange:
     pause: float | None
     elapsed: float
     origin: Origin | None = None
+    sent: Moment = ANY_TIME
 
     @property
     def is_doubtful(self) -> bool:
@@ -83,6 +86,8 @@ class Shared:
     """What the views of a client share beside its connections, since it belongs to the API key."""
 
     def __init__(self) -> None:
+        self.clock: Callable[[float], Moment] = moment
+        """Reads the clocks, told what the loop's says."""
         self._gates: weakref.WeakSet[Gate] = weakref.WeakSet()
         self._held_until = -math.inf
 
@@ -204,6 +209,7 @@ class Sender:
         newly opened connection.
         """
         began = gate.now()
+        sent = self.moment() if request.goes_stale else ANY_TIME
         origin = None
         attempt = self.transport.attempt_afresh if fresh else self.transport.attempt
         try:
@@ -218,14 +224,18 @@ class Sender:
             raise
         else:
             if 200 <= response.status < 300:
-                return Exchange(response, None, None, gate.accepted(ticket) - began, response.origin)
+                return Exchange(response, None, None, gate.accepted(ticket) - began, response.origin, sent)
             origin = response.origin
             error = error_from(response, request, secrets=self.transport.secrets)
         verdict, retry_after = _verdict(error)
         pause = gate.heard(ticket, verdict, retry_after)
         if verdict is Verdict.THROTTLED and pause is not None:
             self.shared.hold(pause, gate)
-        return Exchange(None, error, pause, gate.now() - began, origin)
+        return Exchange(None, error, pause, gate.now() - began, origin, sent)
+
+    def moment(self) -> Moment:
+        """Read the clocks."""
+        return self.shared.clock(asyncio.get_running_loop().time())
 
     @property
     def is_observed(self) -> bool:
@@ -294,6 +304,7 @@ class _Call(Generic[_T]):
         self._number = 0
         self._sent = False
         self._maybe_executed = False
+        self._maybe_sent: Moment | None = None
         self._last_error: AdaptyError | None = None
         self._at_gate = 0.0
         self.wait: float | None = None
@@ -315,7 +326,7 @@ class _Call(Generic[_T]):
                 self._sender.observe(self._request, exchange, self._number, None)
                 return value
         assert error is not None
-        self._count(error)
+        self._count(error, exchange.sent)
         self._fresh = self._fresh or exchange.is_doubtful
         self.wait, last = self._what_follows(error, exchange)
         self._sender.observe(self._request, attrs.evolve(exchange, error=error), self._number, self.wait)
@@ -350,6 +361,9 @@ class _Call(Generic[_T]):
         if left <= _SOON:  # the turn came as the time was over: a request would leave for nothing
             gate.heard(ticket, Verdict.UNKNOWN)
             raise self._ended()
+        if self._last_error is not None and self._is_stale():
+            gate.heard(ticket, Verdict.UNKNOWN)
+            raise self._of_call(self._last_error.with_traceback(None))
         return await self._sender.exchange(self._request, ticket, gate, self._number + 1, left, fresh=self._fresh)
 
     async def _enter(self, gate: Gate) -> Ticket:
@@ -395,9 +409,15 @@ class _Call(Generic[_T]):
         is_over = left <= _SOON and isinstance(error, AdaptyTimeoutError)
         if is_over or (wait is not None and self._sender.transport.is_closed):
             return None, self._ended()
-        if wait is not None and wait < left:
+        if wait is not None and wait < left and not self._is_stale(wait):
             return wait, error
         return None, self._of_call(error)
+
+    def _is_stale(self, seconds: float = 0.0) -> bool:
+        """Tell whether the request must not be sent again in so many seconds, for it may have been executed before."""
+        if self._maybe_sent is None or not self._request.goes_stale:
+            return False
+        return is_stale(self._maybe_sent, self._sender.moment().earlier(-seconds))
 
     def _wait_after(self, error: AdaptyError, exchange: Exchange) -> float | None:
         policy, elapsed = self._sender.retry, self._elapsed(self._sender.gate.now())
@@ -413,8 +433,10 @@ class _Call(Generic[_T]):
             rng=self._sender.rng,
         )
 
-    def _count(self, error: AdaptyError) -> None:
-        """Put on the error of one attempt what is known of the whole call."""
+    def _count(self, error: AdaptyError, sent: Moment) -> None:
+        """Put on the error of one attempt, which was made at that moment, what is known of the whole call."""
+        if error.maybe_executed and self._maybe_sent is None:
+            self._maybe_sent = sent
         self._sent = self._sent or not is_unsent(error)
         self._maybe_executed = error.maybe_executed = self._maybe_executed or error.maybe_executed
         error.attempts = self._number

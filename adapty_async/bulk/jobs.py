@@ -98,7 +98,11 @@ def update_profiles(
     stop: StopRules = StopRules(),  # noqa: B008 - frozen
     on_progress: Progress | None = None,
 ) -> BulkJob[Change, Profile]:
-    """Change profiles: pairs of an id and the attributes to set. The rest as in `delete_profiles`."""
+    """Change profiles: pairs of an id and the attributes to set. The rest as in `delete_profiles`.
+
+    An item whose response was lost isn't sent again more than 15 minutes later, for it might overwrite newer data: it
+    is `in_doubt`.
+    """
     get = _naming(by, get_request)
     steps = Steps[Change, Profile](
         request=_changing(by, update_request),
@@ -122,7 +126,7 @@ def create_profiles(
     stop: StopRules = StopRules(),  # noqa: B008 - frozen
     on_progress: Progress | None = None,
 ) -> BulkJob[Change, Profile]:
-    """Create profiles: pairs of an id and the attributes to set. The rest as in `delete_profiles`."""
+    """Create profiles: pairs of an id and the attributes to set. The rest as in `update_profiles`."""
     get = _naming(by, get_request)
     steps = Steps[Change, Profile](
         request=_changing(by, create_request),

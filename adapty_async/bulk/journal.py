@@ -6,6 +6,7 @@ from typing import Generic, Protocol, Self, TypeAlias, TypeVar
 
 import attrs
 
+from ..clock import Moment
 from .results import Decided, ItemT, Outcome
 
 ItemT_co = TypeVar("ItemT_co", covariant=True)
@@ -38,11 +39,12 @@ class Source(Generic[ItemT]):
     content: Callable[[ItemT], str]
 
 
-Entry: TypeAlias = tuple[int, ItemT | Decided[ItemT], bool]
-"""An item that is to be done: its position, itself, and whether an earlier run may have sent it.
+Entry: TypeAlias = tuple[int, ItemT | Decided[ItemT], Moment | None]
+"""An item that is to be done: its position, itself, and when an earlier run may have sent it, None where none did.
 
-Of such a one it was never learnt what came of it; where it is Decided by now it is `in_doubt`: that it wasn't sent is
-more than anybody knows. No class, for one is made for each item of every job.
+Nobody knows what came of such a request. ANY_TIME: the item may be sent again, however long ago that was. An item that
+is Decided by now is `in_doubt`: that it wasn't sent is more than anybody knows. No class, for one is made for each item
+of every job.
 """
 
 

@@ -8,6 +8,7 @@ from typing import Any, Generic, cast
 
 import attrs
 
+from ..clock import Moment
 from .journal import Entries, Entry
 from .restraint import RetryBudget
 from .results import Decided, ItemResult, ItemT, Outcome
@@ -18,9 +19,9 @@ class Work(Generic[ItemT]):
     """An item on its way: what is known of it until it has an outcome.
 
     `decided`: it won't be sent. `attempts`: requests made; `throttled`: those of them that were answered 429;
-    `tries`: those that count against it. `taken`: the server took one in, whatever came of it. `fate_unknown`: one may
-    have been executed, in an earlier run perhaps. `under_way`: one is out. `status`: the last answer's. `value`: what
-    was read of it. `error`: the last one, until there is an outcome; then what led to that.
+    `tries`: those that count against it. `taken`: the server took one in, whatever came of it. `maybe_sent`: when the
+    first one left that may have been executed, in an earlier run perhaps. `under_way`: one is out. `status`: the last
+    answer's. `value`: what was read of it. `error`: the last one, until there is an outcome; then what led to that.
     """
 
     # In the class, for one is made for each item of every job, and most of this stays as it is.
@@ -29,7 +30,7 @@ class Work(Generic[ItemT]):
     throttled: int = 0
     tries: int = 0
     taken: bool = False
-    fate_unknown: bool = False
+    maybe_sent: Moment | None = None
     under_way: bool = False
     status: int | None = None
     value: Any = None
@@ -44,6 +45,11 @@ class Work(Generic[ItemT]):
         """Make the item's result."""
         elapsed = asyncio.get_running_loop().time() - self.began
         return ItemResult(self.position, self.item, outcome, self.value, self.error, self.attempts, elapsed)
+
+    @property
+    def fate_unknown(self) -> bool:
+        """Whether a request for the item may have been executed."""
+        return self.maybe_sent is not None
 
     @property
     def unfinished(self) -> Outcome:
@@ -86,7 +92,7 @@ class Lineup(Generic[ItemT]):
         if entries is not None:
             self._next_at_once = entries.ready
         elif isinstance(source, Iterator):
-            self._next_at_once = zip(self._positions, source, itertools.repeat(False)).__next__
+            self._next_at_once = zip(self._positions, source, itertools.repeat(None)).__next__
         self._most_unsettled = most_unsettled
         self._room = most_unsettled  # none while nothing new may be started
         self._canary = canary
@@ -256,10 +262,10 @@ class Lineup(Generic[ItemT]):
             return await anext(self._entries)
         assert self._waiting is not None
         item = await anext(self._waiting)
-        return next(self._positions), item, False
+        return next(self._positions), item, None
 
     def _begin(self, entry: Entry[ItemT]) -> Work[ItemT]:
-        position, item, maybe_sent = entry
+        position, item, sent = entry
         self.unsettled += 1
         if isinstance(item, Decided):
             work = Work(position, cast("ItemT", item.item), self._now())
@@ -268,8 +274,8 @@ class Lineup(Generic[ItemT]):
             work = Work(position, item, self._now())
             if self._canary:
                 self._count_canary()
-        if maybe_sent:
-            work.fate_unknown = True
+        if sent is not None:
+            work.maybe_sent = sent
         if self._idle:
             self._wake_one()
         return work

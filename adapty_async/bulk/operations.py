@@ -10,6 +10,7 @@ from typing import Final, Generic
 
 import attrs
 
+from ..clock import ANY_TIME
 from ..descriptors import descriptor_limit, is_out_of_descriptors
 from ..errors import (
     AdaptyAPIError,
@@ -22,7 +23,7 @@ from ..errors import (
 from ..gate import LONG_PAUSE
 from ..messages import Request, Response
 from ..pacing import Ticket, Verdict
-from ..retry import is_absence, is_retryable, is_throttled, is_unsent
+from ..retry import is_absence, is_retryable, is_stale, is_throttled, is_unsent
 from ..sending import Exchange, Sender
 from .admission import ORDINARY, Admission, Health, Permit
 from .lineup import Again, Lineup, Work
@@ -35,7 +36,7 @@ _log: Final = logging.getLogger("adapty_async")
 
 @attrs.frozen
 class Steps(Generic[ItemT, ValueT]):
-    """What one kind of job asks about an item, and what the answers mean."""
+    """What one kind of job asks about an item, and what the responses mean."""
 
     request: Callable[[ItemT], Request]
     probe: Callable[[ItemT], Request]
@@ -101,6 +102,8 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         except (ValueError, TypeError) as error:
             work.error = error
             return Outcome.INVALID
+        if self._is_stale(work, request):  # it would wait in vain
+            return Outcome.IN_DOUBT
         permit = self._admission.try_enter()
         ticket = None
         if permit is ORDINARY and not self._credentials_in_question.locked():
@@ -110,6 +113,10 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             if turn is None:
                 return None
             permit, ticket = turn
+        if self._is_stale(work, request):
+            self._gate.heard(ticket, Verdict.UNKNOWN)
+            self._admission.leave(permit, Health.NOTHING)
+            return Outcome.IN_DOUBT
         self._lineup.leaves(work)
         self._tally.under_way += 1
         try:
@@ -147,6 +154,12 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         self._gate.unwatch(self._park)
         self._sender.transport.unwatch_closing(self._end_with_client)
         self._relieve()
+
+    def _is_stale(self, work: Work[ItemT], request: Request) -> bool:
+        """Tell whether an item must not be sent again, for it may have been sent too long ago."""
+        if work.maybe_sent is None or not request.goes_stale:
+            return False
+        return is_stale(work.maybe_sent, self._sender.moment())
 
     async def _turn_with_permit(self, permit: Permit | None) -> tuple[Permit, Ticket] | None:
         """Wait for a permit, if there is none yet, and for the turn at the gate; None where the job is stopped."""
@@ -302,7 +315,9 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         """Note on an item what its failed attempt means for it, and on the error what is known of the item."""
         error = exchange.error
         assert error is not None
-        work.fate_unknown = error.maybe_executed = work.fate_unknown or error.maybe_executed
+        if error.maybe_executed and work.maybe_sent in (None, ANY_TIME):
+            work.maybe_sent = exchange.sent
+        error.maybe_executed = work.fate_unknown
         work.taken = work.taken or not (is_throttled(error) or is_unsent(error))
         error.attempts = work.attempts
         work.error = error

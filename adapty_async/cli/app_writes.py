@@ -67,9 +67,9 @@ def update(
 
     Names, types and limits are checked before anything is sent: a row with a value that Adapty would refuse is invalid.
     An id that stands there twice is sent once; with different values it refuses the file, also where only one of the
-    two could be sent. An update that was sent without an answer is not sent again by resume after 15 minutes, for it
-    might overwrite what your app has written since: it is in doubt until retry-failed sends it. Values of --set stand
-    in the ledger, those of the file don't. The rest as in delete.
+    two could be sent. An update that was sent without an answer is not sent again after 15 minutes, nor by resume after
+    a restart of the machine, for it might overwrite newer data: it is in doubt until retry-failed sends it. Values of
+    --set stand in the ledger, those of the file don't. The rest as in delete.
     """
     from .allowances import Allowances
     from .begin import Asked, begin

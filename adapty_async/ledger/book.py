@@ -3,9 +3,9 @@
 import bisect
 import itertools
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from importlib.metadata import version
 from operator import itemgetter
 from pathlib import Path
@@ -15,15 +15,17 @@ import attrs
 
 from ..bulk import Outcome
 from ..bulk.journal import Undertaking
+from ..clock import ANY_TIME, Moment, boot_id
+from ..retry import is_stale
 from .chunks import CHUNK, OUTCOMES, STATES, Chunk, OutcomeRow
 from .holding import Held
 from .inventory import Inventory, Part, begin, check, secret_of
 from .store import RunRow, Store, Writing
 
-_STALE_AFTER: Final = 15 * 60
-"""Seconds after which what was claimed and isn't repeatable might overwrite what the app wrote since."""
-_GRACE: Final = 5
-"""Seconds by which a clock is set back now and then; a claim further in the future tells nothing of its age."""
+_GRACE: Final = 5.0
+"""Seconds by which clocks differ; a claim that is further in the future tells nothing of its age."""
+_DRIFT: Final = 0.5
+"""Seconds by which the wall clock is set ahead while nobody cares."""
 _STATE: Final = itemgetter(1)
 _REFUSED: Final = STATES[Outcome.FAILED]
 """Up to this state it is known that nothing came of an item."""
@@ -31,10 +33,10 @@ _REFUSED: Final = STATES[Outcome.FAILED]
 
 @attrs.frozen
 class Due:
-    """What is to be done of a chunk: the indexes of items, and those of them that an earlier run may have sent."""
+    """What is to be done of a chunk: the indexes of items; of those that an earlier run may have sent, when it was."""
 
     indexes: Sequence[int]
-    maybe_sent: AbstractSet[int] = frozenset()
+    maybe_sent: Mapping[int, Moment] = attrs.field(factory=dict[int, Moment])
 
 
 @attrs.frozen
@@ -81,9 +83,19 @@ class Book:
     refused leaves no trace.
     """
 
-    def __init__(self, store: Store, inventory: Inventory, run: RunRow, terms: Terms, *, repeatable: bool) -> None:
+    def __init__(
+        self,
+        store: Store,
+        inventory: Inventory,
+        runs: Sequence[RunRow],
+        run: RunRow,
+        terms: Terms,
+        *,
+        repeatable: bool,
+    ) -> None:
         self._store = store
         self._inventory = inventory
+        self._earlier = _Earlier.of(runs, run.boot)
         self._run = run
         self._terms = terms
         self._repeatable = repeatable
@@ -95,9 +107,10 @@ class Book:
         self._has_touched = False
 
     @classmethod
-    def open(cls, path: Path, undertaking: Undertaking, terms: Terms, now: Callable[[], float]) -> "Book":
+    def open(cls, path: Path, undertaking: Undertaking, terms: Terms, clock: Callable[[], Moment]) -> "Book":
         """Open the ledger, locked, for a run. Raises LedgerError."""
-        store = Store.open(path, lambda new: begin(new, path, undertaking, int(now())), held=terms.held)
+        now = clock()
+        store = Store.open(path, lambda new: begin(new, path, undertaking, int(now.wall)), held=terms.held)
         try:
             job, runs = store.job(), store.runs()
             secret = secret_of(path, job)
@@ -109,14 +122,16 @@ class Book:
             raise
         run = RunRow(
             number=len(runs) + 1,
-            started=int(now()),
+            started=int(now.wall),
             ended=None,
+            boot=boot_id(),
+            booted=now.wall - now.boot,
             key_fingerprint=undertaking.key_fingerprint,
             library_version=version("adapty-async"),
             notes=json.dumps(dict(terms.notes)),
             touched=False,
         )
-        return cls(store, inventory, run, terms, repeatable=undertaking.repeatable)
+        return cls(store, inventory, runs, run, terms, repeatable=undertaking.repeatable)
 
     def known_of(self, number: int) -> int:
         """Tell how many items of a chunk are known."""
@@ -133,7 +148,7 @@ class Book:
         """
         return self._inventory.recall(parts)
 
-    def take(self, part: Part, chunk: Chunk | None, now: int) -> Due:
+    def take(self, part: Part, chunk: Chunk | None, now: Moment) -> Due:
         """Give what is to be done of a chunk of the input, as it was recalled. Raises InputChangedError.
 
         Where the input has brought some of it before, in this run, that is what it has brought more.
@@ -158,19 +173,20 @@ class Book:
             self._open[number] = _Open(met.chunk, len(due.indexes))
         return due
 
-    def claim(self, positions: Sequence[int], now: int) -> None:
+    def claim(self, positions: Sequence[int], now: Moment) -> None:
         """Note that items are about to be sent, in order. Nobody is to be told so before it is written."""
-        begin = 0
+        begin, at = 0, int(now.wall)
         while begin < len(positions):
             number = positions[begin] // CHUNK
             first = number * CHUNK
             end = bisect.bisect_left(positions, first + CHUNK, begin)
-            fresh = self._open[number].chunk.claim([position - first for position in positions[begin:end]], now)
+            fresh = self._open[number].chunk.claim([position - first for position in positions[begin:end]], at)
             self._news.claims += map(first.__add__, fresh)
             self._news.chunks.add(number)
             begin = end
-        if positions and not self._run.touched:
-            self._note(touched=True)
+        booted = now.wall - now.boot
+        if positions and (not self._run.touched or booted > self._run.booted + _DRIFT):
+            self._note(touched=True, booted=max(booted, self._run.booted))
 
     def release(self, positions: Sequence[int]) -> None:
         """Note that items which were claimed weren't sent."""
@@ -252,29 +268,58 @@ class Book:
         self._run = attrs.evolve(self._run, **values)
         self._news.run = self._has_begun
 
-    def _due(self, number: int, chunk: Chunk, begin: int, now: int) -> Due:
+    def _due(self, number: int, chunk: Chunk, begin: int, now: Moment) -> Due:
         """Give what is to be done of a chunk, from the item with the index `begin` on."""
         if not any(chunk.states[begin:]):
             return Due(range(begin, len(chunk)))
-        indexes, maybe_sent = [], set()
+        indexes: list[int] = []
+        maybe_sent: dict[int, Moment] = {}
         for index in chunk.open_indexes(self._terms.retry):
             if index < begin:
                 continue
-            claimed = chunk.is_claimed(index)
-            if claimed and not self._may_repeat(chunk, index, now):
-                chunk.doubt(index)
-                self._news.chunks.add(number)
-                continue
+            if chunk.is_claimed(index):
+                sent = self._sent(chunk, index, now)
+                if sent is None or is_stale(sent, now):
+                    chunk.doubt(index)
+                    self._news.chunks.add(number)
+                    continue
+                maybe_sent[index] = sent
+            elif chunk.states[index] == STATES[Outcome.IN_DOUBT]:
+                maybe_sent[index] = ANY_TIME
             indexes.append(index)
-            if claimed or chunk.states[index] == STATES[Outcome.IN_DOUBT]:
-                maybe_sent.add(index)
         return Due(indexes, maybe_sent)
 
-    def _may_repeat(self, chunk: Chunk, index: int, now: int) -> bool:
+    def _sent(self, chunk: Chunk, index: int, now: Moment) -> Moment | None:
+        """Tell when a claimed item may have been sent; None where nobody knows how long ago that was."""
         if self._repeatable or Outcome.IN_DOUBT in self._terms.retry:
-            return True
+            return ANY_TIME
         claimed_at = chunk.claimed_at(index)
-        return claimed_at is not None and -_GRACE <= now - claimed_at <= _STALE_AFTER
+        age = None if claimed_at is None else self._earlier.age(claimed_at, now)
+        return None if age is None else now.earlier(age)
+
+
+@attrs.frozen
+class _Earlier:
+    """The runs since the machine was started. `since`: when the first began; `booted`: as in RunRow, the latest.
+
+    Nobody knows the age of an earlier claim: the boot clock doesn't tell it, and the wall clock, which could, may stop
+    or be set back while the machine is off.
+    """
+
+    since: float
+    booted: float
+
+    @classmethod
+    def of(cls, runs: Sequence[RunRow], boot: str) -> "_Earlier":
+        """Look at the runs that claimed something."""
+        touched = [run for run in reversed(runs) if run.touched]
+        own = list(itertools.takewhile(lambda run: run.boot == boot, touched))
+        return cls(own[-1].started if own else math.inf, max((run.booted for run in own), default=-math.inf))
+
+    def age(self, claimed_at: int, now: Moment) -> float | None:
+        """Give the seconds since a claim, by the clock that says the most; None where none is certain."""
+        age = max(now.wall, self.booted + now.boot) - claimed_at
+        return age if claimed_at >= self.since and age >= -_GRACE else None
 
 
 def _chunk_of(row: OutcomeRow) -> int:

@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, Protocol, Self, cast
 from ..bulk import Decided, Outcome
 from ..bulk.journal import Entry, Source
 from ..bulk.results import ItemT
+from ..clock import Moment
 from .book import Book, Due, counted
 from .chunks import CHUNK, STATES, Chunk, OutcomeRow
 from .errors import InputChangedError, LedgerError
@@ -85,13 +86,13 @@ class LedgerEntries(Generic[ItemT]):
         self,
         source: Source[ItemT],
         open_book: Callable[[], Book],
-        now: Callable[[], float],
+        clock: Callable[[float], Moment],
         look: Callable[[], Mapping[str, Any]] | None = None,
         at_end: _AtEnd | None = None,
     ) -> None:
         self._source = source
         self._open_book = open_book
-        self._now = now
+        self._clock = clock
         self._look = look
         self._next_look: asyncio.TimerHandle | None = None
         self._next_check: asyncio.TimerHandle | None = None
@@ -148,14 +149,17 @@ class LedgerEntries(Generic[ItemT]):
             await asyncio.wait([self._claiming])
         try:
             self._tell_book()
-            self._book.release([position for position, _, maybe_sent in self._claimed if not maybe_sent])
-            self._book.end_run(int(self._now()))
+            self._book.release([position for position, _, maybe_sent in self._claimed if maybe_sent is None])
+            self._book.end_run(int(self._moment().wall))
         finally:
             await self._writer.close()
         if self._at_end is not None:
             await asyncio.to_thread(self._at_end, refused=self._is_refused)
 
     # What is to be sent
+
+    def _moment(self) -> Moment:
+        return self._clock(self._loop.time())
 
     def __aiter__(self) -> AsyncIterator[Entry[ItemT]]:
         return self
@@ -206,7 +210,7 @@ class LedgerEntries(Generic[ItemT]):
         entries = [self._due.popleft() for _ in range(size)]
         positions = [position for position, item, _ in entries if not isinstance(item, Decided)]
         self._tell_book()
-        self._book.claim(positions, int(self._now()))
+        self._book.claim(positions, self._moment())
         self._claiming = self._commit()
         self._claiming.add_done_callback(functools.partial(self._have_claimed, entries))
 
@@ -234,7 +238,7 @@ class LedgerEntries(Generic[ItemT]):
             known = await self._recall(parts)
             count = len(self._due)
             for part, items, chunk in zip(parts, chunks, known, strict=True):
-                self._due.extend(_entries(part, items, self._book.take(part, chunk, int(self._now()))))
+                self._due.extend(_entries(part, items, self._book.take(part, chunk, self._moment())))
                 await self._breath.draw()
         except InputChangedError:
             self._is_refused = True
@@ -323,7 +327,7 @@ class LedgerEntries(Generic[ItemT]):
             self._timer.cancel()
             self._timer = None
         if self._rows:
-            self._book.settle(self._rows, int(self._now()))
+            self._book.settle(self._rows, int(self._moment().wall))
             self._rows = []
         if self._is_look_due:
             self._show()
@@ -385,7 +389,7 @@ def _entries(part: Part, items: Sequence[ItemT | Decided[ItemT]], due: Due) -> I
     return zip(
         map((part.number * CHUNK).__add__, indexes),
         map(items.__getitem__, indexes),
-        map(due.maybe_sent.__contains__, indexes),
+        map(due.maybe_sent.get, indexes),
         strict=True,
     )
 

@@ -2,7 +2,6 @@
 
 import functools
 import os
-import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from ..bulk import Outcome
 from ..bulk.journal import Source, Undertaking
 from ..bulk.results import ItemT
+from ..clock import moment
 from ..hooks import check_hook
 from .book import Book, Terms
 from .entries import LedgerEntries
@@ -28,14 +28,14 @@ class Ledger:
 
     It is made, with a key file beside it, where there is none. What has an outcome is not sent again, but what has one
     of `retry`; deletions without an outcome are sent again; of updates and creations those that were claimed in the
-    last 15 minutes, the others are `in_doubt`. `appended`: rows were added at the end of the input. `new_key`: the API
-    key of the same app was exchanged. `notes`: what the record shall say of this run, such as the operator. `order`:
-    what LedgerReader.order gives from this run on, once its input is found to be the same. `look`: called on the event
-    loop about once a second while the job runs; what it gives, no ids, LedgerReader.sight tells meanwhile. `spool`: the
-    ids of a deletion can't be given twice, as those of a generator; they are copied beside the ledger before the first
-    is sent, read from there whatever is given later, and the copy is removed when all is done. `held`: the lock of the
-    ledger, where the caller holds it. The job raises LedgerError where the ledger can't be used, or the input isn't the
-    same.
+    last 15 minutes and since the machine was started, the others are `in_doubt`. `appended`: rows were added at the end
+    of the input. `new_key`: the API key of the same app was exchanged. `notes`: what the record shall say of this run,
+    such as the operator. `order`: what LedgerReader.order gives from this run on, once its input is found to be the
+    same. `look`: called on the event loop about once a second while the job runs; what it gives, no ids,
+    LedgerReader.sight tells meanwhile. `spool`: the ids of a deletion can't be given twice, as those of a generator;
+    they are copied beside the ledger before the first is sent, read from there whatever is given later, and the copy is
+    removed when all is done. `held`: the lock of the ledger, where the caller holds it. The job raises LedgerError
+    where the ledger can't be used, or the input isn't the same.
     """
 
     def __init__(
@@ -76,8 +76,8 @@ class Ledger:
         spooling = Spooling(Spool(self.path)) if self._is_spooled else None
         return LedgerEntries(
             source if spooling is None else spooling.source(source),
-            lambda: Book.open(self.path, undertaking, self._terms, time.time),
-            time.time,
+            lambda: Book.open(self.path, undertaking, self._terms, moment),
+            moment,
             self._look,
             None if spooling is None else functools.partial(spooling.end, self.path),
         )

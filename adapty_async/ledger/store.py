@@ -45,7 +45,8 @@ CREATE TABLE job (
 );
 CREATE TABLE run (
     number INTEGER PRIMARY KEY, started INTEGER NOT NULL, ended INTEGER, key_fingerprint TEXT NOT NULL,
-    library_version TEXT NOT NULL, notes TEXT NOT NULL, touched INTEGER NOT NULL, sight TEXT,
+    library_version TEXT NOT NULL, notes TEXT NOT NULL, boot TEXT NOT NULL, booted REAL NOT NULL,
+    touched INTEGER NOT NULL, sight TEXT,
     checksum INTEGER NOT NULL
 );
 CREATE TABLE chunk (
@@ -92,6 +93,8 @@ class JobRow:
 class RunRow:
     """One run of the job. `ended`: None while it runs, and where it was killed. `notes`: JSON.
 
+    `boot` tells one start of the machine from another. `booted`: when that was by the wall clock, or the latest that
+    this clock said of it whenever something was claimed: a claim at `t` was made at least `t - booted` seconds later.
     `touched`: whether something may have come of it: more than refusals, or items that were claimed when it ended.
     `sight`: JSON, what was seen of it last while it runs; a kill leaves it behind.
     """
@@ -102,6 +105,8 @@ class RunRow:
     key_fingerprint: str
     library_version: str
     notes: str
+    boot: str
+    booted: float
     touched: bool = attrs.field(converter=bool)
     sight: str | None = None
 

@@ -6,6 +6,7 @@ import pytest
 
 from adapty_async.bulk import Outcome
 from adapty_async.bulk.journal import Undertaking
+from adapty_async.clock import Moment
 from adapty_async.ledger import LedgerReader, LedgerWriteError
 from adapty_async.ledger.book import Book, Due, Terms
 from adapty_async.ledger.chunks import STATES
@@ -14,7 +15,7 @@ from adapty_async.ledger.inventory import Part
 from ..full_disk import full_disk
 from .helpers import ids
 
-NOON = 1_700_000_000
+NOON = Moment(1_700_000_000, 5000.0)
 UPDATE = Undertaking("update", "customer_user_id", "https://api.test", "fingerprint", repeatable=False)
 
 
@@ -23,8 +24,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "job.db"
 
 
-def opened(path: Path) -> Book:
-    return Book.open(path, UPDATE, Terms(), lambda: NOON)
+def opened(path: Path, now: Moment = NOON) -> Book:
+    return Book.open(path, UPDATE, Terms(), lambda: now)
 
 
 def part(count: int) -> Part:
@@ -32,7 +33,7 @@ def part(count: int) -> Part:
     return Part(0, names, names, is_last=True)
 
 
-def take(book: Book, part: Part, now: int = NOON) -> Due:
+def take(book: Book, part: Part, now: Moment = NOON) -> Due:
     (chunk,) = book.recall([part])
     return book.take(part, chunk, now)
 
@@ -53,20 +54,96 @@ def claimed(path: Path) -> int:
         return reader.status().claimed
 
 
+def after(wall: float, boot: float) -> Moment:
+    """Give the moment that is so many seconds after noon, by the one clock and the other."""
+    return Moment(NOON.wall + wall, NOON.boot + boot)
+
+
+def left_by_a_kill(path: Path, at: Moment, *, begun: Moment | None = None) -> None:
+    """Claim an update at one moment, in a run that began then or before, and leave it so."""
+    book = opened(path, begun or at)
+    take(book, part(1), at)
+    book.claim([0], at)
+    commit(book)
+    book.close()
+
+
+def due_at(path: Path, now: Moment) -> Due:
+    book = opened(path, now)
+    due = take(book, part(1), now)
+    book.close()
+    return due
+
+
 @pytest.mark.parametrize(
-    ("later", "is_due"), [(0, True), (15 * 60, True), (15 * 60 + 1, False), (-3, True), (-3600, False)]
+    ("wall", "boot", "age"),
+    [
+        (0, 0, 0),
+        (900, 900, 900),
+        (901, 901, None),
+        (901, 60, None),  # the wall clock was set ahead, or the boot clock stops while the machine is suspended
+        (60, 901, None),  # the wall clock was set back
+        (-3600, 901, None),
+        (-3600, 60, 60),
+        (-3, 0, 0),
+        (60, 60, 60),
+    ],
 )
-def test_an_update_is_sent_again_where_the_clock_says_that_it_was_claimed_a_short_time_ago(
-    path: Path, later: int, *, is_due: bool
+def test_an_update_without_an_outcome_is_sent_again_within_15_minutes_by_both_clocks(
+    path: Path, wall: float, boot: float, age: float | None
+) -> None:
+    left_by_a_kill(path, NOON)
+    now = after(wall, boot)
+    due = due_at(path, now)
+    assert due == (Due([], {}) if age is None else Due([0], {0: now.earlier(age)}))
+
+
+def test_what_was_claimed_after_the_clock_was_set_back_in_a_run_looks_no_younger(path: Path) -> None:
+    book = opened(path)
+    take(book, part(2))
+    book.claim([0], NOON)
+    book.claim([1], after(-7200 + 5, 5))
+    commit(book)
+    book.close()
+    now = after(-7200 + 60, 60)
+    book = opened(path, now)
+    assert take(book, part(2), now) == Due([0], {0: now.earlier(60)})
+    book.close()
+
+
+def test_a_clock_that_was_set_ahead_during_the_run_is_allowed_for(path: Path) -> None:
+    left_by_a_kill(path, after(3600, 10), begun=NOON)  # set ahead by an hour, ten seconds later
+    assert due_at(path, after(3600 + 60, 70)).indexes
+    assert not due_at(path, after(100, 10 + 901)).indexes  # set right again
+
+
+@pytest.mark.parametrize("seconds", [0, 60, 3600])
+def test_after_a_restart_of_the_machine_no_clock_is_certain(
+    path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    left_by_a_kill(path, NOON)
+    monkeypatch.setattr("adapty_async.ledger.book.boot_id", lambda: "another")
+    assert due_at(path, Moment(NOON.wall + seconds, 7.0)) == Due([], {})
+
+
+def test_what_was_claimed_since_the_restart_is_sent_again_beside_what_was_claimed_before(
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     book = opened(path)
-    assert list(take(book, part(1)).indexes) == [0]
+    take(book, part(2))
     book.claim([0], NOON)
     commit(book)
     book.close()
-    book = opened(path)
-    due = take(book, part(1), NOON + later)
-    assert due == (Due([0], {0}) if is_due else Due([], set()))
+    monkeypatch.setattr("adapty_async.ledger.book.boot_id", lambda: "another")
+    now = Moment(NOON.wall + 60, 7.0)
+    book = opened(path, now)
+    assert take(book, part(2), now).indexes == [1]
+    book.claim([1], now)
+    commit(book)
+    book.close()
+    later = Moment(NOON.wall + 90, 37.0)
+    book = opened(path, later)
+    assert take(book, part(2), later) == Due([1], {1: later.earlier(30)})
     book.close()
 
 
@@ -106,10 +183,10 @@ def test_an_outcome_that_comes_while_a_commit_is_made_is_written_by_the_next(pat
     take(book, part(2))
     book.claim(range(2), NOON)
     commit(book)
-    book.settle([(0, STATES[Outcome.UPDATED], 200, 1)], NOON)
+    book.settle([(0, STATES[Outcome.UPDATED], 200, 1)], int(NOON.wall))
     writing = book.draw_up()
     assert writing is not None
-    book.settle([(1, STATES[Outcome.UPDATED], 200, 1)], NOON)
+    book.settle([(1, STATES[Outcome.UPDATED], 200, 1)], int(NOON.wall))
     if fails:
         book.not_written()
     else:
@@ -128,7 +205,7 @@ def test_the_next_commit_writes_what_one_failed_to_write(path: Path) -> None:
     take(book, part(1))
     book.claim([0], NOON)
     commit(book)
-    book.settle([(0, STATES[Outcome.UPDATED], 200, 1)], NOON)
+    book.settle([(0, STATES[Outcome.UPDATED], 200, 1)], int(NOON.wall))
     with full_disk(4096), pytest.raises(LedgerWriteError):
         commit(book)
     commit(book)
@@ -148,7 +225,7 @@ def test_what_an_earlier_run_claimed_stays_claimed_where_a_commit_fails(path: Pa
     book.claim(range(900), NOON)
     with full_disk(4096), pytest.raises(LedgerWriteError):
         commit(book)
-    book.end_run(NOON)
+    book.end_run(int(NOON.wall))
     commit(book)
     book.close()
     assert claimed(path) == 5

@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import tempfile
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ import pytest
 from adapty_async import UNPACED, AdaptyClient, FixedPacer, ProfileAttributes, RetryPolicy, bulk
 from adapty_async.bulk import BulkJob, Decided, Outcome, StopReason, StopRules
 from adapty_async.bulk.jobs import Change, ProfileId
+from adapty_async.client import sender_of
+from adapty_async.clock import moment
 from adapty_async.ledger import (
     InputChangedError,
     Ledger,
@@ -29,7 +32,6 @@ from adapty_async.ledger import (
     LedgerUnreadableError,
     LedgerWriteError,
     Spool,
-    book,
     entries,
     redact,
 )
@@ -268,12 +270,10 @@ async def test_a_ledger_keeps_the_list_that_excludes_an_item(
             list_ = (None, "legal.csv", "audit.csv")[number % 3]
             yield Decided(who, Outcome.EXCLUDED, exclude_list=list_) if number % 4 else who
 
-    for _ in range(2):
-        job = bulk.delete_profiles(
-            client, people(), by="customer_user_id", pacer=UNPACED, journal=Ledger(path, spool=spool)
-        )
-        asyncio.get_running_loop().call_later(0.05, job.stop)
-        await job
+    first = deletion(client, people(), path, spool=spool)
+    if not spool:
+        asyncio.get_running_loop().call_later(0.05, first.stop)
+    await first
     assert (await deletion(client, people(), path, stop=StopRules(max_failures=0))).stopped is None
     assert totals(path) == {Outcome.DELETED: 325, Outcome.EXCLUDED: 975}
     for row in rows(path):
@@ -312,8 +312,10 @@ async def test_an_update_that_was_under_way_is_sent_again_soon_after_and_in_doub
     with LedgerReader(path) as reader:
         under_way = reader.status().claimed
     assert 0 < under_way <= 5
-    monkeypatch.setattr(book, "_STALE_AFTER", -1)
-    await update(client, changes, path)
+    later = time.time() + 901
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: later)
+        await update(client, changes, path)
     assert totals(path) == {Outcome.UPDATED: 40 - under_way, Outcome.IN_DOUBT: under_way}
     assert simulator.count.requests == 40
     await update(client, changes, path, retry=[Outcome.IN_DOUBT])
@@ -329,6 +331,30 @@ async def test_a_recent_update_without_an_outcome_is_sent_again(
     await first_results(update(client, changes, path), 5)
     await update(client, changes, path)
     assert totals(path) == {Outcome.UPDATED: 40}
+
+
+@pytest.mark.parametrize(("retry", "is_sent"), [((), False), ((Outcome.IN_DOUBT,), True)])
+async def test_an_update_of_an_earlier_run_is_looked_at_when_it_is_sent_and_not_when_it_is_read(
+    simulator: Simulator, client: AdaptyClient, path: Path, retry: tuple[Outcome, ...], *, is_sent: bool
+) -> None:
+    changes = [(who, JANE) for who in ids(40)]
+    simulator.latency = 0.05
+    await first_results(update(client, changes, path), 5)
+    with LedgerReader(path) as reader:
+        under_way = reader.status().claimed
+    assert under_way > 0
+    passed = 0.0
+    sender_of(client).shared.clock = lambda loop: moment(loop).earlier(-passed)
+    job = update(client, changes, path, retry=retry)
+    job.pause()
+    running = asyncio.create_task(first_results(job, 40))
+    await asyncio.sleep(0.2)  # it reads rows meanwhile; on a slow machine the rest holds as well
+    passed = 16 * 60.0
+    job.go_on()
+    await running
+    assert totals(path) == (
+        {Outcome.UPDATED: 40} if is_sent else {Outcome.UPDATED: 40 - under_way, Outcome.IN_DOUBT: under_way}
+    )
 
 
 async def test_what_was_claimed_but_never_sent_is_released(
