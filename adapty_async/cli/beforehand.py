@@ -9,6 +9,7 @@ from ..client import AdaptyClient, anew
 from ..ledger.keys import APP_ID
 from ..ledger.record import OPERATOR, REQUEST
 from .changes import Changes
+from .exclusion import Exclusion, read_exclusion
 from .exits import CommandError
 from .feeding import format_of_failures
 from .inputs import STDIN, Checked
@@ -19,15 +20,24 @@ from .probe import verify_app
 from .screen import tell
 
 
+def exclusion_of(order: Order, *, may_ask: bool) -> Exclusion:
+    """Read the exclude lists of an order. `may_ask`: as in `settle_rounded`. Raises CommandError."""
+    exclusion = read_exclusion(order.exclude, by=order.by, column=order.exclude_column, allows=order.allows)
+    for each in exclusion.lists:
+        settle_rounded(f"--exclude: {each.file}", each.rounded, allowed=order.allows.rounded, may_ask=may_ask)
+    return exclusion
+
+
 def look_through(
     ids: Listing,
     order: Order,
     client: AdaptyClient,
+    exclusion: Exclusion,
     *,
     confirmed: bool,
     count_left: Callable[[], int] | None = None,
 ) -> Checked:
-    """Check the input and the guards, and ask whoever sits there. Raises CommandError.
+    """Check the input, the exclude lists and the guards, and ask whoever sits there. Raises CommandError.
 
     `count_left`: tells how many of its profiles are left, where some may be done.
     """
@@ -36,6 +46,7 @@ def look_through(
     show_checked(ids.name, checked, order.operation, left, held=len(ids.excluded))
     if isinstance(ids, Changes):
         tell(f"  {ids.summary}", sys.stderr)
+    exclusion.check(ids, order.allows)
     settle_rounded(ids.name, checked.rounded, allowed=order.allows.rounded, may_ask=not confirmed)
     order.guards.check(checked.profiles, order.does, confirmed=confirmed)
     if not confirmed:

@@ -13,10 +13,10 @@ from ..bulk.jobs import By, undertaking
 from ..ledger import Held, Spool, has_job, prepare
 from .allowances import Allowances
 from .assignment import Assignment
-from .beforehand import look_through, require_terminal, verified
+from .beforehand import exclusion_of, look_through, require_terminal, verified
 from .changes import open_listing
 from .connection import client_of_environment
-from .exclusion import excluded_by, refuse_fleeting
+from .exclusion import refuse_fleeting
 from .exits import CommandError, ExitStatus
 from .failures import check_free
 from .guards import Guards
@@ -118,16 +118,17 @@ def begin(asked: Asked) -> ExitStatus:
             if ledger is not None:
                 refuse_needed(asked.failures, ledger)  # first, for some of its files are there already
             check_free(asked.failures)
-        excluded = excluded_by(order.exclude, by=order.by, column=order.exclude_column)
+        exclusion = exclusion_of(order, may_ask=not asked.confirmed)
         if ledger is None or held is None:
             return send_unrecorded(
-                client, order, asked.file, failures=asked.failures, excluded=excluded, confirmed=asked.confirmed
+                client, order, asked.file, failures=asked.failures, exclusion=exclusion, confirmed=asked.confirmed
             )
         copied = stack.enter_context(contextlib.ExitStack())
-        with _lasting_input(order, asked.file, ledger, excluded, copied) as ids:
+        with _lasting_input(order, asked.file, ledger, exclusion.excluded, copied) as ids:
             with telling_how_to_go_on(ledger):
-                checked = look_through(ids, order, client, confirmed=asked.confirmed)
-                order = attrs.evolve(order, allows=order.allows | Allowances(rounded=checked.rounded > 0))
+                checked = look_through(ids, order, client, exclusion, confirmed=asked.confirmed)
+                is_rounded = bool(checked.rounded) or exclusion.is_rounded  # and somebody has said that this is right
+                order = attrs.evolve(order, allows=order.allows | Allowances(rounded=is_rounded))
                 notes = verified(order, ids, client)
                 lasting = asked.file.absolute() if is_lasting(asked.file) else None
                 order = attrs.evolve(order, file=lasting, format=ids.reading().format)

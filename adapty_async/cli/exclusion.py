@@ -1,42 +1,178 @@
-"""The file of --exclude: ids that must not be sent, such as of people under legal hold."""
+"""Exclude lists: files of ids that must not be sent, such as of people under legal hold.
 
-from collections.abc import Iterable
+A list that misses its people deletes them. So each list is compared with the input before anything is sent.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Final
+
+import attrs
 
 from ..bulk.jobs import By, name_of
+from .allowances import Allowances
 from .exits import CommandError
 from .inputs import Excluded, InputError, Row, open_ids
+from .inputs.rounding import Rounding
+from .inputs.spelling import spelled
 from .ledgers import is_lasting
 from .listing import Listing
 
+_SEPARATORS: Final = re.compile(r"[;,|\t]")
+_NO_TABLE: Final = "save it with commas, and with the name of the ids above their column"
 
-def excluded_by(files: Iterable[Path], *, by: By, column: str | None) -> Excluded:
-    """Read what names the ids in some files, each with the name of the first file that holds it. Raises CommandError.
+
+@attrs.frozen
+class ExcludeList:
+    """One list. `lines`: where the ids stand in it, by what names them.
+
+    `spellings`: what names an id, by what two spellings of it share, where that isn't its name. `cells`: what names an
+    id, by that of a part of it, where the list is one id a line: such lines may be rows of a table. `rounded`: how many
+    ids a spreadsheet may have rounded.
+    """
+
+    file: Path
+    unit: str
+    lines: Mapping[str, int]
+    spellings: Mapping[str, str]
+    cells: Mapping[str, str]
+    rounded: int
+
+    def place(self, name: str) -> str:
+        """Say where an id stands."""
+        return f"--exclude: {self.file}, {self.unit} {self.lines[name]}"
+
+    def in_other_spelling(self, spelling: str) -> str | None:
+        """Give what names an id of that spelling; None where there is none."""
+        return spelling if spelling in self.lines else self.spellings.get(spelling)
+
+
+@attrs.define
+class _Found:
+    """What an input holds of a list. `matched`: of its ids with cells, those that it has.
+
+    `other`: an id in another spelling, `cells`: parts of ids; each with the position in the input.
+    """
+
+    has_match: bool = False
+    matched: set[str] = attrs.Factory(set)
+    other: tuple[str, int] | None = None
+    cells: dict[str, int] = attrs.Factory(dict)
+
+
+@attrs.frozen
+class Exclusion:
+    """The lists of a job."""
+
+    lists: Sequence[ExcludeList]
+
+    @property
+    def excluded(self) -> Excluded:
+        """What names the ids, each with the name of the first list that holds it."""
+        named: dict[str, str] = {}
+        for each in reversed(self.lists):
+            named |= dict.fromkeys(each.lines, each.file.name)
+        return named
+
+    @property
+    def is_rounded(self) -> bool:
+        """Whether a spreadsheet may have rounded the ids of a list."""
+        return any(each.rounded for each in self.lists)
+
+    def check(self, ids: Listing, allows: Allowances) -> None:
+        """Compare each list with the input. Raises CommandError where one may miss its people."""
+        if not self.lists or (allows.unmatched_exclude and not any(each.cells for each in self.lists)):
+            return
+        for each, found in zip(self.lists, self._compare(ids), strict=True):
+            _refuse_table(each, found, ids)
+            if not allows.unmatched_exclude:
+                _refuse_other_spelling(each, found, ids)
+                _refuse_unmatched(each, found, ids)
+
+    def _compare(self, ids: Listing) -> Sequence[_Found]:
+        name_of_id = name_of(ids.by)
+        found = [_Found() for _ in self.lists]
+        for position, id_ in enumerate(ids.plain()):
+            name, spelling = name_of_id(id_), spelled(id_)
+            for each, so_far in zip(self.lists, found, strict=True):
+                if name in each.lines:
+                    so_far.has_match = True
+                    if each.cells and _SEPARATORS.search(name):
+                        so_far.matched.add(name)
+                elif other := each.in_other_spelling(spelling):
+                    so_far.other = so_far.other or (other, position)
+                elif spelling in each.cells:
+                    so_far.cells.setdefault(each.cells[spelling], position)
+        return found
+
+
+def _refuse_table(each: ExcludeList, found: _Found, ids: Listing) -> None:
+    for name, position in found.cells.items():
+        if name not in found.matched:
+            raise CommandError(
+                f"{each.place(name)}: a part of it is the id {_at(ids, position)}, so that it looks like a row of a "
+                f"table, and nobody would be held back: {_NO_TABLE}; if it is an id, write the list as JSON lines "
+                "(.jsonl)"
+            )
+
+
+def _refuse_other_spelling(each: ExcludeList, found: _Found, ids: Listing) -> None:
+    if found.other is not None:
+        name, position = found.other
+        raise CommandError(
+            f"{each.place(name)}: it differs from the id {_at(ids, position)} only by case, white space or the like: "
+            "write it as it stands there; if they are two people, add --allow-unmatched-exclude"
+        )
+
+
+def _refuse_unmatched(each: ExcludeList, found: _Found, ids: Listing) -> None:
+    if not found.has_match:
+        raise CommandError(
+            f"--exclude: none of the {len(each.lines):,} ids on {each.file} is in {ids.name}: check that they are of "
+            "the same kind and written alike; if nobody is to be held back, add --allow-unmatched-exclude"
+        )
+
+
+def _at(ids: Listing, position: int) -> str:
+    return f"on {ids.reading().unit} {ids.line_of(position)} of {ids.name}"
+
+
+def read_exclusion(files: Iterable[Path], *, by: By, column: str | None, allows: Allowances) -> Exclusion:
+    """Read the lists. Raises CommandError.
 
     A row that isn't clear might be the very one that must not be sent: it refuses the file.
     """
-    lists: dict[str, str] = {}
     try:
-        for file in files:
-            lists |= dict.fromkeys(_read(file, by, column) - lists.keys(), file.name)
-        return lists
+        return Exclusion([_read(file, by, column, allows) for file in files])
     except InputError as error:
         sentence, status = str(error), error.status
     raise CommandError(f"--exclude: {sentence}", status)
 
 
-def _read(file: Path, by: By, column: str | None) -> set[str]:
+def _read(file: Path, by: By, column: str | None, allows: Allowances) -> ExcludeList:
     if not file.exists():
         raise InputError(f"{file} doesn't exist: check its name, or put it back, for nobody in it must be sent")
-    name, names = name_of(by), set[str]()
-    with open_ids(file, by=by, column=column) as ids:
+    name_of_id, rounding = name_of(by), Rounding()
+    lines: dict[str, int] = {}
+    spellings: dict[str, str] = {}
+    cells: dict[str, str] = {}
+    # What is damaged is no reason to leave a row out: it is refused below like any other that isn't clear.
+    with open_ids(file, by=by, column=column, accept_damaged=True, allow_invisible=allows.invisible) as ids:
+        reading = ids.reading()
         for row in ids.as_written():
             if reason := ids.refusal(row):
-                raise InputError(f"{ids.name}, {ids.reading().unit} {row.line}: {reason}: correct it")
-            names.add(name(row.id))
-    if not names:
+                raise InputError(f"{ids.name}, {reading.unit} {row.line}: {reason}: correct it")
+            rounding.add([row.id])
+            name = name_of_id(row.id)
+            lines.setdefault(name, row.line)
+            if (spelling := spelled(row.id)) != name:
+                spellings[spelling] = name
+            if reading.is_lone and _SEPARATORS.search(row.id):
+                cells |= {spelled(cell): name for cell in _SEPARATORS.split(row.id) if cell.strip()}
+    if not lines:
         raise InputError(f"{file} holds no ids: leave the option out if nobody is to be excluded")
-    return names
+    return ExcludeList(file, reading.unit, lines, spellings, cells, rounding.suspect)
 
 
 def refuse_fleeting(files: Iterable[Path]) -> None:

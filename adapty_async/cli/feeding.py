@@ -4,6 +4,7 @@ from pathlib import Path
 
 import attrs
 
+from .allowances import Allowances
 from .inputs import Format, Reading, format_of_name
 from .json_ids import JsonReading
 from .ledgers import command
@@ -19,5 +20,7 @@ def feeding_back(order: Order, failures: Path, reading: Reading) -> str:
     """Give the command, to be copied into a shell; what it reads must mean what it meant in the input."""
     format_ = format_of_failures(reading)
     is_told = format_ is (format_of_name(failures) or Format.CSV)
-    fed = attrs.evolve(order, format=None if is_told else format_)
-    return command(order.operation, failures, *options_of(fed), *exclude_options(order))
+    # Whoever is excluded isn't among those who failed.
+    allows = order.allows | Allowances(unmatched_exclude=True)
+    fed = attrs.evolve(order, format=None if is_told else format_, allows=allows)
+    return command(order.operation, failures, *options_of(fed), *exclude_options(fed))

@@ -12,11 +12,10 @@ from ..client import AdaptyClient, anew
 from . import event_loop
 from .allowances import Allowances
 from .assignment import Assignment
-from .beforehand import settle_rounded, show_checked
+from .beforehand import exclusion_of, settle_rounded, show_checked
 from .changes import Changes, open_listing
 from .connection import client_of_environment
 from .effects import Effects
-from .exclusion import excluded_by
 from .exits import CommandError, ExitStatus
 from .guards import UNCOUNTED
 from .inputs import STDIN, Checked, Format, Reading
@@ -70,6 +69,7 @@ class Question:
             column=self.column,
             pace=Pace.of(self.pace, self.max_rate),
             exclude=self.exclude,
+            exclude_column=self.column,
             accept_damaged=self.accept_damaged,
             allows=self.allows,
             format=self.format,
@@ -80,11 +80,12 @@ def plan(question: Question) -> ExitStatus:
     """Check a file as the command would that it is for. Raises CommandError where that would."""
     order = question.order()
     client = _client()
-    excluded = excluded_by(order.exclude, by=order.by, column=order.column)
+    exclusion = exclusion_of(order, may_ask=False)
     found = None
-    with open_listing(order, question.file, excluded=excluded) as ids:
+    with open_listing(order, question.file, excluded=exclusion.excluded) as ids:
         checked = ids.check()
-        show_checked(ids.name, checked, order.operation, held=len(excluded))
+        show_checked(ids.name, checked, order.operation, held=len(ids.excluded))
+        exclusion.check(ids, order.allows)
         settle_rounded(ids.name, checked.rounded, allowed=order.allows.rounded, may_ask=False)
         known = None if isinstance(client, CommandError) else client
         show("\n".join(_lines(ids, checked, order, order.pace.expected(known))))

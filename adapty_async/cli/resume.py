@@ -16,9 +16,9 @@ from ..ledger import Held, LedgerReader, prepare, reopen
 from ..ledger.chunks import UNSENT
 from ..ledger.preparing import note_order
 from .allowances import Allowances
-from .beforehand import look_through, notes_of, require_terminal
+from .beforehand import exclusion_of, has_terminal, look_through, notes_of, require_terminal
 from .connection import client_of_environment
-from .exclusion import excluded_by, refuse_fleeting
+from .exclusion import Exclusion, refuse_fleeting
 from .exits import ExitStatus
 from .failures import check_free
 from .finished import RETRIED, is_finished, show_finished
@@ -127,6 +127,7 @@ class _Job:
     held: Held
     ordered: Order
     order: Order
+    exclusion: Exclusion
     ids: Listing
     is_same: bool
     last_key: str
@@ -150,6 +151,8 @@ def resume(ledger: Path, terms: Terms) -> ExitStatus:
                 job = _look_into(reader, held, client, terms, stack)
             if not job.is_same:
                 _compare(job, client, terms)
+            # Only with the input of before the lists can be compared.
+            job.exclusion.check(job.ids, job.order.allows)
             _keep_holds(job)
             shown = _shown_app(job, client, known)
             recorded = Recorded(
@@ -174,13 +177,14 @@ def _look_into(
     order = terms.applied_to(ordered)
     key = _key_for(reader, client, ordered, terms)
     refuse_fleeting(order.exclude)
-    excluded = excluded_by(order.exclude, by=order.by, column=order.exclude_column)
-    ids = stack.enter_context(opened(reader, order, terms.file, excluded=excluded))
+    exclusion = exclusion_of(order, may_ask=has_terminal() and not terms.confirmed)
+    order = attrs.evolve(order, allows=order.allows | Allowances(rounded=exclusion.is_rounded))
+    ids = stack.enter_context(opened(reader, order, terms.file, excluded=exclusion.excluded))
     if not terms.appended:
         _check_numbers(reader, order, terms)
     with refusing(ids):
         is_same = order.column == ordered.column and reader.is_of(ids.file)
-    return _Job(reader.path, held, ordered, order, ids, is_same, reader.last_key, key)
+    return _Job(reader.path, held, ordered, order, exclusion, ids, is_same, reader.last_key, key)
 
 
 def _key_for(reader: LedgerReader, client: AdaptyClient, ordered: Order, terms: Terms) -> Key:
@@ -219,7 +223,8 @@ def _keep_holds(job: _Job) -> None:
     """Note whom to hold back before anything else can go wrong: whoever types the next command may not say it again."""
     if job.order.exclude != job.ordered.exclude:
         with refusing():
-            note_order(job.held, attrs.evolve(job.ordered, exclude=job.order.exclude).as_json())
+            kept = attrs.evolve(job.ordered, exclude=job.order.exclude, allows=job.order.allows)
+            note_order(job.held, kept.as_json())
 
 
 def _shown_app(job: _Job, client: AdaptyClient, known: str | None) -> dict[str, str]:
@@ -249,7 +254,12 @@ def _compare(job: _Job, client: AdaptyClient, terms: Terms) -> None:
         if not terms.confirmed:
             require_terminal(None)
         look_through(
-            job.ids, job.order, client, confirmed=terms.confirmed, count_left=functools.partial(_count_left, job)
+            job.ids,
+            job.order,
+            client,
+            job.exclusion,
+            confirmed=terms.confirmed,
+            count_left=functools.partial(_count_left, job),
         )
     with refusing(job.ids):
         prepare(

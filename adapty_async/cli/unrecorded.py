@@ -14,10 +14,11 @@ from .beforehand import look_through, verified
 from .books import Books
 from .changes import open_listing
 from .ending import say
+from .exclusion import Exclusion
 from .exits import ExitStatus
 from .failures import FailuresFile
 from .feeding import feeding_back, format_of_failures
-from .inputs import Excluded, Reading
+from .inputs import Reading
 from .interrupts import Interrupts
 from .job import Deletion, Ended, show_ended
 from .order import Order
@@ -31,13 +32,13 @@ def send_unrecorded(
     file: Path,
     *,
     failures: Path | None,
-    excluded: Excluded,
+    exclusion: Exclusion,
     confirmed: bool,
 ) -> ExitStatus:
     """Carry out an order. Raises CommandError where nothing was sent."""
     with contextlib.ExitStack() as stack:
-        ids = stack.enter_context(open_listing(order, file, excluded=excluded))
-        checked = look_through(ids, order, client, confirmed=confirmed)
+        ids = stack.enter_context(open_listing(order, file, excluded=exclusion.excluded))
+        checked = look_through(ids, order, client, exclusion, confirmed=confirmed)
         verified(order, ids, client)
         written = stack.enter_context(FailuresFile(failures, ids.reading())) if failures else None
         pacer = stack.enter_context(order.pace.pacer(client))

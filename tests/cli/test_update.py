@@ -454,7 +454,8 @@ def test_the_command_that_feeds_failures_back_writes_the_same(
         written(tmp_path, content, name),
         written(tmp_path, f"{'user' if '--column' in options else 'id'}\n{ONE}\n", "held.csv"),
     )
-    status, _, err = say(*UPDATE, path, *options, "--failures", failures, "--exclude", held, *ledger)
+    excluded = ("--exclude", held, "--allow-unmatched-exclude")
+    status, _, err = say(*UPDATE, path, *options, "--failures", failures, *excluded, *ledger)
     assert status == 1
     command = next(line for line in err.splitlines() if line.startswith("  adapty-async update "))
     sim.add_profile(customer_user_id="no body")

@@ -1,0 +1,26 @@
+"""Two spellings of what may be one id: as a person, a spreadsheet or a keyboard changes it."""
+
+import unicodedata
+from typing import Final
+
+from .damage import is_invisible
+
+_QUOTES: Final = "\"'`\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u00ab\u00bb\u2039\u203a"
+
+
+def spelled(id_: str) -> str:
+    """Give an id without what two spellings of one may differ by.
+
+    That is case, white space, invisible characters, how accents and wide letters are composed, the kind of a dash,
+    quotes around it, and zeros before a number.
+    """
+    text = id_ if id_.isascii() else _composed(id_)
+    text = "".join(text.casefold().split()).strip(_QUOTES)
+    return (text.lstrip("0") or "0") if text.isdecimal() else text
+
+
+def _composed(text: str) -> str:
+    # Folding case may take a composed letter apart, as of U+0130.
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    shown = (character for character in folded if not is_invisible(character))
+    return "".join("-" if unicodedata.category(character) == "Pd" else character for character in shown)

@@ -1,0 +1,308 @@
+"""An exclude list that may miss its people refuses the job: nobody would be held back."""
+
+import shlex
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from adapty_async.cli.allowances import Allowances
+from adapty_async.cli.exclusion import read_exclusion
+from adapty_async.cli.inputs import open_ids
+from adapty_async.cli.inputs.spelling import spelled
+from adapty_async.ledger import LedgerReader
+from tests.cli.served import AT_ONCE
+from tests.cli.witness import PEOPLE, Say, Witness, ids, ledger_of
+
+BY = ("--by", "customer_user_id")
+DELETE = ("delete", *AT_ONCE, *BY, "--yes", "--max-absent", "100%")
+ALLOW = "--allow-unmatched-exclude"
+
+
+def write(folder: Path, name: str, *rows: str) -> Path:
+    path = folder / name
+    path.write_text("\n".join([*rows, ""]), encoding="utf-8")
+    return path
+
+
+def input_of(folder: Path, *people: str) -> Path:
+    return write(folder, "input.csv", "name,customer_user_id", *(f"n,{id_}" for id_ in people))
+
+
+def refused(say: Say, witness: Witness, *arguments: object) -> str:
+    status, out, err = say(*arguments)
+    assert (status, out) == (2, "")
+    assert witness.count.requests == 0
+    assert err.count("\n") == len(err.splitlines())
+    return err.splitlines()[-1]
+
+
+# What the issue said: people under legal hold were deleted
+
+
+def test_the_hold_of_a_spreadsheet_holds(witness: Witness, people: Path, tmp_path: Path, say: Say) -> None:
+    held = write(tmp_path, "hold.csv", "E-Mail;Grund", *(f"{id_};Gericht" for id_ in ids(2)))
+    assert "looks like a table with columns separated by ';'" in refused(
+        say, witness, *DELETE, people, "--exclude", held
+    )
+    assert "';'" in refused(say, witness, *DELETE, people, "--exclude", held, ALLOW)
+    assert not ledger_of(people).exists()
+
+
+def test_an_id_in_capitals_holds(witness: Witness, people: Path, tmp_path: Path, say: Say) -> None:
+    held = write(tmp_path, "hold.csv", ids(1)[0].upper(), ids(2)[1])
+    sentence = refused(say, witness, *DELETE, people, "--exclude", held)
+    assert sentence == (
+        f"adapty-async: --exclude: {held}, line 1: it differs from the id on line 2 of {people} only by case, white "
+        f"space or the like: write it as it stands there; if they are two people, add {ALLOW}"
+    )
+    assert say(*DELETE, people, "--exclude", held, ALLOW)[0] == 0
+    assert ids(1)[0] in witness.log
+    assert ids(2)[1] not in witness.log
+
+
+# A list of nobody in the input
+
+
+@pytest.mark.parametrize("command", ["plan", "delete", "update", "create"])
+@pytest.mark.parametrize("ledger", [(), ("--no-ledger",)])
+def test_a_list_of_nobody_refuses_every_command(
+    witness: Witness, people: Path, tmp_path: Path, say: Say, command: str, ledger: tuple[str, ...]
+) -> None:
+    held = write(tmp_path, "hold.csv", "somebody else", "another")
+    options = [] if command == "plan" else ["--yes", *ledger, *AT_ONCE]
+    options += {"update": ["--attributes", "none", "--set", "custom.a=b"], "create": ["--attributes", "none"]}.get(
+        command, []
+    )
+    sentence = refused(say, witness, command, people, *BY, *options, "--exclude", held)
+    assert sentence == (
+        f"adapty-async: --exclude: none of the 2 ids on {held} is in {people}: check that they are of the same kind "
+        f"and written alike; if nobody is to be held back, add {ALLOW}"
+    )
+    assert say(command, people, *BY, *options, "--exclude", held, ALLOW)[0] == 0
+
+
+def test_each_list_must_hold_somebody(witness: Witness, people: Path, tmp_path: Path, say: Say) -> None:
+    right, wrong = write(tmp_path, "right.csv", *ids(2)), write(tmp_path, "wrong.csv", "somebody else")
+    sentence = refused(say, witness, *DELETE, people, "--exclude", right, "--exclude", wrong)
+    assert str(wrong) in sentence
+    assert str(right) not in sentence
+    again = write(tmp_path, "again.csv", ids(1)[0])  # who is on another list, too, is on this one
+    assert say(*DELETE, people, "--exclude", right, "--exclude", again)[0] == 0
+    assert set(witness.log) == set(ids(PEOPLE)) - set(ids(2))
+
+
+def test_the_command_that_is_planned_says_what_is_allowed(
+    witness: Witness, people: Path, tmp_path: Path, say: Say
+) -> None:
+    held = write(tmp_path, "hold.csv", "somebody else")
+    status, out, _ = say("plan", people, *BY, "--exclude", held, ALLOW)
+    assert status == 0
+    assert f"--exclude {held} {ALLOW}" in out
+
+
+def test_an_empty_list_is_refused(witness: Witness, people: Path, tmp_path: Path, say: Say) -> None:
+    held = write(tmp_path, "hold.csv", "customer_user_id")
+    assert "holds no ids: leave the option out" in refused(say, witness, *DELETE, people, "--exclude", held, ALLOW)
+
+
+# The spelling
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("ann@example.com", "Ann@Example.COM"),
+        ("straße", "STRASSE"),
+        ("i\u0307d", "\u0130D"),
+        ("u 1", "u1"),
+        ("u1", " u1 "),
+        ("u\u00a01", "u 1"),
+        ("u\u200b1", "u1"),
+        ("\ufeffu1", "u1"),
+        ("u\u00ad1", "u1"),
+        ("u\ufe0f1", "u1"),
+        ("\u00e9va", "e\u0301va"),
+        ("\uff55\uff11", "u1"),
+        ("\u212b", "\u00e5"),
+        ("a-b", "a\u2013b"),
+        ("a-b", "a\u2010b"),
+        ('"u1"', "u1"),
+        ("'007", "7"),
+        ("\u201cu1\u201d", "u1"),
+        ("007", "7"),
+        ("0", "000"),
+    ],
+)
+def test_two_spellings_of_one_are_told(one: str, other: str) -> None:
+    assert spelled(one) == spelled(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("u1", "u2"),
+        ("u1", "u01"),
+        ("a.b", "ab"),
+        ("müller", "muller"),
+        ("a-b", "ab"),
+        ("a_b", "a-b"),
+        ("10", "1"),
+        ("", "u"),
+    ],
+)
+def test_two_people_are_told_apart(one: str, other: str) -> None:
+    assert spelled(one) != spelled(other)
+
+
+def test_where_both_are_in_the_input_it_is_not_clear_who_is_meant(witness: Witness, tmp_path: Path, say: Say) -> None:
+    people, held = input_of(tmp_path, *ids(3), ids(1)[0].upper()), write(tmp_path, "hold.csv", ids(1)[0])
+    assert "line 1: it differs from the id on line 5" in refused(say, witness, *DELETE, people, "--exclude", held)
+    assert say(*DELETE, people, "--exclude", held, ALLOW)[0] == 0
+    assert set(witness.log) == {*ids(3)[1:], ids(1)[0].upper()}
+
+
+def test_profile_ids_are_the_same_in_either_case(witness: Witness, tmp_path: Path, say: Say) -> None:
+    first, *others = map(str, witness.profiles)
+    people = write(tmp_path, "input.csv", "profile_id", first, *others)
+    held = write(tmp_path, "hold.csv", "profile_id", first.upper())
+    assert say("delete", *AT_ONCE, people, "--by", "profile_id", "--yes", "--exclude", held)[0] == 0
+    assert list(map(str, witness.profiles)) == [first]
+
+
+def test_a_damaged_id_on_a_list_refuses_it(witness: Witness, people: Path, tmp_path: Path, say: Say) -> None:
+    for row, reason in (
+        (f"{ids(2)[1]}\u200b", "the id has an invisible character in it, U+200B (zero width space)"),
+        ("1.23E+15", "a spreadsheet has shortened the id to a number, as in 1.23E+15"),
+        ("customer_user_id", "the header stands here again, as where files were joined"),
+    ):
+        held = write(tmp_path, "hold.csv", ids(1)[0], row)
+        sentence = refused(say, witness, *DELETE, people, "--exclude", held, "--accept-damaged", ALLOW)
+        assert sentence == f"adapty-async: --exclude: {held}, line 2: {reason}: correct it"
+
+
+def test_rounded_ids_on_a_list_refuse_it(witness: Witness, tmp_path: Path, say: Say) -> None:
+    rounded = [f"12345678901234{n}0" for n in range(5)]
+    people = input_of(tmp_path, *ids(2), *rounded, "1234567890123451")
+    held = write(tmp_path, "hold.csv", *rounded)
+    assert "holds 5 ids of 16 digits or more" not in say("plan", people, *BY)[2]
+    sentence = refused(say, witness, *DELETE, people, "--exclude", held)
+    assert sentence.startswith(f"adapty-async: --exclude: {held} holds 5 ids of 16 digits or more")
+    assert say(*DELETE, people, "--exclude", held, "--allow-rounded")[0] == 0
+    assert say("resume", ledger_of(people))[0] == 0
+
+
+# Rows of tables that no look at the list alone can tell
+
+
+@pytest.mark.parametrize("row", ["{};x", "x;{}", "{}, x", "{}|x", "x | {} | y", "{},"])
+def test_a_line_of_which_a_part_is_an_id_is_a_row_of_a_table(
+    witness: Witness, people: Path, tmp_path: Path, say: Say, row: str
+) -> None:
+    rows = [ids(1)[0], "nobody", "not either", row.format(ids(2)[1].upper())]
+    held = write(tmp_path, "hold.ids", *rows)
+    for allow in ((), (ALLOW,)):
+        sentence = refused(say, witness, *DELETE, people, "--exclude", held, *allow)
+        assert sentence.startswith(
+            f"adapty-async: --exclude: {held}, line 4: a part of it is the id on line 3 of {people}"
+        )
+        assert "save it with commas" in sentence
+
+
+def test_an_id_with_a_separator_in_it_is_held_back(witness: Witness, tmp_path: Path, say: Say) -> None:
+    odd = [f"{ids(1)[0]};x", "auth0|7", "Lovelace, Ada"]
+    people = input_of(tmp_path, *ids(3), "auth0|7", '"Lovelace, Ada"', odd[0])
+    held = write(tmp_path, "hold.ids", *odd)
+    assert say(*DELETE, people, "--exclude", held)[0] == 0
+    assert set(witness.log) == set(ids(3))
+
+
+def test_parts_of_ids_in_json_lines_are_no_cells(witness: Witness, people: Path, tmp_path: Path, say: Say) -> None:
+    held = write(tmp_path, "hold.jsonl", f'"{ids(1)[0]};x"', f'"{ids(2)[1]}"')
+    assert say(*DELETE, people, "--exclude", held)[0] == 0
+    assert ids(1)[0] in witness.log
+
+
+# A job that is resumed
+
+
+def test_a_list_that_was_changed_is_compared_again(witness: Witness, people: Path, tmp_path: Path, say: Say) -> None:
+    held = write(tmp_path, "hold.csv", ids(1)[0])
+    assert say(*DELETE, people, "--exclude", held)[0] == 0
+    requests = witness.count.requests
+    for row, says in (
+        (ids(1)[0].upper(), "it differs from the id on line 2"),
+        ("somebody else", f"none of the 1 ids on {held} is in {people}"),
+        (f"x | {ids(1)[0]}", "a part of it is the id on line 2"),
+    ):
+        write(tmp_path, "hold.csv", row)
+        for command in ("resume", "retry-failed"):
+            status, _, err = say(command, ledger_of(people))
+            assert status == 2
+            assert says in err
+    assert witness.count.requests == requests
+    write(tmp_path, "hold.csv", ids(1)[0])
+    assert say("resume", ledger_of(people))[0] == 0
+
+
+def test_what_was_allowed_stays_so(witness: Witness, people: Path, tmp_path: Path, say: Say) -> None:
+    held, more = write(tmp_path, "hold.csv", "somebody else"), write(tmp_path, "more.csv", "another")
+    assert say(*DELETE, people, "--exclude", held, ALLOW)[0] == 0
+    assert say("resume", ledger_of(people), "--exclude", more)[0] == 0
+    with LedgerReader(ledger_of(people)) as reader:
+        assert reader.order["allows"]["unmatched_exclude"]
+
+
+def test_a_list_that_a_resume_adds_is_compared(witness: Witness, people: Path, tmp_path: Path, say: Say) -> None:
+    assert say(*DELETE, people)[0] == 0
+    more = write(tmp_path, "more.csv", "another")
+    assert say("resume", ledger_of(people), "--exclude", more)[0] == 2
+    assert say("resume", ledger_of(people))[0] == 0  # a list that was refused isn't kept
+    assert say("resume", ledger_of(people), "--exclude", more, ALLOW)[0] == 0
+    assert say("resume", ledger_of(people))[0] == 0
+
+
+def test_rows_that_are_added_are_compared(witness: Witness, people: Path, tmp_path: Path, say: Say) -> None:
+    held = write(tmp_path, "hold.csv", ids(1)[0])
+    assert say(*DELETE, people, "--exclude", held)[0] == 0
+    requests = witness.count.requests
+    with people.open("a") as file:
+        file.write(f"n,{ids(1)[0].upper()}\n")
+    status, _, err = say("resume", ledger_of(people), "--appended", "--yes")
+    assert status == 2
+    assert f"it differs from the id on line {PEOPLE + 2}" in err
+    assert witness.count.requests == requests
+
+
+def test_another_input_is_refused_as_such(witness: Witness, people: Path, tmp_path: Path, say: Say) -> None:
+    held = write(tmp_path, "hold.csv", ids(1)[0])
+    assert say(*DELETE, people, "--exclude", held)[0] == 0
+    people.write_text("customer_user_id\nsomebody else\n")
+    assert say("resume", ledger_of(people))[0] == 5
+
+
+@pytest.mark.parametrize("ledger", [(), ("--no-ledger",)])
+def test_the_command_that_feeds_failures_back_is_not_refused_for_the_list(
+    witness: Witness, tmp_path: Path, say: Say, ledger: tuple[str, ...]
+) -> None:
+    people, held = input_of(tmp_path, *ids(3), " bad"), write(tmp_path, "hold.csv", ids(1)[0])
+    _, _, err = say(*DELETE, people, "--exclude", held, "--failures", "failed.csv", *ledger)
+    (line,) = [line for line in err.splitlines() if line.startswith("  adapty-async delete ")]
+    (tmp_path / "failed.csv").write_text((tmp_path / "failed.csv").read_text().replace(" bad", ids(4)[3]))
+    _, *arguments = shlex.split(line)
+    assert say(*arguments, "--yes", *AT_ONCE)[0] == 0
+    assert ids(1)[0] not in witness.log
+
+
+def test_memory_does_not_grow_with_the_input(tmp_path: Path) -> None:
+    held = write(tmp_path, "hold.csv", *(f"user-{number}" for number in range(1000)))
+    peaks = []
+    for rows in (60_000, 120_000):
+        people = write(tmp_path, f"{rows}.csv", "customer_user_id", *(f"user-{number}" for number in range(rows)))
+        tracemalloc.start()
+        exclusion = read_exclusion([held], by="customer_user_id", column=None, allows=Allowances())
+        with open_ids(people, by="customer_user_id", excluded=exclusion.excluded) as opened:
+            exclusion.check(opened, Allowances())
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 300_000
