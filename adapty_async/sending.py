@@ -341,10 +341,12 @@ class _Call(Generic[_T]):
         value, origin = self._read(response), exchange.origin
         if self._is_answer is None or origin is None or self._is_answer(self._request, value):
             return value
+        method = self._request.method
+        # Known now, for the call may end while it waits.
+        self._sent, self._maybe_executed = True, self._maybe_executed or method != "GET"
         if not origin.reused and await self._in_time(origin.settled()):
             return value
         origin.doubt()
-        method = self._request.method
         message = f"{method} {self._request.path}: the answer is about another profile"
         raise InvalidResponseError(message, maybe_executed=method != "GET")
 

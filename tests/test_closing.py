@@ -26,7 +26,7 @@ from adapty_async.testing import Fault, Simulator, prefilled_customer_user_id
 
 from .leftovers import tasks_left, timers_left
 from .raw_server import RawServer, Reply, answer, silence, then
-from .test_client import KEY, scripted
+from .test_client import KEY, NAMED, PROFILE, scripted
 from .virtual_time import virtual, virtual_loop
 
 REFUSED: Final = answer(429, b"{}", {"Retry-After": "20"})
@@ -84,7 +84,7 @@ def delete(client: AdaptyClient, name: str = "u1") -> asyncio.Task[bool]:
     return asyncio.create_task(client.profiles.delete(customer_user_id=name))
 
 
-async def ended(call: asyncio.Task[bool]) -> tuple[int, bool, bool]:
+async def ended(call: asyncio.Task[Any]) -> tuple[int, bool, bool]:
     """Wait for the end of a call by the closing; give attempts, sent and maybe_executed."""
     with pytest.raises(AdaptyConnectionError, match=r"^the client was closed$") as caught:
         await call
@@ -184,6 +184,20 @@ def test_a_cancellation_by_the_caller_wins(run: Any, connected: Any) -> None:
             assert [call.cancelled() for call in calls] == [True, True, False]
             assert await ended(calls[2]) == (1, True, True)
             await closing
+
+    run(test())
+
+
+def test_a_call_that_looks_whether_its_answer_is_its_own_ends(run: Any, connected: Any) -> None:
+    async def test() -> None:
+        another = {"data": {**PROFILE["data"], "customer_user_id": "another"}}
+        async with RawServer(answer(200, another)) as server, connected(server) as client:
+            call = asyncio.create_task(client.profiles.update(NAMED, customer_user_id="u1"))
+            await until(lambda: server.requests)
+            for _ in range(20):  # rounds in which the answer comes; then it waits for 0.1 s
+                await asyncio.sleep(0)
+            await client.aclose()
+            assert await ended(call) == (1, True, True)
 
     run(test())
 
