@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-all test-kill coverage fuzz mutate lint types bench bench-pacing bench-shared bench-ledger bench-inputs clean
+.PHONY: demo test test-all test-kill test-power test-flips coverage fuzz mutate lint types bench bench-pacing bench-shared bench-ledger bench-inputs clean
 .NOTPARALLEL:
 
 demo: $(VENV)/with-cli
@@ -37,6 +37,10 @@ fuzz: $(VENV)/with-dev
 # 200 kills of mass jobs with a ledger, the real command's and the library's, over at least 20 jobs; `make test` does a few.
 test-kill: $(VENV)/with-dev
 	$(BIN)/python -m tests.kill $(KILL)
+
+# 1,000 power cuts in the middle of mass jobs; `make test` does a few. Other ones: make test-power POWER="--seed 17"
+test-power: $(VENV)/with-dev
+	$(BIN)/python -m tests.power $(POWER)
 
 # From nothing each time: mutmut keeps what it found of a mutant also where the tests have changed since.
 mutate: $(VENV)/with-dev

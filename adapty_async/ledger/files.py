@@ -211,7 +211,7 @@ def made_whole(path: Path, schema: str, held: Lock) -> Iterator[sqlite3.Connecti
     except BaseException:  # an interrupt, too: the half of a ledger would stay behind
         _remove(part)
         raise
-    _sync_names(path.parent)
+    sync_names(path.parent)
 
 
 def copied_whole(path: Path, connection: sqlite3.Connection) -> None:
@@ -223,7 +223,7 @@ def copied_whole(path: Path, connection: sqlite3.Connection) -> None:
     except BaseException:  # an interrupt, too: the half of a copy would stay behind
         _remove(path)
         raise
-    _sync_names(path.parent)
+    sync_names(path.parent)
 
 
 @contextlib.contextmanager
@@ -342,7 +342,7 @@ def _remove(path: Path) -> None:
         path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
 
 
-def _sync_names(directory: Path) -> None:
+def sync_names(directory: Path) -> None:
     """See to it that the names of files are on the disk, where that can be done."""
     with contextlib.suppress(OSError):
         _sync(directory)

@@ -4,6 +4,7 @@ Whoever holds both can test whether an id that he guesses is in the ledger, and 
 """
 
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
@@ -55,10 +56,12 @@ class Secret:
         path.unlink(missing_ok=True)
         key = secrets.token_bytes(_LENGTH)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
-        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, no path
-            file.write(key)
-            file.flush()
+        try:
+            if os.write(descriptor, key) != len(key):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
         return cls(key)
 
     @property

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from .errors import LedgerWriteError
-from .files import OWNER_ONLY, real
+from .files import OWNER_ONLY, real, sync_names
 
 try:
     import fcntl
@@ -58,6 +58,7 @@ class Spool:
                 os.close(descriptor)
             with self._translated():
                 self._part.replace(self.path)
+            sync_names(self.path.parent)
         except BaseException:  # an interrupt, too: the half of a copy would stay behind
             self._part.unlink(missing_ok=True)
             raise

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import zlib
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from pathlib import Path
 from typing import Final, cast
@@ -10,6 +11,7 @@ from typing import Final, cast
 from ..bulk import Decided, Outcome
 from ..bulk.journal import Source
 from ..bulk.results import ItemT
+from .errors import LedgerUnreadableError
 from .reading import LedgerReader
 from .spool import Spool
 
@@ -49,15 +51,30 @@ class Spooling:
             self._is_new = True
         with self._spool.open() as lines:
             for line in lines:
-                read = json.loads(line)
+                read = json.loads(self._checked(line))
                 yield read if isinstance(read, str) else Decided(read[0], Outcome(read[1]), exclude_list=read[2])
+
+    def _checked(self, line: bytes) -> bytes:
+        """Return what a line of the copy holds. Raise LedgerUnreadableError if a byte of it has changed."""
+        checksum, _, plain = line.removesuffix(b"\n").partition(b" ")
+        if checksum != _checksum(plain):
+            raise LedgerUnreadableError(
+                f"{self._spool.path}, the copy of the input, is damaged: restore it from a copy, or start anew with "
+                "another ledger"
+            )
+        return plain
 
 
 async def _fill(spool: Spool, source: Source[ItemT]) -> None:
     with spool.writing() as write:
         async for items in _batches(source.items):
-            lines = "".join(f"{json.dumps(_plain(item, source))}\n" for item in items)
-            await asyncio.to_thread(write, lines.encode())
+            lines = (json.dumps(_plain(item, source)).encode() for item in items)
+            await asyncio.to_thread(write, b"".join(b"%s %s\n" % (_checksum(line), line) for line in lines))
+
+
+def _checksum(line: bytes) -> bytes:
+    """Return what tells that a disk has changed a line: an id that was changed would be another person's."""
+    return b"%08x" % zlib.crc32(line)
 
 
 def _plain(item: ItemT | Decided[ItemT], source: Source[ItemT]) -> str | tuple[str, str, str | None]:

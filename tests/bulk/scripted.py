@@ -42,10 +42,10 @@ def scripted_client(script: Script, *, retry: RetryPolicy = NO_BACKOFF) -> tuple
     Its mass jobs are not paced where they bring no pacer: the script has no limit to find out.
     """
     transport = ScriptedTransport(script)
-    return _client_over(transport, retry), transport
+    return client_over(transport, retry), transport
 
 
-def _client_over(transport: Transport, retry: RetryPolicy = NO_BACKOFF) -> AdaptyClient:
+def client_over(transport: Transport, retry: RetryPolicy = NO_BACKOFF) -> AdaptyClient:
     client = AdaptyClient("secret", retry=retry)
     sender_of(client).transport = transport
     sender_of(client).shared.background = Unpaced()
@@ -62,7 +62,7 @@ class QuietTransport(Transport):
 
 def quiet_client() -> AdaptyClient:
     """Make a client whose every request is answered 204."""
-    return _client_over(QuietTransport("https://api.test", "Api-Key secret", session=None, trust_env=False, ssl=None))
+    return client_over(QuietTransport("https://api.test", "Api-Key secret", session=None, trust_env=False, ssl=None))
 
 
 def error(status: int, code: str = "", **headers: str) -> Response:

@@ -14,7 +14,7 @@ import pytest
 from adapty_async import UNPACED, AdaptyClient, ProfileAttributes, bulk
 from adapty_async.bulk import BulkJob, Decided, Outcome
 from adapty_async.bulk.jobs import ProfileId
-from adapty_async.ledger import InputChangedError, Ledger, LedgerWriteError, Spool
+from adapty_async.ledger import InputChangedError, Ledger, LedgerUnreadableError, LedgerWriteError, Spool
 from adapty_async.testing import Fault, Simulator
 
 from ..full_disk import full_disk
@@ -151,7 +151,8 @@ async def test_a_copy_that_another_run_has_made_outlives_a_refusal(
     simulator.script(Fault.REDIRECT)
     await spooled(client, once(5), tmp_path)
     copy = Spool(tmp_path / "job.db").path
-    copy.write_bytes(copy.read_bytes() + b'"somebody"\n')  # damaged, but for most of it the only one
+    lines = copy.read_bytes().splitlines(keepends=True)
+    copy.write_bytes(b"".join([*lines, lines[0]]))  # damaged, but for most of it the only one
     with pytest.raises(InputChangedError):
         await spooled(client, [], tmp_path, retry=[Outcome.FAILED])
     assert copy.exists()
@@ -175,3 +176,14 @@ async def test_only_ids_are_copied(client: AdaptyClient, tmp_path: Path) -> None
             client, changes, by="customer_user_id", journal=Ledger(tmp_path / "job.db", spool=True)
         )
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_copy_in_which_a_byte_has_changed_is_refused(
+    client: AdaptyClient, simulator: Simulator, tmp_path: Path
+) -> None:
+    simulator.script(Fault.REDIRECT)
+    await spooled(client, once(5), tmp_path)
+    copy = Spool(tmp_path / "job.db").path
+    copy.write_bytes(copy.read_bytes().replace(b"1@", b"9@"))
+    with pytest.raises(LedgerUnreadableError, match="the copy of the input, is damaged: restore it"):
+        await spooled(client, [], tmp_path, retry=[Outcome.FAILED])
