@@ -57,7 +57,10 @@ Exclude: TypeAlias = Annotated[
     ),
 ]
 AcceptDamaged: TypeAlias = Annotated[
-    bool, typer.Option("--accept-damaged", help="Leave out the rows whose id a spreadsheet shortened, as in 1.23E+15.")
+    bool,
+    typer.Option(
+        "--accept-damaged", help="Leave out rows with a damaged id, as 1.23E+15, instead of refusing the file."
+    ),
 ]
 AllowInvisible: TypeAlias = Annotated[
     bool, typer.Option("--allow-invisible", help="Send ids with invisible characters in them, such as U+200B.")

@@ -1,6 +1,7 @@
 """Tables in other dialects and other kinds of files, taken for one id a line; and odd ids, which are ids."""
 
 import io
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -172,3 +173,14 @@ def test_what_is_not_refused_is_read_as_it_stands(tmp_path_factory: pytest.TempP
     except InputError:
         return
     assert set(sent) <= set(lines)
+
+
+def test_long_lines_are_looked_at_in_bounded_memory(tmp_path: Path) -> None:
+    path = tmp_path / "a.ids"
+    path.write_bytes(text(*["x" * 900_000] * 100))
+    tracemalloc.start()
+    with open_ids(path, by="customer_user_id") as found:
+        found.reading()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20_000_000

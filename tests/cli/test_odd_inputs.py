@@ -198,6 +198,8 @@ TSV_AND_LINES = [
     csv("one id a line, of the other kind", "profile_id\nu1\n", name="people.ids", refused="--by says"),
     csv("lines that can't be read", b"u1\nu\xff\nu\0003\nu4\n", "u1", "u4", name="people.ids", invalid=[2, 3]),
     csv("one line too long", f"u1\n{ENDLESS}\nu3\n", "u1", "u3", name="people.ids", invalid=[2]),
+    csv("the first line too long", f"{ENDLESS}\nid\nu3\n", name="people.ids", refused="line 2: the header"),
+    csv("very many blank lines", "\n" * 2_000_000 + "u1\nu2\n", "u1", "u2", name="people.ids"),
     csv("no lines", "\n\n", name="people.ids", refused="holds no ids"),
 ]
 PACKINGS = [

@@ -21,16 +21,16 @@ class IdsReader:
 
     def reading(self) -> Reading:
         """Tell how the file is read. Raises InputError."""
-        lines = first_lines(blocks_of(self._file, self._name), SAMPLE)
-        if lines:
-            return reading_of(
-                [lines[0].rstrip("\r\n")],
-                self._wanted,
-                self._name,
-                Format.IDS,
-                is_compressed=is_gzip(self._file),
-                lines=lines,
-            )
+        for line in Lines(blocks_of(self._file, self._name)):
+            if not line.isspace():
+                return reading_of(
+                    [line.rstrip("\r\n")],
+                    self._wanted,
+                    self._name,
+                    Format.IDS,
+                    is_compressed=is_gzip(self._file),
+                    lines=first_lines(blocks_of(self._file, self._name), SAMPLE),
+                )
         raise InputError(f"{self._name} holds no ids")
 
     def batches(self, *, whole: bool = False) -> Iterator[Batch]:

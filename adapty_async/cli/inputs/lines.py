@@ -14,11 +14,16 @@ _MARK: Final = b"\xef\xbb\xbf"
 
 
 def first_lines(blocks: Iterable[bytes], most: int) -> list[str]:
-    """Give the first lines of a text that hold something, but for those that are too long."""
-    lines = (
-        line for line in Lines(blocks) if not line.isspace() and not line.startswith((TOO_LONG, TOO_LONG_AND_QUOTED))
-    )
-    return list(itertools.islice(lines, most))
+    """Give the first lines of a text that hold something, but for those that are too long; no more than fit there."""
+    found: list[str] = []
+    size = 0
+    for line in Lines(blocks):
+        if not line.isspace() and not line.startswith((TOO_LONG, TOO_LONG_AND_QUOTED)):
+            found.append(line)
+        size += len(line)
+        if len(found) == most or size > LONGEST:
+            break
+    return found
 
 
 class Lines:

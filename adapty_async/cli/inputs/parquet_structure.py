@@ -65,7 +65,7 @@ def _pages(descriptor: int, chunk: _Struct) -> Iterator[_Struct]:
         place += length + page[3]
         for kind in page.keys() & _ENCODING.keys():
             values += page[kind][1]
-            if page[kind][_ENCODING[kind]] not in chunk[2]:
+            if chunk[2] and page[kind][_ENCODING[kind]] not in chunk[2]:  # some footers name none
                 raise StructureError("a page isn't written in the way that the footer names")
     if values != chunk[5]:
         raise StructureError("its pages and its footer give different numbers of rows")
