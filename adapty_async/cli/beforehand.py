@@ -70,7 +70,7 @@ def verified(order: Order, ids: Listing, client: AdaptyClient) -> dict[str, str]
 
 def notes_of(order: Order) -> dict[str, str]:
     """Say for the record who ordered it, why, and who is left out."""
-    notes = {OPERATOR: order.operator, REQUEST: order.request, "exclude": ", ".join(map(str, order.exclude))}
+    notes = {OPERATOR: order.operator, REQUEST: order.request, "exclude": ", ".join(map(str, order.exclude.values()))}
     return {name: note for name, note in notes.items() if note}
 
 

@@ -81,7 +81,6 @@ class Asked:
                 canary=self.canary,
                 most_absent=self.max_absent,
             ),
-            exclude=tuple(file.absolute() for file in self.exclude),
             exclude_column=self.column,
             accept_damaged=self.accept_damaged,
             allows=self.allows,
@@ -89,7 +88,7 @@ class Asked:
             operator=self.operator,
             request=self.request,
             failures=None if self.failures is None else self.failures.absolute(),
-        )
+        ).with_excluded(file.absolute() for file in self.exclude)
 
     def its_ledger(self) -> Path | None:
         """Name the ledger, where there shall be one. Raises CommandError."""
@@ -105,13 +104,13 @@ def begin(asked: Asked) -> ExitStatus:
         client = client_of_environment(order.timeout)
         held = None
         if ledger is not None:
-            for file in (asked.file, *order.exclude):
+            for file in (asked.file, *order.exclude.values()):
                 refuse_own(file, ledger)
             refuse_begun(ledger)
             _check_place(ledger)
             held = stack.enter_context(_held(ledger))
             Spool(ledger).sweep()
-            refuse_fleeting(order.exclude)
+            refuse_fleeting(order.exclude.values())
         if not asked.confirmed:
             require_terminal(asked.file)
         if asked.failures is not None:
@@ -134,7 +133,15 @@ def begin(asked: Asked) -> ExitStatus:
                 order = attrs.evolve(order, file=lasting, format=ids.reading().format)
                 with refusing(ids):
                     job = undertaking(client, order.operation, order.by)
-                    prepare(ledger, job, ids.decided(), order=order.as_json(), file=ids.file, held=held)
+                    prepare(
+                        ledger,
+                        job,
+                        ids.decided(),
+                        order=order.as_json(ledger),
+                        file=ids.file,
+                        exclude_lists=order.exclude,
+                        held=held,
+                    )
                 copied.pop_all()  # from now on the copy belongs to the job, even if its ledger is removed
                 recorded = Recorded(
                     ids,

@@ -11,13 +11,17 @@ from typing import Final
 import attrs
 
 from ..bulk.jobs import By, name_of
+from ..ledger import LedgerReader
+from ..ledger.files import translated
 from .allowances import Allowances
 from .exits import CommandError
 from .inputs import Excluded, InputError, Row, open_ids
 from .inputs.rounding import Rounding
 from .inputs.spelling import spelled
-from .ledgers import is_lasting
+from .ledgers import is_lasting, refusing
 from .listing import Listing
+from .order import Order
+from .places import Places
 
 _SEPARATORS: Final = re.compile(r"[;,|\t]")
 _NO_TABLE: Final = "save it with commas, and with the name of the ids above their column"
@@ -32,6 +36,7 @@ class ExcludeList:
     ids a spreadsheet may have rounded.
     """
 
+    name: str
     file: Path
     unit: str
     lines: Mapping[str, int]
@@ -72,7 +77,7 @@ class Exclusion:
         """What names the ids, each with the name of the first list that holds it."""
         named: dict[str, str] = {}
         for each in reversed(self.lists):
-            named |= dict.fromkeys(each.lines, each.file.name)
+            named |= dict.fromkeys(each.lines, each.name)
         return named
 
     @property
@@ -138,19 +143,19 @@ def _at(ids: Listing, position: int) -> str:
     return f"on {ids.reading().unit} {ids.line_of(position)} of {ids.name}"
 
 
-def read_exclusion(files: Iterable[Path], *, by: By, column: str | None, allows: Allowances) -> Exclusion:
-    """Read the lists. Raises CommandError.
+def read_exclusion(files: Mapping[str, Path], *, by: By, column: str | None, allows: Allowances) -> Exclusion:
+    """Read the lists, by their names. Raises CommandError.
 
     A row that isn't clear might be the very one that must not be sent: it refuses the file.
     """
     try:
-        return Exclusion([_read(file, by, column, allows) for file in files])
+        return Exclusion([_read(name, file, by, column, allows) for name, file in files.items()])
     except InputError as error:
         sentence, status = str(error), error.status
     raise CommandError(f"--exclude: {sentence}", status)
 
 
-def _read(file: Path, by: By, column: str | None, allows: Allowances) -> ExcludeList:
+def _read(name: str, file: Path, by: By, column: str | None, allows: Allowances) -> ExcludeList:
     if not file.exists():
         raise InputError(f"{file} doesn't exist: check its name, or put it back, for nobody in it must be sent")
     name_of_id, rounding = name_of(by), Rounding()
@@ -164,15 +169,15 @@ def _read(file: Path, by: By, column: str | None, allows: Allowances) -> Exclude
             if reason := ids.refusal(row):
                 raise InputError(f"{ids.name}, {reading.unit} {row.line}: {reason}: correct it")
             rounding.add([row.id])
-            name = name_of_id(row.id)
-            lines.setdefault(name, row.line)
-            if (spelling := spelled(row.id)) != name:
-                spellings[spelling] = name
+            who = name_of_id(row.id)
+            lines.setdefault(who, row.line)
+            if (spelling := spelled(row.id)) != who:
+                spellings[spelling] = who
             if reading.is_lone and _SEPARATORS.search(row.id):
-                cells |= {spelled(cell): name for cell in _SEPARATORS.split(row.id) if cell.strip()}
+                cells |= {spelled(cell): who for cell in _SEPARATORS.split(row.id) if cell.strip()}
     if not lines:
         raise InputError(f"{file} holds no ids: leave the option out if nobody is to be excluded")
-    return ExcludeList(file, reading.unit, lines, spellings, cells, rounding.suspect)
+    return ExcludeList(name, file, reading.unit, lines, spellings, cells, rounding.suspect)
 
 
 def refuse_fleeting(files: Iterable[Path]) -> None:
@@ -183,6 +188,42 @@ def refuse_fleeting(files: Iterable[Path]) -> None:
                 f"--exclude: {file} can't be read again when the job goes on, and nobody in it must be sent then "
                 "either: put the ids into a file"
             )
+
+
+def with_lists(reader: LedgerReader, order: Order, given: Sequence[Path]) -> Order:
+    """Add exclude lists to those of a job. One that is gone is replaced by a given one that has its content.
+
+    A file where a list isn't known to have been might be another list. Raises CommandError.
+    """
+    places = Places(reader.path, reader.order["ledger"])
+    lists, new = {}, [file.absolute() for file in given]
+    for name, file in order.exclude.items():
+        if file.exists() and places.is_home(reader.order["exclude"][name], file):
+            lists[name] = file
+            continue
+        same = next((other for other in (file, *new) if _is_list(reader, name, other)), None)
+        if same is None:
+            raise _lost(name, file, given)
+        lists[name] = same
+    return attrs.evolve(order, exclude=lists).with_excluded(new)
+
+
+def _is_list(reader: LedgerReader, name: str, file: Path) -> bool:
+    """Tell whether a file has the content that an exclude list had. Raises CommandError."""
+    if not file.exists():
+        return False
+    with refusing(), translated(file), file.open("rb") as content:
+        return reader.is_exclude_list(name, content)
+
+
+def _lost(name: str, file: Path, given: Sequence[Path]) -> CommandError:
+    what = f"isn't the exclude list {name} that this job had: its content differs"
+    todo = f"put {name} back as it was, or name an unchanged copy of it by --exclude"
+    if file.exists():
+        return CommandError(f"--exclude: {file} {what}: {todo}")
+    if given:
+        return CommandError(f"--exclude: {file} doesn't exist, and {given[0]} {what}: {todo}")
+    return CommandError(f"--exclude: {file} doesn't exist, and nobody in it must be sent: {todo}")
 
 
 def is_excluded(ids: Listing, row: Row) -> bool:

@@ -180,6 +180,8 @@ def opened(
 ) -> Iterator[Listing]:
     """Open what is to be the input of a ledger, not compared with it yet. Raises CommandError."""
     file = path or input_of(reader.path, order)
+    if path is None and file.exists() and not is_lasting(file):
+        raise CommandError(f"{file} is no file any more: put the input of {reader.path} back, or name it by --input")
     if not file.exists():
         with refusing():
             reader.check_key()  # without it no other file can be taken in its place
@@ -209,8 +211,8 @@ def order_of(reader: LedgerReader) -> Order:
             f"{reader.path} is of a job of the library, not of this command: go on with it there", ExitStatus.LEDGER
         )
     try:
-        return Order.from_json(reader.order)
-    except (KeyError, TypeError, ValueError):  # what was written there is another order, or none
+        return Order.from_json(reader.order, reader.path)
+    except (AttributeError, KeyError, TypeError, ValueError):  # what was written there is another order, or none
         sentence = f"{reader.path} is damaged: restore it from a copy, or start anew with another ledger"
     raise CommandError(sentence, ExitStatus.LEDGER)
 
@@ -220,7 +222,7 @@ def inputs_of(reader: LedgerReader) -> list[Path]:
     if not reader.order:
         return []
     order = order_of(reader)
-    return [*([] if order.file is None else [order.file]), *order.exclude]
+    return [*([] if order.file is None else [order.file]), *order.exclude.values()]
 
 
 def refuse_needed(path: Path, ledger: Path, *files: Path) -> None:

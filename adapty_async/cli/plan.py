@@ -68,12 +68,11 @@ class Question:
             by=self.by,
             column=self.column,
             pace=Pace.of(self.pace, self.max_rate),
-            exclude=self.exclude,
             exclude_column=self.column,
             accept_damaged=self.accept_damaged,
             allows=self.allows,
             format=self.format,
-        )
+        ).with_excluded(self.exclude)
 
 
 def plan(question: Question) -> ExitStatus:

@@ -274,7 +274,7 @@ class _Run:
                 retry=recorded.retry,
                 new_key=recorded.new_key,
                 notes=notes,
-                order=recorded.order.as_json(),
+                order=recorded.order.as_json(recorded.ledger),
                 look=self._look,
                 held=recorded.held,
             ),

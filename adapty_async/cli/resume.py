@@ -18,7 +18,7 @@ from ..ledger.preparing import note_order
 from .allowances import Allowances
 from .beforehand import exclusion_of, has_terminal, look_through, notes_of, require_terminal
 from .connection import client_of_environment
-from .exclusion import Exclusion, refuse_fleeting
+from .exclusion import Exclusion, refuse_fleeting, with_lists
 from .exits import ExitStatus
 from .failures import check_free
 from .finished import RETRIED, is_finished, show_finished
@@ -43,7 +43,7 @@ from .recorded import Recorded
 
 @attrs.frozen(kw_only=True)
 class Terms:
-    """On which terms a job is gone on with, from now on; what is None stays as it was ordered.
+    """On which terms a job is gone on with, from now on; what is None stays as it was ordered. `exclude`: more lists.
 
     `file`: where the input was moved to. `column`: how its column is named now. `appended`: rows were added at
     its end, which `confirmed` allows to send.
@@ -104,7 +104,6 @@ class Terms:
             concurrency=self.concurrency or order.concurrency,
             timeout=self.timeout or order.timeout,
             allows=order.allows | self.allows,
-            exclude=tuple(dict.fromkeys([*order.exclude, *(file.absolute() for file in self.exclude)])),
             operator=self.operator or order.operator,
             request=self.request or order.request,
             failures=None if self.failures is None else self.failures.absolute(),
@@ -174,9 +173,9 @@ def _look_into(
     reader: LedgerReader, held: Held, client: AdaptyClient, terms: Terms, stack: contextlib.ExitStack
 ) -> _Job:
     ordered = order_of(reader)
-    order = terms.applied_to(ordered)
     key = _key_for(reader, client, ordered, terms)
-    refuse_fleeting(order.exclude)
+    refuse_fleeting([*ordered.exclude.values(), *terms.exclude])
+    order = with_lists(reader, terms.applied_to(ordered), terms.exclude)
     exclusion = exclusion_of(order, may_ask=has_terminal() and not terms.confirmed)
     order = attrs.evolve(order, allows=order.allows | Allowances(rounded=exclusion.is_rounded))
     ids = stack.enter_context(opened(reader, order, terms.file, excluded=exclusion.excluded))
@@ -221,10 +220,10 @@ def _show_finished(reader: LedgerReader, client: AdaptyClient, terms: Terms) -> 
 
 def _keep_holds(job: _Job) -> None:
     """Note whom to hold back before anything else can go wrong: whoever types the next command may not say it again."""
-    if job.order.exclude != job.ordered.exclude:
+    if job.order.exclude:  # also where it is the same list: by its content now it is known again
+        order = attrs.evolve(job.ordered, exclude=job.order.exclude, allows=job.order.allows)
         with refusing():
-            kept = attrs.evolve(job.ordered, exclude=job.order.exclude, allows=job.order.allows)
-            note_order(job.held, kept.as_json())
+            note_order(job.held, order.as_json(job.ledger), order.exclude)
 
 
 def _shown_app(job: _Job, client: AdaptyClient, known: str | None) -> dict[str, str]:
@@ -267,7 +266,7 @@ def _compare(job: _Job, client: AdaptyClient, terms: Terms) -> None:
             # A new key is taken down by the run alone, once a listed person has shown the same app.
             attrs.evolve(undertaking(client, job.order.operation, job.order.by), key_fingerprint=job.last_key),
             job.ids.decided(),
-            order=job.ordered.as_json(),
+            order=job.ordered.as_json(job.ledger),
             file=job.ids.file,
             appended=terms.appended,
             held=job.held,

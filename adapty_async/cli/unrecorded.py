@@ -82,7 +82,7 @@ async def _run(client: AdaptyClient, deletion: Deletion, interrupts: Interrupts)
 def show_excluded(excluded: int, order: Order) -> None:
     """Say how many rows were excluded, where there are any."""
     if excluded:
-        lists = ", ".join(map(str, order.exclude))
+        lists = ", ".join(map(str, order.exclude.values()))
         current().show(f"\n{excluded:,} rows are excluded, and weren't sent: they are on {lists}", excluded=excluded)
 
 

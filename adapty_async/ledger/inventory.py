@@ -108,10 +108,25 @@ class Inventory:
         """Give the number by which items name an exclude list; 0 where they don't."""
         if exclude_list is None:
             return 0
-        if exclude_list not in self._exclude_lists:
-            number = self._exclude_lists[exclude_list] = len(self._exclude_lists) + 1
-            self._new_exclude_lists.append(ExcludeListRow(number, exclude_list))
-        return self._exclude_lists[exclude_list]
+        name = exclude_list.encode(errors="backslashreplace").decode()  # it may be a file's, and that no UTF-8
+        if name not in self._exclude_lists:
+            number = self._exclude_lists[name] = len(self._exclude_lists) + 1
+            self._new_exclude_lists.append(ExcludeListRow(number, name))
+        return self._exclude_lists[name]
+
+    def note_exclude_lists(self, files: Mapping[str, Path]) -> None:
+        """Note exclude lists by their names, and by the content of their files. Raises LedgerWriteError."""
+        for name, path in files.items():
+            number = self.number_of(name)
+            try:
+                with path.open("rb") as file:
+                    digest = self._secret.file_digest(file)
+            except OSError as error:
+                failure = of_system(path, error)
+            else:
+                self._new_exclude_lists.append(ExcludeListRow(number, name, digest))
+                continue
+            raise failure
 
     def note_preparation(self, order: Mapping[str, Any], file_digest: bytes | None, key_fingerprint: str) -> None:
         """Note what was asked for, of which file, and by which key."""

@@ -1,10 +1,11 @@
 """A job taken down before any of it is sent: the whole input, known and compared to its end."""
 
 import itertools
-import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO, TypeAlias
 
 import attrs
@@ -38,6 +39,7 @@ def prepare(
     *,
     order: Mapping[str, Any],
     file: BinaryIO | None,
+    exclude_lists: Mapping[str, Path] = MappingProxyType({}),
     appended: bool = False,
     new_key: bool = False,
     held: Held | None = None,
@@ -45,7 +47,8 @@ def prepare(
     """Take down every row of an input in a new ledger, or compare every row with the one that there is.
 
     `rows`: ids to delete, or pairs of an id and what is written. `order`: what was asked for; `file`: what the rows are
-    read from, by which it is known again. All is written or nothing. Raises LedgerError; InputChangedError where there
+    read from, by which it is known again. `exclude_lists`: files by which items may be excluded, by their names; they
+    are known again, too. All is written or nothing. Raises LedgerError; InputChangedError where there
     is a ledger and the input isn't its own. `held`: the lock of the ledger, where it is held already.
     """
 
@@ -56,6 +59,7 @@ def prepare(
         secret = secret_of(ledger, job)
         check(ledger, job, store.runs(), undertaking, new_key=new_key)
         inventory = Inventory(store, secret, job, appended=appended)
+        inventory.note_exclude_lists(exclude_lists)
         by: By = "profile_id" if job.identified_by == "profile_id" else "customer_user_id"
         source = source_of(undertaking.operation, rows, by)
         for part, items in _parts(rows, source):
@@ -78,10 +82,17 @@ def prepare(
                 take_down(store)
 
 
-def note_order(held: Held, order: Mapping[str, Any]) -> None:
-    """Note in a ledger what is asked for from now on, whatever becomes of the next run. Raises LedgerError."""
+def note_order(held: Held, order: Mapping[str, Any], exclude_lists: Mapping[str, Path]) -> None:
+    """Note in a ledger what is asked for from now on, whatever becomes of the next run. Raises LedgerError.
+
+    `exclude_lists`: as of `prepare`.
+    """
     with Store.open(held.path, held=held) as store, store.transaction():
-        store.write(Writing(job=attrs.evolve(store.job(), input_order=json.dumps(dict(order)))))
+        job = store.job()
+        inventory = Inventory(store, secret_of(held.path, job), job, appended=False)
+        inventory.note_order(order)
+        inventory.note_exclude_lists(exclude_lists)
+        store.write(inventory.draw_up())
 
 
 def reopen(path: str | os.PathLike[str], *, held: Held | None = None) -> None:

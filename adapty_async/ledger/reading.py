@@ -203,6 +203,11 @@ class LedgerReader:
         """Tell whether the job was prepared for that file, byte by byte. Raises LedgerRedactedError, OSError."""
         return self._file_digest is not None and self._secret().file_digest(file) == self._file_digest
 
+    def is_exclude_list(self, name: str, file: BinaryIO) -> bool:
+        """Tell whether a file is what an exclude list was, byte by byte. Raises LedgerRedactedError, OSError."""
+        digests = {row.name: row.digest for row in self._store.exclude_lists()}
+        return self._secret().file_digest(file) == digests.get(name)
+
     def check_key(self) -> None:
         """Refuse to do what needs the ids, where they can't be looked up. Raises LedgerRedactedError."""
         self._secret()

@@ -300,7 +300,7 @@ def test_memory_does_not_grow_with_the_input(tmp_path: Path) -> None:
     for rows in (60_000, 120_000):
         people = write(tmp_path, f"{rows}.csv", "customer_user_id", *(f"user-{number}" for number in range(rows)))
         tracemalloc.start()
-        exclusion = read_exclusion([held], by="customer_user_id", column=None, allows=Allowances())
+        exclusion = read_exclusion({"held": held}, by="customer_user_id", column=None, allows=Allowances())
         with open_ids(people, by="customer_user_id", excluded=exclusion.excluded) as opened:
             exclusion.check(opened, Allowances())
         peaks.append(tracemalloc.get_traced_memory()[1])

@@ -244,7 +244,7 @@ def test_who_is_excluded_meanwhile_is_not_sent_by_the_resume(
     (tmp_path / "held.csv").unlink()
     status, _, err = say("resume", ledger_of(people))
     assert status == 2
-    assert "held.csv doesn't exist: check its name, or put it back" in err
+    assert "held.csv doesn't exist, and nobody in it must be sent: put held.csv back as it was" in err
     held(tmp_path, ids(1)[0]).rename(tmp_path / "moved.csv")
     assert run("resume", ledger_of(people), "--exclude", "moved.csv") == 2
     held(tmp_path, ids(2)[1])

@@ -19,7 +19,7 @@ FULL = Order(
     pace=Pace.of("50", "80"),
     concurrency=7,
     guards=Guards(expect=3, most=4, app="an app", most_failures="2%", canary=False, most_absent="80%"),
-    exclude=(Path("/lists/held.csv"), Path("/lists/more.csv")),
+    exclude={"held.csv": Path("/lists/held.csv"), "/more/held.csv": Path("/more/held.csv")},
     exclude_column="held",
     accept_damaged=True,
     format=Format.JSONL,
@@ -31,13 +31,13 @@ FULL = Order(
 
 @pytest.mark.parametrize("order", [BARE, FULL], ids=["bare", "full"])
 def test_an_order_is_kept_as_json(order: Order) -> None:
-    assert Order.from_json(json.loads(json.dumps(order.as_json()))) == order
+    ledger = Path("/lists/people.csv.adapty.db")
+    assert Order.from_json(json.loads(json.dumps(order.as_json(ledger))), ledger) == order
 
 
-def test_an_order_of_before_formats_were_kept_is_read() -> None:
-    kept = BARE.as_json()
-    del kept["format"]
-    assert Order.from_json(kept) == BARE
+def test_exclude_lists_of_one_name_are_told_apart() -> None:
+    files = [Path("/lists/held.csv"), Path("/more/held.csv"), Path("/lists/held.csv")]
+    assert BARE.with_excluded(files).exclude == FULL.exclude
 
 
 def test_a_ledger_lies_beside_its_input_or_where_that_is_not_a_file_in_the_working_directory(tmp_path: Path) -> None:

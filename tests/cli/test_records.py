@@ -73,7 +73,7 @@ def run_job(sim: Simulator, people: Path, *, run: bool = True, only: Iterable[st
             order = Order(file=people, by="customer_user_id", column=None, pace=Pace.of("full", None))
             job = undertaking(client, "delete", "customer_user_id")
             with people.open("rb") as file:
-                prepare(ledger, job, _rows(people), order=order.as_json(), file=file)
+                prepare(ledger, job, _rows(people), order=order.as_json(ledger), file=file)
             if run:
                 plain = [row.item if isinstance(row, Decided) else row for row in _rows(people)]
                 journal = Ledger(ledger, notes=NOTES)

@@ -258,7 +258,7 @@ async def test_who_holds_a_lock_that_is_gone_uses_no_ledger_by_it(
         lock_path(path).unlink()
         with holding(path):
             with pytest.raises(LedgerLostError, match=r"job.db.lock was removed"):
-                note_order(held, {})
+                note_order(held, {}, {})
             path.unlink()
         assert not lock_path(path).exists()
         lock_path(path).touch()
