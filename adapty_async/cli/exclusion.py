@@ -23,8 +23,8 @@ from .listing import Listing
 from .order import Order
 from .places import Places
 
-_SEPARATORS: Final = re.compile(r"[;,|\t]")
-_NO_TABLE: Final = "save it with commas, and with the name of the ids above their column"
+_SEPARATORS: Final = re.compile(r"""[\s;,|^~:<>()"']+""")
+"""What may be between an id and what else a person writes beside it, as in Ann <ann@example.com>."""
 
 
 @attrs.frozen
@@ -32,8 +32,8 @@ class ExcludeList:
     """One list. `lines`: where the ids stand in it, by what names them.
 
     `spellings`: what names an id, by what two spellings of it share, where that isn't its name. `cells`: what names an
-    id, by that of a part of it, where the list is one id a line: such lines may be rows of a table. `rounded`: how many
-    ids a spreadsheet may have rounded.
+    id, by that of a part of it, where the list is a text: it may be a row of a table, or a name with an address.
+    `rounded`: how many ids a spreadsheet may have rounded.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Exclusion:
         if not self.lists or (allows.unmatched_exclude and not any(each.cells for each in self.lists)):
             return
         for each, found in zip(self.lists, self._compare(ids), strict=True):
-            _refuse_table(each, found, ids)
+            _refuse_parts(each, found, ids)
             if not allows.unmatched_exclude:
                 _refuse_other_spelling(each, found, ids)
                 _refuse_unmatched(each, found, ids)
@@ -112,13 +112,13 @@ class Exclusion:
         return found
 
 
-def _refuse_table(each: ExcludeList, found: _Found, ids: Listing) -> None:
+def _refuse_parts(each: ExcludeList, found: _Found, ids: Listing) -> None:
     for name, position in found.cells.items():
         if name not in found.matched:
             raise CommandError(
-                f"{each.place(name)}: a part of it is the id {_at(ids, position)}, so that it looks like a row of a "
-                f"table, and nobody would be held back: {_NO_TABLE}; if it is an id, write the list as JSON lines "
-                "(.jsonl)"
+                f"{each.place(name)}: only a part of it is the id {_at(ids, position)}, so that nobody would be held "
+                "back: write each id alone, or with commas and the name of the ids above their column; if all of it is "
+                "an id, write the list as JSON lines (.jsonl)"
             )
 
 
@@ -173,7 +173,7 @@ def _read(name: str, file: Path, by: By, column: str | None, allows: Allowances)
             lines.setdefault(who, row.line)
             if (spelling := spelled(row.id)) != who:
                 spellings[spelling] = who
-            if reading.is_lone and _SEPARATORS.search(row.id):
+            if reading.is_text and _SEPARATORS.search(row.id):
                 cells |= {spelled(cell): who for cell in _SEPARATORS.split(row.id) if cell.strip()}
     if not lines:
         raise InputError(f"{file} holds no ids: leave the option out if nobody is to be excluded")

@@ -52,6 +52,7 @@ TABLES: dict[str, tuple[str, bytes, str]] = {
     "with a separator at each end": ("a.csv", text(*people("u{0};")), "';'"),
     "with separators at each end": ("a.csv", text("Kunde;;", *people("u{0};;")), "';'"),
     "with one row too long": ("a.csv", text("E-Mail;Grund", *people("{1};x"), "a@b.example;x;y"), "';'"),
+    "below a title": ("a.csv", text("Sperrliste", "Kennung;Anlass", *people("u{0};DSGVO")), "';'"),
     "of three columns": ("a.csv", text("Nr;E-Mail;Grund", *people("{0};{1};x")), "';'"),
     "with blank lines": ("a.csv", text("", "E-Mail;Grund", "", *people("{1};x")), "';'"),
     "TSV": ("a.csv", text("mail\treason", *people("{1}\tx")), "name it .tsv"),

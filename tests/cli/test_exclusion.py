@@ -195,8 +195,8 @@ def test_rounded_ids_on_a_list_refuse_it(witness: Witness, tmp_path: Path, say: 
 # Rows of tables that no look at the list alone can tell
 
 
-@pytest.mark.parametrize("row", ["{};x", "x;{}", "{}, x", "{}|x", "x | {} | y", "{},"])
-def test_a_line_of_which_a_part_is_an_id_is_a_row_of_a_table(
+@pytest.mark.parametrize("row", ["{};x", "x;{}", "{}, x", "{}|x", "x | {} | y", "{},", "{} x", "Ann <{}>", "mailto:{}"])
+def test_an_id_of_which_only_a_part_is_one_of_the_input_refuses_the_list(
     witness: Witness, people: Path, tmp_path: Path, say: Say, row: str
 ) -> None:
     rows = [ids(1)[0], "nobody", "not either", row.format(ids(2)[1].upper())]
@@ -204,9 +204,9 @@ def test_a_line_of_which_a_part_is_an_id_is_a_row_of_a_table(
     for allow in ((), (ALLOW,)):
         sentence = refused(say, witness, *DELETE, people, "--exclude", held, *allow)
         assert sentence.startswith(
-            f"adapty-async: --exclude: {held}, line 4: a part of it is the id on line 3 of {people}"
+            f"adapty-async: --exclude: {held}, line 4: only a part of it is the id on line 3 of {people}"
         )
-        assert "save it with commas" in sentence
+        assert "write each id alone, or with commas" in sentence
 
 
 def test_an_id_with_a_separator_in_it_is_held_back(witness: Witness, tmp_path: Path, say: Say) -> None:
@@ -233,7 +233,7 @@ def test_a_list_that_was_changed_is_compared_again(witness: Witness, people: Pat
     for row, says in (
         (ids(1)[0].upper(), "it differs from the id on line 2"),
         ("somebody else", f"none of the 1 ids on {held} is in {people}"),
-        (f"x | {ids(1)[0]}", "a part of it is the id on line 2"),
+        (f"x | {ids(1)[0]}", "only a part of it is the id on line 2"),
     ):
         write(tmp_path, "hold.csv", row)
         for command in ("resume", "retry-failed"):

@@ -107,7 +107,7 @@ def _is_table(rows: Sequence[Sequence[str]], texts: Sequence[str], separator: st
         (len(rows) > 1 and _are_nearly_all(not row[-1] for row in rows))
         or _are_nearly_all(f'"{separator}"' in text for text in texts)
         or (separator in ";," and any(map(_is_whole, zip(first, *others, strict=True))))
-        or (len(rows[0]) == width and _are_names([cell.strip() for cell in first], others))
+        or _are_names([cell.strip() for cell in first], others)
     )
 
 
