@@ -347,6 +347,6 @@ class _OwnFiles:
     def _do(self, event: Event) -> Failure | None:
         """Do an operation, which raises OSError where it is to fail; a short one is told."""
         failure = self._disk.do(event)
-        if failure is None or (failure == "short" and event.kind in {"read", "write"}):
+        if failure is None or (failure == "short" and (event.kind == "read" or len(event.data) > 1)):
             return failure
         raise OSError(_ERRNO[failure], os.strerror(_ERRNO[failure]))

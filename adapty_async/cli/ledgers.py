@@ -44,7 +44,7 @@ _CHANGES: Final = {
 }
 _OWN_SUFFIXES: Final = (
     *(f"{name}{suffix}" for name in ("", ".new") for suffix in ("", "-wal", "-shm", "-journal")),
-    *(".key", ".lock", ".spool", ".spool.part"),
+    *(".key", ".key.new", ".rescued", ".lock", ".spool", ".spool.part"),
 )
 """What a ledger and all that may lie beside it is named, after the name of the ledger."""
 

@@ -53,13 +53,19 @@ class Secret:
             raise LedgerMismatchError(
                 f"{path} is there already, and isn't the key file of a ledger: give the ledger another name", "secret"
             )
-        path.unlink(missing_ok=True)
         key = secrets.token_bytes(_LENGTH)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
+        part = path.with_name(f"{path.name}.new")  # it is there whole or not at all: half of one is easily guessed
+        part.unlink(missing_ok=True)
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
         try:
             if os.write(descriptor, key) != len(key):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(descriptor)
+            part.replace(path)
+        except BaseException:  # an interrupt, too: it would stay behind
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise
         finally:
             os.close(descriptor)
         return cls(key)

@@ -60,7 +60,8 @@ class Spool:
                 self._part.replace(self.path)
             sync_names(self.path.parent)
         except BaseException:  # an interrupt, too: the half of a copy would stay behind
-            self._part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._part.unlink(missing_ok=True)
             raise
 
     def _write(self, descriptor: int, block: bytes) -> None:
@@ -87,9 +88,14 @@ class Spool:
         remove_abandoned(self._part)
 
     def discard(self) -> None:
-        """Remove the copy, and what a kill left of one; again, harmlessly."""
-        self.path.unlink(missing_ok=True)
-        self._part.unlink(missing_ok=True)
+        """Remove the copy, and what a kill left of one; again, harmlessly. Raises LedgerWriteError."""
+        try:
+            self.path.unlink(missing_ok=True)
+            self._part.unlink(missing_ok=True)
+            return
+        except OSError as error:
+            reason = error.strerror
+        raise LedgerWriteError(f"{self.path} can't be removed ({reason}): it holds the ids, so remove it yourself")
 
 
 def remove_abandoned(part: Path) -> None:

@@ -34,7 +34,7 @@ class TestTheLayerFinds:
         assert next(violations(kind, 100, 1), None) is not None
 
     @pytest.mark.parametrize(
-        "name", ["job.db", "job.db-wal", "job.db.new", "job.db.key", "job.db.spool.part", "the names"]
+        "name", ["job.db", "job.db-wal", "job.db.new", "job.db.key.new", "job.db.spool.part", "the names"]
     )
     def test_a_file_that_is_not_synced(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         def forgetful(disk: Disk, event: Event) -> Failure | None:
