@@ -15,8 +15,8 @@ PACKAGE = Path(__file__).parents[1] / "adapty_async"
 ARROWS: dict[str, set[str]] = {
     "__init__": {"bulk", "client"},  # the public names
     "__main__": {"cli"},
-    "cli": {"ledger", "testing", "bulk", "client", "installation"},
-    "ledger": {"bulk"},
+    "cli": {"ledger", "testing", "bulk", "client", "installation", "escaping"},
+    "ledger": {"bulk", "escaping"},
     "bulk": {"client", "gate"},
     "client": {"resources", "sending", "base_url", "hooks"},
     "base_url": set(),
@@ -29,6 +29,7 @@ ARROWS: dict[str, set[str]] = {
     "transport": {"connections", "messages", "errors", "deadlines", "descriptors"},
     "deadlines": set(),
     "descriptors": set(),
+    "escaping": set(),
     "retry": {"errors", "clock"},
     "serialization": {"models", "errors", "object_reader"},
     "object_reader": {"frozen"},

@@ -2,8 +2,14 @@
 
 import importlib
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
+
+import pytest
+
+from adapty_async.cli.ledgers import _OWN_SUFFIXES
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -31,3 +37,27 @@ def test_the_command_leads_to_a_function() -> None:
 
 def test_type_checkers_are_told_of_the_types() -> None:
     assert (ROOT / "adapty_async" / "py.typed").is_file()
+
+
+LEFT = (
+    *("key.txt", "simulator.json", "people.csv", "failures.csv", "failures.csv.0123abcd.part", "profiles.jsonl"),
+    *("spring.db", "record.json", "record.md"),
+    *(f"{name}{suffix}" for name in ("people.csv.adapty.db", "stdin.adapty.db") for suffix in _OWN_SUFFIXES),
+)
+
+
+def git(*arguments: str) -> list[str]:
+    """Run git here, and give the lines that it says."""
+    found = shutil.which("git")
+    if found is None or not (ROOT / ".git").exists():
+        pytest.skip("this is no clone")
+    done = subprocess.run([found, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - git
+    return done.stdout.splitlines()
+
+
+def test_git_ignores_what_the_commands_of_the_readme_leave_in_this_folder() -> None:
+    assert git("check-ignore", "--no-index", *LEFT) == [*LEFT]
+
+
+def test_git_ignores_no_file_of_its_own() -> None:
+    assert git("ls-files", "--cached", "--ignored", "--exclude-standard") == []

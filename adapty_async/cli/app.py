@@ -1,15 +1,21 @@
 """The command line. What a command needs is imported when it runs: --help answers at once."""
 
+import io
 import sys
 from importlib import metadata
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
 from . import app_jobs, app_reads, app_records, app_writes, event_loop
 from .app_output import traced
 from .ending import STATUSES, end, say
+from .exits import ExitStatus
+from .output import tell
 from .streams import lost
+
+_USAGE_ERROR: Final[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+"""The error of wrong usage, for which Typer has no public name."""
 
 app: Final = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -18,7 +24,14 @@ def run(arguments: list[str]) -> int:
     """Run a command and return its exit status."""
     status: str | int | None = None
     try:
-        typer.main.get_command(app)(arguments, prog_name="adapty-async")
+        command = typer.main.get_command(app)
+        status = command.main(arguments, prog_name="adapty-async", standalone_mode=False)
+    except _USAGE_ERROR as error:
+        tell(_complaint(error), sys.stderr)
+        status = ExitStatus.USAGE
+    except typer.Abort:
+        tell("Aborted!", sys.stderr)
+        status = ExitStatus.FAILED
     except SystemExit as end:
         status = end.code
     except OSError as error:  # of --help and --version, which print by themselves: a command's own become sentences
@@ -27,6 +40,13 @@ def run(arguments: list[str]) -> int:
             say(str(problem))
             status = problem.status
     return int(status or 0)
+
+
+def _complaint(error: Any) -> str:
+    """Return what is said of wrong usage, which repeats some of it."""
+    shown = io.StringIO()
+    error.show(file=shown)
+    return shown.getvalue().rstrip("\n")
 
 
 def _show_version(wanted: bool) -> None:

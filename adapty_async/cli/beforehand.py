@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ..client import AdaptyClient, anew
+from ..escaping import one_line, printable
 from ..ledger.keys import APP_ID
 from ..ledger.record import OPERATOR, REQUEST
 from .changes import Changes
@@ -45,7 +46,7 @@ def look_through(
     left = checked.profiles if count_left is None else count_left()
     show_checked(ids.name, checked, order.operation, left, held=len(ids.excluded))
     if isinstance(ids, Changes):
-        tell(f"  {ids.summary}", sys.stderr)
+        tell(f"  {one_line(ids.summary)}", sys.stderr)
     exclusion.check(ids, order.allows)
     settle_rounded(ids.name, checked.rounded, allowed=order.allows.rounded, may_ask=not confirmed)
     order.guards.check(checked.profiles, order.does, confirmed=confirmed)
@@ -98,7 +99,7 @@ def show_checked(name: str, checked: Checked, operation: str, left: int | None =
         lines += [f"    {reading.unit} {row.line}: {row.reason}" for row in checked.first_invalid]
     if checked.invalid > len(checked.first_invalid):
         lines.append(f"    and more: --failures FILE.{format_of_failures(reading)} writes them all down")
-    tell("\n".join(lines), sys.stderr)
+    tell("\n".join(map(one_line, lines)), sys.stderr)
 
 
 def settle_rounded(name: str, rounded: int, *, allowed: bool, may_ask: bool) -> None:
@@ -113,7 +114,7 @@ def settle_rounded(name: str, rounded: int, *, allowed: bool, may_ask: bool) -> 
         "a spreadsheet leaves of other ids"
     )
     if allowed:
-        tell(f"  {what}: --allow-rounded says that they are right", sys.stderr)
+        tell(f"  {one_line(what)}: --allow-rounded says that they are right", sys.stderr)
         return
     if may_ask and is_typed(f"{what}.\nType yes if they are right: ", "yes"):
         return
@@ -148,5 +149,5 @@ def _confirm(profiles: int, base_url: str, operation: Operation) -> None:
 
 def is_typed(question: str, answer: str) -> bool:
     """Ask whoever sits there; tell whether that is the answer."""
-    print(f"\n{question}", end="", file=sys.stderr, flush=True)
+    print(f"\n{printable(question)}", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip() == answer

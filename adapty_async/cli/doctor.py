@@ -1,7 +1,6 @@
 """The command `doctor`: whether this machine has what a job needs, a line each, and what to do where it hasn't."""
 
 import contextlib
-import json
 import math
 import os
 import platform
@@ -18,6 +17,7 @@ import attrs
 
 from ..client import AdaptyClient, sender_of
 from ..descriptors import descriptor_limit, max_connections
+from ..escaping import one_line, to_json
 from ..ledger.store import SQLITE_VERSION
 from . import event_loop
 from .connection import address_of_environment, client_of_environment
@@ -62,10 +62,10 @@ def doctor(*, as_json: bool) -> ExitStatus:
     if as_json:
         is_well = all(check.ok for check in checks)
         told = [{"name": check.name, "ok": check.ok, "text": check.text} for check in checks]
-        show(json.dumps({"ok": is_well, "checks": told}, indent=2))
+        show(to_json({"ok": is_well, "checks": told}, indent=2))
     else:
         for check in checks:
-            show(f"{'ok' if check.ok else 'problem':<9}{check.name:<10}{check.text}")
+            show(f"{'ok' if check.ok else 'problem':<9}{check.name:<10}{one_line(check.text)}")
     return ExitStatus.first_of(statuses)
 
 

@@ -7,6 +7,7 @@ from typing import Final, NoReturn
 
 import typer
 
+from ..escaping import one_line
 from .exits import CommandError, ExitStatus, as_bug
 from .output import current, logging_to, tell
 from .signals import hear, stop_hearing
@@ -50,4 +51,4 @@ def _carry_out(command: Callable[[], ExitStatus]) -> tuple[ExitStatus, str | Non
 
 def say(sentence: str) -> None:
     """Say what went wrong."""
-    tell(f"adapty-async: {sentence}", sys.stderr)
+    tell(f"adapty-async: {one_line(sentence)}", sys.stderr)

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Final, NamedTuple, Protocol, Self
 
 from ..bulk import Outcome
+from ..escaping import in_csv
 from .attributes import typed_label
 from .exits import CommandError, ExitStatus
 from .inputs import Reading, Row
@@ -55,7 +56,7 @@ class _CsvLayout:
     def line(self, failure: Failure) -> str:
         row, outcome, reason, status = failure
         own = [row.record[index] if row.record else "" for index in self._kept]
-        added = (outcome, reason, status, row.line)
+        added = (outcome, in_csv(reason), status, row.line)
         return self._line([*own, *(added[index] for index in self._added)])
 
     def _line(self, fields: list[object]) -> str:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import itertools
-import json
 import os
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -19,6 +18,7 @@ from ..bulk import Outcome, StopRules
 from ..bulk.jobs import By
 from ..client import AdaptyClient
 from ..errors import AdaptyAPIError
+from ..escaping import to_json
 from ..models import FrozenMapping, Profile
 from ..pacing import Pacer
 from . import event_loop
@@ -158,7 +158,7 @@ class _Getting:
         }
         if outcome.is_failure:
             line |= {"reason": reason, "status": status}
-        self._out.write(json.dumps(line))
+        self._out.write(to_json(line))
         if self._out.trouble is not None:
             self._job.stop()
 

@@ -11,6 +11,7 @@ import attrs
 from ..bulk import BulkJob, BulkReport, Outcome, StopReason, StopRules
 from ..client import AdaptyClient
 from ..errors import AdaptyAPIError
+from ..escaping import one_line
 from ..ledger.chunks import UNSENT
 from ..pacing import Pacer
 from .books import Books, Keeper, Standing
@@ -89,7 +90,7 @@ class Ended:
     def reason(self) -> str | None:
         """Why it was stopped, and what to do."""
         if self.trouble is not None:
-            return str(self.trouble)
+            return one_line(str(self.trouble))
         return None if self.stopped is None else f"{self.stopped}: {_REASONS[self.stopped]}"
 
 

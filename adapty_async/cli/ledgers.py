@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-import shlex
 import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from ..escaping import in_shell
 from ..ledger import (
     Held,
     InputChangedError,
@@ -88,7 +88,7 @@ def telling_how_to_go_on(ledger: Path, name: str = "resume") -> Iterator[None]:
 def command(name: str, path: Path, *options: str) -> str:
     """Give a command on a file, to be copied into a shell."""
     operand = f"./{path}" if str(path).startswith("-") and path != STDIN else str(path)
-    return shlex.join(["adapty-async", name, operand, *options])
+    return " ".join(map(in_shell, ["adapty-async", name, operand, *options]))
 
 
 @contextlib.contextmanager

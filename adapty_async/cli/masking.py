@@ -2,10 +2,12 @@
 
 from typing import Final
 
+from ..escaping import one_line
+
 _SHORT: Final = 8
 
 
 def masked(id_: str) -> str:
     """Give the first and the last character of an id, and its length; of a short one the length alone."""
-    ends = "…" if len(id_) < _SHORT else f"{id_[0]}…{id_[-1]}"
+    ends = "…" if len(id_) < _SHORT else one_line(f"{id_[0]}…{id_[-1]}")
     return f"{ends} ({len(id_):,} characters)"

@@ -1,7 +1,6 @@
 """How a command tells of itself, beside its screen: events for programs, a log file, tracebacks."""
 
 import contextlib
-import json
 import logging
 import os
 import re
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import attrs
+
+from ..escaping import one_line, printable, to_json
 
 if TYPE_CHECKING:
     from ..sending import Attempt
@@ -34,7 +35,7 @@ _NO_ERRORS: Final = {*_ABSENT, "RateLimitError"}
 def tell(text: str, stream: TextIO) -> None:
     """Print a text where anybody reads; a pipe that nobody reads any more ends no job."""
     try:
-        print(text, file=stream, flush=True)
+        print(printable(text), file=stream, flush=True)
     except OSError:
         write_no_more(stream)
 
@@ -87,7 +88,7 @@ class Output:
         """Write an event, where they are wanted."""
         if self.json:
             at = datetime.now(UTC).isoformat(timespec="milliseconds")
-            tell(json.dumps({"event": event, "at": at, **what}), sys.stdout)
+            tell(to_json({"event": event, "at": at, **what}), sys.stdout)
 
     def show(self, text: str, **figures: Any) -> None:
         """Print what a command came to; as an event it is of those figures, and comes with the end."""
@@ -144,7 +145,7 @@ class _LogFile(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         with contextlib.suppress(OSError):  # a log that can't be written any more ends no job
-            os.write(self._descriptor, f"{self.format(record)}\n".encode())
+            os.write(self._descriptor, f"{one_line(self.format(record))}\n".encode())
 
 
 class _Lines(logging.Formatter):

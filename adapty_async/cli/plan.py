@@ -9,6 +9,7 @@ import attrs
 
 from ..bulk.jobs import By
 from ..client import AdaptyClient, anew
+from ..escaping import one_line
 from . import event_loop
 from .allowances import Allowances
 from .assignment import Assignment
@@ -153,7 +154,7 @@ def _sent(ids: Listing) -> Iterator[str]:
 
 
 def _line(name: str, text: str) -> str:
-    return f"{name:<20}{text}"
+    return f"{name:<20}{one_line(text)}"
 
 
 def _time(rate: float | None, profiles: int) -> str:

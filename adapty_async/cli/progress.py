@@ -8,6 +8,7 @@ from typing import Any, Final
 import attrs
 
 from ..bulk import BulkReport, Outcome
+from ..escaping import one_line
 from ..pacing import Phase, Snapshot
 from .books import Standing
 
@@ -127,7 +128,7 @@ class View:
     def lines(self) -> list[str]:
         """All that is shown beside how much is done, a line each."""
         pace = "; ".join(filter(None, [self.pace, self.end]))
-        errors = [f"  {line}" for line in self.sight.errors]
+        errors = [f"  {one_line(line)}" for line in self.sight.errors]
         waiting = [self.waiting] if self.waiting else []
         return [self.outcomes, pace, self.requests, *waiting, *(["last errors:"] if errors else []), *errors]
 

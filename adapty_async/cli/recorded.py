@@ -12,6 +12,7 @@ import attrs
 
 from ..bulk import Outcome, StopReason
 from ..client import AdaptyClient, sender_of
+from ..escaping import one_line
 from ..ledger import Held, Ledger, LedgerLostError, LedgerReader, Spool, Status
 from ..ledger.files import real
 from ..pacing import Pacer
@@ -208,7 +209,8 @@ class Recorded:
         elif stock.failures is not None:
             is_other = stock.failures != self.failures
             why = f" ({self.failures} was made by somebody else meanwhile, and is as it was.)" if is_other else ""
-            tell(f"{stock.failures} holds the rows that failed, and why.{why} To feed it back, corrected:", sys.stderr)
+            what = f"{stock.failures} holds the rows that failed, and why.{why} To feed it back, corrected:"
+            tell(one_line(what), sys.stderr)
             tell(f"  {feeding_back(self.order, stock.failures, self.ids.reading())}", sys.stderr)
 
     def _let_go_of_copy(self, *, is_wanted: bool) -> None:
@@ -217,7 +219,8 @@ class Recorded:
         if not spool.is_filled:
             return
         if is_wanted:
-            tell(f"{spool.path} keeps the ids until then: a copy of what can't be read twice.", sys.stderr)
+            what = f"{spool.path} keeps the ids until then: a copy of what can't be read twice."
+            tell(one_line(what), sys.stderr)
         else:
             spool.discard()
 

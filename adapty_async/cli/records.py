@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -12,6 +11,7 @@ from typing import Any, Final, Literal
 
 from .. import ledger as ledgers
 from ..bulk import Outcome
+from ..escaping import one_line, to_json
 from ..ledger import LedgerReader, Presence, Record, Row, Run, Status, evidence, record_of
 from ..ledger.keys import APP_ID
 from ..ledger.reading import RECENT
@@ -50,9 +50,9 @@ def status(path: Path, *, watch: bool = False, as_json: bool = False) -> ExitSta
         is_left = not is_used and bool(standing.waiting or standing.claimed)
         todo = _todo(reader) if is_left else None
         if as_json:
-            show(json.dumps(_as_json(reader, standing, view, todo, is_used=is_used)))
+            show(to_json(_as_json(reader, standing, view, todo, is_used=is_used)))
             return ExitStatus.DONE
-        show("\n".join(_standing(reader, standing, view, is_used=is_used)))
+        show("\n".join(map(one_line, _standing(reader, standing, view, is_used=is_used))))
     if todo is not None:
         tell(f"\nTo go on with it:\n  {todo}", sys.stderr)
     return ExitStatus.DONE
@@ -218,7 +218,7 @@ def about(path: Path, id_: str) -> ExitStatus:
         positions = {row.position for row in rows}
         presences = [presence for presence in reader.presences() if presence.position in positions]
         record = record_of(reader, items=reader.status().known)  # of a job that runs the ledger knows no end
-    _write(_STREAM, "\n".join(_evidence(record, rows, presences)) + "\n")
+    _write(_STREAM, "\n".join(map(one_line, _evidence(record, rows, presences))) + "\n")
     if any(found.present for found in presences):
         say("the profile was present when it was asked for afterwards, so this proves no deletion")
     elif any(row.standing.is_failure for row in rows):
@@ -257,7 +257,8 @@ def redact(path: Path, *, confirmed: bool) -> ExitStatus:
             raise CommandError("not confirmed, so nothing was removed: to do it, type redact or add --yes")
     with refusing():
         ledgers.redact(path)
-    tell(f"{path} is anonymous: its key file is gone, and so is the copy of its input where there was one.", sys.stdout)
+    what = f"{path} is anonymous: its key file is gone, and so is the copy of its input where there was one."
+    tell(one_line(what), sys.stdout)
     tell(_REDACTED, sys.stderr)
     return ExitStatus.DONE
 

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..bulk import BulkReport, Outcome
+from ..escaping import one_line, printable
 from .books import Standing
 from .output import Output, current, tell
 from .progress import Meter, Sight, View
@@ -111,7 +112,7 @@ class TerminalScreen:
 
     def say(self, text: str, level: str) -> None:
         with contextlib.suppress(OSError):
-            self._console.print(text, highlight=False, markup=False)
+            self._console.print(printable(text), highlight=False, markup=False)
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -146,7 +147,7 @@ def _drawn(view: View) -> Group:
     bar.add_column(ratio=1)
     bar.add_column(no_wrap=True)
     bar.add_row(_Bar(standing), view.done)
-    return Group(bar, *(Text(line, no_wrap=True, overflow="ellipsis") for line in view.lines))
+    return Group(bar, *(Text(one_line(line), no_wrap=True, overflow="ellipsis") for line in view.lines))
 
 
 def screen_for(stream: TextIO) -> Screen:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from typing import Final, TextIO
 
+from ..escaping import printable
 from .exits import CommandError, ExitStatus
 from .output import write_no_more
 
@@ -39,7 +40,7 @@ def lost(stream: TextIO, error: OSError) -> CommandError | None:
 def show(text: str) -> None:
     """Print a text there. Raises CommandError."""
     with standard_output() as stream:
-        print(text, file=stream)
+        print(printable(text), file=stream)
 
 
 def id_of_stdin(option: str) -> str:

@@ -9,6 +9,7 @@ import attrs
 
 from ..bulk import Outcome
 from ..client import AdaptyClient
+from ..escaping import one_line
 from . import event_loop
 from .beforehand import look_through, verified
 from .books import Books
@@ -82,7 +83,7 @@ async def _run(client: AdaptyClient, deletion: Deletion, interrupts: Interrupts)
 def show_excluded(excluded: int, order: Order) -> None:
     """Say how many rows were excluded, where there are any."""
     if excluded:
-        lists = ", ".join(map(str, order.exclude.values()))
+        lists = one_line(", ".join(map(str, order.exclude.values())))
         current().show(f"\n{excluded:,} rows are excluded, and weren't sent: they are on {lists}", excluded=excluded)
 
 
@@ -93,8 +94,9 @@ def _show_failed(failed: int, order: Order, failures: Path | None, reading: Read
         name = f"FILE.{format_of_failures(reading)}"
         tell(f"--failures {name} writes down which rows failed and why, as a file to feed back.", sys.stderr)
         return
+    name = one_line(str(failures))
     if not is_whole:
-        tell(f"{failures} holds some of the {failed:,} rows that failed, not all of them.", sys.stderr)
+        tell(f"{name} holds some of the {failed:,} rows that failed, not all of them.", sys.stderr)
         return
-    tell(f"{failures} holds the {failed:,} rows that failed, and why. To feed it back, corrected:", sys.stderr)
+    tell(f"{name} holds the {failed:,} rows that failed, and why. To feed it back, corrected:", sys.stderr)
     tell(f"  {feeding_back(order, failures, reading)}", sys.stderr)

@@ -11,6 +11,7 @@ from typing import Final
 
 from ..bulk import BulkReport, Outcome, StopReason
 from ..client import AdaptyClient
+from ..escaping import one_line
 from ..ledger import LedgerReader, Verified
 from ..ledger import verify as verify_ledger
 from ..ledger.verify import gone
@@ -123,7 +124,7 @@ def _show_next(path: Path, order: Order, reading: Reading, written: Path | None)
         tell("To write down who is present, as a file for a new deletion:", sys.stderr)
         tell(f"  {command('verify', path, 'all', '--present', 'present.csv')}", sys.stderr)
         return
-    tell(f"{written} holds the rows of whoever is present. To delete them again:", sys.stderr)
+    tell(f"{one_line(str(written))} holds the rows of whoever is present. To delete them again:", sys.stderr)
     tell(f"  {feeding_back(order, written, reading)}", sys.stderr)
 
 

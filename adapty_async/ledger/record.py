@@ -1,8 +1,8 @@
 """The record of a job, for whoever has to file it: as data, JSON and Markdown. No id stands in it."""
 
-import json
+import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Final
@@ -10,6 +10,7 @@ from typing import Any, Final
 import attrs
 
 from ..bulk import Outcome
+from ..escaping import in_markdown, one_line, to_json
 from .chunks import Row
 from .errors import LedgerError, LedgerUnreadableError
 from .keys import APP_ID
@@ -19,6 +20,7 @@ OPERATOR: Final = "operator"
 REQUEST: Final = "request"
 """The notes of a run that the record shows by themselves; whatever else is noted it shows as the guards of the run."""
 
+_ADDRESS: Final = re.compile(r"https?://[A-Za-z0-9.:/-]+")
 _OWN_NOTES: Final = frozenset({APP_ID, OPERATOR, REQUEST})
 MEANINGS: Final = {
     Outcome.DELETED: "Adapty accepted the deletion",
@@ -77,7 +79,7 @@ class Record:
         """Give the record as JSON, times in UTC."""
         data = {"finished": not self.open, **attrs.asdict(self, value_serializer=_plain)}
         data["totals"] = {outcome: self.totals.get(outcome, 0) for outcome in MEANINGS if self.totals.get(outcome)}
-        return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+        return to_json(data, indent=2, ensure_ascii=False) + "\n"
 
     def as_markdown(self) -> str:
         """Give the record as a page of Markdown, times in UTC."""
@@ -97,11 +99,10 @@ class Record:
         sentence = f"**The job isn't finished: {self.open:,} of {self.items:,} items were open when this was written.**"
         if self.to_go_on is None:
             return [sentence, ""]
-        return [f"{sentence} To go on with it:", "", f"    {self.to_go_on}", ""]
+        return [f"{sentence} To go on with it:", "", f"    {one_line(self.to_go_on)}", ""]
 
     def _table(self) -> list[str]:
         rows = {
-            "server": self.base_url,
             "app": self.app_id or "app not verified",
             "ids": self.by,
             "items": f"{self.items:,}",
@@ -113,7 +114,9 @@ class Record:
             "verified": self._verified(),
             "adapty-async": self.library_version,
         }
-        return ["| | |", "|---|---|", *(f"| {name} | {_cell(value)} |" for name, value in rows.items())]
+        server = self.base_url if _ADDRESS.fullmatch(self.base_url) else in_markdown(self.base_url)
+        others = (f"| {name} | {in_markdown(value)} |" for name, value in rows.items())
+        return ["| | |", "|---|---|", f"| server | {server} |", *others]
 
     def _verified(self) -> str:
         found = self.verified
@@ -130,11 +133,7 @@ class Record:
         return ["| outcome | items | meaning |", "|---|---:|---|", *rows]
 
     def _runs(self) -> list[str]:
-        rows = [
-            f"| {run.number} | {_shown(run.started)} | {_shown(run.ended)} | {run.key_fingerprint} "
-            f"| {_cell(run.notes.get(OPERATOR, ''))} | {_cell(run.notes.get(REQUEST, ''))} | {_cell(_guards(run))} |"
-            for run in self.runs
-        ]
+        rows = [f"| {' | '.join(_cells(run))} |" for run in self.runs]
         return ["| run | started | ended | key | operator | request | guards |", "|---|---|---|---|---|---|---|", *rows]
 
 
@@ -212,7 +211,7 @@ def _sentence(row: Row) -> str:
 
 
 def _named(exclude_list: str | None) -> str:
-    return "an exclude list" if exclude_list is None else f"the exclude list {exclude_list}"
+    return "an exclude list" if exclude_list is None else f"the exclude list {one_line(exclude_list)}"
 
 
 _ANSWERED: Final = frozenset(
@@ -241,17 +240,18 @@ def _verification(reader: LedgerReader) -> Verification | None:
     return Verification(counts[False], counts[True], *times)
 
 
+def _cells(run: Run) -> Iterator[str]:
+    yield from (f"{run.number}", _shown(run.started), _shown(run.ended))
+    texts = (run.key_fingerprint, run.notes.get(OPERATOR, ""), run.notes.get(REQUEST, ""), _guards(run))
+    yield from map(in_markdown, texts)
+
+
 def _guards(run: Run) -> str:
     return ", ".join(f"{name} {value}" for name, value in sorted(run.notes.items()) if name not in _OWN_NOTES)
 
 
 def _shown(time: datetime | None) -> str:
     return "-" if time is None else f"{time:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _cell(text: str) -> str:
-    """Write down what somebody else wrote, so that it stays in its cell."""
-    return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())
 
 
 def _plain(_: object, __: object, value: Any) -> Any:
