@@ -15,8 +15,8 @@ from adapty_async import AdaptyClient
 from adapty_async.cli.signals import hearing_afterwards
 from adapty_async.testing import Simulator
 
-# How long an example takes is the machine's affair.
-hypothesis.settings.register_profile("untimed", deadline=None)
+# How long an example takes, to make or to run, is the machine's affair.
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("untimed")
 
 # What a shell runs in the background ignores SIGINT, and so would the commands that are interrupted here.

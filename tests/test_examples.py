@@ -23,6 +23,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from adapty_async.testing import Fault, Simulator
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[1]
 USER = "ada@example.com"
@@ -124,12 +125,12 @@ async def test_a_web_app_answers_and_logs_no_id_whatever_ails_adapty(
         case "down":
             await simulator.stop()
         case "slow":
-            simulator.latency = 60.0
+            simulator.latency = 600.0
         case "failing":
             simulator.faults.shares = {Fault.UNAVAILABLE: 1.0}
         case "refusing":
             simulator.api_key = "another"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         assert await visitor.ask("GET", "/me/access") == (200, {"premium": True, "unseen": True})
         assert await visitor.ask("DELETE", "/me") == (503, {"deleted": False})
     warnings = [record.getMessage() for record in caplog.records if record.name == visitor.module.__name__]

@@ -31,6 +31,7 @@ from adapty_async import (
     Response,
 )
 from adapty_async.transport import MAX_BODY, Transport
+from tests.waiting import PATIENCE
 
 from .leftovers import tasks_left, timers_left
 from .raw_server import RawServer, Reply, answer, hang_up, reset, silence, then
@@ -278,13 +279,13 @@ class TestWhatNeverLeft:
 
 class TestWhatMayHaveBeenExecuted:
     async def test_an_answer_that_doesnt_come_in_time(self) -> None:
-        error = await failure(silence, timeout=0.2)
+        error = await failure(silence, timeout=1.0)
         assert isinstance(error, AdaptyTimeoutError)
         assert (error.sent, error.maybe_executed) == (True, True)
         assert str(error) == "no answer in time"
 
     async def test_a_body_that_doesnt_come_in_time(self) -> None:
-        error = await failure(then(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", silence), timeout=0.2)
+        error = await failure(then(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", silence), timeout=1.0)
         assert isinstance(error, AdaptyTimeoutError)
         assert error.sent is True
 
@@ -390,11 +391,9 @@ class TestARefusalWhoseBodyFails:
         assert (response.status, response.headers["retry-after"], response.body) == (503, "7", b"")
 
     async def test_without_an_end_it_keeps_the_caller_no_longer_than_the_timeout(self) -> None:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        response = await attempt(then(b"HTTP/1.1 404 No\r\nContent-Length: 9\r\n\r\nabc", silence), timeout=0.2)
+        async with asyncio.timeout(PATIENCE):
+            response = await attempt(then(b"HTTP/1.1 404 No\r\nContent-Length: 9\r\n\r\nabc", silence), timeout=1.0)
         assert response.status == 404
-        assert loop.time() - began < 1.0
 
 
 class TestTimeouts:
@@ -405,7 +404,7 @@ class TestTimeouts:
             began = loop.time()
             with pytest.raises(AdaptyTimeoutError):
                 await transport.attempt(GET, seconds)
-            assert seconds <= loop.time() - began < seconds + 0.5
+            assert seconds <= loop.time() - began < PATIENCE  # how exactly is for virtual time to show
 
     @pytest.mark.parametrize("seconds", [4.7, 5.3, 30.4])
     @pytest.mark.parametrize("reply", [silence, then(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", silence)])
@@ -430,7 +429,7 @@ class TestCancelling:
         await until(started)
         await asyncio.sleep(0.005)
         call.cancel()
-        await asyncio.wait([call], timeout=1.0)
+        await asyncio.wait([call], timeout=PATIENCE)
         assert call.cancelled()
         for _ in range(5):
             await asyncio.sleep(0)

@@ -19,6 +19,7 @@ from adapty_async import (
     bulk,
 )
 from adapty_async.bulk import BulkJob, BulkReport, Outcome, StopReason, StopRules
+from tests.waiting import PATIENCE
 
 from .scripted import report_of_a_free_loop
 
@@ -280,7 +281,7 @@ async def test_stop_does_not_wait_for_an_input_that_never_comes() -> None:
     task = asyncio.ensure_future(job)
     await _until(lambda: job.report.total == 1)
     job.stop()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(PATIENCE):
         report = await task
     assert report.counts == {Outcome.SUCCEEDED: 1}
     assert not _others()

@@ -28,6 +28,7 @@ from adapty_async import (
 )
 from adapty_async.bulk import Decided, ItemResult, Outcome, StopReason, StopRules
 from adapty_async.testing import Fault, Simulator
+from tests.waiting import PATIENCE
 
 from .scripted import (
     ABSENT,
@@ -358,7 +359,7 @@ async def test_a_stop_does_not_wait_for_the_gate() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
     job.stop()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(PATIENCE):
         report = await task
     assert report.counts == {Outcome.DELETED: 1, Outcome.NOT_ATTEMPTED: 10}
     assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -21,6 +21,7 @@ from adapty_async.cli.progress import View
 from adapty_async.testing import Fault, Simulator
 from tests.cli.served import ids_file
 from tests.cli.test_screen import REPORT
+from tests.waiting import PATIENCE
 
 READING = Reading(["customer_user_id"], 0, has_header=True)
 CLEAN = Standing(1, {Outcome.DELETED: 1})
@@ -146,7 +147,7 @@ async def test_what_the_job_has_to_say_is_on_the_screen(tmp_path: Path) -> None:
                 sim.faults.shares = {}
 
             screen = Screen(on_say=recover)
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 await deletion.run(screen, interrupts)
             assert deletion.end().status is ExitStatus.DONE
     assert [said.split(",")[0] for said in screen.said] == [
@@ -161,7 +162,7 @@ async def test_a_second_signal_aborts_and_what_was_under_way_is_in_doubt(tmp_pat
         with open_ids(ids_file(tmp_path, 300), by="customer_user_id") as ids, Interrupts() as interrupts:
             deletion = Deletion(client, ids, Books(300), concurrency=5, pacer=UNPACED)
             interrupting = asyncio.create_task(interrupt_when(lambda: sim.count.in_flight == 5))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 await deletion.run(Screen(on_say=interrupt), interrupts)
             await interrupting
             ended = deletion.end()

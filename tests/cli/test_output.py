@@ -28,6 +28,7 @@ from adapty_async.testing import Fault, Simulator
 from tests.cli.served import AT_ONCE, ids_file
 from tests.cli.test_job import Screen
 from tests.cli.witness import Say, ids, ledger_of, run
+from tests.waiting import PATIENCE
 
 DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
 
@@ -254,7 +255,7 @@ def test_a_timeout_that_is_none_is_refused(timeout: str, say: Say, people: Path)
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.001)
 

@@ -118,7 +118,7 @@ async def test_a_slow_disk_is_asked_for_more_at_one_time(tmp_path: Path, monkeyp
     def write_slowly(self: Book, writing: Writing) -> None:
         nonlocal commits
         commits += 1
-        time.sleep(0.12)
+        time.sleep(0.5)  # longer than a busy machine takes for what is asked for meanwhile
         write(self, writing)
 
     monkeypatch.setattr(Book, "write", write_slowly)

@@ -109,6 +109,6 @@ def test_an_opening_that_would_wait_for_somebody_is_none(path: Path, warnings: C
         send(pacer, 1000.0)
         fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     # The system takes the lease away after 45 seconds.
-    assert time.monotonic() - began < 5.0
+    assert time.monotonic() - began < 40.0
     [warning] = warnings()
     assert "paces alone" in warning

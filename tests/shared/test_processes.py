@@ -3,12 +3,14 @@
 import asyncio
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from adapty_async.testing.limiter import Limiter
 from benchmarks.pacing_processes import LimitServer, running
+from tests.waiting import PATIENCE, until
 
 ROOT = Path(__file__).parents[2]
 
@@ -16,33 +18,46 @@ ROOT = Path(__file__).parents[2]
 def fork(what: str, state: Path, number: int) -> list[list[int]]:
     """Run processes that fork; give the numbers of the tickets of each."""
     command = [sys.executable, "-m", "tests.shared.forks", what, str(state), str(number)]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 - ours
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)  # noqa: S603 - ours
     assert (ended.returncode, ended.stderr) == (0, "")
     return [[int(number) for number in line.split()] for line in ended.stdout.splitlines()]
 
 
-async def test_two_share_a_limit_and_when_one_is_killed_the_other_takes_over(tmp_path: Path) -> None:
+async def within_patience(server: LimitServer, is_so: Callable[[dict[str, int], int], bool]) -> None:
+    """Wait until what was accepted in 1.5 seconds, by name, and refused is as it should be.
+
+    It is in the first such seconds, but on a machine that does something else, too. The exact figures are the
+    benchmark's.
+    """
     now = asyncio.get_running_loop().time
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            began = now()
+            await asyncio.sleep(1.5)
+            refused = sum(at >= began for times in server.refused.values() for at in times)
+            if is_so({name: server.count(began, began + 1.5, name) for name in ("one", "other")}, refused):
+                return
+
+
+def shares_are_fair(accepted: dict[str, int], refused: int) -> bool:
+    together = sum(accepted.values())
+    return together >= 0.8 * 300 and 0.35 <= accepted["one"] / together <= 0.65 and refused <= 0.05 * together
+
+
+def other_has_all(accepted: dict[str, int], _: int) -> bool:
+    return accepted["other"] >= 0.8 * 300
+
+
+async def test_two_share_a_limit_and_when_one_is_killed_the_other_takes_over(tmp_path: Path) -> None:
     async with (
         LimitServer(Limiter(200.0, 20)) as server,
         running(server, tmp_path / "state", "one", "other", start_rate=150.0) as [one, _],
     ):
         await server.heard_of("one", "other")
-        await asyncio.sleep(1.5)
-        began = now()
-        await asyncio.sleep(1.5)
-        accepted = {name: server.count(began, began + 1.5, name) for name in ("one", "other")}
+        await within_patience(server, shares_are_fair)
         one.kill()
         await one.wait()
-        killed = now()
-        await asyncio.sleep(2.5)
-        after = server.count(killed + 1.0, killed + 2.5)
-    together = sum(accepted.values())
-    # The exact figures are the benchmark's: here other tests may be at work too.
-    assert together >= 0.8 * 300
-    assert 0.35 <= accepted["one"] / together <= 0.65
-    assert server.share_refused() <= 0.05
-    assert after >= 0.8 * 300
+        await within_patience(server, other_has_all)
 
 
 async def test_a_retry_after_that_one_hears_holds_the_other(tmp_path: Path) -> None:
@@ -52,14 +67,13 @@ async def test_a_retry_after_that_one_hears_holds_the_other(tmp_path: Path) -> N
         running(server, tmp_path / "state", "one", "other", start_rate=40.0, max_rate=80.0),
     ):
         await server.heard_of("one", "other")
-        await asyncio.sleep(0.5)
-        server.refuse_once(retry_after=1.0)
+        server.refuse_once(retry_after=8.0)
         await server.refusal()
         refused = now()
-        await asyncio.sleep(2.0)
-        # What was under way, and what left before the answer was there.
-        assert server.count(refused + 0.2, refused + 0.9) == 0
-        assert all(server.count(refused + 0.9, now(), name) > 0 for name in ("one", "other"))
+        await asyncio.sleep(7.5)
+        # Three seconds for what was in flight, and for what left before the response was there, however busy they are.
+        assert server.count(refused + 3.0, refused + 7.5) == 0
+        await until(lambda: all(server.count(refused + 7.5, now(), name) > 0 for name in ("one", "other")))
 
 
 def test_whoever_is_killed_in_a_transaction_leaves_a_whole_state(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from adapty_async import (
 from adapty_async.testing import Fault, Faults, Simulator
 from tests.testing.caller import PROFILE_PATH, Caller, port, raw_request, until
 from tests.testing.facts import violations
+from tests.waiting import PATIENCE
 
 USER = "user-000001@example.com"
 MANY = {Fault.UNAVAILABLE: 0.2, Fault.RESET_AFTER: 0.3}
@@ -271,7 +272,7 @@ class TestTheClient:
         simulator.add_profile(customer_user_id="u1")
         simulator.script(fault)
         simulator.faults.delay = 60.0
-        impatient = client.with_options(retry=RetryPolicy.none(), timeout=0.02 if fault is Fault.DELAY else 30.0)
+        impatient = client.with_options(retry=RetryPolicy.none(), timeout=1.0 if fault is Fault.DELAY else PATIENCE)
         with pytest.raises(error) as caught:
             await impatient.profiles.get(customer_user_id="u1")
         assert caught.value.maybe_executed is maybe_executed

@@ -9,6 +9,7 @@ import pytest
 from adapty_async.testing import Simulator
 from tests.leftovers import tasks_left
 from tests.testing.caller import Caller, port, raw_request, until
+from tests.waiting import PATIENCE
 
 
 async def test_it_serves_on_a_free_loopback_port() -> None:
@@ -89,13 +90,12 @@ async def test_a_stop_closes_idle_connections_and_leaves_no_task() -> None:
 
 
 async def test_a_stop_cancels_requests_under_way_at_once(call: Caller) -> None:
-    simulator = Simulator(latency=60.0)
+    simulator = Simulator(latency=600.0)
     await simulator.start()
     calls = [asyncio.create_task(call(simulator, "POST", "u1", json={})) for _ in range(10)]
     await until(lambda: simulator.count.in_flight >= 10)
-    start = asyncio.get_running_loop().time()
-    await simulator.stop()
-    assert asyncio.get_running_loop().time() - start < 5.0
+    async with asyncio.timeout(PATIENCE):
+        await simulator.stop()
     failures = await asyncio.gather(*calls, return_exceptions=True)
     assert {type(failure) for failure in failures} <= {aiohttp.ServerDisconnectedError, aiohttp.ClientOSError}
     assert (simulator.count.in_flight, simulator.count.answers) == (0, {})
@@ -119,15 +119,14 @@ async def test_a_stop_does_not_wait_for_a_caller_that_never_reads() -> None:
     with socket.create_connection(("127.0.0.1", port(simulator))) as connection:
         connection.sendall(raw_request(simulator, "GET", b"u1"))
         await until(lambda: simulator.count.answers["GET", 200] > 0)
-        start = asyncio.get_running_loop().time()
-        await simulator.stop()
-        assert asyncio.get_running_loop().time() - start < 5.0
+        async with asyncio.timeout(PATIENCE):
+            await simulator.stop()
         assert tasks_left() == []
 
 
 @pytest.mark.parametrize("rounds", range(8))
 async def test_a_stop_closes_a_connection_that_is_just_arriving(rounds: int) -> None:
-    simulator = Simulator(latency=60.0)
+    simulator = Simulator(latency=600.0)
     await simulator.start()
     with socket.create_connection(("127.0.0.1", port(simulator))) as connection:
         connection.sendall(raw_request(simulator, "GET", b"u1"))
@@ -135,7 +134,7 @@ async def test_a_stop_closes_a_connection_that_is_just_arriving(rounds: int) -> 
             await asyncio.sleep(0)
         await simulator.stop()
         assert tasks_left() == []
-        connection.settimeout(1.0)
+        connection.settimeout(PATIENCE)
         with contextlib.suppress(ConnectionResetError):  # where it was never accepted
             assert connection.recv(1) == b""
 
