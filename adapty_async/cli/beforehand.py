@@ -135,8 +135,8 @@ def has_terminal() -> bool:
 
 
 def _is_terminal(stream: TextIO | None) -> bool:
-    """Tell whether somebody sits there; None is a stream that was closed before the start."""
-    return stream is not None and stream.isatty()
+    """Tell whether somebody sits there; None is a stream that was closed before the start, another since."""
+    return stream is not None and not stream.closed and stream.isatty()
 
 
 def _confirm(profiles: int, base_url: str, operation: Operation) -> None:
