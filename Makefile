@@ -42,6 +42,10 @@ test-kill: $(VENV)/with-dev
 test-power: $(VENV)/with-dev
 	$(BIN)/python -m tests.power $(POWER)
 
+# 3,000 flipped bits in ledgers, their logs and key files; `make test` does a few. Others: make test-flips FLIPS="--seed 17"
+test-flips: $(VENV)/with-dev
+	$(BIN)/python -m tests.flips $(FLIPS)
+
 # From nothing each time: mutmut keeps what it found of a mutant also where the tests have changed since.
 mutate: $(VENV)/with-dev
 	rm -rf mutants

@@ -92,7 +92,7 @@ class Server(ScriptedTransport):
 
 def _items(kind: Kind, *, is_lost: bool) -> Iterator[str]:
     """Give the input; what is spooled nobody can give twice."""
-    _require(kind != "delete spooled" or not is_lost, "the copy of the input is gone, and requests had left")
+    require(kind != "delete spooled" or not is_lost, "the copy of the input is gone, and requests had left")
     yield from ids()
 
 
@@ -275,7 +275,7 @@ def _check_rows(path: Path, was: _Before, kind: Kind) -> set[str] | None:
     except (LedgerUnreadableError, LedgerRedactedError) as error:
         if was.left:
             raise Violation(f"requests had left, and there is no ledger: {error}") from error
-        _require(": " in str(error), f"no sentence that says what to do: {error}")
+        require(": " in str(error), f"no sentence that says what to do: {error}")
         return None
     except LedgerError as error:
         raise Violation(str(error)) from error
@@ -285,12 +285,12 @@ def _check_rows(path: Path, was: _Before, kind: Kind) -> set[str] | None:
         if row.outcome in DONE[kind.split()[0]] and row.outcome is not Outcome.IN_DOUBT and who not in was.executed:
             raise Violation(f"row {row.position} is {row.outcome}, and it wasn't executed")
     known = {names[row.position]: row for row in rows}
-    _require(all(who in known and _is_known(known[who]) for who in was.left), "a request left that wasn't claimed")
+    require(all(who in known and _is_known(known[who]) for who in was.left), "a request left that wasn't claimed")
     for number, chunk in was.committed.items():
         for row in chunk.rows(number, b"", {}):
             if row.outcome is not None and not row.claimed:
                 now = known.get(names[row.position])
-                _require(now is not None and now.outcome is row.outcome, "an outcome that was committed is gone")
+                require(now is not None and now.outcome is row.outcome, "an outcome that was committed is gone")
     return {who for who, row in known.items() if row.claimed}
 
 
@@ -303,20 +303,21 @@ def _check_end(path: Path, was: _Before, server: Server, claimed: set[str], kind
         rows = list(reader.rows())
         counts = reader.status().totals
     operation = kind.split()[0]
-    _require([row.position for row in rows] == list(range(ITEMS)), "not every item has a row")
-    _require({row.standing for row in rows} <= DONE[operation], f"not all is done: {dict(counts)}")
+    require([row.position for row in rows] == list(range(ITEMS)), "not every item has a row")
+    require({row.standing for row in rows} <= DONE[operation], f"not all is done: {dict(counts)}")
     again = {who for who in was.left if server.left[who]}
-    _require(again <= claimed, "an item with an outcome was sent again")
+    require(again <= claimed, "an item with an outcome was sent again")
     in_doubt = {who for who, row in zip(ids(), rows, strict=True) if row.standing is Outcome.IN_DOUBT}
     if is_later:
-        _require(not again, "an update was sent again after the time in which that is allowed")
-        _require(in_doubt <= claimed, "an item is in doubt that was never claimed")
+        require(not again, "an update was sent again after the time in which that is allowed")
+        require(in_doubt <= claimed, "an item is in doubt that was never claimed")
     else:
-        _require(not in_doubt, "an item is in doubt that could have been sent again")
-    _require(set(ids()) - server.executed <= in_doubt, "somebody is said to be done, and isn't")
+        require(not in_doubt, "an item is in doubt that could have been sent again")
+    require(set(ids()) - server.executed <= in_doubt, "somebody is said to be done, and isn't")
 
 
-def _require(holds: bool, sentence: str) -> None:
+def require(holds: bool, sentence: str) -> None:
+    """Raise Violation unless it holds."""
     if not holds:
         raise Violation(sentence)
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from .errors import LedgerError, LedgerLockedError, LedgerLostError, LedgerUnreadableError, LedgerWriteError
 from .identity import Identity, identity_of
+from .log import is_log_damaged
 
 APPLICATION: Final = 0x41645079
 VERSION: Final = 2
@@ -148,6 +149,7 @@ def connect_to_write(path: Path) -> sqlite3.Connection:
     if not os.access(path, os.W_OK):
         # SQLite would open it to read, and leave files beside it that nobody can write in afterwards.
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    _check_log(path)
     connection = _connect(path, "rw")
     try:
         _check_format(path, connection)
@@ -166,6 +168,8 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
     a log behind where the last one was only allowed to read.
     """
     check_place(path)
+    if _has_log(path) and not is_locked(path):  # of a job that runs it changes while it is read
+        _check_log(path)
     may_write = _may_write_beside(path)
     if may_write or _has_log(path):
         try:
@@ -330,6 +334,15 @@ def _has_log(path: Path) -> bool:
         return path.with_name(f"{path.name}-wal").stat().st_size > 0
     except FileNotFoundError:
         return False
+
+
+def _check_log(path: Path) -> None:
+    """Refuse a log in which a byte has changed. Raises LedgerUnreadableError."""
+    log = path.with_name(f"{path.name}-wal")
+    if _has_log(path) and is_log_damaged(log):
+        raise LedgerUnreadableError(
+            f"{log} is damaged: restore it, and {path.name}, from a copy, or start anew with another ledger"
+        )
 
 
 def _make_private(path: Path) -> None:

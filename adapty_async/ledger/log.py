@@ -1,0 +1,62 @@
+"""The log beside a ledger, as a kill leaves it: SQLite ends it at the first byte that has changed, and says nothing.
+
+Its frames are described in https://www.sqlite.org/fileformat2.html#the_write_ahead_log
+"""
+
+import struct
+import sys
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+_HEADER: Final = 32
+_FRAME_HEADER: Final = 24
+_BIG_ENDIAN_SUMS: Final = 0x377F0683
+_MAGIC: Final = 0x377F0682, _BIG_ENDIAN_SUMS
+_MOST: Final = 0xFFFFFFFF
+
+
+def is_log_damaged(path: Path) -> bool:
+    """Return True if commits lie behind a byte that has changed. Raise OSError.
+
+    The frames of one commit may do so in a log that is sound: a power cut had some of them written, before anybody was
+    told that they were.
+    """
+    data = path.read_bytes()
+    if len(data) < _HEADER + _FRAME_HEADER:
+        return False
+    magic, _, page_size, _, salt, *sums = struct.unpack(">IIIIQII", data[:_HEADER])
+    if magic not in _MAGIC or page_size not in {1 << power for power in range(9, 17)}:
+        return True
+    order = ">" if magic == _BIG_ENDIAN_SUMS else "<"
+    state = _sum(data[: _HEADER - 8], order, (0, 0))
+    if list(state) != sums:
+        return True
+    is_sound, commits = True, 0
+    for header, page in _frames(data, page_size):
+        _, size, its_salt, *its_sums = struct.unpack(">IIQII", header)
+        if is_sound:
+            state = _sum(page, order, _sum(header[:8], order, state))
+            is_sound = its_salt == salt and list(state) == its_sums
+        if not is_sound and its_salt == salt and size:
+            commits += 1
+    return commits > 1
+
+
+def _frames(data: bytes, page_size: int) -> Iterator[tuple[bytes, bytes]]:
+    for begin in range(_HEADER, len(data) - _FRAME_HEADER - page_size + 1, _FRAME_HEADER + page_size):
+        page = begin + _FRAME_HEADER
+        yield data[begin:page], data[page : page + page_size]
+
+
+def _sum(data: bytes, order: str, before: tuple[int, int]) -> tuple[int, int]:
+    """Return the checksum of data, with that of all before it."""
+    words = array("I", data)
+    if (order == "<") != (sys.byteorder == "little"):
+        words.byteswap()
+    first, second = before
+    for one, other in zip(words[::2], words[1::2], strict=True):
+        first = (first + one + second) & _MOST
+        second = (second + other + first) & _MOST
+    return first, second
