@@ -32,7 +32,7 @@ class ExcludeList:
     """One list. `lines`: where the ids stand in it, by what names them.
 
     `spellings`: what names an id, by what two spellings of it share, where that isn't its name. `cells`: what names an
-    id, by that of a part of it, where the list is a text: it may be a row of a table, or a name with an address.
+    id, by that of a part of it, where the list is one id a line: it may be a row of a table, or a name with an address.
     `rounded`: how many ids a spreadsheet may have rounded.
     """
 
@@ -173,7 +173,7 @@ def _read(name: str, file: Path, by: By, column: str | None, allows: Allowances)
             lines.setdefault(who, row.line)
             if (spelling := spelled(row.id)) != who:
                 spellings[spelling] = who
-            if reading.is_text and _SEPARATORS.search(row.id):
+            if reading.is_lone and _SEPARATORS.search(row.id):
                 cells |= {spelled(cell): who for cell in _SEPARATORS.split(row.id) if cell.strip()}
     if not lines:
         raise InputError(f"{file} holds no ids: leave the option out if nobody is to be excluded")

@@ -104,12 +104,7 @@ class Reading:
     @property
     def is_lone(self) -> bool:
         """Whether the ids stand in the only column of a text, which may have a name above it."""
-        return self.is_text and len(self.names) == 1
-
-    @property
-    def is_text(self) -> bool:
-        """Whether its rows are lines of text, which says of nothing what it is."""
-        return self.format in (Format.CSV, Format.TSV, Format.IDS)
+        return len(self.names) == 1 and self.format in (Format.CSV, Format.TSV, Format.IDS)
 
     @property
     def title(self) -> str:
