@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-all test-kill test-power test-flips coverage fuzz mutate lint types bench bench-pacing bench-shared bench-ledger bench-inputs clean
+.PHONY: demo test test-all test-kill test-power test-flips test-desync coverage fuzz mutate lint types bench bench-pacing bench-shared bench-ledger bench-inputs clean
 .NOTPARALLEL:
 
 demo: $(VENV)/with-cli
@@ -45,6 +45,10 @@ test-power: $(VENV)/with-dev
 # 3,000 flipped bits in ledgers, their logs and key files; `make test` does a few. Others: make test-flips FLIPS="--seed 17"
 test-flips: $(VENV)/with-dev
 	$(BIN)/python -m tests.flips $(FLIPS)
+
+# 20,000 calls and 20,000 deletions against a server that sends responses too many; `make test` does 1,000 of each.
+test-desync: $(VENV)/with-dev
+	$(BIN)/python -m tests.desync $(DESYNC)
 
 # From nothing each time: mutmut keeps what it found of a mutant also where the tests have changed since.
 mutate: $(VENV)/with-dev

@@ -82,11 +82,12 @@ class Origin:
             await known
         return bool(self.is_settled)
 
-    def unwatch(self) -> None:
-        """Settle it at once, by what is known now, and call nobody."""
+    def settle_now(self) -> bool:
+        """Settle it by what is known now, and call nobody; give `is_settled`."""
         self._settled = None
         if self.look() is None:
             self._settle(True)
+        return bool(self.is_settled)
 
     def look(self) -> bool | None:
         """Give `is_settled`, by what the connection shows now."""

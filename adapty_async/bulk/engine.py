@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, Protocol, Self
 
 from ..hooks import check_hook
 from .journal import Entries
-from .lineup import Again, Lineup, Work
+from .lineup import Again, Lineup, Settling, Work
 from .results import (
     FAILURES,
     JUDGED,
@@ -51,6 +51,10 @@ class Operation(Protocol[ItemT]):
 
         With an outcome, `work` holds the value and the error of the item's result.
         """
+        ...
+
+    def doubt(self, work: Work[ItemT]) -> Outcome | Again:
+        """Decide what follows where the last response may have been for another request."""
         ...
 
     def close(self) -> None:
@@ -216,7 +220,7 @@ class BulkJob(Generic[ItemT, ValueT]):
             self._judge(at_end=True)
         finally:
             self._operation.close()
-            for work in self._lineup.abandon():
+            for work in self._lineup.abandon() + self._lineup.stop_settling():
                 self._give_up(work)
 
     async def _run_runners(self) -> None:
@@ -237,9 +241,11 @@ class BulkJob(Generic[ItemT, ValueT]):
         while (work := lineup.take() or await lineup.next()) is not None:
             requests = tally.requests
             try:
-                step: Outcome | Again | None
+                step: Outcome | Again | Settling | None
                 if work.decided is not None:
                     step = self._decided(work, work.decided)
+                elif work.unsettled_outcome is not None:
+                    step = work.unsettled_outcome
                 else:
                     if pause.is_on:
                         await pause.pass_by()
@@ -252,16 +258,32 @@ class BulkJob(Generic[ItemT, ValueT]):
                 raise
             result = None
             if isinstance(step, Outcome):
+                step = self._settled(work, step)
+            if isinstance(step, Outcome):
                 result = self._conclude(work, step)
-            elif step is None or signal.given:
+            elif step is None or (signal.given and isinstance(step, Again)):
                 result = self._give_up(work)
-            else:
+            elif isinstance(step, Again):
                 lineup.put_aside(work, step)
             if result is not None and self._results is not None:
                 await self._results.put(result)
             # Where others came to the end of a request meanwhile, the loop has run; two may be this runner's own.
             if tally.requests <= requests + 2 and self._loop.time() >= self._breathe_at:
                 await self._breathe()
+
+    def _settled(self, work: Work[ItemT], outcome: Outcome) -> Outcome | Again | Settling:
+        """Give the outcome once it is settled that the response behind it was for this item, and no other's."""
+        origin, is_back = work.origin, work.unsettled_outcome is not None
+        if origin is None:
+            # An outcome without a response overtakes none that waits: from one runner they come in order.
+            if self._results is None or is_back or not self._lineup.is_settling:
+                return outcome
+            return self._lineup.line_up_behind(work, outcome)
+        is_settled = origin.look()
+        if is_settled is None:
+            return self._lineup.settle(work, outcome, origin)
+        work.origin = work.unsettled_outcome = None
+        return outcome if is_settled else self._operation.doubt(work)
 
     def _decided(self, work: Work[ItemT], decided: Decided[ItemT]) -> Outcome:
         work.error = decided.error
@@ -305,6 +327,10 @@ class BulkJob(Generic[ItemT, ValueT]):
 
     def _give_up(self, work: Work[ItemT]) -> ItemResult[ItemT, ValueT] | None:
         """Count an item that is left where it stands: the next run takes it up there."""
+        if work.unsettled_outcome is not None:
+            if work.origin is None or work.origin.settle_now():
+                return self._conclude(work, work.unsettled_outcome)
+            work.under_way = True  # as if no response had come
         outcome = work.unfinished
         if self._entries is not None and outcome is Outcome.NOT_ATTEMPTED:
             self._entries.release(work.position)

@@ -14,7 +14,15 @@ from ..descriptors import descriptor_limit, max_connections
 from ..messages import Request
 from ..models import AttributeValue, Profile, ProfileAttributes
 from ..pacing import Pacer
-from ..resources.profiles import create_request, delete_request, get_request, read_nothing, read_profile, update_request
+from ..resources.profiles import (
+    create_request,
+    delete_request,
+    get_request,
+    is_about,
+    read_nothing,
+    read_profile,
+    update_request,
+)
 from ..serialization import dump
 from .engine import BulkJob, checked_concurrency
 from .journal import Entries, Journal, Source, Undertaking
@@ -81,6 +89,7 @@ def get_profiles(
         request=request,
         probe=request,
         read=read_profile,
+        is_answer=is_about,
         done=Outcome.FETCHED,
         missing=Outcome.NOT_FOUND,
     )
@@ -108,6 +117,7 @@ def update_profiles(
         request=_changing(by, update_request),
         probe=lambda change: get(change[0]),
         read=read_profile,
+        is_answer=is_about,
         done=Outcome.UPDATED,
         missing=Outcome.NOT_FOUND,
     )
@@ -132,6 +142,7 @@ def create_profiles(
         request=_changing(by, create_request),
         probe=lambda change: get(change[0]),
         read=read_profile,
+        is_answer=is_about,
         done=Outcome.CREATED,
         missing=Outcome.FAILED,
     )

@@ -1,14 +1,17 @@
 """What a mass job does next: new items from its input, and items whose wait is over."""
 
 import asyncio
+import functools
 import itertools
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
-from typing import Any, Generic, cast
+from enum import Enum
+from typing import Any, Final, Generic, cast
 
 import attrs
 
-from ..clock import Moment
+from ..clock import ANY_TIME, Moment
+from ..connections import Origin
 from .journal import Entries, Entry
 from .restraint import RetryBudget
 from .results import Decided, ItemResult, ItemT, Outcome
@@ -22,6 +25,9 @@ class Work(Generic[ItemT]):
     `tries`: those that count against it. `taken`: the server took one in, whatever came of it. `maybe_sent`: when the
     first one left that may have been executed, in an earlier run perhaps. `under_way`: one is out. `status`: the last
     answer's. `value`: what was read of it. `error`: the last one, until there is an outcome; then what led to that.
+    `origin`: of the response that decides the outcome, to a request that was `sent` at that moment.
+    `unsettled_outcome`: what that response says, until it is settled that it was for this item. `fresh`: the next
+    attempt wants a newly opened connection.
     """
 
     # In the class, for one is made for each item of every job, and most of this stays as it is.
@@ -35,6 +41,10 @@ class Work(Generic[ItemT]):
     status: int | None = None
     value: Any = None
     error: Exception | None = None
+    origin: Origin | None = None
+    sent: Moment = ANY_TIME
+    unsettled_outcome: Outcome | None = None
+    fresh: bool = False
 
     def __init__(self, position: int, item: ItemT, began: float) -> None:
         self.position = position
@@ -65,6 +75,15 @@ class Again:
 
     seconds: float
     rationed: bool
+
+
+class Settling(Enum):
+    """An item's outcome isn't settled: the lineup brings it back."""
+
+    SETTLING = "settling"
+
+
+SETTLING: Final = Settling.SETTLING
 
 
 class Lineup(Generic[ItemT]):
@@ -100,6 +119,8 @@ class Lineup(Generic[ItemT]):
         self.signal = StopSignal(self._close)
         self.unsettled = 0
         self._ready: deque[Work[ItemT]] = deque()
+        self._settling: set[Work[ItemT]] = set()
+        self._behind: list[Work[ItemT]] = []
         self._aside: dict[Work[ItemT], asyncio.TimerHandle] = {}
         self._rationed: deque[Work[ItemT]] = deque()
         self._budget = RetryBudget()
@@ -151,6 +172,31 @@ class Lineup(Generic[ItemT]):
         """Bring the work back when it may be tried again."""
         queue = self._rationed if again.rationed else self._ready
         self._aside[work] = asyncio.get_running_loop().call_later(again.seconds, self._bring_back, work, queue)
+
+    @property
+    def is_settling(self) -> bool:
+        """Whether some work waits until its outcome is settled."""
+        return bool(self._settling)
+
+    def settle(self, work: Work[ItemT], outcome: Outcome, origin: Origin) -> "Settling":
+        """Bring the work back when it is settled whether the response that this outcome follows from was for it."""
+        work.unsettled_outcome = outcome
+        self._settling.add(work)
+        origin.watch(functools.partial(self._have_settled, work))
+        return SETTLING
+
+    def line_up_behind(self, work: Work[ItemT], outcome: Outcome) -> "Settling":
+        """Bring the work back after the next that is settled."""
+        work.unsettled_outcome = outcome
+        self._behind.append(work)
+        return SETTLING
+
+    def _have_settled(self, work: Work[ItemT], is_settled: bool) -> None:
+        self._settling.discard(work)
+        self._ready.append(work)
+        self._ready.extend(self._behind)
+        self._behind.clear()
+        self._wake_one()
 
     def leaves(self, work: Work[ItemT]) -> None:
         """Take note that a request for an item leaves."""
@@ -216,6 +262,13 @@ class Lineup(Generic[ItemT]):
         self._aside.clear()
         return waiting
 
+    def stop_settling(self) -> list[Work[ItemT]]:
+        """Wait no longer for what isn't settled, and return it."""
+        settling = [*self._settling, *self._behind]
+        self._settling.clear()
+        self._behind.clear()
+        return settling
+
     def _make_room(self) -> None:
         """Say anew how many items may be on their way; less than that, and a new one may be started."""
         is_held = self.exhausted or self.signal.given or self._pulling or self._canary_is_out
@@ -223,7 +276,7 @@ class Lineup(Generic[ItemT]):
 
     def _is_drained(self) -> bool:
         over = self.exhausted or self.signal.given
-        return over and not self._aside and not self._rationed and not self._pulling
+        return over and not (self._aside or self._rationed or self._settling or self._pulling)
 
     def _pull_at_once(self) -> Work[ItemT] | None:
         """Read the next item where that needs no waiting: of a journal what is ready, of an async input nothing."""

@@ -14,6 +14,7 @@ from ..clock import ANY_TIME
 from ..descriptors import descriptor_limit, is_out_of_descriptors
 from ..errors import (
     AdaptyAPIError,
+    AdaptyConnectionError,
     AdaptyError,
     AuthenticationError,
     InvalidResponseError,
@@ -36,13 +37,17 @@ _log: Final = logging.getLogger("adapty_async")
 
 @attrs.frozen
 class Steps(Generic[ItemT, ValueT]):
-    """What one kind of job asks about an item, and what the responses mean."""
+    """What one kind of job asks about an item, and what the answers mean.
+
+    `is_answer`: tells whether what was read may be the answer to a request.
+    """
 
     request: Callable[[ItemT], Request]
     probe: Callable[[ItemT], Request]
     read: Callable[[Response], ValueT]
     done: Outcome
     missing: Outcome
+    is_answer: Callable[[Request, ValueT], bool] | None = None
 
 
 def _is_answered(exchange: Exchange) -> bool:
@@ -97,6 +102,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
 
     async def attempt(self, work: Work[ItemT]) -> Outcome | Again | None:
         """Make one attempt for an item. A ValueError or TypeError of its request makes it `invalid`, unsent."""
+        work.origin = None
         try:
             request = self._steps.request(work.item)
         except (ValueError, TypeError) as error:
@@ -120,7 +126,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         self._lineup.leaves(work)
         self._tally.under_way += 1
         try:
-            exchange = await self._sender.exchange(request, ticket, self._gate, work.attempts)
+            exchange = await self._sender.exchange(request, ticket, self._gate, work.attempts, fresh=work.fresh)
         except BaseException:  # whoever ends it: the permit must come back
             self._admission.leave(permit, Health.NOTHING)
             raise
@@ -137,7 +143,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             self._admission.answered(permit, seconds)
             if self._is_observed:
                 self._sender.observe(request, exchange, work.attempts, None)
-            return self._succeeded(work, response)
+            return self._succeeded(work, request, exchange, response)
         if self._sender.transport.is_closed and not _is_answered(exchange):
             self._admission.leave(permit, Health.NOTHING)
             self._cut_off(work, request, exchange)
@@ -274,7 +280,18 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         if self._lineup.unsettled:
             self._signal.give(reason)
 
-    def _succeeded(self, work: Work[ItemT], response: Response) -> Outcome:
+    def doubt(self, work: Work[ItemT]) -> Outcome | Again:
+        """Decide what follows where the last response may have been for another request: then it has no response."""
+        error = AdaptyConnectionError("more came on the connection than one response, or another request's", sent=True)
+        work.value, work.fresh = None, True
+        exchange = Exchange(None, error, None, 0.0, sent=work.sent)
+        self._take_up(work, exchange)
+        if self._wait(work, self._steps.request(work.item), exchange) is None:
+            return self._classified(work, error)
+        return Again(0.0, rationed=False)  # it's the connection's fault, not the server's
+
+    def _succeeded(self, work: Work[ItemT], request: Request, exchange: Exchange, response: Response) -> Outcome:
+        work.origin, work.sent = exchange.origin, exchange.sent
         try:
             work.value = self._steps.read(response)
         except InvalidResponseError as error:
@@ -282,6 +299,9 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             work.error = error
             return self._classified(work, error)
         work.error = None
+        origin, is_answer = exchange.origin, self._steps.is_answer
+        if origin is not None and origin.reused and is_answer is not None and not is_answer(request, work.value):
+            origin.doubt()
         return self._steps.done
 
     async def _failed(
@@ -321,6 +341,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         work.taken = work.taken or not (is_throttled(error) or is_unsent(error))
         error.attempts = work.attempts
         work.error = error
+        work.origin, work.sent = exchange.origin, exchange.sent
         return error
 
     def _wait(self, work: Work[ItemT], request: Request, exchange: Exchange) -> float | None:
@@ -383,7 +404,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             elif exchange.error is not None and is_absence(exchange.error):
                 return self._missing(work, exchange.error)
             elif exchange.response is not None and self._steps.done is Outcome.FETCHED:
-                return self._succeeded(work, exchange.response)
+                return self._succeeded(work, self._steps.probe(work.item), exchange, exchange.response)
             return self._refused(work)
 
     async def _probe(self, work: Work[ItemT]) -> Exchange | None:
@@ -404,6 +425,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
                 self._relieve()
             else:
                 self._take_note_of_failure(work, exchange)
+            work.origin, work.sent = exchange.origin, exchange.sent
             throttled = is_throttled(exchange.error)
             pause = exchange.pause or self._sender.retry.backoff_after(number, self._sender.rng)
             self._sender.observe(request, exchange, number, pause if throttled else None)
@@ -457,6 +479,10 @@ class AnyOperation(Generic[ItemT, ValueT]):
             self._signal.give(StopReason.PERMISSION)
         in_doubt = isinstance(error, AdaptyError) and error.maybe_executed
         return Outcome.IN_DOUBT if in_doubt else Outcome.FAILED
+
+    def doubt(self, work: Work[ItemT]) -> Outcome:
+        """Leave it open: what the caller's operation was answered is for it to know."""
+        return Outcome.IN_DOUBT
 
     def close(self) -> None:
         """Nothing to let go of."""

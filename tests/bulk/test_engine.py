@@ -486,6 +486,9 @@ async def test_a_runner_never_ends_unnoticed() -> None:
         async def attempt(self, work: object) -> None:
             await _awaiting_what_was_cancelled()
 
+        def doubt(self, work: object) -> Outcome:
+            raise NotImplementedError
+
         def close(self) -> None:
             pass
 

@@ -1,0 +1,252 @@
+"""A success counts once nothing else has come on its connection: what is doubtful is sent again, or left in doubt."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from adapty_async import UNPACED, AdaptyClient, ProfileAttributes, RetryPolicy, bulk
+from adapty_async.bulk import BulkJob, BulkReport, Decided, Outcome, StopReason, StopRules
+from adapty_async.ledger import Ledger, LedgerReader
+from tests.desync import HostileServer, delete, profile_id_of
+from tests.leftovers import timers_left
+from tests.raw_server import RawServer, Reply, answer
+from tests.test_connections import Line, client_of, profile
+
+NAMED: Final = ProfileAttributes(first_name="Ann")
+GONE: Final = answer(404, {"errors": [], "error_code": "profile_does_not_exist", "status_code": 404})
+LENIENT: Final = StopRules(failure_share=None, absent_share=None)
+
+
+@asynccontextmanager
+async def served(*script: Reply, **settings: Any) -> AsyncIterator[tuple[RawServer, AdaptyClient]]:
+    async with RawServer(*script) as server, client_of(server, **settings) as client:
+        yield server, client
+
+
+def deletion(client: AdaptyClient, *names: str, **settings: Any) -> BulkJob[Any, None]:
+    defaults: dict[str, Any] = {"by": "customer_user_id", "concurrency": 1, "pacer": UNPACED, "stop": LENIENT}
+    return bulk.delete_profiles(client, names, **defaults | settings)
+
+
+def started(job: BulkJob[Any, None]) -> asyncio.Task[BulkReport]:
+    """Await a job in a task of its own."""
+
+    async def report() -> BulkReport:
+        return await job
+
+    return asyncio.create_task(report())
+
+
+async def outcomes(job: BulkJob[Any, Any]) -> list[tuple[int, Outcome]]:
+    return [(result.position, result.outcome) async for result in job]
+
+
+async def until(happened: Callable[[], object]) -> None:
+    """Wait for what happens elsewhere, a socket away."""
+    while not happened():  # noqa: ASYNC110 - there is no event to wait for
+        await asyncio.sleep(0.001)
+
+
+class TestADoubtfulDeletion:
+    async def test_it_is_repeated_on_a_new_connection(self) -> None:
+        async with served(answer(204), answer(204) * 2, answer(204)) as (server, client):
+            report = await deletion(client, "a", "b")
+        assert report.counts == {Outcome.DELETED: 2}
+        names = [request.headers["adapty-customer-user-id"] for request in server.requests]
+        assert names == [b"a", b"b", b"b"]
+        assert server.connections == 2
+
+    async def test_where_the_profile_is_gone_then_that_isnt_confirmed(self, tmp_path: Path) -> None:
+        async with served(answer(204) * 2, GONE) as (_, client):
+            report = await deletion(client, "a", journal=Ledger(tmp_path / "job.db"))
+        assert report.counts == {Outcome.DELETED_UNCONFIRMED: 1}
+        with LedgerReader(tmp_path / "job.db") as reader:
+            (row,) = reader.about("a")
+        assert (row.outcome, row.attempts) == (Outcome.DELETED_UNCONFIRMED, 2)
+
+    async def test_a_surplus_that_comes_later_is_noticed_as_well(self) -> None:
+        line = Line(answer(204), answer(204))
+        async with served(line) as (server, client):
+            job = started(deletion(client, "a"))
+            await until(lambda: line.writers)
+            await asyncio.sleep(0.02)
+            assert not job.done()
+            line.writers[0].write(GONE)
+            assert (await job).counts == {Outcome.DELETED: 1}
+            assert (len(server.requests), server.connections) == (2, 2)
+
+    @pytest.mark.parametrize("end", [b"H", b"\x00\x01\x02", answer(204)[:-2]], ids=["a letter", "noise", "a head"])
+    async def test_whatever_it_is(self, end: bytes) -> None:
+        line = Line(answer(204), answer(204))
+        async with served(line) as (server, client):
+            job = started(deletion(client, "a"))
+            await until(lambda: line.writers)
+            await asyncio.sleep(0.02)
+            line.writers[0].write(end)
+            await job
+            assert len(server.requests) == 2
+
+    @pytest.mark.parametrize("refusal", [GONE, answer(400)], ids=["absent", "failed"])
+    async def test_one_that_failed_or_was_absent_is_no_less_doubtful(self, refusal: bytes) -> None:
+        async with served(refusal * 2, answer(204)) as (_, client):
+            report = await deletion(client, "a")
+        assert report.counts == {Outcome.DELETED: 1}
+
+    async def test_without_retries_it_is_in_doubt(self) -> None:
+        async with served(answer(204) * 2, retry=RetryPolicy.none()) as (server, client):
+            report = await deletion(client, "a")
+        assert report.counts == {Outcome.IN_DOUBT: 1}
+        assert len(server.requests) == 1
+
+    async def test_it_is_repeated_as_often_as_the_policy_says(self) -> None:
+        async with served(answer(204) * 2) as (server, client):
+            report = await deletion(client, "a")
+        assert report.counts == {Outcome.IN_DOUBT: 1}
+        assert len(server.requests) == 4
+
+
+class TestOtherOperations:
+    async def test_a_get_is_repeated(self) -> None:
+        async with served(profile("a") * 2, profile("a")) as (server, client):
+            report = await bulk.get_profiles(client, ["a"], by="customer_user_id", pacer=UNPACED)
+        assert report.counts == {Outcome.FETCHED: 1}
+        assert len(server.requests) == 2
+
+    async def test_a_response_about_another_profile_on_a_used_connection_is_doubtful(self) -> None:
+        async with served(profile("a"), profile("a"), profile("b")) as (server, client):
+            job = bulk.get_profiles(client, ["a", "b"], by="customer_user_id", pacer=UNPACED, concurrency=1)
+            found = [result.value.customer_user_id async for result in job if result.value]
+        assert found == ["a", "b"]
+        assert server.connections == 2
+
+    async def test_an_update_is_sent_again_as_any_of_unknown_fate(self) -> None:
+        async with served(profile("a") * 2, profile("a")) as (server, client):
+            report = await bulk.update_profiles(client, [("a", NAMED)], by="customer_user_id", pacer=UNPACED)
+        assert report.counts == {Outcome.UPDATED: 1}
+        assert len(server.requests) == 2
+
+    async def test_a_creation_that_must_not_be_repeated_is_in_doubt(self) -> None:
+        one = [(str(profile_id_of("a")), NAMED)]
+        async with served(profile("a") * 2) as (server, client):
+            report = await bulk.create_profiles(client, one, by="profile_id", pacer=UNPACED)
+        assert report.counts == {Outcome.IN_DOUBT: 1}
+        assert len(server.requests) == 1
+
+
+class TestBeforeItIsSettled:
+    async def test_nothing_is_recorded(self, tmp_path: Path) -> None:
+        line = Line(answer(204), answer(204))
+        async with served(line) as (_, client):
+            job = deletion(client, "a", journal=Ledger(tmp_path / "job.db"))
+            running = started(job)
+            await until(lambda: job.report.requests)
+            assert job.report.total == 0
+            await running
+            assert job.report.counts == {Outcome.DELETED: 1}
+
+    async def test_it_is_as_soon_as_its_connection_is_taken_or_closed(self) -> None:
+        closing = answer(204, headers={"Connection": "close"})
+        line = Line(answer(204), closing, answer(204))
+        async with served(line) as (server, client):
+            job = deletion(client, *"abc")
+            running = started(job)
+            await until(lambda: len(server.requests) == 3)
+            assert job.report.total == 2
+            await running
+
+    async def test_a_canary_goes_on_afterwards(self) -> None:
+        async with served(answer(204)) as (_, client):
+            report = await deletion(client, *"abcdefgh", concurrency=4, stop=StopRules(canary=2))
+        assert report.counts == {Outcome.DELETED: 8}
+
+    async def test_a_pause_doesnt_hold_it_up(self) -> None:
+        line = Line(answer(204), answer(204))
+        async with served(line) as (server, client):
+            job = deletion(client, "a", "b", stop=StopRules(canary=1))
+            running = started(job)
+            await until(lambda: job.report.requests)
+            job.pause()
+            await until(lambda: job.report.total)
+            assert len(server.requests) == 1
+            job.go_on()
+            assert (await running).counts == {Outcome.DELETED: 2}
+
+    @pytest.mark.parametrize("is_doubtful", [False, True])
+    async def test_a_stop_waits_for_it(self, is_doubtful: bool) -> None:
+        line = Line(answer(204), answer(204))
+        async with served(line) as (server, client):
+            job = deletion(client, "a", *"bcdef", stop=StopRules(canary=1))
+            running = started(job)
+            await until(lambda: job.report.requests)
+            job.stop()
+            if is_doubtful:
+                line.writers[0].write(b"x")
+            report = await running
+        assert report.counts == {Outcome.IN_DOUBT if is_doubtful else Outcome.DELETED: 1}
+        assert len(server.requests) == 1
+
+    async def test_the_end_of_the_job_counts_it_by_what_is_known_then(self) -> None:
+        line = Line(answer(204), answer(204))
+        async with served(line) as (_, client):
+            for surplus, outcome in ((b"", Outcome.DELETED), (b"x", Outcome.IN_DOUBT)):
+                job = deletion(client, "a", "b", stop=StopRules(canary=1))
+                running = started(job)
+                await until(lambda job=job: job.report.requests)  # type: ignore[misc]
+                if surplus:
+                    line.writers[-1].write(surplus)
+                    await asyncio.sleep(0.02)
+                await job.aclose()
+                await asyncio.wait([running])
+                assert job.report.counts == {outcome: 1}
+
+    async def test_the_end_of_the_client_does_so_as_well(self) -> None:
+        line = Line(answer(204))
+        async with served(line) as (_, client):
+            job = deletion(client, "a", "b", stop=StopRules(canary=1))
+            running = started(job)
+            await until(lambda: job.report.requests)
+            await client.close()
+            report = await running
+            assert (report.counts, report.stopped) == ({Outcome.DELETED: 1}, StopReason.CLOSED)
+            assert timers_left() == []
+
+    async def test_from_one_runner_results_come_in_order(self) -> None:
+        items: list[str | Decided[str]] = [
+            "a",
+            Decided("a", Outcome.DUPLICATE),
+            "",
+            "b",
+            Decided("x", Outcome.INVALID),
+            "c",
+        ]
+        async with served(answer(204)) as (_, client):
+            job = bulk.delete_profiles(client, items, by="customer_user_id", concurrency=1, pacer=UNPACED, stop=LENIENT)
+            assert await outcomes(job) == [
+                (0, Outcome.DELETED),
+                (1, Outcome.DUPLICATE),
+                (2, Outcome.INVALID),
+                (3, Outcome.DELETED),
+                (4, Outcome.INVALID),
+                (5, Outcome.DELETED),
+            ]
+
+    async def test_who_takes_no_results_holds_the_job_back(self) -> None:
+        async with served(answer(204)) as (server, client):
+            job = deletion(client, *map(str, range(1000)), concurrency=5)
+            async for _ in job:
+                await asyncio.sleep(0.3)
+                break
+            assert len(server.requests) <= 20
+            await job.aclose()
+
+
+@pytest.mark.no_cover  # it runs the same lines again and again
+async def test_hardly_an_outcome_is_wrong_where_the_server_is_out_of_step() -> None:
+    async with HostileServer(1) as server:
+        found = await delete(server, 1000)
+    assert len(found.wrong) <= 1, found
+    assert found.results[Outcome.DELETED] >= 800
