@@ -12,7 +12,7 @@ import attrs
 
 from ..bulk.jobs import By, name_of
 from ..ledger import LedgerReader
-from ..ledger.files import translated
+from ..ledger.files import open_regular, translated
 from .allowances import Allowances
 from .exits import CommandError
 from .inputs import Excluded, InputError, Row, open_ids
@@ -212,7 +212,7 @@ def _is_list(reader: LedgerReader, name: str, file: Path) -> bool:
     """Tell whether a file has the content that an exclude list had. Raises CommandError."""
     if not file.exists():
         return False
-    with refusing(), translated(file), file.open("rb") as content:
+    with refusing(), translated(file), open_regular(file) as content:
         return reader.is_exclude_list(name, content)
 
 

@@ -17,9 +17,10 @@ from ..bulk import Outcome
 from ..bulk.journal import Undertaking
 from ..clock import ANY_TIME, Moment, boot_id
 from ..retry import is_stale
-from .chunks import CHUNK, OUTCOMES, STATES, Chunk, OutcomeRow
+from .chunks import CHUNK, OUTCOMES, STATES, Chunk, OutcomeRow, check_clock, noted
 from .holding import Held
 from .inventory import Inventory, Part, begin, check, secret_of
+from .keys import APP_ID
 from .store import RunRow, Store, Writing
 
 _GRACE: Final = 5.0
@@ -79,8 +80,8 @@ class Book:
     `check_files` and `close` alone.
 
     Those may be done in another thread. What is new is drawn up, written, and then told to be; where that fails it
-    stays as new as it was. The run itself is written down with the first chunk of the input that is accepted: what is
-    refused leaves no trace.
+    stays as new as it was. The run itself is written down with the first chunk of the input of which something is to be
+    done, or by which the app of a key gets known: what is refused leaves no trace, and what is done already no run.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Book:
         self._growing: int | None = None  # the chunk of which the input has brought some, and may bring more
         self._news = _News()
         self._under_way = _News()
+        self._is_accepted = False
         self._has_begun = False
         self._has_touched = False
 
@@ -110,7 +112,8 @@ class Book:
     def open(cls, path: Path, undertaking: Undertaking, terms: Terms, clock: Callable[[], Moment]) -> "Book":
         """Open the ledger, locked, for a run. Raises LedgerError."""
         now = clock()
-        store = Store.open(path, lambda new: begin(new, path, undertaking, int(now.wall)), held=terms.held)
+        check_clock(now.wall)
+        store = Store.open(path, lambda new: begin(new, path, undertaking, noted(now.wall)), held=terms.held)
         try:
             job, runs = store.job(), store.runs()
             secret = secret_of(path, job)
@@ -122,7 +125,7 @@ class Book:
             raise
         run = RunRow(
             number=len(runs) + 1,
-            started=int(now.wall),
+            started=noted(now.wall),
             ended=None,
             boot=boot_id(),
             booted=now.wall - now.boot,
@@ -160,13 +163,15 @@ class Book:
         before = 0 if grown is None else len(grown.chunk)
         met = self._inventory.meet(part, chunk)
         self._growing = None if part.is_whole or part.is_last else number
-        if not self._has_begun:
-            self._has_begun = self._news.run = True
+        if not self._is_accepted:
+            self._is_accepted = True
             if self._terms.order is not None:
                 self._inventory.note_order(self._terms.order)
         if met.is_new:
             self._news.chunks.add(number)
         due = self._due(number, met.chunk, before, now)
+        if not self._has_begun and (due.indexes or number in self._news.chunks or APP_ID in self._terms.notes):
+            self._has_begun = self._news.run = True
         if grown is not None:
             grown.due += len(due.indexes)
         elif due.indexes or number in self._news.chunks or number == self._growing:
@@ -175,7 +180,7 @@ class Book:
 
     def claim(self, positions: Sequence[int], now: Moment) -> None:
         """Note that items are about to be sent, in order. Nobody is to be told so before it is written."""
-        begin, at = 0, int(now.wall)
+        begin, at = 0, noted(now.wall)
         while begin < len(positions):
             number = positions[begin] // CHUNK
             first = number * CHUNK

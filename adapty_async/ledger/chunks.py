@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 import attrs
 
 from ..bulk import Outcome
+from .errors import LedgerError
 
 CHUNK: Final = 1000
 HASH: Final = 16
@@ -60,6 +61,20 @@ No class, for one is made for each item, and that is much of what a ledger costs
 _REOPENED: Final = bytes(map(_reopened, range(256)))
 _IS_CLAIMED: Final = bytes(state & _CLAIMED > 0 for state in range(256))
 _MOST_COUNTED: Final = 0xFFFF
+LAST_SECOND: Final = 0xFFFFFFFF
+"""The latest time that can be noted, in the year 2106; the first is in 1970."""
+
+
+def check_clock(wall: float) -> None:
+    """Refuse to begin by a clock whose time can't be noted. Raises LedgerError."""
+    if not 0 <= wall <= LAST_SECOND:
+        when = "before 1970" if wall < 0 else "after February 2106"
+        raise LedgerError(f"the clock of this machine says that it is {when}, which no ledger can note: set the clock")
+
+
+def noted(wall: float) -> int:
+    """Give the time to be noted; where a clock is set beyond that during a run, no outcome is lost for it."""
+    return int(min(max(wall, 0.0), LAST_SECOND))
 
 
 @attrs.frozen

@@ -14,7 +14,7 @@ from ..bulk.journal import Entry, Source
 from ..bulk.results import ItemT
 from ..clock import Moment
 from .book import Book, Due, counted
-from .chunks import CHUNK, STATES, Chunk, OutcomeRow
+from .chunks import CHUNK, STATES, Chunk, OutcomeRow, noted
 from .errors import InputChangedError, LedgerError
 from .feed import Breath, Feed
 from .inventory import Part
@@ -150,7 +150,7 @@ class LedgerEntries(Generic[ItemT]):
         try:
             self._tell_book()
             self._book.release([position for position, _, maybe_sent in self._claimed if maybe_sent is None])
-            self._book.end_run(int(self._moment().wall))
+            self._book.end_run(noted(self._moment().wall))
         finally:
             await self._writer.close()
         if self._at_end is not None:
@@ -327,7 +327,7 @@ class LedgerEntries(Generic[ItemT]):
             self._timer.cancel()
             self._timer = None
         if self._rows:
-            self._book.settle(self._rows, int(self._moment().wall))
+            self._book.settle(self._rows, noted(self._moment().wall))
             self._rows = []
         if self._is_look_due:
             self._show()

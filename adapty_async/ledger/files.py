@@ -7,7 +7,7 @@ import sqlite3
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from .errors import LedgerError, LedgerLockedError, LedgerLostError, LedgerUnreadableError, LedgerWriteError
 from .identity import Identity, identity_of
@@ -247,6 +247,18 @@ def of_system(path: Path, error: OSError) -> LedgerWriteError:
     """Say what the system says of a file that belongs to a ledger."""
     todo = "make room for it" if error.errno in _NO_ROOM else "see to the permissions, or choose another place for it"
     return LedgerWriteError(f"{path} can't be made or opened ({error.strerror}): {todo}")
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read it. What isn't one any more, as a pipe, is refused, where it would be waited for.
+
+    Raises LedgerUnreadableError, OSError.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return open(descriptor, "rb")  # noqa: PTH123 - a descriptor, no path
+    os.close(descriptor)
+    raise LedgerUnreadableError(f"{path} is no regular file any more: put it back as it was")
 
 
 def missing(path: Path) -> LedgerUnreadableError:

@@ -16,7 +16,7 @@ from .errors import (
     LedgerRedactedError,
     Mismatch,
 )
-from .files import of_system
+from .files import of_system, open_regular
 from .keys import last_key
 from .secret import Secret, key_path
 from .store import ChunkRow, ContentsRow, ExcludeListRow, JobRow, RunRow, Store, Writing
@@ -119,7 +119,7 @@ class Inventory:
         for name, path in files.items():
             number = self.number_of(name)
             try:
-                with path.open("rb") as file:
+                with open_regular(path) as file:
                     digest = self._secret.file_digest(file)
             except OSError as error:
                 failure = of_system(path, error)

@@ -14,7 +14,7 @@ from ..bulk import Decided
 from ..bulk.jobs import By, source_of
 from ..bulk.journal import Source, Undertaking
 from ..models import ProfileAttributes
-from .chunks import CHUNK, STATES, Chunk
+from .chunks import CHUNK, STATES, Chunk, check_clock, noted
 from .files import real
 from .holding import Held
 from .inventory import Inventory, Part, begin, check, secret_of
@@ -53,6 +53,7 @@ def prepare(
     """
 
     ledger = real(path)
+    check_clock(time.time())
 
     def take_down(store: Store) -> None:
         job = store.job()
@@ -72,7 +73,7 @@ def prepare(
 
     def make(store: Store) -> None:
         nonlocal is_made
-        begin(store, ledger, undertaking, int(time.time()))
+        begin(store, ledger, undertaking, noted(time.time()))
         take_down(store)
         is_made = True
 
@@ -122,7 +123,7 @@ def _enter(store: Store, inventory: Inventory, part: Part, items: list[Any]) -> 
 
 
 def _decide(chunk: Chunk, items: list[Any], start: int, inventory: Inventory) -> None:
-    now = int(time.time())
+    now = noted(time.time())
     for index, item in enumerate(items[start:], start):
         if isinstance(item, Decided):
             chunk.settle(index, STATES[item.outcome], inventory.number_of(item.exclude_list), 0, now)

@@ -16,6 +16,7 @@ from typing import BinaryIO, Final
 
 from .chunks import HASH
 from .errors import LedgerMismatchError
+from .files import open_regular
 
 _LENGTH: Final = 32
 _OWNER_ONLY: Final = 0o600
@@ -35,9 +36,13 @@ class Secret:
 
     @classmethod
     def read(cls, ledger: Path) -> "Secret | None":
-        """Read the key of a ledger; None where it is gone, or was never written to its end. Raises OSError."""
+        """Read the key of a ledger; None where it is gone, or was never written to its end.
+
+        Raises LedgerUnreadableError, OSError.
+        """
         with contextlib.suppress(FileNotFoundError):
-            key = key_path(ledger).read_bytes()
+            with open_regular(key_path(ledger)) as file:
+                key = file.read(_LENGTH + 1)
             if len(key) == _LENGTH:
                 return cls(key)
         return None

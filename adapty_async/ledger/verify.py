@@ -19,6 +19,7 @@ from ..bulk.jobs import ProfileId
 from ..client import AdaptyClient, sender_of
 from ..models import Profile
 from ..pacing import Pacer
+from .chunks import noted
 from .entries import CHECK_AFTER
 from .errors import LedgerError, LedgerMismatchError
 from .files import real
@@ -113,7 +114,7 @@ async def _take_down(
             async for result in job:
                 position = asked.pop(result.position)
                 if result.outcome in _CLEAR:
-                    found.append(Presence(position, int(time.time()), result.outcome is Outcome.FETCHED))
+                    found.append(Presence(position, noted(time.time()), result.outcome is Outcome.FETCHED))
                     counts[found[-1].present] += 1
                 if len(found) == _ROWS_A_COMMIT or loop.time() >= written + _COMMIT_AFTER:
                     await write(found)

@@ -270,10 +270,10 @@ async def test_a_ledger_keeps_the_list_that_excludes_an_item(
             list_ = (None, "legal.csv", "audit.csv")[number % 3]
             yield Decided(who, Outcome.EXCLUDED, exclude_list=list_) if number % 4 else who
 
-    first = deletion(client, people(), path, spool=spool)
-    if not spool:
-        asyncio.get_running_loop().call_later(0.05, first.stop)
-    await first
+    job = deletion(client, people(), path, spool=spool)
+    async for result in job:
+        if result.position == 400 and not spool:
+            job.stop()
     assert (await deletion(client, people(), path, stop=StopRules(max_failures=0))).stopped is None
     assert totals(path) == {Outcome.DELETED: 325, Outcome.EXCLUDED: 975}
     for row in rows(path):
@@ -513,7 +513,7 @@ async def test_both_keys_of_a_job_are_remembered_and_neither_is_kept(
 ) -> None:
     await deletion(client, ids(10), path)
     async with AdaptyClient("another_key", base_url=simulator.base_url) as other:
-        await deletion(other, ids(10), path, new_key=True, notes={"operator": "Ada"})
+        await deletion(other, ids(11), path, new_key=True, appended=True, notes={"operator": "Ada"})
     with LedgerReader(path) as reader:
         first, second = reader.runs
     assert first.key_fingerprint != second.key_fingerprint
@@ -788,3 +788,19 @@ async def test_whoever_looks_and_fails_ends_no_job(
     assert "what looks at the job raised LookupError" in caplog.text
     assert "user-1" not in caplog.text
     assert sight(path) is None
+
+
+async def test_a_job_that_is_done_has_no_further_runs(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
+    def numbers() -> list[int]:
+        with LedgerReader(path) as reader:
+            return [run.number for run in reader.runs]
+
+    await first_results(deletion(client, ids(1500), path), 20)
+    assert numbers() == [1]
+    await deletion(client, ids(1500), path)
+    assert numbers() == [1, 2]
+    for terms in ({}, {"retry": [Outcome.FAILED]}, {"notes": {"operator": "Ada"}}):
+        await deletion(client, ids(1500), path, **terms)
+    assert numbers() == [1, 2]
+    await deletion(client, [*ids(1500), "more"], path, appended=True)
+    assert numbers() == [1, 2, 3]

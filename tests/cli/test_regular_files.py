@@ -1,0 +1,61 @@
+"""What a later command opens by its path must be a file still: who opens a pipe waits for its writer, for ever."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from adapty_async.ledger import Spool
+from adapty_async.ledger.secret import key_path
+from adapty_async.testing import Fault
+from tests.cli.served import AT_ONCE, settings_for, started
+from tests.cli.witness import Witness, ids, ledger_of, run
+from tests.waiting import PATIENCE
+
+DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
+
+
+def ends(witness: Witness, *command: object) -> tuple[int, str]:
+    """Run a command in a process of its own; it must come to its end."""
+    with started(list(map(str, command)), settings_for(witness)) as process:
+        _, err = process.communicate(timeout=PATIENCE)
+        return process.returncode, err.decode()
+
+
+@pytest.mark.parametrize("what", ["input", "exclude list", "key"])
+@pytest.mark.parametrize("command", ["resume", "retry-failed", "verify", "export"])
+def test_a_file_that_became_a_pipe_is_refused(
+    witness: Witness, people: Path, tmp_path: Path, what: str, command: str
+) -> None:
+    held = tmp_path / "held.csv"
+    held.write_text(ids(1)[0])
+    witness.script(Fault.REDIRECT, method="DELETE")
+    assert run(*DELETE, people, "--exclude", held, "--concurrency", 1) == 1
+    asked = witness.count.requests
+    file = {"input": people, "exclude list": held, "key": key_path(ledger_of(people))}[what]
+    file.unlink()
+    os.mkfifo(file)
+    options = {"verify": ["all"], "export": ["--ids", "plain"]}.get(command, [])
+    status, err = ends(witness, command, ledger_of(people), *options)
+    assert witness.count.requests == asked or what == "exclude list"
+    if what == "exclude list" and command in ("verify", "export"):
+        assert status == 0  # which need no exclude list
+        return
+    assert status == {"input": 2, "exclude list": 2, "key": 5}[what]
+    says = {"input": "is no file any more", "exclude list": "can't be read again", "key": "is no regular file"}
+    assert says[what] in err
+
+
+def test_a_copy_of_standard_input_that_became_a_pipe_is_refused(witness: Witness, tmp_path: Path) -> None:
+    witness.script(Fault.REDIRECT, method="DELETE")
+    settings = settings_for(witness)
+    with started([*DELETE, "-"], settings, cwd=tmp_path, stdin=subprocess.PIPE) as process:
+        process.communicate("\n".join(ids(5)).encode(), timeout=PATIENCE)
+        assert process.returncode == 1
+    ledger = tmp_path / "stdin.adapty.db"
+    Spool(ledger).path.unlink()
+    os.mkfifo(Spool(ledger).path)
+    status, err = ends(witness, "retry-failed", ledger)
+    assert status == 2
+    assert "is no file any more" in err
