@@ -9,13 +9,15 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from .pacing import MAX_RETRY_AFTER, Pacer, Ticket, Verdict
+from .pacing import MAX_RETRY_AFTER, Pacer, Phase, Ticket, Verdict
 
 _JITTER: Final = 0.1
 # Seconds of a Retry-After that somebody who watches should hear of.
 LONG_PAUSE: Final = 60.0
 # Seconds that are no wait: a timer may come early by the clock's resolution, and sums of floats are off by a little.
 _ROUNDING: Final = 1e-6
+# Seconds by which a turn may come late: it comes before the end of the patience that was long enough for it.
+_LATE: Final = 0.01
 
 
 class GateWaitTooLong(Exception):  # noqa: N818 - what the gate tells its caller, no error of the library
@@ -127,6 +129,8 @@ class Gate:
         waiter = _Waiter(self._loop, now + patience)
         self._waiters.append(waiter)
         self._impatient += patience < math.inf
+        # What the wait was thought to be may be wrong: the rate may fall, or not rise.
+        end = self._loop.call_later(patience + _LATE, self._send_away, waiter) if patience < math.inf else None
         try:
             self._wake_first()
             while True:
@@ -140,6 +144,8 @@ class Gate:
                 waiter.turn = self._loop.create_future()
                 self._look_again(now)
         finally:
+            if end is not None:
+                end.cancel()
             self._waiters.remove(waiter)
             self._impatient -= patience < math.inf
             # Later, since the caller takes its ticket first: that decides when the next one may go.
@@ -176,12 +182,22 @@ class Gate:
         return wait if wait > _ROUNDING else 0.0
 
     def _wait_at(self, place: int, now: float) -> float:
-        return self._wait(now) + place / self._pacer.rate
+        return self._wait(now) + place * self._interval()
+
+    def _interval(self) -> float:
+        """Return the seconds that each waiter adds to the wait of those behind it, at least."""
+        # Where no limit was found yet, the rate grows as long as somebody waits: it says nothing of later turns.
+        return 0.0 if self._pacer.snapshot().phase is Phase.START else 1.0 / self._pacer.rate
+
+    def _send_away(self, waiter: _Waiter) -> None:
+        """End a wait that has lasted as long as the patience."""
+        if not waiter.turn.done():
+            waiter.turn.set_result(self._wait_at(self._waiters.index(waiter), self.now()))
 
     def _send_away_the_late(self, now: float) -> None:
         if not self._impatient:  # as in a mass job, where many wait, and each answer would cost a look at all of them
             return
-        place, opens, interval = 0, self._wait(now), 1.0 / self._pacer.rate
+        place, opens, interval = 0, self._wait(now), self._interval()
         for waiter in self._waiters:
             wait = opens + place * interval
             if now + wait > waiter.gives_up and not waiter.turn.done():

@@ -22,6 +22,7 @@ import pytest
 from adapty_async import (
     UNPACED,
     UNSET,
+    AdaptivePacer,
     AdaptyAPIError,
     AdaptyClient,
     AdaptyConnectionError,
@@ -716,6 +717,16 @@ class TestTheGateOfAClient:
         assert (caught.value.attempts, caught.value.maybe_executed) == (2, True)
         assert (caught.value.__cause__, caught.value.__context__) == (None, None)
         await asyncio.gather(*others, return_exceptions=True)
+
+    @virtual
+    async def test_an_adaptive_pacer_refuses_no_healthy_call(self) -> None:
+        client, transport = scripted(taking(0.1, OK), pacer=AdaptivePacer())
+        calls = []
+        for _ in range(4000):
+            calls.append(asyncio.ensure_future(get(client)))
+            await asyncio.sleep(0.0025)
+        await asyncio.gather(*calls)
+        assert len(transport.sent_at) == 4000
 
     @virtual
     async def test_a_pacer_paces_the_calls(self) -> None:

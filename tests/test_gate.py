@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapty_async import FixedPacer
+from adapty_async import AdaptivePacer, FixedPacer
 from adapty_async.gate import Gate, GateWaitTooLong, gate_of
 from adapty_async.pacing import Pacer, Ticket, Unpaced, Verdict
 
@@ -319,6 +319,45 @@ class TestPatience:
         await gate.enter(patience=0.0)
         with pytest.raises(GateWaitTooLong):
             await gate.enter(patience=0.0)
+
+    @virtual
+    async def test_the_rate_at_which_a_pacer_starts_refuses_nobody(self) -> None:
+        gate = gate_before(AdaptivePacer(start_rate=1.0))
+        await gate.enter()
+        waiting = [asyncio.create_task(gate.enter(patience=30.0)) for _ in range(1000)]
+        await settled()
+        assert not any(task.done() for task in waiting)
+        for task in waiting:
+            task.cancel()
+
+    @virtual
+    async def test_after_its_first_429_they_are_told_whether_their_turn_comes_in_time(self) -> None:
+        gate = gate_before(AdaptivePacer(start_rate=1.0))
+        ticket = await gate.enter()
+        gate.heard(ticket, Verdict.ACCEPTED)
+        ticket = await gate.enter()
+        waiting = [asyncio.create_task(gate.enter(patience=30.0)) for _ in range(1000)]
+        await settled()
+        gate.heard(ticket, Verdict.THROTTLED)
+        await settled()
+        assert 900 < sum(task.done() for task in waiting) < 1000
+        for task in waiting:
+            task.cancel()
+
+    @virtual
+    async def test_a_patience_ends_though_the_wait_was_thought_to_be_shorter(self) -> None:
+        gate = gate_before(AdaptivePacer(start_rate=0.01))
+        await gate.enter()
+        began = virtual_loop().time()
+        waiting = [asyncio.create_task(gate.enter(patience=110.0)) for _ in range(3)]
+        assert (await waiting[0]).sent_at == pytest.approx(began + 100.0, abs=0.05)
+        with pytest.raises(GateWaitTooLong) as caught:
+            await waiting[1]
+        assert virtual_loop().time() == pytest.approx(began + 110.0, abs=0.05)
+        assert caught.value.seconds > 0
+        await asyncio.gather(*waiting, return_exceptions=True)
+        await settled()
+        assert (timers_left(), tasks_left()) == ([], [])
 
 
 class TestCancelling:
