@@ -40,9 +40,10 @@ class AdaptyClient:
     `timeout`: seconds of one attempt, its body included, waiting at the gate not; it ends at most a twentieth of a
     second late. `total_timeout`: seconds of the whole call: waiting at the gate, all attempts, and the pauses between
     them; when they are over the call raises AdaptyTimeoutError, which tells whether it may have been executed. None: no
-    limit beside `timeout` and `retry`. Jobs of `bulk` ignore it. `pacer`: paces every call; None: only the Retry-After
-    of a 429 holds calls back. `session`: its connections are used and stay open, nothing else of it. `trust_env`:
-    proxies from the environment. `ssl`: for a certificate authority of your own. `on_attempt`: called once an attempt.
+    limit beside `timeout` and `retry`. Jobs of `bulk` ignore it. `pacer`: paces every call; None: nothing is held
+    back until the first 429, which holds all calls; then they are released one by one, until none has come for 60 s.
+    `session`: its connections are used and stay open, nothing else of it. `trust_env`: proxies from the environment.
+    `ssl`: for a certificate authority of your own. `on_attempt`: called once an attempt.
     Built anywhere, opened by the first call, for the event loop of that call. Raises ValueError or TypeError for
     settings that can't work.
     """

@@ -24,7 +24,7 @@ from .errors import (
 )
 from .gate import Gate, GateWaitTooLong, gate_of
 from .messages import Request, Response
-from .pacing import AdaptivePacer, Pacer, Ticket, Unpaced, Verdict
+from .pacing import AdaptivePacer, Pacer, ReactivePacer, Ticket, Verdict
 from .retry import RetryPolicy, again, is_stale, is_throttled, is_unsent
 from .transport import Transport
 
@@ -107,7 +107,7 @@ class Shared:
     @functools.cached_property
     def reactive(self) -> Pacer:
         """The pacer of the client and its views where none was given."""
-        return Unpaced()
+        return ReactivePacer()
 
     @functools.cached_property
     def background(self) -> Pacer:

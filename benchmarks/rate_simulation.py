@@ -7,6 +7,7 @@ The limiters share nothing with the pacers that have to find them out.
 import heapq
 import math
 import random
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -77,6 +78,20 @@ class FixedWindows:
         if self._used >= self._calls:
             return False
         self._used += 1
+        return True
+
+
+class SlidingWindow:
+    """At most `calls` within any `seconds`."""
+
+    def __init__(self, calls: int, seconds: float) -> None:
+        self._seconds = seconds
+        self._accepted = deque([-math.inf] * calls, maxlen=calls)
+
+    def accepts(self, now: float) -> bool:
+        if self._accepted[0] > now - self._seconds:
+            return False
+        self._accepted.append(now)
         return True
 
 

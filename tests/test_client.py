@@ -9,6 +9,7 @@ import pickle
 import random
 import ssl
 import traceback
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -727,6 +728,30 @@ class TestTheGateOfAClient:
             await asyncio.sleep(0.0025)
         await asyncio.gather(*calls)
         assert len(transport.sent_at) == 4000
+
+    @virtual
+    async def test_by_default_a_429_holds_all_calls_and_then_they_leave_one_by_one(self) -> None:
+        rejected = taking(0.1, Response(429, {"Retry-After": "2"}))
+        client, transport = scripted(*[taking(0.1, OK)] * 10, *[rejected] * 20, OK)
+        view = client.with_options(timeout=1.0)
+        began = virtual_loop().time()
+        await asyncio.gather(*(get(view if number % 2 else client) for number in range(30)))
+        at_once, later = transport.sent_at[:30], transport.sent_at[30:]
+        assert at_once == [began] * 30
+        assert 2.1 <= later[0] - began <= 2.3 + 1e-6
+        assert later[-1] - later[0] == pytest.approx(19 / 30, rel=0.2)
+        assert max(Counter(later).values()) == 1
+
+    @virtual
+    async def test_a_view_with_a_pacer_of_its_own_is_held_by_the_retry_after_only(self) -> None:
+        client, _ = scripted(*[taking(0.1, Response(429, {"Retry-After": "2"}))] * 20, OK)
+        view = client.with_options(pacer=UNPACED)
+        calls = [asyncio.ensure_future(get(client)) for _ in range(20)]
+        await asyncio.sleep(0.15)
+        began = virtual_loop().time()
+        await asyncio.gather(*(get(view) for _ in range(50)))
+        assert 1.9 <= virtual_loop().time() - began <= 2.2
+        await asyncio.gather(*calls)
 
     @virtual
     async def test_a_pacer_paces_the_calls(self) -> None:

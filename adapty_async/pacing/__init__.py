@@ -6,6 +6,7 @@ All is pure but for what a SharedPacer needs: shared.py, membership.py and state
 from .adaptive import AdaptivePacer
 from .base import MAX_RETRY_AFTER, Pacer, Phase, Snapshot, Ticket, Verdict
 from .fixed import UNPACED, FixedPacer, Unpaced
+from .reactive import ReactivePacer
 from .shared import SharedPacer
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "FixedPacer",
     "Pacer",
     "Phase",
+    "ReactivePacer",
     "SharedPacer",
     "Snapshot",
     "Ticket",
