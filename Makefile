@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-all test-kill test-power test-flips test-desync coverage fuzz mutate lint types bench bench-pacing bench-shared bench-ledger bench-inputs clean
+.PHONY: demo test test-all test-kill test-power test-flips test-desync coverage fuzz mutate mutate-sample lint types bench bench-pacing bench-shared bench-ledger bench-inputs clean
 .NOTPARALLEL:
 
 demo: $(VENV)/with-cli
@@ -55,6 +55,10 @@ mutate: $(VENV)/with-dev
 	rm -rf mutants
 	$(BIN)/mutmut run --max-children 2
 	$(BIN)/python -m tests.mutation_score
+
+# 600 mutants of the ledger and the bulk engine; 50 of others: make mutate-sample SAMPLE="--mutants 50 --seed 17"
+mutate-sample: $(VENV)/with-dev
+	$(BIN)/python -m tests.mutation_sample $(SAMPLE)
 
 lint: $(VENV)/with-dev
 	$(BIN)/ruff check
