@@ -91,15 +91,14 @@ class Origin:
 
     def look(self) -> bool | None:
         """Give `is_settled`, by what the connection shows now."""
-        if self._protocol is None:  # mocked: no connection that could hold anything
+        if self.is_settled is not None:
+            return self.is_settled
+        if self._protocol is None or self._is_taken(self._protocol):  # mocked: no connection that could hold anything
             self._settle(True)
-        elif self.is_settled is None:
-            if self._is_taken(self._protocol):
-                self._settle(True)
-            elif _is_stained(self._protocol):
-                self._settle(False)
-            elif not self._protocol.is_connected():
-                self._settle(True)
+        elif _is_stained(self._protocol):
+            self._settle(False)
+        elif self._protocol.transport is None:
+            self._settle(True)
         return self.is_settled
 
     def _is_taken(self, protocol: ResponseHandler) -> bool:
@@ -141,7 +140,7 @@ class Origin:
             return
         self.is_settled = is_settled
         if self._connector is not None and self._protocol is not None:
-            self._connector.unwatch(self._protocol)
+            self._connector.unwatch(self, self._protocol)
             if not is_settled:
                 self._close()
                 self._connector.beware()
@@ -204,7 +203,9 @@ class Connector:
             if last is not None and self._is_to_rest(last):
                 last.keep(connection)
                 continue
-            is_idle = _looks_idle(protocol) or await self._is_idle(connection, protocol)
+            is_idle = _is_usable(protocol) and not _is_readable(protocol)
+            if not is_idle:
+                is_idle = await self._is_idle(connection, protocol)
             if last is not None:
                 last.end(stained=not is_idle and _holds_bytes(protocol))
             if is_idle and not (reused and origin.fresh):
@@ -228,9 +229,13 @@ class Connector:
             self._timer = loop.call_at(due, self._end_quiet)
         return due
 
-    def unwatch(self, protocol: ResponseHandler) -> None:
-        """Take note that what a connection was watched for is settled."""
-        self._last.pop(protocol, None)
+    def unwatch(self, origin: Origin, protocol: ResponseHandler) -> None:
+        """Take note that it is settled what came on a connection for one; where it is doubtful, for a later one too."""
+        last = self._last.get(protocol)
+        if last is origin:
+            del self._last[protocol]
+        elif last is not None and not origin.is_settled:
+            last.end(stained=True)
 
     def stop(self) -> None:
         """Settle what isn't yet, by what is known now: the connections are about to be closed."""
@@ -242,19 +247,18 @@ class Connector:
         self._watched.clear()
 
     def _is_to_rest(self, last: Origin) -> bool:
-        if last.look() is not None:
-            return False
-        return last.is_suspect or asyncio.get_running_loop().time() < self._wary_until
+        is_wary = last.is_suspect or asyncio.get_running_loop().time() < self._wary_until
+        return is_wary and last.look() is None
 
     async def _is_idle(self, connection: Connection, protocol: ResponseHandler) -> bool:
         """Look at a connection again that has something to read: a ticket of TLS is no byte of a response."""
         try:
             for _ in range(_ROUNDS):
-                if not _is_usable(protocol):
+                if not (protocol.is_connected() and _is_usable(protocol)):
                     return False
-                await asyncio.sleep(0)
-                if _looks_idle(protocol):
+                if not _is_readable(protocol):
                     return True
+                await asyncio.sleep(0)
         except BaseException:
             connection.close()
             raise
@@ -287,15 +291,10 @@ def own_pool(key: Any) -> Any:
     return key._replace(proxy_headers_hash=_OWN_POOL)
 
 
-def _looks_idle(protocol: ResponseHandler) -> bool:
-    return _is_usable(protocol) and not _is_readable(protocol)
-
-
 def _is_usable(protocol: ResponseHandler) -> bool:
-    """Tell whether a connection is open, is read from and holds nothing."""
+    """Tell whether a connection is read from and holds nothing."""
     return (
-        protocol.is_connected()
-        and not protocol.should_close
+        not protocol.should_close
         and not protocol._reading_paused
         and not protocol._buffer_paused
         and not _is_amid(protocol)
@@ -324,11 +323,13 @@ def _is_amid(protocol: ResponseHandler) -> bool:
     if parser is None:
         return False
     try:
-        begun = parser.feed_eof()
+        # The parser that isn't compiled keeps lines, and gives nothing for such as make no head.
+        has_begun = parser.feed_eof() is not None or bool(getattr(parser, "_lines", None))
     except Exception:  # noqa: BLE001 - whatever it is that can't end here
-        return True
-    # The parser that isn't compiled keeps lines, and gives nothing for such as make no head.
-    return begun is not None or bool(getattr(parser, "_lines", None))
+        has_begun = True
+    if has_begun:
+        protocol.set_exception(HttpProcessingError())  # asked again, the parser would say something else
+    return has_begun
 
 
 def _is_readable(protocol: ResponseHandler) -> bool:

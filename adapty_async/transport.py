@@ -200,18 +200,19 @@ class Transport:
     def _is_session_closed(self) -> bool:
         return self._borrowed is not None and (self._session or self._borrowed).closed
 
-    async def attempt(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 - see Deadlines
+    # A coroutine each, without one around it.
+    def attempt(self, request: Request, timeout: float) -> Coroutine[Any, Any, Response]:
         """Send a request once and read its answer, within `timeout` seconds.
 
         Raises AdaptyConnectionError, AdaptyTimeoutError, or InvalidResponseError for a 2xx that can't be read.
         """
-        return await self._attempt(request, timeout, Origin(fresh=False))
+        return self._attempt(request, timeout, Origin(fresh=False))
 
-    async def attempt_afresh(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 - see Deadlines
+    def attempt_afresh(self, request: Request, timeout: float) -> Coroutine[Any, Any, Response]:
         """Do as `attempt` does, on a newly opened connection."""
-        return await self._attempt(request, timeout, Origin(fresh=True))
+        return self._attempt(request, timeout, Origin(fresh=True))
 
-    async def _attempt(self, request: Request, timeout: float, origin: Origin) -> Response:  # noqa: ASYNC109
+    async def _attempt(self, request: Request, timeout: float, origin: Origin) -> Response:  # noqa: ASYNC109 - see Deadlines
         session = self._session or self._open()
         leaving = _Leaving(self._common, origin)
         token = _leaving.set(leaving)

@@ -6,6 +6,7 @@ puts it aside and takes the next. So a runner is a permit that is held per attem
 
 import asyncio
 import contextlib
+import functools
 import logging
 import math
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable
@@ -281,9 +282,17 @@ class BulkJob(Generic[ItemT, ValueT]):
             return self._lineup.line_up_behind(work, outcome)
         is_settled = origin.look()
         if is_settled is None:
-            return self._lineup.settle(work, outcome, origin)
+            origin.watch(functools.partial(self._have_settled, work, outcome))
+            return self._lineup.begin_settling(work, outcome)
         work.origin = work.unsettled_outcome = None
         return outcome if is_settled else self._operation.doubt(work)
+
+    def _have_settled(self, work: Work[ItemT], outcome: Outcome, is_settled: bool) -> None:
+        if is_settled and self._results is None:  # as nearly always: no runner need look at it again
+            self._conclude(work, outcome)
+            self._lineup.end_settling(work)
+        else:
+            self._lineup.bring_back(work)
 
     def _decided(self, work: Work[ItemT], decided: Decided[ItemT]) -> Outcome:
         work.error = decided.error

@@ -1,7 +1,6 @@
 """What a mass job does next: new items from its input, and items whose wait is over."""
 
 import asyncio
-import functools
 import itertools
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
@@ -178,12 +177,17 @@ class Lineup(Generic[ItemT]):
         """Whether some work waits until its outcome is settled."""
         return bool(self._settling)
 
-    def settle(self, work: Work[ItemT], outcome: Outcome, origin: Origin) -> "Settling":
-        """Bring the work back when it is settled whether the response that this outcome follows from was for it."""
+    def begin_settling(self, work: Work[ItemT], outcome: Outcome) -> "Settling":
+        """Take note that an outcome waits until it is settled that its response was for this item."""
         work.unsettled_outcome = outcome
         self._settling.add(work)
-        origin.watch(functools.partial(self._have_settled, work))
         return SETTLING
+
+    def end_settling(self, work: Work[ItemT]) -> None:
+        """Take note that an outcome is settled, and counted: that may make room, or be the end."""
+        self._settling.discard(work)
+        if self._idle:
+            self._wake_one()
 
     def line_up_behind(self, work: Work[ItemT], outcome: Outcome) -> "Settling":
         """Bring the work back after the next that is settled."""
@@ -191,7 +195,8 @@ class Lineup(Generic[ItemT]):
         self._behind.append(work)
         return SETTLING
 
-    def _have_settled(self, work: Work[ItemT], is_settled: bool) -> None:
+    def bring_back(self, work: Work[ItemT]) -> None:
+        """Give back a work whose outcome is settled, or doubtful, and those behind it."""
         self._settling.discard(work)
         self._ready.append(work)
         self._ready.extend(self._behind)

@@ -41,6 +41,10 @@ class Fault(Enum):
     """The answer's body is JSON, but nothing that the API documents."""
     HUGE = "huge"
     """The answer's body has more than 8 MiB."""
+    SURPLUS = "surplus"
+    """After the answer comes one too many: that of the request before, which the next request may take for its own."""
+    STALE = "stale"
+    """Before the answer comes one too many: that of the request before."""
 
 
 class Faults:

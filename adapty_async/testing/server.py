@@ -38,6 +38,29 @@ def reset(request: web.BaseRequest) -> web.StreamResponse:
     return web.Response()
 
 
+async def send_surplus(
+    request: web.BaseRequest, response: web.Response, surplus: web.Response, *, first: bool
+) -> web.StreamResponse:
+    """Send a response and one too many; `first`: that one before it."""
+    if first:
+        _write(request, surplus)
+    await response.prepare(request)
+    await response.write_eof()
+    if not first:
+        _write(request, surplus)
+    return response
+
+
+def _write(request: web.BaseRequest, response: web.Response) -> None:
+    body = response.body if isinstance(response.body, bytes) else b""
+    lines = [f"HTTP/1.1 {response.status} {response.reason}"]
+    lines += [f"{name}: {value}" for name, value in response.headers.items() if name != "Content-Length"]
+    if response.status != 204:
+        lines.append(f"Content-Length: {len(body)}")
+    if request.transport is not None:
+        request.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
+
+
 class Server:
     """Serve one handler on a loopback port, from `start` to `stop`; it may be started again.
 

@@ -26,7 +26,7 @@ from .faults import Fault, Faults
 from .limiter import Limiter
 from .profiles import Profile, Profiles, prefilled_customer_user_id
 from .records import Counts, RecordedRequest
-from .server import Server, reset
+from .server import Server, reset, send_surplus
 
 PROFILE_PATH = "/api/v2/server-side-api/profile/"
 STATE_PATH = "/_simulator/state"
@@ -88,6 +88,7 @@ class Simulator:
         self.requests: deque[RecordedRequest] = deque(maxlen=record)
         self.count = Counts()
         self._port = port
+        self._before: Answer | None = None
         self._server = Server(self._respond, self._connected)
 
     @property
@@ -158,7 +159,11 @@ class Simulator:
             self.count.resets += 1
             return reset(request)
         self.count.answers[request.method, answer.status] += 1
-        return self._response(answer)
+        response, before = self._response(answer), self._before or answer
+        self._before = answer
+        if fault in (Fault.SURPLUS, Fault.STALE):
+            return await send_surplus(request, response, self._response(before), first=fault is Fault.STALE)
+        return response
 
     def _refusal(self, headers: Mapping[str, str]) -> Answer | None:
         """Return the answer to a request with a wrong key or above the limit."""

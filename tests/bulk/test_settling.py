@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import aiohttp
 import pytest
 
 from adapty_async import UNPACED, AdaptyClient, ProfileAttributes, RetryPolicy, bulk
@@ -107,6 +108,20 @@ class TestADoubtfulDeletion:
             report = await deletion(client, "a")
         assert report.counts == {Outcome.IN_DOUBT: 1}
         assert len(server.requests) == 4
+
+    async def test_a_borrowed_session_of_one_connection_is_enough(self) -> None:
+        async with RawServer(answer(204) * 2, *[answer(204)] * 9) as server:
+            session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1))
+            async with session, client_of(server, session=session) as client:
+                report = await deletion(client, *"abcde", concurrency=5)
+        assert report.counts == {Outcome.DELETED: 5}
+
+    async def test_the_next_connections_rest_until_it_is_settled(self) -> None:
+        line = Line(answer(204) * 2, *[answer(204)] * 9)
+        async with served(line) as (server, client):
+            await deletion(client, *"abcd")
+            # Those of b, c and d are still to be settled when the next request leaves.
+            assert server.connections >= 4
 
 
 class TestOtherOperations:

@@ -6,6 +6,7 @@ import aiohttp
 import pytest
 
 from adapty_async import (
+    UNPACED,
     AdaptyAPIError,
     AdaptyClient,
     AdaptyConnectionError,
@@ -15,6 +16,7 @@ from adapty_async import (
     RateLimitError,
     RetryPolicy,
     ServerError,
+    bulk,
 )
 from adapty_async.testing import Fault, Faults, Simulator
 from tests.testing.caller import PROFILE_PATH, Caller, port, raw_request, until
@@ -56,7 +58,9 @@ class TestShares:
         assert faults.count(Fault.NONE) == pytest.approx(5000, rel=0.1)
 
     def test_shares_may_add_up_to_all_requests(self) -> None:
-        assert Fault.NONE not in drawn(Faults(dict.fromkeys(AFTER_WORK[1:] + BEFORE_WORK[:3], 0.1)))
+        faults = [*AFTER_WORK, *BEFORE_WORK]
+        faults.remove(Fault.NONE)
+        assert Fault.NONE not in drawn(Faults(dict.fromkeys(faults[:10], 0.1)))
 
     def test_without_shares_nothing_fails(self) -> None:
         assert set(drawn(Faults())) == {Fault.NONE}
@@ -229,6 +233,29 @@ class TestAnswers:
         assert len(reply.body) > 8 * 1024 * 1024
         assert isinstance(reply.json, dict)
 
+    @pytest.mark.parametrize(("fault", "statuses"), [(Fault.SURPLUS, [204, 404]), (Fault.STALE, [404, 204])])
+    async def test_an_answer_too_many_is_that_of_the_request_before(
+        self, simulator: Simulator, call: Caller, fault: Fault, statuses: list[int]
+    ) -> None:
+        simulator.add_profile(customer_user_id="u1")
+        assert (await call(simulator, "GET", "nobody")).status == 404
+        simulator.script(fault)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port(simulator))
+        writer.write(raw_request(simulator, "DELETE", b"u1", b"Connection: close"))
+        shown = await reader.read()
+        writer.close()
+        assert [int(status) for status in re.findall(rb"HTTP/1.1 (\d+) [A-Z]", shown)] == statuses
+        assert shown.count(b"profile_does_not_exist") == 1
+        assert (simulator.count.requests, len(simulator.profiles)) == (2, 0)
+
+    async def test_without_a_request_before_it_is_its_own(self, simulator: Simulator) -> None:
+        simulator.script(Fault.SURPLUS)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port(simulator))
+        writer.write(raw_request(simulator, "GET", b"u1", b"Connection: close"))
+        shown = await reader.read()
+        writer.close()
+        assert len(re.findall(rb"HTTP/1.1 404 Not Found\r\n", shown)) == 2
+
     async def test_a_spoiled_answer_keeps_its_status(self, simulator: Simulator, call: Caller) -> None:
         simulator.script(Fault.WRONG_JSON, Fault.BAD_UTF8)
         assert [(await call(simulator, "GET", "u1", documented=False)).status for _ in range(2)] == [404, 404]
@@ -276,6 +303,21 @@ class TestTheClient:
         with pytest.raises(error) as caught:
             await impatient.profiles.get(customer_user_id="u1")
         assert caught.value.maybe_executed is maybe_executed
+
+
+async def test_an_answer_too_many_reaches_no_other_call(simulator: Simulator, client: AdaptyClient) -> None:
+    names = [simulator.add_profile(customer_user_id=f"u{number}").customer_user_id for number in range(20)]
+    simulator.faults.shares = {Fault.SURPLUS: 0.3, Fault.STALE: 0.3}
+    for name in names:
+        assert (await client.profiles.get(customer_user_id=name)).customer_user_id == name
+
+
+async def test_a_job_sends_again_what_it_answers_twice(simulator: Simulator, client: AdaptyClient) -> None:
+    simulator.add_profile(customer_user_id="u1")
+    simulator.script(Fault.SURPLUS)
+    report = await bulk.delete_profiles(client, ["u1"], by="customer_user_id", pacer=UNPACED)
+    assert report.counts == {bulk.Outcome.DELETED_UNCONFIRMED: 1}
+    assert simulator.count.answers == {("DELETE", 204): 1, ("DELETE", 404): 1}
 
 
 async def test_shares_can_be_changed_while_it_runs(simulator: Simulator, call: Caller) -> None:
