@@ -272,7 +272,6 @@ def _measure_repeats(job: Job) -> None:
                 age = kills.times[earlier.run] - earlier.at
                 kills.repeated += 1
                 kills.longest = max(kills.longest, age)
-                assert age <= MOST_REPEATED, f"answered {age:.2f} s before the kill, and sent again"
 
 
 def _kind_of(number: int) -> Kind:
@@ -288,6 +287,8 @@ async def kill_jobs(least_kills: int, least_jobs: int, items: int, rate: float, 
         kind = _kind_of(jobs)
         with tempfile.TemporaryDirectory() as folder:
             kills = await kill_until_done(kind, items, rate, seed + jobs, Path(folder), longest_life=1.5)
+        # Here alone, where nothing else runs: a process that has to wait for the machine commits later.
+        assert kills.longest <= MOST_REPEATED, f"answered {kills.longest:.2f} s before the kill, and sent again"
         jobs += 1
         total += len(kills.times)
         longest = max(longest, kills.longest)

@@ -59,7 +59,7 @@ async def sample(client: AdaptyClient, ids: Iterable[str], *, by: By, pacer: Pac
                 apps[result.value.app_id] = None
             absent += result.outcome is Outcome.NOT_FOUND
         report = job.report
-    if report.stopped in _KEY_REJECTED:
+    if report.stopped is not None and report.stopped in _KEY_REJECTED:
         raise _key_rejected(_KEY_REJECTED[report.stopped])
     return Sample(report.total, existing, absent, tuple(apps), report.stopped)
 

@@ -65,8 +65,8 @@ def test_a_deletion_is_typed_paused_interrupted_gone_on_with_verified_and_record
     assert "stopped: requested: by Ctrl-C or SIGTERM" in page
     assert screen[-1] == "  adapty-async resume people.csv.adapty.db"
 
-    # It goes on where it was, watched from another terminal.
-    shell.enter("adapty-async resume people.csv.adapty.db --pace 100")
+    # It goes on where it was, watched from another terminal, which is open before all is done.
+    shell.enter("adapty-async resume people.csv.adapty.db --pace 5")
     shell.until(f"of {PEOPLE} rows")
     with started(["status", "people.csv.adapty.db", "--watch"], settings, cwd=tmp_path) as watching:
         assert watching.stdout is not None
@@ -75,6 +75,9 @@ def test_a_deletion_is_typed_paused_interrupted_gone_on_with_verified_and_record
         complaint = watching.communicate(timeout=PATIENCE)[1]
         assert (watching.returncode, complaint) == (130, b"adapty-async: interrupted\n")
     assert re.match(rb"\d+ of 600 rows; [\d.]+/s; \d:\d\d:\d\d left, until \d\d:\d\d", seen)
+    shell.type("\x03")
+    assert shell.ended()[0] == 130
+    shell.enter("adapty-async resume people.csv.adapty.db --pace 1000")
     status, screen = shell.ended()
     assert status == 0
     page = assert_calm(screen)
@@ -91,7 +94,7 @@ def test_a_deletion_is_typed_paused_interrupted_gone_on_with_verified_and_record
     assert (status, len(screen)) == (0, 1)
     record = json.loads((tmp_path / "record.json").read_text())
     assert record["totals"] == {"deleted": PEOPLE}
-    assert len(record["runs"]) == 2
+    assert len(record["runs"]) == 3
 
     # What leads to an id is removed, once that is typed.
     shell.enter("adapty-async redact people.csv.adapty.db")

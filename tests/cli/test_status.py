@@ -27,7 +27,7 @@ PEOPLE = 10_000
 
 @pytest.fixture
 def sim() -> Iterator[Simulator]:
-    with served(Simulator(profiles=PEOPLE, rate=200, burst=5, latency=0.02)) as running:
+    with served(Simulator(profiles=PEOPLE, rate=60, burst=5, latency=0.02)) as running:
         yield running
 
 
