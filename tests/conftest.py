@@ -22,6 +22,9 @@ hypothesis.settings.load_profile("untimed")
 # What a shell runs in the background ignores SIGINT, and so would the commands that are interrupted here.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# As what runs under nohup ignores SIGHUP. By a function, for these tests shall go on: no process inherits that.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 def pytest_collection_finish() -> None:
