@@ -17,7 +17,10 @@ _TAIL: Final = 8
 _HEADERS: Final = (1 << 10, 1 << 24)
 """A header is sought in so many bytes, and where it is longer in so many."""
 _DATA_PAGE, _DATA_PAGE_V2 = 5, 8
-_ENCODING: Final = {_DATA_PAGE: 2, _DATA_PAGE_V2: 4}
+_ENCODINGS: Final = {_DATA_PAGE: (2, 3), _DATA_PAGE_V2: (4,)}
+"""The fields that say how the values of a page are written, and which of them there are."""
+_RLE: Final = 3
+"""How the latter nearly always are: not every writer names it in the footer."""
 
 
 class StructureError(Exception):
@@ -63,9 +66,10 @@ def _pages(descriptor: int, chunk: _Struct) -> Iterator[_Struct]:
         page, length = _header(descriptor, place)
         yield page
         place += length + page[3]
-        for kind in page.keys() & _ENCODING.keys():
+        for kind in page.keys() & _ENCODINGS.keys():
             values += page[kind][1]
-            if chunk[2] and page[kind][_ENCODING[kind]] not in chunk[2]:  # some footers name none
+            named = {*chunk[2], _RLE}
+            if chunk[2] and any(page[kind][field] not in named for field in _ENCODINGS[kind]):  # some name none
                 raise StructureError("a page isn't written in the way that the footer names")
     if values != chunk[5]:
         raise StructureError("its pages and its footer give different numbers of rows")
