@@ -6,7 +6,8 @@ until 5 s begin in which 90 % of what is allowed is accepted.
 
 In pacing_bench, scenarios.py says what happens and what is asked, contenders.py who is compared, figures.py what is
 counted, results.py how it is summed up and judged; table.py and pictures.py show it, and report.py writes it down.
-loopback.py does some of it over real sockets. The simulation is in rate_simulation.py.
+loopback.py does some of it over real sockets, and callers.py looks at a web app with the pacer that a client has by
+default. The simulation is in rate_simulation.py.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.pacing_bench.callers import callers_table
 from benchmarks.pacing_bench.contenders import CONTENDERS, OURS
 from benchmarks.pacing_bench.loopback import loopback_table
 from benchmarks.pacing_bench.results import Result, run_all
@@ -32,10 +34,14 @@ def main() -> int:
     parser.add_argument("--contender", choices=CONTENDERS, action="append", help="only this one; may be repeated")
     parser.add_argument("--check", action="store_true", help="exit with 1 where our pacer doesn't do what is asked")
     parser.add_argument("--loopback", action="store_true", help="only what goes over real sockets, about 2 minutes")
+    parser.add_argument("--callers", action="store_true", help="only the callers of a web app")
     parser.add_argument("--results", type=Path, help="run all, loopback too, and write it with pictures to this folder")
     arguments = parser.parse_args()
-    if arguments.results and (arguments.scenario or arguments.contender or arguments.loopback):
+    if arguments.results and (arguments.scenario or arguments.contender or arguments.loopback or arguments.callers):
         parser.error("--results are of all scenarios and contenders")
+    if arguments.callers:
+        print(*callers_table(arguments.seeds), sep="\n")
+        return 0
     if arguments.loopback:
         for line in asyncio.run(loopback_table()):
             print(line)

@@ -150,6 +150,17 @@ class TestTheRelease:
         assert pacer.wait(3601.0) == 0.0
 
 
+@pytest.mark.parametrize("pause", [None, 1.0])
+def test_single_429s_are_no_measurement_of_a_limit(pause: float | None) -> None:
+    pacer, now = ReactivePacer(), 0.0
+    for number in range(2000):
+        now = max(now + pacer.wait(now), number / 20)  # 20 calls a second, as long as they may leave
+        ticket = pacer.sent(now)
+        pacer.heard(now + 0.01, ticket, THROTTLED if number % 100 == 99 else ACCEPTED, pause)
+    assert pacer.estimate is None
+    assert now - 2000 / 20 < 5.0  # nor does it fall behind
+
+
 EVENTS = st.lists(
     st.tuples(
         st.floats(0, 90),

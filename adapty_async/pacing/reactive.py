@@ -69,7 +69,7 @@ _MOST_POINTS: Final = 64
 # So many 429s among so many requests are a limit, not stray ones. Where a 429 costs no pause of so many seconds, there
 # is time to be surer.
 _A_PAUSE: Final = 0.5
-_SEVERAL: Final = (4, 150)
+_SEVERAL: Final = (4, 70)
 _SEVERAL_CHEAP: Final = (5, 40)
 # Tokens that the bucket should hold when calls are released.
 _REFILL: Final = 4.0

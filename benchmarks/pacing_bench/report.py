@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from benchmarks.pacing_bench.callers import callers_table
 from benchmarks.pacing_bench.loopback import loopback_table
 from benchmarks.pacing_bench.pictures import PICTURES, draw
 from benchmarks.pacing_bench.results import Result
@@ -20,6 +21,12 @@ Goodput is accepted / allowed after 20 s, from 1,000/s up after 60 s, at 0.2/s a
 is what it leaves: above 100 % is taken from it. Refused is the share of all requests, the start included, and in
 brackets of production's. All three are means of {seeds} seeds; of all else the worst seed counts. In virtual time a
 round trip takes 0.1 s (log-normal, 0.2), and 64 requests are under way, above 500/s 512."""
+
+CALLERS: Final = """\
+50 callers that make one call after the other for 60 s, with the client's retry policy and a round trip of 50 ms: calls
+served a second, and the share that failed. "Each call alone" obeys its own Retry-After and knows nothing of the others,
+as with most clients.
+"""
 
 SOCKETS: Final = """\
 A mass job with `AdaptivePacer()` on loopback, 40 s, against the simulator in a process of its own, which shares no code
@@ -58,6 +65,9 @@ def document(results: dict[str, list[Result]], seeds: int, loopback: list[str]) 
     for contender, summed_up in results.items():
         yield f"\n## {contender}\n"
         yield from long_table(summed_up)
+    yield "\n## A web app\n"
+    yield CALLERS
+    yield from callers_table(seeds)
     yield "\n## Over real sockets\n"
     yield SOCKETS
     yield from loopback
