@@ -185,7 +185,6 @@ def _opened_to_read(path: Path, mode: str) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA query_only = ON")
         _check_format(path, connection)
-        connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
     except BaseException:  # an interrupt, too: the connection would stay open
         connection.close()
         raise
@@ -334,6 +333,10 @@ def _check_format(path: Path, connection: sqlite3.Connection) -> None:
             f"{path} was made by an older version, which this one can't read: use that version, or start anew with "
             "another ledger"
         )
+    with contextlib.suppress(UnicodeDecodeError):  # what SQLite quotes of a schema that has changed may be no text
+        connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
+        return
+    raise damaged(path)
 
 
 def _may_write_beside(path: Path) -> bool:

@@ -29,7 +29,7 @@ class Nth:
 
     def __init__(self, number: int, failure: Failure, *, for_good: bool) -> None:
         self._number = number
-        self._failure = failure
+        self._failure: Failure = failure
         self._for_good = for_good
         self.count = 0
 
