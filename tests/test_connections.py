@@ -24,6 +24,7 @@ from adapty_async import (
     RetryPolicy,
 )
 from adapty_async.client import sender_of
+from adapty_async.connections import QUIET
 
 from .desync import HostileServer, call, profile_id_of
 from .leftovers import timers_left
@@ -305,14 +306,12 @@ class TestTheIdsOfAResponse:
             assert len(server.requests) == 1
 
     async def test_but_where_more_comes_on_it_it_is_another_connections_turn(self) -> None:
-        line = Line(profile("alice"), profile("bob"))
-        async with RawServer(line) as server, client_of(server) as client:
-            call = asyncio.create_task(name_of(client, "bob"))
-            while not line.writers:  # noqa: ASYNC110 - there is no event to wait for
-                await asyncio.sleep(0.001)
-            await asyncio.sleep(0.02)
-            line.writers[0].write(profile("bob"))
-            assert await call == "bob"
+        async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(profile("alice"))
+            asyncio.get_running_loop().call_later(QUIET / 5, writer.write, profile("bob"))
+
+        async with RawServer(reply, profile("bob")) as server, client_of(server) as client:
+            assert await name_of(client, "bob") == "bob"
             assert (len(server.requests), server.connections) == (2, 2)
 
     async def test_what_is_mocked_is_not_compared(self, mocked: aioresponses) -> None:
@@ -342,7 +341,8 @@ async def test_what_a_lender_does_with_its_connections_is_its_own_affair() -> No
             assert await response.read() == b"123456789"
 
 
-async def test_a_close_leaves_no_timer() -> None:
+async def test_a_close_leaves_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapty_async.connections.QUIET", 600.0)
     line = Line(profile("robert"))
     async with RawServer(line) as server:
         async with client_of(server) as client:

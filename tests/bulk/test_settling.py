@@ -11,6 +11,7 @@ import pytest
 
 from adapty_async import UNPACED, AdaptyClient, ProfileAttributes, RetryPolicy, bulk
 from adapty_async.bulk import BulkJob, BulkReport, Decided, Outcome, StopReason, StopRules
+from adapty_async.connections import QUIET
 from adapty_async.ledger import Ledger, LedgerReader
 from tests.desync import HostileServer, delete, profile_id_of
 from tests.leftovers import timers_left
@@ -42,6 +43,25 @@ def started(job: BulkJob[Any, None]) -> asyncio.Task[BulkReport]:
     return asyncio.create_task(report())
 
 
+def and_later(response: bytes, surplus: bytes) -> Reply:
+    """Reply with something too many a while after the response, yet before that is settled: it's the same clock."""
+
+    async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(response)
+        asyncio.get_running_loop().call_later(QUIET / 5, writer.write, surplus)
+
+    return reply
+
+
+@pytest.fixture
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing be settled by time, however slow the machine is."""
+    monkeypatch.setattr("adapty_async.connections.QUIET", 600.0)
+
+
+patient = pytest.mark.usefixtures("_patient")
+
+
 async def outcomes(job: BulkJob[Any, Any]) -> list[tuple[int, Outcome]]:
     return [(result.position, result.outcome) async for result in job]
 
@@ -69,27 +89,13 @@ class TestADoubtfulDeletion:
             (row,) = reader.about("a")
         assert (row.outcome, row.attempts) == (Outcome.DELETED_UNCONFIRMED, 2)
 
-    async def test_a_surplus_that_comes_later_is_noticed_as_well(self) -> None:
-        line = Line(answer(204), answer(204))
-        async with served(line) as (server, client):
-            job = started(deletion(client, "a"))
-            await until(lambda: line.writers)
-            await asyncio.sleep(0.02)
-            assert not job.done()
-            line.writers[0].write(GONE)
-            assert (await job).counts == {Outcome.DELETED: 1}
+    @pytest.mark.parametrize(
+        "surplus", [GONE, b"H", b"\x00\x01\x02", GONE[:30]], ids=["a response", "a letter", "noise", "a head"]
+    )
+    async def test_a_surplus_that_comes_later_is_noticed_as_well(self, surplus: bytes) -> None:
+        async with served(and_later(answer(204), surplus), answer(204)) as (server, client):
+            assert (await deletion(client, "a")).counts == {Outcome.DELETED: 1}
             assert (len(server.requests), server.connections) == (2, 2)
-
-    @pytest.mark.parametrize("end", [b"H", b"\x00\x01\x02", answer(204)[:-2]], ids=["a letter", "noise", "a head"])
-    async def test_whatever_it_is(self, end: bytes) -> None:
-        line = Line(answer(204), answer(204))
-        async with served(line) as (server, client):
-            job = started(deletion(client, "a"))
-            await until(lambda: line.writers)
-            await asyncio.sleep(0.02)
-            line.writers[0].write(end)
-            await job
-            assert len(server.requests) == 2
 
     @pytest.mark.parametrize("refusal", [GONE, answer(400)], ids=["absent", "failed"])
     async def test_one_that_failed_or_was_absent_is_no_less_doubtful(self, refusal: bytes) -> None:
@@ -116,7 +122,8 @@ class TestADoubtfulDeletion:
                 report = await deletion(client, *"abcde", concurrency=5)
         assert report.counts == {Outcome.DELETED: 5}
 
-    async def test_the_next_connections_rest_until_it_is_settled(self) -> None:
+    async def test_the_next_connections_rest_until_it_is_settled(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("adapty_async.connections.QUIET", 1.0)
         line = Line(answer(204) * 2, *[answer(204)] * 9)
         async with served(line) as (server, client):
             await deletion(client, *"abcd")
@@ -153,25 +160,29 @@ class TestOtherOperations:
 
 
 class TestBeforeItIsSettled:
+    @patient
     async def test_nothing_is_recorded(self, tmp_path: Path) -> None:
-        line = Line(answer(204), answer(204))
+        line = Line(answer(204))
         async with served(line) as (_, client):
             job = deletion(client, "a", journal=Ledger(tmp_path / "job.db"))
             running = started(job)
             await until(lambda: job.report.requests)
             assert job.report.total == 0
-            await running
+            job.stop()
+            await job.aclose()
+            await asyncio.wait([running])
             assert job.report.counts == {Outcome.DELETED: 1}
 
+    @patient
     async def test_it_is_as_soon_as_its_connection_is_taken_or_closed(self) -> None:
         closing = answer(204, headers={"Connection": "close"})
-        line = Line(answer(204), closing, answer(204))
-        async with served(line) as (server, client):
+        async with served(answer(204), closing, answer(204)) as (server, client):
             job = deletion(client, *"abc")
             running = started(job)
             await until(lambda: len(server.requests) == 3)
             assert job.report.total == 2
-            await running
+            await job.aclose()
+            await asyncio.wait([running])
 
     async def test_a_canary_goes_on_afterwards(self) -> None:
         async with served(answer(204)) as (_, client):
@@ -179,48 +190,44 @@ class TestBeforeItIsSettled:
         assert report.counts == {Outcome.DELETED: 8}
 
     async def test_a_pause_doesnt_hold_it_up(self) -> None:
-        line = Line(answer(204), answer(204))
-        async with served(line) as (server, client):
-            job = deletion(client, "a", "b", stop=StopRules(canary=1))
+        async with served(answer(204), on_attempt=lambda _: job.pause()) as (server, client):
+            job: BulkJob[Any, None] = deletion(client, "a", "b", stop=StopRules(canary=1))
             running = started(job)
-            await until(lambda: job.report.requests)
-            job.pause()
             await until(lambda: job.report.total)
             assert len(server.requests) == 1
             job.go_on()
+            await until(lambda: job.report.total == 2)
             assert (await running).counts == {Outcome.DELETED: 2}
 
-    @pytest.mark.parametrize("is_doubtful", [False, True])
-    async def test_a_stop_waits_for_it(self, is_doubtful: bool) -> None:
-        line = Line(answer(204), answer(204))
-        async with served(line) as (server, client):
-            job = deletion(client, "a", *"bcdef", stop=StopRules(canary=1))
-            running = started(job)
-            await until(lambda: job.report.requests)
-            job.stop()
-            if is_doubtful:
-                line.writers[0].write(b"x")
-            report = await running
-        assert report.counts == {Outcome.IN_DOUBT if is_doubtful else Outcome.DELETED: 1}
+    @pytest.mark.parametrize(
+        ("reply", "outcome"),
+        [(answer(204), Outcome.DELETED), (and_later(answer(204), b"x"), Outcome.IN_DOUBT)],
+        ids=["settled", "doubtful"],
+    )
+    async def test_a_stop_waits_for_it(self, reply: Reply, outcome: Outcome) -> None:
+        async with served(reply, on_attempt=lambda _: job.stop()) as (server, client):
+            job: BulkJob[Any, None] = deletion(client, "a", *"bcdef")
+            report = await job
+        assert report.counts == {outcome: 1}
         assert len(server.requests) == 1
 
-    async def test_the_end_of_the_job_counts_it_by_what_is_known_then(self) -> None:
-        line = Line(answer(204), answer(204))
-        async with served(line) as (_, client):
-            for surplus, outcome in ((b"", Outcome.DELETED), (b"x", Outcome.IN_DOUBT)):
-                job = deletion(client, "a", "b", stop=StopRules(canary=1))
-                running = started(job)
-                await until(lambda job=job: job.report.requests)  # type: ignore[misc]
-                if surplus:
-                    line.writers[-1].write(surplus)
-                    await asyncio.sleep(0.02)
-                await job.aclose()
-                await asyncio.wait([running])
-                assert job.report.counts == {outcome: 1}
-
-    async def test_the_end_of_the_client_does_so_as_well(self) -> None:
+    @patient
+    @pytest.mark.parametrize(("surplus", "outcome"), [(b"", Outcome.DELETED), (b"x", Outcome.IN_DOUBT)])
+    async def test_the_end_of_the_job_counts_it_by_what_is_known_then(self, surplus: bytes, outcome: Outcome) -> None:
         line = Line(answer(204))
         async with served(line) as (_, client):
+            job = deletion(client, "a", "b", stop=StopRules(canary=1))
+            running = started(job)
+            await until(lambda: job.report.requests)
+            line.writers[0].write(surplus)
+            await asyncio.sleep(0.01)
+            await job.aclose()
+            await asyncio.wait([running])
+        assert job.report.counts == {outcome: 1}
+
+    @patient
+    async def test_the_end_of_the_client_does_so_as_well(self) -> None:
+        async with served(answer(204)) as (_, client):
             job = deletion(client, "a", "b", stop=StopRules(canary=1))
             running = started(job)
             await until(lambda: job.report.requests)
@@ -257,6 +264,17 @@ class TestBeforeItIsSettled:
                 break
             assert len(server.requests) <= 20
             await job.aclose()
+
+
+async def test_the_deletions_after_a_surplus_response_are_recorded_as_they_were_answered() -> None:
+    line = Line(profile("alive"), *[answer(204), GONE, answer(400)] * 10)
+    async with served(line) as (server, client):
+        await client.profiles.get(customer_user_id="alive")
+        line.writers[0].write(answer(204))
+        found = await outcomes(deletion(client, *map(str, range(30))))
+    wanted = [Outcome.DELETED, Outcome.ALREADY_ABSENT, Outcome.FAILED] * 10
+    assert found == list(enumerate(wanted))
+    assert len(server.requests) == 31
 
 
 @pytest.mark.no_cover  # it runs the same lines again and again
