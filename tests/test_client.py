@@ -655,7 +655,7 @@ class TestTheGateOfAClient:
         began = virtual_loop().time()
         await asyncio.gather(get(client), self.later(client, 1.0), self.later(client, 2.0))
         assert transport.sent_at[0] == began
-        assert all(10.0 <= sent_at - began <= 11.0 for sent_at in transport.sent_at[1:])
+        assert all(10.0 <= sent_at - began <= 11.1 for sent_at in transport.sent_at[1:])  # one by one
         assert len(transport.sent_at) == 4
 
     async def later(self, client: AdaptyClient, seconds: float) -> None:
@@ -783,7 +783,7 @@ class TestTheGateOfAClient:
             sender_of(view).gate.try_enter()
         began = virtual_loop().time()
         await asyncio.gather(get(client), *(self.later(view, 1.0) for view in views))
-        assert all(10.0 <= sent_at - began <= 11.0 for sent_at in transport.sent_at[1:])
+        assert all(10.0 <= sent_at - began <= 11.1 for sent_at in transport.sent_at[1:])  # one by one
 
     @pytest.mark.parametrize("reply", [Response(429), Response(503, {"Retry-After": "10"})], ids=["429", "503"])
     def test_a_view_is_held_by_nothing_else(self, reply: Response) -> None:
