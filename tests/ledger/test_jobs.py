@@ -18,7 +18,7 @@ import pytest
 
 from adapty_async import UNPACED, AdaptyClient, FixedPacer, ProfileAttributes, RetryPolicy, bulk
 from adapty_async.bulk import BulkJob, Decided, Outcome, StopReason, StopRules
-from adapty_async.bulk.jobs import Change, ProfileId
+from adapty_async.bulk.jobs import Change, ProfileId, undertaking
 from adapty_async.client import sender_of
 from adapty_async.clock import moment
 from adapty_async.ledger import (
@@ -804,3 +804,8 @@ async def test_a_job_that_is_done_has_no_further_runs(simulator: Simulator, clie
     assert numbers() == [1, 2]
     await deletion(client, [*ids(1500), "more"], path, appended=True)
     assert numbers() == [1, 2, 3]
+
+
+def test_only_a_deletion_is_sent_again_however_long_ago_it_was_sent(client: AdaptyClient) -> None:
+    repeatable = {name: undertaking(client, name, "profile_id").repeatable for name in ("delete", "update", "create")}
+    assert repeatable == {"delete": True, "update": False, "create": False}
