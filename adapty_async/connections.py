@@ -61,6 +61,11 @@ class Origin:
         self.is_suspect = False
         self.due = 0.0
 
+    @property
+    def is_wary(self) -> bool:
+        """Whether a connection to the server held a byte too many a short while ago."""
+        return self._connector is not None and self._connector.is_wary
+
     def doubt(self) -> None:
         """Close the connection, whoever uses it by now: what came on it was meant for somebody else."""
         self.is_settled = None  # whatever was found before
@@ -175,6 +180,7 @@ class Connector:
         self._watched: deque[Origin] = deque()  # in the order in which they are due
         self._timer: asyncio.TimerHandle | None = None
         self._wary_until = -math.inf
+        self._now = asyncio.get_running_loop().time
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connector, name)
@@ -215,18 +221,22 @@ class Connector:
             if not reused:
                 raise aiohttp.ClientConnectionError("the server spoke first")
 
+    @property
+    def is_wary(self) -> bool:
+        """Whether a connection held a byte too many a short while ago."""
+        return self._now() < self._wary_until
+
     def beware(self) -> None:
         """Take note that a connection held a byte too many."""
-        self._wary_until = asyncio.get_running_loop().time() + _WARY
+        self._wary_until = self._now() + _WARY
 
     def watch(self, origin: Origin, protocol: ResponseHandler) -> float:
         """Look at a connection after its quiet time; give that time."""
-        loop = asyncio.get_running_loop()
-        due = loop.time() + QUIET
+        due = self._now() + QUIET
         self._last[protocol] = origin
         self._watched.append(origin)
         if self._timer is None:
-            self._timer = loop.call_at(due, self._end_quiet)
+            self._timer = asyncio.get_running_loop().call_at(due, self._end_quiet)
         return due
 
     def unwatch(self, origin: Origin, protocol: ResponseHandler) -> None:
@@ -247,8 +257,7 @@ class Connector:
         self._watched.clear()
 
     def _is_to_rest(self, last: Origin) -> bool:
-        is_wary = last.is_suspect or asyncio.get_running_loop().time() < self._wary_until
-        return is_wary and last.look() is None
+        return (last.is_suspect or self.is_wary) and last.look() is None
 
     async def _is_idle(self, connection: Connection, protocol: ResponseHandler) -> bool:
         """Look at a connection again that has something to read: a ticket of TLS is no byte of a response."""
@@ -274,8 +283,7 @@ class Connector:
 
     def _end_quiet(self) -> None:
         self._timer = None
-        loop, watched = asyncio.get_running_loop(), self._watched
-        now = loop.time()
+        loop, watched, now = asyncio.get_running_loop(), self._watched, self._now()
         while watched and watched[0].is_due(now):
             if not watched[0].end_quiet():
                 self._timer = loop.call_later(_POSTPONED, self._end_quiet)

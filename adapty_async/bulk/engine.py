@@ -280,7 +280,8 @@ class BulkJob(Generic[ItemT, ValueT]):
             if self._results is None or is_back or not self._lineup.is_settling:
                 return outcome
             return self._lineup.line_up_behind(work, outcome)
-        is_settled = origin.look()
+        # What the stop rules count mustn't wait, as long as the server is in step: they would let more be sent.
+        is_settled = origin.settle_now() if outcome in JUDGED and not origin.is_wary else origin.look()
         if is_settled is None:
             origin.watch(functools.partial(self._have_settled, work, outcome))
             return self._lineup.begin_settling(work, outcome)
@@ -288,11 +289,15 @@ class BulkJob(Generic[ItemT, ValueT]):
         return outcome if is_settled else self._operation.doubt(work)
 
     def _have_settled(self, work: Work[ItemT], outcome: Outcome, is_settled: bool) -> None:
-        if is_settled and self._results is None:  # as nearly always: no runner need look at it again
-            self._conclude(work, outcome)
-            self._lineup.end_settling(work)
-        else:
+        results = self._results
+        if not is_settled or (results is not None and results.full()):
             self._lineup.bring_back(work)
+            return
+        # As nearly always: no runner need look at it again.
+        result = self._conclude(work, outcome)
+        if results is not None and result is not None:
+            results.put_nowait(result)
+        self._lineup.end_settling(work)
 
     def _decided(self, work: Work[ItemT], decided: Decided[ItemT]) -> Outcome:
         work.error = decided.error

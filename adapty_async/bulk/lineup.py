@@ -184,9 +184,12 @@ class Lineup(Generic[ItemT]):
         return SETTLING
 
     def end_settling(self, work: Work[ItemT]) -> None:
-        """Take note that an outcome is settled, and counted: that may make room, or be the end."""
+        """Take note that an outcome is settled; give back those behind it."""
         self._settling.discard(work)
-        if self._idle:
+        if self._behind:
+            self._ready.extend(self._behind)
+            self._behind.clear()
+        if self._idle:  # there may be room by now, or the end
             self._wake_one()
 
     def line_up_behind(self, work: Work[ItemT], outcome: Outcome) -> "Settling":
@@ -197,11 +200,8 @@ class Lineup(Generic[ItemT]):
 
     def bring_back(self, work: Work[ItemT]) -> None:
         """Give back a work whose outcome is settled, or doubtful, and those behind it."""
-        self._settling.discard(work)
         self._ready.append(work)
-        self._ready.extend(self._behind)
-        self._behind.clear()
-        self._wake_one()
+        self.end_settling(work)
 
     def leaves(self, work: Work[ItemT]) -> None:
         """Take note that a request for an item leaves."""

@@ -266,6 +266,13 @@ class TestBeforeItIsSettled:
             await job.aclose()
 
 
+async def test_a_rule_stops_a_job_at_once_where_the_server_is_in_step() -> None:
+    async with served(answer(204), answer(400)) as (server, client):
+        report = await deletion(client, *"abcdef", stop=StopRules(max_failures=1))
+    assert report.counts == {Outcome.DELETED: 1, Outcome.FAILED: 2}
+    assert len(server.requests) == 3
+
+
 async def test_the_deletions_after_a_surplus_response_are_recorded_as_they_were_answered() -> None:
     line = Line(profile("alive"), *[answer(204), GONE, answer(400)] * 10)
     async with served(line) as (server, client):
