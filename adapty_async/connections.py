@@ -8,10 +8,12 @@ since its last response, and what comes there soon after a response makes that r
 
 import asyncio
 import math
+import random
 import select
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, cast
+from weakref import WeakKeyDictionary
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -22,6 +24,12 @@ QUIET: Final = 0.1
 """Seconds without a byte after a response, by which it is settled that the response was the only one."""
 _WARY: Final = 60.0
 """Seconds after a byte too many in which no connection is used again before what it is watched for is settled."""
+_BUSY: Final = 2.0
+"""Seconds at most for which a connection of a job is used without a quiet time in between.
+
+A response too many that comes after the next request has left is taken for its response, and nothing shows it while the
+connection is used again at once: each response is then that of the request before.
+"""
 _ROUNDS: Final = 4
 """Rounds of the event loop in which it reads what has come: two, and one more for each layer that TLS adds."""
 _POSTPONED: Final = 0.001
@@ -120,6 +128,8 @@ class Origin:
         if self.look() is None:
             if _is_readable(self._protocol):
                 return False
+            if self._connector is not None:
+                self._connector.was_quiet(self._protocol)
             self._settle(True)
         return True
 
@@ -178,6 +188,7 @@ class Connector:
         self._timeout_ceil_threshold = connector._timeout_ceil_threshold
         self._last: dict[ResponseHandler, Origin] = {}  # of each connection that is watched
         self._watched: deque[Origin] = deque()  # in the order in which they are due
+        self._busy: WeakKeyDictionary[ResponseHandler, float] = WeakKeyDictionary()  # until when it may stay so
         self._timer: asyncio.TimerHandle | None = None
         self._wary_until = -math.inf
         self._now = asyncio.get_running_loop().time
@@ -206,7 +217,7 @@ class Connector:
             assert protocol is not None
             reused = protocol._parser is not None  # the first request sets the first one
             last = self._last.get(protocol) if self._last else None
-            if last is not None and self._is_to_rest(last):
+            if last is not None and self._is_to_rest(last, protocol):
                 last.keep(connection)
                 continue
             is_idle = _is_usable(protocol) and not _is_readable(protocol)
@@ -232,12 +243,25 @@ class Connector:
 
     def watch(self, origin: Origin, protocol: ResponseHandler) -> float:
         """Look at a connection after its quiet time; give that time."""
+<<<<<<< Updated upstream
         due = self._now() + QUIET
+=======
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        due = now + QUIET
+        if protocol not in self._busy:
+            # Not all at a time, for others are opened meanwhile.
+            self._busy[protocol] = now + random.uniform(_BUSY / 2, _BUSY)  # noqa: S311 - no secret
+>>>>>>> Stashed changes
         self._last[protocol] = origin
         self._watched.append(origin)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_at(due, self._end_quiet)
         return due
+
+    def was_quiet(self, protocol: ResponseHandler) -> None:
+        """Take note that a connection had its quiet time, so that its responses are those to its requests."""
+        self._busy.pop(protocol, None)
 
     def unwatch(self, origin: Origin, protocol: ResponseHandler) -> None:
         """Take note that it is settled what came on a connection for one; where it is doubtful, for a later one too."""
@@ -256,8 +280,15 @@ class Connector:
             last.end(stained=_holds_bytes(protocol))
         self._watched.clear()
 
+<<<<<<< Updated upstream
     def _is_to_rest(self, last: Origin) -> bool:
         return (last.is_suspect or self.is_wary) and last.look() is None
+=======
+    def _is_to_rest(self, last: Origin, protocol: ResponseHandler) -> bool:
+        now = asyncio.get_running_loop().time()
+        is_wary = last.is_suspect or now < self._wary_until or self._busy.get(protocol, math.inf) <= now
+        return is_wary and last.look() is None
+>>>>>>> Stashed changes
 
     async def _is_idle(self, connection: Connection, protocol: ResponseHandler) -> bool:
         """Look at a connection again that has something to read: a ticket of TLS is no byte of a response."""

@@ -52,7 +52,8 @@ class Deadline:
             return None
         if not self._is_missed:
             self.miss()
-        self._stopped = self._task.get_loop().create_future()
+        if self._stopped is None:  # else somebody waits for it already
+            self._stopped = self._task.get_loop().create_future()
         return self._stopped
 
     def _take_back(self) -> int:

@@ -3,6 +3,7 @@
 import errno
 import math
 import os
+import socket
 from typing import Final
 
 try:
@@ -32,6 +33,20 @@ def max_connections() -> float:
 def is_out_of_descriptors(error: BaseException | None) -> bool:
     """Return True if the process, or the whole system, couldn't open another file."""
     return isinstance(error, OSError) and error.errno in _SHORTAGE
+
+
+def shortage_behind(error: OSError) -> int | None:
+    """Return the error number if the process, or the whole system, could open no file, None for any other failure.
+
+    The lookup of a name may not say so: where it can open no file it knows no name.
+    """
+    if not isinstance(error, socket.gaierror):
+        return error.errno if is_out_of_descriptors(error) else None
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as shortage:
+        return shortage_behind(shortage)
+    return None
 
 
 def _count_open() -> int:

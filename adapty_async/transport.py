@@ -20,7 +20,7 @@ from multidict import CIMultiDict
 
 from .connections import Connector, Origin, own_pool
 from .deadlines import Deadlines
-from .descriptors import is_out_of_descriptors
+from .descriptors import shortage_behind
 from .errors import AdaptyConnectionError, AdaptyError, AdaptyTimeoutError, InvalidResponseError
 from .messages import Request, Response, received
 
@@ -392,12 +392,13 @@ def _translate(caught: Exception, *, sent: bool) -> AdaptyError:
     if sent:
         return AdaptyConnectionError("the connection was lost before the whole answer was there")
     cause = caught.os_error if isinstance(caught, aiohttp.ClientConnectorError) else caught
-    if isinstance(cause, OSError) and is_out_of_descriptors(cause):
-        return _out_of_descriptors(cause)
+    shortage = shortage_behind(cause) if isinstance(cause, OSError) else None
+    if shortage is not None:
+        return _out_of_descriptors(shortage)
     return AdaptyConnectionError(f"no connection ({type(caught).__name__})", sent=False)
 
 
-def _out_of_descriptors(cause: OSError) -> AdaptyConnectionError:
+def _out_of_descriptors(number: int) -> AdaptyConnectionError:
     error = AdaptyConnectionError("no connection: too many open files; raise the limit (ulimit -n)", sent=False)
-    error.errno = cause.errno  # by which a job knows that the server isn't at fault
+    error.errno = number  # by which a job knows that the server isn't at fault
     return error

@@ -62,7 +62,7 @@ KNOWN_TO: dict[str, set[str]] = {
     "yarl": {"transport", "base_url"},
     # What a pure part must not know.
     "asyncio": {"gate", "transport", "connections", "deadlines", "sending", "bulk", "ledger", "cli", "testing"},
-    "socket": {"cli", "testing"},
+    "socket": {"cli", "testing", "descriptors"},
     "subprocess": {"cli"},
     "fcntl": {"pacing", "ledger"},
     "threading": {"ledger", "pacing"},

@@ -122,6 +122,18 @@ async def test_ended_all_come_at_once_and_are_waited_for() -> None:
 
 
 @virtual
+async def test_two_that_end_all_wait_for_the_same() -> None:
+    deadlines = Deadlines(virtual_loop())
+    began = virtual_loop().time()
+    job = asyncio.ensure_future(work(deadlines, 30.0, 1e9))
+    await asyncio.sleep(0.5)
+    await asyncio.gather(deadlines.end_all(9.0), deadlines.end_all(9.0))
+    assert virtual_loop().time() == pytest.approx(began + 0.5)
+    with pytest.raises(LateError):
+        await job
+
+
+@virtual
 async def test_what_doesnt_end_is_waited_for_no_longer_than_said_and_its_deadline_stays() -> None:
     deadlines = Deadlines(virtual_loop())
     began = virtual_loop().time()

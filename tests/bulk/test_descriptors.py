@@ -127,3 +127,36 @@ def test_a_process_whose_descriptors_are_taken_meanwhile_deletes_everybody(tmp_p
         )
         assert len(simulator.profiles) == 0, ended.stderr
         assert ended.stdout.startswith("{<Outcome.DELETED: 'deleted'>: 1000} True"), ended.stdout
+
+
+_NAME_LOOKED_UP = """
+import asyncio, os, resource, sys, uvloop
+from adapty_async import AdaptyClient, AdaptyConnectionError, RetryPolicy
+
+async def main():
+    client = AdaptyClient("key", base_url="https://adapty.invalid", retry=RetryPolicy.none())
+    # After that of an address, that of a name doesn't say what it lacks.
+    await asyncio.get_running_loop().getaddrinfo("127.0.0.1", 443)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 4096))
+    taken = []
+    try:
+        while True:
+            taken.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        pass
+    try:
+        await client.profiles.delete(customer_user_id="u1")
+    except AdaptyConnectionError as error:
+        print(error, error.errno, error.sent)
+
+(uvloop if sys.argv[1] == "uvloop" else asyncio).run(main())
+"""
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_name_that_cant_be_looked_up_without_one_is_no_fault_of_the_server(loop: str) -> None:
+    ended = subprocess.run(  # noqa: S603 - our own interpreter
+        [sys.executable, "-c", _NAME_LOOKED_UP, loop], capture_output=True, text=True, check=False
+    )
+    wanted = f"no connection: too many open files; raise the limit (ulimit -n) {errno.EMFILE} False\n"
+    assert ended.stdout == wanted, ended.stderr

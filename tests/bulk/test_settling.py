@@ -1,6 +1,7 @@
 """A success counts once nothing else has come on its connection: what is doubtful is sent again, or left in doubt."""
 
 import asyncio
+import collections
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -129,6 +130,25 @@ class TestADoubtfulDeletion:
             await deletion(client, *"abcd")
             # Those of b, c and d are still to be settled when the next request leaves.
             assert server.connections >= 4
+
+    async def test_a_connection_that_is_out_of_step_is_noticed_while_it_is_busy(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if len(server.requests) == 2:  # has left, and is given the response too many
+                writer.write(answer(204))
+            await asyncio.sleep(QUIET / 5)
+            writer.write(answer(204))
+
+        monkeypatch.setattr("adapty_async.connections._BUSY", QUIET)
+        names = [f"u{number}" for number in range(30)]
+        async with served(reply) as (server, client):
+            assert (await deletion(client, *names)).counts == {Outcome.DELETED: 30}
+            sent = collections.Counter(
+                request.headers["adapty-customer-user-id"].decode() for request in server.requests
+            )
+            # The last one, whose response is followed by none, is noticed in any case.
+            assert [name for name in names[:-1] if sent[name] > 1]
 
 
 class TestOtherOperations:
