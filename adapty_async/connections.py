@@ -243,16 +243,11 @@ class Connector:
 
     def watch(self, origin: Origin, protocol: ResponseHandler) -> float:
         """Look at a connection after its quiet time; give that time."""
-<<<<<<< Updated upstream
-        due = self._now() + QUIET
-=======
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = self._now()
         due = now + QUIET
         if protocol not in self._busy:
             # Not all at a time, for others are opened meanwhile.
             self._busy[protocol] = now + random.uniform(_BUSY / 2, _BUSY)  # noqa: S311 - no secret
->>>>>>> Stashed changes
         self._last[protocol] = origin
         self._watched.append(origin)
         if self._timer is None:
@@ -280,15 +275,9 @@ class Connector:
             last.end(stained=_holds_bytes(protocol))
         self._watched.clear()
 
-<<<<<<< Updated upstream
-    def _is_to_rest(self, last: Origin) -> bool:
-        return (last.is_suspect or self.is_wary) and last.look() is None
-=======
     def _is_to_rest(self, last: Origin, protocol: ResponseHandler) -> bool:
-        now = asyncio.get_running_loop().time()
-        is_wary = last.is_suspect or now < self._wary_until or self._busy.get(protocol, math.inf) <= now
-        return is_wary and last.look() is None
->>>>>>> Stashed changes
+        is_busy = self._busy.get(protocol, math.inf) <= self._now()
+        return (last.is_suspect or self.is_wary or is_busy) and last.look() is None
 
     async def _is_idle(self, connection: Connection, protocol: ResponseHandler) -> bool:
         """Look at a connection again that has something to read: a ticket of TLS is no byte of a response."""
