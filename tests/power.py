@@ -97,7 +97,7 @@ def _items(kind: Kind, *, is_lost: bool) -> Iterator[str]:
 
 
 async def run_job(kind: Kind, path: Path, server: Server, *, has_left: bool = False) -> None:
-    """Run a job, or resume it. `has_left`: requests of it have left before."""
+    """Run a job, or resume it. `has_left`: requests of it have left before, and it isn't done."""
     client = client_over(server)
     ledger = Ledger(path, spool=kind == "delete spooled")
     job: bulk.BulkJob[Any, Any]
@@ -252,21 +252,23 @@ def check_state(recording: Recording, moment: int, seed: int) -> None:
         cut(recording, moment, folder, rng)
         was = before(recording, moment, rng)
         path = folder / "job.db"
-        claimed = _check_rows(path, was, recording.kind)
-        if claimed is None:
+        rows = _check_rows(path, was, recording.kind)
+        if rows is None:
             return
+        claimed = {who for who, row in rows.items() if row.claimed}
+        is_done = len(rows) == ITEMS and all(row.outcome is not None and not row.claimed for row in rows.values())
         is_later = recording.kind == "update" and rng.random() < 0.5
         server = Server(seed, set(was.executed), lambda _: None)
         with _clock(LATER if is_later else 0):
             try:
-                asyncio.run(run_job(recording.kind, path, server, has_left=bool(was.left)))
+                asyncio.run(run_job(recording.kind, path, server, has_left=bool(was.left) and not is_done))
             except LedgerError as error:
                 raise Violation(f"the job can't be resumed: {error}") from error
         _check_end(path, was, server, claimed, recording.kind, is_later=is_later)
 
 
-def _check_rows(path: Path, was: _Before, kind: Kind) -> set[str] | None:
-    """Hold the rows of a ledger against what had happened; return who is claimed, None where there is no ledger."""
+def _check_rows(path: Path, was: _Before, kind: Kind) -> dict[str, Row] | None:
+    """Hold the rows of a ledger against what had happened; return them by id, None where there is no ledger."""
     try:
         with LedgerReader(path) as reader:
             rows = list(reader.rows())
@@ -291,7 +293,7 @@ def _check_rows(path: Path, was: _Before, kind: Kind) -> set[str] | None:
             if row.outcome is not None and not row.claimed:
                 now = known.get(names[row.position])
                 require(now is not None and now.outcome is row.outcome, "an outcome that was committed is gone")
-    return {who for who, row in known.items() if row.claimed}
+    return known
 
 
 def _is_known(row: Row) -> bool:
