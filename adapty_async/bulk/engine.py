@@ -280,8 +280,9 @@ class BulkJob(Generic[ItemT, ValueT]):
             if self._results is None or is_back or not self._lineup.is_settling:
                 return outcome
             return self._lineup.line_up_behind(work, outcome)
-        # What the stop rules count mustn't wait, as long as the server is in step: they would let more be sent.
-        is_settled = origin.settle_now() if outcome in JUDGED and not origin.is_wary else origin.look()
+        # A failure mustn't wait for the stop rules that count it, as long as the server is in step: they would let more
+        # be sent. An absence counts as done, which must be sure.
+        is_settled = origin.settle_now() if outcome in FAILURES and not origin.is_wary else origin.look()
         if is_settled is None:
             origin.watch(functools.partial(self._have_settled, work, outcome))
             return self._lineup.begin_settling(work, outcome)

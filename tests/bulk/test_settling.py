@@ -104,6 +104,11 @@ class TestADoubtfulDeletion:
             report = await deletion(client, "a")
         assert report.counts == {Outcome.DELETED: 1}
 
+    async def test_an_absence_is_a_success_that_has_to_be_settled_too(self) -> None:
+        async with served(and_later(GONE, answer(400)), answer(204)) as (server, client):
+            assert (await deletion(client, "a")).counts == {Outcome.DELETED: 1}
+            assert (len(server.requests), server.connections) == (2, 2)
+
     async def test_without_retries_it_is_in_doubt(self) -> None:
         async with served(answer(204) * 2, retry=RetryPolicy.none()) as (server, client):
             report = await deletion(client, "a")
