@@ -261,6 +261,7 @@ class _Run:
         self._client = client
         self._ids = ids
         self._ledger = recorded.ledger
+        self._place = real(recorded.ledger).absolute()  # now: the working directory may be removed meanwhile
         self._pacer = pacer
         self._known = before.known
         self._before = Counter(before.counts) - Counter(again)
@@ -320,7 +321,7 @@ class _Run:
                 async with self.job:
                     await self.job
             except LedgerLostError as error:
-                if error.kept != real(self._ledger).absolute():
+                if error.kept != self._place:
                     self.kept = error.kept
                 raise
 

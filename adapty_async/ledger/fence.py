@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from .chunks import Chunk
-from .errors import LedgerLostError
-from .files import Lock, copied_whole, gone
+from .errors import LedgerLostError, LedgerUnreadableError
+from .files import Lock, copied_whole, gone, open_regular
 from .identity import Identity, identity_of
-from .secret import key_path
+from .secret import LENGTH, key_path
 
 _BESIDE: Final = ("-wal", "-shm")
 _AGAIN: Final = "then run the same job again"
@@ -34,8 +34,8 @@ class Fence:
         self._ledger = identity
         self._beside = {file: identity_of(file) for file in map(self._named, _BESIDE)}
         self._key_path = key_path(self._path)
-        self._key = identity_of(self._key_path)
-        self._key_bytes = self._read_key()
+        self._key = self._read_key()
+        self._sizes = self._read_sizes()
         self._lost: LedgerLostError | None = None
 
     def check(self) -> None:
@@ -58,6 +58,10 @@ class Fence:
             )
             raise self._lost
 
+    def note_sizes(self) -> None:
+        """Take note of how large the files are after a transaction: until the next one nothing else changes that."""
+        self._sizes = self._read_sizes()
+
     def _look(self) -> None:
         if identity_of(self._path) != self._ledger:
             raise self._rescued()
@@ -65,8 +69,15 @@ class Fence:
         for file, identity in self._beside.items():
             if identity_of(file) != identity:
                 raise gone(file, f"leave the files of a ledger alone, {_AGAIN}", kept=self._path)
-        if not self._has_key():
+        if self._read_key() != self._key:  # by its content: a file that isn't open may leave its inode to the next
             raise gone(self._key_path, f"put it back, {_AGAIN}", kept=self._path)
+        ledger, log = self._read_sizes()
+        if ledger != self._sizes[0] or log < self._sizes[1]:  # an interrupted transaction may leave the log larger
+            raise LedgerLostError(
+                f"{self._path}, or its log, was overwritten while it was in use, so nothing more is sent: if it is "
+                f"damaged, restore it from a copy, {_AGAIN}",
+                self._path,
+            )
 
     def _rescued(self) -> LedgerLostError:
         """Copy what the open file holds to where its owner can find it; say so, or that it can't be done."""
@@ -102,18 +113,14 @@ class Fence:
         rows = self._connection.execute("SELECT size, rows FROM outcome JOIN chunk ON chunk.number = outcome.number")
         return sum(Chunk.unpack(size, zlib.decompress(packed)).claimed for size, packed in rows)
 
-    def _has_key(self) -> bool:
-        """Tell whether the key is as it was: there, the same, or put back; only an open file must keep its inode."""
-        identity = identity_of(self._key_path)
-        if identity != self._key and identity is not None and self._read_key() == self._key_bytes:
-            self._key = identity
-        return identity == self._key
-
     def _read_key(self) -> bytes | None:
-        with contextlib.suppress(OSError):  # whoever needs the key says what is wrong with it
-            if self._key_path.is_file():
-                return self._key_path.read_bytes()
+        # Whoever needs the key says what is wrong with it.
+        with contextlib.suppress(OSError, LedgerUnreadableError), open_regular(self._key_path) as file:
+            return file.read(LENGTH + 1)
         return None
+
+    def _read_sizes(self) -> tuple[int, int]:
+        return _size(self._path), _size(self._named("-wal"))
 
     def _read_version(self) -> int:
         (version,) = self._connection.execute("PRAGMA data_version").fetchone()
@@ -121,3 +128,9 @@ class Fence:
 
     def _named(self, suffix: str) -> Path:
         return self._path.with_name(f"{self._path.name}{suffix}")
+
+
+def _size(file: Path) -> int:
+    with contextlib.suppress(FileNotFoundError):
+        return file.stat().st_size
+    return 0

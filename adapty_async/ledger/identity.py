@@ -8,9 +8,9 @@ Identity: TypeAlias = tuple[int, int]
 
 
 def identity_of(path: Path) -> Identity | None:
-    """Return the identity of the file at a path, or None if there is none. Raise OSError."""
+    """Return the identity of what lies at a path, a link itself too, or None if there is nothing. Raise OSError."""
     try:
-        found = path.stat()
+        found = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return None
     return found.st_dev, found.st_ino

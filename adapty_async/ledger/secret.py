@@ -18,7 +18,7 @@ from .chunks import HASH
 from .errors import LedgerMismatchError
 from .files import open_regular
 
-_LENGTH: Final = 32
+LENGTH: Final = 32
 _OWNER_ONLY: Final = 0o600
 
 
@@ -42,8 +42,8 @@ class Secret:
         """
         with contextlib.suppress(FileNotFoundError):
             with open_regular(key_path(ledger)) as file:
-                key = file.read(_LENGTH + 1)
-            if len(key) == _LENGTH:
+                key = file.read(LENGTH + 1)
+            if len(key) == LENGTH:
                 return cls(key)
         return None
 
@@ -58,7 +58,7 @@ class Secret:
             raise LedgerMismatchError(
                 f"{path} is there already, and isn't the key file of a ledger: give the ledger another name", "secret"
             )
-        key = secrets.token_bytes(_LENGTH)
+        key = secrets.token_bytes(LENGTH)
         part = path.with_name(f"{path.name}.new")  # it is there whole or not at all: half of one is easily guessed
         part.unlink(missing_ok=True)
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)

@@ -331,6 +331,8 @@ class Store:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+            finally:
+                self._fence.note_sizes()
             self._fence.check()
 
     def check_files(self) -> None:
@@ -375,12 +377,17 @@ class Store:
     def close(self) -> None:
         """Let go of the file; again, harmlessly.
 
-        Unless another process reads it at this moment, all that was committed is in the ledger itself then, and its log
-        is gone; else the reader sees to that when it closes the ledger.
+        Unless another process reads in it at this moment, all that was committed is in the ledger itself then, and its
+        log is empty, or gone where nobody else has it open.
         """
-        with contextlib.suppress(sqlite3.Error):  # nothing that was committed can be lost any more
+        # Nothing that was committed can be lost any more.
+        with contextlib.suppress(sqlite3.Error):
             for cursor in list(self._cursors):
                 cursor.close()
+            if self._fence is not None:  # the end of a connection moves the log only where it is the last one
+                self._connection.execute("PRAGMA busy_timeout = 0")
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with contextlib.suppress(sqlite3.Error):
             self._connection.close()
         if self._own_lock is not None:
             self._own_lock.close()

@@ -1,5 +1,6 @@
 """The command whose ledger is removed, renamed or replaced while it runs: it stops with exit status 5, and says why."""
 
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -43,6 +44,22 @@ def test_a_ledger_that_is_removed_while_its_job_runs(tmp_path: Path, suffix: str
             _, err = process.communicate(timeout=PATIENCE)
             assert process.returncode == 0, err
         assert len(sim.profiles) == 0
+
+
+def test_a_working_directory_that_is_removed_while_its_job_runs(tmp_path: Path) -> None:
+    """Nothing can be said of a relative name any more."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    people = ids_file(folder, MANY)
+    arguments = [*DELETE, people.name]
+    with served(Simulator(profiles=MANY)) as sim, started(arguments, settings_for(sim), cwd=folder) as process:
+        wait_until(lambda: sim.count.answered(204) >= 200)
+        shutil.rmtree(folder)
+        out, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 5, err
+        assert sim.count.requests < MANY
+    assert b"was removed, renamed or replaced" in out
+    assert b"a bug" not in out
 
 
 def test_another_ledger_in_its_place_is_not_taken_for_it(tmp_path: Path) -> None:

@@ -1,13 +1,16 @@
 """However a command ends, the ledger is one file: a copy of it and its key says the same, and reading needs no more."""
 
+import contextlib
 import shutil
 import signal
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from adapty_async.bulk import Outcome
 from adapty_async.cli import main
 from adapty_async.ledger import LedgerReader
 from adapty_async.testing import Fault, Simulator
@@ -71,6 +74,31 @@ def test_what_a_verification_found_is_in_a_copy(witness: Witness, people: Path, 
     check(say, ledger, tmp_path)
     with LedgerReader(tmp_path / "copies" / ledger.name) as reader:
         assert len(list(reader.presences())) == PEOPLE
+
+
+@pytest.mark.parametrize("mode", ["rw", "ro"])
+def test_a_copy_is_whole_while_another_program_has_the_ledger_open(
+    witness: Witness, people: Path, say: Say, tmp_path: Path, mode: str
+) -> None:
+    """The end of the last connection alone empties the log, and that one may only be allowed to read."""
+    ledger = ledger_of(people)
+    with contextlib.ExitStack() as stack:
+
+        def open_ledger() -> bool:
+            if witness.count.answered(204) < 3:
+                return False
+            other = sqlite3.connect(f"{ledger.as_uri()}?mode={mode}", uri=True, check_same_thread=False)
+            stack.enter_context(contextlib.closing(other))
+            return bool(other.execute("SELECT COUNT(*) FROM run").fetchone())
+
+        witness.latency = 0.05
+        with interrupting(open_ledger):
+            assert run(*DELETE, people, "--concurrency", 2) == 130
+        shutil.copy(ledger, tmp_path / "copy.db")
+        shutil.copy(ledger.with_name(f"{ledger.name}.key"), tmp_path / "copy.db.key")
+    for path in (tmp_path / "copy.db", ledger):  # to read it removes the log, which is empty
+        with LedgerReader(path) as reader:
+            assert reader.status().counts[Outcome.DELETED] == witness.count.answered(204)
 
 
 def test_every_other_command_leaves_one_file(witness: Witness, people: Path, say: Say, tmp_path: Path) -> None:

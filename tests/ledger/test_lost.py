@@ -75,6 +75,18 @@ def replace(file: Path) -> None:
     copy.replace(file)
 
 
+def link(file: Path) -> None:
+    """Leave the same file there, by a link: who opens it by that has another lock and another log."""
+    moved = file.rename(file.with_name("moved"))
+    file.symlink_to(moved)
+
+
+def make_folder(file: Path) -> None:
+    """Put a folder there, which may have the inode that the file had."""
+    file.unlink()
+    file.mkdir()
+
+
 @pytest.mark.parametrize("suffix", ["", ".lock", "-wal", "-shm", ".key"])
 @pytest.mark.parametrize("change", [remove, rename, replace])
 async def test_a_job_stops_if_one_of_its_files_is_removed_renamed_or_replaced(
@@ -105,6 +117,44 @@ async def test_a_job_stops_if_one_of_its_files_is_removed_renamed_or_replaced(
     assert sum(totals(path).values()) == MANY
     assert totals(path).keys() <= {Outcome.DELETED, Outcome.DELETED_UNCONFIRMED}
     assert len(simulator.profiles) == 0
+
+
+@pytest.mark.parametrize(
+    ("suffix", "change"),
+    [("", link), (".lock", link), ("-wal", link), ("", make_folder), (".lock", make_folder), (".key", make_folder)],
+)
+async def test_what_lies_in_the_place_of_a_file_is_not_taken_for_it(
+    simulator: Simulator, client: AdaptyClient, path: Path, suffix: str, change: Callable[[Path], None]
+) -> None:
+    job = asyncio.ensure_future(_awaited(deletion(client, path, rate=100)))
+    await sent(simulator, 50)
+    change(beside(path, suffix))
+    with pytest.raises(LedgerLostError, match=f"{beside(path, suffix).name} was removed, renamed or replaced"):
+        await asyncio.wait_for(job, PATIENCE)
+    assert simulator.count.requests < MANY
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+async def test_a_ledger_or_log_that_is_overwritten_stops_the_job(
+    simulator: Simulator, client: AdaptyClient, path: Path, suffix: str
+) -> None:
+    """By `cp other.db job.db`, or `> job.db`: it is the same file."""
+    job = asyncio.ensure_future(_awaited(deletion(client, path, rate=100)))
+    await sent(simulator, 50)
+    beside(path, suffix).write_bytes(b"another's")
+    with pytest.raises(LedgerLostError, match="or its log, was overwritten while it was in use") as caught:
+        await asyncio.wait_for(job, PATIENCE)
+    assert "restore it from a copy" in str(caught.value)
+    assert simulator.count.requests < MANY
+
+
+async def test_a_key_that_is_overwritten_stops_the_job(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
+    job = asyncio.ensure_future(_awaited(deletion(client, path, rate=100)))
+    await sent(simulator, 50)
+    key_path(path).write_bytes(b"another key".ljust(32))
+    with pytest.raises(LedgerLostError, match="key was removed, renamed or replaced"):
+        await asyncio.wait_for(job, PATIENCE)
+    assert simulator.count.requests < MANY
 
 
 async def _awaited(job: BulkJob[ProfileId, None]) -> bulk.BulkReport:
