@@ -20,7 +20,7 @@ from ..retry import is_stale
 from .chunks import CHUNK, OUTCOMES, STATES, Chunk, OutcomeRow, check_clock, noted
 from .holding import Held
 from .inventory import Inventory, Part, begin, check, secret_of
-from .keys import APP_ID
+from .keys import ABSENT_SHARE, APP_ID
 from .store import RunRow, Store, Writing
 
 _GRACE: Final = 5.0
@@ -81,7 +81,8 @@ class Book:
 
     Those may be done in another thread. What is new is drawn up, written, and then told to be; where that fails it
     stays as new as it was. The run itself is written down with the first chunk of the input of which something is to be
-    done, or by which the app of a key gets known: what is refused leaves no trace, and what is done already no run.
+    done, or by which the app of a key gets known or a guard is accepted: what is refused leaves no trace, and what is
+    done already no run.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Book:
         self._store = store
         self._inventory = inventory
         self._earlier = _Earlier.of(runs, run.boot)
+        self._last_notes: dict[str, str] = json.loads(runs[-1].notes) if runs else {}
         self._run = run
         self._terms = terms
         self._repeatable = repeatable
@@ -170,13 +172,19 @@ class Book:
         if met.is_new:
             self._news.chunks.add(number)
         due = self._due(number, met.chunk, before, now)
-        if not self._has_begun and (due.indexes or number in self._news.chunks or APP_ID in self._terms.notes):
+        if not self._has_begun and (due.indexes or number in self._news.chunks or self._is_worth_a_run):
             self._has_begun = self._news.run = True
         if grown is not None:
             grown.due += len(due.indexes)
         elif due.indexes or number in self._news.chunks or number == self._growing:
             self._open[number] = _Open(met.chunk, len(due.indexes))
         return due
+
+    @property
+    def _is_worth_a_run(self) -> bool:
+        """Whether the notes say something that the record of a finished job must hold: its app, or an accepted guard."""
+        accepted = self._terms.notes.get(ABSENT_SHARE)
+        return APP_ID in self._terms.notes or accepted not in (None, self._last_notes.get(ABSENT_SHARE))
 
     def claim(self, positions: Sequence[int], now: Moment) -> None:
         """Note that items are about to be sent, in order. Nobody is to be told so before it is written."""

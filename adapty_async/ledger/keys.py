@@ -8,6 +8,8 @@ from .store import JobRow, RunRow
 
 APP_ID: Final = "app_id"
 """The note of a run whose key was seen to be of that app."""
+ABSENT_SHARE: Final = "absent_share"
+"""The note of a run with the share of absent profiles that its operator accepts."""
 
 
 def last_key(job: JobRow, runs: Sequence[RunRow]) -> str:

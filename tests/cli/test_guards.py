@@ -105,7 +105,7 @@ def test_whoever_knows_that_most_are_absent_can_go_on_and_the_record_says_so(
     assert run("resume", ledger_of(people), *AT_ONCE) == 0
     assert agree(say, ledger_of(people), witness, 0) == {"deleted": PEOPLE, "already_absent": 200}
     guards = [notes["absent_share"] for notes in runs_notes(ledger_of(people))]
-    assert guards == ["0.5", "0.5", "1.0", "1.0"]
+    assert guards == ["0.5", "0.5", "1.0"]
     assert "absent_share 1.0" in say("report", ledger_of(people))[1]
 
 

@@ -799,8 +799,8 @@ async def test_a_job_that_is_done_has_no_further_runs(simulator: Simulator, clie
     assert numbers() == [1]
     await deletion(client, ids(1500), path)
     assert numbers() == [1, 2]
-    for terms in ({}, {"retry": [Outcome.FAILED]}, {"notes": {"operator": "Ada"}}):
-        await deletion(client, ids(1500), path, **terms)
+    await deletion(client, ids(1500), path, retry=[Outcome.FAILED])
+    await deletion(client, ids(1500), path, notes={"operator": "Ada"})
     assert numbers() == [1, 2]
     await deletion(client, [*ids(1500), "more"], path, appended=True)
     assert numbers() == [1, 2, 3]
