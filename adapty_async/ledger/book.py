@@ -182,7 +182,7 @@ class Book:
 
     @property
     def _is_worth_a_run(self) -> bool:
-        """Whether the notes say something that the record of a finished job must hold: its app, or an accepted guard."""
+        """Whether the notes say what the record of a finished job must hold: its app, or an accepted guard."""
         accepted = self._terms.notes.get(ABSENT_SHARE)
         return APP_ID in self._terms.notes or accepted not in (None, self._last_notes.get(ABSENT_SHARE))
 
