@@ -354,3 +354,13 @@ def test_a_refused_key_does_not_hide_what_a_killed_run_may_have_done(
     assert run("retry-failed", ledger_of(people), "--new-key", "--app", app) == 0
     with LedgerReader(ledger_of(people)) as reader:
         assert {row.outcome for row in [*reader.rows()][:3]} == {Outcome.DELETED_UNCONFIRMED}
+
+
+def test_a_finished_job_that_is_resumed_has_no_further_runs(witness: Witness, tmp_path: Path, say: Say) -> None:
+    people = tmp_path / "people.csv"  # so many that the first run has a canary, as no later one does
+    people.write_text("\n".join(["customer_user_id", *ids(PEOPLE), *(f"nobody-{number}" for number in range(1100))]))
+    assert run(*DELETE, people, "--max-absent", "100%", "--operator", "Ada") == 0
+    record = say("report", ledger_of(people))[1]
+    for command in (("resume",), ("retry-failed",), ("resume", "--failures", "failures.csv")):
+        assert run(command[0], ledger_of(people), *command[1:]) == 0
+    assert say("report", ledger_of(people))[1] == record
