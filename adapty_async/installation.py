@@ -40,7 +40,8 @@ def _source_of(url: str, vcs: dict[str, str] | None, folder: str | None) -> Path
     if parts.scheme == "file" and vcs is None:
         return Path(url2pathname(parts.path))
     user, _, host = parts.netloc.rpartition("@")
-    user = user.partition(":")[0]  # without a password
+    # Without a password; of an https URL without the user, too, who may be a token.
+    user = "" if parts.scheme in {"http", "https"} else user.partition(":")[0]
     url = urlunsplit(parts._replace(netloc=f"{user}@{host}" if user else host))
     if vcs is not None:
         url = f"{vcs['vcs']}+{url}@{vcs.get('requested_revision') or vcs['commit_id']}"

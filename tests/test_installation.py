@@ -55,7 +55,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, direct_url: str | None) -> None:
         ),
         (
             {"url": "https://user:password@host/adapty.git", "vcs_info": GIT},
-            "pip install 'adapty-async[cli] @ git+https://user@host/adapty.git@4c30d3b'",
+            "pip install 'adapty-async[cli] @ git+https://host/adapty.git@4c30d3b'",
         ),
     ],
 )
