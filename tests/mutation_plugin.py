@@ -18,6 +18,8 @@ hypothesis.settings.register_profile(
     # mutmut runs a test first to learn what it covers, and then from another executor.
     suppress_health_check=[hypothesis.HealthCheck.differing_executors, hypothesis.HealthCheck.too_slow],
 )
+# For a sample of many mutants in slow tests.
+hypothesis.settings.register_profile("sample", hypothesis.settings.get_profile("mutation"), max_examples=25)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -1,24 +1,37 @@
 """Change the ledger and the bulk engine in many small ways, one at a time, and count how many of them a test notices.
 
-The mutants are mutmut's, and a seeded sample of them: its own run takes hours for these packages. Each is put into a
-copy of the project, in which the tests of its package run until one fails.
+The mutants are mutmut's, and a seeded sample of them: all of them take hours for these packages. The tests are
+collected once, and run once to learn which of them cover which lines. Each mutant is then put into a fork of that
+process, as the code of the function that it changes, and only the tests that cover it run, the quickest first. A
+mutant outside of a function can't be put in afterwards: it gets a process of its own. What no test covers survives.
 """
 
 import argparse
+import ast
+import contextlib
 import difflib
+import gc
+import json
 import os
-import queue
 import random
+import re
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Final, cast
 
 import attrs
+import coverage
+import pytest
+from _pytest.runner import runtestprotocol
 from mutmut.mutation.file_mutation import create_mutations
 
 if TYPE_CHECKING:
@@ -26,32 +39,20 @@ if TYPE_CHECKING:
 
 REQUIRED: Final = 0.9
 ROOT: Final = Path(__file__).parents[1]
-PATIENCE: Final = 600.0
-"""Seconds after which a mutant is one that hangs."""
-# The fastest first: most mutants are noticed by these.
-TESTS: Final = {
-    "ledger": (
-        *("ledger/chunks", "ledger/book", "ledger/record", "ledger/spool", "ledger/preparing", "ledger/inputs"),
-        *("ledger/disk", "ledger/jobs", "cli/self_contained"),
-    ),
-    "bulk": (
-        *("bulk/results", "bulk/admission", "bulk/restraint", "bulk/engine", "bulk/jobs", "bulk/pause", "bulk/canary"),
-        *("bulk/endings", "bulk/time", "bulk/trouble"),
-    ),
-}
-# What else is needed for a module, and takes long.
-MORE_TESTS: Final = {
-    "fence": ("ledger/lost",),
-    "files": ("ledger/lost", "cli/trouble"),
-    "identity": ("ledger/lost",),
-    "log": ("ledger/flips",),
-    "reading": ("cli/records",),
-    "verify": ("ledger/lost", "cli/records"),
-    "record": ("cli/records",),
-    "jobs": ("ledger/jobs",),
-    "journal": ("ledger/jobs",),
-    "operations": ("ledger/jobs",),
-}
+PACKAGES: Final = ("ledger", "bulk")
+TESTS: Final = (
+    *("tests/ledger", "tests/bulk"),
+    *("tests/cli/test_self_contained.py", "tests/cli/test_records.py", "tests/cli/test_trouble.py"),
+)
+OPTIONS: Final = (
+    *("-q", "-x", "-p", "no:cacheprovider", "-p", "tests.mutation_plugin", "--hypothesis-profile=sample"),
+    # A fork doesn't come to the end of the run, at which they would be removed.
+    *("-o", "tmp_path_retention_policy=none"),
+)
+NAMES: Final = "tests/test_architecture.py::test_what_a_package_names_is_there"
+"""What covers an import, and the names in it."""
+MOST_MEMORY: Final = 4 << 30
+"""Bytes. An endless loop may collect something."""
 
 
 @attrs.frozen
@@ -63,9 +64,21 @@ class Mutant:
     changed: str
 
     @property
-    def package(self) -> str:
-        """The package whose tests are to notice it."""
-        return self.file.parts[1]
+    def path(self) -> str:
+        """Where the file is."""
+        return str(ROOT / self.file)
+
+    @property
+    def statement(self) -> ast.stmt:
+        """The innermost statement that differs."""
+        lines = zip(self.code.splitlines(), self.changed.splitlines(), strict=False)
+        place = next(number for number, (before, after) in enumerate(lines, 1) if before != after)
+        around = [
+            node
+            for node in ast.walk(ast.parse(self.code))
+            if isinstance(node, ast.stmt) and node.lineno <= place <= (node.end_lineno or 0)
+        ]
+        return max(around, key=lambda node: (node.lineno, -(node.end_lineno or 0)))
 
     def diff(self) -> str:
         """Return what differs."""
@@ -75,7 +88,7 @@ class Mutant:
 
 def sampled(count: int, seed: int) -> tuple[list[Mutant], int]:
     """Return so many mutants of the packages, and the number of all."""
-    files = [path for package in TESTS for path in sorted((ROOT / "adapty_async" / package).glob("*.py"))]
+    files = [path for package in PACKAGES for path in sorted((ROOT / "adapty_async" / package).glob("*.py"))]
     parsed = {path: create_mutations(str(path), path.read_text(encoding="utf-8")) for path in files}
     everything = [(path, number) for path in files for number in range(len(parsed[path][1]))]
     chosen = random.Random(seed).sample(everything, min(count, len(everything)))  # noqa: S311 - repeatable
@@ -88,30 +101,190 @@ def sampled(count: int, seed: int) -> tuple[list[Mutant], int]:
     return found, len(everything)
 
 
-def selection(package: str, module: str | None = None) -> list[str]:
-    """Name the test files of a module, or those of every module of a package."""
-    names = (*TESTS[package], *MORE_TESTS.get(module or "", ()))
-    return [f"tests/{folder}/test_{name}.py" for folder, _, name in (name.partition("/") for name in names)]
+@attrs.frozen
+class Coverage:
+    """Which tests run which lines, and how long each test takes in seconds."""
+
+    lines: dict[str, dict[int, list[str]]]
+    seconds: dict[str, float]
+
+    def of(self, mutant: Mutant) -> list[str]:
+        """Name the tests that run what differs, or that run what uses it where that is outside of a function."""
+        return self._sorted(self._running(mutant)) or self._sorted(self._using(mutant))
+
+    def _running(self, mutant: Mutant) -> Iterator[str]:
+        statement = mutant.statement
+        last = statement.end_lineno or 0
+        if not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef) and hasattr(statement, "body"):
+            last = max(statement.lineno, statement.body[0].lineno - 1)  # its head
+        covered = self.lines.get(mutant.path, {})
+        for line in range(statement.lineno, last + 1):
+            yield from covered.get(line, ())
+
+    def _using(self, mutant: Mutant) -> Iterator[str]:
+        named = [
+            re.escape(node.id)
+            for node in ast.walk(mutant.statement)
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+        ]
+        is_used = re.compile(rf"\b({'|'.join(named)})\b" if named else "$^").search
+        for path, covered in self.lines.items():
+            for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+                if number in covered and is_used(line):
+                    yield from covered[number]
+
+    def _sorted(self, tests: Iterable[str]) -> list[str]:
+        """Leave out what runs outside of a test, or in one that is left out; the quickest first."""
+        return sorted(self.seconds.keys() & set(tests), key=self.seconds.__getitem__)
 
 
-def is_noticed(copy: Path, mutant: Mutant | None, tests: Sequence[str]) -> bool:
-    """Run tests on a copy of the project with a mutant in it; tell whether one fails."""
-    if mutant is not None:
-        (copy / mutant.file).write_text(mutant.changed, encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
-    environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
-    process = subprocess.Popen(  # noqa: S603 - our own
-        command, cwd=copy, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        return process.wait(PATIENCE) != 0
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+class Forks:
+    """A plugin of pytest that runs the collected tests on each mutant in place of once."""
+
+    def __init__(self, mutants: Sequence[Mutant], folder: Path) -> None:
+        self.noticed = 0
+        self._mutants = mutants
+        self._folder = folder
+        self._screen = os.fdopen(os.dup(1), "w")  # pytest keeps what is printed
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Do as the class says."""
+        self._items = {item.nodeid: item for item in session.items}
+        gc.unfreeze()  # conftest.py froze them, and what is frozen isn't found
+        self._functions = _functions()
+        self._coverage = self._covered()
+        slow = 0
+        for number, mutant in enumerate(self._mutants, 1):
+            status = self._run(mutant)
+            self.noticed += status != 0
+            slow += status == -signal.SIGALRM
+            if not status:
+                self._print(f"survived:\n{mutant.diff()}")
+            if not number % 20:
+                self._print(f"{self.noticed} of {number} mutants noticed, {slow} of them by a timeout")
         return True
-    finally:
-        if mutant is not None:
+
+    def _print(self, text: str) -> None:
+        print(text, file=self._screen, flush=True)
+
+    def _covered(self) -> Coverage:
+        """Run all tests once, in a fork: it leaves this process as it is."""
+        data = str(self._folder / "coverage")
+        timings = self._folder / "seconds"
+        if _forked(lambda: self._measure(data, timings)) != 0:
+            raise SystemExit("no test passes")
+        found = coverage.CoverageData(data)
+        found.read()
+        lines = {path: found.contexts_by_lineno(path) for path in found.measured_files()}
+        return Coverage(lines, json.loads(timings.read_text(encoding="utf-8")))
+
+    def _measure(self, data: str, timings: Path) -> bool:
+        measuring = coverage.Coverage(data_file=data, source=["adapty_async"], config_file=False)
+        seconds = {}
+        measuring.start()
+        for item, following in _paired(list(self._items.values())):
+            measuring.switch_context(item.nodeid)
+            start = time.perf_counter()
+            if failures := _failures(item, following):
+                self._print(f"left out, for it fails by itself:\n{failures}")
+            else:
+                seconds[item.nodeid] = time.perf_counter() - start
+        measuring.stop()
+        measuring.save()
+        timings.write_text(json.dumps(seconds), encoding="utf-8")
+        return bool(seconds)
+
+    def _run(self, mutant: Mutant) -> int:
+        """Return 0 if a mutant isn't noticed, and else what ended the run."""
+        found = [
+            (function, code)
+            for code in _codes(compile(mutant.changed, mutant.path, "exec", dont_inherit=True))
+            for function in self._functions[mutant.path, code.co_qualname, code.co_firstlineno]
+            if function.__code__ != code
+        ]
+        if not found:
+            return self._run_anew(mutant)
+        tests = self._coverage.of(mutant)
+        return _forked(lambda: self._passes(found, tests))
+
+    def _passes(self, changes: Sequence[tuple[FunctionType, CodeType]], tests: Sequence[str]) -> bool:
+        resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+        for function, code in changes:
+            function.__code__ = code
+        for item, following in _paired([self._items[test] for test in tests]):
+            # The signal ends the process.
+            signal.setitimer(signal.ITIMER_REAL, _patience(self._coverage.seconds[item.nodeid]))
+            if _failures(item, following):
+                return False
+        return True
+
+    def _run_anew(self, mutant: Mutant) -> int:
+        """Do so in a copy of the project."""
+        copy = self._folder / "copy"
+        if not copy.exists():
+            for name in ("adapty_async", "tests", "benchmarks"):
+                shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copy(ROOT / "pyproject.toml", copy)
+        tests = self._coverage.of(mutant)
+        patience = _patience(sum(map(self._coverage.seconds.__getitem__, tests)))
+        (copy / mutant.file).write_text(mutant.changed, encoding="utf-8")
+        command = [sys.executable, "-m", "pytest", *OPTIONS, NAMES, *tests]
+        environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+        try:
+            return subprocess.run(  # noqa: S603 - our own
+                command, cwd=copy, env=environment, capture_output=True, check=False, timeout=patience
+            ).returncode
+        except subprocess.TimeoutExpired:
+            return -signal.SIGALRM
+        finally:
             (copy / mutant.file).write_text(mutant.code, encoding="utf-8")
+
+
+def _functions() -> defaultdict[tuple[str, str, int], list[FunctionType]]:
+    """Find the functions of the process by the place of their code."""
+    found: defaultdict[tuple[str, str, int], list[FunctionType]] = defaultdict(list)
+    for function in gc.get_objects():
+        if isinstance(function, FunctionType):
+            code = function.__code__
+            found[code.co_filename, code.co_qualname, code.co_firstlineno].append(function)
+    return found
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
+
+
+def _paired(items: Sequence[pytest.Item]) -> Iterator[tuple[pytest.Item, pytest.Item | None]]:
+    return zip(items, (*items[1:], None), strict=True)
+
+
+def _failures(item: pytest.Item, following: pytest.Item | None) -> str:
+    reports = runtestprotocol(item, nextitem=following, log=False)
+    return "\n".join(f"{item.nodeid}: {report.longreprtext}" for report in reports if report.failed)
+
+
+def _patience(seconds: float) -> float:
+    """Return the seconds after which a test that took so many is one that hangs."""
+    return 10 + 10 * seconds
+
+
+def _forked(passes: Callable[[], bool]) -> int:
+    """Do this in a fork; return 0 if it passes, and else what ended the fork."""
+    fork = os.fork()
+    if not fork:
+        status = 1
+        try:
+            os.setpgid(0, 0)
+            status = not passes()
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(fork, 0)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(fork, signal.SIGKILL)  # what it started
+    return os.waitstatus_to_exitcode(status)
 
 
 def main() -> None:
@@ -119,39 +292,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mutants", type=int, default=600, help="so many mutants (default: 600)")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=2, help="so many at one time (default: 2)")
     arguments = parser.parse_args()
     sample, total = sampled(arguments.mutants, arguments.seed)
     print(f"{len(sample)} of {total} mutants", flush=True)
-    copies: queue.SimpleQueue[Path] = queue.SimpleQueue()
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(arguments.jobs) as threads:
-        for number in range(arguments.jobs):
-            copy = Path(folder) / str(number)
-            for name in ("adapty_async", "tests", "benchmarks"):
-                shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-            shutil.copy(ROOT / "pyproject.toml", copy)
-            copies.put(copy)
-
-        def run(mutant: Mutant | None, tests: Sequence[str]) -> bool:
-            copy = copies.get()
-            try:
-                return is_noticed(copy, mutant, tests)
-            finally:
-                copies.put(copy)
-
-        for package in TESTS:
-            if run(None, selection(package)):
-                raise SystemExit(f"the tests of {package} fail by themselves: {' '.join(selection(package))}")
-        noticed = 0
-        runs = threads.map(lambda mutant: (mutant, run(mutant, selection(mutant.package, mutant.file.stem))), sample)
-        for number, (mutant, is_killed) in enumerate(runs, 1):
-            noticed += is_killed
-            if not is_killed:
-                print(f"survived:\n{mutant.diff()}", flush=True)
-            if not number % 20:
-                print(f"{noticed} of {number} mutants noticed", flush=True)
-    share = noticed / len(sample)
-    print(f"{noticed} of {len(sample)} mutants noticed, {share:.1%}")
+    with tempfile.TemporaryDirectory() as folder:
+        forks = Forks(sample, Path(folder))
+        pytest.main([*OPTIONS, f"--basetemp={folder}/tests", *TESTS], plugins=[forks])
+    share = forks.noticed / len(sample)
+    print(f"{forks.noticed} of {len(sample)} mutants noticed, {share:.1%}")
     raise SystemExit(share < REQUIRED)
 
 

@@ -184,6 +184,12 @@ def test_the_public_names_are_those_that_type_checkers_see() -> None:
         _ = package.Unheard
 
 
+@pytest.mark.parametrize("name", ["adapty_async", "adapty_async.bulk", "adapty_async.ledger", "adapty_async.testing"])
+def test_what_a_package_names_is_there(name: str) -> None:
+    package = importlib.import_module(name)
+    assert [public for public in package.__all__ if not hasattr(package, public)] == []
+
+
 def test_what_is_loaded_too_early_would_be_seen() -> None:
     assert {"aiohttp.web", "adapty_async.testing"} <= modules_after("from adapty_async.testing import Simulator")
 

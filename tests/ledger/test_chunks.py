@@ -96,3 +96,28 @@ def test_more_attempts_than_fit_are_kept_as_the_most() -> None:
     chunk = Chunk(1)
     chunk.settle(0, STATES[Outcome.DELETED], 204, 100_000, 1)
     assert next(chunk.rows(0, hashes(1), {})).attempts == 65_535
+
+
+def test_the_bytes_of_a_chunk_are_those_that_earlier_ledgers_hold() -> None:
+    numbers = {
+        Outcome.INVALID: 1,
+        Outcome.DUPLICATE: 2,
+        Outcome.EXCLUDED: 3,
+        Outcome.FAILED: 4,
+        Outcome.NOT_FOUND: 5,
+        Outcome.IN_DOUBT: 6,
+        Outcome.ALREADY_ABSENT: 7,
+        Outcome.DELETED_UNCONFIRMED: 8,
+        Outcome.DELETED: 9,
+        Outcome.UPDATED: 10,
+        Outcome.CREATED: 11,
+    }
+    chunk = Chunk(12)
+    for index, outcome in enumerate(numbers):
+        chunk.settle(index, STATES[outcome], 404, 2, 0x01020304)
+    chunk.claim([11], 0x05060708)
+    states = bytes([*numbers.values(), 0x80])
+    statuses = b"\x94\x01" * 11 + b"\0\0"
+    attempts = b"\x02\0" * 11 + b"\0\0"
+    times = b"\x04\x03\x02\x01" * 11 + b"\x08\x07\x06\x05"
+    assert chunk.pack() == states + statuses + attempts + times
