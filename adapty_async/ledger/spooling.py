@@ -6,7 +6,7 @@ import json
 import zlib
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from pathlib import Path
-from typing import Final, cast
+from typing import BinaryIO, Final, cast
 
 from ..bulk import Decided, Outcome
 from ..bulk.journal import Source
@@ -25,6 +25,7 @@ class Spooling:
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
         self._is_new = False
+        self._lines: BinaryIO | None = None
 
     def source(self, source: Source[ItemT]) -> Source[ItemT]:
         """Give a source that reads the copy of another; it is made at the first reading, where there is none yet."""
@@ -32,10 +33,12 @@ class Spooling:
         return Source(items, source.name, source.content)
 
     def end(self, ledger: Path, *, refused: bool) -> None:
-        """Remove the copy, where nothing of the job can be sent again; or where it is new, and was refused.
+        """Close the copy, and remove it if nothing of the job can be sent again, or if it is new and was refused.
 
         Raises LedgerError.
         """
+        if self._lines is not None:  # a job that was stopped has read only some of it
+            self._lines.close()
         if self._is_new and refused:
             self._spool.discard()
             return
@@ -49,8 +52,8 @@ class Spooling:
         if not self._spool.is_filled:
             await _fill(self._spool, source)
             self._is_new = True
-        with self._spool.open() as lines:
-            for line in lines:
+        with self._spool.open() as self._lines:
+            for line in self._lines:
                 read = json.loads(self._checked(line))
                 yield read if isinstance(read, str) else Decided(read[0], Outcome(read[1]), exclude_list=read[2])
 

@@ -7,7 +7,7 @@ import io
 import stat
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -119,6 +119,25 @@ async def test_what_nobody_can_give_twice_is_gone_on_with_from_its_copy(
     await spooled(client, [], tmp_path)
     assert totals(tmp_path / "job.db") == {Outcome.DELETED: 1500, Outcome.INVALID: 1}
     assert not spool.is_filled
+
+
+async def test_a_job_that_is_stopped_closes_the_copy_of_which_it_has_read_some(
+    client: AdaptyClient, simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+    plain_open = Spool.open
+
+    def open_and_keep(spool: Spool) -> BinaryIO:
+        opened.append(plain_open(spool))
+        return opened[-1]
+
+    monkeypatch.setattr(Spool, "open", open_and_keep)
+    job = spooled(client, once(5000), tmp_path)
+    running = asyncio.ensure_future(job)
+    await until(lambda: simulator.count.requests > 0)
+    job.stop()
+    await running
+    assert [file.closed for file in opened] == [True]
 
 
 async def test_the_copy_stays_while_something_can_be_sent_again(
