@@ -15,7 +15,7 @@ from ..ledger import LedgerReader
 from ..ledger.files import open_regular, translated
 from .allowances import Allowances
 from .exits import CommandError
-from .inputs import Excluded, InputError, Row, open_ids
+from .inputs import Excluded, Format, InputError, Row, open_ids
 from .inputs.rounding import Rounding
 from .inputs.spelling import spelled
 from .ledgers import is_lasting, refusing
@@ -23,7 +23,7 @@ from .listing import Listing
 from .order import Order
 from .places import Places
 
-_SEPARATORS: Final = re.compile(r"""[\s;,|^~:<>()"']+""")
+_SEPARATORS: Final = re.compile(r"""[\s;,|^~:<>()\[\]{}"'/\\#=*\u2022\u00b7]+""")
 """What may be between an id and what else a person writes beside it, as in Ann <ann@example.com>."""
 
 
@@ -32,8 +32,9 @@ class ExcludeList:
     """One list. `lines`: where the ids stand in it, by what names them.
 
     `spellings`: what names an id, by what two spellings of it share, where that isn't its name. `cells`: what names an
-    id, by that of a part of it, where the list is one id a line: it may be a row of a table, or a name with an address.
-    `rounded`: how many ids a spreadsheet may have rounded.
+    id, by that of a part of it: it may be a row of a table, a name with an address, or two ids. `is_lone`: the list is
+    one id a line, so that it isn't clear what stands beside an id. `rounded`: how many ids a spreadsheet may have
+    rounded.
     """
 
     name: str
@@ -42,6 +43,7 @@ class ExcludeList:
     lines: Mapping[str, int]
     spellings: Mapping[str, str]
     cells: Mapping[str, str]
+    is_lone: bool
     rounded: int
 
     def place(self, name: str) -> str:
@@ -115,10 +117,15 @@ class Exclusion:
 def _refuse_parts(each: ExcludeList, found: _Found, ids: Listing) -> None:
     for name, position in found.cells.items():
         if name not in found.matched:
+            todo = (
+                "write each id alone, or with commas and the name of the ids above their column; if all of it is an "
+                "id, write the list as JSON lines (.jsonl)"
+                if each.is_lone
+                else "write each id alone; if all of it is an id, add --allow-unmatched-exclude"
+            )
             raise CommandError(
                 f"{each.place(name)}: only a part of it is the id {_at(ids, position)}, so that nobody would be held "
-                "back: write each id alone, or with commas and the name of the ids above their column; if all of it is "
-                "an id, write the list as JSON lines (.jsonl)"
+                f"back: {todo}"
             )
 
 
@@ -165,6 +172,8 @@ def _read(name: str, file: Path, by: By, column: str | None, allows: Allowances)
     # What is damaged is no reason to leave a row out: it is refused below like any other that isn't clear.
     with open_ids(file, by=by, column=column, accept_damaged=True, allow_invisible=allows.invisible) as ids:
         reading = ids.reading()
+        # In JSON lines an id is what it says.
+        may_have_parts = reading.is_lone or not (reading.format is Format.JSONL or allows.unmatched_exclude)
         for row in ids.as_written():
             if reason := ids.refusal(row):
                 raise InputError(f"{ids.name}, {reading.unit} {row.line}: {reason}: correct it")
@@ -173,11 +182,11 @@ def _read(name: str, file: Path, by: By, column: str | None, allows: Allowances)
             lines.setdefault(who, row.line)
             if (spelling := spelled(row.id)) != who:
                 spellings[spelling] = who
-            if reading.is_lone and _SEPARATORS.search(row.id):
+            if may_have_parts and _SEPARATORS.search(row.id):
                 cells |= {spelled(cell): who for cell in _SEPARATORS.split(row.id) if cell.strip()}
     if not lines:
         raise InputError(f"{file} holds no ids: leave the option out if nobody is to be excluded")
-    return ExcludeList(name, file, reading.unit, lines, spellings, cells, rounding.suspect)
+    return ExcludeList(name, file, reading.unit, lines, spellings, cells, reading.is_lone, rounding.suspect)
 
 
 def refuse_fleeting(files: Iterable[Path]) -> None:

@@ -132,6 +132,11 @@ def test_an_empty_list_is_refused(witness: Witness, people: Path, tmp_path: Path
         ("\u201cu1\u201d", "u1"),
         ("007", "7"),
         ("0", "000"),
+        ("+491701234567", "491701234567"),
+        ("00491701234567", "+491701234567"),
+        ("12345", "12345.0"),
+        ("3286abd3-48b0-4e9c-a5f6-ac0a006333a6", "{3286ABD348B04E9CA5F6AC0A006333A6}"),
+        ("3286abd3-48b0-4e9c-a5f6-ac0a006333a6", "urn:uuid:3286abd3-48b0-4e9c-a5f6-ac0a006333a6"),
     ],
 )
 def test_two_spellings_of_one_are_told(one: str, other: str) -> None:
@@ -148,6 +153,9 @@ def test_two_spellings_of_one_are_told(one: str, other: str) -> None:
         ("a-b", "ab"),
         ("a_b", "a-b"),
         ("10", "1"),
+        ("1.5", "1"),
+        ("u1.0", "u1"),
+        ("+u1", "u1"),
         ("", "u"),
     ],
 )
@@ -195,7 +203,24 @@ def test_rounded_ids_on_a_list_refuse_it(witness: Witness, tmp_path: Path, say: 
 # Rows of tables that no look at the list alone can tell
 
 
-@pytest.mark.parametrize("row", ["{};x", "x;{}", "{}, x", "{}|x", "x | {} | y", "{},", "{} x", "Ann <{}>", "mailto:{}"])
+@pytest.mark.parametrize(
+    "row",
+    [
+        "{};x",
+        "x;{}",
+        "{}, x",
+        "{}|x",
+        "x | {} | y",
+        "{},",
+        "{} x",
+        "Ann <{}>",
+        "mailto:{}",
+        "{}/x",
+        "{}#x",
+        "[{}]",
+        "\u2022{}",
+    ],
+)
 def test_an_id_of_which_only_a_part_is_one_of_the_input_refuses_the_list(
     witness: Witness, people: Path, tmp_path: Path, say: Say, row: str
 ) -> None:
@@ -207,6 +232,20 @@ def test_an_id_of_which_only_a_part_is_one_of_the_input_refuses_the_list(
             f"adapty-async: --exclude: {held}, line 4: only a part of it is the id on line 3 of {people}"
         )
         assert "write each id alone, or with commas" in sentence
+
+
+@pytest.mark.parametrize("cell", ["{}, {}", "{} (x)", "Ann <{}>"])
+def test_a_part_of_an_id_in_a_named_column_refuses_the_list_unless_that_is_allowed(
+    witness: Witness, people: Path, tmp_path: Path, say: Say, cell: str
+) -> None:
+    first, second, third = ids(3)
+    held = write(tmp_path, "hold.csv", "customer_user_id,why", f"{first},x", f'"{cell.format(second, third)}",x')
+    sentence = refused(say, witness, *DELETE, people, "--exclude", held)
+    assert sentence.startswith(f"adapty-async: --exclude: {held}, line 3: only a part of it is the id on line 3 of")
+    assert sentence.endswith("write each id alone; if all of it is an id, add --allow-unmatched-exclude")
+    assert say(*DELETE, people, "--exclude", held, ALLOW)[0] == 0
+    assert first not in witness.log
+    assert second in witness.log
 
 
 def test_an_id_with_a_separator_in_it_is_held_back(witness: Witness, tmp_path: Path, say: Say) -> None:

@@ -1,5 +1,6 @@
 """Two spellings of what may be one id: as a person, a spreadsheet or a keyboard changes it."""
 
+import re
 import unicodedata
 from typing import Final
 
@@ -7,16 +8,23 @@ from .damage import is_invisible
 
 _QUOTES: Final = "\"'`\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u00ab\u00bb\u2039\u203a"
 
+_UUID: Final = re.compile(r"(?:urn:uuid:)?[{]?([0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12})[}]?")
+_SHORTEST_UUID: Final = 32
+
 
 def spelled(id_: str) -> str:
     """Give an id without what two spellings of one may differ by.
 
     That is case, white space, invisible characters, how accents and wide letters are composed, the kind of a dash,
-    quotes around it, and zeros before a number.
+    quotes around it; of a number the zeros and the plus before it, which spreadsheets take away, and the .0 behind it,
+    which data frames add; of a UUID its dashes and braces.
     """
     text = id_ if id_.isascii() else _composed(id_)
     text = "".join(text.casefold().split()).strip(_QUOTES)
-    return (text.lstrip("0") or "0") if text.isdecimal() else text
+    if len(text) >= _SHORTEST_UUID and (uuid := _UUID.fullmatch(text)):
+        text = uuid[1].replace("-", "")
+    number = text.removeprefix("+").removesuffix(".0")
+    return (number.lstrip("0") or "0") if number.isdecimal() else text
 
 
 def _composed(text: str) -> str:
