@@ -11,6 +11,7 @@ import ast
 import contextlib
 import difflib
 import gc
+import inspect
 import json
 import os
 import random
@@ -69,8 +70,8 @@ class Mutant:
         return str(ROOT / self.file)
 
     @property
-    def statement(self) -> ast.stmt:
-        """The innermost statement that differs."""
+    def statements(self) -> list[ast.stmt]:
+        """What differs, from the outermost class or function to the innermost statement."""
         lines = zip(self.code.splitlines(), self.changed.splitlines(), strict=False)
         place = next(number for number, (before, after) in enumerate(lines, 1) if before != after)
         around = [
@@ -78,7 +79,14 @@ class Mutant:
             for node in ast.walk(ast.parse(self.code))
             if isinstance(node, ast.stmt) and node.lineno <= place <= (node.end_lineno or 0)
         ]
-        return max(around, key=lambda node: (node.lineno, -(node.end_lineno or 0)))
+        return sorted(around, key=lambda node: (node.lineno, -(node.end_lineno or 0)))
+
+    @property
+    def names(self) -> set[str]:
+        """What is given a value where it differs, and the class around it."""
+        classes = {node.name for node in self.statements if isinstance(node, ast.ClassDef)}
+        nodes = ast.walk(self.statements[-1])
+        return classes | {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
 
     def diff(self) -> str:
         """Return what differs."""
@@ -103,17 +111,18 @@ def sampled(count: int, seed: int) -> tuple[list[Mutant], int]:
 
 @attrs.frozen
 class Coverage:
-    """Which tests run which lines, and how long each test takes in seconds."""
+    """Which tests run which lines, how long each test takes in seconds, and the code of each."""
 
     lines: dict[str, dict[int, list[str]]]
     seconds: dict[str, float]
+    codes: dict[str, str]
 
     def of(self, mutant: Mutant) -> list[str]:
-        """Name the tests that run what differs, or that run what uses it where that is outside of a function."""
+        """Name the tests that run what differs; those that run or name what uses it, where it is in no function."""
         return self._sorted(self._running(mutant)) or self._sorted(self._using(mutant))
 
     def _running(self, mutant: Mutant) -> Iterator[str]:
-        statement = mutant.statement
+        statement = mutant.statements[-1]
         last = statement.end_lineno or 0
         if not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef) and hasattr(statement, "body"):
             last = max(statement.lineno, statement.body[0].lineno - 1)  # its head
@@ -122,16 +131,12 @@ class Coverage:
             yield from covered.get(line, ())
 
     def _using(self, mutant: Mutant) -> Iterator[str]:
-        named = [
-            re.escape(node.id)
-            for node in ast.walk(mutant.statement)
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-        ]
-        is_used = re.compile(rf"\b({'|'.join(named)})\b" if named else "$^").search
+        is_used = re.compile(rf"\b({'|'.join(map(re.escape, mutant.names)) or '$^'})\b").search
         for path, covered in self.lines.items():
             for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
                 if number in covered and is_used(line):
                     yield from covered[number]
+        yield from (test for test, code in self.codes.items() if is_used(code))
 
     def _sorted(self, tests: Iterable[str]) -> list[str]:
         """Leave out what runs outside of a test, or in one that is left out; the quickest first."""
@@ -176,7 +181,12 @@ class Forks:
         found = coverage.CoverageData(data)
         found.read()
         lines = {path: found.contexts_by_lineno(path) for path in found.measured_files()}
-        return Coverage(lines, json.loads(timings.read_text(encoding="utf-8")))
+        codes = {
+            name: inspect.getsource(item.function)
+            for name, item in self._items.items()
+            if isinstance(item, pytest.Function)
+        }
+        return Coverage(lines, json.loads(timings.read_text(encoding="utf-8")), codes)
 
     def _measure(self, data: str, timings: Path) -> bool:
         measuring = coverage.Coverage(data_file=data, source=["adapty_async"], config_file=False)

@@ -2,6 +2,7 @@
 
 import pickle
 from collections import Counter
+from datetime import UTC, datetime
 
 import attrs
 import pytest
@@ -92,14 +93,42 @@ def test_none_switches_a_rule_off() -> None:
 @pytest.mark.parametrize("name", ["failure_share", "absent_share"])
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
 def test_a_share_outside_0_to_1_is_refused(name: str, value: float) -> None:
-    with pytest.raises(ValueError, match=name):
+    with pytest.raises(ValueError, match=f"^{name} must be a share from 0 to 1, or None$"):
         StopRules(**{name: value})  # type: ignore[arg-type]  # one of the two
 
 
 @pytest.mark.parametrize("name", ["max_failures", "min_sample", "outage", "throttled_for"])
 def test_a_negative_bound_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=name):
+    with pytest.raises(ValueError, match=f"^{name} must not be negative$"):
         StopRules(**{name: -1})
+
+
+@pytest.mark.parametrize("name", ["max_failures", "min_sample", "outage", "throttled_for", "failure_share"])
+def test_a_bound_of_nothing_is_a_bound(name: str) -> None:
+    assert getattr(StopRules(**{name: 0}), name) == 0
+
+
+def test_the_rules_that_hold_where_none_is_named() -> None:
+    assert attrs.asdict(StopRules()) == {
+        "max_failures": None,
+        "failure_share": 0.2,
+        "absent_share": 0.5,
+        "min_sample": 100,
+        "outage": 900.0,
+        "throttled_for": 1800.0,
+        "canary": None,
+    }
+
+
+def test_a_report_says_in_utc_when_the_job_ran() -> None:
+    before = datetime.now(UTC)
+    tally = _tally()
+    assert _report(tally).finished is None
+    tally.finish(1.0)
+    report = _report(tally)
+    assert report.started is not None
+    assert report.finished is not None
+    assert before <= report.started <= report.finished <= datetime.now(UTC)
 
 
 @given(st.lists(st.sampled_from(list(Outcome)), max_size=60))
