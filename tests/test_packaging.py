@@ -41,7 +41,16 @@ def test_type_checkers_are_told_of_the_types() -> None:
 
 LEFT = (
     *("key.txt", "simulator.json", "people.csv", "failures.csv", "failures.csv.0123abcd.part", "profiles.jsonl"),
-    *("spring.db", "record.json", "record.md"),
+    *(
+        "spring.db",
+        "record.json",
+        "record.md",
+        "people.txt",
+        "people.jsonl.gz",
+        "people.parquet",
+        "people.log",
+        "key.pace",
+    ),
     *(f"{name}{suffix}" for name in ("people.csv.adapty.db", "stdin.adapty.db") for suffix in _OWN_SUFFIXES),
 )
 

@@ -30,6 +30,7 @@ from .streams import show
 _SHORTEST_KEY: Final = 16
 _DEFAULT_CONCURRENCY: Final = 100
 _TIMEOUT: Final = 10.0
+_UNKNOWN: Final = "hasn't said whether it accepts it: try again later"
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _OLDEST_SQLITE: Final = (3, 35, 0)
 _LEAST_ROOM: Final = 200 * 1024 * 1024
@@ -94,29 +95,28 @@ def _key_check(*, is_server_reached: bool) -> Check:
     try:
         client = client_of_environment(timeout=_TIMEOUT)
         text = _key(client)
-    except (_ProblemError, CommandError) as problem:
-        return Check("key", False, str(problem))
-    if not is_server_reached:
-        return Check("key", True, text)
-    try:
-        is_accepted = event_loop.run(lambda _: check_key(client))
-    except CommandError as problem:
+        if is_server_reached:
+            is_accepted = event_loop.run(lambda _: check_key(client))
+            text += f"; Adapty {'accepts it' if is_accepted else _UNKNOWN}"
+    except CommandError as problem:  # the address, too
+        is_key = problem.status is ExitStatus.CREDENTIALS
+        return Check("key", False, str(problem), problem.status if is_key else ExitStatus.FAILED)
+    except _ProblemError as problem:
         return Check("key", False, str(problem), ExitStatus.CREDENTIALS)
-    said = "accepts it" if is_accepted else "hasn't said whether it accepts it: try again later"
-    return Check("key", True, f"{text}; Adapty {said}")
+    file = os.environ.get("ADAPTY_API_KEY_FILE")
+    if file and _others_may_read(Path(file)):
+        return Check("key", False, "others may read the file of ADAPTY_API_KEY_FILE: type chmod 600 and its name")
+    return Check("key", True, text)
 
 
 def _key(client: AdaptyClient) -> str:
     transport = sender_of(client).transport
     (key,) = transport.secrets  # not read again: it may come by a pipe
-    file = os.environ.get("ADAPTY_API_KEY_FILE")
-    where = "the file of ADAPTY_API_KEY_FILE" if file else "ADAPTY_API_KEY"
+    where = "the file of ADAPTY_API_KEY_FILE" if os.environ.get("ADAPTY_API_KEY_FILE") else "ADAPTY_API_KEY"
     if key.startswith("public_"):
         raise _ProblemError(f"{where} holds a public key, which is for apps: set it to the secret key of the app")
     if len(key) < _SHORTEST_KEY:
         raise _ProblemError(f"{where} holds {len(key)} characters, too few for a key: copy the secret key again")
-    if file and _others_may_read(Path(file)):
-        raise _ProblemError("others may read the file of ADAPTY_API_KEY_FILE: type chmod 600 and its name")
     return f"{where} holds one of {len(key)} characters, whose fingerprint is {transport.key_fingerprint}"
 
 

@@ -68,7 +68,7 @@ def test_a_key_that_can_be_none_is_a_problem(
 ) -> None:
     monkeypatch.setenv("ADAPTY_API_KEY", key)
     status, checks = found(say)
-    assert status == 1
+    assert status == 4
     is_well, text = checks["key"]
     assert not is_well
     assert says in text
@@ -84,7 +84,12 @@ def test_a_key_file_that_others_may_read_is_a_problem(
     monkeypatch.delenv("ADAPTY_API_KEY")
     monkeypatch.setenv("ADAPTY_API_KEY_FILE", str(file))
     file.chmod(0o644)
-    assert "chmod 600" in found(say)[1]["key"][1]
+    status, checks = found(say)
+    assert status == 1
+    assert "chmod 600" in checks["key"][1]
+    file.write_text("secret_live_of_yesterday")
+    assert found(say)[0] == 4  # what a job would fail by is said first
+    file.write_text(f"\ufeff{sim.api_key}\r\n")
     file.chmod(0o600)
     assert found(say)[0] == 0
     assert f"one of {len(sim.api_key)} characters" in found(say)[1]["key"][1]
