@@ -16,7 +16,7 @@ from ..ledger.files import open_regular, translated
 from .allowances import Allowances
 from .exits import CommandError
 from .inputs import Excluded, Format, InputError, Row, open_ids
-from .inputs.rounding import Rounding
+from .inputs.rounding import Rounding, as_rounded
 from .inputs.spelling import spelled
 from .ledgers import is_lasting, refusing
 from .listing import Listing
@@ -57,15 +57,17 @@ class ExcludeList:
 
 @attrs.define
 class _Found:
-    """What an input holds of a list. `matched`: of its ids with cells, those that it has.
+    """What an input holds of a list. `matched`: of its ids with cells, and of those that may be rounded, those it has.
 
-    `other`: an id in another spelling, `cells`: parts of ids; each with the position in the input.
+    `other`: an id in another spelling, `cells`: parts of ids, `rounded`: what a spreadsheet may have left of an id;
+    each with the position in the input.
     """
 
     has_match: bool = False
     matched: set[str] = attrs.Factory(set)
     other: tuple[str, int] | None = None
     cells: dict[str, int] = attrs.Factory(dict)
+    rounded: dict[str, int] = attrs.Factory(dict)
 
 
 @attrs.frozen
@@ -95,22 +97,25 @@ class Exclusion:
             _refuse_parts(each, found, ids)
             if not allows.unmatched_exclude:
                 _refuse_other_spelling(each, found, ids)
+                _refuse_rounded(each, found, ids)
                 _refuse_unmatched(each, found, ids)
 
     def _compare(self, ids: Listing) -> Sequence[_Found]:
         name_of_id = name_of(ids.by)
         found = [_Found() for _ in self.lists]
         for position, id_ in enumerate(ids.plain()):
-            name, spelling = name_of_id(id_), spelled(id_)
+            name, spelling, rounded = name_of_id(id_), spelled(id_), as_rounded(id_)
             for each, so_far in zip(self.lists, found, strict=True):
                 if name in each.lines:
                     so_far.has_match = True
-                    if each.cells and _SEPARATORS.search(name):
+                    if name == rounded or (each.cells and _SEPARATORS.search(name)):
                         so_far.matched.add(name)
                 elif other := each.in_other_spelling(spelling):
                     so_far.other = so_far.other or (other, position)
                 elif spelling in each.cells:
                     so_far.cells.setdefault(each.cells[spelling], position)
+                elif rounded in each.lines:
+                    so_far.rounded.setdefault(rounded, position)
         return found
 
 
@@ -136,6 +141,16 @@ def _refuse_other_spelling(each: ExcludeList, found: _Found, ids: Listing) -> No
             f"{each.place(name)}: it differs from the id {_at(ids, position)} only by case, white space or the like: "
             "write it as it stands there; if they are two people, add --allow-unmatched-exclude"
         )
+
+
+def _refuse_rounded(each: ExcludeList, found: _Found, ids: Listing) -> None:
+    for name, position in found.rounded.items():
+        if name not in found.matched:
+            raise CommandError(
+                f"{each.place(name)}: it may be what a spreadsheet has left of the id {_at(ids, position)}, for it "
+                "keeps 15 digits of a number: export the list again, as text; if they are two people, add "
+                "--allow-unmatched-exclude"
+            )
 
 
 def _refuse_unmatched(each: ExcludeList, found: _Found, ids: Listing) -> None:

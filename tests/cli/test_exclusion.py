@@ -200,6 +200,22 @@ def test_rounded_ids_on_a_list_refuse_it(witness: Witness, tmp_path: Path, say: 
     assert say("resume", ledger_of(people))[0] == 0
 
 
+def test_a_single_rounded_id_on_a_list_refuses_it_where_it_may_be_another_of_the_input(
+    witness: Witness, tmp_path: Path, say: Say
+) -> None:
+    first, second = "1234567890123450", "1234567890123486"
+    people = input_of(tmp_path, *ids(2), first, "1234567890123457", second)
+    held = write(tmp_path, "hold.csv", ids(1)[0], first, "1234567890123480")
+    sentence = refused(say, witness, *DELETE, people, "--exclude", held)
+    assert sentence == (
+        f"adapty-async: --exclude: {held}, line 3: it may be what a spreadsheet has left of the id on line 6 of {people}"
+        ", for it keeps 15 digits of a number: export the list again, as text; if they are two people, add "
+        "--allow-unmatched-exclude"
+    )
+    assert say(*DELETE, people, "--exclude", held, ALLOW)[0] == 0
+    assert set(witness.log) == {ids(2)[1], "1234567890123457", second}
+
+
 # Rows of tables that no look at the list alone can tell
 
 

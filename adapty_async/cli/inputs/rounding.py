@@ -9,6 +9,12 @@ _FEWEST: Final = 5
 """Fewer may all end in 0 by chance."""
 
 
+def as_rounded(id_: str) -> str:
+    """Give what a spreadsheet leaves of an id that is a long number; nothing where it leaves an id as it is."""
+    is_long = len(id_) > _KEPT and id_.isdecimal() and id_.isascii() and id_[0] != "0"
+    return id_[:_KEPT].ljust(len(id_), "0") if is_long else ""
+
+
 class Rounding:
     """Look at the ids of an input for such numbers.
 
@@ -26,8 +32,8 @@ class Rounding:
         if self._is_clear:
             return
         for id_ in ids:
-            if len(id_) > _KEPT and id_.isdecimal() and id_.isascii() and id_[0] != "0":
-                if id_[_KEPT:].strip("0"):
+            if rounded := as_rounded(id_):
+                if rounded != id_:
                     self._is_clear = True
                     return
                 self._count += 1
