@@ -208,8 +208,8 @@ def test_a_single_rounded_id_on_a_list_refuses_it_where_it_may_be_another_of_the
     held = write(tmp_path, "hold.csv", ids(1)[0], first, "1234567890123480")
     sentence = refused(say, witness, *DELETE, people, "--exclude", held)
     assert sentence == (
-        f"adapty-async: --exclude: {held}, line 3: it may be what a spreadsheet has left of the id on line 6 of {people}"
-        ", for it keeps 15 digits of a number: export the list again, as text; if they are two people, add "
+        f"adapty-async: --exclude: {held}, line 3: it may be what a spreadsheet has left of the id on line 6 of "
+        f"{people}, for it keeps 15 digits of a number: export the list again, as text; if they are two people, add "
         "--allow-unmatched-exclude"
     )
     assert say(*DELETE, people, "--exclude", held, ALLOW)[0] == 0
