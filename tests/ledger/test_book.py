@@ -229,3 +229,18 @@ def test_what_an_earlier_run_claimed_stays_claimed_where_a_commit_fails(path: Pa
     commit(book)
     book.close()
     assert claimed(path) == 5
+
+
+def test_a_chunk_stays_open_until_its_last_item_has_come_to_its_end(path: Path) -> None:
+    book = opened(path)
+    take(book, part(3))
+    book.claim(range(3), NOON)
+    book.release([0])
+    commit(book)
+    for position in (1, 2):
+        book.settle([(position, STATES[Outcome.UPDATED], 200, 1)], int(NOON.wall))
+        commit(book)
+    book.close()
+    with LedgerReader(path) as reader:
+        assert reader.status().counts == {Outcome.UPDATED: 2}
+        assert reader.status().waiting == 1

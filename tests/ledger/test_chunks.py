@@ -121,3 +121,12 @@ def test_the_bytes_of_a_chunk_are_those_that_earlier_ledgers_hold() -> None:
     attempts = b"\x02\0" * 11 + b"\0\0"
     times = b"\x04\x03\x02\x01" * 11 + b"\x08\x07\x06\x05"
     assert chunk.pack() == states + statuses + attempts + times
+
+
+@pytest.mark.parametrize("outcome", STATES)
+def test_the_same_outcome_again_is_that_of_the_later_run(outcome: Outcome) -> None:
+    chunk = Chunk(1)
+    chunk.settle(0, STATES[outcome], 400, 1, 7)
+    chunk.settle(0, STATES[outcome], 401, 2, 8)
+    (row,) = chunk.rows(0, hashes(1), {})
+    assert (row.outcome, row.attempts, row.at) == (outcome, 2, 8)

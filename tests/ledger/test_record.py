@@ -7,6 +7,7 @@ import random
 import sqlite3
 import sys
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import attrs
@@ -24,11 +25,14 @@ from adapty_async.ledger import (
     LedgerUnreadableError,
     Presence,
     Record,
+    Row,
+    Run,
     evidence,
     record_of,
     verify,
 )
 from adapty_async.ledger.files import is_locked
+from adapty_async.ledger.record import Verification
 from adapty_async.ledger.store import Store, Writing
 from adapty_async.testing import Fault, Simulator
 from tests.waiting import until
@@ -36,6 +40,88 @@ from tests.waiting import until
 from .helpers import NO_RULES, ids, rows, stopped_when, totals
 
 NOTES = {"app_id": "14c3d623", "operator": "Ada | <b>", "request": "DSR-17", "expect": "1200"}
+
+NOON = datetime(2026, 12, 1, 12, tzinfo=UTC)
+RECORD = Record(
+    open=1200,
+    to_go_on="adapty-async resume job.db",
+    operation="delete",
+    by="customer_user_id",
+    base_url="https://api.test/v2",
+    app_id=None,
+    items=12_000,
+    input_digest="a1",
+    first=NOON,
+    last=NOON + timedelta(seconds=61),
+    totals={
+        Outcome.DELETED: 9000,
+        Outcome.UPDATED: 0,
+        Outcome.ALREADY_ABSENT: 5,
+        Outcome.DELETED_UNCONFIRMED: 6,
+        Outcome.DUPLICATE: 7,
+        Outcome.EXCLUDED: 1005,
+        Outcome.INVALID: 10,
+        Outcome.FAILED: 11,
+        Outcome.IN_DOUBT: 12,
+        Outcome.NOT_ATTEMPTED: 1200,
+    },
+    excluded={"minors.csv": 5, "staff|1.csv": 1000},
+    rows_digest="b2",
+    runs=(
+        Run(
+            number=1,
+            started=NOON,
+            ended=None,
+            key_fingerprint="c3",
+            library_version="1.0",
+            notes={"operator": "Ada", "request": "DSR-17", "expect": "12000"},
+            touched=True,
+        ),
+    ),
+    verified=Verification(9, 2, NOON, NOON + timedelta(hours=1)),
+    library_version="1.0",
+)
+PAGE = """\
+# Record of a mass deletion
+
+**The job isn't finished: 1,200 of 12,000 items were open when this was written.** To go on with it:
+
+    adapty-async resume job.db
+
+**2 profiles were present when they were asked for afterwards.**
+
+Adapty detaches a deleted profile's purchase history, and may attach it to another profile.
+
+| | |
+|---|---|
+| server | https://api.test/v2 |
+| app | app not verified |
+| ids | customer_user_id |
+| items | 12,000 |
+| first outcome | 2026-12-01 12:00:00 UTC |
+| last outcome | 2026-12-01 12:01:01 UTC |
+| digest of the input (keyed) | a1 |
+| digest of the rows | b2 |
+| exclude lists | minors.csv: 5, staff\\|1.csv: 1,000 |
+| verified | 9 absent, 2 present, 2026-12-01 12:00:00 UTC to 2026-12-01 13:00:00 UTC |
+| adapty-async | 1.0 |
+
+| outcome | items | meaning |
+|---|---:|---|
+| deleted | 9,000 | Adapty accepted the deletion |
+| already_absent | 5 | there was no such profile |
+| deleted_unconfirmed | 6 | no such profile; a request for it may have been sent before, and its answer was lost |
+| duplicate | 7 | the same id stands earlier in the input; not sent |
+| excluded | 1,005 | on an exclude list; nothing was sent |
+| invalid | 10 | can't be sent; not sent |
+| failed | 11 | refused by Adapty, or failing at the last attempt |
+| in_doubt | 12 | sent, or about to be; what came of it is unknown |
+| not_attempted | 1,200 | not sent |
+
+| run | started | ended | key | operator | request | guards |
+|---|---|---|---|---|---|---|
+| 1 | 2026-12-01 12:00:00 UTC | - | c3 | Ada | DSR-17 | expect 12000 |
+"""
 
 
 @pytest.fixture
@@ -346,3 +432,67 @@ async def test_a_verification_elsewhere_or_meanwhile_is_refused(
         await verify(client, path, ids(5))
     await running
     assert simulator.count.requests == sent + 1
+
+
+def test_the_page_of_a_record_word_for_word() -> None:
+    assert RECORD.as_markdown() == PAGE
+
+
+def test_the_page_of_a_finished_update_without_more_to_tell() -> None:
+    update = attrs.evolve(
+        RECORD,
+        operation="update",
+        open=0,
+        to_go_on=None,
+        verified=None,
+        excluded={},
+        app_id="14c3",
+        first=None,
+        last=None,
+    )
+    page = update.as_markdown()
+    assert page.startswith(
+        "# Record of a mass update\n\n| | |\n|---|---|\n| server | https://api.test/v2 |\n| app | 14c3 |\n"
+    )
+    for line in ("| first outcome | - |", "| last outcome | - |", "| exclude lists | none |", "| verified | no |"):
+        assert f"\n{line}\n" in page
+
+
+def test_the_record_as_json_word_for_word() -> None:
+    text = RECORD.as_json()
+    time, later = "2026-12-01T12:00:00Z", "2026-12-01T13:00:00Z"
+    run = attrs.asdict(RECORD.runs[0]) | {"started": time}
+    expected = {
+        "finished": False,
+        **attrs.asdict(RECORD),
+        "first": time,
+        "last": "2026-12-01T12:01:01Z",
+        "runs": [run],
+        "verified": {"absent": 9, "present": 2, "first": time, "last": later},
+        "totals": {outcome: count for outcome, count in RECORD.totals.items() if count},
+    }
+    assert text == json.dumps(expected, indent=2) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "sentence"),
+    [
+        (Outcome.UPDATED, "Adapty accepted the update (204) at 2026-12-01 12:00:00 UTC"),
+        (Outcome.FAILED, "refused by Adapty, or failing at the last attempt (204) at 2026-12-01 12:00:00 UTC"),
+        (Outcome.INVALID, "can't be sent; not sent at 2026-12-01 12:00:00 UTC"),
+        (Outcome.EXCLUDED, "on an exclude list at 2026-12-01 12:00:00 UTC; nothing was sent"),
+    ],
+)
+def test_what_a_row_is_evidence_of(outcome: Outcome, sentence: str) -> None:
+    row = Row(1233, b"", outcome, claimed=False, status=204, attempts=1, at=int(NOON.timestamp()))
+    assert evidence([row]) == [f"row 1,234: {sentence}"]
+
+
+def test_a_row_without_an_outcome_is_evidence_of_no_time() -> None:
+    row = Row(0, b"", None, claimed=False, status=None, attempts=0, at=None)
+    assert evidence([row]) == ["row 1: not sent"]
+
+
+def test_a_row_names_the_list_that_excludes_it() -> None:
+    row = Row(0, b"", Outcome.EXCLUDED, claimed=False, status=None, attempts=0, at=None, exclude_list="minors.csv")
+    assert evidence([row]) == ["row 1: on the exclude list minors.csv; nothing was sent"]
