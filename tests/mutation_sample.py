@@ -2,8 +2,8 @@
 
 The mutants are mutmut's, and a seeded sample of them: all of them take hours for these packages. The tests are
 collected once, and run once to learn which of them cover which lines. Each mutant is then put into a fork of that
-process, as the code of the function that it changes, and only the tests that cover it run, the quickest first. A
-mutant outside of a function can't be put in afterwards: it gets a process of its own. What no test covers survives.
+process, as the code of the function that it changes, and only tests that cover it run: the quickest of each file first.
+A mutant outside of a function can't be put in afterwards: it gets a process of its own. What no test covers survives.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import CodeType, FunctionType
@@ -52,6 +52,8 @@ OPTIONS: Final = (
 )
 NAMES: Final = "tests/test_architecture.py::test_what_a_package_names_is_there"
 """What covers an import, and the names in it."""
+ENOUGH: Final = 20.0
+"""Seconds of tests, the quickest of each file first, after which a mutant has survived that none has noticed."""
 MOST_MEMORY: Final = 4 << 30
 """Bytes. An endless loop may collect something."""
 
@@ -118,8 +120,12 @@ class Coverage:
     codes: dict[str, str]
 
     def of(self, mutant: Mutant) -> list[str]:
-        """Name the tests that run what differs; those that run or name what uses it, where it is in no function."""
-        return self._sorted(self._running(mutant)) or self._sorted(self._using(mutant))
+        """Name the tests that run what differs."""
+        return self._sorted(self._running(mutant))
+
+    def of_users(self, mutant: Mutant) -> list[str]:
+        """Name the tests that run or name what uses what differs, where the import alone runs that itself."""
+        return self.of(mutant) or self._sorted(self._using(mutant))
 
     def _running(self, mutant: Mutant) -> Iterator[str]:
         statement = mutant.statements[-1]
@@ -139,8 +145,19 @@ class Coverage:
         yield from (test for test, code in self.codes.items() if is_used(code))
 
     def _sorted(self, tests: Iterable[str]) -> list[str]:
-        """Leave out what runs outside of a test, or in one that is left out; the quickest first."""
-        return sorted(self.seconds.keys() & set(tests), key=self.seconds.__getitem__)
+        """Leave out what ran outside of a test; the quickest test of each file first, then the second of each."""
+        nth: Counter[str] = Counter()
+        ranked = []
+        for test in sorted(self.seconds.keys() & set(tests), key=self.seconds.__getitem__):
+            file, *_ = test.partition("::")
+            ranked.append((nth[file], self.seconds[test], test))
+            nth[file] += 1
+        chosen, spent = [], 0.0
+        for _, seconds, test in sorted(ranked):
+            if spent < ENOUGH:
+                chosen.append(test)
+            spent += seconds
+        return chosen
 
 
 class Forks:
@@ -235,7 +252,7 @@ class Forks:
             for name in ("adapty_async", "tests", "benchmarks"):
                 shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
             shutil.copy(ROOT / "pyproject.toml", copy)
-        tests = self._coverage.of(mutant)
+        tests = self._coverage.of_users(mutant)
         patience = _patience(sum(map(self._coverage.seconds.__getitem__, tests)))
         (copy / mutant.file).write_text(mutant.changed, encoding="utf-8")
         command = [sys.executable, "-m", "pytest", *OPTIONS, NAMES, *tests]
