@@ -73,7 +73,7 @@ class Status:
     waiting: int
     first: datetime | None
     last: datetime | None
-    recent: int = 0
+    recent: int
 
     @property
     def totals(self) -> Mapping[Outcome, int]:

@@ -4,6 +4,7 @@
 
 import asyncio
 import io
+import os
 import stat
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -73,7 +74,12 @@ def test_what_a_kill_left_of_a_copy_is_swept_away_and_nothing_else_is(tmp_path: 
     part.unlink()
     part.symlink_to(spool.path)
     spool.sweep()
+    assert part.is_symlink()
     assert spool.path.exists()
+    part.unlink()
+    os.mkfifo(part, 0o600)
+    spool.sweep()  # and isn't kept waiting by it
+    assert part.is_fifo()
 
 
 def spooled(client: AdaptyClient, items: Any, folder: Path, **terms: Any) -> BulkJob[ProfileId, None]:
