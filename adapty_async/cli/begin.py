@@ -186,6 +186,12 @@ def _held(ledger: Path) -> Iterator[Held]:
         yield held
 
 
+def _discard_without(ledger: Path, spool: Spool) -> None:
+    with contextlib.suppress(OSError):  # a folder that can't be entered any more
+        if not ledger.exists():
+            spool.discard()
+
+
 @contextlib.contextmanager
 def _lasting_input(
     order: Order, file: Path, ledger: Path, excluded: Excluded, copied: contextlib.ExitStack
@@ -198,7 +204,7 @@ def _lasting_input(
     if spool is not None:
         with refusing(), open_source(file) as source:
             spool.fill(cast("BinaryIO", _Readable(source)))
-        copied.callback(lambda: None if ledger.exists() else spool.discard())
+        copied.callback(_discard_without, ledger, spool)
     name = OF_STDIN if spool else None
     named = format_of_name(file) if spool else None  # of a file the name tells
     with open_listing(order, spool.path if spool else file, excluded=excluded, name=name, named=named) as ids:

@@ -25,7 +25,8 @@ _NO_ROOM: Final = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
 def real(path: str | os.PathLike[str]) -> Path:
     """Give the file that a link leads to: what lies beside a ledger lies beside that, whatever name it is opened by."""
-    return Path(os.path.realpath(path)) if Path(path).is_symlink() else Path(path)
+    # In a folder that can't be entered nothing is a link: whoever opens it says what is wrong.
+    return Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)  # noqa: PTH114
 
 
 def check_place(path: Path) -> None:

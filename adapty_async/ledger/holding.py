@@ -30,6 +30,7 @@ def holding(path: str | os.PathLike[str]) -> Iterator[Held]:
     try:
         yield Held(path, own)
     finally:
-        if not path.exists():
-            own.remove()
+        with contextlib.suppress(OSError):  # a folder that can't be entered any more
+            if not path.exists():
+                own.remove()
         own.close()

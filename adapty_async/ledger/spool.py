@@ -34,7 +34,9 @@ class Spool:
     @property
     def is_filled(self) -> bool:
         """Tell whether there is a copy, a whole one."""
-        return self.path.exists()
+        with contextlib.suppress(OSError):  # a folder that can't be entered any more
+            return self.path.exists()
+        return False
 
     def fill(self, source: BinaryIO) -> None:
         """Copy the input to its end. Raises LedgerWriteError, and leaves nothing behind then."""

@@ -1,5 +1,6 @@
 """The command whose ledger is removed, renamed or replaced while it runs: it stops with exit status 5, and says why."""
 
+import functools
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,9 @@ from adapty_async.bulk import Outcome
 from adapty_async.ledger import LedgerReader, Spool
 from adapty_async.ledger.files import is_locked
 from adapty_async.testing import Simulator
-from tests.cli.served import ids_file, served, settings_for, started, wait_until
+from tests.cli.served import ids_file, meanwhile, served, settings_for, started, wait_until
+from tests.cli.witness import PEOPLE, Witness, run
+from tests.unprivileged import permissions_holding
 from tests.waiting import PATIENCE
 
 MANY = 3000
@@ -121,3 +124,24 @@ def test_an_interrupt_that_comes_with_it_hides_nothing(tmp_path: Path, signum: s
         assert process.returncode == 5
     assert b"was removed, renamed or replaced" in out
     assert beside(people, ".adapty.db.rescued").exists()
+
+
+def test_a_folder_that_cannot_be_entered_any_more(
+    witness: Witness, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    people = ids_file(folder, PEOPLE)
+    close = functools.partial(folder.chmod, 0o600)
+    try:
+        with permissions_holding(), meanwhile(lambda: witness.count.answered(204) >= 3, close):
+            assert run("delete", people, "--by", "customer_user_id", "--yes", "--pace", 15) == 5
+    finally:
+        folder.chmod(0o700)
+    written = capfd.readouterr()
+    assert "can't be made or opened (Permission denied): see to the permissions" in written.out
+    assert "a bug" not in written.err
+    assert witness.count.requests < PEOPLE
+    with LedgerReader(beside(people, ".adapty.db")) as reader:
+        status = reader.status()
+    assert status.counts[Outcome.DELETED] + status.claimed >= witness.count.answered(204)

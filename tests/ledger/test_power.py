@@ -1,13 +1,16 @@
 """A power cut at any moment: no commit is lost, nobody is lost, and nothing that wasn't done is recorded."""
 
+import asyncio
+import random
 import sqlite3
 from pathlib import Path
 
 import pytest
 
-from adapty_async.ledger import files
+from adapty_async.ledger import LedgerLostError, LedgerReader, files
+from adapty_async.ledger.store import Store
 from tests.disk import Disk, Event, Failure
-from tests.power import KINDS, Kind, violations
+from tests.power import ITEMS, KINDS, Kind, Recording, Server, cut, run_job, violations
 
 pytestmark = pytest.mark.no_cover  # it runs the same lines again and again
 
@@ -16,6 +19,25 @@ pytestmark = pytest.mark.no_cover  # it runs the same lines again and again
 def test_a_power_cut_breaks_no_promise(kind: Kind) -> None:
     """`make test-power` does this for 1,000 states."""
     assert list(violations(kind, 14, 1)) == []
+
+
+def test_a_copy_of_a_ledger_that_was_removed_is_safe_once_it_is_told(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger"
+    ledger.mkdir()
+    path = ledger / "job.db"
+    asyncio.run(run_job("delete", path, Server(1, set(), lambda _: None)))
+    disk = Disk(ledger)
+    with disk.recording(), Store.open(path) as store:
+        path.unlink()
+        with pytest.raises(LedgerLostError, match="what it recorded is in"):
+            store.check_files()
+        told = len(disk.events)
+    for seed in range(20):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        cut(Recording("delete", disk, seed), told, folder, random.Random(seed))  # noqa: S311 - repeatable
+        with LedgerReader(folder / "job.db.rescued") as reader:
+            assert sum(reader.status().counts.values()) == ITEMS
 
 
 class TestTheLayerFinds:
