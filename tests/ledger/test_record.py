@@ -496,3 +496,49 @@ def test_a_row_without_an_outcome_is_evidence_of_no_time() -> None:
 def test_a_row_names_the_list_that_excludes_it() -> None:
     row = Row(0, b"", Outcome.EXCLUDED, claimed=False, status=None, attempts=0, at=None, exclude_list="minors.csv")
     assert evidence([row]) == ["row 1: on the exclude list minors.csv; nothing was sent"]
+
+
+async def test_a_verification_is_as_wide_as_it_was_asked_to_be_and_says_how_it_goes(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    await delete(client, path, 30)
+    simulator.latency = 0.02
+    simulator.count.max_in_flight = 0
+    seen: list[BulkReport] = []
+    items = [*ids(30), next(ids(1)), "nobody"]
+    await verify(client, path, items, pacer=UNPACED, concurrency=3, on_progress=seen.append)
+    assert simulator.count.max_in_flight == 3
+    assert seen[-1].counts == {Outcome.NOT_FOUND: 31}
+
+
+async def test_a_verification_at_another_server_or_with_another_key_is_refused_in_so_many_words(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    await delete(client, path, 2)
+    items = [*ids(2), next(ids(1)), "nobody"]
+    sent = simulator.count.requests
+    async with AdaptyClient(simulator.api_key, base_url="https://api.test") as elsewhere:
+        with pytest.raises(
+            LedgerMismatchError, match=f"is of a job at {simulator.base_url}: verify it there"
+        ) as caught:
+            await verify(elsewhere, path, items)
+    assert caught.value.what == "server"
+    async with AdaptyClient("another", base_url=simulator.base_url) as exchanged:
+        with pytest.raises(LedgerMismatchError, match="with another API key: verify it with that one") as caught:
+            await verify(exchanged, path, items)
+        assert caught.value.what == "key"
+        assert simulator.count.requests == sent
+        await verify(exchanged, path, items, new_key=True)
+    assert simulator.count.requests > sent
+    assert presences(path) == []
+
+
+async def test_the_rest_is_whom_no_verification_has_asked_for_yet(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    await delete(client, path, 30)
+    items = [*ids(30), next(ids(1)), "nobody"]
+    await verify(client, path, items, pacer=UNPACED, sample=12)
+    found = await verify(client, path, items, pacer=UNPACED, rest=True)
+    assert (found.absent, found.unknown) == (31 - 12, 0)
+    assert sorted(presence.position for presence in presences(path)) == [*range(30), 31]
