@@ -246,3 +246,20 @@ def test_a_chunk_stays_open_until_its_last_item_has_come_to_its_end(path: Path) 
     with LedgerReader(path) as reader:
         assert reader.status().counts == {Outcome.UPDATED: 2}
         assert reader.status().waiting == 1
+
+
+def test_a_run_that_finds_nothing_to_do_is_not_written_down(path: Path) -> None:
+    book = opened(path)
+    take(book, part(1))
+    book.claim([0], NOON)
+    book.settle([(0, STATES[Outcome.UPDATED], 200, 1)], int(NOON.wall))
+    commit(book)
+    book.close()
+    book = opened(path)
+    assert take(book, part(1)) == Due([])
+    assert book.draw_up() is None
+    book.end_run(int(NOON.wall))
+    assert book.draw_up() is None
+    book.close()
+    with LedgerReader(path) as reader:
+        assert len(reader.runs) == 1
