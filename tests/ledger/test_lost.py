@@ -287,6 +287,16 @@ async def test_a_verification_stops_as_well(
     assert simulator.count.requests < requests + MANY
 
 
+async def test_the_files_are_looked_at_before_and_after_each_commit(client: AdaptyClient, path: Path) -> None:
+    await bulk.delete_profiles(client, ["x"], by="customer_user_id", stop=NO_RULES, journal=Ledger(path))
+    with Store.open(path) as store, pytest.raises(LedgerLostError), store.transaction():
+        lock_path(path).unlink()
+    with Store.open(path) as store:
+        lock_path(path).unlink()
+        with pytest.raises(LedgerLostError), store.transaction():
+            pytest.fail("nothing is written any more")
+
+
 async def test_a_writer_that_is_not_this_process_is_noticed(client: AdaptyClient, path: Path) -> None:
     await bulk.delete_profiles(client, ["x"], by="customer_user_id", stop=NO_RULES, journal=Ledger(path))
     with Store.open(path) as store:
