@@ -1,6 +1,8 @@
 """The bookkeeping of a run by itself: what is claimed, what is due again, and what a commit that fails leaves."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -263,3 +265,21 @@ def test_a_run_that_finds_nothing_to_do_is_not_written_down(path: Path) -> None:
     book.close()
     with LedgerReader(path) as reader:
         assert len(reader.runs) == 1
+
+
+def test_what_is_seen_of_a_run_is_told_from_the_first_look_to_its_end(path: Path) -> None:
+    def sight() -> Mapping[str, Any] | None:
+        with LedgerReader(path) as reader:
+            return reader.sight
+
+    book = opened(path)
+    take(book, part(1))
+    commit(book)
+    assert sight() is None
+    book.show('{"paused": true}')
+    commit(book)
+    assert sight() == {"paused": True}
+    book.end_run(int(NOON.wall))
+    commit(book)
+    book.close()
+    assert sight() is None
