@@ -2,7 +2,7 @@
 
 The mutants are mutmut's, and a seeded sample of them: all of them take hours for these packages. The tests are
 collected once, and run once to learn which of them cover which lines. Each mutant is then put into a fork of that
-process, as the code of the function that it changes, and only tests that cover it run: the quickest of each file first.
+process, as the code of the function that it changes, and only tests that cover it run, the quickest first.
 A mutant outside of a function can't be put in afterwards: it gets a process of its own. What no test covers survives.
 """
 
@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import CodeType, FunctionType
@@ -45,6 +45,8 @@ TESTS: Final = (
     *("tests/ledger", "tests/bulk"),
     *("tests/cli/test_self_contained.py", "tests/cli/test_records.py", "tests/cli/test_trouble.py"),
 )
+# Each of their tests is many whole jobs, and takes as long as all that a mutant gets.
+SLOW: Final = tuple(f"--ignore=tests/ledger/test_{name}.py" for name in ("faults", "flips", "kill", "power"))
 OPTIONS: Final = (
     *("-q", "-x", "-p", "no:cacheprovider", "-p", "tests.mutation_plugin", "--hypothesis-profile=sample"),
     # A fork doesn't come to the end of the run, at which they would be removed.
@@ -53,7 +55,7 @@ OPTIONS: Final = (
 NAMES: Final = "tests/test_architecture.py::test_what_a_package_names_is_there"
 """What covers an import, and the names in it."""
 ENOUGH: Final = 20.0
-"""Seconds of tests, the quickest of each file first, after which a mutant has survived that none has noticed."""
+"""Seconds of tests after which a mutant has survived that none has noticed."""
 MOST_MEMORY: Final = 4 << 30
 """Bytes. An endless loop may collect something."""
 
@@ -145,18 +147,18 @@ class Coverage:
         yield from (test for test, code in self.codes.items() if is_used(code))
 
     def _sorted(self, tests: Iterable[str]) -> list[str]:
-        """Leave out what ran outside of a test; the quickest test of each file first, then the second of each."""
-        nth: Counter[str] = Counter()
+        """Leave out what ran outside of a test; the quickest first, and each file for as long as the others."""
+        so_far: defaultdict[str, float] = defaultdict(float)
         ranked = []
         for test in sorted(self.seconds.keys() & set(tests), key=self.seconds.__getitem__):
             file, *_ = test.partition("::")
-            ranked.append((nth[file], self.seconds[test], test))
-            nth[file] += 1
+            so_far[file] += self.seconds[test]
+            ranked.append((so_far[file], test))
         chosen, spent = [], 0.0
-        for _, seconds, test in sorted(ranked):
+        for _, test in sorted(ranked):
             if spent < ENOUGH:
                 chosen.append(test)
-            spent += seconds
+            spent += self.seconds[test]
         return chosen
 
 
@@ -324,7 +326,7 @@ def main() -> None:
     print(f"{len(sample)} of {total} mutants", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         forks = Forks(sample, Path(folder))
-        pytest.main([*OPTIONS, f"--basetemp={folder}/tests", *TESTS], plugins=[forks])
+        pytest.main([*OPTIONS, *SLOW, f"--basetemp={folder}/tests", *TESTS], plugins=[forks])
     share = forks.noticed / len(sample)
     print(f"{forks.noticed} of {len(sample)} mutants noticed, {share:.1%}")
     raise SystemExit(share < REQUIRED)
