@@ -139,11 +139,13 @@ class Coverage:
             yield from covered.get(line, ())
 
     def _using(self, mutant: Mutant) -> Iterator[str]:
-        is_used = re.compile(rf"\b({'|'.join(map(re.escape, mutant.names)) or '$^'})\b").search
+        public = {name for name in mutant.names if not name.startswith("_")}
         for path, covered in self.lines.items():
+            is_used = _any_of(mutant.names if path == mutant.path else public)
             for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
                 if number in covered and is_used(line):
                     yield from covered[number]
+        is_used = _any_of(public)
         yield from (test for test, code in self.codes.items() if is_used(code))
 
     def _sorted(self, tests: Iterable[str]) -> list[str]:
@@ -160,6 +162,10 @@ class Coverage:
                 chosen.append(test)
             spent += self.seconds[test]
         return chosen
+
+
+def _any_of(names: set[str]) -> Callable[[str], re.Match[str] | None]:
+    return re.compile(rf"\b({'|'.join(map(re.escape, names)) or '$^'})\b").search
 
 
 class Forks:
@@ -231,7 +237,7 @@ class Forks:
             for function in self._functions[mutant.path, code.co_qualname, code.co_firstlineno]
             if function.__code__ != code
         ]
-        if not found:
+        if not found or any(function.__code__.co_freevars != code.co_freevars for function, code in found):
             return self._run_anew(mutant)
         tests = self._coverage.of(mutant)
         return _forked(lambda: self._passes(found, tests))
