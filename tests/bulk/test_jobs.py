@@ -272,6 +272,8 @@ async def test_answers_and_what_they_mean(kind: str, answers: list[Answer], outc
     assert (result.outcome, result.attempts) == (outcome, attempts)
     assert len(transport.requests) == attempts == job.report.requests
     assert (result.error is not None) == outcome.is_failure
+    has_profile = outcome in {Outcome.FETCHED, Outcome.UPDATED, Outcome.CREATED}
+    assert isinstance(result.value, Profile) if has_profile else result.value is None
     assert job.report.retries == attempts - 1
     assert result.error is None or getattr(result.error, "attempts", None) == attempts
 

@@ -458,6 +458,10 @@ def test_the_page_of_a_finished_update_without_more_to_tell() -> None:
         assert f"\n{line}\n" in page
 
 
+def test_the_page_of_a_creation_is_called_so() -> None:
+    assert attrs.evolve(RECORD, operation="create").as_markdown().startswith("# Record of a mass creation\n")
+
+
 def test_the_record_as_json_word_for_word() -> None:
     text = RECORD.as_json()
     time, later = "2026-12-01T12:00:00Z", "2026-12-01T13:00:00Z"
