@@ -129,6 +129,10 @@ class Coverage:
         """Name the tests that run or name what uses what differs, where the import alone runs that itself."""
         return self.of(mutant) or self._sorted(self._using(mutant))
 
+    def quickest(self) -> list[str]:
+        """Name a hundred tests that take no time."""
+        return sorted(self.seconds, key=self.seconds.__getitem__)[:100]
+
     def _running(self, mutant: Mutant) -> Iterator[str]:
         statement = mutant.statements[-1]
         last = statement.end_lineno or 0
@@ -192,7 +196,13 @@ class Forks:
                 self._print(f"survived:\n{mutant.diff()}")
             if not number % 20:
                 self._print(f"{self.noticed} of {number} mutants noticed, {slow} of them by a timeout")
+                self._check_itself()
         return True
+
+    def _check_itself(self) -> None:
+        """Raise SystemExit if tests fail in a fork without a change: then they would notice every mutant."""
+        if _forked(lambda: self._passes([], self._coverage.quickest())) != 0:
+            raise SystemExit("the tests fail in a fork without a change")
 
     def _print(self, text: str) -> None:
         print(text, file=self._screen, flush=True)
