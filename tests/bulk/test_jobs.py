@@ -28,6 +28,7 @@ from adapty_async import (
 )
 from adapty_async.bulk import Decided, ItemResult, Outcome, StopReason, StopRules
 from adapty_async.testing import Fault, Simulator
+from tests import waiting
 from tests.waiting import PATIENCE
 
 from .scripted import (
@@ -166,6 +167,15 @@ async def test_profiles_are_created_updated_got_and_deleted_in_bulk() -> None:
         assert {result.item for result in got} == set(profile_ids)
         deleted = await bulk.delete_profiles(client, profile_ids, by="profile_id", pacer=UNPACED)
         assert deleted.counts == {Outcome.DELETED: 50}
+
+
+async def test_a_report_tells_how_many_requests_are_under_way() -> None:
+    async with Simulator(profiles=5, latency=0.1) as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
+        job = bulk.delete_profiles(client, ids(5), by="customer_user_id", pacer=UNPACED, concurrency=5)
+        running = asyncio.ensure_future(job)
+        await waiting.until(lambda: sim.count.in_flight == 5)
+        assert job.report.under_way == 5
+        assert (await running).under_way == 0
 
 
 async def test_a_wrong_key_ends_the_job_within_what_was_under_way() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from adapty_async import UNPACED, AdaptivePacer, AdaptyClient, FixedPacer, RetryPolicy, bulk
+from adapty_async import UNPACED, AdaptivePacer, AdaptyClient, AdaptyTimeoutError, FixedPacer, RetryPolicy, bulk
 from adapty_async.bulk import Outcome, StopReason, StopRules
 from adapty_async.client import sender_of
 from adapty_async.pacing import Pacer
@@ -208,3 +208,15 @@ async def test_progress_is_told_at_most_ten_times_a_second() -> None:
         on_progress=lambda report: seen.append(now()),
     )
     assert 90 <= len(seen) <= 102
+
+
+@virtual
+async def test_the_latency_of_calls_of_ones_own_is_that_of_those_that_succeed() -> None:
+    async def call(seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        if seconds > 5:
+            raise AdaptyTimeoutError(sent=False)
+
+    report = await bulk.run(call, [1.0, 2.0, 9.0], concurrency=1, stop=LENIENT)
+    assert report.latency is not None
+    assert report.latency.longest == pytest.approx(2.0)
