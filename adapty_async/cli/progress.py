@@ -14,6 +14,11 @@ from .books import Standing
 
 _WINDOW: Final = 10.0
 """Seconds over which the rate is measured."""
+_MIN_MEAN, _MAX_MEAN, _MEAN_SHARE = 40.0, 600.0, 0.6
+"""Seconds, and the share of the job, over which the mean rate is measured.
+
+A pacer that looks for the limit is faster at times, and a Retry-After stops it: the window has to hold several of both.
+"""
 _TOLD: Final = ("requests", "throttled", "under_way", "awaiting_retry", "latency", "limit")
 _PHASES: Final = {Phase.START: "looking for the limit", Phase.BLOCKED: "refused one and all: waiting"}
 
@@ -57,19 +62,23 @@ class Sight:
 
 @attrs.frozen(kw_only=True)
 class View:
-    """What is shown of it. `rate`: rows a second by now, None where it isn't known; `hour`: what the clock says."""
+    """What is shown of it. `rate`: rows a second by now, None where it isn't known; `hour`: what the clock says.
+
+    `mean_rate`: rows a second over the last minutes, from which the time left is estimated; None: from `rate`.
+    """
 
     sight: Sight
     rate: float | None
     hour: datetime
+    mean_rate: float | None = None
 
     @property
     def left(self) -> timedelta | None:
-        """The time left at that rate."""
-        if not self.rate or self.sight.is_paused:
+        """The time left at the mean rate."""
+        rate = self.mean_rate or self.rate
+        if not rate or self.sight.is_paused:
             return None
-        standing = self.sight.standing
-        return timedelta(seconds=round(standing.left / self.rate))
+        return timedelta(seconds=round(self.sight.standing.left / rate))
 
     @property
     def done(self) -> str:
@@ -141,6 +150,7 @@ class View:
             "awaiting_retry": sight.awaiting_retry,
             "counts": counts_of(sight.standing),
             "rate": None if self.rate is None else round(self.rate, 2),
+            "mean_rate": None if self.mean_rate is None else round(self.mean_rate, 2),
             "limit": None if sight.limit is None else round(sight.limit, 2),
             "phase": sight.phase,
             "requests": sight.requests,
@@ -163,7 +173,7 @@ class View:
             is_paused=data["paused"],
             errors=tuple(data["errors"]),
         )
-        return cls(sight=sight, rate=data["rate"], hour=hour)
+        return cls(sight=sight, rate=data["rate"], mean_rate=data["mean_rate"], hour=hour)
 
 
 def counts_of(standing: Standing) -> dict[str, int]:
@@ -172,17 +182,47 @@ def counts_of(standing: Standing) -> dict[str, int]:
 
 
 class Meter:
-    """Measure the rate of a job over its last seconds."""
+    """Measure the rates of a job: over its last seconds, and over the last minutes."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int]] = deque()
+        self._mean = _MeanRate()
 
     def view(self, sight: Sight, now: float) -> View:
         """Look at a job. `now`: seconds of a steady clock."""
-        done = sight.standing.settled
+        settled = sight.standing.settled
         while len(self._seen) > 1 and self._seen[1][0] <= now - _WINDOW:
             self._seen.popleft()
-        self._seen.append((now, done))
+        self._seen.append((now, settled))
         since, before = self._seen[0]
-        rate = (done - before) / (now - since) if now > since and done > before else None
-        return View(sight=sight, rate=rate, hour=datetime.now().astimezone())
+        rate = (settled - before) / (now - since) if now > since and settled > before else None
+        return View(sight=sight, rate=rate, mean_rate=self._mean.at(sight, now), hour=datetime.now().astimezone())
+
+
+class _MeanRate:
+    """The rate since the pacer has found the limit, without the time for which the job was paused."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+        self._running = 0.0
+        """Seconds for which the job wasn't paused."""
+        self._searched = 0.0
+        """Those of them that the pacer took to find the limit."""
+        self._last: float | None = None
+
+    def at(self, sight: Sight, now: float) -> float | None:
+        """Return rows per second, None for the first 10 s."""
+        if self._last is not None and not sight.is_paused:
+            self._running += now - self._last
+        self._last = now
+        if sight.phase is Phase.START:
+            self._seen.clear()
+            self._searched = self._running
+        window = min(max(_MIN_MEAN, (self._running - self._searched) * _MEAN_SHARE), _MAX_MEAN)
+        while len(self._seen) > 1 and self._seen[1][0] <= self._running - window:
+            self._seen.popleft()
+        settled = sight.standing.settled
+        if not self._seen or self._running >= self._seen[-1][0] + 1.0:
+            self._seen.append((self._running, settled))
+        since, before = self._seen[0]
+        return (settled - before) / (self._running - since) if self._running >= since + _WINDOW else None

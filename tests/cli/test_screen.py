@@ -173,6 +173,7 @@ def test_an_event_has_all_figures_as_json(capsys: pytest.CaptureFixture[str]) ->
         "awaiting_retry": 3,
         "counts": {"deleted": 9_999, "failed": 1},
         "rate": 5.0,
+        "mean_rate": None,
         "limit": 50.2,
         "phase": "cruise",
         "requests": 1000,

@@ -1,0 +1,90 @@
+"""The time left that a job shows, against the time that it takes, in virtual time."""
+
+from collections.abc import Callable
+
+import pytest
+
+from adapty_async.bulk import Outcome
+from adapty_async.cli.books import Standing
+from adapty_async.cli.progress import Meter, Sight
+from adapty_async.pacing import AdaptivePacer, Phase, Ticket, Verdict
+from benchmarks.rate_simulation import Answer, PacedJob, Simulation, TokenBucket, World
+
+SECONDS = 900.0
+
+
+class Watched(PacedJob):
+    """Keep how many requests were accepted, and the phase of the pacer, once a second."""
+
+    def __init__(self, simulation: Simulation, pacer: AdaptivePacer) -> None:
+        super().__init__(simulation, pacer, under_way=64)
+        self._adaptive = pacer
+        self._accepted = 0
+        self.seen: list[tuple[float, int, Phase]] = [(0.0, 0, pacer.phase)]
+
+    def answered(self, now: float, request: Ticket, who: int, answer: Answer) -> None:
+        super().answered(now, request, who, answer)
+        self._accepted += answer.verdict is Verdict.ACCEPTED
+        if now >= self.seen[-1][0] + 1.0:
+            self.seen.append((now, self._accepted, self._adaptive.phase))
+
+
+def errors(pacer: AdaptivePacer, world: World, seed: int) -> list[float]:
+    """Return by which share of the rest each time left was off, from the first minute on.
+
+    The last minute is left out: there a single search for the limit or a single Retry-After is much of what is left.
+    """
+    simulation = Simulation(world, seed)
+    job = Watched(simulation, pacer)
+    simulation.run(job, pacer=pacer)
+    end, total, _ = job.seen[-1]
+    meter, found = Meter(), []
+    for now, accepted, phase in job.seen:
+        sight = Sight(standing=Standing(total, {Outcome.DELETED: accepted}), phase=phase)
+        left = meter.view(sight, now).left
+        if 60.0 <= now <= end - 60.0:
+            assert left is not None
+            found.append(abs(left.total_seconds() - (end - now)) / (end - now))
+    return found
+
+
+@pytest.mark.parametrize("retry_after", [None, 2.0])
+@pytest.mark.parametrize(("rate", "burst"), [(20, 5), (60, 6), (300, 30)])
+@pytest.mark.parametrize("make", [AdaptivePacer.background, AdaptivePacer], ids=["background", "full"])
+def test_after_the_first_minute_it_is_right_within_15_percent(
+    make: Callable[[], AdaptivePacer], rate: float, burst: float, retry_after: float | None
+) -> None:
+    world = World(lambda: TokenBucket(rate, burst), SECONDS, retry_after=lambda _: retry_after)
+    assert max(errors(make(), world, seed=1)) <= 0.15
+
+
+def seconds_left(rate_before: float, rate_after: float, *, paused: float) -> float:
+    """Return the time left of 10,000 rows after 5 minutes at each rate, with a pause between them."""
+    meter, done, left = Meter(), 0.0, None
+    for second in range(round(600 + paused)):
+        is_paused = 300 <= second < 300 + paused
+        if not is_paused:
+            done += rate_before if second < 300 else rate_after
+        sight = Sight(standing=Standing(100_000, {Outcome.DELETED: round(done)}), is_paused=is_paused)
+        left = meter.view(sight, float(second)).left
+    assert left is not None
+    return left.total_seconds() / (100_000 - done)
+
+
+def test_a_pause_is_no_time_in_which_the_job_was_slow() -> None:
+    assert seconds_left(10, 10, paused=3600) == pytest.approx(1 / 10, rel=0.02)
+
+
+def test_a_rate_that_has_changed_counts_after_as_long_as_it_took_before() -> None:
+    assert seconds_left(10, 40, paused=0) == pytest.approx(1 / 40, rel=0.02)
+
+
+def test_what_comes_before_the_limit_is_found_doesnt_count() -> None:
+    meter, done, left = Meter(), 0, None
+    for second in range(60):
+        phase = Phase.START if second < 40 else Phase.CRUISE
+        done += 1 if phase is Phase.START else 50
+        sight = Sight(standing=Standing(100_000, {Outcome.DELETED: done}), phase=phase)
+        left = meter.view(sight, float(second)).left
+    assert left is not None
+    assert left.total_seconds() == pytest.approx((100_000 - done) / 50, rel=0.02)
