@@ -10,7 +10,7 @@ from typing import Any, Final
 import aiohttp
 import pytest
 
-from adapty_async import UNPACED, AdaptyClient, ProfileAttributes, RetryPolicy, bulk
+from adapty_async import UNPACED, AdaptyClient, AdaptyConnectionError, ProfileAttributes, RetryPolicy, bulk
 from adapty_async.bulk import BulkJob, BulkReport, Decided, Outcome, StopReason, StopRules
 from adapty_async.connections import QUIET
 from adapty_async.ledger import Ledger, LedgerReader
@@ -114,6 +114,10 @@ class TestADoubtfulDeletion:
             report = await deletion(client, "a")
         assert report.counts == {Outcome.IN_DOUBT: 1}
         assert len(server.requests) == 1
+        (failure,) = report.failures
+        assert isinstance(failure.error, AdaptyConnectionError)
+        assert failure.error.maybe_executed
+        assert "more came on the connection than one response" in str(failure.error)
 
     async def test_it_is_repeated_as_often_as_the_policy_says(self) -> None:
         async with served(answer(204) * 2) as (server, client):
