@@ -600,3 +600,13 @@ async def test_a_job_shows_its_state_and_no_item() -> None:
     assert repr(job) == "<BulkJob not started, 0 items>"
     await job
     assert repr(job) == "<BulkJob finished, 1 items>"
+
+
+async def test_shares_are_judged_by_the_very_item_that_makes_them_enough() -> None:
+    async def call(number: int) -> None:
+        if number < 21:
+            raise AdaptyTimeoutError(sent=False)
+
+    report = await bulk.run(call, range(1000), concurrency=1)
+    assert report.stopped is StopReason.FAILURE_SHARE
+    assert (report.counts[Outcome.FAILED], report.counts[Outcome.SUCCEEDED]) == (21, 79)

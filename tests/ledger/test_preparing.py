@@ -471,3 +471,12 @@ def test_a_lock_file_that_cannot_be_removed_while_it_is_open_hides_no_error(
     with holding(path):
         pass
     assert not is_locked(path)
+
+
+def test_a_key_gives_the_hashes_that_earlier_ledgers_hold() -> None:
+    secret = Secret(bytes(range(32)))
+    assert secret.hash("u1").hex() == "c67219c9bdfe74eb11b41d8bf48b60b2"
+    assert secret.check.hex() == "18a9bfebae144620e21e683919f56900"
+    assert secret.digest(["u1", "u23"]).hex() == "95bc50833b6db1c4e0fd9851f59108d767318b3fac658c05bcb6b85f9997531c"
+    file = io.BytesIO(b"u1\nu23\n")
+    assert secret.file_digest(file).hex() == "2a02db47456852b2c2ff35d27cc1365d00dfb5c7387eca571d9a759cb9f046b5"
