@@ -283,3 +283,22 @@ def test_what_is_seen_of_a_run_is_told_from_the_first_look_to_its_end(path: Path
     commit(book)
     book.close()
     assert sight() is None
+
+
+@pytest.mark.parametrize(
+    ("outcome", "touched"),
+    [(Outcome.UPDATED, True), (Outcome.IN_DOUBT, True), (Outcome.NOT_FOUND, True), (Outcome.FAILED, False)],
+)
+def test_a_run_that_came_to_its_end_tells_if_something_may_have_come_of_it(
+    path: Path, outcome: Outcome, *, touched: bool
+) -> None:
+    book = opened(path)
+    take(book, part(1))
+    book.claim([0], NOON)
+    commit(book)
+    book.settle([(0, STATES[outcome], 0, 1)], int(NOON.wall))
+    book.end_run(int(NOON.wall))
+    commit(book)
+    book.close()
+    with LedgerReader(path) as reader:
+        assert [run.touched for run in reader.runs] == [touched]
