@@ -272,7 +272,8 @@ class TestAJob:
                 report = await running
                 assert report.stopped is StopReason.CLOSED
                 assert set(report.counts) <= {Outcome.IN_DOUBT, Outcome.NOT_ATTEMPTED}
-                assert report.counts[Outcome.IN_DOUBT] == len(server.requests)
+                # Of those that were sent some may not have reached the server.
+                assert len(server.requests) <= report.counts[Outcome.IN_DOUBT] <= 100
                 with pytest.raises(RuntimeError, match="the client is closed"):
                     await bulk.delete_profiles(client, ["u"], by="customer_user_id")
 
