@@ -1,6 +1,7 @@
 """The bookkeeping of a run by itself: what is claimed, what is due again, and what a commit that fails leaves."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -302,3 +303,4 @@ def test_a_run_that_came_to_its_end_tells_if_something_may_have_come_of_it(
     book.close()
     with LedgerReader(path) as reader:
         assert [run.touched for run in reader.runs] == [touched]
+        assert reader.status().first == reader.status().last == datetime.fromtimestamp(NOON.wall, UTC)
