@@ -32,6 +32,7 @@ from adapty_async.ledger import (
     verify,
 )
 from adapty_async.ledger.files import is_locked
+from adapty_async.ledger.reading import RowsDigest
 from adapty_async.ledger.record import Verification
 from adapty_async.ledger.store import Store, Writing
 from adapty_async.testing import Fault, Simulator
@@ -546,3 +547,11 @@ async def test_the_rest_is_whom_no_verification_has_asked_for_yet(
     found = await verify(client, path, items, pacer=UNPACED, rest=True)
     assert (found.absent, found.unknown) == (31 - 12, 0)
     assert sorted(presence.position for presence in presences(path)) == [*range(30), 31]
+
+
+def test_the_digest_of_rows_is_that_of_their_lines() -> None:
+    digest = RowsDigest()
+    digest.add(Row(0, b"\x01", None, claimed=False, status=None, attempts=0, at=None))
+    digest.add(Row(1, b"\x02", Outcome.DELETED, claimed=False, status=204, attempts=2, at=7))
+    lines = b"0,01,not_attempted,0,0,0\n1,02,deleted,204,2,7\n"
+    assert digest.hexdigest() == hashlib.sha256(lines).hexdigest()
