@@ -136,8 +136,9 @@ class Coverage:
     def _running(self, mutant: Mutant) -> Iterator[str]:
         statement = mutant.statements[-1]
         last = statement.end_lineno or 0
-        if not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef) and hasattr(statement, "body"):
-            last = max(statement.lineno, statement.body[0].lineno - 1)  # its head
+        body: list[ast.stmt] = getattr(statement, "body", [])
+        if body and not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+            last = max(statement.lineno, body[0].lineno - 1)  # its head
         covered = self.lines.get(mutant.path, {})
         for line in range(statement.lineno, last + 1):
             yield from covered.get(line, ())
