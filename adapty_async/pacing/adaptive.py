@@ -10,6 +10,9 @@ nothing new. After a reaction nothing is sent until the bucket holds a few token
 accepted since the last reaction, it isn't the rate: everything is BLOCKED, and one request at a time asks whether it
 still is.
 
+One 429 alone may be a stray, which tells nothing of the limit: where it isn't expected, what follows must confirm it
+(see strays.py). While strays are few, a 429 in PROBE is expected.
+
 Where a refusal asks for a pause (Retry-After) that is longer than that, it is dear: all is slower then, and a search
 goes up from what is surely accepted, as one late refusal tells more than several early ones.
 """
@@ -19,6 +22,7 @@ from typing import Final
 
 from .base import LATENESS, Counting, Phase, Ticket, Verdict, checked_count, checked_rate, checked_utilization
 from .measuring import Estimator, Interval
+from .strays import FEWEST, Strays, Suspicion
 
 # Slower than that, and coming back would take hours.
 _SLOWEST: Final = 0.05
@@ -89,6 +93,26 @@ _OVERTAKING: Final = 0.25
 # The most that the jitter of some hundred requests takes from a bucket, as a share of a round trip.
 _JITTER_ROUND_TRIPS: Final = 0.2
 
+# A 429 is believed that is so much likelier the limit's than a stray (a logarithm), and more where there are many
+# requests a second, as there are more strays then. Below the limit at least so many strays are supposed; fewer where a
+# 429 costs a pause, as it takes long then until others follow. START may err: a search goes up from there.
+_CERTAIN: Final = 3.0
+_DEAR_CERTAIN: Final = 5.0
+_START_CERTAIN: Final = 1.0
+_SUPPOSED: Final = 0.03
+_DEAR_SUPPOSED: Final = 0.01
+# So far below the highest limit of late, what is rejected are strays; and so slowly we go to count them.
+_LOW: Final = 0.72
+_EASED: Final = 0.7
+_FADING: Final = 0.99
+# A 429 in CRUISE that the bucket, as it is known, doesn't explain makes us so much slower.
+_DOUBTED: Final = 0.97
+# So far above a limit that strays seemed to tell, it is none.
+_REVOKED: Final = 1.2
+# So few strays in a step don't count.
+_NEGLIGIBLE: Final = 0.035
+_RARE: Final = 0.001
+
 # The round trip is a mean over the last ten or so. A single answer moves it by little: those that were there all the
 # while, as the loop was blocked or the machine asleep, took no longer than others.
 _ROUND_TRIP_SHARE: Final = 0.1
@@ -135,6 +159,12 @@ class AdaptivePacer(Counting):
         # What is being measured
         self._interval: Interval | None = None
         self._was_disturbed = False
+        self._strays = Strays()
+        self._excess = Suspicion()
+        self._limited = Suspicion()
+        self._unmeasured = False
+        self._alarm: tuple[float, int, int] | None = None
+        self._highest = 0.0
 
         # The step that is being passed
         self._step = 0
@@ -146,6 +176,9 @@ class AdaptivePacer(Counting):
         self._step_needs = 1
         self._step_began: float | None = None
         self._step_accepted = 0
+        self._step_strays = 0
+
+        self._passed: list[tuple[int, int]] = []
 
         # The reaction to the last refusal
         self._reacted_at_ticket = 0
@@ -192,7 +225,8 @@ class AdaptivePacer(Counting):
             self._look_back(self._overshot, ticket.number)
         pause = now - self._last_sent > (_REFILL + 2) / self._rate + LATENESS + self._refill_round_trips
         if self._rises or pause:
-            self._interval.point(now, ticket.number)
+            for interval in self._open_intervals:
+                interval.point(now, ticket.number)
         self._rises = False
         self._last_sent = now
         # A Retry-After is no lateness that could be made up for: that would be a burst.
@@ -208,8 +242,8 @@ class AdaptivePacer(Counting):
         if answers_question:
             self._question = None
         if verdict is Verdict.UNKNOWN:
-            if self._interval is not None:
-                self._interval.lose(ticket.number)
+            for interval in self._open_intervals:
+                interval.lose(ticket.number)
             if answers_question:
                 self._held_until = now + self._park_seconds
             return
@@ -228,6 +262,11 @@ class AdaptivePacer(Counting):
         """Until when all is held back, whatever the schedule says."""
         answer = -math.inf if self._question is None else self._question.sent_at + _LOST
         return max(self._reopens, self._held_until, answer)
+
+    @property
+    def _open_intervals(self) -> list[Interval]:
+        intervals = (self._interval, self._excess.interval, self._limited.interval)
+        return [interval for interval in intervals if interval is not None]
 
     def _set_rate(self, rate: float) -> None:
         rate = min(max(rate, _SLOWEST), self._max_rate)
@@ -249,6 +288,7 @@ class AdaptivePacer(Counting):
         self._step_needs = max(1, round(self._rate * seconds))
         self._step_began = None
         self._step_accepted = 0
+        self._step_strays = 0
 
     def _accept(self, ticket: Ticket) -> None:
         if ticket.number > self._reacted_at_ticket:
@@ -259,6 +299,13 @@ class AdaptivePacer(Counting):
                 self._begin_step()
         if ticket.number < self._step_from:
             return
+        self._excess.accept(ticket.number, self._known_strays)
+        strays = self._limited.accept(ticket.number, self._supposed)
+        self._step_strays += strays
+        if self._is_low:
+            self._strays.low.count(1, strays)
+        elif self._phase is Phase.CRUISE:
+            self._strays.near.count(1, 0)
         if self._step_began is None:
             self._step_began = ticket.sent_at
         self._step_accepted += 1
@@ -275,10 +322,14 @@ class AdaptivePacer(Counting):
     def _end_step(self, *, in_time: bool) -> None:
         if self._phase is Phase.CRUISE:
             self._probe()
+        elif self._limited.interval is not None:
+            pass  # one more step tells
         elif in_time and self._phase is Phase.START:
+            self._passed.append((self._step_accepted, self._step_strays))
             # Twice the rate, or less where room is left for others, who are refused with us when we go too far.
             self._set_rate((1 + self._utilization) * self._rate)
         elif in_time:
+            self._revoke_alarm()
             self._step += 1
             larger = max(0, self._step - self._small_steps + 1)
             if self._pause:
@@ -287,6 +338,14 @@ class AdaptivePacer(Counting):
             self._set_rate(self._rate + (_LARGER * larger * self._rate or self._increment))
         self._begin_step()
 
+    def _revoke_alarm(self) -> None:
+        """Count the 429s as strays that seemed to tell a lower limit than what is accepted now."""
+        if self._alarm is not None:
+            limit, accepted, rejected = self._alarm
+            if self._rate > _REVOKED * limit:
+                self._strays.low.count(accepted, rejected)
+                self._alarm = None
+
     @property
     def _small_steps(self) -> int:
         return _SMALL_STEPS * (_CLOSER if self._looks_closely else 1)
@@ -294,6 +353,7 @@ class AdaptivePacer(Counting):
     def _probe(self) -> None:
         assert self.estimate is not None
         self._phase = Phase.PROBE
+        self._excess.clear()
         self._searches = 0
         self._increment = _FINE * self.estimate
         self._set_rate(max(_PROBE_FROM, self._utilization + _FINE) * self.estimate)
@@ -311,7 +371,8 @@ class AdaptivePacer(Counting):
         self._phase = Phase.CRUISE
         self._searching = False
         self._step = 0
-        self._set_rate(self._utilization * limit)
+        utilization = min(self._utilization, _EASED) if self._strays.are_unclear(limit) else self._utilization
+        self._set_rate(utilization * limit)
         seconds = self._probe_after / self._rate
         if accepted * (1 - self._utilization) < _SHARP:
             seconds = min(seconds, max(_SHORTEST_CRUISE, 2 * accepted) / self._rate)
@@ -325,18 +386,140 @@ class AdaptivePacer(Counting):
     def _throttle(self, now: float, ticket: Ticket, pause: float) -> None:
         if self._interval is None:  # a ticket of another pacer
             return
-        self._interval.refuse(ticket.number)
-        if ticket.number <= self._reacted_at_ticket or ticket.sent_at < self._echoes_until:
+        for interval in self._open_intervals:
+            interval.refuse(ticket.number)
+        is_echo = ticket.number <= self._reacted_at_ticket or ticket.sent_at < self._echoes_until
+        if is_echo and self._limited.interval is None:
             return
-        if not self._accepted_since:
+        if not self._accepted_since and not is_echo:
             self._park(now)
             return
         # What we wait anyway costs nothing.
         self._pause = pause if pause > self._refill else 0.0
+        if self._phase is Phase.CRUISE and not (is_echo or self._is_low):
+            self._strays.near.count(0, 1)
+        self._suspect(ticket)
+        overshot = self._pause > 0 and self._phase is Phase.START and not is_echo
+        if self._limited_confirmed or overshot:
+            self._react_to(now, ticket)
+        elif is_echo:
+            return
+        elif self._is_low:
+            if self._strays.low.share < _RARE:
+                self._doubt(now)
+        elif self._excess_confirmed:
+            if self._phase is Phase.CRUISE and self._is_full(ticket):
+                self._doubt(now)
+            else:
+                self._react_to(now, ticket)
+
+    @property
+    def _suspicion(self) -> Suspicion:
+        """The one that counts where we are."""
+        return self._limited if self._phase is Phase.START or self._is_low else self._excess
+
+    @property
+    def _excess_confirmed(self) -> bool:
+        return self._suspicion is self._excess and self._excess.score >= _CERTAIN + self._wariness
+
+    @property
+    def _limited_confirmed(self) -> bool:
+        if self._pause:
+            return self._limited.score >= _DEAR_CERTAIN
+        certain = _START_CERTAIN if self._phase is Phase.START else _CERTAIN
+        return self._limited.score >= certain + self._wariness
+
+    @property
+    def _wariness(self) -> float:
+        return math.log(max(1.0, self._rate))
+
+    @property
+    def _known_strays(self) -> float:
+        """The share of strays, where a PROBE would meet them."""
+        share = self._strays.share
+        return share if share * max(_STEP_REQUESTS, self._rate * _STEP_SECONDS) > _NEGLIGIBLE else FEWEST
+
+    @property
+    def _supposed(self) -> float:
+        return max(_DEAR_SUPPOSED if self._pause else _SUPPOSED, self._strays.share)
+
+    def _suspect(self, ticket: Ticket) -> None:
+        """Note a 429 that may be a stray."""
+        assert self._interval is not None
+        if self._suspicion.interval is None:
+            self._end(self._interval, ticket)
+        self._excess.reject(ticket.sent_at, ticket.number, self._known_strays)
+        self._limited.reject(ticket.sent_at, ticket.number, self._supposed)
+
+    def _is_full(self, ticket: Ticket) -> bool:
+        """Whether jitter can't have emptied the bucket since the last reaction."""
+        limit = self.estimate or 0.0
+        refilled = self._refill * self._rate + (limit - self._rate) * (ticket.sent_at - self._held_until)
+        return refilled > 2 * _JITTER_ROUND_TRIPS * self._round_trip * limit
+
+    def _end(self, interval: Interval, ticket: Ticket) -> None:
         jitter = _JITTER_ROUND_TRIPS * self._round_trip
-        self._interval.end(ticket.sent_at, ticket.number, self._rate, jitter=jitter, paused=self._pause > 0)
-        if self._conclude(self._interval):
-            self._interval = Interval(ticket.sent_at, ticket.number, empty=True)
+        interval.end(ticket.sent_at, ticket.number, self._rate, jitter=jitter, paused=self._pause > 0)
+
+    @property
+    def _is_low(self) -> bool:
+        """Whether the rate is so far below what was measured lately that 429s are strays."""
+        return self._phase is Phase.CRUISE and self._rate <= _LOW * self._highest
+
+    def _react_to(self, now: float, ticket: Ticket) -> None:
+        """Draw the conclusion from a 429 of the limiter."""
+        assert self._interval is not None
+        followed = self._suspicion.interval
+        assert followed is not None
+        at_once = followed.first == ticket.number
+        self._end(followed, ticket)
+        if self._phase is Phase.START:
+            self._learn_from_start()
+            self._conclude(self._interval)
+            self._interval = followed
+        elif at_once or followed.accepted or self._accepted_since < _ENOUGH:  # else a cluster of strays
+            if not (at_once or self._unmeasured):
+                self._interval = followed
+            self._end(self._interval, ticket)
+            if self._limited_confirmed and self._phase is Phase.CRUISE:
+                self._fall(followed)
+                self._unmeasured = False
+            else:
+                self._unmeasured = not self._conclude(self._interval)
+            if not self._unmeasured:
+                self._interval = Interval(ticket.sent_at, ticket.number, empty=True)
+        self._hold_back(now)
+
+    def _learn_from_start(self) -> None:
+        """Count strays at the rates of START, but for the last two, which may have been above the limit already."""
+        for accepted, strays in self._passed[:-1]:
+            self._strays.low.count(accepted, strays)
+        self._passed.clear()
+
+    def _fall(self, followed: Interval) -> None:
+        """Search for a limit that has fallen below the rate."""
+        accepted, rejected = followed.accepted, followed.refused + 1
+        limit = self._rate * (accepted + 1) / (accepted + rejected)
+        self._alarm = (limit, accepted, rejected)
+        if self._pause:
+            limit = min(limit, max(_PASSED * self._rate, self._estimator.explain(followed)))
+        self._estimator.begin_anew(limit, paused=self._pause > 0)
+        self._highest = limit
+        self._strays.near.clear()
+        self._search(_JUST_BELOW * limit)
+
+    def _doubt(self, now: float) -> None:
+        """Go a little slower, where a 429 can't be of the limit as it is known, and what follows must tell."""
+        assert self.estimate is not None
+        self._estimator.limit = _DOUBTED * self.estimate
+        self._set_rate(_DOUBTED * self._rate)
+        limited = self._limited
+        self._limited = Suspicion()
+        self._hold_back(now)
+        self._limited = limited
+
+    def _hold_back(self, now: float) -> None:
+        """Send nothing until the bucket holds a few tokens again."""
         self._held_until = now + (self._pause or self._refill)
         if self._overshot is not None:
             self._held_until = max(self._held_until, now + _SETTLED * self._round_trip)
@@ -352,7 +535,7 @@ class AdaptivePacer(Counting):
                 self._search(_PASSED * self._rate)
                 return True
             # The interval goes on.
-            self._search(min(self._rate, max((accepted + 2) / interval.elapsed, self._rate / 4)))
+            self._search(min(self._rate, max((accepted + 2) / max(interval.elapsed, 1 / self._rate), self._rate / 4)))
             return False
         accident = interval.disturbed and not self._was_disturbed
         self._was_disturbed = interval.disturbed
@@ -368,6 +551,7 @@ class AdaptivePacer(Counting):
                 self._looks_closely = self._step >= _SMALL_STEPS and not interval.disturbed
             was_known = self.estimate is not None
             limit = self._estimator.measure(interval)
+            self._highest = max(limit, _FADING * self._highest)
             if self._pause:
                 self._settle(limit, interval)
             elif was_known and self._has_risen(limit, interval):
@@ -421,6 +605,8 @@ class AdaptivePacer(Counting):
     def _react(self) -> None:
         self._reacted_at_ticket = self._sent
         self._accepted_since = 0
+        self._excess.clear()
+        self._limited.clear()
 
     @property
     def _park_seconds(self) -> float:

@@ -100,7 +100,9 @@ class Interval:
 
         `jitter`: seconds by which requests may come closer together on their way.
         """
-        self._ended, self._last, self.refused_at, self.paused = sent_at, number, rate, paused
+        self.refused_at, self.paused = rate, paused
+        if number > self._last:  # else it was overtaken on its way
+            self._ended, self._last = sent_at, number
         self._noise = _NOISE + rate * jitter
 
     @property
@@ -179,6 +181,19 @@ class Estimator:
         """Forget the intervals: what they say is out of date."""
         self._intervals.clear()
         self._burst = None
+
+    def explain(self, interval: Interval) -> float:
+        """Return the limit that the burst believed in gives an interval."""
+        return interval.limit(self._burst or 1.0)
+
+    def begin_anew(self, limit: float, *, paused: bool) -> None:
+        """Suppose another limit, as what is known of the last one is out of date.
+
+        It is a guess: a lower one is believed at once, but where pauses let the bucket fill up again.
+        """
+        self.forget()
+        self.limit = limit
+        self._doubted = not paused
 
     def measure(self, interval: Interval) -> float:
         """Draw the conclusion from an interval: give the limit."""

@@ -16,8 +16,8 @@ class Mind(AdaptivePacer):
 
     def withdraw(self, first: Ticket, count: int) -> None:
         """Take note that `count` requests, from ticket `first` on, won't leave; where they are the last, others may."""
-        if self._interval is not None:
-            self._interval.withdraw(first.number, count)
+        for interval in self._open_intervals:
+            interval.withdraw(first.number, count)
         if self._question is not None and first.number <= self._question.number < first.number + count:
             self._question = None
         if first.number + count > self._sent:

@@ -15,7 +15,7 @@ from typing import Final
 
 import attrs
 
-from . import adaptive, base, measuring, mind
+from . import adaptive, base, measuring, mind, strays
 from .base import Phase, Ticket, Verdict
 from .codec import Codec, MisfitError, from_bytes, to_bytes
 from .mind import Mind
@@ -99,7 +99,7 @@ class Around:
     question: Question | None = None
 
 
-_MODULES: Final = (adaptive, base, measuring, mind)
+_MODULES: Final = (adaptive, base, measuring, mind, strays)
 _PARTS: Final = [
     part
     for module in _MODULES

@@ -42,6 +42,11 @@ def proxy(now: float, draw: float) -> Answer | None:
     return Answer(Verdict.THROTTLED) if 60 <= now < 70 or draw < 0.002 else None
 
 
+def strays(share: float, retry_after: float | None = None) -> Callable[[float, float], Answer | None]:
+    """Reject a share of the requests, whatever the rate is."""
+    return lambda _now, draw: Answer(Verdict.THROTTLED, retry_after) if draw < share else None
+
+
 def dozing(now: float) -> float:
     """Block the loop for half a second now and then."""
     began = now // 17 * 17
@@ -304,6 +309,22 @@ SCENARIOS = [
         steady(50),
         Asked(also=(Also("resumes after {:.1f} s", lambda run: run.until(45, after=70, lasting=1.0)),)),
         leave_out=(60, 70),
+    ),
+    *(
+        Scenario(
+            f"{rate}/s, burst {burst}, {100 * share:g} % stray 429s{words}",
+            bucket(rate, burst, seconds, fault=strays(share)),
+            steady(rate),
+            Asked(goodput),
+            pacer=pacer,
+            alone=pacer is not AdaptivePacer,
+            brief=(rate, share) == (60, 0.01),
+            after=60,
+        )
+        for pacer, words in ((AdaptivePacer, ""), (AdaptivePacer.background, ", background()"))
+        for rate, burst, seconds in ((60, 6, 600), (200, 20, 300))
+        for share, least in ((0.002, 0.95), (0.01, 0.93), (0.03, 0.85))
+        for goodput in [least if pacer is AdaptivePacer else 0.65]
     ),
     Scenario("0.2/s, burst 1", bucket(0.2, 1, 6000), steady(0.2), after=300),
 ]

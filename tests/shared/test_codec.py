@@ -182,11 +182,11 @@ def state_of(*tokens: str) -> shared_state.SharedState:
 class TestTheState:
     def test_what_was_planned_before_a_reaction_holds_nothing_back_after_it(self) -> None:
         state = state_of("one", "other")
-        first, second, *_ = (state.lease(token, 1000.0, 1)[0] for token in ("one", "other") * 20)
+        first, *others = (state.lease(token, 1000.0, 1)[0] for token in ("one", "other") * 20)
         assert state.mind.wait(1000.0) > 3.9
         state.hear([shared_state.Report(1000.1, first, Verdict.ACCEPTED, None)])
         assert state.mind.wait(1000.1) > 3.8
-        state.hear([shared_state.Report(1000.2, second, Verdict.THROTTLED, None)])
+        state.hear([shared_state.Report(1000.2, ticket, Verdict.THROTTLED, None) for ticket in others[:5]])
         # Some tokens are waited for, at the rate that is tried next.
         assert state.mind.wait(1000.2) < 1.0
 

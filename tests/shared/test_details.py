@@ -69,7 +69,7 @@ class TestAReaction:
         assert leases[-1][-1].sent_at == pytest.approx(1000.97)
         for seconds in range(60):  # answers, so that it isn't the server that is shut
             state.hear([Report(1000.0 + seconds / 1000, leases[0][0], Verdict.ACCEPTED, None)])
-        state.hear([Report(1000.1, leases[0][1], Verdict.THROTTLED, None)])
+        state.hear([Report(1000.1, ticket, Verdict.THROTTLED, None) for lease in leases[1:3] for ticket in lease])
         assert state.mind.reacted_at == 100
         assert state.mind.wait(1000.1) < 0.3
 
