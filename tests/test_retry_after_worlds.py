@@ -108,7 +108,7 @@ class TestAfterAPause:
             pacer = AdaptivePacer(start_rate=50.0)
             pacer.heard(0.1, pacer.sent(0.0), Verdict.ACCEPTED)
             pacer.heard(0.2, pacer.sent(0.1), Verdict.THROTTLED, told)
-            refused_with[told] = pacer.rate, pacer.wait(0.2)
+            refused_with[told] = pacer.rate, pacer.wait(0.2 + retry_after)
         assert refused_with[retry_after] == refused_with[None]
 
     def test_the_search_begins_at_the_step_that_was_passed(self) -> None:

@@ -46,18 +46,6 @@ def test_a_job_in_the_background_stays_at_its_share_of_the_limit(
     assert mean_goodput(AdaptivePacer.background, rate, burst, seconds, share) >= 0.65
 
 
-@pytest.mark.parametrize("share", [0.002, 0.01])
-def test_strays_with_a_short_retry_after_cost_their_pauses_only(share: float) -> None:
-    def estimate(seed: int) -> float:
-        fault = strays(share, retry_after=0.2)
-        world = World(lambda: TokenBucket(60, 6), 300, retry_after=lambda _: 0.2, fault=fault)
-        pacer = AdaptivePacer()
-        run(world, pacer, seed)
-        return pacer.estimate or 0.0
-
-    assert fmean(estimate(seed) for seed in range(3)) >= 0.8 * 60
-
-
 def test_processes_that_share_a_pacer_are_not_slowed_down_either(tmp_path: Path) -> None:
     world = World(lambda: TokenBucket(60, 6), 200, fault=strays(0.01))
     tally = simulate(world, 1, [Job(SharedPacer(tmp_path / "pacer")) for _ in range(2)])

@@ -94,13 +94,11 @@ _OVERTAKING: Final = 0.25
 _JITTER_ROUND_TRIPS: Final = 0.2
 
 # A 429 is believed that is so much likelier the limit's than a stray (a logarithm), and more where there are many
-# requests a second, as there are more strays then. Below the limit at least so many strays are supposed; fewer where a
-# 429 costs a pause, as it takes long then until others follow. START may err: a search goes up from there.
+# requests a second, as there are more strays then. Below the limit at least so many strays are supposed. START may err:
+# a search goes up from there.
 _CERTAIN: Final = 3.0
-_DEAR_CERTAIN: Final = 5.0
 _START_CERTAIN: Final = 1.0
 _SUPPOSED: Final = 0.03
-_DEAR_SUPPOSED: Final = 0.01
 # So far below the highest limit of late, what is rejected are strays; and so slowly we go to count them.
 _LOW: Final = 0.72
 _EASED: Final = 0.7
@@ -398,9 +396,13 @@ class AdaptivePacer(Counting):
         self._pause = pause if pause > self._refill else 0.0
         if self._phase is Phase.CRUISE and not (is_echo or self._is_low):
             self._strays.near.count(0, 1)
+        if self._pause:
+            # Each 429 that confirms it would cost another pause, so one alone is believed.
+            if not is_echo:
+                self._measure(now, ticket)
+            return
         self._suspect(ticket)
-        overshot = self._pause > 0 and self._phase is Phase.START and not is_echo
-        if self._limited_confirmed or overshot:
+        if self._limited_confirmed:
             self._react_to(now, ticket)
         elif is_echo:
             return
@@ -413,6 +415,14 @@ class AdaptivePacer(Counting):
             else:
                 self._react_to(now, ticket)
 
+    def _measure(self, now: float, ticket: Ticket) -> None:
+        """Draw the conclusion from one 429 alone."""
+        assert self._interval is not None
+        self._end(self._interval, ticket)
+        if self._conclude(self._interval):
+            self._interval = Interval(ticket.sent_at, ticket.number, empty=True)
+        self._hold_back(now)
+
     @property
     def _suspicion(self) -> Suspicion:
         """The one that counts where we are."""
@@ -424,8 +434,6 @@ class AdaptivePacer(Counting):
 
     @property
     def _limited_confirmed(self) -> bool:
-        if self._pause:
-            return self._limited.score >= _DEAR_CERTAIN
         certain = _START_CERTAIN if self._phase is Phase.START else _CERTAIN
         return self._limited.score >= certain + self._wariness
 
@@ -441,7 +449,7 @@ class AdaptivePacer(Counting):
 
     @property
     def _supposed(self) -> float:
-        return max(_DEAR_SUPPOSED if self._pause else _SUPPOSED, self._strays.share)
+        return max(_SUPPOSED, self._strays.share)
 
     def _suspect(self, ticket: Ticket) -> None:
         """Note a 429 that may be a stray."""
@@ -501,9 +509,7 @@ class AdaptivePacer(Counting):
         accepted, rejected = followed.accepted, followed.refused + 1
         limit = self._rate * (accepted + 1) / (accepted + rejected)
         self._alarm = (limit, accepted, rejected)
-        if self._pause:
-            limit = min(limit, max(_PASSED * self._rate, self._estimator.explain(followed)))
-        self._estimator.begin_anew(limit, paused=self._pause > 0)
+        self._estimator.begin_anew(limit)
         self._highest = limit
         self._strays.near.clear()
         self._search(_JUST_BELOW * limit)

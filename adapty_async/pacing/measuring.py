@@ -182,18 +182,11 @@ class Estimator:
         self._intervals.clear()
         self._burst = None
 
-    def explain(self, interval: Interval) -> float:
-        """Return the limit that the burst believed in gives an interval."""
-        return interval.limit(self._burst or 1.0)
-
-    def begin_anew(self, limit: float, *, paused: bool) -> None:
-        """Suppose another limit, as what is known of the last one is out of date.
-
-        It is a guess: a lower one is believed at once, but where pauses let the bucket fill up again.
-        """
+    def begin_anew(self, limit: float) -> None:
+        """Suppose another limit, as the last one is out of date. It is a guess: a lower one is believed at once."""
         self.forget()
         self.limit = limit
-        self._doubted = not paused
+        self._doubted = True
 
     def measure(self, interval: Interval) -> float:
         """Draw the conclusion from an interval: give the limit."""
