@@ -161,6 +161,7 @@ class AdaptivePacer(Counting):
         self._excess = Suspicion()
         self._limited = Suspicion()
         self._unmeasured = False
+        self._is_doubtful = False
         self._alarm: tuple[float, int, int] | None = None
         self._highest = 0.0
 
@@ -304,6 +305,11 @@ class AdaptivePacer(Counting):
             self._strays.low.count(1, strays)
         elif self._phase is Phase.CRUISE:
             self._strays.near.count(1, 0)
+        if strays and self._phase is Phase.CRUISE and self._is_doubtful and self._known_strays > FEWEST:
+            self._is_doubtful = False
+            self._probe()
+            self._begin_step()
+            return
         if self._step_began is None:
             self._step_began = ticket.sent_at
         self._step_accepted += 1
@@ -493,6 +499,7 @@ class AdaptivePacer(Counting):
                 self._fall(followed)
                 self._unmeasured = False
             else:
+                self._is_doubtful = at_once
                 self._unmeasured = not self._conclude(self._interval)
             if not self._unmeasured:
                 self._interval = Interval(ticket.sent_at, ticket.number, empty=True)
