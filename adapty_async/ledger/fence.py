@@ -73,6 +73,8 @@ class Fence:
             raise gone(self._key_path, f"put it back, {_AGAIN}", kept=self._path)
         ledger, log = self._read_sizes()
         if ledger != self._sizes[0] or log < self._sizes[1]:  # an interrupted transaction may leave the log larger
+            if identity_of(self._path) != self._ledger:  # it was removed after the look above
+                raise self._rescued()
             raise LedgerLostError(
                 f"{self._path}, or its log, was overwritten while it was in use, so nothing more is sent: if it is "
                 f"damaged, restore it from a copy, {_AGAIN}",
