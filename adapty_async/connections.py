@@ -288,7 +288,7 @@ class Connector:
                 if not _is_readable(protocol):
                     return True
                 await asyncio.sleep(0)
-        except BaseException:
+        except BaseException:  # A cancellation, too: the connection would never go back to the pool.
             connection.close()
             raise
         return False

@@ -262,18 +262,31 @@ async def test_the_timeout_of_what_the_closing_cant_end_stays() -> None:
 class TestAJob:
     def test_it_stops_and_what_was_sent_is_in_doubt(self, run: Any, connected: Any) -> None:
         async def test() -> None:
-            async with RawServer(silence) as server, connected(server) as client:
+            attempts: list[Attempt] = []
+            async with RawServer(silence) as server, connected(server, on_attempt=attempts.append) as client:
                 job = bulk.delete_profiles(
-                    client, (f"u{n}" for n in range(1000)), by="customer_user_id", pacer=FixedPacer(1000.0)
+                    client,
+                    (f"u{n}" for n in range(1000)),
+                    by="customer_user_id",
+                    pacer=FixedPacer(1000.0),
                 )
-                running = asyncio.ensure_future(job)
+                outcomes: dict[object, Outcome] = {}
+
+                async def collect() -> None:
+                    async for result in job:
+                        outcomes[result.item] = result.outcome
+
+                running = asyncio.ensure_future(collect())
                 await until(lambda: len(server.requests) >= 8)
                 await client.aclose()
-                report = await running
+                await running
+                report = await job
                 assert report.stopped is StopReason.CLOSED
                 assert set(report.counts) <= {Outcome.IN_DOUBT, Outcome.NOT_ATTEMPTED}
+                received = [request.headers["adapty-customer-user-id"].decode() for request in server.requests]
+                assert {outcomes[id_] for id_ in received} == {Outcome.IN_DOUBT}
                 # Of those that were sent some may not have reached the server.
-                assert len(server.requests) <= report.counts[Outcome.IN_DOUBT] <= 100
+                assert len(received) <= report.counts[Outcome.IN_DOUBT] <= len(attempts)
                 with pytest.raises(RuntimeError, match="the client is closed"):
                     await bulk.delete_profiles(client, ["u"], by="customer_user_id")
 

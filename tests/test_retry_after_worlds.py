@@ -107,9 +107,12 @@ class TestAfterAPause:
         for told in (None, retry_after):
             pacer = AdaptivePacer(start_rate=50.0)
             pacer.heard(0.1, pacer.sent(0.0), Verdict.ACCEPTED)
-            pacer.heard(0.2, pacer.sent(0.1), Verdict.THROTTLED, told)
-            refused_with[told] = pacer.rate, pacer.wait(0.2 + retry_after)
+            # So many that they count without a Retry-After, too.
+            for ticket in [pacer.sent(0.1) for _ in range(8)]:
+                pacer.heard(0.2, ticket, Verdict.THROTTLED, told)
+            refused_with[told] = pacer.rate, pacer.wait(0.2)
         assert refused_with[retry_after] == refused_with[None]
+        assert refused_with[None][0] < 50.0
 
     def test_the_search_begins_at_the_step_that_was_passed(self) -> None:
         pacer = AdaptivePacer(start_rate=100.0)
