@@ -14,6 +14,7 @@ from .chunks import Chunk
 from .errors import LedgerLostError, LedgerUnreadableError
 from .files import Lock, copied_whole, gone, open_regular
 from .identity import Identity, identity_of
+from .log import has_log_lost_its_head
 from .secret import LENGTH, key_path
 
 _BESIDE: Final = ("-wal", "-shm")
@@ -59,8 +60,14 @@ class Fence:
             raise self._lost
 
     def note_sizes(self) -> None:
-        """Take note of how large the files are after a transaction: until the next one nothing else changes that."""
-        self._sizes = self._read_sizes()
+        """Take note of how large the files are after a transaction: until the next one nothing else changes that.
+
+        Neither gets smaller by one; the ledger gets larger by pages where some of its log is moved into it. What is
+        otherwise somebody has overwritten meanwhile: that is left for `check` to find.
+        """
+        ledger, log = self._read_sizes()
+        if log >= self._sizes[1] and ledger in self._possible_sizes():
+            self._sizes = ledger, log
 
     def _look(self) -> None:
         if identity_of(self._path) != self._ledger:
@@ -72,7 +79,8 @@ class Fence:
         if self._read_key() != self._key:  # by its content: a file that isn't open may leave its inode to the next
             raise gone(self._key_path, f"put it back, {_AGAIN}", kept=self._path)
         ledger, log = self._read_sizes()
-        if ledger != self._sizes[0] or log < self._sizes[1]:  # an interrupted transaction may leave the log larger
+        # An interrupted transaction may leave the log larger.
+        if ledger != self._sizes[0] or log < self._sizes[1] or has_log_lost_its_head(self._named("-wal")):
             if identity_of(self._path) != self._ledger:  # it was removed after the look above
                 raise self._rescued()
             raise LedgerLostError(
@@ -123,6 +131,14 @@ class Fence:
 
     def _read_sizes(self) -> tuple[int, int]:
         return _size(self._path), _size(self._named("-wal"))
+
+    def _possible_sizes(self) -> range:
+        """Give the sizes that the ledger may have with none, some or all of its new pages moved into it."""
+        with contextlib.suppress(sqlite3.Error):  # it was overwritten
+            (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
+            (size,) = self._connection.execute("PRAGMA page_size").fetchone()
+            return range(self._sizes[0], pages * size + 1, size)
+        return range(0)
 
     def _read_version(self) -> int:
         (version,) = self._connection.execute("PRAGMA data_version").fetchone()

@@ -3,6 +3,7 @@
 Its frames are described in https://www.sqlite.org/fileformat2.html#the_write_ahead_log
 """
 
+import contextlib
 import struct
 import sys
 from array import array
@@ -42,6 +43,14 @@ def is_log_damaged(path: Path) -> bool:
         if not is_sound and its_salt == salt and size:
             commits += 1
     return commits > 1
+
+
+def has_log_lost_its_head(path: Path) -> bool:
+    """Return True if there is a log that doesn't begin as one: it was overwritten. Raise OSError."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        head = file.read(4)
+        return bool(head) and int.from_bytes(head, "big") not in _MAGIC
+    return False
 
 
 def _frames(data: bytes, page_size: int) -> Iterator[tuple[bytes, bytes]]:

@@ -3,9 +3,11 @@
 # ruff: noqa: ASYNC240 - who waits for a small file here is the test alone
 
 import asyncio
+import contextlib
+import os
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,7 @@ from adapty_async.ledger import (
 from adapty_async.ledger.files import lock_path
 from adapty_async.ledger.preparing import note_order
 from adapty_async.ledger.secret import key_path
-from adapty_async.ledger.store import Store
+from adapty_async.ledger.store import ContentsRow, Presence, Store, Writing
 from adapty_async.testing import Simulator
 from tests.waiting import PATIENCE, until
 
@@ -336,3 +338,121 @@ async def test_a_ledger_that_is_read_is_not_taken_for_one_that_is_written(
         await asyncio.sleep(0.02)
     assert (await job).counts == {Outcome.DELETED: MANY}
     assert not beside(path, "-wal").exists()
+
+
+class Opened:
+    """A ledger that is open for writing, in which something was written since: it has a log."""
+
+    def __init__(self, path: Path, store: Store) -> None:
+        self.path = path
+        self.store = store
+
+    def lost(self) -> LedgerLostError:
+        """Give the error that the next look at the files raises, and each one after it as well."""
+        errors = []
+        for _ in range(2):
+            with pytest.raises(LedgerLostError) as caught:
+                self.store.check_files()
+            errors.append(caught.value)
+        first, second = errors
+        assert (str(first), first.kept) == (str(second), second.kept)
+        return first
+
+
+@pytest.fixture
+async def opened(client: AdaptyClient, path: Path) -> AsyncIterator[Opened]:
+    await bulk.delete_profiles(client, ["x"], by="customer_user_id", stop=NO_RULES, journal=Ledger(path))
+    with Store.open(path) as store:
+        store.commit(Writing())
+        with store.transaction():
+            store.write_presences([Presence(0, 1, present=False)])
+        assert beside(path, "-wal").stat().st_size
+        yield Opened(path, store)
+
+
+@pytest.mark.parametrize("suffix", [".lock", "-wal", "-shm", ".key"])
+@pytest.mark.parametrize("change", [remove, rename])
+def test_where_a_file_beside_it_is_gone_what_was_recorded_is_in_the_ledger_itself(
+    opened: Opened, suffix: str, change: Callable[[Path], None]
+) -> None:
+    change(beside(opened.path, suffix))
+    assert opened.lost().kept == opened.path
+
+
+def test_where_the_ledger_is_gone_what_was_recorded_is_in_the_copy_and_where_that_fails_nobody_knows(
+    opened: Opened,
+) -> None:
+    opened.path.unlink()
+    assert opened.lost().kept == beside(opened.path, ".rescued")
+
+
+def test_where_its_folder_is_gone_nobody_knows_where_what_was_recorded_is(opened: Opened) -> None:
+    opened.path.parent.rename(opened.path.parent.with_name("moved"))
+    assert opened.lost().kept is None
+
+
+def test_where_another_process_has_written_what_was_recorded_is_in_the_ledger(opened: Opened) -> None:
+    with contextlib.closing(sqlite3.connect(opened.path)) as other, other:
+        other.execute("DELETE FROM presence")
+    with pytest.raises(LedgerLostError) as caught, opened.store.transaction():
+        pytest.fail("nothing is written any more")
+    assert caught.value.kept == opened.lost().kept == opened.path
+
+
+@pytest.mark.parametrize(("suffix", "more"), [("", -1), ("", 1), ("-wal", -1)])
+def test_a_ledger_of_another_size_or_a_shorter_log_was_overwritten(opened: Opened, suffix: str, more: int) -> None:
+    file = beside(opened.path, suffix)
+    os.truncate(file, file.stat().st_size + more)
+    error = opened.lost()
+    assert "or its log, was overwritten" in str(error)
+    assert error.kept == opened.path
+
+
+def test_a_longer_log_was_left_by_an_interrupted_transaction(opened: Opened) -> None:
+    log = beside(opened.path, "-wal")
+    os.truncate(log, log.stat().st_size + 1)
+    opened.store.check_files()
+
+
+def test_a_transaction_that_fails_leaves_no_ledger_that_looks_overwritten(opened: Opened) -> None:
+    def some() -> Iterator[Presence]:
+        for position in range(1, 100_000):
+            yield Presence(position, 1, present=False)
+        raise LookupError
+
+    with pytest.raises(LookupError), opened.store.transaction():
+        opened.store.write_presences(some())
+    opened.store.check_files()
+    assert [found.position for found in opened.store.presences()] == [0]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [("", b"another's"), ("", b"another's" * 10_000), ("-wal", b""), ("-wal", b"another's")],
+)
+def test_what_is_overwritten_while_a_transaction_runs_is_noticed_after_it(
+    opened: Opened, suffix: str, content: bytes
+) -> None:
+    def overwrite() -> Iterator[Presence]:
+        yield Presence(1, 1, present=False)
+        beside(opened.path, suffix).write_bytes(content)
+
+    with pytest.raises(LedgerLostError, match="was overwritten"), opened.store.transaction():
+        opened.store.write_presences(overwrite())
+    assert opened.lost().kept == opened.path
+
+
+def test_a_ledger_into_which_some_of_its_log_is_moved_was_not_overwritten(opened: Opened) -> None:
+    def write(first: int) -> int:
+        rows = [ContentsRow(first + number, 1000, b"", bytes(16_000)) for number in range(150)]
+        opened.store.commit(Writing(contents=rows))
+        opened.store.check_files()
+        return opened.path.stat().st_size
+
+    begun = write(0)
+    with contextlib.closing(sqlite3.connect(opened.path)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT COUNT(*) FROM chunk").fetchone()  # what follows can't be moved until it has read that
+        some = write(150)
+    whole = write(300)
+    assert begun < some < whole
