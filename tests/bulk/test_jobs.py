@@ -443,6 +443,13 @@ async def test_a_change_that_is_no_pair_or_changes_nothing_is_invalid(bad: Any) 
     assert transport.requests == []
 
 
+@pytest.mark.parametrize("bad", ["u1", ("u1",), None])
+async def test_the_error_of_an_item_that_is_no_pair_says_what_an_item_is(bad: Any) -> None:
+    client, _ = scripted_client(lambda request, number: PROFILE)
+    result = await only(bulk.update_profiles(client, [bad], by="customer_user_id"))
+    assert str(result.error) == "an item must be a pair of an id and ProfileAttributes"
+
+
 def test_by_is_never_guessed() -> None:
     client, _ = scripted_client(lambda request, number: NO_CONTENT)
     with pytest.raises(TypeError, match="by"):
@@ -496,6 +503,7 @@ async def test_after_a_401_one_get_decides_about_the_item(kind: str, probe: Answ
     job = job_of(kind, client)
     assert (await only(job)).outcome is outcome
     assert job.report.stopped is None
+    assert job.report.under_way == 0
     assert [method for method, _ in transport.requests].count("GET") == 1
 
 
@@ -596,6 +604,21 @@ async def test_every_attempt_is_observed_with_its_number_and_wait() -> None:
     assert [attempt.wait for attempt in seen] == [0.0, 0.0, 0.0, None]
 
 
+async def test_an_attempt_that_the_end_of_the_client_cuts_off_is_observed_as_well() -> None:
+    seen: list[Attempt] = []
+    async with Simulator(profiles=1, latency=60.0) as sim:
+        client = AdaptyClient(sim.api_key, base_url=sim.base_url, on_attempt=seen.append)
+        job = bulk.delete_profiles(client, ids(1), by="customer_user_id", pacer=UNPACED)
+        running = asyncio.ensure_future(job)
+        await waiting.until(lambda: sim.count.requests == 1)
+        await client.close()
+        report = await running
+    assert (report.counts, report.stopped) == ({Outcome.IN_DOUBT: 1}, StopReason.CLOSED)
+    assert [(attempt.method, attempt.number, attempt.status, attempt.wait) for attempt in seen] == [
+        ("DELETE", 1, None, None)
+    ]
+
+
 async def test_concurrency_is_lowered_to_a_borrowed_sessions_connections(caplog: pytest.LogCaptureFixture) -> None:
     async with (
         Simulator(profiles=60, latency=0.002) as sim,
@@ -605,7 +628,9 @@ async def test_concurrency_is_lowered_to_a_borrowed_sessions_connections(caplog:
         report = await bulk.delete_profiles(client, ids(60), by="customer_user_id", pacer=UNPACED, concurrency=50)
         assert report.counts == {Outcome.DELETED: 60}
         assert sim.count.max_in_flight <= 3
-    assert "concurrency lowered from 50 to 3" in caplog.text
+    ((name, level, message),) = [each for each in caplog.record_tuples if "concurrency" in each[2]]
+    assert (name, level) == ("adapty_async", logging.WARNING)
+    assert message.startswith("concurrency lowered from 50 to 3: ")
 
 
 async def test_no_id_and_no_key_reach_the_log(caplog: pytest.LogCaptureFixture) -> None:

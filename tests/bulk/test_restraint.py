@@ -151,6 +151,11 @@ class TestBound:
         answer(under_way, began=1000.0, seconds=10.0, latency=latency, times=100)
         assert under_way.at(NOW, rate) == bound
 
+    def test_answers_in_no_time_are_answers(self) -> None:
+        bound = Bound(100)
+        bound.answered(NOW, 0.0)
+        assert bound.at(NOW, 50.0) == 8
+
     def test_a_bound_below_the_fewest_stands(self) -> None:
         assert Bound(3).at(NOW, 1000.0) == 3
 

@@ -180,9 +180,9 @@ class TestAnOutage:
         caplog.set_level(logging.INFO)
         client, _ = served_client(failing(5, 65, 1.0))
         await deleting(client, 1000)
-        assert [(record.levelname, record.getMessage().split(",")[0]) for record in caplog.records] == [
-            ("WARNING", "the job is parked"),
-            ("INFO", "the job goes on: a request has been answered"),
+        assert [(name, level, message.split(",")[0]) for name, level, message in caplog.record_tuples] == [
+            ("adapty_async", logging.WARNING, "the job is parked"),
+            ("adapty_async", logging.INFO, "the job goes on: a request has been answered"),
         ]
 
     @virtual

@@ -321,6 +321,15 @@ class TestTheFeed:
         await feed.close()
 
     @virtual
+    async def test_who_waits_for_the_least_waits_no_longer(self) -> None:
+        feed = Feed[int](later(1.0, 1.0, 1.0, 1.0))
+        now = asyncio.get_running_loop().time
+        began = now()
+        assert await feed.read(4, 2, until=began + 0.5, patient=True) == [0, 1]
+        assert now() - began == pytest.approx(2.0)
+        assert await feed.read(4, 1, until=began + 9.0, patient=True) == [2, 3]
+
+    @virtual
     async def test_who_isnt_patient_gets_nothing_rather_than_less_than_the_least(self) -> None:
         feed = Feed[int](later(0.0, 0.0, 1.0))
         now = asyncio.get_running_loop().time

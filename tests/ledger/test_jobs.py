@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -503,8 +504,9 @@ async def test_a_ledger_of_another_job_is_refused(simulator: Simulator, client: 
         with pytest.raises(LedgerMismatchError, match="another API key"):  # nothing came of that one
             await deletion(other, ids(10), path)
     async with AdaptyClient(simulator.api_key, base_url="https://api.test") as other:
-        with pytest.raises(LedgerMismatchError, match=r"https://api\.test"):
+        with pytest.raises(LedgerMismatchError, match=r"https://api\.test") as caught:
             await deletion(other, ids(10), path)
+        assert caught.value.what == "server"
     assert simulator.count.requests == sent
 
 
@@ -534,6 +536,20 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "newer": lambda data: data[:60] + (99).to_bytes(4, "big") + data[64:],
     "overwritten": lambda data: data[:8192] + b"\xff" * 8192 + data[16384:],
 }
+
+
+async def test_a_ledger_is_known_by_the_bytes_that_earlier_versions_wrote(client: AdaptyClient, path: Path) -> None:
+    await deletion(client, ids(1), path)
+    header = path.read_bytes()[:100]
+    assert (header[68:72], header[60:64]) == (b"AdPy", b"\0\0\0\2")
+
+
+async def test_what_is_no_database_is_named(path: Path) -> None:
+    path.write_bytes(DAMAGES["foreign"](b""))
+    with pytest.raises(
+        LedgerUnreadableError, match=r"job\.db is no ledger of adapty-async: give the ledger another name"
+    ):
+        LedgerReader(path)
 
 
 async def test_a_foreign_damaged_or_newer_file_is_refused(
@@ -648,6 +664,54 @@ async def test_an_id_leads_to_its_row_until_the_key_file_is_gone(
         await deletion(client, [*ids(1500), next(ids(1))], path)
 
 
+async def test_an_input_that_differs_from_the_rows_is_told_where_and_how(client: AdaptyClient, path: Path) -> None:
+    await deletion(client, ids(5), path)
+    with LedgerReader(path) as reader:
+        for people, kind, position in (
+            ([*ids(2), "x", *ids(2, start=4)], "differs", 2),
+            (ids(3), "shorter", 3),
+            (ids(6), "longer", 5),
+        ):
+            with pytest.raises(InputChangedError, match="give the input of the job") as caught:
+                list(reader.joined(people))
+            assert (caught.value.kind, caught.value.position) == (kind, position)
+
+
+async def test_a_ledger_says_what_job_it_is_of_and_since_when(
+    simulator: Simulator, client: AdaptyClient, tmp_path: Path
+) -> None:
+    someone = str(next(iter(simulator.profiles)))
+    operations: dict[str, Callable[[Ledger], BulkJob[Any, Any]]] = {
+        "update": lambda journal: bulk.update_profiles(
+            client, [(someone, JANE)], by="profile_id", pacer=UNPACED, journal=journal
+        ),
+        "create": lambda journal: bulk.create_profiles(
+            client, [("new", JANE)], by="customer_user_id", pacer=UNPACED, journal=journal
+        ),
+        "delete": lambda journal: bulk.delete_profiles(
+            client, [someone], by="profile_id", pacer=UNPACED, journal=journal
+        ),
+    }
+    for operation, job in operations.items():
+        path, began = tmp_path / f"{operation}.db", int(time.time())
+        await job(Ledger(path))
+        with LedgerReader(path) as reader:
+            by = "customer_user_id" if operation == "create" else "profile_id"
+            assert (reader.job.operation, reader.job.by, reader.job.items) == (operation, by, 1)
+            assert began <= reader.job.made.timestamp() <= time.time()
+            assert reader.job.made.utcoffset() == timedelta(0)
+            assert [row.outcome for row in reader.about("new" if operation == "create" else someone.upper())] == [
+                {"update": Outcome.UPDATED, "create": Outcome.CREATED, "delete": Outcome.DELETED}[operation]
+            ]
+
+
+async def test_an_id_that_is_no_text_of_unicode_has_a_row(client: AdaptyClient, path: Path) -> None:
+    odd = "u\udcff1"  # as of a file that isn't UTF-8
+    assert (await deletion(client, ["u1", odd], path)).counts == {Outcome.ALREADY_ABSENT: 1, Outcome.INVALID: 1}
+    with LedgerReader(path) as reader:
+        assert [(row.position, row.outcome) for row in reader.about(odd)] == [(1, Outcome.INVALID)]
+
+
 def test_what_is_done_cannot_be_asked_for_again(path: Path) -> None:
     with pytest.raises(ValueError, match="leave out deleted"):
         Ledger(path, retry=[Outcome.FAILED, Outcome.DELETED])
@@ -684,8 +748,9 @@ async def test_a_ledger_is_redacted_of_its_own_key_file_and_no_other(client: Ada
     own = beside.read_bytes()
     for other in (os.urandom(32), b"-----BEGIN PRIVATE KEY-----", own + b"\n"):  # the last as an editor leaves it
         beside.write_bytes(other)
-        with pytest.raises(LedgerMismatchError, match="nothing was removed"):
+        with pytest.raises(LedgerMismatchError, match="nothing was removed") as caught:
             redact(path)
+        assert caught.value.what == "secret"
         assert beside.read_bytes() == other
     beside.write_bytes(own)
     redact(path)
@@ -742,6 +807,19 @@ async def test_a_job_that_is_left_at_any_moment_leaves_no_thread_and_no_lock_beh
     assert [thread.name for thread in threading.enumerate() if "ledger" in thread.name] == []
     await deletion(client, ids(200), path)
     assert totals(path).keys() <= {Outcome.DELETED, Outcome.DELETED_UNCONFIRMED}
+
+
+def test_a_ledger_is_named_as_it_was_given(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(path.parent)
+    assert repr(Ledger("job.db")) == "Ledger('job.db')"
+    Path("link.db").symlink_to("job.db")
+    assert Ledger("link.db").path == path.resolve()  # what lies beside it lies beside that
+
+
+@pytest.mark.parametrize("look", [4, "look"])
+def test_what_cannot_be_called_to_look_is_refused_at_once(path: Path, look: Any) -> None:
+    with pytest.raises(TypeError, match="look must be callable"):
+        Ledger(path, look=look)
 
 
 async def test_a_ledger_shows_no_more_of_itself_than_its_name(path: Path) -> None:

@@ -170,12 +170,15 @@ async def test_what_a_ledger_recorded_before_it_was_removed_is_in_a_copy(
     running = asyncio.ensure_future(_awaited(job))
     await sent(simulator, 100)
     path.unlink()
-    with pytest.raises(LedgerLostError, match=r"what it recorded is in .*job.db.rescued: name that job.db"):
+    with pytest.raises(LedgerLostError, match=r"what it recorded is in .*job.db.rescued: name that job.db") as caught:
         await asyncio.wait_for(running, PATIENCE)
     copy = beside(path, ".rescued")
     assert copy.stat().st_mode & 0o777 == 0o600
     with LedgerReader(copy) as reader:
-        assert reader.status().counts[Outcome.DELETED] >= job.report.counts[Outcome.DELETED] > 0
+        status = reader.status()
+    assert status.counts[Outcome.DELETED] >= job.report.counts[Outcome.DELETED] > 0
+    assert status.claimed
+    assert f"which sends {status.claimed:,} rows again whose outcome isn't known" in str(caught.value)
     assert {file.name for file in path.parent.iterdir()} == {"job.db.rescued", "job.db.key", "job.db.lock"}
 
 

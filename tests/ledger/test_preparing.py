@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from adapty_async import UNPACED, AdaptyClient, bulk
+from adapty_async import UNPACED, AdaptyClient, ProfileAttributes, bulk
 from adapty_async.bulk import Decided, Outcome
 from adapty_async.bulk.jobs import undertaking
 from adapty_async.ledger import (
@@ -25,6 +25,7 @@ from adapty_async.ledger import (
     LedgerLockedError,
     LedgerMismatchError,
     LedgerReader,
+    LedgerRedactedError,
     LedgerUnreadableError,
     LedgerWriteError,
     Spool,
@@ -37,7 +38,9 @@ from adapty_async.ledger import (
     verify,
 )
 from adapty_async.ledger.files import is_locked, lock
+from adapty_async.ledger.preparing import note_order
 from adapty_async.ledger.secret import Secret
+from adapty_async.ledger.store import JobRow, Store, Writing
 from adapty_async.testing import Simulator
 
 from ..full_disk import full_disk
@@ -251,7 +254,7 @@ async def test_a_file_is_known_again_though_others_read_it_by_the_same_descripto
 async def test_what_is_no_job_of_that_kind_is_refused(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
     prepared(client, path, ids(2))
     await bulk.delete_profiles(client, ids(2), by="customer_user_id", pacer=UNPACED, journal=Ledger(path))
-    with pytest.raises(LedgerMismatchError) as caught:
+    with pytest.raises(LedgerMismatchError, match=r"job\.db belongs to another job") as caught:
         prepare(path, undertaking(client, "update", "customer_user_id"), ids(2), order={}, file=None)
     assert caught.value.what == "operation"
     async with AdaptyClient("another", base_url=simulator.base_url) as other:
@@ -297,6 +300,22 @@ async def test_a_ledger_that_has_lost_rows_is_refused(client: AdaptyClient, path
             LedgerReader(path)
 
 
+async def test_a_job_whose_size_is_not_known_yet_is_refused_where_it_has_lost_rows(
+    client: AdaptyClient, path: Path
+) -> None:
+    prepared(client, path, ids(2500))
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("DELETE FROM job")
+        database.commit()
+    with Store.open(path) as store, store.transaction():
+        job = JobRow(0, "delete", "customer_user_id", "https://api.test", "", b"", items=None)
+        store.write(Writing(job=job))
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.executescript("DELETE FROM chunk WHERE number = 1; DELETE FROM outcome WHERE number = 1")
+    with pytest.raises(LedgerUnreadableError, match="is damaged: restore it from a copy"):
+        LedgerReader(path)
+
+
 @pytest.mark.parametrize(
     "harm", ["UPDATE job SET input_order = '{\"file\"'", "UPDATE job SET input_order = '[]'", "DELETE FROM job"]
 )
@@ -305,7 +324,7 @@ async def test_a_ledger_whose_order_cannot_be_read_is_damaged(client: AdaptyClie
     with sqlite3.connect(path) as database:
         database.execute(harm)
     database.close()
-    with pytest.raises(LedgerUnreadableError, match="is damaged"):
+    with pytest.raises(LedgerUnreadableError, match=r"job\.db is damaged"):
         LedgerReader(path)
 
 
@@ -480,3 +499,67 @@ def test_a_key_gives_the_hashes_that_earlier_ledgers_hold() -> None:
     assert secret.digest(["u1", "u23"]).hex() == "95bc50833b6db1c4e0fd9851f59108d767318b3fac658c05bcb6b85f9997531c"
     file = io.BytesIO(b"u1\nu23\n")
     assert secret.file_digest(file).hex() == "2a02db47456852b2c2ff35d27cc1365d00dfb5c7387eca571d9a759cb9f046b5"
+
+
+def changes(count: int, name: str = "Jane") -> list[tuple[str, ProfileAttributes]]:
+    return [(who, ProfileAttributes(first_name=name)) for who in ids(count)]
+
+
+async def test_of_a_prepared_update_what_is_to_be_written_must_stay_the_same(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    def prepare_update(rows: list[tuple[str, ProfileAttributes]]) -> None:
+        prepare(path, undertaking(client, "update", "customer_user_id"), rows, order={}, file=None)
+
+    def update(rows: list[tuple[str, ProfileAttributes]]) -> bulk.BulkJob[Any, Any]:
+        return bulk.update_profiles(
+            client, rows, by="customer_user_id", pacer=UNPACED, stop=NO_RULES, journal=Ledger(path)
+        )
+
+    others = [*changes(4), *changes(5, "John")[4:]]
+    said = "what is to be written differs somewhere in rows 1 to 5"
+    prepare_update(changes(5))
+    with pytest.raises(InputChangedError, match=said) as caught:
+        prepare_update(others)
+    assert (caught.value.kind, caught.value.position, caught.value.last) == ("rewritten", 0, 4)
+    with pytest.raises(InputChangedError, match=said):
+        await update(others)
+    assert simulator.count.requests == 0
+    prepare_update(changes(5))
+    assert (await update(changes(5))).counts == totals(path) == {Outcome.NOT_FOUND: 5}
+
+
+async def test_a_prepared_job_knows_who_is_on_which_exclude_list_and_the_lists_again(
+    client: AdaptyClient, path: Path
+) -> None:
+    lists = {name: path.with_name(name) for name in ("minors.csv", "staff.csv")}
+    for name, file in lists.items():
+        file.write_text(f"id\n{name}\n", "utf-8")
+    people: list[str | Decided[str]] = ["u1"]
+    people += [Decided(f"u{name}", Outcome.EXCLUDED, exclude_list=name) for name in ("staff.csv", "minors.csv")]
+    people += [Decided("u4", Outcome.EXCLUDED)]
+    job = undertaking(client, "delete", "customer_user_id")
+    prepare(path, job, people, order={}, file=None, exclude_lists=lists)
+    assert [row.exclude_list for row in rows(path)] == [None, "staff.csv", "minors.csv", None]
+    with LedgerReader(path) as reader:
+        assert reader.is_exclude_list("staff.csv", io.BytesIO(b"id\nstaff.csv\n"))
+        assert not reader.is_exclude_list("staff.csv", io.BytesIO(b"id\nminors.csv\n"))
+        assert not reader.is_exclude_list("others.csv", io.BytesIO(b"id\nstaff.csv\n"))
+
+
+async def test_an_order_is_noted_by_who_holds_the_ledger_and_nothing_else_changes(
+    client: AdaptyClient, path: Path
+) -> None:
+    prepared(client, path, ids(3), file=b"people")
+    before = rows(path)
+    staff = path.with_name("staff.csv")
+    staff.write_bytes(b"id\nu9\n")
+    with holding(path) as held:
+        note_order(held, {"pace": "slow"}, {"staff.csv": staff})
+    assert is_of(path, io.BytesIO(b"people"))
+    with LedgerReader(path) as reader:
+        assert (list(reader.rows()), reader.job.items, reader.order) == (before, 3, {"pace": "slow"})
+        assert reader.is_exclude_list("staff.csv", io.BytesIO(b"id\nu9\n"))
+    path.with_name("job.db.key").unlink()
+    with holding(path) as held, pytest.raises(LedgerRedactedError, match=r"job\.db\.key is gone: put it back"):
+        note_order(held, {}, {})

@@ -6,6 +6,7 @@ import json
 import random
 import sqlite3
 import sys
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -351,13 +352,14 @@ async def test_a_verification_finds_who_is_present_and_leaves_the_outcomes_alone
     before = record(path)
     for who in list(ids(3, start=7)):
         simulator.add_profile(customer_user_id=who)
-    items = [*ids(1200), next(ids(1)), "nobody"]
+    items, began = [*ids(1200), next(ids(1)), "nobody"], int(time.time())
     found = await verify(client, path, items, pacer=UNPACED)
     assert (found.absent, found.present, found.unknown, found.stopped) == (1198, 3, 0, None)
     after = record(path)
     assert (after.totals, after.rows_digest) == (before.totals, before.rows_digest)
     assert after.verified is not None
     assert (after.verified.absent, after.verified.present) == (1198, 3)
+    assert began <= after.verified.first.timestamp() <= after.verified.last.timestamp() <= time.time()
     assert "**3 profiles were present when they were asked for afterwards.**" in after.as_markdown()
     with LedgerReader(path) as reader:
         assert [presence.position for presence in reader.presences() if presence.present] == [6, 7, 8]
@@ -547,6 +549,17 @@ async def test_the_rest_is_whom_no_verification_has_asked_for_yet(
     found = await verify(client, path, items, pacer=UNPACED, rest=True)
     assert (found.absent, found.unknown) == (31 - 12, 0)
     assert sorted(presence.position for presence in presences(path)) == [*range(30), 31]
+
+
+async def test_a_sample_of_the_rest_is_as_large_as_it_was_asked_for(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    await delete(client, path, 30)
+    items = [*ids(30), next(ids(1)), "nobody"]
+    for rest in (False, True):
+        found = await verify(client, path, items, pacer=UNPACED, sample=12, rest=rest, rng=random.Random(1))  # noqa: S311 - repeatable
+        assert found.absent == 12
+    assert len(presences(path)) == 24
 
 
 def test_the_digest_of_rows_is_that_of_their_lines() -> None:
