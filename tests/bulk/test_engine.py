@@ -596,11 +596,21 @@ def test_an_input_that_is_no_iterable_of_items_is_refused(items: object) -> None
         bulk.run(_double, items)  # type: ignore[call-overload,arg-type,unused-ignore]  # that is the test
 
 
-async def test_a_job_shows_its_state_and_no_item() -> None:
-    job = bulk.run(_double, [7])
-    assert repr(job) == "<BulkJob not started, 0 items>"
-    await job
-    assert repr(job) == "<BulkJob finished, 1 items>"
+async def test_a_job_shows_its_state_and_no_item_and_its_task_its_name() -> None:
+    async def operation(number: int) -> None:
+        shown.append(repr(job))
+        assert "adapty_async bulk job" in {task.get_name() for task in asyncio.all_tasks()}
+
+    shown: list[str] = []
+    job = bulk.run(operation, [7])
+    shown.append(repr(job))
+    assert (await job).counts == {Outcome.SUCCEEDED: 1}
+    shown.append(repr(job))
+    assert shown == [
+        "<BulkJob not started, 0 items>",
+        "<BulkJob running, 0 items>",
+        "<BulkJob finished, 1 items>",
+    ]
 
 
 async def test_shares_are_judged_by_the_very_item_that_makes_them_enough() -> None:

@@ -174,6 +174,15 @@ def test_raise_for_failures_says_how_many_of_what_and_why_it_stopped_but_not_who
     assert restored.report.counts == caught.value.report.counts  # type: ignore[attr-defined]  # an object to errors.py
 
 
+def test_a_report_of_which_that_is_not_said_has_nothing_under_way() -> None:
+    report = _report(_tally(Outcome.DELETED))
+    assert (report.under_way, report.awaiting_retry) == (0, 0)
+    said = {
+        field.name: getattr(report, field.name) for field in attrs.fields(BulkReport) if field.default is attrs.NOTHING
+    }
+    assert BulkReport(**said) == report
+
+
 def test_raise_for_failures_is_silent_where_all_went_well() -> None:
     _report(_tally(Outcome.DELETED, Outcome.ALREADY_ABSENT)).raise_for_failures()
 
