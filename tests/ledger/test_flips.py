@@ -7,7 +7,6 @@ import pytest
 
 from adapty_async.ledger import LedgerReader, LedgerUnreadableError
 from adapty_async.ledger.log import is_log_damaged
-from adapty_async.ledger.store import Store
 from tests import power
 from tests.flips import cases, flip, violations
 
@@ -51,13 +50,3 @@ def test_the_last_commit_alone_may_be_torn(killed: Path, tmp_path: Path) -> None
     shutil.copy(log_of(killed), copy)
     flip(copy, 8 * (copy.stat().st_size - 10))
     assert not is_log_damaged(copy)
-
-
-def test_a_schema_that_is_no_text_any_more_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(power, "ITEMS", 1300)
-    ledger = cases(tmp_path)[1].folder / "job.db"
-    flip(ledger, 8 * ledger.read_bytes().index(b"NULL, present") + 15)
-    with pytest.raises(LedgerUnreadableError, match="is damaged: restore it from a copy"):
-        LedgerReader(ledger)
-    with pytest.raises(LedgerUnreadableError, match="is damaged: restore it from a copy"):
-        Store.open(ledger)

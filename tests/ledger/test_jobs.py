@@ -36,6 +36,8 @@ from adapty_async.ledger import (
     entries,
     redact,
 )
+from adapty_async.ledger.files import lock_path
+from adapty_async.ledger.store import Store
 from adapty_async.testing import Fault, Simulator
 from tests.unprivileged import permissions_holding
 from tests.waiting import until
@@ -552,6 +554,16 @@ async def test_what_is_no_database_is_named(path: Path) -> None:
         LedgerReader(path)
 
 
+async def test_a_schema_that_is_no_text_any_more_is_damage(client: AdaptyClient, path: Path) -> None:
+    await deletion(client, ids(1), path)
+    damaged = bytearray(path.read_bytes())
+    damaged[damaged.index(b"NULL, present") + 1] ^= 1 << 7
+    path.write_bytes(damaged)
+    for use in (LedgerReader, Store.open):
+        with pytest.raises(LedgerUnreadableError, match=r"job\.db is damaged: restore it from a copy"):
+            use(path)
+
+
 async def test_a_foreign_damaged_or_newer_file_is_refused(
     simulator: Simulator, client: AdaptyClient, path: Path
 ) -> None:
@@ -603,6 +615,26 @@ async def test_what_may_not_be_written_can_be_read_and_is_fit_to_go_on_with_afte
             place.chmod(mode)
             await deletion(client, ids(20), ledger, appended=True)
         assert totals(ledger) == {Outcome.DELETED: 20}
+
+
+async def test_with_an_empty_log_beside_it_it_can_be_read_where_nothing_may_be_written(client: AdaptyClient) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder, ledger = Path(name), Path(name) / "job.db"
+        await deletion(client, ["u1"], ledger)
+        ledger.with_name("job.db-wal").touch()
+        with permissions_holding():
+            folder.chmod(0o500)
+            assert totals(ledger) == {Outcome.ALREADY_ABSENT: 1}
+            folder.chmod(0o700)
+
+
+async def test_a_lock_that_may_not_be_read_is_told_by_the_name_of_its_ledger(client: AdaptyClient) -> None:
+    with tempfile.TemporaryDirectory() as name, permissions_holding():
+        ledger = Path(name) / "job.db"
+        await deletion(client, ["u1"], ledger)
+        lock_path(ledger).chmod(0)
+        with LedgerReader(ledger) as reader, pytest.raises(LedgerWriteError, match=r"job\.db can't be opened"):
+            reader.is_running()
 
 
 async def test_nothing_is_begun_in_a_directory_that_may_not_be_written(

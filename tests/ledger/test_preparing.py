@@ -471,6 +471,22 @@ def test_an_interrupt_while_a_lock_is_waited_for_removes_none_of_another(
         assert files.lock_path(path).exists() == is_locked(path) == is_locked_by_another
 
 
+def test_what_somebody_puts_in_the_place_of_a_lock_hides_no_interrupt(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(path: Path, patience: float) -> files.Lock | None:
+        if patience:
+            files.lock_path(path).write_bytes(b"another's")
+            raise KeyboardInterrupt
+        return locked(path, patience)
+
+    locked = files._locked  # noqa: SLF001 - the moment is nowhere else
+    monkeypatch.setattr(files, "_locked", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        lock(path)
+    assert files.lock_path(path).read_bytes() == b"another's"
+
+
 def test_a_lock_file_that_cannot_be_removed_while_it_is_open_hides_no_error(
     client: AdaptyClient, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

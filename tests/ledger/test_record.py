@@ -6,6 +6,7 @@ import json
 import random
 import sqlite3
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -384,6 +385,24 @@ async def test_what_a_verification_finds_is_written_while_it_goes_on(
     await verification
     with LedgerReader(path) as reader:
         assert len(list(reader.presences())) == 41
+
+
+async def test_a_verification_that_is_cancelled_leaves_no_thread_and_no_lock(
+    simulator: Simulator, client: AdaptyClient, path: Path
+) -> None:
+    def threads() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if thread.name.startswith("adapty_async verification")]
+
+    await delete(client, path, 5)
+    simulator.latency = 60.0
+    verifying = asyncio.ensure_future(verify(client, path, [*ids(5), next(ids(1)), "nobody"], pacer=UNPACED))
+    await until(lambda: simulator.count.in_flight > 0)
+    assert len(threads()) == 1
+    verifying.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await verifying
+    assert threads() == []
+    assert not is_locked(path)
 
 
 async def test_a_sample_is_as_large_as_it_was_asked_for(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
