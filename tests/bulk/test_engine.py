@@ -429,11 +429,12 @@ async def test_a_breath_is_as_long_for_many_runners_as_for_one(
 ) -> None:
     looks = itertools.count()
     monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: next(looks) * 1e-4)
-    done = last = most = 0
+    done = last = most = rounds = 0
 
     async def tick() -> None:
-        nonlocal last, most
+        nonlocal last, most, rounds
         while True:
+            rounds += 1
             most, last = max(most, done - last), done
             await asyncio.sleep(0)
 
@@ -445,6 +446,7 @@ async def test_a_breath_is_as_long_for_many_runners_as_for_one(
     await bulk.run(operation, range(20_000), concurrency=concurrency)
     ticking.cancel()
     assert most <= 50 + concurrency
+    assert rounds <= 20_000 / 10 + 10
 
 
 async def _awaiting_what_was_cancelled() -> None:

@@ -150,6 +150,15 @@ async def test_what_is_prepared_again_is_compared_and_only_grows_where_that_is_s
     assert rows(path)[:count] == before
 
 
+async def test_of_rows_that_are_added_within_a_chunk_each_has_what_was_decided_of_it(
+    client: AdaptyClient, path: Path
+) -> None:
+    prepared(client, path, ids(3))
+    more = [Decided("x", Outcome.INVALID), "u5", Decided("y", Outcome.DUPLICATE)]
+    assert prepared(client, path, [*ids(3), *more], appended=True) == (6, 4)
+    assert [row.outcome for row in rows(path)] == [None, None, None, Outcome.INVALID, None, Outcome.DUPLICATE]
+
+
 async def test_growth_that_fails_leaves_the_ledger_as_it_was(client: AdaptyClient, path: Path) -> None:
     prepared(client, path, ids(1500))
     before = rows(path)

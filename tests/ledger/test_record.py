@@ -480,6 +480,12 @@ def test_the_page_of_a_finished_update_without_more_to_tell() -> None:
         assert f"\n{line}\n" in page
 
 
+def test_the_address_of_a_server_that_is_none_is_shown_as_what_it_is() -> None:
+    assert (
+        "| server | https\\://a.test/\\|&lt;b> |" in attrs.evolve(RECORD, base_url="https://a.test/|<b>").as_markdown()
+    )
+
+
 def test_the_page_of_a_creation_is_called_so() -> None:
     assert attrs.evolve(RECORD, operation="create").as_markdown().startswith("# Record of a mass creation\n")
 
