@@ -154,7 +154,7 @@ async def test_of_rows_that_are_added_within_a_chunk_each_has_what_was_decided_o
     client: AdaptyClient, path: Path
 ) -> None:
     prepared(client, path, ids(3))
-    more = [Decided("x", Outcome.INVALID), "u5", Decided("y", Outcome.DUPLICATE)]
+    more: list[str | Decided[str]] = [Decided("x", Outcome.INVALID), "u5", Decided("y", Outcome.DUPLICATE)]
     assert prepared(client, path, [*ids(3), *more], appended=True) == (6, 4)
     assert [row.outcome for row in rows(path)] == [None, None, None, Outcome.INVALID, None, Outcome.DUPLICATE]
 

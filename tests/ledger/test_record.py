@@ -176,6 +176,10 @@ async def test_the_record_covers_all_runs_and_agrees_with_the_rows(
         for row in rows(path)
     )
     assert made.rows_digest == hashlib.sha256("".join(lines).encode()).hexdigest()
+    times = [row.at for row in rows(path) if row.at]
+    assert made.first is not None
+    assert made.last is not None
+    assert (made.first.timestamp(), made.last.timestamp()) == (min(times), max(times))
     data = json.loads(made.as_json())
     assert data["totals"] == {"deleted": 1200, "already_absent": 1, "duplicate": 1}
     assert data["runs"][0]["notes"] == NOTES
