@@ -13,6 +13,7 @@ import pytest
 from adapty_async.ledger import LedgerReader, LedgerUnreadableError
 from adapty_async.ledger.log import has_log_lost_its_head, is_log_damaged
 from adapty_async.ledger.store import JobRow, Presence, Store, Writing
+from tests.unprivileged import permissions_holding
 
 PAGE: Final = 512
 HEAD: Final = 32
@@ -68,8 +69,7 @@ def test_a_byte_of_its_head_that_has_changed_is_damage_for_all_of_it_is_lost(log
 def test_any_byte_that_has_changed_before_the_last_commit_is_damage(log: Path) -> None:
     data = log.read_bytes()
     last = len(data) - FRAME
-    before = last - FRAME
-    for byte in [*range(HEAD, before, 41), *range(before, before + 8), *range(before + 16, before + 24), last - 1]:
+    for byte in [*range(HEAD, last, 41), *range(last - FRAME, last - FRAME + 24), last - 1]:
         log.write_bytes(data)
         flip(log, byte)
         assert is_log_damaged(log), byte
@@ -151,6 +151,15 @@ def test_what_is_in_the_log_alone_is_read_and_gone_on_with(killed: Path) -> None
         assert [found.position for found in reader.presences()] == [0, 1, 2]
     with Store.open(killed) as store:
         assert [found.position for found in store.presences()] == [0, 1, 2]
+
+
+def test_who_may_only_read_it_while_it_is_written_reads_what_is_in_the_log_alone(killed: Path) -> None:
+    with permissions_holding(), Store.open(killed) as store, store.transaction():
+        store.write_presences([Presence(3, 1, present=False)])
+        for suffix in ("", "-wal", "-shm"):
+            killed.with_name(f"job.db{suffix}").chmod(0o400)
+        with LedgerReader(killed) as reader:
+            assert [found.position for found in reader.presences()] == [0, 1, 2]
 
 
 def test_a_log_that_is_damaged_is_named_by_whoever_opens_the_ledger(killed: Path) -> None:
