@@ -264,6 +264,17 @@ async def test_what_was_decided_beforehand_has_a_row_and_is_not_sent(
     assert simulator.count.requests == 866
 
 
+async def test_of_the_last_minute_those_count_that_a_request_led_to(
+    simulator: Simulator, client: AdaptyClient, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await deletion(client, [*ids(3), Decided("x", Outcome.DUPLICATE), "", "nobody"], path)
+    with LedgerReader(path) as reader:
+        assert reader.status().recent == 4
+        later = time.time() + 90
+        monkeypatch.setattr(time, "time", lambda: later)
+        assert reader.status().recent == 0
+
+
 @pytest.mark.parametrize("spool", [False, True])
 async def test_a_ledger_keeps_the_list_that_excludes_an_item(
     simulator: Simulator, client: AdaptyClient, path: Path, *, spool: bool

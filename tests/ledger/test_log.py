@@ -85,7 +85,7 @@ def test_the_last_commit_may_be_torn_for_nobody_was_told_of_it(log: Path) -> Non
 
 def test_wherever_it_is_cut_off_it_is_sound(log: Path) -> None:
     data = log.read_bytes()
-    for size in [*range(0, len(data), 53), HEAD, HEAD + 24, HEAD + FRAME, len(data) - 1]:
+    for size in [*range(0, len(data), 53), 10, HEAD - 1, HEAD, HEAD + 24, HEAD + FRAME, len(data) - 1]:
         log.write_bytes(data[:size])
         assert not is_log_damaged(log), size
 
