@@ -514,6 +514,8 @@ def test_the_record_as_json_word_for_word() -> None:
     ("outcome", "sentence"),
     [
         (Outcome.UPDATED, "Adapty accepted the update (204) at 2026-12-01 12:00:00 UTC"),
+        (Outcome.CREATED, "Adapty accepted the creation (204) at 2026-12-01 12:00:00 UTC"),
+        (Outcome.NOT_FOUND, "there was no such profile (204) at 2026-12-01 12:00:00 UTC"),
         (Outcome.FAILED, "refused by Adapty, or failing at the last attempt (204) at 2026-12-01 12:00:00 UTC"),
         (Outcome.INVALID, "can't be sent; not sent at 2026-12-01 12:00:00 UTC"),
         (Outcome.EXCLUDED, "on an exclude list at 2026-12-01 12:00:00 UTC; nothing was sent"),
