@@ -234,6 +234,8 @@ def test_what_an_earlier_run_claimed_stays_claimed_where_a_commit_fails(path: Pa
     commit(book)
     book.close()
     assert claimed(path) == 5
+    with LedgerReader(path) as reader:
+        assert [run.number for run in reader.runs] == [1, 2]
 
 
 def test_a_chunk_stays_open_until_its_last_item_has_come_to_its_end(path: Path) -> None:
