@@ -136,7 +136,7 @@ def record(kind: Kind, folder: Path, seed: int, *, executed: Collection[str] = (
 
     with disk.recording(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(Book, "write", noting)
-        patch.setattr("adapty_async.ledger.store.connect_to_write", connect_to_write)
+        patch.setattr("adapty_async.ledger.location.connect_to_write", connect_to_write)
         patch.setattr("adapty_async.ledger.entries._MOST_CLAIM", 100)  # so that there are many commits
         asyncio.run(run_job(kind, folder / "job.db", Server(seed, set(executed), disk.mark), has_left=bool(executed)))
     return Recording(kind, disk, seed)

@@ -10,13 +10,15 @@ from uuid import UUID
 import attrs
 
 from ..bulk.jobs import By, undertaking
-from ..ledger import Held, Spool, has_job, prepare
+from ..bulk.journal import Undertaking
+from ..client import AdaptyClient
+from ..ledger import Held, Spool, TemporaryLedger, has_job, prepare
 from .allowances import Allowances
 from .assignment import Assignment
 from .beforehand import exclusion_of, look_through, require_terminal, verified
 from .changes import open_listing
 from .connection import client_of_environment
-from .exclusion import refuse_fleeting
+from .exclusion import Exclusion, refuse_fleeting
 from .exits import CommandError, ExitStatus
 from .failures import check_free
 from .guards import Guards
@@ -26,7 +28,6 @@ from .listing import Listing
 from .order import Order
 from .pace import Pace
 from .recorded import Recorded
-from .unrecorded import send_unrecorded
 
 
 @attrs.frozen(kw_only=True)
@@ -98,19 +99,11 @@ class Asked:
 
 
 def begin(asked: Asked) -> ExitStatus:
-    """Do what is asked for. Raises CommandError where nothing was sent."""
+    """Do what is asked for: write the ledger of a job, and run it. Raises CommandError where nothing was sent."""
     ledger, order = asked.its_ledger(), asked.order()
     with contextlib.ExitStack() as stack:
         client = client_of_environment(order.timeout)
-        held = None
-        if ledger is not None:
-            for file in (asked.file, *order.exclude.values()):
-                refuse_own(file, ledger)
-            refuse_begun(ledger)
-            _check_place(ledger)
-            held = stack.enter_context(_held(ledger))
-            Spool(ledger).sweep()
-            refuse_fleeting(order.exclude.values())
+        held = None if ledger is None else stack.enter_context(_reserved(ledger, asked.file, order))
         if not asked.confirmed:
             require_terminal(asked.file)
         if asked.failures is not None:
@@ -118,42 +111,79 @@ def begin(asked: Asked) -> ExitStatus:
                 refuse_needed(asked.failures, ledger)  # first, for some of its files are there already
             check_free(asked.failures)
         exclusion = exclusion_of(order, may_ask=not asked.confirmed)
+        start = _Start(client, order, asked, exclusion)
         if ledger is None or held is None:
-            return send_unrecorded(
-                client, order, asked.file, failures=asked.failures, exclusion=exclusion, confirmed=asked.confirmed
-            )
+            recorded = start.on_temporary_ledger(stack)
+        else:
+            recorded = start.on_ledger(ledger, held, stack)
+        return recorded.carry_out(client)
+
+
+@attrs.frozen
+class _Start:
+    """A job before its ledger is written. What is wrong with its input raises CommandError: nothing was sent."""
+
+    client: AdaptyClient
+    order: Order
+    asked: Asked
+    exclusion: Exclusion
+
+    def on_ledger(self, ledger: Path, held: Held, stack: contextlib.ExitStack) -> Recorded:
+        """Write a ledger with which the job can be resumed. `stack`: closes the input."""
+        file = self.asked.file
         copied = stack.enter_context(contextlib.ExitStack())
-        with _lasting_input(order, asked.file, ledger, exclusion.excluded, copied) as ids:
-            with telling_how_to_go_on(ledger):
-                checked = look_through(ids, order, client, exclusion, confirmed=asked.confirmed)
-                is_rounded = bool(checked.rounded) or exclusion.is_rounded  # and somebody has said that this is right
-                order = attrs.evolve(order, allows=order.allows | Allowances(rounded=is_rounded))
-                notes = verified(order, ids, client)
-                lasting = asked.file.absolute() if is_lasting(asked.file) else None
-                order = attrs.evolve(order, file=lasting, format=ids.reading().format)
-                with refusing(ids):
-                    job = undertaking(client, order.operation, order.by)
-                    prepare(
-                        ledger,
-                        job,
-                        ids.decided(),
-                        order=order.as_json(ledger),
-                        file=ids.file,
-                        exclude_lists=order.exclude,
-                        held=held,
-                    )
-                copied.pop_all()  # from now on the copy belongs to the job, even if its ledger is removed
-                recorded = Recorded(
-                    ids,
+        ids = stack.enter_context(_lasting_input(self.order, file, ledger, self.exclusion.excluded, copied))
+        with telling_how_to_go_on(ledger):
+            order, notes = self._check(ids)
+            lasting = file.absolute() if is_lasting(file) else None
+            order = attrs.evolve(order, file=lasting, format=ids.reading().format)
+            with refusing(ids):
+                prepare(
                     ledger,
-                    held,
-                    order,
-                    job.key_fingerprint,
-                    app=order.guards.app,
-                    notes=notes,
-                    failures=asked.failures,
+                    self._undertaking,
+                    ids.decided(),
+                    order=order.as_json(ledger),
+                    file=ids.file,
+                    exclude_lists=order.exclude,
+                    held=held,
                 )
-            return recorded.carry_out(client)
+            copied.pop_all()  # from now on the copy belongs to the job, even if its ledger is removed
+            return self._recorded(ids, ledger, held, order, notes)
+
+    def on_temporary_ledger(self, stack: contextlib.ExitStack) -> Recorded:
+        """Write a ledger that is gone with this process. `stack`: closes it, and the input."""
+        ids = stack.enter_context(open_listing(self.order, self.asked.file, excluded=self.exclusion.excluded))
+        order, notes = self._check(ids)
+        ledger = stack.enter_context(contextlib.closing(TemporaryLedger()))
+        with refusing(ids):
+            prepare(ledger, self._undertaking, ids.decided(), order={}, file=None)  # nobody else reads it
+        return self._recorded(ids, ledger, None, order, notes)
+
+    @property
+    def _undertaking(self) -> Undertaking:
+        return undertaking(self.client, self.order.operation, self.order.by)
+
+    def _check(self, ids: Listing) -> tuple[Order, dict[str, str]]:
+        """Check the input, ask, and verify the app. Return the order as it is checked, and notes for the record."""
+        order, exclusion = self.order, self.exclusion
+        checked = look_through(ids, order, self.client, exclusion, confirmed=self.asked.confirmed)
+        is_rounded = bool(checked.rounded) or exclusion.is_rounded  # and somebody has said that this is right
+        order = attrs.evolve(order, allows=order.allows | Allowances(rounded=is_rounded))
+        return order, verified(order, ids, self.client)
+
+    def _recorded(
+        self, ids: Listing, ledger: Path | TemporaryLedger, held: Held | None, order: Order, notes: dict[str, str]
+    ) -> Recorded:
+        return Recorded(
+            ids,
+            ledger,
+            held,
+            order,
+            self._undertaking.key_fingerprint,
+            app=order.guards.app,
+            notes=notes,
+            failures=self.asked.failures,
+        )
 
 
 def refuse_begun(ledger: Path) -> None:
@@ -179,10 +209,16 @@ def _check_place(ledger: Path) -> None:
 
 
 @contextlib.contextmanager
-def _held(ledger: Path) -> Iterator[Held]:
+def _reserved(ledger: Path, file: Path, order: Order) -> Iterator[Held]:
     """Let no other command begin a job there, nor go on with this one's. Raises CommandError."""
+    for each in (file, *order.exclude.values()):
+        refuse_own(each, ledger)
+    refuse_begun(ledger)
+    _check_place(ledger)
     with hold(ledger) as held:
         refuse_begun(ledger)  # it may have come to its end meanwhile
+        Spool(ledger).sweep()
+        refuse_fleeting(order.exclude.values())
         yield held
 
 

@@ -7,9 +7,6 @@ from typing import Protocol
 import attrs
 
 from ..bulk import Outcome
-from .exits import CommandError
-from .failures import FailuresFile
-from .inputs import Row
 
 
 @attrs.frozen
@@ -66,28 +63,20 @@ class Keeper(Protocol):
 
 
 class Books:
-    """The outcomes of `total` rows; the failures go into a file as well, where there is one."""
+    """The outcomes of `total` rows."""
 
-    def __init__(self, total: int, failures: FailuresFile | None = None) -> None:
+    def __init__(self, total: int) -> None:
         self._total = total
         self._counts: Counter[Outcome] = Counter()
-        self._failures = failures
 
     @property
     def standing(self) -> Standing:
         """Where the books stand now."""
         return Standing(self._total, Counter(self._counts))
 
-    @property
-    def trouble(self) -> CommandError | None:
-        """Why the failures can't be written down any more."""
-        return self._failures.trouble if self._failures else None
-
-    def enter(self, row: Row, outcome: Outcome, reason: str = "", status: int | None = None) -> None:
-        """Enter the outcome of a row. `status`: of the response that made it fail."""
+    def enter(self, outcome: Outcome) -> None:
+        """Enter the outcome of a row."""
         self._counts[outcome] += 1
-        if self._failures and outcome.is_failure:
-            self._failures.write(row, outcome, reason, status)
 
     def enter_unread(self) -> None:
         """Enter the rows that can't be read any more: never attempted."""

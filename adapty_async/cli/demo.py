@@ -11,18 +11,21 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
+from ..bulk.jobs import undertaking
 from ..client import AdaptyClient
+from ..ledger import TemporaryLedger, prepare
 from ..messages import Request
 from ..pacing import AdaptivePacer
 from ..testing import prefilled_customer_user_id
 from .beforehand import show_checked
-from .books import Books
+from .changes import open_listing
 from .exits import CommandError, ExitStatus
-from .inputs import open_ids
 from .interrupts import Interrupts
-from .job import Deletion, Ended, show_ended
-from .operation import DELETE
+from .job import Ended, show_ended
+from .order import Order
 from .output import current
+from .pace import FULL, Pace
+from .recorded import Recorded
 from .screen import screen_for, tell
 
 _START: Final = 60.0
@@ -80,12 +83,16 @@ def _verdict(ended: Ended, left: int, profiles: int, seconds: float) -> ExitStat
 
 async def _delete(client: AdaptyClient, file: Path, interrupts: Interrupts) -> Ended:
     """Do what the command `delete` does."""
-    with open_ids(file, by="customer_user_id") as ids:
-        checked = ids.check()
-        show_checked(ids.name, checked, DELETE.name)
-        deletion = Deletion(client, ids, Books(checked.rows), pacer=AdaptivePacer())
-        await deletion.run(screen_for(sys.stderr), interrupts)
-        return deletion.end()
+    order = Order(file=file, by="customer_user_id", column=None, pace=Pace(FULL, None))
+    with open_listing(order, file) as ids, contextlib.closing(TemporaryLedger()) as ledger:
+        show_checked(ids.name, ids.check(), order.operation)
+        job = undertaking(client, order.operation, order.by)
+        prepare(ledger, job, ids.decided(), order={}, file=None)
+        recorded = Recorded(ids, ledger, None, order, job.key_fingerprint)
+        run = recorded.run(client, AdaptivePacer())
+        await run.run_with(screen_for(sys.stderr), interrupts)
+        ended, _ = recorded.ended(run)
+        return ended
 
 
 def _write_ids(file: Path, profiles: int) -> None:

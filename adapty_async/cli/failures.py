@@ -1,13 +1,11 @@
 """The file of the rows that failed: the input's own columns and what went wrong, to be fed back as it is."""
 
-import contextlib
 import csv
 import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Final, NamedTuple, Protocol, Self
+from typing import Final, NamedTuple, Protocol
 
 from ..bulk import Outcome
 from ..escaping import in_csv
@@ -107,52 +105,11 @@ def _layout_of(reading: Reading) -> _Layout:
     return _JsonLayout(reading) if isinstance(reading, JsonReading) else _CsvLayout(reading)
 
 
-class FailuresFile:
-    """A new file of failures, written as they come. Only its owner may read it.
+class Written(NamedTuple):
+    """A file of failures. `is_whole`: all of them are in it."""
 
-    `trouble`: why it can't be written any more. Raises CommandError where it can't be made.
-    """
-
-    def __init__(self, path: Path, reading: Reading) -> None:
-        self.trouble: CommandError | None = None
-        self._path = path
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
-        except FileExistsError:
-            raise CommandError(f"{path} exists and may still be needed: give --failures another name") from None
-        except OSError as error:
-            raise _unmakable(path, error) from None
-        # Written by the line: whoever looks into it meanwhile, or after a kill, finds whole rows.
-        self._file = open(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="", buffering=1)  # noqa: PTH123, SIM115 - a descriptor, no path; `__exit__` closes it
-        self._layout = _layout_of(reading)
-        self._write(self._layout.header)
-        if self.trouble is not None:
-            self._close()
-            path.unlink()  # else its name would be taken when there is room
-            raise self.trouble
-
-    def write(self, row: Row, outcome: Outcome, reason: str, status: int | None = None) -> None:
-        """Write a row down, where there is no trouble."""
-        if self.trouble is None:
-            self._write(self._layout.line(Failure(row, outcome, reason, status)))
-
-    def _write(self, line: str) -> None:
-        try:
-            self._file.write(line)
-        except OSError as error:
-            self.trouble = _unwritable(self._path, error)
-
-    def _close(self) -> None:
-        with contextlib.suppress(OSError):  # known already, from the row that couldn't be written
-            self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._close()
+    file: Path
+    is_whole: bool
 
 
 def check_free(path: Path, option: str = "--failures") -> None:
@@ -163,25 +120,31 @@ def check_free(path: Path, option: str = "--failures") -> None:
         raise CommandError(f"{path} can't be made in {path.parent}: give {option} another name")
 
 
-def write_failures(path: Path, reading: Reading, failures: Iterable[Failure]) -> Path:
+def write_failures(path: Path, reading: Reading, failures: Iterable[Failure], *, keeps_part: bool = False) -> Written:
     """Write a new file of failures, whole or not at all; only its owner may read it. Raises CommandError.
 
-    Where somebody has made such a file meanwhile it gets another name: give the one that it has. What kills have left
-    of such a file is removed.
+    Where somebody has made such a file meanwhile it gets another name. What kills have left of such a file is removed.
+    `keeps_part`: what is written when an interrupt comes is kept, and the interrupt isn't raised.
     """
     layout = _layout_of(reading)
     sweep(path)
+    is_whole = True
     try:
         with (
             part_beside(path, OWNER_ONLY) as (part, descriptor),
             open(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="") as file,  # noqa: PTH123 - a descriptor, no path
         ):
             file.write(layout.header)
-            file.writelines(map(layout.line, failures))
+            try:
+                file.writelines(map(layout.line, failures))
+            except KeyboardInterrupt:
+                if not keeps_part:
+                    raise
+                is_whole = False
             file.flush()
             free = _taken(path)
             part.replace(free)  # before it is closed: until then nobody sweeps it
-        return free
+        return Written(free, is_whole)
     except OSError as error:
         trouble = _unwritable(path, error)
     raise trouble
@@ -198,10 +161,6 @@ def _taken(path: Path) -> Path:
             free = path.with_name(f"{path.stem}-{number}{path.suffix}")
         else:
             return free
-
-
-def _unmakable(path: Path, error: OSError) -> CommandError:
-    return CommandError(f"{path} can't be made: {error.strerror}: give --failures another name")
 
 
 def _unwritable(path: Path, error: OSError) -> CommandError:

@@ -148,7 +148,7 @@ class _Getting:
         status: int | None = None,
         profile: Profile | None = None,
     ) -> None:
-        self._books.enter(row, outcome)
+        self._books.enter(outcome)
         line = {
             "position": position,
             "line": row.line,

@@ -1,32 +1,25 @@
-"""One mass job: rows into the job, outcomes into the books."""
+"""How a mass job is run, and how it ended."""
 
 import asyncio
-import itertools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import attrs
 
-from ..bulk import BulkJob, BulkReport, Outcome, StopReason, StopRules
-from ..client import AdaptyClient
-from ..errors import AdaptyAPIError
+from ..bulk import BulkJob, BulkReport, Outcome, StopReason
 from ..escaping import one_line
 from ..ledger.chunks import UNSENT
 from ..pacing import Pacer
-from .books import Books, Keeper, Standing
+from .books import Keeper, Standing
 from .exits import CommandError, ExitStatus, as_bug
-from .inputs import Row
 from .interrupts import Interrupts
-from .listing import Listing
-from .operation import DELETE, Operation
 from .output import current
 from .progress import Sight, counts_of
 from .screen import Screen, saying, showing, summary
 
 logger: Final = logging.getLogger("adapty_async")
 
-_RULES: Final = StopRules()
 _STATUSES: Final = {
     StopReason.CREDENTIALS: ExitStatus.CREDENTIALS,
     StopReason.PERMISSION: ExitStatus.CREDENTIALS,
@@ -155,71 +148,3 @@ async def conduct(
                     raise
                 interrupts.go_on()
     return None
-
-
-class Deletion:
-    """Send the rows of `ids`, and enter what becomes of every row: first `run`, then `end`."""
-
-    def __init__(
-        self,
-        client: AdaptyClient,
-        ids: Listing,
-        books: Books,
-        *,
-        operation: Operation = DELETE,
-        concurrency: int = 100,
-        pacer: Pacer | None = None,
-        stop: StopRules = _RULES,
-    ) -> None:
-        self._books = books
-        self._ids = ids
-        self._rows = ids.rows()
-        self._under_way: dict[int, Row] = {}
-        self._trouble: CommandError | None = None
-        self.is_cut = False
-        """Whether an interrupt is to cut off, or has, what is written of rows that weren't sent: they are counted."""
-        self._pacer = pacer
-        self._job = operation.job(client, self._to_send(), by=ids.by, concurrency=concurrency, pacer=pacer, stop=stop)
-
-    async def run(self, screen: Screen, interrupts: Interrupts) -> None:
-        """Run until the rows are done, a rule stops it, or an interrupt. Raises a cancellation, nothing else."""
-        self._trouble = await conduct(
-            self._run, self._job.stop, self._books, screen, interrupts, job=self._job, pacer=self._pacer
-        )
-
-    def end(self) -> Ended:
-        """Enter the rows that have no outcome yet, and tell how it ended."""
-        for row in self._under_way.values():
-            self._books.enter(row, Outcome.IN_DOUBT, "aborted while its request was under way")
-        try:
-            for row in () if self.is_cut else self._rows:
-                self._books.enter(row, row.outcome or Outcome.NOT_ATTEMPTED, row.reason)
-        except CommandError as error:
-            self._trouble = error
-        except KeyboardInterrupt:
-            self.is_cut = True
-        self._books.enter_unread()
-        trouble = self._trouble or self._books.trouble
-        return Ended(self._books.standing, self._job.report, trouble, is_cut=self.is_cut)
-
-    async def _to_send(self) -> AsyncIterator[Any]:
-        position = itertools.count()
-        for row in self._rows:
-            if row.outcome is None:
-                self._under_way[next(position)] = row
-                yield self._ids.item(row)
-            else:
-                self._enter(row, row.outcome, row.reason)
-                await asyncio.sleep(0)  # a million duplicates in a row must not hold the requests under way
-
-    async def _run(self) -> None:
-        async with self._job:
-            async for result in self._job:
-                row = self._under_way.pop(result.position)
-                status = result.error.status if isinstance(result.error, AdaptyAPIError) else None
-                self._enter(row, result.outcome, str(result.error or ""), status)
-
-    def _enter(self, row: Row, outcome: Outcome, reason: str, status: int | None = None) -> None:
-        self._books.enter(row, outcome, reason, status)
-        if self._books.trouble is not None:
-            self._job.stop()

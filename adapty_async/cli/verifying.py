@@ -115,7 +115,7 @@ def _write_present(path: Path, ids: Listing, file: Path) -> Path | None:
             for known, row in zip(reader.rows(), ids.as_written(), strict=False)
             if known.position in times
         )
-        return write_failures(file, ids.reading(), failures)
+        return write_failures(file, ids.reading(), failures).file
 
 
 def _show_next(path: Path, order: Order, reading: Reading, written: Path | None) -> None:

@@ -13,6 +13,7 @@ from .errors import (
 )
 from .holding import Held, holding
 from .ledger import Ledger, redact
+from .location import TemporaryLedger
 from .preparing import has_job, prepare, reopen
 from .reading import Job, LedgerReader, Run, Status
 from .record import Record, evidence, record_of
@@ -39,6 +40,7 @@ __all__ = [
     "Run",
     "Spool",
     "Status",
+    "TemporaryLedger",
     "Verified",
     "evidence",
     "has_job",

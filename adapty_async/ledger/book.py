@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from operator import itemgetter
-from pathlib import Path
 from typing import Any, Final
 
 import attrs
@@ -21,6 +20,7 @@ from .chunks import CHUNK, OUTCOMES, STATES, Chunk, OutcomeRow, check_clock, not
 from .holding import Held
 from .inventory import Inventory, Part, begin, check, secret_of
 from .keys import ABSENT_SHARE, APP_ID
+from .location import LedgerLocation
 from .store import RunRow, Store, Writing
 
 _GRACE: Final = 5.0
@@ -111,15 +111,17 @@ class Book:
         self._has_touched = False
 
     @classmethod
-    def open(cls, path: Path, undertaking: Undertaking, terms: Terms, clock: Callable[[], Moment]) -> "Book":
+    def open(
+        cls, location: LedgerLocation, undertaking: Undertaking, terms: Terms, clock: Callable[[], Moment]
+    ) -> "Book":
         """Open the ledger, locked, for a run. Raises LedgerError."""
         now = clock()
         check_clock(now.wall)
-        store = Store.open(path, lambda new: begin(new, path, undertaking, noted(now.wall)), held=terms.held)
+        store = Store.open(location, lambda new: begin(new, location, undertaking, noted(now.wall)), held=terms.held)
         try:
             job, runs = store.job(), store.runs()
-            secret = secret_of(path, job)
-            check(path, job, runs, undertaking, new_key=terms.new_key)
+            secret = secret_of(location, job)
+            check(location.path, job, runs, undertaking, new_key=terms.new_key)
             inventory = Inventory(store, secret, job, appended=terms.appended)
             store.check_rows()  # now, for else all might be sent, and the record be refused
         except BaseException:  # an interrupt, too: the lock would stay held

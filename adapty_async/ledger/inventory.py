@@ -18,6 +18,7 @@ from .errors import (
 )
 from .files import of_system, open_regular
 from .keys import last_key
+from .location import LedgerLocation
 from .secret import Secret, key_path
 from .store import ChunkRow, ContentsRow, ExcludeListRow, JobRow, RunRow, Store, Writing
 
@@ -202,12 +203,12 @@ class Inventory:
         self._job_is_new = True
 
 
-def begin(store: Store, path: Path, undertaking: Undertaking, now: int) -> None:
+def begin(store: Store, location: LedgerLocation, undertaking: Undertaking, now: int) -> None:
     """Write a job into a new ledger; its key file is made beside it, where there is none."""
     try:
-        secret = Secret.read(path) or Secret.make(path)
+        secret = location.read_secret() or location.make_secret()
     except OSError as error:
-        failure = of_system(key_path(path), error)
+        failure = of_system(key_path(location.path), error)
     else:
         job = JobRow(
             made=now,
@@ -223,10 +224,11 @@ def begin(store: Store, path: Path, undertaking: Undertaking, now: int) -> None:
     raise failure
 
 
-def secret_of(path: Path, job: JobRow) -> Secret:
+def secret_of(location: LedgerLocation, job: JobRow) -> Secret:
     """Read the key of a ledger. Raises LedgerError where it isn't there, or another one."""
+    path = location.path
     try:
-        secret = Secret.read(path)
+        secret = location.read_secret()
     except OSError as error:
         failure = of_system(key_path(path), error)
     else:

@@ -16,6 +16,7 @@ from .entries import LedgerEntries
 from .errors import LedgerMismatchError
 from .files import real, translated
 from .holding import Held
+from .location import LedgerLocation, TemporaryLedger, location_of
 from .reading import LedgerReader
 from .secret import Secret, key_path
 from .spool import Spool
@@ -40,7 +41,7 @@ class Ledger:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | LedgerLocation,
         *,
         appended: bool = False,
         retry: Collection[Outcome] = (),
@@ -54,9 +55,12 @@ class Ledger:
         done = ", ".join(outcome for outcome in retry if not outcome.is_failure)
         if done:
             raise ValueError(f"retry: what is done isn't sent again: leave out {done}")
-        self.path = real(path)
+        self._location = location_of(path)
+        self.path = self._location.path
         if held is not None and held.path.absolute() != self.path.absolute():
             raise ValueError("held: that is the lock of another ledger")
+        if spool and isinstance(self._location, TemporaryLedger):
+            raise ValueError("spool: there is no place beside a temporary ledger: give the ids as a list")
         check_hook("look", look)
         self._look = look
         self._is_spooled = spool
@@ -76,7 +80,7 @@ class Ledger:
         spooling = Spooling(Spool(self.path)) if self._is_spooled else None
         return LedgerEntries(
             source if spooling is None else spooling.source(source),
-            lambda: Book.open(self.path, undertaking, self._terms, moment),
+            lambda: Book.open(self._location, undertaking, self._terms, moment),
             moment,
             self._look,
             None if spooling is None else functools.partial(spooling.end, self.path),

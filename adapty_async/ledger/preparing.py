@@ -18,6 +18,7 @@ from .chunks import CHUNK, STATES, Chunk, check_clock, noted
 from .files import real
 from .holding import Held
 from .inventory import Inventory, Part, begin, check, secret_of
+from .location import LedgerLocation, location_of
 from .reading import LedgerReader
 from .store import Store, Writing
 
@@ -33,7 +34,7 @@ def has_job(path: str | os.PathLike[str]) -> bool:
 
 
 def prepare(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | LedgerLocation,
     undertaking: Undertaking,
     rows: Iterable[str | Decided[str]] | Iterable[Change | Decided[Change]],
     *,
@@ -52,13 +53,13 @@ def prepare(
     is a ledger and the input isn't its own. `held`: the lock of the ledger, where it is held already.
     """
 
-    ledger = real(path)
+    location = location_of(path)
     check_clock(time.time())
 
     def take_down(store: Store) -> None:
         job = store.job()
-        secret = secret_of(ledger, job)
-        check(ledger, job, store.runs(), undertaking, new_key=new_key)
+        secret = secret_of(location, job)
+        check(location.path, job, store.runs(), undertaking, new_key=new_key)
         inventory = Inventory(store, secret, job, appended=appended)
         inventory.note_exclude_lists(exclude_lists)
         by: By = "profile_id" if job.identified_by == "profile_id" else "customer_user_id"
@@ -73,11 +74,11 @@ def prepare(
 
     def make(store: Store) -> None:
         nonlocal is_made
-        begin(store, ledger, undertaking, noted(time.time()))
+        begin(store, location, undertaking, noted(time.time()))
         take_down(store)
         is_made = True
 
-    with Store.open(ledger, make, held=held) as store:
+    with Store.open(location, make, held=held) as store:
         if not is_made:
             with store.transaction():
                 take_down(store)
@@ -90,7 +91,7 @@ def note_order(held: Held, order: Mapping[str, Any], exclude_lists: Mapping[str,
     """
     with Store.open(held.path, held=held) as store, store.transaction():
         job = store.job()
-        inventory = Inventory(store, secret_of(held.path, job), job, appended=False)
+        inventory = Inventory(store, secret_of(location_of(held.path), job), job, appended=False)
         inventory.note_order(order)
         inventory.note_exclude_lists(exclude_lists)
         store.write(inventory.draw_up())

@@ -18,8 +18,9 @@ from ..bulk import Outcome
 from ..bulk.jobs import By, ProfileId, name_of
 from .chunks import Row
 from .errors import InputChangedError, LedgerRedactedError
-from .files import damaged, is_locked, real, translated
+from .files import damaged, is_locked, translated
 from .keys import last_key
+from .location import LedgerLocation, location_of
 from .secret import Secret, key_path
 from .store import Presence, Store
 
@@ -104,9 +105,10 @@ class LedgerReader:
     Raises LedgerError where there is no ledger, or a damaged one, as that of which rows were lost.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = real(path)
-        self._store = Store.open_to_read(self.path)
+    def __init__(self, path: str | os.PathLike[str] | LedgerLocation) -> None:
+        self._location = location_of(path)
+        self.path = self._location.path
+        self._store = Store.open_to_read(self._location)
         try:
             self._store.begin_snapshot()
             job = self._store.job()
@@ -265,7 +267,7 @@ class LedgerReader:
 
     def _secret(self) -> Secret:
         with translated(key_path(self.path)):
-            secret = Secret.read(self.path)
+            secret = self._location.read_secret()
         if secret is None or secret.check != self._secret_check:
             raise LedgerRedactedError(
                 f"the key file {key_path(self.path)} is gone, or another ledger's: "

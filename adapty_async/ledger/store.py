@@ -6,36 +6,22 @@ What became of the items lies apart from their hashes: it is written again with 
 
 import contextlib
 import itertools
+import os
 import sqlite3
 import weakref
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, cast
+from typing import Any, Final, Self, TypeVar
 
 import attrs
 
 from .chunks import CHUNK, Chunk
 from .errors import LedgerUnreadableError
-from .fence import Fence
-from .files import (
-    APPLICATION,
-    VERSION,
-    Lock,
-    check_place,
-    connect_to_read,
-    connect_to_write,
-    damaged,
-    lock,
-    made_whole,
-    missing,
-    refuse_second_name,
-    translated,
-)
+from .files import APPLICATION, VERSION, Lock, damaged, translated
 from .holding import Held
-from .identity import identity_of
-from .secret import key_path
+from .location import Checks, LedgerLocation, location_of
 
 _SCHEMA: Final = f"""
 CREATE TABLE job (
@@ -175,19 +161,19 @@ class Store:
         self,
         path: Path,
         connection: sqlite3.Connection,
-        fence: Fence | None = None,
+        checks: Checks | None = None,
         own_lock: Lock | None = None,
     ) -> None:
         self._path = path
         self._connection = connection
-        self._fence = fence
+        self._checks = checks
         self._own_lock = own_lock
         self._cursors: weakref.WeakSet[sqlite3.Cursor] = weakref.WeakSet()
 
     @classmethod
     def open(
         cls,
-        path: Path,
+        path: str | os.PathLike[str] | LedgerLocation,
         make: Callable[["Store"], None] | None = None,
         *,
         held: Held | None = None,
@@ -195,31 +181,22 @@ class Store:
         """Open a ledger to write in, and lock it, if it isn't `held`. Where there is none `make` writes what it begins
         with.
         """
-        with translated(path), contextlib.ExitStack() as stack:
-            if make is None and not path.exists():
-                raise missing(path)
-            if path.exists():
-                check_place(path)
-                refuse_second_name(path)
-            own = stack.enter_context(contextlib.closing(lock(path))) if held is None else None
-            its_lock = own or cast("Held", held).lock
-            if make is not None and not path.exists():
-                with _leaving_no_trace(path, own), made_whole(path, _SCHEMA, its_lock) as connection:
-                    make(cls(path, connection))
-            identity = identity_of(path)
-            connection = stack.enter_context(contextlib.closing(connect_to_write(path)))
-            fence = Fence(path, identity, connection, its_lock)
-            fence.check()
-            stack.pop_all()
-            return cls(path, connection, fence, own)
+        location = location_of(path)
+
+        def make_in(connection: sqlite3.Connection) -> None:
+            assert make is not None
+            make(cls(location.path, connection))
+
+        with translated(location.path):
+            opened = location.open_to_write(_SCHEMA, None if make is None else make_in, held)
+        return cls(location.path, *opened)
 
     @classmethod
-    def open_to_read(cls, path: Path) -> Self:
+    def open_to_read(cls, path: str | os.PathLike[str] | LedgerLocation) -> Self:
         """Open a ledger to read in, also while a job runs."""
-        with translated(path):
-            if not path.exists():
-                raise missing(path)
-            return cls(path, connect_to_read(path))
+        location = location_of(path)
+        with translated(location.path):
+            return cls(location.path, location.open_to_read())
 
     # Reading
 
@@ -319,12 +296,12 @@ class Store:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Commit what is written in the block, all or nothing. Raise LedgerLostError as `check_files` does."""
-        assert self._fence is not None
+        assert self._checks is not None
         with translated(self._path):
-            self._fence.check()
+            self._checks.check()
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
-                self._fence.check_writers()
+                self._checks.check_writers()
                 yield
                 self._connection.execute("COMMIT")
             except BaseException:  # an interrupt, too: the transaction would stay open
@@ -332,14 +309,14 @@ class Store:
                     self._connection.execute("ROLLBACK")
                 raise
             finally:
-                self._fence.note_sizes()
-            self._fence.check()
+                self._checks.note_sizes()
+            self._checks.check()
 
     def check_files(self) -> None:
         """Raise LedgerLostError if one of the files was removed, renamed or replaced since the ledger was opened."""
-        assert self._fence is not None
+        assert self._checks is not None
         with translated(self._path):
-            self._fence.check()
+            self._checks.check()
 
     def write(self, writing: Writing) -> None:
         """Write it in the transaction that runs."""
@@ -384,7 +361,7 @@ class Store:
         with contextlib.suppress(sqlite3.Error):
             for cursor in list(self._cursors):
                 cursor.close()
-            if self._fence is not None:  # the end of a connection moves the log only where it is the last one
+            if self._checks is not None:  # the end of a connection moves the log only where it is the last one
                 self._connection.execute("PRAGMA busy_timeout = 0")
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         with contextlib.suppress(sqlite3.Error):
@@ -399,24 +376,6 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-@contextlib.contextmanager
-def _leaving_no_trace(path: Path, own: Lock | None) -> Iterator[None]:
-    """Remove what lies beside a ledger where none is made, but for a key that was there before: it may be another's.
-
-    The lock is removed by whoever holds it, and still: else another's might be.
-    """
-    has_key = key_path(path).exists()
-    try:
-        yield
-    except BaseException:  # an interrupt, too: what was made beside it would stay behind
-        if not path.exists():
-            if own is not None:
-                own.remove()
-            if not has_key:
-                key_path(path).unlink(missing_ok=True)
-        raise
 
 
 _SELECT_CHUNKS: Final = """

@@ -1,17 +1,17 @@
 import csv
 import io
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from adapty_async.bulk import Outcome
-from adapty_async.cli import event_loop, main
-from adapty_async.cli.failures import FailuresFile
-from adapty_async.cli.inputs import Row
+from adapty_async.cli import event_loop, main, recorded
+from adapty_async.cli.failures import Failure
 from adapty_async.cli.interrupts import Interrupts
+from adapty_async.cli.listing import Listing
+from adapty_async.ledger import LedgerReader
 from adapty_async.testing import Simulator, prefilled_customer_user_id
 from tests.cli.conftest import Delete
 from tests.cli.served import AT_ONCE, ids_file
@@ -203,14 +203,15 @@ def test_an_interrupt_while_the_rest_is_written_down_hides_no_status_and_no_figu
     sim: Simulator, delete: Delete, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     failures = tmp_path / "failures.csv"
-    write = FailuresFile.write
+    read = recorded.failures_of
 
-    def interrupted(self: FailuresFile, row: Row, outcome: Outcome, reason: str, status: int | None = None) -> None:
-        if outcome is Outcome.NOT_ATTEMPTED and row.line == 20:
-            raise KeyboardInterrupt
-        write(self, row, outcome, reason, status)
+    def interrupted(reader: LedgerReader, ids: Listing) -> Iterator[Failure]:
+        for failure in read(reader, ids):
+            if failure.row.line == 20:
+                raise KeyboardInterrupt
+            yield failure
 
-    monkeypatch.setattr(FailuresFile, "write", interrupted)
+    monkeypatch.setattr(recorded, "failures_of", interrupted)
     monkeypatch.setenv("ADAPTY_API_KEY", "secret_of_another_app")
     assert delete(ids_file(tmp_path, 30), "--failures", failures, "--no-ledger", "--concurrency", 1) == 4
     shown = capsys.readouterr()
@@ -218,7 +219,7 @@ def test_an_interrupt_while_the_rest_is_written_down_hides_no_status_and_no_figu
     assert "stopped: credentials" in shown.out
     assert f"{failures} holds some of the 30 rows that failed" in shown.err
     assert shown.err.endswith("adapty-async: interrupted\n")
-    assert len(failures_in(failures)) < 30
+    assert len(failures_in(failures)) == 18
 
 
 def test_an_interrupt_at_the_end_of_the_loop_hides_no_figure(

@@ -93,7 +93,7 @@ def test_a_file_that_somebody_made_meanwhile_is_not_replaced(tmp_path: Path) -> 
     path, reading = tmp_path / "failures.csv", Reading(["id"], 0, has_header=True)
     path.write_text("of somebody else")
     (tmp_path / "failures-2.csv").write_text("and this")
-    found = write_failures(path, reading, [Failure(Row(1, "u1", record=["u1"]), Outcome.FAILED, "why", None)])
+    found, _ = write_failures(path, reading, [Failure(Row(1, "u1", record=["u1"]), Outcome.FAILED, "why", None)])
     assert found == tmp_path / "failures-3.csv"
     assert found.read_text().startswith("id,")
     assert stat.S_IMODE(found.stat().st_mode) == 0o600

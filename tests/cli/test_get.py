@@ -10,7 +10,6 @@ import pytest
 
 from adapty_async.bulk import Outcome
 from adapty_async.cli.books import Books
-from adapty_async.cli.inputs import Row
 from adapty_async.testing import Fault, Simulator
 from tests.cli.served import AT_ONCE, Patient, interrupting_after, settings_for, started
 from tests.cli.witness import Say, ids
@@ -92,10 +91,13 @@ def test_an_interrupt_while_the_rest_is_written_hides_no_status(
     path.write_text("\n".join(f"nobody-{number}" for number in range(30)))
     enter = Books.enter
 
-    def interrupted(self: Books, row: Row, outcome: Outcome, *rest: Any) -> None:
-        if outcome is Outcome.NOT_ATTEMPTED and row.line == 20:
+    def interrupted(self: Books, outcome: Outcome) -> None:
+        if outcome is Outcome.NOT_ATTEMPTED and len(outcomes) == 19:
             raise KeyboardInterrupt
-        enter(self, row, outcome, *rest)
+        outcomes.append(outcome)
+        enter(self, outcome)
+
+    outcomes: list[Outcome] = []
 
     monkeypatch.setattr(Books, "enter", interrupted)
     sim.api_key = "another"

@@ -254,7 +254,7 @@ def test_an_interrupt_while_the_failures_are_written_hides_nothing_that_stopped_
     key: str | None,
     expected: int,
 ) -> None:
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("adapty_async.cli.recorded.write_failures", interrupt)

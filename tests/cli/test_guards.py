@@ -334,7 +334,7 @@ def test_whoever_is_excluded_before_anything_was_sent_leaves_nobody_to_a_resume(
     other = tmp_path / "other.csv"
     other.write_text(people.read_text())
     with monkeypatch.context() as patch:
-        patch.setattr(recorded, "_Run", interrupted)
+        patch.setattr(recorded, "Run", interrupted)
         assert run(*DELETE, other) == 130
     held(tmp_path, *ids(PEOPLE))
     for _ in range(2):

@@ -9,21 +9,20 @@ from pathlib import Path
 import attrs
 import pytest
 
-from adapty_async import UNPACED, AdaptyClient, FixedPacer
+from adapty_async import AdaptyClient, FixedPacer
 from adapty_async.bulk import Outcome, StopReason
-from adapty_async.cli.books import Books, Standing
+from adapty_async.cli.books import Standing
 from adapty_async.cli.exits import CommandError, ExitStatus
-from adapty_async.cli.failures import FailuresFile
-from adapty_async.cli.inputs import Reading, open_ids
+from adapty_async.cli.inputs import open_ids
 from adapty_async.cli.interrupts import Interrupts
-from adapty_async.cli.job import Deletion, Ended
+from adapty_async.cli.job import Ended
 from adapty_async.cli.progress import View
 from adapty_async.testing import Fault, Simulator
+from tests.cli.runs import run_of
 from tests.cli.served import ids_file
 from tests.cli.test_screen import REPORT
 from tests.waiting import PATIENCE
 
-READING = Reading(["customer_user_id"], 0, has_header=True)
 CLEAN = Standing(1, {Outcome.DELETED: 1})
 SOME_FAILED = Standing(1, {Outcome.FAILED: 1})
 
@@ -118,21 +117,18 @@ async def test_a_first_signal_lets_what_is_under_way_come_to_its_end(tmp_path: P
     ):
         with (
             open_ids(ids_file(tmp_path, 300), by="customer_user_id") as ids,
-            FailuresFile(tmp_path / "failures.csv", READING) as failures,
+            run_of(client, ids, concurrency=5) as run,
             Interrupts() as interrupts,
         ):
-            deletion = Deletion(client, ids, Books(300, failures), concurrency=5, pacer=UNPACED)
             interrupting = asyncio.create_task(interrupt_when(lambda: sim.count.requests > 20, signum))
             screen = Screen()
-            await deletion.run(screen, interrupts)
+            await run.run(screen, interrupts)
             await interrupting
-            ended = deletion.end()
+            ended = run.ended()
         assert ended.status is ExitStatus.INTERRUPTED
         assert "Stopping" in screen.said[0]
         assert sum(ended.standing.counts.values()) == 300
         assert ended.standing.counts == Counter(deleted=300 - len(sim.profiles), not_attempted=len(sim.profiles))
-        left = (tmp_path / "failures.csv").read_text().splitlines()[1:]
-        assert {line.split(",")[0] for line in left} == set(sim.profiles.customer_user_ids)
 
 
 async def test_what_the_job_has_to_say_is_on_the_screen(tmp_path: Path) -> None:
@@ -140,16 +136,19 @@ async def test_what_the_job_has_to_say_is_on_the_screen(tmp_path: Path) -> None:
         Simulator(profiles=300, shares={Fault.UNAVAILABLE: 1.0}) as sim,
         AdaptyClient(sim.api_key, base_url=sim.base_url) as client,
     ):
-        with open_ids(ids_file(tmp_path, 300), by="customer_user_id") as ids, Interrupts() as interrupts:
-            deletion = Deletion(client, ids, Books(300), concurrency=5, pacer=UNPACED)
+        with (
+            open_ids(ids_file(tmp_path, 300), by="customer_user_id") as ids,
+            run_of(client, ids, concurrency=5) as run,
+            Interrupts() as interrupts,
+        ):
 
             def recover() -> None:
                 sim.faults.shares = {}
 
             screen = Screen(on_say=recover)
             async with asyncio.timeout(PATIENCE):
-                await deletion.run(screen, interrupts)
-            assert deletion.end().status is ExitStatus.DONE
+                await run.run(screen, interrupts)
+            assert run.ended().status is ExitStatus.DONE
     assert [said.split(",")[0] for said in screen.said] == [
         "the job is parked",
         "the job goes on: a request has been answered",
@@ -159,13 +158,16 @@ async def test_what_the_job_has_to_say_is_on_the_screen(tmp_path: Path) -> None:
 
 async def test_a_second_signal_aborts_and_what_was_under_way_is_in_doubt(tmp_path: Path) -> None:
     async with Simulator(profiles=300, latency=600) as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
-        with open_ids(ids_file(tmp_path, 300), by="customer_user_id") as ids, Interrupts() as interrupts:
-            deletion = Deletion(client, ids, Books(300), concurrency=5, pacer=UNPACED)
+        with (
+            open_ids(ids_file(tmp_path, 300), by="customer_user_id") as ids,
+            run_of(client, ids, concurrency=5) as run,
+            Interrupts() as interrupts,
+        ):
             interrupting = asyncio.create_task(interrupt_when(lambda: sim.count.in_flight == 5))
             async with asyncio.timeout(PATIENCE):
-                await deletion.run(Screen(on_say=interrupt), interrupts)
+                await run.run(Screen(on_say=interrupt), interrupts)
             await interrupting
-            ended = deletion.end()
+            ended = run.ended()
             assert interrupts.aborted
     assert ended.status is ExitStatus.INTERRUPTED
     assert ended.standing.counts == Counter(in_doubt=5, not_attempted=295)
@@ -184,9 +186,8 @@ async def test_without_anything_to_stop_a_signal_cancels_the_task() -> None:
 
 async def test_a_cancellation_from_elsewhere_passes_through(tmp_path: Path) -> None:
     async with Simulator(latency=600) as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
-        with open_ids(ids_file(tmp_path, 5), by="customer_user_id") as ids:
-            deletion = Deletion(client, ids, Books(5), pacer=UNPACED)
-            running = asyncio.create_task(deletion.run(Screen(), Interrupts()))
+        with open_ids(ids_file(tmp_path, 5), by="customer_user_id") as ids, run_of(client, ids) as run:
+            running = asyncio.create_task(run.run(Screen(), Interrupts()))
             while sim.count.in_flight < 5:  # noqa: ASYNC110 - the simulator tells nobody
                 await asyncio.sleep(0.001)
             running.cancel()
@@ -200,14 +201,13 @@ async def test_a_cancellation_from_elsewhere_passes_through(tmp_path: Path) -> N
 async def test_an_input_that_changes_stops_the_job_and_its_rows_are_not_attempted(tmp_path: Path) -> None:
     path = ids_file(tmp_path, 30)
     async with Simulator(profiles=30) as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
-        with open_ids(path, by="customer_user_id") as ids:
-            deletion = Deletion(client, ids, Books(30), pacer=UNPACED)
+        with open_ids(path, by="customer_user_id") as ids, run_of(client, ids) as run:
             with path.open("a") as file:
                 file.write("\nsomebody else")
-            await deletion.run(Screen(), Interrupts())
-            ended = deletion.end()
+            await run.run(Screen(), Interrupts())
+            ended = run.ended()
         assert sim.count.requests == 0
-    assert ended.status is ExitStatus.USAGE
+    assert ended.status is ExitStatus.LEDGER
     assert "changed" in (ended.reason or "")
     assert ended.standing.counts == Counter(not_attempted=30)
 
@@ -215,29 +215,13 @@ async def test_an_input_that_changes_stops_the_job_and_its_rows_are_not_attempte
 async def test_an_input_that_changes_after_the_job_has_stopped_is_told(tmp_path: Path) -> None:
     path = ids_file(tmp_path, 30)
     async with Simulator(profiles=30) as sim, AdaptyClient("another", base_url=sim.base_url) as client:
-        with open_ids(path, by="customer_user_id") as ids:
-            deletion = Deletion(client, ids, Books(30), concurrency=1, pacer=UNPACED)
-            await deletion.run(Screen(), Interrupts())
+        with open_ids(path, by="customer_user_id") as ids, run_of(client, ids, concurrency=1) as run:
+            await run.run(Screen(), Interrupts())
             with path.open("a") as file:
                 file.write("\nsomebody else")
-            ended = deletion.end()
+            ended = run.ended()
     assert ended.status is ExitStatus.CREDENTIALS
     assert ended.standing.counts == Counter(failed=1, not_attempted=29)
-
-
-async def test_failures_that_cannot_be_written_down_stop_the_job(tmp_path: Path) -> None:
-    async with Simulator(profiles=30) as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
-        with (
-            open_ids(ids_file(tmp_path, 30), by="customer_user_id") as ids,
-            FailuresFile(tmp_path / "failures.csv", READING) as failures,
-        ):
-            deletion = Deletion(client, ids, Books(30, failures), concurrency=1, pacer=UNPACED)
-            failures.trouble = CommandError("no room", ExitStatus.STOPPED)
-            await deletion.run(Screen(), Interrupts())
-            ended = deletion.end()
-        assert sim.count.requests <= 2
-    assert (ended.status, ended.reason) == (ExitStatus.STOPPED, "no room")
-    assert sum(ended.standing.counts.values()) == 30
 
 
 class BrokenPacer(FixedPacer):
@@ -247,33 +231,13 @@ class BrokenPacer(FixedPacer):
 
 async def test_a_bug_in_the_middle_is_summed_up_like_any_other_end(tmp_path: Path) -> None:
     async with Simulator(profiles=30) as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
-        with open_ids(ids_file(tmp_path, 30), by="customer_user_id") as ids:
-            deletion = Deletion(client, ids, Books(30), pacer=BrokenPacer(10))
-            await deletion.run(Screen(), Interrupts())
-            ended = deletion.end()
+        with (
+            open_ids(ids_file(tmp_path, 30), by="customer_user_id") as ids,
+            run_of(client, ids, pacer=BrokenPacer(10)) as run,
+        ):
+            await run.run(Screen(), Interrupts())
+            ended = run.ended()
     assert ended.status is ExitStatus.FAILED
     assert "bug (LookupError in test_job.py" in (ended.reason or "")
     assert "@" not in (ended.reason or "")
     assert sum(ended.standing.counts.values()) == 30
-
-
-async def test_a_long_run_of_duplicates_holds_nothing_up(tmp_path: Path) -> None:
-    path = tmp_path / "ids.csv"
-    path.write_text("user-000001@example.com\n" * 2000)
-    turns = 0
-
-    async def take_turns() -> None:
-        nonlocal turns
-        while True:
-            await asyncio.sleep(0)
-            turns += 1
-
-    async with Simulator(profiles=1) as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
-        with open_ids(path, by="customer_user_id") as ids:
-            deletion = Deletion(client, ids, Books(2000), concurrency=1, pacer=UNPACED)
-            beside = asyncio.create_task(take_turns())
-            await deletion.run(Screen(), Interrupts())
-            beside.cancel()
-            ended = deletion.end()
-    assert ended.standing.counts == Counter(deleted=1, duplicate=1999)
-    assert turns > 1000

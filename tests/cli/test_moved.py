@@ -39,7 +39,7 @@ def folder(witness: Witness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (folder / "lists" / "held.csv").write_text("\n".join(ids(HELD)[1:]))
     monkeypatch.chdir(folder)
     with monkeypatch.context() as patch:
-        patch.setattr(recorded, "_Run", interrupted)
+        patch.setattr(recorded, "Run", interrupted)
         options = ("--exclude", "held.csv", "--exclude", "lists/held.csv", "--failures", "failures.csv")
         assert run(*DELETE, "people.csv", *options) == 130
     return folder

@@ -119,7 +119,7 @@ def test_a_hold_that_comes_while_another_command_has_the_ledger_is_refused_and_c
             patch.setattr(resume, "show_app", hold_somebody)
             first = (*first, "--app", witness.profiles.app_id)
         else:
-            patch.setattr(recorded, "_Run", hold_somebody)
+            patch.setattr(recorded, "Run", hold_somebody)
         assert run(*first) == 130
     assert run("resume", ledger, "--appended", "--yes", *hold) == 1
     assert run("retry-failed", ledger) == 1

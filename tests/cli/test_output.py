@@ -14,17 +14,16 @@ from pathlib import Path
 import pytest
 
 from adapty_async import UNPACED, AdaptyClient, FixedPacer, bulk
-from adapty_async.cli.books import Books
 from adapty_async.cli.exits import as_bug
 from adapty_async.cli.inputs import open_ids
 from adapty_async.cli.interrupts import Interrupts
-from adapty_async.cli.job import Deletion
 from adapty_async.cli.output import LastErrors, Output, logging_to, using
 from adapty_async.cli.progress import View
 from adapty_async.cli.signals import hear
 from adapty_async.ledger import LedgerReader
 from adapty_async.sending import Attempt
 from adapty_async.testing import Fault, Simulator
+from tests.cli.runs import run_of
 from tests.cli.served import AT_ONCE, ids_file
 from tests.cli.test_job import Screen
 from tests.cli.witness import Say, ids, ledger_of, run
@@ -272,8 +271,11 @@ class Looking(Screen):
 
 async def test_a_signal_pauses_the_job_and_the_next_one_lets_it_go_on(tmp_path: Path) -> None:
     async with Simulator(profiles=300) as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
-        with open_ids(ids_file(tmp_path, 300), by="customer_user_id") as listed, Interrupts() as interrupts:
-            deletion = Deletion(client, listed, Books(300), concurrency=5, pacer=FixedPacer(1000))
+        with (
+            open_ids(ids_file(tmp_path, 300), by="customer_user_id") as listed,
+            run_of(client, listed, concurrency=5, pacer=FixedPacer(1000)) as deletion,
+            Interrupts() as interrupts,
+        ):
             screen = Looking()
             running = asyncio.create_task(deletion.run(screen, interrupts))
             await until(lambda: sim.count.requests > 20)
@@ -284,7 +286,7 @@ async def test_a_signal_pauses_the_job_and_the_next_one_lets_it_go_on(tmp_path: 
             assert sim.count.requests == sent < 300
             os.kill(os.getpid(), signal.SIGUSR1)
             await running
-            assert deletion.end().standing.counts == Counter(deleted=300)
+            assert deletion.ended().standing.counts == Counter(deleted=300)
     assert [said.split(":")[0] for said in screen.said] == ["the job is paused", "the job goes on after its pause"]
 
 

@@ -18,6 +18,7 @@ from adapty_async.cli.masking import masked
 from adapty_async.cli.pace import Pace, state_file
 from adapty_async.cli.probe import sample
 from adapty_async.ledger.inventory import begin
+from adapty_async.ledger.location import NamedLedger
 from adapty_async.ledger.store import Store
 from adapty_async.pacing.remembered import remembered_limit
 from adapty_async.pacing.shared_state import SharedState
@@ -332,7 +333,9 @@ def test_of_several_columns_there_is_nothing_to_say(tmp_path: Path, say: Say) ->
 
 @pytest.mark.parametrize("command", ["plan people.txt --by customer_user_id", "status job.db", "doctor"])
 def test_a_result_that_goes_nowhere_is_no_success(people: Path, command: str) -> None:
-    ledger = Store.open(people.parent / "job.db", lambda store: begin(store, people.parent / "job.db", JOB, 1))
+    ledger = Store.open(
+        people.parent / "job.db", lambda store: begin(store, NamedLedger(people.parent / "job.db"), JOB, 1)
+    )
     ledger.close()
     line = f"exec {shlex.quote(sys.executable)} -m adapty_async {command} >&-"
     ended = subprocess.run(  # noqa: S603 - our own interpreter

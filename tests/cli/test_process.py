@@ -76,12 +76,13 @@ def test_what_a_kill_left_of_a_copy_is_removed_by_the_next_command(tmp_path: Pat
         assert not [*tmp_path.glob("*.spool*")]
 
 
+@pytest.mark.parametrize("options", [(), ("--no-ledger",)], ids=["ledger", "no ledger"])
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_first_signal_ends_well_with_130(tmp_path: Path, signum: signal.Signals) -> None:
+def test_a_first_signal_ends_well_with_130(tmp_path: Path, signum: signal.Signals, options: tuple[str, ...]) -> None:
     path = ids_file(tmp_path, 2000)
     failures = tmp_path / "failures.csv"
     with simulated(profiles=2000, latency=0.02) as (sim, settings):
-        arguments = [*DELETE, str(path), "--yes", "--concurrency", "10", "--failures", str(failures)]
+        arguments = [*DELETE, str(path), "--yes", "--concurrency", "10", "--failures", str(failures), *options]
         with started(arguments, settings) as process:
             wait_until(lambda: sim.count.answered(204) >= 20)
             process.send_signal(signum)
@@ -208,9 +209,12 @@ def test_a_crash_leaves_no_core_file(tmp_path: Path, options: tuple[str, ...]) -
     assert not list(folder.glob("*core*"))
 
 
-def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [(), ("--no-ledger",)], ids=["ledger", "no ledger"])
+def test_a_second_signal_ends_at_once(tmp_path: Path, options: tuple[str, ...]) -> None:
+    failures = tmp_path / "failures.csv"
     with simulated(profiles=50, latency=600) as (sim, settings):
         arguments = [*DELETE, str(ids_file(tmp_path, 50)), "--yes", "--concurrency", "7", "--timeout", "600"]
+        arguments += ["--failures", str(failures), *options]
         with started(arguments, settings) as process:
             wait_until(lambda: sim.count.in_flight == 7)
             process.send_signal(signal.SIGINT)
@@ -221,6 +225,8 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
             out, err = process.communicate(timeout=PATIENCE)
             assert process.returncode == 130, err
     assert b"in_doubt                       7" in out
+    assert failures.read_text().count(",in_doubt,") == 7
+    assert failures.read_text().count(",not_attempted,") == 43
     assert b"Traceback" not in err
 
 

@@ -17,7 +17,6 @@ from rich.text import Text
 
 from adapty_async.bulk import BulkReport, Latency, Outcome
 from adapty_async.cli.books import Books, Standing
-from adapty_async.cli.inputs import Row
 from adapty_async.cli.output import Output, using
 from adapty_async.cli.progress import Meter, Sight, View
 from adapty_async.cli.screen import EventScreen, PlainScreen, TerminalScreen, _Bar, screen_for, showing, summary, tell
@@ -248,7 +247,7 @@ async def test_progress_is_shown_again_and_again_and_at_the_end() -> None:
     async with showing(lambda: Sight(standing=books.standing), PlainScreen(stream, interval=0.001)):
         while stream.getvalue().count("\n") < 3:  # noqa: ASYNC110 - the screen is another thread's
             await asyncio.sleep(0)
-        books.enter(Row(1, "u1"), Outcome.DELETED)
+        books.enter(Outcome.DELETED)
     assert stream.getvalue().splitlines()[-1].startswith("1 of 3 rows")
 
 

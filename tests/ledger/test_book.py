@@ -14,6 +14,7 @@ from adapty_async.ledger import LedgerReader, LedgerWriteError
 from adapty_async.ledger.book import Book, Due, Terms
 from adapty_async.ledger.chunks import STATES
 from adapty_async.ledger.inventory import Part
+from adapty_async.ledger.location import NamedLedger
 
 from ..full_disk import full_disk
 from .helpers import ids
@@ -28,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def opened(path: Path, now: Moment = NOON) -> Book:
-    return Book.open(path, UPDATE, Terms(), lambda: now)
+    return Book.open(NamedLedger(path), UPDATE, Terms(), lambda: now)
 
 
 def part(count: int) -> Part:

@@ -1,0 +1,183 @@
+"""What to do after a run: the commands that resume a job, or nothing of the kind where its ledger was temporary."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Protocol
+
+import attrs
+
+from ..bulk import Outcome, StopReason
+from ..escaping import one_line
+from ..ledger import Spool, Status
+from .feeding import feeding_back, format_of_failures
+from .finished import RETRIED, show_afterwards
+from .job import Ended
+from .keys import ACCEPTED
+from .ledgers import command, input_of, resume_command
+from .listing import Listing
+from .order import Order, exclude_options, options_of
+from .screen import tell
+
+_KEY_REFUSED: Final = frozenset({StopReason.CREDENTIALS, StopReason.PERMISSION})
+
+
+@attrs.frozen
+class Stock:
+    """What is known of the rows after a run.
+
+    `held`: how many had failed before they were put on an exclude list, by outcome. `failures`: the file with the
+    others, None if there is none. `is_whole`: all of them are in it.
+    """
+
+    held: Mapping[Outcome, int] = attrs.field(factory=dict[Outcome, int])
+    failures: Path | None = None
+    is_whole: bool = True
+
+
+class NextSteps(Protocol):
+    """What whoever ran a job is told to do next."""
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether the job can be resumed."""
+        ...
+
+    def refusal(self, sentence: str) -> str:
+        """Say why nothing was sent, and what to do next."""
+        ...
+
+    def show_interrupted(self, ended: Ended | None) -> None:
+        """Say what to do after an interrupt that cut a run off. `ended`: how the run ended, None if it never began."""
+        ...
+
+    def show(self, ended: Ended, after: Status | None, stock: Stock) -> None:
+        """Say what to do after a run. `after`: where the ledger stands, None where it can't be read."""
+        ...
+
+
+@attrs.frozen
+class ResumeSteps:
+    """The next steps of a job with a ledger. `app`, `failures`: as in `Recorded`."""
+
+    ledger: Path
+    ids: Listing
+    order: Order
+    app: str | None
+    failures: Path | None
+    can_resume = True
+
+    def refusal(self, sentence: str) -> str:
+        """Say why nothing was sent, and how to go on."""
+        return f"{sentence}; to go on: {resume_command(self.ledger)}"
+
+    def show_interrupted(self, ended: Ended | None) -> None:
+        """Say how to go on."""
+        how = resume_command(self.ledger) if ended is None else self._again("resume", ended)
+        tell(f"To go on:\n  {how}", sys.stderr)
+
+    def show(self, ended: Ended, after: Status | None, stock: Stock) -> None:
+        """Say how to go on, or what may follow when all is done."""
+        left = None if after is None else after.waiting + after.claimed
+        failed = 0 if after is None else sum(after.counts.get(outcome, 0) for outcome in RETRIED)
+        retried = failed - sum(stock.held.get(outcome, 0) for outcome in RETRIED)
+        is_doubtful = ended.stopped is StopReason.ABSENT_SHARE
+        if is_doubtful:
+            self._show_doubt(ended, left)
+        elif left != 0:
+            tell("To go on:" if left is None else f"{left:,} rows are not done. To go on:", sys.stderr)
+            tell(f"  {self._again('resume', ended)}", sys.stderr)
+        if left == 0 and retried:
+            tell(f"To send the {retried:,} rows again that failed or are in doubt:", sys.stderr)
+            tell(f"  {self._again('retry-failed', ended)}", sys.stderr)
+        has_failures = ended.standing.failed > (left or 0) + sum(stock.held.values())
+        if has_failures:
+            self._show_failures(stock, ended)
+        is_done = left == 0 and not retried and not is_doubtful
+        self._let_go_of_copy(is_wanted=not is_done or (has_failures and stock.failures is None))
+        if is_done:
+            show_afterwards(self.ledger, self.order, has_input=self.order.file is not None)
+
+    def _show_doubt(self, ended: Ended, left: int | None) -> None:
+        """Say how to find out why so many were absent, and how to go on then."""
+        file = input_of(self.ledger, self.order)
+        options = [*options_of(self.order), *exclude_options(self.order), "--probe", "20"]
+        if left:
+            tell(f"{left:,} rows are not done.", sys.stderr)
+        tell("To see which app the key is of, and how many of them exist:", sys.stderr)
+        tell(f"  {command('plan', file, *options)}", sys.stderr)
+        if self.app is None and not self._is_bound(ended):
+            tell("Where the key was of another app, set ADAPTY_API_KEY to the right one, and name its app:", sys.stderr)
+            tell(f"  {command('resume', self.ledger, '--new-key', '--app', 'UUID')}", sys.stderr)
+        tell("Where key, --by and --column are right, and they are absent indeed:", sys.stderr)
+        tell(f"  {command('resume', self.ledger, '--max-absent', '100%')}", sys.stderr)
+
+    def _is_bound(self, ended: Ended) -> bool:
+        """Tell whether people are done in an app that nobody knows: no other key is taken then."""
+        return self.app is None and any(ended.standing.counts.get(outcome) for outcome in ACCEPTED)
+
+    def _again(self, name: str, ended: Ended, *options: str) -> str:
+        """Give a command that goes on; after a refused key with another, where its app is known or nobody is done."""
+        if ended.report.stopped in _KEY_REFUSED and not self._is_bound(ended):
+            options = (*options, "--new-key", *([] if self.app else ["--app", "UUID"]))
+        return command(name, self.ledger, *options)
+
+    def _show_failures(self, stock: Stock, ended: Ended) -> None:
+        if self.failures is None:
+            name = f"failures.{format_of_failures(self.ids.reading())}"
+            tell("To write down which rows failed, and why, as a file to feed back:", sys.stderr)
+            tell(f"  {self._again('resume', ended, '--failures', name)}", sys.stderr)
+        elif stock.failures is not None:
+            _show_feeding_back(self.failures, stock.failures, self.ids, self.order)
+
+    def _let_go_of_copy(self, *, is_wanted: bool) -> None:
+        """Remove the copy of what can't be read twice, once nothing can want it any more."""
+        spool = Spool(self.ledger)
+        if not spool.is_filled:
+            return
+        if is_wanted:
+            what = f"{spool.path} keeps the ids until then: a copy of what can't be read twice."
+            tell(one_line(what), sys.stderr)
+        else:
+            spool.discard()
+
+
+@attrs.frozen
+class LastSteps:
+    """The next steps of a job whose ledger is temporary: nobody can resume it, but its failed rows can be fed back."""
+
+    ids: Listing
+    order: Order
+    failures: Path | None
+    can_resume = False
+
+    def refusal(self, sentence: str) -> str:
+        """Say why nothing was sent."""
+        return sentence
+
+    def show_interrupted(self, ended: Ended | None) -> None:
+        """Say nothing: that it was interrupted is said anyway."""
+
+    def show(self, ended: Ended, after: Status | None, stock: Stock) -> None:
+        """Say what to do with the rows that failed."""
+        failed = ended.standing.failed
+        if not failed:
+            return
+        if self.failures is None:
+            name = f"FILE.{format_of_failures(self.ids.reading())}"
+            tell(f"--failures {name} writes down which rows failed and why, as a file to feed back.", sys.stderr)
+        elif stock.failures is None:
+            tell(one_line(f"{self.failures} wasn't written."), sys.stderr)
+        elif not stock.is_whole:
+            what = f"{stock.failures} holds some of the {failed:,} rows that failed, not all of them."
+            tell(one_line(what), sys.stderr)
+        else:
+            _show_feeding_back(self.failures, stock.failures, self.ids, self.order)
+
+
+def _show_feeding_back(wanted: Path, failures: Path, ids: Listing, order: Order) -> None:
+    """Say how to send the failed rows again. `wanted`: the file that was asked for, `failures`: the one there is."""
+    is_other = failures != wanted
+    why = f" ({wanted} was made by somebody else meanwhile, and is as it was.)" if is_other else ""
+    tell(one_line(f"{failures} holds the rows that failed, and why.{why} To feed it back, corrected:"), sys.stderr)
+    tell(f"  {feeding_back(order, failures, ids.reading())}", sys.stderr)

@@ -1,0 +1,46 @@
+"""One run of a job on a temporary ledger, without the command around it."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+
+from adapty_async import UNPACED, AdaptyClient
+from adapty_async.bulk.jobs import undertaking
+from adapty_async.cli.interrupts import Interrupts
+from adapty_async.cli.job import Ended
+from adapty_async.cli.listing import Listing
+from adapty_async.cli.order import Order
+from adapty_async.cli.pace import FULL, Pace
+from adapty_async.cli.recorded import Recorded, Run
+from adapty_async.cli.screen import Screen
+from adapty_async.ledger import TemporaryLedger, prepare
+from adapty_async.pacing import Pacer
+
+
+@attrs.frozen
+class DeletionRun:
+    """The run of a deletion, and how it ended."""
+
+    _recorded: Recorded
+    _run: Run
+
+    async def run(self, screen: Screen, interrupts: Interrupts) -> None:
+        await self._run.run_with(screen, interrupts)
+
+    def ended(self) -> Ended:
+        return self._recorded.ended(self._run)[0]
+
+
+@contextlib.contextmanager
+def run_of(
+    client: AdaptyClient, ids: Listing, *, concurrency: int = 100, pacer: Pacer = UNPACED
+) -> Iterator[DeletionRun]:
+    """Write the temporary ledger of a deletion, and yield its run."""
+    order = Order(file=Path(ids.name), by=ids.by, column=None, pace=Pace(FULL, None), concurrency=concurrency)
+    job = undertaking(client, order.operation, order.by)
+    with contextlib.closing(TemporaryLedger()) as ledger:
+        prepare(ledger, job, ids.decided(), order={}, file=None)
+        recorded = Recorded(ids, ledger, None, order, job.key_fingerprint)
+        yield DeletionRun(recorded, recorded.run(client, pacer))
