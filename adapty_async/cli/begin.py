@@ -10,9 +10,8 @@ from uuid import UUID
 import attrs
 
 from ..bulk.jobs import By, undertaking
-from ..bulk.journal import Undertaking
 from ..client import AdaptyClient
-from ..ledger import Held, Spool, TemporaryLedger, has_job, prepare
+from ..ledger import Held, Spool, has_job, prepare
 from .allowances import Allowances
 from .assignment import Assignment
 from .beforehand import exclusion_of, look_through, require_terminal, verified
@@ -27,7 +26,7 @@ from .ledgers import beside, hold, is_lasting, refuse_needed, refuse_own, refusi
 from .listing import Listing
 from .order import Order
 from .pace import Pace
-from .recorded import Recorded
+from .recorded import Recorded, on_temporary_ledger
 
 
 @attrs.frozen(kw_only=True)
@@ -111,36 +110,22 @@ def begin(asked: Asked) -> ExitStatus:
                 refuse_needed(asked.failures, ledger)  # first, for some of its files are there already
             check_free(asked.failures)
         exclusion = exclusion_of(order, may_ask=not asked.confirmed)
-        start = _Start(client, order, asked, exclusion)
         if ledger is None or held is None:
-            recorded = start.on_temporary_ledger(stack)
-        else:
-            recorded = start.on_ledger(ledger, held, stack)
-        return recorded.carry_out(client)
-
-
-@attrs.frozen
-class _Start:
-    """A job before its ledger is written. What is wrong with its input raises CommandError: nothing was sent."""
-
-    client: AdaptyClient
-    order: Order
-    asked: Asked
-    exclusion: Exclusion
-
-    def on_ledger(self, ledger: Path, held: Held, stack: contextlib.ExitStack) -> Recorded:
-        """Write a ledger with which the job can be resumed. `stack`: closes the input."""
-        file = self.asked.file
+            ids = stack.enter_context(open_listing(order, asked.file, excluded=exclusion.excluded))
+            order, notes = _checked(ids, order, client, exclusion, confirmed=asked.confirmed)
+            with on_temporary_ledger(ids, client, order, notes=notes, failures=asked.failures) as temporary:
+                return temporary.carry_out(client)
         copied = stack.enter_context(contextlib.ExitStack())
-        ids = stack.enter_context(_lasting_input(self.order, file, ledger, self.exclusion.excluded, copied))
+        ids = stack.enter_context(_lasting_input(order, asked.file, ledger, exclusion.excluded, copied))
         with telling_how_to_go_on(ledger):
-            order, notes = self._check(ids)
-            lasting = file.absolute() if is_lasting(file) else None
+            order, notes = _checked(ids, order, client, exclusion, confirmed=asked.confirmed)
+            lasting = asked.file.absolute() if is_lasting(asked.file) else None
             order = attrs.evolve(order, file=lasting, format=ids.reading().format)
             with refusing(ids):
+                job = undertaking(client, order.operation, order.by)
                 prepare(
                     ledger,
-                    self._undertaking,
+                    job,
                     ids.decided(),
                     order=order.as_json(ledger),
                     file=ids.file,
@@ -148,42 +133,27 @@ class _Start:
                     held=held,
                 )
             copied.pop_all()  # from now on the copy belongs to the job, even if its ledger is removed
-            return self._recorded(ids, ledger, held, order, notes)
+            recorded = Recorded(
+                ids,
+                ledger,
+                held,
+                order,
+                job.key_fingerprint,
+                app=order.guards.app,
+                notes=notes,
+                failures=asked.failures,
+            )
+        return recorded.carry_out(client)
 
-    def on_temporary_ledger(self, stack: contextlib.ExitStack) -> Recorded:
-        """Write a ledger that is gone with this process. `stack`: closes it, and the input."""
-        ids = stack.enter_context(open_listing(self.order, self.asked.file, excluded=self.exclusion.excluded))
-        order, notes = self._check(ids)
-        ledger = stack.enter_context(contextlib.closing(TemporaryLedger()))
-        with refusing(ids):
-            prepare(ledger, self._undertaking, ids.decided(), order={}, file=None)  # nobody else reads it
-        return self._recorded(ids, ledger, None, order, notes)
 
-    @property
-    def _undertaking(self) -> Undertaking:
-        return undertaking(self.client, self.order.operation, self.order.by)
-
-    def _check(self, ids: Listing) -> tuple[Order, dict[str, str]]:
-        """Check the input, ask, and verify the app. Return the order as it is checked, and notes for the record."""
-        order, exclusion = self.order, self.exclusion
-        checked = look_through(ids, order, self.client, exclusion, confirmed=self.asked.confirmed)
-        is_rounded = bool(checked.rounded) or exclusion.is_rounded  # and somebody has said that this is right
-        order = attrs.evolve(order, allows=order.allows | Allowances(rounded=is_rounded))
-        return order, verified(order, ids, self.client)
-
-    def _recorded(
-        self, ids: Listing, ledger: Path | TemporaryLedger, held: Held | None, order: Order, notes: dict[str, str]
-    ) -> Recorded:
-        return Recorded(
-            ids,
-            ledger,
-            held,
-            order,
-            self._undertaking.key_fingerprint,
-            app=order.guards.app,
-            notes=notes,
-            failures=self.asked.failures,
-        )
+def _checked(
+    ids: Listing, order: Order, client: AdaptyClient, exclusion: Exclusion, *, confirmed: bool
+) -> tuple[Order, dict[str, str]]:
+    """Check the input, ask, and verify the app. Return the order as it was checked, and the notes of the run."""
+    checked = look_through(ids, order, client, exclusion, confirmed=confirmed)
+    is_rounded = bool(checked.rounded) or exclusion.is_rounded  # and somebody has said that this is right
+    order = attrs.evolve(order, allows=order.allows | Allowances(rounded=is_rounded))
+    return order, verified(order, ids, client)
 
 
 def refuse_begun(ledger: Path) -> None:

@@ -11,9 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
-from ..bulk.jobs import undertaking
 from ..client import AdaptyClient
-from ..ledger import TemporaryLedger, prepare
 from ..messages import Request
 from ..pacing import AdaptivePacer
 from ..testing import prefilled_customer_user_id
@@ -25,7 +23,7 @@ from .job import Ended, show_ended
 from .order import Order
 from .output import current
 from .pace import FULL, Pace
-from .recorded import Recorded
+from .recorded import on_temporary_ledger
 from .screen import screen_for, tell
 
 _START: Final = 60.0
@@ -84,15 +82,12 @@ def _verdict(ended: Ended, left: int, profiles: int, seconds: float) -> ExitStat
 async def _delete(client: AdaptyClient, file: Path, interrupts: Interrupts) -> Ended:
     """Do what the command `delete` does."""
     order = Order(file=file, by="customer_user_id", column=None, pace=Pace(FULL, None))
-    with open_listing(order, file) as ids, contextlib.closing(TemporaryLedger()) as ledger:
+    with open_listing(order, file) as ids:
         show_checked(ids.name, ids.check(), order.operation)
-        job = undertaking(client, order.operation, order.by)
-        prepare(ledger, job, ids.decided(), order={}, file=None)
-        recorded = Recorded(ids, ledger, None, order, job.key_fingerprint)
-        run = recorded.run(client, AdaptivePacer())
-        await run.run_with(screen_for(sys.stderr), interrupts)
-        ended, _ = recorded.ended(run)
-        return ended
+        with on_temporary_ledger(ids, client, order) as recorded:
+            run = recorded.run(client, AdaptivePacer())
+            await run.run_with(screen_for(sys.stderr), interrupts)
+            return recorded.ended(run)[0]
 
 
 def _write_ids(file: Path, profiles: int) -> None:

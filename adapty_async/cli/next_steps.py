@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, TypeAlias
 
 import attrs
 
@@ -33,27 +33,6 @@ class Stock:
     held: Mapping[Outcome, int] = attrs.field(factory=dict[Outcome, int])
     failures: Path | None = None
     is_whole: bool = True
-
-
-class NextSteps(Protocol):
-    """What whoever ran a job is told to do next."""
-
-    @property
-    def can_resume(self) -> bool:
-        """Whether the job can be resumed."""
-        ...
-
-    def refusal(self, sentence: str) -> str:
-        """Say why nothing was sent, and what to do next."""
-        ...
-
-    def show_interrupted(self, ended: Ended | None) -> None:
-        """Say what to do after an interrupt that cut a run off. `ended`: how the run ended, None if it never began."""
-        ...
-
-    def show(self, ended: Ended, after: Status | None, stock: Stock) -> None:
-        """Say what to do after a run. `after`: where the ledger stands, None where it can't be read."""
-        ...
 
 
 @attrs.frozen
@@ -173,6 +152,10 @@ class LastSteps:
             tell(one_line(what), sys.stderr)
         else:
             _show_feeding_back(self.failures, stock.failures, self.ids, self.order)
+
+
+NextSteps: TypeAlias = ResumeSteps | LastSteps
+"""What whoever ran a job is told to do next. `can_resume`: whether the job can be resumed."""
 
 
 def _show_feeding_back(wanted: Path, failures: Path, ids: Listing, order: Order) -> None:

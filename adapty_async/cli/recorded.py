@@ -6,14 +6,16 @@ import sys
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import attrs
 
 from ..bulk import Outcome, StopReason
+from ..bulk.jobs import undertaking
 from ..client import AdaptyClient, sender_of
 from ..escaping import one_line
-from ..ledger import Held, Ledger, LedgerLostError, LedgerReader, Status, TemporaryLedger
+from ..ledger import Held, Ledger, LedgerLostError, LedgerReader, Status, TemporaryLedger, prepare
 from ..pacing import Pacer
 from . import event_loop
 from .books import Standing
@@ -169,6 +171,23 @@ class Recorded:
             for _ in failures(reader):
                 pass
         return Stock(held)
+
+
+@contextlib.contextmanager
+def on_temporary_ledger(
+    ids: Listing,
+    client: AdaptyClient,
+    order: Order,
+    *,
+    notes: Mapping[str, str] = MappingProxyType({}),
+    failures: Path | None = None,
+) -> Iterator[Recorded]:
+    """Write the ledger of a job that nobody can resume, and remove it after the block. Raises CommandError."""
+    job = undertaking(client, order.operation, order.by)
+    with contextlib.closing(TemporaryLedger()) as ledger:
+        with refusing(ids):
+            prepare(ledger, job, ids.decided(), order={}, file=None)
+        yield Recorded(ids, ledger, None, order, job.key_fingerprint, notes=notes, failures=failures)
 
 
 def failures_of(reader: LedgerReader, ids: Listing) -> Iterator[Failure]:

@@ -5,7 +5,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol, cast
+from typing import Final, NamedTuple, TypeAlias, cast
 
 import attrs
 
@@ -29,49 +29,25 @@ from .secret import LENGTH, Secret, key_path
 _TEMPORARY_FOLDERS: Final = ("/var/tmp", "/usr/tmp", "/tmp")  # noqa: S108 - where SQLite looks; a file has no name there
 
 
-class Checks(Protocol):
-    """What is checked while a ledger is open for writing; see `Fence`."""
+class NoChecks:
+    """What is checked, as by a `Fence`, of a ledger without a name: nothing, for nobody else can change it."""
 
-    def check(self) -> None: ...
+    def check(self) -> None:
+        pass
 
-    def check_writers(self) -> None: ...
+    def check_writers(self) -> None:
+        pass
 
-    def note_sizes(self) -> None: ...
+    def note_sizes(self) -> None:
+        pass
 
 
 class Opened(NamedTuple):
     """A ledger that is open for writing. `lock`: its own, None if the caller holds it or nobody else can open it."""
 
     connection: sqlite3.Connection
-    checks: Checks
+    checks: Fence | NoChecks
     lock: Lock | None
-
-
-class LedgerLocation(Protocol):
-    """Where a ledger is. What its methods raise is OSError, sqlite3.Error or LedgerError."""
-
-    @property
-    def path(self) -> Path:
-        """What messages call it."""
-        ...
-
-    def open_to_write(
-        self, schema: str, make: Callable[[sqlite3.Connection], None] | None, held: Held | None
-    ) -> Opened:
-        """Open it. If there is none `make` writes what it begins with, into the empty tables of `schema`."""
-        ...
-
-    def open_to_read(self) -> sqlite3.Connection:
-        """Open it, also while it is written if it has a name."""
-        ...
-
-    def read_secret(self) -> Secret | None:
-        """Read its id key, None if there is no whole one."""
-        ...
-
-    def make_secret(self) -> Secret:
-        """Make its id key."""
-        ...
 
 
 @attrs.frozen
@@ -122,7 +98,8 @@ class TemporaryLedger:
     """A ledger in this process alone, of one connection. It is gone with the process, however that ends.
 
     It is a temporary database of SQLite: in memory up to the size of SQLite's cache, 2 MB, and then in a file that is
-    unlinked as soon as it is open. Its id key is in memory only. Close it to give back what it takes on the disk.
+    unlinked as soon as it is open, still empty. Its id key is in memory only. Close it to give back the room on the
+    disk.
     """
 
     def __init__(self) -> None:
@@ -145,7 +122,7 @@ class TemporaryLedger:
             make(self._connection)
             self._connection.execute("COMMIT")
             self._is_made = True
-        return Opened(self._connection, _NoChecks(), None)
+        return Opened(self._connection, NoChecks(), None)
 
     def open_to_read(self) -> sqlite3.Connection:
         """Open it, while nobody writes in it."""
@@ -176,17 +153,8 @@ class _SharedConnection(sqlite3.Connection):
         super().close()
 
 
-class _NoChecks:
-    """Of a file without a name nobody else can change anything."""
-
-    def check(self) -> None:
-        pass
-
-    def check_writers(self) -> None:
-        pass
-
-    def note_sizes(self) -> None:
-        pass
+LedgerLocation: TypeAlias = NamedLedger | TemporaryLedger
+"""Where a ledger is; what it raises when it is opened is OSError, sqlite3.Error or LedgerError."""
 
 
 def location_of(path: str | os.PathLike[str] | LedgerLocation) -> LedgerLocation:

@@ -19,9 +19,10 @@ import attrs
 
 from .chunks import CHUNK, Chunk
 from .errors import LedgerUnreadableError
+from .fence import Fence
 from .files import APPLICATION, VERSION, Lock, damaged, translated
 from .holding import Held
-from .location import Checks, LedgerLocation, location_of
+from .location import LedgerLocation, NoChecks, location_of
 
 _SCHEMA: Final = f"""
 CREATE TABLE job (
@@ -161,7 +162,7 @@ class Store:
         self,
         path: Path,
         connection: sqlite3.Connection,
-        checks: Checks | None = None,
+        checks: Fence | NoChecks | None = None,
         own_lock: Lock | None = None,
     ) -> None:
         self._path = path

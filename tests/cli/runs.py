@@ -7,15 +7,13 @@ from pathlib import Path
 import attrs
 
 from adapty_async import UNPACED, AdaptyClient
-from adapty_async.bulk.jobs import undertaking
 from adapty_async.cli.interrupts import Interrupts
 from adapty_async.cli.job import Ended
 from adapty_async.cli.listing import Listing
 from adapty_async.cli.order import Order
 from adapty_async.cli.pace import FULL, Pace
-from adapty_async.cli.recorded import Recorded, Run
+from adapty_async.cli.recorded import Recorded, Run, on_temporary_ledger
 from adapty_async.cli.screen import Screen
-from adapty_async.ledger import TemporaryLedger, prepare
 from adapty_async.pacing import Pacer
 
 
@@ -39,8 +37,5 @@ def run_of(
 ) -> Iterator[DeletionRun]:
     """Write the temporary ledger of a deletion, and yield its run."""
     order = Order(file=Path(ids.name), by=ids.by, column=None, pace=Pace(FULL, None), concurrency=concurrency)
-    job = undertaking(client, order.operation, order.by)
-    with contextlib.closing(TemporaryLedger()) as ledger:
-        prepare(ledger, job, ids.decided(), order={}, file=None)
-        recorded = Recorded(ids, ledger, None, order, job.key_fingerprint)
+    with on_temporary_ledger(ids, client, order) as recorded:
         yield DeletionRun(recorded, recorded.run(client, pacer))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from adapty_async import ledger
-from adapty_async.cli import begin, recorded
+from adapty_async.cli import recorded
 from adapty_async.ledger.store import Store, Writing
 from adapty_async.testing import Fault
 from tests.cli.served import (
@@ -102,7 +102,7 @@ def test_where_there_is_no_room_for_it_nothing_is_sent(
         with full_disk(1 << 20):
             ledger.prepare(*arguments, **options)
 
-    monkeypatch.setattr(begin, "prepare", prepare)
+    monkeypatch.setattr(recorded, "prepare", prepare)
     path = tmp_path / "many.csv"
     path.write_text("customer_user_id\n" + "".join(f"u{number}\n" for number in range(150_000)))
     status, out, err = say(*DELETE, path, "--expect", 150_000)
