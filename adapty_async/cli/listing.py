@@ -26,10 +26,6 @@ class Listing(Protocol):
         """Read the input from its start; without an outcome is what is to be sent."""
         ...
 
-    def item(self, row: Row) -> Any:
-        """Give what the library takes for a row."""
-        ...
-
     def decided(self) -> Iterator[Any]:
         """Give the item of each row, marked where it isn't to be sent."""
         ...

@@ -154,10 +154,6 @@ class Ids:
             for index, id_ in enumerate(batch.ids):
                 yield skipped(id_, Outcome.EXCLUDED, excluded[index]) if index in excluded else id_
 
-    def item(self, row: Row) -> str:
-        """Give what the library takes for a row."""
-        return row.id
-
     def as_written(self) -> Iterator[Row]:
         """Give the rows with no outcome but `invalid`, where they can't be read. Raises InputError."""
         for batch in self._batches(whole=True):
