@@ -5,6 +5,7 @@ import json
 import re
 import sqlite3
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from adapty_async import ledger
 from adapty_async.cli import recorded
+from adapty_async.cli.failures import Failure
 from adapty_async.ledger.store import Store, Writing
 from adapty_async.testing import Fault
 from tests.cli.served import (
@@ -150,3 +152,23 @@ def test_failures_that_find_no_place_are_told(witness: Witness, people: Path, tm
     assert "failed                         1" in out
     assert f"{folder / 'failures.csv'} can't be written" in err
     assert err.endswith(f"{folder / 'failures.csv'} wasn't written.\n")
+
+
+def test_an_interrupt_keeps_what_is_written_of_the_failures_and_is_told(
+    witness: Witness, people: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = recorded.failures_of
+
+    def interrupted(*arguments: Any) -> Iterator[Failure]:
+        yield next(read(*arguments))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recorded, "failures_of", interrupted)
+    witness.script(Fault.REDIRECT, Fault.REDIRECT, method="DELETE")
+    status, out, err = say(*DELETE, people, "--concurrency", 1, "--failures", "failures.csv")
+    assert status == 130
+    assert "failed                         2" in out
+    assert "failures.csv holds some of the 2 rows that failed, not all of them." in err
+    assert err.endswith("adapty-async: interrupted\n")
+    with Path("failures.csv").open(newline="") as file:
+        assert [row["customer_user_id"] for row in csv.DictReader(file)] == ids(1)
