@@ -107,6 +107,8 @@ _FADING: Final = 0.99
 _DOUBTED: Final = 0.97
 # So far above a limit that strays seemed to tell, it is none.
 _REVOKED: Final = 1.2
+# So many times as many strays as were known when the limit was measured: it is measured again.
+_MANY_MORE: Final = 1.7
 # So few strays in a step don't count.
 _NEGLIGIBLE: Final = 0.035
 _RARE: Final = 0.001
@@ -161,7 +163,7 @@ class AdaptivePacer(Counting):
         self._excess = Suspicion()
         self._limited = Suspicion()
         self._unmeasured = False
-        self._is_doubtful = False
+        self._believed_strays = math.inf
         self._alarm: tuple[float, int, int] | None = None
         self._highest = 0.0
 
@@ -305,8 +307,7 @@ class AdaptivePacer(Counting):
             self._strays.low.count(1, strays)
         elif self._phase is Phase.CRUISE:
             self._strays.near.count(1, 0)
-        if strays and self._phase is Phase.CRUISE and self._is_doubtful and self._known_strays > FEWEST:
-            self._is_doubtful = False
+        if strays and self._phase is Phase.CRUISE and self._known_strays > _MANY_MORE * self._believed_strays:
             self._probe()
             self._begin_step()
             return
@@ -451,7 +452,9 @@ class AdaptivePacer(Counting):
     def _known_strays(self) -> float:
         """The share of strays, where a PROBE would meet them."""
         share = self._strays.share
-        return share if share * max(_STEP_REQUESTS, self._rate * _STEP_SECONDS) > _NEGLIGIBLE else FEWEST
+        if share * max(_STEP_REQUESTS, self._rate * _STEP_SECONDS) <= _NEGLIGIBLE:
+            return FEWEST
+        return max(share, self._strays.low.share)
 
     @property
     def _supposed(self) -> float:
@@ -499,7 +502,7 @@ class AdaptivePacer(Counting):
                 self._fall(followed)
                 self._unmeasured = False
             else:
-                self._is_doubtful = at_once
+                self._believed_strays = self._known_strays
                 self._unmeasured = not self._conclude(self._interval)
             if not self._unmeasured:
                 self._interval = Interval(ticket.sent_at, ticket.number, empty=True)
