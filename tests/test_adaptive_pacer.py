@@ -40,7 +40,7 @@ class TestAgainstHiddenLimits:
             (50, 10, 120, 0.988, 0.005),
             (5, 5, 900, 0.99, 0.006),
             (300, 30, 120, 0.99, 0.0045),
-            (50, 250, 300, 0.995, 0.006),
+            (50, 250, 300, 0.995, 0.0055),
         ],
     )
     def test_it_comes_near_a_smoothed_limit_with_few_refusals(

@@ -408,7 +408,7 @@ class AdaptivePacer(Counting):
             if not is_echo:
                 self._measure(now, ticket)
             return
-        self._suspect(ticket)
+        begins = self._suspect(ticket)
         if self._limited_confirmed:
             self._react_to(now, ticket)
         elif is_echo:
@@ -421,6 +421,9 @@ class AdaptivePacer(Counting):
                 self._doubt(now)
             else:
                 self._react_to(now, ticket)
+        elif begins and self._phase is Phase.START and self._rate * self._round_trip > _STEP_REQUESTS:
+            # What is under way is enough to tell.
+            self._held_until = now + _SETTLED * self._round_trip
 
     def _measure(self, now: float, ticket: Ticket) -> None:
         """Draw the conclusion from one 429 alone."""
@@ -460,13 +463,15 @@ class AdaptivePacer(Counting):
     def _supposed(self) -> float:
         return max(_SUPPOSED, self._strays.share)
 
-    def _suspect(self, ticket: Ticket) -> None:
-        """Note a 429 that may be a stray."""
+    def _suspect(self, ticket: Ticket) -> bool:
+        """Note a 429 that may be a stray; tell whether it is the first."""
         assert self._interval is not None
-        if self._suspicion.interval is None:
+        begins = self._suspicion.interval is None
+        if begins:
             self._end(self._interval, ticket)
         self._excess.reject(ticket.sent_at, ticket.number, self._known_strays)
         self._limited.reject(ticket.sent_at, ticket.number, self._supposed)
+        return begins
 
     def _is_full(self, ticket: Ticket) -> bool:
         """Whether jitter can't have emptied the bucket since the last reaction."""
