@@ -105,6 +105,8 @@ _EASED: Final = 0.7
 _FADING: Final = 0.99
 # A 429 in CRUISE that the bucket, as it is known, doesn't explain makes us so much slower.
 _DOUBTED: Final = 0.97
+# An estimate that rests on fewer requests is soon made again.
+_EARLY: Final = 300
 # So far above a limit that strays seemed to tell, it is none.
 _REVOKED: Final = 1.2
 # So many times as many strays as were known when the limit was measured: it is measured again.
@@ -350,6 +352,15 @@ class AdaptivePacer(Counting):
             if self._rate > _REVOKED * limit:
                 self._strays.low.count(accepted, rejected)
                 self._alarm = None
+                if self.estimate is None:  # It was START that they ended.
+                    self._start_again()
+
+    def _start_again(self) -> None:
+        """Go on with START, where strays seem to have ended it."""
+        self._phase = Phase.START
+        self._searching = False
+        self._estimator.forget()
+        self._passed.clear()
 
     @property
     def _small_steps(self) -> int:
@@ -497,6 +508,7 @@ class AdaptivePacer(Counting):
         self._end(followed, ticket)
         if self._phase is Phase.START:
             self._learn_from_start()
+            self._alarm = (self._rate, followed.accepted, followed.refused + 1)
             self._conclude(self._interval)
             self._interval = followed
         elif at_once or followed.accepted or self._accepted_since < _ENOUGH:  # else a cluster of strays
@@ -532,6 +544,13 @@ class AdaptivePacer(Counting):
     def _doubt(self, now: float) -> None:
         """Go a little slower, where a 429 can't be of the limit as it is known, and what follows must tell."""
         assert self.estimate is not None
+        if self._sent < _EARLY:
+            # The estimate rests on few requests: to find out above it is quicker than to go slower and slower.
+            self._start_again()
+            self._limited.clear()
+            self._set_rate((1 + self._utilization) * self._rate)
+            self._begin_step()
+            return
         self._estimator.limit = _DOUBTED * self.estimate
         self._set_rate(_DOUBTED * self._rate)
         limited = self._limited
@@ -571,6 +590,8 @@ class AdaptivePacer(Counting):
             if self._phase is Phase.PROBE:
                 self._looks_closely = self._step >= _SMALL_STEPS and not interval.disturbed
             was_known = self.estimate is not None
+            if not was_known:
+                self._alarm = None
             limit = self._estimator.measure(interval)
             self._highest = max(limit, _FADING * self._highest)
             if self._pause:
