@@ -52,6 +52,14 @@ def test_processes_that_share_a_pacer_are_not_slowed_down_either(tmp_path: Path)
     assert goodput(tally, 60, 60, 200) >= 0.85
 
 
+# In each of them, several of the first few dozen requests are strays.
+@pytest.mark.parametrize("seed", [5010, 5016, 5018, 5035])
+@pytest.mark.parametrize(("make", "least"), [(AdaptivePacer, 0.8), (AdaptivePacer.background, 0.65)])
+def test_strays_among_the_first_requests_hold_a_job_back_for_seconds_only(make: Make, least: float, seed: int) -> None:
+    world = World(lambda: TokenBucket(150, 40), 100, fault=strays(0.03), under_way=512)
+    assert accepted(run(world, make(), seed), 40, 100) >= least * 150
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     st.floats(math.log(20), math.log(500)).map(math.exp),

@@ -58,7 +58,7 @@ _FINE: Final = 0.02
 _COARSE: Final = 0.06
 _SMALL_STEPS: Final = 5
 _LARGER: Final = 0.1
-_CLOSER: Final = 3
+_CLOSER: Final = 2
 
 # CRUISE lasts at least so long, and where a refusal costs a pause, so many of them; fewer where the limit isn't sure.
 _CRUISE_SECONDS: Final = 2.0
@@ -99,6 +99,7 @@ _JITTER_ROUND_TRIPS: Final = 0.2
 _CERTAIN: Final = 3.0
 _START_CERTAIN: Final = 1.0
 _SUPPOSED: Final = 0.03
+_MOST_STRAYS: Final = 0.2
 # So far below the highest limit of late, what is rejected are strays; and so slowly we go to count them.
 _LOW: Final = 0.72
 _EASED: Final = 0.7
@@ -468,7 +469,7 @@ class AdaptivePacer(Counting):
         share = self._strays.share
         if share * max(_STEP_REQUESTS, self._rate * _STEP_SECONDS) <= _NEGLIGIBLE:
             return FEWEST
-        return max(share, self._strays.low.share)
+        return max(share, min(self._strays.low.share, _MOST_STRAYS))
 
     @property
     def _supposed(self) -> float:
@@ -508,7 +509,8 @@ class AdaptivePacer(Counting):
         self._end(followed, ticket)
         if self._phase is Phase.START:
             self._learn_from_start()
-            self._alarm = (self._rate, followed.accepted, followed.refused + 1)
+            if self.estimate is None:
+                self._alarm = (self._rate, followed.accepted, followed.refused + 1)
             self._conclude(self._interval)
             self._interval = followed
         elif at_once or followed.accepted or self._accepted_since < _ENOUGH:  # else a cluster of strays
