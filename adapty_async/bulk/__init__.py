@@ -1,4 +1,4 @@
-"""Mass jobs over an API that takes one profile a request: concurrent, bounded, lazy, with an outcome for every item."""
+"""Bulk jobs over an API that takes one profile per request: concurrent, lazy, in constant memory."""
 
 from .engine import BulkJob
 from .jobs import create_profiles, delete_profiles, get_profiles, run, update_profiles

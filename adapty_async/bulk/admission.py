@@ -1,4 +1,7 @@
-"""The queue before the attempts of a mass job: in order, cancellable, nobody polls."""
+"""The queue in front of a bulk job's attempts, which limits the requests in flight.
+
+Waiters are served in order, can be cancelled, and don't poll.
+"""
 
 import asyncio
 import contextlib
@@ -15,14 +18,15 @@ from .restraint import Bound, Breaker
 
 _log: Final = logging.getLogger("adapty_async")
 
-# Seconds that are no wait: a timer may come early by the clock's resolution.
+# A wait shorter than this many seconds counts as none: a timer may fire early by the clock's resolution.
 _ROUNDING: Final = 1e-6
-# Seconds in which the rate hardly changes. After that the bound may be another: rates fall also while no answer comes.
+# The rate hardly changes within this many seconds. After that the limit is computed again: rates also fall while no
+# response arrives.
 _GRAIN: Final = 0.02
 
 
 class Health(Enum):
-    """What a request says of the server: that it works, or not; NOTHING where it was throttled or never left."""
+    """The state of the server as seen by a request. NOTHING: the request was rate-limited or never sent."""
 
     WORKS = "works"
     FAILS = "fails"
@@ -31,38 +35,38 @@ class Health(Enum):
 
 @attrs.frozen
 class Permit:
-    """The right to have one request under way. `is_trial`: it finds out whether the server works again."""
+    """The right to have one request in flight. A trial finds out whether the server works again."""
 
     is_trial: bool
 
 
 ORDINARY: Final = Permit(is_trial=False)
-"""What nearly every permit is; that of a trial is one of a kind."""
+"""Shared by all permits that aren't trials. Each trial has a permit of its own."""
 
 
 class Admission:
-    """Hand out permits: no more than the bound says, and while the breaker is open one at a time.
+    """Hand out permits up to the concurrency limit, or one trial at a time while the circuit breaker is open.
 
-    `most`: permits at one time, whatever the rate. `rate`: gives the requests a second that are allowed now.
+    `most` is the maximum number of permits at one time. `rate` returns the requests per second that are allowed now.
     """
 
     def __init__(self, most: int, rate: Callable[[], float]) -> None:
         self.is_parked = False
-        """Whether requests fail one and all, so that only trials leave."""
+        """Whether the circuit breaker is open, so that only trials are sent."""
         self._now = asyncio.get_running_loop().time
         self._bound = Bound(most)
         self._breaker = Breaker()
         self._rate = rate
-        self._is_failing = False  # the last request that says something of the server
+        self._is_failing = False  # set by the last request that shows the server's state
         self._under_way = 0
         self._most_now = 0
-        self._free_until = -math.inf  # till then there is nothing to look at but the bound
+        self._free_until = -math.inf  # until then only the limit needs checking
         self._waiters: deque[asyncio.Future[Permit]] = deque()
         self._timer: asyncio.TimerHandle | None = None
-        self._next_trial: Permit | None = None  # it has yet to leave
+        self._next_trial: Permit | None = None  # not sent yet
 
     def try_enter(self) -> Permit | None:
-        """Take a permit where there is nothing to wait for."""
+        """Take a permit if one is free without waiting."""
         if self._under_way < self._most_now and self._now() < self._free_until:
             self._under_way += 1
             return ORDINARY
@@ -71,7 +75,7 @@ class Admission:
         return self._permit()
 
     async def enter(self) -> Permit:
-        """Wait for a permit. A cancelled waiter leaves its turn to the next."""
+        """Wait for a permit. If the waiter is cancelled, the next one gets its turn."""
         permit = self.try_enter()
         if permit is not None:
             return permit
@@ -83,7 +87,7 @@ class Admission:
             return await turn
         except asyncio.CancelledError:
             if turn.cancelled():
-                with contextlib.suppress(ValueError):  # passed over already
+                with contextlib.suppress(ValueError):  # already skipped
                     self._waiters.remove(turn)
                 self._look_again()
             else:
@@ -91,7 +95,10 @@ class Admission:
             raise
 
     def starts(self, permit: Permit) -> bool:
-        """Take note that a request leaves. False: it must not, for the job was parked while it got ready."""
+        """Record that a request is about to be sent.
+
+        Return False if it must not be sent because the circuit breaker opened after its permit was taken.
+        """
         if self.is_parked and not permit.is_trial:
             return False
         if permit.is_trial:
@@ -101,7 +108,7 @@ class Admission:
         return True
 
     def answered(self, permit: Permit, seconds: float) -> None:
-        """Give a permit back whose request was answered after so many seconds: the server works."""
+        """Return the permit of a request that got a response after `seconds`, which shows that the server works."""
         now = self._now()
         self._under_way -= 1
         self._bound.answered(now, seconds)
@@ -109,17 +116,17 @@ class Admission:
             self._draw_conclusions(permit, Health.WORKS, now)
 
     def leave(self, permit: Permit, health: Health) -> None:
-        """Give a permit back, with what its request says of the server."""
+        """Return a permit and record the state of the server as its request saw it."""
         self._under_way -= 1
         self._draw_conclusions(permit, health, self._now())
 
     def lower(self, most: int) -> None:
-        """Hand out at most `most` permits for a while, at least one."""
+        """Limit the permits to `most` for 30 seconds, but allow at least one."""
         self._bound.lower(self._now(), most)
         self._free_until = -math.inf
 
     def _draw_conclusions(self, permit: Permit, health: Health, now: float) -> None:
-        """Park the job, or go on with it, and hand out what may be handed out."""
+        """Update the circuit breaker, then hand out the permits that are free."""
         if health is Health.WORKS:
             self._is_failing = False
             self._breaker.succeeded()
@@ -152,7 +159,7 @@ class Admission:
         return self._next_trial
 
     def _wait(self) -> float:
-        """Give the seconds until the next permit; infinite: until one is given back."""
+        """Return the seconds until the next permit, or infinity if one must be returned first."""
         now = self._now()
         self._look_at_bound(now)
         if self._under_way >= self._most_now:
@@ -165,7 +172,7 @@ class Admission:
         self._free_until = -math.inf if self._waiters or self.is_parked else now + _GRAIN
 
     def _look_again(self) -> None:
-        """Hand out what may be handed out, and set the one timer."""
+        """Hand out the permits that are free, and set the timer for the next one."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,7 +1,7 @@
-"""The engine of a mass job: lazy, bounded, streaming.
+"""The engine of a bulk job: lazy, bounded, streaming.
 
-A fixed number of runners take turns: each takes an item, makes one attempt for it and, where it has to be tried again,
-puts it aside and takes the next. So a runner is a permit that is held per attempt: an item that waits holds none.
+A fixed number of workers run a loop. A worker takes an item, makes one attempt, puts the item aside if it needs a
+retry, and takes the next one. An item that waits for a retry therefore occupies no worker.
 """
 
 import asyncio
@@ -41,35 +41,41 @@ class Operation(Protocol[ItemT]):
     """What a job does with an item."""
 
     def open(self, lineup: Lineup[ItemT], tally: Tally) -> None:
-        """Get ready, at the start of the job. Raises RuntimeError where nothing can be sent.
+        """Prepare the operation when the job starts.
 
-        `lineup` is to be told of each request before it leaves, `tally` what came of it.
+        `lineup` must be informed before each request is sent, and `tally` of its result.
+
+        Raises:
+            RuntimeError: If nothing can be sent.
         """
         ...
 
     async def attempt(self, work: Work[ItemT]) -> Outcome | Again | None:
-        """Make one attempt: the outcome, or when to make the next one, or None where the job was stopped first.
+        """Make one attempt.
 
-        With an outcome, `work` holds the value and the error of the item's result.
+        Return the outcome, when to make the next attempt, or None if the job was stopped before this one. With an
+        outcome, `work` holds the value and the error of the item's result.
         """
         ...
 
     def doubt(self, work: Work[ItemT]) -> Outcome | Again:
-        """Decide what follows where the last response may have been for another request."""
+        """Decide what follows if the last response may belong to another request."""
         ...
 
     def close(self) -> None:
-        """Let go of what the operation holds, at the end of the job."""
+        """Release the resources of the operation when the job ends."""
         ...
 
 
 class BulkJob(Generic[ItemT, ValueT]):
-    """A mass job: await it for its BulkReport, or iterate over it for each ItemResult as it comes.
+    """A bulk job. Await it to get its BulkReport, or iterate over it to get each ItemResult.
 
-    It starts at the first await or iteration. Iterated, it runs no further ahead than `concurrency` results, so await
-    it after the iteration, not within. Leaving it early, by a cancellation, `aclose()` or the end of an `async with`,
-    cancels what is under way and waits until nothing runs any more; after a bare break that comes about by itself, as
-    soon as the event loop gets to it.
+    The job starts when it is first awaited or iterated over. While you iterate, it runs at most `concurrency` results
+    ahead, so await it after the iteration and not inside it.
+
+    If you leave the job early, by a cancellation, `aclose()` or the end of an `async with` block, the requests in
+    flight are cancelled, and you wait until nothing runs any more. After a plain `break` out of the iteration, the
+    event loop does this as soon as it can.
     """
 
     def __init__(
@@ -103,11 +109,11 @@ class BulkJob(Generic[ItemT, ValueT]):
         self._results: asyncio.Queue[ItemResult[ItemT, ValueT] | None] | None = None
         self._next_progress = self._breathe_at = 0.0
 
-    # For its user
+    # The public interface
 
     @property
     def report(self) -> BulkReport:
-        """Where the job stands, or how it ended; with a journal, as far as that is committed."""
+        """The progress of the job, or its final state. With a ledger, only committed outcomes are counted."""
         return self._tally.report(
             self._loop.time() if self._task else 0.0,
             uncommitted={} if self._entries is None else self._entries.uncommitted,
@@ -117,29 +123,32 @@ class BulkJob(Generic[ItemT, ValueT]):
         )
 
     def stop(self) -> None:
-        """Start nothing more, and let what is under way come to its end."""
+        """Send no new requests and let those in flight complete."""
         if not self._ended:
             self._signal.give(StopReason.REQUESTED)
 
     def pause(self) -> None:
-        """Send nothing more until `go_on`; what is under way comes to its end. The patience of StopRules waits, too."""
+        """Send no new requests until `go_on` is called. Requests in flight complete.
+
+        The time limits of StopRules don't run during a pause. Repeated calls have no effect.
+        """
         if not (self._ended or self._pause.is_on):
             self._pause.begin()
             _log.info("the job is paused: nothing new is sent")
 
     def go_on(self) -> None:
-        """Go on after a pause, at the rate of the pacer."""
+        """Send requests again after a pause, at the rate of the pacer. Without a pause this has no effect."""
         if not self._ended and self._pause.is_on:
             self._pause.end()
             _log.info("the job goes on after its pause")
 
     @property
     def is_paused(self) -> bool:
-        """Whether the job sends nothing until `go_on`."""
+        """Whether the job is paused."""
         return self._pause.is_on
 
     async def aclose(self) -> None:
-        """Cancel what is under way and wait until nothing runs any more; again, harmlessly."""
+        """Cancel the requests in flight and wait until nothing runs any more. Repeated calls have no effect."""
         self.stop()
         task = self._task
         if task is None:
@@ -148,7 +157,7 @@ class BulkJob(Generic[ItemT, ValueT]):
             task.cancel()
             await asyncio.wait([task])
         if not task.cancelled():
-            task.exception()  # nobody asks for it any more; unasked, asyncio would write it to its log
+            task.exception()  # marks the exception as retrieved, so that asyncio doesn't log it
 
     def __await__(self) -> Generator[Any, None, BulkReport]:
         return self._finish().__await__()
@@ -173,7 +182,7 @@ class BulkJob(Generic[ItemT, ValueT]):
         try:
             await task
         except asyncio.CancelledError:
-            # Closed by somebody else: then the one who awaits it is not cancelled.
+            # If the job was closed elsewhere, the task that awaits it isn't cancelled.
             current = asyncio.current_task()
             if not task.cancelled() or (current is not None and current.cancelling()):
                 raise
@@ -194,8 +203,6 @@ class BulkJob(Generic[ItemT, ValueT]):
             await self._finish()
         finally:
             await self.aclose()
-
-    # The engine
 
     def _start(self) -> asyncio.Task[None]:
         if self._task is None:
@@ -251,10 +258,10 @@ class BulkJob(Generic[ItemT, ValueT]):
                     if pause.is_on:
                         await pause.pass_by()
                     step = None if signal.given else await self._operation.attempt(work)
-            except BaseException as error:  # a cancellation too: the item must be counted, whatever ends its attempt
+            except BaseException as error:  # also on cancellation: the item must be counted
                 self._give_up(work)
                 if isinstance(error, asyncio.CancelledError) and not is_cancelled():
-                    # A runner that ended by it would be missed by nobody, and its share of the work neither.
+                    # The task group would ignore a worker that ends this way, and its share of the work would be lost.
                     raise RuntimeError("an attempt was cancelled, and not by its job") from error
                 raise
             result = None
@@ -268,20 +275,22 @@ class BulkJob(Generic[ItemT, ValueT]):
                 lineup.put_aside(work, step)
             if result is not None and self._results is not None:
                 await self._results.put(result)
-            # Where others came to the end of a request meanwhile, the loop has run; two may be this runner's own.
+            # If another worker completed a request in this time, the loop has run. Up to two requests are this worker's
+            # own.
             if tally.requests <= requests + 2 and self._loop.time() >= self._breathe_at:
                 await self._breathe()
 
     def _settled(self, work: Work[ItemT], outcome: Outcome) -> Outcome | Again | Settling:
-        """Give the outcome once it is settled that the response behind it was for this item, and no other's."""
+        """Return the outcome once it is confirmed that its response belongs to this item."""
         origin, is_back = work.origin, work.unsettled_outcome is not None
         if origin is None:
-            # An outcome without a response overtakes none that waits: from one runner they come in order.
+            # An outcome without a response must not overtake one that waits, so that the results of one worker keep
+            # their order.
             if self._results is None or is_back or not self._lineup.is_settling:
                 return outcome
             return self._lineup.line_up_behind(work, outcome)
-        # A failure mustn't wait for the stop rules that count it, as long as the server is in step: they would let more
-        # be sent. An absence counts as done, which must be sure.
+        # The stop rules must count a failure at once, or more requests are sent. This holds as long as connections are
+        # reliable. An absent profile counts as deleted, so its response must be confirmed first.
         is_settled = origin.settle_now() if outcome in FAILURES and not origin.is_wary else origin.look()
         if is_settled is None:
             origin.watch(functools.partial(self._have_settled, work, outcome))
@@ -294,7 +303,7 @@ class BulkJob(Generic[ItemT, ValueT]):
         if not is_settled or (results is not None and results.full()):
             self._lineup.bring_back(work)
             return
-        # As nearly always: no runner need look at it again.
+        # The usual case. No worker needs to handle the item again.
         result = self._conclude(work, outcome)
         if results is not None and result is not None:
             results.put_nowait(result)
@@ -305,9 +314,10 @@ class BulkJob(Generic[ItemT, ValueT]):
         return Outcome.IN_DOUBT if work.fate_unknown else decided.outcome
 
     async def _breathe(self) -> None:
-        """Let the loop run now and then, also where nothing is waited for: invalid items, operations without I/O."""
+        """Run the event loop regularly even if nothing is awaited (invalid items, operations without I/O)."""
         if self._breathe_at > -math.inf:
-            # Until the loop has run every runner stops after its item: each with its own breath would be too much.
+            # Until the loop has run, every worker yields after its item. A separate timer per worker would cost too
+            # much.
             self._breathe_at = -math.inf
             self._loop.call_soon(self._draw_breath)
         await asyncio.sleep(0)
@@ -316,7 +326,7 @@ class BulkJob(Generic[ItemT, ValueT]):
         self._breathe_at = self._loop.time() + _BREATH
 
     def _conclude(self, work: Work[ItemT], outcome: Outcome) -> ItemResult[ItemT, ValueT] | None:
-        """Take note of an item that came to its end, and see what that means; give its result to who waits for it."""
+        """Record the outcome of an item and apply the stop rules. Return the item's result if someone reads it."""
         if self._entries is not None:
             skipped = work.decided
             self._entries.settle(
@@ -330,7 +340,7 @@ class BulkJob(Generic[ItemT, ValueT]):
         if outcome in JUDGED or work.decided is not None or self._results is not None:
             result = self._count(work, outcome)
             self._judge()
-        else:  # as nearly every item ends
+        else:  # the usual case
             tally.counts[outcome] += 1
             tally.settled += 1
             self._lineup.succeeded()
@@ -341,11 +351,11 @@ class BulkJob(Generic[ItemT, ValueT]):
         return result
 
     def _give_up(self, work: Work[ItemT]) -> ItemResult[ItemT, ValueT] | None:
-        """Count an item that is left where it stands: the next run takes it up there."""
+        """Count an item that is abandoned in its current state. The next run continues from there."""
         if work.unsettled_outcome is not None:
             if work.origin is None or work.origin.settle_now():
                 return self._conclude(work, work.unsettled_outcome)
-            work.under_way = True  # as if no response had come
+            work.under_way = True  # as if no response had arrived
         outcome = work.unfinished
         if self._entries is not None and outcome is Outcome.NOT_ATTEMPTED:
             self._entries.release(work.position)
@@ -379,12 +389,17 @@ class BulkJob(Generic[ItemT, ValueT]):
         self._next_progress = self._loop.time() + _PROGRESS_INTERVAL
         try:
             self._on_progress(self.report)
-        except Exception as error:  # noqa: BLE001 - a failing observer must not end the job it observes
+        except Exception as error:  # noqa: BLE001 - an observer that fails must not end the job
             _log.error("on_progress raised %s", type(error).__name__)
 
 
 def checked_concurrency(concurrency: int) -> int:
-    """Refuse a bound that is none."""
+    """Return `concurrency` if it is an int of at least 1.
+
+    Raises:
+        TypeError: If it isn't an int.
+        ValueError: If it is less than 1.
+    """
     if isinstance(concurrency, bool) or not isinstance(concurrency, int):
         raise TypeError(f"concurrency must be an int, not {type(concurrency).__name__}")
     if concurrency < 1:

@@ -1,4 +1,4 @@
-"""The mass jobs, as their user calls them."""
+"""The functions that create bulk jobs."""
 
 import functools
 import json
@@ -55,12 +55,27 @@ def delete_profiles(
     stop: StopRules = StopRules(),  # noqa: B008 - frozen
     on_progress: Progress | None = None,
 ) -> BulkJob[ProfileId, None]:
-    """Delete the profiles of `ids`, with at most `concurrency` requests under way; fewer where rate x latency is less.
+    """Delete profiles.
 
-    `by`: which ids they are. `pacer`: None = the pacer that the client was given; if it was given none, one
-    `AdaptivePacer.background()` for all its jobs. `on_progress`: called at most ten times a second, and at the end.
-    `journal`: remembers the job, so that the same call goes on where an earlier one ended; a `Ledger`. The items are
-    then read up to 2,000 ahead. Raises nothing for an item that fails: each has its outcome.
+    No item raises an error: each one gets an outcome. The number of requests in flight is also limited by rate x
+    latency. With a ledger, items are read up to 2,000 ahead.
+
+    Args:
+        client: The client to send with.
+        ids: The IDs of the profiles.
+        by: The type of the IDs.
+        concurrency: The maximum number of requests in flight.
+        pacer: Limits the rate. By default the pacer of the client; if it has none, an `AdaptivePacer.background()` that
+            all its jobs share.
+        journal: A `Ledger` to record the job in. The same call then resumes the job if it was interrupted.
+        stop: When the job stops by itself.
+        on_progress: Called at most ten times per second, and when the job ends.
+
+    Returns:
+        The job. It starts when you await it or iterate over it.
+
+    Raises:
+        ValueError, TypeError: If an argument is invalid.
     """
     steps = Steps[ProfileId, None](
         request=_naming(by, delete_request),
@@ -83,7 +98,23 @@ def get_profiles(
     stop: StopRules = StopRules(),  # noqa: B008 - frozen
     on_progress: Progress | None = None,
 ) -> BulkJob[ProfileId, Profile]:
-    """Get the profiles of `ids`; each result's `value` is one. The rest as in `delete_profiles`, without a journal."""
+    """Get profiles. Each result has a Profile as its `value`.
+
+    Args:
+        client: The client to send with.
+        ids: The IDs of the profiles.
+        by: The type of the IDs.
+        concurrency: The maximum number of requests in flight.
+        pacer: Limits the rate, as in `delete_profiles`.
+        stop: When the job stops by itself.
+        on_progress: Called at most ten times per second, and when the job ends.
+
+    Returns:
+        The job. It starts when you await it or iterate over it.
+
+    Raises:
+        ValueError, TypeError: If an argument is invalid.
+    """
     request = _naming(by, get_request)
     steps = Steps[ProfileId, Profile](
         request=request,
@@ -107,10 +138,26 @@ def update_profiles(
     stop: StopRules = StopRules(),  # noqa: B008 - frozen
     on_progress: Progress | None = None,
 ) -> BulkJob[Change, Profile]:
-    """Change profiles: pairs of an id and the attributes to set. The rest as in `delete_profiles`.
+    """Update profiles.
 
-    An item whose response was lost isn't sent again more than 15 minutes later, for it might overwrite newer data: it
-    is `in_doubt`.
+    An item whose response was lost isn't sent again after 15 minutes, because this could overwrite newer data. It
+    becomes `in_doubt`.
+
+    Args:
+        client: The client to send with.
+        changes: Pairs of an ID and the attributes to set.
+        by: The type of the IDs.
+        concurrency: The maximum number of requests in flight.
+        pacer: Limits the rate, as in `delete_profiles`.
+        journal: A `Ledger` to record the job in, as in `delete_profiles`.
+        stop: When the job stops by itself.
+        on_progress: Called at most ten times per second, and when the job ends.
+
+    Returns:
+        The job. It starts when you await it or iterate over it.
+
+    Raises:
+        ValueError, TypeError: If an argument is invalid.
     """
     get = _naming(by, get_request)
     steps = Steps[Change, Profile](
@@ -136,7 +183,26 @@ def create_profiles(
     stop: StopRules = StopRules(),  # noqa: B008 - frozen
     on_progress: Progress | None = None,
 ) -> BulkJob[Change, Profile]:
-    """Create profiles: pairs of an id and the attributes to set. The rest as in `update_profiles`."""
+    """Create profiles.
+
+    As in `update_profiles`, an item whose response was lost becomes `in_doubt` after 15 minutes.
+
+    Args:
+        client: The client to send with.
+        profiles: Pairs of an ID and the attributes to set.
+        by: The type of the IDs.
+        concurrency: The maximum number of requests in flight.
+        pacer: Limits the rate, as in `delete_profiles`.
+        journal: A `Ledger` to record the job in, as in `delete_profiles`.
+        stop: When the job stops by itself.
+        on_progress: Called at most ten times per second, and when the job ends.
+
+    Returns:
+        The job. It starts when you await it or iterate over it.
+
+    Raises:
+        ValueError, TypeError: If an argument is invalid.
+    """
     get = _naming(by, get_request)
     steps = Steps[Change, Profile](
         request=_changing(by, create_request),
@@ -158,10 +224,23 @@ def run(
     stop: StopRules = StopRules(),  # noqa: B008 - frozen
     on_progress: Progress | None = None,
 ) -> BulkJob[ItemT, ValueT]:
-    """Run any asynchronous operation on each of the items, at most `concurrency` at a time.
+    """Run an asynchronous operation on each item.
 
-    It runs once an item: what may be run again is for the operation to know. What it raises makes its item `failed`, or
-    `in_doubt`; but a ValueError or TypeError is taken for a bug, ends the job and propagates.
+    The operation runs once per item. It has to make its own retries.
+
+    Args:
+        operation: Called with each item. If it raises, the item is `failed` or `in_doubt`. A ValueError or TypeError
+            counts as a bug: it ends the job and propagates.
+        items: The input.
+        concurrency: The maximum number of items in progress.
+        stop: When the job stops by itself.
+        on_progress: Called at most ten times per second, and when the job ends.
+
+    Returns:
+        The job. It starts when you await it or iterate over it.
+
+    Raises:
+        ValueError, TypeError: If an argument is invalid.
     """
     return BulkJob(AnyOperation(operation), items, concurrency=concurrency, stop=stop, on_progress=on_progress)
 
@@ -170,17 +249,17 @@ _Ids: TypeAlias = Iterable[ProfileId | Decided[ProfileId]] | AsyncIterable[Profi
 
 
 def _naming(by: By, build: Callable[..., Request]) -> Callable[[ProfileId], Request]:
-    """Make what builds the request for an id of that kind."""
+    """Return a function that builds the request for an ID of this type."""
     if by not in get_args(By):
         raise ValueError("by must be 'customer_user_id' or 'profile_id': say which ids these are")
     if by == "profile_id":
         return lambda profile_id: build(profile_id=profile_id)
-    # A UUID of one's own system is refused as such: how it is written there is for the caller to say.
+    # A UUID object as a customer user ID is refused: only the caller knows how its system writes it.
     return lambda customer_user_id: build(customer_user_id=customer_user_id)
 
 
 def _changing(by: By, build: Callable[..., Request]) -> Callable[[Change], Request]:
-    """Make what builds the request for a change of a profile with an id of that kind."""
+    """Return a function that builds the request for a change to a profile."""
 
     def request(change: Change) -> Request:
         return _naming(by, functools.partial(build, _attributes(change)))(change[0])
@@ -199,13 +278,13 @@ def _is_change(change: object) -> bool:
 
 
 def name_of(by: By) -> Callable[[object], str]:
-    """Give what names an id of that kind in a journal."""
-    # A UUID says the same in upper and lower case, as an id of one's own system may not.
+    """Return the function that names an ID of this type in a ledger."""
+    # Upper and lower case are equal in a UUID, but may differ in the IDs of other systems.
     return (lambda item: str(item).lower()) if by == "profile_id" else str
 
 
 def undertaking(client: AdaptyClient, operation: str, by: By) -> Undertaking:
-    """Say what a job with that client does: delete, update or create."""
+    """Return the spec of a job that uses this client."""
     return Undertaking(
         operation=operation,
         by=by,
@@ -216,7 +295,7 @@ def undertaking(client: AdaptyClient, operation: str, by: By) -> Undertaking:
 
 
 def source_of(operation: str, items: Any, by: By) -> Source[Any]:
-    """Say how the items of a job that deletes, updates or creates are told apart."""
+    """Return the items of a job with the functions that identify them."""
     return _source_of_ids(items, by) if operation == "delete" else _source_of(items, by)
 
 
@@ -242,7 +321,7 @@ def _content(attributes: object) -> str:
 
 
 def content_of(attributes: ProfileAttributes) -> str:
-    """Give all that attributes say: the same text where the API is told the same, in whatever order it is."""
+    """Return the attributes as text. It is equal for equal requests, independent of the order of the attributes."""
     body = dump(attributes)
     if attributes.custom_attributes:
         body["custom_attributes"] = {key: _plain(value) for key, value in attributes.custom_attributes.items()}
@@ -250,13 +329,13 @@ def content_of(attributes: ProfileAttributes) -> str:
 
 
 def _plain(value: AttributeValue) -> str | float | None:
-    # A float is what the API makes of every number and bool; -0.0 is its 0.0.
+    # The API stores every number and bool as a float, and -0.0 as 0.0.
     return value if value is None or isinstance(value, str) else float(value) + 0.0
 
 
 @attrs.frozen
 class _Job:
-    """What the jobs over profiles have in common."""
+    """The arguments that all jobs over profiles share."""
 
     client: AdaptyClient
     concurrency: int

@@ -1,4 +1,7 @@
-"""What a mass job asks of a journal: to be told which items are still to be done, and to tell what became of them."""
+"""The protocol between a bulk job and the store that records it, usually a ledger.
+
+The store hands out the items that are left, and records the outcome of each.
+"""
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from types import TracebackType
@@ -14,10 +17,14 @@ ItemT_co = TypeVar("ItemT_co", covariant=True)
 
 @attrs.frozen
 class Undertaking:
-    """What a job does, to whom: what must be the same when it goes on.
+    """What must be equal when a job is resumed.
 
-    `operation`: delete, update or create. `key_fingerprint` tells one API key from another, and no more. `repeatable`:
-    an item may be sent again however long ago it was sent first.
+    Attributes:
+        operation: `delete`, `update` or `create`.
+        by: The type of the IDs.
+        base_url: The server.
+        key_fingerprint: Distinguishes API keys and reveals nothing else about them.
+        repeatable: Whether an item may be sent again no matter how long ago it was first sent.
     """
 
     operation: str
@@ -29,9 +36,12 @@ class Undertaking:
 
 @attrs.frozen(repr=False)
 class Source(Generic[ItemT]):
-    """The items of a job, and how to tell them apart.
+    """The items of a job and the functions that identify them.
 
-    `name`: the id of an item's profile. `content`: all that makes an item what it is. Neither raises.
+    Attributes:
+        items: The input.
+        name: Returns the ID of an item's profile. Never raises.
+        content: Returns everything that identifies an item, as text. Never raises.
     """
 
     items: Iterable[ItemT | Decided[ItemT]] | AsyncIterable[ItemT | Decided[ItemT]]
@@ -40,48 +50,56 @@ class Source(Generic[ItemT]):
 
 
 Entry: TypeAlias = tuple[int, ItemT | Decided[ItemT], Moment | None]
-"""An item that is to be done: its position, itself, and when an earlier run may have sent it, None where none did.
+"""An item that is left: its position, the item, and when an earlier run may have sent it.
 
-Nobody knows what came of such a request. ANY_TIME: the item may be sent again, however long ago that was. An item that
-is Decided by now is `in_doubt`: that it wasn't sent is more than anybody knows. No class, for one is made for each item
-of every job.
+The time is None if no run sent the item. Otherwise the result of that request is unknown. ANY_TIME means that the item
+may be sent again no matter how long ago that was. An item with such a time that is now skipped is `in_doubt`, because
+it may have been sent. This is a tuple and not a class because one is created for each item of every job.
 """
 
 
 class Entries(Protocol[ItemT_co]):
-    """One run of a job, as its journal sees it: opened and left as a context, iterated over for what is to be sent.
+    """One run of a job, as its store sees it: a context manager and an iterator over the items to send.
 
-    Whatever it raises ends the job, after what is under way.
+    An error that it raises ends the job after the requests in flight are complete.
     """
 
     @property
     def uncommitted(self) -> Mapping[Outcome, int]:
-        """How many items have an outcome that a crash would still lose."""
+        """The number of items, by outcome, whose outcome would be lost in a crash."""
         ...
 
     def ready(self) -> Entry[ItemT_co] | None:
-        """Give the next entry, where that needs no waiting."""
+        """Return the next entry if it is available without waiting, else None."""
         ...
 
     def left(self) -> None:
-        """Take note that a request leaves for an entry, or that none ever will."""
+        """Record that a request for an entry is about to be sent, or that none will ever be."""
         ...
 
     def settle(
         self, position: int, outcome: Outcome, *, status: int | None, attempts: int, exclude_list: str | None = None
     ) -> None:
-        """Take down an outcome. `status`: of the last answer, None where there was none. `attempts`: of this run.
+        """Record an outcome.
 
-        `exclude_list`: the name of the list that excludes the item.
+        Args:
+            position: The position of the item.
+            outcome: Its final state.
+            status: The status of the last response. None if there was none.
+            attempts: The number of attempts in this run.
+            exclude_list: The name of the list that excludes the item.
         """
         ...
 
     def release(self, position: int) -> None:
-        """Take down that an item was handed out, but never sent by any run."""
+        """Record that an item was handed out but never sent in any run."""
         ...
 
     def watch(self, failed: Callable[[Exception], object]) -> None:
-        """Call `failed`, once, where what was taken down can't be written: it ends the job, after what is under way."""
+        """Call `failed` once if recorded data can't be written.
+
+        This ends the job after the requests in flight are complete.
+        """
         ...
 
     async def __aenter__(self) -> Self: ...
@@ -96,8 +114,8 @@ class Entries(Protocol[ItemT_co]):
 
 
 class Journal(Protocol):
-    """What remembers a job over the end of its process; `adapty_async.ledger.Ledger` is one."""
+    """A store that keeps a job across processes. `adapty_async.ledger.Ledger` is one."""
 
     def entries(self, undertaking: Undertaking, source: Source[ItemT]) -> Entries[ItemT]:
-        """Begin a run of the job, or go on where an earlier one ended."""
+        """Start the first run of the job, or the next one."""
         ...

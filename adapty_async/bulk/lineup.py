@@ -1,4 +1,4 @@
-"""What a mass job does next: new items from its input, and items whose wait is over."""
+"""The scheduler of a bulk job: hands out new items and the retries that are due."""
 
 import asyncio
 import itertools
@@ -18,18 +18,26 @@ from .stopping import StopSignal, is_cancelled
 
 
 class Work(Generic[ItemT]):
-    """An item on its way: what is known of it until it has an outcome.
+    """The state of an item until it has an outcome.
 
-    `decided`: it won't be sent. `attempts`: requests made; `throttled`: those of them that were answered 429;
-    `tries`: those that count against it. `taken`: the server took one in, whatever came of it. `maybe_sent`: when the
-    first one left that may have been executed, in an earlier run perhaps. `under_way`: one is out. `status`: the last
-    answer's. `value`: what was read of it. `error`: the last one, until there is an outcome; then what led to that.
-    `origin`: of the response that decides the outcome, to a request that was `sent` at that moment.
-    `unsettled_outcome`: what that response says, until it is settled that it was for this item. `fresh`: the next
-    attempt wants a newly opened connection.
+    Attributes:
+        decided: Set if the item is skipped, so that no request is sent for it.
+        attempts: Requests sent in this run.
+        throttled: The attempts that were answered with 429.
+        tries: The attempts that count against the retry policy.
+        taken: Whether a request was sent that wasn't rate-limited, no matter its result.
+        maybe_sent: When the first request that may have been executed was sent, in this run or an earlier one.
+        under_way: Whether a request is in flight.
+        status: The status of the last response.
+        value: What was read from it.
+        error: The last error. Once there is an outcome, the error that led to it.
+        origin: The connection of the response that decides the outcome.
+        sent: When the request for that response was sent.
+        unsettled_outcome: The outcome by that response, until it is confirmed that the response belongs to this item.
+        fresh: Whether the next attempt needs a new connection.
     """
 
-    # In the class, for one is made for each item of every job, and most of this stays as it is.
+    # Class attributes, because one object is created per item and most of these defaults never change.
     decided: Decided[ItemT] | None = None
     attempts: int = 0
     throttled: int = 0
@@ -51,7 +59,7 @@ class Work(Generic[ItemT]):
         self.began = began
 
     def result(self, outcome: Outcome) -> ItemResult[ItemT, Any]:
-        """Make the item's result."""
+        """Return the item's result."""
         elapsed = asyncio.get_running_loop().time() - self.began
         return ItemResult(self.position, self.item, outcome, self.value, self.error, self.attempts, elapsed)
 
@@ -62,7 +70,7 @@ class Work(Generic[ItemT]):
 
     @property
     def unfinished(self) -> Outcome:
-        """The outcome of an item that is given up where it stands."""
+        """The outcome of an item that is abandoned in its current state."""
         if self.fate_unknown or self.under_way:
             return Outcome.IN_DOUBT
         return Outcome.FAILED if self.taken else Outcome.NOT_ATTEMPTED
@@ -70,14 +78,14 @@ class Work(Generic[ItemT]):
 
 @attrs.frozen
 class Again:
-    """An item is to be tried again after `seconds`. `rationed`: it needs a place in the retry budget as well."""
+    """The item is due for a retry after `seconds`. If `rationed`, the retry also needs the retry budget."""
 
     seconds: float
     rationed: bool
 
 
 class Settling(Enum):
-    """An item's outcome isn't settled: the lineup brings it back."""
+    """The outcome of an item isn't confirmed yet. The scheduler returns the item later."""
 
     SETTLING = "settling"
 
@@ -86,12 +94,11 @@ SETTLING: Final = Settling.SETTLING
 
 
 class Lineup(Generic[ItemT]):
-    """Hand out work to any number of runners, in turn; read the input no further than it has to.
+    """Hand out work to any number of workers, reading the input no further than necessary.
 
-    An item that has to be tried again waits aside, without a runner, and then for its place in the retry budget; new
-    ones pass it by meanwhile. At most `most_unsettled` items are on their way at one time: then no new one is started.
-    The first `canary` of those that are sent are to be settled before the next is started. Where there is a journal,
-    its `entries` are handed out instead of the items.
+    An item that needs a retry waits without a worker, then for the retry budget. New items overtake it. No new item is
+    started while `most_unsettled` items have no outcome. The first `canary` items must have an outcome before the next
+    one is started. With a ledger session, its `entries` are handed out instead of the items.
     """
 
     def __init__(
@@ -112,7 +119,7 @@ class Lineup(Generic[ItemT]):
         elif isinstance(source, Iterator):
             self._next_at_once = zip(self._positions, source, itertools.repeat(None)).__next__
         self._most_unsettled = most_unsettled
-        self._room = most_unsettled  # none while nothing new may be started
+        self._room = most_unsettled  # 0 while no new item may be started
         self._canary = canary
         self._canary_is_out = False
         self.signal = StopSignal(self._close)
@@ -130,7 +137,7 @@ class Lineup(Generic[ItemT]):
         self.error: Exception | None = None
 
     def open(self, now: Callable[[], float]) -> None:
-        """Get ready, at the start of the job. `now`: the loop's clock."""
+        """Prepare for the start of the job. `now` is the clock of the event loop."""
         self._now = now
 
     @property
@@ -139,15 +146,15 @@ class Lineup(Generic[ItemT]):
         return len(self._aside) + len(self._rationed) + len(self._ready)
 
     def take(self) -> Work[ItemT] | None:
-        """Give the next work where it is new and needs no waiting; else it is for `next` to look for it."""
+        """Return a new item if one is available without waiting and no retry is due. Otherwise call `next`."""
         if self.unsettled >= self._room or self._ready or self._rationed:
             return None
         return self._pull_at_once()
 
     async def next(self) -> Work[ItemT] | None:
-        """Wait for the next work; None: there is none any more, and none will come but from a runner still at work.
+        """Wait for the next work. Return None if there is no more.
 
-        That runner takes it itself, so the one who is told None may go.
+        The workers that are still busy may produce retries, but they take these themselves.
         """
         while True:
             waiting = self._ready.popleft() if self._ready else self._next_rationed()
@@ -168,57 +175,57 @@ class Lineup(Generic[ItemT]):
                 await self._idle_until_woken()
 
     def put_aside(self, work: Work[ItemT], again: Again) -> None:
-        """Bring the work back when it may be tried again."""
+        """Return the work to the workers when its retry is due."""
         queue = self._rationed if again.rationed else self._ready
         self._aside[work] = asyncio.get_running_loop().call_later(again.seconds, self._bring_back, work, queue)
 
     @property
     def is_settling(self) -> bool:
-        """Whether some work waits until its outcome is settled."""
+        """Whether any outcome waits for confirmation."""
         return bool(self._settling)
 
     def begin_settling(self, work: Work[ItemT], outcome: Outcome) -> "Settling":
-        """Take note that an outcome waits until it is settled that its response was for this item."""
+        """Hold back an outcome until it is confirmed that its response belongs to this item."""
         work.unsettled_outcome = outcome
         self._settling.add(work)
         return SETTLING
 
     def end_settling(self, work: Work[ItemT]) -> None:
-        """Take note that an outcome is settled; give back those behind it."""
+        """Remove a confirmed item, and release the outcomes that wait behind it."""
         self._settling.discard(work)
         if self._behind:
             self._ready.extend(self._behind)
             self._behind.clear()
-        if self._idle:  # there may be room by now, or the end
+        if self._idle:  # there may be room for new items, or none may be left
             self._wake_one()
 
     def line_up_behind(self, work: Work[ItemT], outcome: Outcome) -> "Settling":
-        """Bring the work back after the next that is settled."""
+        """Hand out the work after the next outcome that is confirmed."""
         work.unsettled_outcome = outcome
         self._behind.append(work)
         return SETTLING
 
     def bring_back(self, work: Work[ItemT]) -> None:
-        """Give back a work whose outcome is settled, or doubtful, and those behind it."""
+        """Hand out work whose outcome is confirmed or in doubt, and the outcomes that wait behind it."""
         self._ready.append(work)
         self.end_settling(work)
 
     def leaves(self, work: Work[ItemT]) -> None:
-        """Take note that a request for an item leaves."""
+        """Record that a request for an item is about to be sent."""
         if self._entries is not None and not work.attempts:
             self._entries.left()
         work.attempts += 1
         work.under_way = True
 
     def succeeded(self) -> None:
-        """Take note that an item which was sent has an outcome that is no failure: that makes room for retries."""
+        """Record an outcome that is no failure for an item that was sent. It adds to the retry budget."""
         self.unsettled -= 1
         if self._canary_is_out:
             self._look_at_canary()
         self._budget.succeeded(self._now())
 
     def settled(self, work: Work[ItemT]) -> None:
-        """Take note that an item has another outcome, or none."""
+        """Record that an item has another outcome, or that it ends without one."""
         if not work.attempts and self._entries is not None:
             self._entries.left()
         self.unsettled -= 1
@@ -231,7 +238,7 @@ class Lineup(Generic[ItemT]):
             self._make_room()
 
     def _next_rationed(self) -> Work[ItemT] | None:
-        """Give the first retry, if there is one and the budget allows it; one timer wakes a runner for the next."""
+        """Return the first retry if the retry budget allows it, else None. A timer wakes a worker for the next one."""
         if not self._rationed:
             return None
         loop = asyncio.get_running_loop()
@@ -248,14 +255,14 @@ class Lineup(Generic[ItemT]):
         self._wake_one()
 
     def _close(self) -> None:
-        """Hand out at once what still waits: for its outcome, not for another attempt."""
+        """Hand out all waiting items at once: to get an outcome, not another attempt."""
         self._make_room()
         self._ready.extend(self.abandon())
         while self._idle:
             self._wake_one()
 
     def abandon(self) -> list[Work[ItemT]]:
-        """Give up and return all that waits."""
+        """Remove all waiting items and return them."""
         for handle in self._aside.values():
             handle.cancel()
         if self._ration_timer is not None:
@@ -268,14 +275,14 @@ class Lineup(Generic[ItemT]):
         return waiting
 
     def stop_settling(self) -> list[Work[ItemT]]:
-        """Wait no longer for what isn't settled, and return it."""
+        """Remove all unconfirmed items and return them."""
         settling = [*self._settling, *self._behind]
         self._settling.clear()
         self._behind.clear()
         return settling
 
     def _make_room(self) -> None:
-        """Say anew how many items may be on their way; less than that, and a new one may be started."""
+        """Set the number of items without an outcome at which no new item is started."""
         is_held = self.exhausted or self.signal.given or self._pulling or self._canary_is_out
         self._room = 0 if is_held else self._most_unsettled
 
@@ -284,7 +291,10 @@ class Lineup(Generic[ItemT]):
         return over and not (self._aside or self._rationed or self._settling or self._pulling)
 
     def _pull_at_once(self) -> Work[ItemT] | None:
-        """Read the next item where that needs no waiting: of a journal what is ready, of an async input nothing."""
+        """Return the next item if it is available without waiting.
+
+        With a ledger session this is an entry that is ready. An async input never has one.
+        """
         try:
             entry = self._next_at_once()
         except StopIteration:
@@ -354,7 +364,7 @@ class Lineup(Generic[ItemT]):
             self.fail(RuntimeError("something that the input waited for was cancelled"))
 
     def fail(self, error: Exception) -> None:
-        """End the job with an error, which is raised when what is under way has come to its end."""
+        """End the job with an error. It is raised after the requests in flight are complete."""
         self.error = error
         self.signal.give(None)
 
@@ -382,7 +392,7 @@ class Lineup(Generic[ItemT]):
 
 
 def _nothing() -> None:
-    """Give nothing at once: each item of an async input has to be waited for."""
+    """Return None: an async input never has an item without waiting."""
 
 
 def _iterator(items: Iterable[ItemT] | AsyncIterable[ItemT]) -> Iterator[ItemT] | AsyncIterator[ItemT]:

@@ -1,4 +1,4 @@
-"""What one attempt for an item comes to: how it is made, and what its answer means for the item and the job."""
+"""One attempt for an item: how it is made, and what its response means for the item and the job."""
 
 import asyncio
 import functools
@@ -37,9 +37,9 @@ _log: Final = logging.getLogger("adapty_async")
 
 @attrs.frozen
 class Steps(Generic[ItemT, ValueT]):
-    """What one kind of job asks about an item, and what the answers mean.
+    """The requests of one kind of job, and the meaning of their responses.
 
-    `is_answer`: tells whether what was read may be the answer to a request.
+    `is_answer` returns whether a value that was read can be the response to the given request.
     """
 
     request: Callable[[ItemT], Request]
@@ -55,7 +55,7 @@ def _is_answered(exchange: Exchange) -> bool:
 
 
 def _is_outage(exchange: Exchange) -> bool:
-    """Tell whether the request found no server that works; 408 is what a proxy says of one that is silent."""
+    """Return True if the request found no working server. A proxy answers 408 if the server is silent."""
     error = exchange.error
     return not _is_answered(exchange) or (
         isinstance(error, AdaptyAPIError) and (error.status >= 500 or error.status == 408)
@@ -63,12 +63,12 @@ def _is_outage(exchange: Exchange) -> bool:
 
 
 def _longer(one: float | None, other: float | None) -> float | None:
-    """Give the longer of two times; None is for ever."""
+    """Return the longer of two times. None means without limit."""
     return None if one is None or other is None else max(one, other)
 
 
 class ProfileOperation(Generic[ItemT, ValueT]):
-    """Make the attempts of one job for its items, each through the gate, with the retry decisions of the client."""
+    """Make the attempts of a job through the send queue, with the client's retry policy."""
 
     def __init__(self, sender: Sender, steps: Steps[ItemT, ValueT], stop: StopRules, *, most_under_way: int) -> None:
         self._sender = sender
@@ -76,16 +76,20 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         self._steps = steps
         self._credentials_in_question = asyncio.Lock()
         self._rules = stop
-        self._is_tried = False  # its patience is, or may be
+        self._is_tried = False  # set if a time limit runs, or may run
         self._said_parked_until = -math.inf
         self._said_out_of_descriptors = False
 
     def open(self, lineup: Lineup[ItemT], tally: Tally) -> None:
-        """Get ready. Raises RuntimeError where the client is closed, or belongs to another event loop."""
+        """Prepare the operation.
+
+        Raises:
+            RuntimeError: If the client is closed or belongs to another event loop.
+        """
         signal = lineup.signal
         self._outage = Patience(self._rules.outage, StopReason.OUTAGE, signal.pause)
         self._throttled = Patience(self._rules.throttled_for, StopReason.THROTTLED_FOR, signal.pause)
-        # Of an outage with a 429 now and then each would relieve the other for ever.
+        # In an outage with an occasional 429, each of the two problems would reset the other's time limit for ever.
         self._mixed = Patience(_longer(self._rules.outage, self._rules.throttled_for), StopReason.OUTAGE, signal.pause)
         self._admission = Admission(self._most_under_way, lambda: self._sender.pacer.rate)
         self._gate = self._sender.gate
@@ -94,21 +98,19 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         self._signal = signal
         self._pause = signal.pause
         self._tally = tally
-        self._is_observed = (
-            self._sender.is_observed
-        )  # for all of the job: to ask for each item costs more than it tells
+        self._is_observed = self._sender.is_observed  # once per job: to check this for each item costs too much
         self._gate.watch(self._park)
         self._sender.transport.watch_closing(self._end_with_client)
 
     async def attempt(self, work: Work[ItemT]) -> Outcome | Again | None:
-        """Make one attempt for an item. A ValueError or TypeError of its request makes it `invalid`, unsent."""
+        """Make one attempt for an item. If its request can't be built, the item is `invalid` and isn't sent."""
         work.origin = None
         try:
             request = self._steps.request(work.item)
         except (ValueError, TypeError) as error:
             work.error = error
             return Outcome.INVALID
-        if self._is_stale(work, request):  # it would wait in vain
+        if self._is_stale(work, request):  # no need to wait for a permit
             return Outcome.IN_DOUBT
         permit = self._admission.try_enter()
         ticket = None
@@ -127,7 +129,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         self._tally.under_way += 1
         try:
             exchange = await self._sender.exchange(request, ticket, self._gate, work.attempts, fresh=work.fresh)
-        except BaseException:  # whoever ends it: the permit must come back
+        except BaseException:  # return the permit on every error, cancellation included
             self._admission.leave(permit, Health.NOTHING)
             raise
         finally:
@@ -156,19 +158,19 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         return await self._failed(work, request, exchange)
 
     def close(self) -> None:
-        """Let go of the timers and the gate."""
+        """Stop the timers and leave the send queue."""
         self._gate.unwatch(self._park)
         self._sender.transport.unwatch_closing(self._end_with_client)
         self._relieve()
 
     def _is_stale(self, work: Work[ItemT], request: Request) -> bool:
-        """Tell whether an item must not be sent again, for it may have been sent too long ago."""
+        """Return True if the item may have been sent too long ago to be sent again."""
         if work.maybe_sent is None or not request.goes_stale:
             return False
         return is_stale(work.maybe_sent, self._sender.moment())
 
     async def _turn_with_permit(self, permit: Permit | None) -> tuple[Permit, Ticket] | None:
-        """Wait for a permit, if there is none yet, and for the turn at the gate; None where the job is stopped."""
+        """Wait for a permit, if there is none, and for a slot in the send queue. Return None if the job is stopped."""
         while True:
             permit = permit or self._admission.try_enter() or await self._signal.cut_short(self._admission.enter)
             if permit is None:
@@ -198,7 +200,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             gate.heard(ticket, Verdict.UNKNOWN)
 
     async def _turn(self) -> Ticket | None:
-        """Wait for the end of a pause and the turn at the gate; None where the job is stopped before that."""
+        """Wait for the end of a pause and a slot in the send queue. Return None if the job is stopped first."""
         gate, pause = self._gate, self._pause
         while True:
             if pause.is_on:
@@ -215,14 +217,14 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             pass
 
     def _relieve(self) -> None:
-        """Take note that a request was answered as it should be: all patience is restored."""
+        """Record a request that succeeded, which resets all time limits."""
         self._throttled.relief()
         self._outage.relief()
         self._mixed.relief()
         self._is_tried = False
 
     def _take_note_of_failure(self, work: Work[ItemT], exchange: Exchange) -> Health:
-        """Count a request, and say what it means for the patience with throttling and outages; tell of the server."""
+        """Count a failed request and update the time limits. Return the state of the server."""
         work.status = exchange.status
         self._is_tried = True
         throttled, answered = is_throttled(exchange.error), _is_answered(exchange)
@@ -236,7 +238,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             self._park(exchange.pause)
         if is_out_of_descriptors(exchange.error):
             self._lower_concurrency()
-            if self._tally.under_way:  # those will give their descriptors back
+            if self._tally.under_way:  # these will free their descriptors
                 return Health.NOTHING
         if _is_outage(exchange):
             self._outage.trouble(self._end_for)
@@ -249,7 +251,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         return Health.WORKS
 
     def _lower_concurrency(self) -> None:
-        """Have no more requests in flight than those that got a file descriptor; say so once."""
+        """Limit the requests in flight to those that got a file descriptor, and log it once."""
         self._admission.lower(self._tally.under_way)
         if not self._said_out_of_descriptors:
             self._said_out_of_descriptors = True
@@ -260,7 +262,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             )
 
     def _park(self, seconds: float) -> None:
-        """Take note of a long Retry-After, whoever of those who use the key was told it; say so once."""
+        """Handle a long Retry-After that any user of the API key has received. Log each such period once."""
         self._is_tried = True
         self._throttled.trouble(self._end_for)
         now = asyncio.get_running_loop().time()
@@ -276,19 +278,19 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         )
 
     def _end_for(self, reason: StopReason) -> None:
-        # Where the trouble's last item is long done, and none has come since, it is over for all we know.
+        # If the last affected item is long done and none has come since, the problem may be over.
         if self._lineup.unsettled:
             self._signal.give(reason)
 
     def doubt(self, work: Work[ItemT]) -> Outcome | Again:
-        """Decide what follows where the last response may have been for another request: then it has no response."""
+        """Decide what follows if the last response may belong to another request. It then counts as unanswered."""
         error = AdaptyConnectionError("more came on the connection than one response, or another request's", sent=True)
         work.value, work.fresh = None, True
         exchange = Exchange(None, error, None, 0.0, sent=work.sent)
         self._take_up(work, exchange)
         if self._wait(work, self._steps.request(work.item), exchange) is None:
             return self._classified(work, error)
-        return Again(0.0, rationed=False)  # it's the connection's fault, not the server's
+        return Again(0.0, rationed=False)  # without the retry budget: the connection is at fault, not the server
 
     def _succeeded(self, work: Work[ItemT], request: Request, exchange: Exchange, response: Response) -> Outcome:
         work.origin, work.sent = exchange.origin, exchange.sent
@@ -322,17 +324,17 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         return self._classified(work, error)
 
     def _cut_off(self, work: Work[ItemT], request: Request, exchange: Exchange) -> None:
-        """Leave an item as the end of the client found it: that is no failure of its own, nor of the server's."""
+        """Leave an item in its state when the client was closed. This isn't a failure of the item or the server."""
         self._take_up(work, exchange)
         self._tally.request(work.attempts, None)
         self._sender.observe(request, exchange, work.attempts, None)
-        self._end_with_client()  # also where it is the session of somebody else that was closed
+        self._end_with_client()  # also covers a borrowed session that its owner has closed
 
     def _end_with_client(self) -> None:
         self._signal.give(StopReason.CLOSED)
 
     def _take_up(self, work: Work[ItemT], exchange: Exchange) -> AdaptyError:
-        """Note on an item what its failed attempt means for it, and on the error what is known of the item."""
+        """Record on an item what its failed attempt means for it, and complete the error with the state of the item."""
         error = exchange.error
         assert error is not None
         if error.maybe_executed and work.maybe_sent in (None, ANY_TIME):
@@ -345,10 +347,13 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         return error
 
     def _wait(self, work: Work[ItemT], request: Request, exchange: Exchange) -> float | None:
-        """Decide when the item is tried again: the client's decision, but for two things.
+        """Return the seconds until the next attempt of the item, or None.
 
-        A 429, a failure while the job is parked and a missing file descriptor don't count against an item: they aren't
-        its fault. And the budget doesn't count: it is for a caller who waits, and nobody waits for one item here.
+        This follows the client's retry policy, with two exceptions.
+
+        A 429, a failure while the circuit breaker is open and a lack of file descriptors don't count as attempts,
+        because the item didn't cause them. The time limit of the policy doesn't apply, because it is meant for a caller
+        who waits for one call.
         """
         policy, rng = self._sender.retry, self._sender.rng
         assert exchange.error is not None
@@ -363,11 +368,11 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         return policy.backoff_after(max(work.tries, 1), rng) if exchange.pause is None else exchange.pause
 
     def _classified(self, work: Work[ItemT], error: AdaptyError) -> Outcome:
-        """Give the outcome that an error which isn't tried again stands for."""
+        """Return the outcome for an error that isn't retried."""
         if is_absence(error):
             return self._missing(work, error)
         if isinstance(error, InvalidResponseError):
-            # A yes that can't be read: what was to be written most likely is.
+            # A success that can't be read: the write has most likely been executed.
             in_doubt = self._steps.done is not Outcome.FETCHED
         elif isinstance(error, AdaptyAPIError) and error.status < 500 and error.status != 408:
             return self._refused(work)
@@ -376,7 +381,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         return Outcome.IN_DOUBT if in_doubt else Outcome.FAILED
 
     def _refused(self, work: Work[ItemT]) -> Outcome:
-        """Give the outcome of a refusal: it says nothing of an earlier attempt to write whose answer was lost."""
+        """Return the outcome of a rejected request. An earlier write without a response may have been executed."""
         in_doubt = work.fate_unknown and self._steps.done is not Outcome.FETCHED
         return Outcome.IN_DOUBT if in_doubt else Outcome.FAILED
 
@@ -388,9 +393,9 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         return outcome
 
     async def _look_into_credentials(self, work: Work[ItemT], error: AuthenticationError) -> Outcome:
-        """Find out with one GET of the same profile what a 401 means, while nothing else is dispatched.
+        """Find the cause of a 401 with one GET of the same profile. No other request is sent until then.
 
-        One page of the vendor says that a delete may answer 401 also where the profile wasn't found.
+        According to one page of Adapty's documentation, a delete may also answer 401 if the profile wasn't found.
         """
         async with self._credentials_in_question:
             is_over = self._signal.given and self._signal.reason is not StopReason.REQUESTED
@@ -408,7 +413,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             return self._refused(work)
 
     async def _probe(self, work: Work[ItemT]) -> Exchange | None:
-        """Get the item's profile, whatever the throttling; None where the job is stopped first."""
+        """Get the item's profile, retrying after every 429. Return None if the job is stopped first."""
         request = self._steps.probe(work.item)
         for number in itertools.count(1):
             ticket = self._gate.try_enter() if self._signal.given else await self._turn()
@@ -436,19 +441,19 @@ class ProfileOperation(Generic[ItemT, ValueT]):
 
 
 class AnyOperation(Generic[ItemT, ValueT]):
-    """Run the caller's operation once an item."""
+    """Run the caller's operation once per item."""
 
     def __init__(self, operation: Callable[[ItemT], Awaitable[ValueT]]) -> None:
         self._operation = operation
 
     def open(self, lineup: Lineup[ItemT], tally: Tally) -> None:
-        """Get ready."""
+        """Prepare the operation."""
         self._lineup = lineup
         self._signal = lineup.signal
         self._tally = tally
 
     async def attempt(self, work: Work[ItemT]) -> Outcome:
-        """Run the operation. A ValueError or TypeError propagates."""
+        """Run the operation. ValueError and TypeError propagate."""
         self._lineup.leaves(work)
         began = asyncio.get_running_loop().time()
         self._tally.under_way += 1
@@ -461,7 +466,7 @@ class AnyOperation(Generic[ItemT, ValueT]):
                 raise
             work.error = RuntimeError("something that it waited for was cancelled")
             return Outcome.IN_DOUBT
-        except Exception as caught:  # noqa: BLE001 - the caller's code: one item's failure ends nothing
+        except Exception as caught:  # noqa: BLE001 - the caller's code: a failure ends only its item
             work.error = caught
         finally:
             self._tally.under_way -= 1
@@ -481,8 +486,8 @@ class AnyOperation(Generic[ItemT, ValueT]):
         return Outcome.IN_DOUBT if in_doubt else Outcome.FAILED
 
     def doubt(self, work: Work[ItemT]) -> Outcome:
-        """Leave it open: what the caller's operation was answered is for it to know."""
+        """Return IN_DOUBT: only the caller's operation knows what its response means."""
         return Outcome.IN_DOUBT
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there is nothing to release."""

@@ -1,4 +1,4 @@
-"""How long a mass job bears a trouble before it stops."""
+"""How long a bulk job tolerates a problem before it stops."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,11 +8,11 @@ from .results import StopReason
 from .stopping import Pause
 
 _LEAST_IN_PAUSE: Final = 0.1
-"""Seconds: no patience at all must not keep the loop busy while the job is paused."""
+"""Seconds. A limit of 0 seconds must not keep the event loop busy while the job is paused."""
 
 
 class Patience:
-    """Stop a job when a trouble has lasted for so many seconds without a break; a pause of the job is one."""
+    """Stop a job when a problem has lasted for `seconds` without a break. A pause of the job counts as a break."""
 
     def __init__(self, seconds: float | None, reason: StopReason, pause: Pause) -> None:
         self._seconds = seconds
@@ -23,16 +23,16 @@ class Patience:
 
     @property
     def seconds(self) -> float | None:
-        """How long it bears the trouble; None: for ever."""
+        """How long the problem is tolerated. None means without limit."""
         return self._seconds
 
     def trouble(self, over: Callable[[StopReason], None]) -> None:
-        """Take note of the trouble; call `over` when it lasts too long."""
+        """Record the problem. `over` is called if it lasts too long."""
         if self._timer is None and self._seconds is not None:
             self._wait(self._seconds, over)
 
     def relief(self) -> None:
-        """Take note that the trouble is over."""
+        """Record that the problem is over."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,65 +1,68 @@
-"""What holds a mass job back beside the rate limit: pure decisions, told the time in seconds of any steady clock.
+"""Retry budget, circuit breaker and concurrency limit of a bulk job.
 
-A server that fails or gets slow says nothing of its rate limit, so the pacer doesn't listen to that. It is answered
-here: retries are rationed, a job whose every request fails is parked, and no more requests are under way than the rate
-and the latency explain, so that not many are left in doubt when the server falls silent.
+They decide without I/O and get the time in seconds from any monotonic clock.
+
+A server that fails or becomes slow gives no information about its rate limit, so the pacer ignores such responses. They
+are handled here instead: retries are limited, requests stop if all of them fail, and the number in flight is limited
+by rate and latency. If the server stops answering, only that many requests are in doubt.
 """
 
 import math
 from typing import Final
 
-# As a finagle.RetryBudget: a share of the successes, and some in any case, forgotten after a while.
+# As in finagle's RetryBudget: a share of the successes plus a constant rate, with exponential decay.
 _RETRY_SHARE: Final = 0.1
 _RETRIES_PER_SECOND: Final = 2.0
 _MEMORY: Final = 10.0
 _GRAIN: Final = 0.02
-"""Seconds that are too short to be forgotten by themselves: what happens in a row is one."""
+"""Seconds. Events closer together than this need no decay between them."""
 _ROUNDING: Final = 1e-9
 
 
 class RetryBudget:
-    """Let retries be a tenth of the successes of the last 10 s or so, and 2 a second beside."""
+    """Limit retries to 10% of the successes of about the last 10 seconds, plus 2 per second."""
 
     def __init__(self) -> None:
         self._balance = self._in_any_case = _RETRIES_PER_SECOND * _MEMORY
         self._seen = 0.0
 
     def succeeded(self, now: float) -> None:
-        """Take note of a success."""
+        """Record a success."""
         if now - self._seen > _GRAIN:
             self._pass_time(now)
         self._balance += _RETRY_SHARE
 
     def wait(self, now: float) -> float:
-        """Give the seconds until a retry is allowed, if nothing succeeds before; 0.0 = now."""
+        """Return the seconds until a retry is allowed if no request succeeds before. 0.0 means now."""
         self._pass_time(now)
         if self._balance >= 1.0 - _ROUNDING:
             return 0.0
         return _MEMORY * math.log((self._in_any_case - self._balance) / (self._in_any_case - 1.0))
 
     def spend(self, now: float) -> None:
-        """Take note of a retry."""
+        """Record a retry."""
         self._pass_time(now)
         self._balance -= 1.0
 
     def _pass_time(self, now: float) -> None:
-        """Forget by and by; what is there in any case comes back as fast as it is forgotten."""
+        """Decay the balance towards its constant part."""
         kept = math.exp(min(0.0, self._seen - now) / _MEMORY)
         self._balance = self._in_any_case + (self._balance - self._in_any_case) * kept
         self._seen = now
 
 
-# A restart of the server resets all that is under way at one blow; more in a row is an outage. Where 80 % fail, so many
-# failures in a row come once in 4,000 requests.
+# A restart of the server resets all requests in flight at once; a longer series of failures is an outage. If 80% of the
+# requests fail, 30 failures in a row happen once in 4,000 requests.
 _FAILURES_IN_A_ROW: Final = 30
 _FIRST_PARK: Final = 0.5
 _LONGEST_PARK: Final = 4.0
 
 
 class Breaker:
-    """Park a job whose requests all fail; then let single ones through, trials, until one is answered.
+    """Open when 30 requests of a job fail in a row, then allow one trial at a time until one gets a response.
 
-    Between two trials lie 0.5 s, doubling to 4 s; so long is waited, too, for one that isn't answered at all.
+    The time between two trials is 0.5 seconds and doubles up to 4 seconds. A trial that gets no response at all delays
+    the next one by 4 seconds.
     """
 
     def __init__(self) -> None:
@@ -70,35 +73,38 @@ class Breaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether the job is parked."""
+        """Whether the circuit breaker is open."""
         return self._parks > 0
 
     def wait(self, now: float) -> float:
-        """Give the seconds until a request may get ready; 0.0 = now, infinite while a trial has yet to leave."""
+        """Return the seconds until the next request may be prepared.
+
+        0.0 means now. Infinity means that a trial has been prepared but not sent yet.
+        """
         if not self.is_open:
             return 0.0
         return math.inf if self._trial_is_next else max(0.0, self._next_trial - now)
 
     def admitted(self) -> bool:
-        """Take note that a request gets ready; tell whether it is a trial."""
+        """Record that a request is prepared. Return True if it is a trial."""
         self._trial_is_next = self.is_open
         return self.is_open
 
     def left(self, now: float) -> None:
-        """Take note that a trial leaves."""
+        """Record that a trial is sent."""
         self._trial_is_next = False
         self._next_trial = now + _LONGEST_PARK
 
     def succeeded(self) -> None:
-        """Take note that the server has done something, whatever it was asked."""
+        """Record a response which shows that the server works; it may be a rejection."""
         self._failures = self._parks = 0
 
     def failed(self, now: float, *, is_trial: bool) -> None:
-        """Take note of a request that failed."""
+        """Record a request that failed."""
         self._failures += 1
         after = now + min(_LONGEST_PARK, _FIRST_PARK * 2.0 ** min(self._parks, 10))
         if self.is_open and is_trial:
-            # One that fails late, after its timeout, must not put off the trial that is due meanwhile.
+            # A trial that fails late, by a timeout, must not delay the trial that has become due in the meantime.
             self._next_trial = min(self._next_trial, after)
             self._parks += 1
         elif not self.is_open and self._failures >= _FAILURES_IN_A_ROW:
@@ -106,35 +112,35 @@ class Breaker:
             self._parks = 1
 
     def not_sent(self, now: float) -> None:
-        """Take note that the trial which got ready won't leave: another may."""
+        """Record that the prepared trial won't be sent, so that another can be."""
         self._trial_is_next = False
         self._next_trial = now
 
 
-# Twice what the rate and the latency explain, and some: a bound that is met costs rate.
+# Twice the number that the rate and the latency explain, plus a constant: reaching the limit lowers the rate.
 _HEADROOM: Final = 2.0
 _FEWEST: Final = 8
 _SUPPOSED_LATENCY: Final = 1.0
 _LOWERED_FOR: Final = 30.0
-"""Seconds. Then more is tried again: what took the file descriptors may have given them back."""
+"""Seconds. Then more requests are tried again: file descriptors may have become free."""
 
 
 class Bound:
-    """Bound the requests under way by rate x latency (Little's law) with headroom, and by `most`.
+    """Limit the requests in flight by rate x latency (Little's law) with headroom, and by `most`.
 
-    The latency is that of the slow answers, a peak EWMA as in finagle's load balancer: it jumps up to each slower
-    answer, and is forgotten over 10 s. A mean of the last few would fall, where few are slow, below what is under way.
+    The latency is a peak EWMA, as in finagle's load balancer: it rises to each slower response at once and decays over
+    10 seconds. If only a few responses were slow, a mean of the last ones would be too low for the requests in flight.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._lowered = most
         self._lowered_until = -math.inf
-        self._latency = -1.0  # no answer yet
+        self._latency = -1.0  # no response yet
         self._seen = -math.inf
 
     def answered(self, now: float, seconds: float) -> None:
-        """Take note of how long an answer took."""
+        """Record the latency of a response."""
         if seconds > self._latency:
             self._latency = seconds
         elif now - self._seen <= _GRAIN:
@@ -144,12 +150,15 @@ class Bound:
         self._seen = now
 
     def lower(self, now: float, most: int) -> None:
-        """Allow at most `most` requests, at least 1, for 30 s: this machine has no room for more connections."""
+        """Allow at most `most` requests, but at least 1, for 30 seconds.
+
+        Used if this machine can't open more connections.
+        """
         self._lowered = max(1, min(most, self._most_at(now)))
         self._lowered_until = now + _LOWERED_FOR
 
     def at(self, now: float, rate: float) -> int:
-        """Return the bound at a rate, in requests a second."""
+        """Return the limit at `rate` requests per second."""
         latency = _SUPPOSED_LATENCY if self._latency < 0 else self._latency
         return int(min(self._most_at(now), _FEWEST + _HEADROOM * rate * latency))
 

@@ -1,4 +1,4 @@
-"""What a mass job says: the outcome of each item, the report of the whole, and the rules that stop it."""
+"""Results of a bulk job: the outcome of each item, the report, and the rules that stop the job."""
 
 import bisect
 import itertools
@@ -18,7 +18,7 @@ ValueT = TypeVar("ValueT")
 
 
 class Outcome(StrEnum):
-    """What became of one item."""
+    """The final state of one item."""
 
     DELETED = "deleted"
     UPDATED = "updated"
@@ -37,19 +37,19 @@ class Outcome(StrEnum):
 
     @property
     def is_failure(self) -> bool:
-        """Tell whether somebody has to look at the item."""
+        """Whether the item needs attention."""
         return self in FAILURES
 
 
 FAILURES: Final = frozenset(
     {Outcome.NOT_FOUND, Outcome.INVALID, Outcome.FAILED, Outcome.IN_DOUBT, Outcome.NOT_ATTEMPTED}
 )
-# What the rules of StopRules count: with another outcome none is broken, but for those that first judge at so many.
+# Outcomes that can break a rule of StopRules at any time. The others only matter when a sample size is reached.
 JUDGED: Final = FAILURES | {Outcome.ALREADY_ABSENT}
 
 
 class StopReason(StrEnum):
-    """Why a job ended before its input did: the name of the rule, or what else it was."""
+    """Why a job ended before its input did: the stop rule that was broken, or another cause."""
 
     MAX_FAILURES = "max_failures"
     FAILURE_SHARE = "failure_share"
@@ -64,7 +64,17 @@ class StopReason(StrEnum):
 
 @attrs.frozen(repr=False)
 class ItemResult(Generic[ItemT, ValueT]):
-    """What became of the item at `position` of the input, from 0. `attempts`: requests sent. `elapsed`: seconds."""
+    """The result of one item.
+
+    Attributes:
+        position: The index of the item in the input, from 0.
+        item: The item itself.
+        outcome: Its final state.
+        value: What the operation returned, if anything.
+        error: The error that led to the outcome, if any.
+        attempts: Requests sent for the item.
+        elapsed: Seconds from the time the item was taken from the input to its result.
+    """
 
     position: int
     item: ItemT
@@ -84,10 +94,20 @@ _BEFOREHAND: Final = frozenset({Outcome.DUPLICATE, Outcome.EXCLUDED, Outcome.INV
 
 @attrs.frozen(repr=False)
 class Decided(Generic[ItemT]):
-    """An item of a job that isn't sent, `duplicate`, `excluded` or `invalid`: it keeps its position and has a result.
+    """An item whose outcome is known without sending a request.
 
-    `exclude_list`: the name of the list that excludes it; a ledger keeps it. The stop rules ignore such items: whoever
-    decided could have stopped himself.
+    It keeps its position in the input and gets a result. The stop rules ignore such items: the code that skipped them
+    can stop the job itself.
+
+    Attributes:
+        item: The item itself.
+        outcome: `duplicate`, `excluded` or `invalid`.
+        error: The reason, if there is one.
+        exclude_list: The name of the list that excludes the item. The ledger stores it.
+
+    Raises:
+        ValueError: If the outcome isn't one of these three, or `exclude_list` is set for another outcome than
+            `excluded`.
     """
 
     item: ItemT
@@ -112,14 +132,24 @@ def _not_negative(_: object, field: "attrs.Attribute[Any]", value: float | None)
 
 @attrs.frozen(kw_only=True)
 class StopRules:
-    """When a job stops by itself; None switches a rule off.
+    """When a job stops by itself. None switches a rule off.
 
-    `max_failures`: more failures than that. `failure_share`, `absent_share`: a larger share of the items that have an
-    outcome, judged from `min_sample` items on, and once more at the end where there are at least 10. `absent_share` is
-    for deletes: a list sent with the wrong key or column finds nobody, and must not end well. `outage`: seconds without
-    an answer but 5xx and 408. `throttled_for`: seconds in which every answer was a 429 or a Retry-After ran. Where both
-    come in turn it is an outage after the longer of the two. `bulk.run` knows neither of them. `canary`: the first so
-    many items are to have an outcome, and are judged, before the next one is started.
+    The two ratios are checked from `min_sample` items with an outcome, and once more at the end of the job if there are
+    at least 10. An outage in which some requests are answered with 429 counts as an outage after the longer of `outage`
+    and `throttled_for`. `bulk.run` doesn't apply these two rules.
+
+    Attributes:
+        max_failures: Stop if more items than this have failed.
+        failure_share: Stop if more than this share of the items has failed, from 0 to 1.
+        absent_share: Stop if more than this share of the profiles was absent, from 0 to 1. It is meant for deletions:
+            with the wrong key or the wrong column no profile is found, and the job must not look successful.
+        min_sample: The number of items from which the ratios are checked.
+        outage: Stop after this many seconds without any response other than 5xx and 408.
+        throttled_for: Stop after this many seconds in which every response was a 429 or a Retry-After was in force.
+        canary: Wait until this many items have an outcome and pass the rules before starting the next one.
+
+    Raises:
+        ValueError: If a number is negative, or a share isn't between 0 and 1.
     """
 
     max_failures: int | None = attrs.field(default=None, validator=_not_negative)
@@ -131,7 +161,12 @@ class StopRules:
     canary: int | None = attrs.field(default=None, validator=_not_negative)
 
     def judge(self, counts: Mapping[Outcome, int], *, at_end: bool = False) -> StopReason | None:
-        """Give the rule that the counts break, if any. Items that were not attempted have no say in it."""
+        """Return the rule that these counts break, or None. Items that were not attempted are left out.
+
+        Args:
+            counts: The number of items by outcome.
+            at_end: Whether the job has ended. The ratios then need only 10 items, or `min_sample` if that is smaller.
+        """
         settled = sum(counts.values()) - counts.get(Outcome.NOT_ATTEMPTED, 0)
         failures = sum(counts.get(outcome, 0) for outcome in FAILURES) - counts.get(Outcome.NOT_ATTEMPTED, 0)
         if self.max_failures is not None and failures > self.max_failures:
@@ -151,7 +186,7 @@ _MIN_SAMPLE_AT_END: Final = 10
 
 @attrs.frozen
 class Latency:
-    """How long answered requests took, in seconds: quantiles, right to 3 %."""
+    """Latency of the requests that got a response, in seconds. The quantiles are accurate to 3%."""
 
     p50: float
     p90: float
@@ -161,13 +196,22 @@ class Latency:
 
 @attrs.frozen(kw_only=True)
 class BulkReport:
-    """Where a job stands, or how it ended.
+    """The progress of a job, or its final state.
 
-    `counts`: items by outcome. `failures`: the first and the last ten. `finished`: None while it runs. `requests` on
-    the wire, `retries` among them, `throttled` of them answered 429, and `under_way` beside them, not answered yet;
-    `awaiting_retry`: items without an outcome that will be sent again; `rate`: requests a second. `latency`: None
-    before the first answer. `stopped`: why the job ended before its input did. `input_exhausted`: whether all of it
-    was taken.
+    Attributes:
+        counts: The number of items by outcome.
+        failures: The first ten and the last ten failures.
+        started: When the job started. None if it hasn't.
+        finished: When the job ended. None while it runs.
+        requests: Requests that are complete, with or without a response.
+        retries: The retries among `requests`.
+        throttled: The requests that were answered with 429.
+        under_way: Requests in flight. They aren't counted in `requests` yet.
+        awaiting_retry: Items without an outcome that wait for another attempt.
+        rate: Requests per second, on average since the start.
+        latency: Quantiles of the latency. None before the first response.
+        stopped: Why the job ended before its input did. None if it didn't.
+        input_exhausted: Whether every item of the input was read.
     """
 
     counts: Mapping[Outcome, int]
@@ -195,7 +239,11 @@ class BulkReport:
         return sum(count for outcome, count in self.counts.items() if outcome.is_failure)
 
     def raise_for_failures(self) -> None:
-        """Raise BulkFailedError where an item failed or the job was stopped."""
+        """Check that no item failed and that the job wasn't stopped.
+
+        Raises:
+            BulkFailedError: If an item failed or the job was stopped.
+        """
         if not self.failed and self.stopped is None:
             return
         counts = ", ".join(f"{count} {outcome}" for outcome, count in self.counts.items() if outcome.is_failure)
@@ -209,12 +257,12 @@ class BulkReport:
 
 
 class Tally:
-    """Count what happens in a job, in memory that doesn't grow with it."""
+    """Count the events of a job in constant memory."""
 
     def __init__(self) -> None:
         self.counts: Counter[Outcome] = Counter()
-        self.decided: Counter[Outcome] = Counter()  # those of them that were beforehand
-        self.settled = 0  # without these
+        self.decided: Counter[Outcome] = Counter()  # the part of `counts` that was skipped
+        self.settled = 0  # without skipped items
         self.requests = self.retries = self.throttled = self.under_way = 0
         self._first: list[ItemResult[Any, Any]] = []
         self._last: deque[ItemResult[Any, Any]] = deque(maxlen=_KEPT)
@@ -230,12 +278,15 @@ class Tally:
         return self.counts - self.decided if self.decided else self.counts
 
     def start(self, now: float) -> None:
-        """Start the clock."""
+        """Record when the job starts."""
         self._began = now
         self._started = datetime.now(UTC)
 
     def request(self, number: int, seconds: float | None) -> None:
-        """Count one request of `number`, from 1, of its item; answered after so many seconds, None: never."""
+        """Count one request.
+
+        `number` is the number of the item's attempt, from 1. `seconds` is None if the request got no response.
+        """
         self.requests += 1
         if number > 1:
             self.retries += 1
@@ -246,11 +297,11 @@ class Tally:
                 self._latency.sort_in()
 
     def keep(self, failure: ItemResult[Any, Any]) -> None:
-        """Keep a failure to show it, if it is one of the first or last."""
+        """Keep a failure for the report if it is one of the first or the last."""
         (self._first if len(self._first) < _KEPT else self._last).append(failure)
 
     def finish(self, now: float) -> None:
-        """Stop the clock."""
+        """Record when the job ends."""
         self._ended = now
         self._finished = datetime.now(UTC)
 
@@ -263,7 +314,7 @@ class Tally:
         input_exhausted: bool,
         awaiting_retry: int = 0,
     ) -> BulkReport:
-        """Say where the job stands, without the outcomes that aren't committed yet."""
+        """Return a report without the outcomes that aren't committed yet."""
         seconds = (now if self._ended is None else self._ended) - self._began
         return BulkReport(
             counts=self.counts - Counter(uncommitted),
@@ -289,9 +340,9 @@ _SORTED_AT_ONCE: Final = 1000
 
 
 class _Histogram:
-    """Seconds in buckets that grow by 5 %: quantiles to half of that, in constant memory.
+    """Latencies in buckets that grow by 5%. Quantiles are accurate to half of that, in constant memory.
 
-    They are put into their buckets many at a time: in order, each bucket takes a step, and not each of them.
+    New values are sorted into the buckets in batches. This takes one step per bucket instead of one per value.
     """
 
     def __init__(self) -> None:
@@ -300,7 +351,7 @@ class _Histogram:
         self.new: list[float] = []
 
     def sort_in(self) -> None:
-        """Put what is new into the buckets."""
+        """Sort the new values into the buckets."""
         new, begin = sorted(self.new), 0
         self.new.clear()
         self._longest = max([self._longest, *new[-1:]])

@@ -1,4 +1,4 @@
-"""The words that end a mass job early, or let it pause, and whom a cancellation is meant for."""
+"""Signals that stop or pause a bulk job, and a check whether the running task is cancelled."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,13 +12,19 @@ _OF_THE_KEY: Final = (StopReason.CREDENTIALS, StopReason.PERMISSION)
 
 
 def is_cancelled() -> bool:
-    """Tell whether a CancelledError is meant for the running task, or came out of something that it awaited."""
+    """Return True if the running task is being cancelled.
+
+    Otherwise a CancelledError came out of something that the task awaited.
+    """
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 class Pause:
-    """The word to send nothing for a while; `turns`: how often it was given and taken back."""
+    """The signal to send no requests for a while.
+
+    `turns` counts how often the signal was set and cleared.
+    """
 
     def __init__(self, signal: "StopSignal") -> None:
         self._signal = signal
@@ -27,26 +33,27 @@ class Pause:
         self.turns = 0
 
     def begin(self) -> None:
-        """Let nothing more be sent."""
+        """Stop sending new requests."""
         self._over.clear()
         self.is_on = True
         self.turns += 1
 
     def end(self) -> None:
-        """Let the job go on."""
+        """Allow requests again."""
         self._over.set()
         self.is_on = False
         self.turns += 1
 
     async def pass_by(self) -> None:
-        """Wait for the end of the pause, or of the job."""
+        """Wait until the pause or the job ends."""
         await self._signal.cut_short(self._over.wait)
 
 
 class StopSignal:
-    """The one word that ends a job early; what waits and sends nothing is interrupted by it. `pause`: the other word.
+    """The signal that ends a job early.
 
-    `reason`: None also where the job ends because its input failed. `on_given` is called once.
+    It interrupts tasks that wait without a request in flight. `pause` is the signal that only pauses the job. `reason`
+    is None if the input failed and so ended the job. `on_given` is called once.
     """
 
     def __init__(self, on_given: Callable[[], None]) -> None:
@@ -57,7 +64,11 @@ class StopSignal:
         self._interruptible: set[asyncio.Task[Any]] = set()
 
     def give(self, reason: StopReason | None) -> None:
-        """Give the signal; the first reason stands, but for a request to stop: a key that is refused says more."""
+        """Set the signal.
+
+        The first reason is kept, with one exception: a rejected API key replaces a stop that was requested, because it
+        is the more useful reason.
+        """
         if self.given:
             if self.reason is StopReason.REQUESTED and reason in _OF_THE_KEY:
                 self.reason = reason
@@ -70,7 +81,10 @@ class StopSignal:
         self._on_given()
 
     async def cut_short(self, wait: Callable[[], Awaitable[T]]) -> T | None:
-        """Wait for something that sends nothing, but no longer than until the signal: then the answer is None."""
+        """Await `wait()`, but no longer than until the signal is given. Return None if the signal came first.
+
+        `wait` must not send requests.
+        """
         if self.given:
             return None
         task = asyncio.current_task()
@@ -79,7 +93,7 @@ class StopSignal:
         try:
             return await wait()
         except asyncio.CancelledError:
-            # The signal's own cancellation, or one from outside, which passes through?
+            # The signal cancels this task itself. A cancellation from outside is passed on.
             if not self.given or task.uncancel() > 0:
                 raise
             return None
