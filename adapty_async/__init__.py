@@ -1,4 +1,4 @@
-"""Asyncio client for Adapty's server-side API, with mass deletion and mass update of profiles."""
+"""Asyncio client for Adapty's server-side API, with bulk jobs that delete, update, create or get profiles."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
@@ -76,8 +76,8 @@ __all__ = [
     "bulk",
 ]
 
-# The names whose module isn't `errors`; each is loaded when it is asked for, so that `adapty-async --help`, which needs
-# none, doesn't load aiohttp. https://peps.python.org/pep-0562/
+# The module of each name that isn't in `errors`. A module is loaded when needed: `adapty-async --help` needs none of
+# them and must not load aiohttp. https://peps.python.org/pep-0562/
 _HOMES: Final = {
     **dict.fromkeys(["UNPACED", "AdaptivePacer", "FixedPacer", "SharedPacer"], "pacing"),
     **dict.fromkeys(["UNSET", "AccessLevel", "InstallationMeta", "NonSubscription", "Offer"], "models"),
@@ -90,7 +90,7 @@ _HOMES: Final = {
 
 _MODULES: Final = frozenset({*_HOMES.values(), "bulk", "errors"})
 
-if not TYPE_CHECKING:  # a type checker would take every name for one of ours
+if not TYPE_CHECKING:  # with this function a type checker would accept any name
 
     def __getattr__(name: str) -> Any:
         if name in _MODULES:

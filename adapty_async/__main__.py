@@ -1,4 +1,4 @@
-"""`python -m adapty_async`: the command line."""
+"""Run the command line: `python -m adapty_async`."""
 
 import sys
 

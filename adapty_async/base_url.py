@@ -1,4 +1,4 @@
-"""The server to call: over http only where nobody on the way could read the key."""
+"""Validation of the server's address. Plain http is only allowed on networks that are considered private."""
 
 import ipaddress
 import re
@@ -14,7 +14,12 @@ _NUMBERS: Final = re.compile(rf"{_NUMBER}(?:\.{_NUMBER})*")
 
 
 def checked_base_url(base_url: str) -> str:
-    """Return an address without the slash at its end. Raises TypeError or ValueError where it can't be called."""
+    """Return the address without a trailing slash.
+
+    Raises:
+        TypeError: If it isn't a str.
+        ValueError: If it can't be used.
+    """
     if not isinstance(base_url, str):
         raise TypeError(f"base_url must be a str, not {type(base_url).__name__}")
     try:
@@ -32,7 +37,7 @@ def checked_base_url(base_url: str) -> str:
 
 
 def _is_private(host: str) -> bool:
-    """Return whether a host is on this machine or its own network, where a simulator or a sidecar may speak http."""
+    """Return True if a host is this machine or in its own network. A simulator or a sidecar may use http there."""
     name = host.lower().removesuffix(".")
     if _NUMBERS.fullmatch(name):
         address = _ipv4_of(name)
@@ -40,12 +45,12 @@ def _is_private(host: str) -> bool:
     try:
         return _is_private_ipv6(ipaddress.IPv6Address(name))
     except ValueError:
-        # A name without a dot is looked up in the own network; with one at its end it may be anybody's.
+        # A name without a dot is looked up in the own network. With a trailing dot it may be any host.
         return "." not in host or name == "localhost" or name.endswith(_LOCAL_NAMES)
 
 
 def _ipv4_of(text: str) -> ipaddress.IPv4Address | None:
-    """Read an IPv4 address in any of the ways in which the system does: 8.8.8.8, 134744072, 0x8.8.2056, 010.8.8.8."""
+    """Return an IPv4 address, written in any form that the system accepts: 8.8.8.8, 134744072, 0x8.8.2056, 010.8.8.8."""
     try:
         *bytes_, rest = (int(part, _base_of(part)) for part in text.split("."))
         return ipaddress.IPv4Address(bytes((*bytes_, *rest.to_bytes(4 - len(bytes_), "big"))))
@@ -62,5 +67,5 @@ def _base_of(number: str) -> int:
 def _is_private_ipv6(address: ipaddress.IPv6Address) -> bool:
     if address.ipv4_mapped is not None:
         return address.ipv4_mapped.is_private
-    # Tunnels lead over the internet, whatever block they are of.
+    # Tunnels cross the internet, independent of the block that their addresses are in.
     return address.is_private and address.teredo is None and address.sixtofour is None

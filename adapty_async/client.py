@@ -1,4 +1,4 @@
-"""The client: its settings and lifetime, and the chapters of the API."""
+"""The client: its settings, its lifetime and the resources of the API."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ from .transport import Transport
 
 
 class ClientOptions(TypedDict, total=False):
-    """The settings of an AdaptyClient beside its key and server."""
+    """The settings of an AdaptyClient except its key and server."""
 
     timeout: float
     total_timeout: float | None
@@ -35,17 +35,30 @@ class ClientOptions(TypedDict, total=False):
 
 
 class AdaptyClient:
-    """Call Adapty's server-side API for the app of a secret key.
+    """A client for Adapty's server-side API.
 
-    `timeout`: seconds of one attempt, its body included, waiting at the gate not; it ends at most a twentieth of a
-    second late. `total_timeout`: seconds of the whole call: waiting at the gate, all attempts, and the pauses between
-    them; when they are over the call raises AdaptyTimeoutError, which tells whether it may have been executed. None: no
-    limit beside `timeout` and `retry`. Jobs of `bulk` ignore it. `pacer`: paces every call; None: nothing is held
-    back until the first 429, which holds all calls; then they are released one by one, until none has come for 60 s.
-    `session`: its connections are used and stay open, nothing else of it. `trust_env`: proxies from the environment.
-    `ssl`: for a certificate authority of your own. `on_attempt`: called once an attempt.
-    Built anywhere, opened by the first call, for the event loop of that call. Raises ValueError or TypeError for
-    settings that can't work.
+    Create one client for your app and share it. It can be created outside an event loop; the first call opens it on the
+    running loop.
+
+    Args:
+        api_key: The secret key of the app.
+        base_url: The server to call.
+        timeout: Seconds for one attempt, including reading the body but not waiting in the send queue. Enforced to
+            within 50 ms.
+        total_timeout: Seconds for the whole call: waiting in the send queue, all attempts and the waits between them. A
+            call that takes longer raises AdaptyTimeoutError, whose `maybe_executed` shows whether it may have been
+            executed. If None, only `timeout` and `retry` limit a call. Bulk jobs ignore it.
+        retry: When and how often a call is repeated.
+        pacer: Limits the rate of all calls. If None, calls aren't delayed until the first 429. Its Retry-After holds
+            all calls; they are then released one by one until no 429 has come for 60 seconds.
+        session: Use the connections of this session, which stays open. Its headers, cookies, auth and middlewares
+            aren't used.
+        trust_env: Take proxies from the environment.
+        ssl: A context for your own certificate authority.
+        on_attempt: Called after every attempt.
+
+    Raises:
+        ValueError, TypeError: If the settings are invalid.
     """
 
     def __init__(
@@ -81,9 +94,21 @@ class AdaptyClient:
 
     @classmethod
     def from_env(cls, **options: Unpack[ClientOptions]) -> Self:
-        """Make a client from ADAPTY_API_KEY, or the file that ADAPTY_API_KEY_FILE names, and ADAPTY_BASE_URL.
+        """Create a client from environment variables.
 
-        Raises ValueError where the key is missing, or given in both ways.
+        The key is read from ADAPTY_API_KEY, or from the file that ADAPTY_API_KEY_FILE names. ADAPTY_BASE_URL sets the
+        server.
+
+        Args:
+            **options: The other settings of the client.
+
+        Returns:
+            The client.
+
+        Raises:
+            ValueError: If the key is missing, set in both ways or in a file that can't be read, or if a setting is
+                invalid.
+            TypeError: If a setting is invalid.
         """
         return cls(_key_from_env(), base_url=os.environ.get("ADAPTY_BASE_URL") or DEFAULT_BASE_URL, **options)
 
@@ -95,9 +120,21 @@ class AdaptyClient:
         retry: RetryPolicy | Unset = UNSET,
         pacer: Pacer | Unset | None = UNSET,
     ) -> Self:
-        """Make a view of the client with other settings.
+        """Return a view of the client with other settings.
 
-        It shares the connections, which only the client closes, and the Retry-After of a 429.
+        It shares the connections, which only the client itself closes, and the Retry-After of a 429.
+
+        Args:
+            timeout: Seconds for one attempt.
+            total_timeout: Seconds for the whole call.
+            retry: When and how often a call is repeated.
+            pacer: Limits the rate of all calls of the view.
+
+        Returns:
+            The view. Settings that aren't given are those of the client.
+
+        Raises:
+            ValueError, TypeError: If a setting is invalid.
         """
         sender = self._sender
         view = object.__new__(type(self))
@@ -119,20 +156,32 @@ class AdaptyClient:
         self.profiles = Profiles(sender.send)
 
     async def send(self, request: Request) -> Response:
-        """Send any request with the client's key, gate, retries and errors; give the 2xx answer. Raises AdaptyError."""
+        """Send any request with the client's key, pacer, retries and errors.
+
+        Args:
+            request: The request.
+
+        Returns:
+            The 2xx response.
+
+        Raises:
+            AdaptyError: If the call failed.
+            RuntimeError: If the client is closed or belongs to another event loop.
+        """
         return await self._sender.send(request, _as_it_is)
 
     async def aclose(self) -> None:
-        """Close the client and its connections; again, harmlessly. A view closes nothing.
+        """Close the client and its connections. Repeated calls have no effect, and a view closes nothing.
 
-        Calls that have begun, those of views too, end with AdaptyConnectionError("the client was closed"), which tells
-        whether the call may have been executed. Jobs stop with the reason `closed`. Later calls are a RuntimeError.
+        Calls that are in progress, including those of views, raise an AdaptyConnectionError whose `maybe_executed`
+        shows whether the call may have been executed. Jobs stop with the reason `closed`. Later calls raise
+        RuntimeError.
         """
         if not self._is_view:
             await self._sender.transport.close()
 
     async def close(self) -> None:
-        """Close the client: the same as `aclose`."""
+        """Close the client, like `aclose`."""
         await self.aclose()
 
     async def __aenter__(self) -> Self:
@@ -153,14 +202,14 @@ def _as_it_is(response: Response) -> Response:
 
 
 def sender_of(client: AdaptyClient) -> Sender:
-    """Give the sender behind a client: for `bulk`, which makes the attempts itself."""
+    """Return the sender behind a client, for `bulk`, which makes the attempts itself."""
     if not isinstance(client, AdaptyClient):
         raise TypeError(f"client must be an AdaptyClient, not {type(client).__name__}")
-    return client._sender  # noqa: SLF001 - the one door to it
+    return client._sender  # noqa: SLF001 - the only access to it
 
 
 def anew(client: AdaptyClient, *, timeout: float | None = None) -> AdaptyClient:
-    """Make a client of the same key, server and settings for another event loop. `timeout`: another one."""
+    """Return a client with the same key, server and settings for another event loop. `timeout` replaces its own."""
     sender = sender_of(client)
     fresh = object.__new__(AdaptyClient)
     fresh.base_url = client.base_url
@@ -181,7 +230,7 @@ def anew(client: AdaptyClient, *, timeout: float | None = None) -> AdaptyClient:
 def _own_pacer(pacer: Pacer | None) -> Pacer | None:
     if pacer is not None and not isinstance(pacer, Pacer):
         raise TypeError(f"pacer must be a pacer, such as FixedPacer(50), or None; not {type(pacer).__name__}")
-    # One of its own for each client: the Retry-After of one key must not hold back another's calls.
+    # One per client: the Retry-After of one API key must not delay the calls of another.
     return Unpaced() if pacer is UNPACED else pacer
 
 
@@ -208,5 +257,5 @@ def _key_from_env() -> str:
 
 
 def _key_in(file: Path) -> str:
-    """Read a key from a file, without the mark before it and the line's end after it that an editor may leave."""
+    """Read a key from a file, without a byte order mark and surrounding white space."""
     return file.read_text(encoding="utf-8-sig").strip()

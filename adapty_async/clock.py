@@ -1,4 +1,4 @@
-"""How much time has passed, by several clocks: each of them may miss some of it."""
+"""Elapsed time by several clocks, each of which may miss some of it."""
 
 import math
 import time
@@ -7,11 +7,12 @@ from typing import Final, NamedTuple
 
 
 class Moment(NamedTuple):
-    """What the clocks say, in seconds.
+    """The readings of the clocks, in seconds.
 
-    `wall`: since 1970; it may be set. `boot`: since the machine started, suspended or not; it says nothing about a time
-    before that. `loop`: of the event loop, by which pauses and delays are measured; it may stop while the machine is
-    suspended.
+    Attributes:
+        wall: Since 1970. This clock can be set.
+        boot: Since the start of the machine, including the time it was suspended. It can't measure a time before that.
+        loop: The clock of the event loop, which measures waits and delays. It may stop while the machine is suspended.
     """
 
     wall: float
@@ -19,26 +20,26 @@ class Moment(NamedTuple):
     loop: float = 0.0
 
     def earlier(self, seconds: float) -> "Moment":
-        """Return the moment that was so many seconds before."""
+        """Return the moment that was `seconds` earlier."""
         return Moment(*(reading - seconds for reading in self))
 
 
 ANY_TIME: Final = Moment(math.inf, math.inf, math.inf)
-"""What is never long ago: for what may be repeated whenever it was done."""
+"""A moment that is never long ago: for requests that may be repeated at any time."""
 
 
 def moment(loop: float = 0.0) -> Moment:
-    """Read the clocks. `loop`: what the event loop's clock says, where there is one."""
+    """Read the clocks. `loop` is the time of the event loop, if there is one."""
     return Moment(time.time(), _since_boot(), loop)
 
 
 def elapsed(since: Moment, now: Moment) -> float:
-    """Return the seconds between two moments: the most that any clock says, for none runs ahead of the time."""
+    """Return the seconds between two moments by the clock that shows most. No clock runs ahead of the time."""
     return max(after - before for before, after in zip(since, now, strict=True))
 
 
 def boot_id() -> str:
-    """Return what tells one start of the machine from another; nothing where the system doesn't say it."""
+    """Return an ID of the machine's last start, or an empty string if the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -46,6 +47,6 @@ def boot_id() -> str:
 
 
 def _since_boot() -> float:
-    # Linux's monotonic clock stops while the machine is suspended; elsewhere it goes on, or there is no other.
+    # On Linux the monotonic clock stops during suspension. On other systems it runs on, or no other clock exists.
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if clock is None else time.clock_gettime(clock)

@@ -1,10 +1,10 @@
-"""What a kept-alive connection holds before it is used again, and after its last response. Knows aiohttp's connector.
+"""Detection of extra responses on kept-alive connections. Depends on the internals of aiohttp's connector.
 
-HTTP/1.1 pairs responses with requests by their order alone. One response too many on a connection, and each request
-after it would be given the response of the one before. So a connection is used again only where nothing came on it
-since its last response, and what comes there soon after a response makes that response doubtful.
+HTTP/1.1 pairs responses with requests by order alone. After one extra response on a connection, each later request
+would receive the response to the previous one. Therefore a connection is reused only if nothing has arrived on it since
+its last response, and bytes that arrive soon after a response put that response in doubt.
 """
-# ruff: noqa: SLF001 - aiohttp 3.14 looks at what a connection holds when it is given back, and not when it is taken again
+# ruff: noqa: SLF001 - aiohttp 3.14 checks a connection for leftover bytes when it is released, not when it is reused
 
 import asyncio
 import math
@@ -21,27 +21,31 @@ from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 
 QUIET: Final = 0.1
-"""Seconds without a byte after a response, by which it is settled that the response was the only one."""
+"""Seconds without a byte after a response that confirm the response."""
 _WARY: Final = 60.0
-"""Seconds after a byte too many in which no connection is used again before what it is watched for is settled."""
+"""Seconds after an extra byte during which every response must be confirmed before its connection is reused."""
 _BUSY: Final = 2.0
-"""Seconds at most for which a connection of a job is used without a quiet time in between.
+"""Maximum seconds for which a connection of a job is used without a quiet time.
 
-A response too many that comes after the next request has left is taken for its response, and nothing shows it while the
-connection is used again at once: each response is then that of the request before.
+If an extra response arrives after the next request has been sent, it is taken for the response to that request. While
+the connection is always reused at once, nothing reveals this: each request gets the response to the previous one.
 """
 _ROUNDS: Final = 4
-"""Rounds of the event loop in which it reads what has come: two, and one more for each layer that TLS adds."""
+"""Rounds of the event loop in which it reads the bytes that have arrived: two, plus one for each layer that TLS adds.
+"""
 _POSTPONED: Final = 0.001
 _OWN_POOL: Final = -1
 
 
 class Origin:
-    """Where a response came from: the connection of one attempt.
+    """The connection that the response of one attempt came from.
 
-    `fresh`: the attempt wants a connection of its own, newly opened. `reused`: the connection had been used before.
-    `is_settled`: True where nothing else came on the connection, False where something did, None while that is open.
-    `is_suspect`: the connection must not be used again before that. `due`: when its quiet time ends, by the event loop.
+    Attributes:
+        fresh: Whether the attempt needs a newly opened connection.
+        reused: Whether the connection had been used before.
+        is_settled: True if nothing else arrived on the connection, False if something did, None while this is unknown.
+        is_suspect: Whether the connection must not be reused before this is known.
+        due: When the quiet time ends, by the clock of the event loop.
     """
 
     __slots__ = (
@@ -71,23 +75,23 @@ class Origin:
 
     @property
     def is_wary(self) -> bool:
-        """Whether a connection to the server held a byte too many a short while ago."""
+        """Whether a connection to the server has held an extra byte recently."""
         return self._connector is not None and self._connector.is_wary
 
     def doubt(self) -> None:
-        """Close the connection, whoever uses it by now: what came on it was meant for somebody else."""
-        self.is_settled = None  # whatever was found before
+        """Close the connection, even if another request uses it now: a response on it belonged to another request."""
+        self.is_settled = None  # discards an earlier result
         self._settle(False)
 
     def watch(self, settled: Callable[[bool], None]) -> None:
-        """Call `settled` with `is_settled`, once, as soon as that is known; never before this returns."""
+        """Call `settled` once with `is_settled` when it is known, but never before this method returns."""
         assert self._connector is not None
         assert self._protocol is not None
         self._settled = settled
         self.due = self._connector.watch(self, self._protocol)
 
     async def settled(self) -> bool:
-        """Wait until it is known whether the response was the only one."""
+        """Wait until it is known whether the response was the only one. Return True if it was."""
         if self.look() is None:
             known: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self.is_suspect = True
@@ -96,17 +100,17 @@ class Origin:
         return bool(self.is_settled)
 
     def settle_now(self) -> bool:
-        """Settle it by what is known now, and call nobody; give `is_settled`."""
+        """Decide by the present state, without a callback, and return `is_settled`."""
         self._settled = None
         if self.look() is None:
             self._settle(True)
         return bool(self.is_settled)
 
     def look(self) -> bool | None:
-        """Give `is_settled`, by what the connection shows now."""
+        """Check the connection and return `is_settled`."""
         if self.is_settled is not None:
             return self.is_settled
-        if self._protocol is None or self._is_taken(self._protocol):  # mocked: no connection that could hold anything
+        if self._protocol is None or self._is_taken(self._protocol):  # mocked: there is no connection
             self._settle(True)
         elif _is_stained(self._protocol):
             self._settle(False)
@@ -115,15 +119,15 @@ class Origin:
         return self.is_settled
 
     def _is_taken(self, protocol: ResponseHandler) -> bool:
-        """Tell whether the owner of a borrowed session uses the connection: each request sets a parser of its own."""
+        """Return True if the owner of a borrowed session uses the connection. Each request sets its own parser."""
         return protocol._parser is not self._parser and protocol._parser is not None
 
     def is_due(self, now: float) -> bool:
-        """Tell whether there is nothing to wait for any more."""
+        """Return True if there is nothing left to wait for."""
         return self.is_settled is not None or self.due <= now
 
     def end_quiet(self) -> bool:
-        """Settle it after its quiet time. False where the event loop has yet to read what came meanwhile."""
+        """End the quiet time. Return False if the event loop has not read all bytes yet."""
         assert self._protocol is not None
         if self.look() is None:
             if _is_readable(self._protocol):
@@ -134,20 +138,20 @@ class Origin:
         return True
 
     def keep(self, connection: Connection) -> None:
-        """Give the connection back only when it is settled."""
+        """Return the connection to the pool only when its response is confirmed or in doubt."""
         self._kept = connection
 
     def begin(self, connector: "Connector", protocol: ResponseHandler, *, reused: bool) -> None:
-        """Take note of the connection that the request is to leave on."""
+        """Record the connection that the request will be sent on."""
         self._connector, self._protocol, self.reused = connector, protocol, reused
 
     def leave(self) -> None:
-        """Take note that the request leaves."""
+        """Record that the request is being sent."""
         if self._protocol is not None:
             self._parser = self._protocol._parser
 
     def end(self, *, stained: bool) -> None:
-        """Take note that the connection is taken for another request, or closed."""
+        """Record that the connection is taken for another request or closed."""
         self._settle(not stained)
 
     def _settle(self, is_settled: bool) -> None:
@@ -167,28 +171,29 @@ class Origin:
             settled(is_settled)
 
     def _close(self) -> None:
-        # Not by protocol.close(), after which who waits for the body would wait for ever.
+        # protocol.close() would leave the reader of the body waiting for ever.
         if self._protocol is not None and self._protocol.transport is not None:
             self._protocol.transport.abort()
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        return type(None), ()  # a copy of a response came over no connection
+        return type(None), ()  # a copy of a response has no connection
 
 
 class Connector:
-    """A connector of aiohttp, which may be somebody else's, that gives out connections only while they are idle.
+    """A wrapper around an aiohttp connector that hands out only idle connections.
 
-    In place of `aiohttp.BaseConnector` for a session; what isn't said here is the other's.
+    It takes the place of an `aiohttp.BaseConnector` in a session. The wrapped connector may be borrowed; everything not
+    defined here is delegated to it.
     """
 
     def __init__(self, connector: aiohttp.BaseConnector) -> None:
         self._connector = connector
-        # What each request asks for: by __getattr__ it would take longer.
+        # Every request reads these two; __getattr__ would be slower.
         self.allowed_protocol_schema_set = connector.allowed_protocol_schema_set
         self._timeout_ceil_threshold = connector._timeout_ceil_threshold
-        self._last: dict[ResponseHandler, Origin] = {}  # of each connection that is watched
-        self._watched: deque[Origin] = deque()  # in the order in which they are due
-        self._busy: WeakKeyDictionary[ResponseHandler, float] = WeakKeyDictionary()  # until when it may stay so
+        self._last: dict[ResponseHandler, Origin] = {}  # by connection, while it is watched
+        self._watched: deque[Origin] = deque()  # ordered by due time
+        self._busy: WeakKeyDictionary[ResponseHandler, float] = WeakKeyDictionary()  # when it must be quiet
         self._timer: asyncio.TimerHandle | None = None
         self._wary_until = -math.inf
         self._now = asyncio.get_running_loop().time
@@ -198,16 +203,16 @@ class Connector:
 
     @property
     def as_connector(self) -> aiohttp.BaseConnector:
-        """Itself, to a session."""
+        """This object, typed for a session."""
         return cast("aiohttp.BaseConnector", self)
 
-    async def connect(  # the session's way in
+    async def connect(  # called by the session
         self,
         req: Any,
         traces: list[Any],
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own
     ) -> Connection:
-        """Give a connection that holds nothing: one of the pool, closing those that do, or a new one."""
+        """Return a connection that holds no bytes, from the pool or new. Close those that hold some."""
         origin: Origin = req.origin
         if self._last:
             self._look_at_the_closed(req)
@@ -215,7 +220,7 @@ class Connector:
             connection = await self._connector.connect(req, traces, timeout)
             protocol = connection.protocol
             assert protocol is not None
-            reused = protocol._parser is not None  # the first request sets the first one
+            reused = protocol._parser is not None  # the first request sets it
             last = self._last.get(protocol) if self._last else None
             if last is not None and self._is_to_rest(last, protocol):
                 last.keep(connection)
@@ -234,19 +239,19 @@ class Connector:
 
     @property
     def is_wary(self) -> bool:
-        """Whether a connection held a byte too many a short while ago."""
+        """Whether a connection has held an extra byte recently."""
         return self._now() < self._wary_until
 
     def beware(self) -> None:
-        """Take note that a connection held a byte too many."""
+        """Record that a connection held an extra byte."""
         self._wary_until = self._now() + _WARY
 
     def watch(self, origin: Origin, protocol: ResponseHandler) -> float:
-        """Look at a connection after its quiet time; give that time."""
+        """Check a connection after its quiet time, and return when that ends."""
         now = self._now()
         due = now + QUIET
         if protocol not in self._busy:
-            # Not all at a time, for others are opened meanwhile.
+            # Spread out: while a connection is quiet, others must be opened.
             self._busy[protocol] = now + random.uniform(_BUSY / 2, _BUSY)  # noqa: S311 - no secret
         self._last[protocol] = origin
         self._watched.append(origin)
@@ -255,11 +260,11 @@ class Connector:
         return due
 
     def was_quiet(self, protocol: ResponseHandler) -> None:
-        """Take note that a connection had its quiet time, so that its responses are those to its requests."""
+        """Record that a connection had its quiet time, so that its responses match its requests."""
         self._busy.pop(protocol, None)
 
     def unwatch(self, origin: Origin, protocol: ResponseHandler) -> None:
-        """Take note that it is settled what came on a connection for one; where it is doubtful, for a later one too."""
+        """Stop watching a connection for one response. If that response is in doubt, so is a later one."""
         last = self._last.get(protocol)
         if last is origin:
             del self._last[protocol]
@@ -267,7 +272,7 @@ class Connector:
             last.end(stained=True)
 
     def stop(self) -> None:
-        """Settle what isn't yet, by what is known now: the connections are about to be closed."""
+        """Decide all open cases by the present state, before the connections are closed."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -280,7 +285,7 @@ class Connector:
         return (last.is_suspect or self.is_wary or is_busy) and last.look() is None
 
     async def _is_idle(self, connection: Connection, protocol: ResponseHandler) -> bool:
-        """Look at a connection again that has something to read: a ticket of TLS is no byte of a response."""
+        """Check again a connection that has something to read. It may be a TLS session ticket."""
         try:
             for _ in range(_ROUNDS):
                 if not (protocol.is_connected() and _is_usable(protocol)):
@@ -288,13 +293,13 @@ class Connector:
                 if not _is_readable(protocol):
                     return True
                 await asyncio.sleep(0)
-        except BaseException:  # A cancellation, too: the connection would never go back to the pool.
+        except BaseException:  # also on cancellation, or the connection would never return to the pool
             connection.close()
             raise
         return False
 
     def _look_at_the_closed(self, req: Any) -> None:
-        """Look at the connections that the pool is about to drop: with them goes what they hold."""
+        """Check the connections that the pool is about to drop, before their bytes are lost."""
         for protocol, _ in self._connector._conns.get(req.connection_key, ()):
             if protocol.is_connected():
                 break
@@ -314,13 +319,13 @@ class Connector:
 
 
 def own_pool(key: Any) -> Any:
-    """Give the key of connections that are used once, so that none is taken of those that are there."""
-    # To aiohttp it is the hash of headers for a proxy. It counts by the key what limit_per_host allows.
+    """Return the key for connections that are used once, so that no existing connection is taken."""
+    # aiohttp uses this field for a hash of proxy headers. limit_per_host is counted by the key.
     return key._replace(proxy_headers_hash=_OWN_POOL)
 
 
 def _is_usable(protocol: ResponseHandler) -> bool:
-    """Tell whether a connection is read from and holds nothing."""
+    """Return True if a connection is being read from and holds nothing."""
     return (
         not protocol.should_close
         and not protocol._reading_paused
@@ -330,7 +335,7 @@ def _is_usable(protocol: ResponseHandler) -> bool:
 
 
 def _is_stained(protocol: ResponseHandler) -> bool:
-    """Tell whether something came after the response, as far as the event loop has read."""
+    """Return True if something arrived after the response, as far as the event loop has read."""
     if len(protocol) or protocol._tail or protocol._reading_paused or _is_amid(protocol):
         return True
     error = protocol.exception()
@@ -344,24 +349,24 @@ def _holds_bytes(protocol: ResponseHandler) -> bool:
 
 
 def _is_amid(protocol: ResponseHandler) -> bool:
-    """Tell whether a message has begun and not ended."""
+    """Return True if a message has begun but not ended."""
     if protocol._payload is not None and not protocol._payload.is_eof():
         return True
     parser = protocol._parser
     if parser is None:
         return False
     try:
-        # The parser that isn't compiled keeps lines, and gives nothing for such as make no head.
+        # The parser in pure Python keeps lines that don't form a complete head, and returns nothing for them.
         has_begun = parser.feed_eof() is not None or bool(getattr(parser, "_lines", None))
-    except Exception:  # noqa: BLE001 - whatever it is that can't end here
+    except Exception:  # noqa: BLE001 - any error means an incomplete message
         has_begun = True
     if has_begun:
-        protocol.set_exception(HttpProcessingError())  # asked again, the parser would say something else
+        protocol.set_exception(HttpProcessingError())  # the parser would answer differently the next time
     return has_begun
 
 
 def _is_readable(protocol: ResponseHandler) -> bool:
-    """Tell whether the system holds something for a connection, be it its end."""
+    """Return True if the operating system has data for a connection, or its end."""
     transport = protocol.transport
     connection = None if transport is None else transport.get_extra_info("socket")
     if connection is None:

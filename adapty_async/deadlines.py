@@ -1,18 +1,18 @@
-"""Deadlines for many attempts at once: one timer serves all that are due at about the same time."""
+"""Deadlines for many attempts at once. One timer serves all that are due at about the same time."""
 
 import asyncio
 import itertools
 import math
 from typing import Final
 
-# A timer of its own costs an attempt a tenth of its time. None fires early, and none later than this; where the time is
-# short, than a hundredth of it.
+# A timer per attempt would take a tenth of the attempt's time. No deadline fires early. It fires at most 50 ms late, or
+# 1% of its length if that is less.
 _LATEST: Final = 0.05
 _SHARE: Final = 0.01
 
 
 class Deadline:
-    """Cancel the running task where it has not come to `stop` in time, or where all deadlines are ended."""
+    """Cancel the running task if it hasn't called `stop` in time, or when all deadlines are ended."""
 
     __slots__ = ("_cancelling", "_due", "_is_missed", "_stopped", "_task")
 
@@ -27,15 +27,15 @@ class Deadline:
         due.add(self)
 
     def stop(self) -> None:
-        """Let it pass from now on."""
+        """Stop the deadline."""
         self._due.discard(self)
-        if self._is_missed:  # and the cancellation was swallowed on its way to `is_behind`
+        if self._is_missed:  # the cancellation was caught before `is_behind` was called
             self._take_back()
         if self._stopped is not None and not self._stopped.done():
             self._stopped.set_result(None)
 
     def is_behind(self) -> bool:
-        """Return whether a CancelledError is the deadline's: it is taken back then. Others pass through."""
+        """Return True if a CancelledError comes from this deadline alone, and undo the cancellation."""
         return self._is_missed and self._take_back() <= self._cancelling
 
     def miss(self) -> None:
@@ -44,15 +44,15 @@ class Deadline:
         self._task.cancel()
 
     def end(self) -> "asyncio.Future[None] | None":
-        """Cancel the task now. Return what is done when the task has come to `stop`; None for the running task.
+        """Cancel the task now. Return a future that is done when the task has called `stop`, or None for the running task.
 
-        The running task can't be waited for here, and a cancellation would hit what it does next.
+        The running task can't be awaited here, and a cancellation would hit its next step.
         """
         if self._task is asyncio.current_task():
             return None
         if not self._is_missed:
             self.miss()
-        if self._stopped is None:  # else somebody waits for it already
+        if self._stopped is None:  # set if another caller waits already
             self._stopped = self._task.get_loop().create_future()
         return self._stopped
 
@@ -68,17 +68,17 @@ class Deadlines:
         self._loop = loop
         self._due: dict[float, tuple[set[Deadline], asyncio.TimerHandle]] = {}
         self._endless: set[Deadline] = set()
-        # Those that were started last, and for how long: mostly the next one joins them.
+        # The deadlines started last and their length. Usually the next one is due at the same time.
         self._last: set[Deadline] = set()
         self._last_when = self._last_seconds = -math.inf
 
     @property
     def running(self) -> int:
-        """The number of deadlines that have been started and not stopped."""
+        """The number of running deadlines."""
         return len(self._running())
 
     def start(self, seconds: float) -> Deadline:
-        """Start a deadline for what the running task does until it is stopped; an infinite one comes by `end_all`."""
+        """Start a deadline for the running task. An infinite one only ends by `end_all`."""
         if seconds == math.inf:
             return Deadline(self._endless, self._loop)
         end = self._loop.time() + seconds
@@ -89,7 +89,7 @@ class Deadlines:
         return Deadline(self._last, self._loop)
 
     async def end_all(self, patience: float) -> None:
-        """Let all deadlines come now, and wait until each is stopped, at most for `patience` seconds."""
+        """End all deadlines now and wait up to `patience` seconds until each is stopped."""
         ends = [end for deadline in self._running() if (end := deadline.end()) is not None]
         if ends:
             await asyncio.wait(ends, timeout=patience)
@@ -97,7 +97,7 @@ class Deadlines:
             if not deadlines:
                 timer.cancel()
                 del self._due[when]
-        self._last_when = -math.inf  # its timer may be gone
+        self._last_when = -math.inf  # its timer may be cancelled
 
     def _running(self) -> list[Deadline]:
         due = (deadlines for deadlines, _ in self._due.values())
@@ -112,6 +112,6 @@ class Deadlines:
 
     def _miss(self, when: float) -> None:
         deadlines, _ = self._due.pop(when)
-        self._last_when = -math.inf  # a timer may be early by a little
+        self._last_when = -math.inf  # a timer may fire slightly early
         for deadline in deadlines:
             deadline.miss()

@@ -1,4 +1,4 @@
-"""The limit of open files, which bounds how many connections a process can have."""
+"""The limit of open files, which limits how many connections a process can have."""
 
 import errno
 import math
@@ -8,16 +8,16 @@ from typing import Final
 
 try:
     import resource
-except ImportError:  # Windows, which has no such limit
+except ImportError:  # Windows has no such limit
     resource = None  # type: ignore[assignment]
 
 _SHORTAGE: Final = frozenset({errno.EMFILE, errno.ENFILE})
 _RESERVE: Final = 24
-"""What a job opens beside its connections: ledger, input, log, pacer state, event loop, name resolution, and some."""
+"""Descriptors for everything except connections: ledger, input, log, pacer state, event loop, DNS and a reserve."""
 
 
 def descriptor_limit() -> float:
-    """Return how many files this process may have open at a time."""
+    """Return how many files this process may have open at one time."""
     if resource is None:
         return math.inf
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -36,9 +36,9 @@ def is_out_of_descriptors(error: BaseException | None) -> bool:
 
 
 def shortage_behind(error: OSError) -> int | None:
-    """Return the error number if the process, or the whole system, could open no file, None for any other failure.
+    """Return the error number if no more files can be opened, or None for any other failure.
 
-    The lookup of a name may not say so: where it can open no file it knows no name.
+    The lookup of a host name doesn't report this: if it can't open a file, it says that the name is unknown.
     """
     if not isinstance(error, socket.gaierror):
         return error.errno if is_out_of_descriptors(error) else None
@@ -51,6 +51,6 @@ def shortage_behind(error: OSError) -> int | None:
 
 def _count_open() -> int:
     try:
-        return len(os.listdir("/dev/fd"))  # noqa: PTH208 - the names alone, as few system calls as possible
-    except OSError:  # no descriptor is left to look with, or there is no such folder
+        return len(os.listdir("/dev/fd"))  # noqa: PTH208 - reads only the names, with as few system calls as possible
+    except OSError:  # no descriptor is left to read the folder, or it doesn't exist
         return 0

@@ -1,23 +1,23 @@
-"""Every exception of the library.
+"""The exceptions of the library.
 
 AdaptyError                                   attempts, maybe_executed
 ├── AdaptyConnectionError (ConnectionError)   sent
 ├── AdaptyTimeoutError (TimeoutError)         sent
-├── LocalRateLimitError                       retry_after; we sent nothing, since the wait would be too long
-├── InvalidResponseError                       an answer, 2xx, that can't be read
+├── LocalRateLimitError                       retry_after; nothing was sent because the wait would be too long
+├── InvalidResponseError                      a 2xx response that can't be read
 ├── BulkFailedError                           report (raised by BulkReport.raise_for_failures only)
 └── AdaptyAPIError                            status, code, errors, request_id, retry_after; also any 3xx
     ├── BadRequestError          400, 422
     ├── AuthenticationError      401
     ├── PermissionDeniedError    403
     ├── NotFoundError            404
-    │   └── ProfileNotFoundError by code, also where the status is 400
+    │   └── ProfileNotFoundError by code, also if the status is 400
     ├── ConflictError            409
-    ├── RateLimitError         429
+    ├── RateLimitError           429
     └── ServerError              5xx
 
-Wrong use of the library is a ValueError, TypeError or RuntimeError instead, before anything is sent.
-No message holds the key, an id, a header's value or a body.
+Wrong use of the library raises ValueError, TypeError or RuntimeError instead, before anything is sent. Messages never
+contain the API key, IDs, header values or bodies.
 """
 
 import html
@@ -37,15 +37,17 @@ from .messages import Request, Response
 _E = TypeVar("_E", bound="AdaptyError")
 
 MAX_RETRY_AFTER: Final = 24 * 3600.0
-# An error in the API's own words is small; what is larger isn't worth the time of the event loop.
+# Error bodies of the API are small. Larger ones would block the event loop for too long.
 _MAX_ERROR_BODY: Final = 64 * 1024
 
 
 class AdaptyError(Exception):
-    """Anything that went wrong between a call and its answer.
+    """The base of all errors that a call can raise.
 
-    `attempts`: requests sent for the call, or tried to send. `maybe_executed`: an attempt of the call was sent and not
-    answered, or was answered 408 or, without a Retry-After, 5xx; the server may have done what was asked.
+    Attributes:
+        attempts: Requests sent for the call, or tried to send.
+        maybe_executed: Whether the server may have executed the call: a request was sent without a response, or was
+            answered with 408 or with 5xx without a Retry-After.
     """
 
     def __init__(self, message: str = "", *, attempts: int = 1, maybe_executed: bool = False) -> None:
@@ -76,23 +78,26 @@ class _UnansweredError(AdaptyError):
 
 
 class AdaptyConnectionError(_UnansweredError, ConnectionError):
-    """No answer: the connection failed, or the client was closed.
+    """No response: the connection failed or the client was closed.
 
-    `sent`: whether an attempt of the call left. Whether one may have been executed, `maybe_executed` says.
+    Attributes:
+        sent: Whether a request of the call was sent. See `maybe_executed` for whether one may have been executed.
     """
 
 
 class AdaptyTimeoutError(_UnansweredError, TimeoutError):
-    """No answer in time: within the timeout of the last attempt, or the total timeout of the call.
+    """No response within the timeout of the last attempt or the total timeout of the call.
 
-    `sent`: whether an attempt of the call left. Whether one may have been executed, `maybe_executed` says.
+    Attributes:
+        sent: Whether a request of the call was sent. See `maybe_executed` for whether one may have been executed.
     """
 
 
 class LocalRateLimitError(AdaptyError):
-    """Nothing was sent: the call would have waited for the rate limit longer than its time allows.
+    """Nothing was sent because the call would have waited for the rate limit longer than its time allows.
 
-    `retry_after`: seconds until it could have been sent.
+    Attributes:
+        retry_after: Seconds until it could have been sent.
     """
 
     def __init__(
@@ -103,11 +108,15 @@ class LocalRateLimitError(AdaptyError):
 
 
 class InvalidResponseError(AdaptyError):
-    """An answer, 2xx, that can't be read."""
+    """A 2xx response that can't be read."""
 
 
 class BulkFailedError(AdaptyError):
-    """A bulk job that was stopped, or some of whose items failed. `report`: the job's BulkReport."""
+    """A bulk job was stopped, or some of its items failed.
+
+    Attributes:
+        report: The BulkReport of the job.
+    """
 
     def __init__(
         self, message: str = "", *, report: object = None, attempts: int = 1, maybe_executed: bool = False
@@ -118,17 +127,26 @@ class BulkFailedError(AdaptyError):
 
 @attrs.frozen
 class FieldErrors:
-    """What the server says of one field: `source` is the field's name, None where it names none."""
+    """The errors that the server reports for one field.
+
+    Attributes:
+        source: The name of the field. None if the server names none.
+        errors: The messages.
+    """
 
     source: str | None
     errors: tuple[str, ...]
 
 
 class AdaptyAPIError(AdaptyError):
-    """The API said no.
+    """The API returned an error.
 
-    `status` (HTTP), `code` (the API's short name of the error), `errors` (the server's words, without the key and the
-    ids of the request), `request_id` (for the vendor's support), `retry_after` (seconds).
+    Attributes:
+        status: The HTTP status.
+        code: The API's name of the error. None if there is none.
+        errors: The server's messages, without the API key and the IDs of the request.
+        request_id: Identifies the request to Adapty's support.
+        retry_after: Seconds to wait by the Retry-After header. None without a usable one.
     """
 
     def __init__(
@@ -152,39 +170,39 @@ class AdaptyAPIError(AdaptyError):
 
 
 class BadRequestError(AdaptyAPIError):
-    """400 or 422: the request as it is can't be taken."""
+    """400 or 422: the request is invalid."""
 
 
 class AuthenticationError(AdaptyAPIError):
-    """401: the key is missing, wrong or revoked."""
+    """401: the API key is missing, wrong or revoked."""
 
 
 class PermissionDeniedError(AdaptyAPIError):
-    """403: the key may not do this."""
+    """403: the API key lacks permission."""
 
 
 class NotFoundError(AdaptyAPIError):
-    """404: there is no such thing."""
+    """404: the requested object doesn't exist."""
 
 
 class ProfileNotFoundError(NotFoundError):
-    """There is no profile with this id in the app of the key."""
+    """No profile has this ID in the app of the API key."""
 
 
 class ConflictError(AdaptyAPIError):
-    """409: the request collides with another."""
+    """409: the request conflicts with another."""
 
 
 class RateLimitError(AdaptyAPIError):
-    """429: the API rejected the request, since there were too many for the key."""
+    """429: the API rejected the request because it received too many with this key."""
 
 
 class ServerError(AdaptyAPIError):
-    """5xx: the server, or a proxy before it, failed."""
+    """5xx: the server or a proxy in front of it failed."""
 
 
-# The codes of api.adapty.io, as its pages show them. The same fact comes under several names and statuses, so a class
-# is chosen by the code first.
+# The codes of api.adapty.io, as documented. The same error has several codes and statuses, so the code determines the
+# class first.
 _BY_CODE: Final[Mapping[str, type[AdaptyAPIError]]] = {
     "profile_does_not_exist": ProfileNotFoundError,
     "profile_not_found": ProfileNotFoundError,
@@ -215,10 +233,13 @@ def error_from(
     secrets: Iterable[str] = (),
     now: Callable[[], float] = time.time,
 ) -> AdaptyAPIError:
-    """Make the error that an answer outside 2xx stands for.
+    """Return the error for a response other than 2xx. Any body is accepted.
 
-    Survives every body. What the server wrote is cleared of `secrets` and of the values of the request's headers.
-    `now`: the wall clock, for a Retry-After that is a date.
+    Args:
+        response: The response.
+        request: The request. The values of its headers are removed from the server's messages.
+        secrets: More texts to remove.
+        now: The wall clock, for a Retry-After that is a date.
     """
     scrub = _scrubber([*secrets, *(request.headers.values() if request else ())])
     code, errors = _read_body(response, scrub)
@@ -259,9 +280,9 @@ def _message(
 
 
 def parse_retry_after(headers: Mapping[str, str], now: Callable[[], float] = time.time) -> float | None:
-    """Read a Retry-After of seconds or an HTTP date as seconds from now.
+    """Return the seconds of a Retry-After header, which may be a number or an HTTP date.
 
-    None where there is none, or none to follow: not a number, not positive, or above 24 hours.
+    Return None if there is no header or its value is unusable: not a number, not positive or above 24 hours.
     """
     text = headers.get("retry-after", "").strip()
     if re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,15})?", text):
@@ -270,7 +291,7 @@ def parse_retry_after(headers: Mapping[str, str], now: Callable[[], float] = tim
         at = _http_date(text)
         if at is None:
             return None
-        # The server's own clock where it shows it: the two clocks may differ.
+        # Use the server's clock if it sends the date, because the two clocks may differ.
         sent_at = _http_date(headers.get("date", ""))
         seconds = at.timestamp() - (sent_at.timestamp() if sent_at else now())
     return seconds if 0 < seconds <= MAX_RETRY_AFTER else None
@@ -302,12 +323,12 @@ def _read_body(response: Response, scrub: Callable[[str], str]) -> tuple[str | N
 def _code(found: object, scrub: Callable[[str], str]) -> str | None:
     if not isinstance(found, str):
         return None
-    # A code that we know gives nobody away, and an id that happens to be a part of it must not hide it.
+    # A known code reveals nothing, and must not be masked because an ID happens to be a part of it.
     return found if found in _BY_CODE else _short(found, scrub)
 
 
 def _field_errors(entry: object, scrub: Callable[[str], str]) -> FieldErrors | None:
-    """Read {"source", "errors": [text]}, a bare text, or JSON:API's {"detail", "source": {"pointer"}}."""
+    """Read {"source", "errors": [text]}, a plain text, or JSON:API's {"detail", "source": {"pointer"}}."""
     if isinstance(entry, str):
         return FieldErrors(None, (scrub(entry),))
     if not isinstance(entry, dict):
@@ -325,16 +346,16 @@ def _field_errors(entry: object, scrub: Callable[[str], str]) -> FieldErrors | N
 
 
 def _short(text: str, scrub: Callable[[str], str]) -> str | None:
-    """Keep of a server's word what can stand in a log line; None where nothing is left."""
+    """Return a server's text reduced to the part that is safe in a log line, or None if nothing is left."""
     printable = "".join(character for character in scrub(text) if character.isprintable())
-    # Again: what was dropped may have stood in the middle of an id.
+    # Scrub again: a removed character may have been in the middle of an ID.
     return scrub(printable)[:100] or None
 
 
 _WRITERS: Final[tuple[Callable[[str], str], ...]] = (
     quote,
     quote_plus,
-    lambda text: quote(text, safe="!$'()*+,/:;=?@"),  # what a URL may hold as it is
+    lambda text: quote(text, safe="!$'()*+,/:;=?@"),  # the characters that a URL may hold unescaped
     html.escape,
     lambda text: html.escape(text, quote=False),
     lambda text: json.dumps(text)[1:-1],
@@ -350,7 +371,8 @@ def _scrubber(secrets: Iterable[str]) -> Callable[[str], str]:
     lowered = [spelling.lower() for spelling in spellings]
 
     def scrub(text: str) -> str:
-        # Nearly always: looking is cheap, and to compile a pattern costs more than all the rest of an error.
+        # Nearly always returns here. A search is cheap, but compiling the pattern takes longer than the rest of an
+        # error.
         in_lower_case = text.lower()
         if not any(spelling in in_lower_case for spelling in lowered):
             return text
@@ -360,13 +382,13 @@ def _scrubber(secrets: Iterable[str]) -> Callable[[str], str]:
 
 
 def _spellings(secret: str) -> set[str]:
-    """Give the ways in which a server may write a secret back."""
-    as_latin1 = secret.encode().decode("latin-1")  # a header read as Latin-1, as WSGI does
+    """Return the forms in which a server may write a secret back."""
+    as_latin1 = secret.encode().decode("latin-1")  # a header decoded as Latin-1, as WSGI does
     plain = {secret, as_latin1}
     return plain | {write(text) for text in plain for write in _WRITERS}
 
 
 def _pattern(spelling: str) -> str:
-    # A short id, such as "1", stands in many words that don't mean it: only where it stands alone is it the id.
+    # A short ID, such as "1", occurs in many words, so it is only replaced as a whole word.
     escaped = re.escape(spelling)
     return escaped if len(spelling) >= 4 else rf"(?<!\w){escaped}(?!\w)"

@@ -1,7 +1,7 @@
-"""Text from outside made harmless where it is shown: names of files and columns, notes, what a server says.
+"""Escaping of untrusted text for output: names of files and columns, notes, texts from a server.
 
-Each kind of output has one function. None of them hides anything: what a terminal would obey, or wouldn't show, becomes
-an escape sequence as Python writes it.
+There is one function per kind of output. None of them hides anything: control characters and invisible characters
+become Python escape sequences.
 """
 
 import json
@@ -11,14 +11,14 @@ import unicodedata
 from typing import Any, Final
 
 _ACTIVE: Final = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-"""Unicode categories: control and format characters, bidirectional ones among them, lone surrogates, separators."""
+"""Unicode categories: control and format characters (bidirectional ones included), lone surrogates, separators."""
 _FORMULAS: Final = ("=", "+", "-", "@")
-# Addresses, too: many renderers make links of them unasked.
+# Addresses as well, because many renderers turn them into links.
 _MARKUP: Final = re.compile(r"[\\`*\[\]~|@]|:(?=//)|(?<=www)\.|(?<![^\W_])_|_(?![^\W_])", re.IGNORECASE)
 
 
 def printable(text: str) -> str:
-    """Return lines of text, tabs included, for a terminal: they contain no control sequence, and are in their order."""
+    """Return lines of text for a terminal, with tabs but without control or bidirectional characters."""
     return "".join(map(_in_lines, text))
 
 
@@ -27,7 +27,7 @@ def _in_lines(character: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return a text for a line of a terminal, or of a log."""
+    """Return a text for one line of a terminal or a log."""
     return text if text.isprintable() else "".join(map(_shown, text))
 
 
@@ -39,7 +39,7 @@ def _shown(character: str) -> str:
 
 
 def to_json(value: Any, *, indent: int | None = None, ensure_ascii: bool = True) -> str:
-    """Return a value as JSON that a terminal shows as it is; whoever parses it gets the value as it was."""
+    """Return a value as JSON that is safe for a terminal. A parser gets the original value."""
     text = json.dumps(value, indent=indent, ensure_ascii=ensure_ascii)
     return "\n".join(line if line.isprintable() else "".join(map(_in_json, line)) for line in text.split("\n"))
 
@@ -47,27 +47,27 @@ def to_json(value: Any, *, indent: int | None = None, ensure_ascii: bool = True)
 def _in_json(character: str) -> str:
     if unicodedata.category(character) not in _ACTIVE:
         return character
-    # What isn't ASCII is escaped by json itself: a character beyond U+FFFF by two.
+    # json escapes non-ASCII characters itself, those beyond U+FFFF as a pair.
     return rf"\u{ord(character):04x}" if character.isascii() else json.dumps(character)[1:-1]
 
 
 def in_csv(text: str) -> str:
-    """Return a text for a cell of ours in a CSV file: no spreadsheet takes it for a formula."""
+    """Return a text for a CSV cell that no spreadsheet reads as a formula."""
     line = one_line(text)
     return f"'{line}" if line.startswith(_FORMULAS) else line
 
 
 def in_markdown(text: str) -> str:
-    """Return a text for a cell of a Markdown table: it stays in its cell, and contains no link, markup or HTML."""
+    """Return a text for a cell of a Markdown table, without line breaks, links, markup or HTML."""
     line = one_line(" ".join(text.split()))
     return _MARKUP.sub(r"\\\g<0>", line).replace("&", "&amp;").replace("<", "&lt;")
 
 
 def in_shell(argument: str) -> str:
-    """Return an argument as a shell reads it, on one line."""
+    """Return an argument quoted for a shell, on one line."""
     if argument.isprintable():
         return shlex.quote(argument)
-    # bash, zsh and POSIX.1-2024 know such quotes; bytes, for not all of them know \u.
+    # bash, zsh and POSIX.1-2024 support these quotes. Bytes are used because not all of them support \u.
     quoted = "".join(_in_quotes(character) for character in argument)
     return f"$'{quoted}'"
 
@@ -77,6 +77,6 @@ def _in_quotes(character: str) -> str:
         return f"\\{character}"
     if unicodedata.category(character) not in _ACTIVE:
         return character
-    is_byte = "\udc80" <= character <= "\udcff"  # of a file's name that isn't UTF-8
+    is_byte = "\udc80" <= character <= "\udcff"  # from a file name that isn't UTF-8
     data = character.encode("utf-8", "surrogateescape" if is_byte else "surrogatepass")
     return "".join(f"\\{byte:03o}" for byte in data)

@@ -1,25 +1,28 @@
-"""Values of frozen attrs classes, made fast: for what is made once a request, or once an object of an answer.
+"""Fast creation of instances of frozen attrs classes, for objects that are created per request or per JSON object.
 
-A frozen class sets each field through object.__setattr__, which costs more than all else of a small value. An open twin
-is a class with the same slots that isn't frozen: the fields are set on one of its instances, and then its class is
-exchanged.
+A frozen class sets each field by object.__setattr__, which takes most of the time for a small object. An "open twin" is
+a class with the same slots that isn't frozen. The fields are set on an instance of the twin, then its class is
+replaced.
 """
 
 
 class Value:
-    """The base of a class with an open twin: its values can be referred to weakly.
+    """The base of a class with an open twin, which allows weak references.
 
-    A slot for that beside those for the fields would make the two classes different to Python.
+    A slot for weak references next to those of the fields would give the two classes incompatible layouts.
     """
 
     __slots__ = ("__weakref__",)
 
 
 def open_twin(kind: type) -> type:
-    """Make the open twin of a slotted class, without an __init__: make an instance, set all fields, then the class."""
+    """Return the open twin of a slotted class.
+
+    It has no __init__: create an instance, set all fields, then assign its class.
+    """
     body = {
-        "__slots__": kind.__slots__,  # type: ignore[attr-defined] # of a slotted class
-        # Python sets in its own, quick way only where both of these are its own.
+        "__slots__": kind.__slots__,  # type: ignore[attr-defined] # the class is slotted
+        # Python only uses its fast path if both are its own.
         "__setattr__": object.__setattr__,
         "__delattr__": object.__delattr__,
     }

@@ -1,4 +1,4 @@
-"""The queue before a pacer: waiters in order, one timer for the first of them, nobody polls."""
+"""The queue of callers in front of a pacer. It is served in order and needs one timer; callers don't poll."""
 
 import asyncio
 import math
@@ -12,16 +12,16 @@ from typing import Final
 from .pacing import MAX_RETRY_AFTER, Pacer, Phase, Ticket, Verdict
 
 _JITTER: Final = 0.1
-# Seconds of a Retry-After that somebody who watches should hear of.
+# Seconds of a Retry-After from which watchers are called.
 LONG_PAUSE: Final = 60.0
-# Seconds that are no wait: a timer may come early by the clock's resolution, and sums of floats are off by a little.
+# A wait shorter than this many seconds counts as none: timers may fire early, and sums of floats are inexact.
 _ROUNDING: Final = 1e-6
-# Seconds by which a turn may come late: it comes before the end of the patience that was long enough for it.
+# Seconds of tolerance, so that a turn that comes just in time isn't given up.
 _LATE: Final = 0.01
 
 
-class GateWaitTooLong(Exception):  # noqa: N818 - what the gate tells its caller, no error of the library
-    """The wait at the gate, `seconds`, is longer than the caller's patience; nothing was sent."""
+class GateWaitTooLong(Exception):  # noqa: N818 - internal signal to the caller
+    """The wait in the send queue, `seconds`, is longer than the caller allows. Nothing was sent."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"the gate opens in {seconds:.3g} s")
@@ -29,15 +29,18 @@ class GateWaitTooLong(Exception):  # noqa: N818 - what the gate tells its caller
 
 
 def _clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
-    """Give the loop's clock; of uvloop, whose ticks are milliseconds, the one that it rounds.
+    """Return the loop's clock, or for uvloop the clock that it rounds to milliseconds.
 
-    To a pacer of many thousand requests a second a millisecond is long: it would let one leave a tick.
+    At many thousand requests per second, a pacer with a clock of milliseconds would release one request per tick.
     """
     return time.monotonic if type(loop).__module__ == "uvloop" else loop.time
 
 
 class _Waiter:
-    """One caller in the queue; `turn` ends with None when it is its turn, with seconds when the wait is too long."""
+    """One caller in the queue.
+
+    The result of `turn` is None when the caller may send, or seconds if the wait is too long.
+    """
 
     __slots__ = ("gives_up", "turn")
 
@@ -47,14 +50,14 @@ class _Waiter:
 
 
 class Gate:
-    """Let the requests of one pacer leave one by one, in the order in which they came, on one event loop."""
+    """Release the requests of one pacer one by one, in order of arrival, on one event loop."""
 
     def __init__(self, pacer: Pacer, rng: random.Random) -> None:
         self._pacer = pacer
         self._rng = rng
         self._loop = asyncio.get_running_loop()
         self.now = _clock_of(self._loop)
-        """Seconds of the clock that the pacer is told."""
+        """The clock of the pacer, in seconds."""
         self._waiters: deque[_Waiter] = deque()
         self._impatient = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -63,21 +66,26 @@ class Gate:
 
     @property
     def pacer(self) -> Pacer:
-        """The pacer behind the gate."""
+        """The pacer behind the queue."""
         return self._pacer
 
     def try_enter(self) -> Ticket | None:
-        """Take the turn to send where there is nothing to wait for."""
+        """Take a slot if one is free without waiting."""
         now = self.now()
         if self._waiters or now < self._held_until - _ROUNDING or self._pacer.wait(now) > _ROUNDING:
             return None
         return self._pacer.sent(now)
 
     async def enter(self, patience: float = math.inf) -> Ticket:
-        """Wait for the turn to send, and take it: the caller sends at once.
+        """Wait for a slot and take it. The caller must send at once.
 
-        `patience`: seconds. Raises GateWaitTooLong as soon as the wait is known to be longer. A cancelled waiter
-        leaves its turn to the next.
+        If a waiter is cancelled, the next one gets its turn.
+
+        Args:
+            patience: The longest acceptable wait, in seconds.
+
+        Raises:
+            GateWaitTooLong: As soon as the wait is known to be longer.
         """
         ticket = self.try_enter()
         if ticket is None:
@@ -86,12 +94,12 @@ class Gate:
         return ticket
 
     def heard(self, ticket: Ticket, verdict: Verdict, retry_after: float | None = None) -> float | None:
-        """Tell the pacer what became of a request; give `retry_after` back with up to 10 % more.
+        """Record the result of a request in the pacer. Return `retry_after` with up to 10% added.
 
-        The jitter keeps those who were told the same from coming back together.
+        The jitter prevents clients that got the same Retry-After from sending at the same time.
         """
         pause = retry_after
-        if retry_after is not None and retry_after <= MAX_RETRY_AFTER:  # above, the pacer ignores it
+        if retry_after is not None and retry_after <= MAX_RETRY_AFTER:  # the pacer ignores longer ones
             pause = min(retry_after * (1.0 + self._rng.uniform(0.0, _JITTER)), MAX_RETRY_AFTER)
         now = self.now()
         self._pacer.heard(now, ticket, verdict, pause)
@@ -100,7 +108,7 @@ class Gate:
         return pause
 
     def accepted(self, ticket: Ticket) -> float:
-        """Tell the pacer that a request was let through; give the time at which that was heard."""
+        """Record that a request was accepted, and return the time of the record."""
         now = self.now()
         self._pacer.heard(now, ticket, Verdict.ACCEPTED)
         if self._waiters:
@@ -108,17 +116,17 @@ class Gate:
         return now
 
     def hold(self, seconds: float) -> None:
-        """Let nobody pass for so long: another gate of the same API key was told a Retry-After."""
+        """Release no request for `seconds`, because another queue of the same API key got a Retry-After."""
         now = self.now()
         self._held_until = max(self._held_until, now + seconds)
         self._look_again(now)
 
     def watch(self, on_long_pause: Callable[[float], None]) -> None:
-        """Tell of each Retry-After that keeps somebody waiting for more than 60 s, whoever was told it: the seconds."""
+        """Call `on_long_pause` with the seconds of every Retry-After that delays a caller for more than 60 seconds."""
         self._watchers.add(on_long_pause)
 
     def unwatch(self, on_long_pause: Callable[[float], None]) -> None:
-        """Tell no more."""
+        """Stop calling `on_long_pause`."""
         self._watchers.discard(on_long_pause)
 
     async def _turn(self, patience: float) -> None:
@@ -129,7 +137,7 @@ class Gate:
         waiter = _Waiter(self._loop, now + patience)
         self._waiters.append(waiter)
         self._impatient += patience < math.inf
-        # What the wait was thought to be may be wrong: the rate may fall, or not rise.
+        # The estimate may be wrong: the rate may fall, or not rise.
         end = self._loop.call_later(patience + _LATE, self._send_away, waiter) if patience < math.inf else None
         try:
             self._wake_first()
@@ -140,7 +148,7 @@ class Gate:
                 now = self.now()
                 if self._wait(now) <= 0:
                     return
-                # Between the wake-up and this step a refusal was heard.
+                # A 429 arrived between the wake-up and this step.
                 waiter.turn = self._loop.create_future()
                 self._look_again(now)
         finally:
@@ -148,16 +156,16 @@ class Gate:
                 end.cancel()
             self._waiters.remove(waiter)
             self._impatient -= patience < math.inf
-            # Later, since the caller takes its ticket first: that decides when the next one may go.
+            # Later, because the caller takes its ticket first, which determines the next slot.
             self._loop.call_soon(self._wake_first)
 
     def _look_again(self, now: float) -> None:
-        """Draw the conclusions of a wait that may have changed."""
+        """Apply a change of the wait."""
         self._send_away_the_late(now)
         self._wake_first()
 
     def _wake_first(self) -> None:
-        """Wake the first waiter when the pacer allows it: now, or by the one timer."""
+        """Wake the first waiter when the pacer allows it: now, or by the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -173,7 +181,7 @@ class Gate:
 
     def _tell_of_pause(self) -> None:
         pause = max(self._pacer.snapshot().reopens, self._held_until) - self.now()
-        if pause > LONG_PAUSE:  # otherwise it is the rate that is so low
+        if pause > LONG_PAUSE:  # otherwise the rate is just low
             for watcher in tuple(self._watchers):
                 watcher(pause)
 
@@ -185,17 +193,17 @@ class Gate:
         return self._wait(now) + place * self._interval()
 
     def _interval(self) -> float:
-        """Return the seconds that each waiter adds to the wait of those behind it, at least."""
-        # Where no limit was found yet, the rate grows as long as somebody waits: it says nothing of later turns.
+        """Return the least number of seconds that each waiter adds to the wait of those behind it."""
+        # Until a limit is found, the rate grows while callers wait, so it doesn't predict later turns.
         return 0.0 if self._pacer.snapshot().phase is Phase.START else 1.0 / self._pacer.rate
 
     def _send_away(self, waiter: _Waiter) -> None:
-        """End a wait that has lasted as long as the patience."""
+        """End the wait of a caller whose time is over."""
         if not waiter.turn.done():
             waiter.turn.set_result(self._wait_at(self._waiters.index(waiter), self.now()))
 
     def _send_away_the_late(self, now: float) -> None:
-        if not self._impatient:  # as in a mass job, where many wait, and each answer would cost a look at all of them
+        if not self._impatient:  # In a bulk job many callers wait, and each response would cost a check of all of them.
             return
         place, opens, interval = 0, self._wait(now), self._interval()
         for waiter in self._waiters:
@@ -206,12 +214,12 @@ class Gate:
                 place += 1
 
 
-# One gate for all who use a pacer on a loop, so that they share its order; it lives as long as one of them holds it.
+# All users of a pacer on a loop share one queue and its order. It lives as long as one of them refers to it.
 _gates: Final[weakref.WeakKeyDictionary[Pacer, weakref.WeakValueDictionary[int, Gate]]] = weakref.WeakKeyDictionary()
 
 
 def gate_of(pacer: Pacer, rng: random.Random) -> Gate:
-    """Give the gate of a pacer on the running loop."""
+    """Return the send queue of a pacer on the running loop."""
     by_loop = _gates.setdefault(pacer, weakref.WeakValueDictionary())
     key = id(asyncio.get_running_loop())
     gate = by_loop.get(key)

@@ -1,11 +1,15 @@
-"""What the caller gives to be called: a plain function, for nobody awaits what it returns."""
+"""Validation of callbacks. They must be plain functions because their result isn't awaited."""
 
 import functools
 import inspect
 
 
 def check_hook(name: str, hook: object) -> None:
-    """Raise TypeError for what can't be called, or is async: called like this it would never run."""
+    """Check that a hook is callable and not async: an async one would never run.
+
+    Raises:
+        TypeError: If it isn't callable or is async.
+    """
     if hook is None:
         return
     if not callable(hook):
@@ -13,7 +17,7 @@ def check_hook(name: str, hook: object) -> None:
     function: object = hook
     while isinstance(function, functools.partial):
         function = function.func
-    # An object may be async in its __call__ alone.
+    # The __call__ of an object may be async, too.
     for call in (function, type(function).__call__):
         if inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call):
             raise TypeError(f"{name} must be a plain function: what an async one does would never be awaited")

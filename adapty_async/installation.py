@@ -1,4 +1,7 @@
-"""How an extra of this package is installed: from the source that the package itself came from, which no index has."""
+"""The command that installs an extra of this package.
+
+It uses the source that the package itself was installed from, because no package index has it.
+"""
 
 import importlib.metadata
 import json
@@ -23,15 +26,15 @@ def how_to_install(extra: str) -> str:
 
 
 def _source() -> Path | str | None:
-    """Return the folder, file or URL that the package was installed from; None where that isn't known."""
+    """Return the folder, file or URL that the package was installed from, or None if it is unknown."""
     try:
         written = importlib.metadata.distribution(_NAME).read_text("direct_url.json")
-        direct: dict[str, Any] = json.loads(written or "{}")  # what PEP 610 describes
+        direct: dict[str, Any] = json.loads(written or "{}")  # as described by PEP 610
         url = direct.get("url")
         if url:
             return _source_of(url, direct.get("vcs_info"), direct.get("subdirectory"))
     except (importlib.metadata.PackageNotFoundError, OSError, ValueError, TypeError, KeyError, AttributeError):
-        pass  # nothing was installed, or what stands there is nobody's
+        pass  # not installed, or the file isn't valid
     return _ROOT if (_ROOT / "pyproject.toml").is_file() else None
 
 
@@ -40,7 +43,7 @@ def _source_of(url: str, vcs: dict[str, str] | None, folder: str | None) -> Path
     if parts.scheme == "file" and vcs is None:
         return Path(url2pathname(parts.path))
     user, _, host = parts.netloc.rpartition("@")
-    # Without a password; of an https URL without the user, too, who may be a token.
+    # Remove the password. For https remove the user as well, because it may be a token.
     user = "" if parts.scheme in {"http", "https"} else user.partition(":")[0]
     url = urlunsplit(parts._replace(netloc=f"{user}@{host}" if user else host))
     if vcs is not None:

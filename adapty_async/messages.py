@@ -1,4 +1,4 @@
-"""The plain values that cross the line between pure code and I/O: a request and its response."""
+"""A request and its response as plain values, between pure code and I/O."""
 
 import json
 import re
@@ -9,7 +9,7 @@ import attrs
 
 from .frozen import Value, open_twin
 
-_set: Final = object.__setattr__  # of what is frozen
+_set: Final = object.__setattr__  # for frozen classes
 
 JSON: TypeAlias = Mapping[str, Any] | list[Any] | str | int | float | bool | None
 
@@ -19,13 +19,13 @@ _METHOD: Final = re.compile(r"[A-Z]+")
 _PATH: Final = re.compile(r"/[^\s?#\x00-\x1f\x7f]*")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
-# What nearly every id is: nothing in it to look at more closely.
+# Nearly every ID matches this and needs no further check.
 _PLAIN_VALUE: Final = re.compile(r"[!-~]+")
 _OURS: Final = frozenset({"authorization", "connection", "content-length", "host", "transfer-encoding"})
 
 
 class Headers(Mapping[str, str]):
-    """Header fields by name, whatever the case of the name; of a repeated field the first value."""
+    """Header fields by name, case-insensitive. A repeated field has its first value."""
 
     __slots__ = ("_by_name", "_fields")
 
@@ -34,12 +34,12 @@ class Headers(Mapping[str, str]):
         self._by_name: dict[str, str] | None = None
 
     def _folded(self) -> dict[str, str]:
-        # Folded at the first look only: most responses of a mass job are never asked for a header.
+        # Built when first needed: most responses of a bulk job are never asked for a header.
         if self._by_name is None:
             by_name: dict[str, str] = {}
             for name, value in self._fields.items():
                 by_name.setdefault(name.lower(), value)
-            self._fields = self._by_name = by_name  # whole, for other threads too
+            self._fields = self._by_name = by_name  # assigned when complete, for other threads
         return self._by_name
 
     def __getitem__(self, name: str) -> str:
@@ -59,7 +59,7 @@ class Headers(Mapping[str, str]):
 
 
 def check_header_value(what: str, value: str) -> None:
-    """Refuse a value that HTTP would cut, alter or not carry; the error names `what`, never the value."""
+    """Check that HTTP can carry a value unchanged. The error names `what` and never the value."""
     if isinstance(value, str) and _PLAIN_VALUE.fullmatch(value):
         return
     _check_text(what, value)
@@ -78,17 +78,25 @@ def _check_text(what: str, text: str) -> None:
 
 
 def _check_type(what: str, value: object, kinds: type | tuple[type, ...], must_be: str) -> None:
-    if not isinstance(value, kinds) or isinstance(value, bool):  # to Python a bool is an int
+    if not isinstance(value, kinds) or isinstance(value, bool):  # in Python a bool is an int
         raise TypeError(f"{what} must be {must_be}, not {type(value).__name__}")
 
 
 @attrs.frozen(repr=False)
 class Request(Value):
-    """Describe one call of the API: everything but the key and the server.
+    """One call of the API, without the key and the server. Error messages never contain a value of it.
 
-    `body` is bytes, sent as they are, or anything JSON takes. `idempotent` says whether the call may be sent again
-    after an attempt of unknown fate; None: every method but POST may. Raises ValueError or TypeError for what can't
-    be sent; no message holds a value.
+    Attributes:
+        method: The HTTP method, in capitals.
+        path: The path of the URL, without a query.
+        query: The parameters of the query.
+        headers: The header fields, except those that the client sets.
+        body: Bytes, which are sent unchanged, or anything that can be written as JSON.
+        idempotent: Whether the call may be sent again if it may have been executed. If None, any method but POST may.
+        content: The encoded body. None if there is none.
+
+    Raises:
+        ValueError, TypeError: If the request can't be sent.
     """
 
     method: str
@@ -108,19 +116,19 @@ class Request(Value):
             raise ValueError(
                 "the path must start with '/' and hold no white space, '?' or '#': put a query into query="
             )
-        # Copies: what was checked stays as it was.
+        # Copies, so that the checked values can't change.
         _set(self, "query", _checked_query(self.query))
         _set(self, "headers", _checked_headers(self.headers))
         _set(self, "content", _encode(self.body))
 
     @property
     def is_resendable(self) -> bool:
-        """Tell whether the request may be sent again after an attempt of unknown fate."""
+        """Whether the request may be sent again if it may have been executed."""
         return self.method != "POST" if self.idempotent is None else self.idempotent
 
     @property
     def goes_stale(self) -> bool:
-        """Tell whether the request is a write that might overwrite newer data if it is sent again much later."""
+        """Whether the request is a write that could overwrite newer data if it is sent again much later."""
         return self.method not in _NEVER_STALE
 
     def __repr__(self) -> str:
@@ -134,7 +142,7 @@ class Request(Value):
 def checked_request(
     method: str, path: str, headers: dict[str, str], body: JSON = None, *, idempotent: bool | None = None
 ) -> Request:
-    """Build a request out of what has been checked already: to check it again takes a tenth of a call."""
+    """Return a request from checked values. Checking them again would take a tenth of the time of a call."""
     request: Any = _OpenRequest()
     request.method = method
     request.path = path
@@ -144,7 +152,7 @@ def checked_request(
     request.idempotent = idempotent
     request.content = None if body is None else _encode(body)
     request.__class__ = Request
-    return request  # type: ignore[no-any-return] # a Request by now
+    return request  # type: ignore[no-any-return] # now a Request
 
 
 _OpenRequest: Final = open_twin(Request)
@@ -187,9 +195,13 @@ def _as_headers(fields: Mapping[str, str]) -> Mapping[str, str]:
 
 @attrs.frozen(repr=False)
 class Response(Value):
-    """Hold one answer of the server as it came: `status`, `headers` (case doesn't matter) and the unpacked `body`.
+    """A response of the server.
 
-    `origin`: the client's own note of the connection; None where it came over none.
+    Attributes:
+        status: The HTTP status.
+        headers: The header fields, case-insensitive.
+        body: The body, decompressed.
+        origin: Internal record of the connection. None if there is none.
     """
 
     status: int
@@ -198,7 +210,11 @@ class Response(Value):
     origin: Any = attrs.field(default=None, init=False, eq=False)
 
     def json(self) -> Any:
-        """Read the body as JSON. Raises ValueError, without a word of the body, where it can't be read."""
+        """Return the body, parsed as JSON.
+
+        Raises:
+            ValueError: If the body isn't JSON. The message doesn't contain any of it.
+        """
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError):  # the text of either may show the body
@@ -210,14 +226,14 @@ class Response(Value):
 
 
 def received(status: int, fields: Mapping[str, str], body: bytes, origin: object = None) -> Response:
-    """Build the response of what came over the wire."""
+    """Return a response with the values received from the server."""
     response: Any = _OpenResponse()
     response.status = status
     response.headers = Headers(fields)
     response.body = body
     response.origin = origin
     response.__class__ = Response
-    return response  # type: ignore[no-any-return] # a Response by now
+    return response  # type: ignore[no-any-return] # now a Response
 
 
 _OpenResponse: Final = open_twin(Response)

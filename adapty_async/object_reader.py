@@ -1,7 +1,7 @@
-"""A reader of JSON objects for an attrs class: a function made for it, as attrs and cattrs make theirs.
+"""Generated functions that read a JSON object into an attrs class.
 
-It takes half as long as theirs: what is a str, a bool or an int already is looked at in place, without a call, and the
-fields are set on the open twin of a frozen class.
+They take half the time of those that attrs and cattrs generate: values of type str, bool and int are checked inline,
+and the fields are set on the open twin of a frozen class.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,10 +19,11 @@ _IN_PLACE: Final = frozenset({str, bool, int})
 
 
 def make_object_reader(kind: type[_T], reader_of: Callable[[Any], _Read]) -> Callable[[Any, Any], _T]:
-    """Make the function that reads a JSON object into a slotted attrs class without converters and factories.
+    """Return a function that reads a JSON object into a slotted attrs class without converters and factories.
 
-    A field of null counts as absent: its default holds. `reader_of`: gives for a type what reads its value, called with
-    the value and None. The function raises TypeError or KeyError, or what these raise.
+    A field that is null counts as absent and gets its default. `reader_of` returns the function that reads a value of a
+    type; it is called with the value and None. The returned function raises TypeError or KeyError, or an error of these
+    functions.
     """
     names: dict[str, Any] = {"new": object.__new__, "Open": open_twin(kind), "Kind": kind}
     lines = [
@@ -32,10 +33,10 @@ def make_object_reader(kind: type[_T], reader_of: Callable[[Any], _Read]) -> Cal
         "    get = value.get",
         "    made = new(Open)",
     ]
-    for field in attrs.fields(kind):  # type: ignore[arg-type] # a class of attrs, which its type can't say
+    for field in attrs.fields(kind):  # type: ignore[arg-type] # an attrs class, which its type doesn't show
         lines += (f"    {line}" for line in _lines_of(field, names, reader_of))
     lines += ["    made.__class__ = Kind", "    return made"]
-    exec("\n".join(lines), names)  # noqa: S102 - the text is made of the names in our own classes
+    exec("\n".join(lines), names)  # noqa: S102 - the text only contains names from our own classes
     read: Callable[[Any, Any], _T] = names["read"]
     return read
 

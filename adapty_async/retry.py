@@ -1,4 +1,4 @@
-"""When a failed attempt is followed by another: pure decisions, and the loop that carries them out."""
+"""Retry decisions, which do no I/O, and the loop that applies them."""
 
 import math
 import random
@@ -21,7 +21,7 @@ from .errors import (
 T = TypeVar("T")
 
 REPEATABLE_FOR: Final = 15 * 60.0
-"""Seconds for which a write other than a deletion may be sent again: later it might overwrite newer data."""
+"""Seconds for which a write other than a deletion may be sent again. Later it might overwrite newer data."""
 
 _TRANSIENT: Final = frozenset({408, 500, 502, 503, 504})
 
@@ -42,14 +42,23 @@ def _count(_: object, field: "attrs.Attribute[int]", value: int) -> None:
 
 @attrs.frozen
 class RetryPolicy:
-    """Say how often and how long a call is tried.
+    """When and how often a call is repeated.
 
-    `attempts`: at most so many requests a call. `budget`: seconds from the first send within which another attempt may
-    begin, waiting at the gate not counted; a pause that doesn't fit raises the error at once. An attempt that has begun
-    runs on until its own timeout, so a call may last longer than its budget: what bounds all of it is the client's
-    `total_timeout`. `backoff`, `backoff_max`: seconds; unless the server says Retry-After, the wait after attempt n
-    is drawn from 0 to backoff x 2^(n-1), at most backoff_max ("full jitter"). Whatever the budget, no write but a
-    deletion is sent again more than 15 minutes after it may have been executed.
+    After attempt n the wait is random, between 0 and backoff x 2^(n-1) seconds and at most `backoff_max` ("full
+    jitter"). If the server sends a Retry-After, that is used instead.
+
+    A write other than a deletion is never sent again more than 15 minutes after it may have been executed.
+
+    Attributes:
+        attempts: The maximum number of requests per call.
+        budget: Seconds after the first request within which another attempt may start, not counting the waits in the
+            send queue. If the next wait doesn't fit, the error is raised at once. An attempt in flight runs until its
+            own timeout, so a call may take longer than this. Use the client's `total_timeout` to limit the whole call.
+        backoff: Seconds of the first wait, at most.
+        backoff_max: Seconds of any wait, at most.
+
+    Raises:
+        ValueError, TypeError: If a value is invalid.
     """
 
     attempts: int = attrs.field(default=4, validator=_count)
@@ -59,11 +68,11 @@ class RetryPolicy:
 
     @classmethod
     def none(cls) -> "RetryPolicy":
-        """Make the policy that never tries again."""
+        """Return a policy without retries."""
         return cls(attempts=1)
 
     def backoff_after(self, number: int, rng: random.Random) -> float:
-        """Draw the wait after the failed attempt `number`, in seconds."""
+        """Return a random wait after the failed attempt `number`, in seconds."""
         ceiling = self.backoff * 2.0 ** min(number - 1, 60)
         return rng.uniform(0.0, min(ceiling, self.backoff_max))
 
@@ -77,9 +86,15 @@ class RetryPolicy:
         pause: float | None,
         rng: random.Random,
     ) -> float | None:
-        """Decide what follows the failed attempt `number`: seconds until the next one, or None to give up.
+        """Return the seconds until the next attempt, or None to give up.
 
-        `elapsed`: seconds of the budget that are used up. `pause`: the server's Retry-After with its jitter.
+        Args:
+            error: The error of the last attempt.
+            number: The number of the last attempt, from 1.
+            elapsed: Seconds of `budget` that are used up.
+            resendable: Whether the request may be sent again if it may have been executed.
+            pause: The server's Retry-After with jitter. None if there was none.
+            rng: The source of the jitter.
         """
         if number >= self.attempts or not is_retryable(error, resendable=resendable):
             return None
@@ -88,9 +103,9 @@ class RetryPolicy:
 
 
 def is_retryable(error: AdaptyError, *, resendable: bool) -> bool:
-    """Tell whether what failed may be sent again.
+    """Return True if a failed request may be sent again.
 
-    `resendable`: also after an attempt of unknown fate.
+    `resendable` allows this also if the request may have been executed.
     """
     if is_unsent(error) or is_refusal(error):
         return True
@@ -100,29 +115,32 @@ def is_retryable(error: AdaptyError, *, resendable: bool) -> bool:
 
 
 def is_stale(first_sent: Moment | None, now: Moment) -> bool:
-    """Tell whether a write that may have been executed must not be sent again. `first_sent`: None where it wasn't."""
+    """Return True if a write must not be sent again because it may have been executed too long ago.
+
+    `first_sent` is None if it can't have been executed.
+    """
     return first_sent is not None and elapsed(first_sent, now) > REPEATABLE_FOR
 
 
 def is_throttled(error: Exception | None) -> bool:
-    """Tell whether the server turned the request away because there were too many."""
+    """Return True if the request was rate-limited."""
     return isinstance(error, RateLimitError) or (isinstance(error, AdaptyAPIError) and error.status == 429)
 
 
 def is_unsent(error: AdaptyError) -> bool:
-    """Tell whether the request never left."""
+    """Return True if the request was never sent."""
     return isinstance(error, AdaptyConnectionError | AdaptyTimeoutError) and not error.sent
 
 
 def is_refusal(error: AdaptyError) -> bool:
-    """Tell whether the server turned the request away undone: 429, or 503 with a Retry-After."""
+    """Return True if the server rejected the request without executing it: 429, or 503 with a Retry-After."""
     return is_throttled(error) or (
         isinstance(error, AdaptyAPIError) and error.status == 503 and error.retry_after is not None
     )
 
 
 def is_absence(error: AdaptyError) -> bool:
-    """Tell whether the server said that there is no such profile."""
+    """Return True if the server answered that the profile doesn't exist."""
     return isinstance(error, NotFoundError) and error.status < 500
 
 
@@ -132,14 +150,14 @@ async def again(
     wait: Callable[[], float | None],
     sleep: Callable[[float], Awaitable[None]],
 ) -> T:
-    """Repeat `attempt` after the failure `first` as long as `wait` gives seconds; None ends it with the last error.
+    """Repeat `attempt` after the failure `first` while `wait` returns seconds. Raise the last error if it returns None.
 
-    `wait` is asked once after each failure, `first` included.
+    `wait` is called once after each failure, including `first`.
     """
     failures = [first]
 
     async def replay() -> T:
-        # The failure that led here is the first outcome: nothing is sent for it again.
+        # Replay the first failure to tenacity without sending anything.
         if failures:
             raise failures.pop()
         return await attempt()
@@ -154,7 +172,7 @@ async def again(
             waits.append(seconds)
         return seconds is not None
 
-    # One object a call: tenacity keeps the state of the run on it. No stop_after_delay: it reads the wall clock.
+    # One object per call, because tenacity keeps the state on it. stop_after_delay isn't used: it reads the wall clock.
     retrying = tenacity.AsyncRetrying(
         retry=goes_on, wait=lambda _: waits.pop(), stop=tenacity.stop_never, sleep=sleep, reraise=True
     )

@@ -1,4 +1,4 @@
-"""Sending: attempts through the gate, under the retry policy."""
+"""Send requests: attempts go through the send queue and follow the retry policy."""
 
 import asyncio
 import functools
@@ -31,7 +31,7 @@ from .transport import Transport
 _T = TypeVar("_T")
 _W = TypeVar("_W")
 
-# Seconds that are no time: no answer comes in them, and timers are early by less.
+# Seconds that count as no time: no response can arrive in them, and timers fire early by less.
 _SOON: Final = 1e-3
 
 _log: Final = logging.getLogger("adapty_async")
@@ -39,11 +39,17 @@ _log: Final = logging.getLogger("adapty_async")
 
 @attrs.frozen
 class Attempt:
-    """What one attempt came to: for logs and metrics, without ids and bodies.
+    """The result of one attempt, for logs and metrics. It contains no IDs and no bodies.
 
-    `number`: from 1. `status`: None where no answer came. `error`: the class's name, None where it went well;
-    "CancelledError" where the caller was cancelled, as by an `asyncio.timeout` of its own.
-    `elapsed`: seconds of the attempt. `wait`: seconds until the next attempt, None where none follows.
+    Attributes:
+        method: The HTTP method.
+        path: The path of the URL.
+        number: The number of the attempt, from 1.
+        status: The HTTP status. None if there was no response.
+        error: The name of the error's class, None on success, or "CancelledError" if the caller was cancelled, for
+            example by its own `asyncio.timeout`.
+        elapsed: Seconds of the attempt.
+        wait: Seconds until the next attempt. None if there is none.
     """
 
     method: str
@@ -55,13 +61,17 @@ class Attempt:
     wait: float | None
 
 
-@attrs.define(eq=False)  # not frozen: one is made for each request of every job
+@attrs.define(eq=False)  # not frozen: one is created per request
 class Exchange:
-    """One request on the wire and what came of it: a `response` or an `error`.
+    """One request on the wire with its result, a `response` or an `error`.
 
-    `pause`: the server's Retry-After with its jitter. `elapsed`: seconds. `origin`: of the response, also where that is
-    an error; None where there is none, or it came over no connection. `sent`: when it left; ANY_TIME where the request
-    may be sent again whenever that was.
+    Attributes:
+        response: The response, if its status is 2xx.
+        error: The error otherwise.
+        pause: The server's Retry-After, with jitter.
+        elapsed: Seconds.
+        origin: The connection of the response, also if that is an error. None without a response or a connection.
+        sent: When the request was sent. ANY_TIME if it may be sent again at any time.
     """
 
     response: Response | None
@@ -73,50 +83,56 @@ class Exchange:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether more came on the connection than the response, or the response was another request's."""
+        """Whether extra bytes followed the response on its connection, or it belongs to another request."""
         return self.origin is not None and self.origin.look() is False
 
     @property
     def status(self) -> int | None:
-        """The answer's; None where none came."""
+        """The status of the response. None if there was none."""
         return self.response.status if self.response else getattr(self.error, "status", None)
 
 
 class Shared:
-    """What the views of a client share beside its connections, since it belongs to the API key."""
+    """The state that the views of a client share because it belongs to the API key."""
 
     def __init__(self) -> None:
         self.clock: Callable[[float], Moment] = moment
-        """Reads the clocks, told what the loop's says."""
+        """Reads the clocks, given the time of the event loop."""
         self._gates: weakref.WeakSet[Gate] = weakref.WeakSet()
         self._held_until = -math.inf
 
     def add(self, gate: Gate) -> None:
-        """Let a gate in on the Retry-After that runs."""
+        """Apply a running Retry-After to a new send queue."""
         self._gates.add(gate)
         left = self._held_until - asyncio.get_running_loop().time()
         if left > 0:
             gate.hold(left)
 
     def hold(self, seconds: float, told: Gate) -> None:
-        """Hold all gates but the one that was told, those to come too: a Retry-After is meant for the key."""
+        """Hold all send queues except the one that received the Retry-After, and those added later.
+
+        A Retry-After applies to the API key.
+        """
         self._held_until = max(self._held_until, asyncio.get_running_loop().time() + seconds)
         for gate in self._gates - {told}:
             gate.hold(seconds)
 
     @functools.cached_property
     def reactive(self) -> Pacer:
-        """The pacer of the client and its views where none was given."""
+        """The default pacer of the client and its views."""
         return ReactivePacer()
 
     @functools.cached_property
     def background(self) -> Pacer:
-        """The pacer of the mass jobs where neither they nor the client were given one."""
+        """The default pacer of bulk jobs."""
         return AdaptivePacer.background()
 
 
 class Sender:
-    """Send requests for one view of a client: its transport, its gate, its patience. `bulk` drives it by hand."""
+    """Send requests for one view of a client, with its transport, send queue, timeouts and retry policy.
+
+    `bulk` makes its attempts through this class as well.
+    """
 
     def __init__(
         self,
@@ -136,21 +152,21 @@ class Sender:
         self.retry = _checked_retry(retry)
         self.given_pacer = pacer
         self.on_attempt = on_attempt
-        self.rng = random.Random()  # noqa: S311 - jitter, no secret
+        self.rng = random.Random()  # noqa: S311 - used for jitter only
         self._gate: Gate | None = None
         self.shared = Shared() if shared is None else shared
         self.pacer = self.shared.reactive if pacer is None else pacer
 
     @property
     def gate(self) -> Gate:
-        """The gate of the view's pacer, on the running loop."""
+        """The send queue of the view's pacer on the running loop."""
         if self._gate is None:
             self._gate = gate_of(self.pacer, self.rng)
             self.shared.add(self._gate)
         return self._gate
 
     def view(self, *, timeout: float, total_timeout: float | None, retry: RetryPolicy, pacer: Pacer | None) -> "Sender":
-        """Make a sender with other settings that shares the connections, and the Retry-After of a 429."""
+        """Return a sender with other settings that shares the connections and the Retry-After of a 429."""
         return Sender(
             self.transport,
             timeout=timeout,
@@ -164,9 +180,12 @@ class Sender:
     async def send(
         self, request: Request, read: Callable[[Response], _T], is_answer: Callable[[Request, _T], bool] | None = None
     ) -> _T:
-        """Send a request, again where the policy says so, and `read` its 2xx answer. Raises AdaptyError.
+        """Send a request, with retries by the policy, and return its 2xx response as read by `read`.
 
-        `is_answer`: tells whether what was read may be the answer to the request.
+        `is_answer` returns whether a value that was read can be the response to the given request.
+
+        Raises:
+            AdaptyError: If the call failed.
         """
         self.transport.check_usable()
         gate = self._gate or self.gate
@@ -177,13 +196,13 @@ class Sender:
             if first.response is not None:
                 try:
                     value = read(first.response)
-                except AdaptyError:  # is told below
+                except AdaptyError:  # handled below
                     pass
                 else:
                     if is_answer is None or first.origin is None or is_answer(request, value):
                         self.observe(request, first, 1, None)
                         return value
-        # Only now, for most calls need no more than one attempt.
+        # Created only here because most calls need a single attempt.
         call = _Call(self, request, read, is_answer, first, began=gate.now() if ticket is None else ticket.sent_at)
         try:
             return await call.attempt()
@@ -203,10 +222,15 @@ class Sender:
         *,
         fresh: bool = False,
     ) -> Exchange:
-        """Send a request exactly once, with the ticket of a gate, and tell that gate what became of it.
+        """Send a request once with a ticket of the send queue, and record the result there.
 
-        `number`: of the attempt. `seconds_left`: for the call; the timeout of the attempt holds as well. `fresh`: on a
-        newly opened connection.
+        Args:
+            request: The request.
+            ticket: The slot to use.
+            gate: The send queue of the ticket.
+            number: The number of the attempt.
+            seconds_left: Seconds left for the call. The timeout of the attempt applies as well.
+            fresh: Whether to open a new connection.
         """
         began = gate.now()
         sent = self.moment() if request.goes_stale else ANY_TIME
@@ -216,7 +240,7 @@ class Sender:
             response = await attempt(request, min(self.timeout, seconds_left))
         except AdaptyError as caught:
             error = caught
-        except BaseException as caught:  # who waits for the ticket's fate must not wait for ever
+        except BaseException as caught:  # every ticket needs a result, or others would wait for it for ever
             gate.heard(ticket, Verdict.UNKNOWN)
             if isinstance(caught, asyncio.CancelledError) and self.is_observed:
                 name = asyncio.CancelledError.__name__
@@ -239,11 +263,11 @@ class Sender:
 
     @property
     def is_observed(self) -> bool:
-        """Tell whether anybody wants to know of each attempt."""
+        """Whether attempts are logged or passed to `on_attempt`."""
         return self.on_attempt is not None or _log.isEnabledFor(logging.DEBUG)
 
     def observe(self, request: Request, exchange: Exchange, number: int, wait: float | None) -> None:
-        """Tell the log and `on_attempt` of an attempt."""
+        """Log an attempt and pass it to `on_attempt`."""
         if not self.is_observed:
             return
         name = type(exchange.error).__name__ if exchange.error else None
@@ -262,7 +286,7 @@ class Sender:
         if self.on_attempt is not None:
             try:
                 self.on_attempt(attempt)
-            except Exception as error:  # noqa: BLE001 - a failing observer must not fail the call it observes
+            except Exception as error:  # noqa: BLE001 - an observer that fails must not fail the call
                 _log.error("on_attempt raised %s", type(error).__name__)
 
 
@@ -273,14 +297,14 @@ def _verdict(error: AdaptyError) -> tuple[Verdict, float | None]:
         return Verdict.THROTTLED, error.retry_after
     if error.status >= 500 or error.status == 408:
         return Verdict.UNKNOWN, error.retry_after
-    # An answer of the API's own, whatever it says, was let through its rate limit.
+    # The API has processed the request, so the rate limit let it pass.
     return Verdict.ACCEPTED, None
 
 
 class _Call(Generic[_T]):
-    """One call: its attempts so far, and what is left of its budget and its time.
+    """The attempts of one call, with the rest of its retry time and its total time.
 
-    Each of its awaits is within a deadline: so it ends in time, and when the client is closed.
+    Everything it awaits has a deadline. The call therefore ends in time, and when the client is closed.
     """
 
     def __init__(
@@ -298,7 +322,7 @@ class _Call(Generic[_T]):
         self._read = read
         self._is_answer = is_answer
         self._first = first
-        self._fresh = False  # the next attempt wants a connection of its own
+        self._fresh = False  # whether the next attempt needs a new connection
         self._first_sent = began
         self._ends = math.inf if sender.total_timeout is None else began + sender.total_timeout
         self._number = 0
@@ -310,7 +334,7 @@ class _Call(Generic[_T]):
         self.wait: float | None = None
 
     async def attempt(self) -> _T:
-        """Make one attempt; the first may have been made. Where it fails, `wait` says when the next is due."""
+        """Make one attempt; the first may have been made already. If it fails, `wait` is the seconds until the next."""
         self.wait = None
         exchange, self._first = self._first, None
         if exchange is None:
@@ -330,19 +354,22 @@ class _Call(Generic[_T]):
         self._fresh = self._fresh or exchange.is_doubtful
         self.wait, last = self._what_follows(error, exchange)
         self._sender.observe(self._request, attrs.evolve(exchange, error=error), self._number, self.wait)
-        # Without the frames in which it was made: they hold the body, and tools that report errors show such.
+        # Without a traceback: its frames hold the body, and error reporting tools show their variables.
         raise last.with_traceback(None)
 
     async def _value(self, exchange: Exchange, response: Response) -> _T:
-        """Read a 2xx answer. Raises InvalidResponseError, also where it is the answer to another request.
+        """Read a 2xx response.
 
-        The only one on a new connection isn't, whatever it looks like.
+        The only response on a new connection always belongs to this request.
+
+        Raises:
+            InvalidResponseError: If it can't be read, or belongs to another request.
         """
         value, origin = self._read(response), exchange.origin
         if self._is_answer is None or origin is None or self._is_answer(self._request, value):
             return value
         method = self._request.method
-        # Known now, for the call may end while it waits.
+        # Set now because the call may end while it waits.
         self._sent, self._maybe_executed = True, self._maybe_executed or method != "GET"
         if not origin.reused and await self._in_time(origin.settled()):
             return value
@@ -351,7 +378,11 @@ class _Call(Generic[_T]):
         raise InvalidResponseError(message, maybe_executed=method != "GET")
 
     async def sleep(self, seconds: float) -> None:
-        """Wait for the next attempt. Raises AdaptyConnectionError where the client is closed meanwhile."""
+        """Wait for the next attempt.
+
+        Raises:
+            AdaptyConnectionError: If the client is closed in the meantime.
+        """
         await self._in_time(asyncio.sleep(seconds))
 
     async def _exchange(self) -> Exchange:
@@ -360,7 +391,7 @@ class _Call(Generic[_T]):
         if not self._number:
             self._first_sent = ticket.sent_at
         left = self._left()
-        if left <= _SOON:  # the turn came as the time was over: a request would leave for nothing
+        if left <= _SOON:  # no time is left to send the request
             gate.heard(ticket, Verdict.UNKNOWN)
             raise self._ended()
         if self._last_error is not None and self._is_stale():
@@ -369,7 +400,7 @@ class _Call(Generic[_T]):
         return await self._sender.exchange(self._request, ticket, gate, self._number + 1, left, fresh=self._fresh)
 
     async def _enter(self, gate: Gate) -> Ticket:
-        """Pass the gate, if what is left of the budget and the time allows the wait there."""
+        """Wait in the send queue if the rest of the retry time and the total time allows it."""
         arrived = gate.now()
         patience = min(self._sender.retry.budget - self._elapsed(arrived), self._left())
         try:
@@ -382,11 +413,11 @@ class _Call(Generic[_T]):
             return ticket
         if self._last_error is None:
             raise self._unsent(seconds)
-        # What the API said last tells more than that there is no time left to ask it again.
+        # The last error from the API is more useful than the lack of time for another attempt.
         raise self._of_call(self._last_error.with_traceback(None))
 
     async def _in_time(self, wait: Coroutine[Any, Any, _W]) -> _W:
-        """Wait for what sends nothing, until the time of the call is over or the client closed: its error is raised."""
+        """Await something that sends nothing. Raise the call's error if its time is over or the client is closed."""
         deadline = self._sender.transport.deadlines.start(max(self._left(), _SOON))
         try:
             return await wait
@@ -398,15 +429,15 @@ class _Call(Generic[_T]):
         raise self._ended()
 
     def _left(self) -> float:
-        """Return the seconds that are left of the whole call."""
+        """Return the seconds that are left of the total time."""
         return math.inf if self._ends == math.inf else self._ends - self._sender.gate.now()
 
     def _elapsed(self, now: float) -> float:
-        """Give the seconds of the budget that are used up: since the first send, without the waits at the gate."""
+        """Return the seconds used of the retry time: since the first request, without waits in the send queue."""
         return now - self._first_sent - self._at_gate if self._number else 0.0
 
     def _what_follows(self, error: AdaptyError, exchange: Exchange) -> tuple[float | None, AdaptyError]:
-        """Decide what follows a failed attempt: the seconds until the next one, or None and the last error."""
+        """Return the seconds until the next attempt and the error, or None and the error of the call."""
         wait, left = self._wait_after(error, exchange), self._left()
         is_over = left <= _SOON and isinstance(error, AdaptyTimeoutError)
         if is_over or (wait is not None and self._sender.transport.is_closed):
@@ -416,7 +447,7 @@ class _Call(Generic[_T]):
         return None, self._of_call(error)
 
     def _is_stale(self, seconds: float = 0.0) -> bool:
-        """Tell whether the request must not be sent again in so many seconds, for it may have been executed before."""
+        """Return True if the request must not be sent again in `seconds`: it may have been executed too long before."""
         if self._maybe_sent is None or not self._request.goes_stale:
             return False
         return is_stale(self._maybe_sent, self._sender.moment().earlier(-seconds))
@@ -424,7 +455,7 @@ class _Call(Generic[_T]):
     def _wait_after(self, error: AdaptyError, exchange: Exchange) -> float | None:
         policy, elapsed = self._sender.retry, self._elapsed(self._sender.gate.now())
         if isinstance(error, InvalidResponseError) and exchange.is_doubtful and self._request.method == "GET":
-            # It is the connection's fault, not the server's: there is nothing to wait for.
+            # The connection is at fault, not the server, so no wait is needed.
             return 0.0 if self._number < policy.attempts and elapsed <= policy.budget else None
         return policy.wait_after(
             error,
@@ -436,7 +467,7 @@ class _Call(Generic[_T]):
         )
 
     def _count(self, error: AdaptyError, sent: Moment) -> None:
-        """Put on the error of one attempt, which was made at that moment, what is known of the whole call."""
+        """Complete the error of one attempt, sent at `sent`, with the state of the whole call."""
         if error.maybe_executed and self._maybe_sent is None:
             self._maybe_sent = sent
         self._sent = self._sent or not is_unsent(error)
@@ -445,13 +476,13 @@ class _Call(Generic[_T]):
         self._last_error = error
 
     def _of_call(self, error: AdaptyError) -> AdaptyError:
-        """Let the error of the last attempt say of the whole call whether it was sent."""
+        """Set `sent` on the error of the last attempt to that of the whole call."""
         if isinstance(error, AdaptyConnectionError | AdaptyTimeoutError):
             error.sent = self._sent
         return error
 
     def _ended(self) -> AdaptyError:
-        """Make the error of a call that is ended from without: its time is over, or the client closed."""
+        """Return the error of a call whose time is over, or whose client was closed."""
         transport = self._sender.transport
         if transport.is_closed:
             return transport.closed_error(sent=self._sent, attempts=self._number, maybe_executed=self._maybe_executed)

@@ -1,4 +1,4 @@
-"""JSON to models and back: the only file that knows cattrs."""
+"""Conversion between JSON and models. The only module that uses cattrs."""
 
 import contextlib
 import functools
@@ -22,33 +22,40 @@ from .object_reader import make_object_reader
 _T = TypeVar("_T")
 _E = TypeVar("_E", bound=OpenEnum)
 _Hook = Callable[[Any, Any], _T]
-"""How cattrs reads a value: called with the value and its type."""
+"""A function with which cattrs reads a value. It is called with the value and its type."""
 
 _UNREADABLE: Final = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
 _ATTRIBUTE_TYPES: Final = frozenset({str, int, bool, NoneType})
 
 
 def dump(attributes: ProfileAttributes) -> dict[str, object]:
-    """Make the JSON object of a request: what is set, and nothing else."""
+    """Return the JSON object of a request, with only the attributes that are set."""
     body: dict[str, object] = _writer.unstructure(attributes)
     return body
 
 
 def load_profile(body: bytes) -> Profile:
-    """Read the answer of a profile call. Raises InvalidResponseError, which names fields at most."""
+    """Read the response of a profile call.
+
+    Raises:
+        InvalidResponseError: If it can't be read. The message contains at most names of fields.
+    """
     try:
         return _read_profile(_parse(body)["data"], Profile)
     except _UNREADABLE:
         pass
-    # Outside the except block: what was caught holds the body, and `from None` would leave it as the context.
+    # Raised outside the except block: the caught error holds the body, and `from None` would keep it as the context.
     raise InvalidResponseError(f"the answer can't be read: {_fault(body)}")
 
 
 def load_nothing(body: bytes) -> None:
-    """Read the answer of a call that answers without a body. Raises InvalidResponseError where it isn't the API's.
+    """Read the response of a call that has no response body.
 
-    Assumed, not documented: an object that came instead would be the API's, too. The page of a proxy or a portal, which
-    answer 200 to anything, is not.
+    Assumed, not documented: a JSON object would also come from the API. An HTML page comes from a proxy or a portal,
+    which may answer 200 to any request.
+
+    Raises:
+        InvalidResponseError: If the response isn't from the API.
     """
     if not body.strip():
         return
@@ -82,7 +89,7 @@ def _parse(body: bytes) -> Any:
 
 
 def _refuse(_constant: str) -> Never:
-    raise ValueError  # NaN and Infinity are Python's, not JSON's
+    raise ValueError  # Python accepts NaN and Infinity, JSON doesn't
 
 
 def _exactly(kind: type[_T]) -> _Hook[_T]:
@@ -101,7 +108,7 @@ def _read_float(value: Any, _kind: object) -> float:
     if type(value) is not float and type(value) is not int:
         raise TypeError
     number = float(value)
-    if not math.isfinite(number):  # what Python makes of 1e999
+    if not math.isfinite(number):  # Python reads 1e999 as infinity
         raise ValueError
     return number
 
@@ -116,7 +123,7 @@ def _read_datetime(value: Any, _kind: object) -> datetime:
     moment = datetime.fromisoformat(value)
     if moment.tzinfo is UTC:
         return moment
-    # Assumed, not documented: a time without an offset is meant as UTC.
+    # Assumed, not documented: a time without an offset is in UTC.
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
@@ -141,7 +148,7 @@ def _open_enum_hook(kind: type[_E]) -> _Hook[_E]:
     known = {str(member): member for member in kind}
 
     def read(value: Any, _kind: object) -> _E:
-        # Enum's own lookup takes ten times as long; it is left to the unknown values.
+        # Enum's own lookup takes ten times as long, so it is only used for unknown values.
         return known.get(value) or kind(value)
 
     return read
@@ -181,13 +188,13 @@ def _explaining_object_hook(kind: type[_T], converter: Converter) -> _Hook[_T]:
     def read(value: Any, _kind: object) -> _T:
         if type(value) is not dict:
             raise TypeError
-        # A field of null counts as absent: its default holds.
+        # A field that is null counts as absent and gets its default.
         return read_fields({name: field for name, field in value.items() if field is not None}, kind)
 
     return read
 
 
-# Of what has parts. cattrs' own take twice as long, and know where the fault is.
+# For objects and tuples. The explaining hooks of cattrs take twice as long, but report which field is wrong.
 _HOOKS: Final = (_object_hook, _tuple_hook)
 _EXPLAINING_HOOKS: Final = (_explaining_object_hook, _explaining_tuple_hook)
 
@@ -206,11 +213,11 @@ def _has_origin(origin: type) -> Callable[[Any], bool]:
 
 
 def _make_reader(*, explaining: bool) -> Converter:
-    """Make a converter that reads exactly; cattrs' own hooks coerce (None to 'None', "false" to True)."""
+    """Return a converter that reads exact types. cattrs' own hooks convert (None to 'None', "false" to True)."""
     converter = Converter(detailed_validation=explaining)
     for kind, hook in _SCALARS:
         converter.register_structure_hook(kind, hook)
-    # One by one: cattrs would read a subclass of str as a str before it asked a factory.
+    # One by one: cattrs would read a subclass of str as a str before calling a factory.
     for enum in OpenEnum.__subclasses__():
         converter.register_structure_hook(enum, _open_enum_hook(enum))
     object_hook, tuple_hook = _EXPLAINING_HOOKS if explaining else _HOOKS
@@ -222,7 +229,7 @@ def _make_reader(*, explaining: bool) -> Converter:
 
 @functools.cache
 def _explaining_reader() -> Converter:
-    """Give the reader that finds the fault of an answer: it costs more than reading, and most have none."""
+    """Return the converter that finds the fault in a response. It is slower, and most responses have no fault."""
     return _make_reader(explaining=True)
 
 
@@ -231,14 +238,14 @@ def _dump_custom_attributes(attributes: FrozenMapping[str, AttributeValue]) -> l
 
 
 def _dump_custom_value(value: AttributeValue) -> AttributeValue:
-    # The schema has no boolean here, and the API would make a number of it.
+    # The schema has no boolean here, and the API would convert one to a number.
     return int(value) if isinstance(value, bool) else value
 
 
 def _make_writer() -> Converter:
     writer = Converter(omit_if_default=True)
     writer.register_unstructure_hook(FrozenMapping, _dump_custom_attributes)
-    writer.register_unstructure_hook(str, str.__str__)  # a member of an enum becomes its plain text
+    writer.register_unstructure_hook(str, str.__str__)  # writes a member of an enum as plain text
     writer.register_unstructure_hook(date, date.isoformat)
     writer.register_unstructure_hook(UUID, str)
     writer.register_unstructure_hook(IPv4Address, str)

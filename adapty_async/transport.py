@@ -1,4 +1,4 @@
-"""Exactly one attempt: bytes out, bytes in. With `connections`, the only file that knows aiohttp's client."""
+"""A single attempt on the wire. Besides `connections`, this is the only module that uses aiohttp's client."""
 
 import asyncio
 import hashlib
@@ -26,13 +26,13 @@ from .messages import Request, Response, received
 
 MAX_BODY: Final = 8 * 1024 * 1024
 _URLS_KEPT: Final = 64
-# Seconds that the calls in flight have to end when the client is closed; mostly they take a few rounds of the loop.
+# Seconds that calls in flight get to end when the client is closed. Mostly they need a few rounds of the event loop.
 _CLOSING_TIME: Final = 0.5
-# aiohttp's own is a timer for each attempt; see Deadlines.
+# aiohttp would use one timer per attempt; see Deadlines.
 _NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 
 
-# What tells by its type alone that no request left; for the rest, see _Leaving.
+# Errors whose type alone shows that no request was sent. For other errors see _Leaving.
 _NEVER_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
@@ -40,18 +40,18 @@ _SESSION_CLOSED: Final = "the session given to the client is closed"
 
 
 class _LostError(Exception):
-    """The connection was lost after the request may have left."""
+    """The connection was lost after the request may have been sent."""
 
 
 class _TooLargeError(Exception):
-    """The body is larger than we take."""
+    """The body exceeds MAX_BODY."""
 
 
 _FAILURES: Final = (aiohttp.ClientError, OSError, _LostError, _TooLargeError)
 
 
 class _Common:
-    """What all requests to a server have in common: headers, the key among them, and what their connections have."""
+    """What all requests to a server share: headers, including the API key, and the key of their connections."""
 
     __slots__ = ("connection_key", "headers")
 
@@ -64,9 +64,10 @@ class _Common:
 
 
 class _Leaving:
-    """What is known of an attempt on its way: what it has in common with all, whether it has left, a refusal that came.
+    """The state of an attempt while it is being made.
 
-    `has_left`: None where that isn't known. `refusal`: without its body, which may get lost.
+    `has_left` is None while it isn't known whether the request was sent. `refusal` is the head of a response other than
+    2xx, kept because its body may get lost.
     """
 
     __slots__ = ("common", "has_left", "origin", "refusal")
@@ -78,14 +79,14 @@ class _Leaving:
         self.refusal: Response | None = None
 
 
-# The way to the parts of aiohttp that an attempt passes: a middleware would cost a fifth of a call.
+# Passes the state to the classes below, which aiohttp calls. A middleware would take a fifth of the time of a call.
 _leaving: Final[ContextVar[_Leaving]] = ContextVar("adapty_async_leaving")
 
 
 class _Request(aiohttp.ClientRequest):
-    """A request whose headers are put together at one blow: those of all requests, the key among them, and its own.
+    """A request with prepared headers: those of all requests, including the API key, and its own.
 
-    What a netrc file says is left aside. By itself each request would find out anew what is the same for all.
+    It ignores netrc files. aiohttp's own class would compute the same headers for every request.
     """
 
     @property
@@ -107,7 +108,7 @@ class _Request(aiohttp.ClientRequest):
         return self.leaving.origin
 
     def update_host(self, url: yarl.URL) -> None:
-        """Leave it: the client has looked at its URL."""
+        """Do nothing: the client has checked its URL."""
 
     def update_headers(self, headers: LooseHeaders | None) -> None:
         self.leaving = _leaving.get()
@@ -116,15 +117,15 @@ class _Request(aiohttp.ClientRequest):
             self.headers.update(headers)
 
     def update_auto_headers(self, skip_auto_headers: Iterable[str] | None) -> None:
-        """Leave it: they are among the headers of all requests."""
+        """Do nothing: these headers are among those of all requests."""
 
     def update_auth(self, auth: aiohttp.BasicAuth | None, trust_env: bool = False) -> None:
-        """Leave it: the key is among the headers of all requests."""
+        """Do nothing: the API key is among the headers of all requests."""
 
     def update_transfer_encoding(self) -> None:
-        """Leave it: no body of ours is sent in pieces."""
+        """Do nothing: bodies are never sent in chunks."""
 
-    def send(  # pyright: ignore[reportIncompatibleMethodOverride] - a coroutine all the same, without one around it
+    def send(  # pyright: ignore[reportIncompatibleMethodOverride] - returns a coroutine, which saves a wrapper
         self, conn: Connection
     ) -> Coroutine[Any, Any, aiohttp.ClientResponse]:
         self.leaving.has_left = True
@@ -133,9 +134,9 @@ class _Request(aiohttp.ClientRequest):
 
 
 class _OneSend(aiohttp.DummyCookieJar):
-    """Hold no cookies, and let an attempt be sent once: aiohttp asks for its cookies each time that it would send it.
+    """A cookie jar without cookies that lets each attempt be sent only once.
 
-    After a reset, and only then, it would send GET, PUT and DELETE a second time by itself.
+    aiohttp asks for cookies before every send. After a connection reset it would repeat GET, PUT and DELETE by itself.
     """
 
     _NONE: Final[SimpleCookie] = SimpleCookie()
@@ -149,7 +150,7 @@ class _OneSend(aiohttp.DummyCookieJar):
 
 
 class Transport:
-    """Own the connections to one server, and the key. Opened by the first attempt, in the running loop."""
+    """The connections to one server, and the API key. Opened by the first attempt, on the running loop."""
 
     def __init__(
         self,
@@ -175,7 +176,7 @@ class Transport:
 
     @property
     def connection_limit(self) -> float:
-        """The most connections that can be open at one time."""
+        """The maximum number of connections that can be open at one time."""
         connector = self._borrowed.connector if self._borrowed else None
         if connector is None:
             return math.inf
@@ -183,33 +184,36 @@ class Transport:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must not be seen in any text of the server's."""
+        """Texts that must not appear in any message from the server."""
         return (self._api_key,)
 
     @property
     def key_fingerprint(self) -> str:
-        """What tells this key from another, and doesn't lead back to it."""
+        """A hash that identifies the key and doesn't reveal it."""
         return hashlib.sha256(self._api_key.encode()).hexdigest()[:16]
 
     @property
     def is_closed(self) -> bool:
-        """Whether nothing can be sent any more: the client is closed, or the session that it was given."""
+        """Whether requests can no longer be sent, because the client or the session given to it is closed."""
         return self._closed or self._is_session_closed
 
     @property
     def _is_session_closed(self) -> bool:
         return self._borrowed is not None and (self._session or self._borrowed).closed
 
-    # A coroutine each, without one around it.
+    # These two return coroutines instead of being async, which saves a wrapper.
     def attempt(self, request: Request, timeout: float) -> Coroutine[Any, Any, Response]:
-        """Send a request once and read its answer, within `timeout` seconds.
+        """Send a request once and read its response within `timeout` seconds.
 
-        Raises AdaptyConnectionError, AdaptyTimeoutError, or InvalidResponseError for a 2xx that can't be read.
+        Raises:
+            AdaptyConnectionError: If the connection fails or the client is closed.
+            AdaptyTimeoutError: If the time is over.
+            InvalidResponseError: If a 2xx response can't be read.
         """
         return self._attempt(request, timeout, Origin(fresh=False))
 
     def attempt_afresh(self, request: Request, timeout: float) -> Coroutine[Any, Any, Response]:
-        """Do as `attempt` does, on a newly opened connection."""
+        """Like `attempt`, but on a new connection."""
         return self._attempt(request, timeout, Origin(fresh=True))
 
     async def _attempt(self, request: Request, timeout: float, origin: Origin) -> Response:  # noqa: ASYNC109 - see Deadlines
@@ -230,7 +234,7 @@ class Transport:
             )
             if not 200 <= answer.status < 300:
                 leaving.refusal = received(answer.status, answer.headers, b"", origin)
-            # At its end already, as without a body, the connection is free again.
+            # If the body is complete, or there is none, the connection has been released already.
             body = b"" if answer.content.at_eof() else await _read(answer)
             return received(answer.status, answer.headers, body, origin)
         except RuntimeError:
@@ -247,21 +251,21 @@ class Transport:
         finally:
             deadline.stop()
             _leaving.reset(token)
-            answer = None  # holds headers, the key's too: not for the traceback of what is raised
-        if leaving.refusal is not None:  # that it is one, whatever became of its body
+            answer = None  # holds headers and the API key, which must not be in the traceback of the error
+        if leaving.refusal is not None:  # the status counts, even if the body was lost
             return leaving.refusal
-        # Here and not above: raised there, the error would carry aiohttp's, whose text holds headers and ids.
+        # Raised here and not above, where the error would have aiohttp's as its context, which holds headers and IDs.
         raise failure
 
     def anew(self) -> "Transport":
-        """Make one for the same server and key, with connections of its own: for another event loop."""
+        """Return a transport for another event loop: the same server and key, but its own connections."""
         ssl = None if isinstance(self._ssl, bool) else self._ssl
         return Transport(self._base_url, self._api_key, session=self._borrowed, trust_env=self._trust_env, ssl=ssl)
 
     async def close(self) -> None:
-        """End what is in flight, then close the connections that are our own; again, harmlessly.
+        """End the calls in flight, then close the connections unless they are borrowed. Repeated calls have no effect.
 
-        Deadlines that haven't come stay enforced: with a borrowed session nothing else would end what is left.
+        Running deadlines stay in force: with a borrowed session nothing else would end the rest of the calls.
         """
         self._closed = True
         if self._connector is not None:
@@ -270,7 +274,7 @@ class Transport:
         for tell in tuple(self._on_closing):
             tell()
         try:
-            # Of another loop, which may be gone, no task can be cancelled from here.
+            # Tasks of another loop can't be cancelled from here; that loop may be gone.
             if self._loop is asyncio.get_running_loop():
                 await self.deadlines.end_all(_CLOSING_TIME)
         finally:
@@ -278,22 +282,26 @@ class Transport:
                 await session.close()
 
     def watch_closing(self, on_closing: Callable[[], None]) -> None:
-        """Call `on_closing` when the client is closed, before what is in flight is ended."""
+        """Call `on_closing` when the client is closed, before the calls in flight are ended."""
         self._on_closing.add(on_closing)
 
     def unwatch_closing(self, on_closing: Callable[[], None]) -> None:
-        """Tell no more."""
+        """Stop calling `on_closing`."""
         self._on_closing.discard(on_closing)
 
     def closed_error(
         self, *, sent: bool, attempts: int = 1, maybe_executed: bool | None = None
     ) -> AdaptyConnectionError:
-        """Make the error of a call that is ended because nothing can be sent any more."""
+        """Return the error of a call that ends because requests can no longer be sent."""
         message = "the client was closed" if self._closed else _SESSION_CLOSED
         return AdaptyConnectionError(message, sent=sent, attempts=attempts, maybe_executed=maybe_executed)
 
     def check_usable(self) -> None:
-        """Raise RuntimeError where no call can be made: after close, or on another event loop."""
+        """Check that a call can be made.
+
+        Raises:
+            RuntimeError: If the client is closed or belongs to another event loop.
+        """
         if self._closed:
             raise RuntimeError("the client is closed: make a new AdaptyClient")
         if self._is_session_closed:
@@ -305,14 +313,14 @@ class Transport:
             raise RuntimeError("the client belongs to another event loop: make one AdaptyClient per loop")
 
     def _open(self) -> aiohttp.ClientSession:
-        if self.is_closed:  # since the call began: it ends as one in flight does
+        if self.is_closed:  # closed since the call began: raise the same error as for a call in flight
             raise self.closed_error(sent=False)
         self.check_usable()
         self._session = session = self._own() if self._borrowed is None else self._borrow(self._borrowed)
         return session
 
     def _own(self) -> aiohttp.ClientSession:
-        # limit=0: nothing queues inside aiohttp on the clock of a timeout.
+        # limit=0: requests must not queue inside aiohttp while their timeout runs.
         return aiohttp.ClientSession(
             connector=self._checked(aiohttp.TCPConnector(limit=0)),
             cookie_jar=_OneSend(),
@@ -322,13 +330,13 @@ class Transport:
         )
 
     def _borrow(self, lender: aiohttp.ClientSession) -> aiohttp.ClientSession:
-        """Make an own session on the lender's connections: its headers, cookies, auth and middlewares stay with it."""
-        assert lender.connector is not None  # it is open
+        """Return a new session on the lender's connections, without its headers, cookies, auth and middlewares."""
+        assert lender.connector is not None  # checked to be open
         try:
             return aiohttp.ClientSession(
                 connector=self._checked(lender.connector),
                 connector_owner=False,
-                loop=asyncio.get_running_loop(),  # unsaid, it would be taken from the connector, right or wrong
+                loop=asyncio.get_running_loop(),  # otherwise taken from the connector without a check
                 cookie_jar=_OneSend(),
                 trust_env=self._trust_env or lender.trust_env,
                 trace_configs=list(lender.trace_configs),
@@ -363,7 +371,7 @@ def _with_content_type(headers: Mapping[str, str]) -> Mapping[str, str]:
 async def _read(answer: aiohttp.ClientResponse) -> bytes:
     content = answer.content
     try:
-        chunks = [content.read_nowait()]  # mostly all of it came with the head
+        chunks = [content.read_nowait()]  # usually the body arrives together with the head
         size = len(chunks[0])
         while not content.at_eof() and size <= MAX_BODY:
             chunks.append(await content.readany())
@@ -380,8 +388,8 @@ def _too_late(*, sent: bool) -> AdaptyTimeoutError:
 
 
 def _translate(caught: Exception, *, sent: bool) -> AdaptyError:
-    """Say what a failure of aiohttp means. Its text is never shown: it may hold headers, ids and the body."""
-    if isinstance(caught, TimeoutError):  # the system's own, of a connection
+    """Return the library's error for one of aiohttp. Its text is left out: it may hold headers, IDs and the body."""
+    if isinstance(caught, TimeoutError):  # of the operating system, for a connection
         return _too_late(sent=sent)
     if isinstance(caught, _TooLargeError):
         return InvalidResponseError(f"an answer of more than {MAX_BODY} bytes")
@@ -400,5 +408,5 @@ def _translate(caught: Exception, *, sent: bool) -> AdaptyError:
 
 def _out_of_descriptors(number: int) -> AdaptyConnectionError:
     error = AdaptyConnectionError("no connection: too many open files; raise the limit (ulimit -n)", sent=False)
-    error.errno = number  # by which a job knows that the server isn't at fault
+    error.errno = number  # shows a job that the server isn't at fault
     return error
