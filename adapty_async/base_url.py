@@ -50,7 +50,7 @@ def _is_private(host: str) -> bool:
 
 
 def _ipv4_of(text: str) -> ipaddress.IPv4Address | None:
-    """Return an IPv4 address, written in any form that the system accepts: 8.8.8.8, 134744072, 0x8.8.2056, 010.8.8.8."""
+    """Return an IPv4 address, in any form that the system accepts: 8.8.8.8, 134744072, 0x8.8.2056, 010.8.8.8."""
     try:
         *bytes_, rest = (int(part, _base_of(part)) for part in text.split("."))
         return ipaddress.IPv4Address(bytes((*bytes_, *rest.to_bytes(4 - len(bytes_), "big"))))

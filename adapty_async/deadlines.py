@@ -44,9 +44,9 @@ class Deadline:
         self._task.cancel()
 
     def end(self) -> "asyncio.Future[None] | None":
-        """Cancel the task now. Return a future that is done when the task has called `stop`, or None for the running task.
+        """Cancel the task now. Return a future that is done when the task has called `stop`.
 
-        The running task can't be awaited here, and a cancellation would hit its next step.
+        Return None for the running task. It can't be awaited here, and a cancellation would hit its next step.
         """
         if self._task is asyncio.current_task():
             return None

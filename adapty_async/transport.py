@@ -104,7 +104,7 @@ class _Request(aiohttp.ClientRequest):
 
     @property
     def origin(self) -> Origin:
-        """The attempt's connection, for the Connector."""
+        """The attempt's connection, read by Connector."""
         return self.leaving.origin
 
     def update_host(self, url: yarl.URL) -> None:

@@ -1,4 +1,4 @@
-"""The values that go into the API and come out of it."""
+"""The values that the API receives and returns."""
 
 from .common import UNSET, FrozenMapping, OpenEnum, Unset, is_uuid_text
 from .profile import (

@@ -1,4 +1,4 @@
-"""What the models share: UNSET, open enums, frozen mappings, the redacting base, rules for fields."""
+"""Parts shared by the models: UNSET, open enums, frozen mappings, a base class with a safe repr, validators."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ Validator = Callable[[object, "attrs.Attribute[Any]", Any], None]
 
 
 class Unset(Enum):
-    """Type of `UNSET`: one member, so that type checkers narrow `value is UNSET`."""
+    """The type of `UNSET`. It has one member, so that type checkers narrow `value is UNSET`."""
 
     UNSET = "UNSET"
 
@@ -28,15 +28,15 @@ class Unset(Enum):
 
 
 UNSET: Final = Unset.UNSET
-"""A field of a request that is left out; None is sent as null."""
+"""The value of a request's field that isn't sent. None is sent as null."""
 
 
 class OpenEnum(StrEnum):
-    """Base of enums that the API extends: an unknown string becomes a member without a name."""
+    """The base of enums that the API may extend: an unknown string becomes a member without a name."""
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
-        # Made anew each time, never kept: what a server sends must not grow a table of this process.
+        # Created on each call and not cached: values from a server must not use up memory of this process.
         if not isinstance(value, str):
             return None
         member = str.__new__(cls, value)
@@ -52,10 +52,10 @@ def _refuse_change(*_: object, **__: object) -> Never:
     raise TypeError("a FrozenMapping can't be changed: make a dict of it")
 
 
-# A dict, so that attrs.asdict and json see its items: of another mapping json.dumps(..., default=str) writes the repr.
-# types.MappingProxyType can't be pickled or hashed either.
+# A dict, so that attrs.asdict and json handle its items: for another mapping, json.dumps(..., default=str) writes the
+# repr. types.MappingProxyType can't be pickled or hashed.
 class FrozenMapping(dict[_K, _V]):
-    """A copy of a mapping that can't be changed: hashable, and equal to any mapping with the same items."""
+    """An immutable, hashable copy of a mapping. It equals any mapping with the same items."""
 
     __slots__ = ()
 
@@ -65,14 +65,14 @@ class FrozenMapping(dict[_K, _V]):
     __setitem__ = __delitem__ = __ior__ = _refuse_change
     update = setdefault = pop = popitem = clear = _refuse_change
 
-    def __hash__(self) -> int:  # type: ignore[override] # it can't change
+    def __hash__(self) -> int:  # type: ignore[override] # hashable because it is immutable
         return hash(frozenset(self.items()))
 
     def __reduce__(self) -> tuple[type["FrozenMapping[_K, _V]"], tuple[dict[_K, _V]]]:
         return FrozenMapping, (dict(self),)
 
     def copy(self) -> "FrozenMapping[_K, _V]":
-        """Return the mapping itself, which can't be changed."""
+        """Return the mapping itself, which is immutable."""
         return self
 
     def __repr__(self) -> str:
@@ -81,14 +81,14 @@ class FrozenMapping(dict[_K, _V]):
 
 @attrs.frozen(repr=False)
 class Model:
-    """Base of every model: its repr names the fields that are set, and no value, for values are personal."""
+    """The base of all models. The repr shows which fields are set, but no values, because these are personal data."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(set_fields(self))})"
 
 
 def set_fields(model: Model) -> list[str]:
-    """Name the fields of a model that are not `UNSET`."""
+    """Return the names of the fields that are not `UNSET`."""
     names = (field.name for field in attrs.fields(type(model)))
     return [name for name in names if getattr(model, name) is not UNSET]
 
@@ -99,7 +99,7 @@ def rule(
     holds: Callable[[Any], bool] = lambda value: True,
     but_not: type | tuple[type, ...] = (),
 ) -> Validator:
-    """Make a validator: TypeError where a value is none of `kinds`, ValueError where it doesn't hold."""
+    """Return a validator. It raises TypeError if a value is none of `kinds`, ValueError if `holds` returns False."""
 
     def validate(_model: object, field: "attrs.Attribute[Any]", value: Any) -> None:
         if not isinstance(value, kinds) or isinstance(value, but_not):
@@ -111,7 +111,7 @@ def rule(
 
 
 def unless_unset(check: Validator) -> Validator:
-    """Let `UNSET` pass beside what `check` allows."""
+    """Return a validator that accepts `UNSET` and the values that `check` accepts."""
 
     def validate(model: object, field: "attrs.Attribute[Any]", value: Any) -> None:
         if value is not UNSET:
@@ -121,17 +121,17 @@ def unless_unset(check: Validator) -> Validator:
 
 
 def nullable(check: Validator) -> Validator:
-    """Let `UNSET` and None pass beside what `check` allows."""
+    """Return a validator that accepts `UNSET`, None and the values that `check` accepts."""
     return unless_unset(attrs.validators.optional(check))
 
 
 def is_uuid_text(text: str) -> bool:
-    """Tell whether the text is a UUID in its canonical form of 36 characters, in either case."""
+    """Return True if the text is a UUID in its canonical form of 36 characters, in upper or lower case."""
     return _UUID.fullmatch(text) is not None
 
 
 def is_encodable(text: str) -> bool:
-    """Tell whether UTF-8 can carry the text: a lone surrogate can't be sent."""
+    """Return True if the text can be encoded as UTF-8. A lone surrogate can't."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""The profile chapter: what a request carries (strict) and what an answer says (lenient)."""
+"""The models of profiles. Requests are validated strictly, responses leniently."""
 
 import math
 import re
@@ -28,7 +28,10 @@ Gender: TypeAlias = Literal["f", "m", "o"]
 AttStatus: TypeAlias = Literal[0, 1, 2, 3]
 Platform: TypeAlias = Literal["iOS", "macOS", "iPadOS", "visionOS", "Android", "web"]
 AttributeValue: TypeAlias = str | float | bool | None
-"""Value of a custom attribute: the API turns booleans and whole numbers into floats, None or "" deletes it."""
+"""The value of a custom attribute.
+
+The API converts booleans and integers to floats. None or "" deletes the attribute.
+"""
 
 _MAX_CUSTOM_ATTRIBUTES: Final = 30
 _MAX_CUSTOM_TEXT: Final = 50
@@ -37,7 +40,7 @@ _EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+")
 
 
 class Store(OpenEnum):
-    """Where a purchase was made; a store of your own is a member without a name."""
+    """The store of a purchase. A store of your own is a member without a name."""
 
     APP_STORE = "app_store"
     PLAY_STORE = "play_store"
@@ -54,7 +57,7 @@ class Environment(OpenEnum):
 
 
 class OfferCategory(OpenEnum):
-    """Why an offer was made."""
+    """The reason for an offer."""
 
     INTRODUCTORY = "introductory"
     PROMOTIONAL = "promotional"
@@ -87,7 +90,7 @@ def _is_date(value: date | str) -> bool:
     if isinstance(value, date):
         return True
     try:
-        # The way back tells 2000-12-31 from 20001231 and 2000-W52-7, which Python reads too.
+        # Python also reads 20001231 and 2000-W52-7. The comparison excludes these.
         return date.fromisoformat(value).isoformat() == value
     except ValueError:
         return False
@@ -104,13 +107,13 @@ def _is_ipv4(value: IPv4Address | str) -> bool:
 def _is_finite(value: float) -> bool:
     try:
         return math.isfinite(value)
-    except OverflowError:  # an int beyond every float, and the API makes a float of it
+    except OverflowError:  # an int too large for a float, to which the API converts it
         return False
 
 
-# An empty name or country is most likely a mistake; None says "clear it" without a doubt.
+# An empty name or country is most likely a mistake; None clears the field explicitly.
 _text = rule(str, "a str that is not empty and that UTF-8 can encode; None clears it", _is_text)
-# Of an installation a text may be empty: the API's own example sends "" for the ids of other platforms.
+# Texts of an installation may be empty: the API's own example sends "" for the IDs of other platforms.
 _text_or_empty = rule(str, "a str that UTF-8 can encode", is_encodable)
 _uuid = rule((UUID, str), "a UUID, or a str of one in its form of 36 characters", _is_uuid)
 _email = rule(str, "a str of the form name@domain", _is_email)
@@ -126,7 +129,7 @@ def _custom_attributes(_model: object, field: "attrs.Attribute[Any]", value: obj
         raise TypeError(f"{field.name} must be a mapping; leave it out to change none")
     if len(value) > _MAX_CUSTOM_ATTRIBUTES:
         raise ValueError(f"{field.name} must have at most {_MAX_CUSTOM_ATTRIBUTES} items; leave some out")
-    # An item is named by its place, for a key may be personal by mistake.
+    # Errors name the position of an item, because its key could contain personal data by mistake.
     for place, (key, item) in enumerate(value.items(), 1):
         _check_item(f"{field.name}, item {place}:", key, item)
 
@@ -157,9 +160,13 @@ def _frozen(value: Mapping[str, AttributeValue] | Unset) -> FrozenMapping[str, A
 
 @attrs.frozen(kw_only=True, repr=False)
 class InstallationMeta(Model):
-    """Describe one installation of the app; fields left out are not sent, None is sent as null.
+    """The attributes of one installation of the app. Fields that aren't given aren't sent; None is sent as null.
 
-    Raises TypeError for a wrong type, ValueError for what the API documents as wrong; neither shows a value.
+    Error messages never contain a value.
+
+    Raises:
+        TypeError: If a field has the wrong type.
+        ValueError: If the API documents a value as invalid.
     """
 
     device_id: UUID | str = attrs.field(validator=_uuid)
@@ -181,14 +188,20 @@ class InstallationMeta(Model):
 
 @attrs.frozen(kw_only=True, repr=False)
 class ProfileAttributes(Model):
-    """Say what to set on a profile; fields left out are not sent, None is sent as null.
+    """The attributes to set on a profile. Fields that aren't given aren't sent; None is sent as null.
 
-    `store`: a `Store`, or the name of your own. `att_status`: 0 not determined, 1 restricted, 2 denied,
-    3 authorized. `custom_attributes`: a mapping, which is copied, of at most 30 keys of 1 to 30 characters
-    A-Z a-z 0-9 . _ - to numbers and texts of at most 50 characters; None or "" deletes an attribute. The API makes
-    floats of numbers: a whole number that a float can't hold exactly, as 2**53 + 1, is refused.
+    Error messages never contain a value.
 
-    Raises TypeError for a wrong type, ValueError for what the API documents as wrong; neither shows a value.
+    Attributes:
+        store: A `Store`, or the name of your own store.
+        att_status: 0 not determined, 1 restricted, 2 denied, 3 authorized.
+        custom_attributes: A mapping of at most 30 keys to numbers and texts. It is copied. Keys have 1 to 30 characters
+            out of A-Z a-z 0-9 . _ - and texts at most 50 characters. None or "" deletes an attribute. The API converts
+            numbers to floats. Integers that a float can't represent exactly, such as 2**53 + 1, are refused.
+
+    Raises:
+        TypeError: If a field has the wrong type.
+        ValueError: If the API documents a value as invalid.
     """
 
     first_name: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text))
@@ -214,7 +227,7 @@ class ProfileAttributes(Model):
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is set. An empty `custom_attributes` is set: what it means is the API's to say."""
+        """Whether no attribute is set. An empty `custom_attributes` counts as set; its meaning is up to the API."""
         return not set_fields(self)
 
 
@@ -251,15 +264,26 @@ class _RenewablePurchase(_Purchase):
 
 @attrs.frozen(kw_only=True, repr=False)
 class AccessLevel(_RenewablePurchase):
-    """What a profile may use, and until when. None: the API left it out; `expires_at` None: for life."""
+    """The right of a profile to use a part of the app.
+
+    A field that the API left out is None, or False for `is_in_grace_period`. `expires_at` is also None for lifetime
+    access.
+    """
 
     access_level_id: str | None = None
     starts_at: datetime | None = None
 
     def is_active(self, at: datetime | None = None) -> bool:
-        """Tell whether the access level counts, by default now. A naive `at` is a ValueError.
+        """Return True if the access level is active.
 
-        It counts from `starts_at` until just before `expires_at`, and in a grace period after that.
+        It is active from `starts_at` until just before `expires_at`, and during a grace period after that.
+
+        Args:
+            at: A datetime with a time zone. The default is now.
+
+        Raises:
+            TypeError: If `at` isn't a datetime.
+            ValueError: If `at` has no time zone.
         """
         moment = _moment(at)
         started = self.starts_at is None or self.starts_at <= moment
@@ -269,12 +293,12 @@ class AccessLevel(_RenewablePurchase):
 
 @attrs.frozen(kw_only=True, repr=False)
 class Subscription(_RenewablePurchase):
-    """A subscription that was bought. None: the API left it out."""
+    """A subscription that was bought. A field that the API left out is None, or False for `is_in_grace_period`."""
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class NonSubscription(_Purchase):
-    """A purchase that doesn't renew. None: the API left it out."""
+    """A purchase that doesn't renew. A field that the API left out is None, or False for a bool."""
 
     purchase_id: UUID | None = None
     is_refund: bool = False
@@ -286,7 +310,20 @@ _NO_ATTRIBUTES: Final = FrozenMapping[str, AttributeValue]({})
 
 @attrs.frozen(kw_only=True, repr=False)
 class Profile(Model):
-    """A profile as the API answered it. `timestamp`: Unix milliseconds; the larger is the newer state."""
+    """A profile as the API returned it.
+
+    Attributes:
+        app_id: The app.
+        profile_id: The ID that Adapty gave the profile.
+        customer_user_id: Your own ID of the user.
+        total_revenue_usd: The revenue in US dollars.
+        segment_hash: A hash of the segments.
+        timestamp: Unix time in milliseconds. A larger value means a newer state.
+        custom_attributes: Values by key.
+        access_levels: The access levels.
+        subscriptions: The subscriptions.
+        non_subscriptions: The purchases that don't renew.
+    """
 
     app_id: UUID
     profile_id: UUID
@@ -300,7 +337,16 @@ class Profile(Model):
     non_subscriptions: tuple[NonSubscription, ...] = ()
 
     def has_access(self, access_level_id: str, at: datetime | None = None) -> bool:
-        """Tell whether an access level is active, by default now. A naive `at` is a ValueError."""
+        """Return True if an access level is active.
+
+        Args:
+            access_level_id: The ID of the access level.
+            at: A datetime with a time zone. The default is now.
+
+        Raises:
+            TypeError: If `at` isn't a datetime.
+            ValueError: If `at` has no time zone.
+        """
         moment = _moment(at)
         levels = (level for level in self.access_levels if level.access_level_id == access_level_id)
         return any(level.is_active(moment) for level in levels)

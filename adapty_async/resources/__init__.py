@@ -1,4 +1,4 @@
-"""The chapters of the API: one class each, one method of a few lines an operation."""
+"""The resources of the API, one class each, with one short method per operation."""
 
 from .profiles import Profiles
 

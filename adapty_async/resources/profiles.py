@@ -1,4 +1,4 @@
-"""The profile chapter: create, get, update, delete."""
+"""The operations on profiles: create, get, update, delete."""
 
 from collections.abc import Callable
 from typing import Final, Protocol, TypeVar, get_args
@@ -18,7 +18,7 @@ _PLATFORMS: Final = frozenset(get_args(Platform))
 
 
 class Send(Protocol):
-    """Send a request, and read its 2xx answer; what can't be read is an error of that call."""
+    """A function that sends a request and reads its 2xx response. A response that can't be read fails the call."""
 
     async def __call__(
         self,
@@ -30,21 +30,34 @@ class Send(Protocol):
 
 
 class Profiles:
-    """Profiles of an app's users.
+    """The profiles of the app's users.
 
-    Each call names one: by `customer_user_id`, your own id of the user, or by `profile_id`, Adapty's.
+    Each call names a profile by `customer_user_id`, your own ID of the user, or by `profile_id`, Adapty's ID.
     """
 
     def __init__(self, send: Send) -> None:
         self._send = send
 
-    # https://adapty.io/docs/api-adapty/operations/getProfile
     async def get(self, *, customer_user_id: str | None = None, profile_id: str | UUID | None = None) -> Profile:
-        """Get a profile. Raises ProfileNotFoundError where there is none."""
+        """Get a profile.
+
+        https://adapty.io/docs/api-adapty/operations/getProfile
+
+        Args:
+            customer_user_id: Your own ID of the user.
+            profile_id: Adapty's ID. Pass exactly one of the two.
+
+        Returns:
+            The profile.
+
+        Raises:
+            ProfileNotFoundError: If it doesn't exist.
+            AdaptyError: If the call failed.
+            ValueError, TypeError: If an argument is invalid.
+        """
         request = get_request(customer_user_id=customer_user_id, profile_id=profile_id)
         return await self._send(request, read_profile, is_about)
 
-    # https://adapty.io/docs/api-adapty/operations/createProfile
     async def create(
         self,
         attributes: ProfileAttributes | None = None,
@@ -53,13 +66,28 @@ class Profiles:
         profile_id: str | UUID | None = None,
         platform: Platform | None = None,
     ) -> Profile:
-        """Create a profile; with both ids, link the customer user id to the existing profile."""
+        """Create a profile, or link a customer user ID to an existing profile if both IDs are given.
+
+        https://adapty.io/docs/api-adapty/operations/createProfile
+
+        Args:
+            attributes: The attributes to set.
+            customer_user_id: Your own ID of the user.
+            profile_id: Adapty's ID.
+            platform: The platform of the user.
+
+        Returns:
+            The profile.
+
+        Raises:
+            AdaptyError: If the call failed.
+            ValueError, TypeError: If an argument is invalid.
+        """
         request = create_request(
             attributes, customer_user_id=customer_user_id, profile_id=profile_id, platform=platform
         )
         return await self._send(request, read_profile, is_about)
 
-    # https://adapty.io/docs/api-adapty/operations/updateProfile
     async def update(
         self,
         attributes: ProfileAttributes,
@@ -68,13 +96,29 @@ class Profiles:
         profile_id: str | UUID | None = None,
         platform: Platform | None = None,
     ) -> Profile:
-        """Change the attributes that are set, and no other. Raises ProfileNotFoundError where there is no profile."""
+        """Update a profile. Attributes that aren't given keep their values.
+
+        https://adapty.io/docs/api-adapty/operations/updateProfile
+
+        Args:
+            attributes: The attributes to set.
+            customer_user_id: Your own ID of the user.
+            profile_id: Adapty's ID. Pass exactly one of the two.
+            platform: The platform of the user.
+
+        Returns:
+            The updated profile.
+
+        Raises:
+            ProfileNotFoundError: If it doesn't exist.
+            AdaptyError: If the call failed.
+            ValueError, TypeError: If an argument is invalid.
+        """
         request = update_request(
             attributes, customer_user_id=customer_user_id, profile_id=profile_id, platform=platform
         )
         return await self._send(request, read_profile, is_about)
 
-    # https://adapty.io/docs/api-adapty/operations/deleteProfile
     async def delete(
         self,
         *,
@@ -82,16 +126,29 @@ class Profiles:
         profile_id: str | UUID | None = None,
         missing_ok: bool = False,
     ) -> bool:
-        """Delete a profile: True where the API says so, False where there was none and `missing_ok` is set.
+        """Delete a profile.
 
-        Also True where there is none any more after an attempt of this call without a clear answer: it was most likely
-        ours. Raises ProfileNotFoundError otherwise.
+        https://adapty.io/docs/api-adapty/operations/deleteProfile
+
+        Args:
+            customer_user_id: Your own ID of the user.
+            profile_id: Adapty's ID. Pass exactly one of the two.
+            missing_ok: Return False if the profile doesn't exist, instead of raising an error.
+
+        Returns:
+            True if the profile was deleted. This includes a profile that no longer exists after an earlier attempt of
+            this call without a clear response, because that attempt most likely deleted it.
+
+        Raises:
+            ProfileNotFoundError: If it doesn't exist.
+            AdaptyError: If the call failed.
+            ValueError, TypeError: If an argument is invalid.
         """
         request = delete_request(customer_user_id=customer_user_id, profile_id=profile_id)
         try:
             await self._send(request, read_nothing)
         except NotFoundError as error:
-            if error.status >= 500:  # whatever its code says: a failure tells nothing of the profile
+            if error.status >= 500:  # a server failure gives no information about the profile, even with this code
                 raise
             if error.maybe_executed:
                 return True
@@ -102,30 +159,38 @@ class Profiles:
 
 
 def read_profile(response: Response) -> Profile:
-    """Read the profile of an answer. Raises InvalidResponseError."""
+    """Read the profile of a response.
+
+    Raises:
+        InvalidResponseError: If it can't be read.
+    """
     return load_profile(response.body)
 
 
 def is_about(request: Request, profile: Profile) -> bool:
-    """Tell whether a profile may be the one that a request names: an id that only one of the two has says nothing."""
+    """Return True if a profile can be the one that a request names. An ID that only one of them has is ignored."""
     profile_id, customer_user_id = (request.headers.get(name) for name in (_PROFILE_ID, _CUSTOMER_USER_ID))
     if profile_id is not None and profile_id.lower() != str(profile.profile_id):
         return False
     found = profile.customer_user_id
     if customer_user_id is None or found is None or found == customer_user_id:
         return True
-    # Of a server that takes the bytes of a header for Latin-1.
+    # The server may decode the header as Latin-1.
     return found == customer_user_id.encode().decode("latin-1")
 
 
 def read_nothing(response: Response) -> None:
-    """Read the answer of a deletion, which has no body. Raises InvalidResponseError where one isn't the API's."""
+    """Read the response of a deletion, which has no body.
+
+    Raises:
+        InvalidResponseError: If there is a body that isn't from the API.
+    """
     if response.body:
         load_nothing(response.body)
 
 
 def get_request(*, customer_user_id: str | None = None, profile_id: str | UUID | None = None) -> Request:
-    """Build the request that gets one profile."""
+    """Return the request that gets a profile."""
     return checked_request("GET", _PATH, _one_id(customer_user_id, profile_id))
 
 
@@ -136,7 +201,7 @@ def create_request(
     profile_id: str | UUID | None = None,
     platform: Platform | None = None,
 ) -> Request:
-    """Build the request that creates one profile, or links it."""
+    """Return the request that creates or links a profile."""
     if customer_user_id is None and profile_id is None:
         raise ValueError("name the profile: give customer_user_id, or profile_id, or both to link them")
     headers = _ids(customer_user_id, profile_id)
@@ -145,7 +210,8 @@ def create_request(
         _PATH,
         headers | _platform(platform),
         {} if attributes is None else dump(_checked(attributes)),
-        # Assumed, not documented: the customer user id is the key, so a repeat addresses the same profile again.
+        # Assumed, not documented: the customer user ID identifies the profile, so a repeated request addresses the same
+        # one.
         idempotent=customer_user_id is not None,
     )
 
@@ -157,7 +223,7 @@ def update_request(
     profile_id: str | UUID | None = None,
     platform: Platform | None = None,
 ) -> Request:
-    """Build the request that changes one profile."""
+    """Return the request that updates a profile."""
     headers = _one_id(customer_user_id, profile_id)
     body = dump(_checked(attributes))
     if not body:
@@ -166,7 +232,7 @@ def update_request(
 
 
 def delete_request(*, customer_user_id: str | None = None, profile_id: str | UUID | None = None) -> Request:
-    """Build the request that deletes one profile."""
+    """Return the request that deletes a profile."""
     return checked_request("DELETE", _PATH, _one_id(customer_user_id, profile_id))
 
 

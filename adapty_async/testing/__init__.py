@@ -1,4 +1,4 @@
-"""A simulator of Adapty's server-side API, for the tests of whoever calls it."""
+"""A simulator of Adapty's server-side API, for the tests of code that uses the API."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +22,10 @@ __all__ = [
     "prefilled_customer_user_id",
 ]
 
-if not TYPE_CHECKING:  # a type checker would take every name for one of ours
+if not TYPE_CHECKING:  # with this function a type checker would accept any name
 
     def __getattr__(name: str) -> Any:
-        """Load the simulator when it is asked for: its --help needs no aiohttp."""
+        """Import the simulator when needed: the command's --help must not load aiohttp."""
         if name != "Simulator":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from .simulator import Simulator

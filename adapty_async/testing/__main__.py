@@ -1,4 +1,4 @@
-"""`python -m adapty_async.testing`: the simulator as a process."""
+"""Run the simulator as a process: `python -m adapty_async.testing`."""
 
 import sys
 

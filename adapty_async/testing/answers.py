@@ -1,4 +1,4 @@
-"""The documented answers, as plain values."""
+"""The responses of the API as plain values."""
 
 import json
 import time
@@ -9,7 +9,7 @@ from .profiles import Profile
 
 
 class Answer(NamedTuple):
-    """One answer; `closes` says that the connection ends with it."""
+    """A response. `closes` makes it the last one on its connection."""
 
     status: int
     body: bytes = b""
@@ -18,7 +18,7 @@ class Answer(NamedTuple):
 
 
 class RefusedError(Exception):
-    """A request ends here, with this answer."""
+    """Ends the processing of a request with this response."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.status)
@@ -26,7 +26,7 @@ class RefusedError(Exception):
 
 
 def validation_error(errors: Mapping[str, list[str]]) -> Answer:
-    """Make a 400 from the texts for each field."""
+    """Return a 400 with the messages for each field."""
     listed = [{"source": source, "errors": texts} for source, texts in errors.items()]
     return _errors(400, "validation_error", listed)
 
@@ -46,22 +46,22 @@ NOT_AUTHENTICATED = _error(
 )
 PROFILE_DOES_NOT_EXIST = _error(404, "profile_does_not_exist", None, "Profile not found")
 
-# The code is documented, the text is assumed.
+# The code is documented, the message is assumed.
 RATE_LIMITED = _error(429, "rate_limited", None, "Request was throttled.")
 
-# No page shows these: codes and texts are assumed.
+# Not documented: codes and messages are assumed.
 UNKNOWN_PATH = _error(404, "not_found", None, "Not found.")
 METHOD_NOT_ALLOWED = _error(405, "method_not_allowed", None, "Method not allowed.")
 SERVER_ERROR = _error(500, "internal_server_error", None, "Internal server error.")
 UNAVAILABLE = _error(503, "service_unavailable", None, "Service unavailable.")
 
-# What may stand between a caller and the API answers so.
+# Responses from servers between the caller and the API.
 BAD_GATEWAY = Answer(502, b"<html><body><h1>502 Bad Gateway</h1></body></html>", (("Content-Type", "text/html"),))
 REDIRECT = Answer(307, headers=(("Location", "/elsewhere"),))
 
 
 def profile_answer(profile: Profile, app_id: str) -> Answer:
-    """Make the 200 that shows a profile."""
+    """Return a 200 with a profile."""
     custom_attributes = profile.custom_attributes.items()
     data = {
         "app_id": app_id,
@@ -79,5 +79,5 @@ def profile_answer(profile: Profile, app_id: str) -> Answer:
 
 
 def retry_after_value(seconds: float) -> str:
-    """Write seconds as a Retry-After header: an integer where they are whole."""
+    """Return seconds as the value of a Retry-After header. Whole seconds are written as an integer."""
     return str(int(seconds)) if float(seconds).is_integer() else str(seconds)

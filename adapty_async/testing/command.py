@@ -1,4 +1,4 @@
-"""The simulator as a process."""
+"""The command that runs the simulator as a process."""
 
 import argparse
 import asyncio
@@ -22,15 +22,18 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None, program: str = "adapty-async simulator") -> int:
-    """Serve until SIGINT or SIGTERM; return the exit status.
+    """Run the simulator until SIGINT or SIGTERM, and return the exit status.
 
-    Prints one line of JSON, `base_url` and `api_key`, as soon as it serves. `argv`: None for sys.argv[1:]. `program`:
-    what it was called by.
+    When it is ready, it prints one line of JSON with `base_url` and `api_key`.
+
+    Args:
+        argv: The arguments. None means sys.argv[1:].
+        program: The name of the program, for the help text.
     """
     parser = _parser(program)
     arguments = parser.parse_args(argv)
     arguments.shares = dict(arguments.shares)
-    from .simulator import Simulator  # not before: --help needs no aiohttp
+    from .simulator import Simulator  # imported here because --help must not load aiohttp
 
     try:
         simulator = Simulator(**vars(arguments), record=0)

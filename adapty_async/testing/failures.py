@@ -1,4 +1,4 @@
-"""What a fault makes of a request: an answer in place of the work, or one that is spoiled after it."""
+"""The effect of a fault on a request: a response instead of the work, or a damaged response after it."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,10 @@ HUGE = 9 * 1024 * 1024
 
 
 def answer_with(fault: Fault, work: Callable[[], Answer]) -> Answer | None:
-    """Return the answer of a request that suffers a fault, its work done where the fault lets it; None: a reset."""
+    """Return the response to a request with a fault, or None for a reset.
+
+    The work is done unless the fault prevents it.
+    """
     if fault in _INSTEAD_OF_WORK:
         return _INSTEAD_OF_WORK[fault]
     answer = work()
@@ -18,7 +21,7 @@ def answer_with(fault: Fault, work: Callable[[], Answer]) -> Answer | None:
 
 
 def _reset(answer: Answer) -> None:
-    """Lose an answer."""
+    """Drop the response."""
 
 
 def _cut(answer: Answer) -> Answer:
@@ -48,7 +51,7 @@ def _body(answer: Answer) -> bytes:
 
 
 def _spoiled(answer: Answer, body: bytes) -> Answer:
-    # A 204 can have no body, so none that is spoiled.
+    # A 204 has no body that could be damaged.
     return answer._replace(status=200 if answer.status == 204 else answer.status, body=body)
 
 

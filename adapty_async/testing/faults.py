@@ -1,4 +1,4 @@
-"""What goes wrong on purpose, decided anew for each request that the limit let through."""
+"""Injected faults, chosen per request from those that pass the rate limit."""
 
 import math
 import random
@@ -7,52 +7,58 @@ from enum import Enum
 
 
 class Fault(Enum):
-    """How one request is failed. The values are its names on the command line."""
+    """A fault of one request. The values are the names on the command line."""
 
     NONE = "none"
-    """Served as usual."""
+    """Handled as usual."""
 
-    # Before any work.
+    # Faults before the work
     THROTTLED = "throttled"
-    """Answered 429, whatever the limit says."""
+    """Answered with 429, even below the rate limit."""
     SERVER_ERROR = "server-error"
-    """Answered 500."""
+    """Answered with 500."""
     BAD_GATEWAY = "bad-gateway"
-    """Answered 502 with a page of HTML."""
+    """Answered with 502 and an HTML page."""
     UNAVAILABLE = "unavailable"
-    """Answered 503."""
+    """Answered with 503."""
     REDIRECT = "redirect"
-    """Answered 307, to another path of the simulator."""
+    """Answered with 307, to another path of the simulator."""
     RESET_BEFORE = "reset-before"
     """The connection is reset."""
 
-    # After the work.
+    # Faults after the work
     DELAY = "delay"
-    """The answer comes late."""
+    """The response is late."""
     RESET_AFTER = "reset-after"
-    """The connection is reset without an answer."""
+    """The connection is reset without a response."""
     CUT = "cut"
-    """The connection is closed in the middle of the answer's body."""
+    """The connection is closed in the middle of the response's body."""
     BROKEN_GZIP = "broken-gzip"
-    """The answer's body is declared as gzip and is none."""
+    """The response's body is declared as gzip but isn't."""
     BAD_UTF8 = "bad-utf8"
-    """The answer's body is no UTF-8."""
+    """The response's body isn't UTF-8."""
     WRONG_JSON = "wrong-json"
-    """The answer's body is JSON, but nothing that the API documents."""
+    """The response's body is JSON, but not as the API documents it."""
     HUGE = "huge"
-    """The answer's body has more than 8 MiB."""
+    """The response's body is larger than 8 MiB."""
     SURPLUS = "surplus"
-    """After the answer comes one too many: that of the request before, which the next request may take for its own."""
+    """An extra response follows: that to the previous request. The next request may take it for its own."""
     STALE = "stale"
-    """Before the answer comes one too many: that of the request before."""
+    """An extra response comes first: that to the previous request."""
 
 
 class Faults:
-    """Decide which fault a request suffers: the next one of the script, else one drawn by its share.
+    """Choose the fault of each request: the next scripted one, or else a random one by its share.
 
-    `shares` gives faults the parts of the requests (0.0 to 1.0) that suffer them, 1.0 at most in sum, for a request
-    suffers one fault at most. The same seed and shares draw the same faults. `retry_after_503`: seconds in the
-    `Retry-After` header of a 503, None for no header. `delay`: seconds that Fault.DELAY holds an answer back.
+    Args:
+        shares: The share of the requests, from 0.0 to 1.0, that suffers each fault. The sum is at most 1.0, because a
+            request suffers at most one fault.
+        retry_after_503: Seconds in the Retry-After header of a 503. None for no header.
+        delay: Seconds by which Fault.DELAY delays a response.
+        seed: The same seed and shares give the same faults.
+
+    Raises:
+        ValueError: If the shares are invalid.
     """
 
     def __init__(
@@ -71,7 +77,7 @@ class Faults:
 
     @property
     def shares(self) -> Mapping[Fault, float]:
-        """The parts of the requests that suffer a fault. Raises ValueError where it is set to what can't be."""
+        """The share of the requests that suffers each fault. Invalid shares raise ValueError."""
         return self._shares
 
     @shares.setter
@@ -81,19 +87,21 @@ class Faults:
         self._shares = dict(shares)
 
     def script(self, *faults: Fault, method: str | None = None) -> None:
-        """Let the next requests suffer these faults in order, after those that are in the script already.
+        """Script the faults of the next requests. They follow those scripted before.
 
-        `method`: only requests of that method take part; None: all do.
+        Args:
+            *faults: The faults, one per request.
+            method: Apply them only to requests of this method. None means all.
         """
         self._script += [(method and method.upper(), fault) for fault in faults]
 
     def next(self, method: str) -> Fault:
-        """Return the fault of the next request, whose method this is."""
+        """Return the fault of the next request, which has this method."""
         for place, (wanted, fault) in enumerate(self._script):
             if wanted in (None, method):
                 del self._script[place]
                 return fault
-        # In the order of the class, so that the order of the mapping doesn't count.
+        # In the order of the class, so that the order of the mapping doesn't matter.
         shares = [self._shares.get(fault, 0.0) for fault in Fault]
         shares[0] = 1.0 - math.fsum(shares[1:])
         return self._random.choices(list(Fault), shares)[0]

@@ -1,13 +1,20 @@
-"""The smoothed rate limit: pure arithmetic, no clock."""
+"""A smooth rate limit, computed without a clock."""
 
 import math
 
 
 class Limiter:
-    """Accept `rate` requests a second sustained and up to `burst` requests above that.
+    """Accept `rate` requests per second, and up to `burst` requests above that.
 
-    The generic cell rate algorithm, which is a token bucket of `burst + 1` without the bucket: in any
-    window of t seconds at most `rate * t + burst + 1` requests are accepted, and a refused one costs nothing.
+    This is the generic cell rate algorithm, equivalent to a token bucket of size `burst + 1`: in any window of t
+    seconds at most `rate * t + burst + 1` requests are accepted. A rejected request costs nothing.
+
+    Args:
+        rate: Requests per second.
+        burst: Requests above the rate.
+
+    Raises:
+        ValueError: If `rate` isn't positive and finite, or `burst` is negative.
     """
 
     def __init__(self, rate: float, burst: int = 10) -> None:
@@ -20,7 +27,11 @@ class Limiter:
         self._due = -math.inf
 
     def accepts(self, now: float) -> bool:
-        """Tell whether a request at `now` (monotonic seconds) is within the limit, and charge it if so."""
+        """Return True if a request at this time is within the limit, and count it.
+
+        Args:
+            now: Monotonic time in seconds.
+        """
         if now < self._due - self.burst / self.rate:
             return False
         self._due = max(self._due, now) + 1 / self.rate

@@ -1,6 +1,6 @@
-"""The four profile operations: headers and body in, answer out, no I/O.
+"""The four operations on profiles, without I/O: they take headers and a body and return a response.
 
-What no page of the API tells is marked as assumed.
+Behaviour that the API doesn't document is marked as assumed.
 """
 
 import json
@@ -22,18 +22,18 @@ Operation = Callable[[Profiles, Mapping[str, str], bytes], Answer]
 
 
 def get(profiles: Profiles, headers: Mapping[str, str], body: bytes) -> Answer:
-    """Answer a GET."""
+    """Handle a GET."""
     return profile_answer(_existing(profiles, _who(headers)), profiles.app_id)
 
 
 def delete(profiles: Profiles, headers: Mapping[str, str], body: bytes) -> Answer:
-    """Answer a DELETE."""
+    """Handle a DELETE."""
     profiles.remove(_existing(profiles, _who(headers)))
     return DELETED
 
 
 def update(profiles: Profiles, headers: Mapping[str, str], body: bytes) -> Answer:
-    """Answer a PATCH."""
+    """Handle a PATCH."""
     who, change = _who(headers), _change(headers, body)
     profile = _existing(profiles, who)
     change.apply(profile, change.custom_attributes_of(profile))
@@ -41,10 +41,10 @@ def update(profiles: Profiles, headers: Mapping[str, str], body: bytes) -> Answe
 
 
 def create(profiles: Profiles, headers: Mapping[str, str], body: bytes) -> Answer:
-    """Answer a POST: create a profile, or with both ids link the customer user id to an existing one.
+    """Handle a POST: create a profile, or link a customer user ID to an existing one if both IDs are given.
 
-    Assumed: the customer user id of an existing profile, or a profile id alone, addresses that profile, and
-    the body changes it as that of a PATCH would.
+    Assumed: if the customer user ID belongs to an existing profile, or only a profile ID is given, the request
+    addresses that profile, and the body updates it like that of a PATCH.
     """
     who, change = _who(headers), _change(headers, body)
     if who.profile_id is None:
@@ -52,7 +52,7 @@ def create(profiles: Profiles, headers: Mapping[str, str], body: bytes) -> Answe
         profile = profile or profiles.add(customer_user_id=who.customer_user_id)
     else:
         profile = _existing(profiles, _Who(None, who.profile_id))
-    custom_attributes = change.custom_attributes_of(profile)  # may refuse, so it comes before the link
+    custom_attributes = change.custom_attributes_of(profile)  # may reject the request, so it comes before the link
     if who.customer_user_id is not None:
         _link(profiles, profile, who.customer_user_id)
     change.apply(profile, custom_attributes)
@@ -72,16 +72,16 @@ def _who(headers: Mapping[str, str]) -> _Who:
 
 
 def _id(headers: Mapping[str, str], name: str) -> str | None:
-    """Return the id in a header, None where it is absent or (assumed to mean the same) empty."""
+    """Return the ID in a header, or None if it is absent. Assumed: an empty one counts as absent."""
     value = headers.get(name)
-    # aiohttp has decoded UTF-8; a surrogate stands for each byte that is none. Assumed: such an id is a 400.
+    # aiohttp decodes UTF-8 and replaces other bytes by surrogates. Assumed: such an ID is a 400.
     if value and any("\ud800" <= character <= "\udfff" for character in value):
         _refuse(name, "Must be UTF-8.")
     return value or None
 
 
 def _existing(profiles: Profiles, who: _Who) -> Profile:
-    """Find who a request is about. Assumed: where both ids are given, both must be the profile's."""
+    """Return the profile that a request names. Assumed: if both IDs are given, both must be the profile's."""
     profile = profiles.find(customer_user_id=who.customer_user_id, profile_id=who.profile_id)
     if profile is None:
         raise RefusedError(PROFILE_DOES_NOT_EXIST)
@@ -89,7 +89,7 @@ def _existing(profiles: Profiles, who: _Who) -> Profile:
 
 
 def _link(profiles: Profiles, profile: Profile, customer_user_id: str) -> None:
-    """Link. Assumed: a link that would take an id from a profile is a 400, for the pages show no 409."""
+    """Link an ID. Assumed: a link that would take the ID of another profile is a 400, because no 409 is documented."""
     try:
         profiles.link(profile, customer_user_id)
     except ValueError:
@@ -97,14 +97,14 @@ def _link(profiles: Profiles, profile: Profile, customer_user_id: str) -> None:
 
 
 class _Change(NamedTuple):
-    """What the headers and the body of a valid create or update ask for."""
+    """The changes that a valid create or update request asks for."""
 
     platform: str | None
     attributes: dict[str, Any]
     custom_attributes: list[dict[str, Any]]
 
     def custom_attributes_of(self, profile: Profile) -> dict[str, str | float]:
-        """Return the profile's custom attributes after the change; those not named stay."""
+        """Return the profile's custom attributes after the change. Those that aren't named stay."""
         after = dict(profile.custom_attributes)
         for item in self.custom_attributes:
             key, value = item["key"], item["value"]
@@ -117,7 +117,7 @@ class _Change(NamedTuple):
         return after
 
     def apply(self, profile: Profile, custom_attributes: dict[str, str | float]) -> None:
-        """Set the fields that were sent, null included, and leave the others alone."""
+        """Set the fields that were sent, including null. Others keep their values."""
         profile.platform = self.platform or profile.platform
         profile.attributes.update(self.attributes)
         profile.custom_attributes = custom_attributes

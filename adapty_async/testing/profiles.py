@@ -8,16 +8,28 @@ from uuid import UUID
 
 
 def prefilled_customer_user_id(number: int) -> str:
-    """Return the customer user id of a prefilled profile; the first one's `number` is 1."""
+    """Return the customer user ID of a prefilled profile. Numbers start at 1."""
     return f"user-{number:06}@example.com"
 
 
 @dataclass(slots=True, eq=False, repr=False)
 class Profile:
-    """One profile, with what its answers show and what requests have set.
+    """One profile of the simulator.
 
-    `attributes` holds each field of ProfileRequest as it was last sent (None for null, no entry where it was
-    never sent), but for the custom attributes. Tests may assign the fields that no request can set.
+    Tests may assign the fields that no request can set.
+
+    Attributes:
+        profile_id: Adapty's ID.
+        customer_user_id: The ID of the app's own system. None if there is none.
+        platform: The platform, as last sent.
+        attributes: Each field of ProfileRequest as last sent, except the custom attributes. A field that was sent as
+            null is None; a field that was never sent is absent.
+        custom_attributes: Values by key.
+        total_revenue_usd: The revenue in US dollars.
+        segment_hash: A hash of the segments.
+        access_levels: The access levels, as JSON.
+        subscriptions: The subscriptions, as JSON.
+        non_subscriptions: The purchases that don't renew, as JSON.
     """
 
     profile_id: str
@@ -33,10 +45,10 @@ class Profile:
 
 
 class Profiles(Mapping[str, Profile]):
-    """The profiles by profile id; `find` takes either id."""
+    """The profiles by profile ID. `find` accepts either ID."""
 
     def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)  # noqa: S311 - repeatable profile ids, no secrets
+        self._random = random.Random(seed)  # noqa: S311 - repeatable profile IDs, no secrets
         self.app_id = self._fresh_id()
         self._by_profile_id: dict[str, Profile] = {}
         self._by_customer_user_id: dict[str, Profile] = {}
@@ -52,11 +64,16 @@ class Profiles(Mapping[str, Profile]):
 
     @property
     def customer_user_ids(self) -> KeysView[str]:
-        """The customer user ids of all profiles that have one."""
+        """The customer user IDs of all profiles that have one."""
         return self._by_customer_user_id.keys()
 
     def find(self, *, customer_user_id: str | None = None, profile_id: str | None = None) -> Profile | None:
-        """Return the profile that has the id, or both ids where both are given."""
+        """Return the profile that has the ID, or both IDs if both are given. Return None if there is none.
+
+        Args:
+            customer_user_id: The ID of the app's own system.
+            profile_id: Adapty's ID.
+        """
         if profile_id is None:
             return None if customer_user_id is None else self._by_customer_user_id.get(customer_user_id)
         profile = self._by_profile_id.get(profile_id.lower())
@@ -65,9 +82,17 @@ class Profiles(Mapping[str, Profile]):
         return profile
 
     def add(self, *, customer_user_id: str | None = None, profile_id: str | UUID | None = None) -> Profile:
-        """Add a profile, with a fresh profile id where none is given.
+        """Add a profile.
 
-        Raises ValueError where the profile id is no UUID, or a profile has one of the ids already.
+        Args:
+            customer_user_id: The ID of the app's own system.
+            profile_id: Adapty's ID. By default a new one is generated.
+
+        Returns:
+            The profile.
+
+        Raises:
+            ValueError: If the profile ID isn't a UUID, or a profile with one of the IDs exists.
         """
         own_id = self._fresh_id() if profile_id is None else _canonical(profile_id)
         if own_id in self._by_profile_id:
@@ -79,9 +104,14 @@ class Profiles(Mapping[str, Profile]):
         return profile
 
     def link(self, profile: Profile, customer_user_id: str) -> None:
-        """Attach a customer user id to a profile that has none.
+        """Link a customer user ID to a profile.
 
-        Raises ValueError where it has another one, or another profile has this one.
+        Args:
+            profile: The profile.
+            customer_user_id: The ID of the app's own system.
+
+        Raises:
+            ValueError: If the profile has another one, or another profile has this one.
         """
         if profile.customer_user_id not in (None, customer_user_id):
             raise ValueError("the profile has another customer_user_id already")
@@ -90,7 +120,11 @@ class Profiles(Mapping[str, Profile]):
         profile.customer_user_id = customer_user_id
 
     def remove(self, profile: Profile) -> None:
-        """Remove a profile under both of its ids."""
+        """Remove a profile.
+
+        Args:
+            profile: The profile.
+        """
         del self._by_profile_id[profile.profile_id]
         if profile.customer_user_id is not None:
             del self._by_customer_user_id[profile.customer_user_id]

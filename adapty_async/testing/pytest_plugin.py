@@ -1,4 +1,4 @@
-"""Fixtures for tests that run under pytest-asyncio: `pytest_plugins = ["adapty_async.testing.pytest_plugin"]`."""
+"""Fixtures for tests with pytest-asyncio: `pytest_plugins = ["adapty_async.testing.pytest_plugin"]`."""
 
 from collections.abc import AsyncIterator
 
@@ -9,13 +9,13 @@ from ..client import AdaptyClient
 from ..retry import RetryPolicy
 from .simulator import Simulator
 
-# Not pytest.fixture: pytest-asyncio leaves that one alone in its strict mode, so it is needed in any case. Nothing else
-# fits: simulator and test must share a loop, or the one couldn't be told what to do while the other waits for it.
+# pytest-asyncio ignores plain pytest.fixture in its strict mode, so its own fixture decorator is required. The
+# simulator and the test must share a loop, or the test couldn't control the simulator while it waits for it.
 
 
 @pytest.fixture
 def _adapty_async_test(request: pytest.FixtureRequest) -> None:
-    """Fail for a test on whose event loop nothing would run while it waits."""
+    """Fail a synchronous test: its event loop would not run while it waits."""
     if not pytest_asyncio.is_async_test(request.node):
         pytest.fail(
             "adapty_simulator and adapty_client run on the event loop of the test, so they need an asynchronous one "
@@ -27,14 +27,14 @@ def _adapty_async_test(request: pytest.FixtureRequest) -> None:
 
 @pytest_asyncio.fixture
 async def adapty_simulator(_adapty_async_test: None) -> AsyncIterator[Simulator]:
-    """Run a simulator of the API, without profiles, limit and faults."""
+    """Run a simulator of the API without profiles, rate limit and faults."""
     async with Simulator() as simulator:
         yield simulator
 
 
 @pytest_asyncio.fixture
 async def adapty_client(adapty_simulator: Simulator) -> AsyncIterator[AdaptyClient]:
-    """Make a client of the test's `adapty_simulator`, which repeats what fails without a pause but a Retry-After."""
+    """Create a client for `adapty_simulator`. It retries without backoff, but obeys Retry-After."""
     async with AdaptyClient(
         adapty_simulator.api_key, base_url=adapty_simulator.base_url, retry=RetryPolicy(backoff=0.0)
     ) as client:

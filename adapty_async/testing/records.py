@@ -1,4 +1,4 @@
-"""What a simulator counts and remembers of the requests it has seen."""
+"""The requests that a simulator has received: counts and records."""
 
 import json
 from collections import Counter
@@ -9,10 +9,18 @@ from typing import Any
 
 @dataclass(slots=True)
 class Counts:
-    """Numbers since the simulator was made.
+    """Counts since the simulator was created.
 
-    `answers` is by method and status. `requests` counts each one whose headers arrived; one that is in none
-    of `answers`, `resets` and `in_flight` was given up by the caller or by the stop of the simulator.
+    A request that is in none of `answers`, `resets` and `in_flight` was aborted by the caller or by the stop of the
+    simulator.
+
+    Attributes:
+        requests: Requests whose headers have arrived.
+        answers: The number of responses by method and status.
+        resets: Requests whose connection was reset.
+        in_flight: Requests that are being handled.
+        max_in_flight: The maximum of `in_flight`.
+        connections: Accepted connections.
     """
 
     requests: int = 0
@@ -23,17 +31,21 @@ class Counts:
     connections: int = 0
 
     def answered(self, status: int) -> int:
-        """Return how many answers of any method had this status."""
+        """Return the number of responses with a status, over all methods.
+
+        Args:
+            status: The HTTP status.
+        """
         return sum(number for (_, answered), number in self.answers.items() if answered == status)
 
     def arrived(self) -> None:
-        """Count a request in."""
+        """Count a request that has arrived."""
         self.requests += 1
         self.in_flight += 1
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the numbers as JSON, `answers` as {method: {status: number}}."""
+        """Return the counts for JSON, with `answers` as {method: {status: number}}."""
         answers: dict[str, dict[str, int]] = {}
         for (method, status), number in sorted(self.answers.items()):
             answers.setdefault(method, {})[str(status)] = number
@@ -58,5 +70,5 @@ class RecordedRequest:
 
     @property
     def json(self) -> Any:
-        """The body, parsed; None where there is none. Raises ValueError where it is not JSON."""
+        """The body, parsed as JSON. None if there is no body. Raises ValueError if it isn't JSON."""
         return json.loads(self.body) if self.body else None

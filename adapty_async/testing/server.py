@@ -1,4 +1,4 @@
-"""The HTTP server under the simulator: counts connections, stops at once."""
+"""The HTTP server of the simulator. It counts connections and can stop immediately."""
 
 import asyncio
 import contextlib
@@ -12,13 +12,13 @@ from aiohttp import web
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
-# Everyone may connect at the same time; a full queue would cost a second each.
+# All clients may connect at the same time. A full queue would cost each of them a second.
 _BACKLOG = 4096
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    """Name the error of a request that can't be parsed, and hide its text, which shows headers."""
+    """Log the name of a request's parse error without its text, which contains headers."""
     if record.exc_info and record.exc_info[0]:
         record.msg = f"{record.msg} ({record.exc_info[0].__name__})"
         record.exc_info = None
@@ -30,7 +30,7 @@ _logger.addFilter(_without_traceback)
 
 
 def reset(request: web.BaseRequest) -> web.StreamResponse:
-    """Reset the connection of a request; the answer returned never reaches the wire."""
+    """Reset the connection of a request. The returned response is never sent."""
     if request.transport is not None:
         connection = request.transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
@@ -41,7 +41,7 @@ def reset(request: web.BaseRequest) -> web.StreamResponse:
 async def send_surplus(
     request: web.BaseRequest, response: web.Response, surplus: web.Response, *, first: bool
 ) -> web.StreamResponse:
-    """Send a response and one too many; `first`: that one before it."""
+    """Send a response and an extra one, which comes first if `first`."""
     if first:
         _write(request, surplus)
     await response.prepare(request)
@@ -62,9 +62,9 @@ def _write(request: web.BaseRequest, response: web.Response) -> None:
 
 
 class Server:
-    """Serve one handler on a loopback port, from `start` to `stop`; it may be started again.
+    """Serve one handler on a loopback port from `start` to `stop`. It can be started again.
 
-    `connected` is called for each TCP connection that is accepted.
+    `connected` is called for every accepted TCP connection.
     """
 
     def __init__(self, handler: Handler, connected: Callable[[], None]) -> None:
@@ -76,14 +76,18 @@ class Server:
 
     @property
     def port(self) -> int:
-        """The port in use. Raises RuntimeError while the server is not running."""
+        """The port in use. Raises RuntimeError while the server isn't running."""
         if self._listener is None:
             raise RuntimeError("the simulator is not running")
         port: int = self._listener.sockets[0].getsockname()[1]
         return port
 
     async def start(self, port: int) -> None:
-        """Listen on `port`, 0 for any free one. Raises OSError where it is taken."""
+        """Listen on `port`, or on any free port if it is 0.
+
+        Raises:
+            OSError: If the port is in use.
+        """
         if self._listener is not None:
             raise RuntimeError("the simulator is running already")
         self._http = http = web.Server(self._tracked, access_log=None, logger=_logger)
@@ -96,17 +100,17 @@ class Server:
         self._listener = await loop.create_server(connection, "127.0.0.1", port, backlog=_BACKLOG)
 
     async def stop(self) -> None:
-        """Stop listening, cancel the requests under way and close every connection."""
+        """Stop listening, cancel the requests in flight and close every connection."""
         if self._listener is None or self._http is None:
             return
         # asyncio loses a connection that it accepts in the same round in which the listener is closed.
-        with contextlib.suppress(NotImplementedError):  # raised where no selector, and no such gap, is
+        with contextlib.suppress(NotImplementedError):  # raised by loops without a selector, which aren't affected
             asyncio.get_running_loop().remove_reader(self._listener.sockets[0])
         await _settle()
         self._listener.close()
         self._listener = None
         for connection in self._http.connections:
-            # An abort, for a close would wait for callers that don't read.
+            # abort() and not close(), which would wait for callers that don't read
             if connection.transport is not None:
                 connection.transport.abort()
         await _settle()
@@ -126,6 +130,6 @@ class Server:
 
 
 async def _settle() -> None:
-    """Let what is just beginning or ending on a connection do so: that takes the loop three rounds at most."""
+    """Run the three rounds of the loop that connections need at most to finish opening or closing."""
     for _ in range(3):
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""The simulator's lifetime and control, and the way of a request through it."""
+"""The simulator: its lifetime, its controls and how it handles a request."""
 
 import asyncio
 import secrets
@@ -40,7 +40,7 @@ _OPERATIONS: dict[str, operations.Operation] = {
 
 
 class Simulator:
-    """Simulate Adapty's server-side API for one app on a loopback port.
+    """A simulator of Adapty's server-side API for one app, on a loopback port.
 
     ```python
     async with Simulator(profiles=10) as sim:
@@ -48,17 +48,29 @@ class Simulator:
         assert sim.count.answers["DELETE", 204] == 10
     ```
 
-    It speaks the four operations on profiles, and starts with `profiles` of them, whose customer user ids are
-    `user-000001@example.com` and so on. Its attributes may be assigned while it runs:
+    It supports the four operations on profiles. `limiter`, `retry_after`, `faults` and `latency` may be assigned while
+    it runs. `requests`, `count` and `profiles` can also be read after it has stopped.
 
-    - `limiter`: the key's rate limit, None for none; made here from `rate` (requests a second) and `burst`.
-    - `retry_after`: seconds in the `Retry-After` header of a 429, None for no header.
-    - `faults`: made here from `shares`, `retry_after_503`, `delay` and `seed`. Only requests with the right
-      key and within the limit suffer one.
-    - `latency`: seconds between the work and its answer.
+    Args:
+        api_key: The API key to accept. By default a random one.
+        profiles: The number of profiles to start with. Their customer user IDs are `user-000001@example.com` and so on.
+        rate: The rate limit in requests per second. None for no limit.
+        burst: Requests accepted above the rate.
+        retry_after: Seconds in the `Retry-After` header of a 429. None for no header.
+        shares: The share of the requests that suffers each fault. Only requests with the right key and below the rate
+            limit suffer faults.
+        retry_after_503: Seconds in the `Retry-After` header of a 503. None for no header.
+        delay: Seconds by which Fault.DELAY delays a response.
+        latency: Seconds between the work and its response.
+        seed: Determines the faults and the profile IDs.
+        port: The port to listen on. 0 for any free port.
+        record: The number of requests to keep in `requests`.
 
-    The profile ids follow from `seed` too. `requests` holds the last `record` requests. It, `count` and `profiles`
-    can be read after the stop as well.
+    Attributes:
+        limiter: The rate limit. None for no limit.
+        faults: The faults, created from `shares`, `retry_after_503`, `delay` and `seed`.
+        requests: The last requests.
+        count: The counts since the simulator was created.
     """
 
     def __init__(
@@ -93,34 +105,48 @@ class Simulator:
 
     @property
     def base_url(self) -> str:
-        """The address to send requests to. Raises RuntimeError while the simulator is not running."""
+        """The address to send requests to. Raises RuntimeError while the simulator isn't running."""
         return f"http://127.0.0.1:{self._server.port}"
 
     def add_profile(self, *, customer_user_id: str | None = None, profile_id: str | UUID | None = None) -> Profile:
-        """Add a profile, with a fresh profile id where none is given.
+        """Add a profile.
 
-        Raises ValueError where the profile id is no UUID, or a profile has one of the ids already.
+        Args:
+            customer_user_id: The ID of the app's own system.
+            profile_id: Adapty's ID. By default a new one is generated.
+
+        Returns:
+            The profile.
+
+        Raises:
+            ValueError: If the profile ID isn't a UUID, or a profile with one of the IDs exists.
         """
         return self.profiles.add(customer_user_id=customer_user_id, profile_id=profile_id)
 
     def script(self, *faults: Fault, method: str | None = None) -> None:
-        """Let the next requests suffer these faults in order, after those that are in the script already.
+        """Inject faults into the next requests, after those injected before. Then requests are handled as usual.
 
-        `method`: only requests of that method take part; None: all do. Then the service is as usual again.
+        Args:
+            *faults: The faults, one per request.
+            method: Apply them only to requests of this method. None means all.
         """
         self.faults.script(*faults, method=method)
 
     def state(self) -> dict[str, Any]:
-        """Return the number of profiles and the counts as JSON, as `GET /_simulator/state` does."""
+        """Return the number of profiles and the counts for JSON, as `GET /_simulator/state` does."""
         return {"profiles": len(self.profiles), **self.count.as_json()}
 
     async def start(self) -> None:
-        """Begin to serve; after a stop on the same port again. Raises OSError where the port is taken."""
+        """Start the simulator. After a stop it uses the same port again.
+
+        Raises:
+            OSError: If the port is in use.
+        """
         await self._server.start(self._port)
         self._port = self._server.port
 
     async def stop(self) -> None:
-        """Cancel what is under way and close every connection; harmless when stopped already."""
+        """Cancel the requests in flight and close every connection. Repeated calls have no effect."""
         await self._server.stop()
 
     async def __aenter__(self) -> Self:
@@ -148,12 +174,12 @@ class Simulator:
         try:
             body = await request.content.read()
         except (ConnectionError, web.RequestPayloadError):
-            return reset(request)  # the caller is gone, or its body can't be unpacked
+            return reset(request)  # the caller has disconnected, or the body can't be decompressed
         self.requests.append(RecordedRequest(request.method, request.path, request.headers, body))
         refusal = self._refusal(request.headers)
         fault = Fault.NONE if refusal else self.faults.next(request.method)
         answer = refusal or answer_with(fault, lambda: self._work(request.method, request.path, request.headers, body))
-        # Without latency too: what has arrived together is then under way together, and counted so.
+        # Also without latency, so that requests which arrived together are in flight together, and counted so.
         await asyncio.sleep(self.latency + (self.faults.delay if fault is Fault.DELAY else 0.0))
         if answer is None:
             self.count.resets += 1
@@ -166,7 +192,7 @@ class Simulator:
         return response
 
     def _refusal(self, headers: Mapping[str, str]) -> Answer | None:
-        """Return the answer to a request with a wrong key or above the limit."""
+        """Return the response to a request with a wrong key or above the rate limit, or None."""
         if headers.get("Authorization") != f"Api-Key {self.api_key}":
             return NOT_AUTHENTICATED
         if self.limiter and not self.limiter.accepts(asyncio.get_running_loop().time()):

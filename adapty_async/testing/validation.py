@@ -1,6 +1,6 @@
-"""The documented limits of a profile request's body.
+"""Validation of the body of a profile request by the documented limits.
 
-A check takes a JSON value and returns what is wrong with it, in texts that never repeat the value.
+A check takes a JSON value and returns error messages, which never contain the value.
 """
 
 import ipaddress
@@ -24,16 +24,16 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 
 
 def profile_request_errors(body: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return what is wrong with each field of a create or update request, nothing for a valid one.
+    """Return the errors of each field of a create or update request. A valid request has none.
 
-    Unknown fields pass: no page says that they are refused.
+    Unknown fields pass, because the documentation doesn't exclude them.
     """
     found = {name: check(body[name]) for name, check in _PROFILE.items() if name in body}
     return {name: texts for name, texts in found.items() if texts}
 
 
 def is_uuid(value: str) -> bool:
-    """Tell whether `value` is a UUID in its usual form of 36 characters."""
+    """Return True if `value` is a UUID in its canonical form of 36 characters."""
     return _UUID.fullmatch(value) is not None
 
 
@@ -46,7 +46,7 @@ def _boolean(value: Any) -> list[str]:
 
 
 def _att_status(value: Any) -> list[str]:
-    # True == 1 in Python, not in JSON.
+    # In Python True equals 1, in JSON it doesn't.
     return [] if type(value) is int and 0 <= value <= 3 else ["Must be 0, 1, 2 or 3."]
 
 
@@ -63,7 +63,7 @@ def _nullable(check: Check) -> Check:
 
 
 def _is_full_date(value: str) -> bool:
-    # date.fromisoformat alone would take 20001231 and 2000-W52-7 too.
+    # date.fromisoformat also accepts 20001231 and 2000-W52-7.
     if not _FULL_DATE.fullmatch(value):
         return False
     try:
@@ -111,7 +111,7 @@ def _custom_value(value: Any) -> list[str]:
 
 
 def _is_number(value: Any) -> bool:
-    # Booleans too: the API turns them into floats. What a float can't hold is too large.
+    # Booleans count as numbers: the API converts them to floats. Integers too large for a float are rejected.
     try:
         return isinstance(value, int | float) and math.isfinite(value)
     except OverflowError:
@@ -140,7 +140,7 @@ _PROFILE: dict[str, Check] = {
     "email": _nullable(_formatted(lambda value: _EMAIL.fullmatch(value) is not None, "an e-mail address")),
     "phone_number": _nullable(_string),
     "birthday": _nullable(_formatted(_is_full_date, "a date, YYYY-MM-DD")),
-    # The pages disagree on the form of a country, and on the values of a store: any string passes.
+    # The documentation is inconsistent about country codes and store values, so any string passes.
     "ip_country": _nullable(_string),
     "ip_v4_address": _nullable(_formatted(_is_ipv4, "an IPv4 address")),
     "store_country": _nullable(_string),
