@@ -61,7 +61,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class RecordedRequest:
-    """One request as it came in; its repr keeps headers and body to itself."""
+    """One request as received. The repr leaves out the headers and the body."""
 
     method: str
     path: str
