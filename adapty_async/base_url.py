@@ -30,9 +30,9 @@ def checked_base_url(base_url: str) -> str:
     if url.scheme not in {"http", "https"} or not host or not url.port:
         raise ValueError(f"base_url must look like {DEFAULT_BASE_URL}")
     if url.user is not None or url.password is not None or url.query_string or url.fragment:
-        raise ValueError("base_url must hold no user, password, query or fragment")
+        raise ValueError("base_url must not contain a user, password, query or fragment")
     if url.scheme == "http" and not _is_private(host):
-        raise ValueError("base_url must be https: over http anyone on the way could read the key")
+        raise ValueError("base_url must be https: over http the API key could be read on the way")
     return str(url).rstrip("/")
 
 

@@ -49,7 +49,7 @@ class AdaptyClient:
             call that takes longer raises AdaptyTimeoutError, whose `maybe_executed` shows whether it may have been
             executed. If None, only `timeout` and `retry` limit a call. Bulk jobs ignore it.
         retry: When and how often a call is repeated.
-        pacer: Limits the rate of all calls. If None, calls aren't delayed until the first 429. Its Retry-After holds
+        pacer: Limits the rate of all calls. If None, calls aren't delayed until the first 429. It holds
             all calls; they are then released one by one until no 429 has come for 60 seconds.
         session: Use the connections of this session, which stays open. Its headers, cookies, auth and middlewares
             aren't used.
@@ -229,7 +229,7 @@ def anew(client: AdaptyClient, *, timeout: float | None = None) -> AdaptyClient:
 
 def _own_pacer(pacer: Pacer | None) -> Pacer | None:
     if pacer is not None and not isinstance(pacer, Pacer):
-        raise TypeError(f"pacer must be a pacer, such as FixedPacer(50), or None; not {type(pacer).__name__}")
+        raise TypeError(f"pacer must be a pacer such as FixedPacer(50), or None, not {type(pacer).__name__}")
     # One per client: the Retry-After of one API key must not delay the calls of another.
     return Unpaced() if pacer is UNPACED else pacer
 
@@ -237,7 +237,7 @@ def _own_pacer(pacer: Pacer | None) -> Pacer | None:
 def _checked_key(api_key: str) -> str:
     check_header_value("the API key", api_key)
     if not api_key.isascii() or " " in api_key:
-        raise ValueError("the API key must be the secret key alone, without 'Api-Key' before it or a space in it")
+        raise ValueError("the API key must be only the secret key, without 'Api-Key' before it and without spaces")
     return api_key
 
 

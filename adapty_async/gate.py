@@ -24,7 +24,7 @@ class GateWaitTooLong(Exception):  # noqa: N818 - internal signal to the caller
     """The wait in the send queue, `seconds`, is longer than the caller allows. Nothing was sent."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"the gate opens in {seconds:.3g} s")
+        super().__init__(f"the wait in the send queue is {seconds:.3g} s")
         self.seconds = seconds
 
 

@@ -20,4 +20,4 @@ def check_hook(name: str, hook: object) -> None:
     # The __call__ of an object may be async, too.
     for call in (function, type(function).__call__):
         if inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call):
-            raise TypeError(f"{name} must be a plain function: what an async one does would never be awaited")
+            raise TypeError(f"{name} must be a plain function: an async one would never be awaited")

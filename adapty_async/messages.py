@@ -66,15 +66,17 @@ def check_header_value(what: str, value: str) -> None:
     if not value:
         raise ValueError(f"{what} is empty")
     if _CONTROL.search(value):
-        raise ValueError(f"{what} has a control character in it, which no HTTP header can carry")
+        raise ValueError(f"{what} contains a control character, which HTTP headers can't carry")
     if value != value.strip():
-        raise ValueError(f"{what} has white space at an end, which HTTP cuts off: strip it if it doesn't belong there")
+        raise ValueError(
+            f"{what} has leading or trailing white space, which HTTP removes: strip it if it isn't part of the value"
+        )
 
 
 def _check_text(what: str, text: str) -> None:
     _check_type(what, text, str, "a str")
     if _SURROGATE.search(text):
-        raise ValueError(f"{what} has a lone surrogate in it, which UTF-8 can't carry")
+        raise ValueError(f"{what} contains a lone surrogate, which UTF-8 can't encode")
 
 
 def _check_type(what: str, value: object, kinds: type | tuple[type, ...], must_be: str) -> None:
@@ -110,11 +112,11 @@ class Request(Value):
     def __attrs_post_init__(self) -> None:
         _check_text("the method", self.method)
         if not _METHOD.fullmatch(self.method):
-            raise ValueError("the method must be an HTTP method in capitals, as in 'GET'")
+            raise ValueError("the method must be an HTTP method in capitals, such as 'GET'")
         _check_text("the path", self.path)
         if not _PATH.fullmatch(self.path):
             raise ValueError(
-                "the path must start with '/' and hold no white space, '?' or '#': put a query into query="
+                "the path must start with '/' and not contain white space, '?' or '#': pass a query as query="
             )
         # Copies, so that the checked values can't change.
         _set(self, "query", _checked_query(self.query))
@@ -172,9 +174,9 @@ def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
     for name, value in headers.items():
         _check_text("a header's name", name)
         if not _TOKEN.fullmatch(name):
-            raise ValueError("a header's name is no HTTP token")
+            raise ValueError("a header's name isn't an HTTP token")
         if name.lower() in _OURS:
-            raise ValueError(f"the header {name} is the client's own: leave it out")
+            raise ValueError(f"the header {name} is set by the client: leave it out")
         check_header_value(f"the header {name}", value)
     return dict(headers)
 
@@ -186,7 +188,7 @@ def _encode(body: bytes | JSON) -> bytes | None:
         return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except (UnicodeEncodeError, RecursionError):  # the text of either may show the body
         pass
-    raise ValueError("the body can't be written as JSON: it holds a lone surrogate or is nested too deep")
+    raise ValueError("the body can't be written as JSON: it contains a lone surrogate or is nested too deeply")
 
 
 def _as_headers(fields: Mapping[str, str]) -> Mapping[str, str]:
@@ -219,7 +221,7 @@ class Response(Value):
             return json.loads(self.body)
         except (ValueError, RecursionError):  # the text of either may show the body
             pass
-        raise ValueError(f"the body of the answer {self.status} is no JSON")
+        raise ValueError(f"the body of the {self.status} response isn't JSON")
 
     def __repr__(self) -> str:
         return f"<Response {self.status}, {len(self.body)} bytes>"

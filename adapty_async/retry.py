@@ -30,7 +30,7 @@ def _seconds(_: object, field: "attrs.Attribute[float]", value: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{field.name} must be a number of seconds, not {type(value).__name__}")
     if not 0 <= value < math.inf:
-        raise ValueError(f"{field.name} must be a number of seconds, not negative and finite")
+        raise ValueError(f"{field.name} must be a number of seconds, finite and not negative")
 
 
 def _count(_: object, field: "attrs.Attribute[int]", value: int) -> None:

@@ -109,7 +109,7 @@ class Shared:
             gate.hold(left)
 
     def hold(self, seconds: float, told: Gate) -> None:
-        """Hold all send queues except the one that received the Retry-After, and those added later.
+        """Hold every send queue, including those added later, except the one that received the Retry-After.
 
         A Retry-After applies to the API key.
         """
@@ -281,7 +281,7 @@ class Sender:
             attempt.number,
             " ".join(str(word) for word in (attempt.status, attempt.error) if word),
             attempt.elapsed,
-            "" if attempt.wait is None else f", again in {attempt.wait:.3f} s",
+            "" if attempt.wait is None else f", retry in {attempt.wait:.3f} s",
         )
         if self.on_attempt is not None:
             try:
@@ -297,7 +297,7 @@ def _verdict(error: AdaptyError) -> tuple[Verdict, float | None]:
         return Verdict.THROTTLED, error.retry_after
     if error.status >= 500 or error.status == 408:
         return Verdict.UNKNOWN, error.retry_after
-    # The API has processed the request, so the rate limit let it pass.
+    # The API itself has answered, so the rate limit let the request pass.
     return Verdict.ACCEPTED, None
 
 
@@ -374,7 +374,7 @@ class _Call(Generic[_T]):
         if not origin.reused and await self._in_time(origin.settled()):
             return value
         origin.doubt()
-        message = f"{method} {self._request.path}: the answer is about another profile"
+        message = f"{method} {self._request.path}: the response is about another profile"
         raise InvalidResponseError(message, maybe_executed=method != "GET")
 
     async def sleep(self, seconds: float) -> None:
@@ -488,7 +488,8 @@ class _Call(Generic[_T]):
             return transport.closed_error(sent=self._sent, attempts=self._number, maybe_executed=self._maybe_executed)
         request = self._request
         return AdaptyTimeoutError(
-            f"{request.method} {request.path}: not done within the total timeout of {self._sender.total_timeout:g} s",
+            f"{request.method} {request.path}: not completed within the total timeout "
+            f"of {self._sender.total_timeout:g} s",
             sent=self._sent,
             attempts=self._number,
             maybe_executed=self._maybe_executed,
@@ -497,8 +498,8 @@ class _Call(Generic[_T]):
     def _unsent(self, seconds: float) -> LocalRateLimitError:
         request = self._request
         return LocalRateLimitError(
-            f"{request.method} {request.path}: not sent, the rate limit leaves no room for {seconds:.1f} s, "
-            "longer than the call may wait",
+            f"{request.method} {request.path}: not sent, the rate limit requires a wait of {seconds:.1f} s, "
+            "longer than the call allows",
             retry_after=seconds,
         )
 
@@ -513,5 +514,5 @@ def _checked_seconds(name: str, seconds: float) -> float:
 
 def _checked_retry(retry: RetryPolicy) -> RetryPolicy:
     if not isinstance(retry, RetryPolicy):
-        raise TypeError(f"retry must be a RetryPolicy, as in RetryPolicy.none(), not {type(retry).__name__}")
+        raise TypeError(f"retry must be a RetryPolicy, such as RetryPolicy.none(), not {type(retry).__name__}")
     return retry

@@ -45,7 +45,7 @@ def load_profile(body: bytes) -> Profile:
     except _UNREADABLE:
         pass
     # Raised outside the except block: the caught error holds the body, and `from None` would keep it as the context.
-    raise InvalidResponseError(f"the answer can't be read: {_fault(body)}")
+    raise InvalidResponseError(f"the response can't be read: {_fault(body)}")
 
 
 def load_nothing(body: bytes) -> None:
@@ -62,7 +62,7 @@ def load_nothing(body: bytes) -> None:
     with contextlib.suppress(*_UNREADABLE):
         if isinstance(_parse(body), dict):
             return
-    raise InvalidResponseError("the answer can't be read: no JSON object, nor blank")
+    raise InvalidResponseError("the response can't be read: neither a JSON object nor empty")
 
 
 def _fault(body: bytes) -> str:
@@ -72,7 +72,7 @@ def _fault(body: bytes) -> str:
         return transform_error(error, format_exception=_describe)[0]
     except _UNREADABLE:
         pass
-    return "no JSON object"
+    return "not a JSON object"
 
 
 def _describe(error: BaseException, _kind: object) -> str:

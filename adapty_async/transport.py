@@ -303,14 +303,14 @@ class Transport:
             RuntimeError: If the client is closed or belongs to another event loop.
         """
         if self._closed:
-            raise RuntimeError("the client is closed: make a new AdaptyClient")
+            raise RuntimeError("the client is closed: create a new AdaptyClient")
         if self._is_session_closed:
             raise RuntimeError(_SESSION_CLOSED)
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop, self.deadlines = loop, Deadlines(loop)
         elif self._loop is not loop:
-            raise RuntimeError("the client belongs to another event loop: make one AdaptyClient per loop")
+            raise RuntimeError("the client belongs to another event loop: create one AdaptyClient per loop")
 
     def _open(self) -> aiohttp.ClientSession:
         if self.is_closed:  # closed since the call began: raise the same error as for a call in flight
@@ -351,7 +351,9 @@ class Transport:
         return self._connector.as_connector
 
     def __reduce__(self) -> Never:
-        raise TypeError("a client can't be pickled or copied deeply, for it holds the key: make one where it is used")
+        raise TypeError(
+            "a client can't be pickled or deep-copied, because it holds the API key: create it where it is used"
+        )
 
     def _url(self, request: Request) -> yarl.URL:
         url = self._urls.get(request.path)
@@ -384,7 +386,7 @@ async def _read(answer: aiohttp.ClientResponse) -> bytes:
 
 
 def _too_late(*, sent: bool) -> AdaptyTimeoutError:
-    return AdaptyTimeoutError("no answer in time" if sent else "no connection in time", sent=sent)
+    return AdaptyTimeoutError("no response in time" if sent else "no connection in time", sent=sent)
 
 
 def _translate(caught: Exception, *, sent: bool) -> AdaptyError:
@@ -392,13 +394,13 @@ def _translate(caught: Exception, *, sent: bool) -> AdaptyError:
     if isinstance(caught, TimeoutError):  # of the operating system, for a connection
         return _too_late(sent=sent)
     if isinstance(caught, _TooLargeError):
-        return InvalidResponseError(f"an answer of more than {MAX_BODY} bytes")
+        return InvalidResponseError(f"the response is larger than {MAX_BODY} bytes")
     if isinstance(caught.__cause__, ContentEncodingError):
-        return InvalidResponseError("an answer that can't be unpacked")
+        return InvalidResponseError("the response can't be decompressed")
     if sent and isinstance(caught, aiohttp.ClientResponseError):
-        return AdaptyConnectionError("the answer is no HTTP")
+        return AdaptyConnectionError("the response isn't HTTP")
     if sent:
-        return AdaptyConnectionError("the connection was lost before the whole answer was there")
+        return AdaptyConnectionError("the connection was lost before the response was complete")
     cause = caught.os_error if isinstance(caught, aiohttp.ClientConnectorError) else caught
     shortage = shortage_behind(cause) if isinstance(cause, OSError) else None
     if shortage is not None:

@@ -274,15 +274,15 @@ class TestWrongUse:
     @pytest.mark.parametrize(
         ("ids", "error", "words"),
         [
-            ({}, ValueError, "name the profile"),
+            ({}, ValueError, "pass exactly one of|pass customer_user_id, profile_id, or both"),
             ({"customer_user_id": ""}, ValueError, "customer_user_id is empty"),
-            ({"customer_user_id": f"{ID}\n"}, ValueError, "customer_user_id has a control character"),
-            ({"customer_user_id": f" {ID}"}, ValueError, "customer_user_id has white space at an end"),
-            ({"customer_user_id": f"{ID}\ud800"}, ValueError, "customer_user_id has a lone surrogate"),
+            ({"customer_user_id": f"{ID}\n"}, ValueError, "customer_user_id contains a control character"),
+            ({"customer_user_id": f" {ID}"}, ValueError, "customer_user_id has leading or trailing white space"),
+            ({"customer_user_id": f"{ID}\ud800"}, ValueError, "customer_user_id contains a lone surrogate"),
             ({"customer_user_id": 7}, TypeError, "customer_user_id must be a str, not int"),
-            ({"profile_id": ID}, ValueError, "profile_id is no UUID: an id of your own system goes into customer_user"),
-            ({"profile_id": ""}, ValueError, "profile_id is no UUID"),
-            ({"profile_id": f"{PROFILE_ID}\n"}, ValueError, "profile_id is no UUID"),
+            ({"profile_id": ID}, ValueError, "profile_id isn't a UUID: pass an ID of your own system as customer_user"),
+            ({"profile_id": ""}, ValueError, "profile_id isn't a UUID"),
+            ({"profile_id": f"{PROFILE_ID}\n"}, ValueError, "profile_id isn't a UUID"),
             ({"profile_id": 7}, TypeError, "profile_id must be a str or a UUID, not int"),
         ],
     )
@@ -516,7 +516,7 @@ class TestDelete:
     @pytest.mark.parametrize("body", [b"<html>Welcome to our network</html>", b"[]", b'"ok"', b"\xff"])
     async def test_a_page_that_isnt_the_apis_is_no_yes(self, body: bytes) -> None:
         client, transport = scripted(Response(200, body=body), retry=FAST)
-        with pytest.raises(InvalidResponseError, match="no JSON object, nor blank"):
+        with pytest.raises(InvalidResponseError, match="neither a JSON object nor empty"):
             await delete(client)
         assert len(transport.sent_at) == 1
 
@@ -675,7 +675,7 @@ class TestTheGateOfAClient:
         with pytest.raises(RateLimitError):
             await get(client)
         began = virtual_loop().time()
-        with pytest.raises(LocalRateLimitError, match="not sent, the rate limit leaves no room for") as caught:
+        with pytest.raises(LocalRateLimitError, match="not sent, the rate limit requires a wait of") as caught:
             await get(client)
         assert virtual_loop().time() == began
         assert len(transport.sent_at) == 1
@@ -995,7 +995,7 @@ class TestObserving:
             logger.removeHandler(handler)
             logger.setLevel(logging.NOTSET)
         assert lines == [
-            "GET /api/v2/server-side-api/profile/ attempt 1: 500 ServerError in 0.250 s, again in 0.000 s",
+            "GET /api/v2/server-side-api/profile/ attempt 1: 500 ServerError in 0.250 s, retry in 0.000 s",
             "GET /api/v2/server-side-api/profile/ attempt 2: 200 in 0.000 s",
         ]
 
@@ -1066,7 +1066,7 @@ class TestSecrets:
     def test_a_client_is_not_pickled(self, duplicate: Callable[[object], object]) -> None:
         client = AdaptyClient(KEY)
         for holder in (client, client.profiles, client.with_options(timeout=1.0)):
-            with pytest.raises(TypeError, match="it holds the key: make one where it is used"):
+            with pytest.raises(TypeError, match="it holds the API key: create it where it is used"):
                 duplicate(holder)
 
 
@@ -1075,10 +1075,10 @@ class TestSettings:
         ("api_key", "error", "words"),
         [
             ("", ValueError, "the API key is empty"),
-            (f"{KEY}\n", ValueError, "the API key has a control character"),
-            (f" {KEY}", ValueError, "the API key has white space at an end"),
-            (f"Api-Key {KEY}", ValueError, "must be the secret key alone, without 'Api-Key' before it"),
-            (f"{KEY}é", ValueError, "must be the secret key alone"),
+            (f"{KEY}\n", ValueError, "the API key contains a control character"),
+            (f" {KEY}", ValueError, "the API key has leading or trailing white space"),
+            (f"Api-Key {KEY}", ValueError, "must be only the secret key, without 'Api-Key' before it"),
+            (f"{KEY}é", ValueError, "must be only the secret key"),
             (None, TypeError, "the API key must be a str, not NoneType"),
             (KEY.encode(), TypeError, "the API key must be a str, not bytes"),
         ],
@@ -1120,10 +1120,10 @@ class TestSettings:
             ("https://api.adapty.io:99999", ValueError, "must look like"),
             ("https://api.adapty.io:0", ValueError, "must look like"),
             ("https://[::1", ValueError, "must look like"),
-            ("https://user:hunter2@api.adapty.io", ValueError, "must hold no user, password, query or fragment"),
-            ("https://api.adapty.io?a=1", ValueError, "must hold no user, password, query or fragment"),
-            ("https://api.adapty.io#a", ValueError, "must hold no user, password, query or fragment"),
-            ("http://api.adapty.io", ValueError, "must be https: over http anyone on the way could read the key"),
+            ("https://user:hunter2@api.adapty.io", ValueError, "must not contain a user, password, query or fragment"),
+            ("https://api.adapty.io?a=1", ValueError, "must not contain a user, password, query or fragment"),
+            ("https://api.adapty.io#a", ValueError, "must not contain a user, password, query or fragment"),
+            ("http://api.adapty.io", ValueError, "must be https: over http the API key could be read on the way"),
             ("http://8.8.8.8", ValueError, "must be https"),
             (None, TypeError, "base_url must be a str, not NoneType"),
         ],
@@ -1153,7 +1153,7 @@ class TestSettings:
 
     @pytest.mark.parametrize("retry", [None, 3])
     def test_a_retry_policy_that_is_none_is_refused(self, retry: Any) -> None:
-        with pytest.raises(TypeError, match=r"retry must be a RetryPolicy, as in RetryPolicy.none\(\), not"):
+        with pytest.raises(TypeError, match=r"retry must be a RetryPolicy, such as RetryPolicy.none\(\), not"):
             AdaptyClient(KEY, retry=retry)
 
     @pytest.mark.parametrize("setting", [{"pacer": 5}, {"session": "x"}, {"on_attempt": 3}])
@@ -1242,7 +1242,7 @@ class TestLifetime:
             async with client_of(server) as client:
                 view = client.with_options(timeout=1.0)
             for closed in (client, view):
-                with pytest.raises(RuntimeError, match="the client is closed: make a new AdaptyClient"):
+                with pytest.raises(RuntimeError, match="the client is closed: create a new AdaptyClient"):
                     await delete(closed)
                 with pytest.raises(RuntimeError, match="the client is closed"):
                     async with closed:
@@ -1279,7 +1279,7 @@ class TestLifetime:
 
         async def on_another() -> None:
             for call in (delete(other), other.__aenter__()):
-                with pytest.raises(RuntimeError, match="the client belongs to another event loop: make one"):
+                with pytest.raises(RuntimeError, match="the client belongs to another event loop: create one"):
                     await call
 
         asyncio.run(use_and_close())

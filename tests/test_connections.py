@@ -249,7 +249,7 @@ class TestTheIdsOfAResponse:
                 lambda client: client.profiles.get(customer_user_id="bob"), profile("alice"), retry=RetryPolicy.none()
             )
         assert (caught.value.maybe_executed, caught.value.attempts) == (False, 1)
-        assert str(caught.value) == "GET /api/v2/server-side-api/profile/: the answer is about another profile"
+        assert str(caught.value) == "GET /api/v2/server-side-api/profile/: the response is about another profile"
 
     @pytest.mark.parametrize(
         "write",

@@ -251,7 +251,7 @@ class TestPatience:
     async def test_a_wait_longer_than_the_patience_is_refused_at_once(self) -> None:
         gate = gate_before(Unpaced())
         gate.heard(await gate.enter(), Verdict.THROTTLED, 30.0)
-        with pytest.raises(GateWaitTooLong, match="the gate opens in 30 s") as caught:
+        with pytest.raises(GateWaitTooLong, match="the wait in the send queue is 30 s") as caught:
             await gate.enter(patience=29.0)
         assert caught.value.seconds == 30.0
         assert virtual_loop().jumps == 0

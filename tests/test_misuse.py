@@ -34,7 +34,7 @@ CALLS: list[tuple[str, Misuse, type[Exception], str]] = [
     ("no id", get(), ValueError, "exactly one of customer_user_id and profile_id"),
     ("both ids", get(customer_user_id="u1", profile_id=uuid4()), ValueError, "exactly one"),
     ("both ids to delete", lambda c: c.profiles.delete(customer_user_id="u1", profile_id=uuid4()), ValueError, "one"),
-    ("no id to create", lambda c: c.profiles.create(JANE), ValueError, "give customer_user_id, or profile_id, or both"),
+    ("no id to create", lambda c: c.profiles.create(JANE), ValueError, "pass customer_user_id, profile_id, or both"),
     ("an empty id", get(customer_user_id=""), ValueError, "customer_user_id is empty"),
     ("a control character", get(customer_user_id="u\x001"), ValueError, "control character"),
     ("a line break", get(customer_user_id="u1\r\nX: y"), ValueError, "control character"),
@@ -47,8 +47,13 @@ CALLS: list[tuple[str, Misuse, type[Exception], str]] = [
     ("an int for an id", get(customer_user_id=7), TypeError, "customer_user_id must be a str"),
     ("a UUID for one's own id", get(customer_user_id=UUID(int=1)), TypeError, "customer_user_id must be a str"),
     ("bytes for an id", get(customer_user_id=b"u1"), TypeError, "customer_user_id must be a str"),
-    ("one's own id for Adapty's", get(profile_id="u1"), ValueError, "goes into customer_user_id"),
-    ("a UUID without dashes", get(profile_id=uuid4().hex), ValueError, "profile_id is no UUID"),
+    (
+        "one's own id for Adapty's",
+        get(profile_id="u1"),
+        ValueError,
+        "pass an ID of your own system as customer_user_id",
+    ),
+    ("a UUID without dashes", get(profile_id=uuid4().hex), ValueError, "profile_id isn't a UUID"),
     ("an int for a UUID", get(profile_id=7), TypeError, "profile_id must be a str or a UUID"),
     (
         "an update of nothing",
@@ -58,11 +63,16 @@ CALLS: list[tuple[str, Misuse, type[Exception], str]] = [
     ),
     ("a dict to update", lambda c: c.profiles.update({"a": 1}, customer_user_id="u1"), TypeError, "ProfileAttributes"),  # type: ignore[arg-type]
     ("a platform there is not", lambda c: c.profiles.create(platform="ios", customer_user_id="u1"), ValueError, "iOS"),  # type: ignore[arg-type]
-    ("a closed client", closed, RuntimeError, "make a new AdaptyClient"),
+    ("a closed client", closed, RuntimeError, "create a new AdaptyClient"),
     ("a path without a slash", lambda c: c.send(Request("GET", "api")), ValueError, "start with '/'"),
     ("a query in the path", lambda c: c.send(Request("GET", PATH + "?a=b")), ValueError, "query="),
     ("a method in small letters", lambda c: c.send(Request("get", PATH)), ValueError, "capitals"),
-    ("a key of one's own", lambda c: c.send(Request("GET", PATH, headers={"Authorization": "x"})), ValueError, "own"),
+    (
+        "a key of one's own",
+        lambda c: c.send(Request("GET", PATH, headers={"Authorization": "x"})),
+        ValueError,
+        "set by the client",
+    ),
     ("a broken header", lambda c: c.send(Request("GET", PATH, headers={"X": "a\nb"})), ValueError, "control character"),
     ("a body that is no JSON", lambda c: c.send(Request("POST", PATH, body={"a": object()})), TypeError, "JSON"),  # type: ignore[dict-item,unused-ignore]
     ("a body of NaN", lambda c: c.send(Request("POST", PATH, body={"a": float("nan")})), ValueError, "JSON"),
@@ -137,7 +147,7 @@ SETTINGS: list[tuple[dict[str, Any], type[Exception], str]] = [
             *("api.adapty.io.", "ai.", "%38.8.8.8"),
         )
     ),
-    ({"base_url": "https://user:pass@api.adapty.io"}, ValueError, "no user, password"),
+    ({"base_url": "https://user:pass@api.adapty.io"}, ValueError, "not contain a user, password"),
     ({"base_url": "https://api.adapty.io/?a=b"}, ValueError, "query"),
     ({"base_url": None}, TypeError, "base_url must be a str"),
     ({"timeout": 0}, ValueError, "timeout must be a positive"),

@@ -154,7 +154,7 @@ class TestFrozenMapping:
             frozen.clear,
         ]
         for change in changes:
-            with pytest.raises(TypeError, match="a FrozenMapping can't be changed"):
+            with pytest.raises(TypeError, match="a FrozenMapping is immutable"):
                 change()
         assert frozen == frozen.copy() == {"a": 1}
         assert frozen | {"b": 2} == {"a": 1, "b": 2}
@@ -384,7 +384,7 @@ class TestCustomAttributes:
     @pytest.mark.parametrize("value", [2**53 + 1, -(2**53) - 1, 10**23, 10**300 + 1])
     def test_a_whole_number_that_no_float_holds_exactly_is_refused_and_not_shown(self, value: int) -> None:
         message = refusal(ValueError, ProfileAttributes, custom_attributes={"key": 1, "other": value})
-        assert message.startswith("custom_attributes, item 2: a whole number must be one that a float holds exactly")
+        assert message.startswith("custom_attributes, item 2: an integer must be exact as a float")
         assert str(value) not in message
 
     @given(st.integers())
@@ -534,7 +534,7 @@ class TestAccessLevelIsActive:
         assert not AccessLevel(starts_at=now + hour).is_active()
 
     def test_a_naive_time_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="aware"):
+        with pytest.raises(ValueError, match="time zone"):
             AccessLevel().is_active(datetime(2025, 1, 1))  # noqa: DTZ001  # what is tested
 
     def test_a_date_is_no_time(self) -> None:
@@ -563,5 +563,5 @@ class TestProfileHasAccess:
 
     def test_a_naive_time_is_refused_even_where_there_is_no_access_level(self) -> None:
         profile = Profile(app_id=UUID(DEVICE), profile_id=UUID(DEVICE))
-        with pytest.raises(ValueError, match="aware"):
+        with pytest.raises(ValueError, match="time zone"):
             profile.has_access("premium", datetime(2025, 1, 1))  # noqa: DTZ001  # what is tested

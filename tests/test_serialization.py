@@ -255,7 +255,7 @@ class TestLoadRefuses:
     )
     def test_a_wrong_field_is_named_by_its_path_and_its_value_not_shown(self, fields: Any, path: str) -> None:
         fault = "missing" if fields == {"app_id": None} else "wrong type or value"
-        assert refusal(answer(**fields)) == f"the answer can't be read: {fault} @ {path}"
+        assert refusal(answer(**fields)) == f"the response can't be read: {fault} @ {path}"
 
     @pytest.mark.parametrize("number", ["1e999", "-1e999"])
     @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ class TestLoadRefuses:
 
     @pytest.mark.parametrize("body", [b"", b"null", b"[]", b"<html>private</html>"])
     def test_what_is_no_object_at_all_is_called_so(self, body: bytes) -> None:
-        assert refusal(body) == "the answer can't be read: no JSON object"
+        assert refusal(body) == "the response can't be read: not a JSON object"
 
     def test_the_error_keeps_no_frame_of_the_parser(self) -> None:
         with pytest.raises(InvalidResponseError) as caught:
@@ -356,7 +356,7 @@ class TestLoadNothing:
     def test_anything_else_is_refused_without_a_word_of_it(self, body: bytes) -> None:
         with pytest.raises(InvalidResponseError) as caught:
             load_nothing(body)
-        assert str(caught.value) == "the answer can't be read: no JSON object, nor blank"
+        assert str(caught.value) == "the response can't be read: neither a JSON object nor empty"
         assert caught.value.__context__ is None
 
 
@@ -556,7 +556,7 @@ class TestLoadAnything:
         try:
             load_profile(body.encode())
         except InvalidResponseError as error:
-            assert "no JSON object" not in str(error)  # noqa: PT017  # either end is right
+            assert "not a JSON object" not in str(error)  # noqa: PT017  # either end is right
 
     @given(st.binary())
     def test_any_bytes_are_an_error_of_ours(self, body: bytes) -> None:

@@ -55,7 +55,7 @@ class TimedTransport(Transport):
         except asyncio.CancelledError:
             if not deadline.is_behind():
                 raise
-            end = AdaptyTimeoutError("no answer in time")
+            end = AdaptyTimeoutError("no response in time")
         finally:
             deadline.stop()
         if isinstance(end, AdaptyError):
@@ -89,7 +89,7 @@ class TestTheTime:
         async def test() -> None:
             client, transport = timed(*script, total_timeout=2.0, retry=RetryPolicy(backoff=0.1))
             began = virtual_loop().time()
-            with pytest.raises(AdaptyTimeoutError, match=r"not done within the total timeout of 2 s") as caught:
+            with pytest.raises(AdaptyTimeoutError, match=r"not completed within the total timeout of 2 s") as caught:
                 await delete(client)
             error = caught.value
             assert (error.sent, error.maybe_executed, error.attempts) == (sent, maybe_executed, attempts)
@@ -125,7 +125,7 @@ class TestTheTime:
     @virtual
     async def test_the_timeout_of_an_attempt_is_told_from_that_of_the_call(self) -> None:
         client, transport = timed((1e9, OK), timeout=1.0, total_timeout=60.0, retry=RetryPolicy(attempts=2, backoff=0))
-        with pytest.raises(AdaptyTimeoutError, match="no answer in time") as caught:
+        with pytest.raises(AdaptyTimeoutError, match="no response in time") as caught:
             await delete(client)
         assert (transport.attempts, caught.value.attempts) == (2, 2)
 

@@ -282,7 +282,7 @@ class TestWhatMayHaveBeenExecuted:
         error = await failure(silence, timeout=1.0)
         assert isinstance(error, AdaptyTimeoutError)
         assert (error.sent, error.maybe_executed) == (True, True)
-        assert str(error) == "no answer in time"
+        assert str(error) == "no response in time"
 
     async def test_a_body_that_doesnt_come_in_time(self) -> None:
         error = await failure(then(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", silence), timeout=1.0)
@@ -304,7 +304,7 @@ class TestWhatMayHaveBeenExecuted:
         error = await failure(then(part, loss))
         assert isinstance(error, AdaptyConnectionError)
         assert error.sent is True
-        assert str(error) == "the connection was lost before the whole answer was there"
+        assert str(error) == "the connection was lost before the response was complete"
 
     @pytest.mark.parametrize(
         "words",
@@ -323,10 +323,10 @@ class TestWhatMayHaveBeenExecuted:
         error = await failure(then(words, hang_up))
         assert isinstance(error, AdaptyConnectionError)
         assert error.sent is True
-        assert str(error) in {"the answer is no HTTP", "the connection was lost before the whole answer was there"}
+        assert str(error) in {"the response isn't HTTP", "the connection was lost before the response was complete"}
 
     async def test_an_answer_that_is_another_protocols_is_called_so(self) -> None:
-        assert str(await failure(then(b"SSH-2.0-OpenSSH_9.6\r\n", hang_up))) == "the answer is no HTTP"
+        assert str(await failure(then(b"SSH-2.0-OpenSSH_9.6\r\n", hang_up))) == "the response isn't HTTP"
 
 
 class TestUnreadableAnswers:
@@ -336,7 +336,7 @@ class TestUnreadableAnswers:
     async def test_one_larger_than_the_bound_is_an_error(self) -> None:
         error = await failure(answer(200, bytes(MAX_BODY + 1)))
         assert isinstance(error, InvalidResponseError)
-        assert str(error) == "an answer of more than 8388608 bytes"
+        assert str(error) == "the response is larger than 8388608 bytes"
 
     async def test_one_without_an_end_is_an_error_as_soon_as_it_is_too_large(self) -> None:
         async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -362,7 +362,7 @@ class TestUnreadableAnswers:
     async def test_one_that_cant_be_unpacked_is_an_error(self, encoding: str) -> None:
         error = await failure(answer(200, b"this is not packed", {"Content-Encoding": encoding}))
         assert isinstance(error, InvalidResponseError)
-        assert str(error) == "an answer that can't be unpacked"
+        assert str(error) == "the response can't be decompressed"
         assert error.maybe_executed is False
 
     async def test_after_one_the_next_is_read(self) -> None:
@@ -625,7 +625,7 @@ class TestLifetime:
         async with RawServer(answer()) as server:
             async with transport_to(server.base_url) as transport:
                 await transport.attempt(GET, 5.0)
-            with pytest.raises(RuntimeError, match="the client is closed: make a new AdaptyClient"):
+            with pytest.raises(RuntimeError, match="the client is closed: create a new AdaptyClient"):
                 transport.check_usable()
             with pytest.raises(
                 AdaptyConnectionError, match="the client was closed"
@@ -647,7 +647,7 @@ class TestLifetime:
             transport.check_usable()
 
         asyncio.run(use())
-        with pytest.raises(RuntimeError, match="belongs to another event loop: make one AdaptyClient per loop"):
+        with pytest.raises(RuntimeError, match="belongs to another event loop: create one AdaptyClient per loop"):
             asyncio.run(use())
         asyncio.run(transport.close())
 
@@ -662,7 +662,7 @@ class TestLifetime:
     @pytest.mark.parametrize("duplicate", [pickle.dumps, copy.deepcopy])
     def test_it_is_not_pickled_for_it_holds_the_key(self, duplicate: Callable[[object], object]) -> None:
         transport = Transport("http://127.0.0.1:1", KEY, session=None, trust_env=False, ssl=None)
-        with pytest.raises(TypeError, match="make one where it is used"):
+        with pytest.raises(TypeError, match="create it where it is used"):
             duplicate(transport)
 
     def test_its_repr_doesnt_show_the_key(self) -> None:

@@ -147,9 +147,12 @@ class Admission:
         self.is_parked = self._breaker.is_open
         self._free_until = -math.inf
         if self.is_parked:
-            _log.warning("the job is parked, since its requests fail one and all: it tries single ones, and goes on")
+            _log.warning(
+                "the circuit breaker opened: all recent requests failed; "
+                "sending single trial requests until the server works again"
+            )
         else:
-            _log.info("the job goes on: a request has been answered")
+            _log.info("the circuit breaker closed: the server works again")
 
     def _permit(self) -> Permit:
         self._under_way += 1

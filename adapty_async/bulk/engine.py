@@ -134,13 +134,13 @@ class BulkJob(Generic[ItemT, ValueT]):
         """
         if not (self._ended or self._pause.is_on):
             self._pause.begin()
-            _log.info("the job is paused: nothing new is sent")
+            _log.info("the job is paused: no new requests are sent")
 
     def go_on(self) -> None:
         """Send requests again after a pause, at the rate of the pacer. Without a pause this has no effect."""
         if not self._ended and self._pause.is_on:
             self._pause.end()
-            _log.info("the job goes on after its pause")
+            _log.info("the job is unpaused: requests are sent again")
 
     @property
     def is_paused(self) -> bool:
@@ -190,7 +190,7 @@ class BulkJob(Generic[ItemT, ValueT]):
 
     async def _stream(self) -> AsyncIterator[ItemResult[ItemT, ValueT]]:
         if self._task is not None:
-            raise RuntimeError("the job has started already: iterate over it once, before it is awaited")
+            raise RuntimeError("the job has already started: iterate over it once, before you await it")
         results = self._results = asyncio.Queue(self._concurrency)
         task = self._start()
         task.add_done_callback(lambda _: results.put_nowait(None) if results.empty() else None)
@@ -262,7 +262,7 @@ class BulkJob(Generic[ItemT, ValueT]):
                 self._give_up(work)
                 if isinstance(error, asyncio.CancelledError) and not is_cancelled():
                     # The task group would ignore a worker that ends this way, and its share of the work would be lost.
-                    raise RuntimeError("an attempt was cancelled, and not by its job") from error
+                    raise RuntimeError("an attempt was cancelled by something other than its job") from error
                 raise
             result = None
             if isinstance(step, Outcome):

@@ -251,7 +251,7 @@ _Ids: TypeAlias = Iterable[ProfileId | Decided[ProfileId]] | AsyncIterable[Profi
 def _naming(by: By, build: Callable[..., Request]) -> Callable[[ProfileId], Request]:
     """Return a function that builds the request for an ID of this type."""
     if by not in get_args(By):
-        raise ValueError("by must be 'customer_user_id' or 'profile_id': say which ids these are")
+        raise ValueError("by must be 'customer_user_id' or 'profile_id', the type of the IDs")
     if by == "profile_id":
         return lambda profile_id: build(profile_id=profile_id)
     # A UUID object as a customer user ID is refused: only the caller knows how its system writes it.
@@ -269,7 +269,7 @@ def _changing(by: By, build: Callable[..., Request]) -> Callable[[Change], Reque
 
 def _attributes(change: Change) -> ProfileAttributes:
     if not _is_change(change):
-        raise TypeError("an item must be a pair of an id and ProfileAttributes")
+        raise TypeError("an item must be a pair of an ID and ProfileAttributes")
     return change[1]
 
 
@@ -379,7 +379,7 @@ class _Job:
 def _possible_concurrency(concurrency: int, connection_limit: float) -> int:
     """Return the concurrency that the session's connections and the limit of open files allow."""
     for limit, reason in (
-        (connection_limit, "the session has no more connections"),
+        (connection_limit, "the session allows no more connections"),
         (max_connections(), f"this process may open {descriptor_limit():.0f} files (ulimit -n)"),
     ):
         if concurrency > limit:

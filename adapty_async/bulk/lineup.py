@@ -97,8 +97,8 @@ class Lineup(Generic[ItemT]):
     """Hand out work to any number of workers, reading the input no further than necessary.
 
     An item that needs a retry waits without a worker, then for the retry budget. New items overtake it. No new item is
-    started while `most_unsettled` items have no outcome. The first `canary` items must have an outcome before the next
-    one is started. With a ledger session, its `entries` are handed out instead of the items.
+    started while `most_unsettled` items have no outcome. The first `canary` items that are sent must have an
+    outcome before the next one is started. With a ledger session, its `entries` are handed out instead of the items.
     """
 
     def __init__(
@@ -361,7 +361,7 @@ class Lineup(Generic[ItemT]):
         elif is_cancelled():
             raise error
         else:
-            self.fail(RuntimeError("something that the input waited for was cancelled"))
+            self.fail(RuntimeError("a task that the input waited for was cancelled"))
 
     def fail(self, error: Exception) -> None:
         """End the job with an error. It is raised after the requests in flight are complete."""
@@ -397,7 +397,7 @@ def _nothing() -> None:
 
 def _iterator(items: Iterable[ItemT] | AsyncIterable[ItemT]) -> Iterator[ItemT] | AsyncIterator[ItemT]:
     if isinstance(items, str | bytes):
-        raise TypeError("the items must be an iterable of items, not one text: put it into a list")
+        raise TypeError("the items must be an iterable, not a single text: put it into a list")
     if isinstance(items, AsyncIterable):
         return aiter(items)
     if isinstance(items, Iterable):

@@ -256,7 +256,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         if not self._said_out_of_descriptors:
             self._said_out_of_descriptors = True
             _log.warning(
-                "concurrency lowered to %d: no more files can be opened; raise the limit (ulimit -n), which is %.0f",
+                "concurrency lowered to %d: too many open files; raise the limit (ulimit -n), which is %.0f",
                 max(1, self._tally.under_way),
                 descriptor_limit(),
             )
@@ -272,9 +272,9 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         patience = self._throttled.seconds
         too_long = patience is not None and patience < seconds
         _log.warning(
-            "the job is parked for %.0f s: the API asks for it with Retry-After%s",
+            "no requests are sent for %.0f s, because the API sent a Retry-After%s",
             seconds,
-            f"; after {patience:.0f} s of that it stops (throttled_for)" if too_long else "",
+            f"; the job stops after {patience:.0f} s of that (throttled_for)" if too_long else "",
         )
 
     def _end_for(self, reason: StopReason) -> None:
@@ -284,7 +284,9 @@ class ProfileOperation(Generic[ItemT, ValueT]):
 
     def doubt(self, work: Work[ItemT]) -> Outcome | Again:
         """Decide what follows if the last response may belong to another request. It then counts as unanswered."""
-        error = AdaptyConnectionError("more came on the connection than one response, or another request's", sent=True)
+        error = AdaptyConnectionError(
+            "the connection received an extra response, or the response to another request", sent=True
+        )
         work.value, work.fresh = None, True
         exchange = Exchange(None, error, None, 0.0, sent=work.sent)
         self._take_up(work, exchange)
@@ -464,7 +466,7 @@ class AnyOperation(Generic[ItemT, ValueT]):
         except asyncio.CancelledError:
             if is_cancelled():
                 raise
-            work.error = RuntimeError("something that it waited for was cancelled")
+            work.error = RuntimeError("a task that the operation waited for was cancelled")
             return Outcome.IN_DOUBT
         except Exception as caught:  # noqa: BLE001 - the caller's code: a failure ends only its item
             work.error = caught

@@ -59,7 +59,7 @@ _LONGEST_PARK: Final = 4.0
 
 
 class Breaker:
-    """Open when 30 requests of a job fail in a row, then allow one trial at a time until one gets a response.
+    """Open when 30 requests of a job fail in a row, then allow one trial at a time until the server works.
 
     The time between two trials is 0.5 seconds and doubles up to 4 seconds. A trial that gets no response at all delays
     the next one by 4 seconds.

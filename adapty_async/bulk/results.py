@@ -117,12 +117,12 @@ class Decided(Generic[ItemT]):
 
     def __attrs_post_init__(self) -> None:
         if self.exclude_list is not None and self.outcome is not Outcome.EXCLUDED:
-            raise ValueError(f"exclude_list is for the outcome excluded, not for {self.outcome}")
+            raise ValueError(f"exclude_list requires the outcome excluded, not {self.outcome}")
 
 
 def _share(_: object, field: "attrs.Attribute[Any]", value: float | None) -> None:
     if value is not None and not 0 <= value <= 1:
-        raise ValueError(f"{field.name} must be a share from 0 to 1, or None")
+        raise ValueError(f"{field.name} must be a number from 0 to 1, or None")
 
 
 def _not_negative(_: object, field: "attrs.Attribute[Any]", value: float | None) -> None:
@@ -134,16 +134,16 @@ def _not_negative(_: object, field: "attrs.Attribute[Any]", value: float | None)
 class StopRules:
     """When a job stops by itself. None switches a rule off.
 
-    The two ratios are checked from `min_sample` items with an outcome, and once more at the end of the job if there are
-    at least 10. An outage in which some requests are answered with 429 counts as an outage after the longer of `outage`
-    and `throttled_for`. `bulk.run` doesn't apply these two rules.
+    `failure_share` and `absent_share` are checked from `min_sample` items with an outcome, and once more at the end of
+    the job if there are at least 10. An outage in which some requests are answered with 429 counts as an outage after
+    the longer of `outage` and `throttled_for`. `bulk.run` applies neither of these two rules.
 
     Attributes:
         max_failures: Stop if more items than this have failed.
         failure_share: Stop if more than this share of the items has failed, from 0 to 1.
         absent_share: Stop if more than this share of the profiles was absent, from 0 to 1. It is meant for deletions:
             with the wrong key or the wrong column no profile is found, and the job must not look successful.
-        min_sample: The number of items from which the ratios are checked.
+        min_sample: The number of items from which the shares are checked.
         outage: Stop after this many seconds without any response other than 5xx and 408.
         throttled_for: Stop after this many seconds in which every response was a 429 or a Retry-After was in force.
         canary: Wait until this many items have an outcome and pass the rules before starting the next one.
@@ -165,7 +165,7 @@ class StopRules:
 
         Args:
             counts: The number of items by outcome.
-            at_end: Whether the job has ended. The ratios then need only 10 items, or `min_sample` if that is smaller.
+            at_end: Whether the job has ended. The shares then need only 10 items, or `min_sample` if that is smaller.
         """
         settled = sum(counts.values()) - counts.get(Outcome.NOT_ATTEMPTED, 0)
         failures = sum(counts.get(outcome, 0) for outcome in FAILURES) - counts.get(Outcome.NOT_ATTEMPTED, 0)

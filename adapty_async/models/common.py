@@ -49,7 +49,7 @@ class OpenEnum(StrEnum):
 
 
 def _refuse_change(*_: object, **__: object) -> Never:
-    raise TypeError("a FrozenMapping can't be changed: make a dict of it")
+    raise TypeError("a FrozenMapping is immutable: copy it to a dict")
 
 
 # A dict, so that attrs.asdict and json handle its items: for another mapping, json.dumps(..., default=str) writes the

@@ -112,10 +112,10 @@ def _is_finite(value: float) -> bool:
 
 
 # An empty name or country is most likely a mistake; None clears the field explicitly.
-_text = rule(str, "a str that is not empty and that UTF-8 can encode; None clears it", _is_text)
+_text = rule(str, "a non-empty str that UTF-8 can encode; None clears it", _is_text)
 # Texts of an installation may be empty: the API's own example sends "" for the IDs of other platforms.
 _text_or_empty = rule(str, "a str that UTF-8 can encode", is_encodable)
-_uuid = rule((UUID, str), "a UUID, or a str of one in its form of 36 characters", _is_uuid)
+_uuid = rule((UUID, str), "a UUID, or its text form of 36 characters", _is_uuid)
 _email = rule(str, "a str of the form name@domain", _is_email)
 _date = rule((date, str), "a date without time, or a str YYYY-MM-DD", _is_date, but_not=datetime)
 _ipv4 = rule((IPv4Address, str), "an IPv4Address, or a str like 192.0.2.1", _is_ipv4)
@@ -141,14 +141,13 @@ def _check_item(where: str, key: object, value: object) -> None:
         raise ValueError(f"{where} the key must be 1 to 30 of the characters A-Z a-z 0-9 . _ -")
     if isinstance(value, str):
         if len(value) > _MAX_CUSTOM_TEXT or not is_encodable(value):
-            raise ValueError(f"{where} a text must be at most {_MAX_CUSTOM_TEXT} characters, which UTF-8 can encode")
+            raise ValueError(f"{where} a text must have at most {_MAX_CUSTOM_TEXT} characters, which UTF-8 can encode")
     elif isinstance(value, float | int):
         if not _is_finite(value):
             raise ValueError(f"{where} a number must be finite as a float")
         if float(value) != value:
             raise ValueError(
-                f"{where} a whole number must be one that a float holds exactly, since the API makes a float of it: "
-                "send it as a text"
+                f"{where} an integer must be exact as a float, because the API converts it to one: send it as text"
             )
     elif value is not None:
         raise TypeError(f"{where} the value must be a str, a number, a bool, or None to delete the attribute")
@@ -358,5 +357,5 @@ def _moment(at: datetime | None) -> datetime:
     if not isinstance(at, datetime):
         raise TypeError("at must be a datetime")
     if at.utcoffset() is None:
-        raise ValueError("at must be an aware datetime: give it a time zone, for example datetime.now(UTC)")
+        raise ValueError("at must be a datetime with a time zone, for example datetime.now(UTC)")
     return at

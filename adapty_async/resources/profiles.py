@@ -203,7 +203,7 @@ def create_request(
 ) -> Request:
     """Return the request that creates or links a profile."""
     if customer_user_id is None and profile_id is None:
-        raise ValueError("name the profile: give customer_user_id, or profile_id, or both to link them")
+        raise ValueError("pass customer_user_id, profile_id, or both to link them")
     headers = _ids(customer_user_id, profile_id)
     return checked_request(
         "POST",
@@ -242,7 +242,7 @@ def _one_id(customer_user_id: str | None, profile_id: str | UUID | None) -> dict
         return {_CUSTOMER_USER_ID: customer_user_id}
     if profile_id is not None and customer_user_id is None:
         return {_PROFILE_ID: _profile_id(profile_id)}
-    raise ValueError("name the profile by exactly one of customer_user_id and profile_id")
+    raise ValueError("pass exactly one of customer_user_id and profile_id")
 
 
 def _ids(customer_user_id: str | None, profile_id: str | UUID | None) -> dict[str, str]:
@@ -257,7 +257,7 @@ def _profile_id(profile_id: str | UUID) -> str:
     if not isinstance(profile_id, str):
         raise TypeError(f"profile_id must be a str or a UUID, not {type(profile_id).__name__}")
     if not is_uuid_text(profile_id):
-        raise ValueError("profile_id is no UUID: an id of your own system goes into customer_user_id")
+        raise ValueError("profile_id isn't a UUID: pass an ID of your own system as customer_user_id")
     return profile_id
 
 

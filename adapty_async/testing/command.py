@@ -50,20 +50,20 @@ def main(argv: Sequence[str] | None = None, program: str = "adapty-async simulat
 def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=program,
-        description="Simulate Adapty's server-side API for profiles on this machine alone, until it is interrupted.\n"
-        "Its address and a key for it are printed as one line of JSON.",
+        description="Run a simulator of Adapty's server-side API for profiles on this machine until interrupted.\n"
+        "It prints its address and API key as one line of JSON.",
         epilog=_EXAMPLES.format(program=program),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--port", type=int, default=0, help="0, the default, takes any free one")
-    add("--api-key", help="a throw-away key; made up where not given")
-    add("--profiles", type=int, default=0, help="number to start with: user-000001@example.com and so on")
-    add("--rate", type=float, help="limit of requests a second; none where not given")
+    add("--port", type=int, default=0, help="port to listen on (default: any free one)")
+    add("--api-key", help="API key to accept (default: a random one)")
+    add("--profiles", type=int, default=0, help="number of profiles to start with: user-000001@example.com and so on")
+    add("--rate", type=float, help="rate limit in requests per second (default: none)")
     add("--burst", type=int, default=10, help="requests accepted above the rate (default: 10)")
     add("--retry-after", type=float, help="seconds in the Retry-After header of a 429")
     add("--retry-after-503", type=float, help="seconds in the Retry-After header of a 503")
-    add("--delay", type=float, default=1.0, help="seconds that the fault delay holds an answer back (default: 1)")
+    add("--delay", type=float, default=1.0, help="seconds by which the fault delay delays a response (default: 1)")
     faults = ", ".join(fault.value for fault in Fault)
     add(
         "--fault",
@@ -74,8 +74,8 @@ def _parser(program: str) -> argparse.ArgumentParser:
         metavar="NAME=SHARE",
         help=f"a fault and the share of requests that suffer it, 0 to 1; may be repeated. The faults: {faults}",
     )
-    add("--latency", type=float, default=0.0, help="seconds between the work and its answer")
-    add("--seed", type=int, default=0, help="of the faults and the profile ids")
+    add("--latency", type=float, default=0.0, help="seconds between the work and its response")
+    add("--seed", type=int, default=0, help="seed of the faults and the profile IDs")
     return parser
 
 

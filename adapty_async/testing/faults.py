@@ -42,9 +42,9 @@ class Fault(Enum):
     HUGE = "huge"
     """The response's body is larger than 8 MiB."""
     SURPLUS = "surplus"
-    """An extra response follows: that to the previous request. The next request may take it for its own."""
+    """An extra response follows, the one to the previous request. The next request may take it for its own."""
     STALE = "stale"
-    """An extra response comes first: that to the previous request."""
+    """An extra response comes first, the one to the previous request."""
 
 
 class Faults:
@@ -83,7 +83,7 @@ class Faults:
     @shares.setter
     def shares(self, shares: Mapping[Fault, float]) -> None:
         if not (all(share >= 0 for share in shares.values()) and math.fsum(shares.values()) <= 1):
-            raise ValueError("the shares of faults must be 0.0 to 1.0, and 1.0 at most in sum")
+            raise ValueError("the shares of faults must be from 0.0 to 1.0, and at most 1.0 in total")
         self._shares = dict(shares)
 
     def script(self, *faults: Fault, method: str | None = None) -> None:

@@ -19,7 +19,7 @@ class Limiter:
 
     def __init__(self, rate: float, burst: int = 10) -> None:
         if not (math.isfinite(rate) and rate > 0):
-            raise ValueError("rate must be a positive number of requests a second")
+            raise ValueError("rate must be a positive number of requests per second")
         if burst < 0:
             raise ValueError("burst must not be negative")
         self.rate = rate

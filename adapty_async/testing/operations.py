@@ -93,7 +93,7 @@ def _link(profiles: Profiles, profile: Profile, customer_user_id: str) -> None:
     try:
         profiles.link(profile, customer_user_id)
     except ValueError:
-        _refuse("adapty-customer-user-id", "The profile or the customer user id is linked already.")
+        _refuse("adapty-customer-user-id", "The profile or the customer user ID is already linked.")
 
 
 class _Change(NamedTuple):

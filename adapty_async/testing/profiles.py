@@ -96,7 +96,7 @@ class Profiles(Mapping[str, Profile]):
         """
         own_id = self._fresh_id() if profile_id is None else _canonical(profile_id)
         if own_id in self._by_profile_id:
-            raise ValueError("a profile has this profile_id already")
+            raise ValueError("a profile with this profile_id exists")
         profile = Profile(own_id, None)
         if customer_user_id is not None:
             self.link(profile, customer_user_id)
@@ -114,9 +114,9 @@ class Profiles(Mapping[str, Profile]):
             ValueError: If the profile has another one, or another profile has this one.
         """
         if profile.customer_user_id not in (None, customer_user_id):
-            raise ValueError("the profile has another customer_user_id already")
+            raise ValueError("the profile already has another customer_user_id")
         if self._by_customer_user_id.setdefault(customer_user_id, profile) is not profile:
-            raise ValueError("another profile has this customer_user_id already")
+            raise ValueError("another profile already has this customer_user_id")
         profile.customer_user_id = customer_user_id
 
     def remove(self, profile: Profile) -> None:

@@ -89,7 +89,7 @@ class Server:
             OSError: If the port is in use.
         """
         if self._listener is not None:
-            raise RuntimeError("the simulator is running already")
+            raise RuntimeError("the simulator is already running")
         self._http = http = web.Server(self._tracked, access_log=None, logger=_logger)
 
         def connection() -> asyncio.Protocol:

@@ -42,11 +42,11 @@ _OPERATIONS: dict[str, operations.Operation] = {
 class Simulator:
     """A simulator of Adapty's server-side API for one app, on a loopback port.
 
-    ```python
-    async with Simulator(profiles=10) as sim:
-        async with AdaptyClient(sim.api_key, base_url=sim.base_url) as client: ...
-        assert sim.count.answers["DELETE", 204] == 10
-    ```
+    ::
+
+        async with Simulator(profiles=10) as sim:
+            async with AdaptyClient(sim.api_key, base_url=sim.base_url) as client: ...
+            assert sim.count.answers["DELETE", 204] == 10
 
     It supports the four operations on profiles. `limiter`, `retry_after`, `faults` and `latency` may be assigned while
     it runs. `requests`, `count` and `profiles` can also be read after it has stopped.

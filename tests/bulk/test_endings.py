@@ -22,7 +22,7 @@ ANSWERS: dict[str, list[Response | AdaptyError]] = {
     "an outage": [error(503)],
     "resets": [lost(), lost(), lost(), lost(), NO_CONTENT],
     "throttling": [error(429), error(429, retry_after="90"), NO_CONTENT],
-    "silence": [AdaptyTimeoutError("no answer in time", sent=True)],
+    "silence": [AdaptyTimeoutError("no response in time", sent=True)],
     "all of it": [NO_CONTENT, NO_CONTENT, error(503), error(503, retry_after="2"), lost(), error(429), UNAUTHORIZED],
 }
 

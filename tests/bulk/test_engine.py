@@ -574,7 +574,7 @@ def test_a_setting_of_the_wrong_kind_is_refused_at_once(setting: dict[str, objec
 async def test_a_job_is_iterated_once_and_before_it_is_awaited() -> None:
     job = bulk.run(_double, range(3))
     await job
-    with pytest.raises(RuntimeError, match="started already"):
+    with pytest.raises(RuntimeError, match="already started"):
         async for _ in job:
             pass
     assert (await job).total == 3

@@ -379,7 +379,7 @@ async def test_a_stop_does_not_wait_for_the_gate() -> None:
 
 @pytest.mark.parametrize("kind", ["update", "create"])
 async def test_a_yes_that_cannot_be_unpacked_leaves_the_item_in_doubt(kind: str) -> None:
-    client, _ = scripted_client(lambda request, number: InvalidResponseError("an answer that can't be unpacked"))
+    client, _ = scripted_client(lambda request, number: InvalidResponseError("the response can't be decompressed"))
     job = job_of(kind, client)
     assert (await only(job)).outcome is Outcome.IN_DOUBT
     assert job.report.latency is not None  # it was answered

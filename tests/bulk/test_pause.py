@@ -98,7 +98,10 @@ async def test_a_job_may_be_paused_before_it_starts_and_again_harmlessly(caplog:
     assert server.sent[0] == pytest.approx(7)
     job.pause()
     job.go_on()
-    assert caplog.messages == ["the job is paused: nothing new is sent", "the job goes on after its pause"]
+    assert caplog.messages == [
+        "the job is paused: no new requests are sent",
+        "the job is unpaused: requests are sent again",
+    ]
 
 
 @virtual

@@ -93,7 +93,7 @@ def test_none_switches_a_rule_off() -> None:
 @pytest.mark.parametrize("name", ["failure_share", "absent_share"])
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
 def test_a_share_outside_0_to_1_is_refused(name: str, value: float) -> None:
-    with pytest.raises(ValueError, match=f"^{name} must be a share from 0 to 1, or None$"):
+    with pytest.raises(ValueError, match=f"^{name} must be a number from 0 to 1, or None$"):
         StopRules(**{name: value})  # type: ignore[arg-type]  # one of the two
 
 

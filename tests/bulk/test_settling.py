@@ -117,7 +117,7 @@ class TestADoubtfulDeletion:
         (failure,) = report.failures
         assert isinstance(failure.error, AdaptyConnectionError)
         assert failure.error.maybe_executed
-        assert "more came on the connection than one response" in str(failure.error)
+        assert "the connection received an extra response" in str(failure.error)
 
     async def test_it_is_repeated_as_often_as_the_policy_says(self) -> None:
         async with served(answer(204) * 2) as (server, client):

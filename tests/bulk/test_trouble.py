@@ -180,9 +180,9 @@ class TestAnOutage:
         caplog.set_level(logging.INFO)
         client, _ = served_client(failing(5, 65, 1.0))
         await deleting(client, 1000)
-        assert [(name, level, message.split(",")[0]) for name, level, message in caplog.record_tuples] == [
-            ("adapty_async", logging.WARNING, "the job is parked"),
-            ("adapty_async", logging.INFO, "the job goes on: a request has been answered"),
+        assert [(name, level, message.split(";")[0]) for name, level, message in caplog.record_tuples] == [
+            ("adapty_async", logging.WARNING, "the circuit breaker opened: all recent requests failed"),
+            ("adapty_async", logging.INFO, "the circuit breaker closed: the server works again"),
         ]
 
     @virtual
@@ -276,7 +276,7 @@ class TestASilentServer:
         async def serve(since: float) -> Response | AdaptyError:
             if 20 <= since < ends:
                 await asyncio.sleep(patience)
-                return AdaptyTimeoutError("no answer in time", sent=True)
+                return AdaptyTimeoutError("no response in time", sent=True)
             await asyncio.sleep(0.1)
             return NO_CONTENT
 
@@ -373,7 +373,7 @@ class TestThrottling:
         assert report.counts == {Outcome.DELETED: 500}
         assert within(server.sent, 5.2, 605) == 0
         (said,) = caplog.messages
-        assert said.startswith("the job is parked for 6")
+        assert said.startswith("no requests are sent for 6")
 
     @virtual
     async def test_one_that_asks_for_a_minute_or_less_says_nothing(self, caplog: pytest.LogCaptureFixture) -> None:
@@ -394,7 +394,7 @@ class TestThrottling:
         reports = await asyncio.gather(deleting(client, 8, rate=0.5), deleting(client, 200, rate=20))
         assert [report.total for report in reports] == [8, 200]
         assert within(server.sent, 5.2, 605) == 0
-        assert [message.split(" for")[0] for message in caplog.messages] == ["the job is parked"] * 2
+        assert [message.split(" for")[0] for message in caplog.messages] == ["no requests are sent"] * 2
 
     @virtual
     async def test_one_that_another_pacer_of_the_file_was_told_too(
@@ -414,7 +414,7 @@ class TestThrottling:
             job.stop()
             await task
             pacer.close()
-        told = "the job is parked for 600 s: the API asks for it with Retry-After"
+        told = "no requests are sent for 600 s, because the API sent a Retry-After"
         assert [re.sub(r"\d+ s", "600 s", message) for message in caplog.messages] == [told] * 2
 
     @virtual
@@ -433,7 +433,7 @@ class TestThrottling:
         assert report.counts == {Outcome.NOT_ATTEMPTED: 5}
         assert now() - began == pytest.approx(1800)
         (said,) = caplog.messages
-        assert said.endswith("; after 1800 s of that it stops (throttled_for)")
+        assert said.endswith("; the job stops after 1800 s of that (throttled_for)")
 
     @virtual
     async def test_a_job_that_has_ended_says_nothing_more(self, caplog: pytest.LogCaptureFixture) -> None:

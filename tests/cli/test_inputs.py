@@ -250,7 +250,7 @@ def test_an_empty_file_is_refused(tmp_path: Path, content: str) -> None:
 
 
 def test_a_file_without_any_id_of_that_kind_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="line 2, profile_id is no UUID"):
+    with pytest.raises(InputError, match="line 2, profile_id isn't a UUID"):
         check(write(tmp_path, "id\nu1\nu2\n"), by="profile_id")
 
 

@@ -149,9 +149,9 @@ async def test_what_the_job_has_to_say_is_on_the_screen(tmp_path: Path) -> None:
             async with asyncio.timeout(PATIENCE):
                 await run.run(screen, interrupts)
             assert run.ended().status is ExitStatus.DONE
-    assert [said.split(",")[0] for said in screen.said] == [
-        "the job is parked",
-        "the job goes on: a request has been answered",
+    assert [said.split(";")[0] for said in screen.said] == [
+        "the circuit breaker opened: all recent requests failed",
+        "the circuit breaker closed: the server works again",
     ]
     assert logging.getLogger("adapty_async").handlers == []
 

@@ -137,7 +137,7 @@ async def test_the_log_tells_of_pauses(tmp_path: Path) -> None:
             job.go_on()
             await job
     said = [line.split(maxsplit=2)[2] for line in log.read_text().splitlines()]
-    assert said[1:] == ["the job is paused: nothing new is sent", "the job goes on after its pause"]
+    assert said[1:] == ["the job is paused: no new requests are sent", "the job is unpaused: requests are sent again"]
 
 
 @pytest.mark.usefixtures("sim")
@@ -287,7 +287,7 @@ async def test_a_signal_pauses_the_job_and_the_next_one_lets_it_go_on(tmp_path: 
             os.kill(os.getpid(), signal.SIGUSR1)
             await running
             assert deletion.ended().standing.counts == Counter(deleted=300)
-    assert [said.split(":")[0] for said in screen.said] == ["the job is paused", "the job goes on after its pause"]
+    assert [said.split(":")[0] for said in screen.said] == ["the job is paused", "the job is unpaused"]
 
 
 async def test_where_no_job_runs_the_signal_does_nothing() -> None:

@@ -375,7 +375,7 @@ def test_what_a_recorded_job_has_to_say_is_on_the_screen(tmp_path: Path) -> None
     with simulated(profiles=300, shares={Fault.UNAVAILABLE: 1.0}) as (sim, settings):
         with started([*DELETE, str(ids_file(tmp_path, 300)), "--yes"], settings) as process:
             assert process.stderr is not None
-            while b"the job is parked" not in process.stderr.readline():
+            while b"the circuit breaker opened" not in process.stderr.readline():
                 pass
             sim.faults.shares = {}
             _, err = process.communicate(timeout=PATIENCE)

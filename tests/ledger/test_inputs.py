@@ -224,7 +224,7 @@ class TestAnInputThatFails:
                 yield who
             raise asyncio.CancelledError
 
-        with pytest.raises(RuntimeError, match="something that the input waited for was cancelled"):
+        with pytest.raises(RuntimeError, match="a task that the input waited for was cancelled"):
             await deletion(client, people(), path)
         assert totals(path) == {Outcome.DELETED: 3}
 

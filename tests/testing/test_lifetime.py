@@ -53,7 +53,7 @@ async def test_started_again_it_has_the_same_address(call: Caller) -> None:
 
 
 async def test_it_starts_only_once_at_a_time(simulator: Simulator) -> None:
-    with pytest.raises(RuntimeError, match="running already"):
+    with pytest.raises(RuntimeError, match="already running"):
         await simulator.start()
 
 

@@ -46,9 +46,9 @@ def test_the_same_seed_gives_the_same_profile_ids() -> None:
 
 def test_an_id_in_use_is_refused_and_nothing_is_added(profiles: Profiles) -> None:
     profiles.add(customer_user_id="u1", profile_id=ID)
-    with pytest.raises(ValueError, match="profile_id already"):
+    with pytest.raises(ValueError, match="a profile with this profile_id exists"):
         profiles.add(customer_user_id="u2", profile_id=ID)
-    with pytest.raises(ValueError, match="customer_user_id already"):
+    with pytest.raises(ValueError, match="another profile already has this customer_user_id"):
         profiles.add(customer_user_id="u1")
     assert (list(profiles), set(profiles.customer_user_ids)) == ([ID], {"u1"})
 

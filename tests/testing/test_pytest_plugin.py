@@ -43,7 +43,7 @@ async def test_retries_of_the_client_do_not_wait(
     adapty_simulator.add_profile(customer_user_id="u1")
     adapty_simulator.script(Fault.RESET_AFTER, Fault.SERVER_ERROR, Fault.UNAVAILABLE)
     assert await adapty_client.profiles.delete(customer_user_id="u1")
-    assert [message.endswith(", again in 0.000 s") for message in caplog.messages] == [True, True, True, False]
+    assert [message.endswith(", retry in 0.000 s") for message in caplog.messages] == [True, True, True, False]
 
 
 async def ran(folder: Path, tests: str, mode: str) -> tuple[int | None, str]:
