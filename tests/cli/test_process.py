@@ -381,7 +381,7 @@ def test_what_a_recorded_job_has_to_say_is_on_the_screen(tmp_path: Path) -> None
             _, err = process.communicate(timeout=PATIENCE)
             assert process.returncode == 0
         assert len(sim.profiles) == 0
-    assert b"the job goes on" in err
+    assert b"the circuit breaker closed" in err
 
 
 # On a terminal

@@ -54,7 +54,7 @@ def test_a_deletion_is_typed_paused_interrupted_gone_on_with_verified_and_record
     assert re.search(rf"^it is running\n\d+ of {PEOPLE} rows\n\d+ deleted\npaused", told, re.MULTILINE)
     assert re.search(r"^\d+\.\d% refused, \d+ under way, answers in \d+ ms$", told, re.MULTILINE)
     shell.signal(signal.SIGUSR1)
-    shell.until("goes on after its pause")
+    shell.until("the job is unpaused")
     shell.type("\x03")
     status, screen = shell.ended()
     assert status == 130
