@@ -447,7 +447,7 @@ async def test_a_change_that_is_no_pair_or_changes_nothing_is_invalid(bad: Any) 
 async def test_the_error_of_an_item_that_is_no_pair_says_what_an_item_is(bad: Any) -> None:
     client, _ = scripted_client(lambda request, number: PROFILE)
     result = await only(bulk.update_profiles(client, [bad], by="customer_user_id"))
-    assert str(result.error) == "an item must be a pair of an id and ProfileAttributes"
+    assert str(result.error) == "an item must be a pair of an ID and ProfileAttributes"
 
 
 def test_by_is_never_guessed() -> None:
