@@ -38,7 +38,7 @@ def is_out_of_descriptors(error: BaseException | None) -> bool:
 def shortage_behind(error: OSError) -> int | None:
     """Return the error number if no more files can be opened, or None for any other failure.
 
-    The lookup of a host name doesn't report this: if it can't open a file, it says that the name is unknown.
+    The lookup of a host name hides this error: if it can't open a file, it reports an unknown name.
     """
     if not isinstance(error, socket.gaierror):
         return error.errno if is_out_of_descriptors(error) else None

@@ -254,7 +254,7 @@ class Transport:
             answer = None  # holds headers and the API key, which must not be in the traceback of the error
         if leaving.refusal is not None:  # the status counts, even if the body was lost
             return leaving.refusal
-        # Raised here and not above, where the error would have aiohttp's as its context, which holds headers and IDs.
+        # Raised outside the except blocks. There aiohttp's error would be its context, which holds headers and IDs.
         raise failure
 
     def anew(self) -> "Transport":
