@@ -311,7 +311,7 @@ class TestItsForm:
     @pytest.mark.parametrize("rate", [0, -1.0, math.inf, math.nan])
     @pytest.mark.parametrize("name", ["start_rate", "max_rate"])
     def test_a_rate_that_is_none_is_a_value_error(self, name: str, rate: float) -> None:
-        with pytest.raises(ValueError, match="positive, finite number of requests a second"):
+        with pytest.raises(ValueError, match="positive, finite number of requests per second"):
             AdaptivePacer(**{name: rate})  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("utilization", [0.0, -0.1, 1.01, math.nan])

@@ -135,10 +135,10 @@ class TestFixedPacer:
 
     @pytest.mark.parametrize("rate", [0, -1.0, math.inf, math.nan])
     def test_a_rate_that_is_none_is_a_value_error(self, rate: float) -> None:
-        with pytest.raises(ValueError, match="positive, finite number of requests a second"):
+        with pytest.raises(ValueError, match="positive, finite number of requests per second"):
             FixedPacer(rate)
 
     @pytest.mark.parametrize("rate", [True, "5", None])
     def test_a_rate_that_is_no_number_is_a_type_error(self, rate: Any) -> None:
-        with pytest.raises(TypeError, match="must be a number of requests a second, not"):
+        with pytest.raises(TypeError, match="must be a number of requests per second, not"):
             FixedPacer(rate)

@@ -1,6 +1,6 @@
-"""When the next request may leave: decisions, without a clock, I/O or randomness.
+"""Pacers, which decide when the next request may be sent, without a clock, I/O or randomness.
 
-All is pure but for what a SharedPacer needs: shared.py, membership.py and state_file.py read and write its file.
+Only SharedPacer is an exception: shared.py, membership.py and state_file.py read and write its file.
 """
 
 from .adaptive import AdaptivePacer

@@ -1,6 +1,6 @@
-"""What every pacer is, and what they share.
+"""The protocol of pacers and their common base class.
 
-A pacer is told the time by its caller, in seconds of any steady clock.
+The caller passes the time to the pacer, in seconds of any monotonic clock.
 """
 
 import math
@@ -10,12 +10,13 @@ from typing import Final, Protocol, runtime_checkable
 import attrs
 
 MAX_RETRY_AFTER: Final = 24 * 3600.0
-# How late loops wake up as a rule: what is forgiven, so that it costs no rate, and no more than that is made up for.
+# Event loops usually wake up no later than this many seconds. Lateness up to it is made up for, so that it costs no
+# rate; the rest isn't.
 LATENESS: Final = 0.02
 
 
 class Verdict(Enum):
-    """What became of a request, as far as its rate is concerned."""
+    """The result of a request, as far as the rate limit is concerned."""
 
     ACCEPTED = "accepted"
     THROTTLED = "throttled"
@@ -23,7 +24,7 @@ class Verdict(Enum):
 
 
 class Phase(StrEnum):
-    """What a pacer is at; STEADY: nothing but its rate."""
+    """The current phase of a pacer. STEADY: the pacer isn't searching for a limit."""
 
     STEADY = "steady"
     START = "start"
@@ -32,9 +33,14 @@ class Phase(StrEnum):
     BLOCKED = "blocked"
 
 
-@attrs.define(unsafe_hash=True)  # not frozen: one is made for each request
+@attrs.define(unsafe_hash=True)  # not frozen, for speed: each request has one
 class Ticket:
-    """The right to send one request: its `number`, from 1, and the time `sent_at` at which it leaves."""
+    """The right to send one request.
+
+    Attributes:
+        number: The number of the request, from 1.
+        sent_at: The time at which it is sent.
+    """
 
     number: int
     sent_at: float
@@ -42,10 +48,15 @@ class Ticket:
 
 @attrs.frozen
 class Snapshot:
-    """Where a pacer stands.
+    """The state of a pacer.
 
-    `rate`: requests a second that are allowed now. `estimate`: the limit as it was measured, None where it wasn't.
-    `reopens`: the time at which the last Retry-After ends, -inf where there was none. `sent`, `throttled`: so far.
+    Attributes:
+        phase: The current phase.
+        rate: The requests per second that are allowed now.
+        estimate: The measured rate limit, in requests per second, or None if it hasn't been measured.
+        reopens: The time at which the last Retry-After ends, or -inf if there was none.
+        sent: The number of requests sent so far.
+        throttled: The number of 429s so far.
     """
 
     phase: Phase
@@ -58,37 +69,58 @@ class Snapshot:
 
 @runtime_checkable
 class Pacer(Protocol):
-    """Decide when the next request of an API key may leave."""
+    """Decides when the next request of an API key may be sent."""
 
     @property
     def rate(self) -> float:
-        """Requests a second that are allowed now; infinite where nothing is held back."""
+        """The requests per second that are allowed now; infinite if the pacer doesn't limit the rate."""
         ...
 
     @property
     def estimate(self) -> float | None:
-        """The limit of the API key as it was measured, in requests a second; None where it wasn't."""
+        """The measured rate limit of the API key, in requests per second, or None if it hasn't been measured."""
         ...
 
     def snapshot(self) -> Snapshot:
-        """Tell where the pacer stands."""
+        """Return the state of the pacer."""
         ...
 
     def wait(self, now: float) -> float:
-        """Give the seconds until the next send is allowed, 0.0 = now. May change after every `heard`."""
+        """Return the seconds until the next request may be sent. The value may change after every `heard`.
+
+        Args:
+            now: The current time, in seconds of the caller's clock.
+
+        Returns:
+            Seconds; 0.0 if a request may be sent now.
+        """
         ...
 
     def sent(self, now: float) -> Ticket:
-        """Take note that a request leaves now."""
+        """Record that a request is sent now.
+
+        Args:
+            now: The current time, in seconds of the caller's clock.
+
+        Returns:
+            The ticket to pass to `heard`.
+        """
         ...
 
     def heard(self, now: float, ticket: Ticket, verdict: Verdict, retry_after: float | None = None) -> None:
-        """Take note of what became of the request of `ticket`. `retry_after`: seconds until the next send."""
+        """Record the result of a request.
+
+        Args:
+            now: The current time, in seconds of the caller's clock.
+            ticket: The ticket of the request.
+            verdict: The result.
+            retry_after: Seconds until the next request may be sent, or None.
+        """
         ...
 
 
 class Counting:
-    """What pacers share: they number their tickets, and hold every send back while a Retry-After runs."""
+    """The common base of pacers: numbers tickets, counts 429s and holds all requests during a Retry-After."""
 
     def __init__(self) -> None:
         self._sent = 0
@@ -105,7 +137,7 @@ class Counting:
 
     @property
     def phase(self) -> Phase:
-        """What the pacer is at."""
+        """The current phase of the pacer."""
         return Phase.STEADY
 
     def snapshot(self) -> Snapshot:
@@ -119,7 +151,7 @@ class Counting:
         self._throttled += verdict is Verdict.THROTTLED
 
     def _hold(self, now: float, retry_after: float | None) -> float:
-        """Hold every send back, where that makes sense; give the seconds."""
+        """Hold all requests if `retry_after` is plausible. Return the length of the hold in seconds."""
         if retry_after is None or not 0 < retry_after <= MAX_RETRY_AFTER:
             return 0.0
         self._reopens = max(self._reopens, now + retry_after)
@@ -127,16 +159,16 @@ class Counting:
 
 
 def checked_rate(rate: float, what: str) -> float:
-    """Refuse a rate that is none."""
+    """Return the rate as a float. Raise TypeError or ValueError if it isn't a positive, finite number."""
     if isinstance(rate, bool) or not isinstance(rate, int | float):
-        raise TypeError(f"the {what} must be a number of requests a second, not {type(rate).__name__}")
+        raise TypeError(f"the {what} must be a number of requests per second, not {type(rate).__name__}")
     if not 0 < rate < math.inf:
-        raise ValueError(f"the {what} must be a positive, finite number of requests a second")
+        raise ValueError(f"the {what} must be a positive, finite number of requests per second")
     return float(rate)
 
 
 def checked_utilization(utilization: float) -> float:
-    """Refuse a share of the limit that is none."""
+    """Return the share of the limit as a float. Raise TypeError or ValueError if it isn't in (0, 1]."""
     if isinstance(utilization, bool) or not isinstance(utilization, int | float):
         raise TypeError(f"the utilization must be a number, not {type(utilization).__name__}")
     if not 0 < utilization <= 1:
@@ -145,7 +177,7 @@ def checked_utilization(utilization: float) -> float:
 
 
 def checked_count(count: int, what: str) -> int:
-    """Refuse a number of requests that is none."""
+    """Return the number of requests. Raise TypeError or ValueError if it isn't an int of at least 1."""
     if isinstance(count, bool) or not isinstance(count, int):
         raise TypeError(f"{what} must be an int, not {type(count).__name__}")
     if count < 1:

@@ -1,7 +1,7 @@
-"""The state of a pacer as JSON, whatever fields it has: pure.
+"""A JSON codec for the state of a pacer.
 
-Numbers, strings, None and lists stand as they are; everything else is an object with one key, that names its type.
-Nothing but the known types is ever made out of JSON.
+Numbers, strings, None and lists are encoded as themselves. Every other value is an object with one key, the name of its
+type. Decoding creates objects of the known types only.
 """
 
 import json
@@ -15,14 +15,14 @@ _PLAIN: Final = frozenset({type(None), bool, int, float, str})
 
 
 class MisfitError(ValueError):
-    """What was read is none of ours, or of another version."""
+    """The decoded data isn't a pacer's state, or is of another version."""
 
 
 class Codec:
-    """Encode what is made of these types, and decode it again.
+    """Encodes and decodes values made of the given types.
 
-    Of attrs classes the fields must be those of today. Of others whatever an object has is taken, so that what was
-    written must be of the same version as who reads it.
+    The fields of an attrs class must match its current definition. For other classes, all attributes are encoded and
+    restored unchecked, so writer and reader must have the same version.
     """
 
     def __init__(self, *types: type[Any]) -> None:
@@ -32,7 +32,7 @@ class Codec:
         }
 
     def encode(self, value: Any) -> Any:
-        """Give what JSON takes. Raises TypeError where a type is unknown."""
+        """Return the value in a form that `json` accepts. Raise TypeError if a type is unknown."""
         kind = type(value)
         if kind in _PLAIN:
             return value
@@ -41,11 +41,11 @@ class Codec:
         return {kind.__name__: self._encode_content(kind, value)}
 
     def decode(self, found: Any) -> Any:
-        """Give the value back. Raises MisfitError where it isn't one."""
+        """Return the value that `encode` encoded. Raise MisfitError if it is invalid."""
         try:
             return self._decode(found)
         except RecursionError as error:
-            raise MisfitError("it is too deep") from error
+            raise MisfitError("nested too deeply") from error
 
     def _decode(self, found: Any) -> Any:
         if isinstance(found, list):
@@ -53,12 +53,12 @@ class Codec:
         if not isinstance(found, dict):
             return found
         if len(found) != 1:
-            raise MisfitError("an object without a type")
+            raise MisfitError("an object has no type")
         [(name, content)] = found.items()
         try:
             return self._decode_content(name, content)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise MisfitError(f"no {name}") from error
+            raise MisfitError(f"invalid {name}") from error
 
     def _encode_content(self, kind: type[Any], value: Any) -> Any:
         if kind is tuple:
@@ -92,18 +92,18 @@ class Codec:
             vars(made).update(values)
             return made
         if values.keys() != self._fields[kind]:
-            raise MisfitError(f"a {name} of another version")
+            raise MisfitError(f"{name} is of another version")
         return kind(**values)
 
 
 def to_bytes(encoded: Any) -> bytes:
-    """Give the JSON of what was encoded."""
+    """Return an encoded value as JSON."""
     return json.dumps(encoded, separators=(",", ":")).encode()
 
 
 def from_bytes(text: bytes) -> Any:
-    """Read JSON. Raises MisfitError where it is none."""
+    """Parse JSON. Raise MisfitError if it is invalid."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise MisfitError("no JSON") from error
+        raise MisfitError("not JSON") from error

@@ -1,4 +1,4 @@
-"""The pacers that look for nothing: a rate that the caller knows, and none at all."""
+"""Pacers that don't search for the limit: a fixed rate, and no rate at all."""
 
 import math
 from typing import Final
@@ -7,7 +7,7 @@ from .base import LATENESS, Counting, Ticket, Verdict, checked_rate
 
 
 class Unpaced(Counting):
-    """Hold nothing back but while the Retry-After of a 429 runs."""
+    """A pacer without a rate: it only waits out the Retry-After of a 429."""
 
     def wait(self, now: float) -> float:
         return self._reopens - now if self._reopens > now else 0.0
@@ -25,9 +25,16 @@ UNPACED: Final = Unpaced()
 
 
 class FixedPacer(Counting):
-    """Send at most `rate` requests a second, evenly; a Retry-After holds every send back.
+    """Sends at most `rate` requests per second, evenly spaced. A Retry-After holds all requests.
 
-    Nothing is saved up while there is nothing to send. Raises ValueError where `rate` isn't positive and finite.
+    Time without requests isn't made up for.
+
+    Args:
+        rate: Requests per second.
+
+    Raises:
+        TypeError: If `rate` isn't a number.
+        ValueError: If `rate` isn't positive and finite.
     """
 
     def __init__(self, rate: float) -> None:
@@ -45,8 +52,8 @@ class FixedPacer(Counting):
         return due - now if due > now else 0.0
 
     def sent(self, now: float) -> Ticket:
-        # A wake-up that is late by no more than loops usually are loses no rate; a longer gap isn't made up for.
-        # Nothing is late before the first send, or in a pause.
+        # The usual lateness of event loops costs no rate; a longer gap isn't made up for. Nothing is late before the
+        # first request, or during a hold.
         due = self._next if self._sent else now
         self._next = max(now - LATENESS, due, self._reopens) + self._interval
         self._sent += 1

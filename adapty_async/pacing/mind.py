@@ -1,4 +1,4 @@
-"""The pacer that several processes share: its slots are planned ahead, and may be taken back."""
+"""The pacer behind a SharedPacer: its slots are planned ahead and can be withdrawn."""
 
 import sys
 
@@ -7,15 +7,15 @@ from .base import Phase, Ticket
 
 
 class Mind(AdaptivePacer):
-    """What the members of a SharedPacer know together."""
+    """The adaptive pacer whose state the members of a SharedPacer share."""
 
     @property
     def reacted_at(self) -> int:
-        """The number of the last ticket before the last reaction: refusals up to it are echoes."""
+        """The number of the last ticket before the last reaction. 429s for tickets up to it are echoes."""
         return self._reacted_at_ticket
 
     def withdraw(self, first: Ticket, count: int) -> None:
-        """Take note that `count` requests, from ticket `first` on, won't leave; where they are the last, others may."""
+        """Withdraw `count` slots, from ticket `first` on. If they are the last ones, their times become free again."""
         for interval in self._open_intervals:
             interval.withdraw(first.number, count)
         if self._question is not None and first.number <= self._question.number < first.number + count:
@@ -24,14 +24,14 @@ class Mind(AdaptivePacer):
             self.replan(first.sent_at)
 
     def replan(self, now: float) -> None:
-        """Take note that nothing that is planned for later than `now` will leave."""
+        """Make the times after `now` free again: no slot planned for them will be used."""
         self._next = min(self._next, now)
 
     def adopt(self, max_rate: float, utilization: float, probe_after: int) -> None:
-        """Go on with other settings, `max_rate` being infinite where there is none."""
+        """Apply changed settings. An infinite `max_rate` means no maximum."""
         changed = (max_rate, utilization, probe_after) != (self._max_rate, self._utilization, self._probe_after)
         self._max_rate, self._utilization, self._probe_after = max_rate, utilization, probe_after
         if changed and self._phase is not Phase.START and self.estimate is not None:
-            # Also out of a PROBE: what a careful one had lowered would be raised by small steps only.
+            # PROBE ends, too: it would raise only in small steps what a more careful member had lowered.
             self._cruise(self.estimate, sys.maxsize)
         self._rate = min(self._rate, max_rate)

@@ -1,4 +1,4 @@
-"""The limit that a state file remembers, for whoever wants to know it without taking part."""
+"""Reading the limit remembered in a state file, without becoming a member."""
 
 import contextlib
 import time
@@ -14,7 +14,7 @@ _PAUSE: Final = 0.01
 
 
 def remembered_limit(path: Path) -> float | None:
-    """Give the limit that was found within the last day; None where there is none, or the file can't be read."""
+    """Return the limit found within the last 24 hours, or None if there is none or the file can't be read."""
     if not path.exists():
         return None
     try:

@@ -276,9 +276,9 @@ class TestItsForm:
     @pytest.mark.parametrize("rate", [0, -1.0, math.inf, math.nan])
     @pytest.mark.parametrize("name", ["start_rate", "max_rate"])
     def test_a_rate_that_is_none_is_a_value_error(self, path: Path, name: str, rate: float) -> None:
-        with pytest.raises(ValueError, match="positive, finite number of requests a second"):
+        with pytest.raises(ValueError, match="positive, finite number of requests per second"):
             SharedPacer(path, **{name: rate})  # type: ignore[arg-type]
-        with pytest.raises(ValueError, match="positive, finite number of requests a second"):
+        with pytest.raises(ValueError, match="positive, finite number of requests per second"):
             SharedPacer.background(path, max_rate=rate)
 
     @pytest.mark.parametrize("utilization", [0.0, -0.1, 1.01, math.nan])
