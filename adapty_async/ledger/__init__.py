@@ -1,4 +1,4 @@
-"""The ledger: what a mass job remembers over the end of its process, and what proves what it did."""
+"""The ledger: the record of a bulk job, with which it can be resumed and its results can be proven."""
 
 from .chunks import Row
 from .errors import (

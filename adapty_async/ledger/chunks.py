@@ -1,7 +1,7 @@
-"""A thousand rows in one: what became of each item of a chunk, in packed arrays.
+"""The state of 1,000 items in packed arrays, which the ledger stores as one row.
 
-A row of its own for each item takes 2.0 microseconds and 40 bytes, a chunk's share of one 1.0 and 17; a chunk that is
-written again whenever some of its items have come to their end included, as at a commit every 1,000 outcomes.
+One SQLite row per item takes 2.0 microseconds and 40 bytes per item. A chunk takes 1.0 microsecond and 17 bytes per
+item. This includes rewriting each chunk whenever some of its items get an outcome, with a commit every 1,000 outcomes.
 """
 
 import sys
@@ -18,7 +18,7 @@ from .errors import LedgerError
 CHUNK: Final = 1000
 HASH: Final = 16
 
-# The states of an item in the file; the better the evidence, the larger the number. Other numbers: another VERSION.
+# The states of an item in the file. Better evidence has a larger number. To change a number, change VERSION too.
 NOTHING: Final = 0
 STATES: Final = {
     Outcome.INVALID: 1,
@@ -35,16 +35,16 @@ STATES: Final = {
 }
 OUTCOMES: Final = {state: outcome for outcome, state in STATES.items()}
 UNSENT: Final = frozenset({Outcome.INVALID, Outcome.DUPLICATE, Outcome.EXCLUDED})
-"""What is known of an item without a request."""
+"""Outcomes that are known without a request."""
 _CLAIMED: Final = 0x80
-"""Beside a state: it is about to be sent, or was, and nothing better than the state is known of it."""
+"""Added to a state: the item is about to be sent or was sent, and nothing better than the state is known."""
 
 _OUTCOME: Final = 0x7F
-"""What of a state says the outcome."""
+"""The bits of a state that hold the outcome."""
 
 
 def _reopened(state: int) -> int:
-    """Give what is left of a state where the profile may exist all the same."""
+    """Return the rest of a state if the profile may exist after all."""
     outcome = OUTCOMES.get(state & _OUTCOME)
     if outcome is Outcome.DELETED_UNCONFIRMED:
         return _CLAIMED
@@ -52,37 +52,44 @@ def _reopened(state: int) -> int:
 
 
 OutcomeRow: TypeAlias = tuple[int, int, int, int]
-"""An outcome on its way to the ledger: position, state, status (0: no answer), attempts.
+"""An outcome to be recorded: position, state, status (0 if there was no response), attempts.
 
-In place of a status, which it can't have, what is excluded has the number of its exclude list (0: none was named).
-No class, for one is made for each item, and that is much of what a ledger costs.
+An excluded item has no status. The field then holds the number of its exclude list (0 if it has no name). This is a
+tuple and not a class because one is created for each item, which is a large part of the cost of a ledger.
 """
 
 _REOPENED: Final = bytes(map(_reopened, range(256)))
 _IS_CLAIMED: Final = bytes(state & _CLAIMED > 0 for state in range(256))
 _MOST_COUNTED: Final = 0xFFFF
 LAST_SECOND: Final = 0xFFFFFFFF
-"""The latest time that can be noted, in the year 2106; the first is in 1970."""
+"""The latest time that can be stored, in the year 2106. The earliest is in 1970."""
 
 
 def check_clock(wall: float) -> None:
-    """Refuse to begin by a clock whose time can't be noted. Raises LedgerError."""
+    """Raise LedgerError if the time of the clock can't be stored."""
     if not 0 <= wall <= LAST_SECOND:
         when = "before 1970" if wall < 0 else "after February 2106"
-        raise LedgerError(f"the clock of this machine says that it is {when}, which no ledger can note: set the clock")
+        raise LedgerError(f"this machine's clock shows a date {when}, which a ledger can't store: set the clock")
 
 
 def noted(wall: float) -> int:
-    """Give the time to be noted; where a clock is set beyond that during a run, no outcome is lost for it."""
+    """Return the time to store. If the clock is set out of range during a run, no outcome is lost."""
     return int(min(max(wall, 0.0), LAST_SECOND))
 
 
 @attrs.frozen
 class Row:
-    """What is known of one item. `hash`: of its id. `at`: seconds since 1970, of the outcome, else of the claim.
+    """The known state of one item.
 
-    `outcome`: None where there is none. `claimed`: it may have been sent, and no outcome is known of that.
-    `exclude_list`: the name of the list that excludes it.
+    Attributes:
+        position: The position of the item in the input, from 0.
+        hash: The hash of its ID.
+        outcome: Its outcome. None if it has none.
+        claimed: Whether it may have been sent, and the result of that request is unknown.
+        status: The status of the last response. None if there was none.
+        attempts: The number of attempts that led to the outcome.
+        at: When it got its outcome, or else when it was claimed, in seconds since 1970.
+        exclude_list: The name of the list that excludes it.
     """
 
     position: int
@@ -96,14 +103,14 @@ class Row:
 
     @property
     def standing(self) -> Outcome:
-        """What the item's outcome is if nothing more is done: what is claimed is in doubt."""
+        """The outcome of the item if nothing more is done. A claimed item is in doubt."""
         if self.claimed:
             return Outcome.IN_DOUBT
         return Outcome.NOT_ATTEMPTED if self.outcome is None else self.outcome
 
 
 class Chunk:
-    """The states of a chunk's items, with status, attempts and time of each."""
+    """The states of a chunk's items, with the status, the attempts and the time of each."""
 
     def __init__(self, size: int) -> None:
         self.states = bytearray(size)
@@ -115,7 +122,7 @@ class Chunk:
         return len(self.states)
 
     def extend(self, size: int) -> None:
-        """Make room for so many items."""
+        """Make room for `size` items."""
         more = Chunk(size - len(self))
         self.states += more.states
         self._statuses += more._statuses
@@ -123,13 +130,13 @@ class Chunk:
         self._times += more._times
 
     def claim(self, indexes: Sequence[int], now: int) -> Sequence[int]:
-        """Note that items are about to be sent, in order; give those that weren't claimed before.
+        """Record that items are about to be sent, in order. Return those that weren't claimed before.
 
-        The time of an earlier claim or outcome stays.
+        The time of an earlier claim or outcome is kept.
         """
         states, times = self.states, self._times
         count = len(indexes)
-        if count and indexes[-1] - indexes[0] == count - 1:  # one after the other, and mostly nothing is known of any
+        if count and indexes[-1] - indexes[0] == count - 1:  # consecutive items, and usually all are new
             begin, end = indexes[0], indexes[-1] + 1
             if states.count(NOTHING, begin, end) == count:
                 states[begin:end] = bytes([_CLAIMED]) * count
@@ -146,15 +153,15 @@ class Chunk:
         return fresh
 
     def release(self, index: int) -> None:
-        """Take a claim back: the item wasn't sent."""
+        """Remove a claim, because the item wasn't sent."""
         self.states[index] &= _OUTCOME
 
     def settle(self, index: int, state: int, status: int, attempts: int, now: int) -> None:
-        """Note an outcome, unless there is better evidence: `deleted` replaces `failed`, never the reverse."""
+        """Record an outcome, unless there is better evidence: `deleted` replaces `failed`, never the reverse."""
         self.settle_rows([(index, state, status, attempts)], 0, now)
 
     def settle_rows(self, rows: Iterable[OutcomeRow], first: int, now: int) -> int:
-        """Note outcomes; `first` is the position of the chunk's first item. Give how many they were."""
+        """Record outcomes and return their number. `first` is the position of the chunk's first item."""
         states, statuses, all_attempts, times = self.states, self._statuses, self._attempts, self._times
         count = 0
         for position, state, status, attempts in rows:
@@ -171,50 +178,53 @@ class Chunk:
         return count
 
     def doubt(self, index: int) -> None:
-        """Turn a claim into the outcome `in_doubt`, of the time of the claim."""
+        """Turn a claim into the outcome `in_doubt`, at the time of the claim."""
         self.settle(index, STATES[Outcome.IN_DOUBT], 0, 0, self._times[index])
 
     def reopen(self) -> bool:
-        """Take back that there was no such profile: that was said of another app. Tell whether it was said of any."""
+        """Discard all results that a profile doesn't exist, because they came from another app.
+
+        Return True if there were any.
+        """
         before, self.states = self.states, self.states.translate(_REOPENED)
         return self.states != before
 
     def claimed_at(self, index: int) -> int | None:
-        """When an item without any outcome was claimed; None where it wasn't, or has had an outcome."""
+        """Return when an item was claimed, or None if it isn't claimed or has had an outcome."""
         return self._times[index] if self.states[index] == _CLAIMED else None
 
     def is_claimed(self, index: int) -> bool:
-        """Tell whether an item may have been sent, and nothing is known of that."""
+        """Return True if an item may have been sent and its result is unknown."""
         return bool(self.states[index] & _CLAIMED)
 
     def open_indexes(self, retried: frozenset[Outcome]) -> list[int]:
-        """Give the items that have no outcome, or one of `retried`, in order."""
+        """Return the indexes of items that are claimed or have no outcome or one of `retried`, in order."""
         again = {NOTHING, *(STATES[outcome] for outcome in retried if outcome in STATES)}
         marks = self.states.translate(bytes(state & _CLAIMED > 0 or state in again for state in range(256)))
         return [index for index, mark in enumerate(marks) if mark] if 1 in marks else []
 
     @property
     def counts(self) -> Counter[Outcome]:
-        """How many items have which outcome, and aren't claimed again."""
+        """The number of items by outcome, without items that are claimed again."""
         return Counter({outcome: count for state, outcome in OUTCOMES.items() if (count := self.states.count(state))})
 
     @property
     def claimed(self) -> int:
-        """How many items are claimed."""
+        """The number of claimed items."""
         return sum(self.states.translate(_IS_CLAIMED))
 
     @property
     def first(self) -> int:
-        """The time of the first outcome, where there is one."""
+        """The time of the first outcome. There must be one."""
         return min(at for at, state in zip(self._times, self.states, strict=True) if state in OUTCOMES)
 
     @property
     def last(self) -> int:
-        """The time of the last outcome, where there is one."""
+        """The time of the last outcome. There must be one."""
         return max(at for at, state in zip(self._times, self.states, strict=True) if state in OUTCOMES)
 
     def answered_since(self, moment: int) -> int:
-        """How many of the outcomes that a request led to are of that time or later."""
+        """Return how many outcomes of requests were recorded at `moment` or later."""
         return sum(
             at >= moment and OUTCOMES.get(state) not in UNSENT
             for at, state in zip(self._times, self.states, strict=True)
@@ -222,10 +232,10 @@ class Chunk:
         )
 
     def rows(self, number: int, hashes: bytes, exclude_lists: Mapping[int, str]) -> Iterator[Row]:
-        """Give what is known of each item of the chunk with that number. `exclude_lists`: their names, by number."""
+        """Yield the state of each item. `number` is the number of the chunk, `exclude_lists` maps numbers to names."""
         for index, state in enumerate(self.states):
             position, hash_ = number * CHUNK + index, hashes[HASH * index : HASH * (index + 1)]
-            if state == NOTHING:  # what else stands there is of a claim that was taken back
+            if state == NOTHING:  # the other arrays may hold the rest of a released claim
                 yield Row(position, hash_, None, claimed=False, status=None, attempts=0, at=None)
                 continue
             outcome, status = OUTCOMES.get(state & _OUTCOME), self._statuses[index]
@@ -242,12 +252,12 @@ class Chunk:
             )
 
     def pack(self) -> bytes:
-        """Give all of it in bytes."""
+        """Return the chunk as bytes."""
         return b"".join([self.states, *map(_little_endian, (self._statuses, self._attempts, self._times))])
 
     @classmethod
     def unpack(cls, size: int, plain: bytes) -> "Chunk":
-        """Read what `pack` gave. Raises ValueError where that isn't it."""
+        """Return the chunk that `pack` packed. Raise ValueError if the length is wrong."""
         if len(plain) != 9 * size:
             raise ValueError("damaged")
         chunk = cls(0)

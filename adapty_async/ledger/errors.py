@@ -1,13 +1,13 @@
-"""What is wrong with a ledger, or with what it is to be used for: each in one sentence that says what to do.
+"""Errors of the ledger. Each message is one sentence with the problem and what to do.
 
 LedgerError
-├── LedgerLockedError       another process uses it
-├── LedgerMismatchError     it belongs to another job: .what differs
-├── InputChangedError       the input isn't the one it was made for: .kind tells how, .position where it first differs
-├── LedgerRedactedError     its key file is gone: it can be read, but no input can be compared with it
-├── LedgerUnreadableError   no ledger, a damaged one, or one of a newer version
-└── LedgerWriteError        it can't be written: the disk is full, or the directory read-only
-    └── LedgerLostError     while it was in use, one of its files was removed, renamed or replaced
+├── LedgerLockedError       another process uses the ledger
+├── LedgerMismatchError     the ledger belongs to another job (`what`: the difference)
+├── InputChangedError       the input isn't the one the ledger was made for (`kind`, and `position` of the difference)
+├── LedgerRedactedError     the key file is gone: the ledger can be read, but no input can be compared with it
+├── LedgerUnreadableError   the file isn't a ledger, is damaged, or was made by a newer version
+└── LedgerWriteError        the ledger can't be written: the disk is full, or the directory is read-only
+    └── LedgerLostError     a file of the ledger was removed, renamed or replaced while the ledger was in use
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ Mismatch: TypeAlias = Literal["operation", "by", "server", "key", "secret"]
 
 
 class LedgerError(Exception):
-    """A ledger can't be used as it was asked for."""
+    """A ledger can't be used as requested."""
 
 
 class LedgerLockedError(LedgerError):
@@ -26,7 +26,11 @@ class LedgerLockedError(LedgerError):
 
 
 class LedgerMismatchError(LedgerError):
-    """The ledger belongs to another job. `what`: which part of it differs; `secret` is the key file."""
+    """The ledger belongs to another job.
+
+    Attributes:
+        what: The part that differs. `secret` is the key file.
+    """
 
     def __init__(self, sentence: str, what: Mismatch = "operation") -> None:
         super().__init__(sentence)
@@ -34,10 +38,14 @@ class LedgerMismatchError(LedgerError):
 
 
 class InputChangedError(LedgerError):
-    """The input isn't the one that the ledger was made for. `position`: of the first item that differs, from 0.
+    """The input isn't the one that the ledger was made for.
 
-    `kind`: its id differs there, or what is to be written (rewritten), or the input ends there (shorter), or the job's
-    ended there (longer). `last`: where only a range of items is known in which it first differs, its last position.
+    Attributes:
+        position: The position of the first item that differs, from 0.
+        kind: The difference: another ID (`differs`), the same ID with other content (`rewritten`), an input that ends
+            there (`shorter`), or an input that is longer than the job's (`longer`).
+        last: Equal to `position`, unless only a range of items is known that contains the first difference. Then it is
+            the last position of that range.
     """
 
     def __init__(self, sentence: str, position: int = 0, kind: Difference = "differs", last: int | None = None) -> None:
@@ -52,7 +60,7 @@ class LedgerRedactedError(LedgerError):
 
 
 class LedgerUnreadableError(LedgerError):
-    """The file is no ledger, a damaged one, or one of a newer version."""
+    """The file isn't a ledger, is damaged, or was made by a newer version."""
 
 
 class LedgerWriteError(LedgerError):
@@ -60,9 +68,10 @@ class LedgerWriteError(LedgerError):
 
 
 class LedgerLostError(LedgerWriteError):
-    """One of the files of a ledger that is in use was removed, renamed or replaced, or another process wrote in it.
+    """A file of a ledger in use was removed, renamed or replaced, or another process wrote to the ledger.
 
-    `kept`: the file that holds what was recorded: the ledger itself or a copy of it; None where nobody knows of one.
+    Attributes:
+        kept: The file that holds the recorded data: the ledger itself or a copy of it. None if no such file is known.
     """
 
     def __init__(self, sentence: str, kept: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""A ledger that one command holds, from its first look to its end, whatever it does with it in between."""
+"""The lock of a ledger, held by one command from start to end."""
 
 import contextlib
 import os
@@ -12,7 +12,12 @@ from .files import Lock, lock, real, translated
 
 @attrs.frozen
 class Held:
-    """The lock of a ledger: who holds it lends it to what is done with the ledger."""
+    """The lock of a ledger. The holder passes it to the functions that use the ledger.
+
+    Attributes:
+        path: The path of the ledger.
+        lock: The lock itself.
+    """
 
     path: Path
     lock: Lock = attrs.field(repr=False)
@@ -20,9 +25,19 @@ class Held:
 
 @contextlib.contextmanager
 def holding(path: str | os.PathLike[str]) -> Iterator[Held]:
-    """Let nobody else use a ledger, or make one of that name, or copy an input beside it, in the block.
+    """Lock a ledger in the block.
 
-    It leaves no trace where no ledger is made. Raises LedgerError.
+    No other process can use the ledger, create one at this path, or copy an input next to it. If the block makes no
+    ledger, the lock file is removed.
+
+    Args:
+        path: The path of the ledger. It needn't exist.
+
+    Returns:
+        The lock.
+
+    Raises:
+        LedgerError: If the ledger is in use or can't be locked.
     """
     path = real(path)
     with translated(path):
@@ -30,7 +45,7 @@ def holding(path: str | os.PathLike[str]) -> Iterator[Held]:
     try:
         yield Held(path, own)
     finally:
-        with contextlib.suppress(OSError):  # a folder that can't be entered any more
+        with contextlib.suppress(OSError):  # the folder can't be entered any more
             if not path.exists():
                 own.remove()
         own.close()

@@ -1,4 +1,4 @@
-"""Which file lies at a path."""
+"""The identity of the file at a path."""
 
 from pathlib import Path
 from typing import TypeAlias
@@ -8,7 +8,7 @@ Identity: TypeAlias = tuple[int, int]
 
 
 def identity_of(path: Path) -> Identity | None:
-    """Return the identity of what lies at a path, a link itself too, or None if there is nothing. Raise OSError."""
+    """Return the identity of the file at a path, or None if there is none. Links aren't followed. Raise OSError."""
     try:
         found = path.lstat()
     except (FileNotFoundError, NotADirectoryError):

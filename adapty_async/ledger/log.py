@@ -1,6 +1,7 @@
-"""The log beside a ledger, as a kill leaves it: SQLite ends it at the first byte that has changed, and says nothing.
+"""The write-ahead log of a ledger, as a killed process leaves it.
 
-Its frames are described in https://www.sqlite.org/fileformat2.html#the_write_ahead_log
+SQLite reads the log up to the first byte that has changed and ignores the rest without an error. The format is
+described in https://www.sqlite.org/fileformat2.html#the_write_ahead_log
 """
 
 import contextlib
@@ -19,10 +20,10 @@ _MOST: Final = 0xFFFFFFFF
 
 
 def is_log_damaged(path: Path) -> bool:
-    """Return True if commits lie behind a byte that has changed. Raise OSError.
+    """Return True if commits follow a byte that has changed. Raise OSError.
 
-    The frames of one commit may do so in a log that is sound: a power cut had some of them written, before anybody was
-    told that they were.
+    A sound log may have one commit after an invalid frame: a power cut can interrupt the write of a commit. Nothing was
+    told yet that this commit is complete.
     """
     data = path.read_bytes()
     if len(data) < _HEADER + _FRAME_HEADER:
@@ -41,14 +42,14 @@ def is_log_damaged(path: Path) -> bool:
         if is_sound:
             state = _sum(page, order, _sum(header[:8], order, state))
             is_sound = its_salts == salts and state == (first, second)
-        # One of an earlier round of the log has neither salt; one in which a byte of them has changed has the other.
+        # A frame of an earlier cycle has neither salt. If one byte of the salts has changed, one salt still matches.
         if not is_sound and size and (its_salts[0] == salts[0] or its_salts[1] == salts[1]):
             commits += 1
     return commits > 1
 
 
 def has_log_lost_its_head(path: Path) -> bool:
-    """Return True if there is a log that doesn't begin as one: it was overwritten. Raise OSError."""
+    """Return True if a log exists that was overwritten at its start. Raise OSError."""
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         head = file.read(4)
         return bool(head) and int.from_bytes(head, "big") not in _MAGIC
@@ -62,7 +63,7 @@ def _frames(data: bytes, page_size: int) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _sum(data: bytes, order: str, before: tuple[int, int]) -> tuple[int, int]:
-    """Return the checksum of data, with that of all before it."""
+    """Return the checksum of data, continued from the checksum `before`."""
     words = array("I", data)
     if (order == "<") != (sys.byteorder == "little"):
         words.byteswap()

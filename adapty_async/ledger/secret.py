@@ -1,6 +1,6 @@
-"""The key file beside a ledger: without it, nothing in the ledger leads to an id.
+"""The ID key of a ledger, in a file next to it. Without it, nothing in the ledger leads to an ID.
 
-Whoever holds both can test whether an id that he guesses is in the ledger, and what became of it.
+With the ledger and the key file, you can test whether a guessed ID is in the ledger, and read its outcome.
 """
 
 import contextlib
@@ -23,12 +23,12 @@ _OWNER_ONLY: Final = 0o600
 
 
 def key_path(ledger: Path) -> Path:
-    """Where the key of a ledger lies."""
+    """Return the path of a ledger's key file."""
     return ledger.with_name(f"{ledger.name}.key")
 
 
 class Secret:
-    """The key of a ledger, and the hashes made with it."""
+    """The ID key of a ledger, and the hashes made with it."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key
@@ -36,9 +36,9 @@ class Secret:
 
     @classmethod
     def read(cls, ledger: Path) -> "Secret | None":
-        """Read the key of a ledger; None where it is gone, or was never written to its end.
+        """Read the key of a ledger. Return None if the file doesn't exist or wasn't written completely.
 
-        Raises LedgerUnreadableError, OSError.
+        Raise LedgerUnreadableError or OSError if the file can't be read.
         """
         with contextlib.suppress(FileNotFoundError):
             with open_regular(key_path(ledger)) as file:
@@ -49,9 +49,9 @@ class Secret:
 
     @classmethod
     def make(cls, ledger: Path) -> "Secret":
-        """Make the key of a ledger, in a new file that only its owner may read.
+        """Make the key of a ledger, in a new file that only its owner can read.
 
-        Raises OSError; LedgerMismatchError where there is a file already, but one that was never written to.
+        Raise LedgerMismatchError if the file exists and isn't empty. Raise OSError if it can't be written.
         """
         path = key_path(ledger)
         if path.exists() and path.stat().st_size:
@@ -59,7 +59,7 @@ class Secret:
                 f"{path} is there already, and isn't the key file of a ledger: give the ledger another name", "secret"
             )
         key = secrets.token_bytes(LENGTH)
-        part = path.with_name(f"{path.name}.new")  # it is there whole or not at all: half of one is easily guessed
+        part = path.with_name(f"{path.name}.new")  # complete or absent, because half a key is easily guessed
         part.unlink(missing_ok=True)
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
         try:
@@ -67,7 +67,7 @@ class Secret:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(descriptor)
             part.replace(path)
-        except BaseException:  # an interrupt, too: it would stay behind
+        except BaseException:  # an interrupt too, which would leave the new file
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
             raise
@@ -77,36 +77,36 @@ class Secret:
 
     @property
     def check(self) -> bytes:
-        """What tells this key from another, and doesn't lead back to it."""
+        """A value that identifies this key and doesn't reveal it."""
         return blake2b(key=self._key, person=b"check", digest_size=16).digest()
 
     def hash(self, name: str) -> bytes:
-        """Give the bytes that stand for an id."""
+        """Return the hash of an ID."""
         return self.hashes([name])
 
     def hashes(self, names: Iterable[str]) -> bytes:
-        """Give the bytes that stand for ids, one after the other."""
-        begun = self._name.copy  # a third less than to begin anew with the key
+        """Return the hashes of IDs, joined."""
+        begun = self._name.copy  # takes a third less time than another keyed hash
         digests = []
         for name in names:
             state = begun()
-            state.update(name.encode("utf-8", "surrogatepass"))  # as in _bytes, without a call
+            state.update(name.encode("utf-8", "surrogatepass"))  # as in _bytes, without the call
             digests.append(state.digest())
         return b"".join(digests)
 
     def digest(self, contents: Sequence[str]) -> bytes:
-        """Give the 32 bytes that stand for a series of items, in their order."""
+        """Return a digest of items in their order, 32 bytes."""
         lengths = array("Q", map(len, contents))
         digest = blake2b(_bytes("".join(contents)), key=self._key, person=b"contents", digest_size=32)
         digest.update(lengths.tobytes())
         return digest.digest()
 
     def file_digest(self, file: BinaryIO) -> bytes:
-        """Give the 32 bytes that stand for all of a file. Raises OSError."""
-        file.seek(0, os.SEEK_END)  # forgets its buffer: who shares its descriptor may have moved that meanwhile
+        """Return a digest of the whole file, 32 bytes. Raise OSError."""
+        file.seek(0, os.SEEK_END)  # drops the buffer: another user of the descriptor may have moved its position
         file.seek(0)
         return hashlib.file_digest(
-            file,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - its protocol asks for more than it uses
+            file,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - its protocol requires more than it uses
             lambda: blake2b(key=self._key, person=b"file", digest_size=32),
         ).digest()
 

@@ -1,4 +1,4 @@
-"""A copy of an input that can't be read twice: a job that goes on another day needs it again."""
+"""A copy of an input that can't be read twice. A later run of the job reads the copy."""
 
 import contextlib
 import os
@@ -13,17 +13,20 @@ from .files import OWNER_ONLY, real, sync_names
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]  # what it is there
+    fcntl = None  # type: ignore[assignment]  # its value there
 
 _BLOCK: Final = 1 << 16
-# Without O_NONBLOCK the opening of a pipe waits for whoever writes to it.
+# Without O_NONBLOCK, opening a pipe waits for a writer.
 _LOOKING: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 class Spool:
-    """The input of a job, copied to a file beside its ledger that only its owner may read.
+    """A copy of a job's input, in a file next to its ledger that only its owner can read.
 
-    It holds ids: `discard` it at the clean end of the job.
+    It contains IDs: call `discard` when the job is done.
+
+    Args:
+        ledger: The path of the ledger.
     """
 
     def __init__(self, ledger: str | os.PathLike[str]) -> None:
@@ -33,20 +36,34 @@ class Spool:
 
     @property
     def is_filled(self) -> bool:
-        """Tell whether there is a copy, a whole one."""
-        with contextlib.suppress(OSError):  # a folder that can't be entered any more
+        """Whether a complete copy exists."""
+        with contextlib.suppress(OSError):  # the folder can't be entered any more
             return self.path.exists()
         return False
 
     def fill(self, source: BinaryIO) -> None:
-        """Copy the input to its end. Raises LedgerWriteError, and leaves nothing behind then."""
+        """Copy the whole input.
+
+        Args:
+            source: The input.
+
+        Raises:
+            LedgerWriteError: If the copy can't be written. No partial copy is left.
+        """
         with self.writing() as write:
             while block := source.read(_BLOCK):
                 write(block)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Callable[[bytes], None]]:
-        """Give what writes the copy: it is there when the block is at its end, or never. Raises LedgerWriteError."""
+        """Write the copy in the block. It exists when the block ends without an error, or not at all.
+
+        Returns:
+            A function that writes bytes to the copy.
+
+        Raises:
+            LedgerWriteError: If the copy can't be written.
+        """
         try:
             with self._translated():
                 self._part.unlink(missing_ok=True)
@@ -61,7 +78,7 @@ class Spool:
             with self._translated():
                 self._part.replace(self.path)
             sync_names(self.path.parent)
-        except BaseException:  # an interrupt, too: the half of a copy would stay behind
+        except BaseException:  # an interrupt too, which would leave a partial copy
             with contextlib.suppress(OSError):
                 self._part.unlink(missing_ok=True)
             raise
@@ -82,15 +99,26 @@ class Spool:
         raise LedgerWriteError(f"the input can't be copied to {self.path} ({reason}): make room for it")
 
     def open(self) -> BinaryIO:
-        """Open the copy. Raises OSError."""
+        """Open the copy.
+
+        Returns:
+            The open file.
+
+        Raises:
+            OSError: If it can't be opened.
+        """
         return self.path.open("rb")
 
     def sweep(self) -> None:
-        """Remove what a kill left of a copy; whatever else has its name, or is being written, stays."""
+        """Remove a partial copy that a killed process left. Any other file of that name is kept."""
         remove_abandoned(self._part)
 
     def discard(self) -> None:
-        """Remove the copy, and what a kill left of one; again, harmlessly. Raises LedgerWriteError."""
+        """Remove the copy, complete or partial. Repeated calls have no effect.
+
+        Raises:
+            LedgerWriteError: If it can't be removed.
+        """
         try:
             self.path.unlink(missing_ok=True)
             self._part.unlink(missing_ok=True)
@@ -101,8 +129,8 @@ class Spool:
 
 
 def remove_abandoned(part: Path) -> None:
-    """Remove a private file that nobody holds any more; whatever else has that name stays."""
-    with contextlib.suppress(OSError):  # most often there is none
+    """Remove a private file that isn't locked any more. Any other file at that path is kept."""
+    with contextlib.suppress(OSError):  # usually it doesn't exist
         descriptor = os.open(part, _LOOKING)
         try:
             if _is_private(descriptor) and hold(descriptor):
@@ -112,15 +140,15 @@ def remove_abandoned(part: Path) -> None:
 
 
 def _is_private(descriptor: int) -> bool:
-    """Tell whether it is a file that only its owner may read, as a copy is."""
+    """Return True if it is a file that only its owner can read, as a copy is."""
     return os.fstat(descriptor).st_mode == stat.S_IFREG | OWNER_ONLY
 
 
 def hold(descriptor: int) -> bool:
-    """Lock an open file until it is closed, by a kill too; tell whether that could be done.
+    """Lock an open file until it is closed or the process ends. Return True if this succeeds.
 
-    Who removes what is abandoned in the moment before it is locked makes the writing fail; so does, of a copy, who does
-    so after it is closed: nothing is sent then.
+    If another process removes the file just before it is locked, the write fails. It also fails if another process
+    removes a copy just after it is closed. Nothing is sent in either case.
     """
     if fcntl is None:
         return False

@@ -1,4 +1,7 @@
-"""The ids of a deletion that nobody can give twice: copied whole before the first is sent, and read from there."""
+"""The spool of a deletion whose IDs can't be read twice.
+
+All IDs are copied before the first one is sent, and are then read from the copy.
+"""
 
 import asyncio
 import itertools
@@ -20,7 +23,7 @@ _UNDONE: Final = frozenset({Outcome.FAILED, Outcome.IN_DOUBT, Outcome.NOT_ATTEMP
 
 
 class Spooling:
-    """The copy of the items of one run."""
+    """The spool of one run."""
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
@@ -28,16 +31,16 @@ class Spooling:
         self._lines: BinaryIO | None = None
 
     def source(self, source: Source[ItemT]) -> Source[ItemT]:
-        """Give a source that reads the copy of another; it is made at the first reading, where there is none yet."""
+        """Return a source that reads the copy of another source. The first read makes the copy if there is none."""
         items = cast("AsyncIterable[ItemT | Decided[ItemT]]", self._read(source))
         return Source(items, source.name, source.content)
 
     def end(self, ledger: Path, *, refused: bool) -> None:
-        """Close the copy, and remove it if nothing of the job can be sent again, or if it is new and was refused.
+        """Close the copy. Remove it if no item can be sent again, or if it is new and the input was refused.
 
-        Raises LedgerError.
+        Raise LedgerError if the ledger can't be read or the copy can't be removed.
         """
-        if self._lines is not None:  # a job that was stopped has read only some of it
+        if self._lines is not None:  # a stopped job hasn't read it to the end
             self._lines.close()
         if self._is_new and refused:
             self._spool.discard()
@@ -58,12 +61,12 @@ class Spooling:
                 yield read if isinstance(read, str) else Decided(read[0], Outcome(read[1]), exclude_list=read[2])
 
     def _checked(self, line: bytes) -> bytes:
-        """Return what a line of the copy holds. Raise LedgerUnreadableError if a byte of it has changed."""
+        """Return the content of a line of the copy. Raise LedgerUnreadableError if a byte of it has changed."""
         checksum, _, plain = line.removesuffix(b"\n").partition(b" ")
         if checksum != _checksum(plain):
             raise LedgerUnreadableError(
-                f"{self._spool.path}, the copy of the input, is damaged: restore it from a copy, or start anew with "
-                "another ledger"
+                f"{self._spool.path}, the copy of the input, is damaged: restore it from a backup, or start again "
+                "with another ledger"
             )
         return plain
 
@@ -76,7 +79,7 @@ async def _fill(spool: Spool, source: Source[ItemT]) -> None:
 
 
 def _checksum(line: bytes) -> bytes:
-    """Return what tells that a disk has changed a line: an id that was changed would be another person's."""
+    """Return the checksum of a line, which detects changes on the disk. A changed ID would name another profile."""
     return b"%08x" % zlib.crc32(line)
 
 
