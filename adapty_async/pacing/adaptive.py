@@ -1,20 +1,24 @@
-"""The pacer that finds out a limit which nobody tells, and stays just under it.
+"""A pacer that finds the unpublished rate limit of an API key and stays just below it.
 
-It needs refusals to know where the limit is, and wants few of them. So it goes round in a circle: START about doubles
-the rate until the first refusal; PROBE goes up by small steps, then larger ones, until a refusal measures the limit
-(see measuring.py); CRUISE stays at `utilization` of it for a while, then PROBE again. A step counts as passed when what
-was sent at its rate was accepted at that rate: a job that has little to send, or a server that fails, raises nothing.
+Only 429s show how high the limit is, but there should be few of them. So the pacer repeats a cycle:
 
-One overshoot, one reaction: what was under way when a refusal was heard may be refused too, and these echoes tell
-nothing new. After a reaction nothing is sent until the bucket holds a few tokens again. Where not even one request was
-accepted since the last reaction, it isn't the rate: everything is BLOCKED, and one request at a time asks whether it
-still is.
+- START about doubles the rate at each step, until the first 429.
+- PROBE raises it by small steps, then by larger ones, until a 429 measures the limit (see measuring.py).
+- CRUISE stays at `utilization` of the limit for a while, then PROBE follows again.
 
-One 429 alone may be a stray, which tells nothing of the limit: where it isn't expected, what follows must confirm it
-(see strays.py). While strays are few, a 429 in PROBE is expected.
+A step is passed when the requests of its rate were accepted and were sent at that rate. So a job that has little to
+send, or a server that fails, doesn't raise the rate.
 
-Where a refusal asks for a pause (Retry-After) that is longer than that, it is dear: all is slower then, and a search
-goes up from what is surely accepted, as one late refusal tells more than several early ones.
+The pacer reacts once to each overshoot. Requests in flight when a 429 arrives may be rejected too; these echoes carry
+no new information. After a reaction nothing is sent until the bucket holds a few tokens again. If not a single request
+was accepted since the last reaction, the rate isn't the cause: the pacer is BLOCKED, and sends one trial request at a
+time until one is accepted.
+
+A single 429 may be a stray, which shows nothing about the limit. Unless it is expected, later responses must confirm it
+(see strays.py). In PROBE a 429 is expected, as long as strays are few.
+
+A 429 is expensive if its Retry-After is longer than the bucket takes to refill. Then all phases are slower, and a
+search starts at a rate that is surely accepted and goes up, because one late 429 shows more than several early ones.
 """
 
 import math
@@ -24,35 +28,37 @@ from .base import LATENESS, Counting, Phase, Ticket, Verdict, checked_count, che
 from .measuring import Estimator, Interval
 from .strays import FEWEST, Strays, Suspicion
 
-# Slower than that, and coming back would take hours.
+# Requests per second. From a lower rate, recovery would take hours.
 _SLOWEST: Final = 0.05
 
-# A step lasts so long, so many round trips, and so many requests. Where a refusal costs a pause, its Retry-After, we
-# learn slower near the known limit; while we search for one, the steps up to it should cost no more than a pause.
+# The minimum length of a step, in seconds, round trips and requests. If a 429 costs a pause (its Retry-After), a step
+# near the known limit lasts this many pauses. In a search for the limit, all steps together should cost no more than
+# one pause.
 _STEP_SECONDS: Final = 1.0
 _STEP_ROUND_TRIPS: Final = 2.0
 _STEP_REQUESTS: Final = 8.0
 _STEP_PAUSES: Final = 5.0
 _SEARCH_PAUSES: Final = 1 / 3
 _LONGEST_STEP: Final = 60.0
-# The requests of a step take a little longer than it does where the job is as fast as the pacer; more: the job is slow.
+# The requests of a step may take this many times its length. If they take longer, the job is slower than the pacer.
 _SLACK: Final = 1.3
 
-# Of the first rate that was refused, about as likely too much as too little: the step before was half of it. Where a
-# refusal costs a pause, the search begins there: a refusal that comes late, a little above the limit, tells more.
+# The first search for the limit starts at this share of the first rejected rate. That is about as likely too high as
+# too low; the step that passed was at half of that rate. If a 429 costs a pause, the search starts at that half: a 429
+# that comes late, a little above the limit, shows more.
 _LOOK_AGAIN: Final = 0.7
 _PASSED: Final = 0.5
-# What left after that request and before its refusal was heard met an empty bucket: the share that was accepted is the
-# limit's share of the rate. So many requests tell enough; all are heard of after so many round trips; and the search
-# begins just below, as an interval that lasts measures best. No smaller share is believed, as half of the rate has just
-# been accepted, and a window whose quota is used up accepts nothing.
+# The requests sent after the first rejected one, and before its 429 arrived, met an empty bucket. Their accepted share
+# is the limit's share of the rate. This many of them are enough, and all their responses arrive within this many round
+# trips. The search then starts just below that limit, because long intervals measure best. A smaller share than the
+# least isn't believed: half of the rate has just been accepted, and a window with a used-up quota accepts nothing.
 _TELLING: Final = 12
 _SETTLED: Final = 1.2
 _JUST_BELOW: Final = 0.9
 _LEAST_SHARE: Final = 0.28
-# Where the limit is known, PROBE begins just below it, and goes up by a fiftieth of it; else by more. Later steps
-# are larger and larger, since then the limit has risen. Where it was one of these that was refused, the limit lies
-# somewhere within a large step: the next PROBE takes so many times as many small ones first.
+# If the limit is known, PROBE starts just below it and rises by 2% of it; otherwise by more. Later steps become larger
+# and larger, because the limit has probably risen. If a large step was rejected, the limit is somewhere within that
+# step: the next PROBE makes twice as many small steps first.
 _PROBE_FROM: Final = 0.98
 _FINE: Final = 0.02
 _COARSE: Final = 0.06
@@ -60,81 +66,89 @@ _SMALL_STEPS: Final = 5
 _LARGER: Final = 0.1
 _CLOSER: Final = 2
 
-# CRUISE lasts at least so long, and where a refusal costs a pause, so many of them; fewer where the limit isn't sure.
+# The minimum length of CRUISE, in seconds and, if a 429 costs a pause, in pauses: fewer if the estimate is unsure.
 _CRUISE_SECONDS: Final = 2.0
 _CRUISE_PAUSES: Final = 40.0
 _UNSURE_PAUSES: Final = 10.0
 _UNSURE: Final = 0.04
 _LONGEST_CRUISE: Final = 900.0
-# A limit that was low for a moment isn't believed for longer than this, or than it takes to send a few.
+# A measured limit is trusted for at most this many seconds, or for as long as a few requests take, if that is longer:
+# the limit may have been low for a moment only.
 _LONGEST_BLIND: Final = 300.0
-# Refused so far above what the last intervals say, after larger steps, the limit has risen: they are forgotten. So many
-# accepted requests tell it from a burst.
+# A 429 at this multiple of the limit that the last intervals show, after larger steps, means that the limit has risen.
+# The intervals are then forgotten. This many accepted requests distinguish a higher limit from a burst.
 _RISEN: Final = 1.4
 _ENOUGH: Final = 30
-# A limit that may be so far off is searched for again before CRUISE, but not more often than so: if no bucket is behind
-# it, that would go on for ever.
+# An estimate with a larger relative spread is searched for again before CRUISE, but only this many times: without a
+# bucket behind the limit, the search would never end.
 _DOUBTFUL: Final = 0.15
 _SEARCHES: Final = 3
-# Refused in CRUISE again, the bucket isn't all: jitter empties a small one at any rate. Going slower by half of what
-# the pause costs may save it; by no more than so much at once.
+# If CRUISE is rejected repeatedly, jitter may be emptying a small bucket at any rate. Slowing down by half of the share
+# of time that the pause costs may avoid that, by no more than this share at once.
 _MOST_SLOWER: Final = 0.15
-# Fewer accepted requests than this are no measurement; one of n of them is good to 1/n. Until it is good
+# Fewer accepted requests aren't a measurement. A measurement of n requests has an error of 1/n. Until that is good
 # enough for the utilization, each CRUISE is about as long as all before it.
 _MEASURABLE: Final = 10
 _SHARP: Final = 2.0
 _SHORTEST_CRUISE: Final = 20.0
 
-# After a refusal: so many tokens, and what the network's jitter is worth, as shares of a round trip. Requests that
-# overtake others on their way see a bucket that is still empty.
+# After a 429 the pacer waits for this many tokens, plus a share of a round trip for the jitter of the network. Requests
+# that overtake others on their way may still find the bucket empty.
 _REFILL: Final = 4.0
 _REFILL_ROUND_TRIPS: Final = 0.1
 _OVERTAKING: Final = 0.25
 # The most that the jitter of some hundred requests takes from a bucket, as a share of a round trip.
 _JITTER_ROUND_TRIPS: Final = 0.2
 
-# A 429 is believed that is so much likelier the limit's than a stray (a logarithm), and more where there are many
-# requests a second, as there are more strays then. Below the limit at least so many strays are supposed. START may err:
-# a search goes up from there.
+# A 429 is believed if it is this much more likely the limit's than a stray (as a logarithm). The threshold rises with
+# the rate, because more requests bring more strays. Below the limit at least this share of strays is assumed. START may
+# be wrong, because a search follows.
 _CERTAIN: Final = 3.0
 _START_CERTAIN: Final = 1.0
 _SUPPOSED: Final = 0.03
 _MOST_STRAYS: Final = 0.2
-# So far below the highest limit of late, what is rejected are strays; and so slowly we go to count them.
+# At this share of the highest recent limit or below, 429s are strays. CRUISE eases to this share of the limit to count
+# them.
 _LOW: Final = 0.72
 _EASED: Final = 0.7
 _FADING: Final = 0.99
-# A 429 in CRUISE that the bucket, as it is known, doesn't explain makes us so much slower.
+# The rate is multiplied by this after a 429 in CRUISE that the known bucket doesn't explain.
 _DOUBTED: Final = 0.97
-# An estimate that rests on fewer requests is soon made again.
+# An estimate based on fewer requests is quickly made again.
 _EARLY: Final = 300
-# So far above a limit that strays seemed to tell, it is none.
+# If this multiple of a limit is passed, the limit was inferred from strays and is dropped.
 _REVOKED: Final = 1.2
-# So many times as many strays as were known when the limit was measured: it is measured again.
+# If the share of strays grows by this factor after the limit was measured, the limit is measured again.
 _MANY_MORE: Final = 1.7
-# So few strays in a step don't count.
+# Fewer strays per step, or a smaller share of strays, are ignored.
 _NEGLIGIBLE: Final = 0.035
 _RARE: Final = 0.001
 
-# The round trip is a mean over the last ten or so. A single answer moves it by little: those that were there all the
-# while, as the loop was blocked or the machine asleep, took no longer than others.
+# The round trip is a mean of about the last ten. One response changes it only a little: responses that waited while the
+# event loop was blocked or the machine was asleep didn't really take longer.
 _ROUND_TRIP_SHARE: Final = 0.1
 _ROUND_TRIP_GROWTH: Final = 0.02
 
-# BLOCKED: the seconds between two questions.
+# BLOCKED: seconds between two trial requests.
 _FIRST_PARK: Final = 0.25
 _PARK_GROWTH: Final = 1.5
 _LONGEST_PARK: Final = 30.0
-# An answer that doesn't come for so long won't come.
+# Seconds after which the response to a trial request counts as lost.
 _LOST: Final = 60.0
 
 
 class AdaptivePacer(Counting):
-    """Find out the limit of an API key from its refusals, and send just under it.
+    """Finds the rate limit of an API key from its 429s and sends just below it.
 
-    `start_rate`: requests a second to begin with. `max_rate`: never more than this. `utilization`: the share of the
-    measured limit to stay at, in (0, 1]. `probe_after`: requests before the limit is measured again.
-    Raises ValueError where a number is out of its range.
+    Args:
+        start_rate: The first rate, in requests per second.
+        max_rate: The maximum rate, in requests per second, or None for no maximum.
+        utilization: The share of the measured limit to use, in (0, 1].
+        probe_after: The number of requests after which the limit is measured again.
+
+    Raises:
+        TypeError: If an argument isn't a number.
+        ValueError: If a number is out of range.
     """
 
     def __init__(
@@ -159,7 +173,7 @@ class AdaptivePacer(Counting):
         self._round_trip = 0.0
         self._rises = True
 
-        # What is being measured
+        # Measurement
         self._interval: Interval | None = None
         self._was_disturbed = False
         self._strays = Strays()
@@ -170,7 +184,7 @@ class AdaptivePacer(Counting):
         self._alarm: tuple[float, int, int] | None = None
         self._highest = 0.0
 
-        # The step that is being passed
+        # The current step
         self._step = 0
         self._looks_closely = False
         self._searching = False
@@ -184,7 +198,7 @@ class AdaptivePacer(Counting):
 
         self._passed: list[tuple[int, int]] = []
 
-        # The reaction to the last refusal
+        # The reaction to the last 429
         self._reacted_at_ticket = 0
         self._echoes_until = -math.inf
         self._accepted_since = 0
@@ -198,7 +212,11 @@ class AdaptivePacer(Counting):
 
     @classmethod
     def background(cls, max_rate: float | None = None) -> "AdaptivePacer":
-        """Make one that leaves room for others who use the same key: production."""
+        """Return a pacer that leaves 30% of the limit to other users of the key, such as your app in production.
+
+        Args:
+            max_rate: The maximum rate, in requests per second, or None for no maximum.
+        """
         return cls(max_rate=max_rate, utilization=0.7, probe_after=3000)
 
     @property
@@ -216,7 +234,7 @@ class AdaptivePacer(Counting):
     def __repr__(self) -> str:
         return f"<AdaptivePacer {self.phase}, {self._rate:.3g}/s>"
 
-    # The schedule: one request after the other, nothing stored up
+    # The schedule: one request after the other; unused time isn't saved up
 
     def wait(self, now: float) -> float:
         return max(0.0, max(self._next, self.held_until) - now)
@@ -233,7 +251,7 @@ class AdaptivePacer(Counting):
                 interval.point(now, ticket.number)
         self._rises = False
         self._last_sent = now
-        # A Retry-After is no lateness that could be made up for: that would be a burst.
+        # A Retry-After isn't made up for as lateness would be: that would cause a burst.
         self._next = max(self._next, self._reopens, now - LATENESS) + 1.0 / self._rate
         if self._parks:
             self._question = ticket
@@ -263,7 +281,7 @@ class AdaptivePacer(Counting):
 
     @property
     def held_until(self) -> float:
-        """Until when all is held back, whatever the schedule says."""
+        """The time until which nothing is sent, regardless of the schedule."""
         answer = -math.inf if self._question is None else self._question.sent_at + _LOST
         return max(self._reopens, self._held_until, answer)
 
@@ -277,7 +295,7 @@ class AdaptivePacer(Counting):
         self._rises |= rate > self._rate
         self._rate = rate
 
-    # Steps: faster, as long as it is accepted
+    # Steps: raise the rate as long as requests are accepted
 
     def _begin_step(self, seconds: float | None = None) -> None:
         if seconds is None:
@@ -322,7 +340,7 @@ class AdaptivePacer(Counting):
             self._end_step(in_time=took <= _SLACK * self._step_needs / self._rate + LATENESS)
 
     def _begin_interval_again(self, ticket: Ticket) -> None:
-        """Measure from the first that is accepted, where all was refused before there was anything to measure."""
+        """Start measuring at this accepted request if all earlier ones were rejected."""
         if self._interval is not None and not self._interval.measurable:
             self._interval = Interval(ticket.sent_at, ticket.number, empty=False)
             self._interval.point(ticket.sent_at, ticket.number)
@@ -331,33 +349,33 @@ class AdaptivePacer(Counting):
         if self._phase is Phase.CRUISE:
             self._probe()
         elif self._limited.interval is not None:
-            pass  # one more step tells
+            pass  # wait for one more step
         elif in_time and self._phase is Phase.START:
             self._passed.append((self._step_accepted, self._step_strays))
-            # Twice the rate, or less where room is left for others, who are refused with us when we go too far.
+            # Twice the rate, or less if the pacer leaves room for others: an overshoot causes 429s for them as well.
             self._set_rate((1 + self._utilization) * self._rate)
         elif in_time:
             self._revoke_alarm()
             self._step += 1
             larger = max(0, self._step - self._small_steps + 1)
             if self._pause:
-                # One by one, for what an overshoot tells is worth the less the larger the step was.
+                # One large step at a time: the larger the step, the less an overshoot shows.
                 larger = int(larger > 0 or self._searching)
             self._set_rate(self._rate + (_LARGER * larger * self._rate or self._increment))
         self._begin_step()
 
     def _revoke_alarm(self) -> None:
-        """Count the 429s as strays that seemed to tell a lower limit than what is accepted now."""
+        """If a rate well above a suspected lower limit is accepted, count the 429s behind that suspicion as strays."""
         if self._alarm is not None:
             limit, accepted, rejected = self._alarm
             if self._rate > _REVOKED * limit:
                 self._strays.low.count(accepted, rejected)
                 self._alarm = None
-                if self.estimate is None:  # It was START that they ended.
+                if self.estimate is None:  # The strays ended START.
                     self._start_again()
 
     def _start_again(self) -> None:
-        """Go on with START, where strays seem to have ended it."""
+        """Return to START after strays seem to have ended it."""
         self._phase = Phase.START
         self._searching = False
         self._estimator.forget()
@@ -376,7 +394,7 @@ class AdaptivePacer(Counting):
         self._set_rate(max(_PROBE_FROM, self._utilization + _FINE) * self.estimate)
 
     def _search(self, rate: float) -> None:
-        """Probe where the limit isn't known yet."""
+        """Start a PROBE for a limit that isn't known yet."""
         self._phase = Phase.PROBE
         self._searching = True
         self._step = 0
@@ -398,7 +416,7 @@ class AdaptivePacer(Counting):
         pauses = _CRUISE_PAUSES if self._estimator.spread <= _UNSURE * limit else _UNSURE_PAUSES
         self._begin_step(max(seconds, min(pauses * self._pause, _LONGEST_CRUISE)))
 
-    # Refusals
+    # 429s
 
     def _throttle(self, now: float, ticket: Ticket, pause: float) -> None:
         if self._interval is None:  # a ticket of another pacer
@@ -411,12 +429,12 @@ class AdaptivePacer(Counting):
         if not self._accepted_since and not is_echo:
             self._park(now)
             return
-        # What we wait anyway costs nothing.
+        # A pause shorter than the wait that follows anyway costs nothing.
         self._pause = pause if pause > self._refill else 0.0
         if self._phase is Phase.CRUISE and not (is_echo or self._is_low):
             self._strays.near.count(0, 1)
         if self._pause:
-            # Each 429 that confirms it would cost another pause, so one alone is believed.
+            # Each confirmation would cost another pause, so a single 429 is believed.
             if not is_echo:
                 self._measure(now, ticket)
             return
@@ -434,11 +452,11 @@ class AdaptivePacer(Counting):
             else:
                 self._react_to(now, ticket)
         elif begins and self._phase is Phase.START and self._rate * self._round_trip > _STEP_REQUESTS:
-            # What is under way is enough to tell.
+            # The responses of the requests in flight are enough to decide.
             self._held_until = now + _SETTLED * self._round_trip
 
     def _measure(self, now: float, ticket: Ticket) -> None:
-        """Draw the conclusion from one 429 alone."""
+        """Choose the next rate after a single 429."""
         assert self._interval is not None
         self._end(self._interval, ticket)
         if self._conclude(self._interval):
@@ -447,7 +465,7 @@ class AdaptivePacer(Counting):
 
     @property
     def _suspicion(self) -> Suspicion:
-        """The one that counts where we are."""
+        """The suspicion that counts in the current phase."""
         return self._limited if self._phase is Phase.START or self._is_low else self._excess
 
     @property
@@ -465,7 +483,7 @@ class AdaptivePacer(Counting):
 
     @property
     def _known_strays(self) -> float:
-        """The share of strays, where a PROBE would meet them."""
+        """The share of strays, if PROBE would meet any."""
         share = self._strays.share
         if share * max(_STEP_REQUESTS, self._rate * _STEP_SECONDS) <= _NEGLIGIBLE:
             return FEWEST
@@ -476,7 +494,7 @@ class AdaptivePacer(Counting):
         return max(_SUPPOSED, self._strays.share)
 
     def _suspect(self, ticket: Ticket) -> bool:
-        """Note a 429 that may be a stray; tell whether it is the first."""
+        """Record a 429 that may be a stray. Return True if it is the first."""
         assert self._interval is not None
         begins = self._suspicion.interval is None
         if begins:
@@ -486,7 +504,7 @@ class AdaptivePacer(Counting):
         return begins
 
     def _is_full(self, ticket: Ticket) -> bool:
-        """Whether jitter can't have emptied the bucket since the last reaction."""
+        """Return True if jitter can't have emptied the bucket since the last reaction."""
         limit = self.estimate or 0.0
         refilled = self._refill * self._rate + (limit - self._rate) * (ticket.sent_at - self._held_until)
         return refilled > 2 * _JITTER_ROUND_TRIPS * self._round_trip * limit
@@ -497,11 +515,11 @@ class AdaptivePacer(Counting):
 
     @property
     def _is_low(self) -> bool:
-        """Whether the rate is so far below what was measured lately that 429s are strays."""
+        """True if the rate is so far below the recent limits that 429s are strays."""
         return self._phase is Phase.CRUISE and self._rate <= _LOW * self._highest
 
     def _react_to(self, now: float, ticket: Ticket) -> None:
-        """Draw the conclusion from a 429 of the limiter."""
+        """Choose the next rate after a confirmed 429."""
         assert self._interval is not None
         followed = self._suspicion.interval
         assert followed is not None
@@ -528,7 +546,7 @@ class AdaptivePacer(Counting):
         self._hold_back(now)
 
     def _learn_from_start(self) -> None:
-        """Count strays at the rates of START, but for the last two, which may have been above the limit already."""
+        """Count the strays at the rates of START, except the last two, which may have been above the limit."""
         for accepted, strays in self._passed[:-1]:
             self._strays.low.count(accepted, strays)
         self._passed.clear()
@@ -544,10 +562,10 @@ class AdaptivePacer(Counting):
         self._search(_JUST_BELOW * limit)
 
     def _doubt(self, now: float) -> None:
-        """Go a little slower, where a 429 can't be of the limit as it is known, and what follows must tell."""
+        """Slow down a little after a 429 that the known limit doesn't explain. Later responses decide."""
         assert self.estimate is not None
         if self._sent < _EARLY:
-            # The estimate rests on few requests: to find out above it is quicker than to go slower and slower.
+            # The estimate is based on few requests: searching above it is quicker than slowing down again and again.
             self._start_again()
             self._limited.clear()
             self._set_rate((1 + self._utilization) * self._rate)
@@ -569,20 +587,21 @@ class AdaptivePacer(Counting):
         self._react()
 
     def _conclude(self, interval: Interval) -> bool:
-        """Choose the next rate; tell whether the interval is over."""
+        """Choose the next rate. Return True if the interval has ended."""
         accepted = interval.accepted
         if interval.measurable and accepted < _MEASURABLE:
-            # Too few for a measurement, enough to see that the rate is far too high.
+            # Too few for a measurement, but enough to show that the rate is far too high.
             if self._pause:
                 self._search(_PASSED * self._rate)
                 return True
-            # The interval goes on.
+            # The interval continues.
             self._search(min(self._rate, max((accepted + 2) / max(interval.elapsed, 1 / self._rate), self._rate / 4)))
             return False
         accident = interval.disturbed and not self._was_disturbed
         self._was_disturbed = interval.disturbed
         if accident and self.estimate is not None:
-            # Once that tells nothing of the limit. Twice in a row these are windows with quotas, or failures that stay.
+            # Once, this shows nothing about the limit. Twice in a row, the cause is a quota per time window, or
+            # failures that persist.
             self._cruise(self.estimate, accepted)
         elif self._phase is Phase.START:
             self._estimator.add(interval)
@@ -607,13 +626,13 @@ class AdaptivePacer(Counting):
         return True
 
     def _has_risen(self, limit: float, interval: Interval) -> bool:
-        """Tell whether so much was just accepted that `limit`, as the last intervals explain it, can't be right."""
+        """Return True if more was just accepted than `limit`, inferred from the last intervals, can explain."""
         passed = self._phase is Phase.PROBE and self._step > self._small_steps
         tells = interval.accepted >= _ENOUGH and not interval.disturbed
         return passed and tells and self._rate > _RISEN * limit and not self._searches
 
     def _settle(self, limit: float, interval: Interval) -> None:
-        """Go on where each refusal costs a pause, so that few may come."""
+        """Choose the next rate if each 429 costs a pause, so that there are few."""
         spread = self._estimator.spread
         if spread > _DOUBTFUL * limit and self._searches < _SEARCHES:
             self._searches += 1
@@ -627,7 +646,7 @@ class AdaptivePacer(Counting):
         self._cruise(limit, interval.accepted)
 
     def _look_back(self, rate: float, number: int) -> None:
-        """Search from where the fate of what left between the first refusal and its news says, sent at `rate`."""
+        """Choose where to search from the requests sent at `rate` between the first 429's request and its arrival."""
         assert self._interval is not None
         self._overshot = None
         sent = number - self._interval.first - self._interval.withdrawn
@@ -637,7 +656,7 @@ class AdaptivePacer(Counting):
             self._search(min(self._rate, _JUST_BELOW * rate * share))
 
     def _park(self, now: float) -> None:
-        """Ask again later, with one request."""
+        """Wait before the next trial request."""
         assert self._interval is not None
         self._interval.blocked = True
         self._rises = True
@@ -654,7 +673,7 @@ class AdaptivePacer(Counting):
 
     @property
     def _park_seconds(self) -> float:
-        # Beyond 30 the longest park is reached; the power could overflow later.
+        # The maximum is reached before 30. Without this bound the power could overflow.
         return min(_LONGEST_PARK, _FIRST_PARK * _PARK_GROWTH ** min(self._parks - 1, 30))
 
     @property
