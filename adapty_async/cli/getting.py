@@ -1,4 +1,4 @@
-"""The command `get`: the profiles of a file's ids, a JSON object a row to standard output."""
+"""The command `get`: export the profiles of a file's IDs to standard output, as one JSON object per row."""
 
 import asyncio
 import contextlib
@@ -35,12 +35,12 @@ from .pace import Pace
 from .screen import PlainScreen, screen_for, summary, tell
 
 _RULES: Final = StopRules(failure_share=None)
-"""Whoever asks for profiles wants to hear of all of them, also where most don't exist."""
+"""No limit for failed rows: an export reports every row, even if most profiles don't exist."""
 
 
 @attrs.frozen(kw_only=True)
 class Wanted:
-    """What is asked for, as it stands on the command line."""
+    """The arguments of the command."""
 
     file: Path
     by: By
@@ -54,7 +54,7 @@ class Wanted:
 
 
 def get(wanted: Wanted) -> ExitStatus:
-    """Get the profiles. Raises CommandError where nothing was sent."""
+    """Export the profiles. Raises CommandError if no request was sent."""
     with contextlib.ExitStack() as stack:
         client = client_of_environment(wanted.timeout)
         ids = stack.enter_context(
@@ -87,7 +87,7 @@ def get(wanted: Wanted) -> ExitStatus:
 
 
 class _Getting:
-    """A job that gets, and writes what it got: the rows as they come, by their positions."""
+    """A job that gets profiles and writes a line for each row when its outcome is known."""
 
     def __init__(self, client: AdaptyClient, ids: Ids, books: Books, concurrency: int, pacer: Pacer) -> None:
         self._client = client
@@ -102,8 +102,8 @@ class _Getting:
         )
 
     async def run(self, interrupts: Interrupts) -> None:
-        """Run until the rows are done, a rule stops it, or an interrupt. Raises a cancellation, nothing else."""
-        # A bar would be drawn through what is written, where both go to one terminal.
+        """Run until all rows are done, a stop rule applies or an interrupt arrives. Raises only CancelledError."""
+        # On a terminal that also shows the exported lines, a progress bar would overwrite them.
         screen = PlainScreen(sys.stderr) if sys.stdout.isatty() else screen_for(sys.stderr)
         async with self._client:
             self._trouble = await conduct(
@@ -111,7 +111,7 @@ class _Getting:
             )
 
     def end(self) -> Ended:
-        """Write the rows that have no outcome yet, and tell how it ended."""
+        """Write the rows that have no outcome yet. Return how the job ended."""
         is_cut = False
         try:
             for position, row in itertools.chain(self._under_way.values(), self._rows):
@@ -164,11 +164,11 @@ class _Getting:
 
 
 class _Lines:
-    """Standard output. `trouble`: why it can't be written any more."""
+    """Standard output. `trouble`: why writing failed, or None. After a failure, nothing more is written."""
 
     def __init__(self) -> None:
         self.trouble: CommandError | None = None
-        if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison] - so it is where it was closed (>&-)
+        if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison] - None if it was closed (>&-)
             raise CommandError("there is no standard output to write to: send it to a file")
 
     def write(self, line: str) -> None:
@@ -176,7 +176,7 @@ class _Lines:
             self._do(lambda: print(line))
 
     def close(self) -> CommandError | None:
-        """Write what is left, and tell what went wrong."""
+        """Flush the output. Return the error, if there was one."""
         if self.trouble is None:
             self._do(sys.stdout.flush)
         return self.trouble
@@ -191,7 +191,7 @@ class _Lines:
             self.trouble = CommandError(sentence, ExitStatus.LEDGER)
         else:
             return
-        # What is left in its buffer goes there too when the interpreter ends.
+        # The interpreter flushes the rest of the buffer when it exits; that must not fail again.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)

@@ -1,4 +1,4 @@
-"""What keeps a mass job from going wrong: what must hold before it, and the rules that stop it."""
+"""The guards of a bulk job: the checks before the first request, and the stop rules."""
 
 import re
 from collections import Counter
@@ -14,7 +14,7 @@ from .exits import CommandError, ExitStatus
 from .operation import Operation
 
 UNCOUNTED: Final = 10_000
-"""So many profiles are sent without anybody saying how many they are."""
+"""With --yes alone, at most this number of profiles is sent. Above it, --expect or --max is required."""
 _CANARY: Final = 100
 _CANARY_ABOVE: Final = 1000
 _SHARE: Final = re.compile(r"(\d+(?:\.\d+)?)%")
@@ -22,14 +22,14 @@ _SHARE: Final = re.compile(r"(\d+(?:\.\d+)?)%")
 
 @attrs.frozen
 class MostFailures:
-    """How many rows may fail: a number, or a share of them from 0 to 1."""
+    """How many rows may fail: a number, or a share of all rows from 0 to 1."""
 
     number: int | None
     share: float | None
 
     @classmethod
     def of(cls, text: str) -> "MostFailures":
-        """Read the option. Raises CommandError."""
+        """Parse the value of --max-failures. Raises CommandError if it is invalid."""
         if text.isdecimal():
             return cls(int(text), None)
         share = _share(text)
@@ -39,17 +39,22 @@ class MostFailures:
 
 
 def _share(text: str) -> float | None:
-    """Read a share of the rows, as in 2%; None where it is none."""
+    """Parse a percentage such as 2%. Return None if the text isn't one."""
     match = _SHARE.fullmatch(text)
     return None if match is None or float(match[1]) > 100 else float(match[1]) / 100
 
 
 @attrs.frozen
 class Guards:
-    """What was asked for to guard a job.
+    """The guards of a job.
 
-    `expect`: exactly so many profiles; `most`: at most so many; `app`: whose profiles they are. `most_failures`,
-    `most_absent`: as they were written. `canary`: whether the first of many are judged before the others are sent.
+    Attributes:
+        expect: The exact number of profiles.
+        most: The maximum number of profiles.
+        app: The ID of the app that the profiles must belong to.
+        most_failures: The value of --max-failures, as typed.
+        canary: Whether a large job waits for the results of its first rows before it sends the others.
+        most_absent: The value of --max-absent, as typed.
     """
 
     expect: int | None = None
@@ -70,7 +75,7 @@ class Guards:
         canary: bool,
         most_absent: str | None,
     ) -> "Guards":
-        """Take the options. Raises CommandError."""
+        """Build the guards from the options. Raises CommandError if one is invalid."""
         if most_failures is not None:
             MostFailures.of(most_failures)
         if most_absent is not None and _share(most_absent) is None:
@@ -78,7 +83,13 @@ class Guards:
         return cls(expect, most, None if app is None else str(app), most_failures, canary, most_absent)
 
     def check(self, profiles: int, operation: Operation, *, confirmed: bool) -> None:
-        """Refuse what mustn't be sent. `confirmed`: by --yes, not by somebody who has read the number."""
+        """Check the number of profiles. Raises CommandError if it violates a guard.
+
+        Args:
+            profiles: The number of profiles to send.
+            operation: What is done to them.
+            confirmed: Whether --yes confirms the job. False if a person sees the number and confirms it.
+        """
         if self.expect is not None and profiles != self.expect:
             raise _refused(
                 f"these are {profiles:,} profiles to {operation.name}, not the {self.expect:,} of --expect: find out "
@@ -96,7 +107,7 @@ class Guards:
             )
 
     def rules(self, due: int) -> StopRules:
-        """Give the rules for so many profiles."""
+        """Return the stop rules of a run with `due` profiles to send."""
         rules = StopRules(canary=_CANARY if self.canary and due > _CANARY_ABOVE else None)
         if self.most_absent is not None:
             rules = attrs.evolve(rules, absent_share=_share(self.most_absent))
@@ -106,10 +117,10 @@ class Guards:
         return attrs.evolve(rules, max_failures=most.number, failure_share=most.share)
 
     def doubt(self, counts: Mapping[Outcome, int]) -> StopReason | None:
-        """Say whether too many of all the rows were absent, whatever each run found of its own.
+        """Check the share of absent profiles over all runs. Return ABSENT_SHARE if it is too high.
 
-        Whoever was claimed when a run was killed, and is absent then, may never have existed: that says nothing beside
-        people who were deleted, and as much as any absence where nobody was.
+        A row that was claimed when a run was killed is DELETED_UNCONFIRMED if its profile is absent later, although the
+        profile may never have existed. So these rows count as absent if no row is DELETED, and not at all otherwise.
         """
         sent = Counter({outcome: count for outcome, count in counts.items() if outcome not in UNSENT})
         unconfirmed = sent.pop(Outcome.DELETED_UNCONFIRMED, 0)
@@ -118,7 +129,7 @@ class Guards:
         return StopRules(failure_share=None, absent_share=self.rules(0).absent_share).judge(sent, at_end=True)
 
     def notes(self, due: int) -> dict[str, str]:
-        """Say for the record which guards a run with so many profiles has."""
+        """Return the guards of a run with `due` profiles, for the record of the job."""
         rules = self.rules(due)
         return {
             name: str(value)

@@ -13,10 +13,10 @@ _Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
 
 
 class Interrupts:
-    """Take the signals that end a command: they cancel the task that enters the block, but for `first_to`.
+    """Handle the signals that end a command: they cancel the task that enters the block, except in `first_to`.
 
-    SIGUSR1 does nothing, but within `usr1_to`. A terminal that is closed may say so twice, by its shell and by the
-    system: all SIGHUPs are one signal.
+    SIGUSR1 has no effect except in `usr1_to`. When a terminal is closed, both its shell and the system may send SIGHUP,
+    so all SIGHUPs count as one signal.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Interrupts:
 
     @contextlib.contextmanager
     def first_to(self, action: Callable[[], object]) -> Iterator[None]:
-        """Let the first signal within the block call `action`."""
+        """Call `action` on the first signal within the block."""
         self._first = action
         try:
             yield
@@ -38,7 +38,7 @@ class Interrupts:
 
     @contextlib.contextmanager
     def usr1_to(self, action: Callable[[], object]) -> Iterator[None]:
-        """Let each SIGUSR1 within the block call `action`."""
+        """Call `action` on each SIGUSR1 within the block."""
         self._usr1 = action
         try:
             yield
@@ -46,7 +46,7 @@ class Interrupts:
             self._usr1 = _nothing
 
     def go_on(self) -> None:
-        """Go on with the task, whose cancellation has been caught."""
+        """Reset the cancellation of the task after it was caught, so that the task can run again."""
         self._task.uncancel()
 
     def __enter__(self) -> Self:
@@ -54,8 +54,9 @@ class Interrupts:
         task = asyncio.current_task()
         assert task is not None
         self._task = task
-        # What the loop hears by itself it ends with the system's own handler, which in that moment ends the process.
-        # So it is only woken, by having any handler at all: for a signal that nobody sends, and that does nothing.
+        # `add_signal_handler` isn't used for these signals: removing such a handler restores the system's default, and
+        # a signal in that moment would end the process. SIGURG, which isn't otherwise used, gets one instead, because
+        # the loop only wakes up on signals if it has at least one handler.
         self._loop.add_signal_handler(signal.SIGURG, _nothing)
         for signum in (*ending(), signal.SIGUSR1):
             self._before[signum] = signal.signal(signum, self._note)
@@ -76,11 +77,11 @@ class Interrupts:
         self._loop.call_soon_threadsafe(self._hear_usr1 if signum == signal.SIGUSR1 else self.hear)
 
     def hear(self) -> None:
-        """Do what the next signal does."""
+        """Act as if the next signal had arrived."""
         action, self._first = self._first, None
         if action is not None:
             action()
-        elif not self.aborted:  # once: a second cancellation would cut off what the first one has to put in order
+        elif not self.aborted:  # only once: a second cancellation would interrupt the cleanup after the first one
             self.aborted = True
             self._task.cancel()
 

@@ -1,4 +1,4 @@
-"""How a mass job is run, and how it ended."""
+"""Run a bulk job, and describe how it ended."""
 
 import asyncio
 import logging
@@ -42,9 +42,14 @@ _REASONS: Final = {
 
 @attrs.frozen
 class Ended:
-    """How a job ended. `trouble`: what stopped it on our side. `doubt`: the rule that its rows break at the end.
+    """How a job ended.
 
-    `is_cut`: an interrupt cut off what was to be written of its rows.
+    Attributes:
+        standing: The rows by outcome.
+        report: The report of the last run.
+        trouble: The error on our side that stopped the job.
+        doubt: The stop rule that all rows together violate at the end.
+        is_cut: Whether an interrupt cut off the output about the rows.
     """
 
     standing: Standing
@@ -55,13 +60,13 @@ class Ended:
 
     @property
     def stopped(self) -> StopReason | None:
-        """The rule that the run broke, or all runs together: an interrupt that came last hides none."""
+        """The stop rule that the run or all runs together violated. It takes precedence over an interrupt."""
         stopped = self.report.stopped
         return self.doubt or stopped if stopped is StopReason.REQUESTED else stopped or self.doubt
 
     @property
     def status(self) -> ExitStatus:
-        """The exit status: the first that applies."""
+        """The exit status: the first one that applies."""
         statuses = [ExitStatus.FAILED if self.standing.failed else ExitStatus.DONE]
         if self._is_all_excluded:
             statuses.append(ExitStatus.USAGE)
@@ -75,20 +80,20 @@ class Ended:
 
     @property
     def _is_all_excluded(self) -> bool:
-        """Tell whether exclude lists left nobody to send."""
+        """Whether exclude lists left no row to send."""
         counts = self.standing.counts
         return bool(counts.get(Outcome.EXCLUDED)) and not any(counts[outcome] for outcome in counts.keys() - UNSENT)
 
     @property
     def reason(self) -> str | None:
-        """Why it was stopped, and what to do."""
+        """Why the job was stopped, and what to do about it. None if it wasn't stopped."""
         if self.trouble is not None:
             return one_line(str(self.trouble))
         return None if self.stopped is None else f"{self.stopped}: {_REASONS[self.stopped]}"
 
 
 def show_ended(ended: Ended) -> None:
-    """Print the summary, and where it was stopped why, and what to do."""
+    """Print the summary. If the job was stopped, also print the reason and what to do about it."""
     stopped = "" if ended.reason is None else f"\n\nstopped: {ended.reason}"
     if ended.reason is not None:
         logger.info("the job was stopped: %s", ended.reason)
@@ -103,7 +108,7 @@ def show_ended(ended: Ended) -> None:
 
 
 def look_at(keeper: Keeper, job: BulkJob[Any, Any] | None, pacer: Pacer | None) -> Sight:
-    """See where a job stands."""
+    """Return the live status of a job."""
     sight = Sight(
         standing=keeper.standing, is_paused=job is not None and job.is_paused, errors=current().errors.shown()
     )
@@ -122,9 +127,19 @@ async def conduct(
     job: BulkJob[Any, Any] | None = None,
     pacer: Pacer | None = None,
 ) -> CommandError | None:
-    """Work until a job is done, a rule stops it, or an interrupt; give what went wrong on our side.
+    """Run a job until it ends, is stopped or is interrupted. Return our own error, if there was one.
 
-    `job`: what can be paused, and is shown with `pacer`. Raises a cancellation, nothing else.
+    Args:
+        work: Runs the job.
+        end_early: Stops the job; called on the first interrupt.
+        keeper: Knows the outcomes of the rows.
+        screen: Shows the progress.
+        interrupts: Handles the signals.
+        job: The job that SIGUSR1 pauses, and whose requests are shown.
+        pacer: The pacer whose state is shown.
+
+    Raises:
+        asyncio.CancelledError: If the task was cancelled by something other than `interrupts`. Nothing else is raised.
     """
 
     def stop() -> None:
@@ -141,7 +156,7 @@ async def conduct(
                 await work()
             except CommandError as error:
                 return error
-            except Exception as error:  # noqa: BLE001 - what was sent before must be summed up nevertheless
+            except Exception as error:  # noqa: BLE001 - the summary of the requests sent must still be printed
                 return as_bug(error)
             except asyncio.CancelledError:
                 if not interrupts.aborted:

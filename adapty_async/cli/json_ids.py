@@ -1,4 +1,4 @@
-"""Ids out of JSON lines whose objects hold the attributes of their profiles as well."""
+"""Read IDs from JSON lines whose objects also hold the attributes of the profiles."""
 
 import functools
 import itertools
@@ -22,11 +22,11 @@ _NOT_UTF8: Final = "the row has bytes in it that are no UTF-8"
 
 @attrs.frozen
 class JsonReading(Reading):
-    """How JSON lines are read as objects: the only name is that of the field with the id."""
+    """How JSON lines are read as objects. The only name is that of the ID field."""
 
 
 class JsonIds(Ids):
-    """The ids in an open file of JSON lines. The only field of a row's record is its line."""
+    """The IDs in an open file of JSON lines. The only field of a row's record is its line."""
 
     @functools.cached_property
     def _reader(self) -> "ObjectsReader":
@@ -34,7 +34,7 @@ class JsonIds(Ids):
 
 
 class ObjectsReader:
-    """Read a file of JSON lines, the objects as they stand there."""
+    """Read a file of JSON lines, keeping the text of each object."""
 
     def __init__(self, file: BinaryIO, name: str, wanted: Wanted) -> None:
         self._file = file
@@ -42,11 +42,11 @@ class ObjectsReader:
         self._field = wanted.name
 
     def reading(self) -> JsonReading:
-        """Tell how the file is read."""
+        """Return how the file is read."""
         return JsonReading([self._field], 0, has_header=False, format=Format.JSONL, is_compressed=is_gzip(self._file))
 
     def batches(self, *, whole: bool = False) -> Iterator[Batch]:
-        """Give the rows, always with their line. Raises InputError."""
+        """Return the rows in batches, always with their line. Raises InputError."""
         numbered = enumerate(Lines(blocks_of(self._file, self._name)), start=1)
         rows = ((number, line.strip()) for number, line in numbered if not line.isspace())
         while read := list(itertools.islice(rows, BATCH)):
@@ -80,25 +80,25 @@ class ObjectsReader:
         return id_
 
     def _id_beside(self, line: str) -> str:
-        """Give the id in an object in which another field stands twice; "" where it isn't clear."""
+        """Return the ID of an object in which another field occurs twice, or "" if the ID is ambiguous."""
         try:
             pairs = json.loads(line, object_pairs_hook=_Pairs, parse_int=whole_number)
-        except (ValueError, RecursionError):  # what follows is no JSON
+        except (ValueError, RecursionError):  # the rest of the line isn't JSON
             return ""
         found = [value for name, value in pairs if name == self._field] if isinstance(pairs, _Pairs) else []
         return id_of(found[0])[0] if len(found) == 1 else ""
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """The fields of an object, in which one may stand twice."""
+    """The fields of an object, in which one may occur twice."""
 
 
 class TwiceError(ValueError):
-    """A field of an object stands there twice."""
+    """Raised if a field occurs twice in an object."""
 
 
 def parsed(text: str) -> dict[str, Any]:
-    """Read a JSON object. Raises ValueError, without a value in it; TwiceError where a field stands there twice."""
+    """Parse a JSON object. Raises TwiceError if a field occurs twice, else ValueError. No message contains a value."""
     if text.startswith(TOO_LONG):
         raise ValueError("the line is too long")
     try:
@@ -119,7 +119,7 @@ def parsed(text: str) -> dict[str, Any]:
 
 
 def fields_of(text: str) -> Iterator[tuple[str, str]]:
-    """Give the fields of an object that `parsed` can read, each with its value as it stands there."""
+    """Return the fields of an object that `parsed` accepts. Each value is the original text."""
     at = _beyond_spaces(text, text.index("{") + 1)
     while text[at] != "}":
         name, at = _decoder.raw_decode(text, at)
@@ -133,7 +133,7 @@ def fields_of(text: str) -> Iterator[tuple[str, str]]:
 
 def _beyond_spaces(text: str, at: int) -> int:
     spaces = _SPACES.match(text, at)
-    assert spaces is not None  # there may be none
+    assert spaces is not None  # the pattern also matches an empty string
     return spaces.end()
 
 

@@ -1,4 +1,4 @@
-"""With which key a job goes on: the one that it had, or another that a listed person shows to be of the same app."""
+"""Decide whether a job may be resumed with the current API key."""
 
 import itertools
 from collections.abc import Iterator
@@ -23,18 +23,21 @@ from .probe import verify_app
 from .streams import FROM_STDIN, id_of_stdin
 
 ACCEPTED: Final = (Outcome.DELETED, Outcome.UPDATED)
-"""What was done in one app mustn't go on in another. Of a creation whoever was created shows the app."""
+"""Outcomes after which a job must not be resumed in another app. A created profile itself shows the app."""
 _WHAT_TO_DO: Final = "name somebody who exists by --known ID (- reads it from standard input), or check the key"
 _ABSENT: Final = frozenset({Outcome.ALREADY_ABSENT, Outcome.NOT_FOUND, Outcome.DELETED_UNCONFIRMED})
 
 
 @attrs.frozen
 class Key:
-    """What is known of the key for a run.
+    """How the key of a run relates to the job.
 
-    `is_new`: it isn't the one of before. `app`: that of the job, None where nobody has told it; `is_to_be_shown`: a
-    listed person must be of it. `was_of_unknown_app`: the key of before may have been another app's, so that whoever
-    was absent to it may exist.
+    Attributes:
+        is_new: Whether the key differs from that of the last run.
+        app: The app of the job, or None if it isn't known.
+        is_to_be_shown: Whether the app must be verified with a profile that exists, usually a listed one.
+        was_of_unknown_app: Whether the last key may have belonged to another app, so that profiles that were absent
+            with it may exist.
     """
 
     is_new: bool
@@ -53,10 +56,19 @@ def key_for(
     retried: frozenset[Outcome],
     appended: bool,
 ) -> Key:
-    """Look at the key, and at the app of the job; where nothing is to be sent any key will do.
+    """Check the key and the app of a job. If nothing is left to send, any key is accepted.
 
-    `given`: the app, by --app. `retried`: what has one of these outcomes is sent again. `appended`: there may be more.
-    Raises CommandError where the job can't go on so.
+    Args:
+        reader: The ledger of the job.
+        client: The client with the current key.
+        ordered: The job options.
+        given: The app named by --app.
+        may_be_new: Whether --new-key allows another key.
+        retried: Rows with one of these outcomes are sent again.
+        appended: Whether rows may have been added to the input.
+
+    Raises:
+        CommandError: If the job can't be resumed with this key.
     """
     job = undertaking(client, ordered.operation, ordered.by)
     if job.base_url != reader.job.base_url:
@@ -83,7 +95,10 @@ def key_for(
 
 
 def known_of(known: str | None, file: Path | None, allows: Allowances) -> str | None:
-    """Give the id of --known, which standard input may hold. `file`: the input of --input. Raises CommandError."""
+    """Return the ID given by --known, reading it from standard input if it is "-". Raises CommandError.
+
+    `file` is the input named by --input.
+    """
     if known == FROM_STDIN:
         if file is not None and is_stdin(file):
             raise CommandError(
@@ -96,12 +111,12 @@ def known_of(known: str | None, file: Path | None, allows: Allowances) -> str | 
 
 
 def _recorded_app(reader: LedgerReader) -> str | None:
-    """Give the app that a run has verified last."""
+    """Return the app that a run verified last."""
     return next((run.notes[APP_ID] for run in reversed(reader.runs) if APP_ID in run.notes), None)
 
 
 def _app_of(reader: LedgerReader, ordered: Order, given: UUID | None) -> str | None:
-    """Give the app of a job. `given`: what it is told to be. Raises CommandError where it is another."""
+    """Return the app of a job. Raises CommandError if it differs from `given`, the app named by --app."""
     known = _recorded_app(reader) or ordered.guards.app
     if given is not None and known not in (None, str(given)):
         raise CommandError(
@@ -118,7 +133,7 @@ def _app_unknown(reader: LedgerReader, todo: str) -> CommandError:
 
 
 def _mixed(reader: LedgerReader, accepted: int) -> CommandError:
-    """Say that people of an unknown app are done already: the app of the new key may be another."""
+    """Return the error that profiles were changed under an unknown app, which may not be that of the new key."""
     return CommandError(
         f"{accepted:,} profiles of {reader.path} are {reader.job.operation}d by a key of which no run has shown the "
         "app (--app), so nothing shows that the new key is of the same: go on with that key, or begin anew with "
@@ -128,14 +143,17 @@ def _mixed(reader: LedgerReader, accepted: int) -> CommandError:
 
 
 def _due(status: Status, again: frozenset[Outcome]) -> int:
-    """Count what is to be sent: what waits, and what has an outcome after which it is sent `again`."""
+    """Count the rows to send: those without an outcome, and those with an outcome in `again`."""
     return status.waiting + status.claimed + sum(status.counts.get(outcome, 0) for outcome in again)
 
 
 def show_app(
     key: Key, reader: LedgerReader, ids: Listing, order: Order, known: str | None, client: AdaptyClient
 ) -> dict[str, str]:
-    """See the app of the key of `client` from a listed person, or `known`; give the note of it. Raises CommandError."""
+    """Verify with the profile `known`, or else with a listed one, that the key of `client` is for the app of the job.
+
+    Return the note for the record. Raises CommandError if the app can't be verified.
+    """
     assert key.app is not None
     shown_by = order.does.existing | (_ABSENT if key.was_of_unknown_app else frozenset())
 
@@ -150,7 +168,7 @@ def show_app(
 
 
 def show_same_app(reader: LedgerReader, ids: Listing, order: Order, known: str | None, client: AdaptyClient) -> None:
-    """See that the key for a verification is of the app of the job. Raises CommandError."""
+    """Verify that the key for a verification is for the app of the job. Raises CommandError if it isn't."""
     app = _recorded_app(reader)
     if app is None:
         raise _app_unknown(reader, "verify it with the key of its last run")

@@ -1,4 +1,4 @@
-"""Ledgers as the command line names, opens and refuses them."""
+"""Name, open and lock ledgers for the command line, and turn their errors into messages."""
 
 import asyncio
 import contextlib
@@ -46,37 +46,37 @@ _OWN_SUFFIXES: Final = (
     *(f"{name}{suffix}" for name in ("", ".new") for suffix in ("", "-wal", "-shm", "-journal")),
     *(".key", ".key.new", ".rescued", ".lock", ".spool", ".spool.part"),
 )
-"""What a ledger and all that may lie beside it is named, after the name of the ledger."""
+"""The suffixes that the ledger, its key file, its lock and its copies add to the name of the ledger."""
 
 
 def beside(file: Path) -> Path:
-    """Name the ledger of an input; what can't be read twice has it in the working directory."""
+    """Return the default ledger of an input: next to it, or in the working directory for a pipe."""
     return file.with_name(f"{file.name}.adapty.db") if is_lasting(file) else _OF_STDIN
 
 
 def is_lasting(file: Path) -> bool:
-    """Tell whether a file can be read again another day, as standard input or a pipe can't."""
+    """Return True if a file can be read again later. Standard input and pipes can't."""
     if file == STDIN:
         return False
     try:
         return stat.S_ISREG(file.stat().st_mode)
     except OSError:
-        return True  # whoever opens it says what is wrong
+        return True  # opening the file reports the error
 
 
 def is_stdin(file: Path) -> bool:
-    """Tell whether a file is standard input, by whatever name."""
+    """Return True if a file is standard input, under any name."""
     return file == STDIN or _is_same(file, Path("/dev/stdin"))
 
 
 def resume_command(ledger: Path) -> str:
-    """Give the command that goes on with a job, to be copied into a shell."""
+    """Return the command that resumes a job, quoted for a shell."""
     return command("resume", ledger)
 
 
 @contextlib.contextmanager
 def telling_how_to_go_on(ledger: Path, name: str = "resume") -> Iterator[None]:
-    """Where an interrupt ends the block, tell how to go on with the job, if there is one by then."""
+    """If an interrupt ends the block and the ledger exists, show how to resume the job."""
     try:
         yield
     except (KeyboardInterrupt, asyncio.CancelledError):
@@ -86,14 +86,14 @@ def telling_how_to_go_on(ledger: Path, name: str = "resume") -> Iterator[None]:
 
 
 def command(name: str, path: Path, *options: str) -> str:
-    """Give a command on a file, to be copied into a shell."""
+    """Return a command with a file argument, quoted for a shell."""
     operand = f"./{path}" if str(path).startswith("-") and path != STDIN else str(path)
     return " ".join(map(in_shell, ["adapty-async", name, operand, *options]))
 
 
 @contextlib.contextmanager
 def refusing(ids: Listing | None = None) -> Iterator[None]:
-    """Turn what is wrong with a ledger into a sentence and exit 5; `ids`: the input, to name the line of a row."""
+    """Convert the errors of a ledger to CommandError with exit status 5. `ids` names the line of a row."""
     try:
         yield
         return
@@ -119,16 +119,16 @@ def _place(error: InputChangedError, ids: Listing | None) -> str:
 
 
 def _line_of(position: int, ids: Listing | None) -> tuple[str, str]:
-    """Give what rows are counted in, and where one begins."""
+    """Return the unit in which the input is counted, and the number at which a row starts."""
     line = None if ids is None else ids.line_of(position)
     return ("row", f"{position + 1:,}") if ids is None or line is None else (ids.reading().unit, f"{line:,}")
 
 
 @contextlib.contextmanager
 def hold(path: Path) -> Iterator[Held]:
-    """Let no other command use a ledger in the block. Raises CommandError.
+    """Lock a ledger for the block. Raises CommandError if another process uses it.
 
-    A signal waits while the lock is taken or given back: in between it would leave the lock file behind.
+    Signals are postponed while the lock is acquired or released, because they would leave the lock file behind.
     """
     with contextlib.ExitStack() as stack:
         with postponed(), refusing():
@@ -142,9 +142,9 @@ def hold(path: Path) -> Iterator[Held]:
 
 @contextlib.contextmanager
 def open_ledger(path: Path) -> Iterator[LedgerReader]:
-    """Open the ledger of a job to read it. Raises CommandError.
+    """Open the ledger of a job for reading. Raises CommandError.
 
-    What a kill left of a copy of its input, or of a file of its failures, is removed.
+    Partial files that a killed process left are removed: spools of the input and files of failed rows.
     """
     with refusing(), translated(path):
         Spool(path).sweep()
@@ -157,7 +157,7 @@ def open_ledger(path: Path) -> Iterator[LedgerReader]:
 
 
 def _sweep_failures(reader: LedgerReader) -> None:
-    with contextlib.suppress(CommandError):  # of the library, or damaged: who needs the order says it
+    with contextlib.suppress(CommandError):  # a ledger of the library, or damaged: reported when the options are needed
         failures = order_of(reader).failures
         if failures is not None:
             sweep(failures)
@@ -165,7 +165,7 @@ def _sweep_failures(reader: LedgerReader) -> None:
 
 @contextlib.contextmanager
 def open_input(reader: LedgerReader, path: Path | None = None) -> Iterator[Listing]:
-    """Open the input of a ledger, which may have been moved to `path`. Raises CommandError where it is another one."""
+    """Open the input of a ledger, which may have been moved to `path`. Raises CommandError if the input has changed."""
     with opened(reader, order_of(reader), path) as ids:
         with refusing(ids):
             if not reader.is_of(ids.file):
@@ -178,13 +178,13 @@ def open_input(reader: LedgerReader, path: Path | None = None) -> Iterator[Listi
 def opened(
     reader: LedgerReader, order: Order, path: Path | None = None, *, excluded: Excluded = NOBODY
 ) -> Iterator[Listing]:
-    """Open what is to be the input of a ledger, not compared with it yet. Raises CommandError."""
+    """Open the input of a ledger without comparing the two. Raises CommandError."""
     file = path or input_of(reader.path, order)
     if path is None and file.exists() and not is_lasting(file):
         raise CommandError(f"{file} is no file any more: put the input of {reader.path} back, or name it by --input")
     if not file.exists():
         with refusing():
-            reader.check_key()  # without it no other file can be taken in its place
+            reader.check_key()  # --input can't be used without the key file
         raise _gone(reader, file, is_copy=path is None and order.file is None)
     with open_listing(order, file, excluded=excluded) as ids:
         yield ids
@@ -200,25 +200,25 @@ def _gone(reader: LedgerReader, file: Path, *, is_copy: bool) -> CommandError:
 
 
 def input_of(ledger: Path, order: Order) -> Path:
-    """Name what a job reads its ids from: its file, or the copy of what can't be read twice."""
+    """Return the input of a job: its file, or the spool of an input that can't be read twice."""
     return order.file or Spool(ledger).path
 
 
 def order_of(reader: LedgerReader) -> Order:
-    """Read what was ordered. Raises CommandError where it wasn't this command line that did."""
+    """Return the job options. Raises CommandError if the job was started from Python or the ledger is damaged."""
     if not reader.order:
         raise CommandError(
             f"{reader.path} is of a job of the library, not of this command: go on with it there", ExitStatus.LEDGER
         )
     try:
         return Order.from_json(reader.order, reader.path)
-    except (AttributeError, KeyError, TypeError, ValueError):  # what was written there is another order, or none
+    except (AttributeError, KeyError, TypeError, ValueError):  # the stored options are incomplete or malformed
         sentence = f"{reader.path} is damaged: restore it from a copy, or start anew with another ledger"
     raise CommandError(sentence, ExitStatus.LEDGER)
 
 
 def inputs_of(reader: LedgerReader) -> list[Path]:
-    """Name the files that a job reads: its input, and who is excluded. None where it is of the library."""
+    """Return the files that a job reads: its input and exclude lists. Empty if the job was started from Python."""
     if not reader.order:
         return []
     order = order_of(reader)
@@ -226,13 +226,13 @@ def inputs_of(reader: LedgerReader) -> list[Path]:
 
 
 def refuse_needed(path: Path, ledger: Path, *files: Path) -> None:
-    """Refuse to write where a job has its ledger, what lies beside that, or `files`. Raises CommandError."""
+    """Refuse to write to the ledger, a file that belongs to it, or one of `files`. Raises CommandError."""
     if any(_is_same(path, own) for own in [*_own_files(ledger), *files]):
         raise CommandError(f"{path} is needed by the job itself: name another file")
 
 
 def refuse_own(file: Path, ledger: Path) -> None:
-    """Refuse to read what a ledger makes or removes. Raises CommandError."""
+    """Refuse to read a file that belongs to the ledger. Raises CommandError."""
     if any(_is_same(file, own) for own in _own_files(ledger)):
         raise CommandError(f"{file} has a name that {ledger} keeps for itself: name another ledger by --ledger")
 
@@ -244,5 +244,5 @@ def _own_files(ledger: Path) -> list[Path]:
 def _is_same(path: Path, other: Path) -> bool:
     try:
         return path.samefile(other)
-    except OSError:  # one of them isn't there
+    except OSError:  # one of them doesn't exist
         return path.resolve() == other.resolve()

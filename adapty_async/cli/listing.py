@@ -1,4 +1,4 @@
-"""What a command sends: rows that can be read again and again, each of a profile."""
+"""The input of a job as rows, one per profile. It can be read repeatedly."""
 
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Protocol
@@ -8,9 +8,9 @@ from .inputs import Checked, Excluded, Reading, Row
 
 
 class Listing(Protocol):
-    """The rows of an input. `Ids` is one of profiles that are only named, `Changes` of such as are to be written.
+    """The rows of an input: `Ids` if they are only IDs, `Changes` if they have attributes to write.
 
-    What reads it raises InputError where the input can't be used.
+    All methods that read the input raise InputError if it can't be used.
     """
 
     by: By
@@ -19,37 +19,37 @@ class Listing(Protocol):
     excluded: Excluded
 
     def reading(self) -> Reading:
-        """Tell how the input is read."""
+        """Return how the input is read."""
         ...
 
     def rows(self) -> Iterator[Row]:
-        """Read the input from its start; without an outcome is what is to be sent."""
+        """Read the input from its start. Rows to send have no outcome."""
         ...
 
     def decided(self) -> Iterator[Any]:
-        """Give the item of each row, marked where it isn't to be sent."""
+        """Return the item of each row. Rows that aren't sent are marked as skipped."""
         ...
 
     def ids(self) -> Iterator[Any]:
-        """Give the item of each row as `decided` does, but for the duplicates."""
+        """Return the item of each row. Excluded rows are marked as skipped, duplicates aren't."""
         ...
 
     def as_written(self) -> Iterator[Row]:
-        """Give the rows with no outcome but `invalid`, where they can't be read."""
+        """Return the rows. Only those that can't be read have an outcome, `invalid`."""
         ...
 
     def plain(self) -> Iterator[str]:
-        """Give the id of each row, "" where it can't be read."""
+        """Return the ID of each row, or "" if it can't be read."""
         ...
 
     def check(self) -> Checked:
-        """Read the whole input, and tell what of it can be sent."""
+        """Read the whole input. Return how many rows can be sent."""
         ...
 
     def line_of(self, position: int) -> int | None:
-        """Give the line where the row at a position, from 0, begins; None where there is none."""
+        """Return the line on which a row starts, or None if there is no such row. Positions count from 0."""
         ...
 
     def refusal(self, row: Row) -> str:
-        """Say why a row isn't sent; nothing where it is."""
+        """Return the reason why a row isn't sent, or "" if it is sent."""
         ...

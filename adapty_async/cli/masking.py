@@ -1,4 +1,4 @@
-"""What may be shown of an id: enough for its owner to know it by, not for anybody else."""
+"""Mask an ID so that only those who know it can recognize it."""
 
 from typing import Final
 
@@ -8,6 +8,6 @@ _SHORT: Final = 8
 
 
 def masked(id_: str) -> str:
-    """Give the first and the last character of an id, and its length; of a short one the length alone."""
+    """Return the first and last character of an ID, and its length. Of a short ID, return only the length."""
     ends = "…" if len(id_) < _SHORT else one_line(f"{id_[0]}…{id_[-1]}")
     return f"{ends} ({len(id_):,} characters)"

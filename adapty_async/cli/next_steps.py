@@ -1,4 +1,4 @@
-"""What to do after a run: the commands that resume a job, or nothing of the kind where its ledger was temporary."""
+"""Show what to do after a run: the commands that resume the job, unless its ledger was temporary."""
 
 import sys
 from collections.abc import Mapping
@@ -24,10 +24,12 @@ _KEY_REFUSED: Final = frozenset({StopReason.CREDENTIALS, StopReason.PERMISSION})
 
 @attrs.frozen
 class Stock:
-    """What is known of the rows after a run.
+    """The failed rows after a run.
 
-    `held`: how many had failed before they were put on an exclude list, by outcome. `failures`: the file with the
-    others, None if there is none. `is_whole`: all of them are in it.
+    Attributes:
+        held: The number of rows, by outcome, that failed before they were put on an exclude list.
+        failures: The file with the other failed rows, or None if there is no such file.
+        is_whole: Whether the file contains all of them.
     """
 
     held: Mapping[Outcome, int] = attrs.field(factory=dict[Outcome, int])
@@ -47,16 +49,16 @@ class ResumeSteps:
     can_resume = True
 
     def refusal(self, sentence: str) -> str:
-        """Say why nothing was sent, and how to go on."""
+        """Return the message that nothing was sent, with the command that resumes the job."""
         return f"{sentence}; to go on: {resume_command(self.ledger)}"
 
     def show_interrupted(self, ended: Ended | None) -> None:
-        """Say how to go on."""
+        """Show how to resume the job."""
         how = resume_command(self.ledger) if ended is None else self._again("resume", ended)
         tell(f"To go on:\n  {how}", sys.stderr)
 
     def show(self, ended: Ended, after: Status | None, stock: Stock) -> None:
-        """Say how to go on, or what may follow when all is done."""
+        """Show how to resume the job, or the optional next steps if all rows are done."""
         left = None if after is None else after.waiting + after.claimed
         failed = 0 if after is None else sum(after.counts.get(outcome, 0) for outcome in RETRIED)
         retried = failed - sum(stock.held.get(outcome, 0) for outcome in RETRIED)
@@ -78,7 +80,7 @@ class ResumeSteps:
             show_afterwards(self.ledger, self.order, has_input=self.order.file is not None)
 
     def _show_doubt(self, ended: Ended, left: int | None) -> None:
-        """Say how to find out why so many were absent, and how to go on then."""
+        """Show how to find out why too many profiles were absent, and how to resume the job after that."""
         file = input_of(self.ledger, self.order)
         options = [*options_of(self.order), *exclude_options(self.order), "--probe", "20"]
         if left:
@@ -92,11 +94,11 @@ class ResumeSteps:
         tell(f"  {command('resume', self.ledger, '--max-absent', '100%')}", sys.stderr)
 
     def _is_bound(self, ended: Ended) -> bool:
-        """Tell whether people are done in an app that nobody knows: no other key is taken then."""
+        """Return True if profiles were changed under an unknown app, which rules out another key."""
         return self.app is None and any(ended.standing.counts.get(outcome) for outcome in ACCEPTED)
 
     def _again(self, name: str, ended: Ended, *options: str) -> str:
-        """Give a command that goes on; after a refused key with another, where its app is known or nobody is done."""
+        """Return the command `name` for the ledger, with the options for a new key if the current one was rejected."""
         if ended.report.stopped in _KEY_REFUSED and not self._is_bound(ended):
             options = (*options, "--new-key", *([] if self.app else ["--app", "UUID"]))
         return command(name, self.ledger, *options)
@@ -110,7 +112,7 @@ class ResumeSteps:
             _show_feeding_back(self.failures, stock.failures, self.ids, self.order)
 
     def _let_go_of_copy(self, *, is_wanted: bool) -> None:
-        """Remove the copy of what can't be read twice, once nothing can want it any more."""
+        """Remove the spool of the input once it isn't needed any more."""
         spool = Spool(self.ledger)
         if not spool.is_filled:
             return
@@ -123,7 +125,7 @@ class ResumeSteps:
 
 @attrs.frozen
 class LastSteps:
-    """The next steps of a job whose ledger is temporary: nobody can resume it, but its failed rows can be fed back."""
+    """The next steps of a job whose ledger is temporary. It can't be resumed, but its failed rows can be sent again."""
 
     ids: Listing
     order: Order
@@ -131,14 +133,14 @@ class LastSteps:
     can_resume = False
 
     def refusal(self, sentence: str) -> str:
-        """Say why nothing was sent."""
+        """Return the message that nothing was sent."""
         return sentence
 
     def show_interrupted(self, ended: Ended | None) -> None:
-        """Say nothing: that it was interrupted is said anyway."""
+        """Show nothing. The caller reports the interrupt."""
 
     def show(self, ended: Ended, after: Status | None, stock: Stock) -> None:
-        """Say what to do with the rows that failed."""
+        """Show what to do with the failed rows."""
         failed = ended.standing.failed
         if not failed:
             return
@@ -155,11 +157,11 @@ class LastSteps:
 
 
 NextSteps: TypeAlias = ResumeSteps | LastSteps
-"""What whoever ran a job is told to do next. `can_resume`: whether the job can be resumed."""
+"""The next steps to show after a run. `can_resume`: whether the job can be resumed."""
 
 
 def _show_feeding_back(wanted: Path, failures: Path, ids: Listing, order: Order) -> None:
-    """Say how to send the failed rows again. `wanted`: the file that was asked for, `failures`: the one there is."""
+    """Show how to send the failed rows again. `wanted`: the file named by --failures, `failures`: the file written."""
     is_other = failures != wanted
     why = f" ({wanted} was made by somebody else meanwhile, and is as it was.)" if is_other else ""
     tell(one_line(f"{failures} holds the rows that failed, and why.{why} To feed it back, corrected:"), sys.stderr)

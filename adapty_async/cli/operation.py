@@ -1,4 +1,4 @@
-"""What sets the commands apart that send: delete, update and create."""
+"""The operations of the commands that change profiles: delete, update and create."""
 
 from collections.abc import AsyncIterable, Callable, Iterable
 from typing import Any, Final
@@ -15,10 +15,14 @@ from ..pacing import Pacer
 
 @attrs.frozen
 class Operation:
-    """What a command does to each profile. `name`: in the library, in a ledger, and of the command.
+    """An operation on each profile of a job.
 
-    `warning`: what whoever confirms it should know. `existing`: the outcomes of rows whose profiles exist, so that one
-    of them can show the app. `start`: the job of the library.
+    Attributes:
+        name: The name in the library, in a ledger and of the command.
+        participle: The past participle of `name`.
+        warning: The warning shown before the confirmation.
+        existing: The outcomes of rows whose profiles exist, so that one of them can show the app of the key.
+        start: The library's function that starts the job.
     """
 
     name: str
@@ -38,7 +42,7 @@ class Operation:
         stop: StopRules,
         journal: Journal | None = None,
     ) -> BulkJob[Any, Any]:
-        """Give the job for some items, as a listing gives them."""
+        """Return the job for the items of a listing."""
         return self.start(client, items, by=by, concurrency=concurrency, pacer=pacer, stop=stop, journal=journal)
 
 

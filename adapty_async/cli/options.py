@@ -1,4 +1,4 @@
-"""The options of the commands that send."""
+"""The arguments and options that commands share."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -9,7 +9,7 @@ import typer
 
 
 class FormatName(StrEnum):
-    """What a file may be."""
+    """The format of a file."""
 
     CSV = "csv"
     TSV = "tsv"
@@ -19,7 +19,7 @@ class FormatName(StrEnum):
 
 
 class Purpose(StrEnum):
-    """What a file is for."""
+    """The operation that a file is meant for."""
 
     DELETE = "delete"
     UPDATE = "update"
@@ -28,7 +28,7 @@ class Purpose(StrEnum):
 
 
 class IdKind(StrEnum):
-    """What ids may be."""
+    """The type of IDs."""
 
     CUSTOMER_USER_ID = "customer_user_id"
     PROFILE_ID = "profile_id"

@@ -1,4 +1,4 @@
-"""What was ordered on the command line, as a ledger keeps it for those who go on with the job."""
+"""The job options: the arguments of the command line, which the ledger stores so that the job can be resumed."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,12 +19,26 @@ from .places import Places, home_of, stored
 
 @attrs.frozen(kw_only=True)
 class Order:
-    """A mass job. `file`: None is the copy beside the ledger of what can't be read twice.
+    """The options of a bulk job.
 
-    `operation`: its name. `assignment`: what is written, None where nothing is. `timeout`: seconds of a request.
-    `exclude`: files of ids that are not to be sent, by their names; `exclude_column`: the column of these. `format`:
-    None where the file's name tells. `allows`: what doesn't refuse it. `operator`, `request`: for the record.
-    `failures`: where the run writes them.
+    Attributes:
+        operation: The name of the operation.
+        assignment: The attributes to write, or None if the operation writes none.
+        file: The input, or None if it is the spool next to the ledger.
+        by: The type of the IDs.
+        column: The column of the IDs.
+        pace: How fast to send.
+        concurrency: The maximum number of requests in flight.
+        timeout: The time limit of a request, in seconds.
+        guards: The guards of the job.
+        exclude: The exclude lists by name.
+        exclude_column: The column of the IDs in the exclude lists.
+        accept_damaged: Whether rows with a damaged ID are skipped instead of refusing the file.
+        allows: Which suspicious input is accepted.
+        format: The format of the input, or None to derive it from the file's name.
+        operator: Who runs the job, for the record.
+        request: Who requested the job, for the record.
+        failures: The file for the failed rows.
     """
 
     operation: str = DELETE.name
@@ -47,11 +61,11 @@ class Order:
 
     @property
     def does(self) -> Operation:
-        """What it does to each profile."""
+        """The operation on each profile."""
         return OPERATIONS[self.operation]
 
     def with_excluded(self, files: Iterable[Path]) -> "Order":
-        """Add exclude lists. Each is named after its file, or by its path where another has that name."""
+        """Add exclude lists. Each is named after its file, or after its path if the name is taken."""
         lists = dict(self.exclude)
         for file in files:
             if file not in lists.values():
@@ -60,7 +74,7 @@ class Order:
         return attrs.evolve(self, exclude=lists)
 
     def as_json(self, ledger: Path) -> dict[str, Any]:
-        """Give what JSON takes, to be kept in a ledger."""
+        """Return the options as a JSON object, to be stored in the ledger."""
 
         def plain(_: object, __: object, value: Any) -> Any:
             return stored(value, ledger) if isinstance(value, Path) else value
@@ -69,7 +83,7 @@ class Order:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], ledger: Path) -> "Order":
-        """Read what `as_json` gave, with the files where they are now."""
+        """Read the result of `as_json`, with the current paths of the files."""
         kept = dict(data)
         places = Places(ledger, kept.pop("ledger"))
         return cls(
@@ -88,26 +102,26 @@ class Order:
 
 
 def _shown(name: str) -> str:
-    """Give a name as text; a file's may hold what isn't UTF-8."""
+    """Return a file name as printable text. It may contain bytes that aren't UTF-8."""
     return name.encode(errors="backslashreplace").decode()
 
 
 def refuse_by(operation: str, by: By) -> None:
-    """Refuse ids by which an operation can't be done. Raises CommandError."""
+    """Refuse a type of ID that the operation doesn't support. Raises CommandError."""
     if operation == CREATE.name and by != "customer_user_id":
         raise CommandError("a profile is created for an id of your own: say --by customer_user_id")
 
 
 def options_of(order: Order) -> list[str]:
-    """Give the options that say what the rows of an order mean."""
+    """Return the options that determine how the rows are read."""
     column = [] if order.column is None else ["--column", order.column]
     format_ = [] if order.format is None else ["--format", order.format]
     assignment = [] if order.assignment is None else order.assignment.options()
-    allows = attrs.evolve(order.allows, unmatched_exclude=False)  # which says nothing of the rows
+    allows = attrs.evolve(order.allows, unmatched_exclude=False)  # doesn't affect how the rows are read
     return ["--by", order.by, *column, *format_, *assignment, *allows.options()]
 
 
 def exclude_options(order: Order) -> list[str]:
-    """Give the options that name who is not to be sent."""
+    """Return the options that name the exclude lists."""
     allows = Allowances(unmatched_exclude=order.allows.unmatched_exclude and bool(order.exclude))
     return [*(word for file in order.exclude.values() for word in ("--exclude", str(file))), *allows.options()]

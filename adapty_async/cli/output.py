@@ -1,4 +1,4 @@
-"""How a command tells of itself, beside its screen: events for programs, a log file, tracebacks."""
+"""The output of a command apart from its screen: events for programs, a log file, tracebacks."""
 
 import contextlib
 import logging
@@ -23,17 +23,18 @@ if TYPE_CHECKING:
 
 logger: Final = logging.getLogger("adapty_async")
 _attempts: Final = logging.getLogger("adapty_async.attempts")
-"""For the log file alone: on a screen each kind of error has its line."""
+"""Only for the log file. A screen shows one line for each kind of error."""
 
 _SHOWN: Final = 3
 _TIMED: Final = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ")
-# What every job meets: an absent profile is an outcome, and a refusal is how the pacer measures; both have a figure.
+# Errors that aren't problems: an absent profile is an outcome, and the pacer measures the rate limit by 429s. Both are
+# counted elsewhere on the screen.
 _ABSENT: Final = {"ProfileNotFoundError", "NotFoundError"}
 _NO_ERRORS: Final = {*_ABSENT, "RateLimitError"}
 
 
 def tell(text: str, stream: TextIO) -> None:
-    """Print a text where anybody reads; a pipe that nobody reads any more ends no job."""
+    """Print a text. If the stream can't be written, such as a broken pipe, discard it: the job must not end."""
     try:
         print(printable(text), file=stream, flush=True)
     except OSError:
@@ -41,20 +42,20 @@ def tell(text: str, stream: TextIO) -> None:
 
 
 def write_no_more(stream: TextIO) -> None:
-    """Let what goes to a stream go nowhere, also what is left in its buffer when the interpreter ends."""
+    """Discard the further output of a stream, including the rest of its buffer that is flushed at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 
 class LastErrors:
-    """The last kinds of errors that requests met: their class and status, never what they say."""
+    """The last kinds of errors of the requests: their class and status, never their text."""
 
     def __init__(self) -> None:
         self._seen: dict[str, tuple[int, datetime]] = {}
 
     def note(self, attempt: "Attempt") -> None:
-        """Take note of an attempt, where it failed."""
+        """Count an attempt if it failed."""
         if attempt.error is None or attempt.error in _NO_ERRORS:
             return
         kind = _kind_of(attempt)
@@ -62,7 +63,7 @@ class LastErrors:
         self._seen[kind] = (times + 1, datetime.now().astimezone())
 
     def shown(self) -> tuple[str, ...]:
-        """Give a line for each of the last kinds, the last one first."""
+        """Return a line for each of the last kinds, the latest first."""
         last = list(reversed(self._seen.items()))[:_SHOWN]
         return tuple(f"{at:%H:%M:%S}  {kind}{f', {times:,} times' if times > 1 else ''}" for kind, (times, at) in last)
 
@@ -73,9 +74,13 @@ def _kind_of(attempt: "Attempt") -> str:
 
 @attrs.define
 class Output:
-    """What was asked for. `json`: events on standard output, which is for programs: people are told on standard error.
+    """The output options of a command.
 
-    `log_file`: where the library's log goes. `debug`: a traceback where something went wrong.
+    Attributes:
+        json: Whether events for programs are written to standard output. Text for people then goes to standard error.
+        log_file: The file for the library's log.
+        debug: Whether errors show a traceback.
+        errors: The last kinds of errors of the requests.
     """
 
     json: bool = False
@@ -85,19 +90,19 @@ class Output:
     _summary: dict[str, Any] = attrs.field(factory=dict, init=False)
 
     def emit(self, event: str, **what: Any) -> None:
-        """Write an event, where they are wanted."""
+        """Write an event if --json is given."""
         if self.json:
             at = datetime.now(UTC).isoformat(timespec="milliseconds")
             tell(to_json({"event": event, "at": at, **what}), sys.stdout)
 
     def show(self, text: str, **figures: Any) -> None:
-        """Print what a command came to; as an event it is of those figures, and comes with the end."""
+        """Print the result of a command. With --json, the figures become part of the event `end` instead."""
         self._summary.update(figures)
         if not self.json:
             tell(text, sys.stdout)
 
     def note(self, attempt: "Attempt") -> None:
-        """Take note of an attempt: where it failed, for the screen and for the log."""
+        """Record an attempt for the screen and the log file if it failed."""
         self.errors.note(attempt)
         if attempt.error is not None and attempt.error not in _ABSENT:
             wait = "" if attempt.wait is None else f", again in {attempt.wait:.3f} s"
@@ -105,12 +110,12 @@ class Output:
             _attempts.info(text, attempt.method, attempt.number, _kind_of(attempt), attempt.elapsed, wait)
 
     def ended(self, status: int, error: str | None) -> None:
-        """Tell that the command is at its end."""
+        """Report the end of the command."""
         logger.info("the command ends with exit status %d%s", status, f": {error}" if error else "")
         self.emit("end", **self._summary, error=error, status=status)
 
     def trace(self, error: BaseException) -> None:
-        """Show where an error comes from, where that is wanted: no values, and not its text, which might hold an id."""
+        """Show a traceback if --debug is given, without values or the error's text, which may contain an ID."""
         if not self.debug:
             return
         chain: BaseException | None = error
@@ -120,17 +125,17 @@ class Output:
             chain = chain.__cause__ or chain.__context__
 
 
-_current: Final = ContextVar("output", default=Output())  # noqa: B039 - what nobody asked for has no figures to mix
+_current: Final = ContextVar("output", default=Output())  # noqa: B039 - the default collects no figures that two commands could mix up
 
 
 def current() -> Output:
-    """Give what was asked for."""
+    """Return the output options of the running command."""
     return _current.get()
 
 
 @contextlib.contextmanager
 def using(output: Output) -> Iterator[None]:
-    """Tell in that way within the block."""
+    """Use these output options within the block."""
     token = _current.set(output)
     try:
         yield
@@ -144,7 +149,7 @@ class _LogFile(logging.Handler):
         self._descriptor = descriptor
 
     def emit(self, record: logging.LogRecord) -> None:
-        with contextlib.suppress(OSError):  # a log that can't be written any more ends no job
+        with contextlib.suppress(OSError):  # a log that can't be written must not end the job
             os.write(self._descriptor, f"{one_line(self.format(record))}\n".encode())
 
 
@@ -156,7 +161,7 @@ class _Lines(logging.Formatter):
 
 @contextlib.contextmanager
 def logging_to(path: Path | None) -> Iterator[None]:
-    """Write the library's log to a private file: no id is in it, nor the key. Raises OSError, ValueError."""
+    """Write the library's log to a private file. It contains neither IDs nor the key. Raises OSError, ValueError."""
     if path is None:
         yield
         return
@@ -181,7 +186,7 @@ def _opened(path: Path) -> int:
             if not _TIMED.match(os.pread(descriptor, 32, 0) or b"2000-01-01T00:00:00Z "):
                 raise ValueError("it is there already, and no log of this command: name a new file")
             os.fchmod(descriptor, 0o600)
-    except BaseException:  # an interrupt, too: the descriptor would stay open
+    except BaseException:  # including an interrupt: the descriptor would stay open
         os.close(descriptor)
         raise
     return descriptor

@@ -1,4 +1,4 @@
-"""The options --pace and --max-rate: which pacer they stand for, and where commands share what they find out."""
+"""The options --pace and --max-rate: the pacer that they select, and the file in which commands share a rate limit."""
 
 import contextlib
 import hashlib
@@ -22,7 +22,7 @@ logger: Final = logging.getLogger("adapty_async")
 FULL: Final = "full"
 BACKGROUND: Final = "background"
 _UTILIZATION: Final = {FULL: 0.98, BACKGROUND: 0.7}
-"""The share of the limit that the pacers keep to."""
+"""The share of the rate limit that the pacers use."""
 
 _NUMBER: Final = re.compile(r"[0-9]+(\.[0-9]+)?|\.[0-9]+")
 _RATE: Final = "a positive number of requests a second, such as 50 or 0.5"
@@ -30,14 +30,19 @@ _RATE: Final = "a positive number of requests a second, such as 50 or 0.5"
 
 @attrs.frozen
 class Pace:
-    """How fast a job may go. `wanted`: "full", "background", or requests a second. `most`: never more a second."""
+    """How fast a job may send.
+
+    Attributes:
+        wanted: "full", "background", or a number of requests per second.
+        most: The upper limit, in requests per second.
+    """
 
     wanted: str | float
     most: float | None
 
     @classmethod
     def of(cls, pace: str, max_rate: str | None) -> "Pace":
-        """Read the two options. Raises CommandError."""
+        """Parse the two options. Raises CommandError."""
         most = None if max_rate is None else _rate(max_rate)
         if max_rate is not None and most is None:
             raise CommandError(f"--max-rate must be {_RATE}")
@@ -49,7 +54,7 @@ class Pace:
         return cls(rate, most)
 
     def expected(self, client: AdaptyClient | None) -> float | None:
-        """Give the rate that a job will have, None where nothing tells it yet. `client`: None without a key."""
+        """Return the expected rate in requests per second, or None if it isn't known. `client`: None without a key."""
         if not isinstance(self.wanted, str):
             return min(self.wanted, self.most or self.wanted)
         file = None if client is None else state_file(client)
@@ -57,7 +62,7 @@ class Pace:
         return None if limit is None else min(_UTILIZATION[self.wanted] * limit, self.most or math.inf)
 
     def options(self) -> list[str]:
-        """Give the options that say the same."""
+        """Return the options that select this pace."""
         pace = (
             []
             if self.wanted == BACKGROUND
@@ -67,7 +72,7 @@ class Pace:
 
     @contextlib.contextmanager
     def pacer(self, client: AdaptyClient) -> Iterator[Pacer]:
-        """Give the pacer for the time of the block."""
+        """Yield the pacer of a job, and close it after the block."""
         if isinstance(self.wanted, float):
             yield FixedPacer(min(self.wanted, self.most or self.wanted))
             return
@@ -81,7 +86,7 @@ class Pace:
 
 
 def state_file(client: AdaptyClient) -> Path | None:
-    """Give where the commands of this user share what they find out about the limit of a key at a server."""
+    """Return the file in which the commands of this user share the rate limit of a key at a server."""
     home = _state_home()
     if home is None:
         logger.warning("neither XDG_STATE_HOME nor HOME is the absolute path of a folder: this command paces alone")
@@ -91,7 +96,7 @@ def state_file(client: AdaptyClient) -> Path | None:
 
 
 def _state_home() -> Path | None:
-    # https://specifications.freedesktop.org/basedir-spec/latest/: what isn't absolute is to be ignored.
+    # https://specifications.freedesktop.org/basedir-spec/latest/: relative paths must be ignored.
     named = Path(os.environ.get("XDG_STATE_HOME", ""))
     if named.is_absolute():
         return named
@@ -105,6 +110,6 @@ def _state_home() -> Path | None:
 
 
 def _rate(text: str) -> float | None:
-    """Read a number as people write it; None where it is none, or no rate."""
+    """Parse a decimal number. Return None if the text isn't one, or isn't a positive finite rate."""
     rate = float(text) if _NUMBER.fullmatch(text) else 0.0
     return rate if 0 < rate < math.inf else None

@@ -1,4 +1,4 @@
-"""Where the files of a job are, also after its folder was moved, copied, or mounted elsewhere."""
+"""Find the files of a job, even after its folder was moved, copied or mounted elsewhere."""
 
 import os
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import attrs
 
 
 def stored(path: Path, ledger: Path) -> dict[str, str | None]:
-    """Return what JSON takes of the path of a file, which is also told as it is seen from the folder of a ledger."""
+    """Return the path of a file as a JSON object, both as given and relative to the folder of a ledger."""
     folder, parent = (os.path.realpath(place.parent) for place in (ledger, path))
     try:
         beside = str(Path(os.path.relpath(parent, folder), path.name))
@@ -19,24 +19,24 @@ def stored(path: Path, ledger: Path) -> dict[str, str | None]:
 
 
 def home_of(ledger: Path) -> str:
-    """Return by which path a ledger is known again as one that wasn't moved."""
+    """Return the real path of a ledger, which shows later whether the ledger was moved."""
     return os.path.realpath(ledger)
 
 
 @attrs.frozen
 class Places:
-    """The places of a job's files, seen from its ledger. `home`: where the ledger was when they were stored."""
+    """The places of a job's files, relative to its ledger. `home`: where the ledger was when they were stored."""
 
     ledger: Path
     home: str
 
     @property
     def is_moved(self) -> bool:
-        """Tell whether the ledger is elsewhere than it was."""
+        """Whether the ledger has been moved."""
         return home_of(self.ledger) != self.home
 
     def find(self, entry: Mapping[str, Any]) -> Path:
-        """Return where a file is, or where it would be if it isn't there."""
+        """Return the path of a file. If it doesn't exist, return the path at which it is expected."""
         path, folder = Path(entry["path"]), Path(home_of(self.ledger)).parent
         near = [Path(os.path.normpath(folder / name)) for name in (entry["beside"], path.name) if name is not None]
         candidates = [*near, path] if self.is_moved else [path, *near]
@@ -44,5 +44,5 @@ class Places:
         return next((place for place in candidates if place.exists()), is_gone)
 
     def is_home(self, entry: Mapping[str, Any], path: Path) -> bool:
-        """Tell whether a file is where it was, so that it is the same one, though its content may be new."""
+        """Return True if a file is at its original path, so that it is the same file, possibly with new content."""
         return not self.is_moved and path == Path(entry["path"])

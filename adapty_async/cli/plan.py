@@ -1,4 +1,4 @@
-"""The command `plan`: say what another command would do with a file, and send nothing."""
+"""The command `plan`: show what another command would do with a file, without changing anything."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -36,9 +36,9 @@ _NOBODY_YET: Final = "unknown: none of them exists, as is right before they are 
 
 @attrs.frozen
 class Question:
-    """What is asked for, as it stands on the command line. `purpose`: the command that the file is for.
+    """The arguments of the command.
 
-    `probe`: so many profiles are got.
+    `purpose` is the command that the file is meant for, `probe` the number of profiles to fetch.
     """
 
     file: Path
@@ -55,7 +55,7 @@ class Question:
     probe: int | None
 
     def order(self) -> Order:
-        """Give what that command would be asked for. Raises CommandError."""
+        """Return the job options of the command `purpose`. Raises CommandError."""
         writes = self.purpose in (UPDATE.name, CREATE.name)
         if not writes and self.assignment != Assignment():
             raise CommandError(f"{self.purpose} writes no attributes: add --for update, or --for create")
@@ -77,7 +77,7 @@ class Question:
 
 
 def plan(question: Question) -> ExitStatus:
-    """Check a file as the command would that it is for. Raises CommandError where that would."""
+    """Check a file like the command that it is meant for. Raises CommandError if that command would."""
     order = question.order()
     client = _client()
     exclusion = exclusion_of(order, may_ask=False)
@@ -99,10 +99,10 @@ def plan(question: Question) -> ExitStatus:
 
 
 def _client() -> AdaptyClient | CommandError:
-    """Make the one client of the command, for the key can be read once; give what is wrong with it where it can't."""
+    """Return the client of the command, or the error if it can't be made. Called once: the key may be readable once."""
     try:
         return client_of_environment()
-    except CommandError as error:  # without a key there is nothing to remember, and the rest can be told all the same
+    except CommandError as error:  # without a key no rate limit is remembered, but the file can still be checked
         return error
 
 
@@ -123,7 +123,7 @@ def _lines(ids: Listing, checked: Checked, order: Order, rate: float | None) -> 
 
 
 def _first_line(reading: Reading) -> Iterator[str]:
-    """Say what the first line of a lone column was taken for."""
+    """Report whether the first line of a single column was taken as a header or as an ID."""
     if not reading.is_lone:
         return
     name = reading.names[reading.index]
@@ -134,7 +134,7 @@ def _first_line(reading: Reading) -> Iterator[str]:
 
 
 def _sent(ids: Listing) -> Iterator[str]:
-    """Show the first and the last of those that are sent, masked, and what is written."""
+    """Show the first and last ID to send, masked, and the attributes to write."""
     first = last = ""
     effects = Effects()
     count = 0
@@ -170,7 +170,7 @@ def _probe(client: AdaptyClient, ids: Listing, checked: Checked, order: Order, c
     picked = (id_ for place, id_ in enumerate(sent) if place in places)
     with order.pace.pacer(client) as pacer:
         found = event_loop.run(lambda _: sample(client, picked, by=order.by, pacer=pacer))
-    if not wanted:  # where nobody is asked for, whether the key is accepted is asked all the same
+    if not wanted:  # no profile is fetched, but the key must be checked anyway
         event_loop.run(lambda _: check_key(anew(client)))
     show("\n".join(_found(found, order.operation)))
     return found
@@ -191,13 +191,13 @@ def _found(found: Sample, purpose: str) -> Iterator[str]:
 
 
 def _why(found: Sample) -> str:
-    """Say why some weren't answered: the last kinds of errors, without the hour."""
+    """Return why some weren't answered: the last kinds of errors, without their time."""
     errors = [line.split("  ", 1)[1] for line in current().errors.shown()]
     return "; ".join(errors) or str(found.stopped or "errors")
 
 
 def _command(file: Path, order: Order, checked: Checked, found: Sample | None) -> str:
-    """Give the command that does what was planned, and that makes sure of the app where that is known."""
+    """Return the command that was planned, with --app if the app is known."""
     options = [*options_of(order), *exclude_options(order)]
     if order.operation in OPERATIONS:
         options += ["--expect", str(checked.profiles)] if checked.profiles > UNCOUNTED else []

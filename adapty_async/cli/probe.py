@@ -1,4 +1,4 @@
-"""Which app a key belongs to, seen from a listed person who exists; and how many of the listed exist."""
+"""Find the app of a key by fetching a listed profile, and count how many listed profiles exist."""
 
 import itertools
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ from .exits import CommandError, ExitStatus
 
 _MOST: Final = 100
 _NO_RULES: Final = StopRules(failure_share=None, outage=60.0, throttled_for=300.0)
-"""Whoever asks whether profiles exist wants to know of all of them; but nobody waits for long."""
+"""No limit for failed rows, because all profiles are to be checked; but shorter limits for outages and 429s."""
 
 
 _UNAUTHORIZED: Final = "Adapty doesn't accept the key (401)"
@@ -29,7 +29,7 @@ _KEY_REJECTED: Final = {StopReason.CREDENTIALS: _UNAUTHORIZED, StopReason.PERMIS
 
 @attrs.frozen
 class Sample:
-    """What came of asking for some profiles. `apps`: those that they are of. `stopped`: why not all were asked for."""
+    """The result of fetching some profiles. `apps`: the apps they belong to. `stopped`: why not all were fetched."""
 
     asked: int
     existing: int
@@ -39,17 +39,17 @@ class Sample:
 
     @property
     def answered(self) -> int:
-        """Of how many it is known whether they exist."""
+        """The number of profiles known to exist or to be absent."""
         return self.existing + self.absent
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is known of all whether they exist."""
+        """Whether all profiles are known to exist or to be absent."""
         return self.stopped is None and self.answered == self.asked
 
 
 async def sample(client: AdaptyClient, ids: Iterable[str], *, by: By, pacer: Pacer) -> Sample:
-    """Get some profiles. Raises CommandError where the key isn't accepted."""
+    """Fetch some profiles. Raises CommandError if the key is rejected."""
     existing = absent = 0
     apps: dict[UUID, None] = {}
     async with client, bulk.get_profiles(client, ids, by=by, pacer=pacer, stop=_NO_RULES) as job:
@@ -65,7 +65,7 @@ async def sample(client: AdaptyClient, ids: Iterable[str], *, by: By, pacer: Pac
 
 
 async def check_key(client: AdaptyClient) -> bool:
-    """Get a profile that nobody has, once. Return True if Adapty accepts the key, False if its response doesn't tell.
+    """Fetch a nonexistent profile, once. Return True if Adapty accepts the key, False if its response doesn't show it.
 
     Raises CommandError if the key is rejected.
     """
@@ -86,9 +86,17 @@ async def check_key(client: AdaptyClient) -> bool:
 def verify_app(
     client: AdaptyClient, ids: Iterable[str], *, by: By, app: str, todo: str = "check the key, --by and --column"
 ) -> None:
-    """Get the first of some profiles that exists, and refuse where it is of another app. Raises CommandError.
+    """Fetch the first profile that exists, and check that it belongs to the app.
 
-    `todo`: what to do where none exists.
+    Args:
+        client: The client with the key to check.
+        ids: The IDs of the profiles. Only the first 100 are tried.
+        by: The type of the IDs.
+        app: The expected app.
+        todo: What to do if none exists, for the message.
+
+    Raises:
+        CommandError: If the profile belongs to another app, none of the profiles exists, or a request fails.
     """
     found = event_loop.run(lambda _: _app_of(client, ids, by))
     if found is None:

@@ -1,4 +1,4 @@
-"""Where a job stands while it runs, and how that is put into words. Numbers, never an id."""
+"""The progress of a running job, and its description in text and JSON. It contains numbers, never IDs."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -15,9 +15,10 @@ from .books import Standing
 _WINDOW: Final = 10.0
 """Seconds over which the rate is measured."""
 _MIN_MEAN, _MAX_MEAN, _MEAN_SHARE = 40.0, 600.0, 0.6
-"""Seconds, and the share of the job, over which the mean rate is measured.
+"""Bounds in seconds, and share of the running time, of the window over which the mean rate is measured.
 
-A pacer that looks for the limit is faster at times, and a Retry-After stops it: the window has to hold several of both.
+While a pacer probes for the limit, it is faster at times, and a Retry-After stops it. The window must span several of
+both.
 """
 _TOLD: Final = ("requests", "throttled", "under_way", "awaiting_retry", "latency", "limit")
 _PHASES: Final = {Phase.START: "looking for the limit", Phase.BLOCKED: "refused one and all: waiting"}
@@ -25,11 +26,20 @@ _PHASES: Final = {Phase.START: "looking for the limit", Phase.BLOCKED: "refused 
 
 @attrs.frozen(kw_only=True)
 class Sight:
-    """What is seen of a job at one moment; None is what isn't known.
+    """The live status of a job. Unknown values are None.
 
-    `requests`: of which `throttled` were refused, and `under_way` have no answer yet. `awaiting_retry`: rows that will
-    be sent again. `latency`: the median, in seconds. `limit`, `phase`: of the pacer. `words`: what outcomes are called
-    where they aren't called by their names.
+    Attributes:
+        standing: The rows by outcome.
+        requests: The number of requests sent.
+        throttled: The number of requests that were rate-limited (429).
+        under_way: The number of requests in flight.
+        awaiting_retry: The number of rows that wait for a retry.
+        latency: The median latency, in seconds.
+        limit: The rate limit found by the pacer, in requests per second.
+        phase: The phase of the pacer.
+        is_paused: Whether the job is paused.
+        errors: A line for each of the last kinds of errors.
+        words: The names to show for outcomes, if they differ from the outcomes' own names.
     """
 
     standing: Standing
@@ -45,7 +55,7 @@ class Sight:
     words: Mapping[Outcome, str] = attrs.field(factory=dict)
 
     def of_requests(self, report: BulkReport) -> "Sight":
-        """Add what a job reports of its requests."""
+        """Add the figures of the requests from a job's report."""
         return attrs.evolve(
             self,
             requests=report.requests,
@@ -56,15 +66,20 @@ class Sight:
         )
 
     def of_pacing(self, pacing: Snapshot) -> "Sight":
-        """Add what its pacer has found."""
+        """Add the state of the pacer."""
         return attrs.evolve(self, limit=pacing.estimate, phase=pacing.phase)
 
 
 @attrs.frozen(kw_only=True)
 class View:
-    """What is shown of it. `rate`: rows a second by now, None where it isn't known; `hour`: what the clock says.
+    """The live status as it is shown, with rates.
 
-    `mean_rate`: rows a second over the last minutes, from which the time left is estimated; None: from `rate`.
+    Attributes:
+        sight: The live status.
+        rate: The current rate in rows per second, or None if it isn't known.
+        hour: The current time.
+        mean_rate: The rate over the last minutes, in rows per second. The time left is estimated from it, or from
+            `rate` if it is None.
     """
 
     sight: Sight
@@ -82,12 +97,12 @@ class View:
 
     @property
     def done(self) -> str:
-        """How much is done as ordered."""
+        """How many rows are done, without failed and excluded ones."""
         return f"{self.sight.standing.done:,} of {self.sight.standing.total:,} rows"
 
     @property
     def outcomes(self) -> str:
-        """What became of it; where not all of that is done as ordered, the rows that are left, too."""
+        """The number of rows by outcome. If some failed or were excluded, also the number of rows left."""
         standing, words = self.sight.standing, self.sight.words
         told = {outcome: count for outcome in Outcome if (count := standing.counts.get(outcome))}
         told.pop(Outcome.NOT_ATTEMPTED, None)
@@ -98,13 +113,13 @@ class View:
 
     @property
     def waiting(self) -> str:
-        """How many of the rows that are left will be sent again."""
+        """How many rows wait for a retry."""
         count = self.sight.awaiting_retry
         return f"{count:,} rows wait for another attempt" if count else ""
 
     @property
     def pace(self) -> str:
-        """How fast it goes, and how fast it might."""
+        """The rate, and the rate limit."""
         if self.sight.is_paused:
             return "paused: nothing new is sent; SIGUSR1 again goes on"
         return ", ".join(filter(None, ["" if self.rate is None else f"{self.rate:,.1f}/s", self._limit]))
@@ -118,7 +133,7 @@ class View:
 
     @property
     def requests(self) -> str:
-        """How the requests fare."""
+        """The share of 429s, the requests in flight and the latency."""
         sight = self.sight
         if not sight.requests:
             return ""
@@ -127,7 +142,7 @@ class View:
 
     @property
     def end(self) -> str:
-        """The time left, and the hour at which it will be over."""
+        """The time left, and the time at which the job will end."""
         if self.left is None or not self.left:
             return ""
         ends = self.hour + self.left
@@ -135,14 +150,14 @@ class View:
 
     @property
     def lines(self) -> list[str]:
-        """All that is shown beside how much is done, a line each."""
+        """The lines that are shown below the number of rows done."""
         pace = "; ".join(filter(None, [self.pace, self.end]))
         errors = [f"  {one_line(line)}" for line in self.sight.errors]
         waiting = [self.waiting] if self.waiting else []
         return [self.outcomes, pace, self.requests, *waiting, *(["last errors:"] if errors else []), *errors]
 
     def as_json(self) -> dict[str, Any]:
-        """Give the figures of an event."""
+        """Return the figures of an event."""
         sight = self.sight
         return {
             "total": sight.standing.total,
@@ -165,7 +180,7 @@ class View:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], standing: Standing, hour: datetime) -> "View":
-        """Read what `as_json` gave, some seconds later: of a job that stands there by now."""
+        """Read the result of `as_json`, with a newer `standing` and the current time."""
         sight = Sight(
             standing=standing,
             **{name: data[name] for name in _TOLD},
@@ -177,19 +192,19 @@ class View:
 
 
 def counts_of(standing: Standing) -> dict[str, int]:
-    """Give the counts in the order in which they are told."""
+    """Return the nonzero counts by outcome, in the order of `Outcome`."""
     return {str(outcome): standing.counts[outcome] for outcome in Outcome if standing.counts.get(outcome)}
 
 
 class Meter:
-    """Measure the rates of a job: over its last seconds, and over the last minutes."""
+    """Measure the rate of a job over the last seconds and over the last minutes."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int]] = deque()
         self._mean = _MeanRate()
 
     def view(self, sight: Sight, now: float) -> View:
-        """Look at a job. `now`: seconds of a steady clock."""
+        """Add a measurement and return the live status with rates. `now`: seconds of a monotonic clock."""
         settled = sight.standing.settled
         while len(self._seen) > 1 and self._seen[1][0] <= now - _WINDOW:
             self._seen.popleft()
@@ -200,14 +215,14 @@ class Meter:
 
 
 class _MeanRate:
-    """The rate since the pacer has found the limit, without the time for which the job was paused."""
+    """The rate since the pacer found the limit, excluding the time for which the job was paused."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int]] = deque()
         self._running = 0.0
         """Seconds for which the job wasn't paused."""
         self._searched = 0.0
-        """Those of them that the pacer took to find the limit."""
+        """The part of them that the pacer took to find the limit."""
         self._last: float | None = None
 
     def at(self, sight: Sight, now: float) -> float | None:

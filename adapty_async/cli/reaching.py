@@ -1,4 +1,4 @@
-"""How far a server can be reached: its name, its certificate, an answer, its clock. The key isn't sent."""
+"""Check the connection to a server: its name, its certificate, a response, its clock. The key isn't sent."""
 
 import contextlib
 import http.client
@@ -13,12 +13,12 @@ import attrs
 
 _PATIENCE: Final = 10.0
 _TOLERATED: Final = 5.0
-"""Seconds that a clock may be off: the server tells the time to the second, and an answer takes its time."""
+"""The accepted difference of the clocks, in seconds. The Date header has no fractions, and a response takes time."""
 
 
 @attrs.frozen
 class Finding:
-    """What was found, and whether it is as it should be."""
+    """The result of a check, and whether it is good."""
 
     ok: bool
     text: str
@@ -26,7 +26,7 @@ class Finding:
 
 @attrs.frozen
 class Reached:
-    """What was found of a server."""
+    """The results of all checks of a server."""
 
     dns: Finding
     tls: Finding
@@ -39,7 +39,7 @@ _NO_TIME: Final = Finding(True, "not known: the server tells no time")
 
 
 def reach(base_url: str) -> Reached:
-    """Look a server up, connect to it, and ask it for the time."""
+    """Resolve the name of a server, connect to it and read its clock."""
     url = urlsplit(base_url)
     host, is_tls = url.hostname or "", url.scheme == "https"
     port = url.port or (443 if is_tls else 80)
@@ -84,7 +84,7 @@ def _connect(connection: http.client.HTTPConnection, host: str) -> Finding:
 
 
 def _ask(connection: http.client.HTTPConnection, host: str) -> tuple[Finding, Finding]:
-    """Ask for anything; give whether an answer comes, and what it says of the clock."""
+    """Send a request. Return whether a response arrives, and how its date compares with this machine's clock."""
     try:
         connection.request("HEAD", "/")
         headers = connection.getresponse().headers

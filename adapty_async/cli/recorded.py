@@ -1,4 +1,4 @@
-"""One run of a job: what is left is sent, and its ledger tells what became of every row."""
+"""Run a job that has a ledger."""
 
 import asyncio
 import contextlib
@@ -44,12 +44,19 @@ _REASONS: Final = {
 
 @attrs.frozen
 class Recorded:
-    """A job whose ledger knows every row of `ids`.
+    """A job whose ledger contains every row of `ids`.
 
-    `held`: its lock, None of a temporary one. `key`: the fingerprint of the one that was looked at, and whose app was
-    seen, where one was.
-    `retry`: rows with one of these outcomes are sent again. `new_key`: the key was exchanged since the last run.
-    `app`: the one that is known, None for none. `notes`: for the record. `failures`: where to write down what failed.
+    Attributes:
+        ids: The input.
+        ledger: The ledger.
+        held: The lock of the ledger, or None if the ledger is temporary.
+        order: The job options.
+        key: The fingerprint of the key that was checked, and whose app was verified if that was necessary.
+        retry: Rows with one of these outcomes are sent again.
+        new_key: Whether the key has changed since the last run.
+        app: The app of the job, or None if it isn't known.
+        notes: Notes for the record.
+        failures: The file for the failed rows.
     """
 
     ids: Listing
@@ -65,11 +72,11 @@ class Recorded:
 
     @property
     def stored_order(self) -> Mapping[str, Any] | None:
-        """What the ledger keeps of the order; None where nobody reads it."""
+        """The job options as the ledger stores them, or None if the ledger is temporary."""
         return self.order.as_json(self.ledger) if isinstance(self.ledger, Path) else None
 
     def carry_out(self, client: AdaptyClient) -> ExitStatus:
-        """Send what is left, and say what became of all. Raises CommandError where nothing was sent."""
+        """Send the rows that are left and show the result. Raises CommandError if nothing was sent."""
         if sender_of(client).transport.key_fingerprint != self.key:
             raise CommandError(
                 self._next_steps.refusal("the key isn't the one that was checked; nothing was sent"), ExitStatus.LEDGER
@@ -80,20 +87,20 @@ class Recorded:
                 run = self.run(client, pacer)
                 is_cut = self._is_cut_off(run)
             return self._sum_up(run, is_cut=is_cut)
-        except (KeyboardInterrupt, asyncio.CancelledError):  # more signals than are needed to abort
+        except (KeyboardInterrupt, asyncio.CancelledError):  # a further signal after the one that aborts the run
             status = self._interrupted(run)
             if status is ExitStatus.INTERRUPTED:
                 raise
             return status
 
     def run(self, client: AdaptyClient, pacer: Pacer) -> "Run":
-        """Return the run that sends what is left. Raises CommandError."""
+        """Return the run that sends the rows that are left. Raises CommandError."""
         with refusing(), LedgerReader(self.ledger) as reader:
             before = reader.status()
         return Run(client, self, before, pacer)
 
     def _is_cut_off(self, run: "Run") -> bool:
-        """Carry out the run. Return True if an interrupt cut it off, and it must be summed up now or never."""
+        """Perform the run. Return True if an interrupt cut it off and the job can't be resumed to show its result."""
         try:
             event_loop.run(run.run)
         except (KeyboardInterrupt, asyncio.CancelledError):
@@ -103,19 +110,19 @@ class Recorded:
         return False
 
     def _interrupted(self, run: "Run | None") -> ExitStatus:
-        """Say how to go on; give the status, which no signal hides that comes after what stopped the job."""
+        """Show how to resume the job. Return the exit status: what stopped the job takes precedence over the signal."""
         ended = None if run is None else Ended(run.standing, run.job.report, run.trouble)
         self._next_steps.show_interrupted(ended)
         return ExitStatus.first_of([*([] if ended is None else [ended.status]), ExitStatus.INTERRUPTED])
 
     def _sum_up(self, run: "Run", *, is_cut: bool) -> ExitStatus:
-        """Say what became of all. `is_cut`: whoever interrupted it doesn't wait for its failures to be written."""
+        """Show the result of the job. `is_cut`: an interrupt cut the run off, so the failed rows aren't written."""
         if run.trouble is not None and not run.job.report.requests:
             raise CommandError(self._next_steps.refusal(str(run.trouble)), run.trouble.status)
         ended, after = self.ended(run)
         ended = attrs.evolve(ended, is_cut=is_cut)
         show_ended(ended)
-        if run.kept != self.ledger:  # what is at its path now, if anything, isn't the ledger of this run
+        if run.kept != self.ledger:  # a file that may be at its path now isn't the ledger of this run
             return ended.status
         status, stock = ended.status, Stock()
         try:
@@ -138,7 +145,7 @@ class Recorded:
         return LastSteps(self.ids, self.order, self.failures)
 
     def ended(self, run: "Run") -> tuple[Ended, Status | None]:
-        """Tell how it ended, by the ledger; where that can't be read, by what is known to be written in it."""
+        """Return how the run ended, according to its ledger, or to the committed outcomes if it can't be read."""
         if run.kept is None:
             return Ended(run.standing, run.job.report, run.trouble), None
         try:
@@ -151,10 +158,10 @@ class Recorded:
         return Ended(Standing(after.known, after.totals), run.job.report, run.trouble, doubt), after
 
     def _take_stock(self) -> Stock:
-        """Write the failures down, and count those that are excluded since. Raises CommandError."""
+        """Write the failed rows file and count the failed rows that are excluded now. Raises CommandError."""
         held: Counter[Outcome] = Counter()
         if self.failures is None and not (self.order.exclude and self._next_steps.can_resume):
-            return Stock()  # the lists of a temporary ledger are those that it began with
+            return Stock()  # a temporary ledger never gets further exclude lists
 
         def failures(reader: LedgerReader) -> Iterator[Failure]:
             for failure in failures_of(reader, self.ids):
@@ -165,7 +172,7 @@ class Recorded:
 
         with refusing(), LedgerReader(self.ledger) as reader:
             if self.failures is not None:
-                keeps_part = not self._next_steps.can_resume  # nobody can have it written another time
+                keeps_part = not self._next_steps.can_resume  # no later run can write the file again
                 written = write_failures(self.failures, self.ids.reading(), failures(reader), keeps_part=keeps_part)
                 return Stock(held, written.file, written.is_whole)
             for _ in failures(reader):
@@ -182,7 +189,7 @@ def on_temporary_ledger(
     notes: Mapping[str, str] = MappingProxyType({}),
     failures: Path | None = None,
 ) -> Iterator[Recorded]:
-    """Write the ledger of a job that nobody can resume, and remove it after the block. Raises CommandError."""
+    """Create a temporary ledger for a job that can't be resumed, and remove it after the block. Raises CommandError."""
     job = undertaking(client, order.operation, order.by)
     with contextlib.closing(TemporaryLedger()) as ledger:
         with refusing(ids):
@@ -191,7 +198,7 @@ def on_temporary_ledger(
 
 
 def failures_of(reader: LedgerReader, ids: Listing) -> Iterator[Failure]:
-    """Give the rows that failed, by a ledger and its input."""
+    """Return the failed rows from a ledger and its input."""
     for known, row in zip(reader.rows(), ids.as_written(), strict=False):
         outcome = known.standing
         if not outcome.is_failure:
@@ -207,14 +214,14 @@ def failures_of(reader: LedgerReader, ids: Listing) -> Iterator[Failure]:
 
 
 def show_excluded(excluded: int, order: Order) -> None:
-    """Say how many rows were excluded, where there are any."""
+    """Show how many rows were excluded, if there are any."""
     if excluded:
         lists = one_line(", ".join(map(str, order.exclude.values())))
         current().show(f"\n{excluded:,} rows are excluded, and weren't sent: they are on {lists}", excluded=excluded)
 
 
 def _show_held(held: Mapping[Outcome, int]) -> None:
-    """Say how many rows were excluded only after they had failed."""
+    """Show how many rows were excluded after they had failed, if there are any."""
     tried = sum(held.get(outcome, 0) for outcome in RETRIED)
     if tried:
         tell(
@@ -224,7 +231,7 @@ def _show_held(held: Mapping[Outcome, int]) -> None:
 
 
 class Run:
-    """The job of a run, and where it stands."""
+    """The job of a run and its progress."""
 
     def __init__(self, client: AdaptyClient, recorded: Recorded, before: Status, pacer: Pacer) -> None:
         again = {outcome: before.counts.get(outcome, 0) for outcome in recorded.retry}
@@ -246,7 +253,7 @@ class Run:
             look=self._look,
             held=recorded.held,
         )
-        self._place = ledger.path.absolute()  # now: the working directory may be removed meanwhile
+        self._place = ledger.path.absolute()  # resolved now: the working directory may be removed during the run
         self.job = recorded.order.does.job(
             client,
             ids.ids(),
@@ -257,21 +264,21 @@ class Run:
             stop=self._rules,
         )
         self.trouble: CommandError | None = None
-        """What went wrong on our side."""
+        """The error on our side that ended the run, or None."""
         self.kept: Path | TemporaryLedger | None = recorded.ledger
-        """What holds the record of the run: its ledger, unless that was removed; None where nobody knows of a file."""
+        """The file that records the run: the ledger, another one if the ledger was removed, or None if unknown."""
         self._meter = Meter()
 
     @property
     def standing(self) -> Standing:
-        """Where it stands, by what is written in the ledger."""
+        """The outcomes that are committed to the ledger."""
         counts = self._before + Counter(self.job.report.counts)
         del counts[Outcome.NOT_ATTEMPTED]
         return Standing(self._known, counts)
 
     @property
     def broken_rule(self) -> StopReason | None:
-        """The rule that the run breaks at the end of its input, also where it was asked to stop before."""
+        """The stop rule that the results of the run violate, even if it was stopped by an interrupt before."""
         return self._rules.judge(self.job.report.counts, at_end=True)
 
     async def run(self, interrupts: Interrupts) -> None:
@@ -280,19 +287,19 @@ class Run:
             await self.run_with(screen_for(sys.stderr), interrupts)
 
     async def run_with(self, screen: Screen, interrupts: Interrupts) -> None:
-        """Run until the rows are done, a rule stops it, or an interrupt. Raises a cancellation, nothing else."""
+        """Run until all rows are done, a stop rule applies or an interrupt arrives. Raises only CancelledError."""
         self.trouble = await conduct(
             self._work, self.job.stop, self, screen, interrupts, job=self.job, pacer=self._pacer
         )
 
     def _look(self) -> dict[str, Any]:
-        """Give what `status` shows meanwhile."""
+        """Return the live status, which the command `status` shows during the run."""
         sight = look_at(self, self.job, self._pacer)
         view = self._meter.view(sight, asyncio.get_running_loop().time())
         return {"at": view.hour.isoformat(), **view.as_json()}
 
     async def _work(self) -> None:
-        self._look()  # where it begins: the rate is told from the next look on
+        self._look()  # the first measurement; the next one can show a rate
         with _as_ledger_trouble(), refusing(self._ids):
             try:
                 async with self.job:
@@ -305,7 +312,7 @@ class Run:
 
 @contextlib.contextmanager
 def _as_ledger_trouble() -> Iterator[None]:
-    """Whatever is wrong with the input now isn't wrong usage any more: it was the ledger's before."""
+    """Set the exit status of errors to LEDGER: the input matched the ledger before, so this isn't invalid usage."""
     try:
         yield
         return

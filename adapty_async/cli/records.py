@@ -1,4 +1,4 @@
-"""What a ledger tells: where the job stands, its rows, its record, and of one id."""
+"""The commands that read a ledger: `status`, `export`, `report` and `redact`."""
 
 import contextlib
 import csv
@@ -29,7 +29,7 @@ from .streams import FROM_STDIN, id_of_stdin, show, standard_output
 _STREAM: Final = Path("-")
 _LATELY: Final = timedelta(seconds=10)
 _PAUSE: Final = 2.0
-"""Seconds from one look at a ledger to the next, which reads all of it."""
+"""Seconds between two reads of a ledger, each of which reads all of it."""
 _OF_PROGRAM: Final = "run the program again that began it with the library"
 _REDACTED: Final = (
     "Afterwards the job can't go on, its people can't be verified, and nobody's deletion can be looked up or exported "
@@ -39,7 +39,7 @@ _COLUMNS: Final = ("position", "id", "outcome", "status", "attempts", "time", "p
 
 
 def status(path: Path, *, watch: bool = False, as_json: bool = False) -> ExitStatus:
-    """Show where a job stands. `watch`: again and again, as long as it runs. `as_json`: as one JSON object."""
+    """Show the progress of a job. `watch`: repeatedly, as long as it runs. `as_json`: as one JSON object."""
     if watch:
         _watch(path)
     with open_ledger(path) as reader:
@@ -59,13 +59,16 @@ def status(path: Path, *, watch: bool = False, as_json: bool = False) -> ExitSta
 
 
 def _has_run_open(reader: LedgerReader) -> bool:
-    """Tell whether the last run has no end: who has the ledger then runs the job; else it is verified or prepared."""
+    """Return True if the last run hasn't ended. If so, the process that uses the ledger runs the job.
+
+    Otherwise it verifies or prepares the job.
+    """
     runs = reader.runs
     return bool(runs) and runs[-1].ended is None
 
 
 def _todo(reader: LedgerReader) -> str:
-    """Say how to go on with a job."""
+    """Return the command that resumes a job, or a description if it was started from Python."""
     return resume_command(reader.path) if reader.order else _OF_PROGRAM
 
 
@@ -83,12 +86,15 @@ def _watch(path: Path) -> None:
 
 
 def _view(reader: LedgerReader, standing: Status) -> View:
-    """See a running job as it has told of itself a moment ago; else, as one of the library, by its rows alone."""
+    """Return the live status of a running job, as published in the ledger.
+
+    If there is none, as for most jobs started from Python, it is derived from the rows.
+    """
     hour, runs = datetime.now().astimezone(), reader.runs
     stands = Standing(standing.known, standing.counts)
     told = reader.sight or {}
-    with contextlib.suppress(KeyError, TypeError, ValueError):  # none, or none of this command
-        if abs(hour - datetime.fromisoformat(told["at"])) < _LATELY:  # a killed run's lies there still
+    with contextlib.suppress(KeyError, TypeError, ValueError):  # no live status, or one in another form
+        if abs(hour - datetime.fromisoformat(told["at"])) < _LATELY:  # an older one is left from a killed run
             return View.from_json(told, stands, hour)
     ran = (hour - runs[-1].started).total_seconds() if runs else 0.0
     return View(sight=Sight(standing=stands), rate=standing.recent / min(max(ran, 1.0), RECENT) or None, hour=hour)
@@ -112,7 +118,7 @@ def _standing(reader: LedgerReader, standing: Status, view: View | None, *, is_u
 
 
 def _outcomes(standing: Status, view: View | None) -> dict[Outcome, int]:
-    """Give the outcomes by number: while the job runs without those of rows that wait or are under way."""
+    """Return the number of rows by outcome. While the job runs, rows that wait or are in flight aren't included."""
     counts = standing.totals if view is None else standing.counts
     return {outcome: count for outcome in MEANINGS if (count := counts.get(outcome))}
 
@@ -176,7 +182,7 @@ def _write_rows(reader: LedgerReader, rows: Iterable[tuple[Row, object]]) -> Non
 
 
 def report(path: Path, json: Path | None, markdown: Path | None, *, force: bool = False) -> ExitStatus:
-    """Write the record of a job; somebody who is present makes it a failure. `force`: over what is there."""
+    """Write the record of a job. Return FAILED if a verification found profiles. `force`: overwrite existing files."""
     files = [file for file in (json, markdown) if file is not None]
     if len({file.resolve() for file in files}) < len(files):
         raise CommandError("--json and --markdown name the same file: give each a name of its own")
@@ -208,7 +214,7 @@ def _show_unfinished(record: Record) -> None:
 
 
 def about(path: Path, id_: str) -> ExitStatus:
-    """Say what became of one id."""
+    """Show the outcome of one ID."""
     if id_ == FROM_STDIN:
         id_ = id_of_stdin("--about")
     with open_ledger(path) as reader, refusing():
@@ -217,7 +223,7 @@ def about(path: Path, id_: str) -> ExitStatus:
             raise CommandError(f"no row of {path} is of that id", ExitStatus.FAILED)
         positions = {row.position for row in rows}
         presences = [presence for presence in reader.presences() if presence.position in positions]
-        record = record_of(reader, items=reader.status().known)  # of a job that runs the ledger knows no end
+        record = record_of(reader, items=reader.status().known)  # a running job has no total yet
     _write(_STREAM, "\n".join(map(one_line, _evidence(record, rows, presences))) + "\n")
     if any(found.present for found in presences):
         say("the profile was present when it was asked for afterwards, so this proves no deletion")
@@ -245,7 +251,7 @@ def _evidence(record: Record, rows: list[Row], presences: list[Presence]) -> Ite
 
 
 def redact(path: Path, *, confirmed: bool) -> ExitStatus:
-    """Remove what leads from a ledger to ids. `confirmed`: nobody is to be asked."""
+    """Remove everything that connects a ledger with IDs. `confirmed`: don't ask for confirmation."""
     with open_ledger(path) as reader:
         standing, how = reader.status(), _todo(reader)
     left = standing.waiting + standing.claimed
@@ -264,13 +270,13 @@ def redact(path: Path, *, confirmed: bool) -> ExitStatus:
 
 
 def _write(path: Path, text: str) -> None:
-    text = text.encode(errors="backslashreplace").decode()  # a file's name may hold what isn't UTF-8
+    text = text.encode(errors="backslashreplace").decode()  # file names may contain bytes that aren't UTF-8
     if path == _STREAM:
         with standard_output() as stream:
             stream.write(text)
         return
     try:
-        if path.exists() and not path.is_file():  # such as a pipe: what is put in its place nobody reads
+        if path.exists() and not path.is_file():  # a pipe must be written to, not replaced by a file
             path.write_text(text, encoding="utf-8")
         else:
             _replace(path.resolve(), text)
@@ -282,9 +288,9 @@ def _write(path: Path, text: str) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write a file, whole or not at all. Raises OSError."""
+    """Write a file completely or not at all. Raises OSError."""
     with part_beside(path, READABLE) as (part, descriptor):
-        with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor, no path
+        with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor, not a path
             file.write(text)
         part.replace(path)
 

@@ -1,4 +1,4 @@
-"""The commands `resume` and `retry-failed`: go on with a job on the same input, and no other."""
+"""The commands `resume` and `retry-failed`: start the next run of a job with the same input."""
 
 import contextlib
 import functools
@@ -43,12 +43,18 @@ from .recorded import Recorded
 
 @attrs.frozen(kw_only=True)
 class Terms:
-    """On which terms a job is gone on with, from now on; what is None stays as it was ordered. `exclude`: more lists.
+    """The options of resume. None keeps the value stored in the ledger.
 
-    `file`: where the input was moved to. `column`: how its column is named now. `appended`: rows were added at
-    its end, which `confirmed` allows to send.
-    `new_key`: the key of the same app was exchanged; `known`: the id of somebody who exists there, `-` for
-    standard input. `retry`: what failed is sent again.
+    Attributes:
+        retry: Whether failed and in-doubt rows are sent again.
+        file: The new path of the input.
+        column: The new name of the ID column.
+        appended: Whether rows were added at the end of the input.
+        new_key: Whether another key of the same app is accepted.
+        known: The ID of a profile that exists in the app, or `-` to read it from standard input.
+        confirmed: Whether --yes confirms that added rows are sent.
+        failures: The file for the failed rows, or None to write none.
+        exclude: Further exclude lists.
     """
 
     retry: bool
@@ -76,16 +82,16 @@ class Terms:
 
     @property
     def retried(self) -> frozenset[Outcome]:
-        """What has one of these outcomes is sent again."""
+        """Rows with one of these outcomes are sent again."""
         return RETRIED if self.retry else frozenset()
 
     @property
     def want_no_ids(self) -> bool:
-        """Whether nothing is asked for that needs the ids of rows that are done."""
+        """Whether none of the options needs the IDs of rows that are done."""
         return not (self.file or self.failures or self.appended or self.exclude)
 
     def applied_to(self, order: Order) -> Order:
-        """Give what is ordered for this run."""
+        """Return the job options of this run."""
         before = order.guards
         guards = Guards.of(
             expect=before.expect if self.expect is None else self.expect,
@@ -117,9 +123,18 @@ def _pace(before: Pace, wanted: str | None, most: str | None) -> Pace:
 
 @attrs.frozen
 class _Job:
-    """A job that can be gone on with, whose ledger is held. `ordered`: at its beginning, `order`: for this run.
+    """A job that can be resumed, with a locked ledger.
 
-    `is_same`: the input is byte by byte the one of before, and its column. `last_key`: the fingerprint of the last key.
+    Attributes:
+        ledger: The ledger.
+        held: The lock of the ledger.
+        ordered: The stored job options.
+        order: The job options of this run.
+        exclusion: The exclude lists.
+        ids: The input.
+        is_same: Whether the input has the same bytes and the same ID column as before.
+        last_key: The fingerprint of the last run's key.
+        key: How the current key relates to the job.
     """
 
     ledger: Path
@@ -134,7 +149,7 @@ class _Job:
 
 
 def resume(ledger: Path, terms: Terms) -> ExitStatus:
-    """Go on with the job of a ledger. Raises CommandError where nothing was sent."""
+    """Resume the job of a ledger. Raises CommandError if nothing was sent."""
     with contextlib.ExitStack() as stack:
         client = client_of_environment()
         if terms.failures is not None:
@@ -150,7 +165,7 @@ def resume(ledger: Path, terms: Terms) -> ExitStatus:
                 job = _look_into(reader, held, client, terms, stack)
             if not job.is_same:
                 _compare(job, client, terms)
-            # Only with the input of before the lists can be compared.
+            # The lists can only be compared with an input that matches the ledger.
             job.exclusion.check(job.ids, job.order.allows)
             _keep_holds(job)
             shown = _shown_app(job, client, known)
@@ -199,18 +214,18 @@ def _key_for(reader: LedgerReader, client: AdaptyClient, ordered: Order, terms: 
 
 
 def _check_numbers(reader: LedgerReader, order: Order, terms: Terms) -> None:
-    """Check what is said of the rows now: what was said of the same rows before has been checked before."""
+    """Check --expect and --max of this run. Those of earlier runs were checked on the same rows."""
     asked = attrs.evolve(order.guards, expect=terms.expect, most=terms.most)
     asked.check(_profiles_in(reader), order.does, confirmed=False)
 
 
 def _is_over(reader: LedgerReader) -> bool:
-    """Tell whether a job is finished and its ids are gone, as the copy of standard input is then."""
+    """Return True if a job is finished and its input is gone, as a spool of standard input is after the job."""
     return not input_of(reader.path, order_of(reader)).exists() and is_finished(reader)
 
 
 def _show_finished(reader: LedgerReader, client: AdaptyClient, terms: Terms) -> ExitStatus:
-    """Say what became of a job whose ids are gone, on the same terms as where they are there. Raises CommandError."""
+    """Show the result of a finished job whose input is gone, after the usual checks. Raises CommandError."""
     ordered = order_of(reader)
     order = terms.applied_to(ordered)
     _key_for(reader, client, ordered, terms)
@@ -219,17 +234,17 @@ def _show_finished(reader: LedgerReader, client: AdaptyClient, terms: Terms) -> 
 
 
 def _keep_holds(job: _Job) -> None:
-    """Note whom to hold back before anything else can go wrong: whoever types the next command may not say it again."""
-    if job.order.exclude:  # also where it is the same list: by its content now it is known again
+    """Store the exclude lists before anything else can fail, because the next command may not name them again."""
+    if job.order.exclude:  # even if it is the same list, because its content may have changed
         order = attrs.evolve(job.ordered, exclude=job.order.exclude, allows=job.order.allows)
         with refusing():
             note_order(job.held, order.as_json(job.ledger), order.exclude)
 
 
 def _shown_app(job: _Job, client: AdaptyClient, known: str | None) -> dict[str, str]:
-    """See the app where that is needed; give the note of it. Raises CommandError.
+    """Verify the app of the key if necessary, and return the note for the record. Raises CommandError.
 
-    Whoever was absent to a key of an unknown app is looked for again from then on.
+    If the last key was of an unknown app, all rows that were absent with it are reopened, to be sent again.
     """
     if not job.key.is_to_be_shown:
         return {}
@@ -242,13 +257,13 @@ def _shown_app(job: _Job, client: AdaptyClient, known: str | None) -> dict[str, 
 
 
 def _with_app(job: _Job, *, is_shown: bool) -> Order:
-    """Give what is ordered for the run: an app that nobody has shown is none to hold to later."""
+    """Return the job options of the run. An app that wasn't verified isn't stored for later runs."""
     guards = job.order.guards
     return job.order if is_shown else attrs.evolve(job.order, guards=attrs.evolve(guards, app=job.ordered.guards.app))
 
 
 def _compare(job: _Job, client: AdaptyClient, terms: Terms) -> None:
-    """Compare the input with that of the ledger row by row, and take down what was added."""
+    """Compare the input with the ledger row by row, and add the appended rows to the ledger."""
     if terms.appended:
         if not terms.confirmed:
             require_terminal(None)
@@ -263,7 +278,7 @@ def _compare(job: _Job, client: AdaptyClient, terms: Terms) -> None:
     with refusing(job.ids):
         prepare(
             job.ledger,
-            # A new key is taken down by the run alone, once a listed person has shown the same app.
+            # Only the run records a new key, after the app was verified with an existing profile.
             attrs.evolve(undertaking(client, job.order.operation, job.order.by), key_fingerprint=job.last_key),
             job.ids.decided(),
             order=job.ordered.as_json(job.ledger),
@@ -274,7 +289,7 @@ def _compare(job: _Job, client: AdaptyClient, terms: Terms) -> None:
 
 
 def _count_left(job: _Job) -> int:
-    """Count the rows that would be sent: those that were added, and those that have no outcome."""
+    """Count the rows that would be sent: those that were added and those without an outcome."""
     with refusing(job.ids), LedgerReader(job.ledger) as reader:
         pairs = itertools.zip_longest(reader.rows(), job.ids.rows())
         return sum(

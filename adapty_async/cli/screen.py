@@ -1,4 +1,4 @@
-"""What a command shows: progress on standard error, the summary on standard output. Numbers, never an id."""
+"""Show the progress on standard error and the summary on standard output. Both contain numbers, never IDs."""
 
 import asyncio
 import contextlib
@@ -41,20 +41,20 @@ _MEANINGS: Final = {
 
 
 class Screen(Protocol):
-    """Where progress is shown. `interval`: seconds from one look to the next."""
+    """Shows the progress of a job. `interval`: seconds between two updates."""
 
     interval: float
 
     def show(self, view: View) -> None:
-        """Show where the job stands."""
+        """Show the progress of the job."""
         ...
 
     def say(self, text: str, level: str) -> None:
-        """Show a line of text. `level`: as logging names it."""
+        """Show a line of text. `level`: a level name of `logging`."""
         ...
 
     def close(self) -> None:
-        """Show nothing more."""
+        """End the display."""
         ...
 
 
@@ -79,7 +79,7 @@ class PlainScreen:
 
 
 class EventScreen:
-    """Events for programs, on standard output: what is for people, and a question to them, is on standard error."""
+    """Events for programs on standard output. Text for people goes to standard error."""
 
     def __init__(self, output: Output, interval: float = 1.0) -> None:
         self.interval = interval
@@ -96,12 +96,12 @@ class EventScreen:
 
 
 class TerminalScreen:
-    """A bar with a few lines below it, which stay where they are. A terminal that has gone away ends no job."""
+    """A progress bar with a few lines below it, updated in place. A terminal that is closed doesn't end the job."""
 
     def __init__(self, stream: TextIO, interval: float = 0.25) -> None:
         self.interval = interval
         self._console = Console(file=stream)
-        # Drawn by `show` alone: rich's own thread would draw when nothing has changed.
+        # Only `show` draws: rich's own thread would draw even if nothing has changed.
         self._live = Live(console=self._console, auto_refresh=False, redirect_stdout=False)
         with contextlib.suppress(OSError):
             self._live.start()
@@ -121,7 +121,7 @@ class TerminalScreen:
 
 
 class _Bar:
-    """A bar of all rows: what is done as ordered, what isn't and won't be, and what is left."""
+    """A bar of all rows: done or excluded, failed or in doubt, and left."""
 
     def __init__(self, standing: Standing) -> None:
         self._standing = standing
@@ -129,7 +129,7 @@ class _Bar:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         standing, width = self._standing, options.max_width
         total = max(standing.total, 1)
-        # Rounded down: a bar is full when all is settled, and what isn't done is seen however little it is.
+        # Rounded down, so that the bar is full only if all rows are settled, and even a single failed row is visible.
         settled = width * standing.settled // total
         done = width * (standing.done + standing.parts["excluded"]) // total
         line = "-" if options.ascii_only else "\N{BOX DRAWINGS HEAVY HORIZONTAL}"
@@ -151,7 +151,7 @@ def _drawn(view: View) -> Group:
 
 
 def screen_for(stream: TextIO) -> Screen:
-    """Give a terminal the bar, and anything else lines; where events are wanted there is nothing else."""
+    """Return the screen for a stream: events with --json, a progress bar on a terminal, or else lines of text."""
     if current().json:
         return EventScreen(current())
     is_terminal = stream.isatty() and os.environ.get("TERM") != "dumb"
@@ -162,7 +162,7 @@ class _Saying(logging.Handler):
     def __init__(self, screen: Screen) -> None:
         super().__init__(logging.INFO)
         self._screen = screen
-        self.addFilter(lambda record: record.name == "adapty_async")  # not every attempt that failed
+        self.addFilter(lambda record: record.name == "adapty_async")  # leaves out the logger of failed attempts
 
     def emit(self, record: logging.LogRecord) -> None:
         self._screen.say(record.getMessage(), record.levelname)
@@ -170,7 +170,7 @@ class _Saying(logging.Handler):
 
 @contextlib.contextmanager
 def saying(screen: Screen) -> Iterator[None]:
-    """Say what the library logs, such as that the job is parked, and that it goes on."""
+    """Show the library's log messages on the screen, such as that the circuit breaker has opened or closed."""
     logger, handler = logging.getLogger("adapty_async"), _Saying(screen)
     level = logger.level
     logger.setLevel(logging.INFO)
@@ -184,12 +184,12 @@ def saying(screen: Screen) -> Iterator[None]:
 
 @contextlib.asynccontextmanager
 async def showing(look: Callable[[], Sight], screen: Screen) -> AsyncIterator[None]:
-    """Show the progress while the block runs, and at its end. `look`: gives where the job stands."""
+    """Show the progress while the block runs and when it ends. `look` returns the live status."""
     loop, meter = asyncio.get_running_loop(), Meter()
 
     async def keep_showing() -> None:
         while True:
-            # In a thread, so that a terminal that is held (Ctrl-S) holds no request.
+            # In a thread, so that a terminal paused by Ctrl-S delays no request.
             await asyncio.to_thread(screen.show, meter.view(look(), loop.time()))
             await asyncio.sleep(screen.interval)
 
@@ -204,7 +204,7 @@ async def showing(look: Callable[[], Sight], screen: Screen) -> AsyncIterator[No
 
 
 def summary(standing: Standing, report: BulkReport) -> str:
-    """Say what became of the rows, a line an outcome, and what it took."""
+    """Return the summary of a job: a line for each outcome, then the figures of the requests."""
     return "\n".join(_lines(standing, report))
 
 

@@ -1,4 +1,4 @@
-"""The signals that end a command, where no job runs: heard from its first line on, no more once it is known how."""
+"""Handle the signals that end a command, from its first line until its exit status is known, except during a job."""
 
 import contextlib
 import os
@@ -13,31 +13,31 @@ _PAUSING: Final = (signal.SIGUSR1,) if hasattr(signal, "SIGUSR1") else ()  # Win
 
 
 INTERRUPTED: Final = 130
-"""The exit status, as of ExitStatus: that takes more to load."""
+"""The exit status of ExitStatus.INTERRUPTED, repeated here because importing ExitStatus takes longer."""
 
 
 def ending() -> tuple[int, ...]:
-    """Give the signals that end a command: SIGHUP too, but where it is ignored, as nohup lets it be."""
+    """Return the signals that end a command. SIGHUP is one of them unless it is ignored, as under nohup."""
     if _HANGUP is None or signal.getsignal(_HANGUP) is signal.SIG_IGN:
         return _ENDING
     return (*_ENDING, _HANGUP)
 
 
 def hear_while_loading() -> None:
-    """Let a signal end the process at once: nothing has begun that could be left behind.
+    """Make signals end the process immediately. Nothing needs a cleanup yet.
 
-    Raised, it might be lost, and the command go on: the import system calls back where Python ignores what is raised.
+    An exception could be lost: the import system runs callbacks in which Python ignores exceptions.
     """
     _hear_by(_leave)
 
 
 def hear() -> None:
-    """Let a signal end a command, as Ctrl-C does, so that nothing is left behind; before a job there is no pause."""
+    """Make signals raise KeyboardInterrupt, so that the command cleans up. SIGUSR1 is ignored until a job runs."""
     _hear_by(_interrupt)
 
 
 def _hear_by(handler: Callable[[int, FrameType | None], None]) -> None:
-    with contextlib.suppress(ValueError):  # on a thread that hears none
+    with contextlib.suppress(ValueError):  # only the main thread can set handlers
         for signum in ending():
             signal.signal(signum, handler)
         for signum in _PAUSING:
@@ -51,8 +51,8 @@ def _leave(_signum: int, _frame: FrameType | None) -> None:
 
 
 def _interrupt(_signum: int, _frame: FrameType | None) -> None:
-    for signum in ending():  # another one would cut off what is said and removed because of this one
-        signal.signal(signum, _overhear)  # not SIG_IGN: Python complains of one that has come already
+    for signum in ending():  # a second signal would interrupt the messages and the cleanup after this one
+        signal.signal(signum, _overhear)  # not SIG_IGN: Python reports an error if such a signal is already pending
     raise KeyboardInterrupt
 
 
@@ -62,7 +62,7 @@ def _overhear(_signum: int, _frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def postponed() -> Iterator[list[int]]:
-    """Hear after the block a signal that comes within it, if nothing is raised; give those that have come."""
+    """Postpone the first signal until the block ends; drop it if the block raises. Yield the list of those received."""
     came: list[int] = []
     before = {signum: signal.signal(signum, lambda signum, _frame: came.append(signum)) for signum in ending()}
     try:
@@ -75,19 +75,19 @@ def postponed() -> Iterator[list[int]]:
 
 
 def stop_hearing() -> None:
-    """Let no signal change how a command ends, once that is known."""
-    with contextlib.suppress(ValueError):  # on a thread that hears none
+    """Ignore further signals, so that they can't change the exit status once it is known."""
+    with contextlib.suppress(ValueError):  # only the main thread can set handlers
         for signum in ending():
             signal.signal(signum, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
 def hearing_afterwards() -> Iterator[None]:
-    """Hear after the block as before it: the process goes on."""
+    """Restore the signal handlers after the block, for a process that doesn't exit with the command."""
     before = {signum: signal.getsignal(signum) for signum in (*ending(), *_PAUSING)}
     try:
         yield
     finally:
-        with contextlib.suppress(ValueError):  # on a thread that hears none
+        with contextlib.suppress(ValueError):  # only the main thread can set handlers
             for signum, handler in before.items():
                 signal.signal(signum, handler)

@@ -1,4 +1,4 @@
-"""Standard output, of the commands whose result is what they print there; and an id out of standard input."""
+"""Write results to standard output, and read an ID from standard input."""
 
 import contextlib
 import sys
@@ -10,14 +10,14 @@ from .exits import CommandError, ExitStatus
 from .output import write_no_more
 
 FROM_STDIN: Final = "-"
-"""What stands for an id that no shell is to keep."""
+"""Stands for an ID on standard input, which keeps it out of the shell history."""
 
 
 @contextlib.contextmanager
 def standard_output() -> Iterator[TextIO]:
-    """Give standard output; whoever doesn't read to the end of it has enough. Raises CommandError."""
+    """Yield standard output. A reader that closes the pipe early is not an error. Raises CommandError."""
     stream = sys.stdout
-    if stream is None:  # pyright: ignore[reportUnnecessaryComparison] - so it is where it was closed (>&-)
+    if stream is None:  # pyright: ignore[reportUnnecessaryComparison] - None if it was closed (>&-)
         raise CommandError("there is no standard output to write to: leave it open, or send it to a file")
     try:
         yield stream
@@ -30,7 +30,7 @@ def standard_output() -> Iterator[TextIO]:
 
 
 def lost(stream: TextIO, error: OSError) -> CommandError | None:
-    """Write no more to standard output, which failed; give what to say of it, None where its reader has enough."""
+    """Discard further output after an error. Return the error to report, or None if the reader closed the pipe."""
     write_no_more(stream)
     if isinstance(error, BrokenPipeError):
         return None
@@ -38,7 +38,7 @@ def lost(stream: TextIO, error: OSError) -> CommandError | None:
 
 
 def show(text: str) -> None:
-    """Print a text there. Raises CommandError."""
+    """Print a text to standard output. Raises CommandError."""
     with standard_output() as stream:
         print(printable(text), file=stream)
 
@@ -46,7 +46,7 @@ def show(text: str) -> None:
 def id_of_stdin(option: str) -> str:
     """Read the id of an option from the first line of standard input. Raises CommandError."""
     stream = sys.stdin
-    if stream is None:  # pyright: ignore[reportUnnecessaryComparison] - so it is where it was closed (<&-)
+    if stream is None:  # pyright: ignore[reportUnnecessaryComparison] - None if it was closed (<&-)
         raise CommandError(f"there is no standard input to read: give the id of {option} on a line of it")
     if stream.isatty():
         print(f"The id for {option}: ", end="", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""The command `verify`: ask afresh for profiles that a job deleted."""
+"""The command `verify`: check that deleted profiles are gone."""
 
 import asyncio
 import math
@@ -56,10 +56,21 @@ def verify(
     new_key: bool = False,
     known: str | None = None,
 ) -> ExitStatus:
-    """Verify the deletions of a job. `present`: a new file for the rows of whoever is present.
+    """Verify the deletions of a job.
 
-    `new_key`: the key of the same app was exchanged; `known`: the id of somebody who exists there, `-` for
-    standard input.
+    Args:
+        path: The ledger.
+        sample: How many profiles to check: "all", "rest", a number or a percentage.
+        file: The new path of the input.
+        pace: How fast to send.
+        concurrency: The maximum number of requests in flight.
+        timeout: The time limit of a request, in seconds.
+        present: A new file for the rows whose profiles are present.
+        new_key: Whether another key of the same app is accepted.
+        known: The ID of a profile that exists in the app, or `-` to read it from standard input.
+
+    Raises:
+        CommandError: If nothing can be verified.
     """
     if present is not None:
         refuse_needed(present, path)
@@ -105,7 +116,7 @@ def verify(
 
 
 def _write_present(path: Path, ids: Listing, file: Path) -> Path | None:
-    """Write down the rows of whoever was present when last asked for; give the file, None where it is nobody."""
+    """Write the rows whose profiles were present when last checked. Return the file, or None if there are none."""
     with LedgerReader(path) as reader:
         times = {found.position: found.at for found in reader.presences() if found.present}
         if not times:
@@ -119,7 +130,7 @@ def _write_present(path: Path, ids: Listing, file: Path) -> Path | None:
 
 
 def _show_next(path: Path, order: Order, reading: Reading, written: Path | None) -> None:
-    """Say what to do about whoever is present."""
+    """Show what to do about profiles that are present."""
     if written is None:
         tell("To write down who is present, as a file for a new deletion:", sys.stderr)
         tell(f"  {command('verify', path, 'all', '--present', 'present.csv')}", sys.stderr)
@@ -133,7 +144,7 @@ def _show_rest(path: Path) -> None:
 
 
 def _wanted(sample: str, deleted: int) -> int:
-    """Read how many of the deleted are to be asked for. Raises CommandError."""
+    """Return how many of the deleted profiles to check. Raises CommandError if `sample` is invalid."""
     if sample in (_ALL, _REST):
         return deleted
     match = _SAMPLE.fullmatch(sample)
@@ -197,7 +208,7 @@ def _show(found: Verified) -> None:
 
 
 def _present_in(path: Path) -> int:
-    """Count who was present when last asked for, by this verification or an earlier one."""
+    """Count the profiles that were present when last checked, in this verification or an earlier one."""
     with refusing(), LedgerReader(path) as reader:
         return sum(found.present for found in reader.presences())
 
