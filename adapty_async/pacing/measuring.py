@@ -1,20 +1,23 @@
-"""What refusals tell about the limit.
+"""Estimation of the rate limit from 429s.
 
-A smoothed limiter is a bucket: `limit` tokens a second flow in, it holds at most `burst` of them, each accepted request
-takes one, and a request that finds none is refused. So a refusal says: the bucket is empty now. Between two refusals
-it gave out what flowed in, and accepted / elapsed is the limit, to one request -- unless the bucket was full for a
-while in between, when what flowed in was lost: then the limit is higher. A bucket that was full at some point gave
-out `burst` tokens more than flowed in since. Of all that it may have been through, the highest rate is the true one:
+The limiter is modelled as a token bucket. `limit` tokens per second flow into the bucket, which holds at most `burst`
+tokens. Each accepted request takes one token, and a request that finds none is rejected. So a 429 shows that the bucket
+is empty now.
 
-    limit = max(accepted / elapsed since the last refusal, (sent since a point - burst) / elapsed since that point)
+Between two 429s the bucket gave out the tokens that flowed in, so accepted / elapsed is the limit, to within one
+request. The exception is a bucket that was full for a while in between. Tokens that flowed in then were lost, and the
+limit is higher. A bucket that was full at some point gave out `burst` tokens more than flowed in since. The highest
+rate over all possible histories is the true one:
 
-over the points at which the bucket may have been full: those after which we sent faster. Only the burst is unknown. The
-right one is the one whose limits agree from interval to interval.
+    limit = max(accepted / elapsed since the last 429, (sent since a point - burst) / elapsed since that point)
 
-Where a refusal asks for a pause (Retry-After), the bucket is full again after each, few refusals may come, and none of
-the means is the limit. Two or three intervals are then often explained as well by a low limit with a large burst as by
-a high one with a small burst. So all bursts are weighed there, each by how well it explains the intervals: the limit is
-the mean of theirs, and the spread of theirs tells how much it is worth.
+The maximum is over the points at which the bucket may have been full: those after which the rate rose. Only the burst
+is unknown. The right burst is the one whose limits agree from interval to interval.
+
+If a 429 costs a pause (Retry-After), the bucket is full again after each pause, few 429s may come, and no mean is the
+limit. Two or three intervals are then often explained as well by a low limit with a large burst as by a high limit with
+a small burst. So all bursts are weighted by how well they explain the intervals. The estimate is the weighted mean of
+their limits, and the spread of these limits is its uncertainty.
 """
 
 import math
@@ -28,31 +31,32 @@ _MOST_POINTS: Final = 64
 _REMEMBERED: Final = 3
 _FEW_UNKNOWN: Final = 0.05
 
-# Another burst than the one believed in must explain the intervals better by so much.
+# A different burst must explain the intervals better by at least this much.
 _BETTER: Final = 0.01
-# Intervals that look alike can't tell a high limit with a small burst from a low one with a large burst, and with too
-# large a burst we would measure our own mean for ever. So where the rate had to go so far above the known limit until
-# it was refused, and a smaller burst explains the intervals about as well, the smaller one is taken. Not where nothing
-# explains them: then others are at work.
+# Similar intervals can't distinguish a high limit with a small burst from a low limit with a large burst. With too
+# large a burst, the pacer would measure its own mean rate forever. So the burst is reduced if the rate rose this far
+# above the known limit before a 429, and a smaller burst explains the intervals about as well. It isn't reduced if no
+# burst explains them: then other users of the key are the cause.
 _LATE: Final = 1.07
 _AS_WELL: Final = 0.005
 _EXPLAINED: Final = 0.02
-# Intervals whose limits are further apart than this, or than so many requests, have seen different limits.
+# Limits that differ by more than this share, or this many requests, belong to different limits.
 _TOLERANCE: Final = 0.15
 _TOLERATED_REQUESTS: Final = 6.0
 
-# Where all bursts are weighed: a refusal tells to so many requests when the bucket was empty, and any burst is within
-# this share of one that is supposed. A bucket that takes longer than so many seconds to fill would be a quota, with a
-# limit of next to nothing.
+# For the weighting of bursts: a 429 shows to within this many requests when the bucket was empty, and the true burst is
+# within this share of a candidate. A bucket that takes longer than this many seconds to fill would be a quota with a
+# limit near zero.
 _NOISE: Final = 2.0
 _BURST_ERROR: Final = (_BURST_RATIO - 1) / 2
 _LONGEST_BURST: Final = 20.0
 
 
 class Interval:
-    """What was sent from one refusal to the next.
+    """The requests sent from one 429 to the next.
 
-    It begins with ticket number `first`, sent at `began`: a refusal, or, `empty=False`, the first request of all.
+    The interval starts with ticket number `first`, sent at `began`. That request was rejected or, with `empty=False`,
+    is the first request of all.
     """
 
     def __init__(self, began: float, first: int, *, empty: bool) -> None:
@@ -67,27 +71,27 @@ class Interval:
         self._last = first
         self.refused_at = 0.0
         self.paused = False
-        """Whether the refusal at the end asked for a pause."""
+        """Whether the 429 at the end asked for a pause."""
         self._noise = _NOISE
         self.blocked = False
-        """For a while nothing at all was accepted: that is no smoothed limiter, and only the mean counts."""
+        """Whether all requests were rejected for a while. A token bucket doesn't do that, so only the mean counts."""
 
     def point(self, now: float, number: int) -> None:
-        """Note that the bucket may be full before ticket `number`, which leaves now."""
+        """Record that the bucket may be full before ticket `number`, which is sent now."""
         self._points.append((now, number))
         if len(self._points) > _MOST_POINTS:
             del self._points[1::2]
 
     def refuse(self, number: int) -> None:
-        """Count a refused request."""
+        """Count a rejected request."""
         self.refused += number >= self.first
 
     def lose(self, number: int) -> None:
-        """Count a request of which nobody knows whether the limiter saw it."""
+        """Count a request that may or may not have reached the limiter."""
         self._unknown += number >= self.first
 
     def withdraw(self, number: int, count: int) -> None:
-        """Count off `count` requests, from ticket `number` on, that never left."""
+        """Subtract `count` requests, from ticket `number` on, that were never sent."""
 
         def withdrawn_since(first: int) -> int:
             return min(count, max(0, number + count - first))
@@ -96,48 +100,49 @@ class Interval:
         self._points = [(at, first + withdrawn_since(first)) for at, first in self._points]
 
     def end(self, sent_at: float, number: int, rate: float, *, jitter: float = 0.0, paused: bool = False) -> None:
-        """End with the refused ticket `number`, sent at `rate`; again, if the interval goes on after all.
+        """End with the rejected ticket `number`, sent at `rate`.
 
-        `jitter`: seconds by which requests may come closer together on their way.
+        Can be called again if the interval continues after all. `jitter` is the number of seconds by which requests may
+        move closer together on their way.
         """
         self.refused_at, self.paused = rate, paused
-        if number > self._last:  # else it was overtaken on its way
+        if number > self._last:  # otherwise it was overtaken on its way
             self._ended, self._last = sent_at, number
         self._noise = _NOISE + rate * jitter
 
     @property
     def elapsed(self) -> float:
-        """Seconds between the two refusals."""
+        """Seconds between the two 429s."""
         return self._ended - self._began
 
     @property
     def accepted(self) -> int:
-        """Requests that were not refused."""
-        # A refusal at the beginning counts as one: it found up to one token, and in doubt the higher limit is the
-        # better answer, as the next refusal corrects it, while a limit that is too low stays unnoticed for long.
+        """The number of requests that weren't rejected."""
+        # A 429 at the start counts as accepted: it found up to one token. If in doubt, the higher limit is better: the
+        # next 429 corrects it, but a limit that is too low stays unnoticed for long.
         return max(0, self._last - self.first + 1 - self.refused - self.withdrawn)
 
     @property
     def disturbed(self) -> bool:
-        """Whether more than the limit was at work: all blocked for a while, or many requests of unknown fate."""
+        """True if the limit wasn't the only cause: all requests were rejected for a while, or many had no result."""
         return self.blocked or self._unknown > _FEW_UNKNOWN * self.accepted
 
     @property
     def measurable(self) -> bool:
-        """Whether the first refusal was one, so that the mean is a measurement."""
+        """True if the interval starts with a 429, so that its mean is a measurement."""
         return self._empty
 
     @property
     def mean(self) -> float:
-        """What was accepted a second, a lower bound of the limit; 0.0 where that is no measurement."""
+        """Accepted requests per second, a lower bound of the limit; 0.0 if that isn't a measurement."""
         return self.accepted / self.elapsed if self._empty and self.elapsed > 0 else 0.0
 
     def fit(self, burst: float) -> float:
-        """Give the limit of a bucket of `burst` that is empty exactly at the end."""
+        """Return the limit of a bucket of `burst` tokens that is empty exactly at the end."""
         return self.fit_and_error(burst)[0]
 
     def fit_and_error(self, burst: float) -> tuple[float, float]:
-        """Give the fit, and how far off it is where the burst is about that."""
+        """Return the fit and its error, if `burst` is about right."""
         error = self._noise + burst * _BURST_ERROR
         fits = [
             ((self._last - number - burst) / (self._ended - at), error / (self._ended - at))
@@ -149,12 +154,12 @@ class Interval:
         return max(fits, default=(0.0, 1.0))
 
     def limit(self, burst: float) -> float:
-        """Give the limit: the fit, but no more than the rate that was refused."""
+        """Return the fit, but no more than the rejected rate."""
         return min(self.fit(burst), self.refused_at)
 
 
 class Explanation(NamedTuple):
-    """A supposed burst, the limit that fits best to it, and by how many errors, squared, the intervals don't."""
+    """A candidate burst, the limit that fits it best, and the sum of the intervals' squared deviations, in errors."""
 
     misfit: float
     limit: float
@@ -162,41 +167,41 @@ class Explanation(NamedTuple):
 
 
 class Estimator:
-    """The limit and the burst behind the last intervals."""
+    """Estimates the limit and the burst from the last intervals."""
 
     def __init__(self) -> None:
         self.limit: float | None = None
-        """Requests a second; None before the first measurement."""
+        """Requests per second; None before the first measurement."""
         self.spread = 0.0
-        """How far off the limit may be; 0.0 where refusals ask for no pause."""
+        """The uncertainty of the limit, in requests per second; 0.0 if 429s cost no pause."""
         self._intervals: deque[Interval] = deque(maxlen=_REMEMBERED)
         self._burst: float | None = None
         self._doubted = False
 
     def add(self, interval: Interval) -> None:
-        """Remember an interval that alone is no measurement."""
+        """Add an interval that alone isn't a measurement."""
         self._intervals.append(interval)
 
     def forget(self) -> None:
-        """Forget the intervals: what they say is out of date."""
+        """Drop the intervals, because they are out of date."""
         self._intervals.clear()
         self._burst = None
 
     def begin_anew(self, limit: float) -> None:
-        """Suppose another limit, as the last one is out of date. It is a guess: a lower one is believed at once."""
+        """Replace an outdated limit with a guess. A lower limit is then believed at once."""
         self.forget()
         self.limit = limit
         self._doubted = True
 
     def measure(self, interval: Interval) -> float:
-        """Draw the conclusion from an interval: give the limit."""
+        """Add an interval and return the new limit."""
         self.add(interval)
         weighs = interval.paused and not interval.disturbed
         burst = self._burst if weighs else self._believe(interval)
         if self.limit is not None and burst is not None and self._contradicts(interval, burst):
             if interval.limit(burst) < self.limit and not self._doubted:
-                # Far too early a refusal: somebody else's burst on the same key, or the limit has fallen. The next
-                # one tells.
+                # The 429 came far too early: another user of the key sent a burst, or the limit has fallen. The next
+                # 429 decides.
                 self._doubted = True
                 self._intervals.pop()
                 return self.limit
@@ -207,13 +212,13 @@ class Estimator:
             return self.limit
         assert burst is not None
         limit = _mean([known.limit(burst) for known in self._intervals], self._weights())
-        # An idle job's intervals tell little: one of them may halve the limit, no more.
+        # The intervals of an idle job show little, so one of them can halve the limit at most.
         self.limit = limit if self.limit is None else max(limit, self.limit / 2)
         self.spread = 0.0
         return self.limit
 
     def _believe(self, interval: Interval) -> float:
-        """Give the burst that explains the last intervals; step by step, as one odd interval is no reason to jump."""
+        """Return the burst that explains the last intervals. It changes in steps: a single interval may be odd."""
         late = self.limit is not None and interval.refused_at > _LATE * self.limit
         best = min(reversed(_BURSTS), key=self._disagreement)
         if self._burst is None:
@@ -227,11 +232,11 @@ class Estimator:
         return self._burst
 
     def _weigh(self) -> tuple[float, float, float]:
-        """Give the limit as all bursts together explain it, its spread, and the best burst."""
+        """Return the weighted mean of the limits of all bursts, their spread, and the best burst."""
         supposed = [self._explain(burst) for burst in _BURSTS]
         possible = [each for each in supposed if each.burst <= _LONGEST_BURST * each.limit] or supposed[:1]
         best = min(possible)
-        # Where even the best explains badly, it isn't much better than the others.
+        # If even the best explains the intervals badly, it isn't much better than the others.
         scale = 2 * max(1.0, best.misfit)
         weights = [math.exp((best.misfit - each.misfit) / scale) for each in possible]
         limit = _mean([each.limit for each in possible], weights)
@@ -246,7 +251,7 @@ class Estimator:
         return Explanation(sum(((fit - limit) / error) ** 2 for fit, error, _ in measured), limit, burst)
 
     def _disagreement(self, burst: float) -> float:
-        """Give how far the intervals' limits lie from their mean, as a share of it."""
+        """Return the mean distance of the intervals' limits from their mean, as a share of that mean."""
         fits = [interval.fit(burst) for interval in self._intervals]
         mean = _mean(fits, self._weights())
         return _mean([abs(fit / mean - 1) for fit in fits], self._weights()) if mean > 0 else float("inf")
@@ -257,7 +262,7 @@ class Estimator:
         return abs(interval.limit(burst) / self.limit - 1) > tolerance
 
     def _weights(self) -> list[int]:
-        # A limit is known to one request: the more were accepted the better.
+        # A limit is known to within one request, so more accepted requests weigh more.
         return [interval.accepted + 1 for interval in self._intervals]
 
 

@@ -1,8 +1,8 @@
-"""A pacer's part in the shared state: its slots, what it has to tell, and the transactions in which it tells it.
+"""A member of a shared pacer: its slots, its unsent reports, and the transactions on the shared state.
 
-Nothing here waits for the lock: where another process has it, the answer is to ask again a moment later, and what
-was to be told is told then. Where a process is stopped with the lock in its hands, this goes on for a second; then each
-of the others paces alone, to its end, with its share of the rate.
+No method waits for the lock. If another process has it, the caller is asked to try again a moment later, and pending
+reports are kept until then. If a process is stopped while it has the lock, the others retry for a second. Then each of
+them paces alone until it ends, with its share of the rate.
 """
 
 import contextlib
@@ -24,32 +24,33 @@ from .state_file import BrokenError, Pulse, StateFile
 
 logger: Final = logging.getLogger("adapty_async")
 
-# Where another process has the lock: look again so much later, and so often at most.
+# If another process has the lock: seconds between two attempts to take it, and the limits on their time and number.
 _BUSY: Final = 0.002
 _PATIENCE: Final = 1.0
 _TRIES: Final = 50
-# A transaction takes a fraction of a millisecond, and to look a microsecond: that often is worth it.
+# A transaction takes a fraction of a millisecond and an attempt to take the lock a microsecond, so spinning is worth
+# it.
 _SPINS: Final = 100
 _FAREWELLS: Final = 20
-# While everything is blocked, another process may hear the answer that opens the gate.
+# While the pacer is blocked, another process may get the response that ends the block.
 _LOOK_AGAIN: Final = 0.25
-# So that no transaction takes long.
+# Keeps transactions short.
 _MOST_SLOTS: Final = 1000
 
 _members_here: Final[set[str]] = set()
 
 
 class Membership:
-    """Take part in the state that a file holds. Any method may raise OSError: then it is over."""
+    """Takes part in the state that a file contains. If a method raises OSError, the membership is over."""
 
     def __init__(self, path: Path, settings: Settings, start_rate: float, wall_clock: Callable[[], float]) -> None:
         self.pid = os.getpid()
         self.state: SharedState | None = None
-        """As it was after the last transaction; None before the first."""
+        """The state after the last transaction; None before the first."""
         self.now = -math.inf
-        """When it was last made use of."""
+        """The time of the last use."""
         self.told_until = -math.inf
-        """When the last Retry-After ends that was heard here."""
+        """The end of the last Retry-After received by this process."""
         self._path = path
         self._me = Member(self.pid, _pid_namespace(), settings, self.now)
         self._start_rate = start_rate
@@ -58,19 +59,19 @@ class Membership:
         self._token = secrets.token_hex(8)
         _members_here.add(self._token)
 
-        # The lease, and how large the next one may be
+        # The lease, and the maximum size of the next one
         self._slots: deque[Ticket] = deque()
         self._ends = -math.inf
         self._most = 1
         self._used = 0
 
-        # What must be told: slots that won't be used, sends without a slot, answers
+        # To be written to the state: unused slots, requests sent without a slot, results
         self._returned: list[tuple[Ticket, int]] = []
         self._unplanned: list[float] = []
         self._reports: list[Report] = []
         self._is_urgent = False
 
-        # When to ask again
+        # When to try again
         self._closed_until = -math.inf
         self._busy_since = math.inf
         self._tries = 0
@@ -96,7 +97,7 @@ class Membership:
         number = self._slots.popleft().number
         self._used += 1
         if self._is_blocked:
-            self._transact(now)  # the others wait for the answer from now on
+            self._transact(now)  # from now on the others wait for the response
         return Ticket(number, now)
 
     def heard(self, now: float, ticket: Ticket, verdict: Verdict, retry_after: float | None) -> None:
@@ -109,10 +110,10 @@ class Membership:
             self._transact(now)
 
     def leave(self) -> bool:
-        """Tell what is left to tell, and take part no more; False where another process has the lock: then again.
+        """Write pending reports and leave. Return False if another process has the lock: then call again.
 
-        Who never comes to tell it is taken for gone when its process ends, or when it has been silent for long.
-        Raises no OSError.
+        A member that never leaves counts as gone when its process ends or has been silent for a long time. Doesn't
+        raise OSError.
         """
         if self.pid == os.getpid() and self.state is not None and self._farewells < _FAREWELLS:
             self._farewells += 1
@@ -123,14 +124,14 @@ class Membership:
         return True
 
     def abandon(self) -> None:
-        """Take part no more, whether or not it can be told. Raises no OSError."""
+        """Leave, even if the shared state can't be updated. Doesn't raise OSError."""
         if not self.leave():
             self._end()
 
     # The lease
 
     def _slot(self, now: float) -> Ticket | None:
-        """Give the next slot that may still be used."""
+        """Return the next slot that may still be used."""
         self._give_back_the_late(now)
         if not self._slots or self._slots[0].sent_at > now:
             return self._slots[0] if self._slots else None
@@ -143,7 +144,7 @@ class Membership:
         return self._slots[0]
 
     def _give_back_the_late(self, now: float) -> None:
-        # A wake-up that is late by no more than loops usually are loses no rate; a longer gap isn't made up for.
+        # The usual lateness of event loops costs no rate; a longer gap isn't made up for.
         late = 0
         while late < len(self._slots) and self._slots[late].sent_at < now - LATENESS:
             late += 1
@@ -157,7 +158,7 @@ class Membership:
             self._slots.popleft()
 
     def _take(self, state: SharedState, now: float) -> None:
-        """Take a lease: twice as large where the last one was used up at once, so that a job that idles wastes none."""
+        """Take a lease, twice as large as the last one if that was used up at once: idle jobs waste no slots."""
         is_hungry = now <= self._ends + LATENESS
         self._most = min(2 * self._most, _MOST_SLOTS) if is_hungry else 1
         self._slots.extend(state.lease(self._token, now, self._most))
@@ -166,7 +167,7 @@ class Membership:
             self._used = 0
 
     def _close(self, now: float) -> float:
-        """Give the time to wait where there are no slots; don't ask before it is over."""
+        """Return the time to wait if there are no slots. The state isn't read again before that time is over."""
         assert self.state is not None
         wait = self.state.mind.wait(now)
         if self.state.around.question is not None:
@@ -176,20 +177,20 @@ class Membership:
         return wait
 
     def _send_unplanned(self, now: float) -> Ticket:
-        """Let one leave that didn't ask; without the lock it has no number."""
+        """Record a request that was sent without a slot. If the lock is taken, it has no number."""
         self._unplanned.append(now)
         if self._transact(now) and self.state is not None:
             return Ticket(self.state.mind.snapshot().sent, now)
         return Ticket(0, now)
 
-    # What is known of the shared pacer
+    # The state of the shared pacer
 
     @property
     def _is_blocked(self) -> bool:
         return self.state is not None and self.state.mind.phase is Phase.BLOCKED
 
     def _is_news(self, ticket: Ticket, verdict: Verdict) -> bool:
-        """Whether the others must hear of it at once: a refusal that is no echo, an answer while all is blocked."""
+        """Return True if the others must know at once: a 429 that isn't an echo, or any result during a block."""
         if self.state is None or ticket.number <= self.state.mind.reacted_at:
             return False
         return verdict is Verdict.THROTTLED or self._is_blocked
@@ -197,7 +198,7 @@ class Membership:
     # Transactions
 
     def _transact(self, now: float, *, hungry: bool = False) -> bool:
-        """Tell what there is to tell, and where the job is hungry take slots; False where the lock isn't to be had."""
+        """Write pending reports and, if `hungry`, take slots. Return False if another process has the lock."""
         self.now = now
         if not self._lock(now):
             return False
@@ -245,11 +246,11 @@ class Membership:
         self._busy_since = min(self._busy_since, now)
         self._tries += 1
         if self._tries > _TRIES and now > self._busy_since + _PATIENCE:
-            raise TimeoutError(errno.EAGAIN, "another process doesn't let go of it")
+            raise TimeoutError(errno.EAGAIN, "another process keeps it locked")
         return False
 
     def _load(self, now: float) -> SharedState:
-        """Give the newest state, and take part in it."""
+        """Return the newest state after joining it."""
         wall = self._wall_clock()
         try:
             text = self._file.changed()
@@ -260,7 +261,7 @@ class Membership:
             else:
                 state = SharedState.resume(text, now, wall, self._start_rate, _is_alive)
         except (BrokenError, MisfitError) as error:
-            logger.warning("the pacer's state in %s can't be used (%s): it begins anew", self._path, error)
+            logger.warning("the pacer's state in %s can't be used (%s): starting with a new one", self._path, error)
             self._file.reset()
             if self.state is None:
                 state = SharedState.begin(now, wall, self._start_rate, None)
@@ -288,7 +289,7 @@ class Membership:
 
 
 def _is_alive(token: str, member: Member) -> bool:
-    if member.among != _pid_namespace():  # then only its silence tells
+    if member.among != _pid_namespace():  # another container: only a long silence shows that it is gone
         return True
     if member.pid == os.getpid():
         return token in _members_here
@@ -296,7 +297,7 @@ def _is_alive(token: str, member: Member) -> bool:
         os.kill(member.pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # it is another user's
+    except PermissionError:  # it belongs to another user
         return True
     return True
 
@@ -305,5 +306,5 @@ def _is_alive(token: str, member: Member) -> bool:
 def _pid_namespace() -> str:
     try:
         return str(Path("/proc/self/ns/pid").readlink())
-    except OSError:  # no Linux
+    except OSError:  # not on Linux
         return ""

@@ -1,4 +1,4 @@
-"""The pacer that the processes of one machine share."""
+"""A pacer shared by the processes of one machine."""
 
 import logging
 import math
@@ -19,14 +19,25 @@ logger: Final = logging.getLogger("adapty_async")
 
 
 class SharedPacer:
-    """Find out the limit of an API key together with every process on this machine that names the same `path`.
+    """Finds the rate limit of an API key together with all processes on this machine that use the same `path`.
 
-    Each is an AdaptivePacer to its caller; together they send as one. `path`: a file of their own, for one API key; it
-    and its folder are made where they are missing. `start_rate`, requests a second, counts where no limit is
-    remembered there from the last 24 hours; of `max_rate`, `utilization` and `probe_after` the most careful of all who
-    take part count. Where the file can't be used, the pacer warns once (logger `adapty_async`) and goes on alone.
-    `now` is the time of `loop.time()`, one clock for all processes. Raises ValueError where a number is out of range,
-    or the path is one that no file can have.
+    Each process uses it like an AdaptivePacer; together they send at one rate. If the file can't be used, the pacer
+    logs one warning (logger `adapty_async`) and paces alone. The `now` of its methods must be `loop.time()`, which is
+    the same clock in all processes.
+
+    Args:
+        path: The state file, one per API key. The file and its folder are created if they don't exist.
+        start_rate: The first rate, in requests per second, unless the file remembers a limit from the last 24 hours.
+        max_rate: The maximum rate of all processes together, in requests per second, or None for no maximum. The lowest
+            of all processes applies.
+        utilization: The share of the measured limit to use, in (0, 1]. The lowest of all processes applies.
+        probe_after: The number of requests after which the limit is measured again. The highest of all processes
+            applies.
+        wall_clock: A function that returns the wall-clock time, in seconds since 1970.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If a number is out of range, or no file can have this path.
     """
 
     def __init__(
@@ -47,12 +58,12 @@ class SharedPacer:
         self._membership: Membership | None = None
         self._at_its_end: weakref.finalize[[], SharedPacer] | None = None
         self._alone_since: float | None = None
-        # For threads that have a loop each. None of them has its turn for longer than a transaction takes.
+        # Several threads may have an event loop each. They wait for each other no longer than a transaction takes.
         self._turn = threading.RLock()
         _pacers.add(self)
         try:
             self._path = self._path.absolute()
-        except OSError as error:  # the current folder was removed
+        except OSError as error:  # the working directory was removed
             self._go_alone(-math.inf, error)
 
     @classmethod
@@ -63,12 +74,18 @@ class SharedPacer:
         *,
         wall_clock: Callable[[], float] = time.time,
     ) -> "SharedPacer":
-        """Make one that leaves room for others who use the same key: production."""
+        """Return a pacer that leaves 30% of the limit to other users of the key, such as your app in production.
+
+        Args:
+            path: The state file, one per API key.
+            max_rate: The maximum rate, in requests per second, or None for no maximum.
+            wall_clock: A function that returns the wall-clock time, in seconds since 1970.
+        """
         return cls(path, max_rate=max_rate, utilization=0.7, probe_after=3000, wall_clock=wall_clock)
 
     @property
     def rate(self) -> float:
-        """Requests a second that are allowed now, to all who share it."""
+        """The requests per second that are allowed now, for all processes together."""
         return self._mind.rate
 
     @property
@@ -77,11 +94,11 @@ class SharedPacer:
 
     @property
     def phase(self) -> Phase:
-        """What the pacer is at."""
+        """The current phase of the pacer."""
         return self._mind.phase
 
     def snapshot(self) -> Snapshot:
-        """Tell where the pacer stands; the counts are of the run, all processes together."""
+        """Return the state of the pacer. The counts cover all processes since the first of them started."""
         return self._mind.snapshot()
 
     def __repr__(self) -> str:
@@ -116,7 +133,7 @@ class SharedPacer:
             self._own.heard(now, self._own_ticket(ticket), verdict, retry_after)
 
     def close(self) -> None:
-        """Take part no more, and give back what isn't used; again, harmlessly. Whoever goes on sends alone."""
+        """Leave the shared state and return unused slots. Later requests are paced alone. Can be called again."""
         with self._turn:
             now = -math.inf if self._membership is None else self._membership.now
             self._end(math.nextafter(now, math.inf))
@@ -128,15 +145,15 @@ class SharedPacer:
         return self._own if state is None else state.mind
 
     def _begin_in_child(self) -> None:
-        self._turn = threading.RLock()  # the thread whose turn it was isn't there
+        self._turn = threading.RLock()  # the thread that had the lock isn't in the child
 
     def _take_part(self) -> Membership | None:
-        """Give the part in the shared state; None where the pacer is alone."""
+        """Return the membership of this process, or None if the pacer is alone."""
         if self._alone_since is not None:
             self._leave()
             return None
         membership = self._membership
-        if membership is None or membership.pid != os.getpid():  # after a fork the parent's is none of ours
+        if membership is None or membership.pid != os.getpid():  # after a fork it is the parent's
             if self._at_its_end is not None:
                 self._at_its_end()
             membership = Membership(self._path, self._settings, self._start_rate, self._wall_clock)
@@ -151,7 +168,7 @@ class SharedPacer:
         self._end(now)
 
     def _end(self, now: float) -> None:
-        """Take part no more: from now on the pacer is alone."""
+        """Leave the shared state: from now on the pacer is alone."""
         if self._alone_since is None:
             self._alone_since = now
             if self._membership is not None:
@@ -159,17 +176,17 @@ class SharedPacer:
         self._leave()
 
     def _leave(self) -> None:
-        """Leave the others, if it hasn't come off yet; where it doesn't now either, the next call tries again."""
+        """Leave the shared state unless already done. If that fails now, the next call tries again."""
         if self._membership is not None and self._membership.leave():
             assert self._at_its_end is not None
             self._at_its_end.detach()
             self._membership = None
 
     def _heir(self, membership: Membership, now: float) -> AdaptivePacer:
-        """Make the pacer to go on with alone."""
+        """Return the pacer to use alone."""
         reopens, rate = membership.told_until, self._start_rate
         if membership.state is not None:
-            # What the others told still counts, and they may be alone now too.
+            # Results of the other processes still count, and these processes may be alone now too.
             reopens = max(reopens, membership.state.mind.snapshot().reopens)
             rate = membership.state.mind.rate / max(1, len(membership.state.around.members))
         heir = AdaptivePacer(rate, self._max_rate, self._settings.utilization, self._settings.probe_after)
@@ -177,7 +194,7 @@ class SharedPacer:
         return heir
 
     def _own_ticket(self, ticket: Ticket) -> Ticket:
-        # The number of a ticket from before is another one's now; 0 is none's.
+        # The number of an older ticket now belongs to another request. 0 belongs to none.
         assert self._alone_since is not None
         return ticket if ticket.sent_at >= self._alone_since else Ticket(0, ticket.sent_at)
 
@@ -195,11 +212,11 @@ if hasattr(os, "register_at_fork"):
 
 
 def _checked_path(path: str | os.PathLike[str]) -> Path:
-    """Refuse a path that no file can have."""
+    """Return the path. Raise ValueError if no file can have it."""
     try:
         name = os.fsencode(path)
     except UnicodeEncodeError:
         name = b"\0"
     if b"\0" in name:
-        raise ValueError(f"the path {os.fspath(path)!r} holds a character that no path can hold")
+        raise ValueError(f"the path {os.fspath(path)!r} contains a character that isn't allowed in paths")
     return Path(path)

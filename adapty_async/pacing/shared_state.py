@@ -1,8 +1,8 @@
-"""What processes that share an API key share, and how it changes: pure.
+"""The state that processes with the same API key share, without I/O.
 
-One pacer is the mind of them all; its schedule is the only one. Each member takes a *lease*, the next slots of
-the schedule, and so two that are hungry alternate. What it doesn't use it gives back. A reaction to a refusal voids
-all slots that are planned.
+All processes share one pacer, the mind, with a single schedule. Each member takes a *lease*, the next slots of the
+schedule, so that members with many requests alternate. A member returns slots that it doesn't use. A reaction to a 429
+cancels all planned slots.
 """
 
 import errno
@@ -21,16 +21,16 @@ from .codec import Codec, MisfitError, from_bytes, to_bytes
 from .mind import Mind
 
 LEASE: Final = 0.05
-"""Seconds of the schedule that a member takes at once, if that is a slot at least."""
+"""Seconds of the schedule that a member takes at once, but at least one slot."""
 
-# The next run begins at this share of the limit that was found, if it was within this time.
+# The next run starts at this share of the remembered limit, if that is not older than this many seconds.
 _CAREFUL: Final = 0.8
 _REMEMBERED: Final = 24 * 3600.0
-# The clocks of one boot drift apart; a reboot takes longer than this.
+# Without a reboot, the monotonic and the wall clock drift apart by less than this many seconds. A reboot takes longer.
 _DRIFT: Final = 5.0
-# A member that says nothing for so long isn't waited for; it is one again as soon as it says something.
+# A member that is silent for this many seconds counts as gone. It joins again with its next transaction.
 _SILENT: Final = 300.0
-# While everything is blocked, one request asks whether it still is: it must have left within this time.
+# Seconds within which a trial request must be sent while the pacer is blocked.
 _ASKED: Final = 1.0
 
 _NO_TICKET: Final = Ticket(0, -math.inf)
@@ -38,7 +38,7 @@ _NO_TICKET: Final = Ticket(0, -math.inf)
 
 @attrs.frozen
 class Settings:
-    """What a member asks for; of all members the most careful counts."""
+    """The settings of a member. The most careful of all members' settings apply."""
 
     max_rate: float
     utilization: float
@@ -47,9 +47,9 @@ class Settings:
 
 @attrs.define
 class Member:
-    """A pacer that takes part. Of its slots `count`, from ticket `first` on, aren't known to be used.
+    """A process that takes part. `count` of its slots, from ticket `first` on, may not have been used yet.
 
-    `pid` is the process's in the namespace `among`: in a container it may be anybody's.
+    `pid` is valid in the PID namespace `among`. In a container the same number may belong to another process.
     """
 
     pid: int
@@ -65,7 +65,7 @@ IsAlive = Callable[[str, Member], bool]
 
 @attrs.frozen
 class Question:
-    """The one request that is let out while everything is blocked, and whose it is."""
+    """The trial request that is sent while the pacer is blocked, and the member that sends it."""
 
     token: str
     ticket: Ticket
@@ -73,7 +73,7 @@ class Question:
 
 @attrs.frozen
 class Report:
-    """An answer: what `heard` was told."""
+    """A result passed to `heard`."""
 
     now: float
     ticket: Ticket
@@ -83,11 +83,11 @@ class Report:
 
 @attrs.define
 class Around:
-    """What is known besides the mind.
+    """The shared state except the mind.
 
-    `code`: which version of the pacer thinks there. `began`: when the run did, on the steady clock. `offset`: seconds
-    from the steady clock to that of the wall. `written`: seconds since 1970. `found`: the limit that was found, and
-    when, likewise.
+    `code`: the version of the pacer's code. `began`: the start of the run on the monotonic clock. `offset`: wall clock
+    minus monotonic clock, in seconds. `written`: seconds since 1970. `found`: the limit that was found, in requests per
+    second, and when, in seconds since 1970.
     """
 
     code: int
@@ -111,11 +111,11 @@ _AROUND: Final = Codec(Around, Member, Settings, Question, Ticket)
 
 
 class OtherVersionError(OSError):
-    """Processes with another version of the pacer are at work."""
+    """Other processes use the file with another version of the pacer."""
 
 
 class SharedState:
-    """The mind and its members. Raises MisfitError where `text` holds none."""
+    """The mind and its members. The class methods raise MisfitError if `text` contains no valid state."""
 
     def __init__(self, mind: Mind, around: Around) -> None:
         self.mind = mind
@@ -123,7 +123,7 @@ class SharedState:
 
     @classmethod
     def begin(cls, now: float, wall: float, rate: float, found: tuple[float, float] | None) -> "SharedState":
-        """Begin a run at `rate`, or near the limit that was found not long ago."""
+        """Start a run at `rate`, or near the limit found recently."""
         if not _is_fresh(found, wall):
             found = None
         if found is not None:
@@ -132,40 +132,40 @@ class SharedState:
 
     @classmethod
     def resume(cls, text: bytes, now: float, wall: float, rate: float, is_alive: IsAlive) -> "SharedState":
-        """Join the run of those who are there; where nobody is, begin one with what the last has left.
+        """Join the run in progress. If no member is alive, start a new run with the limit of the last one.
 
-        Raises MisfitError, and OtherVersionError where the state is of use to those who are there only.
+        Raise MisfitError, or OtherVersionError if only the members of another version can use the state.
         """
         around, mind = _read(text)
         if not abs(wall - around.written) <= _REMEMBERED:
-            raise MisfitError("it is more than a day old")
+            raise MisfitError("more than a day old")
         is_this_boot = abs(around.offset - (wall - now)) <= _DRIFT
         if is_this_boot and any(is_alive(token, member) for token, member in around.members.items()):
             return cls(_same_version(mind), around)
         if mind is None:
-            raise MisfitError("it is of another version")
+            raise MisfitError("of another version")
         shift = 0.0 if is_this_boot else around.offset - (wall - now)
         return cls(mind, around).begin_anew(now, wall, rate, shift)
 
     @classmethod
     def reload(cls, text: bytes) -> "SharedState":
-        """Take over what another member has written. Raises MisfitError and OtherVersionError."""
+        """Return the state that another member has written. Raise MisfitError or OtherVersionError."""
         around, mind = _read(text)
         return cls(_same_version(mind), around)
 
     def begin_anew(self, now: float, wall: float, rate: float, shift: float = 0.0) -> "SharedState":
-        """Begin another run with what is remembered of this one, whose times were `shift` seconds smaller."""
+        """Start another run with the limit and the Retry-After of this one, whose times are `shift` seconds behind."""
         state = self.begin(now, wall, rate, self.around.found)
         reopens = self.mind.snapshot().reopens + shift
         state.mind.heard(now, Ticket(0, now), Verdict.UNKNOWN, reopens - now)
         return state
 
     def encode(self) -> bytes:
-        """Give what `resume` and `reload` take."""
+        """Return the bytes that `resume` and `reload` read."""
         return to_bytes([_AROUND.encode(self.around), _MIND.encode(self.mind)])
 
     def attend(self, token: str, member: Member, wall: float) -> None:
-        """Let a member take part, or go on to, as what it is now."""
+        """Add a member or update it."""
         around, now = self.around, member.seen
         around.members[token] = member
         around.written, around.offset = wall, wall - now
@@ -174,7 +174,7 @@ class SharedState:
         self._adopt()
 
     def leave(self, token: str) -> None:
-        """Let a member go; what it got and hasn't told of may have been sent."""
+        """Remove a member. Its slots without a known result may have been used."""
         member = self.around.members.pop(token, None)
         if member is None:
             return
@@ -187,7 +187,7 @@ class SharedState:
         self._adopt()
 
     def tidy(self, now: float, is_alive: IsAlive) -> None:
-        """Let those go who are no more, and don't wait for a question that was never asked."""
+        """Remove members that are gone, and withdraw a trial request that was never sent."""
         members = self.around.members
         for token, member in list(members.items()):
             if now > member.seen + _SILENT or not is_alive(token, member):
@@ -202,7 +202,7 @@ class SharedState:
             self._withdraw_question(question)
 
     def lease(self, token: str, now: float, most: int) -> list[Ticket]:
-        """Give a member the next slots, at most so many; none while all is held back."""
+        """Return up to `most` of the next slots for a member, or none during a hold."""
         mind = self.mind
         slots: list[Ticket] = []
         while len(slots) < most and mind.held_until <= now:
@@ -217,7 +217,7 @@ class SharedState:
         return slots
 
     def hear(self, reports: Iterable[Report]) -> None:
-        """Tell the mind of answers; where it reacts to one, all that is planned is void."""
+        """Pass results to the mind. If it reacts to one, all planned slots become void."""
         mind = self.mind
         for report in reports:
             self._answer(report.ticket.number)
@@ -227,7 +227,7 @@ class SharedState:
                 mind.replan(report.now)
 
     def withdraw(self, first: Ticket, count: int) -> None:
-        """Take slots back that a member won't use: `count`, from ticket `first` on."""
+        """Withdraw `count` slots, from ticket `first` on, that a member won't use."""
         if first.sent_at >= self.around.began:
             self.mind.withdraw(first, count)
             self._answer(first.number + count - 1)
@@ -238,7 +238,7 @@ class SharedState:
             self.around.question = None
 
     def _known(self, ticket: Ticket) -> Ticket:
-        # A ticket of an earlier run has the number of another one now; 0 has none.
+        # The number of a ticket from an earlier run now belongs to another request. 0 belongs to none.
         return ticket if ticket.sent_at >= self.around.began else Ticket(0, ticket.sent_at)
 
     def _adopt(self) -> None:
@@ -256,7 +256,7 @@ class SharedState:
 
 
 def limit_in(text: bytes, wall: float) -> float | None:
-    """Give the limit that a state remembers, None where there is none or it is too old. Raises MisfitError."""
+    """Return the limit in a state, or None if it contains none or it is too old. Raise MisfitError."""
     found = _read(text)[0].found
     return found[0] if found is not None and _is_fresh(found, wall) else None
 
@@ -266,26 +266,26 @@ def _is_fresh(found: tuple[float, float] | None, wall: float) -> bool:
 
 
 def _read(text: bytes) -> tuple[Around, Mind | None]:
-    """Read a state; its mind may be of another version."""
+    """Return the parts of a state. The mind is None if it is of another version."""
     found = from_bytes(text)
     if not isinstance(found, list) or len(found) != 2:
-        raise MisfitError("it is no state")
+        raise MisfitError("not a pacer's state")
     around = _AROUND.decode(found[0])
     if not isinstance(around, Around):
-        raise MisfitError("it is no state")
+        raise MisfitError("not a pacer's state")
     mind = _MIND.decode(found[1]) if around.code == _code() else None
     return around, mind if isinstance(mind, Mind) else None
 
 
 def _same_version(mind: Mind | None) -> Mind:
     if mind is None:
-        raise OtherVersionError(errno.EBUSY, "processes with another version use it")
+        raise OtherVersionError(errno.EBUSY, "in use by processes of another version")
     return mind
 
 
 @functools.cache
 def _code() -> int:
-    """Give a number for the code of the pacer: its fields mean the same only where it is the same."""
+    """Return a checksum of the pacer's code. The encoded fields are only valid with the same code."""
     try:
         return zlib.crc32("".join(map(inspect.getsource, _MODULES)).encode())
     except OSError:  # installed without sources

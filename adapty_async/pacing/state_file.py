@@ -1,8 +1,9 @@
-"""The file in which processes share their state: its trust, its lock, and how it survives a writer that is killed.
+"""The file in which processes share their state: its permissions, its lock, and its integrity if a writer is killed.
 
-The state stands in two places; the valid one with the higher revision counts, and a writer writes to the other. So
-whoever is killed meanwhile leaves the one before. What every process must see before each send, the *pulse*, stands
-apart, and is read without the lock. It is read, not mapped: a mapped file that is cut short kills who looks at it.
+The file has two places for the state. The valid one with the higher revision counts, and a writer overwrites the other.
+So if a writer is killed, the previous state remains. The *pulse*, which every process checks before each request, is
+stored separately and read without the lock. It is read, not mapped: accessing a mapped file that was truncated kills
+the process.
 """
 
 import errno
@@ -20,7 +21,7 @@ import attrs
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]  # what it is there
+    fcntl = None  # type: ignore[assignment]  # None on Windows
 
 _MAGIC: Final = b"adptpace"
 VERSION: Final = 1
@@ -36,23 +37,23 @@ _LARGEST: Final = _PLACES[-1] + _PLACE_SIZE
 
 _OWNER_ONLY: Final = 0o600
 _OTHERS: Final = 0o077
-# Without O_NONBLOCK the opening of a pipe waits for whoever writes to it.
+# Without O_NONBLOCK, opening a pipe would wait for a writer.
 _FLAGS: Final = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 class UntrustedError(OSError):
-    """The file isn't one to read from or write to."""
+    """The file must not be read or written."""
 
 
 class BrokenError(Exception):
-    """The file is ours, and holds nothing that can be used."""
+    """The file is a state file, but its contents can't be used."""
 
 
 @attrs.frozen
 class Pulse:
-    """What every process looks at before each send.
+    """The data that every process checks before each request.
 
-    `revoked`: slots up to that number must not be used any more. `reopens`: when the last Retry-After ends.
+    `revoked`: slots up to this number must not be used any more. `reopens`: when the last Retry-After ends.
     """
 
     revoked: int
@@ -60,13 +61,13 @@ class Pulse:
 
 
 class StateFile:
-    """An open state file. All but `pulse` is for who has the lock; any method may raise OSError.
+    """An open state file. All methods except `pulse` need the lock. Any method may raise OSError.
 
-    A forked child has it closed: else it would have the lock, too, of a parent that is killed.
+    A forked child closes it. Otherwise the child would keep the lock of a parent that is killed.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open the file, making it and its folder where they are missing. Raises OSError."""
+        """Open the file. Create it and its folder if they don't exist. Raise OSError if that fails."""
         if fcntl is None:
             raise UntrustedError(errno.ENOTSUP, "there are no file locks on this platform")
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -78,19 +79,19 @@ class StateFile:
         _open_files.add(self)
         try:
             self._check()
-        except BaseException:  # an interrupt, too: the file would stay open
+        except BaseException:  # including an interrupt, so that the file doesn't stay open
             self.close()
             raise
 
     def close(self) -> None:
-        """Close the file, and let go of the lock; again, harmlessly."""
+        """Close the file and release the lock. Can be called again."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
 
     def try_lock(self) -> bool:
-        """Take the lock where nobody has it."""
-        assert fcntl is not None  # else there is no open file
+        """Take the lock if it is free."""
+        assert fcntl is not None  # otherwise there is no open file
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -98,27 +99,27 @@ class StateFile:
         return True
 
     def unlock(self) -> None:
-        """Let go of the lock."""
+        """Release the lock."""
         assert fcntl is not None
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def changed(self) -> bytes | None:
-        """Give the state where it isn't what was read or written last; None, too, where there is none yet.
+        """Return the state, or None if there is none or it hasn't changed since the last read or write.
 
-        Raises BrokenError where there is nothing but what can't be read.
+        Raise BrokenError if the file contains no readable state.
         """
         version = self._check()
         if version is None or all(self._head(place) == _NOTHING for place in _PLACES):
             if self._revision:
-                raise BrokenError("it was cut short")
+                raise BrokenError("truncated")
             self.reset()
             return None
         if version < VERSION:
-            raise BrokenError("it is of an older version")
+            raise BrokenError("of an older version")
         return self._newest()
 
     def store(self, state: bytes) -> None:
-        """Put a new state in the place of the older one."""
+        """Overwrite the older of the two states."""
         if len(state) > _PLACE_SIZE - _PLACE.size:
             raise OSError(errno.EFBIG, "the state is too large")
         revision = self._revision + 1
@@ -127,17 +128,17 @@ class StateFile:
         self._revision, self._next_place = revision, 1 - self._next_place
 
     def reset(self) -> None:
-        """Forget all that the file holds."""
-        # The head first: whoever is killed meanwhile leaves a file of ours.
+        """Erase the contents of the file."""
+        # The header comes first: if the process is killed now, the file is still recognised as a state file.
         self._write(_OURS, 0)
         for place in _PLACES:
             self._write(_PLACE.pack(*_NOTHING), place)
-        # Whoever had read an earlier state mustn't take a later one for the same.
+        # Processes that read an earlier state must recognise later ones as different.
         self._revision = secrets.randbits(48)
 
     @property
     def pulse(self) -> Pulse | None:
-        """The pulse, read without the lock; None where it was just being written, or cut short."""
+        """The pulse, read without the lock; None if it is being written at this moment, or truncated."""
         found = os.pread(self._descriptor, _PULSE.size, _PULSE_AT)
         if found != self._packed_pulse:
             self._packed_pulse, self._pulse = found, _unpack_pulse(found)
@@ -150,33 +151,33 @@ class StateFile:
             self._write(packed, _PULSE_AT)
 
     def _check(self) -> int | None:
-        """Refuse what isn't ours to trust, and what isn't a state file; give its version, None where it is empty."""
+        """Return the version, or None if the file is empty. Raise UntrustedError if it isn't a state file of ours."""
         about = os.fstat(self._descriptor)
         if not stat.S_ISREG(about.st_mode):
-            raise UntrustedError(errno.EPERM, "it is no regular file")
+            raise UntrustedError(errno.EPERM, "not a regular file")
         if about.st_uid != os.geteuid():
-            raise UntrustedError(errno.EPERM, "it is another user's")
+            raise UntrustedError(errno.EPERM, "owned by another user")
         if about.st_mode & _OTHERS:
-            raise UntrustedError(errno.EPERM, "others may read or write it")
+            raise UntrustedError(errno.EPERM, "other users can read or write it")
         if about.st_nlink == 0:
-            raise UntrustedError(errno.ENOENT, "it was removed")
+            raise UntrustedError(errno.ENOENT, "the file was removed")
         if about.st_nlink > 1:
-            raise UntrustedError(errno.EPERM, "it has other names")
+            raise UntrustedError(errno.EPERM, "the file has other hard links")
         if about.st_size > _LARGEST:
-            raise UntrustedError(errno.EFBIG, "it is too large to be one")
+            raise UntrustedError(errno.EFBIG, "too large for a state file")
         version = self._version(about.st_size)
         if version is not None and version > VERSION:
-            raise UntrustedError(errno.EPERM, "it is of a newer version")
+            raise UntrustedError(errno.EPERM, "of a newer version")
         return version
 
     def _version(self, size: int) -> int | None:
         found = os.pread(self._descriptor, _HEAD.size, 0)
-        # A part of the head is what a killed writer left, and zeros are what a machine did that lost its power.
+        # A killed writer may leave an incomplete header, and a power failure zeros.
         if (len(found) < _HEAD.size and _OURS.startswith(found)) or self._is_zero(found, size):
             return None
         magic, version = _HEAD.unpack(found) if len(found) == _HEAD.size else (b"", 0)
         if magic != _MAGIC:
-            raise UntrustedError(errno.EPERM, "it is no state of a pacer")
+            raise UntrustedError(errno.EPERM, "not a pacer's state file")
         return int(version)
 
     def _is_zero(self, head: bytes, size: int) -> bool:
@@ -185,7 +186,7 @@ class StateFile:
     def _newest(self) -> bytes | None:
         heads = [self._head(place) for place in _PLACES]
         known = self._revision and heads[1 - self._next_place][0] == self._revision
-        # A newer one may be what a killed writer left.
+        # The newer state may be incomplete because its writer was killed.
         for place in sorted((0, 1), key=lambda place: heads[place][0], reverse=True):
             revision, length, checksum = heads[place]
             if known and revision <= self._revision:
@@ -194,7 +195,7 @@ class StateFile:
             if revision and len(state) == length and checksum == _checksum(revision, state):
                 self._revision, self._next_place = revision, 1 - place
                 return state
-        raise BrokenError("it can't be read")
+        raise BrokenError("unreadable")
 
     def _head(self, place: int) -> tuple[int, int, int]:
         found = os.pread(self._descriptor, _PLACE.size, place)

@@ -137,7 +137,7 @@ class TestTrust:
         send(second, 1001.0)
         assert second.rate == 5.0
         [warning] = warnings()
-        assert "begins anew" in warning
+        assert "starting with a new one" in warning
         send(open_pacer(), 1001.0)
         assert members(path) == 2
         assert len(warnings()) == 1
