@@ -1,4 +1,7 @@
-"""The command line; what it needs beyond the library comes with the extra `cli`, and is imported when it is run."""
+"""The command line.
+
+Its dependencies beyond those of the library come with the extra `cli` and are only imported when it runs.
+"""
 
 import contextlib
 import sys
@@ -14,20 +17,27 @@ _SYSTEMS: Final = ("linux", "darwin")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status. `argv`: None for sys.argv[1:], and the process ends with it."""
+    """Run the command line.
+
+    Args:
+        argv: The arguments. None means sys.argv[1:], and that the process ends after the command.
+
+    Returns:
+        The exit status.
+    """
     if argv is None:
         leave_none()
-    if argv is None or sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison] - as where it was closed
+    if argv is None or sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison] - None if it was closed
         let_be_lost()
     with contextlib.nullcontext() if argv is None else hearing_afterwards():
         try:
             (hear_while_loading if argv is None else hear)()
             status = _run(list(sys.argv[1:] if argv is None else argv))
-        except KeyboardInterrupt:  # of a process that goes on, while modules are loaded; then the commands say it
+        except KeyboardInterrupt:  # while modules are loaded, with argv; later the commands handle it
             status = INTERRUPTED
             print("adapty-async: interrupted", file=sys.stderr)
         stop_hearing()
-        exec("")  # noqa: S102 - else Python ends the process by the signal, where that came within the last exec
+        exec("")  # noqa: S102 - otherwise a signal during the last exec ends the process
     return status
 
 
@@ -40,7 +50,7 @@ def _run(arguments: list[str]) -> int:
         )
         return 2
     try:
-        import rich  # noqa: F401 - asked for here, so that a command never finds out halfway
+        import rich  # noqa: F401 - imported here, so that no command fails halfway
 
         from .app import run
     except ModuleNotFoundError as error:

@@ -1,13 +1,14 @@
-"""What an operator has said is right although it looks wrong."""
+"""The checks of an input that the operator has turned off."""
 
 import attrs
 
 
 @attrs.frozen(kw_only=True)
 class Allowances:
-    """What doesn't refuse a job. `invisible`: characters in ids that nobody sees. `rounded`: long ids that end in 0.
+    """Findings that don't refuse a job.
 
-    `unmatched_exclude`: an exclude list of which no id is in the input, or one that is nearly another's.
+    `invisible`: invisible characters in IDs. `rounded`: long IDs that end in zeros. `unmatched_exclude`: an exclude
+    list without any ID of the input, or with one that is nearly the same as an ID of the input.
     """
 
     invisible: bool = False
@@ -15,7 +16,7 @@ class Allowances:
     unmatched_exclude: bool = False
 
     def __or__(self, other: "Allowances") -> "Allowances":
-        """Allow what either does."""
+        """Return the union of two sets of allowances."""
         return Allowances(
             invisible=self.invisible or other.invisible,
             rounded=self.rounded or other.rounded,
@@ -23,6 +24,6 @@ class Allowances:
         )
 
     def options(self) -> list[str]:
-        """Give the options that say so."""
+        """Return the command-line options for these allowances."""
         given = attrs.asdict(self)
         return [f"--allow-{name.replace('_', '-')}" for name, is_given in given.items() if is_given]

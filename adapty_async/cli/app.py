@@ -1,4 +1,7 @@
-"""The command line. What a command needs is imported when it runs: --help answers at once."""
+"""The Typer application.
+
+Commands import their modules when they run, so that --help is fast.
+"""
 
 import io
 import sys
@@ -15,7 +18,7 @@ from .output import tell
 from .streams import lost
 
 _USAGE_ERROR: Final[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
-"""The error of wrong usage, for which Typer has no public name."""
+"""The class of usage errors. Typer has no public name for it."""
 
 app: Final = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -34,7 +37,7 @@ def run(arguments: list[str]) -> int:
         status = ExitStatus.FAILED
     except SystemExit as end:
         status = end.code
-    except OSError as error:  # of --help and --version, which print by themselves: a command's own become sentences
+    except OSError as error:  # from --help and --version, which print directly; commands report their own
         problem = lost(sys.stdout, error)
         if problem is not None:
             say(str(problem))
@@ -43,7 +46,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _complaint(error: Any) -> str:
-    """Return what is said of wrong usage, which repeats some of it."""
+    """Return the message of a usage error, including the usage line."""
     shown = io.StringIO()
     error.show(file=shown)
     return shown.getvalue().rstrip("\n")
@@ -66,35 +69,34 @@ def _main(
         bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Delete many Adapty profiles, through an API that takes one a request.
-
-    To see it at work, without a key, on this machine alone:
+    """Delete, update, create or export Adapty profiles in bulk.
 
     \b
+    Examples:
+      # See how it works, without an API key
       adapty-async demo
 
-    To delete the profiles whose ids stand in the column customer_user_id of a CSV file:
-
     \b
+      # Delete the profiles listed in the column customer_user_id
       export ADAPTY_API_KEY_FILE=key.txt
       adapty-async delete people.csv --by customer_user_id
 
-    What it does stands in a ledger beside the file, people.csv.adapty.db: whatever ends it, it can be gone on with:
-
     \b
+      # Resume an interrupted job from its ledger
       adapty-async resume people.csv.adapty.db
 
-    Each command tells more, with examples: adapty-async delete --help. The shell completes commands and options after:
-
     \b
+      # Let the shell complete commands and options
       adapty-async --install-completion
+
+    Run "adapty-async COMMAND --help" for more about a command.
     """
 
 
 @app.command()
 @traced
 def demo() -> None:
-    """Show a mass deletion of made-up profiles.
+    """Delete made-up profiles in a simulator
 
     It deletes 20,000 profiles in a simulator of Adapty's API on this machine, within a minute. It needs no key, and
     cleans up after itself.
@@ -112,7 +114,7 @@ def demo() -> None:
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
 )
 def simulator(context: typer.Context) -> None:
-    """Run a simulator of Adapty's API."""
+    """Run a local simulator of the API"""
     from ..testing.command import main
 
     raise typer.Exit(main(context.args))

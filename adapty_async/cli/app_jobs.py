@@ -1,4 +1,4 @@
-"""The commands that delete, and that go on with a job."""
+"""The commands plan, delete, resume and retry-failed."""
 
 from typing import Annotated
 
@@ -10,7 +10,7 @@ from .ending import STATUSES, end
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands to those of the command line."""
+    """Add the commands to the application."""
     app.command(epilog=STATUSES)(traced(plan))
     app.command(epilog=STATUSES)(told(delete))
     app.command(epilog=STATUSES)(told(resume))
@@ -43,17 +43,17 @@ def plan(
         ),
     ] = None,
 ) -> None:
-    """Say what a deletion would do, or an update, and send nothing.
+    """Check a file without sending anything
 
     \b
       adapty-async plan people.csv --by customer_user_id
       adapty-async plan people.csv --by customer_user_id --probe 100 --pace full
       adapty-async plan changes.csv --by customer_user_id --for update --null NULL
 
-    It tells which column holds the ids, how many profiles they are, how long it takes at the rate that earlier commands
-    have found out (or at that of --pace), and the command to type then. For update and create it counts as well how
-    many values of each attribute are set, cleared (null) or emptied. With --probe it asks Adapty how many of some
-    profiles exist, and in which app; without it nothing is sent.
+    It shows the column of the IDs, the number of profiles, the time needed at the rate that earlier commands measured
+    (or at that of --pace), and the command to type next. For update and create it also counts how many values of each
+    attribute are set, cleared (null) or emptied. With --probe it asks Adapty how many of N profiles exist, and in which
+    app; without it nothing is sent.
     """
     from .allowances import Allowances
     from .app_writes import assignment_of
@@ -110,31 +110,31 @@ def delete(
     operator: options.Operator = None,
     request: options.Request = None,
 ) -> None:
-    """Delete the profiles whose ids stand in a file.
+    """Delete the profiles listed in a file
 
     \b
       export ADAPTY_API_KEY_FILE=key.txt
       adapty-async delete people.csv --by customer_user_id --failures failures.csv
       adapty-async delete people.csv --by customer_user_id --yes --expect 300000 --log-file people.log
 
-    FILE is CSV, TSV, JSON lines or Parquet, with a column named as --by says, or --column; or it holds one id a line,
-    with or without such a name above them. The format is that of its name, as in people.jsonl.gz, or of --format; text
-    is UTF-8, and may be packed by gzip. The whole file is checked before anything is sent, in the same memory however
-    long it is. Ids are sent as they stand there; one that is there twice is sent once.
+    FILE is CSV, TSV, JSON lines or Parquet with a column named by --by or --column, or a text with one ID per line and
+    an optional header. The format follows from the file name, as in people.jsonl.gz, or from --format. Text must be
+    UTF-8 and may be compressed with gzip. The whole file is checked before the first request, in constant memory. IDs
+    are sent unchanged. An ID that occurs twice is sent once.
 
-    What becomes of every row stands in a ledger, FILE.adapty.db: no id, but with its key file, FILE.adapty.db.key, an
-    id can be looked up. Whatever ends the command, resume goes on where it was. Standard input is copied beside the
-    ledger first, ./stdin.adapty.db, and the copy removed when all is done.
+    The outcome of every row is recorded in a ledger, FILE.adapty.db. If the command is interrupted, "resume" continues
+    from there. The ledger contains no IDs; together with its key file, FILE.adapty.db.key, it can be searched for one.
+    Standard input is copied next to the ledger (./stdin.adapty.db) and the copy is removed when the job is done.
 
-    Nobody tells the rate limit of a key: the command finds it out from the refusals, and stays below it. Commands that
-    run at one time with the same key share what they find, and the next one begins with it.
+    The command finds the rate limit of your API key and stays below it. Commands that use the same key at the same time
+    share the limit, and later commands start from it.
 
-    The key is read from ADAPTY_API_KEY, or from the file that ADAPTY_API_KEY_FILE names; ADAPTY_BASE_URL names
-    another server. Ctrl-C stops: what is under way comes to its end. A second one aborts. SIGUSR1 (kill -USR1, with the
-    process id) pauses the job, and the next one lets it go on.
+    The key is read from ADAPTY_API_KEY, or from the file in ADAPTY_API_KEY_FILE. ADAPTY_BASE_URL selects another
+    server. Ctrl-C stops the command after the requests in flight; a second Ctrl-C aborts it. SIGUSR1 (kill -USR1, with
+    the process ID) pauses the job; a second one continues it.
 
-    What has been deleted can't be brought back. Adapty's word is that it accepted a deletion: it takes the profile's
-    purchase history off it, and may attach that to another profile later.
+    Deleted profiles can't be restored. Adapty only confirms that it accepted a deletion: it detaches the purchase
+    history from the profile, and may attach it to another profile later.
     """
     from .allowances import Allowances
     from .begin import Asked, begin
@@ -202,16 +202,16 @@ def resume(
     operator: options.Operator = None,
     request: options.Request = None,
 ) -> None:
-    """Go on with a job where it ended, however that was.
+    """Continue a job from its ledger
 
     \b
       adapty-async resume people.csv.adapty.db
       adapty-async resume people.csv.adapty.db --input moved/people.csv --pace full
 
-    The input must be the same, row by row: what was edited, put in another order or exchanged is refused, before
-    anything is sent. What has an outcome is not sent again. Everything that was ordered stays as it was, but for the
-    options given here, which hold for every later run, too; --exclude is added to what was named before. Those files
-    are read afresh: who stands in one by now is not sent.
+    The input must be the same, row by row: an edited, reordered or replaced input is refused before the first request.
+    Rows that have an outcome are not sent again. The job keeps its options, except those given here, which also apply
+    to later runs. --exclude adds to the earlier exclude lists. All exclude lists are read again: IDs added to one since
+    then are not sent.
     """
     from .allowances import Allowances
     from .resume import Terms, resume
@@ -273,14 +273,14 @@ def retry_failed(
     operator: options.Operator = None,
     request: options.Request = None,
 ) -> None:
-    """Send again what failed or is in doubt, and what waits.
+    """Send failed and in-doubt rows again
 
     \b
       adapty-async retry-failed people.csv.adapty.db
       adapty-async retry-failed people.csv.adapty.db --failures failures.csv
 
-    An update or creation that is in doubt may have been carried out: sent again, it overwrites what your app has
-    written since. The rest as in resume.
+    Rows that wait are sent as well. An update or creation that is in doubt may have been carried out: sent again, it
+    overwrites what your app has written since. The rest as in resume.
     """
     from .allowances import Allowances
     from .resume import Terms, resume

@@ -1,4 +1,4 @@
-"""The options that say how a command tells of itself, the same for all."""
+"""The options --json, --log-file and --debug, which commands share."""
 
 import functools
 import inspect
@@ -27,12 +27,12 @@ _LOG_FILE: Final = Annotated[
 
 
 def traced(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the option --debug."""
+    """Add the option --debug to a command."""
     return _with_options(command, debug=(_DEBUG, False))
 
 
 def told(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command that runs a job the options --json, --log-file and --debug."""
+    """Add the options --json, --log-file and --debug to a command that runs a job."""
     return _with_options(command, json=(_JSON, False), log_file=(_LOG_FILE, None), debug=(_DEBUG, False))
 
 
@@ -42,7 +42,7 @@ def _with_options(command: Callable[..., None], **options: tuple[Any, Any]) -> C
         with using(Output(**{name: arguments.pop(name) for name in options})):
             try:
                 command(**arguments)
-            except KeyboardInterrupt:  # before it has begun, or just when it has ended
+            except KeyboardInterrupt:  # just before the command starts or after it ends
                 say("interrupted")
                 raise typer.Exit(ExitStatus.INTERRUPTED) from None
 

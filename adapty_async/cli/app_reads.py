@@ -1,4 +1,4 @@
-"""The commands that change nothing at Adapty: get and doctor."""
+"""The commands get and doctor, which only read from Adapty."""
 
 from typing import Annotated
 
@@ -10,7 +10,7 @@ from .ending import STATUSES, end
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands to the others."""
+    """Add the commands to the application."""
     app.command(epilog=STATUSES)(traced(get))
     app.command(epilog=STATUSES)(traced(doctor))
 
@@ -28,16 +28,17 @@ def get(
     allow_invisible: options.AllowInvisible = False,
     allow_rounded: options.AllowRounded = False,
 ) -> None:
-    """Write the profiles of a file's ids to standard output, a JSON object for each row.
+    """Export profiles as JSON lines
 
     \b
       adapty-async get people.csv --by customer_user_id > profiles.jsonl
       adapty-async get ids.txt --by profile_id --pace full > profiles.jsonl
 
-    Each object has position (of the row, from 0), line, id (as it stands there), outcome (fetched, not_found,
-    duplicate, invalid, failed, in_doubt, not_attempted) and profile, which is null where none was fetched; a row that
-    failed has reason and status as well. They come in the order of the answers. Exit status 1: some rows failed, or
-    have no profile. How far it is stands on standard error. Nothing is kept: run it again to get what is missing.
+    Each row of the file becomes an object on standard output. It has position (of the row, from 0), line, id (as it
+    stands there), outcome (fetched, not_found, duplicate, invalid, failed, in_doubt, not_attempted) and profile, which
+    is null where none was fetched; a row that failed has reason and status as well. They come in the order of the
+    answers. Exit status 1: some rows failed, or have no profile. How far it is stands on standard error. Nothing is
+    kept: run it again to get what is missing.
     """
     from .allowances import Allowances
     from .exits import ExitStatus
@@ -65,15 +66,15 @@ def get(
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
 ) -> None:
-    """Check what a job needs: key, address, network, clock, disk, versions; a line each.
+    """Check the key, network, disk and versions
 
     \b
       adapty-async doctor
       adapty-async doctor --json > doctor.json
 
-    It looks at the key without showing it, makes one request without the key to the address that ADAPTY_BASE_URL
-    names, or Adapty's, and one with it, for a profile that nobody has. It writes nothing but an empty file, which it
-    removes. Exit status 1: something is to be done; 4: Adapty doesn't accept the key, or it may not read profiles.
+    It checks the key without showing it. It sends one request without the key to ADAPTY_BASE_URL or to Adapty, and one
+    with the key, for a profile that doesn't exist. It writes only an empty file, which it removes. Exit status 1: you
+    need to change something; 4: Adapty rejects the key, or the key may not read profiles.
     """
     from .doctor import doctor
 

@@ -1,4 +1,4 @@
-"""The commands that read a ledger, and their options."""
+"""The commands that read a ledger: status, export, report, verify and redact."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -25,7 +25,7 @@ class _Shown(StrEnum):
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands to the others."""
+    """Add the commands to the application."""
     for command in (traced(status), traced(export), traced(report), told(verify), traced(redact)):
         app.command(epilog=STATUSES)(command)
 
@@ -35,14 +35,15 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Again and again, as long as it runs.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
 ) -> None:
-    """Show where a job stands, also from another terminal while it runs: it only reads.
+    """Show the progress of a job
 
     \b
       adapty-async status people.csv.adapty.db --watch
       adapty-async status people.csv.adapty.db --json
 
-    Of a running job it shows what the job's own screen does, at most a second or two old: rate and limit, the share
-    that was refused, requests under way, latency, time left, whether it is paused, and the last errors.
+    It only reads, so it works from another terminal while the job runs. Of a running job it shows what the job's own
+    screen does, at most a second or two old: rate and limit, the share that was refused, requests under way, latency,
+    time left, whether it is paused, and the last errors.
     """
     from .records import status
 
@@ -58,15 +59,15 @@ def export(
         _Shown, typer.Option(help="The ids: their keyed hashes, plain from the input, or none.")
     ] = _Shown.HASHED,
 ) -> None:
-    """Write a row for each item as CSV to standard output.
+    """Export the outcome of every row as CSV
 
     \b
       adapty-async export people.csv.adapty.db > rows.csv
       adapty-async export people.csv.adapty.db --ids plain --input moved.csv > rows.csv
 
-    The columns: position (from 0), id, outcome, status (of the last answer), attempts, time (UTC); of a row that verify
-    has asked for, present (yes or no) and verified (when, UTC). For plain ids the input is compared with the ledger to
-    its end, before the first row is written.
+    The columns are position (from 0), id, outcome, status (of the last response), attempts and time (UTC). Rows that
+    were verified also have present (yes or no) and verified (the time, UTC). For plain IDs the whole input is compared
+    with the ledger before the first row is written.
     """
     from .records import export
 
@@ -87,13 +88,14 @@ def report(
         typer.Option(metavar="ID", help="Say what became of this id instead; - reads it from standard input."),
     ] = None,
 ) -> None:
-    """Make the record of a job, for the files: over all its runs, counted from its rows. It names nobody.
+    """Write the record of a job
 
     \b
       adapty-async report people.csv.adapty.db --json record.json --markdown record.md
       adapty-async report people.csv.adapty.db --about user-17
 
-    Of a job that isn't finished it says so first, with how many items are open and how to go on.
+    The record covers all runs and is counted from the rows. It names nobody. Of a job that isn't finished it says so
+    first, with how many items are open and how to go on.
 
     Exit status 1: a verification found somebody present; with --about: the id isn't in the ledger, it isn't known that
     its profile is gone, or it was found present afterwards; 0 also where there was no such profile from the start.
@@ -128,15 +130,15 @@ def verify(
     new_key: options.NewKey = False,
     known: options.Known = None,
 ) -> None:
-    """Ask afresh for profiles that a job deleted, and note in its ledger who is present.
+    """Check that deleted profiles are gone
 
     \b
       adapty-async verify people.csv.adapty.db 5%
       adapty-async verify people.csv.adapty.db all --present present.csv
 
-    The outcomes stay as they are; the record shows what was found, and export of which rows. After an interruption,
-    rest asks for those of whom nothing is known yet. Exit status 1: somebody is present, or was when last asked for, or
-    it isn't known of all that were asked for.
+    The ledger notes who is present. The outcomes stay as they are; the record shows what was found, and export of which
+    rows. After an interruption, rest asks for those of whom nothing is known yet. Exit status 1: somebody is present,
+    or was when last asked for, or it isn't known of all that were asked for.
     """
     from .pace import Pace
     from .verifying import verify
@@ -160,15 +162,15 @@ def redact(
     ledger: _Ledger,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask first, also where the job isn't at its end.")] = False,
 ) -> None:
-    """Make a ledger anonymous for good: without its key file nothing in it leads to an id.
+    """Make a ledger anonymous
 
     \b
       adapty-async redact people.csv.adapty.db
       adapty-async redact people.csv.adapty.db --yes
 
-    Afterwards the job can't go on, its people can't be verified, and nobody's deletion can be looked up or exported by
-    the id; status, report and export without ids go on working. On a terminal it asks before that, without one it wants
-    --yes.
+    The key file is removed for good: without it nothing in the ledger leads to an id. Afterwards the job can't go on,
+    its people can't be verified, and nobody's deletion can be looked up or exported by the id; status, report and
+    export without ids go on working. On a terminal it asks before that, without one it wants --yes.
     """
     from .records import redact
 

@@ -1,4 +1,4 @@
-"""The commands that write attributes: update and create."""
+"""The commands update and create."""
 
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands to the others."""
+    """Add the commands to the application."""
     app.command(epilog=STATUSES)(told(update))
     app.command(epilog=STATUSES)(told(create))
 
@@ -48,28 +48,29 @@ def update(
     operator: options.Operator = None,
     request: options.Request = None,
 ) -> None:
-    """Set attributes of the profiles that a file names.
+    """Update profiles from a file
 
     \b
       adapty-async update people.csv --by customer_user_id --null NULL
       adapty-async update ids.txt --by customer_user_id --set custom.campaign=spring --set email=NULL --null NULL
 
-    Each other column is an attribute, by the name that the API has for it: first_name, email, birthday, att_status,
-    ..., installation_meta.device_id, ... A custom attribute is custom.NAME, a text (in Parquet what the column is);
-    custom.NAME:number and custom.NAME:bool are numbers and true or false. A column that is none of these refuses the
-    file, unless --attributes names those that are.
+    Every other column is an attribute and has its name in the API: first_name, email, birthday, att_status, ...,
+    installation_meta.device_id, ... A custom attribute is custom.NAME. It is a text, or in Parquet has the type of the
+    column; custom.NAME:number and custom.NAME:bool are numbers and booleans. A file with any other column is refused,
+    unless --attributes lists the columns to send.
 
-    An empty cell leaves its attribute as it is. A cell with the text of --null clears it; so do empty cells with
-    --null ''. A cell with the text of --empty is an empty text, and so is the value of --set KEY=.
+    An empty cell leaves its attribute unchanged. A cell with the text of --null clears it; with --null '' empty cells
+    do. A cell with the text of --empty sets an empty text, and so does --set KEY=.
 
-    FILE may hold JSON lines instead, one object a line: {"customer_user_id": "u1", "email": null,
-    "custom_attributes": {"age": 7}}. There null clears, "" is an empty text, and what isn't there stays as it is.
+    FILE may also be JSON lines, one object per line: {"customer_user_id": "u1", "email": null,
+    "custom_attributes": {"age": 7}}. In it null clears, "" is an empty text, and a missing key leaves its attribute
+    unchanged.
 
-    Names, types and limits are checked before anything is sent: a row with a value that Adapty would refuse is invalid.
-    An id that stands there twice is sent once; with different values it refuses the file, also where only one of the
-    two could be sent. An update that was sent without an answer is not sent again after 15 minutes, nor by resume after
-    a restart of the machine, for it might overwrite newer data: it is in doubt until retry-failed sends it. Values of
-    --set stand in the ledger, those of the file don't. The rest as in delete.
+    Names, types and limits are checked before the first request: a row with a value that Adapty would reject is
+    invalid. An ID that occurs twice is sent once. If its values differ, the file is refused, even if only one of the
+    two rows could be sent. An update without a response is not sent again after 15 minutes, nor by resume after a
+    restart of the machine, because it might overwrite newer data: it is in doubt until retry-failed sends it. The
+    ledger contains the values of --set, but not those of the file. Everything else is as in delete.
     """
     from .allowances import Allowances
     from .begin import Asked, begin
@@ -138,15 +139,15 @@ def create(
     operator: options.Operator = None,
     request: options.Request = None,
 ) -> None:
-    """Create profiles for the customer user ids of a file.
+    """Create profiles from a file
 
     \b
       adapty-async create people.csv --by customer_user_id
       adapty-async create people.csv --by customer_user_id --attributes email,custom.team --failures failures.csv
 
-    Columns and JSON lines are attributes as in update, but a profile needs none. The id must be your own,
-    customer_user_id: profile ids are Adapty's to give. Where there is a profile of that id already, its attributes are
-    overwritten. The rest as in update.
+    Columns and JSON lines are attributes as in update, but a profile needs none. The ID must be your own,
+    customer_user_id, because Adapty assigns profile IDs. If a profile with that ID exists, its attributes are
+    overwritten. Everything else is as in update.
     """
     from .allowances import Allowances
     from .begin import Asked, begin
@@ -190,7 +191,7 @@ def create(
 
 
 def assignment_of(names: str | None, fixed: list[str] | None, null: str | None, empty: str | None) -> "Assignment":
-    """Take the options that say what is written. Raises CommandError."""
+    """Return the assignment that the options describe. Raises CommandError."""
     from .assignment import Assignment
 
     return Assignment.of(names=names, fixed=fixed or [], null=null, empty=empty)

@@ -1,4 +1,4 @@
-"""What update and create write, as it was asked for: --attributes, --set, --null, --empty."""
+"""The options that define what update and create write: --attributes, --set, --null, --empty."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -16,10 +16,11 @@ Pair = tuple[Target, Value]
 
 @attrs.frozen
 class Assignment:
-    """Where the attributes of a row come from.
+    """The sources of the attributes of a row.
 
-    `names`: the columns that are attributes; None: all but the ids'. `fixed`: `key=value` each, for all rows. `null`,
-    `empty`: the texts that stand for null and for an empty text; an empty cell else leaves its attribute as it is.
+    `names`: the columns that are attributes; None means all except the ID column. `fixed`: `key=value` pairs for all
+    rows. `null`, `empty`: the texts that mean null and an empty text. Any other empty cell leaves its attribute
+    unchanged.
     """
 
     names: tuple[str, ...] | None = None
@@ -29,7 +30,7 @@ class Assignment:
 
     @classmethod
     def of(cls, *, names: str | None, fixed: Sequence[str], null: str | None, empty: str | None) -> "Assignment":
-        """Take the options. Raises CommandError."""
+        """Parse the options. Raises CommandError."""
         if null is not None and null == empty:
             raise CommandError("--null and --empty contradict each other: give each a text of its own")
         asked = cls(None if names is None else _split(names), tuple(fixed), null, empty)
@@ -41,12 +42,12 @@ class Assignment:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Assignment":
-        """Read what `attrs.asdict` gave."""
+        """Return the inverse of `attrs.asdict`."""
         names = data["names"]
         return cls(None if names is None else tuple(names), tuple(data["fixed"]), data["null"], data["empty"])
 
     def fixed_pairs(self) -> list[Pair]:
-        """Give what all rows get. Raises CommandError."""
+        """Return the attributes set on all rows. Raises CommandError."""
         pairs = [self._fixed_pair(text) for text in self.fixed]
         labels = [(target.group, target.name) for target, _ in pairs]
         if len(set(labels)) < len(labels):
@@ -55,11 +56,11 @@ class Assignment:
 
     @property
     def reads_empty(self) -> bool:
-        """Tell whether an empty cell says something, too, instead of leaving the attribute as it is."""
+        """Return True if an empty cell sets its attribute instead of leaving it unchanged."""
         return "" in (self.null, self.empty)
 
     def read(self, target: Target, text: str) -> Value:
-        """Make a value of a text. Raises ValueError, which names the attribute."""
+        """Convert a text to a value. Raises ValueError, naming the attribute."""
         if text == self.null:
             return None
         try:
@@ -69,13 +70,13 @@ class Assignment:
         raise ValueError(f"{target.label} {sentence}")
 
     def for_cells(self) -> list[str]:
-        """Name the options that mean something in the cells of a table alone, for no --set has their text."""
+        """Return the options that only affect table cells, because no --set has their text."""
         fixed = {text.partition("=")[2] for text in self.fixed}
         pairs = (("--null", self.null), ("--empty", self.empty))
         return [name for name, text in pairs if text is not None and text not in fixed]
 
     def options(self) -> list[str]:
-        """Give the options that say the same."""
+        """Return the equivalent command-line options."""
         named = ("--attributes", None if self.names is None else ",".join(self.names) or NO_NAMES)
         pairs: Iterable[tuple[str, str | None]] = (
             named,
@@ -102,7 +103,7 @@ class Assignment:
 
 
 def refuse_both(fixed: Iterable[Pair], named: Collection[Target]) -> None:
-    """Refuse what a column gives and --set as well. Raises CommandError."""
+    """Refuse an attribute that is set by both --set and a column. Raises CommandError."""
     places = {(target.group, target.name) for target in named}
     for target, _ in fixed:
         if (target.group, target.name) in places:

@@ -1,4 +1,4 @@
-"""The attributes of a profile by the names that columns and options give them, and their values out of texts."""
+"""The names of profile attributes in columns and options, and the parsing of their values."""
 
 import functools
 import math
@@ -20,20 +20,21 @@ _CUSTOM_LABEL: Final = re.compile(r"custom\.([^:]+?)(:number|:bool)?")
 _INTEGER: Final = re.compile(r"-?\d{1,15}", re.ASCII)
 _TOO_LONG: Final = "has more digits than Adapty keeps of a number: make it a text"
 _DECIMAL: Final = re.compile(r"-?(0|[1-9]\d{0,308})(\.\d+)?", re.ASCII)
-"""A number as JSON has it, without an exponent: 1.23E+15 is what a spreadsheet has left of another."""
+"""A JSON number without an exponent: spreadsheets shorten long numbers to 1.23E+15."""
 _MOST_PLACES: Final = 1100
-"""More than any float has behind the point."""
+"""More decimal places than any float has."""
 _BOOLEANS: Final = {"true": True, "false": False}
 
 Value: TypeAlias = Any
-"""What JSON takes; what the API takes of that the models know."""
+"""Any JSON value. The models know which of them the API accepts."""
 
 
 @attrs.frozen
 class Target:
-    """Where a value goes. `label`: how it is called here. `group`: the field that it is a part of, where it is one.
+    """An attribute that a value is written to.
 
-    `read`: makes a value of a text, or raises ValueError.
+    `label`: its name in columns and options. `group`: the field that contains it, if any. `read`: converts a text to a
+    value, or raises ValueError.
     """
 
     label: str
@@ -46,9 +47,9 @@ _DEVICE: Final = Target(f"{META}.device_id", META, "device_id")
 _SOME_DEVICE: Final = UUID(int=0)
 
 
-@functools.lru_cache(maxsize=1024)  # JSON lines name them anew in every row
+@functools.lru_cache(maxsize=1024)  # JSON lines repeat the labels in every row
 def target_of(label: str) -> Target | None:
-    """Give the attribute of that label, None where there is none: `email`, `custom.team`, `custom.age:number`, ..."""
+    """Return the attribute with a label such as `email`, `custom.team` or `custom.age:number`, or None."""
     if label in _PLAIN:
         return Target(label, None, label, _READERS.get(label, str))
     group, _, name = label.partition(".")
@@ -61,7 +62,7 @@ def target_of(label: str) -> Target | None:
 
 
 def typed(target: Target, kind: Kind) -> Target:
-    """Give the attribute of a column that has a type of its own."""
+    """Return the attribute of a column that has a type."""
     if kind is Kind.OTHER:
         return attrs.evolve(target, read=_unfit)
     if target.group != CUSTOM and kind is not Kind.TEXT:
@@ -70,14 +71,14 @@ def typed(target: Target, kind: Kind) -> Target:
 
 
 def typed_label(label: str, kind: Kind) -> str:
-    """Name a column so that its fields, written as texts, are read again as what they are."""
+    """Return the name for a column whose fields, written as texts, keep their type when read again."""
     target = target_of(label)
     is_custom = target is not None and target.group == CUSTOM and target.read is str
     return f"{label}:{kind}" if is_custom and kind in (Kind.NUMBER, Kind.BOOL) else label
 
 
 def build(values: Iterable[tuple[Target, Value]]) -> ProfileAttributes:
-    """Make the attributes of values; a ValueError names the one at fault, and no value."""
+    """Build attributes from values. Raises ValueError, which names the invalid attribute but not its value."""
     pairs = list(values)
     _refuse_rounded(pairs)
     try:
@@ -90,28 +91,28 @@ def build(values: Iterable[tuple[Target, Value]]) -> ProfileAttributes:
 
 
 class RoundedFloat(float):
-    """A number of an input that has more digits than this float: what is sent would be another number."""
+    """A number that a float can't hold exactly: sending it would send a different number."""
 
 
 def exact_float(text: str) -> float:
-    """Read a number of JSON that is no whole number; a RoundedFloat where a float can't hold it to its last digit."""
+    """Parse a JSON number that isn't an integer. Return a RoundedFloat if a float can't hold every digit."""
     value = float(text)
     return value if not math.isfinite(value) or _is_exact(value, text) else RoundedFloat(value)
 
 
 def _is_exact(value: float, text: str) -> bool:
-    """Return whether a float says all that its text said."""
+    """Return True if a float has exactly the value of a text."""
     try:
         number = Decimal(text)
-    except ArithmeticError:  # an exponent beyond every number's
+    except ArithmeticError:  # the exponent is out of range
         return False
     places = max(-int(number.as_tuple().exponent), 0)
-    # Of some powers of two the shortest text isn't the one that is nearest to them.
+    # For some powers of two, the shortest text isn't the closest one.
     return Decimal(repr(value)) == number or (places < _MOST_PLACES and Decimal(f"{value:.{places}f}") == number)
 
 
 def _refuse_rounded(pairs: Iterable[tuple[Target, Value]]) -> None:
-    """Refuse numbers that would be others at the API, which makes floats of them."""
+    """Refuse numbers that the API would change, because it stores floats."""
     for target, value in pairs:
         if isinstance(value, RoundedFloat) or (type(value) is int and _is_rounded(value)):
             raise ValueError(f"{target.label} {_TOO_LONG}")
@@ -120,7 +121,7 @@ def _refuse_rounded(pairs: Iterable[tuple[Target, Value]]) -> None:
 def _is_rounded(value: int) -> bool:
     try:
         return float(value) != value
-    except OverflowError:  # which the model refuses by another name
+    except OverflowError:  # the model refuses it with another message
         return False
 
 
@@ -131,13 +132,13 @@ def _check_alone(target: Target, value: Value) -> None:
     try:
         _built(pairs)
         return
-    except (ValueError, TypeError):  # in the words of the library, which aren't the operator's
+    except (ValueError, TypeError):  # its text uses the names of the library, not those of the input
         pass
     raise ValueError(f"{target.label} must be {_wanted_of(target, value)}")
 
 
 def _wanted_of(target: Target, value: Value) -> str:
-    """Say what an attribute wants instead of a value that it doesn't take."""
+    """Describe the values that an attribute accepts."""
     if target.group == META:
         return _WANTED.get(target.name, "a text")
     if target.group is None:
@@ -176,7 +177,7 @@ def _is_key(name: str) -> bool:
 
 
 def _integer(text: str) -> Value:
-    return int(text) if _INTEGER.fullmatch(text) else text  # which the model refuses, in its own words
+    return int(text) if _INTEGER.fullmatch(text) else text  # the model refuses the text with its own message
 
 
 def _number(text: str) -> Value:
@@ -192,7 +193,7 @@ def _number(text: str) -> Value:
 
 
 def _typed_number(text: str) -> Value:
-    # What else stands in a column of numbers is a float that isn't finite, which is refused by name.
+    # Any other text in a number column is a non-finite float. It is refused later, naming the attribute.
     return _number(text) if _DECIMAL.fullmatch(text) else float(text)
 
 

@@ -1,4 +1,4 @@
-"""What comes before a mass job: the check, the guards, the question, the app."""
+"""The preflight of a job: check the input, the guards and the app, and ask for confirmation."""
 
 import sys
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from .screen import tell
 
 
 def exclusion_of(order: Order, *, may_ask: bool) -> Exclusion:
-    """Read the exclude lists of an order. `may_ask`: as in `settle_rounded`. Raises CommandError."""
+    """Read the exclude lists of a job. `may_ask`: as in `settle_rounded`. Raises CommandError."""
     exclusion = read_exclusion(order.exclude, by=order.by, column=order.exclude_column, allows=order.allows)
     for each in exclusion.lists:
         settle_rounded(f"--exclude: {each.file}", each.rounded, allowed=order.allows.rounded, may_ask=may_ask)
@@ -38,9 +38,9 @@ def look_through(
     confirmed: bool,
     count_left: Callable[[], int] | None = None,
 ) -> Checked:
-    """Check the input, the exclude lists and the guards, and ask whoever sits there. Raises CommandError.
+    """Check the input, the exclude lists and the guards, and ask for confirmation. Raises CommandError.
 
-    `count_left`: tells how many of its profiles are left, where some may be done.
+    `count_left`: returns the number of profiles left, for a job that has been run before.
     """
     checked = ids.check()
     left = checked.profiles if count_left is None else count_left()
@@ -56,9 +56,9 @@ def look_through(
 
 
 def verified(order: Order, ids: Listing, client: AdaptyClient) -> dict[str, str]:
-    """Verify the app where that is asked for, and give what the record shall say of the run. Raises CommandError.
+    """Verify the app if one is given, and return the notes of the run for the record. Raises CommandError.
 
-    The key is that of `client`, which stays unopened.
+    The request uses the key of `client`, but doesn't open it.
     """
     notes = notes_of(order)
     app = order.guards.app
@@ -70,15 +70,15 @@ def verified(order: Order, ids: Listing, client: AdaptyClient) -> dict[str, str]
 
 
 def notes_of(order: Order) -> dict[str, str]:
-    """Say for the record who ordered it, why, and who is left out."""
+    """Return notes for the record: the operator, the reason and the exclude lists."""
     notes = {OPERATOR: order.operator, REQUEST: order.request, "exclude": ", ".join(map(str, order.exclude.values()))}
     return {name: note for name, note in notes.items() if note}
 
 
 def show_checked(name: str, checked: Checked, operation: str, left: int | None = None, *, held: int = 0) -> None:
-    """Say what a file holds, how many of its profiles are `left`, and which lines can't be used.
+    """Show the contents of a file, how many of its profiles are `left`, and its invalid lines.
 
-    `held`: the number of ids that are to be held back, whether they stand in the file or not.
+    `held`: the number of IDs on the exclude lists, whether they are in the file or not.
     """
     reading = checked.reading
     rest = "" if left in (None, checked.profiles) else f", {left:,} of them still"
@@ -103,9 +103,9 @@ def show_checked(name: str, checked: Checked, operation: str, left: int | None =
 
 
 def settle_rounded(name: str, rounded: int, *, allowed: bool, may_ask: bool) -> None:
-    """Warn of ids that a spreadsheet may have rounded, and ask whether they are right. Raises CommandError.
+    """Warn about IDs that a spreadsheet may have rounded, and ask if they are right. Raises CommandError.
 
-    `rounded`: how many they are; `may_ask`: somebody sits there who can answer.
+    `rounded`: the number of these IDs. `may_ask`: asking is possible.
     """
     if not rounded:
         return
@@ -122,7 +122,7 @@ def settle_rounded(name: str, rounded: int, *, allowed: bool, may_ask: bool) -> 
 
 
 def require_terminal(file: Path | None) -> None:
-    """Refuse to ask where nobody can answer. Raises CommandError."""
+    """Raise CommandError if asking for confirmation is impossible."""
     if file == STDIN:
         raise CommandError("nobody can confirm what comes from standard input: add --yes if that is right")
     if not has_terminal():
@@ -130,12 +130,12 @@ def require_terminal(file: Path | None) -> None:
 
 
 def has_terminal() -> bool:
-    """Tell whether somebody sits there who can be asked."""
+    """Return True if the command can ask questions on a terminal."""
     return _is_terminal(sys.stdin) and _is_terminal(sys.stderr)
 
 
 def _is_terminal(stream: TextIO | None) -> bool:
-    """Tell whether somebody sits there; None is a stream that was closed before the start, another since."""
+    """Return True for a terminal. A stream that was closed before the process started is None."""
     return stream is not None and not stream.closed and stream.isatty()
 
 
@@ -148,6 +148,6 @@ def _confirm(profiles: int, base_url: str, operation: Operation) -> None:
 
 
 def is_typed(question: str, answer: str) -> bool:
-    """Ask whoever sits there; tell whether that is the answer."""
+    """Ask a question. Return True if the user types the expected answer."""
     print(f"\n{printable(question)}", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip() == answer

@@ -1,4 +1,4 @@
-"""The commands that begin a job: check everything, ask, send, and say what became of it."""
+"""Start a job: check the input and the guards, ask for confirmation, run it."""
 
 import contextlib
 import os
@@ -31,9 +31,9 @@ from .recorded import Recorded, on_temporary_ledger
 
 @attrs.frozen(kw_only=True)
 class Asked:
-    """What is asked for on the command line, as it stands there.
+    """The options of a new job, as given on the command line.
 
-    `confirmed`: nobody is to be asked. `failures`: where to write them down. `assignment`: what is to be written.
+    `confirmed`: don't ask for confirmation. `failures`: the failed rows file. `assignment`: the attributes to write.
     """
 
     operation: str
@@ -63,7 +63,7 @@ class Asked:
     assignment: Assignment | None = None
 
     def order(self) -> Order:
-        """Give what is ordered. Raises CommandError."""
+        """Return the parsed options. Raises CommandError."""
         return Order(
             operation=self.operation,
             assignment=self.assignment,
@@ -91,14 +91,14 @@ class Asked:
         ).with_excluded(file.absolute() for file in self.exclude)
 
     def its_ledger(self) -> Path | None:
-        """Name the ledger, where there shall be one. Raises CommandError."""
+        """Return the path of the ledger, or None without one. Raises CommandError."""
         if not self.has_ledger and self.ledger is not None:
             raise CommandError("--ledger and --no-ledger contradict each other: leave one out")
         return (self.ledger or beside(self.file)) if self.has_ledger else None
 
 
 def begin(asked: Asked) -> ExitStatus:
-    """Do what is asked for: write the ledger of a job, and run it. Raises CommandError where nothing was sent."""
+    """Create the ledger of a job and run it. Raises CommandError if nothing was sent."""
     ledger, order = asked.its_ledger(), asked.order()
     with contextlib.ExitStack() as stack:
         client = client_of_environment(order.timeout)
@@ -107,7 +107,7 @@ def begin(asked: Asked) -> ExitStatus:
             require_terminal(asked.file)
         if asked.failures is not None:
             if ledger is not None:
-                refuse_needed(asked.failures, ledger)  # first, for some of its files are there already
+                refuse_needed(asked.failures, ledger)  # first, because some files of the ledger exist already
             check_free(asked.failures)
         exclusion = exclusion_of(order, may_ask=not asked.confirmed)
         if ledger is None or held is None:
@@ -132,7 +132,7 @@ def begin(asked: Asked) -> ExitStatus:
                     exclude_lists=order.exclude,
                     held=held,
                 )
-            copied.pop_all()  # from now on the copy belongs to the job, even if its ledger is removed
+            copied.pop_all()  # the job owns the copy from here, even if the ledger is removed
             recorded = Recorded(
                 ids,
                 ledger,
@@ -149,15 +149,15 @@ def begin(asked: Asked) -> ExitStatus:
 def _checked(
     ids: Listing, order: Order, client: AdaptyClient, exclusion: Exclusion, *, confirmed: bool
 ) -> tuple[Order, dict[str, str]]:
-    """Check the input, ask, and verify the app. Return the order as it was checked, and the notes of the run."""
+    """Check the input, ask, and verify the app. Return the checked job options and the notes of the run."""
     checked = look_through(ids, order, client, exclusion, confirmed=confirmed)
-    is_rounded = bool(checked.rounded) or exclusion.is_rounded  # and somebody has said that this is right
+    is_rounded = bool(checked.rounded) or exclusion.is_rounded  # and the operator has allowed it
     order = attrs.evolve(order, allows=order.allows | Allowances(rounded=is_rounded))
     return order, verified(order, ids, client)
 
 
 def refuse_begun(ledger: Path) -> None:
-    """Refuse to begin a job where there is one. Raises CommandError."""
+    """Raise CommandError if the ledger already holds a job."""
     with refusing():
         exists = has_job(ledger)
     if exists:
@@ -169,7 +169,7 @@ def refuse_begun(ledger: Path) -> None:
 
 
 def _check_place(ledger: Path) -> None:
-    """Make sure that a ledger can be made, before the input is read, which may take long. Raises CommandError."""
+    """Raise CommandError if the ledger can't be created. Called before the input is read, which may take long."""
     if not os.access(ledger.parent, os.W_OK):
         raise CommandError(
             f"{ledger} can't be made in {ledger.parent}: make that folder, see to its permissions, or name another "
@@ -180,20 +180,20 @@ def _check_place(ledger: Path) -> None:
 
 @contextlib.contextmanager
 def _reserved(ledger: Path, file: Path, order: Order) -> Iterator[Held]:
-    """Let no other command begin a job there, nor go on with this one's. Raises CommandError."""
+    """Lock the ledger, so that no other command starts or resumes a job in it. Raises CommandError."""
     for each in (file, *order.exclude.values()):
         refuse_own(each, ledger)
     refuse_begun(ledger)
     _check_place(ledger)
     with hold(ledger) as held:
-        refuse_begun(ledger)  # it may have come to its end meanwhile
+        refuse_begun(ledger)  # another command may have finished a job before the lock
         Spool(ledger).sweep()
         refuse_fleeting(order.exclude.values())
         yield held
 
 
 def _discard_without(ledger: Path, spool: Spool) -> None:
-    with contextlib.suppress(OSError):  # a folder that can't be entered any more
+    with contextlib.suppress(OSError):  # the folder may have become inaccessible
         if not ledger.exists():
             spool.discard()
 
@@ -202,9 +202,9 @@ def _discard_without(ledger: Path, spool: Spool) -> None:
 def _lasting_input(
     order: Order, file: Path, ledger: Path, excluded: Excluded, copied: contextlib.ExitStack
 ) -> Iterator[Listing]:
-    """Open the input; what can't be read twice is copied first, to a file beside the ledger.
+    """Open the input. An input that can't be read twice is first copied to a file next to the ledger.
 
-    `copied`: removes the copy where no ledger is made.
+    `copied`: removes the copy if no ledger is created.
     """
     spool = None if is_lasting(file) else Spool(ledger)
     if spool is not None:
@@ -212,13 +212,13 @@ def _lasting_input(
             spool.fill(cast("BinaryIO", _Readable(source)))
         copied.callback(_discard_without, ledger, spool)
     name = OF_STDIN if spool else None
-    named = format_of_name(file) if spool else None  # of a file the name tells
+    named = format_of_name(file) if spool else None  # a file shows its format by its name
     with open_listing(order, spool.path if spool else file, excluded=excluded, name=name, named=named) as ids:
         yield ids
 
 
 class _Readable:
-    """An input whose trouble is told from that of the copy."""
+    """An input whose errors are reported separately from those of the copy."""
 
     def __init__(self, source: BinaryIO) -> None:
         self._source = source

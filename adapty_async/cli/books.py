@@ -1,4 +1,4 @@
-"""What became of each row: counted, and where it failed written down."""
+"""Count the outcomes of rows."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -11,7 +11,7 @@ from ..bulk import Outcome
 
 @attrs.frozen
 class Standing:
-    """How many rows have which outcome, of `total`. `wanted`: failures elsewhere, but here what was asked for."""
+    """The number of rows with each outcome. `wanted`: outcomes that this job counts as success, not as failure."""
 
     total: int
     counts: Mapping[Outcome, int]
@@ -19,7 +19,7 @@ class Standing:
 
     @property
     def done(self) -> int:
-        """The number of rows that are done as ordered."""
+        """The number of rows that succeeded."""
         return sum(count for outcome, count in self.counts.items() if self._is_done(outcome))
 
     def _is_done(self, outcome: Outcome) -> bool:
@@ -27,17 +27,17 @@ class Standing:
 
     @property
     def left(self) -> int:
-        """The number of rows that have no outcome, or that of having been left out."""
+        """The number of rows without an outcome or with `not_attempted`."""
         return self.total - sum(self.counts.values()) + self.counts.get(Outcome.NOT_ATTEMPTED, 0)
 
     @property
     def settled(self) -> int:
-        """The number of the others."""
+        """The number of rows that aren't left."""
         return self.total - self.left
 
     @property
     def parts(self) -> dict[str, int]:
-        """All rows by what they are to whoever ordered them: these numbers add up to `total`."""
+        """All rows by result, for the user. The numbers add up to `total`."""
         doubtful, excluded = (self.counts.get(outcome, 0) for outcome in (Outcome.IN_DOUBT, Outcome.EXCLUDED))
         return {
             "done": self.done,
@@ -54,16 +54,16 @@ class Standing:
 
 
 class Keeper(Protocol):
-    """Whoever knows where a job stands."""
+    """An object that knows the progress of a job."""
 
     @property
     def standing(self) -> Standing:
-        """Where it stands now."""
+        """The current counts."""
         ...
 
 
 class Books:
-    """The outcomes of `total` rows."""
+    """Count the outcomes of `total` rows."""
 
     def __init__(self, total: int) -> None:
         self._total = total
@@ -71,13 +71,13 @@ class Books:
 
     @property
     def standing(self) -> Standing:
-        """Where the books stand now."""
+        """The current counts."""
         return Standing(self._total, Counter(self._counts))
 
     def enter(self, outcome: Outcome) -> None:
-        """Enter the outcome of a row."""
+        """Count the outcome of a row."""
         self._counts[outcome] += 1
 
     def enter_unread(self) -> None:
-        """Enter the rows that can't be read any more: never attempted."""
+        """Count all other rows as `not_attempted`, because they can no longer be read."""
         self._counts[Outcome.NOT_ATTEMPTED] += self._total - self._counts.total()

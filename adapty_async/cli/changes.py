@@ -1,4 +1,4 @@
-"""What update and create send: each row an id and the attributes of its profile, checked before anything is sent."""
+"""The rows that update and create send: an ID and attributes each, checked before the first request."""
 
 import contextlib
 import hashlib
@@ -31,7 +31,7 @@ _NOTHING: Final = ProfileAttributes()
 
 
 class _Judged(NamedTuple):
-    """A row with its outcome, what is written, and how much of that is null or an empty text."""
+    """A row with its outcome, its attributes, and how many of them are null or an empty text."""
 
     row: Row
     attributes: ProfileAttributes = _NOTHING
@@ -40,9 +40,9 @@ class _Judged(NamedTuple):
 
 
 class Changes:
-    """The rows of `ids` with what is to be written: a `Listing`. Raises InputError where it isn't clear what that is.
+    """A `Listing` of the rows of `ids` with their attributes. Raises InputError if the attributes are ambiguous.
 
-    `may_be_empty`: a row that sets nothing is sent nevertheless, as a profile can be created without attributes.
+    `may_be_empty`: send rows without attributes too, because a profile can be created without any.
     """
 
     def __init__(self, ids: Ids, assignment: Assignment, *, may_be_empty: bool) -> None:
@@ -61,51 +61,51 @@ class Changes:
 
     @property
     def summary(self) -> str:
-        """Say which attributes are written; no value."""
+        """Describe which attributes are written, without values."""
         fixed = ", ".join(target.label for target, _ in self._fixed)
         parts = (self._fields.named, f"the same in every row: {fixed}" if fixed else "")
         return f"what is written: {'; '.join(filter(None, parts)) or 'no attribute'}"
 
     def reading(self) -> Reading:
-        """Tell how the input is read."""
+        """Return how the input is read."""
         return self._ids.reading()
 
     def rows(self) -> Iterator[Row]:
-        """Read the input from its start. Raises InputError."""
+        """Yield the rows from the start of the input. Raises InputError."""
         return (judged.row for judged in self._judged())
 
     def item(self, row: Row) -> Change:
-        """Give the id of a row, and the attributes."""
+        """Return the ID and the attributes of a row."""
         return row.id, self._written(row)[1]
 
     def decided(self) -> Iterator[Change | Decided[Change]]:
-        """Give the change of each row, marked where it isn't to be sent. Raises InputError."""
+        """Yield the change of each row, marked if it must not be sent. Raises InputError."""
         return map(_marked, self._judged())
 
     def ids(self) -> Iterator[Change | Decided[Change]]:
-        """Give the change of each row as `decided` does, but for the duplicates. Raises InputError."""
+        """Yield the change of each row as `decided` does, without marking duplicates. Raises InputError."""
         return map(_marked, self._read())
 
     def as_written(self) -> Iterator[Row]:
-        """Give the rows with no outcome but `invalid`, where they can't be read. Raises InputError."""
+        """Yield the rows. Their only outcome is `invalid`, for unreadable rows. Raises InputError."""
         return self._ids.as_written()
 
     def plain(self) -> Iterator[str]:
-        """Give the id of each row, "" where it can't be read. Raises InputError."""
+        """Yield the ID of each row, or "" if it can't be read. Raises InputError."""
         return self._ids.plain()
 
     def check(self) -> Checked:
-        """Read the whole input, and tell what of it can be sent. Raises InputError where nothing can."""
+        """Read and check the whole input. Raises InputError if no row can be sent."""
         checked = self._count()
         refuse_empty(checked, self.name)
         return checked
 
     def line_of(self, position: int) -> int | None:
-        """Give the line where the row at a position, from 0, begins; None where there is none."""
+        """Return the first line of the row at a position (from 0), or None if there is no such row."""
         return self._ids.line_of(position)
 
     def refusal(self, row: Row) -> str:
-        """Say why the library would not send a row; nothing where it would."""
+        """Return why the library would refuse to send a row, or an empty string."""
         try:
             self._written(row)
         except ValueError as error:
@@ -124,10 +124,10 @@ class Changes:
             yield from rows
 
     def _count(self) -> Checked:
-        """Count the rows by what will become of them, and find the duplicates.
+        """Count the rows by their expected outcome, and find the duplicates.
 
-        Raises InputError where an id stands there twice and what is to be written differs: a row that can't be sent
-        says something, too, and might be the one that was meant.
+        Raises InputError if an ID occurs twice with different attributes. Invalid rows count too, because one of them
+        might be the row that was intended.
         """
         checked, rounding = Checked(self.reading()), Rounding()
         with Sieve() as sieve:
@@ -156,7 +156,7 @@ class Changes:
         return found.positions
 
     def _those(self, positions: Positions) -> Iterator[list[tuple[int, _Judged]]]:
-        """Read again the rows at some positions."""
+        """Read the rows at some positions again."""
         for start, rows in _batches(self._ids.as_written()) if positions.count else ():
             wanted = positions.within(start, start + len(rows))
             yield [(position, self._judge(rows[position - start])) for position in wanted]
@@ -173,7 +173,7 @@ class Changes:
         )
 
     def _read(self) -> Iterator[_Judged]:
-        """Give each row with what is to be written, or why it isn't."""
+        """Yield each row with its attributes, or with the reason why it isn't sent."""
         return map(self._judge, self._ids.as_written())
 
     def _judge(self, row: Row) -> _Judged:
@@ -182,13 +182,13 @@ class Changes:
         except ValueError as error:
             return _Judged(row._replace(outcome=Outcome.INVALID, reason=str(error)))
         exclude_list = self.excluded.get(self._name_of(row.id)) if self.excluded else None
-        if exclude_list is not None:  # with its attributes, as a ledger may know them
+        if exclude_list is not None:  # keeps its attributes, which the ledger may contain
             return _Judged(row._replace(outcome=Outcome.EXCLUDED, reason=exclude_list), attributes)
         values = [value for _, value in pairs]
         return _Judged(row, attributes, values.count(None), values.count(""))
 
     def _written(self, row: Row) -> tuple[list[Pair], ProfileAttributes]:
-        """Give what is to be written. Raises ValueError where the library would not send it."""
+        """Return the attributes of a row. Raises ValueError if the library would refuse them."""
         if reason := self._ids.refusal(row):
             raise ValueError(reason)
         pairs = [*self._fields.of(row), *self._fixed]
@@ -204,7 +204,7 @@ def _marked(judged: _Judged) -> Change | Decided[Change]:
 
 
 def _batches(rows: Iterable[_T]) -> Iterator[tuple[int, list[_T]]]:
-    """Give some rows at a time, with the position of the first."""
+    """Yield batches of rows, with the position of their first row."""
     rest, start = iter(rows), 0
     while batch := list(itertools.islice(rest, BATCH)):
         yield start, batch
@@ -212,7 +212,7 @@ def _batches(rows: Iterable[_T]) -> Iterator[tuple[int, list[_T]]]:
 
 
 def _digest(attributes: ProfileAttributes) -> str:
-    """Give what stands for attributes, short enough for very many of them to be compared."""
+    """Return a short digest of attributes, so that many can be compared in little memory."""
     return hashlib.blake2b(content_of(attributes).encode(), digest_size=16).hexdigest()
 
 
@@ -225,7 +225,7 @@ def open_listing(
     name: str | None = None,
     named: Format | None = None,
 ) -> Iterator[Listing]:
-    """Open the input of an order. `named`: the format, where nobody asked for one. The rest as in `open_ids`."""
+    """Open the input of a job. `named`: the format if `--format` isn't given. The rest as in `open_ids`."""
     with open_ids(
         file,
         by=order.by,

@@ -1,4 +1,4 @@
-"""Standard error: what can't be said there is lost, and changes nothing about how a command ends."""
+"""Make standard error safe to write to when it is closed, full or a broken pipe."""
 
 import contextlib
 import io
@@ -18,13 +18,13 @@ class _Complaints(io.TextIOWrapper):
             super().flush()
 
     def close(self) -> None:
-        self.flush()  # what it writes to is the process's
+        self.flush()  # keeps the buffer open, because the process owns it
 
 
 def let_be_lost() -> None:
-    """Let what is said on standard error be lost where it is closed, full, or a pipe that nobody reads."""
-    if sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison] - so it is where it was closed (2>&-)
-        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for as long as the process runs
+    """Discard output to standard error if it is closed, full or a broken pipe."""
+    if sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison] - None if it was closed (2>&-)
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open until the process ends
     elif isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr = _Complaints(
             sys.stderr.buffer, encoding=sys.stderr.encoding, errors=sys.stderr.errors, line_buffering=True

@@ -1,4 +1,4 @@
-"""The client that the environment describes."""
+"""Create a client from environment variables."""
 
 import os
 
@@ -9,7 +9,7 @@ from .output import current
 
 
 def address_of_environment() -> str:
-    """Give the address in the environment, or Adapty's. Raises CommandError."""
+    """Return the address in ADAPTY_BASE_URL, or Adapty's. Raises CommandError."""
     try:
         return AdaptyClient("any", base_url=os.environ.get("ADAPTY_BASE_URL") or DEFAULT_BASE_URL).base_url
     except ValueError as error:
@@ -18,7 +18,10 @@ def address_of_environment() -> str:
 
 
 def client_of_environment(timeout: float = 30.0) -> AdaptyClient:
-    """Make a client of the key and address in the environment; screen and log tell what fails. Raises CommandError."""
+    """Create a client with the key and address of the environment.
+
+    The screen and the log show failed attempts. Raises CommandError.
+    """
     try:
         return AdaptyClient.from_env(timeout=timeout, on_attempt=current().note)
     except ValueError as error:

@@ -1,17 +1,17 @@
-"""No core file of a command: it would hold the API key and ids."""
+"""Prevent core files, which would contain the API key and IDs."""
 
 import contextlib
 
 
 def leave_none() -> None:
-    """Let a crash write no core file, of this process or what it starts.
+    """Disable core files for this process and its children.
 
-    The process stays "dumpable" (Linux): otherwise no debugger or profiler of the same user, such as py-spy, could be
-    attached to a job that seems to hang. So a crash handler that core_pattern names may still take a copy; those of
-    systemd and Ubuntu keep to this limit.
+    The process stays "dumpable" (Linux). Otherwise the user couldn't attach a debugger or a profiler such as py-spy to
+    a job that seems to hang. A crash handler in core_pattern may therefore still write a copy; those of systemd and
+    Ubuntu respect this limit.
     """
     with contextlib.suppress(ImportError):  # Windows has neither
         import resource
 
-        with contextlib.suppress(OSError, ValueError):  # a sandbox may forbid it; the command works there, too
+        with contextlib.suppress(OSError, ValueError):  # a sandbox may forbid it; the command works without
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -1,4 +1,4 @@
-"""The command `demo`: a mass deletion to watch, against a simulator of the API on this machine."""
+"""The command `demo`: delete made-up profiles in a simulator of the API on this machine."""
 
 import asyncio
 import contextlib
@@ -27,9 +27,9 @@ from .recorded import on_temporary_ledger
 from .screen import screen_for, tell
 
 _START: Final = 60.0
-"""Seconds for the simulator to start, on a machine that does other things, too."""
+"""Seconds for the simulator to start, enough for a busy machine."""
 _LIMIT: Final = 600
-_BURST: Final = 60  # what leaves at once after a late wake-up of the event loop, with room to spare
+_BURST: Final = 60  # more than the requests sent at once after a late wake-up of the event loop
 _FAULTS: Final = 0.005
 
 _INTRODUCTION: Final = """\
@@ -53,7 +53,7 @@ To delete profiles of your own, put the secret key of your app into a file, and:
 
 
 async def demo(interrupts: Interrupts, profiles: int = 20_000) -> ExitStatus:
-    """Start the simulator, delete all its profiles, and ask it what is left."""
+    """Start the simulator, delete all its profiles, and ask it how many are left."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="adapty-demo-") as folder:
         async with _simulator(profiles) as (process, client), client:
@@ -80,7 +80,7 @@ def _verdict(ended: Ended, left: int, profiles: int, seconds: float) -> ExitStat
 
 
 async def _delete(client: AdaptyClient, file: Path, interrupts: Interrupts) -> Ended:
-    """Do what the command `delete` does."""
+    """Run the same job as the command `delete`."""
     order = Order(file=file, by="customer_user_id", column=None, pace=Pace(FULL, None))
     with open_listing(order, file) as ids:
         show_checked(ids.name, ids.check(), order.operation)
@@ -104,7 +104,7 @@ async def _profiles_left(client: AdaptyClient) -> int:
 
 @contextlib.asynccontextmanager
 async def _simulator(profiles: int) -> AsyncIterator[tuple[Process, AdaptyClient]]:
-    """Run a simulator in a process of its own for the time of the block, and give a client of it."""
+    """Run a simulator in a separate process during the block, and yield it with a client."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "adapty_async.testing", "--profiles", str(profiles)),
         *("--rate", str(_LIMIT), "--burst", str(_BURST), "--retry-after", "1"),
@@ -112,19 +112,19 @@ async def _simulator(profiles: int) -> AsyncIterator[tuple[Process, AdaptyClient
         stdin=DEVNULL,
         stdout=PIPE,
         stderr=DEVNULL,
-        start_new_session=True,  # a Ctrl-C is for the job: its requests under way still want their answers
+        start_new_session=True,  # Ctrl-C stops the job only, whose requests in flight still need responses
     )
     try:
         yield process, await _client_of(process)
     finally:
-        # It keeps nothing that could be lost.
+        # The simulator has no data that could be lost.
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
 
 
 async def _client_of(process: Process) -> AdaptyClient:
-    """Make a client of the simulator, as soon as it says where it listens."""
+    """Create a client of the simulator as soon as it prints its address."""
     line = b""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_START):

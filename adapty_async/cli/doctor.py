@@ -1,4 +1,4 @@
-"""The command `doctor`: whether this machine has what a job needs, a line each, and what to do where it hasn't."""
+"""The command `doctor`: check this machine, the network and the key, one line per check."""
 
 import contextlib
 import math
@@ -34,16 +34,16 @@ _UNKNOWN: Final = "hasn't said whether it accepts it: try again later"
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _OLDEST_SQLITE: Final = (3, 35, 0)
 _LEAST_ROOM: Final = 200 * 1024 * 1024
-"""Bytes: the ledger of ten million rows, and some."""
+"""Bytes, enough for the ledger of ten million rows."""
 _PACKAGES: Final = ("adapty-async", "aiohttp", "attrs", "cattrs", "tenacity", "typer", "rich")
 _SYSTEMS: Final = ("linux", "darwin")
 
 
 @attrs.frozen
 class Check:
-    """What was looked at, whether it is as it should be, and what it is or what to do.
+    """The result of a check.
 
-    `status`: the exit status if it isn't.
+    `text`: the value found, or how to fix the problem. `status`: the exit status of a failed check.
     """
 
     name: str
@@ -53,11 +53,11 @@ class Check:
 
 
 class _ProblemError(Exception):
-    """Something isn't as it should be: a sentence that says what to do."""
+    """A check failed. The message explains how to fix the problem."""
 
 
 def doctor(*, as_json: bool) -> ExitStatus:
-    """Check all, and tell what was found."""
+    """Run all checks and show the results."""
     checks = list(_checks())
     statuses = [ExitStatus.DONE if check.ok else check.status for check in checks]
     if as_json:
@@ -91,14 +91,14 @@ def _checked(name: str, look: Callable[[], str]) -> Check:
 
 
 def _key_check(*, is_server_reached: bool) -> Check:
-    """Check the key: if it looks like one and there is a server, ask that, too."""
+    """Check the format of the key. If the server is reachable, also check that it accepts the key."""
     try:
         client = client_of_environment(timeout=_TIMEOUT)
         text = _key(client)
         if is_server_reached:
             is_accepted = event_loop.run(lambda _: check_key(client))
             text += f"; Adapty {'accepts it' if is_accepted else _UNKNOWN}"
-    except CommandError as problem:  # the address, too
+    except CommandError as problem:  # may also be about the address
         is_key = problem.status is ExitStatus.CREDENTIALS
         return Check("key", False, str(problem), problem.status if is_key else ExitStatus.FAILED)
     except _ProblemError as problem:
@@ -111,7 +111,7 @@ def _key_check(*, is_server_reached: bool) -> Check:
 
 def _key(client: AdaptyClient) -> str:
     transport = sender_of(client).transport
-    (key,) = transport.secrets  # not read again: it may come by a pipe
+    (key,) = transport.secrets  # not read again, because the file may be a pipe
     where = "the file of ADAPTY_API_KEY_FILE" if os.environ.get("ADAPTY_API_KEY_FILE") else "ADAPTY_API_KEY"
     if key.startswith("public_"):
         raise _ProblemError(f"{where} holds a public key, which is for apps: set it to the secret key of the app")
@@ -121,7 +121,7 @@ def _key(client: AdaptyClient) -> str:
 
 
 def _others_may_read(file: Path) -> bool:
-    with contextlib.suppress(OSError):  # gone since
+    with contextlib.suppress(OSError):  # the file may be gone
         mode = file.stat().st_mode
         return stat.S_ISREG(mode) and bool(mode & _OTHERS)
     return False

@@ -1,4 +1,4 @@
-"""What an update or creation does to the attributes, counted: how many are set, cleared, emptied."""
+"""Count how many values of each attribute an update or creation sets, clears or empties."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -12,33 +12,33 @@ _SET: Final = "set"
 _CLEARED: Final = "cleared"
 _EMPTIED: Final = "emptied"
 _MOST_NAMES: Final = 100
-"""So many attributes have a line; custom ones may have a name of their own in each row."""
+"""The number of attributes shown. Custom attributes may have different names in every row."""
 _OTHERS: Final = "all others"
 _KINDS: Final = (_SET, _CLEARED, _EMPTIED)
 
 
 class Effects:
-    """The effects on each attribute, by its name."""
+    """The counts of each attribute, by name."""
 
     def __init__(self) -> None:
         self._counts: dict[str, Counter[str]] = {}
 
     def note(self, attributes: ProfileAttributes) -> None:
-        """Count what is written to one profile."""
+        """Count the attributes of one profile."""
         for name, value in _values(attributes):
             kind = _CLEARED if value is None else _EMPTIED if value == "" else _SET
             known = name in self._counts or len(self._counts) < _MOST_NAMES
             self._counts.setdefault(name if known else _OTHERS, Counter())[kind] += 1
 
     def lines(self) -> Iterator[str]:
-        """Say what is done to all attributes together, and then to each."""
+        """Yield a line for all attributes together, then one for each."""
         yield _shown(sum(self._counts.values(), Counter[str]()))
         for name, counts in self._counts.items():
             yield f"{name}: {_shown(counts)}"
 
 
 def _values(attributes: ProfileAttributes) -> Iterator[tuple[str, Any]]:
-    """Give the values that are sent, those of a group by themselves, with their names."""
+    """Yield the names and values that are sent, each member of a group separately."""
     for name in set_fields(attributes):
         value = getattr(attributes, name)
         if name == CUSTOM:

@@ -1,4 +1,4 @@
-"""How every command ends: with an exit status, and what goes wrong is a sentence, never a traceback."""
+"""End a command with an exit status, and with an error message instead of a traceback."""
 
 import asyncio
 import sys
@@ -25,7 +25,7 @@ def end(command: Callable[[], ExitStatus]) -> NoReturn:
             status, sentence = _carry_out(command)
             stop_hearing()
             current().ended(status, sentence)
-    except (OSError, ValueError) as error:  # of the log file alone: a command's own become sentences
+    except (OSError, ValueError) as error:  # from the log file; the command's own errors are already messages
         reason = getattr(error, "strerror", None) or error
         status, sentence = ExitStatus.USAGE, f"--log-file {current().log_file} can't be written: {reason}"
         current().ended(status, sentence)
@@ -35,7 +35,7 @@ def end(command: Callable[[], ExitStatus]) -> NoReturn:
 
 
 def _carry_out(command: Callable[[], ExitStatus]) -> tuple[ExitStatus, str | None]:
-    """Run a command; give its status, and what went wrong."""
+    """Run a command. Return its status and its error message, if any."""
     try:
         hear()
         return command(), None
@@ -44,11 +44,11 @@ def _carry_out(command: Callable[[], ExitStatus]) -> tuple[ExitStatus, str | Non
         return error.status, str(error)
     except (KeyboardInterrupt, asyncio.CancelledError):
         return ExitStatus.INTERRUPTED, "interrupted"
-    except Exception as error:  # noqa: BLE001 - no traceback reaches the user unasked
+    except Exception as error:  # noqa: BLE001 - tracebacks are only shown with --debug
         bug = as_bug(error)
         return bug.status, str(bug)
 
 
 def say(sentence: str) -> None:
-    """Say what went wrong."""
+    """Print an error message."""
     tell(f"adapty-async: {one_line(sentence)}", sys.stderr)

@@ -1,4 +1,4 @@
-"""The event loop of a command: uvloop's where it is installed. The library leaves the choice to whoever uses it."""
+"""The event loop of a command: uvloop if it is installed. The library leaves the choice to its caller."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -11,10 +11,11 @@ _T = TypeVar("_T")
 
 
 def run(main: Callable[[Interrupts], Coroutine[Any, Any, _T]]) -> _T:
-    """Run a coroutine to its end, as asyncio.run does, with the signals that come meanwhile.
+    """Run a coroutine as asyncio.run does, and handle the signals that arrive during the run.
 
-    None of them raises within the loop, which may not close in order then: `main` is cancelled, but for what it asks
-    of the `Interrupts`, and one that comes when it has ended is heard when the loop is closed.
+    Signals raise no exception inside the loop, because the loop might then not close properly. Instead `main` is
+    cancelled, unless it uses the `Interrupts` to handle them. A signal that arrives after `main` has ended is handled
+    when the loop is closed.
     """
     with postponed() as came, asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_hearing(main, came))
@@ -28,7 +29,7 @@ async def _hearing(main: Callable[[Interrupts], Coroutine[Any, Any, _T]], came: 
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Give what makes the loop; None for asyncio's own."""
+    """Return the factory of the event loop, or None for asyncio's own."""
     try:
         from uvloop import new_event_loop
     except ModuleNotFoundError:

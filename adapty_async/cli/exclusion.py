@@ -1,6 +1,7 @@
-"""Exclude lists: files of ids that must not be sent, such as of people under legal hold.
+"""Exclude lists: files of IDs that must not be sent, such as those of people under legal hold.
 
-A list that misses its people deletes them. So each list is compared with the input before anything is sent.
+If a list doesn't match the IDs in the input, the wrong profiles are deleted. Therefore each list is compared with the
+input before the first request.
 """
 
 import re
@@ -24,17 +25,17 @@ from .order import Order
 from .places import Places
 
 _SEPARATORS: Final = re.compile(r"""[\s;,|^~:<>()\[\]{}"'/\\#=*\u2022\u00b7]+""")
-"""What may be between an id and what else a person writes beside it, as in Ann <ann@example.com>."""
+"""Separators between an ID and other text in a cell, as in Ann <ann@example.com>."""
 
 
 @attrs.frozen
 class ExcludeList:
-    """One list. `lines`: where the ids stand in it, by what names them.
+    """One exclude list.
 
-    `spellings`: what names an id, by what two spellings of it share, where that isn't its name. `cells`: what names an
-    id, by that of a part of it: it may be a row of a table, a name with an address, or two ids. `is_lone`: the list is
-    one id a line, so that it isn't clear what stands beside an id. `rounded`: how many ids a spreadsheet may have
-    rounded.
+    An ID's name is the result of `name_of`. `lines`: the line of each ID, by name. `spellings`: names by normalized
+    spelling, if the two differ. `cells`: names by the normalized spelling of each part of an ID, because an ID with
+    separators may be a table row, a name with an address, or two IDs. `is_lone`: the list has one ID per line, so that
+    the parts of a line are ambiguous. `rounded`: the number of IDs that a spreadsheet may have rounded.
     """
 
     name: str
@@ -47,20 +48,20 @@ class ExcludeList:
     rounded: int
 
     def place(self, name: str) -> str:
-        """Say where an id stands."""
+        """Return the place of an ID for messages."""
         return f"--exclude: {self.file}, {self.unit} {self.lines[name]}"
 
     def in_other_spelling(self, spelling: str) -> str | None:
-        """Give what names an id of that spelling; None where there is none."""
+        """Return the name of the ID with a normalized spelling, or None."""
         return spelling if spelling in self.lines else self.spellings.get(spelling)
 
 
 @attrs.define
 class _Found:
-    """What an input holds of a list. `matched`: of its ids with cells, and of those that may be rounded, those it has.
+    """The IDs of one list that are in the input.
 
-    `other`: an id in another spelling, `cells`: parts of ids, `rounded`: what a spreadsheet may have left of an id;
-    each with the position in the input.
+    `matched`: exact matches of IDs that have parts or may be rounded. `other`: an ID in another spelling. `cells`:
+    parts of IDs. `rounded`: rounded IDs. The last three have the position in the input.
     """
 
     has_match: bool = False
@@ -72,13 +73,13 @@ class _Found:
 
 @attrs.frozen
 class Exclusion:
-    """The lists of a job."""
+    """The exclude lists of a job."""
 
     lists: Sequence[ExcludeList]
 
     @property
     def excluded(self) -> Excluded:
-        """What names the ids, each with the name of the first list that holds it."""
+        """The names of all IDs, each with the name of the first list that contains it."""
         named: dict[str, str] = {}
         for each in reversed(self.lists):
             named |= dict.fromkeys(each.lines, each.name)
@@ -86,11 +87,11 @@ class Exclusion:
 
     @property
     def is_rounded(self) -> bool:
-        """Whether a spreadsheet may have rounded the ids of a list."""
+        """True if a spreadsheet may have rounded the IDs of a list."""
         return any(each.rounded for each in self.lists)
 
     def check(self, ids: Listing, allows: Allowances) -> None:
-        """Compare each list with the input. Raises CommandError where one may miss its people."""
+        """Compare each list with the input. Raises CommandError if a list may not match the intended IDs."""
         if not self.lists or (allows.unmatched_exclude and not any(each.cells for each in self.lists)):
             return
         for each, found in zip(self.lists, self._compare(ids), strict=True):
@@ -166,9 +167,9 @@ def _at(ids: Listing, position: int) -> str:
 
 
 def read_exclusion(files: Mapping[str, Path], *, by: By, column: str | None, allows: Allowances) -> Exclusion:
-    """Read the lists, by their names. Raises CommandError.
+    """Read the lists, by name. Raises CommandError.
 
-    A row that isn't clear might be the very one that must not be sent: it refuses the file.
+    A list with an ambiguous row is refused, because that row might be an ID that must not be sent.
     """
     try:
         return Exclusion([_read(name, file, by, column, allows) for name, file in files.items()])
@@ -184,10 +185,10 @@ def _read(name: str, file: Path, by: By, column: str | None, allows: Allowances)
     lines: dict[str, int] = {}
     spellings: dict[str, str] = {}
     cells: dict[str, str] = {}
-    # What is damaged is no reason to leave a row out: it is refused below like any other that isn't clear.
+    # A damaged ID must not be skipped here: it is refused below, like any other ambiguous row.
     with open_ids(file, by=by, column=column, accept_damaged=True, allow_invisible=allows.invisible) as ids:
         reading = ids.reading()
-        # In JSON lines an id is what it says.
+        # An ID in JSON lines is unambiguous.
         may_have_parts = reading.is_lone or not (reading.format is Format.JSONL or allows.unmatched_exclude)
         for row in ids.as_written():
             if reason := ids.refusal(row):
@@ -205,7 +206,7 @@ def _read(name: str, file: Path, by: By, column: str | None, allows: Allowances)
 
 
 def refuse_fleeting(files: Iterable[Path]) -> None:
-    """Refuse what a later run of a job can't read again: nobody would be held back then. Raises CommandError."""
+    """Refuse lists that a later run can't read again and would therefore ignore. Raises CommandError."""
     for file in files:
         if not is_lasting(file):
             raise CommandError(
@@ -215,9 +216,10 @@ def refuse_fleeting(files: Iterable[Path]) -> None:
 
 
 def with_lists(reader: LedgerReader, order: Order, given: Sequence[Path]) -> Order:
-    """Add exclude lists to those of a job. One that is gone is replaced by a given one that has its content.
+    """Add exclude lists to those of a job. Raises CommandError.
 
-    A file where a list isn't known to have been might be another list. Raises CommandError.
+    A missing list is replaced by a given file with the same content. A file at another place than that of the list may
+    be a different list, so its content is compared too.
     """
     places = Places(reader.path, reader.order["ledger"])
     lists, new = {}, [file.absolute() for file in given]
@@ -233,7 +235,7 @@ def with_lists(reader: LedgerReader, order: Order, given: Sequence[Path]) -> Ord
 
 
 def _is_list(reader: LedgerReader, name: str, file: Path) -> bool:
-    """Tell whether a file has the content that an exclude list had. Raises CommandError."""
+    """Return True if a file has the recorded content of an exclude list. Raises CommandError."""
     if not file.exists():
         return False
     with refusing(), translated(file), open_regular(file) as content:
@@ -251,5 +253,5 @@ def _lost(name: str, file: Path, given: Sequence[Path]) -> CommandError:
 
 
 def is_excluded(ids: Listing, row: Row) -> bool:
-    """Tell whether a row of an input is not to be sent, whatever became of it before."""
+    """Return True if an exclude list contains a row, regardless of its earlier outcome."""
     return bool(ids.excluded) and name_of(ids.by)(row.id) in ids.excluded

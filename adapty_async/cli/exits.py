@@ -1,4 +1,4 @@
-"""How a command ends: its exit status, and what went wrong as one sentence."""
+"""Exit statuses and the error that ends a command."""
 
 import errno
 import traceback
@@ -28,7 +28,7 @@ class ExitStatus(IntEnum):
 
     @classmethod
     def first_of(cls, statuses: Iterable["ExitStatus"]) -> "ExitStatus":
-        """Give the one that tells most of several that apply."""
+        """Return the most informative of several statuses."""
         return min(statuses, key=_PRECEDENCE.index)
 
 
@@ -47,12 +47,12 @@ _NO_ROOM: Final = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
 
 def is_full(error: OSError) -> bool:
-    """Tell whether there is no room, where something was to be written."""
+    """Return True if a write failed because there is no space left."""
     return error.errno in _NO_ROOM
 
 
 class CommandError(Exception):
-    """A command can't go on: a sentence that says why and what to do, and the exit status."""
+    """An error that ends a command with an exit status. The message names the cause and the remedy."""
 
     def __init__(self, sentence: str, status: ExitStatus = ExitStatus.USAGE) -> None:
         super().__init__(sentence)
@@ -60,7 +60,7 @@ class CommandError(Exception):
 
 
 def as_bug(error: Exception) -> CommandError:
-    """Say where an error that nobody expected comes from; its own text might hold what isn't for the screen."""
+    """Return an error with the place of an unexpected exception, without its text, which may be private."""
     current().trace(error)
     where = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{Path(where.filename).name}, line {where.lineno}"

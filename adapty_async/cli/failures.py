@@ -1,4 +1,4 @@
-"""The file of the rows that failed: the input's own columns and what went wrong, to be fed back as it is."""
+"""The failed rows file: the columns of the input and the errors, readable as an input again."""
 
 import csv
 import json
@@ -16,11 +16,11 @@ from .json_ids import JsonReading, fields_of
 from .parts import OWNER_ONLY, part_beside, sweep
 
 ADDED: Final = ("adapty_outcome", "adapty_reason", "adapty_status", "adapty_line")
-"""What a file of failures adds to the columns of the input, which may have a status or line of its own."""
+"""The columns that a failed rows file adds. The prefix keeps them apart from the columns of the input."""
 
 
 class Failure(NamedTuple):
-    """A row that failed. `status`: of the answer, None where there was none."""
+    """A failed row. `status`: of the response, or None without one."""
 
     row: Row
     outcome: Outcome
@@ -29,20 +29,20 @@ class Failure(NamedTuple):
 
 
 class _Layout(Protocol):
-    """How failures are written, so that they can be read as the input was."""
+    """The format of a failed rows file, which matches that of the input."""
 
     @property
     def header(self) -> str:
-        """What stands above them."""
+        """The header line, or an empty string."""
         ...
 
     def line(self, failure: Failure) -> str:
-        """Give the line of a failure."""
+        """Return the line of a failed row."""
         ...
 
 
 class _CsvLayout:
-    """The columns: those of the input, but for what an earlier file of failures added, and what this one adds."""
+    """The columns of the input and `ADDED`. Those of an earlier failed rows file are replaced."""
 
     def __init__(self, reading: Reading) -> None:
         names, ids = _names(reading), reading.index
@@ -58,12 +58,12 @@ class _CsvLayout:
         return self._line([*own, *(added[index] for index in self._added)])
 
     def _line(self, fields: list[object]) -> str:
-        line: str = self._writer.writerow(fields)  # what _Echo gives
+        line: str = self._writer.writerow(fields)  # writerow returns the result of _Echo.write
         return line
 
 
 def _names(reading: Reading) -> Sequence[str]:
-    """Name the columns so that the type of none is lost."""
+    """Return column names that preserve the types of the columns."""
     if not reading.kinds:
         return reading.names
     ids = reading.index
@@ -72,14 +72,14 @@ def _names(reading: Reading) -> Sequence[str]:
 
 
 class _Echo:
-    """A file that gives back what is written to it."""
+    """A file whose write method returns the text."""
 
     def write(self, text: str) -> str:
         return text
 
 
 class _JsonLayout:
-    """The objects of the input as they stand there, but for what an earlier file added, and what this one adds."""
+    """The unchanged fields of the input and `ADDED`. Those of an earlier failed rows file are replaced."""
 
     header = ""
 
@@ -106,14 +106,14 @@ def _layout_of(reading: Reading) -> _Layout:
 
 
 class Written(NamedTuple):
-    """A file of failures. `is_whole`: all of them are in it."""
+    """A written failed rows file. `is_whole`: it contains all failures."""
 
     file: Path
     is_whole: bool
 
 
 def check_free(path: Path, option: str = "--failures") -> None:
-    """Make sure that a file of rows can be written at the end. Raises CommandError."""
+    """Raise CommandError if a file exists or can't be created at the end of the job."""
     if path.exists():
         raise CommandError(f"{path} exists and may still be needed: give {option} another name")
     if not os.access(path.parent, os.W_OK):
@@ -121,10 +121,10 @@ def check_free(path: Path, option: str = "--failures") -> None:
 
 
 def write_failures(path: Path, reading: Reading, failures: Iterable[Failure], *, keeps_part: bool = False) -> Written:
-    """Write a new file of failures, whole or not at all; only its owner may read it. Raises CommandError.
+    """Write a new failed rows file atomically, readable only by its owner. Raises CommandError.
 
-    Where somebody has made such a file meanwhile it gets another name. What kills have left of such a file is removed.
-    `keeps_part`: what is written when an interrupt comes is kept, and the interrupt isn't raised.
+    If the path has been taken since the check, the file gets another name. Partial files of killed processes are
+    removed. `keeps_part`: on an interrupt, keep the rows written so far instead of raising.
     """
     layout = _layout_of(reading)
     sweep(path)
@@ -132,7 +132,7 @@ def write_failures(path: Path, reading: Reading, failures: Iterable[Failure], *,
     try:
         with (
             part_beside(path, OWNER_ONLY) as (part, descriptor),
-            open(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="") as file,  # noqa: PTH123 - a descriptor, no path
+            open(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="") as file,  # noqa: PTH123 - a descriptor, not a path
         ):
             file.write(layout.header)
             try:
@@ -143,7 +143,7 @@ def write_failures(path: Path, reading: Reading, failures: Iterable[Failure], *,
                 is_whole = False
             file.flush()
             free = _taken(path)
-            part.replace(free)  # before it is closed: until then nobody sweeps it
+            part.replace(free)  # before closing, because an open part is safe from sweep()
         return Written(free, is_whole)
     except OSError as error:
         trouble = _unwritable(path, error)
@@ -151,7 +151,7 @@ def write_failures(path: Path, reading: Reading, failures: Iterable[Failure], *,
 
 
 def _taken(path: Path) -> Path:
-    """Make an empty file of that name, or of the first like it that is free. Raises OSError."""
+    """Create an empty file with this name, or with the first free number appended. Raises OSError."""
     free, number = path, 1
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Files of failures fed back: what they hold, and the command that sends their rows again as a new job."""
+"""The format of a failed rows file, and the command that sends it as a new job."""
 
 from pathlib import Path
 
@@ -12,15 +12,15 @@ from .order import Order, exclude_options, options_of
 
 
 def format_of_failures(reading: Reading) -> Format:
-    """Tell how the failures of an input are written."""
+    """Return the format in which the failed rows of an input are written."""
     return Format.JSONL if isinstance(reading, JsonReading) else Format.CSV
 
 
 def feeding_back(order: Order, failures: Path, reading: Reading) -> str:
-    """Give the command, to be copied into a shell; what it reads must mean what it meant in the input."""
+    """Return a shell command that sends the failed rows and reads them as they were read in the input."""
     format_ = format_of_failures(reading)
     is_told = format_ is (format_of_name(failures) or Format.CSV)
-    # Whoever is excluded isn't among those who failed.
+    # Excluded IDs are never among the failed rows.
     allows = order.allows | Allowances(unmatched_exclude=True)
     fed = attrs.evolve(order, format=None if is_told else format_, allows=allows)
     return command(order.operation, failures, *options_of(fed), *exclude_options(fed))

@@ -1,4 +1,4 @@
-"""What the fields of a row say of its profile: the cells of a table, or a JSON object."""
+"""The attributes in a row: the cells of a table, or the fields of a JSON object."""
 
 from collections.abc import Iterator
 from typing import Any, Final, Protocol
@@ -9,22 +9,22 @@ from .failures import ADDED
 from .inputs import Ids, InputError, Reading, Row
 from .json_ids import JsonIds, parsed
 
-# JSON has types of its own, so its fields need no ":number".
+# JSON values have types, so their fields need no ":number".
 _IN_JSON: Final = "as in email, custom.team, or installation_meta.device_id"
 
 
 class Fields(Protocol):
-    """The fields of an input's rows. `named`: which attributes they are, for people."""
+    """The attributes in the rows of an input. `named`: their names, for messages."""
 
     named: str
 
     def of(self, row: Row) -> list[Pair]:
-        """Give what a row says. Raises ValueError where that can't be sent."""
+        """Return the attributes of a row. Raises ValueError if one can't be sent."""
         ...
 
 
 class Cells:
-    """The cells of a table: an attribute is a column with its name."""
+    """The attributes in the columns of a table, by column name."""
 
     def __init__(self, ids: Ids, assignment: Assignment, fixed: list[Pair], *, may_be_empty: bool) -> None:
         reading = ids.reading()
@@ -42,7 +42,7 @@ class Cells:
             )
 
     def of(self, row: Row) -> list[Pair]:
-        """Give what a row says. Raises ValueError where that can't be sent."""
+        """Return the attributes of a row. Raises ValueError if one can't be sent."""
         record, assignment = row.record, self._assignment
         return [
             (target, assignment.read(target, record[at]))
@@ -52,7 +52,7 @@ class Cells:
 
 
 def _columns(reading: Reading, assignment: Assignment, file: str) -> list[tuple[int, Target]]:
-    """Find the columns with attributes. Raises InputError where a column is none, and nobody said which are."""
+    """Find the attribute columns. Raises InputError for other columns unless --attributes selects columns."""
     columns: dict[tuple[str | None, str], tuple[int, Target]] = {}
     for at, name in enumerate(reading.names):
         names = assignment.names
@@ -73,12 +73,12 @@ def _columns(reading: Reading, assignment: Assignment, file: str) -> list[tuple[
 
 
 def _names_of(label: str) -> set[str]:
-    """Give the names by which --attributes may know a column: with its type, and without."""
+    """Return the names that --attributes accepts for a column: with and without its type."""
     return {label, label.removesuffix(":number").removesuffix(":bool")}
 
 
 def _refuse_for_cells(assignment: Assignment, file: str) -> None:
-    """Refuse what would be asked for in vain of JSON lines. Raises InputError."""
+    """Refuse options that have no effect on JSON lines. Raises InputError."""
     written = {"--null": "null", "--empty": '""'}
     for option in assignment.for_cells():
         raise InputError(
@@ -88,7 +88,7 @@ def _refuse_for_cells(assignment: Assignment, file: str) -> None:
 
 
 class Objects:
-    """The objects of JSON lines: an attribute is a field with its name, or as the API has it in its own requests."""
+    """The attributes in JSON lines: fields with their names, or structured as in requests to the API."""
 
     def __init__(self, ids: JsonIds, assignment: Assignment, fixed: list[Pair]) -> None:
         _refuse_for_cells(assignment, ids.name)
@@ -99,7 +99,7 @@ class Objects:
         self._fixed = fixed
 
     def of(self, row: Row) -> list[Pair]:
-        """Give what a row says. Raises ValueError where that can't be sent."""
+        """Return the attributes of a row. Raises ValueError if one can't be sent."""
         values = parsed(row.record[0])
         ignored = {self._field, *ADDED}
         pairs: list[Pair] = []
@@ -138,7 +138,7 @@ class Objects:
 
 
 def _parts(name: str, value: Any) -> dict[str, Any]:
-    """Read a group of attributes: an object, or a list of keys and values as in the API's own requests."""
+    """Read a group of attributes: an object, or a list of keys and values as in requests to the API."""
     if isinstance(value, dict):
         return value
     is_list = name == CUSTOM and isinstance(value, list)

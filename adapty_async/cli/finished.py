@@ -1,4 +1,4 @@
-"""A job of which nothing is left to send: what became of its rows, and what may follow."""
+"""Show the result of a finished job and the commands that can follow."""
 
 import sys
 from pathlib import Path
@@ -18,19 +18,19 @@ from .order import Order
 from .screen import tell
 
 RETRIED: Final = frozenset({Outcome.FAILED, Outcome.IN_DOUBT})
-"""What `retry-failed` sends again."""
+"""The outcomes that `retry-failed` sends again."""
 _NOTHING_SENT: Final = Tally().report(0.0, uncommitted={}, stopped=None, input_exhausted=True)
 
 
 def is_finished(reader: LedgerReader) -> bool:
-    """Tell whether no command would send anything more of a job."""
+    """Return True if no command would send more rows of a job."""
     status = reader.status()
     is_left = status.waiting or status.claimed or any(status.counts.get(outcome) for outcome in RETRIED)
     return reader.job.items is not None and not is_left
 
 
 def show_finished(reader: LedgerReader, order: Order) -> ExitStatus:
-    """Say what became of a finished job, by its ledger alone."""
+    """Show the result of a finished job, using only its ledger."""
     status = reader.status()
     doubt = order.guards.doubt(status.counts)
     ended = Ended(Standing(status.known, status.totals), _NOTHING_SENT, None, doubt)
@@ -41,9 +41,9 @@ def show_finished(reader: LedgerReader, order: Order) -> ExitStatus:
 
 
 def show_afterwards(ledger: Path, order: Order, *, has_input: bool) -> None:
-    """Say what may follow when all is done. `has_input`: the ids can be read from where they were read before."""
+    """Show the commands that can follow. `has_input`: the input is still in its place."""
     tell("All rows are done. What may follow, when you want it:", sys.stderr)
-    has_key = key_path(real(ledger)).exists()  # a ledger without it has been made anonymous
+    has_key = key_path(real(ledger)).exists()  # an anonymous ledger has none
     if has_key and order.operation == DELETE.name:
         given = [] if has_input else ["--input", "FILE"]
         tell(f"  {command('verify', ledger, '5%', *given)}", sys.stderr)

@@ -1,4 +1,4 @@
-"""Ids out of a file, whatever its format: batch by batch, in bounded memory, and never a guess what a row means."""
+"""Read IDs from files of several formats, in batches and bounded memory, without guessing the meaning of a row."""
 
 from .formats import format_of_name
 from .ids import Checked, Ids, open_ids, skipped

@@ -1,4 +1,4 @@
-"""Which column holds the ids: by its name, never by a guess."""
+"""Find the ID column by its name, never by its content."""
 
 import re
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from .reading import Format, InputError, Reading, Wanted
 
 _NAMES: Final = ("customer_user_id", "profile_id", "id")
 _OF_EXCEL: Final = re.compile(r"sep=.?$", re.IGNORECASE)
-# Where a file has no header its first row names people: only what looks like a column's name is shown.
+# Without a header the first row contains IDs, so messages only show texts that look like column names.
 _COLUMN_NAME: Final = re.compile(
     r"ids?|uid|users?|names?|(?:e-?)?mail|customer|profile|member|[a-z]+(?:[ _-][a-z]+)*[ _-](?:ids?|name|number)",
     re.IGNORECASE,
@@ -25,7 +25,7 @@ def reading_of(
     is_compressed: bool,
     lines: Sequence[str],
 ) -> Reading:
-    """Tell from the first row of a table how it is read. `lines`: the first lines of the file. Raises InputError."""
+    """Derive the reading of a table from its first row. `lines`: the first lines of the file. Raises InputError."""
     if _OF_EXCEL.match(first[0]):
         raise InputError(f"{name} begins with a line for Excel, sep=: save it with commas, and without that line")
     if len(first) == 1:
@@ -34,13 +34,13 @@ def reading_of(
         has_header = _is_header(first[0], wanted, name)
         if not has_header:
             refuse_table(lines, name, format)
-        # A lone column is named as the command will look for it where the rows are fed back.
+        # A failed rows file uses this name, so that a new job finds its column.
         return Reading([wanted.by], 0, has_header, format, is_compressed)
     return Reading(first, find(first, wanted, name), True, format, is_compressed)
 
 
 def find(names: Sequence[str], wanted: Wanted, name: str) -> int:
-    """Find the wanted column among those of a file. Raises InputError."""
+    """Return the index of the wanted column. Raises InputError."""
     count = names.count(wanted.name)
     if count > 1:
         raise InputError(f"{name} has several columns {wanted.name}: give each a name of its own")
@@ -50,7 +50,7 @@ def find(names: Sequence[str], wanted: Wanted, name: str) -> int:
 
 
 def _refuse_undivided(text: str, wanted: Wanted, name: str, format: Format) -> None:  # noqa: A002 - its name everywhere
-    """Refuse the names of several columns that were read as one. Raises InputError."""
+    """Refuse a header whose column names were read as one. Raises InputError."""
     for separator, advice in ADVICE.items():
         if separator not in text or wanted.name not in text.split(separator):
             continue
@@ -63,7 +63,7 @@ def _refuse_undivided(text: str, wanted: Wanted, name: str, format: Format) -> N
 
 
 def _is_header(text: str, wanted: Wanted, name: str) -> bool:
-    """Tell whether the first line of a single column is its name. Raises InputError for what looks like one."""
+    """Return True if the first line of a single column is its header. Raises InputError for a near match."""
     if text in (wanted.by, "id"):
         return True
     if re.sub(r"[\W_]+", "_", text.lower()).strip("_") in _NAMES:

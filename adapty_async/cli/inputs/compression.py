@@ -1,4 +1,4 @@
-"""The bytes of a file in blocks, unpacked where gzip has packed them."""
+"""Read a file in blocks and decompress gzip."""
 
 import gzip
 import io
@@ -14,32 +14,32 @@ _BLOCK: Final = 1 << 18
 
 
 class Reopened(io.RawIOBase):
-    """An open file read from its start, beside whoever reads it, too: the place of one is no other's."""
+    """Read an open file from its start, with a position independent of other readers."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._descriptor = file.fileno()
         self._place = 0
 
     def readable(self) -> bool:
-        """Tell that it can be read."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """Tell that it has a place."""
+        """Return True."""
         return True
 
     def tell(self) -> int:
-        """Give the place."""
+        """Return the position."""
         return self._place
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move the place."""
+        """Set the position."""
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: os.fstat(self._descriptor).st_size}[whence]
         self._place = start + offset
         return self._place
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """Fill a buffer from the place on."""
+        """Fill a buffer from the position."""
         content = os.pread(self._descriptor, len(buffer), self._place)
         buffer[: len(content)] = content
         self._place += len(content)
@@ -47,12 +47,12 @@ class Reopened(io.RawIOBase):
 
 
 def is_gzip(file: BinaryIO) -> bool:
-    """Tell whether a file is packed by gzip. Raises OSError."""
+    """Return True if a file is compressed with gzip. Raises OSError."""
     return os.pread(file.fileno(), len(GZIP), 0) == GZIP
 
 
 def head_of(file: BinaryIO, size: int) -> bytes:
-    """Give the first bytes, unpacked; none where they can't be. Raises OSError where the file can't be read."""
+    """Return the first bytes, decompressed; b"" if that fails. Raises OSError if the file can't be read."""
     if not is_gzip(file):
         return os.pread(file.fileno(), size, 0)
     unpacking = zlib.decompressobj(wbits=31)
@@ -63,7 +63,7 @@ def head_of(file: BinaryIO, size: int) -> bytes:
 
 
 def blocks_of(file: BinaryIO, name: str) -> Iterator[bytes]:
-    """Give all of a file, unpacked. Raises InputError."""
+    """Yield the decompressed content in blocks. Raises InputError."""
     try:
         raw = io.BufferedReader(Reopened(file), _BLOCK)
         source = gzip.GzipFile(fileobj=raw) if is_gzip(file) else raw

@@ -1,4 +1,4 @@
-"""CSV and TSV: rows of fields, with quotes."""
+"""Read CSV and TSV."""
 
 import csv
 import itertools
@@ -13,13 +13,13 @@ from .lines import TOO_LONG, TOO_LONG_AND_QUOTED, Lines, first_lines
 from .reading import BATCH, NO_ID, Batch, Format, InputError, Reading, Wanted
 
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
-# What surrogateescape makes of a byte that is no UTF-8, or NUL.
+# NUL, or the surrogates of bytes that aren't UTF-8.
 _UNREADABLE: Final = re.compile(r"[\0\udc80-\udcff]")
 _QUOTE: Final = "a quote isn't closed, or a text goes on after one: correct the line"
 
 
 class CsvReader:
-    """Read a table with a separator; the column of the ids is found by the first row."""
+    """Read a table with a separator. The first row determines the ID column."""
 
     def __init__(self, file: BinaryIO, name: str, wanted: Wanted, format: Format) -> None:  # noqa: A002 - its name everywhere
         self._file = file
@@ -28,7 +28,7 @@ class CsvReader:
         self._format = format
 
     def reading(self) -> Reading:
-        """Tell how the file is read. Raises InputError."""
+        """Return how the file is read. Raises InputError."""
         for records, _ in self._records(1):
             for record in records:
                 if record == [_BROKEN]:
@@ -46,7 +46,7 @@ class CsvReader:
         raise InputError(f"{self._name} holds no ids")
 
     def batches(self, *, whole: bool = False) -> Iterator[Batch]:
-        """Give the rows. Raises InputError."""
+        """Yield the rows. Raises InputError."""
         reading = self.reading()
         skipped = not reading.has_header
         for records, line in self._records(BATCH):
@@ -61,7 +61,7 @@ class CsvReader:
         return first_lines(blocks_of(self._file, self._name), SAMPLE)
 
     def _records(self, most: int) -> Iterator[tuple[list[list[str]], int]]:
-        """Give records, blank ones too, in batches of so many, with the line where the first begins."""
+        """Yield batches of at most `most` records, blank ones included, with the line of the first."""
         lines = Lines(blocks_of(self._file, self._name))
         reader = csv.reader(iter(lines), delimiter=self._format.separator, strict=True)
         line = 1
@@ -72,7 +72,7 @@ class CsvReader:
             except csv.Error:
                 begun = line + sum(map(_lines_in, records))
                 if begun != reader.line_num or lines.last().count('"') % 2:
-                    # What belongs to the rows below would be lost in this one.
+                    # The broken record may contain later rows.
                     raise InputError(f"{self._name}, line {begun}: {_QUOTE}") from None
                 records.append([_BROKEN])
             if not records:
@@ -81,7 +81,7 @@ class CsvReader:
             line = reader.line_num + 1
 
     def _slow(self, records: Sequence[list[str]], line: int, reading: Reading) -> Batch:
-        """Look at each record of a batch in which something is odd."""
+        """Check each record of an irregular batch."""
         lines: list[int] = []
         ids: list[str] = []
         kept: list[Sequence[str]] = []
@@ -98,7 +98,7 @@ class CsvReader:
         return Batch(lines, ids, invalid, kept.__getitem__)
 
     def _id_of(self, record: Sequence[str], line: int, reading: Reading) -> tuple[str, str]:
-        """Give the id of a record, or why it can't be read. Raises InputError."""
+        """Return the ID of a record, and why it can't be read. Raises InputError."""
         content, width = "".join(record), len(reading.names)
         has_width = len(record) == width
         id_ = record[reading.index] if has_width else content
@@ -106,7 +106,7 @@ class CsvReader:
         if TOO_LONG_AND_QUOTED in content:
             raise InputError(f"{self._name}, line {line}: {_QUOTE}")
         if last > line and not has_width:
-            # It may have taken the rows of others in.
+            # The record may contain later rows.
             raise InputError(
                 f"{self._name}, line {line}: the row goes on to line {last} and has {len(record)} fields instead of "
                 f"{width}: if a quote is missing, close it; else give the row its {width} fields"
@@ -126,11 +126,11 @@ class CsvReader:
 
 
 _BROKEN: Final = "\0\0\0 broken"
-"""What stands for a record that isn't one. No row that can be used has a NUL in it."""
+"""A placeholder for a broken record. No valid row contains NUL."""
 
 
 def _quick(records: Sequence[list[str]], line: int, reading: Reading) -> Batch | None:
-    """Take a batch in which nothing is odd as a whole: this costs a tenth of looking at each record."""
+    """Return a regular batch without checking each record, which is ten times as fast, or None."""
     if set(map(len, records)) != {len(reading.names)}:
         return None
     content = "".join(itertools.chain.from_iterable(records))

@@ -1,4 +1,4 @@
-"""Ids that something on their way has damaged: each is a text like any other, and nobody's id."""
+"""Detect IDs that were damaged before they reached the input. They look valid, but belong to no profile."""
 
 import re
 import unicodedata
@@ -7,17 +7,17 @@ from collections.abc import Set as AbstractSet
 from typing import Final, NamedTuple
 
 _SHORTENED: Final = re.compile(r"-?\d([.,]\d+)?E\+\d+", re.IGNORECASE)
-# Letters and marks by their category, but shown as nothing: fillers, joiners, variation selectors, the empty Braille.
+# Letters and marks that are displayed as nothing: fillers, joiners, variation selectors, the empty Braille pattern.
 _SHOWN_AS_NOTHING: Final = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
-# Control characters aren't among them, for the library refuses them in its own words; nor is what is unassigned, which
-# a later Unicode may show.
+# Without control characters, which the library refuses itself, and unassigned characters, which a later Unicode version
+# may make visible.
 _INVISIBLE_CATEGORIES: Final = frozenset({"Cf", "Co", "Zl", "Zp", "Zs"})
 
 
 class Damage(NamedTuple):
-    """What is wrong with an id, without the id, and what to do where it refuses the file."""
+    """The damage of an ID (without the ID), and how to fix a file that is refused for it."""
 
     reason: str
     todo: str
@@ -32,7 +32,7 @@ _OF_HEADER: Final = Damage(
 
 
 def damage_in(ids: Sequence[str], headers: AbstractSet[str], *, allow_invisible: bool) -> dict[int, Damage]:
-    """Say which of some ids are damaged, by their indexes. `headers`: what the header of their column may say."""
+    """Return the damage of IDs by index. `headers`: the possible headers of their column."""
     found = dict.fromkeys(_shortened(ids), _OF_SPREADSHEET)
     if not headers.isdisjoint(ids):
         found |= {index: _OF_HEADER for index, id_ in enumerate(ids) if id_ in headers}
@@ -42,9 +42,9 @@ def damage_in(ids: Sequence[str], headers: AbstractSet[str], *, allow_invisible:
 
 
 def invisible_in(text: str) -> str:
-    """Name the first character of an id that nobody sees; nothing where there is none.
+    """Return the name of the first invisible character in an ID, or an empty string.
 
-    White space at its ends isn't meant: the library refuses that.
+    Leading and trailing white space is ignored here, because the library refuses it.
     """
     for character in "" if _is_all_visible(text) else text.strip():
         if is_invisible(character):
@@ -53,7 +53,7 @@ def invisible_in(text: str) -> str:
 
 
 def is_invisible(character: str) -> bool:
-    """Tell whether nobody sees a character, or takes it for a plain space."""
+    """Return True if a character is invisible or looks like a plain space."""
     if _SHOWN_AS_NOTHING.match(character):
         return True
     return character != " " and unicodedata.category(character) in _INVISIBLE_CATEGORIES
@@ -80,5 +80,5 @@ def _with_invisible(ids: Sequence[str]) -> dict[int, Damage]:
 
 
 def _is_all_visible(text: str) -> bool:
-    """Tell at a glance; False also where that isn't clear."""
+    """Check quickly. False may also mean that a full check is needed."""
     return text.isprintable() and (text.isascii() or not _SHOWN_AS_NOTHING.search(text))

@@ -1,8 +1,8 @@
-"""Files that were taken for one id a line and look like something else: a table in another dialect, JSON, no text.
+"""Refuse files that are read as one ID per line but look like a table in another dialect, JSON or binary data.
 
-An id may have any character in it: a separator alone says nothing, not even one in every line, as in auth0|5f7c8ec7.
-So a table is what has the same number of columns in nearly every line, and besides something that ids don't have: names
-of columns above them, quotes around the cells, a column of whole ids, nothing but a separator at the end of each line.
+An ID may contain any character. A separator alone proves nothing, even if it is in every line, as in auth0|5f7c8ec7. A
+file is a table if nearly every line has the same number of columns and it has a feature that IDs don't have: a header,
+quotes around the cells, a column of whole IDs, or a separator at the end of each line.
 """
 
 import csv
@@ -15,7 +15,7 @@ from typing import Final
 from .reading import Format, InputError
 
 SAMPLE: Final = 500
-"""So many lines are looked at."""
+"""The number of lines that are examined."""
 ADVICE: Final = {
     ";": "save it with commas ('CSV UTF-8')",
     "\t": "name it .tsv, or add --format tsv",
@@ -30,7 +30,7 @@ _IN_QUOTES: Final = re.compile(r"""(["'])(?:(?!\1).|\1\1)*\1[,;]?""")
 _EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+\.\w{2,}")
 _UUID: Final = re.compile(r"[{]?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}[}]?", re.IGNORECASE)
 _NAME: Final = re.compile(r"[^\W\d_][^@=:\\]{0,39}")
-# What columns are called in lists of people, in the languages of the lists that were seen.
+# Column names in lists of people, in the languages of the lists seen so far.
 _KNOWN: Final = re.compile(
     r"ids?|uids?|uuid|guid|.*[ _-](?:id|name|no|nr|date)|users?|users?name|names?|(?:e-?)?mail.*|customers?|profiles?|"
     r"members?|accounts?|phone|reason|comments?|notes?|status|state|date|country|language|type|"
@@ -43,7 +43,7 @@ _KNOWN: Final = re.compile(
 
 
 def refuse_table(lines: Sequence[str], name: str, format: Format) -> None:  # noqa: A002 - its name everywhere
-    """Refuse what isn't one id a line, by its first lines. Raises InputError."""
+    """Refuse a file whose first lines aren't one ID per line. Raises InputError."""
     texts = [_unquoted(line.strip("\r\n"), format) for line in lines if not line.isspace()]
     if not texts:
         return
@@ -84,7 +84,7 @@ def _refuse_json(first: str, name: str) -> None:
 
 
 def _unquoted(line: str, format: Format) -> str:  # noqa: A002 - its name everywhere
-    """Give the text of a line of CSV or TSV that is in quotes as a whole; else the line."""
+    """Return a CSV or TSV line without the quotes around the whole line, if there are any."""
     is_quoted = format.separator and _QUOTED.fullmatch(line)
     return line[1:-1].replace('""', '"') if is_quoted else line
 
@@ -100,7 +100,7 @@ def _is_table(rows: Sequence[Sequence[str]], texts: Sequence[str], separator: st
     width, count = Counter(map(len, rows)).most_common(1)[0]
     if width == 1 or count < _NEARLY_ALL * len(rows):
         return False
-    if separator == "\t":  # no id that can be sent has it in it
+    if separator == "\t":  # no valid ID contains a tab
         return True
     first, *others = (row for row in rows if len(row) == width)
     return (
@@ -112,13 +112,13 @@ def _is_table(rows: Sequence[Sequence[str]], texts: Sequence[str], separator: st
 
 
 def _is_whole(column: Sequence[str]) -> bool:
-    """Tell whether a column holds nothing but what is an id by itself, below a name perhaps."""
+    """Return True if a column contains only email addresses and UUIDs, optionally below a header."""
     cells = column[1:] if len(column) > 1 and _NAME.fullmatch(column[0]) else column
     return _are_nearly_all(bool(_EMAIL.fullmatch(cell) or _UUID.fullmatch(cell)) for cell in cells)
 
 
 def _are_names(cells: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
-    """Tell whether the first row names the columns of the others."""
+    """Return True if the first row is a header."""
     named = [cell for cell in cells if cell]
     if len(named) < 2 or not all(map(_NAME.fullmatch, named)):
         return False
@@ -137,7 +137,7 @@ def _has_figure(text: str) -> bool:
 
 
 def _quote_around(texts: Sequence[str]) -> str:
-    """Give the quote that is around nearly every line; nothing where none is."""
+    """Return the quote around nearly every line, or an empty string."""
     quoted = [bool(_IN_QUOTES.fullmatch(text)) for text in texts]
     return texts[quoted.index(True)][0] if len(texts) > 1 and _are_nearly_all(quoted) else ""
 

@@ -1,8 +1,8 @@
-"""Which of many ids repeat an earlier one, in bounded memory.
+"""Find duplicate IDs in bounded memory.
 
-Of each id 8 bytes that stand for it go to a temporary file, in sorted runs. Where they are the same as others' it is a
-candidate, and of the candidates alone the ids are compared, in parts that fit into memory. A row takes 16 bytes on
-disk, and a bit or two in memory.
+An 8-byte hash of each ID is written to a temporary file, in sorted runs. IDs with equal hashes are candidates. Only the
+candidates are compared by ID, in parts that fit into memory. A row takes 16 bytes on disk, and one or two bits in
+memory.
 """
 
 import bisect
@@ -20,26 +20,26 @@ import attrs
 from .scratch import scratch, scratching
 
 Candidate: TypeAlias = tuple[int, str, str | None]
-"""A position, what names the id there, and what is to be sent beside it, in a short text; None where nothing is."""
+"""A position, the name of its ID, and a digest of what else is sent; None if the row isn't sent."""
 
 _RUN: Final = 1 << 17
-"""So many ids are sorted at once, and compared at once."""
+"""The number of IDs that are sorted or compared together."""
 _FENCES: Final = 1024
 _MOST_PARTS: Final = 256
 _SIZE: Final = 8
 _FENCE_POSTS: Final = [(post / _FENCES * 2 - 1) * 2.0**63 for post in range(1, _FENCES)]
-"""Where the hashes, which are spread evenly, are divided."""
+"""The bounds between the ranges of hashes, which are evenly distributed."""
 
 
 class Positions:
-    """A set of positions, a bit for each up to the greatest."""
+    """A set of positions, stored as a bitmap."""
 
     def __init__(self) -> None:
         self._bits = bytearray()
         self.count = 0
 
     def add(self, position: int) -> None:
-        """Add one that may be there."""
+        """Add a position, which may already be in the set."""
         byte, bit = position >> 3, 1 << (position & 7)
         if byte >= len(self._bits):
             self._bits.extend(bytes(byte + 1 - len(self._bits)))
@@ -48,7 +48,7 @@ class Positions:
             self.count += 1
 
     def within(self, start: int, stop: int) -> list[int]:
-        """Give those from `start` to before `stop`."""
+        """Return the positions in range(start, stop)."""
         first = start >> 3
         return [
             position
@@ -61,18 +61,18 @@ class Positions:
 
 @attrs.frozen
 class _Run:
-    """A sorted run in the files: where it begins, and at which of its items each fence stands."""
+    """A sorted run in the files: its first item, and the item at each fence."""
 
     start: int
     fences: Sequence[int]
 
     def part(self, first: int, last: int) -> tuple[int, int]:
-        """Give from which to before which item the fields between two fences go."""
+        """Return the range of items between two fences."""
         return self.start + self.fences[first], self.start + self.fences[last]
 
 
 class Sieve:
-    """Find the candidates among ids that are added in the order of their positions. Close it, by a with block."""
+    """Find candidates among IDs, which are added in the order of their positions. Use it in a with block."""
 
     def __init__(self, hash_of: Callable[[str], int] = hash, run: int = _RUN) -> None:
         self._hash_of = hash_of
@@ -86,15 +86,15 @@ class Sieve:
         self._found = Positions()
 
     def add(self, positions: Iterable[int], names: Iterable[str]) -> None:
-        """Add some ids. Raises InputError."""
-        # Of the 64 bits a float keeps 53 or more, and floats are sorted three times as quickly.
+        """Add IDs. Raises InputError."""
+        # A float keeps at least 53 of the 64 bits, and sorting floats is three times as fast.
         self._hashes.extend(map(float, map(self._hash_of, names)))
         self._positions.extend(positions)
         if len(self._hashes) >= self._run:
             self._end_run()
 
     def candidates(self) -> Positions:
-        """Give the positions of all ids that may be the same as another. Raises InputError."""
+        """Return the positions of all IDs that may equal another. Raises InputError."""
         if not self._runs:
             self._sorted()
             return self._found
@@ -106,7 +106,7 @@ class Sieve:
         return self._found
 
     def _end_run(self) -> None:
-        """Sort what was added, and write it down."""
+        """Sort the added hashes and write them to the files."""
         order = self._sorted()
         hashes = array("d", map(self._hashes.__getitem__, order))
         self._write(hashes, array("Q", map(self._positions.__getitem__, order)))
@@ -116,7 +116,7 @@ class Sieve:
         self._hashes, self._positions = array("d"), array("Q")
 
     def _sorted(self) -> list[int]:
-        """Give the indexes of what was added in the order of the hashes; of the same only the first, a candidate."""
+        """Return the indexes of the added items, sorted by hash. Keep one of equal hashes; record all as candidates."""
         order = sorted(range(len(self._hashes)), key=self._hashes.__getitem__)
         return order if len(set(self._hashes)) == len(order) else self._without_repeated(order)
 
@@ -129,7 +129,7 @@ class Sieve:
         return [order[0], *itertools.compress(order[1:], map(operator.not_, is_same))]
 
     def _compare(self, parts: Sequence[tuple[int, int]]) -> None:
-        """Compare what the runs hold of one range of hashes."""
+        """Compare one range of hashes across all runs."""
         hashes = array("d")
         for first, last in parts:
             hashes.frombytes(self._read(0, first, last))
@@ -165,16 +165,17 @@ class Sieve:
 
 @attrs.define
 class Repeated:
-    """Which candidates repeat an earlier one, with the same content.
+    """The candidates that repeat an earlier one.
 
-    `conflict`: the first that repeats it with another, after the position of the earlier; None where there is none.
+    `positions`: those with the same content. `conflict`: the positions of an earlier candidate and of the first that
+    repeats it with different content, or None.
     """
 
     positions: Positions = attrs.Factory(Positions)
     conflict: tuple[int, int] | None = None
 
     def enter(self, position: int, content: str | None, earlier: tuple[int, str | None]) -> None:
-        """Compare a candidate with the first of its name."""
+        """Compare a candidate with the first one of the same name."""
         if content != earlier[1]:
             if self.conflict is None or position < self.conflict[1]:
                 self.conflict = earlier[0], position
@@ -183,9 +184,9 @@ class Repeated:
 
 
 def repeated(candidates: int, batches: Iterable[Sequence[Candidate]]) -> Repeated:
-    """Tell which ids repeat an earlier one, by the ids themselves. Raises InputError.
+    """Compare candidates by ID and return those that repeat an earlier one. Raises InputError.
 
-    `candidates`: about how many they are; `batches`: in the order of their positions.
+    `candidates`: their approximate number. `batches`: the candidates in the order of their positions.
     """
     found = Repeated()
     count = min(_MOST_PARTS, -(-candidates // _RUN))

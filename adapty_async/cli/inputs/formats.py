@@ -1,4 +1,4 @@
-"""Which format a file has: by its name and its first bytes, or as it was said."""
+"""Detect the format of a file by its name and first bytes, unless `--format` is given."""
 
 import os
 import re
@@ -25,7 +25,7 @@ _OF_SUFFIXES: Final = {
     ".parquet": Format.PARQUET,
     ".pq": Format.PARQUET,
 }
-_BZIP2: Final = b"1AY&SY"  # after four bytes that alone might be an id
+_BZIP2: Final = b"1AY&SY"  # after four bytes that could also start an ID
 _JSON_LIST: Final = re.compile(rb'\[\s*[\[{"]')
 _MARKUP: Final = re.compile(rb"<(?:!doctype|html|head|body|table|\?xml)\b|<!--", re.IGNORECASE)
 _REFUSED: Final = {
@@ -44,7 +44,7 @@ _REFUSED: Final = {
 
 
 def format_of_name(path: Path) -> Format | None:
-    """Tell the format by the name of a file; None where that doesn't tell."""
+    """Return the format that a file name implies, or None."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in (".gz", ".gzip"):
         suffixes.pop()
@@ -52,9 +52,10 @@ def format_of_name(path: Path) -> Format | None:
 
 
 def reader_of(file: BinaryIO, name: str, wanted: Wanted, *, asked: Format | None, named: Format | None) -> Reader:
-    """Give what reads a file. `asked`: the format that was asked for, `named`: that its name tells. Raises InputError.
+    """Return the reader of a file. Raises InputError.
 
-    Where neither tells, it is CSV, which a file of one id a line is, too.
+    `asked`: the value of --format. `named`: the format that the file name implies. Without both the file is CSV, which
+    includes one ID per line.
     """
     chosen = _chosen(file, name, asked=asked, named=named)
     if chosen is Format.PARQUET:
@@ -89,7 +90,7 @@ def _chosen(file: BinaryIO, name: str, *, asked: Format | None, named: Format | 
 
 
 def _refuse_unnamed(head: bytes, name: str, chosen: Format) -> None:
-    """Refuse other texts than those that may have no name of their own. Raises InputError."""
+    """Refuse JSON and markup in a file whose format wasn't given. Raises InputError."""
     if head.startswith(b"{"):
         raise InputError(f"{name} begins as JSON lines do: add --format jsonl, or --format {chosen} if it is that")
     if _JSON_LIST.match(head):

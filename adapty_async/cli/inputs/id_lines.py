@@ -1,4 +1,4 @@
-"""One id a line, as it stands there: a quote or a comma is part of it."""
+"""Read files with one ID per line. Quotes and commas are part of the ID."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from .reading import BATCH, Batch, Format, InputError, Reading, Wanted
 
 
 class IdsReader:
-    """Read a file of one id a line, which may have a name above them."""
+    """Read a file with one ID per line and an optional header."""
 
     def __init__(self, file: BinaryIO, name: str, wanted: Wanted) -> None:
         self._file = file
@@ -20,7 +20,7 @@ class IdsReader:
         self._wanted = wanted
 
     def reading(self) -> Reading:
-        """Tell how the file is read. Raises InputError."""
+        """Return how the file is read. Raises InputError."""
         for line in Lines(blocks_of(self._file, self._name)):
             if not line.isspace():
                 return reading_of(
@@ -34,7 +34,7 @@ class IdsReader:
         raise InputError(f"{self._name} holds no ids")
 
     def batches(self, *, whole: bool = False) -> Iterator[Batch]:
-        """Give the rows. Raises InputError."""
+        """Yield the rows. Raises InputError."""
         awaits_header = self.reading().has_header
         lines, begun = iter(Lines(blocks_of(self._file, self._name))), 1
         while read := list(itertools.islice(lines, BATCH)):
@@ -68,7 +68,7 @@ def _unreadable(line: str) -> str:
 
 
 def is_utf8(text: str) -> bool:
-    """Tell whether a text was UTF-8, not surrogates that stand for other bytes."""
+    """Return True if a text was decoded from UTF-8, without surrogates for invalid bytes."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""The ids of an input: which are to be sent, and why the others aren't."""
+"""The IDs of an input, with an outcome for those that aren't sent."""
 
 import contextlib
 import functools
@@ -28,10 +28,10 @@ _SHOWN: Final = 10
 
 @attrs.define
 class Checked:
-    """What a file holds, in numbers of rows; of the invalid ones the first few. `excluded` isn't among `invalid`.
+    """The number of rows of each kind in a file, and the first invalid rows. `invalid` doesn't include `excluded`.
 
-    `rounded`: how many rows have an id that a spreadsheet may have rounded. `cleared`, `emptied`: how many attributes
-    are set to null, and to an empty text.
+    `rounded`: rows with an ID that a spreadsheet may have rounded. `cleared`, `emptied`: attributes set to null or to
+    an empty text.
     """
 
     reading: Reading
@@ -46,7 +46,7 @@ class Checked:
     first_invalid: list[Row] = attrs.Factory(list)
 
     def enter(self, row: Row) -> None:
-        """Count a row of which it isn't known yet whether it is a duplicate."""
+        """Count a row before the duplicates are known."""
         self.rows += 1
         if row.outcome is None:
             self.profiles += 1
@@ -58,7 +58,7 @@ class Checked:
                 self.first_invalid.append(row)
 
     def enter_duplicate(self, cleared: int, emptied: int) -> None:
-        """Take note that a row is one; with what it would have set to null, and to an empty text."""
+        """Correct the counts for a duplicate, including the attributes that it would have cleared or emptied."""
         self.duplicates += 1
         self.profiles -= 1
         self.cleared -= cleared
@@ -67,7 +67,7 @@ class Checked:
 
 @attrs.frozen
 class _Judged:
-    """A batch, the position of its first row, and the outcomes of what isn't sent, with the reasons, by their index."""
+    """A batch, the position of its first row, and the outcomes and reasons of unsent rows by index."""
 
     start: int
     batch: Batch
@@ -79,16 +79,16 @@ class _Judged:
         return self.start + len(self.batch.ids)
 
     def sent(self) -> list[int]:
-        """Give the indexes of what is sent, but for duplicates."""
+        """Return the indexes of the rows to send, duplicates included."""
         return [index for index in range(len(self.batch.ids)) if index not in self.outcomes]
 
 
 class Ids:
-    """The ids in an open file, which can be read again and again.
+    """The IDs in an open file, which can be read repeatedly.
 
-    `accept_damaged`: a damaged id makes its row invalid, not the file. `allow_invisible`: an id may have invisible
-    characters in it. `excluded`: the names, as of `name_of`, of the ids that are not to be sent. `format`: as it was
-    asked for; `named`: as the file's name tells.
+    `accept_damaged`: treat rows with a damaged ID as invalid instead of refusing the file. `allow_invisible`: allow
+    invisible characters in IDs. `excluded`: the names (see `name_of`) of IDs that must not be sent. `format`: the value
+    of --format. `named`: the format that the file name implies.
     """
 
     def __init__(
@@ -118,11 +118,11 @@ class Ids:
         self._repeated: Positions | None = None
 
     def reading(self) -> Reading:
-        """Tell how the file is read. Raises InputError."""
+        """Return how the file is read. Raises InputError."""
         return self._reader.reading()
 
     def rows(self) -> Iterator[Row]:
-        """Give the rows, each with what is known of it. Raises InputError where it isn't clear what is an id."""
+        """Yield the rows with their outcomes. Raises InputError if the IDs are ambiguous."""
         if self._repeated is None:
             self._count()
         for judged in self._judged(whole=True):
@@ -133,7 +133,7 @@ class Ids:
                 yield Row(line, id_, outcome, reason, batch.record(index))
 
     def decided(self) -> Iterator[str | Decided[str]]:
-        """Give the id of each row, marked where it isn't to be sent. Raises InputError."""
+        """Yield the ID of each row, marked if it must not be sent. Raises InputError."""
         if self._repeated is None:
             self._count()
         for judged in self._judged():
@@ -145,7 +145,7 @@ class Ids:
                 yield skipped(id_, *outcomes[index]) if index in outcomes else id_
 
     def ids(self) -> Iterator[str | Decided[str]]:
-        """Give the id of each row; of those that aren't to be sent only the excluded are marked. Raises InputError."""
+        """Yield the ID of each row. Of the rows not to be sent, only excluded ones are marked. Raises InputError."""
         for batch in self._batches():
             excluded = self._excluded_in(batch)
             if not excluded:
@@ -155,25 +155,25 @@ class Ids:
                 yield skipped(id_, Outcome.EXCLUDED, excluded[index]) if index in excluded else id_
 
     def as_written(self) -> Iterator[Row]:
-        """Give the rows with no outcome but `invalid`, where they can't be read. Raises InputError."""
+        """Yield the rows. Their only outcome is `invalid`, for unreadable rows. Raises InputError."""
         for batch in self._batches(whole=True):
             for index, (line, id_) in enumerate(zip(batch.lines, batch.ids, strict=True)):
                 reason = batch.invalid.get(index, "")
                 yield Row(line, id_, Outcome.INVALID if reason else None, reason, batch.record(index))
 
     def plain(self) -> Iterator[str]:
-        """Give the id of each row, "" where it can't be read. Raises InputError."""
+        """Yield the ID of each row, or "" if it can't be read. Raises InputError."""
         for batch in self._batches():
             yield from batch.ids
 
     def check(self) -> Checked:
-        """Read the whole file, and tell what of it can be sent. Raises InputError where nothing can."""
+        """Read and check the whole file. Raises InputError if no row can be sent."""
         checked = self._count()
         refuse_empty(checked, self.name)
         return checked
 
     def line_of(self, position: int) -> int | None:
-        """Give the line where the row at a position, from 0, begins; None where there is none."""
+        """Return the first line of the row at a position (from 0), or None if there is no such row."""
         for batch in self._batches():
             if position < len(batch.lines):
                 return batch.lines[position]
@@ -181,7 +181,7 @@ class Ids:
         return None
 
     def refusal(self, row: Row) -> str:
-        """Say why the library would not send the id of a row; nothing where it would."""
+        """Return why the library would refuse to send the ID of a row, or an empty string."""
         return refusal(row.id, self.by) if row.outcome is None else row.reason
 
     @functools.cached_property
@@ -189,7 +189,7 @@ class Ids:
         return reader_of(self.file, self.name, self._wanted, asked=self._asked, named=self._named)
 
     def _count(self) -> Checked:
-        """Count the rows by what will become of them, and find the duplicates."""
+        """Count the rows by their expected outcome, and find the duplicates."""
         checked, rounding = Checked(self.reading()), Rounding()
         with Sieve() as sieve:
             for judged in self._judged():
@@ -207,7 +207,7 @@ class Ids:
         return checked
 
     def _sent(self, judged: _Judged) -> tuple[list[int] | range, list[str]]:
-        """Give the positions of what is sent, but for duplicates, and what names the ids."""
+        """Return the positions and names of the IDs to send, duplicates included."""
         names = list(map(self._name_of, judged.batch.ids))
         if not judged.outcomes:
             return range(judged.start, judged.stop), names
@@ -215,7 +215,7 @@ class Ids:
         return [judged.start + index for index in sent], [names[index] for index in sent]
 
     def _those(self, candidates: Positions) -> Iterator[list[Candidate]]:
-        """Read again the ids of candidates."""
+        """Read the IDs of candidates again."""
         start = 0
         for batch in self._batches() if candidates.count else ():
             positions = candidates.within(start, start + len(batch.ids))
@@ -223,7 +223,7 @@ class Ids:
             start += len(batch.ids)
 
     def _outcomes(self, judged: _Judged) -> dict[int, tuple[Outcome, str]]:
-        """Give the outcomes of the rows that aren't sent, with the reasons, by the index in the batch."""
+        """Return the outcomes and reasons of unsent rows, by index in the batch."""
         outcomes = dict(judged.outcomes)
         if self._repeated is not None:
             for position in self._repeated.within(judged.start, judged.stop):
@@ -231,7 +231,7 @@ class Ids:
         return outcomes
 
     def _judged(self, *, whole: bool = False) -> Iterator[_Judged]:
-        """Give the rows, and why some aren't sent, but for duplicates."""
+        """Yield the rows with the outcomes of invalid and excluded ones, but not of duplicates."""
         start = 0
         for batch in self._batches(whole=whole):
             invalid = {**refusals(batch.ids, self.by), **batch.invalid}
@@ -242,7 +242,7 @@ class Ids:
             start = judged.stop
 
     def _excluded_in(self, batch: Batch) -> dict[int, str]:
-        """Give the exclude lists of rows, by their index in the batch."""
+        """Return the names of the exclude lists of rows, by index in the batch."""
         if not self.excluded:
             return {}
         names = list(map(self._name_of, batch.ids))
@@ -251,7 +251,7 @@ class Ids:
         return {index: self.excluded[name] for index, name in enumerate(names) if name in self.excluded}
 
     def _batches(self, *, whole: bool = False) -> Iterator[Batch]:
-        """Give the rows as they stand there, but for what is damaged."""
+        """Yield the rows unchanged. Refuse damaged IDs, or mark them as invalid."""
         headers: frozenset[str] | None = None
         for batch in self._reader.batches(whole=whole):
             self._refuse_change()
@@ -268,7 +268,7 @@ class Ids:
         self._refuse_change()
 
     def _headers(self) -> frozenset[str]:
-        """Give what the header of the ids says, or would say."""
+        """Return the possible headers of the ID column."""
         reading = self.reading()
         own = {reading.names[reading.index], self.by}
         return frozenset(own | {"id"} if reading.is_lone else own)
@@ -294,10 +294,10 @@ def open_ids(
     name: str | None = None,
     format: Format | None = None,  # noqa: A002 - its name everywhere
 ) -> Iterator[Ids]:
-    """Open a file of ids; `-` is standard input. `name`: for sentences, not the path. The rest as in `Ids`.
+    """Open a file of IDs; `-` is standard input. `name`: used in messages instead of the path. The rest as in `Ids`.
 
-    What can't be read twice is copied first, to a temporary file that only its owner may read and that has no name: it
-    is gone with the process, however that ends.
+    An input that can't be read twice is first copied to an unnamed temporary file. Only its owner may read the copy,
+    and it is deleted when the process ends for any reason.
     """
     name = name or (OF_STDIN if path == STDIN else str(path))
     with contextlib.ExitStack() as stack:
@@ -318,7 +318,7 @@ def open_ids(
 
 
 def skipped(item: _T, outcome: Outcome, reason: str) -> Decided[_T]:
-    """Mark an item that isn't sent. `reason`: as in `Row`."""
+    """Return an item marked as not to be sent. `reason`: as in `Row`."""
     return Decided(item, outcome, exclude_list=reason if outcome is Outcome.EXCLUDED else None)
 
 
@@ -334,7 +334,7 @@ def _enter_invalid(checked: Checked, judged: _Judged) -> None:
 
 
 def refuse_empty(checked: Checked, name: str) -> None:
-    """Refuse an input of which nothing can be sent. Raises InputError."""
+    """Raise InputError if no row of the input can be sent."""
     if not checked.rows:
         raise InputError(f"{name} holds no ids")
     if not checked.profiles:

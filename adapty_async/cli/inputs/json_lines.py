@@ -1,4 +1,4 @@
-"""JSON lines: on each line an object that has the column as a key, or nothing but the id."""
+"""Read JSON lines: each line is an object with the ID column as a key, or the ID itself."""
 
 import itertools
 import json
@@ -15,17 +15,17 @@ from .values import as_text, id_of, plain_ids, whole_number
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z0-9_ .-]+")
 _ESCAPED_ASCII: Final = re.compile(r"\\u00[2-7]")
 _MOST_SEARCHED: Final = 1000
-"""So many lines are looked at for an object whose keys are the columns of a file of failures."""
+"""The number of lines searched for an object. Its keys become the columns of the input."""
 
 
 class _Ambiguous(dict[str, Any]):
-    """An object in which a key stands twice: which value is meant, nobody knows. `repeated`: such keys."""
+    """An object with duplicate keys, whose values are ambiguous. `repeated`: these keys."""
 
     repeated: frozenset[str]
 
 
 class JsonLinesReader:
-    """Read a file of JSON lines; its columns are the keys of its first object."""
+    """Read a file of JSON lines. Its columns are the keys of the first object."""
 
     def __init__(self, file: BinaryIO, name: str, wanted: Wanted) -> None:
         self._file = file
@@ -33,7 +33,7 @@ class JsonLinesReader:
         self._wanted = wanted
 
     def reading(self) -> Reading:
-        """Tell how the file is read. Raises InputError."""
+        """Return how the file is read. Raises InputError."""
         is_empty = True
         names = [self._wanted.name]
         for line in itertools.islice(Lines(blocks_of(self._file, self._name)), _MOST_SEARCHED):
@@ -57,7 +57,7 @@ class JsonLinesReader:
         )
 
     def batches(self, *, whole: bool = False) -> Iterator[Batch]:
-        """Give the rows. Raises InputError."""
+        """Yield the rows. Raises InputError."""
         reading = self.reading()
         key, names = self._wanted.name, reading.names
         lines, begun = iter(Lines(blocks_of(self._file, self._name))), 1
@@ -69,9 +69,9 @@ class JsonLinesReader:
 
 
 def _quick(lines: Sequence[str], begun: int, key: str, names: Sequence[str]) -> Batch | None:
-    """Take a batch of plain objects, or of plain texts, as a whole: this costs a third of reading each line."""
+    """Parse a batch of plain objects or plain texts at once, which is three times as fast, or return None."""
     content = "".join(lines)
-    # Without a bracket in them, no line can end what another begins: each is a list of its own.
+    # Each line is wrapped in a list. Without a bracket, no line can end the list of another.
     if "]" in content or not (content.isascii() or is_utf8(content)):
         return None
     try:
@@ -84,20 +84,20 @@ def _quick(lines: Sequence[str], begun: int, key: str, names: Sequence[str]) -> 
             return None
         found = [value.get(key) for value in values]
     ids = plain_ids(found)
-    if ids is None or "0" in ids:  # which may stand there as -0
+    if ids is None or "0" in ids:  # which may be written as -0
         return None
     return Batch(range(begun, begun + len(lines)), ids, {}, lambda index: _record(values[index], key, names))
 
 
 def _is_once(key: str, content: str, objects: int) -> bool:
-    """Tell whether the key stands once in each of so many objects, and can't be written in another way."""
+    """Return True if the key occurs exactly once per object and can't be written with escapes."""
     if not _PLAIN_KEY.fullmatch(key) or ("\\u00" in content and _ESCAPED_ASCII.search(content)):
         return False
     return content.count(f'"{key}"') == objects
 
 
 def _slow(lines: Sequence[str], begun: int, key: str, names: Sequence[str]) -> Batch:
-    """Read each line of a batch in which something is odd."""
+    """Parse each line of an irregular batch."""
     numbers: list[int] = []
     ids: list[str] = []
     values: list[Any] = []
@@ -118,7 +118,7 @@ def _slow(lines: Sequence[str], begun: int, key: str, names: Sequence[str]) -> B
 
 
 def _value(line: str) -> tuple[Any, str]:
-    """Give the value of a line, or why there is none."""
+    """Return the value of a line, and why there is none."""
     if line.startswith((TOO_LONG, TOO_LONG_AND_QUOTED)):
         return None, "the line is too long"
     if not is_utf8(line):
@@ -150,7 +150,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _id_in(value: Any, key: str) -> tuple[str, str]:
-    """Give the id of a line, or why there is none."""
+    """Return the ID of a line, and why there is none."""
     if isinstance(value, dict):
         if isinstance(value, _Ambiguous) and key in value.repeated:
             return "", f"the object has several {key}"
@@ -163,6 +163,6 @@ def _id_in(value: Any, key: str) -> tuple[str, str]:
 
 
 def _record(value: Any, key: str, names: Sequence[str]) -> Sequence[str]:
-    """Give the fields of a line under the columns of the file."""
+    """Return the fields of a line in the order of the columns."""
     found = value if isinstance(value, dict) else {key: value}
     return [as_text(found.get(name)) for name in names]

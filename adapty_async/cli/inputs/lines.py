@@ -1,4 +1,4 @@
-"""The lines of a text, in bounded memory: however long one is, those after it are read."""
+"""Read the lines of a text in bounded memory, skipping lines that are too long."""
 
 import io
 import itertools
@@ -6,15 +6,15 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 LONGEST: Final = 1 << 20
-"""About so many bytes are read of a line; what is longer is no row with an id."""
-# What stands for a line that is too long. No row that can be used has a NUL in it.
+"""The approximate maximum length of a line, in bytes. A longer line can't be a row with an ID."""
+# Placeholders for lines that are too long. No valid row contains NUL.
 TOO_LONG: Final = "\0\0\0 too long"
 TOO_LONG_AND_QUOTED: Final = "\0\0\0 too long and a quote isn't closed"
 _MARK: Final = b"\xef\xbb\xbf"
 
 
 def first_lines(blocks: Iterable[bytes], most: int) -> list[str]:
-    """Give the first lines of a text that hold something, but for those that are too long; no more than fit there."""
+    """Return the first lines that aren't blank or too long, at most `most` lines and about LONGEST characters."""
     found: list[str] = []
     size = 0
     for line in Lines(blocks):
@@ -27,18 +27,18 @@ def first_lines(blocks: Iterable[bytes], most: int) -> list[str]:
 
 
 class Lines:
-    r"""Each line with its end, which is \n, \r\n or \r; what is no UTF-8 is kept as surrogates. For one reading."""
+    r"""Iterate once over lines with their ends (\n, \r\n or \r). Bytes that aren't UTF-8 become surrogates."""
 
     def __init__(self, blocks: Iterable[bytes]) -> None:
         self._blocks = iter(blocks)
         self._text = io.StringIO()
 
     def __iter__(self) -> Iterator[str]:
-        # Line by line through C alone: that is most of the time that reading takes.
+        # Iterates in C only, because this loop takes most of the reading time.
         return itertools.chain.from_iterable(self._texts())
 
     def last(self) -> str:
-        """Give again the line that was given last."""
+        """Return the last yielded line again."""
         given = self._text.getvalue()[: self._text.tell()]
         *_, last = io.StringIO(given, newline="")
         return last
@@ -67,14 +67,14 @@ class Lines:
 
 
 def _end_of_lines(content: bytes) -> int:
-    """Tell where the last line ends; a carriage return at the very end may be half of an end."""
+    """Return the end of the last complete line. A final carriage return may be half of a line end."""
     return content.rfind(b"\n") + 1 or content.rfind(b"\r", 0, len(content) - 1) + 1
 
 
 def _skip(begun: bytes, source: Iterator[bytes]) -> tuple[str, bytes]:
-    """Read to the end of a line; give what stands for it, and what was read beyond."""
+    """Skip the rest of a line. Return its placeholder and the content read after it."""
     quotes = begun.count(b'"')
-    pending = begun[-1:]  # where it is a carriage return, the next byte tells whether the end is longer
+    pending = begun[-1:]  # after a carriage return, the next byte may belong to the line end
     for block in source:
         content = pending + block
         ends = [place for place in (content.find(b"\n"), content.find(b"\r", 0, len(content) - 1)) if place >= 0]

@@ -1,4 +1,4 @@
-"""Parquet: one column, batch by batch. The only file that knows pyarrow, which is imported when it is needed."""
+"""Read Parquet in batches. Only this module uses pyarrow, and imports it on demand."""
 
 import contextlib
 import functools
@@ -15,12 +15,12 @@ from .reading import BATCH, NO_ID, NO_TEXT, Batch, Format, InputError, Kind, Rea
 from .values import as_text, id_of, plain_ids
 
 _PAGE: Final = 1 << 20
-"""So many bytes are read ahead, instead of a whole column of a row group."""
+"""Bytes to read ahead, instead of a whole column of a row group."""
 _CHECKSUM: Final = "CRC checksum verification failed"
 
 
 class ParquetReader:
-    """Read a Parquet file; its rows are counted from 1."""
+    """Read a Parquet file. Its rows are counted from 1."""
 
     def __init__(self, file: BinaryIO, name: str, wanted: Wanted) -> None:
         self._file = file
@@ -28,7 +28,7 @@ class ParquetReader:
         self._wanted = wanted
 
     def reading(self) -> Reading:
-        """Tell how the file is read. Raises InputError."""
+        """Return how the file is read. Raises InputError."""
         file = self._opened()
         schema = file.schema_arrow
         return Reading(
@@ -42,7 +42,7 @@ class ParquetReader:
         )
 
     def batches(self, *, whole: bool = False) -> Iterator[Batch]:
-        """Give the rows. Raises InputError."""
+        """Yield the rows. Raises InputError."""
         names, key = self.reading().names, self._wanted.name
         begun = 1
         for table in self._tables(None if whole else [key]):
@@ -69,7 +69,7 @@ class ParquetReader:
 
     @functools.cached_property
     def _has_checksums(self) -> bool:
-        """Tell whether the pages of the ids have checksums. Raises InputError where the file contradicts itself."""
+        """True if the pages of the ID column have checksums. Raises InputError for an inconsistent file."""
         try:
             return has_checksums(self._file.fileno(), self._wanted.name)
         except StructureError as error:
@@ -100,7 +100,7 @@ def _pyarrow() -> Any:
 
 
 def _trouble() -> tuple[type[BaseException], ...]:
-    """Give what pyarrow raises where a file isn't as it should be."""
+    """Return the exceptions that pyarrow raises for invalid files."""
     return (_pyarrow().ArrowException, OSError, ValueError, TypeError, KeyError, NotImplementedError)
 
 
@@ -126,7 +126,7 @@ def _values(column: Any) -> list[Any]:
 
 
 def _value(scalar: Any) -> Any:
-    """Give one value; where Python has none that is the same, bytes, which are no id."""
+    """Return one value. If Python can't represent it, return bytes, which are never an ID."""
     try:
         return scalar.as_py()
     except (UnicodeDecodeError, ValueError, OverflowError):

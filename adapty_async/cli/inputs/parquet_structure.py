@@ -1,7 +1,7 @@
-"""Where a Parquet file says that its pages are: what no checksum covers, compared with itself.
+"""Check the structure of a Parquet file, which its checksums don't cover.
 
-A checksum covers the content of a page alone. By one wrong byte in the header of a page or in the footer, both in
-Thrift's compact protocol, another column is read as the ids, or their bytes as other values: pyarrow believes both.
+A checksum only covers the content of a page. Page headers and the footer (both in Thrift's compact protocol) have none.
+One wrong byte in them can make pyarrow read another column as the IDs, or decode their bytes as other values.
 """
 
 import itertools
@@ -10,25 +10,25 @@ from collections.abc import Iterator
 from typing import Any, Final, TypeAlias
 
 _Struct: TypeAlias = dict[int, Any]
-"""The fields of a struct, by their numbers."""
+"""The fields of a struct, by number."""
 
 _TAIL: Final = 8
-"""The length of the footer, and PAR1."""
+"""The size of the footer length and of PAR1, in bytes."""
 _HEADERS: Final = (1 << 10, 1 << 24)
-"""A header is sought in so many bytes, and where it is longer in so many."""
+"""Bytes to read for a page header, and for one that is longer."""
 _DATA_PAGE, _DATA_PAGE_V2 = 5, 8
 _ENCODINGS: Final = {_DATA_PAGE: (2, 3), _DATA_PAGE_V2: (4,)}
-"""The fields that say how the values of a page are written, and which of them there are."""
+"""The fields with the encodings of values and of definition levels, by type of page."""
 _RLE: Final = 3
-"""How the latter nearly always are: not every writer names it in the footer."""
+"""The usual encoding of definition levels. Some writers don't list it in the footer."""
 
 
 class StructureError(Exception):
-    """What a file says of itself contradicts itself, or can't be read."""
+    """The structure of a file is inconsistent or can't be read."""
 
 
 def has_checksums(descriptor: int, column: str) -> bool:
-    """Tell whether all pages of a column have checksums. Raises StructureError, or OSError."""
+    """Return True if all pages of a column have checksums. Raises StructureError or OSError."""
     try:
         return _has_checksums(descriptor, column)
     except (IndexError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -40,7 +40,7 @@ def _has_checksums(descriptor: int, column: str) -> bool:
     size = os.fstat(descriptor).st_size
     length = int.from_bytes(os.pread(descriptor, 4, size - _TAIL), "little")
     footer = Compact(os.pread(descriptor, length, size - _TAIL - length)).struct()
-    chunks = [chunk[3] for group in footer[4] for chunk in group[1] if chunk[3][5]]  # what is empty has no place
+    chunks = [chunk[3] for group in footer[4] for chunk in group[1] if chunk[3][5]]  # empty chunks have no offset
     places = sorted((_start(chunk), _start(chunk) + chunk[7]) for chunk in chunks)
     places.append((size - _TAIL - length, size))
     if any(end > start for (_, end), (start, _) in itertools.pairwise(places)):
@@ -60,7 +60,7 @@ def _name(chunk: _Struct) -> str:
 
 
 def _pages(descriptor: int, chunk: _Struct) -> Iterator[_Struct]:
-    """Give the headers of the pages of a column, of one part of the file."""
+    """Yield the page headers of a column chunk."""
     place, values = _start(chunk), 0
     while values < chunk[5]:
         page, length = _header(descriptor, place)
@@ -69,14 +69,14 @@ def _pages(descriptor: int, chunk: _Struct) -> Iterator[_Struct]:
         for kind in page.keys() & _ENCODINGS.keys():
             values += page[kind][1]
             named = {*chunk[2], _RLE}
-            if chunk[2] and any(page[kind][field] not in named for field in _ENCODINGS[kind]):  # some name none
+            if chunk[2] and any(page[kind][field] not in named for field in _ENCODINGS[kind]):  # a list may be empty
                 raise StructureError("a page isn't written in the way that the footer names")
     if values != chunk[5]:
         raise StructureError("its pages and its footer give different numbers of rows")
 
 
 def _header(descriptor: int, place: int) -> tuple[_Struct, int]:
-    """Give a header, and its length."""
+    """Return a header and its length."""
     for longest in _HEADERS:
         content = Compact(os.pread(descriptor, longest, place))
         try:
@@ -88,7 +88,7 @@ def _header(descriptor: int, place: int) -> tuple[_Struct, int]:
 
 
 class Compact:
-    """Read Thrift's compact protocol. Raises IndexError where the content ends before a value does."""
+    """Read Thrift's compact protocol. Raises IndexError if the content ends within a value."""
 
     def __init__(self, content: bytes) -> None:
         self.content = content

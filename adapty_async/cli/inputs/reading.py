@@ -1,4 +1,4 @@
-"""What every format gives: how it is read, and its rows in batches."""
+"""The types shared by all input formats: how a file is read, and its rows in batches."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
@@ -12,19 +12,19 @@ from ...bulk.jobs import By
 from ..exits import CommandError
 
 BATCH: Final = 512
-"""So many rows are read at once: more are slower, for what they are made of no longer fits into a cache."""
+"""Rows per batch. Larger batches are slower, because they no longer fit into a CPU cache."""
 NO_ID: Final = "the row has no id"
 Excluded: TypeAlias = Mapping[str, str]
-"""What names the ids that are not to be sent, as of `name_of`, each with the name of its exclude list."""
+"""The names (see `name_of`) of the IDs that must not be sent, each with the name of its exclude list."""
 NOBODY: Final[Excluded] = MappingProxyType({})
 
 
 class InputError(CommandError):
-    """The input can't be used: nothing of it is sent."""
+    """The input is invalid. Nothing is sent."""
 
 
 class Format(StrEnum):
-    """How a file writes its rows down."""
+    """The format of an input file."""
 
     CSV = "csv"
     TSV = "tsv"
@@ -34,17 +34,17 @@ class Format(StrEnum):
 
     @property
     def label(self) -> str:
-        """Its name for people."""
+        """The name of the format in messages."""
         return _TITLES[self]
 
     @property
     def separator(self) -> str:
-        """What stands between its columns, where they are columns of text."""
+        """The separator of the columns, or an empty string."""
         return {Format.CSV: ",", Format.TSV: "\t"}.get(self, "")
 
 
 class Kind(StrEnum):
-    """What stands in a column, where the format tells."""
+    """The type of a column, for formats with types."""
 
     TEXT = "text"
     NUMBER = "number"
@@ -53,11 +53,11 @@ class Kind(StrEnum):
 
 
 NO_TEXT: Final = "\ufffd"
-"""What stands for a text that can't be read, in the field of a column of texts."""
+"""The placeholder for unreadable text in a text column."""
 
 
 def format_of(name: str | None) -> Format | None:
-    """Give the format of that name, None for none."""
+    """Return the format with a name, or None."""
     return None if name is None else Format(name)
 
 
@@ -71,10 +71,11 @@ _TITLES: Final = {
 
 
 class Row(NamedTuple):
-    """One row that isn't blank. `line`: where it begins, from 1. `id`: "" where it can't be read.
+    """One row that isn't blank.
 
-    `outcome`: `invalid`, `duplicate` or `excluded`, with the reason, which is the name of the exclude list; None: it is
-    to be sent. `record`: the fields of the row, none where they can't be read.
+    `line`: its first line, from 1. `id`: "" if it can't be read. `outcome`: `invalid`, `duplicate` or `excluded`; None
+    if the row is to be sent. `reason`: why it isn't sent; for `excluded` the name of the exclude list. `record`: the
+    fields of the row, empty if they can't be read.
     """
 
     line: int
@@ -86,10 +87,10 @@ class Row(NamedTuple):
 
 @attrs.frozen
 class Reading:
-    """How a file is read: its columns, which of them holds the ids, and whether they are named in it.
+    """How a file is read: its columns, the index of the ID column, and whether the file has a header.
 
-    `unit`: what its rows are counted in. `kinds`: of the columns, where the format tells. `has_checksums`: what the
-    format has against damage is there, if it has anything.
+    `unit`: the unit in which rows are counted. `kinds`: the types of the columns, for formats with types.
+    `has_checksums`: False if the format supports checksums but the file lacks them.
     """
 
     names: Sequence[str]
@@ -103,17 +104,17 @@ class Reading:
 
     @property
     def is_lone(self) -> bool:
-        """Whether the ids stand in the only column of a text, which may have a name above it."""
+        """True if a text file has only the ID column, with or without a header."""
         return len(self.names) == 1 and self.format in (Format.CSV, Format.TSV, Format.IDS)
 
     @property
     def title(self) -> str:
-        """The format for people."""
+        """A description of the format for messages."""
         return f"{self.format.label}, compressed by gzip" if self.is_compressed else self.format.label
 
     @property
     def column(self) -> str:
-        """The column of the ids for people."""
+        """A description of the ID column for messages."""
         name = self.names[self.index]
         if self.format is Format.JSONL:
             return f"{name} of each object, or the text where a line is nothing but that"
@@ -124,16 +125,16 @@ class Reading:
 
 
 def no_record(_index: int) -> Sequence[str]:
-    """Give the fields of a row where nobody wants them."""
+    """Return no fields, for batches that were read without them."""
     return ()
 
 
 @attrs.frozen
 class Batch:
-    """Some rows that aren't blank, in their order.
+    """Consecutive rows that aren't blank.
 
-    `lines`: where they begin; `ids`: "" where one can't be read, for the reason in `invalid`, by its index in the
-    batch. `record`: gives the fields of a row, none where they can't be read.
+    `lines`: the first line of each row. `ids`: "" for unreadable IDs. `invalid`: the reasons for invalid rows, by index
+    in the batch. `record`: returns the fields of a row, empty if they can't be read.
     """
 
     lines: Sequence[int]
@@ -143,25 +144,25 @@ class Batch:
 
 
 class Reader(Protocol):
-    """Read the rows of one file, from its start as often as is wanted."""
+    """Read the rows of one file. It can be read repeatedly from its start."""
 
     def reading(self) -> Reading:
-        """Tell how the file is read. Raises InputError."""
+        """Return how the file is read. Raises InputError."""
         ...
 
     def batches(self, *, whole: bool = False) -> Iterator[Batch]:
-        """Give the rows. `whole`: with their fields. Raises InputError."""
+        """Yield the rows. `whole`: include their fields. Raises InputError."""
         ...
 
 
 @attrs.frozen
 class Wanted:
-    """Which ids are wanted of a file: what they are, and the column that was named."""
+    """The IDs to read from a file: their type, and the value of --column."""
 
     by: By
     column: str | None
 
     @property
     def name(self) -> str:
-        """The name of the column."""
+        """The name of the ID column."""
         return self.column or self.by

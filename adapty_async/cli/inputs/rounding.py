@@ -1,26 +1,26 @@
-"""Long numbers of which a spreadsheet has kept 15 digits: each looks like an id, and is another's or nobody's."""
+"""Detect numeric IDs that a spreadsheet has rounded to 15 digits. They look valid, but are different IDs."""
 
 from collections.abc import Iterable
 from typing import Final
 
 _KEPT: Final = 15
-"""So many significant digits a spreadsheet keeps of a number; the others become 0."""
+"""The significant digits that a spreadsheet keeps of a number. The others become 0."""
 _FEWEST: Final = 5
-"""Fewer may all end in 0 by chance."""
+"""Fewer IDs may all end in 0 by chance."""
 
 
 def as_rounded(id_: str) -> str:
-    """Give what a spreadsheet leaves of an id that is a long number; nothing where it leaves an id as it is."""
+    """Return a long numeric ID as a spreadsheet rounds it, or an empty string for other IDs."""
     is_long = len(id_) > _KEPT and id_.isdecimal() and id_.isascii() and id_[0] != "0"
     return id_[:_KEPT].ljust(len(id_), "0") if is_long else ""
 
 
 class Rounding:
-    """Look at the ids of an input for such numbers.
+    """Check the IDs of an input for rounded numbers.
 
-    They are suspect where five rows or more hold an id of 16 digits or more (and of nothing else, the first not 0), and
-    all of these ids have nothing but zeros after the fifteenth digit. A single one that hasn't shows that the digits
-    were kept.
+    The check applies to IDs that consist of 16 or more digits and don't begin with 0. They are suspect if at least five
+    rows have such an ID, and all of them have only zeros after the 15th digit. One exception shows that the digits were
+    kept.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Rounding:
         self._is_clear = False
 
     def add(self, ids: Iterable[str]) -> None:
-        """Look at some ids."""
+        """Check IDs."""
         if self._is_clear:
             return
         for id_ in ids:

@@ -1,4 +1,4 @@
-"""Temporary files: only their owner may read them, they have no name, and are gone with the process."""
+"""Unnamed temporary files, which only their owner may read and which are deleted with the process."""
 
 import contextlib
 import tempfile
@@ -17,13 +17,13 @@ def scratch(stack: contextlib.ExitStack) -> IO[bytes]:
 
 
 def _drop(file: IO[bytes]) -> None:
-    with contextlib.suppress(OSError):  # what found no room is in its buffer still
+    with contextlib.suppress(OSError):  # the buffer may contain data that the full disk refused
         file.close()
 
 
 @contextlib.contextmanager
 def scratching(what: str = "a temporary file can't be used") -> Iterator[None]:
-    """Make a sentence of what goes wrong with a temporary file. Raises InputError."""
+    """Convert an OSError of a temporary file to an InputError."""
     try:
         yield
         return

@@ -1,4 +1,4 @@
-"""Files as they are opened: what can't be read twice is copied first."""
+"""Open input files, and copy those that can't be read twice."""
 
 import contextlib
 import shutil
@@ -25,7 +25,7 @@ def open_source(path: Path) -> Iterator[BinaryIO]:
 
 
 def _stdin() -> BinaryIO:
-    if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison] - so it is where it was closed (<&-)
+    if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison] - None if it was closed (<&-)
         raise InputError("there is no standard input to read: name a file")
     return sys.stdin.buffer
 
@@ -39,7 +39,10 @@ def _opened(path: Path) -> BinaryIO:
 
 @contextlib.contextmanager
 def copied(source: BinaryIO, name: str) -> Iterator[BinaryIO]:
-    """Copy to a temporary file that only its owner may read, and that is gone with the process. Raises InputError."""
+    """Copy to a temporary file that only its owner may read and that is deleted with the process.
+
+    Raises InputError.
+    """
     with contextlib.ExitStack() as stack:
         with scratching(f"{name} can't be copied to a temporary file"):
             copy = scratch(stack)

@@ -1,4 +1,4 @@
-"""Two spellings of what may be one id: as a person, a spreadsheet or a keyboard changes it."""
+"""Normalize spellings of an ID, which people, spreadsheets and keyboards may change."""
 
 import re
 import unicodedata
@@ -13,11 +13,11 @@ _SHORTEST_UUID: Final = 32
 
 
 def spelled(id_: str) -> str:
-    """Give an id without what two spellings of one may differ by.
+    """Return a normalized spelling of an ID.
 
-    That is case, white space, invisible characters, how accents and wide letters are composed, the kind of a dash,
-    quotes around it; of a number the zeros and the plus before it, which spreadsheets take away, and the .0 behind it,
-    which data frames add; of a UUID its dashes and braces.
+    It ignores case, white space, invisible characters, the composition of accents and wide letters, the kind of dash,
+    and quotes around the ID. For numbers it also ignores leading zeros and a plus, which spreadsheets remove, and a
+    final .0, which data frames add. For UUIDs it ignores dashes and braces.
     """
     text = id_ if id_.isascii() else _composed(id_)
     text = "".join(text.casefold().split()).strip(_QUOTES)
@@ -28,7 +28,7 @@ def spelled(id_: str) -> str:
 
 
 def _composed(text: str) -> str:
-    # Folding case may take a composed letter apart, as of U+0130.
+    # Case folding may decompose a letter such as U+0130.
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     shown = (character for character in folded if not is_invisible(character))
     return "".join("-" if unicodedata.category(character) == "Pd" else character for character in shown)

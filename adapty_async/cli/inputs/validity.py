@@ -1,4 +1,4 @@
-"""Which ids can be sent: as the library says, but many at once."""
+"""Check many IDs at once by the rules of the library."""
 
 from collections.abc import Sequence
 
@@ -8,14 +8,14 @@ from ...resources.profiles import delete_request
 
 
 def refusals(ids: Sequence[str], by: By) -> dict[int, str]:
-    """Say why the library would not send some of the ids, by their indexes."""
+    """Return why the library would refuse IDs, by index."""
     if _are_all_sent(ids, by):
         return {}
     return {index: reason for index, id_ in enumerate(ids) if (reason := refusal(id_, by))}
 
 
 def refusal(id_: str, by: By) -> str:
-    """Say why the library would not send an id; nothing where it would."""
+    """Return why the library would refuse an ID, or an empty string."""
     if _is_sent(id_, by):
         return ""
     try:
@@ -29,7 +29,7 @@ def refusal(id_: str, by: By) -> str:
 
 
 def _are_all_sent(ids: Sequence[str], by: By) -> bool:
-    """Tell of many ids at once whether each is sent; False also where that isn't clear at a glance."""
+    """Check many IDs quickly. False may also mean that a full check is needed."""
     if by == "profile_id":
         return all(map(is_uuid_text, ids))
     text = f",{','.join(ids)},"
@@ -37,7 +37,7 @@ def _are_all_sent(ids: Sequence[str], by: By) -> bool:
 
 
 def _is_sent(id_: str, by: By) -> bool:
-    """Tell at a glance; False also where that isn't clear."""
+    """Check quickly. False may also mean that a full check is needed."""
     if by == "profile_id":
         return is_uuid_text(id_)
     return id_.isprintable() and id_ != "" and not (id_.startswith(" ") or id_.endswith(" "))

@@ -1,4 +1,4 @@
-"""Values of formats that know numbers: as ids, and as fields of a table."""
+"""Convert typed values, as in JSON and Parquet, to IDs and to table fields."""
 
 import json
 import math
@@ -9,7 +9,7 @@ from uuid import UUID
 
 
 def plain_ids(values: Sequence[Any]) -> Sequence[str] | None:
-    """Give the texts of many ids at once; None where some are odd."""
+    """Return the texts of IDs that are all texts or all integers, else None."""
     kinds = set(map(type, values))
     if kinds == {str}:
         return None if "" in values else values
@@ -17,7 +17,7 @@ def plain_ids(values: Sequence[Any]) -> Sequence[str] | None:
 
 
 def id_of(value: Any) -> tuple[str, str]:
-    """Give the text of an id, or why it is none: a number with a fraction or exponent may have lost its last digits."""
+    """Return the text of an ID, and why it is invalid. Non-integer numbers may have lost digits."""
     if isinstance(value, str):
         return value, ""
     if isinstance(value, bool):
@@ -36,12 +36,12 @@ def id_of(value: Any) -> tuple[str, str]:
 
 
 def whole_number(text: str) -> int | float:
-    """Read a whole number of JSON; -0 is the float that it is elsewhere, not 0, which may be somebody's id."""
+    """Parse a JSON integer. Return -0 as a float, not as 0, which may be a valid ID."""
     return -0.0 if text == "-0" else int(text)
 
 
 def as_text(value: Any) -> str:
-    """Give what stands for a value in a field of CSV."""
+    """Return a value as text for a CSV field."""
     if value is None:
         return ""
     if isinstance(value, str):
@@ -59,7 +59,7 @@ def as_text(value: Any) -> str:
 
 
 def _digits_of(value: float) -> str:
-    """Write a number without an exponent, which in a cell is what a spreadsheet has left of another."""
+    """Return a number without an exponent, because 1.23E+15 in a cell looks like a shortened number."""
     text = repr(value)
     if "e" not in text:
         return text
