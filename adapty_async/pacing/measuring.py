@@ -1,6 +1,6 @@
 """Estimation of the rate limit from 429s.
 
-The limiter is modelled as a token bucket. `limit` tokens per second flow into the bucket, which holds at most `burst`
+The limiter is modeled as a token bucket. `limit` tokens per second flow into the bucket, which holds at most `burst`
 tokens. Each accepted request takes one token, and a request that finds none is rejected. So a 429 shows that the bucket
 is empty now.
 
@@ -14,7 +14,7 @@ rate over all possible histories is the true one:
 The maximum is over the points at which the bucket may have been full: those after which the rate rose. Only the burst
 is unknown. The right burst is the one whose limits agree from interval to interval.
 
-If a 429 costs a pause (Retry-After), the bucket is full again after each pause, few 429s may come, and no mean is the
+If a 429 costs a pause (Retry-After), the bucket is full again after each pause, few 429s may come, and the mean of an interval isn't the
 limit. Two or three intervals are then often explained as well by a low limit with a large burst as by a high limit with
 a small burst. So all bursts are weighted by how well they explain the intervals. The estimate is the weighted mean of
 their limits, and the spread of these limits is its uncertainty.
@@ -40,7 +40,7 @@ _BETTER: Final = 0.01
 _LATE: Final = 1.07
 _AS_WELL: Final = 0.005
 _EXPLAINED: Final = 0.02
-# Limits that differ by more than this share, or this many requests, belong to different limits.
+# Intervals whose limits differ by more than this share, or this many requests, have seen different limits.
 _TOLERANCE: Final = 0.15
 _TOLERATED_REQUESTS: Final = 6.0
 

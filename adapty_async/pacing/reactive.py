@@ -10,7 +10,7 @@ A single 429 isn't a measurement: the limit can't be far below a rate of which 9
 number of requests are needed. If a 429 costs every caller a pause, the curve is stretched over many pauses, and a
 single 429 is believed once it is known that there is a limit.
 
-The limiter is modelled as a bucket that gave out `burst` tokens more than flowed in since it was full. The burst can be
+The limiter is modeled as a bucket that gave out `burst` tokens more than flowed in since it was full. The burst can be
 measured if the first calls are all sent at once: it is the number that the bucket accepts.
 """
 

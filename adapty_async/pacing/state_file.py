@@ -129,7 +129,7 @@ class StateFile:
 
     def reset(self) -> None:
         """Erase the contents of the file."""
-        # The header comes first: if the process is killed now, the file is still recognised as a state file.
+        # The header comes first: if the process is killed now, the file is still recognized as a state file.
         self._write(_OURS, 0)
         for place in _PLACES:
             self._write(_PLACE.pack(*_NOTHING), place)
