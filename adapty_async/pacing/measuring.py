@@ -14,10 +14,10 @@ rate over all possible histories is the true one:
 The maximum is over the points at which the bucket may have been full: those after which the rate rose. Only the burst
 is unknown. The right burst is the one whose limits agree from interval to interval.
 
-If a 429 costs a pause (Retry-After), the bucket is full again after each pause, few 429s may come, and the mean of an interval isn't the
-limit. Two or three intervals are then often explained as well by a low limit with a large burst as by a high limit with
-a small burst. So all bursts are weighted by how well they explain the intervals. The estimate is the weighted mean of
-their limits, and the spread of these limits is its uncertainty.
+If a 429 costs a pause (Retry-After), the bucket is full again after each pause, few 429s may come, and the mean of an
+interval isn't the limit. Two or three intervals are then often explained as well by a low limit with a large burst as
+by a high limit with a small burst. So all bursts are weighted by how well they explain the intervals. The estimate is
+the weighted mean of their limits, and the spread of these limits is its uncertainty.
 """
 
 import math
