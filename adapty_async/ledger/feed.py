@@ -1,4 +1,4 @@
-"""The input of a job on its way into chunks: as much as there is of a slow one, and what came before its failure."""
+"""The reader of a job's input. It returns what a slow input has ready, and all items before an error."""
 
 import asyncio
 import itertools
@@ -9,27 +9,28 @@ T = TypeVar("T")
 
 _BREATH: Final = 0.005
 _ITEMS_A_LOOK: Final = 8
-"""So many items are read between two looks at the clock."""
+"""Items to read between two looks at the clock."""
 
 
 class Breath:
-    """Let the loop run now and then, in work that waits for nothing."""
+    """Lets the event loop run from time to time during work that doesn't wait."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._due = 0.0
 
     async def draw(self) -> None:
-        """Let the loop run, if it hasn't for a while."""
+        """Yield to the event loop if it hasn't run for a while."""
         if self._loop.time() >= self._due:
             await asyncio.sleep(0)
             self._due = self._loop.time() + _BREATH
 
 
 class Feed(Generic[T]):
-    """Read an input, no further than it is asked for.
+    """Reads an input, no further than requested.
 
-    What it raises is raised when all that came before was given. `ended`: all of it was given.
+    An error of the input is raised after all items before it were returned. `ended` is True when all items were
+    returned.
     """
 
     def __init__(self, items: Iterable[T] | AsyncIterable[T]) -> None:
@@ -37,23 +38,24 @@ class Feed(Generic[T]):
         self._plain = None if isinstance(items, AsyncIterable) else iter(items)
         self._loop = asyncio.get_running_loop()
         self._breath = Breath()
-        self._items: list[T] = []  # read, and not given yet
+        self._items: list[T] = []  # read and not yet returned
         self._least = 0
-        self._enough: asyncio.Future[None] | None = None  # for who waits for so many
-        self._filling: asyncio.Task[None] | None = None  # of an async input: to stop it would end a generator
+        self._enough: asyncio.Future[None] | None = None  # for a caller that waits for `_least` items
+        self._filling: asyncio.Task[None] | None = None  # reads an async input; cancelling it would end a generator
         self._is_read = False
         self._error: BaseException | None = None
 
     @property
     def ended(self) -> bool:
-        """Whether nothing is left of it."""
+        """Whether all items were returned."""
         return self._is_read and not self._items
 
     async def read(self, most: int, least: int, *, until: float, patient: bool) -> list[T]:
-        """Give the next `most` items; fewer where the input ends or fails, or `least` where it is slow.
+        """Return the next `most` items, or fewer if the input ends, fails or is slow.
 
-        `until`: when it is slow, on the loop's clock. Who is `patient` waits on where it hasn't given `least` by then,
-        and is raised whatever the input does; who isn't gets nothing.
+        A slow input must have `least` items. `until` is the time, on the loop's clock, from which it is considered
+        slow. If it has fewer than `least` items then, a `patient` caller waits for them, or gets the error of the
+        input. Other callers get an empty list.
         """
         if self._filling is not None and self._filling.done():
             self._have_filled(self._filling)
@@ -70,13 +72,13 @@ class Feed(Generic[T]):
         return items
 
     async def close(self) -> None:
-        """Read no more."""
+        """Stop reading."""
         if self._filling is not None:
             self._filling.cancel()
             await asyncio.wait([self._filling])
 
     async def _fill_at_once(self, source: Iterator[T], most: int, least: int, until: float, *, patient: bool) -> None:
-        """Read what needs no waiting."""
+        """Read an input that doesn't wait."""
         items, end = self._items, len(self._items) + most
         try:
             while len(items) < end:
@@ -89,11 +91,11 @@ class Feed(Generic[T]):
                 await self._breath.draw()
                 if self._loop.time() >= until and (len(items) >= least or not patient):
                     return
-        except Exception as error:  # noqa: BLE001 - of the caller's code: it is raised when its turn comes
+        except Exception as error:  # noqa: BLE001 - of the caller's code: raised after the items before it
             self._error = error
 
     async def _wait(self, source: AsyncIterator[T], most: int, least: int, until: float, *, patient: bool) -> None:
-        """See to it that it is read, and wait until it is enough."""
+        """Start reading if necessary, and wait until there are enough items."""
         filling = self._filling
         if filling is None:
             filling = self._filling = self._loop.create_task(self._fill(source, most))
@@ -103,14 +105,14 @@ class Feed(Generic[T]):
             self._least, self._enough = least, self._loop.create_future()
             await asyncio.wait([filling, self._enough], return_when=asyncio.FIRST_COMPLETED)
             self._enough = None
-        if filling.done():  # it may be so by now, and its callback be still to come
+        if filling.done():  # its callback may not have run yet
             self._have_filled(filling)
 
     def _have_filled(self, filling: "asyncio.Task[None]") -> None:
-        """Take note of what ended the reading; again, harmlessly."""
+        """Record how reading ended. Repeated calls have no effect."""
         if filling is self._filling:
             self._filling = None
-        if filling.cancelled():  # what the input waited for was
+        if filling.cancelled():  # something that the input awaited was cancelled
             self._error = self._error or asyncio.CancelledError()
         else:
             self._error = self._error or filling.exception()
@@ -119,7 +121,7 @@ class Feed(Generic[T]):
         try:
             for _ in range(most):
                 item = await anext(source)
-                self._items.append(item)  # what was read meanwhile may have been given, and this be another list
+                self._items.append(item)  # not a local name: `read` replaces the list
                 if self._enough is not None and len(self._items) >= self._least and not self._enough.done():
                     self._enough.set_result(None)
         except StopAsyncIteration:

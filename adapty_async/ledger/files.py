@@ -1,4 +1,4 @@
-"""The files of a ledger: locked, opened, made as a whole or not at all; and what goes wrong there, in our words."""
+"""The files of a ledger: locking, opening and creating them, and the errors this can raise."""
 
 import contextlib
 import errno
@@ -19,38 +19,41 @@ OWNER_ONLY: Final = 0o600
 
 _HEADER: Final = 100
 _LOCK_PATIENCE: Final = 0.1
-"""Seconds for which a lock is waited for: whoever looks if a job is running holds it for a moment."""
+"""Seconds to wait for a lock. A process that checks whether a job is running holds it for a moment."""
 _NO_ROOM: Final = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
 
 def real(path: str | os.PathLike[str]) -> Path:
-    """Give the file that a link leads to: what lies beside a ledger lies beside that, whatever name it is opened by."""
-    # In a folder that can't be entered nothing is a link: whoever opens it says what is wrong.
+    """Return the target of a link, or else the path itself. The other files of a ledger are next to this target."""
+    # If the folder can't be entered, islink is False. Opening the file raises the error then.
     return Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)  # noqa: PTH114
 
 
 def check_place(path: Path) -> None:
-    """Refuse what is no file, and what SQLite would take for an empty database.
+    """Raise LedgerUnreadableError if the path isn't a file, or if SQLite would take it for an empty database.
 
-    The file isn't opened for that: to close it again would let go of the locks that this process holds on it.
+    The file isn't opened for this check: closing it again would release the locks that this process holds on it.
     """
     if not path.is_file() or path.stat().st_size < _HEADER:
         raise LedgerUnreadableError(
-            f"{path} is no ledger of adapty-async, or is damaged: restore it from a copy, or use another ledger"
+            f"{path} isn't a ledger of adapty-async, or is damaged: restore it from a backup, or use another ledger"
         )
 
 
 def refuse_second_name(path: Path) -> None:
-    """Refuse to write what has two names: who uses the other one has another lock, and another log."""
+    """Raise LedgerUnreadableError if the file has a second hard link.
+
+    A process that uses the other name would use another lock and another log.
+    """
     if path.stat().st_nlink > 1:
         raise LedgerUnreadableError(
-            f"{path} has another name as well, a hard link, by which somebody else might use it at the same time: "
-            "remove that name, or make it a link by ln -s"
+            f"{path} has a second name, a hard link, and another process might use that one at the same time: "
+            "remove the second name, or replace it with a symbolic link (ln -s)"
         )
 
 
 class Lock:
-    """The lock of a ledger, which this process has until it closes it."""
+    """The lock of a ledger. This process has it until it is closed."""
 
     def __init__(self, ledger: Path, identity: Identity, connection: sqlite3.Connection) -> None:
         self._ledger = ledger.absolute()
@@ -59,21 +62,19 @@ class Lock:
         self._connection = connection
 
     def check(self) -> None:
-        """Raise LedgerLostError if its file isn't where it was: another process may have the lock then."""
+        """Raise LedgerLostError if the lock file was moved or replaced. Another process may have the lock then."""
         if not self._is_in_place():
             todo = "make sure that no other process works on the ledger, then run the same job again"
             raise gone(self._file, todo, kept=self._ledger)
 
     def remove(self) -> None:
-        """Remove the lock file of a ledger that isn't made."""
-        with contextlib.suppress(
-            OSError
-        ):  # Windows removes nothing that is open: an empty file stays, and harms nobody
+        """Remove the lock file if no ledger was made."""
+        with contextlib.suppress(OSError):  # Windows can't remove an open file: an empty one remains
             if self._is_in_place():
                 self._file.unlink()
 
     def close(self) -> None:
-        """Unlock the ledger; again, harmlessly."""
+        """Unlock the ledger. Repeated calls have no effect."""
         self._connection.close()
 
     def _is_in_place(self) -> bool:
@@ -81,7 +82,10 @@ class Lock:
 
 
 def lock(path: Path) -> Lock:
-    """Lock a file beside the ledger, which SQLite does alike on every system; the end of the process unlocks it."""
+    """Lock a file next to the ledger. The lock ends with the process.
+
+    SQLite takes the lock, because it does so in the same way on every system.
+    """
     beside = lock_path(path)
     while True:
         is_new = False
@@ -90,7 +94,7 @@ def lock(path: Path) -> Lock:
             is_new = True
         try:
             locked = _locked(path, _LOCK_PATIENCE)
-        except BaseException:  # an interrupt, too: what was made here would stay behind
+        except BaseException:  # an interrupt too, which would leave the lock file
             if is_new:
                 _remove_unlocked(path)
             raise
@@ -99,8 +103,8 @@ def lock(path: Path) -> Lock:
 
 
 def _remove_unlocked(path: Path) -> None:
-    """Remove the lock file of a ledger, but for one that somebody else has locked meanwhile."""
-    # Whatever is wrong with it, it is another's, or gone; what is raised already says more.
+    """Remove the lock file of a ledger unless another process has locked it."""
+    # If this fails, the file is another process's or gone. The error that is already being raised matters more.
     with contextlib.suppress(sqlite3.Error, LedgerUnreadableError, OSError):
         locked = _locked(path, 0.0)
         if locked is not None:
@@ -109,7 +113,7 @@ def _remove_unlocked(path: Path) -> None:
 
 
 def _locked(path: Path, patience: float) -> Lock | None:
-    """Lock the lock file of a ledger; None where it was removed meanwhile, as by whoever makes no ledger after all."""
+    """Lock the lock file of a ledger. Return None if the file is gone: a process that made no ledger removes it."""
     beside = lock_path(path)
     identity = _identity_of_lock(beside)
     if identity is None:
@@ -118,7 +122,9 @@ def _locked(path: Path, patience: float) -> Lock | None:
         try:
             connection = _connect(beside, "rw", timeout=patience)
             stack.callback(connection.close)
-            connection.execute("PRAGMA journal_mode = OFF")  # a kill would leave an empty journal beside the lock
+            connection.execute(
+                "PRAGMA journal_mode = OFF"
+            )  # a killed process would leave an empty journal next to the lock
             connection.execute("BEGIN EXCLUSIVE")
         except sqlite3.Error:
             if _identity_of_lock(beside) == identity:
@@ -131,7 +137,7 @@ def _locked(path: Path, patience: float) -> Lock | None:
 
 
 def is_locked(path: Path) -> bool:
-    """Tell whether somebody holds the lock of a ledger."""
+    """Return True if a process holds the lock of a ledger."""
     beside = lock_path(path)
     if _identity_of_lock(beside) is None:
         return False
@@ -146,9 +152,9 @@ def is_locked(path: Path) -> bool:
 
 
 def connect_to_write(path: Path) -> sqlite3.Connection:
-    """Open a ledger to write in. Raises LedgerUnreadableError, OSError."""
+    """Open a ledger for writing. Raise LedgerUnreadableError or OSError."""
     if not os.access(path, os.W_OK):
-        # SQLite would open it to read, and leave files beside it that nobody can write in afterwards.
+        # SQLite would open it for reading, and leave files next to it that no process can write to later.
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     _check_log(path)
     connection = _connect(path, "rw")
@@ -156,26 +162,26 @@ def connect_to_write(path: Path) -> sqlite3.Connection:
         _check_format(path, connection)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-    except BaseException:  # an interrupt, too: the connection would stay open
+    except BaseException:  # an interrupt too, which would leave the connection open
         connection.close()
         raise
     return connection
 
 
 def connect_to_read(path: Path) -> sqlite3.Connection:
-    """Open a ledger to read in, also while it is written, and where there is no room. Raises LedgerUnreadableError.
+    """Open a ledger for reading, even while it is written or if the disk is full. Raise LedgerUnreadableError.
 
-    Where it may write, the connection that closes last moves the log into the ledger: SQLite does so then, and leaves
-    a log behind where the last one was only allowed to read.
+    When the last connection closes, SQLite moves the log into the ledger if that connection may write. If it may only
+    read, the log remains.
     """
     check_place(path)
-    if _has_log(path) and not is_locked(path):  # of a job that runs it changes while it is read
+    if _has_log(path) and not is_locked(path):  # the log of a running job changes while it is read
         _check_log(path)
     may_write = _may_write_beside(path)
     if may_write or _has_log(path):
         try:
             return _opened_to_read(path, "rw" if may_write else "ro")
-        except sqlite3.OperationalError:  # no room for the memory that readers and writers share
+        except sqlite3.OperationalError:  # no room for the shared memory of readers and writers
             if _has_log(path):
                 raise
     return _opened_to_read(path, "ro&immutable=1")
@@ -186,7 +192,7 @@ def _opened_to_read(path: Path, mode: str) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA query_only = ON")
         _check_format(path, connection)
-    except BaseException:  # an interrupt, too: the connection would stay open
+    except BaseException:  # an interrupt too, which would leave the connection open
         connection.close()
         raise
     return connection
@@ -194,13 +200,16 @@ def _opened_to_read(path: Path, mode: str) -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def made_whole(path: Path, schema: str, held: Lock) -> Iterator[sqlite3.Connection]:
-    """Give an empty ledger to write in, in one transaction: it is at `path` when all of it is on the disk, or never."""
+    """Yield an empty ledger, to be filled in one transaction.
+
+    It appears at `path` when all of it is on the disk, or not at all.
+    """
     part = path.with_name(f"{path.name}.new")
     _remove(part)
     try:
         _make_private(part)
         with contextlib.closing(_connect(part, "rw")) as connection:
-            # Nobody else sees it yet, and a part of it is never used.
+            # No other process sees the file yet, and an incomplete one is never used.
             connection.execute("PRAGMA journal_mode = OFF")
             connection.execute("PRAGMA synchronous = OFF")
             connection.executescript(schema)
@@ -210,21 +219,21 @@ def made_whole(path: Path, schema: str, held: Lock) -> Iterator[sqlite3.Connecti
             connection.execute("PRAGMA journal_mode = WAL")
         _sync(part)
         held.check()
-        _remove(path)  # a log without its ledger would be read as the new one's
+        _remove(path)  # SQLite would read an old log as the new ledger's
         part.replace(path)
-    except BaseException:  # an interrupt, too: the half of a ledger would stay behind
+    except BaseException:  # an interrupt too, which would leave a partial ledger
         _remove(part)
         raise
     sync_names(path.parent)
 
 
 def copied_whole(path: Path, connection: sqlite3.Connection) -> None:
-    """Copy an open ledger to a new file that only its owner may read, and see it on the disk. Raises OSError."""
+    """Copy an open ledger to a new file that only its owner can read, and sync it. Raise OSError."""
     _make_private(path)
     try:
         connection.execute("VACUUM INTO ?", (str(path),))
         _sync(path)
-    except BaseException:  # an interrupt, too: the half of a copy would stay behind
+    except BaseException:  # an interrupt too, which would leave a partial copy
         _remove(path)
         raise
     sync_names(path.parent)
@@ -232,7 +241,7 @@ def copied_whole(path: Path, connection: sqlite3.Connection) -> None:
 
 @contextlib.contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Raise LedgerError instead of what SQLite and the system say of a ledger."""
+    """Turn the errors of SQLite and the operating system into LedgerError."""
     try:
         yield
         return
@@ -244,48 +253,48 @@ def translated(path: Path) -> Iterator[None]:
 
 
 def of_system(path: Path, error: OSError) -> LedgerWriteError:
-    """Say what the system says of a file that belongs to a ledger."""
-    todo = "make room for it" if error.errno in _NO_ROOM else "see to the permissions, or choose another place for it"
+    """Return the LedgerWriteError for an OSError."""
+    todo = "make room for it" if error.errno in _NO_ROOM else "check the permissions, or choose another place for it"
     return LedgerWriteError(f"{path} can't be made or opened ({error.strerror}): {todo}")
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file to read it. What isn't one any more, as a pipe, is refused, where it would be waited for.
+    """Open a file for reading. A pipe or another special file is refused, because reading it could block.
 
-    Raises LedgerUnreadableError, OSError.
+    Raise LedgerUnreadableError or OSError.
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return open(descriptor, "rb")  # noqa: PTH123 - a descriptor, no path
     os.close(descriptor)
-    raise LedgerUnreadableError(f"{path} is no regular file any more: put it back as it was")
+    raise LedgerUnreadableError(f"{path} isn't a regular file any more: put it back as it was")
 
 
 def missing(path: Path) -> LedgerUnreadableError:
-    """Say that there is no ledger."""
+    """Return the error for a ledger that doesn't exist."""
     return LedgerUnreadableError(f"{path} doesn't exist: check the name")
 
 
 def gone(file: Path, todo: str, *, kept: Path | None) -> LedgerLostError:
-    """Say that a file isn't where it was when it was opened."""
+    """Return the error for a file that isn't at its path any more."""
     return LedgerLostError(
         f"{file} was removed, renamed or replaced while the ledger was in use, so nothing more is sent: {todo}", kept
     )
 
 
 def damaged(path: Path) -> LedgerUnreadableError:
-    """Say that a ledger is damaged."""
-    return LedgerUnreadableError(f"{path} is damaged: restore it from a copy, or start anew with another ledger")
+    """Return the error for a damaged ledger."""
+    return LedgerUnreadableError(f"{path} is damaged: restore it from a backup, or start again with another ledger")
 
 
 def _of_sqlite(path: Path, error: sqlite3.Error) -> LedgerError:
     code = _code(error)
     if code == sqlite3.SQLITE_BUSY:
-        return LedgerLockedError(f"{path} is in use by another process: wait for its end, or end it")
+        return LedgerLockedError(f"{path} is in use by another process: wait until it ends, or stop it")
     if code == sqlite3.SQLITE_NOTADB:
         return _foreign(path)
     if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}:
-        return LedgerWriteError(f"{path} can't be opened ({error}): see to the permissions of it and of its directory")
+        return LedgerWriteError(f"{path} can't be opened ({error}): check its permissions and those of its directory")
     if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}:
         return LedgerWriteError(f"{path} can't be written ({error}): make room for it, then run the same job again")
     return damaged(path)
@@ -296,23 +305,23 @@ def _code(error: sqlite3.Error) -> int:
 
 
 def _foreign(path: Path) -> LedgerUnreadableError:
-    return LedgerUnreadableError(f"{path} is no ledger of adapty-async: give the ledger another name")
+    return LedgerUnreadableError(f"{path} isn't a ledger of adapty-async: choose another name for the ledger")
 
 
 def lock_path(path: Path) -> Path:
-    """Where the lock file of a ledger lies."""
+    """Return the path of a ledger's lock file."""
     return path.with_name(f"{path.name}.lock")
 
 
 def _identity_of_lock(beside: Path) -> Identity | None:
-    """Tell one lock file from a later one; None where there is none. What isn't empty is refused: none ever is."""
+    """Return the identity of a lock file, or None if there is none. Refuse any file that isn't empty."""
     try:
         found = beside.lstat()
     except FileNotFoundError:
         return None
     if not stat.S_ISREG(found.st_mode) or found.st_size:
         raise LedgerUnreadableError(
-            f"{beside} is there, and isn't the lock file of a ledger: give the ledger another name"
+            f"{beside} exists and isn't the lock file of a ledger: choose another name for the ledger"
         )
     return found.st_dev, found.st_ino
 
@@ -331,17 +340,17 @@ def _check_format(path: Path, connection: sqlite3.Connection) -> None:
         raise LedgerUnreadableError(f"{path} was made by a newer version: upgrade adapty-async to use it")
     if version < VERSION:
         raise LedgerUnreadableError(
-            f"{path} was made by an older version, which this one can't read: use that version, or start anew with "
+            f"{path} was made by an older version, which this one can't read: use that version, or start again with "
             "another ledger"
         )
-    with contextlib.suppress(UnicodeDecodeError):  # what SQLite quotes of a schema that has changed may be no text
+    with contextlib.suppress(UnicodeDecodeError):  # SQLite may quote a changed schema that isn't text
         connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
         return
     raise damaged(path)
 
 
 def _may_write_beside(path: Path) -> bool:
-    """Tell whether SQLite can keep its shared memory beside a ledger, so that a writer can use it afterwards."""
+    """Return True if SQLite can keep its shared memory next to the ledger, so that a writer can use it later."""
     return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
 
 
@@ -353,16 +362,16 @@ def _has_log(path: Path) -> bool:
 
 
 def _check_log(path: Path) -> None:
-    """Refuse a log in which a byte has changed. Raises LedgerUnreadableError."""
+    """Raise LedgerUnreadableError if a byte of the log has changed."""
     log = path.with_name(f"{path.name}-wal")
     if _has_log(path) and is_log_damaged(log):
         raise LedgerUnreadableError(
-            f"{log} is damaged: restore it, and {path.name}, from a copy, or start anew with another ledger"
+            f"{log} is damaged: restore it and {path.name} from a backup, or start again with another ledger"
         )
 
 
 def _make_private(path: Path) -> None:
-    """Make an empty file that only its owner may read: what SQLite puts beside it is like it."""
+    """Make an empty file that only its owner can read. SQLite gives its own files the same permissions."""
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY))
 
 
@@ -372,7 +381,7 @@ def _remove(path: Path) -> None:
 
 
 def sync_names(directory: Path) -> None:
-    """See to it that the names of files are on the disk, where that can be done."""
+    """Sync the names in a directory, if the system can do so."""
     with contextlib.suppress(OSError):
         _sync(directory)
 

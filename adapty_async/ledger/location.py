@@ -1,4 +1,7 @@
-"""Where a ledger is: in a file with its key file beside it, or nowhere that has a name, for a job nobody can resume."""
+"""The places where a ledger can be stored.
+
+A named ledger is a file with a key file next to it. A temporary ledger has no name, and its job can't be resumed.
+"""
 
 import contextlib
 import os
@@ -26,11 +29,11 @@ from .holding import Held
 from .identity import identity_of
 from .secret import LENGTH, Secret, key_path
 
-_TEMPORARY_FOLDERS: Final = ("/var/tmp", "/usr/tmp", "/tmp")  # noqa: S108 - where SQLite looks; a file has no name there
+_TEMPORARY_FOLDERS: Final = ("/var/tmp", "/usr/tmp", "/tmp")  # noqa: S108 - SQLite's own list; its file has no name there
 
 
 class NoChecks:
-    """What is checked, as by a `Fence`, of a ledger without a name: nothing, for nobody else can change it."""
+    """The checks of a ledger without a name. There are none, because no other process can change it."""
 
     def check(self) -> None:
         pass
@@ -43,7 +46,7 @@ class NoChecks:
 
 
 class Opened(NamedTuple):
-    """A ledger that is open for writing. `lock`: its own, None if the caller holds it or nobody else can open it."""
+    """A ledger that is open for writing. `lock` is None if the caller holds it or if no lock is needed."""
 
     connection: sqlite3.Connection
     checks: Fence | NoChecks
@@ -59,7 +62,7 @@ class NamedLedger:
     def open_to_write(
         self, schema: str, make: Callable[[sqlite3.Connection], None] | None, held: Held | None
     ) -> Opened:
-        """Open it, and lock it unless it is `held`."""
+        """Open the ledger. Lock it unless the caller already holds its lock (`held`)."""
         path = self.path
         with contextlib.ExitStack() as stack:
             if make is None and not path.exists():
@@ -80,39 +83,54 @@ class NamedLedger:
             return Opened(connection, fence, own)
 
     def open_to_read(self) -> sqlite3.Connection:
-        """Open it, also while it is written."""
+        """Open the ledger, even while it is written."""
         if not self.path.exists():
             raise missing(self.path)
         return connect_to_read(self.path)
 
     def read_secret(self) -> Secret | None:
-        """Read its key file."""
+        """Read the key file."""
         return Secret.read(self.path)
 
     def make_secret(self) -> Secret:
-        """Make its key file."""
+        """Make the key file."""
         return Secret.make(self.path)
 
 
 class TemporaryLedger:
-    """A ledger in this process alone, of one connection. It is gone with the process, however that ends.
+    """A ledger that only this process can use. It is gone when the process ends, even after a crash.
 
-    It is a temporary database of SQLite: in memory up to the size of SQLite's cache, 2 MB, and then in a file that is
-    unlinked as soon as it is open, still empty. Its id key is in memory only. Close it to give back the room on the
-    disk.
+    It is a temporary database of SQLite with one connection. It is in memory up to the size of SQLite's cache, 2 MB,
+    and then in a file that is unlinked as soon as it is open, before anything is written to it. Its ID key is in memory
+    only. Close it to free the disk space.
+
+    Attributes:
+        path: A text for messages that names the folder.
     """
 
     def __init__(self) -> None:
         self.path: Final = Path(f"the temporary ledger in {_temporary_folder()}")
         self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False, factory=_SharedConnection)
-        self._connection.execute("PRAGMA journal_mode = MEMORY")  # what a transaction changes, until it ends
+        self._connection.execute("PRAGMA journal_mode = MEMORY")  # only holds the changes of the current transaction
         self._secret: Secret | None = None
         self._is_made = False
 
     def open_to_write(
         self, schema: str, make: Callable[[sqlite3.Connection], None] | None, held: Held | None
     ) -> Opened:
-        """Open it; nobody else can, so there is no lock and nothing to check."""
+        """Open the ledger. There is no lock and nothing to check, because no other process can open it.
+
+        Args:
+            schema: The SQL that creates the tables.
+            make: Writes the first rows if the ledger is new.
+            held: Must be None.
+
+        Returns:
+            The open ledger.
+
+        Raises:
+            LedgerError: If the ledger is new and `make` is None.
+        """
         assert held is None, "a temporary ledger has no lock"
         if not self._is_made:
             if make is None:
@@ -125,25 +143,25 @@ class TemporaryLedger:
         return Opened(self._connection, NoChecks(), None)
 
     def open_to_read(self) -> sqlite3.Connection:
-        """Open it, while nobody writes in it."""
+        """Return the connection. Nothing may be written while it is read."""
         return self._connection
 
     def read_secret(self) -> Secret | None:
-        """Give its id key."""
+        """Return the ID key, or None if it isn't made yet."""
         return self._secret
 
     def make_secret(self) -> Secret:
-        """Make its id key."""
+        """Make the ID key and return it."""
         self._secret = Secret(os.urandom(LENGTH))
         return self._secret
 
     def close(self) -> None:
-        """Remove it; again, harmlessly."""
+        """Remove the ledger. Repeated calls have no effect."""
         self._connection.remove()
 
 
 class _SharedConnection(sqlite3.Connection):
-    """The connection of a temporary database, which is there as long as this: closing it only ends its transaction."""
+    """The connection of a temporary database, which exists as long as this. `close` only ends its transaction."""
 
     def close(self) -> None:
         if self.in_transaction:
@@ -154,30 +172,31 @@ class _SharedConnection(sqlite3.Connection):
 
 
 LedgerLocation: TypeAlias = NamedLedger | TemporaryLedger
-"""Where a ledger is; what it raises when it is opened is OSError, sqlite3.Error or LedgerError."""
+"""The place of a ledger. Opening it raises OSError, sqlite3.Error or LedgerError."""
 
 
 def location_of(path: str | os.PathLike[str] | LedgerLocation) -> LedgerLocation:
-    """Return where a ledger is that was given by its path or by its location."""
+    """Return the location of a ledger, given by its path or by its location."""
     return NamedLedger(real(path)) if isinstance(path, str | os.PathLike) else path
 
 
 def _temporary_folder() -> str:
-    """Return where SQLite makes temporary files, see https://www.sqlite.org/tempfiles.html."""
+    """Return the folder in which SQLite makes temporary files, see https://www.sqlite.org/tempfiles.html."""
     folders = (os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"), *_TEMPORARY_FOLDERS)
     return next((folder for folder in folders if folder and os.access(folder, os.W_OK | os.X_OK)), ".")
 
 
 @contextlib.contextmanager
 def _leaving_no_trace(path: Path, own: Lock | None) -> Iterator[None]:
-    """Remove what lies beside a ledger where none is made, but for a key that was there before: it may be another's.
+    """Remove the lock file and the key file if the block fails to make a ledger.
 
-    The lock is removed by whoever holds it, and still: else another's might be.
+    A key file that existed before is kept: it may belong to another ledger. The lock file is removed only if this
+    process holds the lock. Otherwise it might be another process's.
     """
     has_key = key_path(path).exists()
     try:
         yield
-    except BaseException:  # an interrupt, too: what was made beside it would stay behind
+    except BaseException:  # an interrupt too, which would leave these files
         if not path.exists():
             if own is not None:
                 own.remove()

@@ -56,7 +56,8 @@ class Secret:
         path = key_path(ledger)
         if path.exists() and path.stat().st_size:
             raise LedgerMismatchError(
-                f"{path} is there already, and isn't the key file of a ledger: give the ledger another name", "secret"
+                f"{path} already exists and isn't the key file of a ledger: choose another name for the ledger",
+                "secret",
             )
         key = secrets.token_bytes(LENGTH)
         part = path.with_name(f"{path.name}.new")  # complete or absent, because half a key is easily guessed

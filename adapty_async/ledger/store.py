@@ -1,7 +1,7 @@
-"""The ledger's file: the only place that knows SQLite.
+"""The SQLite tables of a ledger.
 
-One row holds a chunk of 1,000 items, so that pages are written in the order of positions and an item takes 17 bytes.
-What became of the items lies apart from their hashes: it is written again with every commit, they are not.
+A row holds a chunk of 1,000 items, so that pages are written in the order of positions and an item takes 17 bytes. The
+states of the items are in another table than their hashes, because they are rewritten with each commit.
 """
 
 import contextlib
@@ -50,7 +50,7 @@ PRAGMA user_version = {VERSION};
 """
 
 AT_ONCE: Final = 100
-"""Rows that one statement writes. Between two of them another thread may run, and then this one waits for its turn."""
+"""Rows per statement. Between two statements another thread may run, and this one waits for its turn."""
 
 _NO_END: Final = 2**63 - 1
 
@@ -59,10 +59,18 @@ SQLITE_VERSION: Final = sqlite3.sqlite_version_info
 
 @attrs.frozen
 class JobRow:
-    """The job of a ledger. `items`: their number, None before the end of the input was seen.
+    """The job of a ledger.
 
-    `key_fingerprint`: of whoever began it, or prepared it last.
-    `input_order`: JSON, what the command line was asked for; `file_digest`: of its input; None where it had no such.
+    Attributes:
+        made: When the ledger was created, in seconds since 1970.
+        operation: `delete`, `update` or `create`.
+        identified_by: The type of the IDs.
+        base_url: The server.
+        key_fingerprint: The key that the job was started with or last prepared with.
+        secret_check: Identifies the ID key.
+        items: The number of items. None until the end of the input was read.
+        input_order: The job options of the command line, as JSON. None if there are none.
+        file_digest: The digest of the command line's input. None if there is none.
     """
 
     made: int
@@ -78,12 +86,21 @@ class JobRow:
 
 @attrs.frozen
 class RunRow:
-    """One run of the job. `ended`: None while it runs, and where it was killed. `notes`: JSON.
+    """One run of the job.
 
-    `boot` tells one start of the machine from another. `booted`: when that was by the wall clock, or the latest that
-    this clock said of it whenever something was claimed: a claim at `t` was made at least `t - booted` seconds later.
-    `touched`: whether something may have come of it: more than refusals, or items that were claimed when it ended.
-    `sight`: JSON, what was seen of it last while it runs; a kill leaves it behind.
+    Attributes:
+        number: The number of the run, from 1.
+        started: When it started, in seconds since 1970.
+        ended: When it ended. None while it is running, and after a kill.
+        key_fingerprint: Its API key.
+        library_version: The version of this library.
+        notes: The notes for the record, as JSON.
+        boot: An ID of the machine's last start.
+        booted: When that start was, by the wall clock. Each claim updates it if it gives a later time. A claim at `t`
+            was made at least `t - booted` seconds after the start.
+        touched: Whether the run may have had an effect: not all requests were rejected, or items were claimed when it
+            ended.
+        sight: The last live status, as JSON. A killed process leaves it behind.
     """
 
     number: int
@@ -100,7 +117,7 @@ class RunRow:
 
 @attrs.frozen
 class ChunkRow:
-    """How many items a chunk has, the digest of what they are, and what became of them."""
+    """The size of a chunk, the digest of its items, and their states."""
 
     number: int
     size: int
@@ -110,7 +127,7 @@ class ChunkRow:
 
 @attrs.frozen(repr=False)
 class ContentsRow:
-    """What the items of a chunk are: the digest of them all, and the hash of each one's id."""
+    """The items of a chunk: their digest, and the hash of each ID."""
 
     number: int
     size: int
@@ -120,7 +137,7 @@ class ContentsRow:
 
 @attrs.frozen(repr=False)
 class ExcludeListRow:
-    """An exclude list, by whose number its items name it. `digest`: of its file, None where it isn't known."""
+    """An exclude list. Its items refer to its number. `digest` is that of its file, or None if it isn't known."""
 
     number: int
     name: str
@@ -129,7 +146,7 @@ class ExcludeListRow:
 
 @attrs.frozen(repr=False)
 class Writing:
-    """What is written by one commit. `outcomes`: the numbers of chunks, and what became of their items, packed."""
+    """The changes of one commit. `outcomes` holds pairs of a chunk's number and its packed states."""
 
     job: JobRow | None = None
     run: RunRow | None = None
@@ -139,13 +156,19 @@ class Writing:
 
     @property
     def is_empty(self) -> bool:
-        """Tell whether there is nothing to write."""
+        """Whether there is nothing to write."""
         return not (self.job or self.run or self.exclude_lists or self.contents or self.outcomes)
 
 
 @attrs.frozen
 class Presence:
-    """Whether a profile was there when it was asked for after the job. `at`: seconds since 1970."""
+    """Whether a verification found a profile.
+
+    Attributes:
+        position: The position of the item in the input, from 0.
+        at: When Adapty was asked, in seconds since 1970.
+        present: Whether the profile exists.
+    """
 
     position: int
     at: int
@@ -156,7 +179,7 @@ _RowT = TypeVar("_RowT", JobRow, RunRow, ExcludeListRow, Presence)
 
 
 class Store:
-    """The tables of one ledger. Raises LedgerError, whatever SQLite says."""
+    """The tables of one ledger. All errors of SQLite are raised as LedgerError."""
 
     def __init__(
         self,
@@ -179,8 +202,9 @@ class Store:
         *,
         held: Held | None = None,
     ) -> Self:
-        """Open a ledger to write in, and lock it, if it isn't `held`. Where there is none `make` writes what it begins
-        with.
+        """Open a ledger for writing, and lock it unless the caller already holds its lock (`held`).
+
+        If there is no ledger, `make` writes its first rows.
         """
         location = location_of(path)
 
@@ -194,7 +218,7 @@ class Store:
 
     @classmethod
     def open_to_read(cls, path: str | os.PathLike[str] | LedgerLocation) -> Self:
-        """Open a ledger to read in, also while a job runs."""
+        """Open a ledger for reading, even while a job is running."""
         location = location_of(path)
         with translated(location.path):
             return cls(location.path, location.open_to_read())
@@ -216,7 +240,7 @@ class Store:
         return [self._checked(RunRow, row) for row in rows]
 
     def exclude_lists(self) -> list[ExcludeListRow]:
-        """Read the exclude lists, in the order in which they came."""
+        """Read the exclude lists, in the order in which they were added."""
         with translated(self._path):
             rows = self._connection.execute(
                 f"SELECT {_columns(ExcludeListRow)} FROM exclude_list ORDER BY number"  # noqa: S608 - our own names
@@ -224,19 +248,19 @@ class Store:
         return [self._checked(ExcludeListRow, row) for row in rows]
 
     def chunks(self, begin: int = 0, end: int = _NO_END) -> Iterator[ChunkRow]:
-        """Read the chunks from number `begin` to before `end`, without their hashes, in order."""
+        """Read the chunks from number `begin` up to, not including, `end`, in order. Their hashes aren't read."""
         with translated(self._path):
             for row in self._select(_SELECT_CHUNKS, (begin, end)):
                 yield ChunkRow(*row)
 
     def unpacked(self, row: ChunkRow) -> Chunk:
-        """Unpack what became of the items of a chunk."""
+        """Unpack the states of a chunk's items."""
         with contextlib.suppress(ValueError, zlib.error):
             return Chunk.unpack(row.size, zlib.decompress(row.rows))
         raise damaged(self._path)
 
     def hashes(self, number: int) -> bytes:
-        """Read the hashes of a chunk's items, 16 bytes each. Raises LedgerUnreadableError where a byte has changed."""
+        """Read the hashes of a chunk's items, 16 bytes each. Raise LedgerUnreadableError if a byte has changed."""
         with translated(self._path):
             digest, hashes, checksum = self._connection.execute(_SELECT_HASHES, (number,)).fetchone()
         if _checksum(digest, hashes) != checksum:
@@ -244,7 +268,7 @@ class Store:
         return bytes(hashes)
 
     def items(self) -> int:
-        """Give the number of items that the ledger knows. Raises LedgerUnreadableError where some are missing."""
+        """Return the number of items in the ledger. Raise LedgerUnreadableError if some are missing."""
         with translated(self._path):
             chunks, items, rows, last = self._connection.execute(_SELECT_SIZES).fetchone()
         if rows != chunks or last != chunks - 1 or -(-items // CHUNK) != chunks:
@@ -252,30 +276,30 @@ class Store:
         expected = self.job().items
         if expected not in {None, items}:
             raise LedgerUnreadableError(
-                f"{self._path} contradicts itself: {items:,} rows of {expected:,}: restore it from a copy"
+                f"{self._path} contradicts itself: {items:,} rows of {expected:,}: restore it from a backup"
             )
         return int(items)
 
     def check_rows(self) -> None:
-        """Read what is known of every item. Raises LedgerUnreadableError where a byte has changed."""
+        """Read the states of all items. Raise LedgerUnreadableError if a byte has changed."""
         for row in self.chunks():
             self.hashes(row.number)
             self.unpacked(row)
 
     def presences(self) -> Iterator[Presence]:
-        """Read what the profiles' last verification found, in order."""
+        """Read the results of the profiles' last verification, in order."""
         with translated(self._path):
             for row in self._select(f"SELECT {_columns(Presence)} FROM presence ORDER BY position"):  # noqa: S608 - our own names
                 yield self._checked(Presence, row)
 
     def _select(self, query: str, values: Sequence[int] = ()) -> sqlite3.Cursor:
-        """Begin to read rows, for who may not read them to their end: the file is only closed with its last cursor."""
+        """Start a query whose rows may not all be read. `close` closes its cursor, which would keep the file open."""
         cursor = self._connection.execute(query, values)
         self._cursors.add(cursor)
         return cursor
 
     def _checked(self, kind: type[_RowT], row: tuple[Any, ...]) -> _RowT:
-        """Make what a row says. Raises LedgerUnreadableError where a byte of it has changed."""
+        """Return the object of a row. Raise LedgerUnreadableError if a byte of the row has changed."""
         *values, checksum = row
         read = kind(*values)
         if _with_checksum(read)[-1] != checksum:
@@ -283,20 +307,20 @@ class Store:
         return read
 
     def begin_snapshot(self) -> None:
-        """Read from now on what is committed now, whatever is written meanwhile."""
+        """From now on, read the present state and ignore later commits."""
         with translated(self._path):
             self._connection.execute("BEGIN")
 
     # Writing
 
     def commit(self, writing: Writing) -> None:
-        """Write all of it, or nothing; it is on the disk then."""
+        """Write all changes and sync them, or write nothing."""
         with self.transaction():
             self.write(writing)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commit what is written in the block, all or nothing. Raise LedgerLostError as `check_files` does."""
+        """Commit all writes of the block, or none. Raise LedgerLostError as `check_files` does."""
         assert self._checks is not None
         with translated(self._path):
             self._checks.check()
@@ -305,7 +329,7 @@ class Store:
                 self._checks.check_writers()
                 yield
                 self._connection.execute("COMMIT")
-            except BaseException:  # an interrupt, too: the transaction would stay open
+            except BaseException:  # an interrupt too, which would leave the transaction open
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
@@ -314,13 +338,13 @@ class Store:
             self._checks.check()
 
     def check_files(self) -> None:
-        """Raise LedgerLostError if one of the files was removed, renamed or replaced since the ledger was opened."""
+        """Raise LedgerLostError if a file was removed, renamed or replaced since the ledger was opened."""
         assert self._checks is not None
         with translated(self._path):
             self._checks.check()
 
     def write(self, writing: Writing) -> None:
-        """Write it in the transaction that runs."""
+        """Write changes in the current transaction."""
         if writing.job is not None:
             self._connection.execute("DELETE FROM job")
             self._insert("job", [_with_checksum(writing.job)])
@@ -335,34 +359,34 @@ class Store:
             self._write_outcomes(writing.outcomes[begin : begin + AT_ONCE])
 
     def write_presences(self, presences: Iterable[Presence]) -> None:
-        """Write what a verification found."""
+        """Write the results of a verification."""
         rows = map(_with_checksum, presences)
         self._connection.executemany("INSERT OR REPLACE INTO presence VALUES (?, ?, ?, ?)", rows)
 
     def forget_presences(self) -> None:
-        """Remove all that verifications found."""
+        """Remove the results of all verifications."""
         self._connection.execute("DELETE FROM presence")
 
     def _write_outcomes(self, outcomes: Sequence[tuple[int, bytes]]) -> None:
         self._insert("outcome", [(number, zlib.compress(plain, 1)) for number, plain in outcomes])
 
     def _insert(self, table: str, rows: Sequence[tuple[object, ...]]) -> None:
-        """Write rows, AT_ONCE at most, by one statement."""
+        """Write at most AT_ONCE rows in one statement."""
         marks = f"({', '.join('?' * len(rows[0]))})"
         values = tuple(itertools.chain.from_iterable(rows))
         self._connection.execute(f"INSERT OR REPLACE INTO {table} VALUES {', '.join([marks] * len(rows))}", values)  # noqa: S608 - our own names
 
     def close(self) -> None:
-        """Let go of the file; again, harmlessly.
+        """Close the file. Repeated calls have no effect.
 
-        Unless another process reads in it at this moment, all that was committed is in the ledger itself then, and its
-        log is empty, or gone where nobody else has it open.
+        All commits are then in the ledger itself, unless another process is reading it. Its log is empty, or is removed
+        if no other process has the ledger open.
         """
-        # Nothing that was committed can be lost any more.
+        # No commit can be lost any more.
         with contextlib.suppress(sqlite3.Error):
             for cursor in list(self._cursors):
                 cursor.close()
-            if self._checks is not None:  # the end of a connection moves the log only where it is the last one
+            if self._checks is not None:  # closing a connection moves the log only if it is the last one
                 self._connection.execute("PRAGMA busy_timeout = 0")
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         with contextlib.suppress(sqlite3.Error):
@@ -394,7 +418,7 @@ _SELECT_HASHES: Final = "SELECT digest, hashes, checksum FROM chunk WHERE number
 
 
 def _checksum(digest: bytes, hashes: bytes) -> int:
-    """Give what tells that a disk has changed them; outcomes have one in their packing."""
+    """Return a checksum that detects changes on the disk. The packing of outcomes contains one already."""
     return zlib.crc32(hashes, zlib.crc32(digest))
 
 
@@ -403,6 +427,6 @@ def _columns(row: type[JobRow | RunRow | ExcludeListRow | Presence]) -> str:
 
 
 def _with_checksum(row: JobRow | RunRow | ExcludeListRow | Presence) -> tuple[object, ...]:
-    """Give the values of a row, and what tells that a disk has changed one."""
+    """Return the values of a row, and a checksum that detects changes on the disk."""
     values = attrs.astuple(row)
     return *values, zlib.crc32(repr(values).encode())

@@ -1,4 +1,4 @@
-"""Writes down what a book holds, in a thread of its own, so that the event loop never waits for a disk."""
+"""The thread that commits a ledger session, so that the event loop never waits for the disk."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 async def outlasting(work: "asyncio.Future[T]") -> T:
-    """Wait for what is done soon, also where the waiting is cancelled: that passes through when it is done."""
+    """Wait for work that is done soon, even if the caller is cancelled. Then raise the cancellation."""
     cancelled: asyncio.CancelledError | None = None
     while not work.done():
         try:
@@ -19,26 +19,26 @@ async def outlasting(work: "asyncio.Future[T]") -> T:
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled is not None:
-        work.exception()  # nobody asks for it any more
+        work.exception()  # retrieved, so that asyncio doesn't log it
         raise cancelled
     return work.result()
 
 
 class Writer:
-    """Make one commit of a book at a time, and read from it in between; what is new meanwhile goes with the next.
+    """Makes one commit at a time and reads between commits. Changes made during a commit go into the next one.
 
-    Where a commit fails everybody who waits for it is told; the next one tries to write the same as well.
+    If a commit fails, all of its callers get the error. The next commit tries to write the same changes too.
     """
 
     def __init__(self, open_book: Callable[[], Book]) -> None:
         self._loop = asyncio.get_running_loop()
         self._open_book = open_book
         self._thread = ThreadPoolExecutor(1, "adapty_async ledger writer")
-        self._under_way: asyncio.Future[None] | None = None  # for who waits for the commit that is made
-        self._next: asyncio.Future[None] | None = None  # and for the one after it
+        self._under_way: asyncio.Future[None] | None = None  # for the callers of the current commit
+        self._next: asyncio.Future[None] | None = None  # for the callers of the next one
 
     async def start(self) -> Book:
-        """Open the book. Raises LedgerError."""
+        """Open the ledger session. Raise LedgerError."""
         opening = self._loop.run_in_executor(self._thread, self._open_book)
         try:
             self._book = await outlasting(opening)
@@ -50,11 +50,11 @@ class Writer:
         return self._book
 
     def read(self, do: Callable[[], T]) -> "asyncio.Future[T]":
-        """Have something done that reads what the disk holds, between two commits."""
+        """Run a function that reads from the disk, between two commits."""
         return self._loop.run_in_executor(self._thread, do)
 
     def commit(self) -> "asyncio.Future[None]":
-        """Have all that is new in the book by now written; it is done when that is on the disk. Raises LedgerError."""
+        """Return a future that is done when all present changes are on the disk. It fails with LedgerError."""
         asked = self._next
         if asked is None:
             asked = self._next = self._loop.create_future()
@@ -63,7 +63,7 @@ class Writer:
         return asked
 
     async def close(self) -> None:
-        """Commit what is left, let go of the book, and end the thread. Raises LedgerError where the commit fails."""
+        """Commit the remaining changes, close the ledger session and end the thread. Raise LedgerError."""
         try:
             await outlasting(self.commit())
         finally:
@@ -91,6 +91,6 @@ class Writer:
         else:
             self._book.not_written()
             asked.set_exception(error)
-            asked.exception()  # nobody has to ask for it; unasked, asyncio would write it to its log
+            asked.exception()  # retrieved, so that asyncio doesn't log it if no caller awaits it
         if self._next is not None:
             self._write()

@@ -140,7 +140,7 @@ def test_a_folder_that_cannot_be_entered_any_more(
     finally:
         folder.chmod(0o700)
     written = capfd.readouterr()
-    assert "can't be made or opened (Permission denied): see to the permissions" in written.out
+    assert "can't be made or opened (Permission denied): check the permissions" in written.out
     assert "a bug" not in written.err
     assert witness.count.requests < PEOPLE
     with LedgerReader(beside(people, ".adapty.db")) as reader:

@@ -43,7 +43,7 @@ def test_a_file_that_became_a_pipe_is_refused(
         assert status == 0  # which need no exclude list
         return
     assert status == {"input": 2, "exclude list": 2, "key": 5}[what]
-    says = {"input": "is no file any more", "exclude list": "can't be read again", "key": "is no regular file"}
+    says = {"input": "is no file any more", "exclude list": "can't be read again", "key": "isn't a regular file"}
     assert says[what] in err
 
 

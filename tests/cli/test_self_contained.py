@@ -138,7 +138,7 @@ def test_a_ledger_is_read_in_a_folder_in_which_nothing_can_be_written(
             assert said(say, ledger_of(people)) == before
             folder.chmod(0o000)
             status, _, err = say("status", ledger_of(people))
-            assert (status, "see to the permissions" in err) == (5, True)
+            assert (status, "check the permissions" in err) == (5, True)
             folder.chmod(0o700)
         assert sorted(file.name for file in folder.iterdir()) == names
 

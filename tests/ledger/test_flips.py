@@ -32,7 +32,7 @@ def log_of(ledger: Path) -> Path:
 @pytest.mark.parametrize("byte", [0, 9, 17, 25, 33, 41, 49, 100])
 def test_a_log_that_has_changed_before_its_last_commits_is_refused(killed: Path, byte: int) -> None:
     flip(log_of(killed), 8 * byte)
-    with pytest.raises(LedgerUnreadableError, match=r"job.db-wal is damaged: restore it, and job.db, from a copy"):
+    with pytest.raises(LedgerUnreadableError, match=r"job.db-wal is damaged: restore it and job.db from a backup"):
         LedgerReader(killed)
 
 

@@ -560,7 +560,7 @@ async def test_a_ledger_is_known_by_the_bytes_that_earlier_versions_wrote(client
 async def test_what_is_no_database_is_named(path: Path) -> None:
     path.write_bytes(DAMAGES["foreign"](b""))
     with pytest.raises(
-        LedgerUnreadableError, match=r"job\.db is no ledger of adapty-async: give the ledger another name"
+        LedgerUnreadableError, match=r"job\.db isn't a ledger of adapty-async: choose another name for the ledger"
     ):
         LedgerReader(path)
 
@@ -571,7 +571,7 @@ async def test_a_schema_that_is_no_text_any_more_is_damage(client: AdaptyClient,
     damaged[damaged.index(b"NULL, present") + 1] ^= 1 << 7
     path.write_bytes(damaged)
     for use in (LedgerReader, Store.open):
-        with pytest.raises(LedgerUnreadableError, match=r"job\.db is damaged: restore it from a copy"):
+        with pytest.raises(LedgerUnreadableError, match=r"job\.db is damaged: restore it from a backup"):
             use(path)
 
 
@@ -584,7 +584,7 @@ async def test_a_foreign_damaged_or_newer_file_is_refused(
     for what, damage in DAMAGES.items():
         damaged = damage(whole)
         path.write_bytes(damaged)
-        with pytest.raises(LedgerUnreadableError, match=r"is no ledger|is damaged|(newer|older) version"):
+        with pytest.raises(LedgerUnreadableError, match=r"isn't a ledger|is damaged|(newer|older) version"):
             await deletion(client, ids(2000), path)
         with pytest.raises(LedgerUnreadableError), LedgerReader(path) as reader:
             list(reader.rows())
@@ -598,7 +598,9 @@ async def test_another_programs_database_is_left_alone(client: AdaptyClient, pat
     with sqlite3.connect(path) as other:
         other.execute("CREATE TABLE orders (id INTEGER)")
     other.close()
-    with pytest.raises(LedgerUnreadableError, match="is no ledger of adapty-async: give the ledger another name"):
+    with pytest.raises(
+        LedgerUnreadableError, match="isn't a ledger of adapty-async: choose another name for the ledger"
+    ):
         await deletion(client, ids(1), path)
 
 
@@ -621,7 +623,7 @@ async def test_what_may_not_be_written_can_be_read_and_is_fit_to_go_on_with_afte
             mode = place.stat().st_mode
             place.chmod(mode & ~0o222)
             assert totals(ledger) == {Outcome.DELETED: 10}
-            with pytest.raises(LedgerWriteError, match="see to the permissions"):
+            with pytest.raises(LedgerWriteError, match="check (the|its) permissions"):
                 await deletion(client, ids(20), ledger, appended=True)
             place.chmod(mode)
             await deletion(client, ids(20), ledger, appended=True)
@@ -653,7 +655,7 @@ async def test_nothing_is_begun_in_a_directory_that_may_not_be_written(
 ) -> None:
     with tempfile.TemporaryDirectory() as name, permissions_holding():
         Path(name).chmod(0o500)
-        with pytest.raises(LedgerWriteError, match="see to the permissions, or choose another place"):
+        with pytest.raises(LedgerWriteError, match="check the permissions, or choose another place"):
             await deletion(client, ids(10), Path(name) / "job.db")
         Path(name).chmod(0o700)
         await deletion(client, ids(10), Path(name) / "job.db")
@@ -806,7 +808,9 @@ async def test_another_file_of_the_key_files_name_is_left_alone(
 ) -> None:
     beside = path.with_name("job.db.key")
     beside.write_bytes(b"-----BEGIN PRIVATE KEY-----")
-    with pytest.raises(LedgerMismatchError, match=r"job\.db\.key is there already, .*: give the ledger another name"):
+    with pytest.raises(
+        LedgerMismatchError, match=r"job\.db\.key already exists .*: choose another name for the ledger"
+    ):
         await deletion(client, ids(5), path)
     assert beside.read_bytes() == b"-----BEGIN PRIVATE KEY-----"
     beside.write_bytes(b"")  # what a kill leaves of a key file

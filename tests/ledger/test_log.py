@@ -166,6 +166,6 @@ def test_a_log_that_is_damaged_is_named_by_whoever_opens_the_ledger(killed: Path
     flip(killed.with_name("job.db-wal"), HEAD + 24)
     for use in (LedgerReader, Store.open):
         with pytest.raises(
-            LedgerUnreadableError, match=r"job\.db-wal is damaged: restore it, and job\.db, from a copy"
+            LedgerUnreadableError, match=r"job\.db-wal is damaged: restore it and job\.db from a backup"
         ):
             use(killed)

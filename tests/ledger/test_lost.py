@@ -146,7 +146,7 @@ async def test_a_ledger_or_log_that_is_overwritten_stops_the_job(
     beside(path, suffix).write_bytes(b"another's")
     with pytest.raises(LedgerLostError, match="or its log, was overwritten while it was in use") as caught:
         await asyncio.wait_for(job, PATIENCE)
-    assert "restore it from a copy" in str(caught.value)
+    assert "restore it from a backup" in str(caught.value)
     assert simulator.count.requests < MANY
 
 
@@ -170,7 +170,7 @@ async def test_what_a_ledger_recorded_before_it_was_removed_is_in_a_copy(
     running = asyncio.ensure_future(_awaited(job))
     await sent(simulator, 100)
     path.unlink()
-    with pytest.raises(LedgerLostError, match=r"what it recorded is in .*job.db.rescued: name that job.db") as caught:
+    with pytest.raises(LedgerLostError, match=r"its data is in .*job.db.rescued: rename that to job.db") as caught:
         await asyncio.wait_for(running, PATIENCE)
     copy = beside(path, ".rescued")
     assert copy.stat().st_mode & 0o777 == 0o600
@@ -178,7 +178,7 @@ async def test_what_a_ledger_recorded_before_it_was_removed_is_in_a_copy(
         status = reader.status()
     assert status.counts[Outcome.DELETED] >= job.report.counts[Outcome.DELETED] > 0
     assert status.claimed
-    assert f"which sends {status.claimed:,} rows again whose outcome isn't known" in str(caught.value)
+    assert f"which sends {status.claimed:,} rows with an unknown outcome again" in str(caught.value)
     assert {file.name for file in path.parent.iterdir()} == {"job.db.rescued", "job.db.key", "job.db.lock"}
 
 
@@ -308,9 +308,9 @@ async def test_a_writer_that_is_not_this_process_is_noticed(client: AdaptyClient
         with sqlite3.connect(path) as other:
             other.execute("DELETE FROM presence")
             other.execute("UPDATE run SET touched = 0")
-        with pytest.raises(LedgerLostError, match="another process has written"), store.transaction():
+        with pytest.raises(LedgerLostError, match="another process wrote to"), store.transaction():
             store.forget_presences()
-        with pytest.raises(LedgerLostError, match="another process has written"):
+        with pytest.raises(LedgerLostError, match="another process wrote to"):
             store.check_files()
     other.close()
 

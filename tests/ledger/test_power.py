@@ -29,7 +29,7 @@ def test_a_copy_of_a_ledger_that_was_removed_is_safe_once_it_is_told(tmp_path: P
     disk = Disk(ledger)
     with disk.recording(), Store.open(path) as store:
         path.unlink()
-        with pytest.raises(LedgerLostError, match="what it recorded is in"):
+        with pytest.raises(LedgerLostError, match="its data is in"):
             store.check_files()
         told = len(disk.events)
     for seed in range(20):

@@ -273,7 +273,7 @@ async def test_what_is_no_job_of_that_kind_is_refused(simulator: Simulator, clie
         assert caught.value.what == "key"
         assert prepared(other, path, ids(2), new_key=True) == (2, 0)
     path.write_bytes(b"customer_user_id\nu1\n")
-    with pytest.raises(LedgerUnreadableError, match="no ledger"):
+    with pytest.raises(LedgerUnreadableError, match="isn't a ledger"):
         has_job(path)
 
 
@@ -304,9 +304,9 @@ async def test_a_ledger_that_has_lost_rows_is_refused(client: AdaptyClient, path
         with sqlite3.connect(path) as database:
             database.executescript(lost)
         database.close()
-        with pytest.raises(LedgerError, match="restore it from a copy"):
+        with pytest.raises(LedgerError, match="restore it from a backup"):
             prepared(client, path, ids(2500))
-        with pytest.raises(LedgerUnreadableError, match="restore it from a copy"):
+        with pytest.raises(LedgerUnreadableError, match="restore it from a backup"):
             LedgerReader(path)
 
 
@@ -322,7 +322,7 @@ async def test_a_job_whose_size_is_not_known_yet_is_refused_where_it_has_lost_ro
         store.write(Writing(job=job))
     with contextlib.closing(sqlite3.connect(path)) as database:
         database.executescript("DELETE FROM chunk WHERE number = 1; DELETE FROM outcome WHERE number = 1")
-    with pytest.raises(LedgerUnreadableError, match="is damaged: restore it from a copy"):
+    with pytest.raises(LedgerUnreadableError, match="is damaged: restore it from a backup"):
         LedgerReader(path)
 
 
@@ -360,9 +360,11 @@ async def test_what_is_no_lock_file_is_named_and_left_alone(
         beside.mkdir()
     else:
         beside.write_bytes(content)
-    with pytest.raises(LedgerUnreadableError, match=r"job\.db\.lock is there, and isn't the lock file of a ledger: "):
+    with pytest.raises(
+        LedgerUnreadableError, match=r"job\.db\.lock exists and isn't the lock file of a ledger: choose another name"
+    ):
         prepared(client, path, ids(2))
-    with LedgerReader(path) as reader, pytest.raises(LedgerUnreadableError, match=r"job\.db\.lock is there"):
+    with LedgerReader(path) as reader, pytest.raises(LedgerUnreadableError, match=r"job\.db\.lock exists"):
         reader.is_running()
     assert beside.is_dir() if content is None else beside.read_bytes() == content
 
@@ -370,7 +372,7 @@ async def test_what_is_no_lock_file_is_named_and_left_alone(
 async def test_a_directory_is_no_ledger(client: AdaptyClient, path: Path) -> None:
     path.mkdir()
     for use in (lambda: prepared(client, path, ids(2)), lambda: LedgerReader(path), lambda: redact(path)):
-        with pytest.raises(LedgerUnreadableError, match=r"job\.db is no ledger"):
+        with pytest.raises(LedgerUnreadableError, match=r"job\.db isn't a ledger"):
             use()
     assert list(path.parent.iterdir()) == [path]
 
@@ -380,9 +382,9 @@ async def test_a_key_file_that_cannot_be_read_is_named(client: AdaptyClient, pat
     beside = path.with_name("job.db.key")
     beside.unlink()
     beside.mkdir()
-    with LedgerReader(path) as reader, pytest.raises(LedgerError, match=r"job\.db\.key is no regular file any more"):
+    with LedgerReader(path) as reader, pytest.raises(LedgerError, match=r"job\.db\.key isn't a regular file any more"):
         reader.about("u1")
-    with pytest.raises(LedgerError, match=r"job\.db\.key is no regular file any more"):
+    with pytest.raises(LedgerError, match=r"job\.db\.key isn't a regular file any more"):
         redact(path)
 
 
