@@ -8,14 +8,11 @@ from typing import Final, NoReturn
 import typer
 
 from ..escaping import one_line
-from .exits import CommandError, ExitStatus, as_bug
+from .exits import HELP, CommandError, ExitStatus, as_bug
 from .output import current, logging_to, tell
 from .signals import hear, stop_hearing
 
-STATUSES: Final = """\
-Exit status, the first that applies of: 4 the key is missing, wrong, or may not do this; 5 the ledger is in use, another
-job's or damaged, or the disk is full; 3 stopped by a guard or an outage; 130 interrupted; 1 some rows failed; 0 all
-done. 2 is bad usage or input, or all rows are excluded: then nothing was sent."""
+STATUSES: Final = HELP
 
 
 def end(command: Callable[[], ExitStatus]) -> NoReturn:

@@ -15,16 +15,16 @@ class ExitStatus(IntEnum):
 
     DONE = 0
     FAILED = 1
-    """Some rows failed."""
     USAGE = 2
-    """Bad usage or input."""
     STOPPED = 3
-    """Stopped by a guard or an outage."""
     CREDENTIALS = 4
-    """The key is missing, wrong, or may not do this."""
     LEDGER = 5
-    """The ledger is in use, another job's or damaged, or can't be written."""
     INTERRUPTED = 130
+
+    @property
+    def meaning(self) -> str:
+        """What the status says, for the help and the documentation."""
+        return _MEANINGS[self]
 
     @classmethod
     def first_of(cls, statuses: Iterable["ExitStatus"]) -> "ExitStatus":
@@ -32,6 +32,15 @@ class ExitStatus(IntEnum):
         return min(statuses, key=_PRECEDENCE.index)
 
 
+_MEANINGS: Final = {
+    ExitStatus.DONE: "success",
+    ExitStatus.FAILED: "some rows failed",
+    ExitStatus.USAGE: "invalid usage or input, or all rows are excluded; nothing was sent",
+    ExitStatus.STOPPED: "stopped by a guard or an outage",
+    ExitStatus.CREDENTIALS: "the API key is missing, invalid, or lacks permission",
+    ExitStatus.LEDGER: "the ledger is in use, damaged or another job's, or the disk is full",
+    ExitStatus.INTERRUPTED: "interrupted",
+}
 _PRECEDENCE: Final = (
     ExitStatus.CREDENTIALS,
     ExitStatus.LEDGER,
@@ -42,6 +51,12 @@ _PRECEDENCE: Final = (
     ExitStatus.DONE,
 )
 
+
+PRECEDENCE: Final = "If several apply, the first of 4, 5, 3, 130 and 1 is returned."
+HELP: Final = "\n".join(
+    ["\b", "Exit status:", *(f"  {status.value:<3}  {status.meaning}" for status in sorted(ExitStatus)), PRECEDENCE]
+)
+"""What the help of every command says of them."""
 
 _NO_ROOM: Final = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 

@@ -78,7 +78,7 @@ class Status:
 
     @property
     def totals(self) -> Mapping[Outcome, int]:
-        """Every known item by outcome, as things are: what is claimed is in doubt, what waits was not attempted."""
+        """The number of items by outcome; what is claimed counts as in doubt, what waits as not attempted."""
         rest = Counter({Outcome.IN_DOUBT: self.claimed, Outcome.NOT_ATTEMPTED: self.waiting})
         return Counter(self.counts) + rest
 
