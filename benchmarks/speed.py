@@ -50,7 +50,11 @@ def main() -> int:
     parser.add_argument("--calls", type=int, default=20_000, help="of each operation in single (default: 20,000)")
     parser.add_argument("--largest", action="store_true", help=f"one job of {scale.LARGEST:,} items in scale as well")
     parser.add_argument("--check", action="store_true", help="exit with 1 where a bar isn't met")
-    parser.add_argument("--results", type=Path, help="write it with pictures to this folder, and README's table")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        help="write it with pictures to this folder, and the documentation's table",
+    )
     arguments = parser.parse_args()
     if arguments.results and arguments.only:
         parser.error("--results are of all parts")

@@ -1,4 +1,4 @@
-"""The benchmark of the pacers in short, and what README shows of it."""
+"""The benchmark of the pacers in short, and what the documentation shows of it."""
 
 import math
 import sys
@@ -17,7 +17,7 @@ from benchmarks.pacing_bench.pictures import PICTURES, picture
 from benchmarks.pacing_bench.results import Result, run_all
 from benchmarks.pacing_bench.scenarios import BY_NAME, SCENARIOS, bucket, steady
 from benchmarks.pacing_bench.table import SHORT_HEAD, verdict
-from benchmarks.readme_table import replace_table, rows_below
+from benchmarks.page_tables import RATE_LIMITS, replace_table, rows_below, table_in
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "pacing"
@@ -104,19 +104,26 @@ class TestJudging:
 
 
 class TestWhatIsShown:
-    def test_readme_shows_the_table_of_the_results(self) -> None:
-        shown, found = (
-            rows_below(SHORT_HEAD, path.read_text(encoding="utf-8"))
-            for path in (ROOT / "README.md", RESULTS / "table.md")
-        )
-        assert shown == found
+    def test_the_documentation_shows_the_table_of_the_results(self) -> None:
+        shown = table_in(RATE_LIMITS, "pacing")
+        assert shown == rows_below(SHORT_HEAD, (RESULTS / "table.md").read_text(encoding="utf-8"))
         assert shown.count("\n") == 1 + sum(scenario.brief for scenario in SCENARIOS)
 
-    def test_a_page_is_brought_up_to_date(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("before", ["", "\n| old |\n|---|\n| a |\n", "| old |\n"])
+    def test_a_page_is_brought_up_to_date(self, before: str, tmp_path: Path) -> None:
         page = tmp_path / "page.md"
-        page.write_text(f"Before.\n\n{SHORT_HEAD}\n| old |\n\nAfter.\n", encoding="utf-8")
-        replace_table(page, f"{SHORT_HEAD}\n| new |")
-        assert page.read_text(encoding="utf-8") == f"Before.\n\n{SHORT_HEAD}\n| new |\n\nAfter.\n"
+        page.write_text(f"Before.\n\n<!-- table: one -->\n{before}\nAfter.\n\n<!-- table: two -->\n", encoding="utf-8")
+        replace_table(page, "one", f"{SHORT_HEAD}\n| new |")
+        replace_table(page, "two", "| b |")
+        assert table_in(page, "one") == f"{SHORT_HEAD}\n| new |"
+        written = f"Before.\n\n<!-- table: one -->\n\n{SHORT_HEAD}\n| new |\n\nAfter.\n\n<!-- table: two -->\n\n| b |\n"
+        assert page.read_text(encoding="utf-8") == written
+
+    def test_a_page_without_a_place_for_the_table_is_an_error(self, tmp_path: Path) -> None:
+        page = tmp_path / "page.md"
+        page.write_text("<!-- table: one -->\n", encoding="utf-8")
+        with pytest.raises(ValueError, match="no <!-- table: on -->"):
+            replace_table(page, "on", "| a |")
 
     def test_every_picture_is_there_and_small(self) -> None:
         assert {path.name for path in RESULTS.glob("*.png")} == set(PICTURES)

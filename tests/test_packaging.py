@@ -35,6 +35,15 @@ def test_the_command_leads_to_a_function() -> None:
     assert callable(getattr(importlib.import_module(module), function))
 
 
+def test_the_wheel_brings_the_man_pages_and_a_source_distribution_can_build_it() -> None:
+    targets = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]["targets"]
+    ((folder, place),) = targets["wheel"]["shared-data"].items()
+    assert place == "share/man/man1"
+    assert (ROOT / folder / "adapty-async.1").is_file()
+    assert {path.suffix for path in (ROOT / folder).iterdir()} == {".1"}
+    assert folder in targets["sdist"]["include"]
+
+
 def test_type_checkers_are_told_of_the_types() -> None:
     assert (ROOT / "adapty_async" / "py.typed").is_file()
 

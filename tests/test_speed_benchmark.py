@@ -1,4 +1,4 @@
-"""The benchmark of speed in short, what is asked of it, and what README shows of it."""
+"""The benchmark of speed in short, what is asked of it, and what the documentation shows of it."""
 
 import json
 import re
@@ -16,7 +16,7 @@ import pytest
 
 from adapty_async.serialization import load_profile
 from benchmarks import speed
-from benchmarks.readme_table import README, rows_below
+from benchmarks.page_tables import PERFORMANCE, rows_below, table_in
 from benchmarks.speed_bench import bulk, loading, scale, single, startup
 from benchmarks.speed_bench.bars import BARS, HEAD, Bar, asked_table, misses
 from benchmarks.speed_bench.part import Chart, Part, table
@@ -27,7 +27,7 @@ from benchmarks.speed_bench.rounds import Rounds, run_apart, take_turns, togethe
 from benchmarks.speed_bench.server import static_server
 from tests.waiting import PATIENCE
 
-RESULTS = README.parent / "benchmarks" / "results" / "speed"
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "speed"
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -191,18 +191,18 @@ class TestWhatIsShown:
         picture(CHART).savefig(drawn)
         assert drawn.getvalue().startswith(b"\x89PNG")
 
-    def test_page_and_pictures_are_written_and_readme_brought_up_to_date(self, tmp_path: Path) -> None:
-        readme = tmp_path / "README.md"
-        readme.write_text(f"Before.\n\n{HEAD}\n| old |\n\nAfter.\n", encoding="utf-8")
+    def test_page_and_pictures_are_written_and_the_documentation_brought_up_to_date(self, tmp_path: Path) -> None:
+        page = tmp_path / "page.md"
+        page.write_text("Before.\n\n<!-- table: speed -->\n\n| old |\n\nAfter.\n", encoding="utf-8")
         part = Part("Start", "How.", table(["", "ms"], [["ours", "1"]]), {"import": 1.0}, [CHART])
-        write(tmp_path / "results", [part], "a server", readme)
+        write(tmp_path / "results", [part], "a server", page)
         shown = "\n".join(asked_table({"import": 1.0}))
-        assert readme.read_text(encoding="utf-8") == f"Before.\n\n{shown}\n\nAfter.\n"
+        assert page.read_text(encoding="utf-8") == f"Before.\n\n<!-- table: speed -->\n\n{shown}\n\nAfter.\n"
         assert {path.name for path in (tmp_path / "results").iterdir()} == {"table.md", CHART.file}
 
-    def test_readme_shows_the_table_of_the_results(self) -> None:
-        shown, found = (rows_below(HEAD, path.read_text(encoding="utf-8")) for path in (README, RESULTS / "table.md"))
-        assert shown == found
+    def test_the_documentation_shows_the_table_of_the_results(self) -> None:
+        shown = table_in(PERFORMANCE, "speed")
+        assert shown == rows_below(HEAD, (RESULTS / "table.md").read_text(encoding="utf-8"))
         assert shown.count("\n") == 1 + len(BARS)
 
     def test_every_picture_is_there_and_small(self) -> None:

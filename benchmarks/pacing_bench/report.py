@@ -1,4 +1,4 @@
-"""Everything written down: table.md, the pictures, and the short table in README."""
+"""Everything written down: table.md, the pictures, and the short table of a page."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ from benchmarks.pacing_bench.loopback import loopback_table
 from benchmarks.pacing_bench.pictures import PICTURES, draw
 from benchmarks.pacing_bench.results import Result
 from benchmarks.pacing_bench.table import long_table, short_table
-from benchmarks.readme_table import README, replace_table
+from benchmarks.page_tables import RATE_LIMITS, replace_table
 
 COUNTED: Final = """\
 Goodput is accepted / allowed after 20 s, from 1,000/s up after 60 s, at 0.2/s after 300 s. Beside production, allowed
@@ -47,12 +47,15 @@ PICTURED: Final = "Single runs, seed 0. A dot: so many refusals a second.\n"
 
 
 def write(folder: Path, results: dict[str, list[Result]], seeds: int) -> None:
-    """Write table.md and the pictures, and bring README up to date; the jobs over real sockets run here."""
+    """Write table.md and the pictures, and bring the page about rate limits up to date.
+
+    The jobs over real sockets run here.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     draw(folder)
     lines = document(results, seeds, asyncio.run(loopback_table(seeds)))
     (folder / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    replace_table(README, "\n".join(short_table(results)))
+    replace_table(RATE_LIMITS, "pacing", "\n".join(short_table(results)))
 
 
 def document(results: dict[str, list[Result]], seeds: int, loopback: list[str]) -> Iterator[str]:

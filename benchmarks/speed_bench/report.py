@@ -1,4 +1,4 @@
-"""Everything written down: table.md, the pictures, and the table in README."""
+"""Everything written down: table.md, the pictures, and the table of a page."""
 
 import os
 import platform
@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from benchmarks.readme_table import README, replace_table
+from benchmarks.page_tables import PERFORMANCE, replace_table
 from benchmarks.speed_bench.bars import asked_table
 from benchmarks.speed_bench.loops import loop_name
 from benchmarks.speed_bench.part import Part
@@ -22,13 +22,13 @@ run on the same event loop. Figures are medians; ratios are medians of the round
 meanwhile hits both. A real server is slower by far, and a rate limit slower still."""
 
 
-def write(folder: Path, parts: Sequence[Part], server: str, readme: Path = README) -> None:
-    """Write table.md and the pictures, and bring README up to date."""
+def write(folder: Path, parts: Sequence[Part], server: str, page: Path = PERFORMANCE) -> None:
+    """Write table.md and the pictures, and bring the page about performance up to date."""
     folder.mkdir(parents=True, exist_ok=True)
     charts = [chart for part in parts for chart in part.charts]
     draw(charts, folder)
     (folder / "table.md").write_text("\n".join(document(parts, server)) + "\n", encoding="utf-8")
-    replace_table(readme, "\n".join(asked_table(all_figures(parts))))
+    replace_table(page, "speed", "\n".join(asked_table(all_figures(parts))))
 
 
 def document(parts: Sequence[Part], server: str) -> Iterator[str]:
