@@ -1,4 +1,4 @@
-"""How the pictures of the benchmarks look."""
+"""The appearance of the benchmarks' pictures."""
 
 from io import BytesIO
 from pathlib import Path
@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-# Told apart also by those who don't see red and green, and in grey.
+# Distinguishable with red-green color blindness and in gray.
 BLUE: Final = "#0072b2"
 VERMILION: Final = "#d55e00"
 GREY: Final = "#e4e4e4"
@@ -16,7 +16,7 @@ COLOURS: Final = 32
 
 
 def new_figure(title: str, height: float) -> Figure:
-    """Give a figure with its title, so many inches high."""
+    """Return a figure with a title and a height in inches."""
     figure = Figure(figsize=(9, height), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
@@ -24,7 +24,7 @@ def new_figure(title: str, height: float) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write it as PNG. In few colours it is a third of the size."""
+    """Write a figure as PNG. With few colors it is a third of the size."""
     drawn = BytesIO()
     figure.savefig(drawn)
     Image.open(drawn).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)

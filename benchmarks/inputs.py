@@ -1,7 +1,7 @@
-"""What the check of an input costs: rows a second and peak memory, for each format, of a short file and a long one.
+"""A benchmark of input checks: rows per second and peak memory, for each format, of a short and a long file.
 
-Each check is the command line's own, with its search for duplicates, in a process of its own. Of 1,000 rows one repeats
-an earlier id.
+Each check is the one of the command line, with its search for duplicates, in a process of its own. One of every 1,000
+rows repeats an earlier ID.
 """
 
 import argparse
@@ -27,9 +27,9 @@ LONG: Final = 10_000_000
 FORMATS: Final = ("csv", "jsonl", "parquet")
 UNIT: Final = 1 if sys.platform == "darwin" else 1024
 MOST_GROWTH: Final = 96.0
-"""MiB of memory more than the short file takes."""
+"""MiB of memory in addition to the short file's."""
 MOST_CPU: Final = 3.0
-"""Microseconds of CPU a row of the long file."""
+"""Microseconds of CPU per row of the long file."""
 _SPREAD: Final = 7_919_000_003
 _REPEATED: Final = 1000
 _ROW_GROUP: Final = 1_000_000
@@ -37,7 +37,7 @@ _ROW_GROUP: Final = 1_000_000
 
 @attrs.frozen
 class Cost:
-    """What one check took: microseconds of CPU a row, seconds, and MiB."""
+    """The cost of a check: microseconds of CPU per row, seconds, and MiB."""
 
     cpu: float
     seconds: float
@@ -45,14 +45,14 @@ class Cost:
 
 
 def ids(count: int) -> Iterator[str]:
-    """Make so many ids, spread as those of a real list are."""
+    """Generate `count` IDs, distributed like those of a real list."""
     for number in range(count):
         which = number // 2 // _REPEATED * _REPEATED if number % _REPEATED == _REPEATED - 1 else number
         yield f"user-{which * _SPREAD % 10**12:012}@example.com"
 
 
 def write(path: Path, count: int) -> None:
-    """Write a file of so many rows in the format that its name tells."""
+    """Write a file with `count` rows, in the format that its name implies."""
     if path.suffix == ".parquet":
         _write_parquet(path, count)
         return
@@ -76,7 +76,7 @@ def _write_parquet(path: Path, count: int) -> None:
 
 
 def check(path: Path, count: int) -> Cost:
-    """Check a file, and say what it took."""
+    """Check a file and return the cost."""
     cpu, began = time.process_time(), time.perf_counter()
     with open_ids(path, by="customer_user_id") as opened:
         checked = opened.check()
@@ -86,7 +86,7 @@ def check(path: Path, count: int) -> Cost:
 
 
 def apart(task: str, path: Path, count: int) -> str:
-    """Do a task in a process of its own."""
+    """Run a task in a process of its own."""
     words = [sys.executable, __file__, "--alone", task, str(path), str(count)]
     return subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout  # noqa: S603 - our own interpreter
 
@@ -101,11 +101,11 @@ def measure(kind: str, count: int, folder: Path) -> Cost:
 
 
 def main() -> int:
-    """Read the arguments, measure, print; tell whether a bar was asked for and isn't met."""
+    """Parse the arguments, measure, and print. Return 1 if `--check` is given and a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=LONG, help=f"rows of the long file (default: {LONG:,})")
-    parser.add_argument("--check", action="store_true", help="fail where a bar isn't met")
-    parser.add_argument("--table", type=Path, help="where the table goes as well")
+    parser.add_argument("--check", action="store_true", help="fail if a target is missed")
+    parser.add_argument("--table", type=Path, help="also write the table to this file")
     parser.add_argument("--alone", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.alone:

@@ -1,8 +1,8 @@
-"""What a ledger costs a mass deletion: CPU time, bytes on disk and memory, and the time until a resumed job sends.
+"""A benchmark of the ledger: CPU time, bytes on disk, memory, and the time until a resumed job sends.
 
-The requests are answered at once, in the process itself: what differs between a job with and without a ledger is the
-ledger's. Each job runs in a process of its own, for its memory; jobs without, with, and prepared as the command line
-prepares them, and looked at as it does, take turns.
+Requests are answered at once within the process, so the difference between jobs with and without a ledger is the cost
+of the ledger. Each job runs in a process of its own, because memory is measured. Three kinds of jobs alternate: without
+a ledger, with one, and prepared and watched as the command line does it.
 """
 
 import argparse
@@ -41,17 +41,17 @@ SIZES: Final = [100_000, 1_000_000]
 LARGEST: Final = 10_000_000
 UNIT: Final = 1 if sys.platform == "darwin" else 1024
 MOST_CPU: Final = 5.0
-"""Microseconds an item."""
+"""Microseconds per item."""
 MOST_DISK: Final = 40.0
-"""Bytes an item."""
+"""Bytes per item."""
 MOST_SECONDS: Final = 20.0
-"""Until a resumed job's first request."""
+"""Seconds until the first request of a resumed job."""
 MOST_GROWTH: Final = 8.0
-"""MiB of memory more than the smallest job takes."""
+"""MiB of memory in addition to the smallest job's."""
 
 
 class Peak:
-    """The most bytes that a ledger and what SQLite puts beside it have taken, looked at every 50 ms."""
+    """The peak size in bytes of a ledger and its SQLite files, sampled every 50 ms."""
 
     def __init__(self, ledger: Path) -> None:
         self.size = 0
@@ -78,7 +78,7 @@ class Peak:
 
 @attrs.frozen
 class Cost:
-    """What one job took: microseconds an item, seconds, bytes an item, MiB."""
+    """The cost of a job: microseconds per item, seconds, bytes per item, MiB."""
 
     cpu: float
     first_request: float
@@ -87,12 +87,12 @@ class Cost:
 
 
 def ids(count: int) -> Iterator[str]:
-    """Make so many ids, one by one."""
+    """Generate `count` IDs."""
     return map(prefilled_customer_user_id, range(count))
 
 
 async def run(kind: Kind, items: int, ledger: Path, *, appended: bool) -> Cost:
-    """Delete so many profiles, and say what it took."""
+    """Delete `items` profiles and return the cost."""
     client, transport = quiet_client()
     meter = Meter()
 
@@ -119,7 +119,7 @@ async def run(kind: Kind, items: int, ledger: Path, *, appended: bool) -> Cost:
 
 
 def run_apart(kind: Kind, items: int, ledger: Path, *, appended: bool = False) -> Cost:
-    """Do the same in a process of its own."""
+    """Run a job in a process of its own."""
     words = ["--alone", kind, str(items), str(ledger), *(["--appended"] if appended else [])]
     said = subprocess.run([sys.executable, __file__, *words], check=True, stdout=subprocess.PIPE)  # noqa: S603 - our own interpreter
     return Cost(**json.loads(said.stdout))
@@ -127,7 +127,7 @@ def run_apart(kind: Kind, items: int, ledger: Path, *, appended: bool = False) -
 
 @attrs.frozen
 class Line:
-    """What jobs of one size cost: CPU without a ledger, and what one with a ledger takes more."""
+    """The costs of jobs of one size: CPU without a ledger, and the additional costs of a ledger."""
 
     items: int
     cpu_bare: float
@@ -140,13 +140,13 @@ class Line:
     resumed: float
 
     def row(self) -> str:
-        """Give it as a row of the table."""
+        """Return a row of the table."""
         figures = (self.cpu_bare, self.cpu, self.cpu_prepared, self.disk, self.peak)
         shown = " | ".join(f"{figure:.1f}" for figure in figures)
         return f"| {self.items:,} | {shown} | {self.memory:.0f} | {self.memory_bare:.0f} | {self.resumed:.2f} |"
 
     def misses(self, smallest: "Line") -> Iterator[str]:
-        """Say which bars it doesn't meet."""
+        """Yield the targets that are missed."""
         for name, figure, most in (
             ("microseconds of CPU an item", self.cpu, MOST_CPU),
             ("microseconds of CPU an item, prepared", self.cpu_prepared, MOST_CPU),
@@ -167,7 +167,7 @@ HEADER: Final = (
 
 
 def measure(items: int, rounds: int) -> Line:
-    """Run jobs of a size in turn, resume the last one with one item more, and give the medians."""
+    """Run jobs of one size in turn, resume the last one with one more item, and return the medians."""
     bare: list[Cost] = []
     lazy: list[Cost] = []
     prepared: list[Cost] = []
@@ -197,12 +197,12 @@ def _more(costs: Sequence[Cost], bare: Sequence[Cost]) -> float:
 
 
 def main() -> int:
-    """Read the arguments, measure, print; tell whether a bar was asked for and isn't met."""
+    """Parse the arguments, measure, and print. Return 1 if `--check` is given and a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="jobs of each size and kind (default: 3)")
     parser.add_argument("--largest", action="store_true", help=f"one round of {LARGEST:,} items as well: half an hour")
-    parser.add_argument("--check", action="store_true", help="fail where a bar isn't met")
-    parser.add_argument("--table", type=Path, help="where the table goes as well")
+    parser.add_argument("--check", action="store_true", help="fail if a target is missed")
+    parser.add_argument("--table", type=Path, help="also write the table to this file")
     parser.add_argument("--alone", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--appended", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

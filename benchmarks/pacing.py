@@ -1,13 +1,13 @@
-"""How near to a hidden limit the pacers come, and how many refusals that costs: scenarios in virtual time, as a table.
+"""A benchmark of the pacers: how close they come to a hidden limit, and how many 429s that takes, in virtual time.
 
-Goodput is accepted / allowed after the start (20 s, at high and very low limits more). Refused is the share of all
-requests of the run, its start included. Both are means over the seeds; of all else the worst seed counts. 90 %: seconds
-until 5 s begin in which 90 % of what is allowed is accepted.
+Goodput is accepted / allowed after the start, which is 20 s, or longer at high and very low limits. Refused is the
+share of 429s among all requests, including the start. Both are means over the seeds; for all other figures the worst
+seed counts. 90 % is the number of seconds until a period of 5 s begins in which 90% of the limit is accepted.
 
-In pacing_bench, scenarios.py says what happens and what is asked, contenders.py who is compared, figures.py what is
-counted, results.py how it is summed up and judged; table.py and pictures.py show it, and report.py writes it down.
-loopback.py does some of it over real sockets, and callers.py looks at a web app with the pacer that a client has by
-default. The simulation is in rate_simulation.py.
+In pacing_bench, scenarios.py defines the scenarios and targets, contenders.py the pacers that are compared, and
+figures.py the figures. results.py summarizes and judges them, table.py and pictures.py present them, and report.py
+writes the files. loopback.py runs some scenarios over real sockets. callers.py simulates a web app with the default
+pacer of a client. The simulation is in rate_simulation.py.
 """
 
 import argparse
@@ -26,16 +26,18 @@ from benchmarks.pacing_bench.table import long_table
 
 
 def main() -> int:
-    """Read the arguments, simulate, print; give the exit status."""
+    """Parse the arguments, simulate, and print. Return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
-    parser.add_argument("--scenario", default="", help="only those whose name has this in it")
+    parser.add_argument("--scenario", default="", help="only scenarios whose name contains this")
     parser.add_argument("--contender", choices=CONTENDERS, action="append", help="only this one; may be repeated")
-    parser.add_argument("--check", action="store_true", help="exit with 1 where our pacer doesn't do what is asked")
-    parser.add_argument("--loopback", action="store_true", help="only what goes over real sockets, about 2 minutes")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if our pacer misses a target")
+    parser.add_argument("--loopback", action="store_true", help="only the jobs over real sockets, about 2 minutes")
     parser.add_argument("--callers", action="store_true", help="only the callers of a web app")
-    parser.add_argument("--results", type=Path, help="run all, loopback too, and write it with pictures to this folder")
+    parser.add_argument(
+        "--results", type=Path, help="run everything and write the results with pictures to this folder"
+    )
     arguments = parser.parse_args()
     if arguments.results and (arguments.scenario or arguments.contender or arguments.loopback or arguments.callers):
         parser.error("--results are of all scenarios and contenders")
@@ -55,7 +57,7 @@ def main() -> int:
         print(f"\n{contender}\n", *long_table(summed_up), sep="\n", flush=True)
     print(f"\n{arguments.seeds} seeds; {time.perf_counter() - began:.0f} s", file=sys.stderr)
     if arguments.results:
-        from benchmarks.pacing_bench.report import write  # here, since nothing else needs the extra bench
+        from benchmarks.pacing_bench.report import write  # imported here because only this needs the extra `bench`
 
         write(arguments.results, found, arguments.seeds)
     missed = [result for result in found.get(OURS, []) if result.missed and not result.is_out_of_reach]

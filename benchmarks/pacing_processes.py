@@ -1,6 +1,6 @@
-"""Real processes that share a pacer, before a small limiter on loopback: a line is a request, a line its answer.
+"""Real processes that share a pacer, and a small limiter on loopback. Requests and responses are lines of text.
 
-Run as a module it is one such process: it sends as fast as its pacer lets it, until it is ended.
+Run as a module, it is one such process, which sends as fast as its pacer allows until it is stopped.
 """
 
 import argparse
@@ -27,9 +27,9 @@ _UNDER_WAY: Final = 200
 
 
 class LimitServer:
-    """Answer each request, after `latency` seconds, with "yes", "no" or the seconds of a Retry-After.
+    """Responds to each request, after `latency` seconds, with "yes", "no" or the seconds of a Retry-After.
 
-    `accepted`, `refused`: the times of arrival by the name of the process.
+    `accepted` and `refused` contain the times of arrival by process name.
     """
 
     def __init__(self, limiter: Limiter, latency: float = 0.02) -> None:
@@ -44,7 +44,7 @@ class LimitServer:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port of the server."""
         assert self._server is not None
         return int(self._server.sockets[0].getsockname()[1])
 
@@ -60,24 +60,24 @@ class LimitServer:
         await asyncio.sleep(2 * self._latency)
 
     def refuse_once(self, retry_after: float) -> None:
-        """Refuse the next request, with a Retry-After."""
+        """Reject the next request with a Retry-After."""
         self._next_refusal = retry_after
 
     async def heard_of(self, *names: str) -> None:
-        """Wait until each of these processes has sent something that was accepted."""
+        """Wait until a request of each of these processes was accepted."""
         await self._until(lambda: all(self.accepted[name] for name in names))
 
     async def refusal(self) -> None:
-        """Wait for the first refusal."""
+        """Wait for the first rejected request."""
         await self._until(lambda: any(self.refused.values()))
 
     def count(self, first: float, last: float, name: str | None = None) -> int:
-        """Count what was accepted between two times of the loop, of one process or of all."""
+        """Count the requests accepted between two times of the event loop, of one process or of all."""
         names = list(self.accepted) if name is None else [name]
         return sum(first <= at < last for name in names for at in self.accepted[name])
 
     def share_refused(self) -> float:
-        """Give the share of all requests that was refused."""
+        """Return the share of rejected requests."""
         refused = sum(map(len, self.refused.values()))
         return refused / max(1, refused + sum(map(len, self.accepted.values())))
 
@@ -119,7 +119,7 @@ def _write(writer: asyncio.StreamWriter, line: bytes) -> None:
 async def running(
     server: LimitServer, state: Path, *names: str, start_rate: float = 5.0, max_rate: float | None = None
 ) -> AsyncIterator[list[Process]]:
-    """Run processes of these names; at the end those that still live are killed."""
+    """Run processes with these names during the block, then kill those that are still running."""
     command = [sys.executable, "-m", "benchmarks.pacing_processes", str(server.port), str(state), str(start_rate)]
     if max_rate is not None:
         command += ["--max-rate", str(max_rate)]
@@ -137,7 +137,7 @@ async def running(
 
 
 class _Worker:
-    """Send as fast as the pacer lets."""
+    """Sends requests as fast as the pacer allows."""
 
     def __init__(self, gate: Gate, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, name: str) -> None:
         self._gate = gate
@@ -166,14 +166,14 @@ class _Worker:
 
 async def _work(port: int, pacer: SharedPacer, name: str) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    worker = _Worker(Gate(pacer, random.Random(name)), reader, writer, name)  # noqa: S311 - no secret
+    worker = _Worker(Gate(pacer, random.Random(name)), reader, writer, name)  # noqa: S311 - not for security
     sending = asyncio.create_task(worker.send())
     await worker.hear()
     sending.cancel()
 
 
 def main() -> None:
-    """Be one process, until the server ends it."""
+    """Run as one process until the server ends it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("port", type=int)
     parser.add_argument("state", type=Path)

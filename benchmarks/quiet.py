@@ -1,4 +1,4 @@
-"""A transport that answers at once, in the process itself: for what a job costs beside its requests."""
+"""A transport that responds at once within the process, to measure the cost of a job without its requests."""
 
 import asyncio
 import time
@@ -9,12 +9,12 @@ from adapty_async.transport import Transport
 
 
 class QuietTransport(Transport):
-    """Say yes to every request at once, and remember when the first came."""
+    """Accepts every request at once, and records when the first one came."""
 
     first: float | None = None
 
     async def attempt(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 - as in the original
-        """Answer 204."""
+        """Respond with 204."""
         if self.first is None:
             self.first = time.perf_counter()
         await asyncio.sleep(0)
@@ -22,7 +22,7 @@ class QuietTransport(Transport):
 
 
 def quiet_client() -> tuple[AdaptyClient, QuietTransport]:
-    """Make a client that sends nothing, and give its transport too."""
+    """Return a client that sends nothing, and its transport."""
     transport = QuietTransport("https://api.test", "secret", session=None, trust_env=False, ssl=None)
     client = AdaptyClient("secret")
     sender_of(client).transport = transport

@@ -1,7 +1,7 @@
-"""A rate limit and its callers in virtual time: discrete events, no event loop, an hour in seconds.
+"""A simulation of rate limits and callers in virtual time: discrete events, no event loop, an hour in seconds.
 
-Only what matters to a pacer is here: when requests leave, when they reach the limiter, when their answers are heard.
-The limiters share nothing with the pacers that have to find them out.
+It only models what matters to a pacer: when requests are sent, when they reach the limiter, and when their responses
+arrive. The limiters share no code with the pacers that search for their limits.
 """
 
 import heapq
@@ -15,22 +15,23 @@ from typing import Final, Protocol
 from adapty_async.pacing import MAX_RETRY_AFTER, Pacer, Ticket, Verdict
 
 BIN: Final = 0.5
-"""Seconds that are counted together in a Tally."""
+"""The length of a bin of a Tally in seconds."""
 
 
 # Limiters
 
 
 class Limiter(Protocol):
-    """Say whether a request that arrives at `now` is accepted."""
+    """Decides whether a request that arrives at `now` is accepted."""
 
     def accepts(self, now: float) -> bool: ...
 
 
 class TokenBucket:
-    """A smoothed limit: `rate` tokens a second flow into a bucket that holds `burst` of them; a request takes one.
+    """A token bucket: `rate` tokens per second flow in, it holds at most `burst` tokens, and a request takes one.
 
-    `charge_refused`: a refused request takes one too, down to a debt of `burst`. `rates`: when which later rate begins.
+    `charge_refused`: a rejected request takes one too, down to a debt of `burst`. `rates`: later rates and when they
+    begin.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class TokenBucket:
 
 
 class FixedWindows:
-    """At most `calls` in each window of `seconds`, the windows following the clock."""
+    """At most `calls` in each window of `seconds`. The windows follow the clock."""
 
     def __init__(self, calls: int, seconds: float) -> None:
         self._calls = calls
@@ -71,7 +72,7 @@ class FixedWindows:
         self._used = 0
 
     def accepts(self, now: float) -> bool:
-        # Windows don't begin when a job does.
+        # Windows don't start with the job.
         window = math.floor(now / self._seconds + 0.37)
         if window != self._window:
             self._window, self._used = window, 0
@@ -82,7 +83,7 @@ class FixedWindows:
 
 
 class SlidingWindow:
-    """At most `calls` within any `seconds`."""
+    """At most `calls` within any period of `seconds`."""
 
     def __init__(self, calls: int, seconds: float) -> None:
         self._seconds = seconds
@@ -100,7 +101,7 @@ class SlidingWindow:
 
 @dataclass(frozen=True)
 class Answer:
-    """What comes back: a verdict, and the Retry-After that stood beside it, in seconds."""
+    """A response: a verdict, and its Retry-After in seconds."""
 
     verdict: Verdict
     retry_after: float | None = None
@@ -111,12 +112,12 @@ ACCEPTED: Final = Answer(Verdict.ACCEPTED)
 
 @dataclass(frozen=True)
 class World:
-    """A hidden limit and what else happens.
+    """A hidden limit and its environment.
 
-    `retry_after` stands beside each 429, given by its number; `fault(now, draw)` may answer before the limiter does,
-    `draw` being uniform in [0, 1). `delay(now)` is the round trip, whose spread is log-normal with `jitter`.
-    `production` gives the seconds to the next request of somebody else on the same key. `asleep(now)`: until when the
-    caller's loop, asleep at `now`, does nothing.
+    `retry_after` returns the Retry-After of a 429, given its number. `fault(now, draw)` may respond before the limiter;
+    `draw` is uniform in [0, 1). `delay(now)` is the round trip, which varies log-normally with `jitter`. `production`
+    returns the seconds until the next request of another user of the key. `asleep(now)` returns the time until which
+    the caller's event loop is blocked, if it is blocked at `now`.
     """
 
     limiter: Callable[[], Limiter]
@@ -132,7 +133,7 @@ class World:
 
 @dataclass
 class Tally:
-    """What happened, in bins of BIN seconds by the time of arrival (accepted, refused) and of departure (sent)."""
+    """Counts in bins of BIN seconds, by time of arrival (accepted, refused) and of departure (sent)."""
 
     sent: list[int]
     accepted: list[int]
@@ -145,20 +146,20 @@ class Tally:
 
     @classmethod
     def of(cls, seconds: float) -> "Tally":
-        """Give an empty tally."""
+        """Return an empty tally."""
         bins = math.ceil(seconds / BIN)
         return cls([0] * bins, [0] * bins, [0] * bins)
 
 
 class Caller(Protocol):
-    """A job with more to send than may leave."""
+    """A job with more requests than may be sent."""
 
     def wake(self, now: float, who: int) -> None:
-        """Go on: the start, or what was asked of `Simulation.wake_at`."""
+        """Continue, at the start or at a time passed to `Simulation.wake_at`."""
         ...
 
     def answered(self, now: float, request: Ticket, who: int, answer: Answer) -> None:
-        """Hear of a request."""
+        """Handle a response."""
         ...
 
 
@@ -166,7 +167,7 @@ _ARRIVES, _ANSWERED, _WAKES, _PRODUCTION, _LOOKS = range(5)
 
 
 class Simulation:
-    """One job against one world."""
+    """A job in a world."""
 
     def __init__(self, world: World, seed: int) -> None:
         self.rng = random.Random(seed)  # noqa: S311 - a simulation
@@ -179,7 +180,7 @@ class Simulation:
         self.tally = Tally.of(world.seconds)
 
     def run(self, caller: Caller, *, pacer: Pacer | None = None, callers: int = 1) -> Tally:
-        """Run the job to the end of the world; `pacer` is looked at once a bin."""
+        """Run the job until the end of the world. The rate of `pacer` is sampled once per bin."""
         world, tally = self._world, self.tally
         for who in range(callers):
             self.wake_at(0.0, who)
@@ -219,11 +220,11 @@ class Simulation:
         return tally
 
     def wake_at(self, when: float, who: int) -> None:
-        """Let the caller go on at a time."""
+        """Wake the caller at a time."""
         self._push(when, _WAKES, who, None, None)
 
     def send(self, now: float, request: Ticket, who: int = 0) -> None:
-        """Let a request leave."""
+        """Send a request."""
         self.tally.sent[int(now / BIN)] += 1
         self.tally.too_early += now < self._told_until
         there = self._world.delay(now) / 2 * self.rng.lognormvariate(0.0, self._world.jitter)
@@ -251,7 +252,7 @@ class Simulation:
 
 
 class PacedJob:
-    """A job before whose pacer as many requests wait as there are; at most `under_way` are on their way."""
+    """A job that always has requests waiting for its pacer; at most `under_way` are in flight."""
 
     def __init__(self, simulation: Simulation, pacer: Pacer, under_way: int) -> None:
         self._simulation = simulation
@@ -268,7 +269,7 @@ class PacedJob:
     def answered(self, now: float, request: Ticket, who: int, answer: Answer) -> None:
         self._under_way -= 1
         pause = answer.retry_after
-        if pause is not None:  # as the gate does
+        if pause is not None:  # as the client's send queue does
             pause *= 1.0 + self._simulation.rng.uniform(0.0, 0.1)
         self._pacer.heard(now, request, answer.verdict, pause)
         self._send(now)
@@ -286,7 +287,7 @@ class PacedJob:
 
 
 class BackingOff:
-    """Workers without a pacer, each backing off by itself: full jitter, 0.5 s doubling to 8 s, or the Retry-After."""
+    """Workers without a pacer. Each backs off on its own: full jitter, 0.5 s doubling to 8 s, or the Retry-After."""
 
     def __init__(self, simulation: Simulation, workers: int) -> None:
         self._simulation = simulation

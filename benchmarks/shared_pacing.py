@@ -1,7 +1,8 @@
-"""How near to a hidden limit processes come that share a pacer, and how evenly: virtual time, then real processes.
+"""A benchmark of shared pacers: how close processes come to a hidden limit together, and how evenly they share it.
 
-Goodput is accepted / allowed after the start. Refused is the share of all requests, the start included. The split is
-the first process's share of the accepted requests while both are at work.
+It runs in virtual time, then with real processes. Goodput is accepted / allowed after the start. Refused is the share
+of 429s among all requests, including the start. The split is the first process's share of the accepted requests while
+both are running.
 """
 
 import argparse
@@ -29,9 +30,9 @@ from benchmarks.rate_simulation import BIN, Answer, Simulation, Tally, TokenBuck
 
 @dataclass
 class Job:
-    """A process with more to send than may leave, from `begins` until it is killed at `ends`.
+    """A process with more requests than may be sent, from `begins` until it is killed at `ends`.
 
-    `farther`: seconds that its answers take longer than others'.
+    `farther`: additional seconds of its responses, compared with those of others.
     """
 
     pacer: Pacer
@@ -45,7 +46,7 @@ class Job:
 
 
 class Processes:
-    """Several jobs against one world."""
+    """Several jobs in one world."""
 
     def __init__(self, simulation: Simulation, jobs: Sequence[Job], under_way: int) -> None:
         self._simulation = simulation
@@ -79,7 +80,7 @@ class Processes:
         if now >= job.ends:
             return
         pause = answer.retry_after
-        if pause is not None:  # as the gate does
+        if pause is not None:  # as the client's send queue does
             pause *= 1.0 + self._simulation.rng.uniform(0.0, 0.1)
         job.pacer.heard(now, ticket, answer.verdict, pause)
 
@@ -97,30 +98,30 @@ class Processes:
 
 
 def simulate(world: World, seed: int, jobs: Sequence[Job]) -> Tally:
-    """Run jobs against a world."""
+    """Run jobs in a world."""
     simulation = Simulation(world, seed)
     return simulation.run(Processes(simulation, jobs, world.under_way), pacer=jobs[0].pacer, callers=len(jobs))
 
 
 def goodput(tally: Tally, rate: float, first: float, last: float) -> float:
-    """Give accepted / allowed between two times."""
+    """Return accepted / allowed between two times."""
     return sum(tally.accepted[int(first / BIN) : int(last / BIN)]) / (rate * (last - first))
 
 
 def refused(tally: Tally) -> float:
-    """Give the share of all requests that was refused."""
+    """Return the share of 429s among all requests."""
     return sum(tally.refused) / sum(tally.sent)
 
 
 def split(jobs: Sequence[Job], first: float, last: float) -> float:
-    """Give the first job's share of what was accepted between two times."""
+    """Return the first job's share of the requests accepted between two times."""
     counts = [sum(first <= at < last for at in job.accepted) for job in jobs]
     return counts[0] / sum(counts)
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """A limit, and the processes that share it, made of the path of their state."""
+    """A limit, and a function that creates the processes sharing it, given the path of their state."""
 
     name: str
     rate: float
@@ -131,7 +132,7 @@ class Scenario:
     under_way: int = 64
 
     def run(self, seed: int) -> tuple[float, float, float, int]:
-        """Give goodput, the share refused, the split and how many were sent too early."""
+        """Return the goodput, the share of 429s, the split, and the number of requests sent too early."""
         with tempfile.TemporaryDirectory() as folder:
             jobs = self.jobs(Path(folder) / "state")
             world = World(
@@ -192,9 +193,9 @@ SCENARIOS: Final = [
 
 
 def until_90(seed: int, number: int) -> float:
-    """Give the seconds until 90 % of 50/s, for so many processes that find what a run before them has found.
+    """Return the seconds until a period of 5 s begins in which 90% of 50/s is accepted.
 
-    That is: until 5 s begin in which 90 % of what is allowed is accepted.
+    The `number` processes start with the limit that an earlier run has found.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "state"
@@ -208,7 +209,7 @@ def until_90(seed: int, number: int) -> float:
 
 
 async def real(rate: float, burst: int, seconds: float) -> str:
-    """Let two real processes share a limit; kill one of them."""
+    """Let two real processes share a limit, and kill one of them."""
     now = asyncio.get_running_loop().time
     with tempfile.TemporaryDirectory() as folder:
         async with (
@@ -231,7 +232,7 @@ async def real(rate: float, burst: int, seconds: float) -> str:
 
 
 def cost(rate: float, number: int) -> tuple[float, float]:
-    """Give the microseconds a request that the pacers of so many processes take, and that an AdaptivePacer takes."""
+    """Return the microseconds per request of the pacers of `number` processes, and of an AdaptivePacer."""
     with tempfile.TemporaryDirectory() as folder:
         pacers = [SharedPacer(Path(folder) / "state", start_rate=rate / 2) for _ in range(number)]
         figures = _time(pacers, rate), _time([AdaptivePacer(start_rate=rate / 2)], rate)
@@ -241,7 +242,7 @@ def cost(rate: float, number: int) -> tuple[float, float]:
 
 
 def _time(pacers: Sequence[Pacer], rate: float) -> float:
-    """Send for ten seconds; give the microseconds of CPU time a request, those of this loop included."""
+    """Send for ten seconds. Return the microseconds of CPU per request, including those of this loop."""
     bucket, sent = TokenBucket(rate, rate / 30), 0
     wakes = [(0.0, number) for number in range(len(pacers))]
     under_way: deque[tuple[float, Pacer, Ticket, Verdict]] = deque()
@@ -262,10 +263,10 @@ def _time(pacers: Sequence[Pacer], rate: float) -> float:
 
 
 def main() -> None:
-    """Read the arguments, run, print."""
+    """Parse the arguments, run, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--only", default="", help="scenarios whose name has this in it")
+    parser.add_argument("--only", default="", help="only scenarios whose name contains this")
     arguments = parser.parse_args()
     print(f"{'':36} goodput: worst, mean   refused   split        too early")
     for scenario in SCENARIOS:

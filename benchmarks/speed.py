@@ -1,8 +1,9 @@
-"""What retries, pacing, outcomes and a ledger cost beside the loop one would write by hand, and what a call costs.
+"""A benchmark of the library against hand-written code: the cost of retries, pacing, outcomes, a ledger, and a call.
 
-In speed_bench, bulk.py compares mass deletions, single.py calls of one and of many callers, loading.py what makes a
-model of an answer, scale.py jobs of more and more items, startup.py the time until something happens. rounds.py runs
-them, server.py answers them, bars.py says what is asked; pictures.py and report.py write it down.
+In speed_bench, bulk.py compares bulk deletions, single.py single calls of one or many callers, and loading.py the
+parsing of responses. scale.py measures jobs of increasing size, and startup.py the time until the first output or
+request. rounds.py runs them, server.py responds to them, and bars.py defines the targets. pictures.py and report.py
+write the results.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from benchmarks.speed_bench.report import all_figures, machine, section, write
 from benchmarks.speed_bench.server import static_server
 
 _Run: TypeAlias = Callable[[argparse.Namespace, str], Part]
-"""Runs a part as the arguments say, against the server at a URL."""
+"""Runs a part with the given arguments, against the server at a URL."""
 
 PARTS: Final[Mapping[str, _Run]] = {
     "bulk": lambda arguments, url: bulk.part(url, arguments.rounds, arguments.ids),
@@ -32,7 +33,7 @@ PARTS: Final[Mapping[str, _Run]] = {
 
 
 def run(arguments: argparse.Namespace, url: str) -> Iterator[Part]:
-    """Run the parts that are asked for, and print each."""
+    """Run the requested parts and print each."""
     for name in arguments.only or PARTS:
         part = PARTS[name](arguments, url)
         print(*section(part), sep="\n", flush=True)
@@ -40,20 +41,20 @@ def run(arguments: argparse.Namespace, url: str) -> Iterator[Part]:
 
 
 def main() -> int:
-    """Read the arguments, measure, print; give the exit status."""
+    """Parse the arguments, measure, and print. Return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--rounds", type=int, default=5, help="processes of each, in startup twice as many (default: 5)"
+        "--rounds", type=int, default=5, help="processes per measurement, twice as many in startup (default: 5)"
     )
     parser.add_argument("--only", choices=PARTS, action="append", help="only this part; may be repeated")
-    parser.add_argument("--ids", type=int, default=20_000, help="of a mass deletion (default: 20,000)")
-    parser.add_argument("--calls", type=int, default=20_000, help="of each operation in single (default: 20,000)")
+    parser.add_argument("--ids", type=int, default=20_000, help="IDs of a bulk deletion (default: 20,000)")
+    parser.add_argument("--calls", type=int, default=20_000, help="calls of each operation in single (default: 20,000)")
     parser.add_argument("--largest", action="store_true", help=f"one job of {scale.LARGEST:,} items in scale as well")
-    parser.add_argument("--check", action="store_true", help="exit with 1 where a bar isn't met")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a target is missed")
     parser.add_argument(
         "--results",
         type=Path,
-        help="write it with pictures to this folder, and the documentation's table",
+        help="write the results with pictures to this folder, and update the documentation",
     )
     arguments = parser.parse_args()
     if arguments.results and arguments.only:

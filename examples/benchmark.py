@@ -1,4 +1,4 @@
-"""Measure how many profiles a second come in at several widths, from a simulator in a process of its own.
+"""Measure the profiles per second at several concurrencies, against a simulator in another process.
 
 python examples/benchmark.py --profiles 500 --latency 0.02
 """
@@ -18,7 +18,7 @@ WIDTHS = (1, 10, 100)
 
 @asynccontextmanager
 async def simulator(*options: str) -> AsyncIterator[AdaptyClient]:
-    """Run a simulator for the time of the block, and give a client of it."""
+    """Run a simulator during the block. Yield a client for it."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "adapty_async.testing", *options, stdout=asyncio.subprocess.PIPE
     )
@@ -33,7 +33,7 @@ async def simulator(*options: str) -> AsyncIterator[AdaptyClient]:
 
 
 async def measure(profiles: int, latency: float) -> None:
-    """Get every profile once at each width, and print a line for it."""
+    """Get every profile once per concurrency, and print the results."""
     ids = [prefilled_customer_user_id(number) for number in range(1, profiles + 1)]
     async with simulator("--profiles", str(profiles), "--latency", str(latency)) as client:
         print("width  profiles/s  p50 ms  p99 ms")
@@ -45,10 +45,12 @@ async def measure(profiles: int, latency: float) -> None:
 
 
 def main() -> None:
-    """Read the arguments and measure."""
+    """Parse the arguments and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--profiles", type=int, default=500, help="how many to get at each width (default: 500)")
-    parser.add_argument("--latency", type=float, default=0.02, help="seconds of each answer's way (default: 0.02)")
+    parser.add_argument("--profiles", type=int, default=500, help="profiles to get at each width (default: 500)")
+    parser.add_argument(
+        "--latency", type=float, default=0.02, help="latency of each response, in seconds (default: 0.02)"
+    )
     arguments = parser.parse_args()
     asyncio.run(measure(arguments.profiles, arguments.latency))
 

@@ -1,4 +1,4 @@
-"""Delete the profiles of the customer user ids in a CSV file, and write down what became of each.
+"""Delete the profiles listed in a CSV file by customer user ID, and write the outcome of each.
 
 ADAPTY_API_KEY=... python examples/delete_profiles.py people.csv outcomes.csv --max-rate 10
 """
@@ -18,21 +18,21 @@ from adapty_async import AdaptivePacer, AdaptyClient, bulk
 
 
 def customer_user_ids(path: Path) -> Generator[str, None, None]:
-    """Read one id after the other: a file of any length takes no memory."""
+    """Yield the IDs one by one, so that memory doesn't depend on the size of the file."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         for row in csv.DictReader(file):
             yield row["customer_user_id"]
 
 
 def open_private(path: str, flags: int) -> int:
-    """Open a file that its owner alone may read: it names people."""
+    """Open a file that only its owner can read, because it contains IDs."""
     return os.open(path, flags, 0o600)
 
 
 async def delete(ids: Iterator[str], max_rate: float | None, target: TextIO) -> bulk.BulkReport:
-    """Delete at 7 tenths of the rate limit, which nobody tells, and never more than `max_rate` profiles a second.
+    """Delete at 70% of the rate limit, and at no more than `max_rate` profiles per second.
 
-    Ctrl-C ends the job when what is under way has its outcome.
+    Ctrl-C ends the job once the requests in flight have their outcomes.
     """
     outcomes = csv.writer(target)
     outcomes.writerow(["customer_user_id", "outcome", "error"])
@@ -47,14 +47,14 @@ async def delete(ids: Iterator[str], max_rate: float | None, target: TextIO) -> 
 
 
 def main() -> int:
-    """Run the job, sum it up, and fail where somebody has to look at the outcomes."""
+    """Run the job and print a summary. Return 1 if the outcomes need attention."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="CSV with a column customer_user_id")
-    parser.add_argument("target", type=Path, help="CSV to write: the outcome of each id")
-    parser.add_argument("--max-rate", type=float, help="requests a second, at most")
+    parser.add_argument("target", type=Path, help="CSV to write the outcomes to")
+    parser.add_argument("--max-rate", type=float, help="maximum number of requests per second")
     arguments = parser.parse_args()
     with (
-        closing(customer_user_ids(arguments.source)) as ids,  # a job that is stopped doesn't read to the end
+        closing(customer_user_ids(arguments.source)) as ids,  # a stopped job doesn't read the whole file
         open(arguments.target, "x", encoding="utf-8", newline="", opener=open_private) as target,
     ):
         report = asyncio.run(delete(ids, arguments.max_rate, target))

@@ -1,4 +1,4 @@
-"""A span for each attempt of each call, under the span of whoever calls.
+"""Create a span for each attempt of each call, as a child of the caller's span.
 
 ADAPTY_API_KEY=... python examples/opentelemetry_spans.py CUSTOMER_USER_ID
 """
@@ -17,7 +17,7 @@ tracer = trace.get_tracer("adapty")
 
 
 def record(attempt: Attempt) -> None:
-    """Make a span of an attempt that has just ended; it knows no id, no key and no body."""
+    """Create a span for an attempt that has just ended. It contains no ID, key or body."""
     ended = time.time_ns()
     span = tracer.start_span(
         attempt.method,
@@ -38,7 +38,7 @@ def record(attempt: Attempt) -> None:
 
 
 async def main(customer_user_id: str) -> None:
-    """Ask for one profile, traced."""
+    """Get one profile with tracing."""
     async with AdaptyClient.from_env(on_attempt=record) as client:
         with tracer.start_as_current_span("show access"):
             await client.profiles.get(customer_user_id=customer_user_id)

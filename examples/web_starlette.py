@@ -1,4 +1,4 @@
-"""The same web app in Starlette, on which FastAPI is built: the lifespan hands one client to every request.
+"""The same web app with Starlette, the basis of FastAPI: the lifespan passes one client to every request.
 
 ADAPTY_API_KEY=... uvicorn --app-dir examples web_starlette:app
 """
@@ -16,32 +16,32 @@ from starlette.routing import Route
 
 from adapty_async import AdaptyClient, AdaptyError, ProfileNotFoundError
 
-DEADLINE = 2.0  # seconds a visitor waits for Adapty, retries included
+DEADLINE = 2.0  # seconds that a user waits for Adapty, including retries
 
 log = logging.getLogger(__name__)
 
 
 class State(TypedDict):
-    """What the lifespan hands to every request."""
+    """The state that the lifespan passes to every request."""
 
     adapty: AdaptyClient
 
 
 @asynccontextmanager
 async def lifespan(_app: Starlette) -> AsyncIterator[State]:
-    """Keep one client for the life of the app: its connections are shared by all requests."""
+    """Share one client, and its connections, between all requests of the app."""
     async with AdaptyClient.from_env(total_timeout=DEADLINE) as client:
         yield {"adapty": client}
 
 
 def client_of(request: Request) -> AdaptyClient:
-    """Give the client of the lifespan."""
+    """Return the client of the lifespan."""
     client: AdaptyClient = request.state.adapty
     return client
 
 
 def user_of(request: Request) -> str:
-    """Say who asks. A real app reads its session here; the id stays out of the path, which access logs show."""
+    """Return the user's ID. A real app reads its session here; the ID isn't in the path, which access logs contain."""
     user = request.headers.get("X-User")
     if not user:
         raise HTTPException(401)
@@ -49,23 +49,23 @@ def user_of(request: Request) -> str:
 
 
 async def show_access(request: Request) -> JSONResponse:
-    """Tell whether the user has premium access; without Adapty nobody is locked out."""
+    """Return whether the user has premium access. If Adapty fails, access is granted."""
     try:
         profile = await client_of(request).profiles.get(customer_user_id=user_of(request))
     except ProfileNotFoundError:
         return JSONResponse({"premium": False})
     except AdaptyError as error:
-        log.warning("access is granted unseen: %r", error)
+        log.warning("access granted without a check: %r", error)
         return JSONResponse({"premium": True, "unseen": True})
     return JSONResponse({"premium": profile.has_access("premium")})
 
 
 async def delete_account(request: Request) -> JSONResponse:
-    """Delete the user's profile; asked again after a failure, it is harmless."""
+    """Delete the user's profile. After a failure it is safe to send the request again."""
     try:
         await client_of(request).profiles.delete(customer_user_id=user_of(request), missing_ok=True)
     except AdaptyError as error:
-        log.warning("a profile is not deleted yet: %r", error)
+        log.warning("profile not deleted yet: %r", error)
         return JSONResponse({"deleted": False}, status_code=503, headers={"Retry-After": "60"})
     return JSONResponse({"deleted": True})
 

@@ -14,13 +14,13 @@ from benchmarks.rate_simulation import BIN, Answer, FixedWindows, Limiter, Simul
 
 SECONDS: Final = 60.0
 _POLICY: Final = RetryPolicy()
-# A caller whose call has failed makes the next one so much later.
+# Seconds after which a caller whose call failed makes its next one.
 _AFTER_FAILURE: Final = 0.1
 
 
 @dataclass(frozen=True)
 class Served:
-    """What came of all calls."""
+    """The results of all calls."""
 
     tally: Tally
     seconds: float
@@ -29,37 +29,37 @@ class Served:
 
     @property
     def rate(self) -> float:
-        """Requests that were accepted, a second."""
+        """Accepted requests per second."""
         return sum(self.tally.accepted) / self.seconds
 
     @property
     def failed_share(self) -> float:
-        """Of all calls that ended."""
+        """The share of failed calls among all calls that ended."""
         return self.failed / max(1, self.calls)
 
     @property
     def rejected(self) -> int:
-        """Requests that were answered 429."""
+        """The number of 429s."""
         return sum(self.tally.refused)
 
     def rate_between(self, first: float, last: float) -> float:
-        """Requests that were accepted within some time, a second."""
+        """Return the accepted requests per second between two times."""
         return sum(self.tally.accepted[int(first / BIN) : int(last / BIN)]) / (last - first)
 
     def worst_second_of_429s(self, after: float) -> int:
-        """The most 429s within a second."""
+        """Return the maximum number of 429s within a second."""
         refused = self.tally.refused[int(after / BIN) :]
         return max(map(sum, itertools.pairwise(refused)))
 
 
 class Callers:
-    """Callers that each make one call after the other, through one queue before a pacer."""
+    """Callers that each make one call after the other, through one send queue in front of a pacer."""
 
     def __init__(self, simulation: Simulation, pacer: Pacer, callers: int) -> None:
         self._simulation = simulation
         self._pacer = pacer
         self._queue: deque[int] = deque()
-        self._alarm = callers  # who is woken for the queue
+        self._alarm = callers  # the number with which the queue is woken
         self._alarm_at = -math.inf
         self._attempts = [0] * callers
         self._began = [0.0] * callers
@@ -113,7 +113,7 @@ class Callers:
 
 
 class Alone(Counting):
-    """No pacer: each call waits for its own retries only, as with most clients."""
+    """No pacer: each call only waits before its own retries, as with most clients."""
 
     def wait(self, now: float) -> float:
         return 0.0
@@ -123,7 +123,7 @@ class Alone(Counting):
 
 
 def serve(world: World, pacer: Pacer, callers: int, seed: int) -> Served:
-    """Let so many callers call to the end of the world."""
+    """Run `callers` callers until the end of the world."""
     simulation = Simulation(world, seed)
     them = Callers(simulation, pacer, callers)
     tally = simulation.run(them, callers=callers)
@@ -149,7 +149,7 @@ _LIMITS: Final[dict[str, tuple[Callable[[], Limiter], float | None, float]]] = {
 
 
 def callers_table(seeds: int = 5, callers: int = 50) -> Iterator[str]:
-    """Give the calls that are served a second and the share that fails, as a table."""
+    """Yield a table of the calls served per second and the share of failed ones."""
     yield f"| hidden limiter | {' | '.join(_KINDS)} |"
     yield "|---" * (1 + len(_KINDS)) + "|"
     for name, limit in _LIMITS.items():

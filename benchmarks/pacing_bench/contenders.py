@@ -1,4 +1,4 @@
-"""Who is compared: our pacer, what most write instead, and a rate that knows what the others have to find out."""
+"""The pacers that are compared: ours, common alternatives, and a fixed rate that knows the limit."""
 
 import math
 from bisect import bisect_left
@@ -12,17 +12,17 @@ from benchmarks.rate_simulation import BackingOff, PacedJob, Simulation, Tally
 
 
 class Cubic(Counting):
-    """Adapt as botocore's retry mode "adaptive" does: a token bucket whose rate follows a cubic curve.
+    """Adapts like botocore's retry mode "adaptive": a token bucket whose rate follows a cubic curve.
 
-    After a refusal the rate is 0.7 of the rate measured, comes back to that and goes on beyond. Measured is by the half
-    seconds of the wall clock, which shows `clock` at the start. As there, a Retry-After holds nothing back.
+    After a 429 the rate drops to 0.7 of the measured rate, returns to it and rises beyond. The rate is measured by half
+    seconds of the wall clock, which shows `clock` at the start. As in botocore, a Retry-After holds nothing.
     """
 
     _SCALE, _BETA, _SMOOTHING, _SLOWEST = 0.4, 0.7, 0.8, 0.5
 
     def __init__(self, clock: float = 0.0) -> None:
         super().__init__()
-        self._enabled = False  # until the first refusal
+        self._enabled = False  # until the first 429
         self._rate = self._capacity = 1.0
         self._tokens = self._filled = 0.0
         self._most = self._inflection = 0.0
@@ -77,9 +77,9 @@ class Cubic(Counting):
 
 
 class Aimd(Counting):
-    """Increase additively, 1/s more each second, and decrease multiplicatively, once a round trip, to `cut`.
+    """Increases additively, by 1/s per second, and decreases multiplicatively to `cut`, once per round trip.
 
-    A cut to 0.9 is kind to it: with 0.7 or 0.5 it is refused less, and further below the limit.
+    A cut to 0.9 favors it: with 0.7 or 0.5 it gets fewer 429s but stays further below the limit.
     """
 
     def __init__(self, start_rate: float = 5.0, cut: float = 0.9) -> None:
@@ -111,14 +111,14 @@ class Aimd(Counting):
 
 
 def paced(pacer: Pacer, scenario: Scenario, seed: int) -> Tally:
-    """Run a job behind a pacer."""
+    """Run a job with a pacer."""
     world = scenario.world(scenario.delay(seed))
     simulation = Simulation(world, seed)
     return simulation.run(PacedJob(simulation, pacer, world.under_way), pacer=pacer)
 
 
 def backing_off(scenario: Scenario, seed: int) -> Tally:
-    """Run 20 workers that know no pacer."""
+    """Run 20 workers without a pacer."""
     simulation = Simulation(scenario.world(scenario.delay(seed)), seed)
     return simulation.run(BackingOff(simulation, 20), callers=20)
 
@@ -133,7 +133,7 @@ CONTENDERS: Final[dict[str, Callable[[Scenario, int], Tally]]] = {
 
 
 def asked_of(contender: str, scenario: Scenario) -> Scenario:
-    """Give a scenario as it is for a contender."""
+    """Return the scenario with the targets that apply to a contender."""
     return scenario if contender == OURS else scenario.for_anybody
 
 
@@ -144,9 +144,9 @@ def figures_of(contender: str, scenario: Scenario, seeds: int) -> list[Figures]:
 
 
 def told_figures(scenario: Scenario, seeds: int) -> tuple[float, list[Figures]]:
-    """Find the highest steady rate that is refused no more than is asked, to 1 %: give it, and its runs.
+    """Find the highest steady rate within the target for 429s, to 1%. Return it and the figures of its runs.
 
-    Nobody can know it beforehand: it shows what is to be had at all.
+    No pacer can know this rate in advance. It shows the best possible result.
     """
     scenario = scenario.for_anybody
     runs: dict[int, list[Figures]] = {}

@@ -1,4 +1,4 @@
-"""What a scenario is, what is asked in it, and the figures of a run that answer."""
+"""Scenarios, their targets, and the figures of a run."""
 
 import math
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from benchmarks.rate_simulation import BIN, Tally, World
 
 @dataclass(frozen=True)
 class Also:
-    """One more figure of a run, the larger the worse: how it is said, and the most that is asked."""
+    """An additional figure of a run, with its text and its target. Lower is better."""
 
     says: str
     figure: Callable[["Run"], float]
@@ -20,9 +20,9 @@ class Also:
 
 @dataclass(frozen=True)
 class Asked:
-    """The bars, and the aim of the goodput; shares of 1 and seconds, None where nothing is asked.
+    """The targets, and the aim of the goodput, as shares of 1 and in seconds. None means no target.
 
-    `production`: of its own requests, so many may be refused. `within`: seconds until 90 % of what is allowed.
+    `production`: the maximum share of 429s among the requests of production. `within`: seconds until 90% of the limit.
     """
 
     goodput: float | None = None
@@ -34,18 +34,18 @@ class Asked:
 
     @property
     def anything(self) -> bool:
-        """Whether there is a bar at all."""
+        """True if there is any target."""
         bars = (self.goodput, self.refused, self.production, self.within)
         return any(bar is not None for bar in bars) or any(each.at_most < math.inf for each in self.also)
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """A world, and what is asked of a pacer there.
+    """A world and the targets of a pacer in it.
 
-    `world` is made for a delay of the event; `allowed` is the limit over time without such a delay. The goodput is
-    counted from `after` on, but not within `leave_out`. `alone`: it asks for what only our pacer has.
-    `told`: a FixedPacer that knows the best rate is shown as well. `brief`: it stands in the short table too.
+    `world` is created for a delay of the event; `allowed` is the limit over time without a delay. The goodput is
+    counted from `after` on, except within `leave_out`. `alone`: the targets apply to our pacer only. `told`: also shows
+    a FixedPacer that knows the best rate. `brief`: is in the short table too.
     """
 
     name: str
@@ -62,16 +62,16 @@ class Scenario:
 
     @property
     def for_anybody(self) -> "Scenario":
-        """The same, without what can be asked of a pacer only that has an estimate and a rate of its own."""
+        """Return the scenario without the targets that need an estimate and a rate of the pacer itself."""
         return replace(self, asked=replace(self.asked, also=()))
 
     def delay(self, seed: int) -> float:
-        """Give the seconds by which the event is late, so that it comes at every point of a pacer's cycle."""
+        """Return the delay of the event in seconds. It varies to place the event anywhere in a pacer's cycle."""
         return 1.7 * seed if self.event else 0.0
 
 
 class Figures(NamedTuple):
-    """The figures of one run: shares of 1 and seconds; `production` is None where there is none."""
+    """The figures of a run, as shares of 1 and in seconds. `production` is None without production."""
 
     goodput: float
     refused: float
@@ -82,7 +82,7 @@ class Figures(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """One run in a scenario whose event was late by `delay`."""
+    """A run in a scenario whose event was delayed by `delay`."""
 
     scenario: Scenario
     tally: Tally
@@ -90,13 +90,13 @@ class Run:
 
     @property
     def figures(self) -> Figures:
-        """All of them."""
+        """Return all figures."""
         also = tuple(each.figure(self) for each in self.scenario.asked.also)
         return Figures(self.goodput, self.refused, self.production, self.until_90, also)
 
     @property
     def event(self) -> float:
-        """When it came."""
+        """The time of the event."""
         return self.scenario.event + self.delay
 
     @property
@@ -109,27 +109,27 @@ class Run:
 
     @property
     def refused(self) -> float:
-        """Refused / sent, the start included."""
+        """The share of 429s among all requests, including the start."""
         return sum(self.tally.refused) / max(1, sum(self.tally.sent))
 
     @property
     def production(self) -> float | None:
-        """Refused / sent of those who use the same key."""
+        """The share of 429s among the requests of other users of the key."""
         sent = self.tally.production_sent
         return self.tally.production_refused / sent if sent else None
 
     @property
     def until_90(self) -> float:
-        """Seconds from the event until 5 s at 90 % begin; at low limits 20 requests."""
+        """Seconds from the event until a period of 5 s (at low limits, 20 requests) at 90% begins."""
         allowed = self.allowed_at(self.event + BIN)
         return self.until(0.9 * allowed, after=self.event, lasting=max(5.0, 20 / allowed))
 
     def allowed_at(self, when: float) -> float:
-        """Give the limit at a time."""
+        """Return the limit at a time."""
         return self.scenario.allowed(when - self.delay)
 
     def until(self, rate: float, *, after: float, lasting: float) -> float:
-        """Give the seconds from `after` until so much is accepted for a while; inf: never."""
+        """Return the seconds from `after` until `rate` is accepted for `lasting` seconds, or inf if it never is."""
         bins = round(lasting / BIN)
         for first in range(int(after / BIN), len(self.tally.accepted) - bins):
             if sum(self.tally.accepted[first : first + bins]) >= rate * bins * BIN:
@@ -137,7 +137,7 @@ class Run:
         return math.inf
 
     def estimate_off(self, limit: float, *, after: float) -> float:
-        """Give how far the estimate was off at most, in per cent of the limit; inf where there was none."""
+        """Return the largest error of the estimate, in percent of the limit, or inf without an estimate."""
         estimates = self.tally.estimates[int(after / BIN) :]
         return max(math.inf if each is None else 100 * abs(each / limit - 1) for each in estimates)
 

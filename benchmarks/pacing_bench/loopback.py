@@ -1,4 +1,4 @@
-"""Mass jobs over real sockets, against the simulator of the API in a process of its own."""
+"""Bulk jobs over real sockets, against a simulator of the API in another process."""
 
 import asyncio
 import itertools
@@ -29,7 +29,7 @@ STATE_PATH: Final = "/_simulator/state"
 
 @dataclass(frozen=True)
 class Limit:
-    """The limit that is hidden in the server."""
+    """The hidden limit of the server."""
 
     name: str
     rate: float
@@ -38,13 +38,13 @@ class Limit:
 
     @property
     def words(self) -> Iterator[str]:
-        """What the simulator's command line calls it; of its bucket the first request is no part of the burst."""
+        """Yield the options of the simulator. Its burst doesn't include the first request."""
         options = {"rate": self.rate, "burst": self.burst - 1, "retry-after": self.retry_after}
         return itertools.chain(*((f"--{name}", str(value)) for name, value in options.items() if value is not None))
 
     @property
     def scenario(self) -> Scenario:
-        """The same in virtual time."""
+        """Return the same limit in virtual time."""
         world = bucket(self.rate, self.burst, SECONDS, retry_after=lambda _: self.retry_after)
         return Scenario(self.name, world, steady(self.rate), after=STARTED)
 
@@ -58,21 +58,21 @@ LIMITS: Final = [
 
 @dataclass(frozen=True)
 class Count:
-    """What the server has answered so far."""
+    """The responses of the server so far."""
 
     accepted: int
     refused: int
 
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> "Count":
-        """Read the simulator's state."""
+        """Parse the state of the simulator."""
         answers: dict[str, int] = state["answers"].get("GET", {})
         refused = answers.get("429", 0)
         return cls(sum(answers.values()) - refused, refused)
 
 
 async def loopback_table(seeds: int = 5) -> list[str]:
-    """Run the jobs one after the other; give a table, with the same in virtual time beside it."""
+    """Run the jobs one after the other. Return a table that compares them with virtual time."""
     lines = ["| hidden limiter | goodput | in virtual time | refused | in virtual time |", "|---|---|---|---|---|"]
     for limit in LIMITS:
         goodput, refused = await run(limit)
@@ -85,7 +85,7 @@ async def loopback_table(seeds: int = 5) -> list[str]:
 
 
 async def run(limit: Limit, started: float = STARTED, seconds: float = SECONDS) -> tuple[float, float]:
-    """Let a mass job find out a limit; give goodput and refused share, as the server has counted them."""
+    """Run a bulk job against a limit. Return the goodput and the share of 429s, as counted by the server."""
     ids = map(prefilled_customer_user_id, itertools.cycle(range(1, PROFILES + 1)))
     async with (
         simulator(limit) as (base_url, api_key),
@@ -105,19 +105,19 @@ async def run(limit: Limit, started: float = STARTED, seconds: float = SECONDS) 
 
 
 async def finish(job: bulk.BulkJob[Any, Any]) -> None:
-    """Run a job to its end."""
+    """Run a job until it ends."""
     await job
 
 
 async def count(session: aiohttp.ClientSession) -> Count:
-    """Ask the simulator what it has answered."""
+    """Return the counts of the simulator."""
     async with session.get(STATE_PATH) as answer:
         return Count.of(await answer.json())
 
 
 @asynccontextmanager
 async def simulator(limit: Limit) -> AsyncIterator[tuple[str, str]]:
-    """Run the simulator for the time of the block, and give its address and its key."""
+    """Run the simulator during the block. Yield its address and its key."""
     words = ["--profiles", str(PROFILES), "--latency", str(LATENCY), *limit.words]
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "adapty_async.testing", *words, stdout=asyncio.subprocess.PIPE

@@ -1,4 +1,4 @@
-"""Pictures of single runs: what is accepted against what is allowed over time, refusals as dots."""
+"""Pictures of single runs: accepted and allowed requests over time, with 429s as dots."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,10 +22,10 @@ PICTURES: Final = {
     "outage.png": ("50/s, burst 10, and a minute in which every answer is a 503", "all 503 for 60 s"),
     "production.png": ("50/s, of which production takes 20/s, at random", "Poisson production, background()"),
 }
-"""Each file, its title, and the scenario that it shows."""
+"""The title and the scenario of each file."""
 
 POINTS: Final = 150
-"""So many points a curve has at most: more would be noise at this width."""
+"""The maximum number of points of a curve. More would be noise at this width."""
 
 
 def draw(folder: Path) -> None:
@@ -35,7 +35,7 @@ def draw(folder: Path) -> None:
 
 
 def picture(title: str, scenario: Scenario) -> Figure:
-    """Show one run of each contender."""
+    """Draw one run of each contender."""
     figure = new_figure(title, 5.8)
     panels = figure.subplots(2, 2, sharex=True, sharey=True)
     for panel, contender in zip(panels.flat, CONTENDERS, strict=True):
@@ -52,7 +52,7 @@ def picture(title: str, scenario: Scenario) -> Figure:
 
 
 def show(panel: Axes, name: str, run: Run) -> None:
-    """Show one run."""
+    """Draw one run."""
     tally = run.tally
     together = max(1, round(len(tally.accepted) / POINTS))
     times = [number * BIN for number in range(0, len(tally.accepted), together)]
@@ -85,12 +85,12 @@ def show(panel: Axes, name: str, run: Run) -> None:
 
 
 def rates(counts: Sequence[int], together: int) -> list[float]:
-    """Give the requests a second, some bins together."""
+    """Return requests per second, averaged over `together` bins."""
     chunks = [counts[first : first + together] for first in range(0, len(counts), together)]
     return [sum(chunk) / len(chunk) / BIN for chunk in chunks]
 
 
 def caption(run: Run) -> str:
-    """Give the figures."""
+    """Return the figures of a run as text."""
     production = "" if run.production is None else f", of production {share(run.production, 1)}"
     return f"goodput {share(run.goodput, 1)}, refused {share(run.refused, 1)}{production}"

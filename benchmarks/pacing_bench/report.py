@@ -1,4 +1,4 @@
-"""Everything written down: table.md, the pictures, and the short table of a page."""
+"""The files of the results: table.md, the pictures, and the short table in the documentation."""
 
 import asyncio
 import os
@@ -47,10 +47,7 @@ PICTURED: Final = "Single runs, seed 0. A dot: so many refusals a second.\n"
 
 
 def write(folder: Path, results: dict[str, list[Result]], seeds: int) -> None:
-    """Write table.md and the pictures, and bring the page about rate limits up to date.
-
-    The jobs over real sockets run here.
-    """
+    """Write table.md and the pictures, and update the page about rate limits. The jobs over real sockets run here."""
     folder.mkdir(parents=True, exist_ok=True)
     draw(folder)
     lines = document(results, seeds, asyncio.run(loopback_table(seeds)))
@@ -59,7 +56,7 @@ def write(folder: Path, results: dict[str, list[Result]], seeds: int) -> None:
 
 
 def document(results: dict[str, list[Result]], seeds: int, loopback: list[str]) -> Iterator[str]:
-    """Give the lines of table.md."""
+    """Yield the lines of table.md."""
     yield "# How near the pacers come to a hidden limit, and what it costs\n"
     yield f"Made by `make bench-pacing` on {datetime.now(UTC):%Y-%m-%d}: {machine()}.\n"
     yield COUNTED.format(seeds=seeds)
@@ -82,7 +79,7 @@ def document(results: dict[str, list[Result]], seeds: int, loopback: list[str]) 
 
 
 def machine() -> str:
-    """Say on what it ran."""
+    """Return a description of the machine."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("adapty-async", "aiohttp", "matplotlib"))
     cores = os.cpu_count()
     return f"{platform.system()} {platform.machine()}, {cores} cores, Python {platform.python_version()}, {versions}"

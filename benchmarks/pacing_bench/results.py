@@ -1,4 +1,4 @@
-"""Many runs, summed up and held against what is asked."""
+"""The results of many runs, compared with the targets."""
 
 import math
 import statistics
@@ -13,9 +13,10 @@ from benchmarks.pacing_bench.scenarios import BY_NAME
 
 @dataclass(frozen=True)
 class Result:
-    """The runs of a contender in a scenario: shares are means over the seeds, of all else the worst counts.
+    """The result of a contender in a scenario.
 
-    `told`: the same of a FixedPacer that knows the best rate, `told_rate`.
+    Shares are means over the seeds; for all other figures the worst seed counts. `told` is the result of a FixedPacer
+    that knows the best rate, `told_rate`.
     """
 
     scenario: Scenario
@@ -30,30 +31,30 @@ class Result:
 
     @property
     def refused(self) -> float:
-        """Refused / sent."""
+        """The share of 429s among all requests."""
         return statistics.fmean(run.refused for run in self.runs)
 
     @property
     def production(self) -> float | None:
-        """Refused / sent of those who use the same key; None where nobody does."""
+        """The share of 429s among the requests of other users of the key, or None without any."""
         shares = [run.production for run in self.runs if run.production is not None]
         return statistics.fmean(shares) if shares else None
 
     @property
     def until_90(self) -> float:
-        """Seconds."""
+        """Seconds until 90% of the limit."""
         return max(run.until_90 for run in self.runs)
 
     @property
     def also(self) -> list[tuple[Also, float]]:
-        """What else is asked, and its figure."""
+        """The additional figures."""
         return [
             (each, max(run.also[number] for run in self.runs)) for number, each in enumerate(self.scenario.asked.also)
         ]
 
     @property
     def missed(self) -> list[str]:
-        """The bars that aren't met."""
+        """The targets that are missed."""
         asked = self.scenario.asked
         at_most = [
             ("refused", self.refused, asked.refused),
@@ -66,17 +67,17 @@ class Result:
 
     @property
     def reaches_aim(self) -> bool:
-        """Whether the goodput is what it should be at best."""
+        """True if the goodput reaches its aim."""
         return self.goodput >= (self.scenario.asked.aim or 0.0)
 
     @property
     def is_out_of_reach(self) -> bool:
-        """Whether even a rate that knows misses a bar."""
+        """True if even a rate that knows the limit misses a target."""
         return self.told is not None and bool(self.told.missed)
 
 
 def run_all(contenders: Iterable[str], wanted: str, seeds: int, jobs: int) -> Iterator[tuple[str, list[Result]]]:
-    """Run the scenarios whose names hold `wanted`, and give the results of each contender."""
+    """Run the scenarios whose names contain `wanted`, and yield the results of each contender."""
     chosen = [scenario for scenario in BY_NAME.values() if wanted in scenario.name]
     with ProcessPoolExecutor(jobs) as pool:
         pending = {
@@ -95,7 +96,7 @@ _Told = tuple[float, list[Figures]]
 
 
 def _run(contender: str, name: str, seeds: int) -> tuple[list[Figures], _Told | None]:
-    """Run a scenario in another process; its name travels there, for worlds can't be pickled."""
+    """Run a scenario in another process. It is passed by name, because worlds can't be pickled."""
     scenario = BY_NAME[name]
     told = told_figures(scenario, seeds) if scenario.told and contender == OURS else None
     return figures_of(contender, scenario, seeds), told

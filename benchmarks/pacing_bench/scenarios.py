@@ -1,4 +1,4 @@
-"""The hidden limits and events, and what is asked in each."""
+"""The hidden limits and events, and their targets."""
 
 import math
 import random
@@ -12,66 +12,66 @@ from benchmarks.rate_simulation import BIN, Answer, FixedWindows, TokenBucket, W
 
 
 def steady(rate: float) -> Callable[[float], float]:
-    """Allow the same all the time."""
+    """Return a limit that is constant over time."""
     return lambda _: rate
 
 
 def bucket(rate: float, burst: float, seconds: float, **options: object) -> Callable[[float], World]:
-    """Limit smoothly; above 500/s more are under way."""
+    """Return a world with a token bucket. Above 500/s more requests are in flight."""
     under_way = 512 if rate > 500 else 64
-    return lambda _: World(lambda: TokenBucket(rate, burst), seconds, under_way=under_way, **options)  # type: ignore[arg-type]  # object: whatever World takes
+    return lambda _: World(lambda: TokenBucket(rate, burst), seconds, under_way=under_way, **options)  # type: ignore[arg-type]  # object: any argument of World
 
 
 def change(before: float, later: float) -> Callable[[float], World]:
-    """Change the limit at 60 s and a bit."""
+    """Return a world whose limit changes shortly after 60 s."""
     return lambda delay: World(lambda: TokenBucket(before, 10, rates=[(60 + delay, later)]), 180)
 
 
 def windows(calls: int, seconds: float, until: float) -> Callable[[float], World]:
-    """Limit by the clock's windows."""
+    """Return a world with a quota per time window."""
     return lambda _: World(lambda: FixedWindows(calls, seconds), until)
 
 
 def failing(begins: float, ends: float, share: float) -> Callable[[float, float], Answer | None]:
-    """Answer 503 to a share of the requests for a while."""
+    """Return a fault that answers a share of the requests with 503 for a while."""
     return lambda now, draw: Answer(Verdict.UNKNOWN) if begins <= now < ends and draw < share else None
 
 
 def proxy(now: float, draw: float) -> Answer | None:
-    """Refuse what the limiter would accept: everything for a while, else now and then."""
+    """Reject requests that the limiter would accept: all for a while, otherwise a few."""
     return Answer(Verdict.THROTTLED) if 60 <= now < 70 or draw < 0.002 else None
 
 
 def strays(share: float, retry_after: float | None = None) -> Callable[[float, float], Answer | None]:
-    """Reject a share of the requests, whatever the rate is."""
+    """Return a fault that rejects a share of the requests at any rate."""
     return lambda _now, draw: Answer(Verdict.THROTTLED, retry_after) if draw < share else None
 
 
 def dozing(now: float) -> float:
-    """Block the loop for half a second now and then."""
+    """Block the event loop for half a second from time to time."""
     began = now // 17 * 17
     return began + 0.5 if began and now < began + 0.5 else now
 
 
 def poisson(rate: float) -> Callable[[random.Random], float]:
-    """Let production come at random."""
+    """Return a production whose requests arrive at random times."""
     return lambda rng: rng.expovariate(rate)
 
 
 def regular(rate: float) -> Callable[[random.Random], float]:
-    """Let production come almost evenly."""
+    """Return a production whose requests arrive almost evenly."""
     return lambda rng: rng.uniform(0.8, 1.2) / rate
 
 
 ODD_VALUES = (0.0, -5.0, math.nan, -3600.0, math.inf, None)
 
-# What else is asked
+# Additional targets
 
 PUNCTUAL = Also("{:.0f} sent before Retry-After was over", lambda run: run.tally.too_early, at_most=0)
 
 
 def under_33(run: Run) -> float:
-    """Give the seconds from the event until a second with 33 requests begins."""
+    """Return the seconds from the event until a second with at most 33 requests begins."""
     sent = run.tally.sent
     first = int(run.event / BIN)
     seconds = (
@@ -81,26 +81,26 @@ def under_33(run: Run) -> float:
 
 
 def fastest_second(run: Run) -> float:
-    """Give the most that was sent within a second."""
+    """Return the maximum number of requests sent within a second."""
     return max(map(sum, zip(run.tally.sent, run.tally.sent[1:], strict=False)))
 
 
 def burst_after_sleep(run: Run) -> float:
-    """Give by how many requests the first half second after one without any is above its rate."""
+    """Return by how many requests the first half second after an idle one exceeds its rate."""
     sent, rates = run.tally.sent, run.tally.rates
     awakenings = [number for number in range(int(20 / BIN), len(rates)) if sent[number] and not sent[number - 1]]
     return max(sent[number] - BIN * max(rates[number - 1 : number + 1]) for number in awakenings)
 
 
 def lost_of_10_s(run: Run) -> float:
-    """Give how much was lost of the worst ten seconds, in per cent."""
+    """Return the loss in the worst ten seconds, in percent."""
     accepted, bins = run.tally.accepted, round(10 / BIN)
     worst = min(sum(accepted[first : first + bins]) for first in range(int(20 / BIN), len(accepted) - bins))
     return 100 * (1 - worst / 10 / run.allowed_at(20))
 
 
 def recovers(ends: float) -> tuple[Also, Also]:
-    """Ask for 45 of 50/s soon after all is well again, and that the estimate hasn't suffered."""
+    """Return targets for the recovery after `ends`: 45 of 50/s soon after, and an unharmed estimate."""
     return (
         Also("resumes after {:.1f} s", lambda run: run.until(45, after=ends, lasting=1.0), at_most=5.0),
         Also("then the estimate is off by {:.1f} %", lambda run: run.estimate_off(50, after=ends), at_most=5),
@@ -110,16 +110,16 @@ def recovers(ends: float) -> tuple[Also, Also]:
 NO_BURST = Also("at most {:.1f} requests above the rate afterwards", burst_after_sleep, at_most=3)
 SURVIVES = Also("after 300 s the estimate is off by {:.1f} %", lambda run: run.estimate_off(50, after=300), at_most=5)
 
-# The pacers where it isn't AdaptivePacer()
+# The pacers other than AdaptivePacer()
 
 
 def capped() -> Pacer:
-    """Never send more than 40/s."""
+    """Return a pacer with a maximum of 40/s."""
     return AdaptivePacer(max_rate=40)
 
 
 def remembered() -> Pacer:
-    """Begin at 0.8 of the limit, as with the estimate of an earlier job."""
+    """Return a pacer that starts at 0.8 of the limit, as with the estimate of an earlier job."""
     return AdaptivePacer(start_rate=40)
 
 
@@ -207,7 +207,9 @@ SCENARIOS = [
     Scenario("windows of 50 a second", windows(50, 1.0, 300), steady(50), Asked(0.95, refused=0.015)),
     Scenario(
         "windows of 3,000 a minute",
-        windows(3000, 60.0, 877.5),  # to the end of a window: the next one's quota would count, but not its time
+        windows(
+            3000, 60.0, 877.5
+        ),  # until the end of a window: a later end would count the next quota without its time
         steady(50),
         Asked(0.95, refused=0.08, also=(SURVIVES,)),
         brief=True,
@@ -215,7 +217,7 @@ SCENARIOS = [
     Scenario(
         "latency x 20 for 20 s",
         bucket(50, 10, 200, delay=lambda now: 2.0 if 60 <= now < 80 else 0.1),
-        # 64 under way, 2 s each; the last of the slow answers are heard at 82 s.
+        # 64 requests are in flight for 2 s each; the last slow responses arrive at 82 s.
         lambda now: 32 if 60 <= now < 82 else 50,
         Asked(0.90, refused=0.01),
     ),
@@ -280,7 +282,7 @@ SCENARIOS = [
         "max_rate 40 of 50/s",
         bucket(50, 10, 200),
         steady(40),
-        # The 41st may leave at the very end of the second.
+        # The 41st may be sent at the very end of the second.
         Asked(0.98, refused=0.0, also=(Also("at most {:.0f} in a second", fastest_second, at_most=41),)),
         pacer=capped,
         alone=True,

@@ -1,4 +1,4 @@
-"""The results as Markdown."""
+"""The results as Markdown tables."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ SHORT_HEAD: Final = f"| hidden limiter or event | {' | '.join(CONTENDERS)} |"
 
 
 def long_table(results: Sequence[Result]) -> Iterator[str]:
-    """Give every figure of a contender, beside what is asked."""
+    """Yield a table of all figures of a contender and their targets."""
     yield "| hidden limiter or event | goodput | at least, aim | refused | at most | 90 % after | within | also | met |"
     yield "|---|---|---|---|---|---|---|---|---|"
     for result in results:
@@ -25,14 +25,14 @@ def long_table(results: Sequence[Result]) -> Iterator[str]:
 
 
 def row(name: str, result: Result, goodput: str, refused: str, within: str, met: str) -> str:
-    """Give one line, with what is asked beside the figures."""
+    """Return a row of figures with their targets."""
     cells = [name, share(result.goodput, 1), goodput, share(result.refused, 2), refused]
     until_90 = f"{result.until_90:.1f} s" if result.until_90 < math.inf else "never"
     return f"| {' | '.join([*cells, until_90, within, also(result), met])} |"
 
 
 def also(result: Result) -> str:
-    """Say what there is beside goodput and refusals."""
+    """Return the additional figures."""
     said = [each.says.format(figure) for each, figure in result.also]
     if result.production is not None:
         said.insert(
@@ -42,7 +42,7 @@ def also(result: Result) -> str:
 
 
 def verdict(result: Result) -> str:
-    """Say whether the bars and the aim are met."""
+    """Return whether the targets and the aim are met."""
     asked = result.scenario.asked
     if result.missed:
         comment = " (nor by the rate that knows)" if result.is_out_of_reach else ""
@@ -55,7 +55,7 @@ def verdict(result: Result) -> str:
 
 
 def short_table(results: dict[str, list[Result]]) -> Iterator[str]:
-    """Give goodput and refusals of all contenders in the most telling scenarios."""
+    """Yield a table of goodput and 429s of all contenders in the most informative scenarios."""
     by_name = {
         contender: {result.scenario.name: result for result in summed_up} for contender, summed_up in results.items()
     }
@@ -68,7 +68,7 @@ def short_table(results: dict[str, list[Result]]) -> Iterator[str]:
 
 
 def brief(result: Result | None) -> str:
-    """Give goodput and refusals, production's too, in one cell."""
+    """Return goodput and 429s, including those of production, as one cell."""
     if result is None:
         return ""
     production = "" if result.production is None else f" ({share(result.production, 1)})"
@@ -76,5 +76,5 @@ def brief(result: Result | None) -> str:
 
 
 def share(number: float | None, digits: int) -> str:
-    """Give a share in per cent."""
+    """Return a share as a percentage."""
     return "" if number is None else f"{100 * number:.{digits}f} %"

@@ -1,4 +1,4 @@
-"""What is asked of the figures, and whether they do."""
+"""The targets of the figures."""
 
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -8,7 +8,7 @@ import attrs
 
 @attrs.frozen
 class Bar:
-    """What one figure has to be: at most so much, or at least. `aim`: what is wished beyond that."""
+    """The maximum or minimum of a figure. `aim` is an optional stricter goal."""
 
     what: str
     bar: float
@@ -17,11 +17,11 @@ class Bar:
     unit: str = ""
 
     def is_met_by(self, figure: float) -> bool:
-        """Tell whether the figure is good enough."""
+        """Return True if the figure meets the target."""
         return self._holds(figure, self.bar)
 
     def verdict(self, figure: float) -> str:
-        """Say whether the bar and the aim are met."""
+        """Return whether the target and the aim are met."""
         if not self.is_met_by(figure):
             return "**no**"
         if self.aim is None:
@@ -29,7 +29,7 @@ class Bar:
         return "yes, and the aim" if self._holds(figure, self.aim) else "yes, not the aim"
 
     def row(self, figure: float) -> str:
-        """Give it as a row of the table."""
+        """Return a row of the table."""
         asked = f"at {'least' if self.at_least else 'most'} {self.bar:g}{self.unit}"
         aim = "" if self.aim is None else f"{self.aim:g}"
         return f"| {self.what} | {figure:.2f}{self.unit} | {asked} | {aim} | {self.verdict(figure)} |"
@@ -61,14 +61,14 @@ HEAD: Final = "| what is compared | measured | bar | aim | met |"
 
 
 def asked_table(figures: Mapping[str, float]) -> Iterator[str]:
-    """Give the figures that were measured, beside what is asked."""
+    """Yield a table of the measured figures and their targets."""
     yield HEAD
     yield "|---|---:|---:|---:|---|"
     yield from (bar.row(figures[name]) for name, bar in BARS.items() if name in figures)
 
 
 def misses(figures: Mapping[str, float]) -> Iterator[str]:
-    """Say which bars aren't met."""
+    """Yield the targets that are missed."""
     for name, bar in BARS.items():
         if name in figures and not bar.is_met_by(figures[name]):
             yield f"{bar.what}: {figures[name]:.2f}{bar.unit}, the bar is {bar.bar:g}{bar.unit}"

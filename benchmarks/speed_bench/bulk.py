@@ -1,8 +1,8 @@
-"""Mass deletion: ours, with more and more switched on, beside what one would write or take instead. One way a process.
+"""Bulk deletion: the library, with more and more features enabled, and hand-written or other alternatives.
 
-All send the same requests to the same server, as many under way, and look at each status. Run by itself, as
-`python -m benchmarks.speed_bench.bulk NAME URL IDS UNDER_WAY`, it prints the seconds and the CPU seconds as JSON; what
-is imported is no part of them.
+Each way runs in a process of its own. All send the same requests to the same server, with the same number in flight,
+and check every status. Run as `python -m benchmarks.speed_bench.bulk NAME URL IDS UNDER_WAY`, it prints the seconds and
+the CPU seconds as JSON, without those of imports.
 """
 
 import asyncio
@@ -24,11 +24,11 @@ PATH: Final = "/api/v2/server-side-api/profile/"
 KEY: Final = "secret_live_benchmark"
 
 Way: TypeAlias = Callable[[str, Iterator[str], int], Awaitable[int]]
-"""Deletes the profiles of some ids at a URL, so many at a time; returns how many were deleted."""
+"""Deletes profiles at a URL, with a limit on the requests in flight. Returns how many were deleted."""
 
 
 def headers_of(customer_user_id: str) -> dict[str, str]:
-    """Give the headers of a deletion."""
+    """Return the headers of a deletion."""
     return {"Authorization": f"Api-Key {KEY}", "adapty-customer-user-id": customer_user_id}
 
 
@@ -43,21 +43,21 @@ async def _ours(url: str, ids: Iterator[str], under_way: int, *, pacer: Any, jou
 
 
 async def bare(url: str, ids: Iterator[str], under_way: int) -> int:
-    """Run ours with retries and outcomes."""
+    """Run the library with retries and outcomes."""
     from adapty_async import UNPACED
 
     return await _ours(url, ids, under_way, pacer=UNPACED)
 
 
 async def paced(url: str, ids: Iterator[str], under_way: int) -> int:
-    """Run ours with a pacer as well."""
+    """Run the library with a pacer too."""
     from adapty_async import FixedPacer
 
     return await _ours(url, ids, under_way, pacer=FixedPacer(1e6))
 
 
 async def with_ledger(url: str, ids: Iterator[str], under_way: int) -> int:
-    """Run ours with all of it."""
+    """Run the library with a pacer and a ledger."""
     from adapty_async import FixedPacer
     from adapty_async.ledger import Ledger
 
@@ -67,7 +67,7 @@ async def with_ledger(url: str, ids: Iterator[str], under_way: int) -> int:
 
 
 async def workers(url: str, ids: Iterator[str], under_way: int) -> int:
-    """Run a loop of workers over aiohttp, as one would write it by hand."""
+    """Run a hand-written loop of workers with aiohttp."""
     import aiohttp
 
     deleted = 0
@@ -86,7 +86,7 @@ async def workers(url: str, ids: Iterator[str], under_way: int) -> int:
 
 
 async def gather(url: str, ids: Iterator[str], under_way: int) -> int:
-    """Start a task for each id, and let a semaphore hold them back."""
+    """Start a task for each ID, limited by a semaphore."""
     import aiohttp
 
     semaphore = asyncio.Semaphore(under_way)
@@ -123,7 +123,7 @@ async def retrying(url: str, ids: Iterator[str], under_way: int) -> int:
 
 
 async def httpx_workers(url: str, ids: Iterator[str], under_way: int) -> int:
-    """Run the loop of workers over httpx."""
+    """Run the loop of workers with httpx."""
     import httpx
 
     deleted = 0
@@ -177,12 +177,12 @@ BARS: Final = {
     "bulk / httpx": "httpx, a loop of workers",
     "bulk / requests": "requests, a pool of threads",
 }
-"""With whom each bar compares ours, all of it switched on."""
+"""The alternative to which each target compares the library with all features."""
 
 
 async def measure(way: Way, url: str, count: int, under_way: int) -> dict[str, float]:
-    """Time one way: seconds, and seconds of CPU."""
-    await way(url, map(prefilled_customer_user_id, range(under_way)), under_way)  # the imports
+    """Return the seconds and CPU seconds of one way."""
+    await way(url, map(prefilled_customer_user_id, range(under_way)), under_way)  # completes the imports
     cpu, began = time.process_time(), time.perf_counter()
     deleted = await way(url, map(prefilled_customer_user_id, range(count)), under_way)
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
@@ -191,7 +191,7 @@ async def measure(way: Way, url: str, count: int, under_way: int) -> dict[str, f
 
 
 def part(url: str, rounds: int, count: int, under_way: int = 50) -> Part:
-    """Let the ways take turns, each in a process of its own."""
+    """Run the ways in turn, each in a process of its own."""
     found = take_turns(WAYS, rounds, lambda way: run_apart("bulk", way, url, count, under_way))
     return Part(
         title="Mass deletion",

@@ -1,7 +1,7 @@
-"""Loading a profile: the library's model beside json.loads alone, pydantic and msgspec with the same fields.
+"""Loading a profile: the library's model, json.loads alone, and pydantic and msgspec with the same fields.
 
-Run by itself, as `python -m benchmarks.speed_bench.loading LOOPS`, it prints the microseconds of each as JSON. An
-unknown enum value mustn't be refused, so the others read enums as text.
+Run as `python -m benchmarks.speed_bench.loading LOOPS`, it prints the microseconds of each as JSON. Unknown enum values
+must be accepted, so pydantic and msgspec read enums as text.
 """
 
 import json
@@ -156,7 +156,7 @@ LOADERS: Final[dict[str, Callable[[bytes], object]]] = {
 
 
 def measure(loops: int) -> dict[str, Figures]:
-    """Let the loaders take turns at each body."""
+    """Run the loaders in turn on each body."""
     spent = {key_of(size, loader): 0.0 for size in BODIES for loader in LOADERS}
     for size, body in BODIES.items():
         for load in LOADERS.values():
@@ -175,12 +175,12 @@ def _time(load: Callable[[bytes], object], body: bytes, loops: int) -> float:
 
 
 def key_of(size: str, loader: str) -> str:
-    """Name what a loader takes for a body."""
+    """Return the name of the figure of a loader and a body."""
     return f"{size}, {loader}"
 
 
 def part(rounds: int, loops: int = 200) -> Part:
-    """Measure it in several processes."""
+    """Measure in several processes."""
     found = together(run_apart("loading", loops) for _ in range(rounds))
     medians = {loader: [found.median("us", key_of(size, loader)) for size in BODIES] for loader in LOADERS}
     ratios = {

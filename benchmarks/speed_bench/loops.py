@@ -1,4 +1,4 @@
-"""The event loop of the benchmarks: uvloop where it is installed, the same for all who are compared."""
+"""The event loop of the benchmarks: uvloop if it is installed, the same for all contenders."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -11,13 +11,13 @@ _T = TypeVar("_T")
 
 
 def run(main: Coroutine[Any, Any, _T]) -> _T:
-    """Run a coroutine to its end, as asyncio.run does."""
+    """Run a coroutine until it ends, like asyncio.run."""
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(main)
 
 
 def loop_name() -> str:
-    """Give the name of the loop, with its version."""
+    """Return the name and the version of the loop."""
     try:
         return f"uvloop {version('uvloop')}"
     except PackageNotFoundError:

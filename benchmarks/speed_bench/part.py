@@ -1,4 +1,4 @@
-"""What a part of the benchmark gives: a table, the figures that have a bar, and what is drawn of it."""
+"""The result of a part of the benchmark: a table, figures with targets, and charts."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,7 +7,7 @@ import attrs
 
 @attrs.frozen
 class Chart:
-    """Bars in groups, drawn to a file: `bars` holds, by the name of each kind of bar, one value a group."""
+    """A bar chart in groups, drawn to a file. `bars` contains, by name of each kind of bar, one value per group."""
 
     file: str
     title: str
@@ -19,7 +19,7 @@ class Chart:
 
 @attrs.frozen
 class Part:
-    """The results of one part; `figures` by the names of their bars."""
+    """The results of one part; `figures` by the names of their targets."""
 
     title: str
     says: str
@@ -29,6 +29,6 @@ class Part:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Give a table whose first column is text, and whose others are figures."""
+    """Return a table whose first column is text and whose other columns are figures."""
     shown = [f"| {' | '.join(line)} |" for line in (head, *rows)]
     return [shown[0], f"|---|{'---:|' * (len(head) - 1)}", *shown[1:]]

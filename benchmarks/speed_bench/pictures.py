@@ -1,4 +1,4 @@
-"""The charts as pictures: bars in groups, from the top down."""
+"""The charts as pictures, with the groups of bars from top to bottom."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,20 +9,20 @@ from matplotlib.figure import Figure
 from benchmarks.drawing import BLUE, GREY, VERMILION, new_figure, save
 from benchmarks.speed_bench.part import Chart
 
-# A dark and a light one of each, for what belongs together.
+# A dark and a light shade of each color, for related bars.
 COLOURS: Final = (BLUE, "#7fb8d8", VERMILION, "#eaae7f")
 _GROUP: Final = 0.8
-"""So much of the height a group's bars take."""
+"""The share of the height that a group's bars take."""
 
 
 def draw(charts: Sequence[Chart], folder: Path) -> None:
-    """Draw all of them."""
+    """Draw all charts."""
     for chart in charts:
         save(picture(chart), folder / chart.file)
 
 
 def picture(chart: Chart) -> Figure:
-    """Draw one."""
+    """Draw one chart."""
     thickness = _GROUP / len(chart.bars)
     figure = new_figure(chart.title, 1.6 + 0.22 * len(chart.groups) * (len(chart.bars) + 1))
     panel = figure.subplots()

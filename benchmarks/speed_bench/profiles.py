@@ -1,4 +1,4 @@
-"""The answers that are loaded: the API page's example with one subscription less, 1.7 kB, and one of 200 purchases."""
+"""The responses to load: the example of the API page with one subscription less (1.7 kB), and 200 purchases."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ _EXAMPLE: Final = Path(__file__).parents[2] / "tests" / "data" / "get_profile_an
 
 
 def _answer(subscriptions: int, non_subscriptions: int) -> bytes:
-    """Give the example's answer with so many of its purchases, in turn; each with a transaction of its own."""
+    """Return the example with the given numbers of purchases, each with its own transaction."""
     answer = json.loads(_EXAMPLE.read_bytes())
     for name, count in (("subscriptions", subscriptions), ("non_subscriptions", non_subscriptions)):
         known: list[dict[str, Any]] = answer["data"][name]

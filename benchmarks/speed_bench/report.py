@@ -1,4 +1,4 @@
-"""Everything written down: table.md, the pictures, and the table of a page."""
+"""The files of the results: table.md, the pictures, and the table in the documentation."""
 
 import os
 import platform
@@ -23,7 +23,7 @@ meanwhile hits both. A real server is slower by far, and a rate limit slower sti
 
 
 def write(folder: Path, parts: Sequence[Part], server: str, page: Path = PERFORMANCE) -> None:
-    """Write table.md and the pictures, and bring the page about performance up to date."""
+    """Write table.md and the pictures, and update the page about performance."""
     folder.mkdir(parents=True, exist_ok=True)
     charts = [chart for part in parts for chart in part.charts]
     draw(charts, folder)
@@ -32,7 +32,7 @@ def write(folder: Path, parts: Sequence[Part], server: str, page: Path = PERFORM
 
 
 def document(parts: Sequence[Part], server: str) -> Iterator[str]:
-    """Give the lines of table.md."""
+    """Yield the lines of table.md."""
     yield "# What the comforts cost\n"
     yield f"Made by `make bench` on {datetime.now(UTC):%Y-%m-%d}: {machine()}.\n"
     yield HOW.format(server=server)
@@ -43,7 +43,7 @@ def document(parts: Sequence[Part], server: str) -> Iterator[str]:
 
 
 def section(part: Part) -> Iterator[str]:
-    """Give the lines of one part."""
+    """Yield the lines of one part."""
     yield f"\n## {part.title}\n"
     yield f"{part.says}\n"
     yield from part.table
@@ -52,12 +52,12 @@ def section(part: Part) -> Iterator[str]:
 
 
 def all_figures(parts: Sequence[Part]) -> dict[str, float]:
-    """Give the figures of all parts that have a bar."""
+    """Return the figures of all parts that have a target."""
     return {name: figure for part in parts for name, figure in part.figures.items()}
 
 
 def machine() -> str:
-    """Say on what it ran."""
+    """Return a description of the machine."""
     versions = ", ".join(f"{name} {version(name)}" for name in _COMPARED)
     system = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     return f"{system}, Python {platform.python_version()}, {loop_name()}, {versions}"

@@ -1,4 +1,4 @@
-"""Rounds of processes, interleaved: what the machine does meanwhile hits all who are compared."""
+"""Interleaved rounds of processes, so that disturbances of the machine affect all contenders."""
 
 import json
 import statistics
@@ -13,21 +13,21 @@ import attrs
 ROOT: Final = Path(__file__).parents[2]
 
 Figures: TypeAlias = Mapping[str, float]
-"""What one was measured at in one round, by the names of the figures."""
+"""The figures of one contender in one round, by name."""
 
 
 @attrs.frozen
 class Rounds:
-    """What all were measured at, by their names, round by round."""
+    """The figures of all contenders, by name, for each round."""
 
     found: Mapping[str, list[Figures]]
 
     def median(self, figure: str, of: str) -> float:
-        """Give the median of the rounds."""
+        """Return the median over the rounds."""
         return statistics.median(self._all(figure, of))
 
     def ratio(self, figure: str, of: str, to: str) -> float:
-        """Give the median of the ratios within a round, of those rounds that both have."""
+        """Return the median of the ratios within a round, of the rounds that both have."""
         pairs = zip(self._all(figure, of), self._all(figure, to), strict=False)
         return statistics.median(one / other for one, other in pairs)
 
@@ -36,7 +36,7 @@ class Rounds:
 
 
 def take_turns(names: Iterable[str], rounds: int, measure: Callable[[str], Figures]) -> Rounds:
-    """Measure each once a round; who was first in one round is last in the next."""
+    """Measure each contender once per round. The order is reversed in every other round."""
     order = list(names)
     found: dict[str, list[Figures]] = {name: [] for name in order}
     for _ in range(rounds):
@@ -47,7 +47,7 @@ def take_turns(names: Iterable[str], rounds: int, measure: Callable[[str], Figur
 
 
 def together(processes: Iterable[Mapping[str, Figures]]) -> Rounds:
-    """Make rounds of processes that each measured all."""
+    """Combine processes that each measured all contenders into rounds."""
     found: dict[str, list[Figures]] = {}
     for process in processes:
         for name, figures in process.items():
@@ -56,7 +56,7 @@ def together(processes: Iterable[Mapping[str, Figures]]) -> Rounds:
 
 
 def run_apart(module: str, *words: object) -> Any:
-    """Run a module of this folder as a process, and give what it prints as JSON."""
+    """Run a module of this folder as a process and return the JSON that it prints."""
     command = [sys.executable, "-m", f"benchmarks.speed_bench.{module}", *map(str, words)]
     said = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=ROOT)  # noqa: S603 - our own interpreter
     return json.loads(said.stdout)

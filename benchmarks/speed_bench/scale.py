@@ -1,8 +1,8 @@
-"""Mass deletions of more and more items, with pacer and ledger: CPU an item, and the most memory.
+"""Bulk deletions of increasing size, with pacer and ledger: CPU per item, and peak memory.
 
-Requests are answered within the process, so that it takes minutes: what is measured is the job beside its requests. Run
-by itself, as `python -m benchmarks.speed_bench.scale ITEMS`, it prints both as JSON; imports and a first, small job are
-no part of the CPU time. Small jobs are run more than once, so that each process measures as many items.
+Requests are answered within the process, so that a run only takes minutes and only the cost of the job is measured. Run
+as `python -m benchmarks.speed_bench.scale ITEMS`, it prints both figures as JSON. The CPU time doesn't include imports
+and a first, small job. Small jobs are repeated, so that every process measures the same number of items.
 """
 
 import json
@@ -26,7 +26,7 @@ SIZES: Final = (10_000, 100_000, 1_000_000)
 LARGEST: Final = 10_000_000
 _WARM_UP: Final = 2_000
 AT_LEAST: Final = 100_000
-"""So many items each process measures: small jobs are run again and again."""
+"""The number of items that each process measures. Small jobs are repeated."""
 _KIB: Final = 1024
 
 
@@ -40,7 +40,7 @@ async def delete(items: int, ledger: Path) -> None:
 
 
 async def measure(items: int) -> Figures:
-    """Run jobs of a size: microseconds of CPU an item, MiB of memory."""
+    """Run jobs of one size. Return the microseconds of CPU per item and the MiB of memory."""
     jobs = max(1, AT_LEAST // items)
     with tempfile.TemporaryDirectory() as folder:
         await delete(min(items, _WARM_UP), Path(folder, "first.db"))
@@ -52,16 +52,16 @@ async def measure(items: int) -> Figures:
 
 
 def most_memory() -> int:
-    """Give the most bytes that this process has had in memory."""
+    """Return the peak memory of this process in bytes."""
     if sys.platform != "linux":
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # What getrusage says of a process on Linux is never less than its parent had when it started it.
+    # On Linux, getrusage never reports less than the parent used when it started the process.
     lines = Path("/proc/self/status").read_text("utf-8").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * _KIB
 
 
 def part(rounds: int, *, largest: bool = False, sizes: Sequence[int] = SIZES) -> Part:
-    """Let the sizes take turns, each job in a process of its own; the largest is run once."""
+    """Run the sizes in turn, each job in a process of its own. The largest is run once."""
     found = dict(take_turns(map(str, sizes), rounds, _apart).found)
     if largest:
         found |= take_turns([str(LARGEST)], 1, _apart).found

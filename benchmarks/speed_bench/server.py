@@ -1,7 +1,7 @@
-"""A server that answers at once, always the same: 204 to DELETE, a profile to GET. So what is measured is the client.
+"""A server with instant, constant responses: 204 to DELETE, a profile to GET. So only the client is measured.
 
-nginx where the machine has it; else this file, run as a process. What is read is looked at for the end of a request's
-head and no further, so requests with a body aren't for it.
+It is nginx if that is installed, and otherwise this file, run as a process. This file only looks for the end of a
+request's head, so it doesn't support requests with a body.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ class _Connection(asyncio.Protocol):
 
 @contextlib.contextmanager
 def static_server() -> Iterator[tuple[str, str]]:
-    """Run the server for the time of the block, and give its address and what it is."""
+    """Run the server during the block. Yield its address and its name."""
     port = _free_port()
     with tempfile.TemporaryDirectory() as folder:
         nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/opt/homebrew/bin")
@@ -64,7 +64,7 @@ def static_server() -> Iterator[tuple[str, str]]:
             config = _NGINX.format(folder=folder, port=port, profile=SMALL.decode())
             Path(folder, "nginx.conf").write_text(config, "utf-8")
             command = [nginx, "-c", f"{folder}/nginx.conf", "-e", "stderr"]
-        process = subprocess.Popen(command, cwd=Path(__file__).parents[2])  # noqa: S603 - ours, or the system's nginx
+        process = subprocess.Popen(command, cwd=Path(__file__).parents[2])  # noqa: S603 - ours or the system's nginx
         try:
             _wait_until_it_answers(process, port)
             yield f"http://127.0.0.1:{port}", "nginx" if nginx else "a static asyncio server"

@@ -1,8 +1,8 @@
-"""Calls of one client beside the bare aiohttp call: one at a time, and of many callers at once.
+"""Calls of a client compared with bare aiohttp calls: one at a time, and of many callers at once.
 
-Run by itself, as `python -m benchmarks.speed_bench.single URL CALLERS CALLS`, it prints for each operation and each way
-the microseconds of CPU a call, the milliseconds that half and 99 % of the calls take less than, and the calls a second.
-The ways take turns within a process; each keeps its connections.
+Run as `python -m benchmarks.speed_bench.single URL CALLERS CALLS`, it prints for each operation and each way the
+microseconds of CPU per call, the median and the 99th percentile of the latency in milliseconds, and the calls per
+second. The ways alternate within a process; each keeps its connections.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from benchmarks.speed_bench.part import Chart, Part, table
 from benchmarks.speed_bench.rounds import Figures, Rounds, run_apart, together
 
 Call: TypeAlias = Callable[[str], Awaitable[object]]
-"""One call for a customer user id."""
+"""A call for one customer user ID."""
 
 OURS: Final = "adapty_async"
 BARE: Final = "aiohttp"
@@ -36,7 +36,7 @@ _TURNS: Final = 10
 
 
 def ours(client: AdaptyClient) -> dict[str, Call]:
-    """Give the calls of the library, with retries, gate, errors, and the model of a profile."""
+    """Return the calls of the library, with retries, send queue, errors, and the model of a profile."""
     profiles = client.profiles
     return {
         "get": lambda customer_user_id: profiles.get(customer_user_id=customer_user_id),
@@ -45,7 +45,7 @@ def ours(client: AdaptyClient) -> dict[str, Call]:
 
 
 def bare(session: aiohttp.ClientSession, url: str) -> dict[str, Call]:
-    """Give the shortest calls that aiohttp allows, the profile as what json.loads makes of it."""
+    """Return the shortest calls that aiohttp allows. Profiles are parsed with json.loads only."""
     address = url + PATH
 
     async def get(customer_user_id: str) -> object:
@@ -63,14 +63,14 @@ def bare(session: aiohttp.ClientSession, url: str) -> dict[str, Call]:
 
 @attrs.define
 class Series:
-    """What the turns of one way have taken."""
+    """The measurements of one way."""
 
     cpu: float = 0.0
     wall: float = 0.0
     latencies: list[float] = attrs.field(factory=list)
 
     async def take(self, call: Call, callers: int, calls: int) -> None:
-        """Let so many callers share the calls, each making one after the other."""
+        """Let `callers` callers share the calls, each making one after the other."""
         ids = map(prefilled_customer_user_id, range(calls))
 
         async def caller() -> None:
@@ -88,7 +88,7 @@ class Series:
 
     @property
     def figures(self) -> Figures:
-        """Sum the turns up."""
+        """Return the figures of all turns."""
         latencies, calls = sorted(self.latencies), len(self.latencies)
         return {
             "cpu": self.cpu / calls * 1e6,
@@ -100,14 +100,14 @@ class Series:
 
 @contextlib.asynccontextmanager
 async def both(url: str) -> AsyncIterator[dict[str, dict[str, Call]]]:
-    """Open a client and a session, and give the calls of both."""
+    """Open a client and a session, and yield the calls of both."""
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as session, AdaptyClient(KEY, base_url=url) as client:
         yield {OURS: ours(client), BARE: bare(session, url)}
 
 
 async def measure(url: str, callers: int, calls: int) -> dict[str, Figures]:
-    """Let both take turns at each operation; the first turn opens the connections and isn't counted."""
+    """Alternate between both ways for each operation. The first turn opens the connections and isn't counted."""
     series = {key_of(way, operation): Series() for way in (OURS, BARE) for operation in OPERATIONS}
     a_turn = max(calls // _TURNS, 2 * callers)
     async with both(url) as ways:
@@ -120,7 +120,7 @@ async def measure(url: str, callers: int, calls: int) -> dict[str, Figures]:
 
 
 def key_of(way: str, operation: str) -> str:
-    """Name what one way takes for an operation."""
+    """Return the name of the figure of a way and an operation."""
     return f"{way}, {operation}"
 
 
@@ -129,7 +129,7 @@ def _pairs() -> Iterator[tuple[str, str]]:
 
 
 def part(url: str, rounds: int, calls: int, widths: tuple[int, ...] = CALLERS) -> Part:
-    """Measure every number of callers in processes of its own."""
+    """Measure every number of callers in processes of their own."""
     found = {callers: together(run_apart("single", url, callers, calls) for _ in range(rounds)) for callers in widths}
     figures = {}
     for operation in OPERATIONS:
@@ -179,5 +179,5 @@ def _chart(found: dict[int, Rounds]) -> Chart:
 if __name__ == "__main__":
     url, callers, calls = sys.argv[1:]
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # two thousand connections
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # for two thousand connections
     print(json.dumps(run(measure(url, int(callers), int(calls)))))

@@ -1,6 +1,7 @@
-"""Until something happens: the imports, the help of the command, and its first request.
+"""Startup times: of imports, of the help of the command, and until its first request.
 
-Each is a process of its own. Of the imports the start of the interpreter is no part; of what the command takes it is.
+Each is measured in a process of its own. The times of imports don't include the start of the interpreter; the others
+do.
 """
 
 import os
@@ -29,21 +30,21 @@ _OURS, *_, _THEIRS = _IMPORTS
 
 
 def import_time(statement: str) -> float:
-    """Give the seconds that an import takes in a fresh interpreter."""
+    """Return the seconds that an import takes in a new interpreter."""
     program = f"import time; began = time.perf_counter(); {statement}; print(time.perf_counter() - began)"
     said = subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.PIPE, cwd=ROOT)  # noqa: S603 - our own interpreter
     return float(said.stdout)
 
 
 def help_time() -> float:
-    """Give the seconds until the help of the command has been shown."""
+    """Return the seconds until the help of the command is printed."""
     began = time.perf_counter()
     subprocess.run([*_COMMAND, "--help"], check=True, stdout=subprocess.DEVNULL, cwd=ROOT)  # noqa: S603 - our own
     return time.perf_counter() - began
 
 
 def first_request_time() -> float:
-    """Give the seconds from the start of a small deletion until the first byte of its first request."""
+    """Return the seconds from the start of a small deletion until the first byte of its first request."""
     with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(_PATIENCE)
         people = Path(folder, "people.csv")
@@ -72,7 +73,7 @@ _COMMAND: Final = (sys.executable, "-m", "adapty_async")
 
 
 def _settings(url: str, home: str) -> dict[str, str]:
-    """Lead the command to a server, and away from what is remembered of other jobs."""
+    """Return the environment that directs the command to a server and away from remembered limits of other jobs."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("ADAPTY_", "XDG_"))}
     return {**inherited, "HOME": home, "ADAPTY_API_KEY": "secret_live_benchmark", "ADAPTY_BASE_URL": url}
 
@@ -85,7 +86,7 @@ WAYS: Final[Mapping[str, Callable[[], float]]] = {
 
 
 def part(rounds: int) -> Part:
-    """Let all take turns."""
+    """Run all in turn."""
 
     def measure(way: str) -> Figures:
         return {"ms": WAYS[way]() * 1e3}
