@@ -1,4 +1,4 @@
-"""Tables of the documentation that a benchmark keeps up to date: each stands below a comment with its name."""
+"""Tables in the documentation that a benchmark updates. Each follows a comment with its name."""
 
 import re
 from pathlib import Path
@@ -10,25 +10,25 @@ PERFORMANCE: Final = _DOCS / "explanation" / "performance.md"
 
 
 def table_in(path: Path, name: str) -> str:
-    """Return the table of a page below `<!-- table: NAME -->`. Raises ValueError where there is no such comment."""
+    """Return the table of a page below `<!-- table: NAME -->`. Raise ValueError if there is no such comment."""
     return _found(path.read_text(encoding="utf-8"), name)[2]
 
 
 def replace_table(path: Path, name: str, table: str) -> None:
-    """Write a table to its place in a page. Raises ValueError where there is none."""
+    """Replace a table of a page. Raise ValueError if there is no such table."""
     text = path.read_text(encoding="utf-8")
     marker, end, _ = _found(text, name)
     path.write_text(f"{text[:marker]}\n\n{table}\n{text[end:]}", encoding="utf-8")
 
 
 def rows_below(head: str, text: str) -> str:
-    """Return the table that begins with a certain line."""
+    """Return the table that starts with the line `head`."""
     lines = text[text.index(head) :].splitlines()
     return "\n".join(lines[: next((number for number, line in enumerate(lines) if not line), len(lines))])
 
 
 def _found(text: str, name: str) -> tuple[int, int, str]:
-    """Return where the comment ends, where its table ends, and the table, which may be empty."""
+    """Return the end of the comment, the end of its table, and the table, which may be empty."""
     found = re.search(rf"^<!-- table: {re.escape(name)} -->()(?:\n+((?:\|.*\n)+)|\n)", text, re.MULTILINE)
     if found is None:
         raise ValueError(f"there is no <!-- table: {name} -->")
