@@ -622,12 +622,15 @@ async def test_an_attempt_that_the_end_of_the_client_cuts_off_is_observed_as_wel
 async def test_an_attempt_that_the_end_of_the_job_cuts_off_is_observed_with_its_number() -> None:
     seen: list[Attempt] = []
     async with Simulator(profiles=1) as sim:
+
+        def observe(attempt: Attempt) -> None:
+            seen.append(attempt)
+            sim.latency = 60.0  # The next attempt is in flight when the job ends.
+
         sim.script(Fault.UNAVAILABLE)
-        async with AdaptyClient(sim.api_key, base_url=sim.base_url, retry=NO_BACKOFF, on_attempt=seen.append) as client:
+        async with AdaptyClient(sim.api_key, base_url=sim.base_url, retry=NO_BACKOFF, on_attempt=observe) as client:
             job = bulk.delete_profiles(client, ids(1), by="customer_user_id", pacer=UNPACED)
             running = asyncio.ensure_future(job)
-            await waiting.until(lambda: len(seen) == 1)
-            sim.latency = 60.0
             await waiting.until(lambda: sim.count.requests == 2)
             await job.aclose()
             await running
