@@ -623,7 +623,7 @@ async def test_what_may_not_be_written_can_be_read_and_is_fit_to_go_on_with_afte
             mode = place.stat().st_mode
             place.chmod(mode & ~0o222)
             assert totals(ledger) == {Outcome.DELETED: 10}
-            with pytest.raises(LedgerWriteError, match="check (the|its) permissions"):
+            with pytest.raises(LedgerWriteError, match=r"check (the|its) permissions"):
                 await deletion(client, ids(20), ledger, appended=True)
             place.chmod(mode)
             await deletion(client, ids(20), ledger, appended=True)
