@@ -1,4 +1,4 @@
-"""One run's bookkeeping: which items are to be sent, which are claimed, what became of them."""
+"""The ledger session of one run: the items left to send, the claims and the outcomes."""
 
 import bisect
 import itertools
@@ -24,17 +24,22 @@ from .location import LedgerLocation
 from .store import RunRow, Store, Writing
 
 _GRACE: Final = 5.0
-"""Seconds by which clocks differ; a claim that is further in the future tells nothing of its age."""
+"""Seconds by which clocks may differ. The age of a claim that is further in the future is unknown."""
 _DRIFT: Final = 0.5
-"""Seconds by which the wall clock is set ahead while nobody cares."""
+"""Seconds by which the wall clock may be set ahead before this is recorded."""
 _STATE: Final = itemgetter(1)
 _REFUSED: Final = STATES[Outcome.FAILED]
-"""Up to this state it is known that nothing came of an item."""
+"""An item in this state or a lower one has certainly had no effect."""
 
 
 @attrs.frozen
 class Due:
-    """What is to be done of a chunk: the indexes of items; of those that an earlier run may have sent, when it was."""
+    """The items of a chunk that are left to send.
+
+    Attributes:
+        indexes: The indexes of the items.
+        maybe_sent: When an earlier run may have sent an item, by index.
+    """
 
     indexes: Sequence[int]
     maybe_sent: Mapping[int, Moment] = attrs.field(factory=dict[int, Moment])
@@ -42,11 +47,15 @@ class Due:
 
 @attrs.frozen
 class Terms:
-    """On which terms an earlier job is gone on with.
+    """The conditions for resuming an earlier job.
 
-    `appended`: rows may have been added at the end of the input. `retry`: what has one of these outcomes is sent again.
-    `new_key`: another API key of the same app may be used. `notes`: what the record shall say of this run. `order`:
-    what is asked for from this run on. `held`: the lock of the ledger, where it is held already.
+    Attributes:
+        appended: Whether rows may have been added at the end of the input.
+        retry: Items with one of these outcomes are sent again.
+        new_key: Whether another API key of the same app may be used.
+        notes: Notes of this run for the record.
+        order: The job options from this run on.
+        held: The lock of the ledger if the caller already holds it.
     """
 
     appended: bool = False
@@ -59,7 +68,7 @@ class Terms:
 
 @attrs.define
 class _Open:
-    """A chunk with items on their way: `due` of them."""
+    """A chunk with unfinished items. `due` is their number."""
 
     chunk: Chunk
     due: int
@@ -67,7 +76,7 @@ class _Open:
 
 @attrs.define
 class _News:
-    """What is not on the disk: chunks by their numbers, positions that are claimed, outcomes, how the run stands."""
+    """Changes that aren't on the disk: chunk numbers, claimed positions, outcomes, and whether the run has changed."""
 
     chunks: set[int] = attrs.field(factory=set)
     claims: list[int] = attrs.field(factory=list)
@@ -76,13 +85,15 @@ class _News:
 
 
 class Book:
-    """The bookkeeping of a run, in memory; a disk is waited for in `open`, `recall`, `write`,
-    `check_files` and `close` alone.
+    """The ledger session of one run, in memory.
 
-    Those may be done in another thread. What is new is drawn up, written, and then told to be; where that fails it
-    stays as new as it was. The run itself is written down with the first chunk of the input of which something is to be
-    done, or by which the app of a key gets known or a guard is accepted: what is refused leaves no trace, and what is
-    done already no run.
+    Only `open`, `recall`, `write`, `check_files` and `close` wait for the disk. They may run in another thread.
+    `draw_up` returns the changes, `write` writes them, and the caller reports the result with `written` or
+    `not_written`. After a failure the changes are still dirty.
+
+    The run itself is committed with the first chunk that has items left to send. It is also committed if it records the
+    app of a key or an accepted guard. A refused input leaves no trace, and a job that is already done gets no further
+    run.
     """
 
     def __init__(
@@ -103,7 +114,7 @@ class Book:
         self._terms = terms
         self._repeatable = repeatable
         self._open: dict[int, _Open] = {}
-        self._growing: int | None = None  # the chunk of which the input has brought some, and may bring more
+        self._growing: int | None = None  # the chunk that the input has filled in part
         self._news = _News()
         self._under_way = _News()
         self._is_accepted = False
@@ -114,7 +125,7 @@ class Book:
     def open(
         cls, location: LedgerLocation, undertaking: Undertaking, terms: Terms, clock: Callable[[], Moment]
     ) -> "Book":
-        """Open the ledger, locked, for a run. Raises LedgerError."""
+        """Open and lock the ledger for a run. Raise LedgerError."""
         now = clock()
         check_clock(now.wall)
         store = Store.open(location, lambda new: begin(new, location, undertaking, noted(now.wall)), held=terms.held)
@@ -123,8 +134,8 @@ class Book:
             secret = secret_of(location, job)
             check(location.path, job, runs, undertaking, new_key=terms.new_key)
             inventory = Inventory(store, secret, job, appended=terms.appended)
-            store.check_rows()  # now, for else all might be sent, and the record be refused
-        except BaseException:  # an interrupt, too: the lock would stay held
+            store.check_rows()  # first: a damaged ledger gets no record, so nothing may be sent
+        except BaseException:  # an interrupt too, which would leave the ledger locked
             store.close()
             raise
         run = RunRow(
@@ -141,24 +152,25 @@ class Book:
         return cls(store, inventory, runs, run, terms, repeatable=undertaking.repeatable)
 
     def known_of(self, number: int) -> int:
-        """Tell how many items of a chunk are known."""
+        """Return how many items of a chunk are in the ledger."""
         return min(max(0, self._inventory.known - number * CHUNK), CHUNK)
 
     def knows(self, part: Part) -> bool:
-        """Tell whether there is something to recall of a chunk of the input."""
+        """Return True if `recall` can read anything about a chunk of the input."""
         return part.number != self._growing and self._inventory.knows(part)
 
     def recall(self, parts: Sequence[Part]) -> list[Chunk | None]:
-        """Read what is known of chunks of the input that follow each other, and compare it; None: nothing is.
+        """Read the states of consecutive chunks of the input, and check the input against them.
 
-        Raises InputChangedError.
+        Return None for each chunk that isn't in the ledger. Raise InputChangedError.
         """
         return self._inventory.recall(parts)
 
     def take(self, part: Part, chunk: Chunk | None, now: Moment) -> Due:
-        """Give what is to be done of a chunk of the input, as it was recalled. Raises InputChangedError.
+        """Return the items of a chunk that are left to send. Raise InputChangedError.
 
-        Where the input has brought some of it before, in this run, that is what it has brought more.
+        `chunk` is the result of `recall`. If a part of the chunk was taken before in this run, only the added items are
+        returned.
         """
         number = part.number
         grown = self._open[number] if number == self._growing else None
@@ -184,12 +196,12 @@ class Book:
 
     @property
     def _is_worth_a_run(self) -> bool:
-        """Whether the notes say what the record of a finished job must hold: its app, or an accepted guard."""
+        """Whether the notes belong in the record even if the job is done: its app, or an accepted guard."""
         accepted = self._terms.notes.get(ABSENT_SHARE)
         return APP_ID in self._terms.notes or accepted not in (None, self._last_notes.get(ABSENT_SHARE))
 
     def claim(self, positions: Sequence[int], now: Moment) -> None:
-        """Note that items are about to be sent, in order. Nobody is to be told so before it is written."""
+        """Record that items are about to be sent, in order. Don't hand them out before this is committed."""
         begin, at = 0, noted(now.wall)
         while begin < len(positions):
             number = positions[begin] // CHUNK
@@ -204,7 +216,7 @@ class Book:
             self._note(touched=True, booted=max(booted, self._run.booted))
 
     def release(self, positions: Sequence[int]) -> None:
-        """Note that items which were claimed weren't sent."""
+        """Record that claimed items weren't sent."""
         for position in positions:
             number, index = divmod(position, CHUNK)
             opened = self._open[number]
@@ -213,7 +225,7 @@ class Book:
             self._news.chunks.add(number)
 
     def settle(self, rows: Sequence[OutcomeRow], now: int) -> None:
-        """Note outcomes."""
+        """Record outcomes."""
         for number, mine in itertools.groupby(rows, _chunk_of):
             opened = self._open[number]
             opened.due -= opened.chunk.settle_rows(mine, number * CHUNK, now)
@@ -222,25 +234,25 @@ class Book:
         self._has_touched = self._has_touched or any(state > _REFUSED and attempts for _, state, _, attempts in rows)
 
     def number_of(self, exclude_list: str | None) -> int:
-        """Give the number by which items name an exclude list; 0 where they don't."""
+        """Return the number of an exclude list, or 0 if there is none."""
         return self._inventory.number_of(exclude_list)
 
     def show(self, sight: str) -> None:
-        """Note what is seen of the run, for whoever reads the ledger meanwhile."""
+        """Record the live status for readers of the ledger."""
         self._note(sight=sight)
 
     def end_run(self, now: int) -> None:
-        """Note that the run came to its end by itself, where it began."""
+        """Record that the run ended normally, if it was recorded at all."""
         touched = self._has_touched or any(opened.chunk.claimed for opened in self._open.values())
         self._note(ended=now, touched=touched, sight=None)
 
     @property
     def uncommitted(self) -> Counter[Outcome]:
-        """How many items have an outcome that a crash would still lose."""
+        """The number of items, by outcome, whose outcome would be lost in a crash."""
         return self._news.outcomes + self._under_way.outcomes
 
     def draw_up(self) -> Writing | None:
-        """Give what is new, to be written, after what was drawn up before; None where nothing is."""
+        """Return the changes since the last call, or None if there are none. Write them in this order."""
         contents = self._inventory.draw_up()
         news, self._news = self._news, _News()
         self._under_way = news
@@ -249,15 +261,15 @@ class Book:
         return None if writing.is_empty else writing
 
     def write(self, writing: Writing) -> None:
-        """Write all of what was drawn up, or nothing; it is on the disk then. Raises LedgerWriteError."""
+        """Write all of the changes or none, and sync them. Raise LedgerWriteError."""
         self._store.commit(writing)
 
     def check_files(self) -> None:
-        """Raise LedgerLostError if one of the files was removed, renamed or replaced since the ledger was opened."""
+        """Raise LedgerLostError if a file was removed, renamed or replaced since the ledger was opened."""
         self._store.check_files()
 
     def written(self) -> None:
-        """Take note that what was drawn up is on the disk."""
+        """Record that the changes from `draw_up` are on the disk."""
         news, self._under_way = self._under_way, _News()
         for number in news.chunks - self._news.chunks:
             if not self._open[number].due and number != self._growing:
@@ -265,7 +277,7 @@ class Book:
         self._inventory.written()
 
     def not_written(self) -> None:
-        """Take note that what was drawn up isn't on the disk: what was claimed by it isn't any more."""
+        """Record that the changes from `draw_up` couldn't be written. Their claims are no longer valid."""
         failed, self._under_way = self._under_way, _News()
         for position in failed.claims:
             number, index = divmod(position, CHUNK)
@@ -276,7 +288,7 @@ class Book:
         self._inventory.not_written()
 
     def close(self) -> None:
-        """Let go of the ledger."""
+        """Close the ledger."""
         self._store.close()
 
     def _note(self, **values: Any) -> None:
@@ -284,7 +296,7 @@ class Book:
         self._news.run = self._has_begun
 
     def _due(self, number: int, chunk: Chunk, begin: int, now: Moment) -> Due:
-        """Give what is to be done of a chunk, from the item with the index `begin` on."""
+        """Return the items of a chunk that are left to send, from the index `begin` on."""
         if not any(chunk.states[begin:]):
             return Due(range(begin, len(chunk)))
         indexes: list[int] = []
@@ -305,7 +317,7 @@ class Book:
         return Due(indexes, maybe_sent)
 
     def _sent(self, chunk: Chunk, index: int, now: Moment) -> Moment | None:
-        """Tell when a claimed item may have been sent; None where nobody knows how long ago that was."""
+        """Return when a claimed item may have been sent, or None if its age is unknown."""
         if self._repeatable or Outcome.IN_DOUBT in self._terms.retry:
             return ANY_TIME
         claimed_at = chunk.claimed_at(index)
@@ -315,10 +327,11 @@ class Book:
 
 @attrs.frozen
 class _Earlier:
-    """The runs since the machine was started. `since`: when the first began; `booted`: as in RunRow, the latest.
+    """The runs since the machine was started.
 
-    Nobody knows the age of an earlier claim: the boot clock doesn't tell it, and the wall clock, which could, may stop
-    or be set back while the machine is off.
+    `since` is the start of the first one. `booted` is the latest value of RunRow.booted. The age of a claim before that
+    is unknown: the boot clock doesn't reach back that far, and the wall clock may stop or be set back while the machine
+    is off.
     """
 
     since: float
@@ -326,13 +339,13 @@ class _Earlier:
 
     @classmethod
     def of(cls, runs: Sequence[RunRow], boot: str) -> "_Earlier":
-        """Look at the runs that claimed something."""
+        """Return the data of the runs that claimed items."""
         touched = [run for run in reversed(runs) if run.touched]
         own = list(itertools.takewhile(lambda run: run.boot == boot, touched))
         return cls(own[-1].started if own else math.inf, max((run.booted for run in own), default=-math.inf))
 
     def age(self, claimed_at: int, now: Moment) -> float | None:
-        """Give the seconds since a claim, by the clock that says the most; None where none is certain."""
+        """Return the seconds since a claim, by the clock that shows most. Return None if no clock is reliable."""
         age = max(now.wall, self.booted + now.boot) - claimed_at
         return age if claimed_at >= self.since and age >= -_GRACE else None
 
@@ -342,6 +355,6 @@ def _chunk_of(row: OutcomeRow) -> int:
 
 
 def counted(rows: Sequence[OutcomeRow]) -> Counter[Outcome]:
-    """Give how many items have which outcome."""
+    """Return the number of items by outcome."""
     states = Counter(map(_STATE, rows))
     return Counter({OUTCOMES[state]: count for state, count in states.items()})

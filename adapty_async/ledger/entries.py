@@ -1,4 +1,4 @@
-"""One run of a job on the event loop: reads the input in chunks, hands out what is claimed, takes outcomes in."""
+"""One run of a job on the event loop. It reads the input in chunks, hands out claimed items and records outcomes."""
 
 import asyncio
 import functools
@@ -21,29 +21,29 @@ from .inventory import Part
 from .writer import Writer, outlasting
 
 _COMMIT_AFTER: Final = 0.3
-"""Seconds after which an outcome is on its way to the disk, in 0.2 ms. What a crash loses has to be learnt anew."""
+"""Seconds until an outcome is committed, which takes 0.2 ms. Outcomes lost in a crash must be found out again."""
 _LOOK_AFTER: Final = 1.0
-"""Seconds from one look at the job to the next: what is seen goes with the outcomes that are on their way."""
+"""Seconds between two updates of the live status. It is written together with pending outcomes."""
 CHECK_AFTER: Final = 0.5
-"""Seconds from one check of the ledger's files to the next: without it a job that waits would notice nothing."""
+"""Seconds between two checks of the ledger's files. A waiting job would notice no change without them."""
 _FIRST_CLAIM: Final = 10
 _LEAST_CLAIM: Final = 2
 _SLOW_CLAIM: Final = 0.05
 _MOST_CLAIM: Final = 4 * CHUNK
 _STRIDE: Final = 10
-"""So many chunks are read at one time where all is done already: a resumed job has ten million rows to pass by."""
+"""Chunks to read at a time if their items are done. A resumed job may have ten million rows to skip."""
 _LONGEST_READ: Final = 0.1
-"""Seconds after which an input is slow: what was read of it is done, and no more is waited for."""
+"""Seconds after which an input is slow. The items read until then are handed out first."""
 _ITEMS_A_BREATH: Final = 50
-"""Of so many items it is found out at one time what they are: of updates that takes long."""
+"""Items to identify before the event loop may run again. Identifying updates takes long."""
 
 _log: Final = logging.getLogger("adapty_async")
 
 
 class _Ahead:
-    """How many items are claimed at one time: what is sent in about 0.2 s, for a crash puts them in doubt.
+    """The number of items to claim at a time: about as many as are sent in 0.2 s, because a crash puts them in doubt.
 
-    On a slow disk, as many as are sent until the next are claimed: else its commits would be what holds the job back.
+    On a slow disk it is the number of items sent during one commit. Otherwise the commits would slow down the job.
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class _Ahead:
         self._ran_out = False
 
     def next(self, now: float, unsent: int) -> int:
-        """Give the number for a claim that is made now, while so many that were handed out haven't left."""
+        """Return the size of a claim made now. `unsent` items were handed out and not yet sent."""
         if self._before is not None:
             elapsed = now - self._before
             if self._ran_out or (elapsed < 0.1 and unsent <= self.size // 4):
@@ -65,7 +65,7 @@ class _Ahead:
         return self.size
 
     def made(self, now: float, unsent: int) -> None:
-        """Take note that the claim is on the disk, while so many that were claimed before haven't left."""
+        """Record that the claim is on the disk. `unsent` items of earlier claims were not yet sent."""
         if self._before is not None:
             self._took = now - self._before
             self._ran_out = not unsent and self._took > _SLOW_CLAIM
@@ -76,10 +76,9 @@ class _AtEnd(Protocol):
 
 
 class LedgerEntries(Generic[ItemT]):
-    """The entries of a ledger for one run; see `bulk.journal.Entries`.
+    """The ledger session of one run, as the bulk engine uses it. See `bulk.journal.Entries`.
 
-    `look`: gives what the ledger is to tell of the job while it runs. `at_end`: done in a thread, after all else; it is
-    told whether the input was refused.
+    `look` returns the live status. `at_end` runs last, in a thread, and gets whether the input was refused.
     """
 
     def __init__(
@@ -102,12 +101,12 @@ class LedgerEntries(Generic[ItemT]):
         self._is_open = False
         self._stride = 1
         self._ended = False
-        self._partial: tuple[Part, list[ItemT | Decided[ItemT]]] = (_empty(0), [])  # what was taken of the next chunk
-        self._reading: asyncio.Task[None] | None = None  # what is due next; kept where it failed, for who asks for it
+        self._partial: tuple[Part, list[ItemT | Decided[ItemT]]] = (_empty(0), [])  # the next chunk, read in part
+        self._reading: asyncio.Task[None] | None = None  # reads the next items; kept if it fails, for the next caller
         self._due: deque[Entry[ItemT]] = deque()  # not claimed yet
         self._claiming: asyncio.Future[None] | None = None
         self._claimed: deque[Entry[ItemT]] = deque()  # ready to be handed out
-        self._unsent = 0  # handed out, and no request for them has left
+        self._unsent = 0  # handed out and not yet sent
         self._one_left: asyncio.Future[None] | None = None
         self._ahead = _Ahead()
         self._rows: list[OutcomeRow] = []
@@ -131,7 +130,7 @@ class LedgerEntries(Generic[ItemT]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # What a second cancellation must not leave behind is a thread that still holds the ledger.
+        # A second cancellation must not leave a thread that still uses the ledger.
         try:
             await outlasting(self._loop.create_task(self._close()))
         except LedgerError:
@@ -156,7 +155,7 @@ class LedgerEntries(Generic[ItemT]):
         if self._at_end is not None:
             await asyncio.to_thread(self._at_end, refused=self._is_refused)
 
-    # What is to be sent
+    # Items to send
 
     def _moment(self) -> Moment:
         return self._clock(self._loop.time())
@@ -174,15 +173,16 @@ class LedgerEntries(Generic[ItemT]):
             elif self._claiming is not None:
                 await asyncio.wait([self._claiming])
             elif self._reading is not None:
-                await self._reading  # who is cancelled here cancels it
+                await self._reading  # a cancellation of the caller also cancels this task
             else:
                 raise StopAsyncIteration
         return entry
 
     def ready(self) -> Entry[ItemT] | None:
-        """Give the next entry that is claimed; see to it that there are more soon.
+        """Return the next claimed entry, if there is one. Start to claim more if there are few.
 
-        No more of them wait to be sent than are claimed at one time: all of them would be in doubt after a crash.
+        The number of entries that wait to be sent is at most the size of a claim, because a crash puts all of them in
+        doubt.
         """
         claimed, size = self._claimed, self._ahead.size
         if self._claiming is None and len(claimed) <= size // 2:
@@ -193,13 +193,13 @@ class LedgerEntries(Generic[ItemT]):
         return claimed.popleft()
 
     def left(self) -> None:
-        """Take note that a request leaves for an entry, or that none ever will."""
+        """Record that the request of an entry is about to be sent, or that none will ever be."""
         self._unsent -= 1
         if self._one_left is not None and not self._one_left.done():
             self._one_left.set_result(None)
 
     def _look_ahead(self) -> None:
-        """Claim more of what is due; see to it that as much is due for the next claim."""
+        """Claim more items, and read more for the next claim."""
         if self._due:
             self._claim()
         if self._reading is None and not self._ended and len(self._due) < self._ahead.size:
@@ -223,7 +223,7 @@ class LedgerEntries(Generic[ItemT]):
     # The input
 
     async def _read_on(self) -> None:
-        """Read as many items as are claimed at one time, or more where nothing was due of the last; see what is due."""
+        """Read enough items for one claim, or more if the last ones were all done. Find those that are due."""
         wanted, until = max(self._stride, self._ahead.size // CHUNK), self._loop.time() + _LONGEST_READ
         read = await self._read(None, until)
         parts: list[Part] = []
@@ -255,10 +255,10 @@ class LedgerEntries(Generic[ItemT]):
         return await self._writer.read(lambda: self._book.recall(parts))
 
     async def _read(self, part: Part | None, until: float) -> tuple[Part, list[ItemT | Decided[ItemT]]] | None:
-        """Read the next chunk after `part`, of a slow input as much as there is; None where `part` needn't wait for it.
+        """Read the chunk after `part`. Of a slow input, read only the items that are available.
 
-        What the ledger knows of a chunk is read whole, for it is compared by that. Where there is no `part` it goes on
-        with the chunk of which some was read before.
+        Return None if `part` needn't wait for that chunk. Items that are in the ledger are read completely, because
+        they are compared as a whole. If `part` is None, read the rest of the chunk that was read in part.
         """
         if part is None:
             before, items = self._partial
@@ -275,7 +275,7 @@ class LedgerEntries(Generic[ItemT]):
         is_name = self._source.content is self._source.name
         for begin in range(0, len(more), _ITEMS_A_BREATH):
             plain = cast("Sequence[ItemT]", more[begin : begin + _ITEMS_A_BREATH])
-            if not {Decided}.isdisjoint(map(type, plain)):  # mostly there is none, and this finds that out the fastest
+            if not {Decided}.isdisjoint(map(type, plain)):  # usually there is none, and this is the fastest check
                 plain = [_plain(item) for item in plain]
             names += map(self._source.name, plain)
             if not is_name:
@@ -289,21 +289,21 @@ class LedgerEntries(Generic[ItemT]):
             self._reading.cancel()
             await asyncio.wait([self._reading])
             if not self._reading.cancelled():
-                self._reading.exception()  # nobody asks for it any more; unasked, asyncio would write it to its log
+                self._reading.exception()  # retrieved, so that asyncio doesn't log it
         await self._feed.close()
 
-    # What became of it
+    # Outcomes
 
     @property
     def uncommitted(self) -> Counter[Outcome]:
-        """How many items have an outcome that a crash would still lose."""
+        """The number of items, by outcome, whose outcome would be lost in a crash."""
         return counted(self._rows) + self._book.uncommitted if self._is_open else Counter()
 
     def settle(
         self, position: int, outcome: Outcome, *, status: int | None, attempts: int, exclude_list: str | None = None
     ) -> None:
-        """Take down an outcome; it is committed within a second."""
-        if outcome is not self._outcome:  # mostly it is: to look it up takes longer than all the rest
+        """Record an outcome. It is committed within a second."""
+        if outcome is not self._outcome:  # usually it is, and the lookup would take longer than the rest
             self._outcome, self._state = outcome, STATES[outcome]
         if outcome is Outcome.EXCLUDED:
             status = self._book.number_of(exclude_list)
@@ -312,7 +312,7 @@ class LedgerEntries(Generic[ItemT]):
             self._timer = self._loop.call_later(_COMMIT_AFTER, self._commit_news)
 
     def release(self, position: int) -> None:
-        """Take down that an item wasn't sent; it is committed within a second."""
+        """Record that an item wasn't sent. This is committed within a second."""
         self._book.release([position])
         if self._timer is None:
             self._timer = self._loop.call_later(_COMMIT_AFTER, self._commit_news)
@@ -322,7 +322,7 @@ class LedgerEntries(Generic[ItemT]):
         self._commit()
 
     def _tell_book(self) -> None:
-        """Take down what has come in."""
+        """Pass new outcomes and the live status to the ledger session."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -333,7 +333,7 @@ class LedgerEntries(Generic[ItemT]):
             self._show()
 
     def watch(self, failed: Callable[[Exception], object]) -> None:
-        """Call `failed`, once, where a commit fails."""
+        """Call `failed` once if a commit fails."""
         self._failed = failed
 
     def _commit(self) -> "asyncio.Future[None]":
@@ -342,14 +342,14 @@ class LedgerEntries(Generic[ItemT]):
         return commit
 
     def _fail_with(self, work: "asyncio.Future[None]") -> None:
-        """End the job if the work of the writer has failed, unless it is to end for an earlier failure."""
+        """End the job if the work of the writer has failed, unless an earlier failure already ends it."""
         error = work.exception()
         if isinstance(error, Exception) and self._failure is None:
             self._failure = error
             if self._failed is not None:
                 self._failed(error)
 
-    # Whether the ledger is where it was
+    # Checks of the ledger's files
 
     def _check_later(self) -> None:
         self._next_check = self._loop.call_later(CHECK_AFTER, self._check)
@@ -362,10 +362,10 @@ class LedgerEntries(Generic[ItemT]):
         if self._failure is None and self._next_check is not None:
             self._check_later()
 
-    # What is seen of it meanwhile
+    # Live status
 
     def _look_again(self) -> None:
-        """See to it that what is seen of the job is taken down; it makes no commit of its own where one is coming."""
+        """Have the live status recorded, with the next commit if one is due."""
         self._is_look_due = True
         self._next_look = self._loop.call_later(_LOOK_AFTER, self._look_again)
         if self._timer is None:
@@ -376,8 +376,8 @@ class LedgerEntries(Generic[ItemT]):
         assert self._look is not None
         try:
             self._book.show(json.dumps(dict(self._look())))
-        except Exception as error:  # noqa: BLE001 - a failing observer must not end the job it observes
-            _log.error("what looks at the job raised %s", type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - a failing callback must not end the job
+            _log.error("the live status callback of the job raised %s", type(error).__name__)
 
 
 def _empty(number: int) -> Part:

@@ -1,4 +1,4 @@
-"""What the items of a job are: what its input brings is compared with that, and what is new in it is taken down."""
+"""The input check: compares the input with the stored items, and records new ones."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from .store import ChunkRow, ContentsRow, ExcludeListRow, JobRow, RunRow, Store,
 
 @attrs.frozen(repr=False)
 class Part:
-    """A chunk of the input. `is_last`: the input has no more."""
+    """A chunk of the input. `is_last` is True if it is the last one."""
 
     number: int
     names: Sequence[str]
@@ -34,7 +34,7 @@ class Part:
 
     @property
     def is_whole(self) -> bool:
-        """Whether no chunk has more items."""
+        """Whether the chunk has the full number of items."""
         return len(self.names) == CHUNK
 
     @property
@@ -45,19 +45,19 @@ class Part:
 
 @attrs.frozen
 class Met:
-    """A chunk as it stands, when the input has brought it. `known`: so many of its items were in the ledger before."""
+    """The state of a chunk after the input check. `known` is the number of its items that were in the ledger before."""
 
     chunk: Chunk
     known: int
 
     @property
     def is_new(self) -> bool:
-        """Tell whether some of it is still to be written."""
+        """Whether some of its items aren't written yet."""
         return self.known < len(self.chunk)
 
 
 class Inventory:
-    """The items that a ledger knows, in chunks. What is new is in memory until it is drawn up and written."""
+    """The items in a ledger, in chunks. New items are kept in memory until they are written."""
 
     def __init__(self, store: Store, secret: Secret, job: JobRow, *, appended: bool) -> None:
         self._store = store
@@ -72,13 +72,14 @@ class Inventory:
         self.known = store.items()
 
     def knows(self, part: Part) -> bool:
-        """Tell whether the ledger knows some of a chunk of the input."""
+        """Return True if the ledger has at least one item of a chunk."""
         return part.number * CHUNK < self.known
 
     def recall(self, parts: Sequence[Part]) -> list[Chunk | None]:
-        """Read what is known of chunks of the input that follow each other, and compare it; None: nothing is.
+        """Read the states of consecutive chunks of the input, and check the input against them.
 
-        Raises InputChangedError. It only reads, and may be done in another thread than all the rest.
+        Return None for each chunk that isn't in the ledger. Raise InputChangedError. This only reads, and may run in
+        another thread than the other methods.
         """
         first, known = parts[0].number, list(filter(self.knows, parts))
         chunks: list[Chunk | None] = []
@@ -88,7 +89,7 @@ class Inventory:
         return chunks + [None] * (len(parts) - len(known))
 
     def meet(self, part: Part, chunk: Chunk | None) -> Met:
-        """Take down what is new in a chunk of the input; `chunk`: as it was recalled. Raises InputChangedError."""
+        """Record the new items of a chunk. `chunk` is the result of `recall`. Raise InputChangedError."""
         if part.end > self.known:
             self._allow_growth(self.known)
         if part.is_last:
@@ -106,17 +107,17 @@ class Inventory:
         return met
 
     def number_of(self, exclude_list: str | None) -> int:
-        """Give the number by which items name an exclude list; 0 where they don't."""
+        """Return the number of an exclude list, or 0 if there is none."""
         if exclude_list is None:
             return 0
-        name = exclude_list.encode(errors="backslashreplace").decode()  # it may be a file's, and that no UTF-8
+        name = exclude_list.encode(errors="backslashreplace").decode()  # it may be a file name that isn't UTF-8
         if name not in self._exclude_lists:
             number = self._exclude_lists[name] = len(self._exclude_lists) + 1
             self._new_exclude_lists.append(ExcludeListRow(number, name))
         return self._exclude_lists[name]
 
     def note_exclude_lists(self, files: Mapping[str, Path]) -> None:
-        """Note exclude lists by their names, and by the content of their files. Raises LedgerWriteError."""
+        """Record exclude lists by their names and the contents of their files. Raise LedgerWriteError."""
         for name, path in files.items():
             number = self.number_of(name)
             try:
@@ -130,16 +131,16 @@ class Inventory:
             raise failure
 
     def note_preparation(self, order: Mapping[str, Any], file_digest: bytes | None, key_fingerprint: str) -> None:
-        """Note what was asked for, of which file, and by which key."""
+        """Record the job options, the digest of the input file, and the API key."""
         self._change(file_digest=file_digest, key_fingerprint=key_fingerprint)
         self.note_order(order)
 
     def note_order(self, order: Mapping[str, Any]) -> None:
-        """Note what was asked for."""
+        """Record the job options."""
         self._change(input_order=json.dumps(dict(order)))
 
     def draw_up(self) -> Writing:
-        """Give what is new, to be written; whoever does tells whether it is."""
+        """Return the changes since the last call. The caller reports whether they were written."""
         self._under_way = Writing(
             job=self._job if self._job_is_new else None,
             exclude_lists=self._new_exclude_lists,
@@ -151,11 +152,11 @@ class Inventory:
         return self._under_way
 
     def written(self) -> None:
-        """Take note that what was drawn up is on the disk."""
+        """Record that the changes from `draw_up` are on the disk."""
         self._under_way = Writing()
 
     def not_written(self) -> None:
-        """Take note that what was drawn up isn't on the disk: it is as new as before."""
+        """Record that the changes from `draw_up` couldn't be written. They are still dirty."""
         self._job_is_new = self._job_is_new or self._under_way.job is not None
         self._new_exclude_lists = [*self._under_way.exclude_lists, *self._new_exclude_lists]
         self._new = {row.number: row for row in self._under_way.contents} | self._new
@@ -171,7 +172,7 @@ class Inventory:
             if self._secret.hash(name) != hashes[HASH * index : HASH * (index + 1)]:
                 position = first + index
                 raise _changed(
-                    f"the input isn't the one of the ledger: it first differs at row {position + 1:,}", position
+                    f"the input doesn't match the ledger: it first differs at row {position + 1:,}", position
                 )
         if size < known.size:
             raise self._too_short(first + size)
@@ -182,8 +183,8 @@ class Inventory:
             return
         if not self._appended:
             raise InputChangedError(
-                f"the input goes on after row {position:,}, where it ended before: if rows were only added at its end, "
-                "say so (appended), or use another ledger",
+                f"the input continues after row {position:,}, where it ended before: pass appended=True if rows were "
+                "only added at its end, otherwise use another ledger",
                 position,
                 "longer",
             )
@@ -196,7 +197,7 @@ class Inventory:
             self._change(items=end)
 
     def _too_short(self, end: int) -> InputChangedError:
-        return _changed(f"the input ends after row {end:,}, but the ledger knows {self.known:,}", end, "shorter")
+        return _changed(f"the input ends after row {end:,}, but the ledger has {self.known:,} rows", end, "shorter")
 
     def _change(self, **values: Any) -> None:
         self._job = attrs.evolve(self._job, **values)
@@ -204,7 +205,7 @@ class Inventory:
 
 
 def begin(store: Store, location: LedgerLocation, undertaking: Undertaking, now: int) -> None:
-    """Write a job into a new ledger; its key file is made beside it, where there is none."""
+    """Write a job into a new ledger. Make a key file next to it if there is none."""
     try:
         secret = location.read_secret() or location.make_secret()
     except OSError as error:
@@ -225,7 +226,7 @@ def begin(store: Store, location: LedgerLocation, undertaking: Undertaking, now:
 
 
 def secret_of(location: LedgerLocation, job: JobRow) -> Secret:
-    """Read the key of a ledger. Raises LedgerError where it isn't there, or another one."""
+    """Read the ID key of a ledger. Raise LedgerError if its file is missing or holds another key."""
     path = location.path
     try:
         secret = location.read_secret()
@@ -234,12 +235,12 @@ def secret_of(location: LedgerLocation, job: JobRow) -> Secret:
     else:
         if secret is None and not key_path(path).exists():
             raise LedgerRedactedError(
-                f"{path}: its key file {key_path(path).name} is gone: put it back; without it the job can't go on"
+                f"{path}: its key file {key_path(path).name} is gone: put it back; without it the job can't be resumed"
             )
         if secret is None or secret.check != job.secret_check:
             raise LedgerMismatchError(
-                f"{key_path(path)} is the key file of another ledger, or was changed: put its own back; without it the "
-                "job can't go on",
+                f"{key_path(path)} is the key file of another ledger, or was changed: put the right one back; without "
+                "it the job can't be resumed",
                 "secret",
             )
         return secret
@@ -247,21 +248,21 @@ def secret_of(location: LedgerLocation, job: JobRow) -> Secret:
 
 
 def check(path: Path, job: JobRow, runs: Sequence[RunRow], undertaking: Undertaking, *, new_key: bool) -> None:
-    """Compare a job with what is to be done. Raises LedgerMismatchError."""
+    """Compare the job spec with the stored one. Raise LedgerMismatchError."""
     pairs: tuple[tuple[Mismatch, str, str, str], ...] = (
-        ("operation", "the operation", job.operation, undertaking.operation),
-        ("by", "by", job.identified_by, undertaking.by),
-        ("server", "the server", job.base_url, undertaking.base_url),
+        ("operation", "operation", job.operation, undertaking.operation),
+        ("by", "ID type", job.identified_by, undertaking.by),
+        ("server", "server", job.base_url, undertaking.base_url),
     )
     for what, name, known, given in pairs:
         if known != given:
             raise LedgerMismatchError(
-                f"{path} belongs to another job: there {name} is {known}, here {given}: use another ledger", what
+                f"{path} belongs to another job: its {name} is {known}, not {given}: use another ledger", what
             )
     if last_key(job, runs) != undertaking.key_fingerprint and not new_key:
         raise LedgerMismatchError(
             f"{path} belongs to a job with another API key: use that key, or another ledger; "
-            "if the key of the same app was exchanged, say so (new_key)",
+            "if the app's key was replaced, pass new_key=True",
             "key",
         )
 
@@ -269,7 +270,7 @@ def check(path: Path, job: JobRow, runs: Sequence[RunRow], undertaking: Undertak
 def _rewritten(first: int, last: int) -> InputChangedError:
     where = f"in row {first + 1:,}" if first == last else f"somewhere in rows {first + 1:,} to {last + 1:,}"
     return _changed(
-        f"the input isn't the one of the ledger: the ids are the same, but what is to be written differs {where}",
+        f"the input doesn't match the ledger: the IDs are the same, but the data to write differs {where}",
         first,
         "rewritten",
         last,
@@ -277,4 +278,4 @@ def _rewritten(first: int, last: int) -> InputChangedError:
 
 
 def _changed(sentence: str, position: int, kind: Difference = "differs", last: int | None = None) -> InputChangedError:
-    return InputChangedError(f"{sentence}: give it as it was, or use another ledger", position, kind, last)
+    return InputChangedError(f"{sentence}: pass the original input, or use another ledger", position, kind, last)

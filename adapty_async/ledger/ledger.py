@@ -1,4 +1,4 @@
-"""The ledger of a mass job, as its user names it."""
+"""The ledger of a bulk job, as its user creates it."""
 
 import functools
 import os
@@ -25,18 +25,37 @@ from .store import JobRow, Store
 
 
 class Ledger:
-    """Remember a mass job in the file `path`: `journal=Ledger("job.db")`; the same call again goes on where it ended.
+    """The record of a bulk job in a file, with which the job can be resumed: `journal=Ledger("job.db")`.
 
-    It is made, with a key file beside it, where there is none. What has an outcome is not sent again, but what has one
-    of `retry`; deletions without an outcome are sent again; of updates and creations those that were claimed in the
-    last 15 minutes and since the machine was started, the others are `in_doubt`. `appended`: rows were added at the end
-    of the input. `new_key`: the API key of the same app was exchanged. `notes`: what the record shall say of this run,
-    such as the operator. `order`: what LedgerReader.order gives from this run on, once its input is found to be the
-    same. `look`: called on the event loop about once a second while the job runs; what it gives, no ids,
-    LedgerReader.sight tells meanwhile. `spool`: the ids of a deletion can't be given twice, as those of a generator;
-    they are copied beside the ledger before the first is sent, read from there whatever is given later, and the copy is
-    removed when all is done. `held`: the lock of the ledger, where the caller holds it. The job raises LedgerError
-    where the ledger can't be used, or the input isn't the same.
+    If there is no file, it is made, with a key file next to it. The same call again resumes the job:
+
+    - Items that have an outcome aren't sent again, except those in `retry`.
+    - Deletions without an outcome are sent again.
+    - Updates and creations that may have been sent are sent again if they were claimed in the last 15 minutes and since
+      the machine was started. The others become `in_doubt`.
+
+    Awaiting the job raises LedgerError if the ledger can't be used or the input isn't the same.
+
+    Args:
+        path: The path of the ledger, or a TemporaryLedger.
+        appended: Whether rows may have been added at the end of the input.
+        retry: Items with one of these outcomes are sent again.
+        new_key: Whether another API key of the same app may be used.
+        notes: Notes of this run for the record, such as the operator.
+        order: The job options that LedgerReader.order returns from this run on, once the input is found to be the same.
+        look: Returns the live status, without IDs. It is called on the event loop about once per second while the job
+            runs. LedgerReader.sight returns the last status.
+        spool: Whether to copy the IDs of a deletion to a file next to the ledger before the first one is sent. Use it
+            if the input can't be read twice, for example a generator. Later runs read the copy and ignore their own
+            input. The copy is removed when all items are done.
+        held: The lock of the ledger if the caller already holds it.
+
+    Attributes:
+        path: The path of the ledger.
+
+    Raises:
+        ValueError: If `retry` contains an outcome of an item that is done, `held` is the lock of another ledger, or
+            `spool` is used with a TemporaryLedger.
     """
 
     def __init__(
@@ -54,13 +73,13 @@ class Ledger:
     ) -> None:
         done = ", ".join(outcome for outcome in retry if not outcome.is_failure)
         if done:
-            raise ValueError(f"retry: what is done isn't sent again: leave out {done}")
+            raise ValueError(f"retry: items that are done aren't sent again: leave out {done}")
         self._location = location_of(path)
         self.path = self._location.path
         if held is not None and held.path.absolute() != self.path.absolute():
             raise ValueError("held: that is the lock of another ledger")
         if spool and isinstance(self._location, TemporaryLedger):
-            raise ValueError("spool: there is no place beside a temporary ledger: give the ids as a list")
+            raise ValueError("spool: a temporary ledger can't have a copy of its input: pass the IDs as a list")
         check_hook("look", look)
         self._look = look
         self._is_spooled = spool
@@ -74,9 +93,20 @@ class Ledger:
         )
 
     def entries(self, undertaking: Undertaking, source: Source[ItemT]) -> LedgerEntries[ItemT]:
-        """Begin a run of the job, or go on where an earlier one ended: for `bulk`."""
+        """Start the first run of the job, or the next one. The functions of `bulk` call this.
+
+        Args:
+            undertaking: The job spec.
+            source: The input of the job.
+
+        Returns:
+            The ledger session of the run.
+
+        Raises:
+            TypeError: If the input of another operation than a deletion is to be spooled.
+        """
         if self._is_spooled and undertaking.operation != "delete":
-            raise TypeError("only the ids of a deletion can be spooled: give what is to be written as a list")
+            raise TypeError("only the IDs of a deletion can be spooled: pass the changes as a list")
         spooling = Spooling(Spool(self.path)) if self._is_spooled else None
         return LedgerEntries(
             source if spooling is None else spooling.source(source),
@@ -91,9 +121,13 @@ class Ledger:
 
 
 def redact(path: str | os.PathLike[str]) -> None:
-    """Make a ledger anonymous for good: remove its key file and the copy of its input. It can only be read afterwards.
+    """Make a ledger anonymous for good. Its key file and the copy of its input are removed. It can only be read.
 
-    Raises LedgerError, with nothing removed, where it is in use or no ledger, or its key file was changed.
+    Args:
+        path: The path of the ledger.
+
+    Raises:
+        LedgerError: If the ledger is in use or isn't a ledger, or its key file was changed. Nothing is removed then.
     """
     ledger = real(path)
     LedgerReader(ledger).close()
@@ -109,8 +143,8 @@ def _remove_key(ledger: Path, job: JobRow) -> None:
     secret = Secret.read(ledger)
     if secret is None or secret.check != job.secret_check:
         raise LedgerMismatchError(
-            f"{beside} is the key file of another ledger, or was changed, so nothing was removed: put its own back, or "
-            "move that file away",
+            f"{beside} is the key file of another ledger, or was changed, so nothing was removed: put the right one "
+            "back, or move that file away",
             "secret",
         )
     beside.unlink()

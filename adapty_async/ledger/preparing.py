@@ -1,4 +1,4 @@
-"""A job taken down before any of it is sent: the whole input, known and compared to its end."""
+"""Preparing a job: the ledger stores or checks the whole input before anything is sent."""
 
 import itertools
 import os
@@ -26,7 +26,17 @@ Change: TypeAlias = tuple[str, ProfileAttributes]
 
 
 def has_job(path: str | os.PathLike[str]) -> bool:
-    """Tell whether there is a ledger. Raises LedgerError where there is something else, or a damaged one."""
+    """Check whether a ledger exists.
+
+    Args:
+        path: The path of the ledger.
+
+    Returns:
+        True if there is a ledger, False if there is no file.
+
+    Raises:
+        LedgerError: If the file isn't a ledger, or is damaged.
+    """
     if not real(path).exists():
         return False
     LedgerReader(path).close()
@@ -45,12 +55,24 @@ def prepare(
     new_key: bool = False,
     held: Held | None = None,
 ) -> None:
-    """Take down every row of an input in a new ledger, or compare every row with the one that there is.
+    """Store each row of an input in a new ledger, or check each row against an existing ledger.
 
-    `rows`: ids to delete, or pairs of an id and what is written. `order`: what was asked for; `file`: what the rows are
-    read from, by which it is known again. `exclude_lists`: files by which items may be excluded, by their names; they
-    are known again, too. All is written or nothing. Raises LedgerError; InputChangedError where there
-    is a ledger and the input isn't its own. `held`: the lock of the ledger, where it is held already.
+    All rows are written, or none.
+
+    Args:
+        path: The ledger.
+        undertaking: The job spec.
+        rows: The IDs to delete, or pairs of an ID and the attributes to write.
+        order: The job options.
+        file: The file with the rows. Its digest is stored, so that it can be recognized later.
+        exclude_lists: The files of the exclude lists, by name. Their digests are stored too.
+        appended: Whether rows may have been added at the end of the input.
+        new_key: Whether another API key of the same app may be used.
+        held: The lock of the ledger if the caller already holds it.
+
+    Raises:
+        LedgerError: If the ledger can't be used.
+        InputChangedError: If the ledger exists and the input isn't its own.
     """
 
     location = location_of(path)
@@ -85,9 +107,9 @@ def prepare(
 
 
 def note_order(held: Held, order: Mapping[str, Any], exclude_lists: Mapping[str, Path]) -> None:
-    """Note in a ledger what is asked for from now on, whatever becomes of the next run. Raises LedgerError.
+    """Record new job options in a ledger, whether or not the next run succeeds. Raise LedgerError.
 
-    `exclude_lists`: as of `prepare`.
+    `exclude_lists` is as in `prepare`.
     """
     with Store.open(held.path, held=held) as store, store.transaction():
         job = store.job()
@@ -98,9 +120,17 @@ def note_order(held: Held, order: Mapping[str, Any], exclude_lists: Mapping[str,
 
 
 def reopen(path: str | os.PathLike[str], *, held: Held | None = None) -> None:
-    """Let every profile be looked for again of which a ledger says that there was none: it was another app's key that
-    said so. What a verification found by it goes, too. All is written or nothing. Raises LedgerError.
-    `held`: as of `prepare`.
+    """Mark every profile that the ledger records as absent to be looked up again.
+
+    This is for a job whose key belonged to another app, which had none of the profiles. The results of verifications
+    are removed. All changes are written, or none.
+
+    Args:
+        path: The path of the ledger.
+        held: The lock of the ledger if the caller already holds it.
+
+    Raises:
+        LedgerError: If the ledger can't be used.
     """
     with Store.open(real(path), held=held) as store, store.transaction():
         for number in itertools.count():
@@ -114,7 +144,7 @@ def reopen(path: str | os.PathLike[str], *, held: Held | None = None) -> None:
 
 
 def _enter(store: Store, inventory: Inventory, part: Part, items: list[Any]) -> None:
-    """Compare a part, or write it down."""
+    """Check a chunk against the ledger, or store it."""
     (chunk,) = inventory.recall([part])
     met = inventory.meet(part, chunk)
     if met.is_new:

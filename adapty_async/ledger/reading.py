@@ -1,4 +1,4 @@
-"""What a ledger tells its reader, also while the job runs: where it stands, row by row, and of one id."""
+"""Reading a ledger, even while its job runs: the progress of the job, each row, and the rows of one ID."""
 
 import contextlib
 import hashlib
@@ -25,14 +25,20 @@ from .secret import Secret, key_path
 from .store import Presence, Store
 
 RECENT: Final = 60
-"""Seconds of the last minute."""
+"""The length of the last minute in seconds."""
 
 
 @attrs.frozen
 class Job:
-    """What the ledger is of. `items`: their number, None before the end of the input was seen.
+    """The job of a ledger.
 
-    `key_fingerprint`: of the key that it was prepared with, or begun; a run may have had a newer one.
+    Attributes:
+        made: When the ledger was created.
+        operation: `delete`, `update` or `create`.
+        by: The type of the IDs.
+        base_url: The server.
+        key_fingerprint: The key that the job was started with or last prepared with. A run may have had a newer one.
+        items: The number of items. None until the end of the input was read.
     """
 
     made: datetime
@@ -45,9 +51,16 @@ class Job:
 
 @attrs.frozen
 class Run:
-    """One run of the job. `ended`: None while it runs, and for good where it was killed. `notes`: as given.
+    """One run of the job.
 
-    `touched`: whether something may have come of it: nothing does where Adapty refuses its key.
+    Attributes:
+        number: The number of the run, from 1.
+        started: When it started.
+        ended: When it ended. None while it is running, and after a kill.
+        key_fingerprint: Its API key.
+        library_version: The version of adapty-async.
+        notes: Its notes for the record.
+        touched: Whether it may have had an effect. A run whose key Adapty rejects has none.
     """
 
     number: int
@@ -61,11 +74,16 @@ class Run:
 
 @attrs.frozen
 class Status:
-    """Where the job stood at the last commit.
+    """The progress of the job at the last commit.
 
-    `known`: items that were read from the input. `counts`: those of them with an outcome. `claimed`: those that may
-    have been sent and whose outcome isn't known; `waiting`: those that weren't sent. `first`, `last`: when there were
-    outcomes. `recent`: those of the last minute that a request led to.
+    Attributes:
+        known: Items read from the input.
+        counts: Items that have an outcome, by outcome.
+        claimed: Items that may have been sent and whose outcome is unknown.
+        waiting: Items that weren't sent.
+        first: When the first outcome was recorded. None if there is none.
+        last: When the last outcome was recorded. None if there is none.
+        recent: Outcomes of requests in the last minute.
     """
 
     known: int
@@ -78,13 +96,16 @@ class Status:
 
     @property
     def totals(self) -> Mapping[Outcome, int]:
-        """The number of items by outcome; what is claimed counts as in doubt, what waits as not attempted."""
+        """All known items by outcome. Claimed items are `in_doubt`, and waiting items are `not_attempted`."""
         rest = Counter({Outcome.IN_DOUBT: self.claimed, Outcome.NOT_ATTEMPTED: self.waiting})
         return Counter(self.counts) + rest
 
 
 class RowsDigest:
-    """The SHA-256 of rows: of a line each, `position,hash,outcome,status,attempts,seconds since 1970`, 0 for none."""
+    """The SHA-256 of rows.
+
+    Each row is one line: `position,hash,outcome,status,attempts,seconds since 1970`. A missing value is 0.
+    """
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
@@ -95,14 +116,22 @@ class RowsDigest:
         self._digest.update((",".join(map(str, fields)) + "\n").encode())
 
     def hexdigest(self) -> str:
-        """Give the digest of the rows so far."""
+        """Return the digest of the rows so far."""
         return self._digest.hexdigest()
 
 
 class LedgerReader:
-    """Read a ledger, also one whose job runs: everything is as of the moment at which it was opened.
+    """A reader of a ledger, even of one whose job runs. It shows the state at the time it was opened.
 
-    Raises LedgerError where there is no ledger, or a damaged one, as that of which rows were lost.
+    Args:
+        path: The path of the ledger.
+
+    Attributes:
+        path: The path of the ledger.
+        job: The job.
+
+    Raises:
+        LedgerError: If there is no ledger, or it is damaged or has lost rows.
     """
 
     def __init__(self, path: str | os.PathLike[str] | LedgerLocation) -> None:
@@ -115,8 +144,8 @@ class LedgerReader:
             self._known = self._store.items()
             self._exclude_lists = {row.number: row.name for row in self._store.exclude_lists()}
             self.order: Mapping[str, Any] = {} if job.input_order is None else self._mapping(job.input_order)
-            """What the command line was asked for; empty where the job isn't one of it."""
-        except BaseException:  # an interrupt, too: the ledger would stay open
+            """The job options of the command line. Empty if the command line didn't start the job."""
+        except BaseException:  # an interrupt too, which would leave the ledger open
             self._store.close()
             raise
         self._secret_check = job.secret_check
@@ -142,20 +171,27 @@ class LedgerReader:
 
     @property
     def last_key(self) -> str:
-        """The fingerprint of the key with which the job goes on."""
+        """The fingerprint of the API key with which the job can be resumed."""
         return last_key(self._store.job(), self._store.runs())
 
     @property
     def sight(self) -> Mapping[str, Any] | None:
-        """What the run that hasn't ended wrote last of itself; None where there is no such.
+        """The last live status of the run that hasn't ended. None if there is none.
 
-        A kill leaves it behind: whether the run is still there `is_running` tells.
+        A killed run leaves its live status behind. Use `is_running` to check whether the run still exists.
         """
         runs = self._store.runs()
         return self._mapping(runs[-1].sight) if runs and runs[-1].sight is not None else None
 
     def status(self) -> Status:
-        """Count what became of the items."""
+        """Count the items by state.
+
+        Returns:
+            The progress of the job.
+
+        Raises:
+            LedgerError: If the ledger is damaged.
+        """
         counts: Counter[Outcome] = Counter()
         known, claimed, recent = self._known, 0, 0
         first, last = math.inf, 0
@@ -179,47 +215,109 @@ class LedgerReader:
         )
 
     def rows(self) -> Iterator[Row]:
-        """Give every known item, in the order of the input."""
+        """Iterate over all known items, in the order of the input.
+
+        Returns:
+            An iterator over the rows.
+
+        Raises:
+            LedgerError: If the ledger is damaged.
+        """
         for row in self._store.chunks():
             yield from self._store.unpacked(row).rows(row.number, self._store.hashes(row.number), self._exclude_lists)
 
     def digest(self) -> str:
-        """Give the digest of all rows, in the order of the input."""
+        """Compute the digest of all rows, in the order of the input.
+
+        Returns:
+            The digest in hexadecimal, see RowsDigest.
+        """
         digest = RowsDigest()
         for row in self.rows():
             digest.add(row)
         return digest.hexdigest()
 
     def input_digest(self) -> str:
-        """Give a digest of the input that was read: keyed, so that nobody without the key file can test a guess."""
+        """Compute a digest of the input read so far.
+
+        The digest is keyed. Without the key file, a guess of the input can't be tested.
+
+        Returns:
+            The digest in hexadecimal.
+        """
         digest = hashlib.sha256()
         for row in self._store.chunks():
             digest.update(row.digest)
         return digest.hexdigest()
 
     def is_running(self) -> bool:
-        """Tell whether somebody works with the ledger at this moment."""
+        """Check whether a process uses the ledger at this moment.
+
+        Returns:
+            True if the ledger is locked.
+        """
         return is_locked(self.path)
 
     def is_of(self, file: BinaryIO) -> bool:
-        """Tell whether the job was prepared for that file, byte by byte. Raises LedgerRedactedError, OSError."""
+        """Check whether the job was prepared from a file.
+
+        Args:
+            file: The file. The digest of all its bytes is compared.
+
+        Returns:
+            True if the contents are the same.
+
+        Raises:
+            LedgerRedactedError: If the key file is gone.
+            OSError: If the file can't be read.
+        """
         return self._file_digest is not None and self._secret().file_digest(file) == self._file_digest
 
     def is_exclude_list(self, name: str, file: BinaryIO) -> bool:
-        """Tell whether a file is what an exclude list was, byte by byte. Raises LedgerRedactedError, OSError."""
+        """Check whether a file has the contents that an exclude list had.
+
+        Args:
+            name: The name of the exclude list.
+            file: The file. The digest of all its bytes is compared.
+
+        Returns:
+            True if the contents are the same.
+
+        Raises:
+            LedgerRedactedError: If the key file is gone.
+            OSError: If the file can't be read.
+        """
         digests = {row.name: row.digest for row in self._store.exclude_lists()}
         return self._secret().file_digest(file) == digests.get(name)
 
     def check_key(self) -> None:
-        """Refuse to do what needs the ids, where they can't be looked up. Raises LedgerRedactedError."""
+        """Check that IDs can be looked up.
+
+        Raises:
+            LedgerRedactedError: If the key file is gone.
+        """
         self._secret()
 
     def presences(self) -> Iterator[Presence]:
-        """Give what `verify` found, in the order of the input."""
+        """Iterate over the results of `verify`, in the order of the input.
+
+        Returns:
+            An iterator over the results.
+        """
         return self._store.presences()
 
     def about(self, profile: ProfileId) -> list[Row]:
-        """Give the rows of an id: none, or one for each time that it stands in the input."""
+        """Find the rows of an ID.
+
+        Args:
+            profile: The ID.
+
+        Returns:
+            One row for each time that the ID is in the input, or an empty list.
+
+        Raises:
+            LedgerRedactedError: If the key file is gone.
+        """
         wanted = self._secret().hash(name_of(self.job.by)(profile))
         found = []
         for row in self._store.chunks():
@@ -230,7 +328,18 @@ class LedgerReader:
         return found
 
     def joined(self, ids: Iterable[ProfileId]) -> Iterator[tuple[Row, ProfileId]]:
-        """Give each row with its id out of the input. Raises InputChangedError at the first that isn't the row's."""
+        """Iterate over all rows together with their IDs.
+
+        Args:
+            ids: The IDs of the job's input, in order.
+
+        Returns:
+            An iterator over pairs of a row and its ID.
+
+        Raises:
+            InputChangedError: At the first ID that isn't the row's.
+            LedgerRedactedError: If the key file is gone.
+        """
         secret, name = self._secret(), name_of(self.job.by)
         rows = self.rows()
         for position, profile in enumerate(ids):
@@ -239,21 +348,21 @@ class LedgerReader:
                 return  # never read by the job
             if row is None:
                 raise InputChangedError(
-                    f"the input goes on after row {position:,}, unlike the ledger's: give the input of the job",
+                    f"the input continues after row {position:,}, where the job's input ended: pass the job's input",
                     position,
                     "longer",
                 )
             if row.hash != secret.hash(name(profile)):
                 raise InputChangedError(
-                    f"the input isn't the one of the ledger: it first differs at row {position + 1:,}: "
-                    "give the input of the job",
+                    f"the input doesn't match the ledger: it first differs at row {position + 1:,}: "
+                    "pass the job's input",
                     position,
                 )
             yield row, profile
         short = next(rows, None)
         if short is not None:
             raise InputChangedError(
-                f"the input ends after row {short.position:,}, but the ledger knows more: give the input of the job",
+                f"the input ends after row {short.position:,}, but the ledger has more rows: pass the job's input",
                 short.position,
                 "shorter",
             )
@@ -270,13 +379,13 @@ class LedgerReader:
             secret = self._location.read_secret()
         if secret is None or secret.check != self._secret_check:
             raise LedgerRedactedError(
-                f"the key file {key_path(self.path)} is gone, or another ledger's: "
-                "put it back; without it no id can be looked up"
+                f"the key file {key_path(self.path)} is gone, or belongs to another ledger: "
+                "put the right one back; without it no ID can be looked up"
             )
         return secret
 
     def close(self) -> None:
-        """Let go of the file; again, harmlessly."""
+        """Close the file. Repeated calls have no effect."""
         self._store.close()
 
     def __enter__(self) -> Self:

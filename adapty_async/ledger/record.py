@@ -1,4 +1,4 @@
-"""The record of a job, for whoever has to file it: as data, JSON and Markdown. No id stands in it."""
+"""The record of a job for the files of a data protection officer, as data, JSON and Markdown. It contains no IDs."""
 
 import re
 from collections import Counter
@@ -18,7 +18,7 @@ from .reading import LedgerReader, RowsDigest, Run
 
 OPERATOR: Final = "operator"
 REQUEST: Final = "request"
-"""The notes of a run that the record shows by themselves; whatever else is noted it shows as the guards of the run."""
+"""The notes of a run that have their own columns in the record. All other notes are shown as guards of the run."""
 
 _ADDRESS: Final = re.compile(r"https?://[A-Za-z0-9.:/-]+")
 _OWN_NOTES: Final = frozenset({APP_ID, OPERATOR, REQUEST})
@@ -27,20 +27,27 @@ MEANINGS: Final = {
     Outcome.UPDATED: "Adapty accepted the update",
     Outcome.CREATED: "Adapty accepted the creation",
     Outcome.ALREADY_ABSENT: "there was no such profile",
-    Outcome.DELETED_UNCONFIRMED: "no such profile; a request for it may have been sent before, and its answer was lost",
-    Outcome.DUPLICATE: "the same id stands earlier in the input; not sent",
+    Outcome.DELETED_UNCONFIRMED: "no such profile; a request may have been sent before, and its response was lost",
+    Outcome.DUPLICATE: "the same ID is earlier in the input; not sent",
     Outcome.NOT_FOUND: "there was no such profile",
-    Outcome.EXCLUDED: "on an exclude list; nothing was sent",
+    Outcome.EXCLUDED: "on an exclude list; not sent",
     Outcome.INVALID: "can't be sent; not sent",
-    Outcome.FAILED: "refused by Adapty, or failing at the last attempt",
-    Outcome.IN_DOUBT: "sent, or about to be; what came of it is unknown",
+    Outcome.FAILED: "rejected by Adapty, or failed at the last attempt",
+    Outcome.IN_DOUBT: "may have been sent; the result is unknown",
     Outcome.NOT_ATTEMPTED: "not sent",
 }
 
 
 @attrs.frozen
 class Verification:
-    """What fresh requests for profiles found after the job; times of the first and the last."""
+    """The results of asking Adapty for the profiles again after the job.
+
+    Attributes:
+        absent: Profiles that don't exist.
+        present: Profiles that exist.
+        first: When the first profile was checked.
+        last: When the last profile was checked.
+    """
 
     absent: int
     present: int
@@ -50,12 +57,25 @@ class Verification:
 
 @attrs.frozen(kw_only=True)
 class Record:
-    """What a job was and what became of it, over all its runs.
+    """The record of a job over all of its runs.
 
-    `open`: how many items have no outcome yet; `to_go_on`: what to do for them, None where nobody has said it.
-    `app_id`: None where something may have come of a key for which no run has verified it. `input_digest`: keyed, with
-    the ledger's key file. `excluded`: how many items are on which exclude list. `rows_digest`: of the rows in the order
-    of the input. `verified`: None where nobody verified.
+    Attributes:
+        open: Items that have no outcome yet.
+        to_go_on: How to resume the job. None if the caller gave no text, or if the job is finished.
+        operation: `delete`, `update` or `create`.
+        by: The type of the IDs.
+        base_url: The server.
+        app_id: The app. None if a key may have had an effect and no run has verified its app.
+        items: The number of items.
+        input_digest: The keyed digest of the input. It needs the ledger's key file.
+        first: When the first outcome was recorded. None if there is none.
+        last: When the last outcome was recorded. None if there is none.
+        totals: All items by outcome.
+        excluded: The number of excluded items by exclude list.
+        rows_digest: The digest of the rows in the order of the input.
+        runs: The runs, in order.
+        verified: The results of the verification. None if there was none.
+        library_version: The version of adapty-async.
     """
 
     open: int
@@ -76,19 +96,30 @@ class Record:
     library_version: str
 
     def as_json(self) -> str:
-        """Give the record as JSON, times in UTC."""
+        """Format the record as JSON, with times in UTC.
+
+        Returns:
+            The JSON text.
+        """
         data = {"finished": not self.open, **attrs.asdict(self, value_serializer=_plain)}
         data["totals"] = {outcome: self.totals.get(outcome, 0) for outcome in MEANINGS if self.totals.get(outcome)}
         return to_json(data, indent=2, ensure_ascii=False) + "\n"
 
     def as_markdown(self) -> str:
-        """Give the record as a page of Markdown, times in UTC."""
+        """Format the record as a Markdown page, with times in UTC.
+
+        Returns:
+            The Markdown text.
+        """
         return "\n".join([*self._heading(), "", *self._table(), "", *self._totals(), "", *self._runs()]) + "\n"
 
     def _heading(self) -> list[str]:
         lines = [f"# Record of a mass {_NOUNS[self.operation]}", "", *self._unfinished()]
         if self.verified is not None and self.verified.present:
-            lines += [f"**{self.verified.present:,} profiles were present when they were asked for afterwards.**", ""]
+            lines += [
+                f"**{self.verified.present:,} profiles were present when they were checked afterwards.**",
+                "",
+            ]
         if self.operation != "delete":
             return lines[:-1]
         return [*lines, "Adapty detaches a deleted profile's purchase history, and may attach it to another profile."]
@@ -99,7 +130,7 @@ class Record:
         sentence = f"**The job isn't finished: {self.open:,} of {self.items:,} items were open when this was written.**"
         if self.to_go_on is None:
             return [sentence, ""]
-        return [f"{sentence} To go on with it:", "", f"    {one_line(self.to_go_on)}", ""]
+        return [f"{sentence} To resume it:", "", f"    {one_line(self.to_go_on)}", ""]
 
     def _table(self) -> list[str]:
         rows = {
@@ -141,16 +172,24 @@ _NOUNS: Final = {"delete": "deletion", "update": "update", "create": "creation"}
 
 
 def record_of(reader: LedgerReader, *, items: int | None = None, to_go_on: str | None = None) -> Record:
-    """Make the record of a job out of its rows.
+    """Build the record of a job from its rows.
 
-    `items`: how many the input has, where a job that was stopped hasn't read it to its end: the rest is not attempted.
-    `to_go_on`: how to go on with the job, for whoever reads in its record that it isn't finished.
-    Raises LedgerError where their number isn't known, or the rows contradict it.
+    Args:
+        reader: The ledger.
+        items: The number of items in the input. It is needed if a stopped job hasn't read its input to the end. The
+            unread items are `not_attempted`.
+        to_go_on: How to resume the job. The record of an unfinished job shows it.
+
+    Returns:
+        The record.
+
+    Raises:
+        LedgerError: If the number of items isn't known, or the rows contradict it.
     """
     job, status = reader.job, reader.status()
     expected = job.items if job.items is not None else items
     if expected is None:
-        raise LedgerError("the job has not read its input to the end: let it run to its end before it is recorded")
+        raise LedgerError("the job hasn't read its input to the end: finish the job before you build its record")
     digest = RowsDigest()
     totals: Counter[Outcome] = Counter()
     excluded: Counter[str] = Counter()
@@ -162,7 +201,7 @@ def record_of(reader: LedgerReader, *, items: int | None = None, to_go_on: str |
     complete = totals.total() == expected if job.items is not None else totals.total() <= expected
     if totals != Counter(status.totals) or not complete:
         raise LedgerUnreadableError(
-            f"the ledger contradicts itself: {totals.total():,} rows of {expected:,}: restore it from a copy"
+            f"the ledger contradicts itself: {totals.total():,} rows of {expected:,}: restore it from a backup"
         )
     unread = expected - totals.total()
     totals[Outcome.NOT_ATTEMPTED] += unread
@@ -189,7 +228,7 @@ def record_of(reader: LedgerReader, *, items: int | None = None, to_go_on: str |
 
 
 def _app_of(runs: Collection[Run]) -> str | None:
-    """Give the app of the job; None where it isn't verified for each key of which something may have come."""
+    """Return the app of the job, or None if it isn't verified for each key that may have had an effect."""
     apps = {run.notes[APP_ID] for run in runs if APP_ID in run.notes}
     keys = {run.key_fingerprint for run in runs if APP_ID in run.notes}
     if len(apps) != 1 or any(run.touched and run.key_fingerprint not in keys for run in runs):
@@ -198,7 +237,14 @@ def _app_of(runs: Collection[Run]) -> str | None:
 
 
 def evidence(rows: Iterable[Row]) -> list[str]:
-    """Say in a sentence each what the rows of one id, from `LedgerReader.about`, are evidence of."""
+    """Describe the rows of one ID.
+
+    Args:
+        rows: The rows, from `LedgerReader.about`.
+
+    Returns:
+        One sentence per row.
+    """
     return [f"row {row.position + 1:,}: {_sentence(row)}" for row in rows]
 
 
@@ -206,7 +252,7 @@ def _sentence(row: Row) -> str:
     status = f" ({row.status})" if row.status and row.standing in _ANSWERED else ""
     at = "" if row.at is None else f" at {_shown(datetime.fromtimestamp(row.at, UTC))}"
     if row.standing is Outcome.EXCLUDED:
-        return f"on {_named(row.exclude_list)}{at}; nothing was sent"
+        return f"on {_named(row.exclude_list)}{at}; not sent"
     return f"{MEANINGS[row.standing]}{status}{at}"
 
 

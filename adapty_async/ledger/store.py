@@ -98,8 +98,8 @@ class RunRow:
         boot: An ID of the machine's last start.
         booted: When that start was, by the wall clock. Each claim updates it if it gives a later time. A claim at `t`
             was made at least `t - booted` seconds after the start.
-        touched: Whether the run may have had an effect: not all requests were rejected, or items were claimed when it
-            ended.
+        touched: Whether the run may have had an effect: an item got a better outcome than `failed` from a request, or
+            items were claimed when it ended.
         sight: The last live status, as JSON. A killed process leaves it behind.
     """
 

@@ -1,4 +1,7 @@
-"""Ask afresh for profiles that a job deleted, and take down which are present: apart from the outcomes, which stay."""
+"""Verification: asks Adapty again for the profiles that a job deleted, and records which ones exist.
+
+The results are stored apart from the outcomes, which don't change.
+"""
 
 import asyncio
 import contextlib
@@ -34,13 +37,20 @@ _GONE: Final = frozenset({Outcome.DELETED, Outcome.DELETED_UNCONFIRMED, Outcome.
 _CLEAR: Final = frozenset({Outcome.FETCHED, Outcome.NOT_FOUND})
 _ROWS_A_COMMIT: Final = 1000
 _COMMIT_AFTER: Final = 1.0
-"""Seconds after which what comes is written with all before it: at a slow pace a thousand rows take an hour."""
+"""Seconds after which new results are written. At a low rate, 1,000 rows would take an hour."""
 _ABSENT_IS_NO_FAILURE: Final = StopRules(failure_share=None, absent_share=None)
 
 
 @attrs.frozen
 class Verified:
-    """What a verification found. `unknown`: asked for, without a clear answer. `stopped`: why it ended early."""
+    """The results of a verification.
+
+    Attributes:
+        absent: Profiles that don't exist.
+        present: Profiles that exist.
+        unknown: Profiles that were requested without a clear result.
+        stopped: Why the verification ended early. None if it didn't.
+    """
 
     absent: int
     present: int
@@ -61,26 +71,40 @@ async def verify(
     rng: random.Random | None = None,
     new_key: bool = False,
 ) -> Verified:
-    """Get each profile that the job of a ledger left absent, and write down in the ledger what comes of it.
+    """Get each profile that should be gone after a job, and record in its ledger whether it exists.
 
-    `ids`: the input of the job. `sample`: only so many of them, drawn at random by `rng`. `rest`: of those for whom no
-    verification has had an answer yet. `new_key`: the API key of the same app was exchanged; to one of another app
-    everybody is absent. Raises LedgerError where the ledger can't be used, or server, key or input are
-    others than the job's.
+    Args:
+        client: The client to send with. It must use the server of the job.
+        path: The path of the ledger.
+        ids: The input of the job.
+        sample: Check only this many profiles, drawn at random.
+        rest: Check only profiles for which no verification has a result yet.
+        concurrency: The maximum number of requests in flight.
+        pacer: Limits the rate, as in `bulk.get_profiles`.
+        on_progress: Called at most ten times per second, and when the verification ends.
+        rng: Draws the sample. By default the random numbers of the system.
+        new_key: Whether another API key of the same app may be used. With a key of another app, all profiles seem
+            absent.
+
+    Returns:
+        The results.
+
+    Raises:
+        LedgerError: If the ledger can't be used, or the server, the key or the input aren't those of the job.
     """
     ledger = real(path)
     with ThreadPoolExecutor(1, "adapty_async verification") as thread:
         apart = functools.partial(_apart, thread)
-        store = await apart(lambda: Store.open(ledger))  # in use or damaged: then nothing is asked
+        store = await apart(lambda: Store.open(ledger))  # first, so that nothing is sent if it is in use or damaged
         try:
             with LedgerReader(ledger) as reader:
                 if reader.job.base_url != client.base_url:
                     raise LedgerMismatchError(
-                        f"{ledger} is of a job at {reader.job.base_url}: verify it there", "server"
+                        f"{ledger} belongs to a job at {reader.job.base_url}: verify it there", "server"
                     )
                 if not new_key and sender_of(client).transport.key_fingerprint not in proven_keys(reader):
                     raise LedgerMismatchError(
-                        f"{ledger} is of a job with another API key: verify it with that one", "key"
+                        f"{ledger} belongs to a job with another API key: verify it with that key", "key"
                     )
                 left = gone(reader, rest=rest)
                 due = _drawn(_gone_in(reader, ids, rest=rest), left, sample, rng or random.SystemRandom())
@@ -104,7 +128,7 @@ async def verify(
 async def _take_down(
     job: BulkJob[ProfileId, Profile], asked: dict[int, int], write: Callable[[list[Presence]], Awaitable[None]]
 ) -> Counter[bool]:
-    """Write down what comes of the job; count whether it was present."""
+    """Record the results of the job. Return how many profiles are present and absent."""
     found: list[Presence] = []
     counts: Counter[bool] = Counter()
     loop = asyncio.get_running_loop()
@@ -127,7 +151,7 @@ async def _take_down(
 
 @contextlib.asynccontextmanager
 async def _watched(job: BulkJob[ProfileId, Profile], check: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-    """Stop the job, and raise LedgerError after it, as soon as the ledger isn't where it was."""
+    """Stop the job as soon as a file of the ledger is gone, and raise LedgerError when it has ended."""
 
     async def watch() -> LedgerError:
         while True:
@@ -149,26 +173,26 @@ async def _watched(job: BulkJob[ProfileId, Profile], check: Callable[[], Awaitab
 
 
 async def _apart(thread: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-    """Do what waits for the disk in a thread, to its end."""
+    """Run work that waits for the disk in a thread, and wait until it is done."""
     return await outlasting(asyncio.get_running_loop().run_in_executor(thread, work))
 
 
 def proven_keys(reader: LedgerReader) -> set[str]:
-    """Give the fingerprints of the keys to which the people of a job are known: those that were seen to be of its app.
+    """Return the fingerprints of the keys that can find the profiles of a job.
 
-    Where none was, that is the last one.
+    These are the keys that were shown to belong to its app, or else its last key.
     """
     return {run.key_fingerprint for run in reader.runs if APP_ID in run.notes} or {reader.last_key}
 
 
 def gone(reader: LedgerReader, *, rest: bool = False) -> int:
-    """Give the number of the items whose profiles a deletion left absent. `rest`: as in `verify`."""
+    """Return how many items' profiles should be gone after a deletion. `rest` is as in `verify`."""
     count = sum(count for outcome, count in reader.status().counts.items() if outcome in _GONE)
     return count - sum(1 for _ in reader.presences()) if rest else count
 
 
 def _gone_in(reader: LedgerReader, ids: Iterable[ProfileId], *, rest: bool) -> Iterator[tuple[int, ProfileId]]:
-    """Give their positions and ids."""
+    """Yield the positions and IDs of these items."""
     answered = (found.position for found in reader.presences()) if rest else iter(())
     known = next(answered, None)
     for row, profile in reader.joined(ids):
@@ -181,7 +205,7 @@ def _gone_in(reader: LedgerReader, ids: Iterable[ProfileId], *, rest: bool) -> I
 def _drawn(
     everybody: Iterator[tuple[int, ProfileId]], left: int, sample: int | None, rng: random.Random
 ) -> Iterator[tuple[int, ProfileId]]:
-    """Draw a sample: of each that is left, with the share of those still wanted."""
+    """Yield a random sample of `sample` items out of `left`."""
     wanted = left if sample is None else min(sample, left)
     for one in everybody:
         if rng.random() * left < wanted:
@@ -191,7 +215,7 @@ def _drawn(
 
 
 def _noting(due: Iterator[tuple[int, ProfileId]], asked: dict[int, int]) -> Iterator[ProfileId]:
-    """Give the ids, and note which position of the ledger each has."""
+    """Yield the IDs, and store the ledger position of each in `asked`."""
     for number, (position, profile) in enumerate(due):
         asked[number] = position
         yield profile

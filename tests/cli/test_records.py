@@ -151,7 +151,7 @@ def test_plain_ids_of_another_input_are_refused_before_the_first_row(ledger: Pat
 def test_one_id_proves_its_deletion(ledger: Path, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     status, out, err = say("report", ledger, "--about", FIRST)
     assert (status, err) == (0, "")
-    assert re.match(r"row 1: Adapty accepted the deletion \(204\) at \d{4}-.* UTC\nrow 28: the same id", out)
+    assert re.match(r"row 1: Adapty accepted the deletion \(204\) at \d{4}-.* UTC\nrow 28: the same ID", out)
     assert FIRST not in out
     assert "app not verified" in out
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{FIRST}\n"))
@@ -173,7 +173,7 @@ def test_what_failed_is_no_proof(sim: Simulator, people: Path, say: Say) -> None
     ledger = run_job(sim, people)
     status, out, err = say("report", ledger, "--about", FIRST)
     assert status == 1
-    assert out.startswith("row 1: refused by Adapty")
+    assert out.startswith("row 1: rejected by Adapty")
     assert "it isn't known that all was done, so this proves nothing" in err
 
 
@@ -270,7 +270,7 @@ def test_the_record_of_a_job_that_is_not_finished_says_so_at_its_head_and_how_to
     assert status == 0
     assert err == f"The job isn't finished: 28 items are open. To go on with it:\n  {go_on}\n"
     assert page.splitlines()[2:5] == [
-        "**The job isn't finished: 28 of 30 items were open when this was written.** To go on with it:",
+        "**The job isn't finished: 28 of 30 items were open when this was written.** To resume it:",
         "",
         f"    {go_on}",
     ]

@@ -192,7 +192,7 @@ async def test_of_a_chunk_that_differs_nothing_is_sent(simulator: Simulator, cli
 async def test_a_shorter_input_is_refused(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
     await deletion(client, ids(2500), path)
     for count in (2499, 2000, 1500, 0):
-        with pytest.raises(InputChangedError, match=f"ends after row {count:,}, but the ledger knows 2,500"):
+        with pytest.raises(InputChangedError, match=f"ends after row {count:,}, but the ledger has 2,500 rows"):
             await deletion(client, ids(count), path)
 
 
@@ -214,7 +214,7 @@ async def test_rows_at_the_end_are_taken_where_that_is_said(
     simulator: Simulator, client: AdaptyClient, path: Path, count: int
 ) -> None:
     await deletion(client, ids(count), path)
-    with pytest.raises(InputChangedError, match=f"goes on after row {count:,}"):
+    with pytest.raises(InputChangedError, match=f"continues after row {count:,}"):
         await deletion(client, ids(count + 600), path)
     assert simulator.count.requests == count
     report = await deletion(client, ids(count + 600), path, appended=True)
@@ -227,14 +227,14 @@ async def test_other_changes_for_the_same_ids_are_refused(
     simulator: Simulator, client: AdaptyClient, path: Path
 ) -> None:
     await update(client, [(who, JANE) for who in ids(10)], path)
-    with pytest.raises(InputChangedError, match="what is to be written differs somewhere in rows 1 to 10") as caught:
+    with pytest.raises(InputChangedError, match="the data to write differs somewhere in rows 1 to 10") as caught:
         await update(client, [(who, JOHN) for who in ids(10)], path)
     assert (caught.value.kind, caught.value.position, caught.value.last) == ("rewritten", 0, 9)
 
 
 async def test_of_a_single_item_it_is_known_where_it_differs(client: AdaptyClient, path: Path) -> None:
     await update(client, [(who, JANE) for who in ids(1)], path)
-    with pytest.raises(InputChangedError, match="what is to be written differs in row 1: ") as caught:
+    with pytest.raises(InputChangedError, match="the data to write differs in row 1: ") as caught:
         await update(client, [(who, JOHN) for who in ids(1)], path)
     assert (caught.value.position, caught.value.last) == (0, 0)
 
@@ -506,9 +506,9 @@ async def test_a_ledger_of_another_job_is_refused(simulator: Simulator, client: 
     await deletion(client, ids(10), path)
     sent = simulator.count.requests
     profile_ids = [profile_id for profile_id, _ in zip(simulator.profiles, range(10), strict=False)]
-    with pytest.raises(LedgerMismatchError, match="the operation is delete, here update"):
+    with pytest.raises(LedgerMismatchError, match="its operation is delete, not update"):
         await update(client, [(who, JANE) for who in ids(10)], path)
-    with pytest.raises(LedgerMismatchError, match="by is customer_user_id, here profile_id"):
+    with pytest.raises(LedgerMismatchError, match="its ID type is customer_user_id, not profile_id"):
         await bulk.delete_profiles(client, profile_ids, by="profile_id", pacer=UNPACED, journal=Ledger(path))
     async with AdaptyClient("another", base_url=simulator.base_url) as other:
         with pytest.raises(LedgerMismatchError, match="another API key"):
@@ -705,7 +705,9 @@ async def test_an_id_leads_to_its_row_until_the_key_file_is_gone(
         assert reader.digest() == digest
         with pytest.raises(LedgerRedactedError):
             reader.about(next(ids(1)))
-    with pytest.raises(LedgerRedactedError, match=r"job\.db\.key is gone: put it back; without it the job can't go on"):
+    with pytest.raises(
+        LedgerRedactedError, match=r"job\.db\.key is gone: put it back; without it the job can't be resumed"
+    ):
         await deletion(client, [*ids(1500), next(ids(1))], path)
 
 
@@ -717,7 +719,7 @@ async def test_an_input_that_differs_from_the_rows_is_told_where_and_how(client:
             (ids(3), "shorter", 3),
             (ids(6), "longer", 5),
         ):
-            with pytest.raises(InputChangedError, match="give the input of the job") as caught:
+            with pytest.raises(InputChangedError, match="pass the job's input") as caught:
                 list(reader.joined(people))
             assert (caught.value.kind, caught.value.position) == (kind, position)
 
@@ -780,10 +782,14 @@ async def test_a_key_file_of_another_ledger_is_refused(simulator: Simulator, cli
     await deletion(client, ids(5), path)
     path.with_name("job.db.key").write_bytes(os.urandom(32))
     with pytest.raises(
-        LedgerMismatchError, match="of another ledger, or was changed: put its own back; without it the job can't go on"
+        LedgerMismatchError,
+        match="of another ledger, or was changed: put the right one back; without it the job can't be resumed",
     ):
         await deletion(client, ids(5), path)
-    with LedgerReader(path) as reader, pytest.raises(LedgerRedactedError, match="put it back; without it no id can be"):
+    with (
+        LedgerReader(path) as reader,
+        pytest.raises(LedgerRedactedError, match="put the right one back; without it no ID can be"),
+    ):
         reader.about("u1")
 
 
@@ -910,7 +916,7 @@ async def test_whoever_looks_and_fails_ends_no_job(
     monkeypatch.setattr(entries, "_LOOK_AFTER", 0.01)
     simulator.latency = 0.02
     assert (await deletion(client, ids(100), path, concurrency=5, look=look)).counts == {Outcome.DELETED: 100}
-    assert "what looks at the job raised LookupError" in caplog.text
+    assert "the live status callback of the job raised LookupError" in caplog.text
     assert "user-1" not in caplog.text
     assert sight(path) is None
 

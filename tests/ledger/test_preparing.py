@@ -545,7 +545,7 @@ async def test_of_a_prepared_update_what_is_to_be_written_must_stay_the_same(
         )
 
     others = [*changes(4), *changes(5, "John")[4:]]
-    said = "what is to be written differs somewhere in rows 1 to 5"
+    said = "the data to write differs somewhere in rows 1 to 5"
     prepare_update(changes(5))
     with pytest.raises(InputChangedError, match=said) as caught:
         prepare_update(others)

@@ -87,11 +87,11 @@ RECORD = Record(
 PAGE = """\
 # Record of a mass deletion
 
-**The job isn't finished: 1,200 of 12,000 items were open when this was written.** To go on with it:
+**The job isn't finished: 1,200 of 12,000 items were open when this was written.** To resume it:
 
     adapty-async resume job.db
 
-**2 profiles were present when they were asked for afterwards.**
+**2 profiles were present when they were checked afterwards.**
 
 Adapty detaches a deleted profile's purchase history, and may attach it to another profile.
 
@@ -113,12 +113,12 @@ Adapty detaches a deleted profile's purchase history, and may attach it to anoth
 |---|---:|---|
 | deleted | 9,000 | Adapty accepted the deletion |
 | already_absent | 5 | there was no such profile |
-| deleted_unconfirmed | 6 | no such profile; a request for it may have been sent before, and its answer was lost |
-| duplicate | 7 | the same id stands earlier in the input; not sent |
-| excluded | 1,005 | on an exclude list; nothing was sent |
+| deleted_unconfirmed | 6 | no such profile; a request may have been sent before, and its response was lost |
+| duplicate | 7 | the same ID is earlier in the input; not sent |
+| excluded | 1,005 | on an exclude list; not sent |
 | invalid | 10 | can't be sent; not sent |
-| failed | 11 | refused by Adapty, or failing at the last attempt |
-| in_doubt | 12 | sent, or about to be; what came of it is unknown |
+| failed | 11 | rejected by Adapty, or failed at the last attempt |
+| in_doubt | 12 | may have been sent; the result is unknown |
 | not_attempted | 1,200 | not sent |
 
 | run | started | ended | key | operator | request | guards |
@@ -250,7 +250,7 @@ async def test_a_job_that_was_stopped_is_recorded_where_its_size_is_known(
     simulator: Simulator, client: AdaptyClient, path: Path
 ) -> None:
     await stopped_when(lambda: simulator.count.answered(204) >= 100, deletion(client, path, 1500))
-    with pytest.raises(LedgerError, match="has not read its input to the end"):
+    with pytest.raises(LedgerError, match="hasn't read its input to the end"):
         record(path)
     with pytest.raises(LedgerUnreadableError, match="contradicts itself: 1,000 rows of 999"):
         record(path, items=999)
@@ -346,7 +346,7 @@ async def test_one_id_is_evidence_enough_for_what_became_of_it(
         (absent,) = evidence(reader.about("nobody"))
     assert first.startswith("row 1: Adapty accepted the deletion (204) at 20")
     assert first.endswith(" UTC")
-    assert second.startswith("row 11: the same id stands earlier in the input; not sent")
+    assert second.startswith("row 11: the same ID is earlier in the input; not sent")
     assert absent.startswith("row 12: there was no such profile (404) at ")
 
 
@@ -365,7 +365,7 @@ async def test_a_verification_finds_who_is_present_and_leaves_the_outcomes_alone
     assert after.verified is not None
     assert (after.verified.absent, after.verified.present) == (1198, 3)
     assert began <= after.verified.first.timestamp() <= after.verified.last.timestamp() <= time.time()
-    assert "**3 profiles were present when they were asked for afterwards.**" in after.as_markdown()
+    assert "**3 profiles were present when they were checked afterwards.**" in after.as_markdown()
     with LedgerReader(path) as reader:
         assert [presence.position for presence in reader.presences() if presence.present] == [6, 7, 8]
 
@@ -516,9 +516,9 @@ def test_the_record_as_json_word_for_word() -> None:
         (Outcome.UPDATED, "Adapty accepted the update (204) at 2026-12-01 12:00:00 UTC"),
         (Outcome.CREATED, "Adapty accepted the creation (204) at 2026-12-01 12:00:00 UTC"),
         (Outcome.NOT_FOUND, "there was no such profile (204) at 2026-12-01 12:00:00 UTC"),
-        (Outcome.FAILED, "refused by Adapty, or failing at the last attempt (204) at 2026-12-01 12:00:00 UTC"),
+        (Outcome.FAILED, "rejected by Adapty, or failed at the last attempt (204) at 2026-12-01 12:00:00 UTC"),
         (Outcome.INVALID, "can't be sent; not sent at 2026-12-01 12:00:00 UTC"),
-        (Outcome.EXCLUDED, "on an exclude list at 2026-12-01 12:00:00 UTC; nothing was sent"),
+        (Outcome.EXCLUDED, "on an exclude list at 2026-12-01 12:00:00 UTC; not sent"),
     ],
 )
 def test_what_a_row_is_evidence_of(outcome: Outcome, sentence: str) -> None:
@@ -533,7 +533,7 @@ def test_a_row_without_an_outcome_is_evidence_of_no_time() -> None:
 
 def test_a_row_names_the_list_that_excludes_it() -> None:
     row = Row(0, b"", Outcome.EXCLUDED, claimed=False, status=None, attempts=0, at=None, exclude_list="minors.csv")
-    assert evidence([row]) == ["row 1: on the exclude list minors.csv; nothing was sent"]
+    assert evidence([row]) == ["row 1: on the exclude list minors.csv; not sent"]
 
 
 async def test_a_verification_is_as_wide_as_it_was_asked_to_be_and_says_how_it_goes(
@@ -557,12 +557,12 @@ async def test_a_verification_at_another_server_or_with_another_key_is_refused_i
     sent = simulator.count.requests
     async with AdaptyClient(simulator.api_key, base_url="https://api.test") as elsewhere:
         with pytest.raises(
-            LedgerMismatchError, match=f"is of a job at {simulator.base_url}: verify it there"
+            LedgerMismatchError, match=f"belongs to a job at {simulator.base_url}: verify it there"
         ) as caught:
             await verify(elsewhere, path, items)
     assert caught.value.what == "server"
     async with AdaptyClient("another", base_url=simulator.base_url) as exchanged:
-        with pytest.raises(LedgerMismatchError, match="with another API key: verify it with that one") as caught:
+        with pytest.raises(LedgerMismatchError, match="with another API key: verify it with that key") as caught:
             await verify(exchanged, path, items)
         assert caught.value.what == "key"
         assert simulator.count.requests == sent

@@ -196,9 +196,7 @@ async def test_an_input_that_fails_is_never_copied(client: AdaptyClient, simulat
 
 async def test_only_ids_are_copied(client: AdaptyClient, tmp_path: Path) -> None:
     changes = [("u1", ProfileAttributes(first_name="Jane"))]
-    with pytest.raises(
-        TypeError, match=r"^only the ids of a deletion can be spooled: give what is to be written as a list$"
-    ):
+    with pytest.raises(TypeError, match=r"^only the IDs of a deletion can be spooled: pass the changes as a list$"):
         await bulk.update_profiles(
             client, changes, by="customer_user_id", journal=Ledger(tmp_path / "job.db", spool=True)
         )
