@@ -1,4 +1,4 @@
-"""The reader of a job's input. It returns what a slow input has ready, and all items before an error."""
+"""The reader of a job's input. It returns the available items of a slow input, and all items before an error."""
 
 import asyncio
 import itertools
@@ -53,9 +53,9 @@ class Feed(Generic[T]):
     async def read(self, most: int, least: int, *, until: float, patient: bool) -> list[T]:
         """Return the next `most` items, or fewer if the input ends, fails or is slow.
 
-        A slow input must have `least` items. `until` is the time, on the loop's clock, from which it is considered
-        slow. If it has fewer than `least` items then, a `patient` caller waits for them, or gets the error of the
-        input. Other callers get an empty list.
+        Of an input that is slow at `until`, on the loop's clock, the available items are returned if there are `least`
+        of them. If there are fewer, a `patient` caller waits for them or gets the error of the input. Other callers get
+        an empty list.
         """
         if self._filling is not None and self._filling.done():
             self._have_filled(self._filling)

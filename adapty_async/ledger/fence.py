@@ -1,7 +1,7 @@
 """Checks that an open ledger is still the file at its path, and is used by this process alone.
 
 A file that is open can be removed, renamed or replaced. The process would then write to a file that nothing reads. If
-this happens to the lock, another process may take it, and each could overwrite what the other writes.
+this happens to the lock, another process may take it, and some writes of both processes would be lost.
 """
 
 import contextlib

@@ -68,7 +68,7 @@ class Lock:
             raise gone(self._file, todo, kept=self._ledger)
 
     def remove(self) -> None:
-        """Remove the lock file if no ledger was made."""
+        """Remove the lock file. This is for a ledger that wasn't made."""
         with contextlib.suppress(OSError):  # Windows can't remove an open file: an empty one remains
             if self._is_in_place():
                 self._file.unlink()

@@ -121,7 +121,7 @@ class Ledger:
 
 
 def redact(path: str | os.PathLike[str]) -> None:
-    """Make a ledger anonymous for good. Its key file and the copy of its input are removed. It can only be read.
+    """Make a ledger anonymous for good. Its key file and the copy of its input are removed. Then it can only be read.
 
     Args:
         path: The path of the ledger.

@@ -1,4 +1,4 @@
-"""The places where a ledger can be stored.
+"""The places that can hold a ledger.
 
 A named ledger is a file with a key file next to it. A temporary ledger has no name, and its job can't be resumed.
 """

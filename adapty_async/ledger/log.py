@@ -22,8 +22,8 @@ _MOST: Final = 0xFFFFFFFF
 def is_log_damaged(path: Path) -> bool:
     """Return True if commits follow a byte that has changed. Raise OSError.
 
-    A sound log may have one commit after an invalid frame: a power cut can interrupt the write of a commit. Nothing was
-    told yet that this commit is complete.
+    A sound log may have one commit after an invalid frame: a power cut can interrupt the write of a commit. That commit
+    was never reported as complete.
     """
     data = path.read_bytes()
     if len(data) < _HEADER + _FRAME_HEADER:

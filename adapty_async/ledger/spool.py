@@ -125,7 +125,7 @@ class Spool:
             return
         except OSError as error:
             reason = error.strerror
-        raise LedgerWriteError(f"{self.path} can't be removed ({reason}): it holds the ids, so remove it yourself")
+        raise LedgerWriteError(f"{self.path} can't be removed ({reason}): it contains IDs, so remove it yourself")
 
 
 def remove_abandoned(part: Path) -> None:
