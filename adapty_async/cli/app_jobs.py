@@ -21,7 +21,7 @@ def plan(
     file: options.File,
     by: options.By,
     purpose: Annotated[
-        options.Purpose, typer.Option("--for", help="The command that the file is for; checked as that would.")
+        options.Purpose, typer.Option("--for", help="Check the file as this command would.")
     ] = options.Purpose.DELETE,
     column: options.Column = None,
     format: options.FileFormat = None,  # noqa: A002 - the name of the option
@@ -39,7 +39,7 @@ def plan(
     probe: Annotated[
         int | None,
         typer.Option(
-            min=1, max=10_000, metavar="N", show_default=False, help="Get N of the profiles, from all over the file."
+            min=1, max=10_000, metavar="N", show_default=False, help="Get N of the profiles, from the whole file."
         ),
     ] = None,
 ) -> None:
@@ -179,7 +179,7 @@ def resume(
     file: options.Input = None,
     column: options.OtherColumn = None,
     appended: Annotated[
-        bool, typer.Option("--appended", help="Rows were added at the end of the input: take them, too.")
+        bool, typer.Option("--appended", help="Also send rows that were added at the end of the input.")
     ] = False,
     new_key: options.NewKey = False,
     known: options.Known = None,
@@ -188,7 +188,7 @@ def resume(
     pace: options.OtherPace = None,
     max_rate: options.MaxRate = None,
     failures: options.Failures = None,
-    yes: Annotated[bool, typer.Option("--yes", help="With --appended: send the added without asking first.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --appended: send the added rows without asking.")] = False,
     expect: options.Expect = None,
     most: options.Max = None,
     max_failures: options.MaxFailures = None,

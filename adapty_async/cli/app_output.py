@@ -12,16 +12,14 @@ from .ending import say
 from .exits import ExitStatus
 from .output import Output, using
 
-_DEBUG: Final = Annotated[
-    bool, typer.Option("--debug", help="Show a traceback where something goes wrong: the way, no values.")
-]
+_DEBUG: Final = Annotated[bool, typer.Option("--debug", help="Show a traceback on errors, without values.")]
 _JSON: Final = Annotated[
-    bool, typer.Option("--json", help="Events on standard output, an object a line: progress, log, and the end.")
+    bool, typer.Option("--json", help="Print events as JSON lines: progress, log messages, and the end.")
 ]
 _LOG_FILE: Final = Annotated[
     Path | None,
     typer.Option(
-        "--log-file", metavar="FILE", help="Add a log to this private file: failed attempts, pauses, stops; no ids."
+        "--log-file", metavar="FILE", help="Append a log to this private file: failed attempts, pauses, stops; no IDs."
     ),
 ]
 

@@ -13,9 +13,7 @@ from .ending import STATUSES, end
 _Ledger: TypeAlias = Annotated[
     Path, typer.Argument(metavar="LEDGER", show_default=False, help="The ledger of a job, as in people.csv.adapty.db.")
 ]
-_Input: TypeAlias = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="The input of the job, where it was moved.")
-]
+_Input: TypeAlias = Annotated[Path | None, typer.Option(metavar="FILE", help="The input of the job, if it was moved.")]
 
 
 class _Shown(StrEnum):
@@ -32,7 +30,7 @@ def register(app: typer.Typer) -> None:
 
 def status(
     ledger: _Ledger,
-    watch: Annotated[bool, typer.Option("--watch", help="Again and again, as long as it runs.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh while the job runs.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
 ) -> None:
     """Show the progress of a job
@@ -56,7 +54,7 @@ def export(
     ledger: _Ledger,
     input: _Input = None,  # noqa: A002 - the name of the option
     ids: Annotated[
-        _Shown, typer.Option(help="The ids: their keyed hashes, plain from the input, or none.")
+        _Shown, typer.Option(help="Show IDs as keyed hashes, plain from the input, or not at all.")
     ] = _Shown.HASHED,
 ) -> None:
     """Export the outcome of every row as CSV
@@ -77,15 +75,15 @@ def export(
 def report(
     ledger: _Ledger,
     json: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Where the record goes as JSON; - is standard output.")
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the record as JSON here; - is standard output.")
     ] = None,
     markdown: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where it goes as a page of Markdown; - is standard output.")
+        Path | None, typer.Option(metavar="FILE", help="Write it as Markdown here; - is standard output.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace these files where they exist.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace these files if they exist.")] = False,
     about: Annotated[
         str | None,
-        typer.Option(metavar="ID", help="Say what became of this id instead; - reads it from standard input."),
+        typer.Option(metavar="ID", help="Show the outcome of this ID instead; - reads it from standard input."),
     ] = None,
 ) -> None:
     """Write the record of a job
@@ -112,20 +110,20 @@ def verify(
     ledger: _Ledger,
     sample: Annotated[
         str,
-        typer.Argument(metavar="all|rest|N|N%", show_default=False, help="How many of the deleted, drawn at random."),
+        typer.Argument(metavar="all|rest|N|N%", show_default=False, help="How many to check, chosen at random."),
     ],
     input: _Input = None,  # noqa: A002 - the name of the option
-    concurrency: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Most requests under way.")] = 100,
+    concurrency: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Most requests in flight.")] = 100,
     timeout: Annotated[
-        float, typer.Option(min=0.1, max=600, metavar="SECONDS", help="How long a request may take.")
+        float, typer.Option(min=0.1, max=600, metavar="SECONDS", help="Time limit of a request.")
     ] = 30.0,
-    pace: Annotated[str, typer.Option(metavar="PACE", help="background, full, or requests a second.")] = "background",
+    pace: Annotated[str, typer.Option(metavar="PACE", help="background, full, or requests per second.")] = "background",
     max_rate: Annotated[
-        str | None, typer.Option(metavar="RATE", show_default=False, help="Never more requests a second than this.")
+        str | None, typer.Option(metavar="RATE", show_default=False, help="Upper limit, in requests per second.")
     ] = None,
     present: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="New CSV file for the rows of whoever is present, to delete them again."),
+        typer.Option(metavar="FILE", help="Write present profiles to this new CSV file, to delete them again."),
     ] = None,
     new_key: options.NewKey = False,
     known: options.Known = None,
@@ -160,7 +158,7 @@ def verify(
 
 def redact(
     ledger: _Ledger,
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask first, also where the job isn't at its end.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask first, even if the job isn't finished.")] = False,
 ) -> None:
     """Make a ledger anonymous
 

@@ -36,7 +36,7 @@ class Assignment:
         asked = cls(None if names is None else _split(names), tuple(fixed), null, empty)
         for name in asked.names or ():
             if target_of(name) is None and name not in (CUSTOM, META):
-                raise CommandError(f"--attributes: {name!r} is no attribute: name it {HOW_NAMED}")
+                raise CommandError(f"--attributes: {name!r} isn't an attribute: name it {HOW_NAMED}")
         asked.fixed_pairs()
         return asked
 

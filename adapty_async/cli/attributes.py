@@ -18,7 +18,7 @@ META: Final = "installation_meta"
 
 _CUSTOM_LABEL: Final = re.compile(r"custom\.([^:]+?)(:number|:bool)?")
 _INTEGER: Final = re.compile(r"-?\d{1,15}", re.ASCII)
-_TOO_LONG: Final = "has more digits than Adapty keeps of a number: make it a text"
+_TOO_LONG: Final = "has more digits than Adapty stores for a number: make it a text"
 _DECIMAL: Final = re.compile(r"-?(0|[1-9]\d{0,308})(\.\d+)?", re.ASCII)
 """A JSON number without an exponent: spreadsheets shorten long numbers to 1.23E+15."""
 _MOST_PLACES: Final = 1100
@@ -182,7 +182,7 @@ def _integer(text: str) -> Value:
 
 def _number(text: str) -> Value:
     if not _DECIMAL.fullmatch(text):
-        raise ValueError("must be a number as in 7 or -0.5; what begins with a zero, as 007 does, is a text")
+        raise ValueError("must be a number as in 7 or -0.5; a value with a leading zero, such as 007, is a text")
     whole, _, fraction = text.partition(".")
     if not fraction.strip("0"):
         return int(whole)
@@ -199,7 +199,7 @@ def _typed_number(text: str) -> Value:
 
 def _readable(text: str) -> Value:
     if text == NO_TEXT:
-        raise ValueError("can't be read: it is no UTF-8")
+        raise ValueError("can't be read: it isn't UTF-8")
     return text
 
 

@@ -87,18 +87,18 @@ def show_checked(name: str, checked: Checked, operation: str, left: int | None =
         f"  read as {reading.title}: {reading.column}",
     ]
     if not reading.has_checksums:
-        lines.append("  its pages have no checksums: a byte of an id that was damaged on its way isn't noticed")
+        lines.append("  its pages have no checksums: damaged bytes in IDs aren't detected")
     if checked.duplicates:
-        lines.append(f"  {checked.duplicates:,} rows repeat an id of an earlier line: it is sent once")
+        lines.append(f"  {checked.duplicates:,} rows repeat an ID of an earlier line; each ID is sent once")
     if checked.cleared or checked.emptied:
         lines.append(f"  attributes: {checked.cleared:,} are cleared (null), {checked.emptied:,} set to an empty text")
     if held:
-        lines.append(f"  --exclude holds {held:,} ids: {checked.excluded:,} rows are excluded by them")
+        lines.append(f"  --exclude lists {held:,} IDs: {checked.excluded:,} rows are excluded")
     if checked.invalid:
-        lines.append(f"  {checked.invalid:,} rows can't be used:")
+        lines.append(f"  {checked.invalid:,} rows are invalid:")
         lines += [f"    {reading.unit} {row.line}: {row.reason}" for row in checked.first_invalid]
     if checked.invalid > len(checked.first_invalid):
-        lines.append(f"    and more: --failures FILE.{format_of_failures(reading)} writes them all down")
+        lines.append(f"    and more: --failures FILE.{format_of_failures(reading)} writes all of them")
     tell("\n".join(map(one_line, lines)), sys.stderr)
 
 
@@ -110,23 +110,23 @@ def settle_rounded(name: str, rounded: int, *, allowed: bool, may_ask: bool) -> 
     if not rounded:
         return
     what = (
-        f"{name} holds {rounded:,} ids of 16 digits or more, and all of them have nothing but zeros after the 15th, as "
-        "a spreadsheet leaves of other ids"
+        f"{name} contains {rounded:,} IDs of 16 or more digits, all with only zeros after the 15th digit, "
+        "as if a spreadsheet had rounded them"
     )
     if allowed:
-        tell(f"  {one_line(what)}: --allow-rounded says that they are right", sys.stderr)
+        tell(f"  {one_line(what)}: accepted because of --allow-rounded", sys.stderr)
         return
     if may_ask and is_typed(f"{what}.\nType yes if they are right: ", "yes"):
         return
-    raise CommandError(f"{what}: export the ids again, as text; if they are right, add --allow-rounded")
+    raise CommandError(f"{what}: export the IDs again, as text; if they are right, add --allow-rounded")
 
 
 def require_terminal(file: Path | None) -> None:
     """Raise CommandError if asking for confirmation is impossible."""
     if file == STDIN:
-        raise CommandError("nobody can confirm what comes from standard input: add --yes if that is right")
+        raise CommandError("can't ask for confirmation, because standard input is the input: add --yes to proceed")
     if not has_terminal():
-        raise CommandError("without a terminal nobody can confirm it: add --yes if that is right")
+        raise CommandError("can't ask for confirmation without a terminal: add --yes to proceed")
 
 
 def has_terminal() -> bool:

@@ -162,7 +162,7 @@ def refuse_begun(ledger: Path) -> None:
         exists = has_job(ledger)
     if exists:
         raise CommandError(
-            f"{ledger} holds a job already: for another one name a new ledger by --ledger; to go on with this one, "
+            f"{ledger} already contains a job: for another job name a new ledger with --ledger; to resume this one, "
             f"type: {resume_command(ledger)}",
             ExitStatus.LEDGER,
         )
@@ -172,8 +172,8 @@ def _check_place(ledger: Path) -> None:
     """Raise CommandError if the ledger can't be created. Called before the input is read, which may take long."""
     if not os.access(ledger.parent, os.W_OK):
         raise CommandError(
-            f"{ledger} can't be made in {ledger.parent}: make that folder, see to its permissions, or name another "
-            "ledger by --ledger",
+            f"{ledger} can't be created in {ledger.parent}: create that folder, check its permissions, or name another "
+            "ledger with --ledger",
             ExitStatus.LEDGER,
         )
 

@@ -26,7 +26,7 @@ from .order import Order
 Change: TypeAlias = tuple[str, ProfileAttributes]
 _T = TypeVar("_T")
 
-_DUPLICATE: Final = "the same id and values stand on an earlier line"
+_DUPLICATE: Final = "an earlier line has the same ID and values"
 _NOTHING: Final = ProfileAttributes()
 
 
@@ -64,7 +64,7 @@ class Changes:
         """Describe which attributes are written, without values."""
         fixed = ", ".join(target.label for target, _ in self._fixed)
         parts = (self._fields.named, f"the same in every row: {fixed}" if fixed else "")
-        return f"what is written: {'; '.join(filter(None, parts)) or 'no attribute'}"
+        return f"attributes written: {'; '.join(filter(None, parts)) or 'none'}"
 
     def reading(self) -> Reading:
         """Return how the input is read."""
@@ -168,8 +168,8 @@ class Changes:
     def _refuse_other_values(self, earlier: int, position: int) -> None:
         unit = self.reading().unit
         raise InputError(
-            f"{self.name}, {unit} {self.line_of(position)}: the id stands on {unit} {self.line_of(earlier)} as well, "
-            "and what is to be written differs: leave one of the two out"
+            f"{self.name}, {unit} {self.line_of(position)}: the ID is also on {unit} {self.line_of(earlier)}, "
+            "with other values: leave out one of the two"
         )
 
     def _read(self) -> Iterator[_Judged]:

@@ -33,14 +33,14 @@ _BURST: Final = 60  # more than the requests sent at once after a late wake-up o
 _FAULTS: Final = 0.005
 
 _INTRODUCTION: Final = """\
-This deletes {profiles:,} profiles through an API that takes one profile a request, under a rate limit.
+This deletes {profiles:,} profiles through an API that takes one profile per request, under a rate limit.
 They are made up: nothing leaves this machine, and no API key is needed.
 
 1. A simulator of Adapty's API has been started (process {pid}). It holds {profiles:,} profiles, and accepts
-   {limit} requests a second. It fails now and then, as networks do: of 1,000 requests it answers 5 with
+   {limit} requests per second. It fails now and then, as networks do: of 1,000 requests it answers 5 with
    an error, and on 5 it hangs up after it has deleted the profile.
-2. The ids have been written to {file}, into a column customer_user_id.
-3. Now they are deleted, as by this command. Nobody tells it the limit: it finds it out, and stays just under it.
+2. The IDs have been written to {file}, in the column customer_user_id.
+3. Now they are deleted, as with this command. It doesn't know the limit: it finds the limit and stays just below.
 
      adapty-async delete {name} --by customer_user_id --pace full --yes
 """
@@ -66,7 +66,7 @@ async def demo(interrupts: Interrupts, profiles: int = 20_000) -> ExitStatus:
             ended = await _delete(client, file, interrupts)
             show_ended(ended)
             left = await _profiles_left(client)
-    tell(f"\n4. Asked how many profiles it still holds, the simulator says: {left:,}.\n", sys.stdout)
+    tell(f"\n4. Profiles left in the simulator: {left:,}.\n", sys.stdout)
     return _verdict(ended, left, profiles, time.monotonic() - began)
 
 

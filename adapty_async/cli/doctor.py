@@ -30,7 +30,7 @@ from .streams import show
 _SHORTEST_KEY: Final = 16
 _DEFAULT_CONCURRENCY: Final = 100
 _TIMEOUT: Final = 10.0
-_UNKNOWN: Final = "hasn't said whether it accepts it: try again later"
+_UNKNOWN: Final = "hasn't confirmed it: try again later"
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _OLDEST_SQLITE: Final = (3, 35, 0)
 _LEAST_ROOM: Final = 200 * 1024 * 1024
@@ -105,7 +105,7 @@ def _key_check(*, is_server_reached: bool) -> Check:
         return Check("key", False, str(problem), ExitStatus.CREDENTIALS)
     file = os.environ.get("ADAPTY_API_KEY_FILE")
     if file and _others_may_read(Path(file)):
-        return Check("key", False, "others may read the file of ADAPTY_API_KEY_FILE: type chmod 600 and its name")
+        return Check("key", False, "other users can read the file of ADAPTY_API_KEY_FILE: run chmod 600 on it")
     return Check("key", True, text)
 
 
@@ -114,10 +114,10 @@ def _key(client: AdaptyClient) -> str:
     (key,) = transport.secrets  # not read again, because the file may be a pipe
     where = "the file of ADAPTY_API_KEY_FILE" if os.environ.get("ADAPTY_API_KEY_FILE") else "ADAPTY_API_KEY"
     if key.startswith("public_"):
-        raise _ProblemError(f"{where} holds a public key, which is for apps: set it to the secret key of the app")
+        raise _ProblemError(f"{where} contains a public key, which is for apps: set it to the secret key of the app")
     if len(key) < _SHORTEST_KEY:
-        raise _ProblemError(f"{where} holds {len(key)} characters, too few for a key: copy the secret key again")
-    return f"{where} holds one of {len(key)} characters, whose fingerprint is {transport.key_fingerprint}"
+        raise _ProblemError(f"{where} contains {len(key)} characters, too few for a key: copy the secret key again")
+    return f"{where} contains a key of {len(key)} characters with the fingerprint {transport.key_fingerprint}"
 
 
 def _others_may_read(file: Path) -> bool:
@@ -158,18 +158,20 @@ def _disk() -> str:
         if free < _LEAST_ROOM:
             raise _ProblemError(f"{free / 1e6:,.0f} MB are free in this folder: make room for the ledger of a job")
         return f"{free / 1e9:,.1f} GB free in this folder"
-    raise _ProblemError(f"this folder can't be written ({reason}): ledgers lie beside their inputs, so go to another")
+    raise _ProblemError(
+        f"this folder can't be written ({reason}): ledgers are created next to inputs: use another folder"
+    )
 
 
 def _state() -> str:
     file = state_file(AdaptyClient("any", base_url=address_of_environment()))
     if file is None:
-        raise _ProblemError("there is no place for what is found out about the limit of a key: set HOME")
+        raise _ProblemError("there is no folder to store the rate limit of a key in: set HOME")
     folder = file.parent
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not os.access(existing, os.W_OK | os.X_OK):
         raise _ProblemError(f"{existing} can't be written, so commands can't share a limit: set XDG_STATE_HOME")
-    return f"commands share what they find out in {folder}"
+    return f"commands share rate limits in {folder}"
 
 
 def _files() -> str:

@@ -124,14 +124,14 @@ def _refuse_parts(each: ExcludeList, found: _Found, ids: Listing) -> None:
     for name, position in found.cells.items():
         if name not in found.matched:
             todo = (
-                "write each id alone, or with commas and the name of the ids above their column; if all of it is an "
-                "id, write the list as JSON lines (.jsonl)"
+                "write each ID alone, or use commas and a header above the ID column; if all of it is an "
+                "ID, write the list as JSON lines (.jsonl)"
                 if each.is_lone
-                else "write each id alone; if all of it is an id, add --allow-unmatched-exclude"
+                else "write each ID alone; if all of it is an ID, add --allow-unmatched-exclude"
             )
             raise CommandError(
-                f"{each.place(name)}: only a part of it is the id {_at(ids, position)}, so that nobody would be held "
-                f"back: {todo}"
+                f"{each.place(name)}: only a part of it is the ID {_at(ids, position)}, so that nothing would be "
+                f"excluded: {todo}"
             )
 
 
@@ -139,8 +139,8 @@ def _refuse_other_spelling(each: ExcludeList, found: _Found, ids: Listing) -> No
     if found.other is not None:
         name, position = found.other
         raise CommandError(
-            f"{each.place(name)}: it differs from the id {_at(ids, position)} only by case, white space or the like: "
-            "write it as it stands there; if they are two people, add --allow-unmatched-exclude"
+            f"{each.place(name)}: it differs from the ID {_at(ids, position)} only by case, white space or the like: "
+            "write it as in that file; if they are two IDs, add --allow-unmatched-exclude"
         )
 
 
@@ -148,8 +148,8 @@ def _refuse_rounded(each: ExcludeList, found: _Found, ids: Listing) -> None:
     for name, position in found.rounded.items():
         if name not in found.matched:
             raise CommandError(
-                f"{each.place(name)}: it may be what a spreadsheet has left of the id {_at(ids, position)}, for it "
-                "keeps 15 digits of a number: export the list again, as text; if they are two people, add "
+                f"{each.place(name)}: a spreadsheet may have rounded it from the ID {_at(ids, position)}, for it "
+                "keeps 15 digits of a number: export the list again, as text; if they are two IDs, add "
                 "--allow-unmatched-exclude"
             )
 
@@ -157,8 +157,8 @@ def _refuse_rounded(each: ExcludeList, found: _Found, ids: Listing) -> None:
 def _refuse_unmatched(each: ExcludeList, found: _Found, ids: Listing) -> None:
     if not found.has_match:
         raise CommandError(
-            f"--exclude: none of the {len(each.lines):,} ids on {each.file} is in {ids.name}: check that they are of "
-            "the same kind and written alike; if nobody is to be held back, add --allow-unmatched-exclude"
+            f"--exclude: none of the {len(each.lines):,} IDs in {each.file} is in {ids.name}: check that they have "
+            "the same type and spelling; if nothing is to be excluded, add --allow-unmatched-exclude"
         )
 
 
@@ -180,7 +180,7 @@ def read_exclusion(files: Mapping[str, Path], *, by: By, column: str | None, all
 
 def _read(name: str, file: Path, by: By, column: str | None, allows: Allowances) -> ExcludeList:
     if not file.exists():
-        raise InputError(f"{file} doesn't exist: check its name, or put it back, for nobody in it must be sent")
+        raise InputError(f"{file} doesn't exist: check its name, or restore it, because its IDs must not be sent")
     name_of_id, rounding = name_of(by), Rounding()
     lines: dict[str, int] = {}
     spellings: dict[str, str] = {}
@@ -201,7 +201,7 @@ def _read(name: str, file: Path, by: By, column: str | None, allows: Allowances)
             if may_have_parts and _SEPARATORS.search(row.id):
                 cells |= {spelled(cell): who for cell in _SEPARATORS.split(row.id) if cell.strip()}
     if not lines:
-        raise InputError(f"{file} holds no ids: leave the option out if nobody is to be excluded")
+        raise InputError(f"{file} contains no IDs: leave out the option if nothing is to be excluded")
     return ExcludeList(name, file, reading.unit, lines, spellings, cells, reading.is_lone, rounding.suspect)
 
 
@@ -210,8 +210,8 @@ def refuse_fleeting(files: Iterable[Path]) -> None:
     for file in files:
         if not is_lasting(file):
             raise CommandError(
-                f"--exclude: {file} can't be read again when the job goes on, and nobody in it must be sent then "
-                "either: put the ids into a file"
+                f"--exclude: {file} can't be read again when the job is resumed, and its IDs must not be sent "
+                "then either: write them to a file"
             )
 
 
@@ -244,12 +244,12 @@ def _is_list(reader: LedgerReader, name: str, file: Path) -> bool:
 
 def _lost(name: str, file: Path, given: Sequence[Path]) -> CommandError:
     what = f"isn't the exclude list {name} that this job had: its content differs"
-    todo = f"put {name} back as it was, or name an unchanged copy of it by --exclude"
+    todo = f"put {name} back as it was, or name an unchanged copy of it with --exclude"
     if file.exists():
         return CommandError(f"--exclude: {file} {what}: {todo}")
     if given:
         return CommandError(f"--exclude: {file} doesn't exist, and {given[0]} {what}: {todo}")
-    return CommandError(f"--exclude: {file} doesn't exist, and nobody in it must be sent: {todo}")
+    return CommandError(f"--exclude: {file} doesn't exist, and its IDs must not be sent: {todo}")
 
 
 def is_excluded(ids: Listing, row: Row) -> bool:

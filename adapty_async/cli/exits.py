@@ -80,6 +80,6 @@ def as_bug(error: Exception) -> CommandError:
     where = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{Path(where.filename).name}, line {where.lineno}"
     return CommandError(
-        f"a bug ({type(error).__name__} in {place}): please report this line; --debug shows the way there",
+        f"internal error ({type(error).__name__} in {place}): please report this line; --debug shows a traceback",
         ExitStatus.FAILED,
     )

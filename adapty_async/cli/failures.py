@@ -117,7 +117,7 @@ def check_free(path: Path, option: str = "--failures") -> None:
     if path.exists():
         raise CommandError(f"{path} exists and may still be needed: give {option} another name")
     if not os.access(path.parent, os.W_OK):
-        raise CommandError(f"{path} can't be made in {path.parent}: give {option} another name")
+        raise CommandError(f"{path} can't be created in {path.parent}: give {option} another name")
 
 
 def write_failures(path: Path, reading: Reading, failures: Iterable[Failure], *, keeps_part: bool = False) -> Written:
@@ -165,6 +165,6 @@ def _taken(path: Path) -> Path:
 
 def _unwritable(path: Path, error: OSError) -> CommandError:
     return CommandError(
-        f"{path} can't be written ({error.strerror}): make room before you run it again",
+        f"{path} can't be written ({error.strerror}): free some space before you run it again",
         ExitStatus.LEDGER,
     )

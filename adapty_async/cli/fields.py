@@ -62,8 +62,8 @@ def _columns(reading: Reading, assignment: Assignment, file: str) -> list[tuple[
         target = target_of(name)
         if target is None:
             raise InputError(
-                f"{file} has a column {name!r}, which is no attribute ({HOW_NAMED}): say by --attributes which columns "
-                "are to be sent"
+                f"{file} has a column {name!r}, which isn't an attribute ({HOW_NAMED}): use --attributes to select the "
+                "columns to send"
             )
         if reading.kinds:
             target = typed(target, reading.kinds[at])
@@ -82,7 +82,7 @@ def _refuse_for_cells(assignment: Assignment, file: str) -> None:
     written = {"--null": "null", "--empty": '""'}
     for option in assignment.for_cells():
         raise InputError(
-            f"{file} is JSON lines, where {option} says nothing: write {written[option]} into the objects themselves, "
+            f"{file} is JSON lines, where {option} has no effect: write {written[option]} into the objects themselves, "
             f"and leave {option} out"
         )
 
@@ -108,7 +108,7 @@ class Objects:
                 pairs += self._pairs(row, name, value)
         labels = [(target.group, target.name) for target, _ in pairs]
         if len(set(labels)) < len(labels):
-            raise ValueError("an attribute stands in the row twice")
+            raise ValueError("an attribute is in the row twice")
         refuse_both(self._fixed, [target for target, _ in pairs])
         return pairs
 
@@ -131,8 +131,8 @@ class Objects:
         target = None if ":" in label else target_of(label)
         if target is None:
             raise InputError(
-                f"{self._file}, line {row.line} has a field that is no attribute ({_IN_JSON}): say by --attributes "
-                "which fields are to be sent"
+                f"{self._file}, line {row.line} has a field that isn't an attribute ({_IN_JSON}): use --attributes "
+                "to select the fields to send"
             )
         return target
 
@@ -146,5 +146,5 @@ def _parts(name: str, value: Any) -> dict[str, Any]:
         raise ValueError(f"{name} must be an object; leave it out to change none")
     parts = {str(part["key"]): part["value"] for part in value}
     if len(parts) < len(value):
-        raise ValueError(f"a key stands in {name} twice")
+        raise ValueError(f"a key is in {name} twice")
     return parts

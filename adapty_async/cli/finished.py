@@ -42,7 +42,7 @@ def show_finished(reader: LedgerReader, order: Order) -> ExitStatus:
 
 def show_afterwards(ledger: Path, order: Order, *, has_input: bool) -> None:
     """Show the commands that can follow. `has_input`: the input is still in its place."""
-    tell("All rows are done. What may follow, when you want it:", sys.stderr)
+    tell("All rows are done. Next, you can:", sys.stderr)
     has_key = key_path(real(ledger)).exists()  # an anonymous ledger has none
     if has_key and order.operation == DELETE.name:
         given = [] if has_input else ["--input", "FILE"]

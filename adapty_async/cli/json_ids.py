@@ -17,7 +17,7 @@ from .inputs.reading import BATCH, Batch, Wanted
 from .inputs.values import id_of, whole_number
 
 _SPACES: Final = re.compile(r"[ \t\n\r]*")
-_NOT_UTF8: Final = "the row has bytes in it that are no UTF-8"
+_NOT_UTF8: Final = "the row contains bytes that aren't UTF-8"
 
 
 @attrs.frozen
@@ -110,11 +110,11 @@ def parsed(text: str) -> dict[str, Any]:
     except TwiceError:
         raise
     except (ValueError, RecursionError):
-        raise ValueError("the row is no JSON") from None
+        raise ValueError("the row isn't JSON") from None
     if isinstance(value, str):
         raise ValueError("the line is an id alone: make an object of it, with what is to be written")
     if not isinstance(value, dict):
-        raise ValueError("the row is no JSON object")
+        raise ValueError("the row isn't a JSON object")
     return value
 
 

@@ -147,7 +147,7 @@ def test_when_all_is_done_it_says_what_may_follow(
     ended, _, err = say(*DELETE, people.name)
     assert ended == status
     assert err.splitlines()[-4:] == [
-        "All rows are done. What may follow, when you want it:",
+        "All rows are done. Next, you can:",
         "  adapty-async verify people.csv.adapty.db 5%",
         "  adapty-async report people.csv.adapty.db --json record.json --markdown record.md",
         "  adapty-async redact people.csv.adapty.db",
@@ -162,4 +162,4 @@ def test_as_long_as_something_is_left_only_that_is_said(witness: Witness, people
     status, _, err = say(*DELETE, people)
     assert status == 1
     assert "retry-failed" in err
-    assert "What may follow" not in err
+    assert "Next, you can" not in err

@@ -101,7 +101,7 @@ def test_a_wrong_checksum_is_refused_with_a_sentence_and_nothing_is_sent(
     status, out, err = say(*DELETE, path)
     assert (status, out) == (2, "")
     assert err == (
-        f"adapty-async: {path} can't be read to its end (a checksum is wrong): it was cut off or damaged: "
+        f"adapty-async: {path} can't be read completely (a checksum is wrong): it is truncated or damaged: "
         "fetch it again\n"
     )
     assert witness.count.requests == 0

@@ -31,7 +31,7 @@ def test_a_list_of_ids_is_enough(sim: Simulator, tmp_path: Path, say: Say) -> No
     path.write_text("ann\nbea\n")
     status, _, err = say(*CREATE, path)
     assert status == 0
-    assert "what is written: no attribute" in err
+    assert "attributes written: none" in err
     assert {"ann", "bea"} <= sim.profiles.customer_user_ids
 
 

@@ -77,7 +77,7 @@ def test_they_refuse_the_file_or_are_left_out_or_are_sent_as_they_are(
     path = write(tmp_path, name, [*ids(2), "bo\u200bb"])
     status, out, err = say(*DELETE, path)
     assert (status, out) == (2, "")
-    assert "the id has an invisible character in it, U+200B (zero width space): export the ids again" in err
+    assert "the ID contains an invisible character, U+200B (zero width space): export the IDs again" in err
     assert "bo" not in err.replace("--allow", "").replace("about", "").replace("people", "")
     assert witness.count.requests == 0
     assert not ledger_of(path).exists()
@@ -144,7 +144,7 @@ def test_a_header_that_stands_there_again_refuses_the_file(
     status, _, err = say(*DELETE, path)
     assert status == 2
     unit = {"people.parquet": "row 3", "people.jsonl": "line 3"}.get(name, "line 4")
-    assert f"{unit}: the header stands here again, as where files were joined: remove the line" in err
+    assert f"{unit}: the header is repeated, as if files had been joined: remove the line" in err
     assert witness.count.requests == 0
     assert say(*DELETE, path, "--accept-damaged", "--no-ledger")[0] == 1
     assert set(witness.log) == set(ids(3))
@@ -188,7 +188,7 @@ def test_suspect_numbers_refuse_the_file_unless_they_are_said_to_be_right(
     options += ["--max-absent", "100%"] if command == "delete" else []
     status, _, err = say(command, path, *BY, *options, *AT_ONCE)
     assert status == 2
-    assert "holds 5 ids of 16 digits or more" in err
+    assert "contains 5 IDs of 16 or more digits" in err
     assert "if they are right, add --allow-rounded" in err
     assert witness.count.requests == 0
     assert say(command, path, *BY, *options, *AT_ONCE, "--allow-rounded")[0] in (0, 1)

@@ -74,7 +74,7 @@ def test_invalid_rows_are_shown_by_their_line_and_the_rest_is_sent(
     assert len(sim.profiles) == 0
     shown = capsys.readouterr()
     assert "line 32: the row has 2 fields instead of 1" in shown.err
-    assert "line 33: customer_user_id has white space" in shown.err
+    assert "line 33: customer_user_id has leading or trailing white space" in shown.err
 
 
 def test_only_the_first_invalid_rows_are_shown(
@@ -252,7 +252,7 @@ def test_without_a_file_for_them_failures_are_pointed_to(
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("", "holds no ids"),
+        ("", "contains no IDs"),
         ("id,mail\n1,a@b.example\n", "'id', 'mail'"),
         ("u1\n1.23E+15\n", "line 2"),
         ('u1\n"u2\nu3\n', "line 2"),

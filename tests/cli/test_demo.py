@@ -30,7 +30,7 @@ async def test_the_demo_deletes_all_and_accounts_for_all(capsys: pytest.CaptureF
         assert await demo(interrupts, 40) is ExitStatus.DONE
     shown = capsys.readouterr().out
     assert "total                         40  rows" in shown
-    assert "the simulator says: 0." in shown
+    assert "Profiles left in the simulator: 0." in shown
     assert "All 40 are accounted for, and 0 are left." in shown
     process, folder = process_and_folder(shown)
     assert not process.exists()

@@ -1,4 +1,4 @@
-"""Tables in other dialects and other kinds of files, taken for one id a line; and odd ids, which are ids."""
+"""Tables in other dialects and other kinds of files, taken for one ID per line; and odd ids, which are ids."""
 
 import io
 import tracemalloc
@@ -58,11 +58,11 @@ TABLES: dict[str, tuple[str, bytes, str]] = {
     "TSV": ("a.csv", text("mail\treason", *people("{1}\tx")), "name it .tsv"),
     "TSV, without a header": ("a.csv", text(*people("u{0}\tx")), "name it .tsv"),
     "bars": ("a.csv", text("mail|reason", *people("{1}|x")), "'|'"),
-    "CSV, one id a line": ("a.ids", text("mail,reason", *people("{1},x")), "name it .csv"),
-    "CSV, one id a line, without a header": ("a.ids", text(*people("{1},x")), "name it .csv"),
+    "CSV, one ID per line": ("a.ids", text("mail,reason", *people("{1},x")), "name it .csv"),
+    "CSV, one ID per line, without a header": ("a.ids", text(*people("{1},x")), "name it .csv"),
     "CSV with a comma at each end": ("a.ids", text(*people("u{0},")), "name it .csv"),
-    "CSV with all cells in quotes, one id a line": ("a.ids", text(*people('"u{0}","x"')), "name it .csv"),
-    "CSV of one column in quotes, one id a line": ("a.ids", text(*people('"u{0}"')), "around every line"),
+    "CSV with all cells in quotes, one ID per line": ("a.ids", text(*people('"u{0}","x"')), "name it .csv"),
+    "CSV of one column in quotes, one ID per line": ("a.ids", text(*people('"u{0}"')), "around every line"),
     "a list of SQL": ("a.ids", text(*people("'u{0}',")), "around every line"),
     "single quotes": ("a.csv", text(*people("'u{0}'")), "around every line"),
     "lines in quotes as a whole": ("a.csv", text('"mail,reason"', *people('"{1},x"')), "quotes around whole lines"),
@@ -77,14 +77,14 @@ TABLES: dict[str, tuple[str, bytes, str]] = {
     "a workbook with another name": ("a.csv", workbook(), "workbook"),
     "a workbook of HTML": ("a.xls", b"<html><table><tr><td>u1</td></tr></table></html>", "HTML"),
     "a workbook of XML": ("a.xls", b'\n<?xml version="1.0"?>\n<Workbook>\nu1\n</Workbook>\n', "XML"),
-    "a picture": ("a.csv", bytes(range(256)) * 20, "no text in UTF-8"),
+    "a picture": ("a.csv", bytes(range(256)) * 20, "isn't UTF-8 text"),
     "a JSON list": ("a.csv", b'[{"customer_user_id": "u1"}, {"customer_user_id": "u2"}]', "JSON"),
     "a JSON list on many lines": ("a.csv", b'[\n  "u1",\n  "u2"\n]\n', "JSON"),
-    "a JSON list of numbers, one id a line": ("a.ids", b"[1, 2, 3]\n", "JSON"),
+    "a JSON list of numbers, one ID per line": ("a.ids", b"[1, 2, 3]\n", "JSON"),
     "a JSON list that begins a line of its own": ("a.ids", b"[\n1,\n2\n]\n", "JSON"),
-    "JSON lines, one id a line": ("a.ids", b'{"customer_user_id": "u1"}\n', "JSON"),
+    "JSON lines, one ID per line": ("a.ids", b'{"customer_user_id": "u1"}\n', "JSON"),
 }
-# What is one id a line, whatever is in the ids.
+# What is one ID per line, whatever is in the ids.
 IDS: dict[str, tuple[str, list[str]]] = {
     "plain": ("a.csv", people("u{0}")),
     "addresses": ("a.csv", people("{1}")),
@@ -94,7 +94,7 @@ IDS: dict[str, tuple[str, list[str]]] = {
     "two words, a semicolon": ("a.ids", ["a;b", "c;d", "e;f"]),
     "two parts, a comma": ("a.ids", people("{0},7")),
     "Auth0": ("a.csv", ["auth0|5f7c8ec7c33c6c004bbafe82", *people("google-oauth2|1134{0}"), "sms|5f7c"]),
-    "Auth0, one id a line": ("a.ids", people("auth0|5f7c8ec7c33c6c00{0}")),
+    "Auth0, one ID per line": ("a.ids", people("auth0|5f7c8ec7c33c6c00{0}")),
     "two parts with addresses, a bar": ("a.ids", people("tenant|{1}")),
     "distinguished names": ("a.ids", people("cn=user{0},ou=people,dc=example,dc=com")),
     "names": ("a.ids", ["Lovelace, Ada", "Turing, Alan", "Hopper, Grace"]),

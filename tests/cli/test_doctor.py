@@ -92,7 +92,7 @@ def test_a_key_file_that_others_may_read_is_a_problem(
     file.write_text(f"\ufeff{sim.api_key}\r\n")
     file.chmod(0o600)
     assert found(say)[0] == 0
-    assert f"one of {len(sim.api_key)} characters" in found(say)[1]["key"][1]
+    assert f"a key of {len(sim.api_key)} characters" in found(say)[1]["key"][1]
 
 
 def test_a_key_that_comes_by_a_pipe_is_read_once(sim: Simulator, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +106,7 @@ def test_a_key_that_comes_by_a_pipe_is_read_once(sim: Simulator, say: Say, monke
     finally:
         os.close(read)
     assert is_well, text
-    assert f"the file of ADAPTY_API_KEY_FILE holds one of {len(sim.api_key)} characters" in text
+    assert f"the file of ADAPTY_API_KEY_FILE contains a key of {len(sim.api_key)} characters" in text
 
 
 def test_a_key_that_adapty_accepts_is_said_to_be_one(sim: Simulator, say: Say) -> None:
@@ -140,7 +140,7 @@ def test_where_adapty_fails_it_isnt_known_whether_it_accepts_the_key(sim: Simula
     sim.script(Fault.UNAVAILABLE, method="GET")
     status, checks = found(say)
     assert status == 0
-    assert "hasn't said whether it accepts it" in checks["key"][1]
+    assert "hasn't confirmed it" in checks["key"][1]
 
 
 def test_an_address_that_is_none_is_a_problem(sim: Simulator, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,8 +53,8 @@ def test_an_id_in_capitals_holds(witness: Witness, people: Path, tmp_path: Path,
     held = write(tmp_path, "hold.csv", ids(1)[0].upper(), ids(2)[1])
     sentence = refused(say, witness, *DELETE, people, "--exclude", held)
     assert sentence == (
-        f"adapty-async: --exclude: {held}, line 1: it differs from the id on line 2 of {people} only by case, white "
-        f"space or the like: write it as it stands there; if they are two people, add {ALLOW}"
+        f"adapty-async: --exclude: {held}, line 1: it differs from the ID on line 2 of {people} only by case, white "
+        f"space or the like: write it as in that file; if they are two IDs, add {ALLOW}"
     )
     assert say(*DELETE, people, "--exclude", held, ALLOW)[0] == 0
     assert ids(1)[0] in witness.log
@@ -76,8 +76,8 @@ def test_a_list_of_nobody_refuses_every_command(
     )
     sentence = refused(say, witness, command, people, *BY, *options, "--exclude", held)
     assert sentence == (
-        f"adapty-async: --exclude: none of the 2 ids on {held} is in {people}: check that they are of the same kind "
-        f"and written alike; if nobody is to be held back, add {ALLOW}"
+        f"adapty-async: --exclude: none of the 2 IDs in {held} is in {people}: check that they have the same type "
+        f"and spelling; if nothing is to be excluded, add {ALLOW}"
     )
     assert say(command, people, *BY, *options, "--exclude", held, ALLOW)[0] == 0
 
@@ -103,7 +103,7 @@ def test_the_command_that_is_planned_says_what_is_allowed(
 
 def test_an_empty_list_is_refused(witness: Witness, people: Path, tmp_path: Path, say: Say) -> None:
     held = write(tmp_path, "hold.csv", "customer_user_id")
-    assert "holds no ids: leave the option out" in refused(say, witness, *DELETE, people, "--exclude", held, ALLOW)
+    assert "contains no IDs: leave out the option" in refused(say, witness, *DELETE, people, "--exclude", held, ALLOW)
 
 
 # The spelling
@@ -165,7 +165,7 @@ def test_two_people_are_told_apart(one: str, other: str) -> None:
 
 def test_where_both_are_in_the_input_it_is_not_clear_who_is_meant(witness: Witness, tmp_path: Path, say: Say) -> None:
     people, held = input_of(tmp_path, *ids(3), ids(1)[0].upper()), write(tmp_path, "hold.csv", ids(1)[0])
-    assert "line 1: it differs from the id on line 5" in refused(say, witness, *DELETE, people, "--exclude", held)
+    assert "line 1: it differs from the ID on line 5" in refused(say, witness, *DELETE, people, "--exclude", held)
     assert say(*DELETE, people, "--exclude", held, ALLOW)[0] == 0
     assert set(witness.log) == {*ids(3)[1:], ids(1)[0].upper()}
 
@@ -180,9 +180,9 @@ def test_profile_ids_are_the_same_in_either_case(witness: Witness, tmp_path: Pat
 
 def test_a_damaged_id_on_a_list_refuses_it(witness: Witness, people: Path, tmp_path: Path, say: Say) -> None:
     for row, reason in (
-        (f"{ids(2)[1]}\u200b", "the id has an invisible character in it, U+200B (zero width space)"),
-        ("1.23E+15", "a spreadsheet has shortened the id to a number, as in 1.23E+15"),
-        ("customer_user_id", "the header stands here again, as where files were joined"),
+        (f"{ids(2)[1]}\u200b", "the ID contains an invisible character, U+200B (zero width space)"),
+        ("1.23E+15", "a spreadsheet has shortened the ID to a number such as 1.23E+15"),
+        ("customer_user_id", "the header is repeated, as if files had been joined"),
     ):
         held = write(tmp_path, "hold.csv", ids(1)[0], row)
         sentence = refused(say, witness, *DELETE, people, "--exclude", held, "--accept-damaged", ALLOW)
@@ -193,9 +193,9 @@ def test_rounded_ids_on_a_list_refuse_it(witness: Witness, tmp_path: Path, say: 
     rounded = [f"12345678901234{n}0" for n in range(5)]
     people = input_of(tmp_path, *ids(2), *rounded, "1234567890123451")
     held = write(tmp_path, "hold.csv", *rounded)
-    assert "holds 5 ids of 16 digits or more" not in say("plan", people, *BY)[2]
+    assert "contains 5 IDs of 16 or more digits" not in say("plan", people, *BY)[2]
     sentence = refused(say, witness, *DELETE, people, "--exclude", held)
-    assert sentence.startswith(f"adapty-async: --exclude: {held} holds 5 ids of 16 digits or more")
+    assert sentence.startswith(f"adapty-async: --exclude: {held} contains 5 IDs of 16 or more digits")
     assert say(*DELETE, people, "--exclude", held, "--allow-rounded")[0] == 0
     assert say("resume", ledger_of(people))[0] == 0
 
@@ -208,8 +208,8 @@ def test_a_single_rounded_id_on_a_list_refuses_it_where_it_may_be_another_of_the
     held = write(tmp_path, "hold.csv", ids(1)[0], first, "1234567890123480")
     sentence = refused(say, witness, *DELETE, people, "--exclude", held)
     assert sentence == (
-        f"adapty-async: --exclude: {held}, line 3: it may be what a spreadsheet has left of the id on line 6 of "
-        f"{people}, for it keeps 15 digits of a number: export the list again, as text; if they are two people, add "
+        f"adapty-async: --exclude: {held}, line 3: a spreadsheet may have rounded it from the ID on line 6 of "
+        f"{people}, for it keeps 15 digits of a number: export the list again, as text; if they are two IDs, add "
         "--allow-unmatched-exclude"
     )
     assert say(*DELETE, people, "--exclude", held, ALLOW)[0] == 0
@@ -245,9 +245,9 @@ def test_an_id_of_which_only_a_part_is_one_of_the_input_refuses_the_list(
     for allow in ((), (ALLOW,)):
         sentence = refused(say, witness, *DELETE, people, "--exclude", held, *allow)
         assert sentence.startswith(
-            f"adapty-async: --exclude: {held}, line 4: only a part of it is the id on line 3 of {people}"
+            f"adapty-async: --exclude: {held}, line 4: only a part of it is the ID on line 3 of {people}"
         )
-        assert "write each id alone, or with commas" in sentence
+        assert "write each ID alone, or use commas" in sentence
 
 
 @pytest.mark.parametrize("cell", ["{}, {}", "{} (x)", "Ann <{}>"])
@@ -257,8 +257,8 @@ def test_a_part_of_an_id_in_a_named_column_refuses_the_list_unless_that_is_allow
     first, second, third = ids(3)
     held = write(tmp_path, "hold.csv", "customer_user_id,why", f"{first},x", f'"{cell.format(second, third)}",x')
     sentence = refused(say, witness, *DELETE, people, "--exclude", held)
-    assert sentence.startswith(f"adapty-async: --exclude: {held}, line 3: only a part of it is the id on line 3 of")
-    assert sentence.endswith("write each id alone; if all of it is an id, add --allow-unmatched-exclude")
+    assert sentence.startswith(f"adapty-async: --exclude: {held}, line 3: only a part of it is the ID on line 3 of")
+    assert sentence.endswith("write each ID alone; if all of it is an ID, add --allow-unmatched-exclude")
     assert say(*DELETE, people, "--exclude", held, ALLOW)[0] == 0
     assert first not in witness.log
     assert second in witness.log
@@ -286,9 +286,9 @@ def test_a_list_that_was_changed_is_compared_again(witness: Witness, people: Pat
     assert say(*DELETE, people, "--exclude", held)[0] == 0
     requests = witness.count.requests
     for row, says in (
-        (ids(1)[0].upper(), "it differs from the id on line 2"),
-        ("somebody else", f"none of the 1 ids on {held} is in {people}"),
-        (f"x | {ids(1)[0]}", "only a part of it is the id on line 2"),
+        (ids(1)[0].upper(), "it differs from the ID on line 2"),
+        ("somebody else", f"none of the 1 IDs in {held} is in {people}"),
+        (f"x | {ids(1)[0]}", "only a part of it is the ID on line 2"),
     ):
         write(tmp_path, "hold.csv", row)
         for command in ("resume", "retry-failed"):
@@ -325,7 +325,7 @@ def test_rows_that_are_added_are_compared(witness: Witness, people: Path, tmp_pa
         file.write(f"n,{ids(1)[0].upper()}\n")
     status, _, err = say("resume", ledger_of(people), "--appended", "--yes")
     assert status == 2
-    assert f"it differs from the id on line {PEOPLE + 2}" in err
+    assert f"it differs from the ID on line {PEOPLE + 2}" in err
     assert witness.count.requests == requests
 
 

@@ -75,7 +75,7 @@ def test_it_is_there_whole_or_not_at_all_and_its_owners_alone(tmp_path: Path) ->
         yield Failure(Row(1, "u1", record=["u1"]), Outcome.FAILED, "", None)
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(CommandError, match=r"No space left .* make room") as trouble:
+    with pytest.raises(CommandError, match=r"No space left .* free some space") as trouble:
         write_failures(path, reading, failing())
     assert trouble.value.status is ExitStatus.LEDGER
     assert list(tmp_path.iterdir()) == []

@@ -212,7 +212,7 @@ def test_a_column_that_was_renamed_is_named(witness: Witness, people: Path, say:
     people.write_text(people.read_text().replace("customer_user_id", "user"))
     status, _, err = say("resume", ledger_of(people))
     assert status == 2
-    assert "name it by --column" in err
+    assert "name it with --column" in err
     assert run("resume", ledger_of(people), "--column", "user") == 0
     assert len(witness.profiles) == 0
 

@@ -226,7 +226,7 @@ def test_importing_the_module_runs_nothing(module: str) -> None:
         (CommandError("so it is"), ExitStatus.USAGE, "so it is"),
         (CommandError("no key", ExitStatus.CREDENTIALS), ExitStatus.CREDENTIALS, "no key"),
         (KeyboardInterrupt(), ExitStatus.INTERRUPTED, "interrupted"),
-        (LookupError("ann@example.com"), ExitStatus.FAILED, "bug (LookupError in test_main.py, line"),
+        (LookupError("ann@example.com"), ExitStatus.FAILED, "internal error (LookupError in test_main.py, line"),
     ],
 )
 def test_whatever_a_command_raises_is_one_sentence_and_a_status(

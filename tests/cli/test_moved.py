@@ -148,7 +148,7 @@ def test_a_list_that_is_gone_is_replaced_by_an_unchanged_copy_alone(
     other.write_text(f"{ids(1)[0]}\n\n")
     status, _, err = say("resume", ledger)
     assert status == 2
-    assert "held.csv doesn't exist, and nobody in it must be sent: put held.csv back as it was, or name" in err
+    assert "held.csv doesn't exist, and its IDs must not be sent: put held.csv back as it was, or name" in err
     status, _, err = say("resume", ledger, "--exclude", other)
     assert status == 2
     assert f"{other} isn't the exclude list held.csv that this job had: its content differs" in err

@@ -87,10 +87,10 @@ PEOPLE = written(pyarrow.table({"customer_user_id": ["u1", "u2"]}))
 ENCODINGS = [
     csv("a byte order mark", b"\xef\xbb\xbf" + TWO.encode(), "u1", "u2"),
     csv("two byte order marks", b"\xef\xbb\xbf" * 2 + b"customer_user_id\nu1\n", refused="begins with"),
-    csv("a byte order mark and nothing else", b"\xef\xbb\xbf", refused="holds no ids"),
+    csv("a byte order mark and nothing else", b"\xef\xbb\xbf", refused="contains no IDs"),
     csv("Latin-1", "id\nMüller\nu2\n".encode("latin-1"), "u2", invalid=[2]),
     csv("UTF-16", TWO.encode("utf-16"), refused="UTF-16"),
-    csv("UTF-16, without a mark", TWO.encode("utf-16-le"), refused="as UTF-16 without a mark"),
+    csv("UTF-16, without a mark", TWO.encode("utf-16-le"), refused="such as UTF-16 without a byte order mark"),
     csv("UTF-32", TWO.encode("utf-32-be").join([b"\0\0\xfe\xff", b""]), refused="UTF-32"),
     csv("a UTF-8 letter cut in half", b"id\nu\xc3\nu2\n", "u2", invalid=[2]),
     csv("surrogates as CESU-8", b"id\n\xed\xa0\xbd\xed\xb8\x80\nu2\n", "u2", invalid=[2]),
@@ -99,9 +99,11 @@ ENCODINGS = [
     csv("emoji", "id\n😀\n", "😀"),
     csv("a separator of lines that is none", "id\nu\u20281\nu2\n", refused=r"U+2028 (line separator)"),
     csv("one that is allowed", "id\nu\u20281\nu2\n", "u\u20281", "u2", allow_invisible=True),
-    csv("a byte order mark amid a file", "id\nu1\n\ufeffu2\n", refused="line 3: the id has an invisible character"),
+    csv(
+        "a byte order mark amid a file", "id\nu1\n\ufeffu2\n", refused="line 3: the ID contains an invisible character"
+    ),
     csv("a byte order mark, left out", "id\nu1\n\ufeffu2\n", "u1", accept_damaged=True, invalid=[3]),
-    csv("files that were joined", "id\nu1\nid\nu2\n", refused="line 3: the header stands here again"),
+    csv("files that were joined", "id\nu1\nid\nu2\n", refused="line 3: the header is repeated"),
     csv("files that were joined, left out", "id\nu1\nid\nu2\n", "u1", "u2", accept_damaged=True, invalid=[3]),
     csv("joined tables", "n,customer_user_id\nn,u1\nn,customer_user_id\n", refused="line 3: the header"),
     csv("joined to a list without a header", "u1\ncustomer_user_id\nu2\n", refused="line 2: the header"),
@@ -120,9 +122,9 @@ LINES = [
     csv("mixed ends of lines", "id\r\nu1\nu2\ru3\n\ru4", "u1", "u2", "u3", "u4"),
     csv("no end of the last line", "id\nu1\nu2", "u1", "u2"),
     csv("blank lines", "\n\nid\n\nu1\n \t \nu2\n\n", "u1", "u2"),
-    csv("empty", "", refused="holds no ids"),
-    csv("blank", "\n \n\r\n", refused="holds no ids"),
-    csv("a header alone", "customer_user_id\n", refused="holds no ids"),
+    csv("empty", "", refused="contains no IDs"),
+    csv("blank", "\n \n\r\n", refused="contains no IDs"),
+    csv("a header alone", "customer_user_id\n", refused="contains no IDs"),
     csv("a field that is too long", f"id\nu1\n{LONG}\nu3\n", "u1", "u3", invalid=[3]),
     csv("a line that is too long", f"id\nu1\n{ENDLESS}\nu3\n", "u1", "u3", invalid=[3]),
     csv("the last line too long", f"id\nu1\n{ENDLESS}", "u1", invalid=[3]),
@@ -144,15 +146,27 @@ QUOTES = [
     csv("an open quote that another one closes", 'id\nu1\n"u2\nu3"\nu4\n', "u1", "u4", invalid=[3]),
     csv("an end of line in an id", 'n,customer_user_id\nn,"u\r\n1"\nn,u2\n', "u2", invalid=[2]),
     csv(
-        "a row too long, its text of two lines", 'customer_user_id,n\nu1,"a\nb",n\nu2,n\n', refused="goes on to line 3"
+        "a row too long, its text of two lines",
+        'customer_user_id,n\nu1,"a\nb",n\nu2,n\n',
+        refused="continues to line 3",
     ),
-    csv("a row that takes the next", 'customer_user_id,n\n"u1,n\nu2,n"\nu3,n\n', refused="goes on to line 3"),
-    csv("a header in quotes", '"n,customer_user_id"\n"n,u1"\n', refused="in quotes around all of it"),
-    csv("a header in quotes, TSV", '"n\tcustomer_user_id"\n', name="people.tsv", refused="in quotes around all of it"),
-    csv("a header in quotes, another column", '"mail,id"\n"m1,1"\n', column="mail", refused="in quotes around all"),
+    csv("a row that takes the next", 'customer_user_id,n\n"u1,n\nu2,n"\nu3,n\n', refused="continues to line 3"),
+    csv("a header in quotes", '"n,customer_user_id"\n"n,u1"\n', refused="quotes around its whole first line"),
+    csv(
+        "a header in quotes, TSV",
+        '"n\tcustomer_user_id"\n',
+        name="people.tsv",
+        refused="quotes around its whole first line",
+    ),
+    csv(
+        "a header in quotes, another column",
+        '"mail,id"\n"m1,1"\n',
+        column="mail",
+        refused="quotes around its whole first line",
+    ),
     csv("an open quote that another row closes", 'customer_user_id,n\nu1,"n\nu2,"n"\nu3,n\n', refused="line 2"),
     csv("an open quote on the last line", 'id\nu1\n"u2', refused="line 3"),
-    csv("a broken header", '"customer_user_id"x,n\nu1,n\n', refused="begins with a line that is no row"),
+    csv("a broken header", '"customer_user_id"x,n\nu1,n\n', refused="begins with an invalid row"),
 ]
 COLUMNS = [
     csv("semicolons", "customer_user_id;n\nu1;n\n", refused="commas"),
@@ -193,22 +207,22 @@ TSV_AND_LINES = [
     csv("TSV with quotes", 'customer_user_id\tn\n"u\t1"\tn\nu2\t"n"\n', "u2", name="people.tsv", invalid=[2]),
     csv("CSV that is named TSV", "customer_user_id,n\nu1,n\n", name="people.tsv", refused="--format csv"),
     csv("TSV under another name", "customer_user_id\tn\nu1\tn\n", "u1", name="people", format=Format.TSV),
-    csv("one id a line", '"u1"\na,b\n\nu2\r\n', '"u1"', "a,b", "u2", name="people.ids"),
-    csv("one id a line, with a name", "customer_user_id\nu1\n", "u1", name="people.ids"),
-    csv("one id a line, of the other kind", "profile_id\nu1\n", name="people.ids", refused="--by says"),
+    csv("one ID per line", '"u1"\na,b\n\nu2\r\n', '"u1"', "a,b", "u2", name="people.ids"),
+    csv("one ID per line, with a name", "customer_user_id\nu1\n", "u1", name="people.ids"),
+    csv("one ID per line, of the other kind", "profile_id\nu1\n", name="people.ids", refused="--by says"),
     csv("lines that can't be read", b"u1\nu\xff\nu\0003\nu4\n", "u1", "u4", name="people.ids", invalid=[2, 3]),
     csv("one line too long", f"u1\n{ENDLESS}\nu3\n", "u1", "u3", name="people.ids", invalid=[2]),
     csv("the first line too long", f"{ENDLESS}\nid\nu3\n", name="people.ids", refused="line 2: the header"),
     csv("very many blank lines", "\n" * 2_000_000 + "u1\nu2\n", "u1", "u2", name="people.ids"),
-    csv("no lines", "\n\n", name="people.ids", refused="holds no ids"),
+    csv("no lines", "\n\n", name="people.ids", refused="contains no IDs"),
 ]
 PACKINGS = [
     csv("gzip", PACKED, "u1", "u2", name="people.csv.gz"),
     csv("gzip under another name", PACKED, "u1", "u2"),
     csv("a name that says gzip", TWO, "u1", "u2", name="people.csv.gz"),
     csv("two members", gzip.compress(b"id\nu1\n") + gzip.compress(b"u2\n"), "u1", "u2"),
-    csv("gzip cut off", gzip.compress(b"id\n" + b"".join(b"u%d\n" % n for n in range(999)))[:-9], refused="cut off"),
-    csv("gzip cut off in its header", PACKED[:5], refused="cut off"),
+    csv("gzip cut off", gzip.compress(b"id\n" + b"".join(b"u%d\n" % n for n in range(999)))[:-9], refused="truncated"),
+    csv("gzip cut off in its header", PACKED[:5], refused="truncated"),
     csv("gzip with a wrong checksum", PACKED[:-8] + bytes(8), refused="damaged"),
     csv("gzip with something behind it", PACKED + b"more", refused="damaged"),
     csv("gzip within gzip", gzip.compress(PACKED), refused="twice"),
@@ -263,14 +277,14 @@ JSON_LINES = [
     jsonl("another key", '{"user": "u1", "customer_user_id": "u2"}\n', "u1", column="user"),
     jsonl("deep nesting", of_id("u1") + "[" * 100_000 + "\n" + '{"a":' * 100_000 + "\n", "u1", invalid=[2, 3]),
     jsonl("one list", '[{"customer_user_id": "u1"}]\n', refused="jq"),
-    jsonl("an object in many lines", json.dumps({"customer_user_id": "u1"}, indent=1), refused="no JSON"),
+    jsonl("an object in many lines", json.dumps({"customer_user_id": "u1"}, indent=1), refused="isn't JSON"),
     jsonl("lone surrogates", of_id("\ud800", "u2"), "u2", invalid=[1]),
     jsonl("NUL and a line end in an id", of_id("u\0", "u\n1", "u3"), "u3", invalid=[1, 2]),
     jsonl("Latin-1", b'"M\xfcller"\n"u2"\n', "u2", invalid=[1]),
     jsonl("a mark, CRLF and blank lines", b'\xef\xbb\xbf\r\n"u1"\r\n\r\n"u2"', "u1", "u2"),
     jsonl("a line too long", f'"u1"\n"{ENDLESS}"\n"u3"\n', "u1", "u3", invalid=[2]),
     jsonl("repeated as text and number", of_id("7", 7, "u1", "u1"), "7", "u1", repeated=[2, 4]),
-    jsonl("blank", "\n\n", refused="holds no ids"),
+    jsonl("blank", "\n\n", refused="contains no IDs"),
     jsonl(
         "profile ids", '{"profile_id": "u1"}\n{"profile_id": "' + PROFILE + '"}', PROFILE, by="profile_id", invalid=[1]
     ),
@@ -290,8 +304,8 @@ PARQUET = [
     table("lists", array([["u1"]]), refused="neither text"),
     table("objects", array([{"customer_user_id": "u1"}]), refused="neither text"),
     table("times", array([1], pyarrow.timestamp("ns")), refused="row 1"),
-    table("nothing", array([None, None]), refused="no id"),
-    table("no rows", array([], pyarrow.string()), refused="holds no ids"),
+    table("nothing", array([None, None]), refused="no ID"),
+    table("no rows", array([], pyarrow.string()), refused="contains no IDs"),
     table("empty texts and white space", array(["", " u", "u3"]), "u3", invalid=[1, 2]),
     table("1.23E+15", array(["u1", "1.23E+15"]), refused="row 2"),
     table("no such column", array(["u1"]), key="user", refused="no column customer_user_id, but"),
@@ -312,10 +326,10 @@ PARQUET = [
         send=["u1", "u2", "u3"],
         repeated=[4],
     ),
-    csv("Parquet cut off", PEOPLE[:-9], name="people.parquet", refused="no Parquet file that can be read"),
-    csv("Parquet cut off, under another name", PEOPLE[:-9], refused="no Parquet file that can be read"),
+    csv("Parquet cut off", PEOPLE[:-9], name="people.parquet", refused="isn't a readable Parquet file"),
+    csv("Parquet cut off, under another name", PEOPLE[:-9], refused="isn't a readable Parquet file"),
     csv("Parquet with a page overwritten", PEOPLE[:4] + bytes(30) + PEOPLE[34:], refused="is damaged"),
-    csv("Parquet in gzip", gzip.compress(PEOPLE), name="people.parquet.gz", refused="unpack it first"),
+    csv("Parquet in gzip", gzip.compress(PEOPLE), name="people.parquet.gz", refused="decompress it first"),
     csv("CSV that is named Parquet", TWO, name="people.parquet", refused="isn't Parquet"),
     csv("CSV that is said to be Parquet", TWO, format=Format.PARQUET, refused="no Parquet"),
 ]
@@ -399,7 +413,7 @@ def test_an_id_that_goes_on_below_names_its_last_line(tmp_path: Path) -> None:
     with open_ids(path, by="customer_user_id") as ids:
         first, second = ids.as_written()
     assert (first.line, second.line) == (3, 7)
-    assert first.reason.startswith("the id goes on to line 5, as where a quote is missing")
+    assert first.reason.startswith("the ID continues to line 5, as if a quote were missing")
 
 
 def test_the_table_is_long_enough() -> None:

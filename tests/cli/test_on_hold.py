@@ -65,7 +65,7 @@ def test_a_hold_that_a_later_run_cannot_read_again_is_refused_where_there_is_a_l
 ) -> None:
     status, _, err = say(*DELETE, people, "--exclude", piped)
     assert status == 2
-    assert "put the ids into a file" in err
+    assert "write them to a file" in err
     assert not ledger_of(people).exists()
     witness.script(Fault.REDIRECT, method="DELETE")
     assert run(*DELETE, people, "--concurrency", 1) == 1
@@ -130,4 +130,4 @@ def test_a_hold_that_names_nobody_of_the_file_is_told(witness: Witness, people: 
     (tmp_path / "none.csv").write_text("USER-1\nUSER-2\n")
     hold = ("--by", "customer_user_id", "--exclude", tmp_path / "none.csv")
     for command in (("plan", people, *hold), ("delete", people, *hold, "--yes", "--pace", "100000")):
-        assert "--exclude holds 2 ids: 0 rows are excluded by them" in say(*command)[2]
+        assert "--exclude lists 2 IDs: 0 rows are excluded" in say(*command)[2]

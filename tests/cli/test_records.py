@@ -337,7 +337,7 @@ def test_redact_leaves_no_way_to_an_id(ledger: Path, say: Say) -> None:
     Spool(ledger).fill(io.BytesIO(FIRST.encode()))
     record = say("report", ledger)
     status, _, err = say("redact", ledger)
-    assert (status, err) == (2, "adapty-async: without a terminal nobody can confirm it: add --yes if that is right\n")
+    assert (status, err) == (2, "adapty-async: can't ask for confirmation without a terminal: add --yes to proceed\n")
     status, _, err = say("redact", ledger, "--yes")
     assert status == 0
     assert err.startswith("Afterwards the job can't go on")

@@ -91,9 +91,9 @@ def test_where_nothing_is_cleared_nothing_is_said_of_it(sim: Simulator, tmp_path
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--null", "NULL"), "--null says nothing: write null into the objects themselves, and leave --null out"),
-        (("--empty", "-"), '--empty says nothing: write "" into the objects themselves'),
-        (("--null", "NULL", "--set", "email=x@y.example"), "--null says nothing"),
+        (("--null", "NULL"), "--null has no effect: write null into the objects themselves, and leave --null out"),
+        (("--empty", "-"), '--empty has no effect: write "" into the objects themselves'),
+        (("--null", "NULL", "--set", "email=x@y.example"), "--null has no effect"),
     ],
 )
 def test_what_says_something_in_cells_alone_is_refused_for_json_lines(
@@ -192,9 +192,9 @@ def test_other_tables_than_csv_are_read_likewise(sim: Simulator, tmp_path: Path)
         ("custom.age:number", "007", "custom.age:number must be a number"),
         ("custom.age:number", "1e3", "custom.age:number must be a number"),
         ("custom.age:number", "9" * 400, "custom.age:number must be a number"),
-        ("custom.age:number", "9007199254740993", "custom.age:number has more digits than Adapty keeps"),
-        ("custom.age:number", "9007199254740993.5", "custom.age:number has more digits than Adapty keeps"),
-        ("custom.age:number", "-9007199254740993.0", "custom.age:number has more digits than Adapty keeps"),
+        ("custom.age:number", "9007199254740993", "custom.age:number has more digits than Adapty stores"),
+        ("custom.age:number", "9007199254740993.5", "custom.age:number has more digits than Adapty stores"),
+        ("custom.age:number", "-9007199254740993.0", "custom.age:number has more digits than Adapty stores"),
         ("custom.team", "x" * 51, "custom.team must be a text of at most 50 characters"),
         ("installation_meta.os", "17", "installation_meta needs installation_meta.device_id"),
         ("installation_meta.device_id", "17", "installation_meta.device_id must be a UUID of 36 characters"),
@@ -218,41 +218,41 @@ def test_a_value_that_adapty_would_refuse_is_never_sent(
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ("[1]", "the row is no JSON object"),
-        ('{"customer_user_id": "u", ', "the row is no JSON"),
-        ('{"customer_user_id": "u", "email": NaN}', "the row is no JSON"),
+        ("[1]", "the row isn't a JSON object"),
+        ('{"customer_user_id": "u", ', "the row isn't JSON"),
+        ('{"customer_user_id": "u", "email": NaN}', "the row isn't JSON"),
         ('{"customer_user_id": "u", "email": null, "email": "a@b"}', "a field of the row stands there twice"),
-        ('{"customer_user_id": 1.5, "email": null}', "the id is a floating-point number"),
+        ('{"customer_user_id": 1.5, "email": null}', "the ID is a floating-point number"),
         ('{"email": null}', "the row has no customer_user_id"),
         ('{"customer_user_id": "u", "att_status": true}', "att_status must be 0, 1, 2 or 3"),
         ('{"customer_user_id": "u", "att_status": "3"}', "att_status must be 0, 1, 2 or 3"),
         ('{"customer_user_id": "u", "first_name": ""}', "first_name must be a text that isn't empty; null clears it"),
         ('{"customer_user_id": "u", "first_name": 7}', "first_name must be a text that isn't empty; null clears it"),
         ('{"customer_user_id": "u", "custom.a": 1e999}', "custom.a must be a finite number"),
-        ('{"customer_user_id": "u", "custom.a": 9007199254740993}', "custom.a has more digits than Adapty keeps"),
-        ('{"customer_user_id": "u", "custom.a": 9007199254740993.0}', "custom.a has more digits than Adapty keeps"),
-        ('{"customer_user_id": "u", "custom.a": 900719925474099.3e1}', "custom.a has more digits than Adapty keeps"),
-        ('{"customer_user_id": "u", "custom.a": 1e-400}', "custom.a has more digits than Adapty keeps"),
+        ('{"customer_user_id": "u", "custom.a": 9007199254740993}', "custom.a has more digits than Adapty stores"),
+        ('{"customer_user_id": "u", "custom.a": 9007199254740993.0}', "custom.a has more digits than Adapty stores"),
+        ('{"customer_user_id": "u", "custom.a": 900719925474099.3e1}', "custom.a has more digits than Adapty stores"),
+        ('{"customer_user_id": "u", "custom.a": 1e-400}', "custom.a has more digits than Adapty stores"),
         (
             '{"customer_user_id": "u", "custom.a": 1e-99999999999999999999}',
-            "custom.a has more digits than Adapty keeps",
+            "custom.a has more digits than Adapty stores",
         ),
         (
             '{"customer_user_id": "u", "custom_attributes": [{"key": "a", "value": 0.12345678901234567890}]}',
-            "custom.a has more digits than Adapty keeps",
+            "custom.a has more digits than Adapty stores",
         ),
-        ('{"customer_user_id": -0, "email": null}', "the id is a floating-point number"),
+        ('{"customer_user_id": -0, "email": null}', "the ID is a floating-point number"),
         ('"u"', "the line is an id alone: make an object of it, with what is to be written"),
         ('{"customer_user_id": "u", "custom_attributes": "x"}', "custom_attributes must be an object"),
         (
             '{"customer_user_id": "u", "custom.a": 1, "custom_attributes": {"a": 2}}',
-            "an attribute stands in the row twice",
+            "an attribute is in the row twice",
         ),
         (
             '{"customer_user_id": "u", "custom_attributes": {"a": [1]}}',
             "custom.a must be a text, a number, true, false or null",
         ),
-        ("[" * 5000, "the row is no JSON"),
+        ("[" * 5000, "the row isn't JSON"),
     ],
 )
 def test_an_odd_object_is_invalid_and_the_rest_is_sent(
@@ -273,7 +273,7 @@ def test_an_odd_object_is_invalid_and_the_rest_is_sent(
         ("customer_user_id,email,email\nu,x,y\n", (), "several columns for email"),
         ("customer_user_id,custom.a,custom.a:bool\nu,x,y\n", (), "several columns for custom.a:bool"),
         ("customer_user_id,email\nu,x\n", ("--attributes", "phone_number"), "no column phone_number"),
-        ("customer_user_id,email\nu,x\n", ("--attributes", "remark"), "'remark' is no attribute"),
+        ("customer_user_id,email\nu,x\n", ("--attributes", "remark"), "'remark' isn't an attribute"),
         ("customer_user_id,email\nu,x\n", ("--set", "email=a@b.example"), "leave one of them out"),
         ("customer_user_id\nu\n", (), "no column with an attribute"),
         ("u\n", ("--set", "remark=x"), "KEY is an attribute"),
@@ -281,12 +281,16 @@ def test_an_odd_object_is_invalid_and_the_rest_is_sent(
         ("u\n", ("--set", "email=x"), "--set: email must be"),
         ("u\n", ("--set", "att_status=1", "--set", "att_status=2"), "names an attribute twice"),
         ("u\n", ("--set", "email=x", "--null", "x", "--empty", "x"), "contradict"),
-        ('{"customer_user_id": "u", "remark": "x"}\n', (), "line 1 has a field that is no attribute"),
-        ('{"customer_user_id": "u", "custom_attributes": {"a b": 1}}\n', (), "line 1 has a field that is no attribute"),
+        ('{"customer_user_id": "u", "remark": "x"}\n', (), "line 1 has a field that isn't an attribute"),
+        (
+            '{"customer_user_id": "u", "custom_attributes": {"a b": 1}}\n',
+            (),
+            "line 1 has a field that isn't an attribute",
+        ),
         (
             "customer_user_id,email\nu,a@b.example\nv,a@b.example\nu,c@d.example\n",
             (),
-            "line 4: the id stands on line 2 as well",
+            "line 4: the ID is also on line 2",
         ),
     ],
 )
@@ -325,7 +329,7 @@ def test_an_id_that_comes_again_with_values_that_cannot_be_sent_refuses_the_inpu
     path = written(tmp_path, f"customer_user_id,first_name,email\n{rows.format(one=ONE, two=TWO)}")
     status, _, err = say(*UPDATE, path)
     assert (status, sim.count.requests) == (2, 0)
-    assert f"line {lines[0]}: the id stands on line {lines[1]} as well, and what is to be written differs" in err
+    assert f"line {lines[0]}: the ID is also on line {lines[1]}, with other values" in err
     assert not ledger_of(path).exists()
 
 
@@ -336,7 +340,7 @@ def test_an_object_in_which_a_field_stands_twice_still_says_whose_it_is(
     once = f'{{"customer_user_id": "{ONE}", "email": "a@b.example"}}\n'
     status, _, err = say(*UPDATE, written(tmp_path, twice + once, "people.jsonl"))
     assert (status, sim.count.requests) == (2, 0)
-    assert "line 2: the id stands on line 1 as well, and what is to be written differs" in err
+    assert "line 2: the ID is also on line 1, with other values" in err
     unclear = [
         f'{{"customer_user_id": "{ONE}", "customer_user_id": "{TWO}", "email": null}}',
         '[{"a": 1, "a": 2}]',
@@ -474,7 +478,7 @@ def test_the_failures_of_json_lines_are_to_be_named_so(
 ) -> None:
     rows = f'{{"customer_user_id": "{ONE}", "email": null}}\n' + "nonsense\n" * 11
     _, _, err = say(*UPDATE, written(tmp_path, rows, "people.jsonl"), "--max-failures", "100%", *ledger)
-    assert "and more: --failures FILE.jsonl writes them all down" in err
+    assert "and more: --failures FILE.jsonl writes all of them" in err
     assert ("--failures FILE.jsonl writes down" if ledger else "--failures failures.jsonl\n") in err
     assert ".csv" not in err
 
@@ -581,7 +585,7 @@ def test_on_a_terminal_it_says_what_is_written_and_asks(
     arguments = [str(path), "--by", "customer_user_id", "--set", "custom.campaign=spring"]
     assert main(["update", *AT_ONCE, *arguments]) == status
     shown = screen.getvalue()
-    assert "what is written: first_name, custom.team; the same in every row: custom.campaign" in shown
+    assert "attributes written: first_name, custom.team; the same in every row: custom.campaign" in shown
     assert "Type 1 to update them" in shown
     assert not {"Ann", "blue", "spring"} & set(shown.replace(":", " ").split())
     assert sim.count.requests == (0 if status else 1)

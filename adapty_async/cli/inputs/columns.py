@@ -45,7 +45,7 @@ def find(names: Sequence[str], wanted: Wanted, name: str) -> int:
     if count > 1:
         raise InputError(f"{name} has several columns {wanted.name}: give each a name of its own")
     if not count:
-        raise InputError(f"{name} has no column {wanted.name}, but {_shown(names)}: name it by --column")
+        raise InputError(f"{name} has no column {wanted.name}, but {_shown(names)}: name it with --column")
     return names.index(wanted.name)
 
 
@@ -56,7 +56,7 @@ def _refuse_undivided(text: str, wanted: Wanted, name: str, format: Format) -> N
             continue
         if separator == format.separator:
             raise InputError(
-                f"{name} has its first line in quotes around all of it, so that it is one text, not columns: remove "
+                f"{name} has quotes around its whole first line, so that it isn't split into columns: remove "
                 "the quotes around whole lines, or export it again"
             )
         raise InputError(f"{name} has columns separated by {separator!r}, read as {format.label}: {advice}")
@@ -68,14 +68,14 @@ def _is_header(text: str, wanted: Wanted, name: str) -> bool:
         return True
     if re.sub(r"[\W_]+", "_", text.lower()).strip("_") in _NAMES:
         raise InputError(
-            f"{name} begins with {text!r}, but --by says {wanted.by}: if those are the ids, add --column {text!r}"
+            f"{name} begins with {text!r}, but --by says {wanted.by}: if those are the IDs, add --column {text!r}"
         )
     return False
 
 
 def _shown(columns: Sequence[str]) -> str:
     names = (
-        repr(name) if _COLUMN_NAME.fullmatch(name) else f"column {number} (not shown: it may be an id)"
+        repr(name) if _COLUMN_NAME.fullmatch(name) else f"column {number} (not shown: it may be an ID)"
         for number, name in enumerate(columns, start=1)
     )
     return ", ".join(names)

@@ -71,7 +71,7 @@ def blocks_of(file: BinaryIO, name: str) -> Iterator[bytes]:
             yield block
         return
     except (EOFError, zlib.error, gzip.BadGzipFile):
-        sentence = f"{name} can't be unpacked to its end: it was cut off or damaged: fetch it again"
+        sentence = f"{name} can't be decompressed completely: it is truncated or damaged: fetch it again"
     except OSError as error:
-        sentence = f"{name} can't be read to its end: {error.strerror}"
+        sentence = f"{name} can't be read completely: {error.strerror}"
     raise InputError(sentence)

@@ -15,7 +15,7 @@ from .reading import BATCH, NO_ID, Batch, Format, InputError, Reading, Wanted
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 # NUL, or the surrogates of bytes that aren't UTF-8.
 _UNREADABLE: Final = re.compile(r"[\0\udc80-\udcff]")
-_QUOTE: Final = "a quote isn't closed, or a text goes on after one: correct the line"
+_QUOTE: Final = "a quote isn't closed, or text follows a closing quote: correct the line"
 
 
 class CsvReader:
@@ -33,7 +33,7 @@ class CsvReader:
             for record in records:
                 if record == [_BROKEN]:
                     refuse_table(self._first_lines(), self._name, self._format)
-                    raise InputError(f"{self._name} begins with a line that is no row: {_QUOTE}")
+                    raise InputError(f"{self._name} begins with an invalid row: {_QUOTE}")
                 if not _is_blank(record):
                     return reading_of(
                         record,
@@ -43,7 +43,7 @@ class CsvReader:
                         is_compressed=is_gzip(self._file),
                         lines=self._first_lines() if len(record) == 1 else (),
                     )
-        raise InputError(f"{self._name} holds no ids")
+        raise InputError(f"{self._name} contains no IDs")
 
     def batches(self, *, whole: bool = False) -> Iterator[Batch]:
         """Yield the rows. Raises InputError."""
@@ -108,20 +108,20 @@ class CsvReader:
         if last > line and not has_width:
             # The record may contain later rows.
             raise InputError(
-                f"{self._name}, line {line}: the row goes on to line {last} and has {len(record)} fields instead of "
-                f"{width}: if a quote is missing, close it; else give the row its {width} fields"
+                f"{self._name}, line {line}: the row continues to line {last} and has {len(record)} fields instead of "
+                f"{width}: if a quote is missing, close it; otherwise give the row {width} fields"
             )
         if content == _BROKEN:
-            return "", "a text goes on after its closing quote, or a field is too long"
+            return "", "text follows a closing quote, or a field is too long"
         if content == TOO_LONG:
             return "", "the line is too long"
         if not has_width:
             return "", f"the row has {len(record)} fields instead of {width}"
         if last > line:
-            return "", f"the id goes on to line {last}, as where a quote is missing: no id holds an end of line"
+            return "", f"the ID continues to line {last}, as if a quote were missing: an ID can't contain a line break"
         if unreadable := _UNREADABLE.search(content):
-            what = "a NUL in it" if unreadable.group() == "\0" else "bytes in it that are no UTF-8"
-            return "", f"the row has {what}"
+            what = "a NUL" if unreadable.group() == "\0" else "bytes that aren't UTF-8"
+            return "", f"the row contains {what}"
         return (id_, "") if id_ else ("", NO_ID)
 
 

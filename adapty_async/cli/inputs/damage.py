@@ -24,10 +24,10 @@ class Damage(NamedTuple):
 
 
 _OF_SPREADSHEET: Final = Damage(
-    "a spreadsheet has shortened the id to a number, as in 1.23E+15", "export the ids again, as text"
+    "a spreadsheet has shortened the ID to a number such as 1.23E+15", "export the IDs again, as text"
 )
 _OF_HEADER: Final = Damage(
-    "the header stands here again, as where files were joined", "remove the line, or export the ids again"
+    "the header is repeated, as if files had been joined", "remove the line, or export the IDs again"
 )
 
 
@@ -71,8 +71,8 @@ def _with_invisible(ids: Sequence[str]) -> dict[int, Damage]:
     named = ((index, invisible_in(id_)) for index, id_ in enumerate(ids))
     return {
         index: Damage(
-            f"the id has an invisible character in it, {name}",
-            "export the ids again without it, or send such ids as they are by --allow-invisible",
+            f"the ID contains an invisible character, {name}",
+            "export the IDs again without it, or send such IDs unchanged with --allow-invisible",
         )
         for index, name in named
         if name

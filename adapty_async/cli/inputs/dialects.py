@@ -51,8 +51,8 @@ def refuse_table(lines: Sequence[str], name: str, format: Format) -> None:  # no
     _refuse_json(texts[0], name)
     if quote := _quote_around(texts):
         raise InputError(
-            f"{name} has {quote} around every line, read as part of the ids: save it without, or as CSV; if they are "
-            "part of the ids, write them as JSON lines (.jsonl)"
+            f"{name} has {quote} around every line, read as part of the IDs: save it without, or as CSV; if they are "
+            "part of the IDs, write them as JSON lines (.jsonl)"
         )
     for separator, advice in ADVICE.items():
         if _is_table([_cells(text, separator) for text in texts], texts, separator):
@@ -60,15 +60,15 @@ def refuse_table(lines: Sequence[str], name: str, format: Format) -> None:  # no
                 advice = "remove the quotes around whole lines, or export it again"
             raise InputError(
                 f"{name} looks like a table with columns separated by {separator!r}, read as {format.label}: {advice}; "
-                f"if it is ids with {separator!r} in them, write them as JSON lines (.jsonl)"
+                f"if these are IDs with {separator!r}, write them as JSON lines (.jsonl)"
             )
 
 
 def _refuse_no_text(text: str, name: str) -> None:
     if len(_UNREADABLE.findall(text)) > _MOST_UNREADABLE * len(text):
         raise InputError(
-            f"{name} is no text in UTF-8, but in another encoding, as UTF-16 without a mark, or of another kind (with "
-            "NUL or bytes that are no text in it): save the ids as 'CSV UTF-8'"
+            f"{name} isn't UTF-8 text: it has another encoding, such as UTF-16 without a byte order mark, or "
+            "contains binary data such as NUL: save the IDs as 'CSV UTF-8'"
         )
 
 
@@ -79,7 +79,7 @@ def _refuse_json(first: str, name: str) -> None:
         return
     if is_json:
         raise InputError(
-            f"{name} begins as JSON does: write each item on a line of its own, as by jq -c '.[]', and name it .jsonl"
+            f"{name} begins like JSON: write each item on its own line, as with jq -c '.[]', and name it .jsonl"
         )
 
 

@@ -32,14 +32,14 @@ _REFUSED: Final = {
     b"\xff\xfe": "is UTF-16: save it as 'CSV UTF-8'",
     b"\xfe\xff": "is UTF-16: save it as 'CSV UTF-8'",
     b"\0\0\xfe\xff": "is UTF-32: save it as 'CSV UTF-8'",
-    b"PK\x05\x06": "is an empty archive: name the file of the ids",
-    b"PK\x03\x04": "is a workbook or an archive: save the sheet with the ids as 'CSV UTF-8'",
-    b"\xd0\xcf\x11\xe0": "is a workbook or a document: save the sheet with the ids as 'CSV UTF-8'",
-    b"\x28\xb5\x2f\xfd": "is packed by zstd: unpack it, or pack it by gzip",
-    b"\xfd7zXZ\0": "is packed by xz: unpack it, or pack it by gzip",
-    _BZIP2: "is packed by bzip2: unpack it, or pack it by gzip",
-    b"%PDF-": "is a PDF: save the ids as 'CSV UTF-8'",
-    b"SQLite format 3\0": "is an SQLite database: name the file of the ids",
+    b"PK\x05\x06": "is an empty archive: name the file with the IDs",
+    b"PK\x03\x04": "is a workbook or an archive: save the sheet with the IDs as 'CSV UTF-8'",
+    b"\xd0\xcf\x11\xe0": "is a workbook or a document: save the sheet with the IDs as 'CSV UTF-8'",
+    b"\x28\xb5\x2f\xfd": "is compressed with zstd: decompress it, or use gzip",
+    b"\xfd7zXZ\0": "is compressed with xz: decompress it, or use gzip",
+    _BZIP2: "is compressed with bzip2: decompress it, or use gzip",
+    b"%PDF-": "is a PDF: save the IDs as 'CSV UTF-8'",
+    b"SQLite format 3\0": "is an SQLite database: name the file with the IDs",
 }
 
 
@@ -72,17 +72,17 @@ def _chosen(file: BinaryIO, name: str, *, asked: Format | None, named: Format | 
         head = head_of(file, _HEAD)
         is_packed, tail = is_gzip(file), _tail(file)
     except OSError as error:
-        raise InputError(f"{name} can't be read to its end: {error.strerror}") from None
+        raise InputError(f"{name} can't be read completely: {error.strerror}") from None
     _refuse_others(head, name)
     is_parquet = head.startswith(_PARQUET) and (tail == _PARQUET or b"\0" in head)
     if is_packed and is_parquet:
-        raise InputError(f"{name} is Parquet packed by gzip: unpack it first")
+        raise InputError(f"{name} is Parquet compressed with gzip: decompress it first")
     if is_parquet != (asked is Format.PARQUET) and asked is not None:
         raise InputError(f"{name} is {'' if is_parquet else 'no '}Parquet, but --format says {asked}: leave that out")
     if is_parquet:
         return Format.PARQUET
     if named is Format.PARQUET and asked is None:
-        raise InputError(f"{name} isn't Parquet, as its name says: export it again, or add --format")
+        raise InputError(f"{name} isn't Parquet, contrary to its name: export it again, or add --format")
     chosen = asked or named or Format.CSV
     if asked is None and chosen is not Format.JSONL:
         _refuse_unnamed(head.removeprefix(b"\xef\xbb\xbf").lstrip(), name, chosen)
@@ -92,14 +92,13 @@ def _chosen(file: BinaryIO, name: str, *, asked: Format | None, named: Format | 
 def _refuse_unnamed(head: bytes, name: str, chosen: Format) -> None:
     """Refuse JSON and markup in a file whose format wasn't given. Raises InputError."""
     if head.startswith(b"{"):
-        raise InputError(f"{name} begins as JSON lines do: add --format jsonl, or --format {chosen} if it is that")
+        raise InputError(f"{name} begins like JSON lines: add --format jsonl, or --format {chosen} if it is that")
     if _JSON_LIST.match(head):
         raise InputError(
-            f"{name} begins as one JSON list: write each item on a line of its own, as by jq -c '.[]', and name it "
-            ".jsonl"
+            f"{name} begins like a JSON list: write each item on its own line, as with jq -c '.[]', and name it .jsonl"
         )
     if _MARKUP.match(head):
-        raise InputError(f"{name} is HTML or XML, as some workbooks are: save the sheet with the ids as 'CSV UTF-8'")
+        raise InputError(f"{name} is HTML or XML, as some workbooks are: save the sheet with the IDs as 'CSV UTF-8'")
 
 
 def _refuse_others(head: bytes, name: str) -> None:
@@ -107,7 +106,7 @@ def _refuse_others(head: bytes, name: str) -> None:
         if head.startswith(start) or (start == _BZIP2 and head.startswith(start, 4)):
             raise InputError(f"{name} {what}")
     if head.startswith(GZIP):
-        raise InputError(f"{name} is packed by gzip twice: unpack it once")
+        raise InputError(f"{name} is compressed with gzip twice: decompress it once")
 
 
 def _tail(file: BinaryIO) -> bytes:

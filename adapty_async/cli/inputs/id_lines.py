@@ -31,7 +31,7 @@ class IdsReader:
                     is_compressed=is_gzip(self._file),
                     lines=first_lines(blocks_of(self._file, self._name), SAMPLE),
                 )
-        raise InputError(f"{self._name} holds no ids")
+        raise InputError(f"{self._name} contains no IDs")
 
     def batches(self, *, whole: bool = False) -> Iterator[Batch]:
         """Yield the rows. Raises InputError."""
@@ -63,8 +63,8 @@ def _unreadable(line: str) -> str:
     if line in (TOO_LONG, TOO_LONG_AND_QUOTED):
         return "the line is too long"
     if "\0" in line:
-        return "the row has a NUL in it"
-    return "" if is_utf8(line) else "the row has bytes in it that are no UTF-8"
+        return "the row contains a NUL"
+    return "" if is_utf8(line) else "the row contains bytes that aren't UTF-8"
 
 
 def is_utf8(text: str) -> bool:

@@ -22,7 +22,7 @@ from .validity import refusal, refusals
 
 _T = TypeVar("_T")
 
-_DUPLICATE: Final = "the same id stands on an earlier line"
+_DUPLICATE: Final = "an earlier line has the same ID"
 _SHOWN: Final = 10
 
 
@@ -261,7 +261,7 @@ class Ids:
                 first = min(damage)
                 raise InputError(
                     f"{self.name}, {self.reading().unit} {batch.lines[first]}: {damage[first].reason}: "
-                    f"{damage[first].todo}; or leave such rows out by --accept-damaged"
+                    f"{damage[first].todo}; or skip such rows with --accept-damaged"
                 )
             reasons = {index: reason for index, (reason, _) in damage.items()}
             yield attrs.evolve(batch, invalid={**batch.invalid, **reasons}) if damage else batch
@@ -336,13 +336,13 @@ def _enter_invalid(checked: Checked, judged: _Judged) -> None:
 def refuse_empty(checked: Checked, name: str) -> None:
     """Raise InputError if no row of the input can be sent."""
     if not checked.rows:
-        raise InputError(f"{name} holds no ids")
+        raise InputError(f"{name} contains no IDs")
     if not checked.profiles:
-        raise InputError(f"{name} holds no row that can be sent: {_why_none(checked)}")
+        raise InputError(f"{name} contains no row that can be sent: {_why_none(checked)}")
 
 
 def _why_none(checked: Checked) -> str:
     if not checked.first_invalid:
-        return f"all {checked.rows:,} rows are excluded: nobody is left to send"
+        return f"all {checked.rows:,} rows are excluded"
     first = checked.first_invalid[0]
     return f"on {checked.reading.unit} {first.line}, {first.reason}"

@@ -39,7 +39,7 @@ class JsonLinesReader:
         for line in itertools.islice(Lines(blocks_of(self._file, self._name)), _MOST_SEARCHED):
             if is_empty and line.lstrip().startswith("["):
                 raise InputError(
-                    f"{self._name} begins as one JSON list: write each item on a line of its own, as by jq -c '.[]'"
+                    f"{self._name} begins like a JSON list: write each item on its own line, as with jq -c '.[]'"
                 )
             is_empty = is_empty and line.isspace()
             value = _parsed(line)
@@ -47,7 +47,7 @@ class JsonLinesReader:
                 names = list(dict.fromkeys([*value, self._wanted.name]))
                 break
         if is_empty:
-            raise InputError(f"{self._name} holds no ids")
+            raise InputError(f"{self._name} contains no IDs")
         return Reading(
             names,
             names.index(self._wanted.name),
@@ -122,10 +122,10 @@ def _value(line: str) -> tuple[Any, str]:
     if line.startswith((TOO_LONG, TOO_LONG_AND_QUOTED)):
         return None, "the line is too long"
     if not is_utf8(line):
-        return None, "the line has bytes in it that are no UTF-8"
+        return None, "the line contains bytes that aren't UTF-8"
     value = _parsed(line)
     if value is _NOTHING:
-        return None, "the line is no JSON"
+        return None, "the line isn't JSON"
     return value, ""
 
 
@@ -155,7 +155,7 @@ def _id_in(value: Any, key: str) -> tuple[str, str]:
         if isinstance(value, _Ambiguous) and key in value.repeated:
             return "", f"the object has several {key}"
         if key not in value:
-            return "", f"the object has no {key}: if the ids have another name, add --column"
+            return "", f"the object has no {key}: if the IDs have another name, add --column"
         value = value[key]
     if value is None or value == "":
         return "", NO_ID

@@ -59,12 +59,12 @@ class ParquetReader:
                 yield table
         except trouble as error:
             what = "a checksum is wrong" if _CHECKSUM in str(error) else type(error).__name__
-            sentence = f"{self._name} can't be read to its end ({what}): it was cut off or damaged: fetch it again"
+            sentence = f"{self._name} can't be read completely ({what}): it is truncated or damaged: fetch it again"
         else:
             said = file.metadata.num_rows
             if rows == said:
                 return
-            sentence = f"{self._name} is damaged: it holds {rows:,} rows, but says {said:,}: fetch it again"
+            sentence = f"{self._name} is damaged: it has {rows:,} rows, but its footer says {said:,}: fetch it again"
         raise InputError(sentence)
 
     @functools.cached_property
@@ -75,7 +75,7 @@ class ParquetReader:
         except StructureError as error:
             sentence = f"{self._name} is damaged: {error}: fetch it again, or export it again"
         except OSError as error:
-            sentence = f"{self._name} can't be read to its end: {error.strerror}"
+            sentence = f"{self._name} can't be read completely: {error.strerror}"
         raise InputError(sentence)
 
     def _opened(self) -> Any:
@@ -88,7 +88,7 @@ class ParquetReader:
                 page_checksum_verification=True,
             )
         except _trouble() as error:
-            sentence = f"{self._name} is no Parquet file that can be read ({type(error).__name__}): export it again"
+            sentence = f"{self._name} isn't a readable Parquet file ({type(error).__name__}): export it again"
         raise InputError(sentence)
 
 

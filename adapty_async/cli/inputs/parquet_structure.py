@@ -32,7 +32,7 @@ def has_checksums(descriptor: int, column: str) -> bool:
     try:
         return _has_checksums(descriptor, column)
     except (IndexError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        sentence = f"what it says of itself can't be read ({type(error).__name__})"
+        sentence = f"its structure can't be read ({type(error).__name__})"
     raise StructureError(sentence)
 
 
@@ -70,7 +70,7 @@ def _pages(descriptor: int, chunk: _Struct) -> Iterator[_Struct]:
             values += page[kind][1]
             named = {*chunk[2], _RLE}
             if chunk[2] and any(page[kind][field] not in named for field in _ENCODINGS[kind]):  # a list may be empty
-                raise StructureError("a page isn't written in the way that the footer names")
+                raise StructureError("a page has an encoding that the footer doesn't list")
     if values != chunk[5]:
         raise StructureError("its pages and its footer give different numbers of rows")
 
@@ -122,7 +122,7 @@ class Compact:
             return [(self._value(kinds >> 4), self._value(kinds & 15)) for _ in range(count)]
         if kind == 12:
             return self.struct()
-        raise ValueError("no type of the protocol")
+        raise ValueError("unknown type")
 
     def _byte(self) -> int:
         self.at += 1

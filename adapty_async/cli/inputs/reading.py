@@ -13,7 +13,7 @@ from ..exits import CommandError
 
 BATCH: Final = 512
 """Rows per batch. Larger batches are slower, because they no longer fit into a CPU cache."""
-NO_ID: Final = "the row has no id"
+NO_ID: Final = "the row has no ID"
 Excluded: TypeAlias = Mapping[str, str]
 """The names (see `name_of`) of the IDs that must not be sent, each with the name of its exclude list."""
 NOBODY: Final[Excluded] = MappingProxyType({})
@@ -65,7 +65,7 @@ _TITLES: Final = {
     Format.CSV: "CSV",
     Format.TSV: "TSV",
     Format.JSONL: "JSON lines",
-    Format.IDS: "one id a line",
+    Format.IDS: "one ID per line",
     Format.PARQUET: "Parquet",
 }
 
@@ -117,9 +117,9 @@ class Reading:
         """A description of the ID column for messages."""
         name = self.names[self.index]
         if self.format is Format.JSONL:
-            return f"{name} of each object, or the text where a line is nothing but that"
+            return f"{name} of each object, or the whole line if it is only a text"
         if not self.has_header:
-            return f"one {name} a line, from the first line on"
+            return f"one {name} per line, from the first line"
         above = "" if self.format is Format.PARQUET else "; the first row is the header"
         return f"{name}, {self.index + 1} of {len(self.names)}{above}"
 

@@ -29,4 +29,4 @@ def scratching(what: str = "a temporary file can't be used") -> Iterator[None]:
         return
     except OSError as error:
         reason, status = error.strerror, ExitStatus.LEDGER if is_full(error) else ExitStatus.USAGE
-    raise InputError(f"{what}: {reason}: make room, or name another folder by TMPDIR", status)
+    raise InputError(f"{what}: {reason}: free some space, or set TMPDIR to another folder", status)

@@ -21,18 +21,18 @@ def id_of(value: Any) -> tuple[str, str]:
     if isinstance(value, str):
         return value, ""
     if isinstance(value, bool):
-        return "", "the id is true or false"
+        return "", "the ID is true or false"
     if isinstance(value, int):
         return str(value), ""
     if isinstance(value, UUID):
         return str(value), ""
     if isinstance(value, Decimal):
-        return (str(value), "") if value.as_tuple().exponent == 0 else ("", "the id is a number with a fraction")
+        return (str(value), "") if value.as_tuple().exponent == 0 else ("", "the ID is a number with a fraction")
     if isinstance(value, float):
-        return "", "the id is a floating-point number: export the ids again, as text"
+        return "", "the ID is a floating-point number: export the IDs again, as text"
     if isinstance(value, bytes):
-        return "", "the id is bytes, not text: export the ids again, as text"
-    return "", "the id is neither text nor a whole number"
+        return "", "the ID is bytes, not text: export the IDs again, as text"
+    return "", "the ID is neither text nor a whole number"
 
 
 def whole_number(text: str) -> int | float:
