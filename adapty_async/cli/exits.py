@@ -23,7 +23,7 @@ class ExitStatus(IntEnum):
 
     @property
     def meaning(self) -> str:
-        """What the status says, for the help and the documentation."""
+        """The description of the status in the help and the documentation."""
         return _MEANINGS[self]
 
     @classmethod
@@ -56,7 +56,7 @@ PRECEDENCE: Final = "If several apply, the first of 4, 5, 3, 130 and 1 is return
 HELP: Final = "\n".join(
     ["\b", "Exit status:", *(f"  {status.value:<3}  {status.meaning}" for status in sorted(ExitStatus)), PRECEDENCE]
 )
-"""What the help of every command says of them."""
+"""The section on exit statuses in the help of every command."""
 
 _NO_ROOM: Final = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
