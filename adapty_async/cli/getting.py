@@ -185,7 +185,7 @@ class _Lines:
         try:
             act()
         except BrokenPipeError:
-            self.trouble = CommandError("whoever read standard output has gone away", ExitStatus.INTERRUPTED)
+            self.trouble = CommandError("the reader of standard output has closed it", ExitStatus.INTERRUPTED)
         except OSError as error:
             sentence = f"standard output can't be written ({error.strerror}): make room for it"
             self.trouble = CommandError(sentence, ExitStatus.LEDGER)

@@ -92,18 +92,18 @@ class Guards:
         """
         if self.expect is not None and profiles != self.expect:
             raise _refused(
-                f"these are {profiles:,} profiles to {operation.name}, not the {self.expect:,} of --expect: find out "
-                f"why, then say --expect {profiles}"
+                f"there are {profiles:,} profiles to {operation.name}, not the {self.expect:,} of --expect: find out "
+                f"why, then pass --expect {profiles}"
             )
         if self.most is not None and profiles > self.most:
             raise _refused(
-                f"these are {profiles:,} profiles to {operation.name}, more than the {self.most:,} of --max: find out "
-                f"why, then say --max {profiles}"
+                f"there are {profiles:,} profiles to {operation.name}, more than the {self.most:,} of --max: find out "
+                f"why, then pass --max {profiles}"
             )
         if confirmed and profiles > UNCOUNTED and self.expect is None and self.most is None:
             raise _refused(
-                f"--yes alone {operation.name}s up to {UNCOUNTED:,} profiles, and these are {profiles:,}: if that is "
-                f"right, add --expect {profiles}"
+                f"--yes alone covers up to {UNCOUNTED:,} profiles, but there are {profiles:,} to {operation.name}: if "
+                f"the number is right, add --expect {profiles}"
             )
 
     def rules(self, due: int) -> StopRules:

@@ -27,15 +27,16 @@ _STATUSES: Final = {
 }
 
 _REASONS: Final = {
-    StopReason.MAX_FAILURES: "too many of the rows failed: find out why before you go on",
-    StopReason.FAILURE_SHARE: "too many of the rows failed: find out why before you go on",
-    StopReason.ABSENT_SHARE: "Adapty knows too few of these ids: check the key's app, --by and --column; if they "
-    "are right, go on with --max-absent 100%",
-    StopReason.OUTAGE: "Adapty has answered nothing but errors for too long: go on later",
-    StopReason.THROTTLED_FOR: "Adapty has throttled everything for too long: go on later, or with a lower --max-rate",
+    StopReason.MAX_FAILURES: "too many rows failed: find out why before you resume the job",
+    StopReason.FAILURE_SHARE: "too many rows failed: find out why before you resume the job",
+    StopReason.ABSENT_SHARE: "too few of these IDs exist in Adapty: check the key's app, --by and --column; if they "
+    "are right, resume with --max-absent 100%",
+    StopReason.OUTAGE: "Adapty has answered only with errors for too long: try again later",
+    StopReason.THROTTLED_FOR: "Adapty has rate-limited every request for too long: try again later, or with a lower "
+    "--max-rate",
     StopReason.CREDENTIALS: "Adapty doesn't accept the key (401): set ADAPTY_API_KEY to the secret key of the app",
     StopReason.PERMISSION: "the key may not do this (403): set ADAPTY_API_KEY to the secret key of the app",
-    StopReason.REQUESTED: "by Ctrl-C or SIGTERM, or by SIGHUP, as of a terminal that is closed",
+    StopReason.REQUESTED: "by Ctrl-C, SIGTERM, or the SIGHUP of a closed terminal",
     StopReason.CLOSED: "its connections were closed: resume the job",
 }
 
@@ -144,7 +145,7 @@ async def conduct(
 
     def stop() -> None:
         end_early()
-        logger.info("Stopping: what is under way comes to its end, within --timeout. Once more: at once.")
+        logger.info("Stopping: waiting for requests in flight (up to --timeout). Press Ctrl-C again to abort.")
 
     def pause_or_go_on() -> None:
         if job is not None:

@@ -112,7 +112,7 @@ def parsed(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise ValueError("the row isn't JSON") from None
     if isinstance(value, str):
-        raise ValueError("the line is an id alone: make an object of it, with what is to be written")
+        raise ValueError("the line is only an ID: write it as an object with the attributes to set")
     if not isinstance(value, dict):
         raise ValueError("the row isn't a JSON object")
     return value
@@ -140,7 +140,7 @@ def _beyond_spaces(text: str, at: int) -> int:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        raise TwiceError("a field of the row stands there twice")
+        raise TwiceError("a field occurs twice in the row")
     return values
 
 

@@ -24,7 +24,7 @@ from .streams import FROM_STDIN, id_of_stdin
 
 ACCEPTED: Final = (Outcome.DELETED, Outcome.UPDATED)
 """Outcomes after which a job must not be resumed in another app. A created profile itself shows the app."""
-_WHAT_TO_DO: Final = "name somebody who exists by --known ID (- reads it from standard input), or check the key"
+_WHAT_TO_DO: Final = "name an existing profile with --known ID (- reads the ID from standard input), or check the key"
 _ABSENT: Final = frozenset({Outcome.ALREADY_ABSENT, Outcome.NOT_FOUND, Outcome.DELETED_UNCONFIRMED})
 
 
@@ -102,11 +102,11 @@ def known_of(known: str | None, file: Path | None, allows: Allowances) -> str | 
     if known == FROM_STDIN:
         if file is not None and is_stdin(file):
             raise CommandError(
-                "standard input is the input of the job already: put the rows into a file, and name that by --input"
+                "standard input is already the input of the job: put the rows into a file and name it with --input"
             )
         known = id_of_stdin("--known")
     if known is not None and not allows.invisible and (name := invisible_in(known)):
-        raise CommandError(f"the id of --known has an invisible character in it, {name}: give it without that")
+        raise CommandError(f"the ID of --known contains an invisible character, {name}: remove it")
     return known
 
 
@@ -120,7 +120,7 @@ def _app_of(reader: LedgerReader, ordered: Order, given: UUID | None) -> str | N
     known = _recorded_app(reader) or ordered.guards.app
     if given is not None and known not in (None, str(given)):
         raise CommandError(
-            f"the job of {reader.path} is for app {known}, not {given}: for that one name a new ledger by --ledger",
+            f"the job of {reader.path} is for app {known}, not {given}: for that app, name a new ledger with --ledger",
             ExitStatus.LEDGER,
         )
     return known or (None if given is None else str(given))
@@ -128,15 +128,15 @@ def _app_of(reader: LedgerReader, ordered: Order, given: UUID | None) -> str | N
 
 def _app_unknown(reader: LedgerReader, todo: str) -> CommandError:
     return CommandError(
-        f"{reader.path} doesn't tell the app of its job, so nothing shows that the new key is of the same: {todo}"
+        f"{reader.path} doesn't record the app of its job, so the app of the new key can't be compared with it: {todo}"
     )
 
 
 def _mixed(reader: LedgerReader, accepted: int) -> CommandError:
     """Return the error that profiles were changed under an unknown app, which may not be that of the new key."""
     return CommandError(
-        f"{accepted:,} profiles of {reader.path} are {reader.job.operation}d by a key of which no run has shown the "
-        "app (--app), so nothing shows that the new key is of the same: go on with that key, or begin anew with "
+        f"{accepted:,} profiles of {reader.path} were {reader.job.operation}d with a key whose app no run has verified "
+        "(--app), so the app of the new key can't be compared with it: resume with the old key, or start again with "
         "another ledger",
         ExitStatus.LEDGER,
     )

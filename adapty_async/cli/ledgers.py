@@ -30,17 +30,17 @@ from .signals import postponed
 
 _OF_STDIN: Final = Path("stdin.adapty.db")
 MISMATCHES: Final = {
-    "server": "the job of this ledger is at another server: set ADAPTY_BASE_URL to it",
-    "key": "the job of this ledger was begun with another key: set ADAPTY_API_KEY to that one; where the key of the "
-    "same app was exchanged, or the first was a wrong one, add --new-key",
+    "server": "the job of this ledger uses another server: set ADAPTY_BASE_URL to its address",
+    "key": "the job of this ledger was started with a different API key: set ADAPTY_API_KEY to that key; if it has "
+    "been replaced or was wrong, add --new-key",
 }
 _CHANGES: Final = {
-    "differs": "isn't the input of this ledger any more: it first differs {place}: put it back as it was",
-    "rewritten": "isn't the input of this ledger any more: its ids are the same, but what is to be written differs "
-    "{place}: put it back as it was",
-    "shorter": "is shorter than the input of this ledger: it ends {place}: put it back as it was",
-    "longer": "goes on {place}, where the input of this ledger ended: if rows were only added at its end, add "
-    "--appended to resume",
+    "differs": "isn't the input of this ledger any more: it first differs {place}; restore the original file",
+    "rewritten": "isn't the input of this ledger any more: its IDs are the same, but the attributes differ {place}; "
+    "restore the original file",
+    "shorter": "is shorter than the input of this ledger: it ends {place}; restore the original file",
+    "longer": "is longer than the input of this ledger: the new rows start {place}; if rows were only added at its "
+    "end, add --appended to resume",
 }
 _OWN_SUFFIXES: Final = (
     *(f"{name}{suffix}" for name in ("", ".new") for suffix in ("", "-wal", "-shm", "-journal")),
@@ -81,7 +81,7 @@ def telling_how_to_go_on(ledger: Path, name: str = "resume") -> Iterator[None]:
         yield
     except (KeyboardInterrupt, asyncio.CancelledError):
         if ledger.exists():
-            tell(f"To go on:\n  {command(name, ledger)}", sys.stderr)
+            tell(f"To resume:\n  {command(name, ledger)}", sys.stderr)
         raise
 
 
@@ -181,7 +181,9 @@ def opened(
     """Open the input of a ledger without comparing the two. Raises CommandError."""
     file = path or input_of(reader.path, order)
     if path is None and file.exists() and not is_lasting(file):
-        raise CommandError(f"{file} is no file any more: put the input of {reader.path} back, or name it by --input")
+        raise CommandError(
+            f"{file} isn't a regular file any more: restore the input of {reader.path}, or name it with --input"
+        )
     if not file.exists():
         with refusing():
             reader.check_key()  # --input can't be used without the key file
@@ -193,10 +195,10 @@ def opened(
 def _gone(reader: LedgerReader, file: Path, *, is_copy: bool) -> CommandError:
     if is_copy:
         return CommandError(
-            f"the copy of the input of {reader.path} is gone, as it is when all of it is done: for what needs the ids, "
-            "put the same rows into a file and name it by --input"
+            f"the copy of the input of {reader.path} is gone, because it is removed once the job is done: if the IDs "
+            "are needed, put the same rows into a file and name it with --input"
         )
-    return CommandError(f"{file}, the input of {reader.path}, is gone: if it was moved, name it by --input")
+    return CommandError(f"{file}, the input of {reader.path}, is gone: if it was moved, name it with --input")
 
 
 def input_of(ledger: Path, order: Order) -> Path:
@@ -208,12 +210,12 @@ def order_of(reader: LedgerReader) -> Order:
     """Return the job options. Raises CommandError if the job was started from Python or the ledger is damaged."""
     if not reader.order:
         raise CommandError(
-            f"{reader.path} is of a job of the library, not of this command: go on with it there", ExitStatus.LEDGER
+            f"{reader.path} belongs to a job that was started from Python: resume it there", ExitStatus.LEDGER
         )
     try:
         return Order.from_json(reader.order, reader.path)
     except (AttributeError, KeyError, TypeError, ValueError):  # the stored options are incomplete or malformed
-        sentence = f"{reader.path} is damaged: restore it from a copy, or start anew with another ledger"
+        sentence = f"{reader.path} is damaged: restore it from a copy, or start again with another ledger"
     raise CommandError(sentence, ExitStatus.LEDGER)
 
 
@@ -234,7 +236,7 @@ def refuse_needed(path: Path, ledger: Path, *files: Path) -> None:
 def refuse_own(file: Path, ledger: Path) -> None:
     """Refuse to read a file that belongs to the ledger. Raises CommandError."""
     if any(_is_same(file, own) for own in _own_files(ledger)):
-        raise CommandError(f"{file} has a name that {ledger} keeps for itself: name another ledger by --ledger")
+        raise CommandError(f"{file} has a name that {ledger} uses for its own files: name another ledger with --ledger")
 
 
 def _own_files(ledger: Path) -> list[Path]:

@@ -50,12 +50,12 @@ class ResumeSteps:
 
     def refusal(self, sentence: str) -> str:
         """Return the message that nothing was sent, with the command that resumes the job."""
-        return f"{sentence}; to go on: {resume_command(self.ledger)}"
+        return f"{sentence}; to resume: {resume_command(self.ledger)}"
 
     def show_interrupted(self, ended: Ended | None) -> None:
         """Show how to resume the job."""
         how = resume_command(self.ledger) if ended is None else self._again("resume", ended)
-        tell(f"To go on:\n  {how}", sys.stderr)
+        tell(f"To resume:\n  {how}", sys.stderr)
 
     def show(self, ended: Ended, after: Status | None, stock: Stock) -> None:
         """Show how to resume the job, or the optional next steps if all rows are done."""
@@ -66,10 +66,10 @@ class ResumeSteps:
         if is_doubtful:
             self._show_doubt(ended, left)
         elif left != 0:
-            tell("To go on:" if left is None else f"{left:,} rows are not done. To go on:", sys.stderr)
+            tell("To resume:" if left is None else f"{left:,} rows left. To resume:", sys.stderr)
             tell(f"  {self._again('resume', ended)}", sys.stderr)
         if left == 0 and retried:
-            tell(f"To send the {retried:,} rows again that failed or are in doubt:", sys.stderr)
+            tell(f"To send the {retried:,} failed or in-doubt rows again:", sys.stderr)
             tell(f"  {self._again('retry-failed', ended)}", sys.stderr)
         has_failures = ended.standing.failed > (left or 0) + sum(stock.held.values())
         if has_failures:
@@ -84,13 +84,13 @@ class ResumeSteps:
         file = input_of(self.ledger, self.order)
         options = [*options_of(self.order), *exclude_options(self.order), "--probe", "20"]
         if left:
-            tell(f"{left:,} rows are not done.", sys.stderr)
-        tell("To see which app the key is of, and how many of them exist:", sys.stderr)
+            tell(f"{left:,} rows left.", sys.stderr)
+        tell("To see the app of the key, and how many of the profiles exist:", sys.stderr)
         tell(f"  {command('plan', file, *options)}", sys.stderr)
         if self.app is None and not self._is_bound(ended):
-            tell("Where the key was of another app, set ADAPTY_API_KEY to the right one, and name its app:", sys.stderr)
+            tell("If the key was for another app, set ADAPTY_API_KEY to the right one, and name its app:", sys.stderr)
             tell(f"  {command('resume', self.ledger, '--new-key', '--app', 'UUID')}", sys.stderr)
-        tell("Where key, --by and --column are right, and they are absent indeed:", sys.stderr)
+        tell("If the key, --by and --column are right, and the profiles don't exist:", sys.stderr)
         tell(f"  {command('resume', self.ledger, '--max-absent', '100%')}", sys.stderr)
 
     def _is_bound(self, ended: Ended) -> bool:
@@ -106,7 +106,7 @@ class ResumeSteps:
     def _show_failures(self, stock: Stock, ended: Ended) -> None:
         if self.failures is None:
             name = f"failures.{format_of_failures(self.ids.reading())}"
-            tell("To write down which rows failed, and why, as a file to feed back:", sys.stderr)
+            tell("To write the failed rows, with reasons, to a file that can be sent again:", sys.stderr)
             tell(f"  {self._again('resume', ended, '--failures', name)}", sys.stderr)
         elif stock.failures is not None:
             _show_feeding_back(self.failures, stock.failures, self.ids, self.order)
@@ -117,7 +117,7 @@ class ResumeSteps:
         if not spool.is_filled:
             return
         if is_wanted:
-            what = f"{spool.path} keeps the ids until then: a copy of what can't be read twice."
+            what = f"{spool.path}, a copy of the input, keeps the IDs until then."
             tell(one_line(what), sys.stderr)
         else:
             spool.discard()
@@ -146,11 +146,12 @@ class LastSteps:
             return
         if self.failures is None:
             name = f"FILE.{format_of_failures(self.ids.reading())}"
-            tell(f"--failures {name} writes down which rows failed and why, as a file to feed back.", sys.stderr)
+            what = f"--failures {name} writes the failed rows, with reasons, to a file that can be sent again."
+            tell(what, sys.stderr)
         elif stock.failures is None:
             tell(one_line(f"{self.failures} wasn't written."), sys.stderr)
         elif not stock.is_whole:
-            what = f"{stock.failures} holds some of the {failed:,} rows that failed, not all of them."
+            what = f"{stock.failures} contains only some of the {failed:,} rows that failed."
             tell(one_line(what), sys.stderr)
         else:
             _show_feeding_back(self.failures, stock.failures, self.ids, self.order)
@@ -163,6 +164,7 @@ NextSteps: TypeAlias = ResumeSteps | LastSteps
 def _show_feeding_back(wanted: Path, failures: Path, ids: Listing, order: Order) -> None:
     """Show how to send the failed rows again. `wanted`: the file named by --failures, `failures`: the file written."""
     is_other = failures != wanted
-    why = f" ({wanted} was made by somebody else meanwhile, and is as it was.)" if is_other else ""
-    tell(one_line(f"{failures} holds the rows that failed, and why.{why} To feed it back, corrected:"), sys.stderr)
+    why = f" ({wanted} was created by another process during the run and is unchanged.)" if is_other else ""
+    what = f"{failures} contains the failed rows, with reasons.{why} To send them again, corrected:"
+    tell(one_line(what), sys.stderr)
     tell(f"  {feeding_back(order, failures, ids.reading())}", sys.stderr)

@@ -48,18 +48,18 @@ class Operation:
 
 _UNDONE: Final = frozenset({Outcome.NOT_ATTEMPTED, Outcome.IN_DOUBT, Outcome.FAILED})
 
-DELETE: Final = Operation("delete", "deleted", "That can't be taken back.", _UNDONE, bulk.delete_profiles)
+DELETE: Final = Operation("delete", "deleted", "This can't be undone.", _UNDONE, bulk.delete_profiles)
 UPDATE: Final = Operation(
     "update",
     "updated",
-    "What is overwritten can't be brought back.",
+    "Overwritten values can't be restored.",
     _UNDONE | {Outcome.UPDATED},
     bulk.update_profiles,
 )
 CREATE: Final = Operation(
     "create",
     "created",
-    "Where there is one of that id already, its attributes are overwritten.",
+    "If a profile with that ID exists, its attributes are overwritten.",
     frozenset({Outcome.CREATED}),
     bulk.create_profiles,
 )

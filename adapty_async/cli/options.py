@@ -35,109 +35,114 @@ class IdKind(StrEnum):
 
 
 File: TypeAlias = Annotated[
-    Path, typer.Argument(metavar="FILE", show_default=False, help="File of ids; - is standard input.")
+    Path, typer.Argument(metavar="FILE", show_default=False, help="File of IDs; - is standard input.")
 ]
 LedgerFile: TypeAlias = Annotated[
     Path,
-    typer.Argument(metavar="LEDGER", show_default=False, help="The ledger of the job, as in people.csv.adapty.db."),
+    typer.Argument(metavar="LEDGER", show_default=False, help="Ledger of the job, such as people.csv.adapty.db."),
 ]
-By: TypeAlias = Annotated[IdKind, typer.Option(help="What the ids are; also the column they stand in.")]
-Column: TypeAlias = Annotated[str | None, typer.Option(metavar="NAME", help="The column they stand in.")]
+By: TypeAlias = Annotated[IdKind, typer.Option(help="Type of the IDs, and the column they are in.")]
+Column: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The column of the IDs, if it has another name.")
+]
 FileFormat: TypeAlias = Annotated[
     FormatName | None,
-    typer.Option("--format", help="What FILE is, where its name doesn't tell; else it is read as CSV."),
+    typer.Option("--format", help="Format of FILE [default: by its name, or else CSV]."),
 ]
 OtherColumn: TypeAlias = Annotated[
-    str | None, typer.Option("--column", metavar="NAME", help="The column of the ids, where it was renamed.")
+    str | None, typer.Option("--column", metavar="NAME", help="The new name of the ID column, if it was renamed.")
 ]
 Exclude: TypeAlias = Annotated[
     list[Path] | None,
-    typer.Option(
-        metavar="FILE", help="File of ids that must not be sent, as of people under legal hold; again for more."
-    ),
+    typer.Option(metavar="FILE", help="File of IDs that must not be sent, such as a legal hold. Can be repeated."),
 ]
 AcceptDamaged: TypeAlias = Annotated[
     bool,
     typer.Option(
-        "--accept-damaged", help="Leave out rows with a damaged id, as 1.23E+15, instead of refusing the file."
+        "--accept-damaged",
+        help="Skip rows with an ID shortened by a spreadsheet (1.23E+15), instead of refusing the file.",
     ),
 ]
 AllowInvisible: TypeAlias = Annotated[
-    bool, typer.Option("--allow-invisible", help="Send ids with invisible characters in them, such as U+200B.")
+    bool, typer.Option("--allow-invisible", help="Send IDs that contain invisible characters, such as U+200B.")
 ]
 AllowRounded: TypeAlias = Annotated[
-    bool, typer.Option("--allow-rounded", help="Send ids of 16 digits and more although all of them end in 0.")
+    bool, typer.Option("--allow-rounded", help="Send IDs of 16 or more digits even if all of them end in 0.")
 ]
 AllowUnmatchedExclude: TypeAlias = Annotated[
     bool,
     typer.Option(
         "--allow-unmatched-exclude",
-        help="Proceed although no id of an exclude list is in FILE, or one differs only by case or white space.",
+        help="Proceed even if no ID of an exclude list is in FILE, or one differs only by case or white space.",
     ),
 ]
-Concurrency: TypeAlias = Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Most requests under way.")]
-OtherConcurrency: TypeAlias = Annotated[
-    int | None, typer.Option(min=1, max=1000, metavar="N", help="Most requests under way.")
+Concurrency: TypeAlias = Annotated[
+    int, typer.Option(min=1, max=1000, metavar="N", help="Maximum number of requests in flight.")
 ]
-TIMEOUT = typer.Option(min=0.1, max=600, metavar="SECONDS", help="How long a request may take.")
+OtherConcurrency: TypeAlias = Annotated[
+    int | None, typer.Option(min=1, max=1000, metavar="N", help="Maximum number of requests in flight.")
+]
+TIMEOUT = typer.Option(min=0.1, max=600, metavar="SECONDS", help="Time limit of a request.")
 Timeout: TypeAlias = Annotated[float, TIMEOUT]
 OtherTimeout: TypeAlias = Annotated[float | None, TIMEOUT]
 PACE = typer.Option(
     metavar="PACE",
-    help="background: 7 tenths of the limit, the rest is for your app; full: all of it; or requests a second.",
+    help="How fast to send: background (70% of the rate limit), full (all of it), or a number of requests per second.",
 )
 Pace: TypeAlias = Annotated[str, PACE]
 OtherPace: TypeAlias = Annotated[str | None, PACE]
 MaxRate: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="RATE", show_default=False, help="Never more requests a second than this.")
+    str | None, typer.Option(metavar="RATE", show_default=False, help="Upper limit, in requests per second.")
 ]
 Failures: TypeAlias = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="New file for the rows that failed, with all their columns; feed it back later."),
+    typer.Option(
+        metavar="FILE", help="Write failed rows to this new file, with all their columns, so that they can be retried."
+    ),
 ]
-Yes: TypeAlias = Annotated[bool, typer.Option("--yes", help="Don't ask first; up to 10,000 profiles.")]
+Yes: TypeAlias = Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation (up to 10,000 profiles).")]
 Expect: TypeAlias = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Go on only where it is N profiles; plan prints the number.")
+    int | None,
+    typer.Option(min=1, metavar="N", help="Stop unless there are exactly N profiles (plan prints the number)."),
 ]
 Max: TypeAlias = Annotated[
-    int | None, typer.Option("--max", min=1, metavar="N", help="Go on only where it is N profiles at most.")
+    int | None, typer.Option("--max", min=1, metavar="N", help="Stop if there are more than N profiles.")
 ]
 MaxFailures: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="N|N%", help="Stop a run when more rows fail; without it, when more than 20% do.")
+    str | None,
+    typer.Option(metavar="N|N%", help="Stop when more than N rows, or N% of them, have failed. Without it: 20%."),
 ]
 MaxAbsent: TypeAlias = Annotated[
     str | None,
-    typer.Option(metavar="N%", help="Stop when more rows have no profile; without it, when more than 50% have none."),
+    typer.Option(metavar="N%", help="Stop when more than N% of the rows have no profile. Without it: 50%."),
 ]
 NoCanary: TypeAlias = Annotated[
     bool,
-    typer.Option("--no-canary", help="Don't wait for the first 100 of more than 1,000 to be judged before the rest."),
+    typer.Option("--no-canary", help="Don't wait for the first 100 results (jobs of more than 1,000 profiles)."),
 ]
 App: TypeAlias = Annotated[
-    UUID | None, typer.Option(metavar="UUID", help="Make sure first that a listed person is of this app.")
+    UUID | None, typer.Option(metavar="UUID", help="First check that a listed profile belongs to this app.")
 ]
 Ledger: TypeAlias = Annotated[
     Path | None,
-    typer.Option(metavar="LEDGER", show_default="FILE.adapty.db", help="New file that keeps what becomes of it."),
+    typer.Option(metavar="LEDGER", show_default="FILE.adapty.db", help="New file that records the job."),
 ]
-NoLedger: TypeAlias = Annotated[
-    bool, typer.Option("--no-ledger", help="Keep nothing: what is ended can't be gone on with.")
-]
-Operator: TypeAlias = Annotated[str | None, typer.Option(metavar="NAME", help="For the record: who does it.")]
-Request: TypeAlias = Annotated[str | None, typer.Option(metavar="TEXT", help="For the record: on whose request.")]
+NoLedger: TypeAlias = Annotated[bool, typer.Option("--no-ledger", help="Keep no ledger: the job can't be resumed.")]
+Operator: TypeAlias = Annotated[str | None, typer.Option(metavar="NAME", help="Your name, for the record.")]
+Request: TypeAlias = Annotated[str | None, typer.Option(metavar="TEXT", help="Who requested the job, for the record.")]
 Input: TypeAlias = Annotated[
-    Path | None, typer.Option("--input", metavar="FILE", help="The input of the job, where it was moved.")
+    Path | None, typer.Option("--input", metavar="FILE", help="The input of the job, if it was moved.")
 ]
 NewKey: TypeAlias = Annotated[
-    bool, typer.Option("--new-key", help="The key was exchanged; a listed person must be of the same app as before.")
+    bool, typer.Option("--new-key", help="Use another key of the same app, which is checked with a listed profile.")
 ]
 Known: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="ID",
         show_default=False,
-        help="Somebody who exists in the app, for --new-key where no listed one does; - reads the id from standard "
-        "input, so that no shell keeps it.",
+        help="ID of a profile that exists in the app, for --new-key if no listed one does; - reads it from standard "
+        "input, which keeps it out of the shell history.",
     ),
 ]
 
@@ -145,24 +150,24 @@ Attributes: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="A,B",
-        help="The columns that are attributes, or none; without it all are, but for the ids'.",
+        help="Columns that are attributes, or none. Without it: all except the ID column.",
         show_default=False,
     ),
 ]
 Set: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Set an attribute in all rows; again for more.", show_default=False
+        "--set", metavar="KEY=VALUE", help="Set an attribute in all rows. Can be repeated.", show_default=False
     ),
 ]
 Null: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="TEXT",
-        help="Cells with this text mean null: the attribute is cleared. In JSON lines write null.",
+        help="Cells with this text mean null, which clears the attribute. In JSON lines, write null.",
         show_default=False,
     ),
 ]
 Empty: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="TEXT", help="Cells with this text mean an empty text.", show_default=False)
+    str | None, typer.Option(metavar="TEXT", help="Cells with this text mean an empty string.", show_default=False)
 ]

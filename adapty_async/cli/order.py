@@ -109,7 +109,7 @@ def _shown(name: str) -> str:
 def refuse_by(operation: str, by: By) -> None:
     """Refuse a type of ID that the operation doesn't support. Raises CommandError."""
     if operation == CREATE.name and by != "customer_user_id":
-        raise CommandError("a profile is created for an id of your own: say --by customer_user_id")
+        raise CommandError("profiles can only be created by customer user ID: pass --by customer_user_id")
 
 
 def options_of(order: Order) -> list[str]:

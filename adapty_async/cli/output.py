@@ -184,7 +184,7 @@ def _opened(path: Path) -> int:
     try:
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
             if not _TIMED.match(os.pread(descriptor, 32, 0) or b"2000-01-01T00:00:00Z "):
-                raise ValueError("it is there already, and no log of this command: name a new file")
+                raise ValueError("it exists and isn't a log of this command: name a new file")
             os.fchmod(descriptor, 0o600)
     except BaseException:  # including an interrupt: the descriptor would stay open
         os.close(descriptor)

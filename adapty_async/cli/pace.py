@@ -25,7 +25,7 @@ _UTILIZATION: Final = {FULL: 0.98, BACKGROUND: 0.7}
 """The share of the rate limit that the pacers use."""
 
 _NUMBER: Final = re.compile(r"[0-9]+(\.[0-9]+)?|\.[0-9]+")
-_RATE: Final = "a positive number of requests a second, such as 50 or 0.5"
+_RATE: Final = "a positive number of requests per second, such as 50 or 0.5"
 
 
 @attrs.frozen

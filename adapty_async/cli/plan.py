@@ -31,7 +31,7 @@ from .probe import Sample, check_key, sample
 from .streams import show
 
 _NOBODY: Final = "unknown: none of them exists; check the key, --by and --column"
-_NOBODY_YET: Final = "unknown: none of them exists, as is right before they are created"
+_NOBODY_YET: Final = "unknown: none of them exists, as expected before they are created"
 
 
 @attrs.frozen
@@ -159,8 +159,8 @@ def _line(name: str, text: str) -> str:
 
 def _time(rate: float | None, profiles: int) -> str:
     if rate is None:
-        return "unknown: no limit is remembered for the key; for a rate of your own, add --pace, as in --pace 50"
-    return f"about {timedelta(seconds=round(profiles / rate))} at {rate:,.1f} requests a second"
+        return "unknown: no rate limit is stored for the key; to set a rate, add --pace, such as --pace 50"
+    return f"about {timedelta(seconds=round(profiles / rate))} at {rate:,.1f} requests per second"
 
 
 def _probe(client: AdaptyClient, ids: Listing, checked: Checked, order: Order, count: int) -> Sample:
@@ -180,14 +180,14 @@ def _found(found: Sample, purpose: str) -> Iterator[str]:
     yield ""
     yield f"{'asked for':<20}{found.asked:>12,}  profiles, from all over the file"
     if not found.answered:
-        yield f"none of them was answered ({_why(found)}): see adapty-async doctor, and try again later"
+        yield f"no request was answered ({_why(found)}): see adapty-async doctor, and try again later"
         return
     yield f"{'exist':<20}{found.existing:>12,}"
     yield f"{'do not exist':<20}{found.absent:>12,}"
     nobody = _NOBODY_YET if purpose == CREATE.name else _NOBODY
     yield _line("app", ", ".join(map(str, found.apps)) or nobody)
     if not found.is_whole:
-        yield f"not all of them were answered ({_why(found)}): try again later"
+        yield f"not all requests were answered ({_why(found)}): try again later"
 
 
 def _why(found: Sample) -> str:

@@ -101,11 +101,11 @@ def verify_app(
     found = event_loop.run(lambda _: _app_of(client, ids, by))
     if found is None:
         raise _refused(
-            f"Adapty knows none of the first {_MOST} ids that are to be sent, so nothing shows that the key is of app "
+            f"none of the first {_MOST} IDs to send exists in Adapty, so it can't be verified that the key is for app "
             f"{app}: {todo}"
         )
     if found != UUID(app):
-        raise _refused(f"the key is of app {found}, not of {app}: set ADAPTY_API_KEY to that app's secret key")
+        raise _refused(f"the key is for app {found}, not for {app}: set ADAPTY_API_KEY to that app's secret key")
 
 
 async def _app_of(client: AdaptyClient, ids: Iterable[str], by: By) -> UUID | None:
@@ -118,7 +118,7 @@ async def _app_of(client: AdaptyClient, ids: Iterable[str], by: By) -> UUID | No
             except AdaptyError as error:
                 problem = error
             _raise_if_key_rejected(problem)
-            raise _refused(f"the app can't be seen now ({type(problem).__name__}): try again later")
+            raise _refused(f"the app can't be verified now ({type(problem).__name__}): try again later")
     return None
 
 

@@ -21,7 +21,7 @@ While a pacer probes for the limit, it is faster at times, and a Retry-After sto
 both.
 """
 _TOLD: Final = ("requests", "throttled", "under_way", "awaiting_retry", "latency", "limit")
-_PHASES: Final = {Phase.START: "looking for the limit", Phase.BLOCKED: "refused one and all: waiting"}
+_PHASES: Final = {Phase.START: "looking for the limit", Phase.BLOCKED: "all requests rate-limited: waiting"}
 
 
 @attrs.frozen(kw_only=True)
@@ -115,13 +115,13 @@ class View:
     def waiting(self) -> str:
         """How many rows wait for a retry."""
         count = self.sight.awaiting_retry
-        return f"{count:,} rows wait for another attempt" if count else ""
+        return f"{count:,} rows wait for a retry" if count else ""
 
     @property
     def pace(self) -> str:
         """The rate, and the rate limit."""
         if self.sight.is_paused:
-            return "paused: nothing new is sent; SIGUSR1 again goes on"
+            return "paused: no new requests are sent; send SIGUSR1 again to unpause"
         return ", ".join(filter(None, ["" if self.rate is None else f"{self.rate:,.1f}/s", self._limit]))
 
     @property
@@ -137,8 +137,10 @@ class View:
         sight = self.sight
         if not sight.requests:
             return ""
-        latency = "" if sight.latency is None else f", answers in {sight.latency * 1000:,.0f} ms"
-        return f"{(sight.throttled or 0) / sight.requests:.1%} refused, {sight.under_way or 0:,} under way{latency}"
+        latency = "" if sight.latency is None else f", latency {sight.latency * 1000:,.0f} ms"
+        return (
+            f"{(sight.throttled or 0) / sight.requests:.1%} rate-limited, {sight.under_way or 0:,} in flight{latency}"
+        )
 
     @property
     def end(self) -> str:

@@ -34,8 +34,8 @@ class Reached:
     clock: Finding
 
 
-_NOBODY: Final = Finding(False, "not known: nobody is connected")
-_NO_TIME: Final = Finding(True, "not known: the server tells no time")
+_NOBODY: Final = Finding(False, "not known: there is no connection")
+_NO_TIME: Final = Finding(True, "not known: the server sends no date")
 
 
 def reach(base_url: str) -> Reached:
@@ -73,12 +73,12 @@ def _connect(connection: http.client.HTTPConnection, host: str) -> Finding:
     try:
         connection.connect()
     except ssl.SSLCertVerificationError as error:
-        advice = f"{host} has no certificate to trust ({error.verify_message}): check the clock, a proxy, SSL_CERT_FILE"
+        advice = f"{host} has no trusted certificate ({error.verify_message}): check the clock, a proxy, SSL_CERT_FILE"
     except OSError as error:
-        advice = f"{host} can't be connected to ({error.strerror or 'no answer'}): check the network and the firewall"
+        advice = f"can't connect to {host} ({error.strerror or 'no answer'}): check the network and the firewall"
     else:
         if isinstance(connection.sock, ssl.SSLSocket):
-            return Finding(True, f"{connection.sock.version()}, with a certificate that is trusted")
+            return Finding(True, f"{connection.sock.version()}, with a trusted certificate")
         return Finding(True, "none, by http: for this machine or its own network")
     return Finding(False, advice)
 
@@ -93,7 +93,7 @@ def _ask(connection: http.client.HTTPConnection, host: str) -> tuple[Finding, Fi
             f"{host} doesn't answer within {_PATIENCE:.0f} s: check ADAPTY_BASE_URL and the proxy, or try again later"
         )
     except (OSError, http.client.HTTPException):
-        advice = f"what {host} says is no HTTP: check ADAPTY_BASE_URL and the proxy"
+        advice = f"{host} doesn't answer with HTTP: check ADAPTY_BASE_URL and the proxy"
     else:
         return Finding(True, f"{host} answers"), _clock(headers.get("Date", ""))
     return Finding(False, advice), _NO_TIME

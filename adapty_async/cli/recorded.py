@@ -36,7 +36,7 @@ from .screen import Screen, screen_for, tell
 
 _ANSWERED: Final = frozenset({Outcome.FAILED, Outcome.NOT_FOUND})
 _REASONS: Final = {
-    Outcome.IN_DOUBT: "sent, or about to be: no answer tells what became of it",
+    Outcome.IN_DOUBT: "may have been sent; no answer shows the result",
     Outcome.NOT_ATTEMPTED: "not sent",
     Outcome.NOT_FOUND: "Adapty has no such profile",
 }
@@ -217,7 +217,7 @@ def show_excluded(excluded: int, order: Order) -> None:
     """Show how many rows were excluded, if there are any."""
     if excluded:
         lists = one_line(", ".join(map(str, order.exclude.values())))
-        current().show(f"\n{excluded:,} rows are excluded, and weren't sent: they are on {lists}", excluded=excluded)
+        current().show(f"\n{excluded:,} rows are excluded and weren't sent: they are on {lists}", excluded=excluded)
 
 
 def _show_held(held: Mapping[Outcome, int]) -> None:
@@ -225,7 +225,7 @@ def _show_held(held: Mapping[Outcome, int]) -> None:
     tried = sum(held.get(outcome, 0) for outcome in RETRIED)
     if tried:
         tell(
-            f"\n{tried:,} of the rows that failed or are in doubt are excluded since: they aren't sent again",
+            f"\n{tried:,} of the failed or in-doubt rows are now excluded and won't be sent again",
             sys.stdout,
         )
 

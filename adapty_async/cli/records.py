@@ -30,10 +30,10 @@ _STREAM: Final = Path("-")
 _LATELY: Final = timedelta(seconds=10)
 _PAUSE: Final = 2.0
 """Seconds between two reads of a ledger, each of which reads all of it."""
-_OF_PROGRAM: Final = "run the program again that began it with the library"
+_OF_PROGRAM: Final = "run the Python program of the job again"
 _REDACTED: Final = (
-    "Afterwards the job can't go on, its people can't be verified, and nobody's deletion can be looked up or exported "
-    "by the id; status, report and export without ids go on working."
+    "After this, the job can't be resumed, its deletions can't be verified, and no row can be looked up or exported "
+    "by its ID; status, report, and export without IDs still work."
 )
 _COLUMNS: Final = ("position", "id", "outcome", "status", "attempts", "time", "present", "verified", "exclude_list")
 
@@ -54,7 +54,7 @@ def status(path: Path, *, watch: bool = False, as_json: bool = False) -> ExitSta
             return ExitStatus.DONE
         show("\n".join(map(one_line, _standing(reader, standing, view, is_used=is_used))))
     if todo is not None:
-        tell(f"\nTo go on with it:\n  {todo}", sys.stderr)
+        tell(f"\nTo resume it:\n  {todo}", sys.stderr)
     return ExitStatus.DONE
 
 
@@ -110,9 +110,9 @@ def _standing(reader: LedgerReader, standing: Status, view: View | None, *, is_u
     yield ""
     outcomes = _outcomes(standing, view)
     yield from (f"{outcome:<20}{count:>12,}  {MEANINGS[outcome]}" for outcome, count in outcomes.items())
-    yield f"{'total':<20}{standing.known:>12,}  {'rows' if job.items is not None else 'rows as yet'}"
+    yield f"{'total':<20}{standing.known:>12,}  {'rows' if job.items is not None else 'rows so far'}"
     yield f"{'waiting':<20}{standing.waiting:>12,}  of the rows: still to be sent"
-    yield f"{'claimed':<20}{standing.claimed:>12,}  of the rows: under way, or were when a run ended"
+    yield f"{'claimed':<20}{standing.claimed:>12,}  of the rows: in flight, now or when a run ended"
     yield ""
     yield from map(_run, reader.runs)
 
@@ -202,14 +202,14 @@ def report(path: Path, json: Path | None, markdown: Path | None, *, force: bool 
     present = 0 if record.verified is None else record.verified.present
     if not present:
         return ExitStatus.DONE
-    say(f"{present:,} profiles were present when they were asked for afterwards; to write down who:")
+    say(f"{present:,} profiles were present when they were verified; to write their rows to a file:")
     tell(f"  {command('verify', path, 'all', '--present', 'present.csv')}", sys.stderr)
     return ExitStatus.FAILED
 
 
 def _show_unfinished(record: Record) -> None:
     if record.open:
-        how = "" if record.to_go_on is None else f" To go on with it:\n  {record.to_go_on}"
+        how = "" if record.to_go_on is None else f" To resume it:\n  {record.to_go_on}"
         tell(f"The job isn't finished: {record.open:,} items are open.{how}", sys.stderr)
 
 
@@ -220,15 +220,15 @@ def about(path: Path, id_: str) -> ExitStatus:
     with open_ledger(path) as reader, refusing():
         rows = reader.about(id_)
         if not rows:
-            raise CommandError(f"no row of {path} is of that id", ExitStatus.FAILED)
+            raise CommandError(f"no row of {path} has that ID", ExitStatus.FAILED)
         positions = {row.position for row in rows}
         presences = [presence for presence in reader.presences() if presence.position in positions]
         record = record_of(reader, items=reader.status().known)  # a running job has no total yet
     _write(_STREAM, "\n".join(map(one_line, _evidence(record, rows, presences))) + "\n")
     if any(found.present for found in presences):
-        say("the profile was present when it was asked for afterwards, so this proves no deletion")
+        say("the profile was present when it was verified, so this is no proof of a deletion")
     elif any(row.standing.is_failure for row in rows):
-        say(f"it isn't known that all was done, so this proves nothing: see {command('status', path)}")
+        say(f"not every row with this ID is known to be done, so this is no proof: see {command('status', path)}")
     else:
         return ExitStatus.DONE
     return ExitStatus.FAILED
@@ -237,11 +237,11 @@ def about(path: Path, id_: str) -> ExitStatus:
 def _evidence(record: Record, rows: list[Row], presences: list[Presence]) -> Iterator[str]:
     for found in presences:
         if found.present:
-            yield f"row {found.position + 1:,}: the profile was present at {_shown(found)}"
+            yield f"row {found.position + 1:,}: the profile was present when verified at {_shown(found)}"
     yield from evidence(rows)
     for found in presences:
         if not found.present:
-            yield f"row {found.position + 1:,}: asked for afterwards, the profile was absent at {_shown(found)}"
+            yield f"row {found.position + 1:,}: the profile was absent when verified at {_shown(found)}"
     yield ""
     yield f"server: {record.base_url}"
     yield f"{APP_ID}: {record.app_id or 'app not verified'}"
@@ -257,13 +257,13 @@ def redact(path: Path, *, confirmed: bool) -> ExitStatus:
     left = standing.waiting + standing.claimed
     if not confirmed:
         if left:
-            tell(f"{left:,} rows are still to be done, and can't be any more then. To do them: {how}", sys.stderr)
+            tell(f"{left:,} rows are left and can't be sent after this. To send them: {how}", sys.stderr)
         require_terminal(None)
-        if not is_typed(f"{_REDACTED} That can't be taken back.\nType redact to do it: ", "redact"):
+        if not is_typed(f"{_REDACTED} This can't be undone.\nType redact to confirm: ", "redact"):
             raise CommandError("not confirmed, so nothing was removed: to do it, type redact or add --yes")
     with refusing():
         ledgers.redact(path)
-    what = f"{path} is anonymous: its key file is gone, and so is the copy of its input where there was one."
+    what = f"{path} is anonymous: its key file and the copy of its input, if there was one, were removed."
     tell(one_line(what), sys.stdout)
     tell(_REDACTED, sys.stderr)
     return ExitStatus.DONE

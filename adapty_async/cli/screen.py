@@ -27,15 +27,15 @@ _MEANINGS: Final = {
     Outcome.DELETED: "Adapty accepted the deletion",
     Outcome.UPDATED: "Adapty accepted the update",
     Outcome.CREATED: "Adapty accepted the creation",
-    Outcome.FETCHED: "Adapty gave the profile",
+    Outcome.FETCHED: "Adapty returned the profile",
     Outcome.DELETED_UNCONFIRMED: "absent after a request whose answer was lost: most likely deleted by it",
     Outcome.ALREADY_ABSENT: "Adapty has no such profile",
     Outcome.NOT_FOUND: "Adapty has no such profile",
     Outcome.DUPLICATE: "the same id as on an earlier line",
     Outcome.EXCLUDED: "on an exclude list: not sent",
     Outcome.INVALID: "can't be read, or can't be an id: not sent",
-    Outcome.FAILED: "refused by Adapty, or still failing at the last try",
-    Outcome.IN_DOUBT: "sent, but no answer tells what became of it",
+    Outcome.FAILED: "rejected by Adapty, or still failing at the last attempt",
+    Outcome.IN_DOUBT: "sent, but no answer shows the result",
     Outcome.NOT_ATTEMPTED: "not sent",
 }
 
@@ -220,7 +220,7 @@ def _lines(standing: Standing, report: BulkReport) -> Iterator[str]:
     yield _line("retries", f"{report.retries:,}", "of the requests")
     yield _line("throttled", f"{report.throttled:,}", "of the requests: answered 429")
     yield _line("seconds", f"{_seconds(report):,.1f}")
-    yield _line("rate", f"{report.rate:,.1f}", "requests a second")
+    yield _line("rate", f"{report.rate:,.1f}", "requests per second")
 
 
 def _line(name: str, figure: str, meaning: str = "") -> str:

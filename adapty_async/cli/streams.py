@@ -47,10 +47,10 @@ def id_of_stdin(option: str) -> str:
     """Read the id of an option from the first line of standard input. Raises CommandError."""
     stream = sys.stdin
     if stream is None:  # pyright: ignore[reportUnnecessaryComparison] - None if it was closed (<&-)
-        raise CommandError(f"there is no standard input to read: give the id of {option} on a line of it")
+        raise CommandError(f"there is no standard input to read: write the ID for {option} to it on one line")
     if stream.isatty():
-        print(f"The id for {option}: ", end="", file=sys.stderr, flush=True)
+        print(f"The ID for {option}: ", end="", file=sys.stderr, flush=True)
     with contextlib.suppress(OSError, UnicodeDecodeError):
         if id_ := stream.readline().rstrip("\r\n"):
             return id_
-    raise CommandError(f"{option} - found no id on standard input: give it on a line there")
+    raise CommandError(f"{option} - found no ID on standard input: write it there on one line")

@@ -38,8 +38,9 @@ _SAMPLE: Final = re.compile(r"(\d+(?:\.\d+)?)(%?)")
 _STOPPED: Final = {
     StopReason.CREDENTIALS: "Adapty doesn't accept the key (401): set ADAPTY_API_KEY to the secret key of the app",
     StopReason.PERMISSION: "the key may not read profiles (403): set ADAPTY_API_KEY to the secret key of the app",
-    StopReason.OUTAGE: "Adapty has answered nothing but errors for too long: verify later",
-    StopReason.THROTTLED_FOR: "Adapty has throttled everything for too long: verify later, or with a lower --max-rate",
+    StopReason.OUTAGE: "Adapty has answered only with errors for too long: verify later",
+    StopReason.THROTTLED_FOR: "Adapty has rate-limited every request for too long: verify later, or with a lower "
+    "--max-rate",
 }
 _WORDS: Final = {Outcome.FETCHED: "present", Outcome.NOT_FOUND: "absent"}
 
@@ -78,8 +79,8 @@ def verify(
     with open_ledger(path) as reader:
         if reader.job.operation != "delete":
             raise CommandError(
-                f"only deletions can be verified, and {path} is of the operation {reader.job.operation}: for what "
-                f"became of its rows type {command('report', path)}"
+                f"only deletions can be verified, but {path} is the ledger of the operation {reader.job.operation}: to "
+                f"see the outcomes of its rows, run {command('report', path)}"
             )
         rest = sample == _REST
         with refusing():
@@ -87,7 +88,7 @@ def verify(
         wanted = _wanted(sample, deleted)
         if not deleted:
             raise CommandError(
-                f"{path} holds no accepted deletion {'unasked for' if rest else 'yet'}: nobody to ask for"
+                f"{path} contains no accepted deletion {'left to verify' if rest else 'yet'}: nothing to verify"
             )
         client = client_of_environment(timeout)
         order = order_of(reader)
@@ -108,7 +109,7 @@ def verify(
     _show(found)
     left = _present_in(path)
     if left:
-        tell(f"\nThe record says so, too:\n  {command('report', path)}", sys.stderr)
+        tell(f"\nThe record shows them, too:\n  {command('report', path)}", sys.stderr)
         _show_next(path, order, reading, written)
     if found.stopped is not None or found.unknown:
         _show_rest(path)
@@ -132,15 +133,18 @@ def _write_present(path: Path, ids: Listing, file: Path) -> Path | None:
 def _show_next(path: Path, order: Order, reading: Reading, written: Path | None) -> None:
     """Show what to do about profiles that are present."""
     if written is None:
-        tell("To write down who is present, as a file for a new deletion:", sys.stderr)
+        tell("To write the rows of these profiles to a file, to delete them again:", sys.stderr)
         tell(f"  {command('verify', path, 'all', '--present', 'present.csv')}", sys.stderr)
         return
-    tell(f"{one_line(str(written))} holds the rows of whoever is present. To delete them again:", sys.stderr)
+    tell(
+        f"{one_line(str(written))} contains the rows of the profiles present. To delete them again:",
+        sys.stderr,
+    )
     tell(f"  {feeding_back(order, written, reading)}", sys.stderr)
 
 
 def _show_rest(path: Path) -> None:
-    tell(f"\nTo ask for those of whom nothing is known yet:\n  {command('verify', path, _REST)}", sys.stderr)
+    tell(f"\nTo verify the profiles that haven't been checked yet:\n  {command('verify', path, _REST)}", sys.stderr)
 
 
 def _wanted(sample: str, deleted: int) -> int:

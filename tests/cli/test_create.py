@@ -79,4 +79,4 @@ def test_profile_ids_are_not_for_creating(sim: Simulator, tmp_path: Path, say: S
     path.write_text("3286abd3-48b0-4e9c-a5f6-ac0a006333a6\n")
     status, _, err = say("create", path, "--by", "profile_id", "--yes")
     assert (status, sim.count.requests) == (2, 0)
-    assert "say --by customer_user_id" in err
+    assert "pass --by customer_user_id" in err

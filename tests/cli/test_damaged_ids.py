@@ -128,8 +128,7 @@ def test_an_id_that_is_named_on_the_command_line_has_none(
     status, _, err = say(command, ledger_of(path), *sample, "--new-key", "--known", f"{ids(3)[2]}\u200b")
     assert status == 2
     assert err == (
-        "adapty-async: the id of --known has an invisible character in it, U+200B (zero width space): give it without "
-        "that\n"
+        "adapty-async: the ID of --known contains an invisible character, U+200B (zero width space): remove it\n"
     )
 
 

@@ -217,7 +217,7 @@ def test_an_interrupt_while_the_rest_is_written_down_hides_no_status_and_no_figu
     shown = capsys.readouterr()
     assert figures(shown.out)["total"] == "30"
     assert "stopped: credentials" in shown.out
-    assert f"{failures} holds some of the 30 rows that failed" in shown.err
+    assert f"{failures} contains only some of the 30 rows that failed" in shown.err
     assert shown.err.endswith("adapty-async: interrupted\n")
     assert len(failures_in(failures)) == 18
 

@@ -157,8 +157,8 @@ def test_a_server_that_nobody_runs_is_a_problem(sim: Simulator, say: Say, monkey
     assert checks["dns"][0]
     assert not checks["tls"][0]
     assert "check the network and the firewall" in checks["tls"][1]
-    assert checks["http"] == (False, "not known: nobody is connected")
-    assert checks["clock"] == (True, "not known: the server tells no time")
+    assert checks["http"] == (False, "not known: there is no connection")
+    assert checks["clock"] == (True, "not known: the server sends no date")
 
 
 @pytest.fixture
@@ -202,7 +202,7 @@ def test_a_server_that_speaks_no_http_is_a_problem(listening: socket.socket, say
         status, checks = found(say)
     assert status == 1
     assert [name for name, (is_well, _) in checks.items() if not is_well] == ["http"]
-    assert "no HTTP" in checks["http"][1]
+    assert "doesn't answer with HTTP" in checks["http"][1]
 
 
 @pytest.mark.parametrize("date", [b"", b"Date: yesterday\r\n"], ids=["no date", "none that can be read"])
@@ -210,7 +210,7 @@ def test_a_server_that_tells_no_time_is_none(listening: socket.socket, say: Say,
     with answering(listening, b"HTTP/1.1 404 Not Found\r\n" + date + b"Content-Length: 0\r\n\r\n"):
         status, checks = found(say)
     assert status == 0
-    assert checks["clock"] == (True, "not known: the server tells no time")
+    assert checks["clock"] == (True, "not known: the server sends no date")
 
 
 def test_a_name_that_nobody_has_is_a_problem(sim: Simulator, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:

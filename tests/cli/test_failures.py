@@ -120,8 +120,8 @@ def test_a_name_taken_while_the_job_ran_is_said_with_the_one_that_was_used(
         status, _, err = say(*DELETE, people, "--concurrency", 2, "--failures", failures)
     assert status == 1
     assert failures.read_text() == "theirs"
-    assert f"{tmp_path / 'failures-2.csv'} holds the rows that failed" in err
-    assert "is as it was" in err
+    assert f"{tmp_path / 'failures-2.csv'} contains the failed rows" in err
+    assert "is unchanged" in err
 
 
 @pytest.mark.parametrize("command", [("status",), ("resume",), ("retry-failed",), ("redact", "--yes")], ids=" ".join)

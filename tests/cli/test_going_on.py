@@ -128,7 +128,7 @@ def test_what_needs_the_ids_is_refused_where_their_copy_is_gone(
     for command in (("resume", from_stdin, *options), ("verify", from_stdin, "all", *AT_ONCE)):
         status, _, err = say(*command)
         assert status == 2
-        assert "is gone, as it is when all of it is done" in err
+        assert "is gone, because it is removed once the job is done" in err
         assert "--input" in err
         assert "if it was moved" not in err
 
@@ -143,7 +143,7 @@ def test_a_copy_that_is_kept_for_the_rows_that_failed_is_said_where_they_are_wri
     assert status == 1
     lines = err.splitlines()
     after = lines.index("  adapty-async resume stdin.adapty.db --failures failures.csv") + 1
-    assert lines[after].startswith("stdin.adapty.db.spool keeps the ids until then")
+    assert lines[after].startswith("stdin.adapty.db.spool, a copy of the input, keeps the IDs until then")
     assert Spool("stdin.adapty.db").is_filled
     assert run("resume", "stdin.adapty.db", "--failures", "failures.csv") == 1
     assert not Spool("stdin.adapty.db").is_filled
@@ -164,7 +164,7 @@ def test_an_interrupt_while_the_input_is_compared_tells_how_to_go_on(
     monkeypatch.setattr(resume, "prepare", interrupted)
     status, _, err = say(name, ledger_of(people))
     assert status == 130
-    assert err.endswith(f"To go on:\n  adapty-async {name} {ledger_of(people)}\nadapty-async: interrupted\n")
+    assert err.endswith(f"To resume:\n  adapty-async {name} {ledger_of(people)}\nadapty-async: interrupted\n")
 
 
 def test_an_interrupt_when_a_ledger_has_just_been_made_tells_how_to_go_on(
@@ -177,7 +177,7 @@ def test_an_interrupt_when_a_ledger_has_just_been_made_tells_how_to_go_on(
     monkeypatch.setattr(begin, "prepare", interrupted)
     status, _, err = say(*DELETE, people)
     assert status == 130
-    assert err.endswith(f"To go on:\n  adapty-async resume {ledger_of(people)}\nadapty-async: interrupted\n")
+    assert err.endswith(f"To resume:\n  adapty-async resume {ledger_of(people)}\nadapty-async: interrupted\n")
     assert witness.count.requests == 0
     assert run("resume", ledger_of(people)) == 0
 
@@ -284,7 +284,7 @@ async def test_a_job_of_the_library_is_gone_on_with_by_its_program(witness: Witn
     for command in ("status", "redact"):
         _, _, err = say(command, ledger)
         assert "adapty-async resume" not in err
-        assert "run the program again that began it" in err
+        assert "run the Python program of the job again" in err
     assert say("redact", ledger, "--yes")[0] == 0
 
 

@@ -99,7 +99,7 @@ def test_whoever_knows_that_most_are_absent_can_go_on_and_the_record_says_so(
         file.writelines(f"n,nobody-{number}\n" for number in range(200))
     status, out, _ = say(*DELETE, people)
     assert status == 3
-    assert "if they are right, go on with --max-absent 100%" in out
+    assert "if they are right, resume with --max-absent 100%" in out
     assert run("resume", ledger_of(people), *AT_ONCE) == 3
     assert run("resume", ledger_of(people), *AT_ONCE, "--max-absent", "100%") == 0
     assert run("resume", ledger_of(people), *AT_ONCE) == 0
@@ -157,7 +157,7 @@ def test_a_list_that_was_sent_with_the_wrong_key_never_ends_well_whatever_killed
 @pytest.mark.parametrize(
     ("options", "status", "says"),
     [
-        (["--expect", "29"], 3, "say --expect 30"),
+        (["--expect", "29"], 3, "pass --expect 30"),
         (["--max", "29"], 3, "more than the 29"),
         (["--app", "no-uuid"], 2, "--app"),
         (["--ledger", "l.db", "--no-ledger"], 2, "contradict"),
@@ -220,7 +220,7 @@ def test_who_is_excluded_is_never_sent_nor_fed_back(witness: Witness, people: Pa
     status, out, err = say(*DELETE, people, "--exclude", "held.csv", "--failures", failures, "--expect", PEOPLE - 2)
     assert status == 1
     assert "2 rows are excluded" in err
-    assert "2 rows are excluded, and weren't sent" in out
+    assert "2 rows are excluded and weren't sent" in out
     with failures.open(newline="") as written:
         assert [row["adapty_outcome"] for row in csv.DictReader(written)] == ["failed", "invalid"]
     assert run("retry-failed", ledger_of(people)) == 1
@@ -340,7 +340,7 @@ def test_whoever_is_excluded_before_anything_was_sent_leaves_nobody_to_a_resume(
     for _ in range(2):
         status, out, _ = say("resume", ledger_of(other), "--exclude", "held.csv")
         assert status == 2
-        assert f"{PEOPLE} rows are excluded, and weren't sent" in out
+        assert f"{PEOPLE} rows are excluded and weren't sent" in out
     assert not witness.log.keys() - {first}
 
 
@@ -391,8 +391,8 @@ def test_the_app_is_seen_by_profile_id_too(witness: Witness, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("prepare", "status", "says"),
     [
-        (forget_everybody, 3, "knows none of"),
-        (lambda sim: sim.script(*[Fault.REDIRECT] * 4), 3, "can't be seen now"),
+        (forget_everybody, 3, "none of the first 100 IDs"),
+        (lambda sim: sim.script(*[Fault.REDIRECT] * 4), 3, "can't be verified now"),
         (lambda sim: setattr(sim, "api_key", "another"), 4, "doesn't accept the key"),
     ],
     ids=["nobody", "trouble", "credentials"],
@@ -437,7 +437,7 @@ def test_the_plan_tells_the_reading_and_the_numbers_and_sends_nothing(
     assert figures == {
         "first": "id            u…m (23 characters)",
         "last": "id             u…m (23 characters)",
-        "time": "unknown: no limit is remembered for the key; for a rate of your own, add --pace, as in --pace 50",
+        "time": "unknown: no rate limit is stored for the key; to set a rate, add --pace, such as --pace 50",
         "format": "CSV",
         "column": "customer_user_id, 2 of 2; the first row is the header",
         "rows": "32",

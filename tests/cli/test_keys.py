@@ -58,7 +58,7 @@ def test_whoever_was_absent_to_the_key_of_another_app_is_deleted_once_the_right_
     to_other_app()
     status, _, err = say("verify", ledger, "all")
     assert status == 5
-    assert "another key" in err
+    assert "a different API key" in err
 
 
 def test_whom_a_wrong_key_found_absent_is_found_again_after_an_interruption_too(
@@ -134,7 +134,7 @@ def test_a_finished_job_of_an_unknown_app_takes_any_key_as_nothing_is_sent(
     # What nobody has shown binds nobody.
     status, _, err = say("verify", ledger, "all", "--new-key", "--known", "somebody")
     assert status == 2
-    assert "doesn't tell the app" in err
+    assert "doesn't record the app" in err
     with LedgerReader(ledger) as reader:
         assert reader.order["guards"]["app"] is None
 
@@ -173,7 +173,7 @@ def test_who_is_named_can_be_read_from_standard_input_so_that_no_shell_keeps_the
 ) -> None:
     ledger = left_with_a_new_key_and_nobody_listed(witness, people, monkeypatch)
     name, *options = command
-    for standard_input, says in ((io.StringIO("\n"), "--known - found no id"), (None, "no standard input")):
+    for standard_input, says in ((io.StringIO("\n"), "--known - found no ID"), (None, "no standard input")):
         monkeypatch.setattr("sys.stdin", standard_input)
         status, _, err = say(name, ledger, *options, "--new-key", "--known", "-")
         assert status == 2
@@ -181,7 +181,7 @@ def test_who_is_named_can_be_read_from_standard_input_so_that_no_shell_keeps_the
     monkeypatch.setattr("sys.stdin", Keyboard("of the staff\nand more\n"))
     status, _, err = say(name, ledger, *options, "--new-key", "--known", "-")
     assert status == 0
-    assert err.startswith("The id for --known: ")
+    assert err.startswith("The ID for --known: ")
     assert "of the staff" not in err
 
 
@@ -196,7 +196,7 @@ def test_standard_input_is_not_both_the_input_and_who_is_named(
     name, *options = command
     status, _, err = say(name, ledger, *options, "--new-key", "--known", "-", "--input", file)
     assert status == 2
-    assert "standard input is the input of the job already" in err
+    assert "standard input is already the input of the job" in err
     assert witness.count.requests == asked
 
 
@@ -208,7 +208,7 @@ def test_a_verification_takes_no_key_of_another_app(
     to_other_app()
     status, _, err = say("verify", ledger, "all", "--new-key", "--known", "somebody")
     assert status == 3
-    assert f"not of {app}" in err
+    assert f"not for {app}" in err
 
 
 def test_a_verification_by_another_key_is_refused_where_nobody_knows_the_app(

@@ -123,7 +123,7 @@ def test_the_log_tells_each_attempt_that_failed_or_was_throttled_and_why_it_was_
         "DELETE, attempt N: AdaptyAPIError 307 after S s": 9,
     }
     (stopped,) = (text for _, _, text in lines if "stopped" in text)
-    assert stopped.startswith("the job was stopped: max_failures: too many of the rows failed")
+    assert stopped.startswith("the job was stopped: max_failures: too many rows failed")
     assert "attempt 1" not in err
     assert not set(re.findall(r"\S+@\S+|nobody", log.read_text()))
 

@@ -56,11 +56,11 @@ def remember(monkeypatch: pytest.MonkeyPatch, folder: Path, found: float, age: f
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ((), "about 0:00:06 at 7.0 requests a second"),
-        (("--pace", "full"), "about 0:00:04 at 9.8 requests a second"),
-        (("--pace", "full", "--max-rate", "2"), "about 0:00:20 at 2.0 requests a second"),
-        (("--pace", "4"), "about 0:00:10 at 4.0 requests a second"),
-        (("--pace", "4", "--max-rate", "1"), "about 0:00:40 at 1.0 requests a second"),
+        ((), "about 0:00:06 at 7.0 requests per second"),
+        (("--pace", "full"), "about 0:00:04 at 9.8 requests per second"),
+        (("--pace", "full", "--max-rate", "2"), "about 0:00:20 at 2.0 requests per second"),
+        (("--pace", "4"), "about 0:00:10 at 4.0 requests per second"),
+        (("--pace", "4", "--max-rate", "1"), "about 0:00:40 at 1.0 requests per second"),
     ],
 )
 def test_it_tells_the_time_at_the_rate_to_expect(
@@ -85,7 +85,7 @@ def test_a_limit_of_the_day_before_yesterday_is_forgotten(
     sim: Simulator, tmp_path: Path, people: Path, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remember(monkeypatch, tmp_path, 10.0, age=48 * 3600.0)
-    assert "no limit is remembered" in say(*PLAN, people)[1]
+    assert "no rate limit is stored" in say(*PLAN, people)[1]
 
 
 def test_a_state_that_cannot_be_read_is_none(
@@ -94,7 +94,7 @@ def test_a_state_that_cannot_be_read_is_none(
     path = remember(monkeypatch, tmp_path, 10.0)
     path.write_bytes(b"anything else")
     assert remembered_limit(path) is None
-    assert "no limit is remembered" in say(*PLAN, people)[1]
+    assert "no rate limit is stored" in say(*PLAN, people)[1]
     assert path.read_bytes() == b"anything else"
 
 
@@ -102,8 +102,8 @@ def test_without_a_key_a_rate_can_be_given(
     sim: Simulator, people: Path, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("ADAPTY_API_KEY")
-    assert "no limit is remembered" in say(*PLAN, people)[1]
-    assert "about 0:00:10 at 4.0 requests a second" in say(*PLAN, people, "--pace", "4")[1]
+    assert "no rate limit is stored" in say(*PLAN, people)[1]
+    assert "about 0:00:10 at 4.0 requests per second" in say(*PLAN, people, "--pace", "4")[1]
 
 
 def test_a_sample_tells_how_many_exist_and_in_which_app(sim: Simulator, people: Path, say: Say) -> None:
@@ -126,7 +126,7 @@ def test_a_sample_is_of_all_where_there_are_no_more(sim: Simulator, people: Path
 @pytest.mark.parametrize(
     ("purpose", "says"),
     [
-        ("create", "unknown: none of them exists, as is right before they are created"),
+        ("create", "unknown: none of them exists, as expected before they are created"),
         ("get", "unknown: none of them exists; check the key, --by and --column"),
     ],
 )
@@ -172,7 +172,7 @@ def test_a_sample_without_answers_says_so(sim: Simulator, people: Path, say: Say
     status, out, _ = say(*PLAN, people, "--probe", 3, *AT_ONCE)
     assert status == 3
     assert re.search(r"^exist +1\n", out, re.MULTILINE)
-    assert "not all of them were answered (AdaptyAPIError 307, 2 times): try again later" in out
+    assert "not all requests were answered (AdaptyAPIError 307, 2 times): try again later" in out
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -184,7 +184,7 @@ def test_a_sample_that_nobody_answers_says_nothing_of_profiles_and_app(
     status, out, _ = say(*PLAN, people, "--probe", count, *AT_ONCE)
     assert status == 3
     assert re.search(
-        r"^none of them was answered \(AdaptyConnectionError, \d+ times\): see adapty-async doc", out, re.MULTILINE
+        r"^no request was answered \(AdaptyConnectionError, \d+ times\): see adapty-async doc", out, re.MULTILINE
     )
     assert "check the key" not in out
     assert "exist" not in out
@@ -300,7 +300,7 @@ def test_what_the_command_would_not_take_is_refused(
 def test_a_creation_by_profile_id_is_refused_as_by_the_command(people: Path, say: Say) -> None:
     status, _, err = say("plan", people, "--by", "profile_id", "--for", "create")
     assert status == 2
-    assert err == "adapty-async: a profile is created for an id of your own: say --by customer_user_id\n"
+    assert err == "adapty-async: profiles can only be created by customer user ID: pass --by customer_user_id\n"
 
 
 # The first line of a lone column

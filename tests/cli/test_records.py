@@ -160,7 +160,7 @@ def test_one_id_proves_its_deletion(ledger: Path, say: Say, monkeypatch: pytest.
         monkeypatch.setattr("sys.stdin", nothing)
         status, _, err = say("report", ledger, "--about", "-")
         assert status == 2
-        assert "--about - found no id" in err
+        assert "--about - found no ID" in err
     status, out, err = say("report", ledger, "--about", "stranger")
     assert (status, out) == (1, "")
     assert "no row" in err
@@ -174,7 +174,7 @@ def test_what_failed_is_no_proof(sim: Simulator, people: Path, say: Say) -> None
     status, out, err = say("report", ledger, "--about", FIRST)
     assert status == 1
     assert out.startswith("row 1: rejected by Adapty")
-    assert "it isn't known that all was done, so this proves nothing" in err
+    assert "not every row with this ID is known to be done, so this is no proof" in err
 
 
 def test_a_verification_finds_nobody(ledger: Path, sim: Simulator, say: Say) -> None:
@@ -185,7 +185,7 @@ def test_a_verification_finds_nobody(ledger: Path, sim: Simulator, say: Say) -> 
     assert re.findall(r"^\w+ +(\d+)", out, re.MULTILINE) == ["0", "28", "0"]
     assert sim.count.requests - before == 28
     assert "| verified | 28 absent, 0 present, " in say("report", ledger)[1]
-    assert "asked for afterwards, the profile was absent at" in say("report", ledger, "--about", FIRST)[1]
+    assert "the profile was absent when verified at" in say("report", ledger, "--about", FIRST)[1]
 
 
 def test_whoever_is_present_heads_the_record_and_makes_it_fail(ledger: Path, sim: Simulator, say: Say) -> None:
@@ -198,7 +198,7 @@ def test_whoever_is_present_heads_the_record_and_makes_it_fail(ledger: Path, sim
     status, page, err = say("report", ledger)
     assert status == 1
     assert err.splitlines() == [
-        "adapty-async: 1 profiles were present when they were asked for afterwards; to write down who:",
+        "adapty-async: 1 profiles were present when they were verified; to write their rows to a file:",
         f"  adapty-async verify {ledger} all --present present.csv",
     ]
     assert page.splitlines()[2].startswith("**1 profiles were present")
@@ -206,8 +206,8 @@ def test_whoever_is_present_heads_the_record_and_makes_it_fail(ledger: Path, sim
     assert (after["totals"], after["rows_digest"]) == (record["totals"], record["rows_digest"])
     status, out, err = say("report", ledger, "--about", FIRST)
     assert status == 1
-    assert out.startswith("row 1: the profile was present at ")
-    assert err == "adapty-async: the profile was present when it was asked for afterwards, so this proves no deletion\n"
+    assert out.startswith("row 1: the profile was present when verified at ")
+    assert err == "adapty-async: the profile was present when it was verified, so this is no proof of a deletion\n"
 
 
 @pytest.mark.parametrize(("sample", "asked"), [("5", 5), ("10%", 3), ("1000", 28), ("0.1%", 1)])
@@ -268,7 +268,7 @@ def test_the_record_of_a_job_that_is_not_finished_says_so_at_its_head_and_how_to
     go_on = f"adapty-async resume {ledger}"
     status, page, err = say("report", ledger)
     assert status == 0
-    assert err == f"The job isn't finished: 28 items are open. To go on with it:\n  {go_on}\n"
+    assert err == f"The job isn't finished: 28 items are open. To resume it:\n  {go_on}\n"
     assert page.splitlines()[2:5] == [
         "**The job isn't finished: 28 of 30 items were open when this was written.** To resume it:",
         "",
@@ -313,7 +313,10 @@ def test_an_interrupted_verification_keeps_what_it_found(ledger: Path, sim: Pati
     assert say("verify", ledger, "rest", *AT_ONCE)[0] == 0
     assert "| verified | 28 absent, 0 present, " in say("report", ledger)[1]
     status, _, err = say("verify", ledger, "rest", *AT_ONCE)
-    assert (status, err) == (2, f"adapty-async: {ledger} holds no accepted deletion unasked for: nobody to ask for\n")
+    assert (status, err) == (
+        2,
+        f"adapty-async: {ledger} contains no accepted deletion left to verify: nothing to verify\n",
+    )
     assert say("verify", ledger, "all", *AT_ONCE)[0] == 0
     assert sim.count.requests - before == 2 * 28 - found + 1
 
@@ -340,7 +343,7 @@ def test_redact_leaves_no_way_to_an_id(ledger: Path, say: Say) -> None:
     assert (status, err) == (2, "adapty-async: can't ask for confirmation without a terminal: add --yes to proceed\n")
     status, _, err = say("redact", ledger, "--yes")
     assert status == 0
-    assert err.startswith("Afterwards the job can't go on")
+    assert err.startswith("After this, the job can't be resumed")
     left = [file for file in ledger.parent.iterdir() if file.name.startswith(ledger.name)]
     assert left
     assert not any(b"example.com" in file.read_bytes() for file in left)
@@ -373,8 +376,8 @@ def test_redact_is_typed_by_whoever_knows_what_cant_be_done_afterwards(
         typing(answer)
         status, _, err = say("redact", ledger)
         assert status == 2
-        assert "nobody's deletion can be looked up or exported by the id" in err
-        assert "still to be done" not in err
+        assert "no row can be looked up or exported by its ID" in err
+        assert "can't be sent" not in err
         assert "nothing was removed" in err
         assert key.exists()
     typing("redact")
@@ -389,7 +392,7 @@ def test_the_question_says_where_the_job_isnt_at_its_end(
     typing("no")
     status, _, err = say("redact", ledger)
     assert status == 2
-    assert f"28 rows are still to be done, and can't be any more then. To do them: adapty-async resume {ledger}" in err
+    assert f"28 rows are left and can't be sent after this. To send them: adapty-async resume {ledger}" in err
     assert say("redact", ledger, "--yes")[0] == 0
 
 

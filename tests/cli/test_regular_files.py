@@ -43,7 +43,11 @@ def test_a_file_that_became_a_pipe_is_refused(
         assert status == 0  # which need no exclude list
         return
     assert status == {"input": 2, "exclude list": 2, "key": 5}[what]
-    says = {"input": "is no file any more", "exclude list": "can't be read again", "key": "isn't a regular file"}
+    says = {
+        "input": "isn't a regular file any more",
+        "exclude list": "can't be read again",
+        "key": "isn't a regular file",
+    }
     assert says[what] in err
 
 
@@ -58,4 +62,4 @@ def test_a_copy_of_standard_input_that_became_a_pipe_is_refused(witness: Witness
     os.mkfifo(Spool(ledger).path)
     status, err = ends(witness, "retry-failed", ledger)
     assert status == 2
-    assert "is no file any more" in err
+    assert "isn't a regular file any more" in err

@@ -70,7 +70,7 @@ def test_an_interrupt_prints_the_command_that_goes_on_and_that_finishes(
     people.write_text("\n".join(ids(PEOPLE)))
     assert interrupted(witness, people) == 130
     shown = capfd.readouterr()
-    assert "rows are not done" in shown.err
+    assert "rows left" in shown.err
     agree(say, ledger_of(people), witness, 130)
     (typed,) = re.findall(r"^  adapty-async (resume .*db')$", shown.err, re.MULTILINE)
     asked = witness.count.requests
@@ -129,7 +129,7 @@ def test_another_way_to_write_the_same_rows_is_the_same_input(witness: Witness, 
         (lambda rows: [*rows[:7], "somebody", *rows[8:]], "it first differs at line 8"),
         (lambda rows: [*rows[:3], rows[4], rows[3], *rows[5:]], "it first differs at line 4"),
         (lambda rows: rows[:-2], "it ends before row 29"),
-        (lambda rows: [*rows, "somebody"], "goes on at line 31"),
+        (lambda rows: [*rows, "somebody"], "the new rows start at line 31"),
         (lambda rows: [f"{number}" for number, _ in enumerate(rows)], "it first differs at line 1"),
     ],
     ids=["edited", "reordered", "shorter", "longer", "exchanged"],
@@ -172,7 +172,7 @@ def test_an_input_that_changes_meanwhile_ends_the_run_and_is_refused_afterwards(
     assert agree(say, ledger_of(people), witness, 5, moved=people_as_they_were(people))[Outcome.NOT_ATTEMPTED] > 0
     status, _, refused = say("resume", ledger_of(people))
     assert status == 5
-    assert "goes on at line 1,101" in refused
+    assert "the new rows start at line 1,101" in refused
     people.write_text("\n".join(ids(1100)))
     assert run("resume", ledger_of(people)) == 0
     assert agree(say, ledger_of(people), witness, 0) == {"deleted": 1100}

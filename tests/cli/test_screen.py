@@ -119,15 +119,15 @@ def test_plain_lines_tell_done_pace_end_outcomes_requests_and_the_last_error() -
     assert FULL.end == "0:33:20 left, until 00:03 on 02 January"
     assert FULL.done == "9,999 of 20,000 rows"
     assert FULL.outcomes == "9,999 deleted, 1 failed, 10,000 left"
-    assert FULL.requests == "0.4% refused, 12 under way, answers in 81 ms"
-    assert FULL.waiting == "3 rows wait for another attempt"
+    assert FULL.requests == "0.4% rate-limited, 12 in flight, latency 81 ms"
+    assert FULL.waiting == "3 rows wait for a retry"
 
 
 @pytest.mark.parametrize(
     ("phase", "estimate", "said"),
     [
         (Phase.START, None, "5.0/s, looking for the limit"),
-        (Phase.BLOCKED, 50.0, "5.0/s, refused one and all: waiting"),
+        (Phase.BLOCKED, 50.0, "5.0/s, all requests rate-limited: waiting"),
         (Phase.PROBE, 1234.56, "5.0/s, the limit is 1,234.6/s"),
         (Phase.CRUISE, None, "5.0/s"),
         (Phase.STEADY, None, "5.0/s"),

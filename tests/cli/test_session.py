@@ -41,18 +41,18 @@ def test_a_deletion_is_typed_paused_interrupted_gone_on_with_verified_and_record
     shell.type(f"{PEOPLE}\n")
     shell.until(r"[1-9]\d* deleted")
     shell.signal(signal.SIGUSR1)
-    shell.until("paused: nothing new is sent; SIGUSR1")
+    shell.until("paused: no new requests are sent; send SIGUSR1")
     told = ""
 
     def is_paused() -> bool:  # as it looked a second or two ago
         nonlocal told
         with started(["status", "people.csv.adapty.db"], settings, cwd=tmp_path) as beside:
             told = beside.communicate(timeout=PATIENCE)[0].decode()
-            return beside.returncode == 0 and "\npaused: nothing new is sent; SIGUSR1" in told
+            return beside.returncode == 0 and "\npaused: no new requests are sent; send SIGUSR1" in told
 
     wait_until(is_paused)
     assert re.search(rf"^it is running\n\d+ of {PEOPLE} rows\n\d+ deleted\npaused", told, re.MULTILINE)
-    assert re.search(r"^\d+\.\d% refused, \d+ under way, answers in \d+ ms$", told, re.MULTILINE)
+    assert re.search(r"^\d+\.\d% rate-limited, \d+ in flight, latency \d+ ms$", told, re.MULTILINE)
     shell.signal(signal.SIGUSR1)
     shell.until("the job is unpaused")
     shell.type("\x03")
@@ -60,9 +60,9 @@ def test_a_deletion_is_typed_paused_interrupted_gone_on_with_verified_and_record
     assert status == 130
     page = assert_calm(screen)
     assert f"of {PEOPLE} rows" in page
-    assert re.search(r"\d+% refused, \d+ under way, answers in \d+ ms", page)
-    assert "Stopping: what is under way comes to its end" in page
-    assert "stopped: requested: by Ctrl-C or SIGTERM" in page
+    assert re.search(r"\d+% rate-limited, \d+ in flight, latency \d+ ms", page)
+    assert "Stopping: waiting for requests in flight" in page
+    assert "stopped: requested: by Ctrl-C, SIGTERM" in page
     assert screen[-1] == "  adapty-async resume people.csv.adapty.db"
 
     # It goes on where it was, watched from another terminal, which is open before all is done.
@@ -98,7 +98,7 @@ def test_a_deletion_is_typed_paused_interrupted_gone_on_with_verified_and_record
 
     # What leads to an id is removed, once that is typed.
     shell.enter("adapty-async redact people.csv.adapty.db")
-    shell.until("Type redact to do it: $")
+    shell.until("Type redact to confirm: $")
     shell.type("redact\n")
     status, screen = shell.ended()
     assert status == 0

@@ -67,7 +67,7 @@ def test_it_shows_what_the_screen_does_paused_or_not_until_the_job_is_killed(
         for line in (
             r"it is running\n\d[\d,]* of 10,000 rows\n\d[\d,]* deleted",
             r"[\d.]+/s, the limit is [\d.]+/s; 0:\d\d:\d\d left, until \d\d:\d\d( on \d\d \w+)?",
-            r"\d+\.\d% refused, \d+ under way, answers in \d+ ms",
+            r"\d+\.\d% rate-limited, \d+ in flight, latency \d+ ms",
             r"last errors:\n  \d\d:\d\d:\d\d  ServerError 503, 2 times",
         ):
             assert re.search(rf"^{line}$", out, re.MULTILINE), out
@@ -76,7 +76,7 @@ def test_it_shows_what_the_screen_does_paused_or_not_until_the_job_is_killed(
         assert told["totals"]["deleted"] + told["waiting"] + told["claimed"] == told["total"]
         process.send_signal(signal.SIGUSR1)
         wait_until(lambda: progress(say, ledger)["paused"])
-        assert "\npaused: nothing new is sent; SIGUSR1 again goes on\n" in say("status", ledger)[1]
+        assert "\npaused: no new requests are sent; send SIGUSR1 again to unpause\n" in say("status", ledger)[1]
         process.send_signal(signal.SIGUSR1)
         wait_until(lambda: not progress(say, ledger)["paused"])
         process.kill()

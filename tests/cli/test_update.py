@@ -221,7 +221,7 @@ def test_a_value_that_adapty_would_refuse_is_never_sent(
         ("[1]", "the row isn't a JSON object"),
         ('{"customer_user_id": "u", ', "the row isn't JSON"),
         ('{"customer_user_id": "u", "email": NaN}', "the row isn't JSON"),
-        ('{"customer_user_id": "u", "email": null, "email": "a@b"}', "a field of the row stands there twice"),
+        ('{"customer_user_id": "u", "email": null, "email": "a@b"}', "a field occurs twice in the row"),
         ('{"customer_user_id": 1.5, "email": null}', "the ID is a floating-point number"),
         ('{"email": null}', "the row has no customer_user_id"),
         ('{"customer_user_id": "u", "att_status": true}', "att_status must be 0, 1, 2 or 3"),
@@ -242,7 +242,7 @@ def test_a_value_that_adapty_would_refuse_is_never_sent(
             "custom.a has more digits than Adapty stores",
         ),
         ('{"customer_user_id": -0, "email": null}', "the ID is a floating-point number"),
-        ('"u"', "the line is an id alone: make an object of it, with what is to be written"),
+        ('"u"', "the line is only an ID: write it as an object with the attributes to set"),
         ('{"customer_user_id": "u", "custom_attributes": "x"}', "custom_attributes must be an object"),
         (
             '{"customer_user_id": "u", "custom.a": 1, "custom_attributes": {"a": 2}}',
@@ -479,7 +479,7 @@ def test_the_failures_of_json_lines_are_to_be_named_so(
     rows = f'{{"customer_user_id": "{ONE}", "email": null}}\n' + "nonsense\n" * 11
     _, _, err = say(*UPDATE, written(tmp_path, rows, "people.jsonl"), "--max-failures", "100%", *ledger)
     assert "and more: --failures FILE.jsonl writes all of them" in err
-    assert ("--failures FILE.jsonl writes down" if ledger else "--failures failures.jsonl\n") in err
+    assert ("--failures FILE.jsonl writes the failed rows" if ledger else "--failures failures.jsonl\n") in err
     assert ".csv" not in err
 
 
@@ -625,15 +625,15 @@ def test_other_values_than_before_are_refused(sim: Simulator, tmp_path: Path, sa
     requests = sim.count.requests
     status, _, err = say("retry-failed", ledger_of(path))
     assert (status, sim.count.requests) == (5, requests)
-    assert "put it back as it was" in err
+    assert "restore the original file" in err
 
 
 @pytest.mark.parametrize(
     ("people", "place"),
     [
-        (1, "differs at line 3"),
-        (3, "differs somewhere in lines 3 to 5"),
-        (1003, "differs somewhere in lines 1,003 to 1,005"),
+        (1, "differ at line 3"),
+        (3, "differ somewhere in lines 3 to 5"),
+        (1003, "differ somewhere in lines 1,003 to 1,005"),
     ],
 )
 def test_where_only_values_are_others_it_says_where_they_may_be(
@@ -648,7 +648,7 @@ def test_where_only_values_are_others_it_says_where_they_may_be(
     path.write_text(rows("new"))
     status, _, err = say("retry-failed", ledger_of(path))
     assert status == 5
-    assert f"its ids are the same, but what is to be written {place}: put it back" in err
+    assert f"its IDs are the same, but the attributes {place}; restore the original file" in err
 
 
 def test_what_failed_is_sent_again_with_its_values(sim: Simulator, tmp_path: Path) -> None:
