@@ -309,7 +309,7 @@ def test_of_an_excluded_person_every_command_tells_the_list_and_that_nothing_was
     for who, name in ((first, "legal.csv"), (second, "legal.csv"), (third, "audit.csv")):
         status, out, err = say("report", ledger, "--about", who)
         assert (status, err) == (0, "")
-        assert re.search(rf"^row \d: on the exclude list {name} at .* UTC; nothing was sent$", out, re.MULTILINE)
+        assert re.search(rf"^row \d: on the exclude list {name} at .* UTC; not sent$", out, re.MULTILINE)
     assert agree(say, ledger, witness, 0) == {"deleted": PEOPLE - 3, "excluded": 3}
     exported = list(csv.DictReader(say("export", ledger, "--ids", "none")[1].splitlines()))
     assert [row["exclude_list"] for row in exported[:4]] == ["legal.csv", "legal.csv", "audit.csv", ""]
