@@ -238,6 +238,6 @@ async def test_a_bug_in_the_middle_is_summed_up_like_any_other_end(tmp_path: Pat
             await run.run(Screen(), Interrupts())
             ended = run.ended()
     assert ended.status is ExitStatus.FAILED
-    assert "bug (LookupError in test_job.py" in (ended.reason or "")
+    assert "internal error (LookupError in test_job.py" in (ended.reason or "")
     assert "@" not in (ended.reason or "")
     assert sum(ended.standing.counts.values()) == 30

@@ -169,7 +169,7 @@ def test_the_ledger_of_another_job(
         there.setenv("ADAPTY_BASE_URL", "http://127.0.0.1:1")
         status, _, err = say("resume", ledger)
     assert status == 5
-    assert f"set ADAPTY_BASE_URL to it: {witness.base_url}" in err
+    assert f"set ADAPTY_BASE_URL to its address: {witness.base_url}" in err
     assert witness.count.requests == asked
     finish(witness, people, say)
 
