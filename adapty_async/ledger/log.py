@@ -4,7 +4,7 @@ SQLite reads the log up to the first byte that has changed and ignores the rest 
 described in https://www.sqlite.org/fileformat2.html#the_write_ahead_log
 """
 
-import contextlib
+import errno
 import struct
 import sys
 from array import array
@@ -49,11 +49,20 @@ def is_log_damaged(path: Path) -> bool:
 
 
 def has_log_lost_its_head(path: Path) -> bool:
-    """Return True if a log exists that was overwritten at its start. Raise OSError."""
-    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-        head = file.read(4)
-        return bool(head) and int.from_bytes(head, "big") not in _MAGIC
-    return False
+    """Return True if a log exists that was overwritten at its start. Raise OSError.
+
+    A process without a free descriptor can't look, and the next check does.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno in {errno.EMFILE, errno.ENFILE}:
+            return False
+        raise
+    return bool(head) and int.from_bytes(head, "big") not in _MAGIC
 
 
 def _frames(data: bytes, page_size: int) -> Iterator[tuple[bytes, bytes]]:

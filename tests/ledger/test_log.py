@@ -1,6 +1,8 @@
 """The log that a kill leaves beside a ledger, byte by byte: SQLite's own, told by its length, its sums and its salt."""
 
 import contextlib
+import os
+import resource
 import shutil
 import sqlite3
 import struct
@@ -169,3 +171,18 @@ def test_a_log_that_is_damaged_is_named_by_whoever_opens_the_ledger(killed: Path
             LedgerUnreadableError, match=r"job\.db-wal is damaged: restore it and job\.db from a backup"
         ):
             use(killed)
+
+
+def test_a_process_without_a_free_descriptor_does_not_take_the_log_for_overwritten(tmp_path: Path) -> None:
+    log = tmp_path / "job.db-wal"
+    log.write_bytes(b"overwritten")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+        with contextlib.suppress(OSError):
+            while True:
+                stack.enter_context(Path(os.devnull).open("rb"))
+        seen = has_log_lost_its_head(log)
+    assert not seen
+    assert has_log_lost_its_head(log)
