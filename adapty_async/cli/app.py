@@ -86,7 +86,7 @@ def _main(
       adapty-async resume people.csv.adapty.db
 
     \b
-      # Let the shell complete commands and options
+      # Install the completion of commands and options in your shell
       adapty-async --install-completion
 
     Run "adapty-async COMMAND --help" for more about a command.
@@ -98,12 +98,15 @@ def _main(
 def demo() -> None:
     """Delete made-up profiles in a simulator
 
-    It deletes 20,000 profiles in a simulator of Adapty's API on this machine, within a minute. It needs no key, and
-    cleans up after itself.
-
     \b
+    Examples:
+      # Watch a deletion
       adapty-async demo
+      # Write the summary to a file
       adapty-async demo > summary.txt
+
+    The command deletes 20,000 profiles in a simulator of Adapty's API on this machine, within a minute. It needs no API
+    key and removes its files when it ends.
     """
     from .demo import demo
 

@@ -46,8 +46,12 @@ def plan(
     """Check a file without sending anything
 
     \b
+    Examples:
+      # Check a file before a deletion
       adapty-async plan people.csv --by customer_user_id
+      # Also ask Adapty for 100 of the profiles
       adapty-async plan people.csv --by customer_user_id --probe 100 --pace full
+      # Check a file before an update
       adapty-async plan changes.csv --by customer_user_id --for update --null NULL
 
     It shows the column of the IDs, the number of profiles, the time needed at the rate that earlier commands measured
@@ -113,8 +117,11 @@ def delete(
     """Delete the profiles listed in a file
 
     \b
+    Examples:
+      # Delete the profiles, and write the rows that failed to a file
       export ADAPTY_API_KEY_FILE=key.txt
       adapty-async delete people.csv --by customer_user_id --failures failures.csv
+      # Delete exactly 300,000 profiles from a script
       adapty-async delete people.csv --by customer_user_id --yes --expect 300000 --log-file people.log
 
     FILE is CSV, TSV, JSON lines or Parquet with a column named by --by or --column, or a text with one ID per line and
@@ -205,7 +212,10 @@ def resume(
     """Continue a job from its ledger
 
     \b
+    Examples:
+      # Continue with the options of the earlier run
       adapty-async resume people.csv.adapty.db
+      # Continue with a moved input, at the full rate limit
       adapty-async resume people.csv.adapty.db --input moved/people.csv --pace full
 
     The input must be the same, row by row: an edited, reordered or replaced input is refused before the first request.
@@ -276,11 +286,14 @@ def retry_failed(
     """Send failed and in-doubt rows again
 
     \b
+    Examples:
+      # Send the rows again that failed or are in doubt
       adapty-async retry-failed people.csv.adapty.db
+      # Write the rows that fail again to a file
       adapty-async retry-failed people.csv.adapty.db --failures failures.csv
 
-    Rows that wait are sent as well. An update or creation that is in doubt may have been carried out: sent again, it
-    overwrites what your app has written since. The rest as in resume.
+    Rows that haven't been sent yet are sent as well. An update or creation that is in doubt may have been executed:
+    sending it again overwrites newer data from your app. Everything else is as in resume.
     """
     from .allowances import Allowances
     from .resume import Terms, resume

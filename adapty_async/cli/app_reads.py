@@ -31,14 +31,19 @@ def get(
     """Export profiles as JSON lines
 
     \b
+    Examples:
+      # Export the profiles listed in the column customer_user_id
       adapty-async get people.csv --by customer_user_id > profiles.jsonl
+      # Use all of the rate limit
       adapty-async get ids.txt --by profile_id --pace full > profiles.jsonl
 
-    Each row of the file becomes an object on standard output. It has position (of the row, from 0), line, id (as it
-    stands there), outcome (fetched, not_found, duplicate, invalid, failed, in_doubt, not_attempted) and profile, which
-    is null where none was fetched; a row that failed has reason and status as well. They come in the order of the
-    answers. Exit status 1: some rows failed, or have no profile. How far it is stands on standard error. Nothing is
-    kept: run it again to get what is missing.
+    Each row of the file becomes a JSON object on standard output, with the keys position (of the row, from 0), line, id
+    (as in the file), outcome (fetched, not_found, duplicate, invalid, failed, in_doubt or not_attempted) and profile
+    (null unless it was fetched). A row that failed also has reason and status. The objects are in the order in which
+    the responses arrive. Progress is shown on standard error.
+
+    Nothing is stored: to get the profiles that are missing, run the command again. Exit status 1 means that some rows
+    failed or have no profile.
     """
     from .allowances import Allowances
     from .exits import ExitStatus
@@ -69,7 +74,10 @@ def doctor(
     """Check the key, network, disk and versions
 
     \b
+    Examples:
+      # Show one line per check
       adapty-async doctor
+      # Write the results to a file
       adapty-async doctor --json > doctor.json
 
     It checks the key without showing it. It sends one request without the key to ADAPTY_BASE_URL or to Adapty, and one

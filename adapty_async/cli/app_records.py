@@ -2,18 +2,13 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 import typer
 
 from . import options
 from .app_output import told, traced
 from .ending import STATUSES, end
-
-_Ledger: TypeAlias = Annotated[
-    Path, typer.Argument(metavar="LEDGER", show_default=False, help="The ledger of a job, as in people.csv.adapty.db.")
-]
-_Input: TypeAlias = Annotated[Path | None, typer.Option(metavar="FILE", help="The input of the job, if it was moved.")]
 
 
 class _Shown(StrEnum):
@@ -29,19 +24,23 @@ def register(app: typer.Typer) -> None:
 
 
 def status(
-    ledger: _Ledger,
+    ledger: options.LedgerFile,
     watch: Annotated[bool, typer.Option("--watch", help="Refresh while the job runs.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
 ) -> None:
     """Show the progress of a job
 
     \b
+    Examples:
+      # Follow a running job
       adapty-async status people.csv.adapty.db --watch
+      # Print the figures as one JSON object
       adapty-async status people.csv.adapty.db --json
 
-    It only reads, so it works from another terminal while the job runs. Of a running job it shows what the job's own
-    screen does, at most a second or two old: rate and limit, the share that was refused, requests under way, latency,
-    time left, whether it is paused, and the last errors.
+    The command only reads, so you can run it in another terminal while the job runs. For a running job, it shows the
+    same figures as the job's own screen, at most one or two seconds old: the rate and the rate limit, the share of
+    rate-limited requests, the requests in flight, the latency, the time left, whether the job is paused, and the last
+    errors.
     """
     from .records import status
 
@@ -51,8 +50,8 @@ def status(
 
 
 def export(
-    ledger: _Ledger,
-    input: _Input = None,  # noqa: A002 - the name of the option
+    ledger: options.LedgerFile,
+    input: options.Input = None,  # noqa: A002 - the name of the option
     ids: Annotated[
         _Shown, typer.Option(help="Show IDs as keyed hashes, plain from the input, or not at all.")
     ] = _Shown.HASHED,
@@ -60,12 +59,15 @@ def export(
     """Export the outcome of every row as CSV
 
     \b
+    Examples:
+      # Show every ID as a keyed hash
       adapty-async export people.csv.adapty.db > rows.csv
+      # Show the IDs of the input, which was moved
       adapty-async export people.csv.adapty.db --ids plain --input moved.csv > rows.csv
 
     The columns are position (from 0), id, outcome, status (of the last response), attempts and time (UTC). Rows that
-    were verified also have present (yes or no) and verified (the time, UTC). For plain IDs the whole input is compared
-    with the ledger before the first row is written.
+    were verified also have present (yes or no) and verified (the time, UTC). Excluded rows have exclude_list, the list
+    that contains the ID. For plain IDs, the whole input is compared with the ledger before the first row is written.
     """
     from .records import export
 
@@ -73,12 +75,12 @@ def export(
 
 
 def report(
-    ledger: _Ledger,
+    ledger: options.LedgerFile,
     json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the record as JSON here; - is standard output.")
     ] = None,
     markdown: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write it as Markdown here; - is standard output.")
+        Path | None, typer.Option(metavar="FILE", help="Write the record as Markdown here; - is standard output.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace these files if they exist.")] = False,
     about: Annotated[
@@ -89,14 +91,18 @@ def report(
     """Write the record of a job
 
     \b
+    Examples:
+      # Write the record as JSON and as Markdown
       adapty-async report people.csv.adapty.db --json record.json --markdown record.md
+      # Show the outcome of one ID
       adapty-async report people.csv.adapty.db --about user-17
 
-    The record covers all runs and is counted from the rows. It names nobody. Of a job that isn't finished it says so
-    first, with how many items are open and how to go on.
+    The record covers all runs. Its figures are counted from the rows, and it contains none of the IDs. If the job isn't
+    finished, the record says so first, with the number of open items and the command that resumes the job.
 
-    Exit status 1: a verification found somebody present; with --about: the id isn't in the ledger, it isn't known that
-    its profile is gone, or it was found present afterwards; 0 also where there was no such profile from the start.
+    Exit status 1 means that a verification found profiles present. With --about, it means that the ledger doesn't
+    contain the ID, that not every row with this ID is known to be done, or that the profile was present when it was
+    verified. If there was no such profile in the first place, the exit status is 0.
     """
     from .records import about as tell_about
     from .records import report
@@ -107,20 +113,16 @@ def report(
 
 
 def verify(
-    ledger: _Ledger,
+    ledger: options.LedgerFile,
     sample: Annotated[
         str,
         typer.Argument(metavar="all|rest|N|N%", show_default=False, help="How many to check, chosen at random."),
     ],
-    input: _Input = None,  # noqa: A002 - the name of the option
-    concurrency: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Most requests in flight.")] = 100,
-    timeout: Annotated[
-        float, typer.Option(min=0.1, max=600, metavar="SECONDS", help="Time limit of a request.")
-    ] = 30.0,
-    pace: Annotated[str, typer.Option(metavar="PACE", help="background, full, or requests per second.")] = "background",
-    max_rate: Annotated[
-        str | None, typer.Option(metavar="RATE", show_default=False, help="Upper limit, in requests per second.")
-    ] = None,
+    input: options.Input = None,  # noqa: A002 - the name of the option
+    concurrency: options.Concurrency = 100,
+    timeout: options.Timeout = 30.0,
+    pace: options.Pace = "background",
+    max_rate: options.MaxRate = None,
     present: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write present profiles to this new CSV file, to delete them again."),
@@ -131,12 +133,17 @@ def verify(
     """Check that deleted profiles are gone
 
     \b
+    Examples:
+      # Check 5% of the deleted profiles
       adapty-async verify people.csv.adapty.db 5%
+      # Check all of them, and write the rows of those that still exist
       adapty-async verify people.csv.adapty.db all --present present.csv
 
-    The ledger notes who is present. The outcomes stay as they are; the record shows what was found, and export of which
-    rows. After an interruption, rest asks for those of whom nothing is known yet. Exit status 1: somebody is present,
-    or was when last asked for, or it isn't known of all that were asked for.
+    The ledger records which profiles are present. The outcomes don't change: "report" shows how many profiles were
+    found, and "export" shows their rows. After an interruption, "rest" checks the profiles that have no result yet.
+
+    Exit status 1 means that a profile is present, or was when it was last checked, or that the check of a profile gave
+    no clear result.
     """
     from .pace import Pace
     from .verifying import verify
@@ -157,18 +164,21 @@ def verify(
 
 
 def redact(
-    ledger: _Ledger,
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask first, even if the job isn't finished.")] = False,
+    ledger: options.LedgerFile,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation, even if the job isn't finished.")] = False,
 ) -> None:
     """Make a ledger anonymous
 
     \b
+    Examples:
+      # Remove the key file after a confirmation
       adapty-async redact people.csv.adapty.db
+      # Remove it from a script
       adapty-async redact people.csv.adapty.db --yes
 
-    The key file is removed for good: without it nothing in the ledger leads to an id. Afterwards the job can't go on,
-    its people can't be verified, and nobody's deletion can be looked up or exported by the id; status, report and
-    export without ids go on working. On a terminal it asks before that, without one it wants --yes.
+    The key file is removed permanently, and without it nothing in the ledger leads to an ID. After this, the job can't
+    be resumed, its deletions can't be verified, and no row can be looked up or exported by its ID; status, report, and
+    export without IDs still work. The command asks for confirmation first; without a terminal, it needs --yes.
     """
     from .records import redact
 

@@ -51,7 +51,10 @@ def update(
     """Update profiles from a file
 
     \b
+    Examples:
+      # Update profiles from the columns; cells with NULL clear their attributes
       adapty-async update people.csv --by customer_user_id --null NULL
+      # Set the same values in all profiles
       adapty-async update ids.txt --by customer_user_id --set custom.campaign=spring --set email=NULL --null NULL
 
     Every other column is an attribute and has its name in the API: first_name, email, birthday, att_status, ...,
@@ -142,7 +145,10 @@ def create(
     """Create profiles from a file
 
     \b
+    Examples:
+      # Create profiles with the attributes in the columns
       adapty-async create people.csv --by customer_user_id
+      # Send only two of the columns, and write the rows that failed to a file
       adapty-async create people.csv --by customer_user_id --attributes email,custom.team --failures failures.csv
 
     Columns and JSON lines are attributes as in update, but a profile needs none. The ID must be your own,

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 _EXAMPLES: Final = """\
 examples:
+  # Start with 1,000 profiles and a rate limit of 50 requests per second
   {program} --profiles 1000 --rate 50 > simulator.json
+  # Send Retry-After with a 429, and answer 1% of the requests with 503
   {program} --rate 20 --retry-after 1 --fault unavailable=0.01
 """
 

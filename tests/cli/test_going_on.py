@@ -319,7 +319,7 @@ def test_of_somebody_who_was_absent_already_the_report_says_so_and_is_content(
     status, out, _ = say("report", ledger_of(people), "--about", "nobody")
     assert status == 0
     assert out.startswith("row 31: there was no such profile (404) at ")
-    assert "0 also where there was no such profile" in " ".join(say("report", "--help")[1].split())
+    assert "If there was no such profile in the first place, the exit status is 0." in " ".join(say("report", "--help")[1].split())
 
 
 # What may have been done before it was refused
