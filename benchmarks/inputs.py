@@ -118,7 +118,7 @@ def main() -> int:
     lines = [
         f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}",
         "",
-        f"| format | rows | CPU, µs a row | rows a second | memory, MiB | more than for {SHORT:,} rows |",
+        f"| format | rows | CPU, µs per row | rows per second | memory, MiB | more than for {SHORT:,} rows |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     print("\n".join(lines), flush=True)
@@ -134,7 +134,7 @@ def main() -> int:
             if growth > MOST_GROWTH:
                 missed.append(f"{kind}: {growth:.0f} MiB more than the short file, more than {MOST_GROWTH:.0f}")
             if long.cpu > MOST_CPU:
-                missed.append(f"{kind}: {long.cpu:.2f} microseconds of CPU a row, more than {MOST_CPU:.0f}")
+                missed.append(f"{kind}: {long.cpu:.2f} microseconds of CPU per row, more than {MOST_CPU:.0f}")
     if arguments.table:
         arguments.table.parent.mkdir(parents=True, exist_ok=True)
         arguments.table.write_text("\n".join(lines) + "\n", "utf-8")

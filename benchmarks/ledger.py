@@ -148,10 +148,10 @@ class Line:
     def misses(self, smallest: "Line") -> Iterator[str]:
         """Yield the targets that are missed."""
         for name, figure, most in (
-            ("microseconds of CPU an item", self.cpu, MOST_CPU),
-            ("microseconds of CPU an item, prepared", self.cpu_prepared, MOST_CPU),
-            ("bytes an item at the end", self.disk, MOST_DISK),
-            ("bytes an item at most", self.peak, MOST_DISK),
+            ("microseconds of CPU per item", self.cpu, MOST_CPU),
+            ("microseconds of CPU per item, prepared", self.cpu_prepared, MOST_CPU),
+            ("bytes per item at the end", self.disk, MOST_DISK),
+            ("bytes per item at the peak", self.peak, MOST_DISK),
             ("seconds to the first request of a resumed job", self.resumed, MOST_SECONDS),
             ("MiB more than the smallest job", self.memory - smallest.memory, MOST_GROWTH),
         ):
@@ -160,8 +160,8 @@ class Line:
 
 
 HEADER: Final = (
-    "| items | CPU without, µs an item | more with it | more, prepared | bytes an item | at most "
-    "| memory, MiB | without | s to resume |\n"
+    "| items | CPU without a ledger, µs per item | added by a ledger | added if prepared | bytes per item | peak "
+    "| memory, MiB | without a ledger | s to resume |\n"
     "|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
 )
 

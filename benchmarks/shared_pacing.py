@@ -226,7 +226,7 @@ async def real(rate: float, burst: int, seconds: float) -> str:
             await asyncio.sleep(10.0)
             after = [server.count(killed + second, killed + second + 1.0) / rate for second in range(10)]
     return (
-        f"together {sum(counts) / (killed - began) / rate:.2%}, split {counts[0] / sum(counts):.1%}, refused "
+        f"together {sum(counts) / (killed - began) / rate:.2%}, split {counts[0] / sum(counts):.1%}, 429s "
         f"{server.share_refused():.2%}; after SIGKILL {after[0]:.1%} in the first second, {sum(after[1:]) / 9:.1%} then"
     )
 
@@ -268,7 +268,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", default="", help="only scenarios whose name contains this")
     arguments = parser.parse_args()
-    print(f"{'':36} goodput: worst, mean   refused   split        too early")
+    print(f"{'':36} goodput: worst, mean   429s      split        too early")
     for scenario in SCENARIOS:
         if arguments.only not in scenario.name:
             continue

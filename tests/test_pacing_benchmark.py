@@ -65,8 +65,8 @@ class TestJudging:
         [
             (Asked(0.99, 0.99, refused=0.01, production=0.01, within=3.0), []),
             (Asked(0.991), ["goodput"]),
-            (Asked(refused=0.009), ["refused"]),
-            (Asked(refused=0.0), ["refused"]),
+            (Asked(refused=0.009), ["429s"]),
+            (Asked(refused=0.0), ["429s"]),
             (Asked(production=0.009), ["production"]),
             (Asked(within=2.9), ["90 %"]),
             (Asked(also=(Also("{:.0f} too early", lambda _: 1.0, at_most=0),)), ["1 too early"]),

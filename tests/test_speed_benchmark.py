@@ -148,8 +148,8 @@ class TestJudging:
     def test_what_is_too_slow_is_a_miss(self) -> None:
         assert list(misses({"bulk / workers": 0.9, "delete": 1.1, "scale, memory": 32.0})) == []
         assert [miss.rpartition(": ")[2] for miss in misses({"bulk / workers": 0.89, "delete": 1.11})] == [
-            "0.89, the bar is 0.9",
-            "1.11, the bar is 1.1",
+            "0.89, the target is 0.9",
+            "1.11, the target is 1.1",
         ]
 
     @pytest.mark.parametrize(

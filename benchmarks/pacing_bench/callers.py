@@ -141,7 +141,7 @@ _LIMITS: Final[dict[str, tuple[Callable[[], Limiter], float | None, float]]] = {
     "50/s, burst 10, Retry-After 1": (lambda: TokenBucket(50, 10), 1.0, 0.0),
     "50/s, burst 10": (lambda: TokenBucket(50, 10), None, 0.0),
     "50/s, burst 50, Retry-After 2": (lambda: TokenBucket(50, 50), 2.0, 0.0),
-    "windows of 50 a second, Retry-After 1": (lambda: FixedWindows(50, 1.0), 1.0, 0.0),
+    "windows of 50 per second, Retry-After 1": (lambda: FixedWindows(50, 1.0), 1.0, 0.0),
     "5/s, burst 5, Retry-After 2": (lambda: TokenBucket(5, 5), 2.0, 0.0),
     "50/s, burst 10, and 0.2 % stray 429s": (lambda: TokenBucket(50, 10), None, 0.002),
     "50/s, burst 10, and 3 % stray 429s": (lambda: TokenBucket(50, 10), None, 0.03),

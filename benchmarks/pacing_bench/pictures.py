@@ -18,8 +18,8 @@ PICTURES: Final = {
     "burst-10.png": ("A limit of 50/s, burst 10", "50/s, burst 10"),
     "falling.png": ("A limit that falls from 100/s to 30/s", "100/s falling to 30/s"),
     "rising.png": ("A limit that rises from 30/s to 100/s", "30/s rising to 100/s"),
-    "retry-after.png": ("50/s, burst 10, each refusal with Retry-After: 1", "50/s, burst 10, Retry-After 1"),
-    "outage.png": ("50/s, burst 10, and a minute in which every answer is a 503", "all 503 for 60 s"),
+    "retry-after.png": ("50/s, burst 10, each 429 with Retry-After: 1", "50/s, burst 10, Retry-After 1"),
+    "outage.png": ("50/s, burst 10, and a minute in which every response is a 503", "all 503 for 60 s"),
     "production.png": ("50/s, of which production takes 20/s, at random", "Poisson production, background()"),
 }
 """The title and the scenario of each file."""
@@ -45,7 +45,7 @@ def picture(title: str, scenario: Scenario) -> Figure:
     for panel in panels[1]:
         panel.set_xlabel("seconds")
     for panel in panels[:, 0]:
-        panel.set_ylabel("requests a second")
+        panel.set_ylabel("requests per second")
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     return figure
@@ -71,7 +71,7 @@ def show(panel: Axes, name: str, run: Run) -> None:
         color=VERMILION,
         markersize=3,
         markeredgewidth=0,
-        label="refused",
+        label="429s",
         zorder=3,
         clip_on=False,
     )
@@ -93,4 +93,4 @@ def rates(counts: Sequence[int], together: int) -> list[float]:
 def caption(run: Run) -> str:
     """Return the figures of a run as text."""
     production = "" if run.production is None else f", of production {share(run.production, 1)}"
-    return f"goodput {share(run.goodput, 1)}, refused {share(run.refused, 1)}{production}"
+    return f"goodput {share(run.goodput, 1)}, 429s {share(run.refused, 1)}{production}"

@@ -17,33 +17,37 @@ from benchmarks.pacing_bench.table import long_table, short_table
 from benchmarks.page_tables import RATE_LIMITS, replace_table
 
 COUNTED: Final = """\
-Goodput is accepted / allowed after 20 s, from 1,000/s up after 60 s, at 0.2/s after 300 s. Beside production, allowed
-is what it leaves: above 100 % is taken from it. Refused is the share of all requests, the start included, and in
-brackets of production's. All three are means of {seeds} seeds; of all else the worst seed counts. In virtual time a
-round trip takes 0.1 s (log-normal, 0.2), and 64 requests are under way, above 500/s 512."""
+Goodput is the number of accepted requests divided by the number of allowed ones. It is counted from 20 s on, for
+limits of 1,000/s and more from 60 s on, and for 0.2/s from 300 s on. With production traffic, the allowed requests are
+those that production leaves: a goodput above 100 % takes requests from production. The column "429s" shows the share of
+rate-limited requests from the start, with that of production in brackets. All three are means of {seeds} seeds. For
+other figures, the worst seed counts. In virtual time, a round trip takes 0.1 s (log-normal, 0.2), and 64 requests are
+in flight, or 512 for limits above 500/s."""
 
 CALLERS: Final = """\
-50 callers that make one call after the other for 60 s, with the client's retry policy and a round trip of 50 ms: calls
-served a second, and the share that failed. "Each call alone" obeys its own Retry-After and knows nothing of the others,
-as with most clients.
+50 callers that make one call after the other for 60 s, with the client's retry policy and a round trip of 50 ms: the
+calls served per second, and the share of failed calls. With "each call alone", a call obeys only its own Retry-After,
+as in most clients.
 """
 
 SOCKETS: Final = """\
-A mass job with `AdaptivePacer()` on loopback, 40 s, against the simulator in a process of its own, which shares no code
-with the pacer; goodput after 20 s. Beside it the same 40 s in virtual time.
+A bulk job with `AdaptivePacer()` runs over loopback for 40 s, against a simulator in another process, which shares no
+code with the pacer. Goodput is counted from 20 s on. The columns "in virtual time" show the same 40 s in virtual time.
 """
 
 OTHERS: Final = """\
-- Back-off: 20 workers, each with full jitter, 0.5 s doubling to 8 s, as is the retry policy of the client; or the
-  Retry-After. They can do no more than 200/s. With half of the jitter ("equal") 28 % are refused at 50/s, burst 10.
-- Cubic: the rate limiter of botocore's retry mode "adaptive" (1.44.8), with which this port agrees request for
-  request. As there, it starts without any, and a Retry-After holds nothing back.
-- AIMD: from 5/s, 1/s more each second, a tenth less after a refusal, once a round trip. Cut to 0.7 instead of 0.9 it
-  has a goodput of 90 % and 0.13 % refused at 50/s, burst 10; halved 80 % and 0.09 %.
-- A rate that knows: a FixedPacer at the highest rate, to 1 %, that is refused no more than is asked. Where it misses a
-  bar too, nothing that sends steadily can meet it."""
+- Back-off: 20 workers. Each waits with full jitter, 0.5 s doubling to 8 s, like the retry policy of the client, or for
+  the Retry-After. The workers can't send more than 200/s. With half of the jitter ("equal"), 28 % of the requests are
+  rate-limited at 50/s, burst 10.
+- Cubic: the rate limiter of botocore's retry mode "adaptive" (1.44.8). This port sends exactly the same requests. Like
+  the original, it starts without a limit and ignores Retry-After.
+- AIMD: starts at 5/s, adds 1/s per second, and reduces the rate to 90 % after a 429, once per round trip. If it reduces
+  the rate to 70 %, the goodput is 90 % and 0.13 % of the requests are rate-limited at 50/s, burst 10; with 50 %, the
+  figures are 80 % and 0.09 %.
+- The best fixed rate: a FixedPacer at the highest rate, to 1 %, that meets the target for 429s. If it misses another
+  target, no pacer with a steady rate can meet that target."""
 
-PICTURED: Final = "Single runs, seed 0. A dot: so many refusals a second.\n"
+PICTURED: Final = "Single runs with seed 0. Dots show the number of 429s per second.\n"
 
 
 def write(folder: Path, results: dict[str, list[Result]], seeds: int) -> None:
@@ -57,10 +61,10 @@ def write(folder: Path, results: dict[str, list[Result]], seeds: int) -> None:
 
 def document(results: dict[str, list[Result]], seeds: int, loopback: list[str]) -> Iterator[str]:
     """Yield the lines of table.md."""
-    yield "# How near the pacers come to a hidden limit, and what it costs\n"
+    yield "# How close the pacers come to a hidden limit\n"
     yield f"Made by `make bench-pacing` on {datetime.now(UTC):%Y-%m-%d}: {machine()}.\n"
     yield COUNTED.format(seeds=seeds)
-    yield "\n## In short: goodput, refused\n"
+    yield "\n## Summary: goodput, 429s\n"
     yield from short_table(results)
     for contender, summed_up in results.items():
         yield f"\n## {contender}\n"
@@ -71,7 +75,7 @@ def document(results: dict[str, list[Result]], seeds: int, loopback: list[str]) 
     yield "\n## Over real sockets\n"
     yield SOCKETS
     yield from loopback
-    yield "\n## Who they are\n"
+    yield "\n## The contenders\n"
     yield OTHERS
     yield "\n## Pictures\n"
     yield PICTURED

@@ -57,7 +57,7 @@ class Result:
         """The targets that are missed."""
         asked = self.scenario.asked
         at_most = [
-            ("refused", self.refused, asked.refused),
+            ("429s", self.refused, asked.refused),
             ("production", self.production, asked.production),
             ("90 %", self.until_90, asked.within),
             *((each.says.format(figure), figure, each.at_most) for each, figure in self.also),
@@ -72,7 +72,7 @@ class Result:
 
     @property
     def is_out_of_reach(self) -> bool:
-        """True if even a rate that knows the limit misses a target."""
+        """True if even the best fixed rate misses a target."""
         return self.told is not None and bool(self.told.missed)
 
 

@@ -198,15 +198,15 @@ SCENARIOS = [
         brief=True,
     ),
     Scenario(
-        "50/s, burst 10, refused calls charged",
+        "50/s, burst 10, 429s use up tokens",
         lambda _: World(lambda: TokenBucket(50, 10, charge_refused=True), 300),
         steady(50),
         Asked(0.90, 0.97, refused=0.03, also=(Also("lost {:.0f} % of the worst 10 s", lost_of_10_s, at_most=50),)),
         brief=True,
     ),
-    Scenario("windows of 50 a second", windows(50, 1.0, 300), steady(50), Asked(0.95, refused=0.015)),
+    Scenario("windows of 50 per second", windows(50, 1.0, 300), steady(50), Asked(0.95, refused=0.015)),
     Scenario(
-        "windows of 3,000 a minute",
+        "windows of 3,000 per minute",
         windows(
             3000, 60.0, 877.5
         ),  # until the end of a window: a later end would count the next quota without its time

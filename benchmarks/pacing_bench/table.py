@@ -13,7 +13,7 @@ SHORT_HEAD: Final = f"| hidden limiter or event | {' | '.join(CONTENDERS)} |"
 
 def long_table(results: Sequence[Result]) -> Iterator[str]:
     """Yield a table of all figures of a contender and their targets."""
-    yield "| hidden limiter or event | goodput | at least, aim | refused | at most | 90 % after | within | also | met |"
+    yield "| hidden limiter or event | goodput | at least, aim | 429s | at most | 90 % after | within | also | met |"
     yield "|---|---|---|---|---|---|---|---|---|"
     for result in results:
         asked = result.scenario.asked
@@ -21,7 +21,7 @@ def long_table(results: Sequence[Result]) -> Iterator[str]:
         wanted = ", ".join(share(each, 1) for each in (asked.goodput, asked.aim) if each is not None)
         yield row(result.scenario.name, result, wanted, share(asked.refused, 2), within, verdict(result))
         if result.told:
-            yield row(f"... a rate that knows: {result.told_rate:.3g}/s", result.told, "", "", "", "")
+            yield row(f"... the best fixed rate: {result.told_rate:.3g}/s", result.told, "", "", "", "")
 
 
 def row(name: str, result: Result, goodput: str, refused: str, within: str, met: str) -> str:
@@ -36,7 +36,7 @@ def also(result: Result) -> str:
     said = [each.says.format(figure) for each, figure in result.also]
     if result.production is not None:
         said.insert(
-            0, f"production {share(result.production, 2)} refused, at most {share(result.scenario.asked.production, 2)}"
+            0, f"429s of production {share(result.production, 2)}, at most {share(result.scenario.asked.production, 2)}"
         )
     return "; ".join(said)
 
@@ -45,7 +45,7 @@ def verdict(result: Result) -> str:
     """Return whether the targets and the aim are met."""
     asked = result.scenario.asked
     if result.missed:
-        comment = " (nor by the rate that knows)" if result.is_out_of_reach else ""
+        comment = " (nor by the best fixed rate)" if result.is_out_of_reach else ""
         return f"**no**: {', '.join(result.missed)}{comment}"
     if not asked.anything:
         return ""

@@ -38,7 +38,7 @@ class Bar:
         return figure >= limit if self.at_least else figure <= limit
 
 
-_ALL: Final = "mass deletion with retries, outcomes, pacer and ledger"
+_ALL: Final = "bulk deletion with retries, outcomes, pacer and ledger"
 
 BARS: Final[dict[str, Bar]] = {
     "bulk / workers": Bar(f"{_ALL} / a hand-written aiohttp loop, throughput", 0.90, 1.0, at_least=True),
@@ -50,14 +50,14 @@ BARS: Final[dict[str, Bar]] = {
     "get": Bar("`profiles.get` with its model / bare `session.get` and json.loads, CPU", 1.2, 1.05),
     "p99 of deletes": Bar("100 callers of `profiles.delete` / of `session.delete`, p99 of the latency", 1.15),
     "p99 of gets": Bar("100 callers of `profiles.get` / of `session.get` and json.loads, p99 of the latency", 1.15),
-    "load 1.7 kB": Bar("loading a profile of 1.7 kB / json.loads of it", 3.5, 2.7),
-    "load 200 purchases": Bar("loading a profile of 200 purchases / json.loads of it", 4.0, 3.0),
-    "scale, CPU": Bar("CPU an item of a job of 1 million / of 10 thousand", 1.05),
-    "scale, memory": Bar("memory of a job of 1 million, more than of 10 thousand", 32, unit=" MiB"),
-    "import": Bar("`import adapty_async`, its names unused / `import aiohttp, attrs, cattrs, tenacity`", 1.15),
+    "load 1.7 kB": Bar("loading a profile of 1.7 kB / json.loads", 3.5, 2.7),
+    "load 200 purchases": Bar("loading a profile of 200 purchases / json.loads", 4.0, 3.0),
+    "scale, CPU": Bar("CPU per item of a job of 1 million items / of 10,000", 1.05),
+    "scale, memory": Bar("memory of a job of 1 million items, minus that of 10,000", 32, unit=" MiB"),
+    "import": Bar("`import adapty_async` without using its names / `import aiohttp, attrs, cattrs, tenacity`", 1.15),
 }
 
-HEAD: Final = "| what is compared | measured | bar | aim | met |"
+HEAD: Final = "| comparison | measured | target | aim | met |"
 
 
 def asked_table(figures: Mapping[str, float]) -> Iterator[str]:
@@ -71,4 +71,4 @@ def misses(figures: Mapping[str, float]) -> Iterator[str]:
     """Yield the targets that are missed."""
     for name, bar in BARS.items():
         if name in figures and not bar.is_met_by(figures[name]):
-            yield f"{bar.what}: {figures[name]:.2f}{bar.unit}, the bar is {bar.bar:g}{bar.unit}"
+            yield f"{bar.what}: {figures[name]:.2f}{bar.unit}, the target is {bar.bar:g}{bar.unit}"

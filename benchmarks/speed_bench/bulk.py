@@ -194,20 +194,20 @@ def part(url: str, rounds: int, count: int, under_way: int = 50) -> Part:
     """Run the ways in turn, each in a process of its own."""
     found = take_turns(WAYS, rounds, lambda way: run_apart("bulk", way, url, count, under_way))
     return Part(
-        title="Mass deletion",
-        says=f"{count:,} profiles, {under_way} requests under way; each way in processes of its own, rounds: {rounds}. "
-        "On the right the throughput of ours beside that of each: bare, which is with retries and outcomes, with a "
-        "pacer, and with pacer and ledger.",
+        title="Bulk deletion",
+        says=f"{count:,} profiles, {under_way} requests in flight. Each way ran in {rounds} processes of its own. The "
+        "columns on the right compare the throughput of adapty_async with that of each row: bare (with retries and "
+        "outcomes), with a pacer, and with pacer and ledger.",
         table=table(
-            ["", "seconds", "µs an item", "CPU, µs an item", "bare /", "with a pacer /", "with pacer and ledger /"],
+            ["", "seconds", "µs per item", "CPU, µs per item", "bare /", "with a pacer /", "with pacer and ledger /"],
             [_row(way, found, count) for way in WAYS],
         ),
         figures={bar: found.ratio("seconds", other, ALL_OF_IT) for bar, other in BARS.items()},
         charts=[
             Chart(
                 file="bulk.png",
-                title=f"Mass deletion, {under_way} requests under way",
-                unit="deletions a second",
+                title=f"Bulk deletion, {under_way} requests in flight",
+                unit="deletions per second",
                 groups=list(WAYS),
                 bars={"": [count / found.median("seconds", way) for way in WAYS]},
             )

@@ -189,8 +189,8 @@ def part(rounds: int, loops: int = 200) -> Part:
     }
     return Part(
         title="Loading a profile",
-        says=f"From the bytes of an answer to a model, beside json.loads of them, which makes none; rounds: "
-        f"{rounds}. pydantic and msgspec parse the JSON by themselves, in Rust and in C.",
+        says=f"From the bytes of a response to a model, compared with json.loads, which creates no model, in {rounds} "
+        "processes. pydantic and msgspec parse the JSON themselves, in Rust and C.",
         table=table(
             ["", *(f"{size}, µs" for size in BODIES), *(f"{size} / json.loads" for size in BODIES)],
             [
@@ -202,7 +202,7 @@ def part(rounds: int, loops: int = 200) -> Part:
         charts=[
             Chart(
                 file="loading.png",
-                title="Loading a profile, beside json.loads of it",
+                title="Loading a profile, compared with json.loads",
                 unit="times json.loads",
                 groups=list(BODIES),
                 bars=ratios,

@@ -17,9 +17,10 @@ from benchmarks.speed_bench.pictures import draw
 _COMPARED: Final = ("adapty-async", "aiohttp", "aiohttp-retry", "httpx", "requests", "pydantic", "msgspec")
 
 HOW: Final = """\
-Everything is sent over loopback to {server}, which answers at once, so what is compared is what the clients cost. All
-run on the same event loop. Figures are medians; ratios are medians of the rounds' own ratios, for what the machine does
-meanwhile hits both. A real server is slower by far, and a rate limit slower still."""
+Everything is sent over loopback to {server}, which responds at once, so the figures compare
+the costs of the clients. All clients run on the same event loop. Figures are medians. Ratios are medians of the ratios
+of each round, because a disturbance of the machine affects both sides of a ratio. A real server is much slower, and a
+rate limit slower still."""
 
 
 def write(folder: Path, parts: Sequence[Part], server: str, page: Path = PERFORMANCE) -> None:
@@ -33,10 +34,10 @@ def write(folder: Path, parts: Sequence[Part], server: str, page: Path = PERFORM
 
 def document(parts: Sequence[Part], server: str) -> Iterator[str]:
     """Yield the lines of table.md."""
-    yield "# What the comforts cost\n"
+    yield "# Speed of the client and of bulk jobs\n"
     yield f"Made by `make bench` on {datetime.now(UTC):%Y-%m-%d}: {machine()}.\n"
     yield HOW.format(server=server)
-    yield "\n## In short\n"
+    yield "\n## Summary\n"
     yield from asked_table(all_figures(parts))
     for part in parts:
         yield from section(part)

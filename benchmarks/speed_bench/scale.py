@@ -70,11 +70,11 @@ def part(rounds: int, *, largest: bool = False, sizes: Sequence[int] = SIZES) ->
     cpu = {size: results.ratio("cpu", size, first) for size in found}
     million = str(SIZES[-1])
     return Part(
-        title="More and more items",
-        says=f"Mass deletions with pacer and ledger, each size in processes of its own, rounds: {rounds}. Requests are "
-        "answered within the process, so this is what a job takes beside them.",
+        title="Jobs of increasing size",
+        says=f"Bulk deletions with pacer and ledger. Each job runs in a process of its own, in {rounds} rounds. "
+        "Requests are answered within the process, so the figures are the cost of the job without its requests.",
         table=table(
-            ["items", "CPU, µs an item", f"/ {sizes[0]:,}", "memory, MiB", f"more than {sizes[0]:,}, MiB"],
+            ["items", "CPU, µs per item", f"/ {sizes[0]:,}", "memory, MiB", f"more than {sizes[0]:,}, MiB"],
             [
                 [
                     f"{int(size):,}",

@@ -140,11 +140,11 @@ def part(url: str, rounds: int, calls: int, widths: tuple[int, ...] = CALLERS) -
             figures[f"p99 of {operation}s"] = found[100].ratio("p99", way, other)
     return Part(
         title="Single calls",
-        says=f"One client, and so many callers at once; both take turns in a process, rounds: {rounds}. "
-        "`get` is with its model, aiohttp's with json.loads. The rate and the latencies of many callers are those of "
-        "one process that is busy.",
+        says=f"Concurrent callers of one client. Both clients take turns in a process, in {rounds} rounds. "
+        "`get` includes the model of a profile; for aiohttp, it includes json.loads. With many callers, the rate and "
+        "the latencies are those of one busy process.",
         table=table(
-            ["callers, operation", "CPU, µs a call", "p50, ms", "p99, ms", "calls a second", "CPU", "p99", "rate"],
+            ["callers, operation", "CPU, µs per call", "p50, ms", "p99, ms", "calls per second", "CPU", "p99", "rate"],
             [row for callers, each in found.items() for row in _rows(callers, each)],
         ),
         figures=figures,
@@ -164,7 +164,7 @@ def _rows(callers: int, found: Rounds) -> Iterator[list[str]]:
 def _chart(found: dict[int, Rounds]) -> Chart:
     return Chart(
         file="latency.png",
-        title="Latency of profiles.get beside a bare aiohttp call",
+        title="Latency of profiles.get and of a bare aiohttp call",
         unit="milliseconds",
         groups=[f"{callers:,} caller{'s' if callers > 1 else ''}" for callers in found],
         bars={

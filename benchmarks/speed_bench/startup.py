@@ -93,9 +93,9 @@ def part(rounds: int) -> Part:
 
     found = take_turns(WAYS, rounds, measure)
     return Part(
-        title="Start",
-        says=f"Processes of each in turn: {rounds}. The imports are without the start of the interpreter, the command "
-        "is with it.",
+        title="Startup",
+        says=f"{rounds} processes of each, in turn. The times of imports don't include the start of the interpreter; "
+        "those of the command do.",
         table=table(["", "ms", f"/ {_THEIRS}"], [_row(way, found) for way in WAYS]),
         figures={"import": found.ratio("ms", _OURS, _THEIRS)},
     )
