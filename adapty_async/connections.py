@@ -31,7 +31,7 @@ If an extra response arrives after the next request has been sent, it is taken f
 the connection is always reused at once, nothing reveals this: each request gets the response to the previous one.
 """
 _ROUNDS: Final = 4
-"""Rounds of the event loop in which it reads what has arrived: two, plus one for each layer that TLS adds."""
+"""Rounds of the event loop in which it reads the data that has arrived: two, and one for each layer of TLS."""
 _POSTPONED: Final = 0.001
 _OWN_POOL: Final = -1
 

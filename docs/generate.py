@@ -1,4 +1,4 @@
-"""Write the pages of the commands and their man pages, from the commands themselves.
+"""Generate the reference pages and the man pages of the commands.
 
 Usage: python docs/generate.py [--check]
 """
@@ -42,7 +42,7 @@ _LINK: Final = re.compile(r"\[(`[^`]+`)\]\(\w[\w-]*\.md\)")
 
 @attrs.frozen
 class Parameter:
-    """An argument or an option: its names as they are typed, with the metavar, and what its help says."""
+    """An argument or an option, with its names, metavar and help."""
 
     names: tuple[str, ...]
     metavar: str
@@ -57,7 +57,7 @@ class Parameter:
 
 @attrs.frozen
 class Command:
-    """A command as its help describes it. `text`: paragraphs; a list of lines is to be typed or shown as it stands."""
+    """A command, as described by its help. `text`: the paragraphs; a list contains lines of code, which are kept."""
 
     name: str
     usage: str
@@ -69,12 +69,12 @@ class Command:
 
     @property
     def title(self) -> str:
-        """The words that are typed."""
+        """The program and the command."""
         return f"{PROGRAM} {self.name}".rstrip()
 
 
 def commands() -> list[Command]:
-    """Return the program itself, and each command in the order of --help."""
+    """Return the program and its commands, in the order of --help."""
     group: Any = typer.main.get_command(app)
     found = [_of_typer("", group)]
     for name, command in group.commands.items():
@@ -133,7 +133,7 @@ def _metavar(parameter: Any, context: Any) -> str:
 
 
 def _of_type(parameter: Any, name: str) -> Any:
-    """Return what Typer knows of the values of a parameter; before version 0.29 its type holds that."""
+    """Return a property of the values of a parameter. Before Typer 0.29, the parameter's type has it."""
     kind = getattr(parameter, "type", None)
     if kind is not None:
         return getattr(kind, name, None)
@@ -144,7 +144,7 @@ def _of_type(parameter: Any, name: str) -> Any:
 
 
 def _of_argparse(name: str) -> Command:
-    """Describe the simulator, which works without Typer."""
+    """Describe the simulator, which doesn't use Typer."""
     parser = simulator_parser(f"{PROGRAM} {name}")
     summary, _, rest = (parser.description or "").partition("\n\n")
     first, _, more = summary.partition("\n")
@@ -154,7 +154,7 @@ def _of_argparse(name: str) -> Command:
             "" if action.nargs == 0 else str(action.metavar or action.dest.upper()),
             (action.help or "").removesuffix("."),
         )
-        for action in parser._actions  # noqa: SLF001 - it has no public list of them
+        for action in parser._actions  # noqa: SLF001 - there is no public list of actions
     ]
     options = [attrs.evolve(each, help=f"{each.help[:1].upper()}{each.help[1:]}.") for each in options]
     group: Any = typer.main.get_command(app)
@@ -169,7 +169,7 @@ def _of_argparse(name: str) -> Command:
 
 
 def _paragraphs(text: str) -> list[str | list[str]]:
-    """Split a help text. What follows a backspace, or is indented below a line with a colon, is kept line by line."""
+    """Split a help text into paragraphs. A paragraph with a backspace, or an indented one, is kept line by line."""
     found: list[str | list[str]] = []
     for part in re.split(r"\n\s*\n", textwrap.dedent(text).strip("\n")):
         lines = [line.rstrip() for line in part.splitlines() if line.strip() != "\b"]
@@ -183,7 +183,7 @@ def _paragraphs(text: str) -> list[str | list[str]]:
 
 
 def page(command: Command, others: list[Command]) -> str:
-    """Write the page of a command; that of the program itself lists the others."""
+    """Return the page of a command. The page of the program lists the others."""
     return "\n".join(_lines(command, others)).rstrip("\n") + "\n"
 
 
@@ -230,20 +230,20 @@ def _sentence(text: str) -> str:
 
 
 def markdown(text: str) -> str:
-    """Write a plain text as Markdown: options, variables and names of files as code, nothing else as markup."""
+    """Convert plain text to Markdown. Options, variables and file names become code; nothing else is markup."""
     parts = _CODE.split(text)
     return "".join(f"`{part}`" if at % 2 else _SPECIAL.sub(r"\\\1", part) for at, part in enumerate(parts))
 
 
 def pages() -> dict[Path, str]:
-    """Return the text of every page, by its path."""
+    """Return the text of each page by its path."""
     program, *others = commands()
     texts = {PAGES / f"{command.name}.md": page(command, []) for command in others}
     return {PAGES / "index.md": page(program, others), **texts}
 
 
 def man_pages(sources: dict[Path, str]) -> dict[Path, str]:
-    """Return the man page of every command, by its path: Sphinx makes them of the pages."""
+    """Return the man page of each command by its path. Sphinx builds them from the pages."""
     entries = []
     for command in commands():
         name = command.title.replace(" ", "-")
@@ -259,23 +259,23 @@ def man_pages(sources: dict[Path, str]) -> dict[Path, str]:
 
 
 def _for_man(text: str) -> str:
-    """Leave out of a page what a man page says by itself, the name and the summary, and its links."""
+    """Remove the summary and the links of a page. Sphinx adds the summary to the name section."""
     title, _, _, _, _, _, *rest = text.splitlines(keepends=True)
     body = "".join(rest).replace("## Usage", "## Synopsis", 1)
     return title + "\n" + _LINK.sub(r"\1", body)
 
 
 def stale(texts: dict[Path, str]) -> list[Path]:
-    """Return the files that aren't as they would be written, or that nothing writes any more."""
+    """Return the files that are out of date or no longer generated."""
     present = {*PAGES.glob("*.md"), *MAN_PAGES.glob("*.1")}
     differing = [path for path, text in texts.items() if path not in present or path.read_text("utf-8") != text]
     return sorted([*differing, *(present - texts.keys())])
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the files, or check them; return the exit status."""
+    """Write or check the files. Return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail where a file is out of date")
+    parser.add_argument("--check", action="store_true", help="write nothing, and fail if a file is out of date")
     check = parser.parse_args(arguments).check
     texts = pages()
     texts.update(man_pages(texts))

@@ -165,7 +165,9 @@ def verify(
 
 def redact(
     ledger: options.LedgerFile,
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation, even if the job isn't finished.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Don't ask for confirmation, even if the job isn't finished.")
+    ] = False,
 ) -> None:
     """Make a ledger anonymous
 

@@ -32,6 +32,6 @@ class Mind(AdaptivePacer):
         changed = (max_rate, utilization, probe_after) != (self._max_rate, self._utilization, self._probe_after)
         self._max_rate, self._utilization, self._probe_after = max_rate, utilization, probe_after
         if changed and self._phase is not Phase.START and self.estimate is not None:
-            # PROBE ends, too: it would raise only in small steps what a more careful member had lowered.
+            # PROBE ends, too: it would raise a limit that a more careful member had lowered only in small steps.
             self._cruise(self.estimate, sys.maxsize)
         self._rate = min(self._rate, max_rate)
