@@ -1,4 +1,4 @@
-"""Fixtures of the command line's tests."""
+"""Fixtures for the tests of the command line."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ Delete = Callable[..., int]
 
 @pytest.fixture
 def sim(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Patient]:
-    """Run a simulator with 30 profiles, to which the environment leads; ledgers of standard input go to `tmp_path`."""
+    """Run a simulator with 30 profiles and point the environment at it. Ledgers of standard input go to `tmp_path`."""
     simulator = Patient(profiles=30)
     with served(simulator):
         lead_to(simulator, monkeypatch, tmp_path)
@@ -24,7 +24,7 @@ def sim(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Patient]:
 
 @pytest.fixture
 def witness(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Witness]:
-    """Run one that keeps a log, likewise."""
+    """Run a simulator that keeps a log, in the same way."""
     simulator = Witness(profiles=PEOPLE)
     with served(simulator):
         lead_to(simulator, monkeypatch, tmp_path)
@@ -32,7 +32,7 @@ def witness(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Witness
 
 
 def lead_to(simulator: Simulator, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Lead the command to a simulator, from within a folder."""
+    """Point the command at a simulator, and work in a folder."""
     monkeypatch.chdir(folder)
     monkeypatch.delenv("ADAPTY_API_KEY_FILE", raising=False)
     for name, value in settings_for(simulator).items():
@@ -41,7 +41,7 @@ def lead_to(simulator: Simulator, monkeypatch: pytest.MonkeyPatch, folder: Path)
 
 @pytest.fixture
 def people(tmp_path: Path) -> Path:
-    """Write a file with the ids of the profiles, in the second of two columns."""
+    """Write a file with the IDs of the profiles in the second of two columns."""
     path = tmp_path / "people.csv"
     path.write_text("name,customer_user_id\n" + "".join(f"n,{id_}\n" for id_ in ids(PEOPLE)))
     return path
@@ -49,7 +49,7 @@ def people(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def delete() -> Delete:
-    """Run `adapty-async delete` in this process, by customer user id, confirmed, and as fast as it can."""
+    """Run `adapty-async delete` in this process: by customer user ID, confirmed, and at full speed."""
 
     def run(*arguments: object) -> int:
         return main(["delete", *AT_ONCE, *map(str, arguments), "--by", "customer_user_id", "--yes"])
@@ -59,7 +59,7 @@ def delete() -> Delete:
 
 @pytest.fixture
 def say(capfd: pytest.CaptureFixture[str]) -> Say:
-    """Run a command in this process, and give its status and what it wrote."""
+    """Run a command in this process. Return its status and its output."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
         capfd.readouterr()

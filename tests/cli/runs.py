@@ -1,4 +1,4 @@
-"""One run of a job on a temporary ledger, without the command around it."""
+"""Run a job on a temporary ledger, without a command around it."""
 
 import contextlib
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ class DeletionRun:
 def run_of(
     client: AdaptyClient, ids: Listing, *, concurrency: int = 100, pacer: Pacer = UNPACED
 ) -> Iterator[DeletionRun]:
-    """Write the temporary ledger of a deletion, and yield its run."""
+    """Write the temporary ledger of a deletion and yield its run."""
     order = Order(file=Path(ids.name), by=ids.by, column=None, pace=Pace(FULL, None), concurrency=concurrency)
     with on_temporary_ledger(ids, client, order) as recorded:
         yield DeletionRun(recorded, recorded.run(client, pacer))

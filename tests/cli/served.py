@@ -1,4 +1,4 @@
-"""What the tests of the command line share: a simulator beside the main thread, and the command as a process."""
+"""Shared helpers of the command line's tests: a simulator in another thread, and the command as a process."""
 
 import asyncio
 import contextlib
@@ -22,19 +22,19 @@ AT_ONCE = ("--pace", "100000")
 
 
 class Patient(Simulator):
-    """A simulator that waits for a test, however slow that is: it gives `most` answers, None for all."""
+    """A simulator that waits for a slow test. It sends `most` responses; None means any number."""
 
     most: int | None = None
 
     async def _counted(self, request: web.BaseRequest) -> web.StreamResponse:
-        while self.most is not None and self.count.answers.total() >= self.most:  # noqa: ASYNC110 - another thread ends it
+        while self.most is not None and self.count.answers.total() >= self.most:  # noqa: ASYNC110 - another thread sets it
             await asyncio.sleep(0.001)
         return await super()._counted(request)
 
 
 @contextlib.contextmanager
 def served(simulator: Simulator) -> Iterator[Simulator]:
-    """Run a simulator on a thread of its own, so that the command can have the main thread."""
+    """Run a simulator in a thread of its own, so that the command can use the main thread."""
     loop = asyncio.new_event_loop()
     thread = Thread(target=loop.run_forever)
     thread.start()
@@ -51,12 +51,12 @@ def served(simulator: Simulator) -> Iterator[Simulator]:
 
 
 def settings_for(simulator: Simulator) -> dict[str, str]:
-    """Give the environment variables that lead the command to a simulator."""
+    """Return the environment variables that point the command at a simulator."""
     return {"ADAPTY_API_KEY": simulator.api_key, "ADAPTY_BASE_URL": simulator.base_url}
 
 
 def environment(settings: dict[str, str]) -> dict[str, str]:
-    """Give the environment for a process of the command: this one's, without settings but those given."""
+    """Return the environment for a process of the command: this process's own, with only the given settings."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("ADAPTY_")}
     return {**inherited, "PYTHONPATH": str(ROOT), "TERM": "xterm", **settings}
 
@@ -65,7 +65,7 @@ def environment(settings: dict[str, str]) -> dict[str, str]:
 def started(
     arguments: Sequence[str], settings: dict[str, str], **options: object
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run the command as a process, and end it with the block, whatever happens in it."""
+    """Run the command as a process. End the process with the block, even if the block raises."""
     command = [sys.executable, "-m", "adapty_async", *arguments]
     streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     process: subprocess.Popen[bytes] = subprocess.Popen(command, env=environment(settings), **streams)  # type: ignore[call-overload]  # noqa: S603 - our own interpreter
@@ -78,7 +78,7 @@ def started(
 
 
 def ids_file(folder: Path, profiles: int) -> Path:
-    """Write a CSV file with the ids that a simulator starts with."""
+    """Write a CSV file with the IDs that a simulator starts with."""
     path = folder / "people.csv"
     ids = (prefilled_customer_user_id(number) for number in range(1, profiles + 1))
     path.write_text("\n".join(["customer_user_id", *ids]), encoding="utf-8")
@@ -95,7 +95,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 @contextlib.contextmanager
 def interrupting(condition: Callable[[], bool], signum: signal.Signals = signal.SIGINT) -> Iterator[None]:
-    """Send this process a signal as soon as the condition holds."""
+    """Send this process a signal as soon as a condition is true."""
 
     with meanwhile(condition, lambda: os.kill(os.getpid(), signum)):
         yield
@@ -103,7 +103,7 @@ def interrupting(condition: Callable[[], bool], signum: signal.Signals = signal.
 
 @contextlib.contextmanager
 def acting_after(sim: Patient, answers: int, act: Callable[[], object]) -> Iterator[None]:
-    """Do something on another thread after so many more answers, and before there are many more."""
+    """Act in another thread after a number of further responses, and before many more arrive."""
     most = sim.count.answers.total() + answers
 
     def act_and_let_go() -> None:
@@ -118,13 +118,13 @@ def acting_after(sim: Patient, answers: int, act: Callable[[], object]) -> Itera
 
 
 def interrupting_after(sim: Patient, answers: int) -> contextlib.AbstractContextManager[None]:
-    """Send this process a signal after so many more answers."""
+    """Send this process a signal after a number of further responses."""
     return acting_after(sim, answers, lambda: os.kill(os.getpid(), signal.SIGINT))
 
 
 @contextlib.contextmanager
 def meanwhile(condition: Callable[[], bool], act: Callable[[], object]) -> Iterator[None]:
-    """Do something on another thread as soon as the condition holds."""
+    """Act in another thread as soon as a condition is true."""
 
     def wait_and_act() -> None:
         wait_until(condition)

@@ -1,4 +1,4 @@
-"""A shell in a pseudo-terminal, with the command on its path, and what its screen shows."""
+"""A shell in a pseudo-terminal, with the command on its path, and the contents of its screen."""
 
 import fcntl
 import os
@@ -21,13 +21,13 @@ from tests.waiting import PATIENCE
 
 COLUMNS: Final = 100
 _LINES: Final = 50
-# Makes the terminal the controlling one, so that Ctrl-C comes from its driver.
+# Makes this terminal the controlling one, so that its driver handles Ctrl-C.
 _SHELL: Final = "import fcntl, os, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp('sh', ['sh', '-i'])"
 _COMMAND: Final = f'#!/bin/sh\nexec {sys.executable} -m adapty_async "$@"\n'
 
 
 def screen_of(written: str) -> list[str]:
-    """Give the lines that a terminal shows, and showed before they were scrolled away."""
+    """Return the lines on the screen of a terminal, including those scrolled away."""
     lines, row, column = [""], 0, 0
     for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\n|[^\x1b\r\n]+|\x1b", written):
         if part == "\r":
@@ -47,7 +47,7 @@ def screen_of(written: str) -> list[str]:
 
 
 class Shell:
-    """A shell, whose prompt shows the last exit status. `written`: since the last command was entered."""
+    """A shell whose prompt shows the last exit status. `written`: the output since the last command was entered."""
 
     def __init__(self, ours: int) -> None:
         self._ours = ours
@@ -55,7 +55,7 @@ class Shell:
         self.everything = ""
 
     def until(self, pattern: str) -> "re.Match[str]":
-        """Wait until what was written since the last command holds a pattern."""
+        """Wait until the output since the last command contains a pattern."""
         deadline = time.monotonic() + PATIENCE
         while (found := re.search(pattern, self.written)) is None:
             assert time.monotonic() < deadline, self.written
@@ -73,18 +73,18 @@ class Shell:
         self.type(f"{command}\n")
 
     def ended(self) -> tuple[int, list[str]]:
-        """Wait for the next prompt; give the exit status, and what is on the screen since the command was typed."""
+        """Wait for the next prompt. Return the exit status and the screen since the command was entered."""
         status = int(self.until(r"\[(\d+)\] \$ $")[1])
         return status, screen_of(self.written)[:-1]
 
     def signal(self, signum: signal.Signals) -> None:
-        """Send what runs in the foreground a signal, as another terminal would by kill."""
+        """Send a signal to the process in the foreground, like kill in another terminal."""
         os.killpg(os.tcgetpgrp(self._ours), signum)
 
 
 @contextmanager
 def shell_in(folder: Path, settings: dict[str, str]) -> Iterator[Shell]:
-    """Run a shell in a folder. `settings`: variables of the environment, beside those of this process."""
+    """Run a shell in a folder. `settings`: environment variables to add to those of this process."""
     command = folder / "bin" / "adapty-async"
     command.parent.mkdir()
     command.write_text(_COMMAND)
@@ -111,6 +111,6 @@ def shell_in(folder: Path, settings: dict[str, str]) -> Iterator[Shell]:
         shell.until(r"\$ $")
         yield shell
     finally:
-        os.close(ours)  # hangs up: the shell and what it runs end
+        os.close(ours)  # closes the terminal, which ends the shell and its process
         process.kill()
         process.wait()

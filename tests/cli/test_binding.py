@@ -1,4 +1,4 @@
-"""A job stays with the app and the key that it was begun with, however early or badly its first run ended."""
+"""A job keeps its app and its key, however early or badly its first run ended."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ OTHER_APP = "3286abd3-48b0-4e9c-a5f6-ac0a006333a6"
 
 
 def killed_at_once(people: Path, monkeypatch: pytest.MonkeyPatch, *options: object) -> None:
-    """Begin a deletion that ends as soon as its ledger is there."""
+    """Start a deletion that ends as soon as its ledger exists."""
     with monkeypatch.context() as patched:
         patched.setattr(Recorded, "carry_out", lambda *_: 137)
         assert run(*DELETE, people, *options) == 137
@@ -27,7 +27,7 @@ def killed_at_once(people: Path, monkeypatch: pytest.MonkeyPatch, *options: obje
 
 
 def become_another_app(witness: Witness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Serve another app, with the same people, and set its key."""
+    """Switch to another app with profiles of the same IDs, and set its key."""
     witness.api_key = "secret_live_of_another_app"
     monkeypatch.setenv("ADAPTY_API_KEY", witness.api_key)
     witness.profiles.app_id = OTHER_APP
@@ -44,7 +44,7 @@ def test_a_job_that_never_ran_does_not_go_on_with_the_key_of_another_app(
     status, _, err = say(command, ledger_of(people))
     assert status == 5
     assert "--new-key" in err
-    people.write_text(people.read_text() + "\n")  # the same rows, which are compared one by one
+    people.write_text(people.read_text() + "\n")  # the same rows, so they are compared one by one
     for _ in range(2):
         status, _, err = say(command, ledger_of(people), "--new-key", *(() if has_app else ("--app", app)))
         assert status == 3
@@ -83,7 +83,7 @@ def test_rows_that_all_failed_are_not_sent_again_with_the_key_of_another_app(
     assert len(witness.profiles) == PEOPLE
 
 
-# What the end of a run says of the next step
+# The next step that is shown at the end of a run
 
 
 def test_after_a_wrong_first_key_the_line_to_type_is_one_that_can_go_on(
@@ -101,13 +101,13 @@ def test_after_a_wrong_first_key_the_line_to_type_is_one_that_can_go_on(
     ]
     monkeypatch.setenv("ADAPTY_API_KEY", right)
     assert run("resume", ledger) == 5
-    assert run(*[app if word == "UUID" else word for word in told[0]], *AT_ONCE) == 1  # what the wrong one got
+    assert run(*[app if word == "UUID" else word for word in told[0]], *AT_ONCE) == 1  # rows that failed before
     assert run("retry-failed", ledger, *AT_ONCE) == 0
     assert len(witness.profiles) == 0
 
 
 class Forbidding(Simulator):
-    """A simulator whose key may not delete."""
+    """A simulator that doesn't permit its key to delete."""
 
     async def _counted(self, request: web.BaseRequest) -> web.StreamResponse:
         return web.Response(status=403)
@@ -143,7 +143,7 @@ def test_when_all_is_done_it_says_what_may_follow(
     monkeypatch.chdir(people.parent)
     if status:
         with people.open("a") as file:
-            file.write("n,\n")  # is invalid, for good
+            file.write("n,\n")  # is always invalid
     ended, _, err = say(*DELETE, people.name)
     assert ended == status
     assert err.splitlines()[-4:] == [

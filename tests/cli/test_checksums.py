@@ -1,4 +1,4 @@
-"""What a damaged byte does: with a checksum nobody else is sent, and where there is none it is said."""
+"""Damaged bytes in Parquet: a checksum prevents wrong IDs, and a file without checksums is reported."""
 
 import gzip
 import importlib
@@ -41,7 +41,7 @@ FILES = {
 
 
 def sent(path: Path) -> list[str]:
-    """Give the ids that a file lets be sent, none where it is refused."""
+    """Return the IDs that would be sent from a file; none if the file is refused."""
     with open_ids(path, by="customer_user_id") as opened:
         try:
             opened.check()
@@ -51,7 +51,7 @@ def sent(path: Path) -> list[str]:
 
 
 def damaged(content: bytes, seed: int) -> list[bytes]:
-    """Damage each byte of a file: a bit of it, and any of its bits."""
+    """Return copies of a file, each with one damaged byte: two for each byte, one of them with a single flipped bit."""
     chance = random.Random(seed)  # noqa: S311 - no secret
     made = []
     for place in range(len(content)):
@@ -81,7 +81,7 @@ def varint(number: int) -> list[int]:
 
 
 def test_a_place_that_is_another_columns_is_refused(tmp_path: Path) -> None:
-    # The footer has no checksum, and the pages of the other column are whole: this is the byte of its place.
+    # The footer has no checksum and the pages of the other column are intact. Only the page offset is replaced.
     content = bytearray(FILES["bare"])
     metadata = parquet.ParquetFile(io.BytesIO(content)).metadata.row_group(0)
     place, others = (bytes([0x26, *varint(metadata.column(n).data_page_offset * 2)]) for n in (1, 0))
@@ -123,7 +123,7 @@ def test_a_file_that_is_damaged_after_it_was_checked_is_looked_at_again(tmp_path
     with open_ids(path, by="customer_user_id") as opened:
         opened.check()
         path.write_bytes(FILES["two columns"].replace(b"user-1@", b"user-9@", 1))
-        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # a disk's damage leaves no date
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # a disk may be slow
         with pytest.raises(InputError, match="a checksum is wrong"):
             list(opened.ids())
 

@@ -1,4 +1,4 @@
-"""Ids that look like others: with invisible characters, a header among them, or rounded by a spreadsheet."""
+"""IDs that look like other IDs: with invisible characters, equal to a header, or rounded by a spreadsheet."""
 
 import importlib
 import json
@@ -24,7 +24,7 @@ BY = ("--by", "customer_user_id")
 DELETE = ("delete", *AT_ONCE, *BY, "--yes", "--max-absent", "100%")
 SHOWN_AS_NOTHING = [
     *("\ufeff", "\u200b", "\u00ad", "\u200d", "\u200c", "\u2060", "\u180e"),
-    *("\u200e", "\u202e", "\u2066", "\u061c"),  # directions
+    *("\u200e", "\u202e", "\u2066", "\u061c"),  # directional marks
     *("\ufe0f", "\U000e0100", "\U000e0041", "\u034f", "\u115f", "\u3164", "\u2800"),
     *("\u00a0", "\u2007", "\u202f", "\u3000", "\u2028", "\u2029", "\ue000"),
 ]
@@ -44,13 +44,13 @@ def write(folder: Path, name: str, people: list[str]) -> Path:
 NAMES = ["people.csv", "people.tsv", "people.ids", "people.jsonl", "people.parquet"]
 
 
-# What nobody sees
+# Invisible characters
 
 
 @pytest.mark.parametrize("character", SHOWN_AS_NOTHING, ids=lambda character: f"U+{ord(character):04X}")
 @pytest.mark.parametrize("text", ["u{}1", "{}u", "u{}"])
 def test_an_invisible_character_is_named(character: str, text: str) -> None:
-    is_at_an_end = text != "u{}1" and character.isspace()  # which the library refuses
+    is_at_an_end = text != "u{}1" and character.isspace()  # the library refuses these
     assert invisible_in(text.format(character)).startswith("" if is_at_an_end else f"U+{ord(character):04X} (")
 
 
@@ -66,7 +66,7 @@ def test_each_code_point_that_is_no_letter_mark_number_sign_or_space_is_invisibl
         if unicodedata.category(chr(point)) not in ("Cf", "Co", "Zl", "Zp", "Zs", "Cc", "Cs", "Cn")
     }
     wrong = {f"{ord(character):04X}" for character in shown if is_invisible(character)}
-    assert len(wrong) == 268  # 240 of them select variants of Chinese letters
+    assert len(wrong) == 268  # 240 of them are variation selectors of Chinese characters
     assert not is_invisible(" ")
 
 
@@ -132,7 +132,7 @@ def test_an_id_that_is_named_on_the_command_line_has_none(
     )
 
 
-# The header among the ids
+# A header among the IDs
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -149,7 +149,7 @@ def test_a_header_that_stands_there_again_refuses_the_file(
     assert set(witness.log) == set(ids(3))
 
 
-# Numbers that a spreadsheet has rounded
+# Numbers rounded by a spreadsheet
 
 ROUNDED = ["1234567890123450", "1234567890123460", "12345678901234500", "123456789012345000", "9999999999999990"]
 

@@ -20,7 +20,7 @@ KEY = "secret_live_simulated"
 
 
 def figures(summary: str) -> dict[str, str]:
-    """Read the summary's names and figures."""
+    """Return the names and figures in a summary."""
     return dict(re.findall(r"^(\w+) +([\d,.]+)", summary, re.MULTILINE))
 
 
@@ -155,7 +155,7 @@ def test_no_id_and_no_key_is_on_the_screen(
     assert sim.api_key not in shown
 
 
-# What ends a deletion early
+# Early ends of a deletion
 
 
 def test_a_wrong_key_ends_the_job_with_exit_4(
@@ -246,7 +246,7 @@ def test_without_a_file_for_them_failures_are_pointed_to(
     assert "--failures FILE.csv" in capsys.readouterr().err
 
 
-# What is refused before anything is sent
+# Refusals before the first request
 
 
 @pytest.mark.parametrize(
@@ -331,7 +331,7 @@ def test_without_a_terminal_a_deletion_wants_yes(
     assert sim.count.requests == 0
 
 
-# Confirmed on a terminal
+# Confirmation on a terminal
 
 
 class Keyboard(io.StringIO):

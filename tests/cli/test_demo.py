@@ -17,7 +17,7 @@ from tests.waiting import PATIENCE
 
 
 def process_and_folder(shown: str) -> tuple[Path, Path]:
-    """Find in what the demo shows the process of its simulator, as /proc knows it, and its folder."""
+    """Return the simulator's process, as listed in /proc, and its folder, from the output of the demo."""
     process = re.search(r"\(process (\d+)\)", shown)
     file = re.search(r"written to (\S+)/profiles.csv", shown)
     assert process

@@ -1,4 +1,4 @@
-"""Tables in other dialects and other kinds of files, taken for one ID per line; and odd ids, which are ids."""
+"""Tables in other dialects, files of other kinds that look like one ID per line, and unusual IDs that are valid."""
 
 import io
 import tracemalloc
@@ -34,7 +34,7 @@ def people(template: str, count: int = 20) -> list[str]:
     return [template.format(n, f"user{n}@example.com") for n in range(count)]
 
 
-# What is a table, or no text at all: by its name, and what the sentence says.
+# Tables and files that aren't text: name and error message.
 TABLES: dict[str, tuple[str, bytes, str]] = {
     "Excel's German CSV": ("a.csv", text("E-Mail;Grund", *people("{1};DSGVO"), newline="\r\n"), "';'"),
     "with a mark": ("a.csv", b"\xef\xbb\xbf" + text("E-Mail;Grund", *people("{1};DSGVO")), "';'"),
@@ -84,7 +84,7 @@ TABLES: dict[str, tuple[str, bytes, str]] = {
     "a JSON list that begins a line of its own": ("a.ids", b"[\n1,\n2\n]\n", "JSON"),
     "JSON lines, one ID per line": ("a.ids", b'{"customer_user_id": "u1"}\n', "JSON"),
 }
-# What is one ID per line, whatever is in the ids.
+# Files with one ID per line, with all kinds of IDs.
 IDS: dict[str, tuple[str, list[str]]] = {
     "plain": ("a.csv", people("u{0}")),
     "addresses": ("a.csv", people("{1}")),
@@ -165,7 +165,7 @@ def test_a_format_that_was_asked_for_is_looked_at_as_well(tmp_path: Path) -> Non
         found.check()
 
 
-@settings(deadline=None)  # a disk has no deadline
+@settings(deadline=None)  # a disk may be slow
 @given(lines=st.lists(st.text("ab1;,|\"' ", min_size=1, max_size=6), min_size=1, max_size=9))
 def test_what_is_not_refused_is_read_as_it_stands(tmp_path_factory: pytest.TempPathFactory, lines: list[str]) -> None:
     path = tmp_path_factory.getbasetemp() / "a.ids"

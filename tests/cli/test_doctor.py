@@ -1,4 +1,4 @@
-"""The command `doctor`: what it says of a machine where all is well, and of one where something isn't."""
+"""The command `doctor`, on a machine without problems and on machines with one."""
 
 import json
 import os
@@ -88,7 +88,7 @@ def test_a_key_file_that_others_may_read_is_a_problem(
     assert status == 1
     assert "chmod 600" in checks["key"][1]
     file.write_text("secret_live_of_yesterday")
-    assert found(say)[0] == 4  # what a job would fail by is said first
+    assert found(say)[0] == 4  # a reason for a job to fail is shown first
     file.write_text(f"\ufeff{sim.api_key}\r\n")
     file.chmod(0o600)
     assert found(say)[0] == 0
@@ -163,7 +163,7 @@ def test_a_server_that_nobody_runs_is_a_problem(sim: Simulator, say: Say, monkey
 
 @pytest.fixture
 def listening(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
-    """Listen where the command is led to, in place of the simulator."""
+    """Listen at the address of the server, instead of a simulator."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("ADAPTY_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
         yield server
@@ -171,7 +171,7 @@ def listening(sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[socke
 
 @contextmanager
 def answering(listening: socket.socket, answer: bytes) -> Iterator[None]:
-    """Answer the first who connects, and close the connection."""
+    """Respond to the first connection and close it."""
 
     def run() -> None:
         with listening.accept()[0] as connection:

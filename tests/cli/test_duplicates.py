@@ -1,4 +1,4 @@
-"""Duplicates are found among any number of ids, by the ids themselves, in bounded memory."""
+"""Duplicates are found among any number of IDs, by comparing the IDs themselves, in constant memory."""
 
 import io
 import random

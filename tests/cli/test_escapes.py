@@ -1,4 +1,4 @@
-"""What names of files and columns, notes and options hold does nothing to a terminal, a log or a reader of a record."""
+"""Names of files and columns, notes and options have no effect on a terminal, a log or the reader of a record."""
 
 import csv
 import json
@@ -28,7 +28,7 @@ def assert_harmless(*texts: str) -> None:
 
 @pytest.fixture
 def odd(people: Path) -> Path:
-    """Name the file and its column so that a terminal would do something, and begin a line of its own."""
+    """Give the file and its column names with terminal sequences and a line break."""
     column = f"id {ACTIVE}".replace("\n", " ")
     odd = people.with_name(f"p {ACTIVE.replace('/', ':')}\nadapty-async: all is well.csv")
     with odd.open("w", newline="") as file:
@@ -53,10 +53,10 @@ def test_names_and_notes_do_nothing_where_they_are_shown(witness: Witness, odd: 
     assert told("plan", odd, "--by", "customer_user_id", "--column", column)[0] == 0
     assert told("plan", odd, "--by", "customer_user_id", "--column", f"x{column}")[0] == 2
     assert told("plan", f"{odd}x", "--by", "customer_user_id")[0] == 2
-    with interrupting_after(witness, 5):  # two at a time: when it comes, most rows haven't been sent
+    with interrupting_after(witness, 5):  # two at a time, so that most rows haven't been sent when the signal arrives
         status, _, err = told(*DELETE, odd, *options, "--failures", failures, "--concurrency", 2)
     assert status == 130
-    assert told("resume", ledger, "--failures", failures)[0] == 2  # it is there already
+    assert told("resume", ledger, "--failures", failures)[0] == 2  # the file exists
     failures.unlink()
     assert told("resume", ledger, "--json", "--failures", failures)[0] == 1
     assert told("status", ledger)[0] == 0
@@ -68,7 +68,7 @@ def test_names_and_notes_do_nothing_where_they_are_shown(witness: Witness, odd: 
     assert told("verify", ledger, "all", *AT_ONCE)[0] == 0
     assert_harmless(*shown, log.read_text())
 
-    # What is shown is there, as text.
+    # The content is shown, as text.
     assert json.loads(record)["runs"][0]["notes"]["operator"] == ACTIVE + LINK
     assert "](" not in page.replace(r"\]", "")
     assert not re.search(r"(?<!\\)://", page.replace(witness.base_url, ""))
@@ -84,7 +84,7 @@ def test_the_command_that_goes_on_can_be_typed(witness: Witness, odd: Path, say:
         _, _, err = say(*DELETE, odd, "--column", f"id {ACTIVE}")
     typed = next(line for line in err.splitlines() if line.startswith("  adapty-async resume"))
     words = ["exec", sys.executable, "-m", typed.strip().replace("adapty-async", "adapty_async", 1)]
-    done = subprocess.run(  # noqa: S603 - what the command has printed
+    done = subprocess.run(  # noqa: S603 - the output of the command
         ["/bin/bash", "-c", " ".join(words)],
         cwd=tmp_path,
         env=environment(settings_for(witness)),

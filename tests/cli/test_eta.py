@@ -1,4 +1,4 @@
-"""The time left that a job shows, against the time that it takes, in virtual time."""
+"""The displayed time left of a job, compared with the time that the job takes, in virtual time."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ SECONDS = 900.0
 
 
 class Watched(PacedJob):
-    """Keep how many requests were accepted, and the phase of the pacer, once a second."""
+    """Record the number of accepted requests and the phase of the pacer every second."""
 
     def __init__(self, simulation: Simulation, pacer: AdaptivePacer) -> None:
         super().__init__(simulation, pacer, under_way=64)
@@ -31,9 +31,9 @@ class Watched(PacedJob):
 
 
 def errors(pacer: AdaptivePacer, world: World, seed: int) -> list[float]:
-    """Return by which share of the rest each time left was off, from the first minute on.
+    """Return the relative error of each displayed time left, from the first minute on.
 
-    The last minute is left out: there a single search for the limit or a single Retry-After is much of what is left.
+    The last minute isn't included, because a single probe of the limit or a single Retry-After is a large part of it.
     """
     simulation = Simulation(world, seed)
     job = Watched(simulation, pacer)
@@ -67,7 +67,7 @@ def test_stray_429s_change_that_by_little(
     make: Callable[[], AdaptivePacer], rate: float, burst: float, share: float
 ) -> None:
     world = World(lambda: TokenBucket(rate, burst), SECONDS, fault=strays(share))
-    # Many strays must first be told from a limit: that takes the second minute too.
+    # Many stray 429s take longer to tell from a limit, so the second minute isn't included either.
     found = errors(make(), world, seed=1)
     assert max(found[60 if share > 0.005 else 0 :]) <= 0.15
 

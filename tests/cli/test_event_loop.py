@@ -1,4 +1,4 @@
-"""On which event loop a command runs, and what a signal does meanwhile."""
+"""The event loop that a command runs on, and signals while it runs."""
 
 import asyncio
 import itertools
@@ -47,7 +47,7 @@ def _both_loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 
 class Late:
-    """What a command has left running, which sends signals as the loop ends it."""
+    """Work left over by a command. It sends signals while the loop shuts it down."""
 
     def __init__(self, signum: int) -> None:
         self.signum = signum
@@ -138,7 +138,7 @@ def test_more_signals_cut_off_nothing_that_the_first_one_has_put_in_order() -> N
 
 @pytest.mark.usefixtures("_both_loops")
 def test_a_signal_wakes_a_loop_that_nothing_else_would() -> None:
-    def signal_here() -> None:  # where it doesn't interrupt what the loop waits in
+    def signal_here() -> None:  # if the loop's wait isn't interrupted
         signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
 
     async def command(_: Interrupts) -> None:
@@ -186,7 +186,7 @@ def test_however_many_signals_come_none_meets_the_systems_handler(options: list[
             if process.poll() is not None or time.monotonic() > deadline:
                 break
             process.send_signal(signum)
-            time.sleep(0.0001)  # without a pause the process does nothing but hear them
+            time.sleep(0.0001)  # without a pause, the process would only handle signals
         process.kill()
     assert process.returncode == 0
 

@@ -1,4 +1,4 @@
-"""An exclude list that may miss its people refuses the job: nobody would be held back."""
+"""An exclude list that may miss IDs is refused, because those profiles would be deleted."""
 
 import shlex
 import tracemalloc
@@ -37,7 +37,7 @@ def refused(say: Say, witness: Witness, *arguments: object) -> str:
     return err.splitlines()[-1]
 
 
-# What the issue said: people under legal hold were deleted
+# Regression: profiles under legal hold were deleted
 
 
 def test_the_hold_of_a_spreadsheet_holds(witness: Witness, people: Path, tmp_path: Path, say: Say) -> None:
@@ -61,7 +61,7 @@ def test_an_id_in_capitals_holds(witness: Witness, people: Path, tmp_path: Path,
     assert ids(2)[1] not in witness.log
 
 
-# A list of nobody in the input
+# A list without any ID of the input
 
 
 @pytest.mark.parametrize("command", ["plan", "delete", "update", "create"])
@@ -87,7 +87,7 @@ def test_each_list_must_hold_somebody(witness: Witness, people: Path, tmp_path: 
     sentence = refused(say, witness, *DELETE, people, "--exclude", right, "--exclude", wrong)
     assert str(wrong) in sentence
     assert str(right) not in sentence
-    again = write(tmp_path, "again.csv", ids(1)[0])  # who is on another list, too, is on this one
+    again = write(tmp_path, "again.csv", ids(1)[0])  # an ID on both lists counts for this one
     assert say(*DELETE, people, "--exclude", right, "--exclude", again)[0] == 0
     assert set(witness.log) == set(ids(PEOPLE)) - set(ids(2))
 
@@ -106,7 +106,7 @@ def test_an_empty_list_is_refused(witness: Witness, people: Path, tmp_path: Path
     assert "contains no IDs: leave out the option" in refused(say, witness, *DELETE, people, "--exclude", held, ALLOW)
 
 
-# The spelling
+# Spelling
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_a_single_rounded_id_on_a_list_refuses_it_where_it_may_be_another_of_the
     assert set(witness.log) == {ids(2)[1], "1234567890123457", second}
 
 
-# Rows of tables that no look at the list alone can tell
+# Rows of tables that can't be detected from the list alone
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_parts_of_ids_in_json_lines_are_no_cells(witness: Witness, people: Path,
     assert ids(1)[0] in witness.log
 
 
-# A job that is resumed
+# Resumed jobs
 
 
 def test_a_list_that_was_changed_is_compared_again(witness: Witness, people: Path, tmp_path: Path, say: Say) -> None:
@@ -312,7 +312,7 @@ def test_a_list_that_a_resume_adds_is_compared(witness: Witness, people: Path, t
     assert say(*DELETE, people)[0] == 0
     more = write(tmp_path, "more.csv", "another")
     assert say("resume", ledger_of(people), "--exclude", more)[0] == 2
-    assert say("resume", ledger_of(people))[0] == 0  # a list that was refused isn't kept
+    assert say("resume", ledger_of(people))[0] == 0  # a refused list isn't stored
     assert say("resume", ledger_of(people), "--exclude", more, ALLOW)[0] == 0
     assert say("resume", ledger_of(people))[0] == 0
 

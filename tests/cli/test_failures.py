@@ -1,4 +1,4 @@
-"""The file of failures is input again: the columns of the input, and what went wrong beside them."""
+"""The failed rows file is valid input. It has the columns of the input and the cause of each failure."""
 
 import csv
 import os
@@ -21,7 +21,7 @@ DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
 
 
 def written(folder: Path, content: str, *, column: str | None = None) -> list[list[str]]:
-    """Write a file of failures in which each row of an input failed, and read it as CSV."""
+    """Write a failed rows file in which each row of an input failed, and read it as CSV."""
     source, path = folder / "people.csv", folder / "failures.csv"
     source.write_text(content, encoding="utf-8")
     with open_ids(source, by="customer_user_id", column=column) as ids:
@@ -147,7 +147,7 @@ def test_what_a_kill_left_of_the_failures_is_removed_by_the_next_command(
         assert not left.exists()
         assert all(other.exists() for other in [*others, written, failures])
         assert say("status", ledger_of(people))[0] == 0
-        assert written.exists() == (command[0] in ("resume", "retry-failed"))  # which had no --failures
+        assert written.exists() == (command[0] in ("resume", "retry-failed"))  # the run had no --failures
 
 
 def test_what_a_kill_left_is_removed_where_the_same_file_is_written_again(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The figures of every output add up to the rows of the input, also where much goes wrong."""
+"""The figures of every output add up to the number of rows, even if many things go wrong."""
 
 import json
 import re
@@ -17,7 +17,7 @@ DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes", "--concurrenc
 
 @pytest.fixture
 def listed(witness: Witness, people: Path) -> Path:
-    """Add a row that is invalid, one that is a duplicate and three who are absent to those who are there."""
+    """Add an invalid row, a duplicate and three absent profiles to the existing ones."""
     people.write_text(
         people.read_text() + f"n,{ids(5)[-1]}\nn,\n" + "".join(f"n,nobody-{number}\n" for number in range(3))
     )
@@ -29,7 +29,7 @@ TOTAL = ROWS + 5
 
 
 def figures_of(lines: str) -> dict[str, int]:
-    """Read the lines of a summary up to its total."""
+    """Return the lines of a summary up to the total."""
     figures = re.findall(r"^(\w+) +([\d,]+)", lines.partition("\ntotal")[0], re.MULTILINE)
     return {name: int(figure.replace(",", "")) for name, figure in figures}
 
@@ -54,14 +54,14 @@ def test_the_figures_add_up(
         assert sum(event[part] for part in PARTS) == event["total"] == TOTAL
     last, end = progress[-1], told[-1]
     assert last["excluded"] == 2
-    assert last["failed"] >= 2 if is_stopped else last["failed"] == 3  # stopped, another may be given up
+    assert last["failed"] >= 2 if is_stopped else last["failed"] == 3  # when stopped, another request may be abandoned
     assert (last["left"] > 0) == is_stopped
     assert last["done"] == sum(last["counts"].get(name, 0) for name in GOOD)
     assert sum(end["counts"].values()) == end["total"] == TOTAL
     if options:
         return
 
-    # What the ledger tells afterwards.
+    # What the ledger shows afterwards.
     found = json.loads(say("status", ledger_of(listed), "--json")[1])
     assert sum(found["totals"].values()) == found["total"] == TOTAL
     assert found["totals"] == end["counts"]

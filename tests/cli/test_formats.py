@@ -1,4 +1,4 @@
-"""Inputs of every format, from the command to the file of failures; which format it is, is said and kept."""
+"""Inputs of each format, from the command to the failed rows file. The format is shown and stored."""
 
 import csv
 import gzip
@@ -34,7 +34,7 @@ DELETE = ("delete", *AT_ONCE, *BY, "--yes")
 
 
 def write(folder: Path, name: str, people: list[str]) -> Path:
-    """Write the ids in the format that a name tells."""
+    """Write the IDs in the format that a name stands for."""
     path = folder / name
     if path.suffix == ".parquet":
         parquet.write_table(pyarrow.table({"n": [1] * len(people), "customer_user_id": people}), path)
@@ -169,7 +169,7 @@ def test_a_name_tells_the_format_or_nothing(name: str, expected: Format | None) 
 
 
 def failures_of(path: Path) -> list[list[str]]:
-    """Write a file of failures in which each row of an input failed, and read it."""
+    """Write a failed rows file in which each row of an input failed, and read it."""
     failures = path.with_name("failures.csv")
     with open_ids(path, by="customer_user_id") as opened:
         written = (Failure(row, Outcome.FAILED, "why", None) for row in opened.as_written())
@@ -200,7 +200,7 @@ def test_the_failures_of_json_lines_have_the_keys_of_the_first_object_as_columns
 
 def test_what_is_nested_too_deep_to_be_written_is_left_out() -> None:
     nested: list[Any] = []
-    for _ in range(100_000):  # Python 3.13 writes thousands
+    for _ in range(100_000):  # Python 3.13 can write thousands of levels
         nested = [nested]
     assert as_text(nested) == ""
 
@@ -235,7 +235,7 @@ def test_without_pyarrow_parquet_is_refused_with_the_command_that_installs_it(
 TOKENS = ['"a"', '"id"', '"b', '{"id":"c"}', '{"id"', "{", "}", "[", "]", ",", ":", "1", " ", "\r", "é", r"\u0069", "x"]
 
 
-@settings(deadline=None)  # a disk has no deadline
+@settings(deadline=None)  # a disk may be slow
 @given(
     name=st.sampled_from(["people.jsonl", "people.csv", "people.tsv", "people.ids"]),
     lines=st.lists(st.lists(st.sampled_from(TOKENS), max_size=5).map("".join), max_size=5),

@@ -1,4 +1,4 @@
-"""What an operator meets who goes on with a job another day: sentences that fit, and numbers of what is left."""
+"""Messages and figures that an operator sees when a job is resumed later."""
 
 import io
 import signal
@@ -22,14 +22,14 @@ DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
 
 
 def interrupted(witness: Witness, file: object, *options: object) -> int:
-    """Begin a deletion and end it by Ctrl-C when a few are deleted."""
+    """Start a deletion and stop it with Ctrl-C after a few profiles."""
     with interrupting_after(witness, 5):
         return run(*DELETE, "--concurrency", 2, file, *options)
 
 
 @pytest.fixture
 def from_stdin(witness: Witness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give the ledger of a deletion from standard input that has come to its clean end."""
+    """Return the ledger of a deletion from standard input that completed normally."""
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\n".join(ids(PEOPLE)).encode())))
     assert run(*DELETE, "-") == 0
     assert not Spool("stdin.adapty.db").is_filled
@@ -51,7 +51,7 @@ def test_a_finished_job_whose_copy_is_gone_is_told_to_be_done(
 
 
 def untimed(summary: str) -> list[str]:
-    """Give the lines of a summary without how long it took, which is the machine's affair."""
+    """Return the lines of a summary without times, which depend on the machine."""
     return [line for line in summary.splitlines() if not line.startswith(("seconds ", "rate "))]
 
 
@@ -156,7 +156,7 @@ def test_an_interrupt_while_the_input_is_compared_tells_how_to_go_on(
 ) -> None:
     witness.script(Fault.REDIRECT, method="DELETE")
     assert run(*DELETE, people, "--concurrency", 1, "--max-failures", 0) == 3
-    people.write_text(f"{people.read_text()}\n")  # not byte by byte the same
+    people.write_text(f"{people.read_text()}\n")  # not the same bytes
 
     def interrupted(*arguments: Any, **options: Any) -> None:
         raise KeyboardInterrupt
@@ -319,10 +319,12 @@ def test_of_somebody_who_was_absent_already_the_report_says_so_and_is_content(
     status, out, _ = say("report", ledger_of(people), "--about", "nobody")
     assert status == 0
     assert out.startswith("row 31: there was no such profile (404) at ")
-    assert "If there was no such profile in the first place, the exit status is 0." in " ".join(say("report", "--help")[1].split())
+    assert "If there was no such profile in the first place, the exit status is 0." in " ".join(
+        say("report", "--help")[1].split()
+    )
 
 
-# What may have been done before it was refused
+# A rejected request after an attempt that may have been executed
 
 
 def test_a_refusal_does_not_hide_that_an_earlier_attempt_may_have_been_carried_out(
@@ -357,7 +359,7 @@ def test_a_refused_key_does_not_hide_what_a_killed_run_may_have_done(
 
 
 def test_a_finished_job_that_is_resumed_has_no_further_runs(witness: Witness, tmp_path: Path, say: Say) -> None:
-    people = tmp_path / "people.csv"  # so many that the first run has a canary, as no later one does
+    people = tmp_path / "people.csv"  # the first run has a canary, later ones don't
     people.write_text("\n".join(["customer_user_id", *ids(PEOPLE), *(f"nobody-{number}" for number in range(1100))]))
     assert run(*DELETE, people, "--max-absent", "100%", "--operator", "Ada") == 0
     record = say("report", ledger_of(people))[1]

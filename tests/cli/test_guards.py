@@ -1,4 +1,4 @@
-"""The guards of a deletion: each refuses before anything is deleted, and lets through what is right."""
+"""The guards of a deletion: each refuses a job before anything is deleted, and lets a correct one run."""
 
 import csv
 import json
@@ -151,7 +151,7 @@ def test_a_list_that_was_sent_with_the_wrong_key_never_ends_well_whatever_killed
     assert say("resume", ledger_of(strangers), "--max-absent", "100%")[0] == 0
 
 
-# What is refused with a sentence, before anything is sent
+# Refusals with a message, before the first request
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_what_a_guard_refuses_is_not_sent_and_leaves_nothing(
     assert runs_notes(ledger_of(people))[0]["expect"] == str(PEOPLE)
 
 
-# The canary, and the failures
+# The canary and the limits for failures
 
 
 def test_the_first_hundred_of_many_are_judged_before_the_others_are_sent(
@@ -204,7 +204,7 @@ def test_more_failures_than_allowed_stop_it(witness: Witness, people: Path, say:
     assert agree(say, ledger_of(people), witness, 0) == {"deleted": PEOPLE}
 
 
-# Who is excluded
+# Exclusion
 
 
 def interrupted(*_given: object) -> None:
@@ -329,7 +329,7 @@ def test_whoever_is_excluded_before_anything_was_sent_leaves_nobody_to_a_resume(
     first, *others = ids(PEOPLE)
     held(tmp_path, *others)
     options = ("--exclude", "held.csv", "--new-key", "--app", witness.profiles.app_id)
-    assert run("resume", ledger_of(people), *options) == 1  # one had failed before
+    assert run("resume", ledger_of(people), *options) == 1  # one row had failed before
     assert not witness.log.keys() - {first}
     other = tmp_path / "other.csv"
     other.write_text(people.read_text())
@@ -353,7 +353,7 @@ def test_profile_ids_are_excluded_however_they_are_written(witness: Witness, tmp
     assert list(witness.profiles) == [first]
 
 
-# Which app
+# The app
 
 
 def forget_everybody(sim: Witness) -> None:
@@ -407,7 +407,7 @@ def test_where_the_app_cannot_be_seen_nothing_is_deleted(
     assert not witness.log
 
 
-# Ids that a spreadsheet damaged
+# IDs damaged by a spreadsheet
 
 
 def test_damaged_ids_refuse_the_file_or_are_left_out(witness: Witness, people: Path, say: Say) -> None:
@@ -460,7 +460,7 @@ def test_the_plan_of_many_prints_the_number_to_expect(tmp_path: Path, say: Say) 
     assert "--expect 10001\n" in out
 
 
-# For the record
+# Data for the record
 
 
 def test_operator_and_request_stand_in_the_record(witness: Witness, people: Path, say: Say) -> None:

@@ -50,7 +50,7 @@ def refused(folder: Path, content: str | bytes, by: By = "customer_user_id", col
     return str(refusal.value)
 
 
-# Which column
+# The column
 
 
 @pytest.mark.parametrize("header", ["customer_user_id", "id"])
@@ -128,7 +128,7 @@ def test_another_separator_than_the_comma_is_refused(tmp_path: Path, separator: 
     assert advice in refused(tmp_path, f"customer_user_id{separator}mail\nu1{separator}a@b.example\n")
 
 
-# What an id is
+# Valid IDs
 
 
 def test_ids_stay_as_they_are_written(tmp_path: Path) -> None:
@@ -323,7 +323,7 @@ readable = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="
 an_id = readable.filter(lambda text: text and "\n" not in text and "+" not in text)
 
 
-@settings(deadline=None)  # a disk has no deadline
+@settings(deadline=None)  # a disk may be slow
 @given(rows=st.lists(st.tuples(readable, an_id)), newline=st.sampled_from(["\n", "\r\n"]), mark=st.booleans())
 def test_whatever_a_csv_writer_wrote_is_read_as_it_was(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], newline: str, mark: bool
@@ -357,7 +357,7 @@ def library_refusal(id_: str, by: By) -> str:
     return ""
 
 
-@settings(deadline=None)  # a disk has no deadline
+@settings(deadline=None)  # a disk may be slow
 @given(lines=st.lists(st.binary(max_size=12).filter(lambda line: not set(b'\r\n"+') & set(line))))
 def test_no_row_of_any_bytes_is_dropped(tmp_path_factory: pytest.TempPathFactory, lines: list[bytes]) -> None:
     path = write(tmp_path_factory.getbasetemp(), b"customer_user_id,note\n" + b"\n".join(lines))
@@ -365,7 +365,7 @@ def test_no_row_of_any_bytes_is_dropped(tmp_path_factory: pytest.TempPathFactory
     assert len(read(path, allow_invisible=True)) == len(lines) - blank
 
 
-@settings(deadline=None)  # a disk has no deadline
+@settings(deadline=None)  # a disk may be slow
 @given(content=st.binary(max_size=200))
 def test_any_bytes_at_all_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = write(tmp_path_factory.getbasetemp(), content)

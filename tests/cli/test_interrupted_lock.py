@@ -1,4 +1,4 @@
-"""An interrupt at any moment leaves no lock file where no ledger is made."""
+"""An interrupt at any moment leaves no lock file if no ledger is created."""
 
 import itertools
 import signal
@@ -14,7 +14,7 @@ from tests.cli.served import ROOT
 
 
 class _SignalAtLine:
-    """Send this process a signal when so many lines have been run."""
+    """Send this process a signal after a number of executed lines."""
 
     def __init__(self, number: int) -> None:
         self._left = number
@@ -31,7 +31,7 @@ class _SignalAtLine:
 
 
 def hold_until_line(number: int, ledger: Path) -> bool:
-    """Hold a ledger that is never made; tell whether a signal came meanwhile."""
+    """Lock a ledger that is never created. Return True if the signal was sent during that time."""
     interrupter = _SignalAtLine(number)
     before = sys.gettrace()
     with hearing_afterwards():
@@ -48,7 +48,7 @@ def hold_until_line(number: int, ledger: Path) -> bool:
 
 
 def interrupt_at_every_line(folder: Path) -> None:
-    """Print the number of lines at which a signal was sent; raise AssertionError if one left a file."""
+    """Print the number of lines at which a signal was sent. Raise AssertionError if one left a file."""
     for number in itertools.count():
         is_interrupted = hold_until_line(number, folder / "job.db")
         assert not list(folder.iterdir()), f"after {number} lines"
@@ -58,7 +58,7 @@ def interrupt_at_every_line(folder: Path) -> None:
 
 
 def test_an_interrupt_at_any_line_leaves_no_lock_file(tmp_path: Path) -> None:
-    # In a process of its own: raised at some lines, an exception stays the one that CPython 3.11 is handling, for good.
+    # In another process, because CPython 3.11 keeps an exception raised at some lines as the handled one forever.
     program = f"from pathlib import Path; from {__name__} import *; interrupt_at_every_line(Path({str(tmp_path)!r}))"
     ended = subprocess.run(  # noqa: S603 - our own interpreter
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False

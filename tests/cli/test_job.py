@@ -28,7 +28,7 @@ SOME_FAILED = Standing(1, {Outcome.FAILED: 1})
 
 
 class Screen:
-    """A screen that calls back."""
+    """A screen with a callback."""
 
     interval = 60.0
 
@@ -52,7 +52,7 @@ def interrupt() -> None:
 
 
 async def interrupt_when(condition: Callable[[], bool], signum: signal.Signals = signal.SIGINT) -> None:
-    while not condition():  # noqa: ASYNC110 - the simulator tells nobody
+    while not condition():  # noqa: ASYNC110 - the simulator has no event to wait for
         await asyncio.sleep(0.001)
     os.kill(os.getpid(), signum)
 
@@ -188,14 +188,14 @@ async def test_a_cancellation_from_elsewhere_passes_through(tmp_path: Path) -> N
     async with Simulator(latency=600) as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
         with open_ids(ids_file(tmp_path, 5), by="customer_user_id") as ids, run_of(client, ids) as run:
             running = asyncio.create_task(run.run(Screen(), Interrupts()))
-            while sim.count.in_flight < 5:  # noqa: ASYNC110 - the simulator tells nobody
+            while sim.count.in_flight < 5:  # noqa: ASYNC110 - the simulator has no event to wait for
                 await asyncio.sleep(0.001)
             running.cancel()
             await asyncio.wait([running])
     assert running.cancelled()
 
 
-# Trouble on our side
+# Errors of our own
 
 
 async def test_an_input_that_changes_stops_the_job_and_its_rows_are_not_attempted(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The key of a job: another is taken only where a person shows that it is of the same app, and nobody is left out."""
+"""The key of a job: another key is accepted only if a profile shows that it is of the same app; no row is left out."""
 
 import io
 import re
@@ -22,7 +22,7 @@ Turn = Callable[[], None]
 
 @pytest.fixture
 def to_other_app(witness: Witness, monkeypatch: pytest.MonkeyPatch) -> Turn:
-    """Turn server and key from one app to another, in which nobody of the list exists; and back."""
+    """Switch the server and the key to another app, which has none of the listed profiles, and back."""
     apps = [(Profiles(7), "secret_live_of_another_app"), (witness.profiles, witness.api_key)]
     apps[0][0].add(customer_user_id="somebody")
 
@@ -104,7 +104,7 @@ def test_an_updated_profile_that_was_not_found_by_a_wrong_key_is_written(
     assert run("resume", ledger, "--new-key", "--app", app) == 0
 
 
-# A key that was exchanged
+# A replaced key
 
 
 def test_a_finished_job_takes_an_exchanged_key_and_asks_nobody(
@@ -117,7 +117,7 @@ def test_a_finished_job_takes_an_exchanged_key_and_asks_nobody(
     assert run("resume", ledger, "--new-key") == 0
     assert run("resume", ledger, "--new-key", "--app", app) == 0
     assert witness.count.requests == asked
-    # Nothing has shown that it is of the same app.
+    # No profile has confirmed that the key is of the same app.
     assert run("verify", ledger, "all") == 5
 
 
@@ -131,7 +131,7 @@ def test_a_finished_job_of_an_unknown_app_takes_any_key_as_nothing_is_sent(
     exchange(witness, monkeypatch)
     assert run("resume", ledger, "--new-key") == 0
     assert witness.count.requests == PEOPLE
-    # What nobody has shown binds nobody.
+    # An app that no profile has confirmed isn't recorded.
     status, _, err = say("verify", ledger, "all", "--new-key", "--known", "somebody")
     assert status == 2
     assert "doesn't record the app" in err
@@ -140,7 +140,10 @@ def test_a_finished_job_of_an_unknown_app_takes_any_key_as_nothing_is_sent(
 
 
 def left_with_a_new_key_and_nobody_listed(witness: Witness, people: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Delete all but one, who goes meanwhile, and exchange the key; give the ledger. There is one of the staff."""
+    """Return the ledger of a deletion of all profiles but one.
+
+    That one is removed afterwards and the key is replaced. The app also has a profile that isn't listed.
+    """
     app, ledger = witness.profiles.app_id, ledger_of(people)
     witness.script(Fault.REDIRECT, method="DELETE")
     assert run(*DELETE, people, "--app", app, "--concurrency", 1) == 1
@@ -222,7 +225,7 @@ def test_a_verification_by_another_key_is_refused_where_nobody_knows_the_app(
     assert "key of its last run" in err
 
 
-# A key that was refused
+# A rejected key
 
 
 def test_creations_that_were_begun_with_a_refused_key_are_carried_out_with_the_right_one(
@@ -259,7 +262,7 @@ def test_what_is_offered_after_a_revoked_key_can_be_typed(
     assert run("retry-failed", ledger_of(people)) == 0
 
 
-# A list that nobody is of, sent with a key of another app
+# A list whose profiles are all absent, sent with the key of another app
 
 
 def test_a_list_that_a_wrong_key_finds_nobody_of_never_ends_well(
@@ -270,7 +273,7 @@ def test_a_list_that_a_wrong_key_finds_nobody_of_never_ends_well(
     to_other_app()
     assert run(*DELETE, people, "--concurrency", 1) == 3
     err = ""
-    for _ in range(3):  # the last of them has nothing to send
+    for _ in range(3):  # the last resume has nothing to send
         status, out, err = say("resume", ledger)
         assert status == 3
         assert "stopped: absent_share" in out

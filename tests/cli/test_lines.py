@@ -1,4 +1,4 @@
-"""Lines are the same however the blocks of a file cut them, and one that is too long takes no other with it."""
+"""Lines don't depend on the blocks in which a file is read, and a line that is too long affects no other line."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""The command whose ledger is removed, renamed or replaced while it runs: it stops with exit status 5, and says why."""
+"""A ledger is removed, renamed or replaced while its command runs: it stops with exit status 5 and a message."""
 
 import functools
 import shutil
@@ -50,14 +50,14 @@ def test_a_ledger_that_is_removed_while_its_job_runs(tmp_path: Path, suffix: str
 
 
 def test_a_working_directory_that_is_removed_while_its_job_runs(tmp_path: Path) -> None:
-    """Nothing can be said of a relative name any more."""
+    """The message can't resolve a relative path any more."""
     folder = tmp_path / "folder"
     folder.mkdir()
     people = ids_file(folder, MANY)
     arguments = [*DELETE, people.name]
     with served(Simulator(profiles=MANY)) as sim, started(arguments, settings_for(sim), cwd=folder) as process:
         wait_until(lambda: sim.count.answered(204) >= 200)
-        while folder.exists():  # the job may make a file while the others are removed
+        while folder.exists():  # the job may create a file while the others are removed
             shutil.rmtree(folder, ignore_errors=True)
         out, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 5, err
@@ -98,7 +98,7 @@ def test_the_copy_of_standard_input_outlives_a_ledger_that_is_removed(tmp_path: 
 
 
 def test_a_lock_that_is_removed_while_somebody_is_asked(tmp_path: Path) -> None:
-    """Whoever has the lock from then on begins the job; the one who is asked doesn't."""
+    """The process that then gets the lock starts the job; the one that waits for a confirmation doesn't."""
     people = ids_file(tmp_path, 30)
     ledger = beside(people, ".adapty.db")
     with served(Simulator(profiles=30)) as sim:

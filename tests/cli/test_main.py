@@ -21,7 +21,7 @@ from tests.waiting import PATIENCE
 BLOCKED = "import sys; sys.modules[{!r}] = None; from adapty_async.cli import main; sys.exit(main({!r}))"
 
 
-COMMANDS = sorted(getattr(typer.main.get_command(app), "commands"))  # noqa: B009 - of a class that has moved
+COMMANDS = sorted(getattr(typer.main.get_command(app), "commands"))  # noqa: B009 - the class has moved
 
 
 def test_the_help_leads_from_the_demo_to_a_job_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:

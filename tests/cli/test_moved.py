@@ -27,7 +27,7 @@ def order_in(ledger: Path) -> Order:
 
 @pytest.fixture
 def folder(witness: Witness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give a folder with a job that was interrupted before it sent anything, its list and its exclude list."""
+    """Return a folder with a job that was interrupted before its first request, its input and its exclude list."""
 
     def interrupted(*_given: object) -> None:
         raise KeyboardInterrupt
@@ -57,7 +57,7 @@ def copied(folder: Path) -> Path:
 
 
 def mounted(folder: Path) -> Path:
-    """Let all of it be seen by another path, and by the old one as well."""
+    """Make the folder visible under another path, in addition to the old one."""
     other = folder.with_name("mount")
     other.symlink_to(folder, target_is_directory=True)
     return other

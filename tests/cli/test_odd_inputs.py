@@ -1,4 +1,4 @@
-"""Odd inputs and what each gives: never a traceback, never a wrong person, and no row that is dropped."""
+"""Unusual inputs and their results: never a traceback, never a wrong ID, and no row is lost."""
 
 import gzip
 import importlib
@@ -29,9 +29,9 @@ ENDLESS = "x" * 3_000_000
 
 @attrs.frozen(kw_only=True)
 class Given:
-    """An input and what it gives: the ids to `send`, and the lines that are `invalid` or `repeated`.
+    """An input and its result: the IDs to `send`, and the lines that are `invalid` or `repeated`.
 
-    `refused`: what the sentence says that refuses it.
+    `refused`: a part of the error message if the input is refused.
     """
 
     what: str
@@ -49,23 +49,23 @@ class Given:
 
 
 def csv(what: str, content: str | bytes, *send: str, name: str = "people.csv", **more: Any) -> Given:
-    """Give a text file, CSV if nothing else is said."""
+    """Return a text file, by default CSV."""
     octets = content.encode() if isinstance(content, str) else content
     return Given(what=what, name=name, content=octets, send=send, **more)
 
 
 def jsonl(what: str, content: str | bytes, *send: str, **more: Any) -> Given:
-    """Give a file of JSON lines."""
+    """Return a file of JSON lines."""
     return csv(what, content, *send, name="people.jsonl", **more)
 
 
 def of_id(*values: Any) -> str:
-    """Write an object a line."""
+    """Write one object per line."""
     return "".join(json.dumps({"customer_user_id": value}) + "\n" for value in values)
 
 
 def table(what: str, values: Any, *send: str, key: str = "customer_user_id", **more: Any) -> Given:
-    """Give a Parquet file with a column of ids, beside another."""
+    """Return a Parquet file with a column of IDs and another column."""
     made = pyarrow.table({"n": pyarrow.array(range(len(values))), key: values})
     return Given(what=what, name=more.pop("name", "people.parquet"), content=written(made), send=send, **more)
 
@@ -376,7 +376,7 @@ def test_what_is_sent_what_is_not_and_what_is_refused(given: Given, tmp_path: Pa
 
 
 def agree(ids: Ids, rows: Sequence[Row]) -> None:
-    """Hold the other ways to read an input against the first: row by row they say the same."""
+    """Compare the other ways to read an input with the first one, row by row."""
     names = [row.id for row in rows]
     assert list(ids.plain()) == list(ids.ids()) == [row.id for row in ids.as_written()] == names
     assert [item.item if isinstance(item, Decided) else item for item in ids.decided()] == names

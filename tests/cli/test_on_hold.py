@@ -1,4 +1,4 @@
-"""Whoever is put on hold while a job goes on: neither sent nor fed back, whatever became of the row before."""
+"""IDs excluded by a later run: they are neither sent nor in a failed rows file, whatever their earlier outcome."""
 
 import csv
 import os
@@ -52,7 +52,7 @@ def test_where_only_excluded_rows_failed_nothing_is_offered(
 
 @pytest.fixture
 def piped() -> Iterator[Path]:
-    """Give a hold as a shell does by <(...): a pipe, which another process finds empty, or full of other people."""
+    """Return an exclude list like a shell's <(...): a pipe, which another process finds empty or with other content."""
     reading, writing = os.pipe()
     os.write(writing, ids(1)[0].encode())
     os.close(writing)

@@ -1,4 +1,4 @@
-"""A command reads the key once: what becomes of the key's file meanwhile changes nothing of it."""
+"""A command reads the key once, so later changes of the key's file don't affect it."""
 
 import os
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id")
 
 
 class TwoApps(Witness):
-    """Two apps with the same people, told apart by the key; `exchange` writes the second key into the file."""
+    """Two apps with the same profiles and different keys. `exchange` writes the second key to the file."""
 
     def __init__(self, key_file: Path) -> None:
         super().__init__(profiles=PEOPLE, api_key=FIRST)
@@ -50,7 +50,7 @@ class TwoApps(Witness):
 
     @property
     def deleting(self) -> set[str]:
-        """The keys with which somebody was to be deleted."""
+        """The keys that were used for deletions."""
         return {key for method, key in self.keys if method == "DELETE"}
 
 
@@ -101,7 +101,7 @@ def test_a_key_that_changes_while_the_app_is_looked_at_is_not_used(
 
 
 def half_done_by_an_old_key(apps: TwoApps, people: Path) -> Path:
-    """Give the ledger of a job that was begun with a key that was exchanged then: one row failed."""
+    """Return the ledger of a job that was started with a key that was then replaced. One row failed."""
     apps.write("secret_live_exchanged")
     apps.script(Fault.REDIRECT, method="DELETE")
     assert run(*DELETE, people, "--yes", "--app", apps.first_app, "--concurrency", 1) == 1

@@ -1,4 +1,4 @@
-"""What was ordered comes back out of the ledger as it was."""
+"""The options of a job are read from the ledger as they were stored."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is asked for on going on with a job lasts: the command that is printed needs no option again."""
+"""Options of a resumed job are stored: the command that is shown doesn't need to repeat them."""
 
 import re
 import shlex
@@ -17,13 +17,13 @@ DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
 
 
 def interrupt(witness: Witness, *command: object) -> int:
-    """Run a command, and end it by Ctrl-C when two more are deleted."""
+    """Run a command and stop it with Ctrl-C after two more deletions."""
     with interrupting_after(witness, 2):
         return run(*command, "--concurrency", 2)
 
 
 def printed_in(err: str) -> list[str]:
-    """Give the last command that was printed, but for the one that writes the failures down."""
+    """Return the last command that was shown, except the one that writes the failed rows."""
     *_, typed = re.findall(r"^  adapty-async ((?:resume|retry-failed) (?:(?!--failures).)*)$", err, re.MULTILINE)
     return shlex.split(typed)
 

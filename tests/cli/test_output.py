@@ -1,4 +1,4 @@
-"""What a command tells beside its screen: events, the log file, a traceback; and the options that ask for them."""
+"""Output of a command apart from its screen: events, the log file and tracebacks, with their options."""
 
 import asyncio
 import json
@@ -109,7 +109,7 @@ def test_the_log_tells_each_attempt_that_failed_or_was_throttled_and_why_it_was_
     say: Say, people: Path, sim: Simulator
 ) -> None:
     log = people.with_name("job.log")
-    people.write_text(people.read_text() + "n,nobody\n")  # who isn't there has an outcome, and no line
+    people.write_text(people.read_text() + "n,nobody\n")  # an absent profile has an outcome but isn't logged
     sim.faults.script(Fault.UNAVAILABLE, Fault.THROTTLED, *[Fault.REDIRECT] * 9)
     status, _, err = say(*DELETE, people, "--log-file", log, "--max-failures", 8, "--concurrency", 1)
     assert status == 3
@@ -255,12 +255,12 @@ def test_a_timeout_that_is_none_is_refused(timeout: str, say: Say, people: Path)
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110 - nobody tells
+        while not condition():  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0.001)
 
 
 class Looking(Screen):
-    """A screen that looks often. `is_quiet`: the job is paused, and all that was under way is at its end."""
+    """A screen that is updated often. `is_quiet`: the job is paused and no requests are in flight."""
 
     interval = 0.005
     is_quiet = False
@@ -280,7 +280,7 @@ async def test_a_signal_pauses_the_job_and_the_next_one_lets_it_go_on(tmp_path: 
             running = asyncio.create_task(deletion.run(screen, interrupts))
             await until(lambda: sim.count.requests > 20)
             os.kill(os.getpid(), signal.SIGUSR1)
-            await until(lambda: screen.is_quiet)  # what has left may not have come to the server yet
+            await until(lambda: screen.is_quiet)  # a request that was sent may not have reached the server yet
             sent = sim.count.requests
             await asyncio.sleep(0.1)
             assert sim.count.requests == sent < 300

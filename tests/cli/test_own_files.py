@@ -1,4 +1,4 @@
-"""No file that a job needs, or that isn't the command's own, is written over or removed."""
+"""Files that a job needs, or that don't belong to the command, are neither overwritten nor removed."""
 
 import json
 import os

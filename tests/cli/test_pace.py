@@ -20,7 +20,7 @@ def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def find_a_limit(pacer: Pacer) -> None:
-    """Let a server refuse what is above 20 a second, which holds a bucket of 5."""
+    """Limit a server to 20 requests per second, with a bucket of 5."""
     now, tokens, seen = 1000.0, 5.0, 1000.0
     while pacer.estimate is None:
         now += pacer.wait(now)
@@ -144,7 +144,7 @@ def test_a_home_that_is_no_absolute_path_is_none(
 
 
 def paces_alone(caplog: pytest.LogCaptureFixture) -> None:
-    """Check that a command paces by itself, with one warning."""
+    """Check that a command uses a pacer of its own, with one warning."""
     with Pace.of("background", "3").pacer(CLIENT) as pacer:
         assert isinstance(pacer, AdaptivePacer)
         assert pacer.wait(1000.0) == 0.0

@@ -1,4 +1,4 @@
-"""The command `plan`: the time that a deletion will take, and a sample of whom it would delete."""
+"""The command `plan`: the duration of a deletion, and a sample of its profiles."""
 
 import json
 import re
@@ -303,7 +303,7 @@ def test_a_creation_by_profile_id_is_refused_as_by_the_command(people: Path, say
     assert err == "adapty-async: profiles can only be created by customer user ID: pass --by customer_user_id\n"
 
 
-# The first line of a lone column
+# The first line of a single column
 
 
 @pytest.mark.parametrize(

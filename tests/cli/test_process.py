@@ -122,14 +122,14 @@ def test_an_interrupt_while_the_last_are_under_way_hides_no_guard(tmp_path: Path
 
 
 class Holding(Simulator):
-    """A simulator that looks at the key when it is let go."""
+    """A simulator that checks the key of a request only after it is released."""
 
     arrived = 0
     is_let_go = False
 
     async def _counted(self, request: web.BaseRequest) -> web.StreamResponse:
         self.arrived += 1
-        while not self.is_let_go:  # noqa: ASYNC110 - another thread lets it go
+        while not self.is_let_go:  # noqa: ASYNC110 - another thread releases it
             await asyncio.sleep(0.01)
         return await super()._counted(request)
 
@@ -159,7 +159,7 @@ def test_a_terminal_that_is_closed_loses_nothing_that_sigterm_keeps(tmp_path: Pa
             os.close(theirs)
             wait_until(lambda: sim.count.answered(204) >= 100 and sim.count.in_flight == 10)
             os.close(ours)
-            os.kill(process.pid, signal.SIGHUP)  # a shell sends one, too, before it goes
+            os.kill(process.pid, signal.SIGHUP)  # a shell also sends SIGHUP before it exits
             sim.most = None
             assert process.wait(PATIENCE) == 130
         left = {line.split(",")[0] for line in (tmp_path / "failures.csv").read_text().splitlines()[1:]}
@@ -167,7 +167,7 @@ def test_a_terminal_that_is_closed_loses_nothing_that_sigterm_keeps(tmp_path: Pa
     assert 0 < len(left) < 2000
     assert b"stopped: requested" in (tmp_path / "out").read_bytes()
     with LedgerReader(people.with_name("people.csv.adapty.db")) as reader:
-        assert not reader.status().claimed  # what was in flight came to its end
+        assert not reader.status().claimed  # the requests in flight were completed
         assert all(run.ended is not None for run in reader.runs)
 
 
@@ -231,7 +231,7 @@ def test_a_second_signal_ends_at_once(tmp_path: Path, options: tuple[str, ...]) 
 
 
 def with_module(folder: Path, name: str, lines: str) -> dict[str, str]:
-    """Write a module that the command finds before any other of its name; give the setting for that."""
+    """Write a module that the command imports instead of another of that name. Return the setting for it."""
     (folder / f"{name}.py").write_text(f"{lines}\n")
     return {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
 
@@ -262,7 +262,7 @@ atexit.register(os.kill, os.getpid(), {})
     [
         "time.sleep(60)",
         "exec('time.sleep(60)')",
-        "import weakref; weakref.ref(type('', (), {})(), lambda _: time.sleep(60))",  # what is raised there is lost
+        "import weakref; weakref.ref(type('', (), {})(), lambda _: time.sleep(60))",  # exceptions there are lost
     ],
     ids=["sleep", "exec", "callback"],
 )
@@ -388,7 +388,7 @@ def test_what_a_recorded_job_has_to_say_is_on_the_screen(tmp_path: Path) -> None
 
 
 class Terminal:
-    """A pseudo-terminal: what a process writes to it, and the keys."""
+    """A pseudo-terminal: the output of a process, and its keyboard."""
 
     def __init__(self) -> None:
         self._ours, self.theirs = pty.openpty()

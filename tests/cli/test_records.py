@@ -1,4 +1,4 @@
-"""The commands that read a ledger: they agree with each other, and name nobody unless they are asked to."""
+"""The commands that read a ledger: their figures agree, and they show IDs only on request."""
 
 import asyncio
 import csv
@@ -38,7 +38,7 @@ Say = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def say(capfd: pytest.CaptureFixture[str]) -> Say:
-    """Run a command, and give its status and what it wrote."""
+    """Run a command. Return its status and its output."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
         capfd.readouterr()
@@ -52,7 +52,7 @@ def say(capfd: pytest.CaptureFixture[str]) -> Say:
 
 @pytest.fixture
 def people(tmp_path: Path) -> Path:
-    """Write the input of the job: 27 who exist, one of them twice, one who doesn't, and what is no id."""
+    """Write the input of the job: 27 existing profiles, one of them twice, an absent one, and an invalid ID."""
     path = tmp_path / "people.csv"
     rows = [*map(prefilled_customer_user_id, range(1, 28)), FIRST, "nobody", ""]
     path.write_text("\n".join(["name,customer_user_id", *(f"n{n},{who}" for n, who in enumerate(rows))]), "utf-8")
@@ -65,7 +65,7 @@ def _rows(people: Path) -> list[str | Decided[str]]:
 
 
 def run_job(sim: Simulator, people: Path, *, run: bool = True, only: Iterable[str] | None = None) -> Path:
-    """Prepare a job as the command does, and run it."""
+    """Prepare a job like the command, and run it."""
     ledger = people.with_name("people.csv.adapty.db")
 
     async def work() -> None:
@@ -355,7 +355,7 @@ def test_redact_leaves_no_way_to_an_id(ledger: Path, say: Say) -> None:
 
 @pytest.fixture
 def typing(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Put somebody at a terminal, who types that."""
+    """Simulate a terminal on which that text is typed."""
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

@@ -1,4 +1,4 @@
-"""What a later command opens by its path must be a file still: who opens a pipe waits for its writer, for ever."""
+"""Paths opened by a later command must still be files: opening a pipe would wait for its writer forever."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
 
 
 def ends(witness: Witness, *command: object) -> tuple[int, str]:
-    """Run a command in a process of its own; it must come to its end."""
+    """Run a command in a process of its own. It must end."""
     with started(list(map(str, command)), settings_for(witness)) as process:
         _, err = process.communicate(timeout=PATIENCE)
         return process.returncode, err.decode()
@@ -40,7 +40,7 @@ def test_a_file_that_became_a_pipe_is_refused(
     status, err = ends(witness, command, ledger_of(people), *options)
     assert witness.count.requests == asked or what == "exclude list"
     if what == "exclude list" and command in ("verify", "export"):
-        assert status == 0  # which need no exclude list
+        assert status == 0  # these don't need an exclude list
         return
     assert status == {"input": 2, "exclude list": 2, "key": 5}[what]
     says = {

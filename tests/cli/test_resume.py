@@ -1,4 +1,4 @@
-"""A deletion that was ended, gone on with: on the same input, with the same key, and nothing sent twice unasked."""
+"""Resuming a deletion: with the same input and the same key, and nothing is sent twice unless requested."""
 
 import csv
 import io
@@ -25,12 +25,12 @@ DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
 
 
 def interrupted(witness: Witness, file: object, *options: object) -> int:
-    """Begin a deletion and end it by Ctrl-C when a few are deleted."""
+    """Start a deletion and stop it with Ctrl-C after a few profiles."""
     with interrupting_after(witness, 5):
         return run(*DELETE, "--concurrency", 2, file, *options)
 
 
-# Going on
+# Resuming
 
 
 def test_a_killed_deletion_goes_on_where_it_was(witness: Witness, tmp_path: Path, say: Say) -> None:
@@ -47,13 +47,13 @@ def test_a_killed_deletion_goes_on_where_it_was(witness: Witness, tmp_path: Path
     assert kills >= 2
     counted = agree(say, ledger_of(people), witness, 0)
     assert counted.total() == 1200
-    # What a kill repeats is what was under way or not committed yet.
+    # After a kill, the requests that were in flight or not committed yet are repeated.
     assert counted[Outcome.DELETED] + counted[Outcome.DELETED_UNCONFIRMED] == 1200
     assert witness.count.requests < 1200 + kills * 600
 
 
 def ended_before_its_kill(witness: Witness, arguments: Sequence[object], folder: Path) -> bool:
-    """Run a command until it has deleted 350, and kill it; tell whether it came to its end before."""
+    """Run a command until it has deleted 350 profiles, and kill it. Return True if it had already ended."""
     wanted = witness.count.answered(204) + 350
     with started([*map(str, arguments)], settings_for(witness), cwd=folder) as process:
         wait_until(lambda: witness.count.answered(204) > wanted or process.poll() is not None)
@@ -228,7 +228,7 @@ def test_standard_input_that_is_refused_is_not_kept(
 
 
 class Slow(io.BytesIO):
-    """Standard input at whose end something is done."""
+    """Standard input with a callback at its end."""
 
     def __init__(self, content: bytes, act: Callable[[], object]) -> None:
         super().__init__(content)
@@ -367,7 +367,7 @@ def test_a_key_that_was_wrong_from_the_start_is_put_right(
     assert agree(say, ledger_of(people), witness, 0) == {"deleted": PEOPLE}
 
 
-# What failed
+# Failed rows
 
 
 def test_what_failed_is_sent_again_where_that_is_asked_for_and_only_that(
@@ -410,7 +410,7 @@ def test_the_failures_keep_the_columns_of_the_input_and_can_be_fed_back_again_an
     agree(say, ledger_of(second), witness, 0)
 
 
-# Two at once
+# Two runs at once
 
 
 def test_two_runners_at_once_are_one_and_a_sentence(witness: Witness, people: Path, say: Say) -> None:
@@ -443,13 +443,13 @@ def test_however_many_signals_come_the_way_to_go_on_is_printed(
             process.send_signal(signal.SIGTERM)
             time.sleep(pause)
 
-        def has_ended() -> bool:  # those five may have been one to the system, which queues none
+        def has_ended() -> bool:  # the system doesn't queue signals, so the five may have counted as one
             process.send_signal(signal.SIGTERM)
             return process.poll() is not None
 
         wait_until(has_ended)
         _, err = process.communicate(timeout=PATIENCE)
-        assert process.returncode in (130, -signal.SIGTERM)  # of itself, or by one that came when all was said
+        assert process.returncode in (130, -signal.SIGTERM)  # itself, or by a signal after its output
     assert f"  adapty-async resume {ledger_of(people)}" in err.decode()
     witness.latency = 0.0
     assert run("resume", ledger_of(people)) == 0

@@ -38,7 +38,7 @@ REPORT = BulkReport(
 
 
 class Terminal(io.StringIO):
-    """A terminal, or one that has gone away."""
+    """A terminal, or one that has been closed."""
 
     is_gone = False
 
@@ -61,7 +61,7 @@ def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def shown(terminal: Terminal) -> str:
-    """Give what a terminal shows, without its control sequences."""
+    """Return the text on a terminal, without control sequences."""
     return Text.from_ansi(re.sub(r"\x1b\[[0-9;?]*[A-Za-ln-z]", "", terminal.getvalue())).plain
 
 
@@ -210,7 +210,7 @@ def test_a_terminal_is_written_over_and_never_scrolled(monkeypatch: pytest.Monke
         screen.show(FULL)
     screen.close()
     written = terminal.getvalue()
-    drawn = written.split("\x1b[1A")  # each line up, once for each that was drawn below it
+    drawn = written.split("\x1b[1A")  # moves up once for each line drawn below
     assert written.count("\n") - (len(drawn) - 1) <= 9
     assert all(len(line) <= 40 for line in shown(terminal).splitlines())
 
@@ -245,7 +245,7 @@ async def test_progress_is_shown_again_and_again_and_at_the_end() -> None:
     stream = io.StringIO()
     books = Books(3)
     async with showing(lambda: Sight(standing=books.standing), PlainScreen(stream, interval=0.001)):
-        while stream.getvalue().count("\n") < 3:  # noqa: ASYNC110 - the screen is another thread's
+        while stream.getvalue().count("\n") < 3:  # noqa: ASYNC110 - the screen belongs to another thread
             await asyncio.sleep(0)
         books.enter(Outcome.DELETED)
     assert stream.getvalue().splitlines()[-1].startswith("1 of 3 rows")

@@ -1,4 +1,4 @@
-"""However a command ends, the ledger is one file: a copy of it and its key says the same, and reading needs no more."""
+"""However a command ends, the ledger is one file. A copy of it and of its key file is complete and can be read."""
 
 import contextlib
 import shutil
@@ -23,12 +23,12 @@ DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
 
 
 def logs(path: Path) -> list[str]:
-    """Name what lies beside a ledger and belongs to SQLite."""
+    """Return the names of SQLite's files next to a ledger."""
     return sorted(file.name for file in path.parent.glob("*") if file.name.endswith(("-wal", "-shm", "-journal")))
 
 
 def said(say: Say, ledger: Path) -> list[tuple[int, str]]:
-    """Give all that a ledger says."""
+    """Return the complete content of a ledger."""
     commands = [("status", ledger, "--json"), ("report", ledger, "--json", "-"), ("export", ledger)]
     return [say(*command)[:2] for command in commands]
 
@@ -80,7 +80,7 @@ def test_what_a_verification_found_is_in_a_copy(witness: Witness, people: Path, 
 def test_a_copy_is_whole_while_another_program_has_the_ledger_open(
     witness: Witness, people: Path, say: Say, tmp_path: Path, mode: str
 ) -> None:
-    """The end of the last connection alone empties the log, and that one may only be allowed to read."""
+    """Only the last connection to be closed truncates the log, and that one may be read-only."""
     ledger = ledger_of(people)
     with contextlib.ExitStack() as stack:
 
@@ -96,7 +96,7 @@ def test_a_copy_is_whole_while_another_program_has_the_ledger_open(
             assert run(*DELETE, people, "--concurrency", 2) == 130
         shutil.copy(ledger, tmp_path / "copy.db")
         shutil.copy(ledger.with_name(f"{ledger.name}.key"), tmp_path / "copy.db.key")
-    for path in (tmp_path / "copy.db", ledger):  # to read it removes the log, which is empty
+    for path in (tmp_path / "copy.db", ledger):  # reading it removes the log, which is empty
         with LedgerReader(path) as reader:
             assert reader.status().counts[Outcome.DELETED] == witness.count.answered(204)
 

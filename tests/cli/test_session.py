@@ -1,4 +1,4 @@
-"""A session at a terminal, as an operator has it: a real shell in a pseudo-terminal, the command, the simulator."""
+"""A session of an operator: a real shell in a pseudo-terminal, the command and the simulator."""
 
 import json
 import re
@@ -17,7 +17,7 @@ PEOPLE = 600
 
 @pytest.fixture
 def settings() -> Iterator[dict[str, str]]:
-    """Run a simulator as a process, and give the variables that lead to it."""
+    """Run a simulator as a process. Return the environment variables that point to it."""
     with started(["simulator", "--profiles", str(PEOPLE)], {}) as process:
         assert process.stdout is not None
         address = json.loads(process.stdout.readline())
@@ -35,7 +35,7 @@ def test_a_deletion_is_typed_paused_interrupted_gone_on_with_verified_and_record
 ) -> None:
     ids_file(tmp_path, PEOPLE)
 
-    # It is confirmed by its number, shown, paused by a signal and let go on, and stopped by Ctrl-C.
+    # Confirm a job with its number, watch it, pause it with a signal, unpause it, and stop it with Ctrl-C.
     shell.enter("adapty-async delete people.csv --by customer_user_id --pace 100")
     shell.until(f"Type {PEOPLE} to delete them: $")
     shell.type(f"{PEOPLE}\n")
@@ -44,7 +44,7 @@ def test_a_deletion_is_typed_paused_interrupted_gone_on_with_verified_and_record
     shell.until("paused: no new requests are sent; send SIGUSR1")
     told = ""
 
-    def is_paused() -> bool:  # as it looked a second or two ago
+    def is_paused() -> bool:  # the screen as of a second or two ago
         nonlocal told
         with started(["status", "people.csv.adapty.db"], settings, cwd=tmp_path) as beside:
             told = beside.communicate(timeout=PATIENCE)[0].decode()
@@ -65,7 +65,7 @@ def test_a_deletion_is_typed_paused_interrupted_gone_on_with_verified_and_record
     assert "stopped: requested: by Ctrl-C, SIGTERM" in page
     assert screen[-1] == "  adapty-async resume people.csv.adapty.db"
 
-    # It goes on where it was, watched from another terminal, which is open before all is done.
+    # Resume the job, and watch it from another terminal that is opened before the job ends.
     shell.enter("adapty-async resume people.csv.adapty.db --pace 5")
     shell.until(f"of {PEOPLE} rows")
     with started(["status", "people.csv.adapty.db", "--watch"], settings, cwd=tmp_path) as watching:
@@ -84,7 +84,7 @@ def test_a_deletion_is_typed_paused_interrupted_gone_on_with_verified_and_record
     assert f"{PEOPLE} of {PEOPLE} rows" in page
     assert re.search(rf"^deleted +{PEOPLE}  ", page, re.MULTILINE)
 
-    # Some are asked for afresh, and the record is written.
+    # Verify some of the profiles, and write the record.
     shell.enter("adapty-async verify people.csv.adapty.db 10% --pace 1000")
     status, screen = shell.ended()
     assert status == 0
@@ -96,7 +96,7 @@ def test_a_deletion_is_typed_paused_interrupted_gone_on_with_verified_and_record
     assert record["totals"] == {"deleted": PEOPLE}
     assert len(record["runs"]) == 3
 
-    # What leads to an id is removed, once that is typed.
+    # Remove the data that leads to an ID, after typing the confirmation.
     shell.enter("adapty-async redact people.csv.adapty.db")
     shell.until("Type redact to confirm: $")
     shell.type("redact\n")
@@ -110,7 +110,7 @@ def test_a_deletion_is_typed_paused_interrupted_gone_on_with_verified_and_record
 
 
 def assert_calm(screen: list[str]) -> str:
-    """The progress is written over, not below itself: all that a command leaves fits on a terminal, with one bar."""
+    """Check that the progress is redrawn in place: all output of a command fits on a terminal, with one bar."""
     assert len(screen) <= 30
     assert sum("\N{BOX DRAWINGS HEAVY HORIZONTAL}" in line for line in screen) == 1
     assert all(len(line) <= COLUMNS for line in screen)

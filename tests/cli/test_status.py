@@ -1,4 +1,4 @@
-"""The command `status` beside a running job: it shows what the job's own screen does, and only as long as it runs."""
+"""The command `status` during a job: it shows what the job's screen shows, but only while the job runs."""
 
 import json
 import re
@@ -72,7 +72,7 @@ def test_it_shows_what_the_screen_does_paused_or_not_until_the_job_is_killed(
         ):
             assert re.search(rf"^{line}$", out, re.MULTILINE), out
         told = seen(say, ledger)
-        assert told["totals"].keys() == {"deleted"}  # what is under way is in no doubt
+        assert told["totals"].keys() == {"deleted"}  # requests in flight aren't in doubt
         assert told["totals"]["deleted"] + told["waiting"] + told["claimed"] == told["total"]
         process.send_signal(signal.SIGUSR1)
         wait_until(lambda: progress(say, ledger)["paused"])
@@ -91,7 +91,7 @@ def test_it_shows_what_the_screen_does_paused_or_not_until_the_job_is_killed(
     assert f"adapty-async resume {ledger}" in err
     assert b"example.com" not in b"".join(file.read_bytes() for file in tmp_path.glob("people.csv.*"))
 
-    # What the dead one told last is not taken for what another one does that has the ledger by then.
+    # The last status of the killed process isn't used for another process that has the ledger afterwards.
     with LedgerReader(ledger) as reader:
         assert reader.sight is not None
     monkeypatch.setattr(records, "_LATELY", timedelta(0))

@@ -1,4 +1,4 @@
-"""What `--no-ledger` promises: the same job, and nothing of it is left, however it ends."""
+"""With `--no-ledger`, a job works in the same way, and leaves no ledger however it ends."""
 
 import csv
 import json
@@ -137,7 +137,7 @@ def test_a_ledger_that_finds_no_room_later_stops_the_job_and_tells_its_rows(
     with Path("failures.csv").open(newline="") as file:
         found = {row["customer_user_id"]: row["adapty_outcome"] for row in csv.DictReader(file)}
     assert Counter(found.values()) == Counter(end["counts"]) - Counter(deleted=PEOPLE)
-    for who in ids(PEOPLE):  # whoever is gone and isn't known to be is in doubt
+    for who in ids(PEOPLE):  # an absent profile whose deletion isn't confirmed is in doubt
         assert who in witness.profiles.customer_user_ids or found.get(who) in (None, "in_doubt")
         assert who not in witness.profiles.customer_user_ids or found[who] in ("not_attempted", "in_doubt")
 

@@ -1,4 +1,4 @@
-"""Trouble with the ledger: one clear sentence, exit 5, and afterwards the job is finished."""
+"""Problems with the ledger: one clear message, exit status 5, and then the job can be finished."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ MANY = 1000
 
 @pytest.fixture
 def many(witness: Witness, tmp_path: Path) -> Path:
-    """Write a file with more ids than a ledger has room for where there is little."""
+    """Write a file with more IDs than a ledger can store if there is little space."""
     for number in range(PEOPLE + 1, MANY + 1):
         witness.add_profile(customer_user_id=prefilled_customer_user_id(number))
     path = tmp_path / "people.csv"
@@ -39,7 +39,7 @@ def interrupted(witness: Witness, people: Path) -> int:
 
 
 def finish(witness: Witness, people: Path, say: Say) -> None:
-    """Do what the command said, and see that the job is done."""
+    """Run the command that was shown, and check that the job is done."""
     ledger = ledger_of(people)
     assert run("resume", ledger) == 0 if ledger.exists() else run(*DELETE, people) == 0
     agree(say, ledger, witness, 0)
@@ -78,7 +78,7 @@ def test_a_disk_that_fills_up(witness: Witness, many: Path, say: Say) -> None:
 
 
 def limit_files(pid: int, size: int) -> None:
-    """Let a process (0: this one) write no file beyond a size."""
+    """Limit the size of the files that a process writes. 0 means this process."""
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, size))
 
 

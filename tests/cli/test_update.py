@@ -1,4 +1,4 @@
-"""The command `update`: what the cells, the options and the objects of a row come to at the server."""
+"""The command `update`: the attributes that the server receives for cells, options and JSON objects."""
 
 import csv
 import gzip

@@ -1,4 +1,4 @@
-"""The command `update` on Parquet, whose columns have types: a custom attribute is of the type of its column."""
+"""The command `update` with Parquet, which has typed columns: a custom attribute has the type of its column."""
 
 import importlib
 import shlex

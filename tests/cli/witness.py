@@ -1,4 +1,4 @@
-"""What the server saw, held against all that a ledger says in its several ways."""
+"""Compare what the server received with what each view of the ledger shows."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ Say = Callable[..., tuple[int, str, str]]
 
 
 class Witness(Patient):
-    """A simulator that keeps a log of its own: of each id, what its deletions came to."""
+    """A simulator that logs the results of the deletions of each ID."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -37,7 +37,7 @@ class Witness(Patient):
 def agree(
     say: Say, ledger: Path, sim: Witness, status: int, *, failures: Path | None = None, moved: Path | None = None
 ) -> Counter[str]:
-    """Hold status, report, export, the file of failures, the exit status and the server's log against each other."""
+    """Compare status, report, export, the failed rows file, the exit status and the server's log with each other."""
     file = () if moved is None else ("--input", moved)
     exported = list(csv.DictReader(say("export", ledger, *file, "--ids", "plain")[1].splitlines()))
     counted = Counter(row["outcome"] for row in exported)
@@ -60,7 +60,7 @@ def agree(
 
 
 def agree_on(id_: str, outcome: Outcome, sim: Witness) -> None:
-    """Hold what the ledger says of an id against what the server did."""
+    """Compare the ledger's information about an ID with the server's log."""
     if outcome in GONE:
         assert GONE[outcome] in sim.log[id_]
         assert id_ not in sim.profiles.customer_user_ids
@@ -69,15 +69,15 @@ def agree_on(id_: str, outcome: Outcome, sim: Witness) -> None:
 
 
 def run(*arguments: object) -> int:
-    """Run a command in this process, and give its exit status."""
+    """Run a command in this process. Return its exit status."""
     return main([*map(str, arguments)])
 
 
 def ids(count: int) -> list[str]:
-    """Give the ids that a simulator starts with."""
+    """Return the IDs that a simulator starts with."""
     return [prefilled_customer_user_id(number) for number in range(1, count + 1)]
 
 
 def ledger_of(people: Path) -> Path:
-    """Name the ledger that the command makes for an input."""
+    """Return the path of the ledger that the command creates for an input."""
     return people.with_name(f"{people.name}.adapty.db")
