@@ -1,4 +1,4 @@
-"""What the tests of the ledger share."""
+"""Helpers for the tests of the ledger."""
 
 import asyncio
 from collections import Counter
@@ -15,12 +15,12 @@ NO_RULES = StopRules(failure_share=None, absent_share=None)
 
 
 def ids(count: int, *, start: int = 1) -> Iterator[str]:
-    """Give the ids that a simulator starts with."""
+    """Return the IDs that a simulator starts with."""
     return map(prefilled_customer_user_id, range(start, start + count))
 
 
 def totals(path: Path) -> Mapping[Outcome, int]:
-    """Count the rows of a ledger by outcome, twice."""
+    """Count the rows of a ledger by outcome, in two ways."""
     with LedgerReader(path) as reader:
         counted = Counter(row.standing for row in reader.rows())
         assert +Counter(reader.status().totals) == counted
@@ -34,7 +34,7 @@ def rows(path: Path) -> list[Row]:
 
 
 async def stopped_when(condition: Callable[[], bool], job: BulkJob[Any, Any]) -> BulkReport:
-    """Run a job, and stop it as soon as a condition holds."""
+    """Run a job and stop it as soon as a condition is true."""
     running = asyncio.ensure_future(job)
     await until(lambda: condition() or running.done())
     job.stop()

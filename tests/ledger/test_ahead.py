@@ -1,4 +1,4 @@
-"""How many items are claimed at one time, by how fast those before have left: in seconds that are told."""
+"""The number of items claimed at once, depending on how fast the previous ones were sent. Times are passed in."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from adapty_async.ledger.entries import _Ahead
 
 
 def sizes(gaps: Sequence[float], *, unsent: int = 0, took: float = 0.001) -> list[int]:
-    """Claim after each of the gaps, and see it written; give how many items each time."""
+    """Make a claim after each gap and have it written. Return the numbers of claimed items."""
     ahead, now, found = _Ahead(), 1000.0, []
     for gap in gaps:
         now += gap
@@ -42,4 +42,4 @@ def test_there_are_never_more_than_four_thousand() -> None:
 def test_a_slow_disk_is_asked_for_more_if_nothing_was_left_to_send_meanwhile() -> None:
     assert sizes([0.0, 0.5, 0.5], took=0.06) == [10, 20, 40]
     assert sizes([0.0, 0.2, 0.2], took=0.06, unsent=1) == [10, 10, 10]
-    assert sizes([0.0, 0.5, 0.5], took=0.2, unsent=1) == [10, 10, 10]  # it's the disk that takes long
+    assert sizes([0.0, 0.5, 0.5], took=0.2, unsent=1) == [10, 10, 10]  # the delay is the disk's

@@ -1,4 +1,4 @@
-"""The bookkeeping of a run by itself: what is claimed, what is due again, and what a commit that fails leaves."""
+"""The bookkeeping of a run alone: claims, items that are due again, and the state after a failed commit."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -59,12 +59,12 @@ def claimed(path: Path) -> int:
 
 
 def after(wall: float, boot: float) -> Moment:
-    """Give the moment that is so many seconds after noon, by the one clock and the other."""
+    """Return the moment that is this many seconds after noon by the wall clock and by the boot clock."""
     return Moment(NOON.wall + wall, NOON.boot + boot)
 
 
 def left_by_a_kill(path: Path, at: Moment, *, begun: Moment | None = None) -> None:
-    """Claim an update at one moment, in a run that began then or before, and leave it so."""
+    """Claim an update at a moment, in a run that began then or earlier, and leave it without an outcome."""
     book = opened(path, begun or at)
     take(book, part(1), at)
     book.claim([0], at)
@@ -85,13 +85,13 @@ def due_at(path: Path, now: Moment) -> Due:
         (0, 0, 0),
         (900, 900, 900),
         (901, 901, None),
-        (901, 60, None),  # the wall clock was set ahead, or the boot clock stops while the machine is suspended
+        (901, 60, None),  # the wall clock was set ahead, or the boot clock stopped while the machine was suspended
         (60, 901, None),  # the wall clock was set back
         (-3600, 901, None),
         (-3600, 60, 60),
         (-3, 0, 0),
         (-5, -5, -5),
-        (-5.5, -5.5, None),  # a claim in the future tells nothing: both clocks were set back, as by a snapshot
+        (-5.5, -5.5, None),  # the age of a claim in the future is unknown: both clocks were set back, as by a snapshot
         (60, 60, 60),
     ],
 )
@@ -118,9 +118,9 @@ def test_what_was_claimed_after_the_clock_was_set_back_in_a_run_looks_no_younger
 
 
 def test_a_clock_that_was_set_ahead_during_the_run_is_allowed_for(path: Path) -> None:
-    left_by_a_kill(path, after(3600, 10), begun=NOON)  # set ahead by an hour, ten seconds later
+    left_by_a_kill(path, after(3600, 10), begun=NOON)  # set ahead by an hour, 10 seconds later
     assert due_at(path, after(3600 + 60, 70)).indexes
-    assert not due_at(path, after(100, 10 + 901)).indexes  # set right again
+    assert not due_at(path, after(100, 10 + 901)).indexes  # set back to the correct time
 
 
 @pytest.mark.parametrize("seconds", [0, 60, 3600])

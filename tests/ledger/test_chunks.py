@@ -1,4 +1,4 @@
-"""A chunk of rows: what it keeps, and that evidence only gets better."""
+"""A chunk of rows: its contents, and that its evidence only gets better."""
 
 from itertools import permutations
 

@@ -1,4 +1,4 @@
-"""Clocks whose time no ledger can note: a job doesn't begin by such a one, and loses nothing by it later."""
+"""Clocks with a time that a ledger can't store: no job starts with one, and none loses an outcome if it gets one later."""
 
 import time
 from collections.abc import AsyncIterator
@@ -72,7 +72,7 @@ async def test_nothing_is_prepared(
 async def test_a_clock_that_is_set_so_during_a_run_costs_no_outcome(
     simulator: Simulator, client: AdaptyClient, path: Path, monkeypatch: pytest.MonkeyPatch, wall: float, when: str
 ) -> None:
-    looks = iter([time.time()])  # right when the ledger is opened
+    looks = iter([time.time()])  # correct when the ledger is opened
     monkeypatch.setattr(ledger, "moment", lambda loop=0.0: Moment(next(looks, wall), 7.0, loop))
     await delete(client, path)
     assert totals(path) == {Outcome.DELETED: 100}

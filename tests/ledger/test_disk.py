@@ -1,4 +1,8 @@
-"""A full disk: one clear error, nothing claimed that isn't written, the job done once there is room. A slow disk."""
+"""Full and slow disks.
+
+If the disk is full, there is one clear error, every claim is on the disk, and the job can be finished once there is
+space.
+"""
 
 import contextlib
 import random
@@ -118,7 +122,7 @@ async def test_a_slow_disk_is_asked_for_more_at_one_time(tmp_path: Path, monkeyp
     def write_slowly(self: Book, writing: Writing) -> None:
         nonlocal commits
         commits += 1
-        time.sleep(0.5)  # longer than a busy machine takes for what is asked for meanwhile
+        time.sleep(0.5)  # more than the time in which a busy machine sends the claimed items
         write(self, writing)
 
     monkeypatch.setattr(Book, "write", write_slowly)

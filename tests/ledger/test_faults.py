@@ -1,4 +1,4 @@
-"""A disk on which the n-th operation fails, for every n: one sentence, nobody lost, and the job is done afterwards."""
+"""A disk on which the n-th operation fails, for every n: one message, no item is lost, and the job can be finished."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from tests.disk import Disk, Event, Failure
 from tests.power import DONE, Kind, Server, run_job
 from tests.waiting import PATIENCE
 
-pytestmark = pytest.mark.no_cover  # it runs the same lines again and again
+pytestmark = pytest.mark.no_cover  # the same lines run again and again
 
 ITEMS: Final = 25
 FAILURES: Final[tuple[Failure, ...]] = ("EIO", "ENOSPC", "short")
@@ -25,7 +25,7 @@ DELETE: Final = ("delete", "people.csv", "--by", "customer_user_id", "--yes", "-
 
 
 class Nth:
-    """Let the n-th operation fail, or every one from then on; `done`: whether there was one."""
+    """Let the n-th operation fail, or all from then on. `done`: whether there was an n-th operation."""
 
     def __init__(self, number: int, failure: Failure, *, for_good: bool) -> None:
         self._number = number
@@ -80,7 +80,7 @@ def test_a_job_whose_nth_operation_fails(tmp_path: Path, kind: Kind, failure: Fa
 
 
 def check_sentence(error: LedgerError) -> None:
-    assert ": " in str(error)  # what is wrong: what to do
+    assert ": " in str(error)  # cause: remedy
 
 
 def check_rows(path: Path, kind: Kind, executed: set[str], number: int) -> None:
@@ -155,7 +155,7 @@ def test_a_command_whose_nth_operation_fails(
             assert "Traceback" not in err
             ledger = folder / "people.csv.adapty.db"
             again = ["resume", str(ledger)] if ledger.exists() else list(DELETE)
-            # Where the last commit failed, after it had deleted everybody, it finds nobody: 3, and says what to do.
+            # If the last commit failed after everything was deleted, all profiles are absent: status 3, with a hint.
             assert main(again) in ({0, 3} if status == 5 else {0}), (number, err, capfd.readouterr().err)
             with LedgerReader(ledger) as reader:
                 totals = {outcome for outcome, count in reader.status().totals.items() if count}

@@ -1,4 +1,4 @@
-"""A bit that has changed in a ledger is noticed, or makes no difference."""
+"""A flipped bit in a ledger is detected, or makes no difference."""
 
 import shutil
 from pathlib import Path
@@ -10,7 +10,7 @@ from adapty_async.ledger.log import is_log_damaged
 from tests import power
 from tests.flips import cases, flip, violations
 
-pytestmark = pytest.mark.no_cover  # it runs the same lines again and again
+pytestmark = pytest.mark.no_cover  # the same lines run again and again
 
 
 def test_a_flipped_bit_is_noticed_or_harmless() -> None:
@@ -20,7 +20,7 @@ def test_a_flipped_bit_is_noticed_or_harmless() -> None:
 
 @pytest.fixture
 def killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give the ledger of a job that was killed, with its log."""
+    """Return the ledger of a job that was killed, with its log."""
     monkeypatch.setattr(power, "ITEMS", 1300)
     return cases(tmp_path)[0].folder / "job.db"
 

@@ -1,4 +1,4 @@
-"""Inputs that are slow, or fail: what has come of them is done, and the ledger goes on with the rest."""
+"""Inputs that are slow or fail: the items read so far are done, and the next run does the rest."""
 
 import asyncio
 import random
@@ -45,12 +45,12 @@ def deletion(client: AdaptyClient, items: Any, path: Path, **terms: Any) -> bulk
     )
 
 
-# Thousands of items: with the coverage that takes three times as long, and the smaller jobs run the same lines.
+# Thousands of items. Coverage makes this three times slower, and smaller jobs run the same lines.
 many_times_the_same = pytest.mark.no_cover
 
 
 class Slow:
-    """Ids that are there; then, when it is `let_go`, the rest."""
+    """An input with some IDs available at once, and the rest when `let_go` is set."""
 
     def __init__(self, at_once: int, rest: int = 0) -> None:
         self._at_once = at_once
@@ -99,7 +99,7 @@ class TestASlowInput:
         await asyncio.wait([run])
         items = Slow(second, 1300 - second)
         again = asyncio.ensure_future(deletion(client, items, path))
-        if second >= first:  # what the ledger knows of a chunk is compared as a whole
+        if second >= first:  # the stored items of a chunk are compared together
             await until(lambda: simulator.count.answered(204) == second)
         items.let_go.set()
         await again
@@ -121,7 +121,7 @@ class TestASlowInput:
     async def test_by_fits_and_starts_with_cancellations_nothing_is_lost_or_sent_twice(
         self, simulator: Simulator, client: AdaptyClient, path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
     ) -> None:
-        monkeypatch.setattr(entries, "_LONGEST_READ", 0.0)  # every pause of the input is a long one
+        monkeypatch.setattr(entries, "_LONGEST_READ", 0.0)  # every pause of the input counts as long
         rng = random.Random(seed)  # noqa: S311 - repeatable, no secret
         count = rng.choice([50, 999, 1000, 1001, 2600])
 
@@ -256,7 +256,7 @@ class TestADiskThatFails:
 
 
 def after(*pauses: float) -> Iterator[int]:
-    """Count, but before each number let so many seconds pass."""
+    """Count, with a pause of some seconds before each number."""
     loop: Any = asyncio.get_running_loop()
     for number, pause in enumerate(pauses):
         loop.jump(pause)
@@ -270,7 +270,7 @@ async def later(*pauses: float) -> AsyncIterator[int]:
 
 
 class Both:
-    """What can be read in both ways: it is asked for its items as what it is first."""
+    """An input that is both iterable and async iterable. It is read asynchronously."""
 
     def __init__(self) -> None:
         self._later = later(0.0, 0.0, 0.0)
@@ -340,7 +340,7 @@ class TestTheFeed:
     async def test_an_error_that_comes_in_the_moment_of_the_pause_is_no_end(self) -> None:
         async def failing() -> AsyncIterator[int]:
             yield 0
-            await asyncio.sleep(0.5 - 5e-10)  # in the same round of the loop as the end of the wait, before it
+            await asyncio.sleep(0.5 - 5e-10)  # in the same round of the loop as the end of the wait, and before it
             raise LookupError
 
         feed = Feed[int](failing())

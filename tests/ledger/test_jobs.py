@@ -1,6 +1,6 @@
-"""Mass jobs with a ledger: gone on with where they ended, on the same input only, with an outcome for every item."""
+"""Bulk jobs with a ledger: resumed where they ended, only with the same input, with an outcome for every item."""
 
-# ruff: noqa: ASYNC240 - who waits for a small file here is the test alone
+# ruff: noqa: ASYNC240 - nothing else runs while a test waits for a small file
 
 import asyncio
 import io
@@ -44,7 +44,7 @@ from tests.waiting import until
 
 from .helpers import NO_RULES, ids, rows, stopped_when, totals
 
-# Thousands of items: with the coverage that takes three times as long, and the smaller jobs run the same lines.
+# Thousands of items. Coverage makes this three times slower, and smaller jobs run the same lines.
 many_times_the_same = pytest.mark.no_cover
 
 JANE = ProfileAttributes(first_name="Jane")
@@ -72,7 +72,7 @@ def update(client: AdaptyClient, items: Any, path: Path, **terms: Any) -> BulkJo
 
 
 async def first_results(job: BulkJob[Any, Any], count: int) -> None:
-    """Run a job until it has so many results, then leave it in the middle of the next requests."""
+    """Run a job until it has this many results, then abandon it while the next requests are in flight."""
     async with job:
         async for _ in job:
             count -= 1
@@ -362,7 +362,7 @@ async def test_an_update_of_an_earlier_run_is_looked_at_when_it_is_sent_and_not_
     job = update(client, changes, path, retry=retry)
     job.pause()
     running = asyncio.create_task(first_results(job, 40))
-    await asyncio.sleep(0.2)  # it reads rows meanwhile; on a slow machine the rest holds as well
+    await asyncio.sleep(0.2)  # the job reads rows during this time; if the machine is slow, the assertions hold anyway
     passed = 16 * 60.0
     job.go_on()
     await running
@@ -399,7 +399,7 @@ async def test_no_more_are_claimed_than_leave_soon(simulator: Simulator, client:
         claimed = reader.status().claimed
     job.stop()
     await running
-    assert claimed <= 40  # 10 are claimed at first, and 10 or 20 once half of those are handed out
+    assert claimed <= 40  # 10 are claimed first, and 10 or 20 more once half of those are handed out
 
 
 async def test_no_more_are_claimed_than_leave_soon_at_a_higher_rate(
@@ -418,7 +418,7 @@ async def test_no_more_are_claimed_than_leave_soon_at_a_higher_rate(
             claimed = max(claimed, reader.status().claimed)
     job.stop()
     await running
-    assert claimed <= 80  # 20 leave in 0.2 s, and the outcomes of the last 40 may not be written yet
+    assert claimed <= 80  # 20 are sent in 0.2 s, and the outcomes of the last 40 may not be written yet
 
 
 async def test_profiles_are_created_once(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
@@ -460,7 +460,7 @@ async def test_a_worse_answer_does_not_replace_a_better_one(
     assert totals(path) == {Outcome.DELETED_UNCONFIRMED: 1}
 
 
-# What is refused
+# Refusals
 
 
 async def test_two_runners_at_once_are_one_too_many(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
@@ -514,7 +514,7 @@ async def test_a_ledger_of_another_job_is_refused(simulator: Simulator, client: 
         with pytest.raises(LedgerMismatchError, match="another API key"):
             await deletion(other, ids(10), path)
         assert (await deletion(other, ids(10), path, new_key=True)).total == 0
-        with pytest.raises(LedgerMismatchError, match="another API key"):  # nothing came of that one
+        with pytest.raises(LedgerMismatchError, match="another API key"):  # this key changed nothing
             await deletion(other, ids(10), path)
     async with AdaptyClient(simulator.api_key, base_url="https://api.test") as other:
         with pytest.raises(LedgerMismatchError, match=r"https://api\.test") as caught:
@@ -662,7 +662,7 @@ async def test_nothing_is_begun_in_a_directory_that_may_not_be_written(
     assert simulator.count.requests == 10
 
 
-# What it keeps to itself
+# Data that isn't shown
 
 
 async def test_no_id_stands_in_the_ledger_and_only_its_owner_may_read_it(
@@ -753,7 +753,7 @@ async def test_a_ledger_says_what_job_it_is_of_and_since_when(
 
 
 async def test_an_id_that_is_no_text_of_unicode_has_a_row(client: AdaptyClient, path: Path) -> None:
-    odd = "u\udcff1"  # as of a file that isn't UTF-8
+    odd = "u\udcff1"  # from a file that isn't UTF-8
     assert (await deletion(client, ["u1", odd], path)).counts == {Outcome.ALREADY_ABSENT: 1, Outcome.INVALID: 1}
     with LedgerReader(path) as reader:
         assert [(row.position, row.outcome) for row in reader.about(odd)] == [(1, Outcome.INVALID)]
@@ -797,7 +797,7 @@ async def test_a_ledger_is_redacted_of_its_own_key_file_and_no_other(client: Ada
     await deletion(client, ids(5), path)
     beside = path.with_name("job.db.key")
     own = beside.read_bytes()
-    for other in (os.urandom(32), b"-----BEGIN PRIVATE KEY-----", own + b"\n"):  # the last as an editor leaves it
+    for other in (os.urandom(32), b"-----BEGIN PRIVATE KEY-----", own + b"\n"):  # the last one as saved by an editor
         beside.write_bytes(other)
         with pytest.raises(LedgerMismatchError, match="nothing was removed") as caught:
             redact(path)
@@ -819,12 +819,12 @@ async def test_another_file_of_the_key_files_name_is_left_alone(
     ):
         await deletion(client, ids(5), path)
     assert beside.read_bytes() == b"-----BEGIN PRIVATE KEY-----"
-    beside.write_bytes(b"")  # what a kill leaves of a key file
+    beside.write_bytes(b"")  # a key file after a kill
     await deletion(client, ids(5), path)
     assert len(beside.read_bytes()) == 32
 
 
-# While it runs
+# During a run
 
 
 async def test_progress_shows_no_more_than_what_is_committed(
@@ -866,7 +866,7 @@ def test_a_ledger_is_named_as_it_was_given(path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(path.parent)
     assert repr(Ledger("job.db")) == "Ledger('job.db')"
     Path("link.db").symlink_to("job.db")
-    assert Ledger("link.db").path == path.resolve()  # what lies beside it lies beside that
+    assert Ledger("link.db").path == path.resolve()  # its other files are next to the target
 
 
 @pytest.mark.parametrize("look", [4, "look"])
@@ -879,7 +879,7 @@ async def test_a_ledger_shows_no_more_of_itself_than_its_name(path: Path) -> Non
     assert repr(Ledger(path, notes={"operator": "Ada"})) == f"Ledger({str(path)!r})"
 
 
-# What a reader sees of it meanwhile
+# What a reader sees during a run
 
 
 def sight(path: Path) -> Any:

@@ -1,4 +1,4 @@
-"""A ledger without a name does what one in a file does, and leaves nothing behind, however its process ends."""
+"""A temporary ledger works like one in a file, and leaves nothing behind however its process ends."""
 
 import contextlib
 import os
@@ -24,7 +24,7 @@ from tests.waiting import PATIENCE
 
 JOB: Final = Undertaking("delete", "customer_user_id", "http://127.0.0.1", "f" * 8, repeatable=True)
 LARGE: Final = 150_000
-"""Items of a ledger that SQLite's cache can't hold."""
+"""Number of items that don't fit in SQLite's cache."""
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def ids(count: int) -> Iterator[str]:
 
 
 def plain(row: Row) -> Row:
-    """Leave out what differs from one ledger to another."""
+    """Remove the values that differ between ledgers."""
     return attrs.evolve(row, hash=b"", at=None)
 
 
@@ -84,7 +84,7 @@ def test_a_transaction_that_fails_changes_nothing(temporary: TemporaryLedger) ->
     def change() -> None:
         with Store.open(temporary) as store, store.transaction():
             store.forget_presences()
-            store._connection.execute("DELETE FROM chunk")  # noqa: SLF001 - nothing else fails half-way
+            store._connection.execute("DELETE FROM chunk")  # noqa: SLF001 - no public call fails halfway
             raise LookupError
 
     with pytest.raises(LookupError):
@@ -141,7 +141,7 @@ def test_a_kill_leaves_nothing(tmp_path: Path) -> None:
             assert not list(tmp_path.iterdir())
             if sys.platform == "linux":
                 links = [os.readlink(link) for link in Path(f"/proc/{process.pid}/fd").iterdir()]  # noqa: PTH115
-                assert [link for link in links if link.startswith(f"{tmp_path}/")]  # it is on the disk
+                assert [link for link in links if link.startswith(f"{tmp_path}/")]  # stored on disk
         finally:
             process.send_signal(signal.SIGKILL)
             process.wait(PATIENCE)
@@ -161,6 +161,6 @@ def _files_of_sqlite() -> list[str]:
     """Return the temporary files of SQLite that this process has open."""
     found = []
     for link in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError):  # the one of this look
+        with contextlib.suppress(OSError):  # the descriptor used for this listing
             found.append(os.readlink(link))  # noqa: PTH115
     return [name for name in found if "etilqs" in name]

@@ -1,4 +1,4 @@
-"""The log that a kill leaves beside a ledger, byte by byte: SQLite's own, told by its length, its sums and its salt."""
+"""The log that a kill leaves next to a ledger, byte by byte. SQLite recognizes it by length, checksums and salt."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ FRAME: Final = 24 + PAGE
 
 
 def committed(path: Path, *, page: int = PAGE, commits: int = 5) -> Iterator[sqlite3.Connection]:
-    """Make a database with a log, and commit row by row; give it after each."""
+    """Create a database with a log, and commit one row at a time. Yield it after each commit."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute(f"PRAGMA page_size = {page}")
         database.execute("PRAGMA journal_mode = WAL")
@@ -35,7 +35,7 @@ def committed(path: Path, *, page: int = PAGE, commits: int = 5) -> Iterator[sql
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """Give a log of six commits, each of one page but the first."""
+    """Return a log of six commits, each of one page except the first."""
     copy = tmp_path / "log"
     for _ in committed(tmp_path / "some.db"):
         shutil.copy(tmp_path / "some.db-wal", copy)
@@ -58,7 +58,7 @@ def test_after_each_commit_it_is_sound(tmp_path: Path, page: int) -> None:
 def test_what_is_left_of_an_earlier_round_is_no_damage(tmp_path: Path) -> None:
     for number, database in enumerate(committed(tmp_path / "some.db", commits=12)):
         if number == 8:
-            database.execute("PRAGMA wal_checkpoint(RESTART)")  # the next commit is written over the first one
+            database.execute("PRAGMA wal_checkpoint(RESTART)")  # the next commit overwrites the first one
         assert not is_log_damaged(tmp_path / "some.db-wal")
 
 
@@ -96,7 +96,7 @@ def test_one_of_a_machine_that_sums_the_other_way_round_is_as_sound_and_as_damag
     _sum_the_other_way_round(log)
     shutil.copy(tmp_path / "some.db", tmp_path / "other.db")
     shutil.copy(log, tmp_path / "other.db-wal")
-    with contextlib.closing(sqlite3.connect(tmp_path / "other.db")) as database:  # SQLite takes it for sound
+    with contextlib.closing(sqlite3.connect(tmp_path / "other.db")) as database:  # SQLite accepts it
         assert database.execute("SELECT COUNT(*) FROM item").fetchone() == (5,)
     assert not is_log_damaged(log)
     assert not has_log_lost_its_head(log)
@@ -132,7 +132,7 @@ def test_where_there_is_none_or_an_empty_one_its_head_is_not_lost(tmp_path: Path
 
 @pytest.fixture
 def killed(tmp_path: Path) -> Path:
-    """Give a ledger as a kill leaves it, with a log of three commits."""
+    """Return a ledger as left by a kill, with a log of three commits."""
     folder = tmp_path / "killed"
     folder.mkdir()
 

@@ -1,6 +1,6 @@
-"""A ledger that is removed, renamed or replaced while it is in use: nothing more is sent, nothing recorded is lost."""
+"""A ledger that is removed, renamed or replaced while in use: nothing more is sent, and no recorded outcome is lost."""
 
-# ruff: noqa: ASYNC240 - who waits for a small file here is the test alone
+# ruff: noqa: ASYNC240 - nothing else runs while a test waits for a small file
 
 import asyncio
 import contextlib
@@ -78,13 +78,13 @@ def replace(file: Path) -> None:
 
 
 def link(file: Path) -> None:
-    """Leave the same file there, by a link: who opens it by that has another lock and another log."""
+    """Replace the file with a link to it. Opened by the link, it has another lock and another log."""
     moved = file.rename(file.with_name("moved"))
     file.symlink_to(moved)
 
 
 def make_folder(file: Path) -> None:
-    """Put a folder there, which may have the inode that the file had."""
+    """Replace the file with a folder, which may get the same inode."""
     file.unlink()
     file.mkdir()
 
@@ -102,7 +102,7 @@ async def test_a_job_stops_if_one_of_its_files_is_removed_renamed_or_replaced(
     change(changed)
     with pytest.raises(LedgerLostError, match=f"{changed.name} was removed, renamed or replaced") as caught:
         await asyncio.wait_for(job, PATIENCE)
-    assert simulator.count.requests < MANY  # it noticed before its end
+    assert simulator.count.requests < MANY  # it was detected during the job
     assert "run the same job again" in str(caught.value)
     assert "example.com" not in str(caught.value)
     if changed == path:
@@ -112,7 +112,7 @@ async def test_a_job_stops_if_one_of_its_files_is_removed_renamed_or_replaced(
         deleted = status.counts[Outcome.DELETED]
         assert deleted <= simulator.count.answered(204) <= deleted + status.claimed
     if changed == key_path(path):
-        if change is not rename:  # it is gone for good
+        if change is not rename:  # it can't be restored
             return
         changed.with_name("moved").rename(changed)
     await deletion(client, path)
@@ -140,7 +140,7 @@ async def test_what_lies_in_the_place_of_a_file_is_not_taken_for_it(
 async def test_a_ledger_or_log_that_is_overwritten_stops_the_job(
     simulator: Simulator, client: AdaptyClient, path: Path, suffix: str
 ) -> None:
-    """By `cp other.db job.db`, or `> job.db`: it is the same file."""
+    """As with `cp other.db job.db` or `> job.db`, which keep the file."""
     job = asyncio.ensure_future(_awaited(deletion(client, path, rate=100)))
     await sent(simulator, 50)
     beside(path, suffix).write_bytes(b"another's")
@@ -263,7 +263,7 @@ async def test_a_second_run_that_begins_meanwhile_sends_only_what_is_in_flight_a
         await asyncio.wait_for(first, PATIENCE)
     try:
         await asyncio.wait_for(second, 4 * PATIENCE)
-    except LedgerLostError:  # the first wrote between the second's look at the ledger and its first row
+    except LedgerLostError:  # the first one wrote between the second one's check of the ledger and its first row
         await deletion(client, path)
     assert totals(path).keys() <= {Outcome.DELETED, Outcome.DELETED_UNCONFIRMED}
     assert simulator.count.requests <= MANY + 300
@@ -327,7 +327,7 @@ async def test_who_holds_a_lock_that_is_gone_uses_no_ledger_by_it(
             path.unlink()
         assert not lock_path(path).exists()
         lock_path(path).touch()
-    assert lock_path(path).exists()  # another's, which isn't removed with the first
+    assert lock_path(path).exists()  # it belongs to another process, so it isn't removed with the first one
 
 
 async def test_a_ledger_that_is_read_is_not_taken_for_one_that_is_written(
@@ -344,14 +344,14 @@ async def test_a_ledger_that_is_read_is_not_taken_for_one_that_is_written(
 
 
 class Opened:
-    """A ledger that is open for writing, in which something was written since: it has a log."""
+    """A ledger that is open for writing, with changes since it was opened, so that it has a log."""
 
     def __init__(self, path: Path, store: Store) -> None:
         self.path = path
         self.store = store
 
     def lost(self) -> LedgerLostError:
-        """Give the error that the next look at the files raises, and each one after it as well."""
+        """Return the error of the next check of the files. Every later check must raise it, too."""
         errors = []
         for _ in range(2):
             with pytest.raises(LedgerLostError) as caught:
@@ -455,7 +455,7 @@ def test_a_ledger_into_which_some_of_its_log_is_moved_was_not_overwritten(opened
     begun = write(0)
     with contextlib.closing(sqlite3.connect(opened.path)) as reader:
         reader.execute("BEGIN")
-        reader.execute("SELECT COUNT(*) FROM chunk").fetchone()  # what follows can't be moved until it has read that
+        reader.execute("SELECT COUNT(*) FROM chunk").fetchone()  # keeps later commits in the log
         some = write(150)
     whole = write(300)
     assert begun < some < whole

@@ -1,4 +1,4 @@
-"""A power cut at any moment: no commit is lost, nobody is lost, and nothing that wasn't done is recorded."""
+"""A power failure at any moment: no commit and no item is lost, and no outcome is recorded that wasn't reached."""
 
 import asyncio
 import random
@@ -12,7 +12,7 @@ from adapty_async.ledger.store import Store
 from tests.disk import Disk, Event, Failure
 from tests.power import ITEMS, KINDS, Kind, Recording, Server, cut, run_job, violations
 
-pytestmark = pytest.mark.no_cover  # it runs the same lines again and again
+pytestmark = pytest.mark.no_cover  # the same lines run again and again
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -41,7 +41,7 @@ def test_a_copy_of_a_ledger_that_was_removed_is_safe_once_it_is_told(tmp_path: P
 
 
 class TestTheLayerFinds:
-    """Were it not for each of these, the test above would have something to say."""
+    """Without any one of these precautions, the test above finds violations."""
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_a_database_that_waits_for_no_disk(self, kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:

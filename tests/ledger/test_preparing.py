@@ -1,6 +1,6 @@
-"""A job that is taken down before any of it is sent."""
+"""A job whose items are all stored before the first request."""
 
-# ruff: noqa: ASYNC240 - who waits for a small file here is the test alone
+# ruff: noqa: ASYNC240 - nothing else runs while a test waits for a small file
 
 import contextlib
 import io
@@ -64,7 +64,7 @@ def prepared(
     new_key: bool = False,
     appended: bool = False,
 ) -> tuple[int, int]:
-    """Prepare a job; give the number of its items, and of those that are due."""
+    """Prepare a job. Return the number of its items and of those that are due."""
     source = None if file is None else io.BytesIO(file)
     job = undertaking(client, "delete", "customer_user_id")
     prepare(path, job, people, order=order, file=source, new_key=new_key, appended=appended)
@@ -83,7 +83,7 @@ def with_duplicates(count: int) -> Iterator[str | Decided[str]]:
 
 
 class PathLike:
-    """What names a path, and is none."""
+    """An object that represents a path, but isn't one."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -202,7 +202,7 @@ def test_who_waits_for_a_ledger_that_is_never_made_has_the_next_lock(
         with ThreadPoolExecutor(1) as other:
             with holding(path):
                 waiting = other.submit(lock, path)
-                time.sleep(0.02)  # until it waits: if it doesn't yet, this is easier for it
+                time.sleep(0.02)  # until it waits; if it doesn't wait yet, the test is easier to pass
             with contextlib.closing(waiting.result(60)):
                 assert is_locked(path)
             assert not is_locked(path)
@@ -249,7 +249,7 @@ async def test_a_file_is_known_again_though_others_read_it_by_the_same_descripto
     def rows_of(file: BinaryIO) -> Iterator[str]:
         file.seek(0)
         file.read(4)
-        with open(os.dup(file.fileno()), encoding="utf-8") as text:  # noqa: PTH123 - a descriptor, no path
+        with open(os.dup(file.fileno()), encoding="utf-8") as text:  # noqa: PTH123 - a descriptor, not a path
             text.seek(0)
             yield from map(str.strip, text)
 
@@ -475,7 +475,7 @@ def test_an_interrupt_while_a_lock_is_waited_for_removes_none_of_another(
             stack.callback(other.close)
         raise KeyboardInterrupt
 
-    locked = files._locked  # noqa: SLF001 - the moment is nowhere else
+    locked = files._locked  # noqa: SLF001 - there is no other way to get this moment
     with contextlib.ExitStack() as stack:
         monkeypatch.setattr(files, "_locked", interrupted)
         with pytest.raises(KeyboardInterrupt):
@@ -492,7 +492,7 @@ def test_what_somebody_puts_in_the_place_of_a_lock_hides_no_interrupt(
             raise KeyboardInterrupt
         return locked(path, patience)
 
-    locked = files._locked  # noqa: SLF001 - the moment is nowhere else
+    locked = files._locked  # noqa: SLF001 - there is no other way to get this moment
     monkeypatch.setattr(files, "_locked", interrupted)
     with pytest.raises(KeyboardInterrupt):
         lock(path)

@@ -1,4 +1,4 @@
-"""The record of a job, the evidence for one id, and what a verification adds to them."""
+"""The record of a job, the evidence for one ID, and the effect of a verification on both."""
 
 import asyncio
 import hashlib
@@ -196,7 +196,7 @@ async def test_the_page_says_what_adapty_accepted_and_never_that_somebody_was_er
     assert "| Ada \\| &lt;b> | DSR-17 | expect 1200 |" in page
     assert "erased" not in page
     assert "example.com" not in page + record(path).as_json()
-    assert client._sender.transport.key_fingerprint in page  # noqa: SLF001 - nothing public tells it
+    assert client._sender.transport.key_fingerprint in page  # noqa: SLF001 - no public attribute has it
 
 
 async def test_an_app_that_nobody_verified_is_called_so(simulator: Simulator, client: AdaptyClient, path: Path) -> None:

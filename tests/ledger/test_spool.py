@@ -1,6 +1,6 @@
 """The copy of an input that can't be read twice."""
 
-# ruff: noqa: ASYNC240 - who waits for a small file here is the test alone
+# ruff: noqa: ASYNC240 - nothing else runs while a test waits for a small file
 
 import asyncio
 import io
@@ -78,7 +78,7 @@ def test_what_a_kill_left_of_a_copy_is_swept_away_and_nothing_else_is(tmp_path: 
     assert spool.path.exists()
     part.unlink()
     os.mkfifo(part, 0o600)
-    spool.sweep()  # and isn't kept waiting by it
+    spool.sweep()  # it doesn't wait for a writer either
     assert part.is_fifo()
 
 
@@ -177,7 +177,7 @@ async def test_a_copy_that_another_run_has_made_outlives_a_refusal(
     await spooled(client, once(5), tmp_path)
     copy = Spool(tmp_path / "job.db").path
     lines = copy.read_bytes().splitlines(keepends=True)
-    copy.write_bytes(b"".join([*lines, lines[0]]))  # damaged, but for most of it the only one
+    copy.write_bytes(b"".join([*lines, lines[0]]))  # damaged, but still the only copy of most items
     with pytest.raises(InputChangedError):
         await spooled(client, [], tmp_path, retry=[Outcome.FAILED])
     assert copy.exists()

@@ -1,4 +1,4 @@
-"""The process that is killed: one mass job with a ledger, over the ids that a simulator starts with."""
+"""The process to be killed: one bulk job with a ledger, on the IDs that a simulator starts with."""
 
 import argparse
 import asyncio
@@ -13,12 +13,12 @@ from adapty_async.ledger import Ledger
 from .helpers import ids
 
 RULES = StopRules(failure_share=None, absent_share=None, outage=None)
-PATIENT = RetryPolicy(attempts=50, backoff=0.05, backoff_max=0.2)  # so many that no item can fail
+PATIENT = RetryPolicy(attempts=50, backoff=0.05, backoff_max=0.2)  # enough that no item fails
 NAMED = ProfileAttributes(first_name="Jane")
 
 
 def job_of(operation: str, client: AdaptyClient, count: int, pacer: FixedPacer, journal: Journal) -> BulkJob[Any, Any]:
-    """Make the job: of deletions, or of updates."""
+    """Create the job, which deletes or updates."""
     if operation == "delete":
         return bulk.delete_profiles(
             client, ids(count), by="customer_user_id", concurrency=50, pacer=pacer, journal=journal, stop=RULES
@@ -30,14 +30,14 @@ def job_of(operation: str, client: AdaptyClient, count: int, pacer: FixedPacer, 
 
 
 async def run(arguments: argparse.Namespace) -> None:
-    """Run the job to its end."""
+    """Run the job until it ends."""
     async with AdaptyClient.from_env(retry=PATIENT) as client:
         pacer, journal = FixedPacer(arguments.rate), Ledger(arguments.ledger)
         await job_of(arguments.operation, client, arguments.items, pacer, journal)
 
 
 def main() -> None:
-    """Read the arguments and run; the server and its key come from the environment."""
+    """Read the arguments and run. The environment has the address of the server and the key."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("operation", choices=["delete", "update"])
     parser.add_argument("ledger", type=Path)
