@@ -1,4 +1,4 @@
-"""Fixtures of the tests of the pacer that processes share."""
+"""Fixtures for the tests of the shared pacer."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def open_pacer(path: Path, clocks: Clocks) -> Iterator[Callable[..., SharedPacer]]:
-    """Make pacers on one file, and close them at the end."""
+    """Create pacers on one file, and close them at the end."""
     made: list[SharedPacer] = []
 
     def make(**options: Any) -> SharedPacer:
@@ -38,7 +38,7 @@ def open_pacer(path: Path, clocks: Clocks) -> Iterator[Callable[..., SharedPacer
 
 @pytest.fixture
 def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """Give what the logger was told at WARNING or above."""
+    """Return the messages logged at WARNING or above."""
 
     def told() -> list[str]:
         found = [record for record in caplog.records if record.levelno >= logging.WARNING]

@@ -1,6 +1,6 @@
-"""Fork processes that share a pacer: who is killed in a transaction, who begins at the same instant.
+"""Fork processes that share a pacer: some are killed in a transaction, some start at the same instant.
 
-In a process of its own, as a fork copies all that the tests have made.
+This runs in a process of its own, because a fork copies everything that the tests have created.
 """
 
 import argparse
@@ -28,7 +28,7 @@ class _Warned(logging.Handler):
 
 
 def fork(work: Callable[[], None]) -> int:
-    """Do the work in a child; give its process id."""
+    """Do the work in a child process. Return its process ID."""
     child = os.fork()
     if child:
         return child
@@ -42,7 +42,7 @@ def fork(work: Callable[[], None]) -> int:
 
 
 def send_for(pacer: SharedPacer, seconds: float) -> None:
-    """Send as soon as it is allowed; print the numbers of the tickets."""
+    """Send as soon as possible. Print the numbers of the tickets."""
     ends = time.monotonic() + seconds
     numbers = []
     while (now := time.monotonic()) < ends:
@@ -58,7 +58,7 @@ def send_for(pacer: SharedPacer, seconds: float) -> None:
 
 
 def transact_for_ever(path: Path, ready: int) -> None:
-    """Do nothing but transactions; tell of it after five."""
+    """Make transactions without end. Report after five."""
     pacer = SharedPacer(path, start_rate=1000.0)
     for number in itertools.count(1):
         pacer.heard(time.monotonic(), pacer.sent(time.monotonic()), Verdict.UNKNOWN, 0.001)
@@ -67,14 +67,14 @@ def transact_for_ever(path: Path, ready: int) -> None:
 
 
 def kill_in_transactions(path: Path, kills: int) -> None:
-    """Kill processes at random moments; after each kill the state must be whole, and open."""
+    """Kill processes at random moments. After each kill, the state must be complete and unlocked."""
     rng = random.Random(7)  # noqa: S311 - repeatable, no secret
     pacer = SharedPacer(path, start_rate=1000.0)
     sent = 0
     ready, ready_there = os.pipe()
     for _ in range(kills):
         child = fork(lambda: transact_for_ever(path, ready_there))
-        os.read(ready, 1)  # However slow the machine is, it has done some.
+        os.read(ready, 1)  # However slow the machine is, some transactions have been made.
         time.sleep(rng.uniform(0.001, 0.02))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -97,7 +97,7 @@ def start_together(path: Path, number: int) -> None:
 
 
 def fork_while_in_use(path: Path, number: int) -> None:
-    """Fork a process that has used its pacer; parent and children go on with it."""
+    """Fork a process that has used its pacer. The parent and the children continue to use it."""
     pacer = SharedPacer(path, start_rate=200.0)
     pacer.sent(time.monotonic())
     children = [fork(lambda: send_for(pacer, 0.5)) for _ in range(number)]
@@ -106,7 +106,7 @@ def fork_while_in_use(path: Path, number: int) -> None:
 
 
 def kill_a_parent_in_a_transaction(path: Path, number: int) -> None:
-    """Kill a process that has the lock and has forked children that go on; nobody may have it then."""
+    """Kill a process that has the lock, after it forked children that live on. No process may then have the lock."""
     ready, ready_there = os.pipe()
     ends_there, ends = os.pipe()
 
@@ -118,8 +118,8 @@ def kill_a_parent_in_a_transaction(path: Path, number: int) -> None:
     def parent() -> None:
         pacer = SharedPacer(path, start_rate=200.0)
         pacer.sent(time.monotonic())
-        assert pacer._membership is not None  # noqa: SLF001 - it takes part, and is in a transaction
-        assert pacer._membership._file.try_lock()  # noqa: SLF001 - likewise
+        assert pacer._membership is not None  # noqa: SLF001 - it is a member, and in a transaction
+        assert pacer._membership._file.try_lock()  # noqa: SLF001 - see above
         for _ in range(number):
             fork(idle)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -132,7 +132,7 @@ def kill_a_parent_in_a_transaction(path: Path, number: int) -> None:
 
 
 def fork_beside_a_thread(path: Path, number: int) -> None:
-    """Fork while a thread uses the pacer; the children use it too, though that thread isn't there."""
+    """Fork while a thread uses the pacer. The children use it, too, although they don't have that thread."""
     pacer = SharedPacer(path, start_rate=200.0)
     sys.setswitchinterval(1e-6)
 
@@ -143,7 +143,7 @@ def fork_beside_a_thread(path: Path, number: int) -> None:
             pacer.wait(time.monotonic())
 
     def work() -> None:
-        signal.alarm(10)  # so that it ends
+        signal.alarm(10)  # ends the thread
         pacer.wait(time.monotonic())
 
     thread = threading.Thread(target=ask)
@@ -178,7 +178,7 @@ def main() -> None:
     parser.add_argument("path", type=Path)
     parser.add_argument("number", type=int)
     arguments = parser.parse_args()
-    warnings.filterwarnings("ignore", ".*multi-threaded.*fork", DeprecationWarning)  # that is what is tried
+    warnings.filterwarnings("ignore", ".*multi-threaded.*fork", DeprecationWarning)  # this is what is tested
     logging.getLogger("adapty_async").addHandler(_Warned(logging.WARNING))
     WHAT[arguments.what](arguments.path, arguments.number)
 

@@ -1,4 +1,4 @@
-"""Pacers on one file, in one process, in virtual time."""
+"""Pacers on one file in one process, in virtual time."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from benchmarks.shared_pacing import Job, simulate
 
 
 class Clocks:
-    """A wall clock to be set; the steady clock is what the tests hand in."""
+    """A wall clock that can be set. Tests pass in the times of the monotonic clock."""
 
     def __init__(self) -> None:
         self.offset = 1_700_000_000.0
@@ -27,9 +27,9 @@ def run(jobs: list[Job], rate: float = 50, burst: float = 10, seconds: float = 1
 
 
 def kill(pacer: SharedPacer) -> None:
-    """Leave the pacer's membership in the file, as a process does that is killed."""
-    assert pacer._membership is not None  # noqa: SLF001 - it has no other way to die
-    membership._members_here.discard(pacer._membership._token)  # noqa: SLF001 - likewise
+    """Leave the pacer's membership in the file, like a killed process."""
+    assert pacer._membership is not None  # noqa: SLF001 - there is no other way to simulate a kill
+    membership._members_here.discard(pacer._membership._token)  # noqa: SLF001 - see above
 
 
 def open_now(pacer: SharedPacer, now: float) -> bool:
@@ -37,7 +37,7 @@ def open_now(pacer: SharedPacer, now: float) -> bool:
 
 
 def send(pacer: SharedPacer, now: float) -> Ticket:
-    """Send as soon as it is allowed, from `now` on."""
+    """Send as soon as possible from `now` on."""
     for _ in range(1000):
         wait = pacer.wait(now)
         if wait == 0.0:
@@ -47,14 +47,14 @@ def send(pacer: SharedPacer, now: float) -> Ticket:
 
 
 def slot_in_hand(pacer: SharedPacer, now: float) -> float:
-    """Let the pacer have a slot that comes later; give its time."""
+    """Send until the pacer has a slot in the future. Return the time of the slot."""
     while open_now(pacer, now):
         pacer.sent(now)
     return now + pacer.wait(now)
 
 
 def members(path: Path) -> int:
-    """Count who takes part, by the file."""
+    """Return the number of members in the file."""
     file = state_file.StateFile(path)
     text = file.changed()
     file.close()
@@ -63,7 +63,7 @@ def members(path: Path) -> int:
 
 
 def works_alone(pacer: SharedPacer, now: float = 1000.0) -> None:
-    """Check that the pacer paces, by itself."""
+    """Check that the pacer works without the file."""
     ticket = send(pacer, now)
     pacer.heard(now + 0.1, ticket, Verdict.ACCEPTED)
     assert 0.0 < pacer.wait(now + 0.1) < 1.0

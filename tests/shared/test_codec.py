@@ -1,4 +1,4 @@
-"""The state of a pacer as JSON, and back; what the pacer does for those that share it."""
+"""Encoding of a pacer's state as JSON, and the state's work for its members."""
 
 import math
 from collections import deque
@@ -46,7 +46,7 @@ CODEC = Codec(Colour, Point, Box, Larger)
 
 def larger(values: tuple[float, object, object]) -> Larger:
     made = Larger()
-    made.lid, made._content, made.extra = values  # noqa: SLF001 - to fill it
+    made.lid, made._content, made.extra = values  # noqa: SLF001 - needed to fill it
     return made
 
 
@@ -74,7 +74,7 @@ jsons = st.recursive(
 
 
 def shown(value: Any) -> Any:
-    """Give something that is equal where two values are: a nan equals none."""
+    """Return a value that compares equal for equal inputs. A NaN isn't equal to itself."""
     if isinstance(value, Box):
         return type(value), {name: shown(part) for name, part in vars(value).items()}
     if isinstance(value, Point):
@@ -108,7 +108,7 @@ class TestCodec:
         except MisfitError:
             return
 
-    # The last is too deep for the reading of JSON; the others for what follows.
+    # The last is too deep for the JSON parser, the others for the steps after it.
     @pytest.mark.parametrize(
         ("opens", "closes", "depth"), [("[", "]", 990), ('{"tuple":[', "]}", 450), ("[", "]", 100_000)]
     )
@@ -171,7 +171,7 @@ class TestTheMind:
 
 
 def state_of(*tokens: str) -> shared_state.SharedState:
-    """Give a state at 10/s in which so many take part, as of 1000.0."""
+    """Return a state at 10/s as of 1000.0, with this many members."""
     state = shared_state.SharedState.begin(1000.0, 1000.0, 10.0, None)
     for token in tokens:
         settings = shared_state.Settings(math.inf, 0.98, 200)
@@ -187,7 +187,7 @@ class TestTheState:
         state.hear([shared_state.Report(1000.1, first, Verdict.ACCEPTED, None)])
         assert state.mind.wait(1000.1) > 3.8
         state.hear([shared_state.Report(1000.2, ticket, Verdict.THROTTLED, None) for ticket in others[:5]])
-        # Some tokens are waited for, at the rate that is tried next.
+        # The wait is for a few tokens at the rate that is tried next.
         assert state.mind.wait(1000.2) < 1.0
 
     @pytest.mark.parametrize(("silence", "left"), [(299.0, {"one"}), (301.0, set())])

@@ -1,4 +1,4 @@
-"""What is done to the file of a shared pacer: writers are killed, it is cut short, it is given away."""
+"""Damage to the file of a shared pacer: writers are killed, and the file is truncated or given away."""
 
 import os
 import subprocess
@@ -20,11 +20,11 @@ ROOT = Path(__file__).parents[2]
 
 
 class Killed(BaseException):
-    """A process that was killed does nothing afterwards."""
+    """Raised in place of a kill, after which a process does nothing."""
 
 
 class Writes:
-    """Let so many bytes be written, and kill the writer in the middle of the next."""
+    """Write this many bytes, then kill the writer in the middle of the next write."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.left = 0
@@ -52,13 +52,13 @@ def no_file(path: Path) -> None:
 def older_file(path: Path) -> None:
     begun(path)
     with path.open("r+b") as file:
-        file.write(state_file._HEAD.pack(state_file._MAGIC, 0))  # noqa: SLF001 - as it was before
+        file.write(state_file._HEAD.pack(state_file._MAGIC, 0))  # noqa: SLF001 - the older format
 
 
 def scribbled_file(path: Path) -> None:
     begun(path)
     with path.open("r+b") as file:
-        for place in state_file._PLACES:  # noqa: SLF001 - where the states stand
+        for place in state_file._PLACES:  # noqa: SLF001 - the places of the states
             file.seek(place)
             file.write(b"?" * 100)
 
@@ -70,7 +70,7 @@ def begun(path: Path) -> None:
     pacer.close()
 
 
-# Every byte of the head, of the empty places, and of the beginning of the state; then now and then.
+# Every byte of the header, of the empty places and of the start of the state, then every 97th byte.
 CUTS = [*range(64), *range(64, 4000, 97)]
 
 
@@ -89,7 +89,7 @@ def test_whoever_is_killed_while_beginning_leaves_a_file_that_the_next_one_takes
         except Killed:
             kills += 1
         writes.left = 2**20
-        pacer.close()  # it writes nothing where nothing had been written
+        pacer.close()  # it doesn't write to a file that it hasn't written to
         caplog.clear()
         following = SharedPacer(path, wall_clock=clocks.wall)
         send(following, 1000.0)
@@ -142,9 +142,9 @@ class TestWhileInUse:
         pacer = open_pacer()
         pacer.heard(1000.1, send(pacer, 1000.0), Verdict.THROTTLED, 30.0)
         os.truncate(path, 0)
-        clocks.offset -= 3600.0  # somebody sets the clock meanwhile
+        clocks.offset -= 3600.0  # the clock is set in between
         pacer.heard(1005.0, pacer.sent(1005.0), Verdict.UNKNOWN, 1.0)
-        assert pacer.wait(1005.0) == pytest.approx(25.1 + 1 / 5)  # and the slot of what has left, at 5 a second
+        assert pacer.wait(1005.0) == pytest.approx(25.1 + 1 / 5)  # plus one slot at 5 per second
 
     @pytest.mark.parametrize("how", ["opened to others", "given another name", "newer"])
     def test_a_file_that_is_no_more_to_be_trusted_is_left_with_one_warning(
@@ -158,7 +158,7 @@ class TestWhileInUse:
             path.with_name("another").hardlink_to(path)
         else:
             with path.open("r+b") as file:
-                file.write(state_file._HEAD.pack(state_file._MAGIC, state_file.VERSION + 1))  # noqa: SLF001 - as it will be
+                file.write(state_file._HEAD.pack(state_file._MAGIC, state_file.VERSION + 1))  # noqa: SLF001 - the newer format
         before = path.read_bytes()
         works_alone(pacer, 1001.0)
         assert path.read_bytes() == before
@@ -190,7 +190,7 @@ class TestARealDisk:
         if is_begun:
             send(pacer, 1000.0)
         with full_disk(size):
-            for second in range(1, 5):  # two transactions at least, as the places take turns
+            for second in range(1, 5):  # at least two transactions, because they alternate between the places
                 send(pacer, 1000.0 + second)
             works_alone(pacer, 1005.0)
             pacer.close()
@@ -218,7 +218,7 @@ with permissions_holding():
         assert pacer.wait(1000.0) > 0.0
         pacer.close()
 """
-        with tempfile.TemporaryDirectory() as folder:  # not below tmp_path: pytest keeps it, and may not remove this
+        with tempfile.TemporaryDirectory() as folder:  # not in tmp_path, which pytest couldn't remove then
             ended = subprocess.run(  # noqa: S603 - ours
                 [sys.executable, "-c", program, folder], capture_output=True, text=True, check=False, cwd=ROOT
             )

@@ -1,4 +1,4 @@
-"""What of the shared pacer shows only now and then: who is silent, who is careful, what was begun anew."""
+"""Rare cases of the shared pacer: silent members, careful members, and a file that is replaced."""
 
 import fcntl
 import math
@@ -28,7 +28,7 @@ class TestWhoIsThere:
             patched.setattr(membership, "_pid_namespace", lambda: "pid:[1]")
             send(far, 1000.0)
             kill(far)
-        # Its number is that of our own process, which knows nothing of it: that says nothing.
+        # The process ID is that of our own process, but in another namespace, so it proves nothing.
         send(near, 1001.0)
         assert members(path) == 2
         send(near, 1299.0)
@@ -50,7 +50,7 @@ class TestWhoIsThere:
 
 
 class TestTheMostCareful:
-    @pytest.mark.no_cover  # it runs the same lines again and again
+    @pytest.mark.no_cover  # the same lines run again and again
     def test_nobody_probes_sooner_than_the_most_patient_wants(self, open_pacer: Callable[..., SharedPacer]) -> None:
         tally = run([Job(open_pacer(probe_after=20)), Job(open_pacer(probe_after=3000), begins=30.0)], seconds=85)
         before, after = tally.refused[int(10 / BIN) : int(30 / BIN)], tally.refused[int(31 / BIN) :]
@@ -67,7 +67,7 @@ class TestAReaction:
             state.attend(str(number), Member(1, "", settings, 1000.0), 0.0)
             leases.append(state.lease(str(number), 1000.0, 5))
         assert leases[-1][-1].sent_at == pytest.approx(1000.97)
-        for seconds in range(60):  # answers, so that it isn't the server that is shut
+        for seconds in range(60):  # responses, so that the server isn't taken for closed
             state.hear([Report(1000.0 + seconds / 1000, leases[0][0], Verdict.ACCEPTED, None)])
         state.hear([Report(1000.1, ticket, Verdict.THROTTLED, None) for lease in leases[1:3] for ticket in lease])
         assert state.mind.reacted_at == 100
@@ -91,7 +91,7 @@ class TestBegunAnew:
 
 @pytest.fixture
 def _nobody_is_signalled() -> Iterator[None]:
-    """Ignore the signal by which the system asks to give a lease back."""
+    """Ignore the signal with which the system asks for a lease back."""
     before = signal.signal(signal.SIGIO, signal.SIG_IGN)
     yield
     signal.signal(signal.SIGIO, before)
@@ -108,7 +108,7 @@ def test_an_opening_that_would_wait_for_somebody_is_none(path: Path, warnings: C
         pacer = SharedPacer(path)
         send(pacer, 1000.0)
         fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    # The system takes the lease away after 45 seconds.
+    # The system revokes the lease after 45 seconds.
     assert time.monotonic() - began < 40.0
     [warning] = warnings()
     assert "paces alone" in warning

@@ -1,4 +1,4 @@
-"""The pacer that processes share: what several do together, in virtual time."""
+"""The shared pacer: several members together, in virtual time."""
 
 import math
 from collections import deque
@@ -18,7 +18,7 @@ from benchmarks.shared_pacing import Job, goodput, refused, split
 from .helpers import Clocks, kill, open_now, run, send, slot_in_hand
 
 
-@pytest.mark.no_cover  # they run the same lines again and again, and take four times as long with it
+@pytest.mark.no_cover  # the same lines run again and again, and coverage makes this four times slower
 class TestTogether:
     @pytest.mark.parametrize(
         ("farther", "begins"), [(0.0, 0.0), (0.4, 0.0), (0.0, 40.0)], ids=["alike", "one far away", "one later"]
@@ -224,7 +224,7 @@ class TestWhateverHappens:
                     assert now >= told_until
                     tickets[who].append(pacer.sent(now))
             elif what in {"close", "kill"}:
-                if what == "kill" and pacer._membership is not None:  # noqa: SLF001 - whether there is what to kill
+                if what == "kill" and pacer._membership is not None:  # noqa: SLF001 - check that there is a membership
                     kill(pacer)
                 else:
                     pacer.close()

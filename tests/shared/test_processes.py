@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def fork(what: str, state: Path, number: int) -> list[list[int]]:
-    """Run processes that fork; give the numbers of the tickets of each."""
+    """Run processes that fork. Return the numbers of each process's tickets."""
     command = [sys.executable, "-m", "tests.shared.forks", what, str(state), str(number)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)  # noqa: S603 - ours
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -24,10 +24,9 @@ def fork(what: str, state: Path, number: int) -> list[list[int]]:
 
 
 async def within_patience(server: LimitServer, is_so: Callable[[dict[str, int], int], bool]) -> None:
-    """Wait until what was accepted in 1.5 seconds, by name, and refused is as it should be.
+    """Wait until the requests accepted in 1.5 seconds, by name, and the rejected ones are as required.
 
-    It is in the first such seconds, but on a machine that does something else, too. The exact figures are the
-    benchmark's.
+    On an idle machine, the first such period is enough. The benchmark measures the exact figures.
     """
     now = asyncio.get_running_loop().time
     async with asyncio.timeout(PATIENCE):
@@ -71,7 +70,7 @@ async def test_a_retry_after_that_one_hears_holds_the_other(tmp_path: Path) -> N
         await server.refusal()
         refused = now()
         await asyncio.sleep(7.5)
-        # Three seconds for what was in flight, and for what left before the response was there, however busy they are.
+        # Three seconds for the requests in flight, and for those sent before the response, on a busy machine.
         assert server.count(refused + 3.0, refused + 7.5) == 0
         await until(lambda: all(server.count(refused + 7.5, now(), name) > 0 for name in ("one", "other")))
 

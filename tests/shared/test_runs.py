@@ -1,4 +1,4 @@
-"""What is remembered from run to run, and the form of the shared pacer."""
+"""What the shared pacer remembers between runs, and the format of its file."""
 
 import fcntl
 import gc
@@ -26,7 +26,7 @@ DAY = 24 * 3600.0
 
 class TestRemembered:
     def find(self, pacer: SharedPacer) -> None:
-        """Let it find a limit of 50/s."""
+        """Find a limit of 50/s."""
         run([Job(pacer)], seconds=20)
         pacer.close()
 
@@ -74,7 +74,7 @@ class TestRemembered:
         one = open_pacer()
         run([Job(one)], seconds=20)
         kill(one)
-        clocks.offset += 3600.0  # the steady clock begins anew
+        clocks.offset += 3600.0  # the monotonic clock restarts
         pacer = open_pacer()
         assert open_now(pacer, 2.0)
         assert pacer.rate == pytest.approx(40, rel=0.03)
@@ -88,7 +88,7 @@ class TestRemembered:
         one.heard(1000.0, send(one, 1000.0), Verdict.THROTTLED, 3600.0)
         one.close()
         clocks.now = 200.0 if reboot else 1100.0
-        clocks.offset += 900.0 if reboot else 0.0  # the steady clock began anew
+        clocks.offset += 900.0 if reboot else 0.0  # the monotonic clock has restarted
         assert open_pacer().wait(clocks.now) == pytest.approx(3500.0)
 
     def test_a_wall_clock_that_is_put_forward_a_little_shortens_no_retry_after(
@@ -127,7 +127,7 @@ class TestItsForm:
 
     def test_it_numbers_its_tickets_and_dates_them(self, open_pacer: Callable[..., SharedPacer]) -> None:
         pacer = open_pacer()
-        assert pacer.sent(10.0) == Ticket(1, 10.0)  # without having asked
+        assert pacer.sent(10.0) == Ticket(1, 10.0)  # without a request
         assert pacer.sent(12.0) == Ticket(2, 12.0)
         assert pacer.wait(12.0) == pytest.approx(0.18)
 
@@ -312,7 +312,7 @@ class TestItsForm:
             for last, ended in enumerate(times[first:], first):
                 assert (
                     last - first <= rate * (ended - began + 0.04) + 1e-6
-                )  # lateness is forgiven at the lease, and at the send
+                )  # lateness is made up for at the lease and at the send
 
 
 class TestPaths:

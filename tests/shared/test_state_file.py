@@ -1,4 +1,4 @@
-"""The file of a shared pacer: whom it trusts, and that nothing about it fails a job."""
+"""The file of a shared pacer: which files are trusted, and that none of its problems makes a job fail."""
 
 import errno
 import fcntl
@@ -52,7 +52,7 @@ def too_large(path: Path) -> None:
 
 
 def newer(path: Path) -> None:
-    path.write_bytes(state_file._HEAD.pack(state_file._MAGIC, state_file.VERSION + 1))  # noqa: SLF001 - as it will be
+    path.write_bytes(state_file._HEAD.pack(state_file._MAGIC, state_file.VERSION + 1))  # noqa: SLF001 - a newer format
     path.chmod(0o600)
 
 
@@ -178,7 +178,7 @@ def spoil(path: Path, how: str) -> None:
         return
     if how == "older":
         with path.open("r+b") as file:
-            file.write(state_file._HEAD.pack(state_file._MAGIC, 0))  # noqa: SLF001 - as it was before
+            file.write(state_file._HEAD.pack(state_file._MAGIC, 0))  # noqa: SLF001 - the older format
         return
     opened = state_file.StateFile(path)
     text = opened.changed()
@@ -239,7 +239,7 @@ class TestWhenTheFileFails:
         path.unlink()
         one.heard(1000.2, ticket, Verdict.UNKNOWN, 30.0)
         assert one.wait(1000.3) == pytest.approx(29.9)
-        assert one.rate == pytest.approx(20.0)  # the other one goes on too
+        assert one.rate == pytest.approx(20.0)  # the other one continues, too
         assert len(warnings()) == 1
 
     def test_while_another_has_the_lock_it_asks_again_soon_and_after_a_second_it_goes_alone(
@@ -277,7 +277,7 @@ class TestWhenTheFileFails:
         pacer = open_pacer()
         now = 1001.0
         for _ in range(5):
-            with path.open("a+b") if path.exists() else open(os.devnull, "rb") as file:  # noqa: PTH123 - no lock yet
+            with path.open("a+b") if path.exists() else open(os.devnull, "rb") as file:  # noqa: PTH123 - it has no lock yet
                 if path.exists():
                     path.chmod(0o600)
                     fcntl.flock(file, fcntl.LOCK_EX)
@@ -351,18 +351,18 @@ class TestWhateverTheFileHolds:
 
 
 class StateBytes:
-    """The bytes of a state file, to be written to by hand."""
+    """The bytes of a state file, for writing to it directly."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def write_a_part(self, length: int) -> None:
-        """Begin to write the next state, and be killed."""
+        """Start to write the next state, like a process that is then killed."""
         file = state_file.StateFile(self._path)
         text = file.changed()
         assert text is not None
-        place = state_file._PLACES[file._next_place]  # noqa: SLF001 - where the next one would be
-        head = state_file._PLACE.pack(file._revision + 1, len(text), 12345)  # noqa: SLF001 - likewise
+        place = state_file._PLACES[file._next_place]  # noqa: SLF001 - the place of the next state
+        head = state_file._PLACE.pack(file._revision + 1, len(text), 12345)  # noqa: SLF001 - see above
         with self._path.open("r+b") as written:
             written.seek(place)
             written.write((head + text)[:length])
