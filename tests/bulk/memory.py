@@ -1,4 +1,4 @@
-"""Print the most memory of this process, in bytes, after mass deletions of each of the numbers of ids given."""
+"""Print the peak memory of this process, in bytes, after bulk deletions of each of the given sizes."""
 
 import asyncio
 import resource
@@ -11,7 +11,7 @@ from .scripted import quiet_client
 
 
 async def most_memory_after(count: int) -> int:
-    """Delete so many made-up profiles, whose ids are made as they are asked for."""
+    """Delete this many made-up profiles, with IDs generated on demand."""
     ids = (f"user-{number:06d}@example.com" for number in range(count))
     report = await bulk.delete_profiles(quiet_client(), ids, by="customer_user_id", pacer=FixedPacer(1e6))
     assert report.counts == {Outcome.DELETED: count}

@@ -1,4 +1,4 @@
-"""A client whose transport answers from a script: for what no server can be made to do at the right moment."""
+"""A client with a transport that takes its responses from a script, for cases that no server produces on demand."""
 
 import asyncio
 from collections import Counter
@@ -18,7 +18,7 @@ NO_BACKOFF = RetryPolicy(backoff=0.0)
 
 
 class ScriptedTransport(Transport):
-    """Ask the script for each request's answer, telling it how many requests that profile has seen, from 1."""
+    """Get each response from the script. It is passed the request and its number for that profile, from 1."""
 
     def __init__(self, script: Script) -> None:
         super().__init__("https://api.test", "Api-Key secret", session=None, trust_env=False, ssl=None)
@@ -26,7 +26,7 @@ class ScriptedTransport(Transport):
         self.requests: list[tuple[str, str]] = []
         self._seen: Counter[tuple[str, str]] = Counter()
 
-    async def attempt(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 - as in the original
+    async def attempt(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 - same signature as the original
         who = next(iter(request.headers.values()))
         self.requests.append((request.method, who))
         self._seen[request.method, who] += 1
@@ -37,9 +37,9 @@ class ScriptedTransport(Transport):
 
 
 def scripted_client(script: Script, *, retry: RetryPolicy = NO_BACKOFF) -> tuple[AdaptyClient, ScriptedTransport]:
-    """Make a client whose requests are answered by `script`, and give the transport that keeps them.
+    """Create a client whose requests get their responses from `script`. Return it with its transport, which keeps them.
 
-    Its mass jobs are not paced where they bring no pacer: the script has no limit to find out.
+    Its bulk jobs aren't paced unless they have a pacer: the script has no rate limit to find.
     """
     transport = ScriptedTransport(script)
     return client_over(transport, retry), transport
@@ -53,31 +53,31 @@ def client_over(transport: Transport, retry: RetryPolicy = NO_BACKOFF) -> Adapty
 
 
 class QuietTransport(Transport):
-    """Say yes to every request, and keep none: for what is measured over many."""
+    """Accept every request and keep none, for measurements over many requests."""
 
-    async def attempt(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 - as in the original
+    async def attempt(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 - same signature as the original
         await asyncio.sleep(0)
         return NO_CONTENT
 
 
 def quiet_client() -> AdaptyClient:
-    """Make a client whose every request is answered 204."""
+    """Create a client whose every request gets a 204."""
     return client_over(QuietTransport("https://api.test", "Api-Key secret", session=None, trust_env=False, ssl=None))
 
 
 def error(status: int, code: str = "", **headers: str) -> Response:
-    """Make an answer as the API words its errors."""
+    """Return an error response in the format of the API."""
     body = f'{{"errors": [], "error_code": "{code}", "status_code": {status}}}'.encode()
     return Response(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
 
 
 def lost() -> AdaptyError:
-    """Make the error of a request that was sent and never answered."""
+    """Return the error of a request that was sent and got no response."""
     return AdaptyConnectionError("lost", sent=True)
 
 
 def never_sent() -> AdaptyError:
-    """Make the error of a request that never left."""
+    """Return the error of a request that wasn't sent."""
     return AdaptyConnectionError("no connection", sent=False)
 
 
@@ -94,7 +94,7 @@ PROFILE = Response(
 
 
 async def report_of_a_free_loop(job: BulkJob[Any, Any]) -> BulkReport:
-    """Await a job; the loop must have run every 0.05 s meanwhile, in the mean."""
+    """Await a job. On average, the loop must run at least every 0.05 s during that time."""
     ticks = 0
 
     async def tick() -> None:

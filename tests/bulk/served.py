@@ -1,4 +1,4 @@
-"""A client whose transport answers when and as a test says, by the time since its first moment; for virtual time."""
+"""A client with a transport that responds as a test says, by the time since its start, in virtual time."""
 
 import asyncio
 import random
@@ -25,7 +25,7 @@ def now() -> float:
 
 
 class Server(Transport):
-    """Let `serve` answer each request, told the seconds since the first moment; keep when each was sent."""
+    """Let `serve` respond to each request, given the seconds since the start. Record the times of the requests."""
 
     def __init__(self, serve: Serve) -> None:
         super().__init__("https://api.test", "Api-Key secret", session=None, trust_env=False, ssl=None)
@@ -37,7 +37,7 @@ class Server(Transport):
         self._seen: set[str] = set()
         self.under_way = self.most_under_way = 0
 
-    async def attempt(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 - as in the original
+    async def attempt(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 - same signature as the original
         self.sent.append(now() - self._began)
         who = request.headers["adapty-customer-user-id"]
         if who in self._seen:
@@ -57,7 +57,7 @@ class Server(Transport):
 
 
 def served_client(serve: Serve) -> tuple[AdaptyClient, Server]:
-    """Make a client of a server that answers as `serve` says."""
+    """Create a client of a server that responds as `serve` says."""
     client, server = AdaptyClient("secret", retry=RetryPolicy()), Server(serve)
     sender_of(client).transport = server
     return client, server
@@ -68,7 +68,7 @@ def within(times: list[float], first: float, last: float) -> int:
 
 
 def failing(begins: float, ends: float, share: float, answer: Response | AdaptyError | None = None) -> Serve:
-    """Answer after 0.1 s; in between, a share of the requests fails."""
+    """Respond after 0.1 s. Between two times, a share of the requests fails."""
     rng = random.Random(1)  # noqa: S311 - repeatable
 
     async def serve(since: float) -> Response | AdaptyError:
@@ -80,7 +80,7 @@ def failing(begins: float, ends: float, share: float, answer: Response | AdaptyE
 
 
 class Told(AdaptivePacer):
-    """Keep which tickets left, and of which it was told what became of them."""
+    """Keep the tickets whose results haven't been recorded yet."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The queue before the attempts: in order, cancellable, nobody polls; in virtual time."""
+"""The queue before the attempts: in order, cancellable and without polling; in virtual time."""
 
 import asyncio
 import math
@@ -24,7 +24,7 @@ async def settled() -> None:
 
 
 def trip(queue: Admission) -> None:
-    """Let so many requests fail that the breaker opens."""
+    """Let this many requests fail, so that the breaker opens."""
     for _ in range(30):
         permit = queue.try_enter()
         assert permit is not None
@@ -69,7 +69,7 @@ async def test_one_who_is_cancelled_as_he_gets_his_permit_gives_it_back() -> Non
     permit = await queue.enter()
     first, second = asyncio.ensure_future(queue.enter()), asyncio.ensure_future(queue.enter())
     await settled()
-    queue.leave(permit, Health.NOTHING)  # gives the first one his, who hasn't looked yet
+    queue.leave(permit, Health.NOTHING)  # gives the first one its slot, which it hasn't checked yet
     first.cancel()
     assert await second == Permit(is_trial=False)
     assert first.cancelled()
@@ -137,7 +137,7 @@ async def test_a_trial_that_is_not_answered_is_followed_by_another_after_four_se
 async def test_no_other_trial_gets_ready_while_one_has_yet_to_leave() -> None:
     queue = admission(100)
     trip(queue)
-    held = await queue.enter()  # at the gate, say, for the time of a Retry-After
+    held = await queue.enter()  # as if waiting in the send queue for a Retry-After
     other = asyncio.ensure_future(queue.enter())
     await asyncio.sleep(600)
     assert not other.done()

@@ -1,4 +1,4 @@
-"""The canary of a mass job: the first items come to their end, and are judged, before the next is started."""
+"""The canary of a bulk job: the first items are completed and judged before the next one is started."""
 
 import asyncio
 from collections.abc import Iterator

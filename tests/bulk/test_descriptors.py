@@ -1,4 +1,4 @@
-"""What a job does where the process can't open another file: it has fewer requests in flight, and fails nobody."""
+"""A job whose process can't open another file: it has fewer requests in flight, and no item fails."""
 
 import asyncio
 import errno
@@ -28,7 +28,7 @@ def out_of_descriptors() -> AdaptyError:
 
 
 def with_room_for(connections: int, refusals: list[float]) -> Serve:
-    """Answer after 0.1 s; a request that would need one connection more than there are never leaves."""
+    """Respond after 0.1 s. A request that needs more connections than are available is never sent."""
     in_flight = 0
 
     async def serve(since: float) -> Response | AdaptyError:
@@ -59,7 +59,7 @@ async def test_a_job_that_runs_out_of_them_has_fewer_requests_in_flight_and_says
     with caplog.at_level(logging.WARNING, "adapty_async"):
         report = await bulk.delete_profiles(client, ids(4000), by="customer_user_id", pacer=UNPACED, stop=LENIENT)
     assert report.counts == {Outcome.DELETED: 4000}
-    # 80 at the start; after 30 s the job, which takes 20 s, would find out once more.
+    # 80 at the start; after 30 s, the job, which takes 20 s, would check the limit again
     assert len(refusals) <= 80
     assert len(lowered(caplog)) == 1
     assert not [record for record in caplog.records if "parked" in record.getMessage()]

@@ -1,4 +1,4 @@
-"""A job that ends at any moment, in any way, in any trouble: nothing lost, nothing left; in virtual time."""
+"""Jobs that end at any moment, in any way, with any error: nothing is lost or left over; in virtual time."""
 
 import asyncio
 import random
@@ -36,7 +36,7 @@ def serving(trouble: str, rng: random.Random) -> Serve:
 
 
 class Source:
-    """An input that hands out `count` ids, and is slow now and then; it keeps how many it has handed out."""
+    """An input of `count` IDs that is slow at times. It counts the IDs it has handed out."""
 
     def __init__(self, count: int, rng: random.Random, *, slow: bool) -> None:
         self.taken = 0
@@ -96,7 +96,7 @@ def test_every_item_that_was_taken_has_one_outcome_and_nothing_is_left(
         async def consume() -> None:
             async with job:
                 async for result in job:
-                    results.append(result)  # noqa: PERF401 - what came before the end is looked at
+                    results.append(result)  # noqa: PERF401 - the results before the end are needed
 
         task = asyncio.ensure_future(consume())
         await asyncio.sleep(moment)
@@ -108,7 +108,7 @@ def test_every_item_that_was_taken_has_one_outcome_and_nothing_is_left(
         assert timers_left() == []
         assert tasks_left() == []
         assert not isinstance(shared, Told) or not shared.untold
-        async with asyncio.timeout(3600):  # what all jobs of the client share isn't held up
+        async with asyncio.timeout(3600):  # a shared pacer of the client isn't blocked
             await bulk.delete_profiles(client, ids(1), by="customer_user_id", pacer=shared, stop=LENIENT)
 
     run_virtual(test())

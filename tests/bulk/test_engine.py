@@ -1,4 +1,4 @@
-"""The engine, driven by operations in memory."""
+"""The engine with operations in memory."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ async def _double(number: int) -> int:
 
 
 class Gauge:
-    """An operation that counts how many run at one time, and holds them until it is told to let go."""
+    """An operation that counts how many of it run at once, and blocks them until released."""
 
     def __init__(self, *, held: bool = False) -> None:
         self.running = self.most = self.started = self.cancelled = 0
@@ -68,7 +68,7 @@ async def _until(condition: Callable[[], bool], *, turns: int = 1000) -> None:
 
 async def _collect(job: bulk.BulkJob[int, int], values: list[int | None]) -> None:
     async for result in job:
-        values.append(result.value)  # noqa: PERF401 - what came before an error is looked at
+        values.append(result.value)  # noqa: PERF401 - the results before an error are needed
 
 
 def _others() -> set[asyncio.Task[object]]:
@@ -568,7 +568,7 @@ async def test_a_stream_left_after_its_job_failed_leaves_its_error_to_no_log(cap
 @pytest.mark.parametrize("setting", [{"stop": None}, {"on_progress": 4}])
 def test_a_setting_of_the_wrong_kind_is_refused_at_once(setting: dict[str, object]) -> None:
     with pytest.raises(TypeError, match=next(iter(setting))):
-        bulk.run(_double, [], **setting)  # type: ignore[arg-type]  # that is the test
+        bulk.run(_double, [], **setting)  # type: ignore[arg-type]  # this is the test
 
 
 async def test_a_job_is_iterated_once_and_before_it_is_awaited() -> None:
@@ -589,13 +589,13 @@ def test_a_concurrency_below_1_is_refused(concurrency: int) -> None:
 @pytest.mark.parametrize("concurrency", ["3", 2.0, True])
 def test_a_concurrency_that_is_no_int_is_refused(concurrency: object) -> None:
     with pytest.raises(TypeError, match=f"^concurrency must be an int, not {type(concurrency).__name__}$"):
-        bulk.run(_double, [], concurrency=concurrency)  # type: ignore[arg-type]  # that is the test
+        bulk.run(_double, [], concurrency=concurrency)  # type: ignore[arg-type]  # this is the test
 
 
 @pytest.mark.parametrize("items", ["person@example.com", b"x", 5, None])
 def test_an_input_that_is_no_iterable_of_items_is_refused(items: object) -> None:
     with pytest.raises(TypeError, match="items must be an iterable"):
-        bulk.run(_double, items)  # type: ignore[call-overload,arg-type,unused-ignore]  # that is the test
+        bulk.run(_double, items)  # type: ignore[call-overload,arg-type,unused-ignore]  # this is the test
 
 
 async def test_a_job_shows_its_state_and_no_item_and_its_task_its_name() -> None:

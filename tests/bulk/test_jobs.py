@@ -1,4 +1,4 @@
-"""The mass jobs: what each answer means for its item, and for the job."""
+"""Bulk jobs: the effect of each response on its item and on the job."""
 
 import asyncio
 import logging
@@ -77,7 +77,7 @@ def job_of(kind: str, client: AdaptyClient, who: str = "u1") -> bulk.BulkJob[Any
     return bulk.create_profiles(client, [(who, JANE)], by="customer_user_id", stop=NO_RULES)
 
 
-# Against the simulator
+# With the simulator
 
 
 async def test_what_was_decided_beforehand_has_a_result_and_is_not_sent() -> None:
@@ -134,7 +134,7 @@ async def test_deleting_a_list_leaves_nobody_of_it_on_the_server() -> None:
 async def test_all_is_accounted_for_under_throttling_outages_and_resets() -> None:
     faults = {Fault.UNAVAILABLE: 0.05, Fault.RESET_AFTER: 0.05}
     async with Simulator(profiles=1000, rate=3000, burst=20, shares=faults, seed=7) as sim:
-        patient = RetryPolicy(attempts=20, backoff=0.0)  # so many that no item can fail
+        patient = RetryPolicy(attempts=20, backoff=0.0)  # enough that no item fails
         async with AdaptyClient(sim.api_key, base_url=sim.base_url, retry=patient) as client:
             report = await bulk.delete_profiles(client, ids(1000), by="customer_user_id", pacer=UNPACED, concurrency=30)
         assert report.counts.keys() <= {Outcome.DELETED, Outcome.DELETED_UNCONFIRMED}
@@ -196,7 +196,7 @@ async def test_a_list_of_strangers_does_not_end_well() -> None:
 
 
 def test_memory_stays_flat_over_100_000_ids() -> None:
-    # In a process of its own: the system's own count of its memory, and no coverage that slows it.
+    # In a process of its own, so that the system counts its memory and coverage doesn't slow it down.
     done = subprocess.run(
         [sys.executable, "-m", "tests.bulk.memory", "5000", "100000"],
         cwd=Path(__file__).parents[2],
@@ -225,11 +225,11 @@ async def test_a_retry_after_holds_back_every_request_of_the_key() -> None:
             report = await bulk.delete_profiles(client, ids(60), by="customer_user_id", pacer=UNPACED, concurrency=30)
         assert report.counts == {Outcome.DELETED: 60}
         assert report.throttled == sim.count.answers["DELETE", 429]
-        # Without the hold, items would come back to a closed door again and again: some 200 times.
+        # Without the hold, the items would be rejected again and again, about 200 times.
         assert 0 < report.throttled <= 90
 
 
-# What an answer means
+# The meaning of responses
 
 
 @pytest.mark.parametrize(
@@ -382,7 +382,7 @@ async def test_a_yes_that_cannot_be_unpacked_leaves_the_item_in_doubt(kind: str)
     client, _ = scripted_client(lambda request, number: InvalidResponseError("the response can't be decompressed"))
     job = job_of(kind, client)
     assert (await only(job)).outcome is Outcome.IN_DOUBT
-    assert job.report.latency is not None  # it was answered
+    assert job.report.latency is not None  # there was a response
 
 
 async def test_a_closed_client_is_told_before_anything_is_taken() -> None:
@@ -408,7 +408,7 @@ def test_a_client_of_another_loop_is_told_in_clear_words() -> None:
 
 def test_what_is_no_client_is_refused() -> None:
     with pytest.raises(TypeError, match="AdaptyClient"):
-        bulk.delete_profiles("secret", [], by="customer_user_id")  # type: ignore[arg-type]  # that is the test
+        bulk.delete_profiles("secret", [], by="customer_user_id")  # type: ignore[arg-type]  # this is the test
 
 
 # Before sending
@@ -453,9 +453,9 @@ async def test_the_error_of_an_item_that_is_no_pair_says_what_an_item_is(bad: An
 def test_by_is_never_guessed() -> None:
     client, _ = scripted_client(lambda request, number: NO_CONTENT)
     with pytest.raises(TypeError, match="by"):
-        bulk.delete_profiles(client, [])  # type: ignore[call-arg]  # that is the test
+        bulk.delete_profiles(client, [])  # type: ignore[call-arg]  # this is the test
     with pytest.raises(ValueError, match="by must be"):
-        bulk.delete_profiles(client, [], by="email")  # type: ignore[arg-type]  # that is the test
+        bulk.delete_profiles(client, [], by="email")  # type: ignore[arg-type]  # this is the test
 
 
 async def test_the_library_removes_no_duplicates() -> None:
@@ -568,7 +568,7 @@ async def test_nothing_is_dispatched_while_a_401_is_looked_into() -> None:
     client, transport = scripted_client(lambda request, number: NO_CONTENT)
     plain = transport.attempt
 
-    async def attempt(request: Any, timeout: float) -> Response:  # noqa: ASYNC109 - as in the original
+    async def attempt(request: Any, timeout: float) -> Response:  # noqa: ASYNC109 - same signature as the original
         if request.method == "GET":
             asked.set()
             await answer.wait()
@@ -589,7 +589,7 @@ async def test_nothing_is_dispatched_while_a_401_is_looked_into() -> None:
     assert report.counts == {Outcome.DELETED: 8, Outcome.FAILED: 1}
 
 
-# What else it says
+# Other information in a report
 
 
 async def test_every_attempt_is_observed_with_its_number_and_wait() -> None:

@@ -1,4 +1,4 @@
-"""A mass job that is paused and goes on, in virtual time."""
+"""A bulk job that is paused and unpaused, in virtual time."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ KEPT = 100.0
 def deleting(
     count: int = 2000, rate: float = 50, *, fails: tuple[float, float, float] = (0, 0, 0), stop: StopRules = LENIENT
 ) -> tuple[BulkJob[Any, Any], Server]:
-    """Make a job over a server that answers after 0.1 s. `fails`: from when to when which share fails."""
+    """Create a job on a server that responds after 0.1 s. `fails`: start, end and share of failures."""
     client, server = served_client(failing(*fails))
     return bulk.delete_profiles(client, ids(count), by="customer_user_id", pacer=FixedPacer(rate), stop=stop), server
 
@@ -50,7 +50,7 @@ async def test_while_it_is_paused_nothing_leaves_and_then_it_goes_on_at_its_rate
 @virtual
 async def test_what_is_under_way_comes_to_its_end_and_is_counted() -> None:
     job, server = deleting(rate=100)
-    running = asyncio.create_task(job._finish())  # noqa: SLF001 - an awaitable that a task takes
+    running = asyncio.create_task(job._finish())  # noqa: SLF001 - a task needs an awaitable
     await asyncio.sleep(5.005)
     assert job.report.under_way == server.under_way == 10
     job.pause()
@@ -196,6 +196,6 @@ async def test_what_was_decided_beforehand_waits_for_no_pause() -> None:
     known = [bulk.Decided(id_, Outcome.DUPLICATE) for id_ in ids(5)]
     job = bulk.delete_profiles(client, known, by="customer_user_id", pacer=FixedPacer(50))
     job.pause()
-    report = await asyncio.wait_for(job._finish(), 1)  # noqa: SLF001 - an awaitable that a task takes
+    report = await asyncio.wait_for(job._finish(), 1)  # noqa: SLF001 - a task needs an awaitable
     assert report.counts == {Outcome.DUPLICATE: 5}
     assert not server.sent

@@ -1,4 +1,4 @@
-"""What holds a job back beside the rate limit, told the time: pure."""
+"""Limits of a job apart from the rate limit. Times are passed in; nothing waits."""
 
 import math
 
@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from adapty_async.bulk.restraint import Bound, Breaker, RetryBudget
 
-NOW = 1016.0  # after the answers below
+NOW = 1016.0  # after the responses below
 
 
 def retries(budget: RetryBudget, *, began: float, seconds: float, successes: float = 0.0) -> int:
-    """Count the retries of somebody who wants as many as he can get, at so many successes a second."""
+    """Return the maximum number of retries at this many successes per second."""
     spent, tick = 0, 0.01
     for number in range(round(seconds / tick)):
         now = began + number * tick
@@ -58,7 +58,7 @@ class TestRetryBudget:
 
 
 def send(breaker: Breaker, now: float) -> bool:
-    """Send a request; tell whether it is a trial."""
+    """Send a request. Return True if it is a trial."""
     is_trial = breaker.admitted()
     if is_trial:
         breaker.left(now)
@@ -109,7 +109,7 @@ class TestBreaker:
         for number in range(8):
             assert breaker.wait(1000.5 + 4.0 * number) == 0.0
             assert send(breaker, 1000.5 + 4.0 * number)
-            breaker.failed(1000.5 + 4.0 * number + 3.9, is_trial=True)  # one of 30 s before
+            breaker.failed(1000.5 + 4.0 * number + 3.9, is_trial=True)  # a trial from about 30 s earlier
 
     def test_what_was_under_way_already_postpones_no_trial(self) -> None:
         breaker = Breaker()
@@ -137,7 +137,7 @@ class TestBreaker:
 
 
 def answer(bound: Bound, *, began: float, seconds: float, latency: float, times: int) -> None:
-    """Let so many answers come, evenly, each of the same latency."""
+    """Record this many responses at regular intervals, each with the same latency."""
     for number in range(times):
         bound.answered(began + (number + 1) * seconds / times, latency)
 

@@ -1,4 +1,4 @@
-"""Outcomes, stop rules, reports: pure."""
+"""Outcomes, stop rules and reports: pure functions."""
 
 import pickle
 from collections import Counter
@@ -171,7 +171,7 @@ def test_raise_for_failures_says_how_many_of_what_and_why_it_stopped_but_not_who
     assert caught.value.maybe_executed
     restored = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own bytes
     assert str(restored) == str(caught.value)
-    assert restored.report.counts == caught.value.report.counts  # type: ignore[attr-defined]  # an object to errors.py
+    assert restored.report.counts == caught.value.report.counts  # type: ignore[attr-defined]  # declared as object
 
 
 def test_a_report_of_which_that_is_not_said_has_nothing_under_way() -> None:

@@ -1,4 +1,4 @@
-"""A success counts once nothing else has come on its connection: what is doubtful is sent again, or left in doubt."""
+"""A success counts only if nothing else arrives on its connection. Otherwise the item is sent again, or in doubt."""
 
 import asyncio
 import collections
@@ -45,7 +45,7 @@ def started(job: BulkJob[Any, None]) -> asyncio.Task[BulkReport]:
 
 
 def and_later(response: bytes, surplus: bytes) -> Reply:
-    """Reply with something too many a while after the response, yet before that is settled: it's the same clock."""
+    """Send surplus bytes some time after the response, but by the same clock before the response is settled."""
 
     async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(response)
@@ -56,7 +56,7 @@ def and_later(response: bytes, surplus: bytes) -> Reply:
 
 @pytest.fixture
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nothing be settled by time, however slow the machine is."""
+    """Prevent settling by time, however slow the machine is."""
     monkeypatch.setattr("adapty_async.connections.QUIET", 600.0)
 
 
@@ -68,7 +68,7 @@ async def outcomes(job: BulkJob[Any, Any]) -> list[tuple[int, Outcome]]:
 
 
 async def until(happened: Callable[[], object]) -> None:
-    """Wait for what happens elsewhere, a socket away."""
+    """Wait for something at the other end of a socket."""
     while not happened():  # noqa: ASYNC110 - there is no event to wait for
         await asyncio.sleep(0.001)
 
@@ -137,14 +137,14 @@ class TestADoubtfulDeletion:
         line = Line(answer(204) * 2, *[answer(204)] * 9)
         async with served(line) as (server, client):
             await deletion(client, *"abcd")
-            # Those of b, c and d are still to be settled when the next request leaves.
+            # The responses for b, c and d aren't settled yet when the next request is sent.
             assert server.connections >= 4
 
     async def test_a_connection_that_is_out_of_step_is_noticed_while_it_is_busy(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            if len(server.requests) == 2:  # has left, and is given the response too many
+            if len(server.requests) == 2:  # it has been sent, and gets the surplus response
                 writer.write(answer(204))
             await asyncio.sleep(QUIET / 5)
             writer.write(answer(204))
@@ -156,7 +156,7 @@ class TestADoubtfulDeletion:
             sent = collections.Counter(
                 request.headers["adapty-customer-user-id"].decode() for request in server.requests
             )
-            # The last one, whose response is followed by none, is noticed in any case.
+            # The last one, which no response follows, is detected in any case.
             assert [name for name in names[:-1] if sent[name] > 1]
 
 
@@ -313,7 +313,7 @@ async def test_the_deletions_after_a_surplus_response_are_recorded_as_they_were_
     assert len(server.requests) == 31
 
 
-@pytest.mark.no_cover  # it runs the same lines again and again
+@pytest.mark.no_cover  # the same lines run again and again
 async def test_hardly_an_outcome_is_wrong_where_the_server_is_out_of_step() -> None:
     async with HostileServer(1) as server:
         found = await delete(server, 1000)

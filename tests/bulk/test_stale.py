@@ -1,4 +1,4 @@
-"""A write that may have been executed isn't sent again more than 15 minutes later, whatever delayed it."""
+"""A write that may have been executed isn't sent again more than 15 minutes later, for whatever reason it was delayed."""
 
 import asyncio
 from collections.abc import Callable
@@ -33,7 +33,7 @@ WRITES = pytest.mark.parametrize("start", [bulk.update_profiles, bulk.create_pro
 
 
 class Clocks:
-    """Clocks of a machine, which a test sets: by them alone some time has passed."""
+    """Clocks of a machine that only a test changes."""
 
     def __init__(self, client: AdaptyClient) -> None:
         self.wall = self.boot = 1_000_000.0
@@ -41,12 +41,12 @@ class Clocks:
 
 
 def first_lost(second: Answer) -> Callable[[Any, int], Answer]:
-    """Lose the response to the first request, answer the second so, and then well."""
+    """Lose the response to the first request, respond to the second as given, and then with success."""
     return lambda request, number: {1: lost(), 2: second}.get(number, PROFILE)
 
 
 def paused(job: BulkJob[Any, Any], seconds: float) -> AdaptyError:
-    """Lose a response, and pause the job at that moment for so long."""
+    """Lose a response, and pause the job for this many seconds."""
     job.pause()
     asyncio.get_running_loop().call_later(seconds, job.go_on)
     return lost()
@@ -103,7 +103,7 @@ async def test_a_deletion_is_sent_again_however_late_it_is() -> None:
 
 @virtual
 async def test_after_an_outage_in_which_the_job_was_parked() -> None:
-    """The job tries one request at a time, and none of what it has tried is tried again after 15 minutes."""
+    """The job sends one trial request at a time, and doesn't repeat any of them after 15 minutes."""
     began = now()
     times: dict[str, list[float]] = {}
 
@@ -151,7 +151,7 @@ async def test_a_clock_that_is_set_back_hides_nothing_from_the_other() -> None:
 
 @virtual
 async def test_it_is_looked_at_when_it_is_sent_and_not_when_it_begins_to_wait() -> None:
-    """Two responses are lost, and what is to be sent again waits at the gate for what a third was told."""
+    """Two responses are lost. Their items wait in the send queue for the Retry-After of a third request."""
 
     def script(request: Any, number: int) -> Answer:
         who = next(iter(request.headers.values()))
@@ -168,7 +168,7 @@ async def test_it_is_looked_at_when_it_is_sent_and_not_when_it_begins_to_wait() 
     assert report.counts[Outcome.IN_DOUBT] == 2
 
 
-# A single call, by a policy that is as patient as a job
+# A single call, with a retry policy that lasts as long as a job
 
 
 HOURS = RetryPolicy(attempts=10, budget=7200, backoff=1, backoff_max=1)
@@ -186,7 +186,7 @@ async def test_a_call_is_not_made_again_either(retry_after: int, requests: int) 
             await client.profiles.update(ANN, customer_user_id="u0")
         assert refusal.value.maybe_executed
         assert refusal.value.attempts == 2
-        assert now() - began < 60  # it doesn't wait for what it won't do
+        assert now() - began < 60  # it doesn't wait for a retry that it won't make
     assert len(transport.requests) == requests
 
 

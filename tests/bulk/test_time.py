@@ -1,4 +1,4 @@
-"""What a mass job does over minutes and hours, in virtual time."""
+"""Bulk jobs over minutes and hours, in virtual time."""
 
 import asyncio
 import copy
@@ -54,7 +54,7 @@ async def test_a_long_retry_after_of_a_parked_job_counts_against_its_patience() 
     client, transport = scripted_client(lambda request, number: error(429, retry_after="7200"))
     report = await bulk.delete_profiles(client, ["u0", "u1", "u2"], by="customer_user_id", concurrency=1)
     assert report.stopped is StopReason.THROTTLED_FOR
-    assert report.counts == {Outcome.NOT_ATTEMPTED: 2}  # u2 was never taken from the list
+    assert report.counts == {Outcome.NOT_ATTEMPTED: 2}  # u2 was never read from the input
     assert now() - began == pytest.approx(1800)
     assert len(transport.requests) == 1
 
@@ -81,7 +81,7 @@ async def test_an_answer_that_is_no_failure_of_the_server_ends_the_outage() -> N
 
     client, _ = scripted_client(script, retry=patient)
     report = await bulk.delete_profiles(client, ["u0"], by="customer_user_id", stop=LENIENT)
-    await asyncio.sleep(2000)  # a timer that was left behind would go off
+    await asyncio.sleep(2000)  # a timer that was left over would fire
     assert report.stopped is None
     assert report.counts == {Outcome.DELETED_UNCONFIRMED: 1}
 
@@ -117,7 +117,7 @@ async def test_a_fixed_pacer_sends_at_its_rate_and_no_item_waits_its_turn_twice(
 
 
 class TestWhichPacer:
-    """Of a client that was given `client_pacer`, a job that was given `job_pacer` sends at `rate`."""
+    """With `client_pacer` given to the client and `job_pacer` given to the job, the job sends at `rate`."""
 
     @pytest.mark.parametrize(
         ("client_pacer", "job_pacer", "rate"),

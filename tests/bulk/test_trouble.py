@@ -1,4 +1,4 @@
-"""What a mass job does when the server fails, falls silent, gets slow or throttles, in virtual time."""
+"""Bulk jobs when the server fails, stops responding, becomes slow or rate-limits, in virtual time."""
 
 import asyncio
 import itertools
@@ -58,7 +58,7 @@ class TestAnOutage:
         client, _ = served_client(failing(20, 620, 1.0))
         report = await deleting(client, 1500, concurrency=concurrency)
         assert report.total == 1500
-        assert report.counts.get(Outcome.IN_DOUBT, 0) <= in_doubt  # by the 30 failures before it is parked
+        assert report.counts.get(Outcome.IN_DOUBT, 0) <= in_doubt  # from the 30 failures before the breaker opens
 
     @virtual
     async def test_the_patience_with_it_ends_the_job(self) -> None:
@@ -257,7 +257,7 @@ class TestFailingMostOfTheTime:
         assert 25 <= len(server.sent_again) <= 20 + 2 * server.sent[-1] + 2.5
 
 
-@pytest.mark.no_cover  # as long again with the coverage, and the other tests run the same lines
+@pytest.mark.no_cover  # coverage doubles the time, and other tests run the same lines
 class TestASilentServer:
     @virtual
     async def test_no_more_is_under_way_than_rate_and_latency_explain(self) -> None:
@@ -497,7 +497,7 @@ class TestTheDefaultPacer:
         ]
         await asyncio.gather(*jobs)
         gaps = [later - earlier for earlier, later in itertools.pairwise(server.sent[:5])]
-        assert gaps == pytest.approx([0.2] * 4, abs=0.021)  # START is at 5 a second, for all of them together
+        assert gaps == pytest.approx([0.2] * 4, abs=0.021)  # START is at 5 per second, for all jobs together
 
     @virtual
     async def test_it_gives_way_to_the_one_that_the_client_was_given(self) -> None:
