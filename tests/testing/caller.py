@@ -1,4 +1,4 @@
-"""A bare HTTP caller of the simulator that holds every answer against the documented facts."""
+"""A plain HTTP caller of the simulator that compares every response with the documented facts."""
 
 import asyncio
 import json
@@ -15,12 +15,12 @@ PROFILE_PATH = "/api/v2/server-side-api/profile/"
 
 
 def port(simulator: Simulator) -> int:
-    """Return the port a simulator serves on."""
+    """Return the port of a simulator."""
     return int(simulator.base_url.rpartition(":")[2])
 
 
 def raw_request(simulator: Simulator, method: str, customer_user_id: bytes, *more: bytes) -> bytes:
-    """Return the bytes of a request with a simulator's key, and more header lines."""
+    """Return the bytes of a request with a simulator's key and further header lines."""
     lines = [
         f"{method} {PROFILE_PATH} HTTP/1.1".encode(),
         b"Host: simulator",
@@ -32,14 +32,14 @@ def raw_request(simulator: Simulator, method: str, customer_user_id: bytes, *mor
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Let the loop run until the condition holds."""
-    while not condition():  # noqa: ASYNC110 - nothing announces what is waited for
+    """Run the loop until a condition is true."""
+    while not condition():  # noqa: ASYNC110 - there is no event to wait for
         await asyncio.sleep(0)
 
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer, its body read."""
+    """A response with its body."""
 
     status: int
     headers: Mapping[str, str]
@@ -63,11 +63,11 @@ class Reply:
 
     @property
     def sources(self) -> list[str | None]:
-        """The fields at fault."""
+        """The fields with errors."""
         return [error["source"] for error in self.json["errors"]]
 
     def departures(self) -> list[str]:
-        """Return what is not as documented."""
+        """Return the deviations from the documentation."""
         if "Request-Id" not in self.headers:
             return ["no Request-Id"]
         if self.status == 204:
@@ -81,7 +81,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Caller:
-    """Sends requests with a simulator's key, and fails the test on an answer that is not as `documented`."""
+    """Sends requests with a simulator's key, and fails the test if a response isn't as `documented`."""
 
     session: aiohttp.ClientSession
 

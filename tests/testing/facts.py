@@ -1,4 +1,4 @@
-"""The documented facts of the profile operations, and checkers of JSON values and requests against them."""
+"""The documented facts about the profile operations, and checks of JSON values and requests against them."""
 
 import json
 import re
@@ -13,7 +13,7 @@ _FACTS: dict[str, Any] = json.loads(Path(__file__).with_name("profile_facts.json
 
 STATUSES: dict[str, list[int]] = _FACTS["statuses"]
 
-# What any HTTP client sends; the facts know nothing of it.
+# Headers that every HTTP client sends and that the facts don't mention.
 _OF_HTTP = {"host", "user-agent", "accept", "accept-encoding", "content-length"}
 
 
@@ -23,12 +23,12 @@ def fields(schema: str) -> list[str]:
 
 
 def violations(value: Any, schema: str) -> list[str]:
-    """Return where and how a JSON value departs from a schema."""
+    """Return the deviations of a JSON value from a schema, with their places."""
     return _violations(value, {"$ref": schema}, schema)
 
 
 def request_violations(method: str, path: str, headers: Mapping[str, str], body: bytes) -> list[str]:
-    """Return where and how a request departs from the operation of its method; what isn't documented is one too."""
+    """Return the deviations of a request from the operation of its method, including anything undocumented."""
     operation = _FACTS["requests"][method]
     names = [name.lower() for name in headers]
     found = [f"header {name}: repeated" for name in set(names) if names.count(name) > 1]
@@ -57,7 +57,7 @@ def _of_body(headers: Mapping[str, str], body: bytes, schema: str) -> list[str]:
 
 
 def _undocumented(value: Any, schema: dict[str, Any], where: str) -> list[str]:
-    """Return the fields that a schema doesn't have."""
+    """Return the fields that aren't in a schema."""
     schema = _FACTS["schemas"][schema["$ref"]] if "$ref" in schema else schema
     if isinstance(value, list):
         return [each for item in value for each in _undocumented(item, schema.get("items", {}), f"{where}[]")]

@@ -1,4 +1,4 @@
-"""Profile attributes as a caller of the client writes them, each beside what it is in JSON."""
+"""Profile attributes as callers of the client write them, each with its JSON."""
 
 import string
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from adapty_async import InstallationMeta, ProfileAttributes
 from adapty_async.models import Store
 
 Pairs = st.SearchStrategy[tuple[Any, Any]]
-"""A value in Python, and the same in JSON."""
+"""A value in Python and in JSON."""
 
 PLATFORMS = st.sampled_from(["iOS", "macOS", "iPadOS", "visionOS", "Android", "web"])
 _CHARACTERS = st.characters(exclude_categories=["Cs"])
@@ -33,7 +33,7 @@ def _same(values: st.SearchStrategy[Any]) -> Pairs:
 
 
 def _text(values: st.SearchStrategy[Any]) -> Pairs:
-    """Give a value as it is and as a text: both are the text in JSON."""
+    """Yield a value as it is and as text. Both become text in JSON."""
     return values.flatmap(lambda value: st.sampled_from([(value, str(value)), (str(value), str(value))]))
 
 
@@ -61,7 +61,7 @@ META_FIELDS: dict[str, Pairs] = {
         _texts_or_empty,
     ),
 }
-"""The fields of InstallationMeta but its device id: they take null too."""
+"""The fields of InstallationMeta except the device ID. They can also be null."""
 
 FIELDS: dict[str, Pairs] = {
     "first_name": _texts,
@@ -78,11 +78,11 @@ FIELDS: dict[str, Pairs] = {
     "att_status": _same(st.integers(0, 3)),
     "analytics_disabled": _same(st.booleans()),
 }
-"""The fields of ProfileAttributes that take null too."""
+"""The fields of ProfileAttributes that can also be null."""
 
 
 def _some(fields: dict[str, Pairs]) -> st.SearchStrategy[dict[str, tuple[Any, Any]]]:
-    """Choose some fields, and for each a value or null."""
+    """Choose some fields, and a value or null for each."""
     return st.fixed_dictionaries({}, optional={name: st.just((None, None)) | pairs for name, pairs in fields.items()})
 
 
@@ -93,13 +93,13 @@ def metas(draw: st.DrawFn) -> tuple[InstallationMeta, dict[str, Any]]:
 
 
 def custom_json(custom: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Write custom attributes as the API takes them."""
+    """Create custom attributes that are valid for the API."""
     return [{"key": key, "value": value} for key, value in custom.items()]
 
 
 @st.composite
 def profile_attributes(draw: st.DrawFn) -> Attributes:
-    """Set anything from nothing to all, each to a value or, where that may be, to null."""
+    """Set any number of attributes to a value or, if allowed, to null."""
     chosen = draw(_some(FIELDS))
     custom = draw(st.none() | custom_attributes)
     if custom is not None:

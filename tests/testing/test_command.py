@@ -16,7 +16,7 @@ from tests.testing.caller import PROFILE_PATH
 
 
 class InterruptedOutput(io.StringIO):
-    """A standard output whose reader interrupts the process as soon as it has seen a line."""
+    """A standard output whose reader interrupts the process as soon as it has received a line."""
 
     def flush(self) -> None:
         signal.raise_signal(signal.SIGTERM)

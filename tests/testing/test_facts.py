@@ -1,4 +1,4 @@
-"""The checker that the other tests rely on can fail."""
+"""The checks that the other tests rely on can fail."""
 
 import json
 from typing import Any

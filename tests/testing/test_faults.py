@@ -115,7 +115,7 @@ class TestScript:
 
 
 class TestTheWork:
-    """Whether it is done is told by the profile that a deletion leaves."""
+    """Whether the work was done shows in the number of profiles after a deletion."""
 
     @pytest.mark.parametrize(("faults", "left"), [(BEFORE_WORK, 1), (AFTER_WORK, 0)])
     async def test_it_is_done_or_not_as_the_fault_says(self, faults: list[Fault], left: int, call: Caller) -> None:
@@ -273,7 +273,7 @@ class TestAnswers:
 
 
 class TestTheClient:
-    """Each fault is to the client what it is meant to be."""
+    """The client reports each fault as intended."""
 
     @pytest.mark.parametrize(
         ("fault", "error", "maybe_executed"),

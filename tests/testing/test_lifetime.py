@@ -135,7 +135,7 @@ async def test_a_stop_closes_a_connection_that_is_just_arriving(rounds: int) -> 
         await simulator.stop()
         assert tasks_left() == []
         connection.settimeout(PATIENCE)
-        with contextlib.suppress(ConnectionResetError):  # where it was never accepted
+        with contextlib.suppress(ConnectionResetError):  # if it was never accepted
             assert connection.recv(1) == b""
 
 

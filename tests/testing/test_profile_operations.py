@@ -1,4 +1,4 @@
-"""The four operations over the wire."""
+"""The four operations over HTTP."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ METHODS = ["GET", "POST", "PATCH", "DELETE"]
 WITH_BODY = ["POST", "PATCH"]
 
 
-# Who asks
+# Authentication
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -49,7 +49,7 @@ async def test_a_method_of_no_operation_is_405(simulator: Simulator, call: Calle
     assert (await call(simulator, "PUT", "u1", json={})).status == 405
 
 
-# Whom a request is about
+# The profile of a request
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -337,7 +337,7 @@ async def test_delete_ignores_a_body(simulator: Simulator, call: Caller) -> None
     assert (await call(simulator, "DELETE", "u1", data=b"no JSON")).status == 204
 
 
-# All of them
+# All operations
 
 
 @pytest.mark.parametrize("method", METHODS)

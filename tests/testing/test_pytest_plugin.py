@@ -1,4 +1,4 @@
-"""The fixtures for users' tests: here, and as their own pytest runs them."""
+"""The fixtures for users' tests, in this process and in a pytest of their own."""
 
 import asyncio
 import sys
@@ -47,7 +47,7 @@ async def test_retries_of_the_client_do_not_wait(
 
 
 async def ran(folder: Path, tests: str, mode: str) -> tuple[int | None, str]:
-    """Run tests as a user's own; give the exit status and what was printed."""
+    """Run tests like a user. Return the exit status and the output."""
     (folder / "conftest.py").write_text(CONFTEST, encoding="utf-8")
     (folder / "test_users.py").write_text(tests, encoding="utf-8")
     (folder / "pytest.ini").write_text(

@@ -3,7 +3,7 @@ import pytest
 from adapty_async.testing import Fault, Limiter, Simulator
 from tests.testing.caller import Caller
 
-# So slow that a test sees nothing of it but the burst and the one that is due.
+# So slow that a test sees only the burst and the next request.
 SLOW = 0.001
 
 

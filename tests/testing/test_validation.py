@@ -170,7 +170,7 @@ def test_every_field_at_fault_is_named() -> None:
     }
 
 
-# Any JSON, and what lies near the limits.
+# Any JSON, and values near the limits.
 WORDS = ["", "k\n", "küche", "a b@c", UUID, UUID[:-1], *("x" * length for length in (30, 31, 50, 51))]
 WORDS += ["f", "iOS", "a.Z_9-", "a@b", "2000-12-31", "2000-13-01", "20001231", "192.0.2.1", "192.0.2.256"]
 LEAVES = st.none() | st.booleans() | st.integers(-2, 5) | st.floats(-1, 1) | st.sampled_from(WORDS)

@@ -1,6 +1,6 @@
-"""The types as a user of the client sees them: checked by mypy and pyright, never run.
+"""The types as a user of the client sees them. This is checked by mypy and pyright, and never run.
 
-Each line that is ignored must be an error: both checkers are told to complain about an ignore that isn't needed.
+Each ignored line must be an error: both checkers report an ignore comment that isn't needed.
 """
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 
@@ -85,7 +85,7 @@ async def errors(client: AdaptyClient) -> None:
         assert_type(error.retry_after, float | None)
     except LocalRateLimitError as error:
         assert_type(error.retry_after, float)
-        error.status  # type: ignore[attr-defined]  # noqa: B018 - it is no answer of the API's
+        error.status  # type: ignore[attr-defined]  # noqa: B018 - it isn't a response of the API
     except (AdaptyConnectionError, AdaptyTimeoutError) as error:
         assert_type(error.sent, bool)
     except AdaptyError as error:
