@@ -1,6 +1,6 @@
-"""Calls and jobs against a server that is out of step: it sends responses too many, too early, too late and in pieces.
+"""Calls and jobs against a server that is out of step: its responses are surplus, early, late or in pieces.
 
-`python -m tests.desync --calls 20000 --seed S` says how many were given what was another's.
+`python -m tests.desync --calls 20000 --seed S` prints how many got a response to another request.
 """
 
 import argparse
@@ -34,7 +34,7 @@ TRICKS: Final[Mapping[str, float]] = {
     "half a surplus": 0.005,
     "noise": 0.005,
 }
-# Of deletions: what isn't done, and is said so.
+# The share of deletions that the server rejects.
 _REFUSED: Final = 0.05
 _KEPT: Final = 100
 _APP_ID: Final = "14c3d623-2f3a-455a-aa86-ef83dff6913b"
@@ -42,12 +42,12 @@ _NAMED: Final = ProfileAttributes(first_name="Ann")
 
 
 def profile_id_of(name: str) -> uuid.UUID:
-    """Give the profile id that the server made up for a customer user id."""
+    """Return the profile ID that the server assigns to a customer user ID."""
     return uuid.uuid5(uuid.NAMESPACE_URL, name)
 
 
 class HostileServer:
-    """Answer what was asked, and send earlier answers again at the wrong time. `deleted`: who is gone."""
+    """Respond to requests, and also repeat earlier responses at the wrong time. `deleted`: the deleted IDs."""
 
     def __init__(self, seed: int, tricks: Mapping[str, float] = TRICKS, *, latency: float = 0.002) -> None:
         self.rng = random.Random(seed)  # noqa: S311 - repeatable
@@ -88,7 +88,7 @@ class HostileServer:
                 await asyncio.sleep(self.rng.uniform(0.5, 1.5) * self.latency)
                 await self._send(writer, self._answer(method, name))
         except (OSError, EOFError, asyncio.CancelledError):
-            pass  # the client, or the test, is done
+            pass  # the client or the test has ended
         finally:
             self._connected.discard(task)
             writer.transport.abort()
@@ -149,7 +149,7 @@ def _write(writer: asyncio.StreamWriter, what: bytes) -> None:
 
 @attrs.define
 class Found:
-    """What came of a run: of so many, how many had a result, and which had another's."""
+    """The results of a run: how many there are, and which of them are wrong."""
 
     total: int
     results: collections.Counter[str] = attrs.field(factory=collections.Counter)
@@ -167,7 +167,7 @@ _CALLS: Final[tuple[Callable[[AdaptyClient, str], Awaitable[Any]], ...]] = (
 
 
 async def call(server: HostileServer, calls: int, *, callers: int = CALLERS) -> Found:
-    """Get, create and update so many profiles, each with an id of its own, by so many callers at a time."""
+    """Get, create and update this many profiles with IDs of their own, by this many concurrent callers."""
     found, names = Found(calls), iter(range(calls))
 
     async def caller(client: AdaptyClient) -> None:
@@ -190,7 +190,7 @@ async def call(server: HostileServer, calls: int, *, callers: int = CALLERS) -> 
 
 
 async def delete(server: HostileServer, deletions: int, *, concurrency: int = 100) -> Found:
-    """Delete so many profiles by a job; wrong is what its outcome says and the server doesn't."""
+    """Delete this many profiles with a job. An outcome that doesn't match the server's state is wrong."""
     found = Found(deletions)
     lenient = StopRules(failure_share=None, absent_share=None)
     policy = RetryPolicy(attempts=4, backoff=0.001, backoff_max=0.001)
@@ -224,7 +224,7 @@ async def _run(calls: int, seed: int) -> bool:
 
 
 def main() -> int:
-    """Run both; fail where a call was given another's data, or more than 1 deletion in 2,000 was recorded falsely."""
+    """Run both. Fail if a call got another's data, or if more than 1 deletion in 2,000 was recorded wrongly."""
     parser = argparse.ArgumentParser(prog="python -m tests.desync", description=main.__doc__)
     parser.add_argument("--calls", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=1)

@@ -1,7 +1,7 @@
-"""A disk that a test controls: it records what is written, synced and named in a folder, and fails where it is told to.
+"""A disk that a test controls: it records writes, syncs and changes of names in a folder, and fails on request.
 
-SQLite's own files go through a VFS that stands in front of the usual one, in the same library that Python has loaded;
-our own files through the functions of `os`. What isn't synced may be lost in a crash: see `tests/power.py`.
+SQLite's files go through a VFS in front of the usual one, in the library that Python has loaded. Our own files go
+through the functions of `os`. Data that isn't synced may be lost in a crash: see `tests/power.py`.
 """
 
 import contextlib
@@ -21,17 +21,17 @@ Kind: TypeAlias = Literal["create", "write", "truncate", "sync", "rename", "unli
 Failure: TypeAlias = Literal["EIO", "ENOSPC", "short"]
 
 _ERRNO: Final = {"EIO": 5, "ENOSPC": 28, "short": 28}
-# What SQLite is told: SQLITE_FULL where there is no room, else the extended code of SQLITE_IOERR.
+# The errors reported to SQLite: SQLITE_FULL if there is no space, otherwise an extended code of SQLITE_IOERR.
 _FULL: Final = 13
 _IOERR: Final = {"read": 266, "write": 778, "truncate": 1546, "sync": 1034, "unlink": 2570, "create": 14}
 _SHORT_READ: Final = 522
 _CREATE: Final = 0x4
-_SYNCS_ITS_NAME: Final = 0x800 | 0x80000  # a journal, and a log: SQLite syncs the directory with their first sync
+_SYNCS_ITS_NAME: Final = 0x800 | 0x80000  # a journal and a log: SQLite syncs the directory with their first sync
 
 
 @attrs.frozen
 class Event:
-    """What happened on the disk, or, as a mark, elsewhere meanwhile."""
+    """An operation on the disk, or a mark for something that happened elsewhere."""
 
     kind: Kind
     name: str = ""
@@ -63,7 +63,7 @@ class _Methods(ctypes.Structure):
     )
 
 
-_Open = CFUNCTYPE(c_int, c_void_p, c_void_p, c_void_p, c_int, c_void_p)  # the name as it is: SQLite keeps that place
+_Open = CFUNCTYPE(c_int, c_void_p, c_void_p, c_void_p, c_int, c_void_p)  # the name itself: SQLite keeps a reference
 _Delete = CFUNCTYPE(c_int, c_void_p, c_char_p, c_int)
 _Close = CFUNCTYPE(c_int, c_void_p)
 _Transfer = CFUNCTYPE(c_int, c_void_p, c_void_p, c_int, c_int64)
@@ -72,7 +72,7 @@ _Sync = CFUNCTYPE(c_int, c_void_p, c_int)
 
 
 def sqlite_library() -> ctypes.CDLL:
-    """Return the library that Python's sqlite3 uses. Skip the test where it can't be reached."""
+    """Return the library that Python's sqlite3 uses. Skip the test if it can't be accessed."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines():
             if re.search(r"libsqlite3\.so", line):
@@ -81,9 +81,9 @@ def sqlite_library() -> ctypes.CDLL:
 
 
 class Disk:
-    """Record what happens to the files of a folder, in order.
+    """Record the operations on the files of a folder, in order.
 
-    `fails`: told of each operation before it is done, it returns how that is to fail, or None.
+    `fails`: called with each operation before it is made. It returns how the operation fails, or None.
     """
 
     def __init__(self, folder: Path, fails: Callable[[Event], Failure | None] = lambda _: None) -> None:
@@ -92,7 +92,7 @@ class Disk:
         self._fails = fails
         self._names: dict[str, int] = {}
         self._last_inode = 0
-        for file in folder.iterdir():  # what was there before is safe
+        for file in folder.iterdir():  # existing content is safe
             inode = self._new_inode(file.name)
             self.events += [Event("create", file.name, inode), Event("write", file.name, inode, data=file.read_bytes())]
             self.events.append(Event("sync", file.name, inode))
@@ -100,21 +100,21 @@ class Disk:
         self.begin = len(self.events)
 
     def mark(self, mark: Any) -> None:
-        """Note what happens elsewhere."""
+        """Record something that happened elsewhere."""
         self.events.append(Event("mark", mark=mark))
 
     @contextlib.contextmanager
     def recording(self) -> Iterator["Disk"]:
-        """Record in the block."""
+        """Record during the block."""
         with _SqliteFiles(self).installed(), _OwnFiles(self).installed():
             yield self
 
     def is_inside(self, path: str) -> bool:
-        """Tell whether a file lies in the folder; its shared memory is none that a disk keeps."""
+        """Return True if a file is in the folder. Shared memory doesn't count, because it isn't kept on a disk."""
         return os.path.dirname(path) == str(self.folder) and not path.endswith("-shm")  # noqa: PTH120 - called often
 
     def inode_of(self, name: str) -> int:
-        """Return the number of a file, a new one if it has none yet."""
+        """Return the number of a file. If it has none yet, it gets a new one."""
         inode = self._names.get(name)
         if inode is None:
             inode = self._new_inode(name)
@@ -122,11 +122,11 @@ class Disk:
         return inode
 
     def knows(self, name: str) -> bool:
-        """Tell whether a file was made."""
+        """Return True if a file has been created."""
         return name in self._names
 
     def do(self, event: Event) -> Failure | None:
-        """Record an operation, unless it is to fail: return how then."""
+        """Record an operation, unless it fails. Return how it fails."""
         failure = self._fails(event)
         if failure is None and event.kind != "read":
             self.events.append(event)
@@ -163,7 +163,7 @@ class _SqliteFiles:
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
-        """Be the VFS of every file that is opened in the block."""
+        """Use this VFS for every file opened during the block."""
         self._library.sqlite3_vfs_register(ctypes.byref(self._vfs), 1)
         try:
             yield
@@ -190,7 +190,7 @@ class _SqliteFiles:
         return status
 
     def _ours(self, usual: int) -> _Methods:
-        """Return the methods of a file, ours in place of the usual ones."""
+        """Return the methods of a file, with ours instead of the usual ones."""
         ours = self._methods.get(usual)
         if ours is not None:
             return ours
@@ -255,7 +255,7 @@ class _SqliteFiles:
 
 
 class _OwnFiles:
-    """The functions of `os` by which our own files are made, written and named."""
+    """The functions of `os` that create, write and rename our own files."""
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
@@ -263,7 +263,7 @@ class _OwnFiles:
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
-        """Stand in their place in the block."""
+        """Replace the functions during the block."""
         with pytest.MonkeyPatch.context() as patch:
             for name in ("open", "close", "write", "fsync", "replace", "rename", "unlink"):
                 patch.setattr(os, name, getattr(self, name)(getattr(os, name)))
@@ -345,7 +345,7 @@ class _OwnFiles:
         return ours
 
     def _do(self, event: Event) -> Failure | None:
-        """Do an operation, which raises OSError where it is to fail; a short one is told."""
+        """Make an operation. Raises OSError if it fails; a short one is returned."""
         failure = self._disk.do(event)
         if failure is None or (failure == "short" and (event.kind == "read" or len(event.data) > 1)):
             return failure

@@ -1,6 +1,6 @@
-"""Flip bits of a ledger's files, and hold what its readers and its resumption say against what they said before.
+"""Flip bits of a ledger's files, and compare its contents and its resumption with those before.
 
-A flip is noticed, as a LedgerError with a sentence, or it changes nothing that is said or done.
+A flip must either be detected, as a LedgerError with a message, or make no difference.
 """
 
 import argparse
@@ -23,14 +23,14 @@ from tests.power import Server, ids, run_job
 
 _SIZE: Final = 1300
 _AT: Final = 700
-"""So many requests have left when the files are copied."""
+"""Number of requests that have been sent when the files are copied."""
 _DONE: Final = {Outcome.DELETED, Outcome.DELETED_UNCONFIRMED, Outcome.ALREADY_ABSENT}
 Said: TypeAlias = dict[str, Any]
 
 
 @attrs.frozen
 class Case:
-    """A folder with the ledger of a job that was cut off. `said`: by its readers. `executed`: who was deleted."""
+    """A folder with the ledger of a killed job. `said`: its contents. `executed`: the deleted IDs."""
 
     folder: Path
     said: Said
@@ -38,13 +38,13 @@ class Case:
 
     @property
     def files(self) -> list[str]:
-        """The files that are flipped, each as often as the others."""
+        """The files in which bits are flipped, all equally often."""
         names = ("job.db", "job.db-wal", "job.db.key")
         return [name for name in names if (self.folder / name).exists() and (self.folder / name).stat().st_size]
 
 
 def say(path: Path) -> Said:
-    """Tell all that a ledger tells. Raise LedgerError."""
+    """Return the complete content of a ledger. Raises LedgerError."""
     with LedgerReader(path) as reader:
         record = json.loads(record_of(reader, items=_SIZE).as_json())
         return {
@@ -64,7 +64,7 @@ def say(path: Path) -> Said:
 
 
 def cases(folder: Path) -> list[Case]:
-    """Make the ledger of a job that was cut off, with a log beside it and without one."""
+    """Create the ledger of a killed job, with and without a log."""
     with_log, without = folder / "with log", folder / "without log"
     executed: set[str] = set()
     then: set[str] = set()
@@ -83,13 +83,13 @@ def cases(folder: Path) -> list[Case]:
         asyncio.run(run_job("delete", folder / "job" / "job.db", Server(1, executed, copy)))
     shutil.copytree(with_log, without)
     with LedgerReader(without / "job.db"):
-        pass  # who closes it last moves the log into it
+        pass  # the last one to close it moves the log into it
     said = say(without / "job.db")
     return [Case(each, said, frozenset(then)) for each in (with_log, without)]
 
 
 def violations(flips: int, seed: int) -> Iterator[str]:
-    """Flip bits; give what was wrong after which."""
+    """Flip bits. Yield the violations, with their flips."""
     rng = random.Random(seed)  # noqa: S311 - repeatable
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         patch.setattr(power, "ITEMS", _SIZE)
@@ -117,14 +117,14 @@ def flip(path: Path, bit: int) -> None:
 
 
 def last_commit(log: Path) -> int:
-    """Return where the frames of the last commit begin in a log."""
+    """Return the offset of the last commit's frames in a log."""
     data, frame = log.read_bytes(), 24 + 4096
     ends = [begin + frame for begin in range(32, len(data) - frame + 1, frame) if any(data[begin + 4 : begin + 8])]
     return ends[-2]
 
 
 def check(case: Case, path: Path, number: int, *, may_lose_a_commit: bool) -> None:
-    """Read a ledger, and resume it. Raise Violation, or whatever else is a bug."""
+    """Read a ledger and resume its job. Raises Violation, or any other exception if there is a bug."""
     is_noticed = False
     try:
         said = say(path)
@@ -132,7 +132,7 @@ def check(case: Case, path: Path, number: int, *, may_lose_a_commit: bool) -> No
         is_noticed = True
         power.require(": " in str(error), f"no sentence that says what to do: {error}")
     else:
-        # Of the last commit nobody can tell a flip from a power cut: it may be as if it had never been made.
+        # In the last commit, a flip can't be told from a power failure: the commit may be missing.
         is_same = said == case.said or (may_lose_a_commit and _is_earlier(said, case.said))
         power.require(is_same, f"it says something else: {_differing(said, case.said)}")
     server = Server(number, set(case.executed), lambda _: None)
@@ -150,7 +150,7 @@ def check(case: Case, path: Path, number: int, *, may_lose_a_commit: bool) -> No
 
 
 def _is_earlier(said: Said, known: Said) -> bool:
-    """Tell whether it is what the ledger said one commit before: fewer outcomes, and none that is another."""
+    """Return True if this is the state before the last commit: fewer outcomes, and no different ones."""
     pairs = [(row, then) for row, then in zip(said["rows"], known["rows"], strict=True) if row != then]
     return all(row.outcome is None or row.claimed for row, _ in pairs)
 
@@ -160,7 +160,7 @@ def _differing(said: Said, known: Said) -> list[str]:
 
 
 def main() -> None:
-    """Read the arguments, flip, print."""
+    """Read the arguments, flip bits, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--flips", type=int, default=3000, help="so many flips (default: 3000)")
     parser.add_argument("--seed", type=int, default=1)

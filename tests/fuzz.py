@@ -1,6 +1,6 @@
-"""Every operation of the client against answers as no one should give them, over a real socket.
+"""Every operation of the client against invalid and unusual responses, over a real socket.
 
-A seed tells a run, and a number each case of it: `python -m tests.fuzz --seed S --case N` runs that one again.
+A run is repeatable by its seed, and a case by its number: `python -m tests.fuzz --seed S --case N`.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from .raw_server import RawServer, hang_up, reset, silence
 KEY: Final = "secret_live_Fuzz.0f1e2d3c"
 AT_ONCE: Final = 16
 TIMEOUT: Final = 1.0
-# Two attempts of a second, and a machine that is busy with other things.
+# Two attempts of one second each, on a busy machine.
 HANGS_AFTER: Final = 120.0
 SAMPLES: Final = 50
 POLICY: Final = RetryPolicy(attempts=2, budget=0.5, backoff=0.001, backoff_max=0.001)
@@ -79,7 +79,7 @@ class Case:
 
 @attrs.define
 class Run:
-    """What became of a run so far."""
+    """The results of a run so far."""
 
     seed: int
     answers: int = 0
@@ -88,7 +88,7 @@ class Run:
     ends: collections.Counter[str] = attrs.field(factory=collections.Counter[str])
     problems: list[str] = attrs.field(factory=list[str])
     memory: list[int] = attrs.field(factory=list[int])
-    """Blocks in use by Python, `SAMPLES` times."""
+    """The blocks that Python had in use, at `SAMPLES` moments."""
 
     def found(self, number: int, problem: str) -> None:
         self.problems.append(
@@ -97,13 +97,13 @@ class Run:
 
     @property
     def growth(self) -> float:
-        """The share by which the memory in use has grown, from the second tenth of the run to the last."""
+        """The growth of the memory in use, from the second tenth of the run to the last."""
         tenth = max(1, len(self.memory) // 10)
         return min(self.memory[-tenth:]) / min(self.memory[tenth : 2 * tenth]) - 1.0
 
 
 class _Watch(logging.Handler):
-    """Keep what any logger says, at any level, for whoever looks for secrets in it."""
+    """Keep every log message of any level, to search it for secrets."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
@@ -115,7 +115,7 @@ class _Watch(logging.Handler):
 
 @contextmanager
 def _watched_logs() -> Iterator[_Watch]:
-    """Hear all that is logged, alone: a handler that keeps it, as pytest's does, would look like a leak."""
+    """Replace all log handlers: one that keeps the messages, such as pytest's, would look like a leak."""
     watch = _Watch()
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
@@ -129,14 +129,14 @@ def _watched_logs() -> Iterator[_Watch]:
 
 
 async def fuzz(seed: int, *, answers: int, only: int | None = None) -> Run:
-    """Run cases until so many answers were given, or one case only."""
+    """Run cases until this many responses were sent, or only one case."""
     run = Run(seed)
     cases: dict[str, Case] = {}
 
     async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         case = cases.get(server.requests.pop().headers["adapty-customer-user-id"].decode())
         if case is None:
-            raise EOFError  # its client has lost its patience, and is gone
+            raise EOFError  # its client has given up and is gone
         case.answered += 1
         await _write(odd_answer(case.rng, (KEY, case.name), method=case.method), reader, writer)
 
@@ -189,7 +189,7 @@ async def _play(case: Case, number: int, run: Run, base_url: str) -> None:
             began = time.perf_counter()
             try:
                 problem, end = await _judge(call(client, case.name), case, kind)
-            except Exception as error:  # noqa: BLE001 - whatever escapes is what is looked for
+            except Exception as error:  # noqa: BLE001 - any exception that escapes is a finding
                 problem, end = f"escaped: {error!r}", type(error).__name__
             run.slowest = max(run.slowest, time.perf_counter() - began)
             run.calls += 1
@@ -197,12 +197,12 @@ async def _play(case: Case, number: int, run: Run, base_url: str) -> None:
             run.ends[end] += 1
             if problem:
                 run.found(number, f"{case.method}: {problem}")
-            if not case.answered:  # the gate is shut, for a Retry-After
+            if not case.answered:  # the send queue is blocked by a Retry-After
                 return
 
 
 async def _judge(call: Awaitable[object], case: Case, kind: type) -> tuple[str, str]:
-    """Say what is wrong with the end of a call, if anything, and what end it was."""
+    """Return the error in the result of a call, if any, and the kind of result."""
     patience = asyncio.timeout(HANGS_AFTER)
     try:
         async with patience:
@@ -240,14 +240,14 @@ def _shows_secret(text: str, name: str) -> bool:
 
 
 def _look_into_logs(watch: _Watch, number: int, run: Run) -> None:
-    for said in watch.said:  # by this case, or another that was under way
+    for said in watch.said:  # by this case, or by one that was running at the same time
         if "fuzzed-" in said or KEY in said or "Traceback" in said:
             run.found(number, f"said in a log: {said}")
     watch.said.clear()
 
 
 def report(run: Run, seconds: float) -> str:
-    """Write down a run for whoever started it."""
+    """Describe a run."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     lines = [
         f"seed {run.seed}: {run.answers} answers to {run.calls} calls in {seconds:.0f} s",

@@ -1,8 +1,8 @@
-"""Kill mass jobs with SIGKILL at random moments until they are done, and hold ledger against input and server.
+"""Kill bulk jobs with SIGKILL at random moments until they are done, and compare ledger, input and server.
 
-A deletion is the real command, in a process of its own: `delete`, then `resume`, and `retry-failed` where rows failed;
-an update is the library's. The simulator, which throttles, fails and resets connections after the work, runs in this
-process. It keeps a log of its own: what each request came to, and when.
+Deletions run the real command in a process of its own: `delete`, then `resume`, and `retry-failed` if rows failed.
+Updates use the library. The simulator, which rate-limits, fails and resets connections after the work, runs in this
+process and logs the result and the time of each request.
 """
 
 import argparse
@@ -35,18 +35,18 @@ Kind: TypeAlias = Literal["delete", "delete from stdin", "update"]
 ROOT: Final = Path(adapty_async.__file__).parents[1]
 FAULTS: Final = {Fault.RESET_AFTER: 0.03, Fault.UNAVAILABLE: 0.03, Fault.THROTTLED: 0.02, Fault.CUT: 0.01}
 MOST_REPEATED: Final = 1.2
-"""Seconds of answered work that a kill may cost."""
+"""Seconds of completed work that a kill may cost."""
 DONE: Final = {
     "delete": {Outcome.DELETED: 204, Outcome.DELETED_UNCONFIRMED: 404, Outcome.ALREADY_ABSENT: 404},
     "update": {Outcome.UPDATED: 200},
 }
 OPEN: Final = {Outcome.FAILED, Outcome.IN_DOUBT, Outcome.DUPLICATE}
-"""What the command may say of a row that the server has done nothing to, or nothing that is known."""
+"""Outcomes that are allowed for a row if the server did nothing to it, or nothing known."""
 
 
 @attrs.frozen
 class Answer:
-    """What one request came to: `status` None where the connection was reset. `run`: in which it came."""
+    """The result of one request. `status`: None if the connection was reset. `run`: the run that sent it."""
 
     run: int
     status: int | None
@@ -54,7 +54,7 @@ class Answer:
 
 
 class LoggingSimulator(Simulator):
-    """Keep a log: of each customer user id, the answers to it."""
+    """Keep a log of the responses for each customer user ID."""
 
     run = 0
 
@@ -75,7 +75,7 @@ class LoggingSimulator(Simulator):
 
 @attrs.define
 class Kills:
-    """The kills of one job: when each run ended by one, and what it cost. `claimed`: positions that one left so."""
+    """The kills of one job: the time of each run's kill, and the cost. `claimed`: positions left claimed by a kill."""
 
     times: dict[int, float] = attrs.field(factory=dict)
     claimed: set[int] = attrs.field(factory=set)
@@ -86,7 +86,7 @@ class Kills:
 
 @attrs.define
 class Job:
-    """One job, and its next process. `ids`: its input; `ended`: the exit status of its last process."""
+    """One job and its next process. `ids`: its input. `ended`: the exit status of its last process."""
 
     kind: Kind
     folder: Path
@@ -98,17 +98,17 @@ class Job:
 
     @property
     def operation(self) -> str:
-        """What it does."""
+        """The operation."""
         return self.kind.split()[0]
 
     @property
     def ledger(self) -> Path:
-        """Where its ledger is."""
+        """The path of the ledger."""
         return self.folder / "job.db"
 
     @property
     def ids(self) -> list[str]:
-        """Give its input: of a deletion every twentieth never existed, and the last hundredth are there twice."""
+        """The input. For a deletion, every 20th profile never existed, and the last 1% of the rows are duplicates."""
         if self.operation == "update":
             return [prefilled_customer_user_id(number + 1) for number in range(self.items)]
         twice = self.items // 100
@@ -120,15 +120,15 @@ class Job:
         return ids + ids[:twice]
 
     def write_input(self) -> None:
-        """Write the file of its ids."""
+        """Write the input file."""
         (self.folder / "people.csv").write_text("\n".join(["customer_user_id", *self.ids]), "utf-8")
 
     def is_at_end(self) -> bool:
-        """Tell whether its last process has done everything."""
+        """Return True if the last process completed the job."""
         return self.ended == 0
 
     def command(self) -> list[str]:
-        """Give the next command: it begins, goes on, or sends again what failed."""
+        """Return the next command: it starts or resumes the job, or sends failed rows again."""
         if self.operation == "update":
             words = ["update", str(self.ledger), "--items", str(self.items), "--rate", str(self.rate)]
             return ["-m", "tests.ledger.victim", *words]
@@ -141,13 +141,13 @@ class Job:
         return ["-m", "adapty_async", "delete", name, *options]
 
     async def start(self, arguments: Sequence[str], **streams: Any) -> asyncio.subprocess.Process:
-        """Start a process of it."""
+        """Start a process of the job."""
         served = {"ADAPTY_API_KEY": self.simulator.api_key, "ADAPTY_BASE_URL": self.simulator.base_url}
         settings = {**os.environ, **served, "PYTHONPATH": str(ROOT)}
         return await asyncio.create_subprocess_exec(sys.executable, *arguments, env=settings, cwd=ROOT, **streams)
 
     async def run(self, *, life: float, from_first_request: bool) -> None:
-        """Run its next process until its end, or kill it when it has lived for `life` seconds."""
+        """Run the next process until it ends, or kill it after `life` seconds."""
         self.simulator.requested.clear()
         arguments = self.command()
         with (self.folder / "people.csv").open("rb") as people, (self.folder / "screen").open("wb") as screen:
@@ -166,7 +166,7 @@ class Job:
         assert self.ended in allowed, f"{arguments} ended by itself with exit status {self.ended}: {shown}"
 
     async def output_of(self, *arguments: str) -> str:
-        """Run a command that reads the ledger, and give what it prints; it must end well."""
+        """Run a command that reads the ledger, and return its output. The command must succeed."""
         process = await self.start(["-m", "adapty_async", *arguments], stdout=asyncio.subprocess.PIPE)
         out, _ = await process.communicate()
         assert process.returncode == 0
@@ -176,7 +176,7 @@ class Job:
 async def kill_until_done(
     kind: Kind, items: int, rate: float, seed: int, folder: Path, *, longest_life: float
 ) -> Kills:
-    """Run a job, killing each of its processes after a random time, until one comes to its end; then compare."""
+    """Run a job and kill each of its processes after a random time, until one completes it. Compare the results."""
     rng = random.Random(seed)  # noqa: S311 - repeatable, no secret
     async with LoggingSimulator(items, 0.9 * rate, seed) as simulator:
         job = Job(kind, folder, items, rate, simulator)
@@ -195,7 +195,10 @@ async def kill_until_done(
 
 
 def _check_after_kill(job: Job) -> None:
-    """What the ledger says was done was answered so; it may have been killed before there was a job in it."""
+    """Check that every outcome had its response.
+
+    The process may have been killed before it created a job.
+    """
     with contextlib.suppress(LedgerUnreadableError), LedgerReader(job.ledger) as reader:
         rows = list(reader.rows())
         job.kills.claimed.update(row.position for row in rows if row.claimed)
@@ -219,7 +222,7 @@ def _check_claims(rows: Sequence[Row], job: Job) -> None:
 
 
 def _check_unconfirmed(row: Row, answers: Sequence[Answer], job: Job) -> None:
-    """Only what a kill left claimed, or what had no clear answer before its 404, may be unconfirmed."""
+    """Check that an unconfirmed row was claimed at a kill, or had no clear response before its 404."""
     unclear = any(answer.status not in {204, 404, 429} for answer in answers)
     assert unclear or row.position in job.kills.claimed, f"{row.position}: unconfirmed, but {answers}"
 
@@ -239,7 +242,7 @@ def _check_end(job: Job) -> None:
         return
     assert counts[Outcome.DUPLICATE] == job.items // 100
     assert all(simulator.profiles.find(customer_user_id=who) is None for who in ids)
-    # Of two answers to the same deletion only the first can be a yes.
+    # A profile can be deleted only once.
     yes = [sum(answer.status == 204 for answer in answers) for answers in simulator.log.values()]
     assert max(yes) == 1
     job.kills.unconfirmed = sum(
@@ -248,7 +251,7 @@ def _check_end(job: Job) -> None:
 
 
 async def _check_papers(job: Job) -> None:
-    """Rows, record and totals of the ledger are the same; no copy of the input, and no id, is left beside it."""
+    """Check that rows, record and totals agree, and that no copy of the input and no ID is left."""
     with LedgerReader(job.ledger) as reader:
         totals = {str(outcome): count for outcome, count in reader.status().totals.items() if count}
     exported = list(csv.DictReader(io.StringIO(await job.output_of("export", str(job.ledger), "--ids", "none"))))
@@ -263,7 +266,7 @@ async def _check_papers(job: Job) -> None:
 
 
 def _measure_repeats(job: Job) -> None:
-    """Find out what had a clear answer in a run and was asked for again in the next."""
+    """Count the requests that had a clear response in one run and were sent again in the next."""
     kills, log = job.kills, job.simulator.log
     for answers in log.values():
         for earlier, later in itertools.pairwise(answers):
@@ -281,13 +284,13 @@ def _kind_of(number: int) -> Kind:
 
 
 async def kill_jobs(least_kills: int, least_jobs: int, items: int, rate: float, seed: int) -> None:
-    """Kill jobs until there were so many kills and jobs; every fourth job updates, the others delete."""
+    """Kill jobs until there were enough kills and jobs. Every fourth job updates, the others delete."""
     total, jobs, longest = 0, 0, 0.0
     while total < least_kills or jobs < least_jobs:
         kind = _kind_of(jobs)
         with tempfile.TemporaryDirectory() as folder:
             kills = await kill_until_done(kind, items, rate, seed + jobs, Path(folder), longest_life=1.5)
-        # Here alone, where nothing else runs: a process that has to wait for the machine commits later.
+        # Checked only here, where nothing else runs: a process that waits for the machine commits later.
         assert kills.longest <= MOST_REPEATED, f"answered {kills.longest:.2f} s before the kill, and sent again"
         jobs += 1
         total += len(kills.times)
@@ -303,7 +306,7 @@ async def kill_jobs(least_kills: int, least_jobs: int, items: int, rate: float, 
 
 
 def main() -> None:
-    """Read the arguments, kill, print."""
+    """Read the arguments, kill jobs, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200, help="at least so many kills (default: 200)")
     parser.add_argument("--jobs", type=int, default=20, help="over at least so many jobs (default: 20)")

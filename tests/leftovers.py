@@ -1,4 +1,4 @@
-"""What a call may leave behind on its event loop: nothing."""
+"""Nothing of a call may remain on its event loop."""
 
 import asyncio
 
@@ -6,19 +6,19 @@ from adapty_async.deadlines import Deadlines
 
 
 def tasks_left() -> list[str]:
-    """Name what the tasks of the running loop run, but for the current one and those of a test's server."""
+    """Return the names of the running loop's tasks, except the current one and those of a test's server."""
     running = (task.get_coro() for task in asyncio.all_tasks() if task is not asyncio.current_task())
     names = [getattr(coroutine, "__qualname__", repr(coroutine)) for coroutine in running]
     return [name for name in names if not name.startswith(("RawServer.", "RequestHandler."))]
 
 
 def timers_left() -> list[asyncio.TimerHandle]:
-    """Give the timers of the running loop that will still do something."""
+    """Return the timers of the running loop that still have an effect."""
     scheduled: list[asyncio.TimerHandle] = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]  # noqa: SLF001 - no public way
     return [timer for timer in scheduled if not timer.cancelled() and not _is_idle(timer)]
 
 
 def _is_idle(timer: asyncio.TimerHandle) -> bool:
-    """Tell whether it is one of many attempts, all of which have come to their end."""
+    """Return True if the timer is the shared one of attempts that have all ended."""
     owner = getattr(timer._callback, "__self__", None)  # type: ignore[attr-defined]  # noqa: SLF001 - no public way
     return isinstance(owner, Deadlines) and not owner.running

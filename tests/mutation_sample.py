@@ -1,9 +1,9 @@
-"""Change the ledger and the bulk engine in many small ways, one at a time, and count how many of them a test notices.
+"""Change the ledger and the bulk engine in many small ways, one at a time, and count the changes that a test notices.
 
-The mutants are mutmut's, and a seeded sample of them: all of them take hours for these packages. The tests are
-collected once, and run once to learn which of them cover which lines. Each mutant is then put into a fork of that
-process, as the code of the function that it changes, and only tests that cover it run, the quickest first.
-A mutant outside of a function can't be put in afterwards: it gets a process of its own. What no test covers survives.
+The mutants are a seeded sample of mutmut's: all of them would take hours for these packages. The tests are collected
+once, and run once to measure which of them cover which lines. Each mutant is then put into a fork of that process, as
+the code of the function that it changes. Only the tests that cover it run, the fastest first. A mutant outside a
+function can't be put in later, so it gets a process of its own. A mutant that no test covers survives.
 """
 
 import argparse
@@ -45,19 +45,19 @@ TESTS: Final = (
     *("tests/ledger", "tests/bulk"),
     *("tests/cli/test_self_contained.py", "tests/cli/test_records.py", "tests/cli/test_trouble.py"),
 )
-# Each of their tests is many whole jobs, and takes as long as all that a mutant gets.
+# Each of their tests consists of many whole jobs, and takes the complete time of a mutant.
 SLOW: Final = tuple(f"--ignore=tests/ledger/test_{name}.py" for name in ("faults", "flips", "kill", "power"))
 OPTIONS: Final = (
     *("-q", "-x", "-p", "no:cacheprovider", "-p", "tests.mutation_plugin", "--hypothesis-profile=sample"),
-    # A fork doesn't come to the end of the run, at which they would be removed.
+    # A fork doesn't reach the end of the run, where pytest would remove the folders.
     *("-o", "tmp_path_retention_policy=none"),
 )
 NAMES: Final = "tests/test_architecture.py::test_what_a_package_names_is_there"
-"""What covers an import, and the names in it."""
+"""Covers an import, and the names in it."""
 ENOUGH: Final = 20.0
-"""Seconds of tests after which a mutant has survived that none has noticed."""
+"""Seconds of tests after which an unnoticed mutant has survived."""
 MOST_MEMORY: Final = 4 << 30
-"""Bytes. An endless loop may collect something."""
+"""Bytes. An endless loop may allocate memory."""
 
 
 @attrs.frozen
@@ -70,12 +70,12 @@ class Mutant:
 
     @property
     def path(self) -> str:
-        """Where the file is."""
+        """The path of the file."""
         return str(ROOT / self.file)
 
     @property
     def statements(self) -> list[ast.stmt]:
-        """What differs, from the outermost class or function to the innermost statement."""
+        """The statements that differ, from the outermost class or function to the innermost statement."""
         lines = zip(self.code.splitlines(), self.changed.splitlines(), strict=False)
         place = next(number for number, (before, after) in enumerate(lines, 1) if before != after)
         around = [
@@ -87,19 +87,19 @@ class Mutant:
 
     @property
     def names(self) -> set[str]:
-        """What is given a value where it differs, and the class around it."""
+        """The names that the changed statement assigns, and the class around it."""
         classes = {node.name for node in self.statements if isinstance(node, ast.ClassDef)}
         nodes = ast.walk(self.statements[-1])
         return classes | {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
 
     def diff(self) -> str:
-        """Return what differs."""
+        """Return the difference."""
         before, after = (text.splitlines(keepends=True) for text in (self.code, self.changed))
         return "".join(difflib.unified_diff(before, after, str(self.file), str(self.file), n=1))
 
 
 def sampled(count: int, seed: int) -> tuple[list[Mutant], int]:
-    """Return so many mutants of the packages, and the number of all."""
+    """Return this many mutants of the packages, and the total number."""
     files = [path for package in PACKAGES for path in sorted((ROOT / "adapty_async" / package).glob("*.py"))]
     parsed = {path: create_mutations(str(path), path.read_text(encoding="utf-8")) for path in files}
     everything = [(path, number) for path in files for number in range(len(parsed[path][1]))]
@@ -115,22 +115,22 @@ def sampled(count: int, seed: int) -> tuple[list[Mutant], int]:
 
 @attrs.frozen
 class Coverage:
-    """Which tests run which lines, how long each test takes in seconds, and the code of each."""
+    """The tests that run each line, the seconds that each test takes, and the code of each test."""
 
     lines: dict[str, dict[int, list[str]]]
     seconds: dict[str, float]
     codes: dict[str, str]
 
     def of(self, mutant: Mutant) -> list[str]:
-        """Name the tests that run what differs."""
+        """Return the tests that run the changed code."""
         return self._sorted(self._running(mutant))
 
     def of_users(self, mutant: Mutant) -> list[str]:
-        """Name the tests that run or name what uses what differs, where the import alone runs that itself."""
+        """Return the tests of the changed code. If only the import runs it, return those that run or name its users."""
         return self.of(mutant) or self._sorted(self._using(mutant))
 
     def quickest(self) -> list[str]:
-        """Name a hundred tests that take no time."""
+        """Return the hundred fastest tests."""
         return sorted(self.seconds, key=self.seconds.__getitem__)[:100]
 
     def _running(self, mutant: Mutant) -> Iterator[str]:
@@ -138,7 +138,7 @@ class Coverage:
         last = statement.end_lineno or 0
         body: list[ast.stmt] = getattr(statement, "body", [])
         if body and not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
-            last = max(statement.lineno, body[0].lineno - 1)  # its head
+            last = max(statement.lineno, body[0].lineno - 1)  # its header
         covered = self.lines.get(mutant.path, {})
         for line in range(statement.lineno, last + 1):
             yield from covered.get(line, ())
@@ -154,7 +154,7 @@ class Coverage:
         yield from (test for test, code in self.codes.items() if is_used(code))
 
     def _sorted(self, tests: Iterable[str]) -> list[str]:
-        """Leave out what ran outside of a test; the quickest first, and each file for as long as the others."""
+        """Remove the lines that ran outside of a test. Sort the fastest first, with equal time for each file."""
         so_far: defaultdict[str, float] = defaultdict(float)
         ranked = []
         for test in sorted(self.seconds.keys() & set(tests), key=self.seconds.__getitem__):
@@ -174,18 +174,18 @@ def _any_of(names: set[str]) -> Callable[[str], re.Match[str] | None]:
 
 
 class Forks:
-    """A plugin of pytest that runs the collected tests on each mutant in place of once."""
+    """A pytest plugin that runs the collected tests on each mutant instead of once."""
 
     def __init__(self, mutants: Sequence[Mutant], folder: Path) -> None:
         self.noticed = 0
         self._mutants = mutants
         self._folder = folder
-        self._screen = os.fdopen(os.dup(1), "w")  # pytest keeps what is printed
+        self._screen = os.fdopen(os.dup(1), "w")  # pytest captures the output
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        """Do as the class says."""
+        """Run the tests on each mutant."""
         self._items = {item.nodeid: item for item in session.items}
-        gc.unfreeze()  # conftest.py froze them, and what is frozen isn't found
+        gc.unfreeze()  # conftest.py froze the functions, and the collector doesn't list frozen objects
         self._functions = _functions()
         self._coverage = self._covered()
         slow = 0
@@ -201,7 +201,7 @@ class Forks:
         return True
 
     def _check_itself(self) -> None:
-        """Raise SystemExit if tests fail in a fork without a change: then they would notice every mutant."""
+        """Raise SystemExit if tests fail in an unchanged fork, because then they would notice every mutant."""
         if _forked(lambda: self._passes([], self._coverage.quickest())) != 0:
             raise SystemExit("the tests fail in a fork without a change")
 
@@ -209,7 +209,7 @@ class Forks:
         print(text, file=self._screen, flush=True)
 
     def _covered(self) -> Coverage:
-        """Run all tests once, in a fork: it leaves this process as it is."""
+        """Run all tests once in a fork, which leaves this process unchanged."""
         data = str(self._folder / "coverage")
         timings = self._folder / "seconds"
         if _forked(lambda: self._measure(data, timings)) != 0:
@@ -241,7 +241,7 @@ class Forks:
         return bool(seconds)
 
     def _run(self, mutant: Mutant) -> int:
-        """Return 0 if a mutant isn't noticed, and else what ended the run."""
+        """Return 0 if a mutant isn't noticed, otherwise the exit status of the run."""
         found = [
             (function, code)
             for code in _codes(compile(mutant.changed, mutant.path, "exec", dont_inherit=True))
@@ -265,7 +265,7 @@ class Forks:
         return True
 
     def _run_anew(self, mutant: Mutant) -> int:
-        """Do so in a copy of the project."""
+        """Run the tests in a copy of the project."""
         copy = self._folder / "copy"
         if not copy.exists():
             for name in ("adapty_async", "tests", "benchmarks"):
@@ -287,7 +287,7 @@ class Forks:
 
 
 def _functions() -> defaultdict[tuple[str, str, int], list[FunctionType]]:
-    """Find the functions of the process by the place of their code."""
+    """Return the functions of this process by the location of their code."""
     found: defaultdict[tuple[str, str, int], list[FunctionType]] = defaultdict(list)
     for function in gc.get_objects():
         if isinstance(function, FunctionType):
@@ -313,12 +313,12 @@ def _failures(item: pytest.Item, following: pytest.Item | None) -> str:
 
 
 def _patience(seconds: float) -> float:
-    """Return the seconds after which a test that took so many is one that hangs."""
+    """Return the time limit of a test that normally takes `seconds`."""
     return 10 + 10 * seconds
 
 
 def _forked(passes: Callable[[], bool]) -> int:
-    """Do this in a fork; return 0 if it passes, and else what ended the fork."""
+    """Run this in a fork. Return 0 if it passes, otherwise the exit status of the fork."""
     fork = os.fork()
     if not fork:
         status = 1
@@ -329,12 +329,12 @@ def _forked(passes: Callable[[], bool]) -> int:
             os._exit(status)
     _, status = os.waitpid(fork, 0)
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(fork, signal.SIGKILL)  # what it started
+        os.killpg(fork, signal.SIGKILL)  # its child processes
     return os.waitstatus_to_exitcode(status)
 
 
 def main() -> None:
-    """Read the arguments, run the sample, print who survived; fail where too few were noticed."""
+    """Read the arguments, run the sample, and print the survivors. Fail if too few mutants were noticed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mutants", type=int, default=600, help="so many mutants (default: 600)")
     parser.add_argument("--seed", type=int, default=1)

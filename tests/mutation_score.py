@@ -1,6 +1,6 @@
-"""Judge a run of mutmut: print the mutants that survived, and fail where too few were killed.
+"""Evaluate a run of mutmut: print the mutants that survived, and fail if too few were killed.
 
-Why some may live stands in mutants.md.
+mutants.md explains why some may survive.
 """
 
 import json

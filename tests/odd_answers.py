@@ -1,4 +1,4 @@
-"""Answers as no one should give them: the bytes of one, drawn from a random number generator."""
+"""Invalid and unusual responses: the bytes of one, chosen by a random number generator."""
 
 import copy
 import gzip
@@ -14,12 +14,12 @@ from urllib.parse import quote
 import attrs
 
 End: TypeAlias = Literal["keep", "close", "reset", "silence"]
-"""What becomes of the connection after the last byte."""
+"""The state of the connection after the last byte."""
 
 
 @attrs.frozen
 class OddAnswer:
-    """The bytes of an answer, in the pieces in which they are written."""
+    """The bytes of a response, in the pieces in which they are written."""
 
     pieces: tuple[bytes, ...]
     end: End
@@ -238,7 +238,7 @@ _Write: TypeAlias = Callable[[random.Random, Sequence[str]], str]
 
 
 def odd_answer(rng: random.Random, secrets: Sequence[str], *, method: str) -> OddAnswer:
-    """Draw an answer; it may write the secrets of its request back in any of the ways in which servers do."""
+    """Create a random response. It may contain the secrets of its request, in any way in which servers echo them."""
     if rng.random() < 0.06:
         content = rng.choice([*_NO_HTTP, rng.randbytes(rng.randrange(300))])
         return OddAnswer((content,), _lost(rng))
@@ -261,7 +261,7 @@ def odd_answer(rng: random.Random, secrets: Sequence[str], *, method: str) -> Od
     end: End = "keep" if is_whole and rng.random() < 0.7 else _lost(rng)
     if rng.random() < 0.08:
         content, end = content[: rng.randrange(len(content))], _lost(rng)
-    if rng.random() < 0.002:  # each costs the whole patience of the client
+    if rng.random() < 0.002:  # each one takes the full timeout of the client
         end = "silence"
     return OddAnswer(_in_pieces(rng, content), end)
 
@@ -321,7 +321,7 @@ def _echo(rng: random.Random, secret: str) -> str:
 
 
 def _body(rng: random.Random, secrets: Sequence[str], status: int) -> bytes:
-    # A body past the bound of 8 MiB is dear; all others are drawn evenly.
+    # A body above the limit of 8 MiB is slow, so it is rare. All others are equally likely.
     if rng.random() < 0.0005:
         return b" " * (9 * 1024 * 1024)
     fitting: _Write = _profile if status < 300 else _api_error
@@ -379,7 +379,7 @@ def _odd_text(rng: random.Random, secrets: Sequence[str]) -> str:
 
 
 def _spoil(rng: random.Random, root: Any, secrets: Sequence[str]) -> None:
-    """Replace, remove or repeat one value, however deep it lies."""
+    """Replace, remove or repeat one value at any depth."""
     places: list[tuple[Any, Any]] = []
 
     def collect(node: Any) -> None:
@@ -388,7 +388,7 @@ def _spoil(rng: random.Random, root: Any, secrets: Sequence[str]) -> None:
             collect(node[place])
 
     collect(root)
-    if not places:  # nothing is left
+    if not places:  # there are no values
         return
     node, place = rng.choice(places)
     if rng.random() < 0.2:
@@ -398,7 +398,7 @@ def _spoil(rng: random.Random, root: Any, secrets: Sequence[str]) -> None:
 
 
 def _packed(rng: random.Random, body: bytes) -> tuple[list[bytes], bytes]:
-    """Pack a body, name a content coding, or both; in some answers one that doesn't fit the other."""
+    """Compress a body, name a content coding, or both. Sometimes the two don't match."""
     if rng.random() < 0.75:
         return [], body
     name = rng.choice([b"gzip", b"deflate", b"GZIP", b"br", b"zstd", b"identity", b"gzip, gzip", b"x", b"", b"\xff"])
@@ -414,7 +414,7 @@ def _packed(rng: random.Random, body: bytes) -> tuple[list[bytes], bytes]:
 
 
 def _framed(rng: random.Random, body: bytes) -> tuple[list[bytes], bytes, bool]:
-    """Say where the body ends, in some answers wrongly; the last value: whether the connection can go on after it."""
+    """Mark the end of the body, sometimes wrongly. The last value is True if the connection remains usable."""
     way = rng.random()
     if way < 0.6:
         return [b"Content-Length: %d" % len(body)], body, True

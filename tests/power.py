@@ -1,8 +1,8 @@
-"""Cut the power at random moments of mass jobs, and hold what is left on the disk against what the server has done.
+"""Simulate power failures at random moments of bulk jobs, and compare the disk with the work of the server.
 
-A job is recorded once: what it wrote, synced and named, and what left for the server meanwhile (`tests/disk.py`). Then
-folders are made as a power cut may leave them: what wasn't synced is lost, torn at a sector or written out of order.
-Each of them is opened, and its job resumed against the server as it stood at that moment.
+A job is recorded once: its writes, syncs and renames, and the requests sent in between (`tests/disk.py`). Then folders
+are created in states that a power failure may leave: data that wasn't synced is lost, torn at a sector or written out
+of order. Each ledger is opened, and its job is resumed with the server in its state at that moment.
 """
 
 import argparse
@@ -51,8 +51,8 @@ DONE: Final = {
 }
 
 
-class Violation(Exception):  # noqa: N818 - it is what was looked for
-    """A promise of the ledger that was broken."""
+class Violation(Exception):  # noqa: N818 - it isn't an error of the test
+    """A guarantee of the ledger that was broken."""
 
 
 def ids() -> list[str]:
@@ -61,7 +61,7 @@ def ids() -> list[str]:
 
 
 class Server(ScriptedTransport):
-    """Delete and update profiles; tell of each request when it leaves, and when it has been executed."""
+    """Delete and update profiles. Report each request when it is sent and when it has been executed."""
 
     def __init__(self, seed: int, executed: set[str], mark: Callable[[tuple[str, str]], None]) -> None:
         super().__init__(lambda _request, _number: NO_CONTENT)
@@ -70,7 +70,7 @@ class Server(ScriptedTransport):
         self.mark = mark
         self.left: Counter[str] = Counter()
 
-    async def attempt(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 - as in the original
+    async def attempt(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 - same signature as the original
         who = request.headers["adapty-customer-user-id"]
         self.left[who] += 1
         self.mark(("left", who))
@@ -91,13 +91,13 @@ class Server(ScriptedTransport):
 
 
 def _items(kind: Kind, *, is_lost: bool) -> Iterator[str]:
-    """Give the input; what is spooled nobody can give twice."""
+    """Return the input. If it is spooled, it can't be read twice."""
     require(kind != "delete spooled" or not is_lost, "the copy of the input is gone, and requests had left")
     yield from ids()
 
 
 async def run_job(kind: Kind, path: Path, server: Server, *, has_left: bool = False) -> None:
-    """Run a job, or resume it. `has_left`: requests of it have left before, and it isn't done."""
+    """Run or resume a job. `has_left`: requests were sent before, and the job isn't done."""
     client = client_over(server)
     ledger = Ledger(path, spool=kind == "delete spooled")
     job: bulk.BulkJob[Any, Any]
@@ -113,7 +113,7 @@ async def run_job(kind: Kind, path: Path, server: Server, *, has_left: bool = Fa
 
 @attrs.frozen
 class Recording:
-    """A job from its beginning to its end."""
+    """A job from start to end."""
 
     kind: Kind
     disk: Disk
@@ -121,7 +121,7 @@ class Recording:
 
 
 def record(kind: Kind, folder: Path, seed: int, *, executed: Collection[str] = ()) -> Recording:
-    """Run a job on a disk that records; of commits it notes what the ledger took for safe."""
+    """Run a job on a recording disk. For each commit, record the outcomes that the ledger considered safe."""
     disk = Disk(folder)
     write, connect = Book.write, files.connect_to_write
 
@@ -131,23 +131,23 @@ def record(kind: Kind, folder: Path, seed: int, *, executed: Collection[str] = (
 
     def connect_to_write(path: Path) -> Any:
         connection = connect(path)
-        connection.execute("PRAGMA wal_autocheckpoint = 20")  # so that there are some in a small job
+        connection.execute("PRAGMA wal_autocheckpoint = 20")  # so that a small job has some
         return connection
 
     with disk.recording(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(Book, "write", noting)
         patch.setattr("adapty_async.ledger.location.connect_to_write", connect_to_write)
-        patch.setattr("adapty_async.ledger.entries._MOST_CLAIM", 100)  # so that there are many commits
+        patch.setattr("adapty_async.ledger.entries._MOST_CLAIM", 100)  # for many commits
         asyncio.run(run_job(kind, folder / "job.db", Server(seed, set(executed), disk.mark), has_left=bool(executed)))
     return Recording(kind, disk, seed)
 
 
-# What a power cut leaves
+# The state after a power failure
 
 
 @attrs.define
 class _Files:
-    """The contents of files, and their names: what is safe, and what isn't yet."""
+    """The contents and names of files: the safe ones, and those that aren't safe yet."""
 
     safe: dict[int, bytearray] = attrs.field(factory=dict)
     unsafe: dict[int, list[Event]] = attrs.field(factory=dict)
@@ -155,7 +155,7 @@ class _Files:
     unsafe_names: list[Event] = attrs.field(factory=list)
 
     def take(self, event: Event) -> None:
-        """Let an operation happen."""
+        """Apply an operation."""
         if event.kind in {"write", "truncate"}:
             self.unsafe.setdefault(event.inode, []).append(event)
         elif event.kind == "sync":
@@ -171,7 +171,7 @@ class _Files:
 
 
 def _write(content: bytearray, event: Event, keeps: Callable[[], bool]) -> None:
-    """Apply what is kept of a write: each of its sectors, or not."""
+    """Apply the sectors of a write that are kept."""
     if event.kind == "truncate":
         if keeps():
             del content[event.offset :]
@@ -197,7 +197,7 @@ def _name(names: dict[str, int], event: Event) -> None:
 
 
 def cut(recording: Recording, moment: int, folder: Path, rng: random.Random) -> None:
-    """Fill a folder as a power cut before the event with the number `moment` may leave it."""
+    """Fill a folder with a state that a power failure before event number `moment` may leave."""
     disk = _Files()
     for event in recording.disk.events[:moment]:
         disk.take(event)
@@ -207,7 +207,7 @@ def cut(recording: Recording, moment: int, folder: Path, rng: random.Random) -> 
         kept = rng.randrange(len(waiting) + 1) if rng.random() < 0.3 else len(waiting)
         for event in waiting[:kept]:
             _write(content, event, lambda: rng.random() < share)
-    # Names change in order, as file systems with a journal see to; which of them were written before the cut is chance.
+    # Names change in order, as file systems with a journal ensure. How many were written before the failure is random.
     for event in disk.unsafe_names[: rng.randrange(len(disk.unsafe_names) + 1)]:
         _name(disk.names, event)
     for name, inode in disk.names.items():
@@ -215,12 +215,12 @@ def cut(recording: Recording, moment: int, folder: Path, rng: random.Random) -> 
         (folder / name).chmod(0o600)
 
 
-# What is promised of it
+# Guarantees
 
 
 @attrs.frozen
 class _Before:
-    """What had happened at the moment of the cut. `executed`: of what was in flight, chance decides."""
+    """The state at the moment of the failure. `executed`: for requests in flight, this is random."""
 
     left: set[str]
     executed: set[str]
@@ -245,7 +245,7 @@ def before(recording: Recording, moment: int, rng: random.Random) -> _Before:
 
 
 def check_state(recording: Recording, moment: int, seed: int) -> None:
-    """Make a state as of a power cut, check what its ledger says, and resume it. Raise Violation."""
+    """Create a state after a power failure, check its ledger, and resume it. Raises Violation."""
     rng = random.Random(f"{recording.seed} {moment} {seed}")  # noqa: S311 - repeatable
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -268,7 +268,7 @@ def check_state(recording: Recording, moment: int, seed: int) -> None:
 
 
 def _check_rows(path: Path, was: _Before, kind: Kind) -> dict[str, Row] | None:
-    """Hold the rows of a ledger against what had happened; return them by id, None where there is no ledger."""
+    """Compare the rows of a ledger with the state before. Return them by ID, or None if there is no ledger."""
     try:
         with LedgerReader(path) as reader:
             rows = list(reader.rows())
@@ -319,14 +319,14 @@ def _check_end(path: Path, was: _Before, server: Server, claimed: set[str], kind
 
 
 def require(holds: bool, sentence: str) -> None:
-    """Raise Violation unless it holds."""
+    """Raise Violation if a condition is false."""
     if not holds:
         raise Violation(sentence)
 
 
 @contextlib.contextmanager
 def _clock(later: float) -> Iterator[None]:
-    """Let it be so many seconds later in the block."""
+    """Set the clock forward by some seconds during the block."""
     now = time.time
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("time.time", lambda: now() + later)
@@ -337,14 +337,14 @@ def _clock(later: float) -> Iterator[None]:
 
 
 def moments(recording: Recording, count: int, rng: random.Random) -> list[int]:
-    """Choose moments of a recording: mostly before or soon after something that happened on the disk."""
+    """Choose moments of a recording, mostly just before or just after an operation on the disk."""
     begin, events = recording.disk.begin, recording.disk.events
     on_disk = [number for number in range(begin, len(events)) if events[number].kind != "mark"]
     return [min(rng.choice(on_disk) + rng.choice([0, 0, 1, 1, 2, 30]), len(events)) for _ in range(count)]
 
 
 def violations(kind: Kind, states: int, seed: int, *, generations: int = 2) -> Iterator[str]:
-    """Check states of a job, and of its resumption after one of them: give which promises were broken."""
+    """Check states of a job, and of its resumption after one of them. Yield the broken guarantees."""
     rng = random.Random(f"{kind} {seed}")  # noqa: S311 - repeatable
     name = f"{kind}, seed {seed}"
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as second:
@@ -359,19 +359,19 @@ def violations(kind: Kind, states: int, seed: int, *, generations: int = 2) -> I
             if generation + 1 < generations:
                 try:
                     recording = _resumed(recording, Path(second), rng)
-                except Exception as error:  # noqa: BLE001 - likewise
+                except Exception as error:  # noqa: BLE001 - see above
                     yield f"{name}: the job can't be resumed: {error!r}"
                     return
 
 
 def _resumed(recording: Recording, folder: Path, rng: random.Random) -> Recording:
-    """Record the resumption after a power cut in the middle of a job."""
+    """Record the resumption after a power failure in the middle of a job."""
     begin, end = recording.disk.begin, len(recording.disk.events)
     moment = rng.randint(begin + (end - begin) // 3, end - (end - begin) // 3)
     cut(recording, moment, folder, rng)
     was = before(recording, moment, rng)
     resumed = record(recording.kind, folder, recording.seed + 1, executed=set(was.executed))
-    # What had left before the cut has left for the states of the second job as well.
+    # Requests that were sent before the failure also count as sent in the states of the second job.
     marks = [Event("mark", mark=("left", who)) for who in was.left]
     marks += [Event("mark", mark=("executed", who)) for who in was.executed]
     begin = resumed.disk.begin
@@ -381,7 +381,7 @@ def _resumed(recording: Recording, folder: Path, rng: random.Random) -> Recordin
 
 
 def main() -> None:
-    """Read the arguments, cut the power, print."""
+    """Read the arguments, simulate power failures, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--states", type=int, default=1000, help="so many states (default: 1000)")
     parser.add_argument("--seed", type=int, default=1)

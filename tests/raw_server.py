@@ -1,4 +1,4 @@
-"""A server on a bare loopback socket that answers by a script: for what only a socket shows."""
+"""A server on a plain loopback socket that follows a script, for behaviour that only a socket shows."""
 
 import asyncio
 import json
@@ -12,12 +12,12 @@ from typing import Self, TypeAlias
 import attrs
 
 Reply: TypeAlias = bytes | Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-"""What a request is answered with: bytes that leave the connection open, or what is done with the connection."""
+"""A reply to a request: bytes, which leave the connection open, or a function that acts on the connection."""
 
 
 @attrs.frozen
 class RawRequest:
-    """A request as it came over the wire; header names in lower case."""
+    """A request as received. Header names are in lower case."""
 
     method: str
     target: str
@@ -26,7 +26,7 @@ class RawRequest:
 
 
 class RawServer:
-    """Give each request the next reply of the script, the last one again and again, and remember the requests."""
+    """Send the replies of the script in order, then the last one repeatedly. Keep the requests."""
 
     def __init__(self, *script: Reply, tls: ssl.SSLContext | None = None) -> None:
         self.script = list(script)
@@ -36,7 +36,7 @@ class RawServer:
         self._connected: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        # A full queue of connections would cost a second.
+        # A full queue of connections would take a second.
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=1000, ssl=self._tls)
         self.port: int = self._server.sockets[0].getsockname()[1]
         return self
@@ -68,7 +68,7 @@ class RawServer:
                 else:
                     await reply(reader, writer)
         except (OSError, EOFError, asyncio.CancelledError):
-            pass  # the client, or the test, is done
+            pass  # the client or the test has ended
         finally:
             self._connected.discard(task)
             writer.transport.abort()
@@ -84,7 +84,7 @@ async def _read(reader: asyncio.StreamReader) -> RawRequest:
 
 
 def answer(status: int = 200, body: bytes | object = b"", headers: Mapping[str, str] | None = None) -> bytes:
-    """Write an answer; a body that isn't bytes as JSON."""
+    """Write a response. A body that isn't bytes is written as JSON."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     lines = [f"HTTP/1.1 {status} Word", *(f"{name}: {value}" for name, value in (headers or {}).items())]
     if status != 204:
@@ -93,25 +93,25 @@ def answer(status: int = 200, body: bytes | object = b"", headers: Mapping[str, 
 
 
 async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Reset the connection instead of an answer."""
+    """Reset the connection instead of responding."""
     connection: socket.socket = writer.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     raise EOFError
 
 
 async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Close the connection instead of an answer."""
+    """Close the connection instead of responding."""
     raise EOFError
 
 
 async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer nothing, until the client goes."""
+    """Don't respond until the client closes the connection."""
     await reader.read()
     raise EOFError
 
 
 def then(first: bytes, what_follows: Reply) -> Reply:
-    """Write the first part of an answer, then go on with a reply."""
+    """Write the first part of a response, then continue with a reply."""
 
     async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(first)

@@ -1,4 +1,4 @@
-"""The adaptive pacer against hidden limits, in virtual time, and against whatever may be heard."""
+"""The adaptive pacer with hidden limits in virtual time, and with any sequence of results."""
 
 import math
 import weakref
@@ -21,7 +21,7 @@ def run(world: World, pacer: AdaptivePacer, seed: int = 1) -> Tally:
 
 
 def accepted(tally: Tally, first: float, last: float) -> float:
-    """Give the accepted requests a second between two times."""
+    """Return the accepted requests per second between two times."""
     return sum(tally.accepted[int(first / BIN) : int(last / BIN)]) / (last - first)
 
 
@@ -50,7 +50,7 @@ class TestAgainstHiddenLimits:
         tally = run(World(lambda: TokenBucket(rate, burst), seconds), pacer)
         assert accepted(tally, 20, seconds) >= goodput * rate
         assert refused(tally) <= share
-        # At a low limit a request more or less in a few seconds is much.
+        # At a low limit, a single request makes a difference within a few seconds.
         assert pacer.estimate == pytest.approx(rate, rel=0.03, abs=0.2)
 
     def test_it_sends_nothing_before_a_retry_after_is_over_and_loses_little_to_the_pauses(self) -> None:
@@ -164,7 +164,7 @@ events = st.one_of(
 
 
 def play(pacer: AdaptivePacer, script: list[Any]) -> tuple[float, float]:
-    """Let a script happen, checking all the while; give the time at its end and when the last Retry-After is over."""
+    """Run a script with checks at each step. Return its end and the end of the last Retry-After."""
     now, told_until = 1000.0, -math.inf
     tickets: list[Ticket] = []
     for event in script:

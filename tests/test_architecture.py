@@ -1,4 +1,4 @@
-"""The arrows of the design, held against what the files import."""
+"""The arrows of the design, compared with the imports of the files."""
 
 import ast
 import importlib
@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "adapty_async"
 
-# A part is a module or a subpackage of adapty_async. It may import what is listed, and what that may import.
+# A part is a module or a subpackage of adapty_async. It may import the listed parts, and whatever those may import.
 ARROWS: dict[str, set[str]] = {
     "__init__": {"bulk", "client"},  # the public names
     "__main__": {"cli"},
@@ -43,7 +43,7 @@ ARROWS: dict[str, set[str]] = {
     "testing/pytest_plugin": {"testing", "__init__", "client"},
 }
 
-# Who may know what isn't ours; "" is everybody.
+# Which parts may import third-party and system modules; "" means every part.
 KNOWN_TO: dict[str, set[str]] = {
     "attrs": {""},
     "cattrs": {"serialization"},
@@ -55,12 +55,12 @@ KNOWN_TO: dict[str, set[str]] = {
     "pytest": {"testing/pytest_plugin"},
     "pytest_asyncio": {"testing/pytest_plugin"},
     "sqlite3": {"ledger"},
-    # The client knows of aiohttp the type of a session and of its URLs, see below; the server side is the simulator's.
+    # The client only uses aiohttp's types of a session and its URLs, see below; the simulator uses the server side.
     "aiohttp": {"transport", "connections", "client", "testing"},
     "aiohttp.web": {"testing"},
     "multidict": {"transport"},
     "yarl": {"transport", "base_url"},
-    # What a pure part must not know.
+    # Modules that pure parts must not import.
     "asyncio": {"gate", "transport", "connections", "deadlines", "sending", "bulk", "ledger", "cli", "testing"},
     "socket": {"cli", "testing", "descriptors"},
     "subprocess": {"cli"},
@@ -70,7 +70,7 @@ KNOWN_TO: dict[str, set[str]] = {
 
 
 def part_of(module: str) -> str:
-    """Give the part of a module such as 'adapty_async.bulk.engine'; '__init__' for what is no module of a part."""
+    """Return the part of a module such as 'adapty_async.bulk.engine', or '__init__' if it belongs to no part."""
     names = module.split(".")
     if len(names) > 2 and f"{names[1]}/{names[2]}" in ARROWS:
         return f"{names[1]}/{names[2]}"
@@ -82,7 +82,7 @@ def module_of(path: Path, package: Path) -> str:
 
 
 def imports_of(path: Path, package: Path) -> Iterator[str]:
-    """Give the dotted name of all that a file imports: at its top, in functions and for type checkers alike."""
+    """Return the dotted names of everything a file imports: at the top, in functions and for type checkers."""
     module = module_of(path, package)
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         match node:
@@ -100,7 +100,7 @@ def imports_of(path: Path, package: Path) -> Iterator[str]:
 
 
 def reach(part: str) -> set[str]:
-    """Give all that a part may import."""
+    """Return everything that a part may import."""
     return {part} | {farther for near in ARROWS[part] for farther in reach(near)}
 
 
@@ -127,7 +127,7 @@ def violations(package: Path) -> list[str]:
 
 
 def modules_after(statement: str) -> set[str]:
-    """Give what a fresh interpreter has loaded after a statement."""
+    """Return the modules that a new interpreter has loaded after a statement."""
     program = f"import sys; {statement}; print(*sys.modules)"
     shown = subprocess.run(  # noqa: S603 - our own interpreter
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=PACKAGE.parent

@@ -1,4 +1,4 @@
-"""The client: what a user sees of calls, retries, waits and errors."""
+"""The client from a user's point of view: calls, retries, waits and errors."""
 
 import asyncio
 import copy
@@ -63,7 +63,7 @@ Call = Callable[[AdaptyClient], Awaitable[object]]
 
 
 def refusal(status: int, code: str | None = None, **headers: str) -> bytes:
-    """Write an error as the API does."""
+    """Write an error like the API."""
     body = {"errors": [{"source": "x", "errors": ["No."]}], "error_code": code, "status_code": status}
     return answer(status, body, {name.replace("_", "-"): value for name, value in headers.items()})
 
@@ -76,14 +76,14 @@ async def client_of(server: RawServer, **settings: Any) -> AsyncIterator[AdaptyC
 
 
 class ScriptedTransport(Transport):
-    """Answer from a script, the last answer again and again, in no time."""
+    """Respond from a script at once. The last response is repeated."""
 
     def __init__(self, *script: Response | AdaptyError | Callable[[], Awaitable[Response]]) -> None:
         super().__init__("https://api.test", KEY, session=None, trust_env=False, ssl=None)
         self.script = list(script)
         self.sent_at: list[float] = []
 
-    async def attempt(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 - as in the original
+    async def attempt(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 - same signature as the original
         self.sent_at.append(asyncio.get_running_loop().time())
         end = self.script.pop(0) if len(self.script) > 1 else self.script[0]
         if isinstance(end, AdaptyError):
@@ -92,7 +92,7 @@ class ScriptedTransport(Transport):
 
 
 def scripted(*script: Any, **settings: Any) -> tuple[AdaptyClient, ScriptedTransport]:
-    """Make a client that is answered from a script, for virtual time."""
+    """Create a client with a scripted server, for virtual time."""
     transport = ScriptedTransport(*script)
     client = AdaptyClient(KEY, **settings)
     sender_of(client).transport = transport
@@ -117,7 +117,7 @@ GET: Final = Request("GET", "/x")
 
 
 async def until(happened: Callable[[], object]) -> None:
-    """Wait for what happens elsewhere, a socket away."""
+    """Wait for something at the other end of a socket."""
     while not happened():  # noqa: ASYNC110 - there is no event to wait for
         await asyncio.sleep(0.001)
 
@@ -255,7 +255,7 @@ class TestTheRequestOfACall:
 
 
 class TestWrongUse:
-    """Refused before anything is sent, in words that don't show the value."""
+    """Invalid arguments are refused before anything is sent, with a message that doesn't contain the value."""
 
     @pytest.fixture
     def client(self) -> AdaptyClient:
@@ -373,7 +373,7 @@ def cells(columns: dict[str, Call], rows: dict[str, Reply]) -> pytest.MarkDecora
 
 
 class TestTheRetryTable:
-    """Cell by cell, over a socket, with the requests counted."""
+    """The table of retries, cell by cell, over a socket, with the requests counted."""
 
     async def requests_of(self, call: Call, reply: Reply) -> tuple[int, AdaptyError | None]:
         seconds = 0.2 if reply is silence else 5.0
@@ -548,7 +548,7 @@ class TestDelete:
 
 
 class TestWaits:
-    """In virtual time."""
+    """Waits, in virtual time."""
 
     @virtual
     async def test_a_retry_after_is_waited_for_with_up_to_a_tenth_more(self) -> None:
@@ -712,7 +712,7 @@ class TestTheGateOfAClient:
         client, _ = scripted(Response(500), Response(429, {"Retry-After": "1"}), OK, pacer=pacer)
         call = asyncio.ensure_future(get(client))
         await asyncio.sleep(5.0)
-        others = [asyncio.ensure_future(get(client)) for _ in range(3)]  # before its third attempt in the queue
+        others = [asyncio.ensure_future(get(client)) for _ in range(3)]  # they join the queue before its third attempt
         with pytest.raises(RateLimitError) as caught:
             await call
         assert (caught.value.attempts, caught.value.maybe_executed) == (2, True)
@@ -896,7 +896,7 @@ class TestCancelling:
         assert len(transport.sent_at) == 2
 
     async def cancel(self, call: Awaitable[object], after: float) -> None:
-        """Cancel a call some seconds after its start: it ends at once, and nothing is left of it."""
+        """Cancel a call some seconds after its start. It must end at once and leave nothing behind."""
         task = asyncio.ensure_future(call)
         await asyncio.sleep(after)
         cancelled_at = virtual_loop().time()
@@ -1050,7 +1050,7 @@ class TestSecrets:
             repr(told),
             caplog.text,
             *(repr(vars(record)) for record in caplog.records),
-            # As tools that report errors show it: with the local variables; here of our frames, but for the call's own.
+            # Error reporters show local variables, so search those of our frames, except the frame of the call itself.
             *(str(frame.locals) for frame in frames if "adapty_async" in frame.filename and frame.name != "update"),
         ]
         for secret in (KEY, ID):

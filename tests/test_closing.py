@@ -1,4 +1,4 @@
-"""The client is closed while calls and jobs run: each ends at once, and says what may have been executed."""
+"""The client is closed while calls and jobs run: each ends at once and reports whether it may have been executed."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -36,14 +36,14 @@ Test = Callable[..., Coroutine[Any, Any, None]]
 
 
 async def executed_and_answered_late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer when the client is gone."""
+    """Respond after the client has closed the connection."""
     await reader.read()
     writer.write(answer(204))
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
 def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, None]], None]:
-    """Run a test on each of the event loops; nothing may be left on it."""
+    """Run a test on each of the event loops. Nothing may be left on the loop."""
     factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
 
     async def leaving_nothing(test: Coroutine[Any, Any, None]) -> None:
@@ -60,7 +60,7 @@ def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, None]],
 
 @pytest.fixture(params=["own", "borrowed"])
 def connected(request: pytest.FixtureRequest) -> Any:
-    """Give what makes a client of a server, on connections of its own and on borrowed ones."""
+    """Return a function that creates a client of a server, with connections of its own or borrowed ones."""
 
     @asynccontextmanager
     async def client_of(server: RawServer | Simulator, **settings: Any) -> AsyncIterator[AdaptyClient]:
@@ -85,7 +85,7 @@ def delete(client: AdaptyClient, name: str = "u1") -> asyncio.Task[bool]:
 
 
 async def ended(call: asyncio.Task[Any]) -> tuple[int, bool, bool]:
-    """Wait for the end of a call by the closing; give attempts, sent and maybe_executed."""
+    """Wait until a call is ended by the closing. Return attempts, sent and maybe_executed."""
     with pytest.raises(AdaptyConnectionError, match=r"^the client was closed$") as caught:
         await call
     assert (caught.value.__cause__, caught.value.__context__) == (None, None)
@@ -98,7 +98,7 @@ async def ended(call: asyncio.Task[Any]) -> tuple[int, bool, bool]:
         ((silence,), 1, (1, True, True)),
         ((executed_and_answered_late,), 1, (1, True, True)),
         ((then(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n[", silence),), 1, (1, True, True)),
-        ((REFUSED,), 1, (1, True, False)),  # waits to try again
+        ((REFUSED,), 1, (1, True, False)),  # waits for a retry
         ((answer(503, b"{}", {"Retry-After": "20"}),), 1, (1, True, False)),
         ((answer(500, b"{}", {"Retry-After": "20"}),), 1, (1, True, False)),
         ((FAILED, silence), 2, (2, True, True)),
@@ -194,7 +194,7 @@ def test_a_call_that_looks_whether_its_answer_is_its_own_ends(run: Any, connecte
         async with RawServer(answer(200, another)) as server, connected(server) as client:
             call = asyncio.create_task(client.profiles.update(NAMED, customer_user_id="u1"))
             await until(lambda: server.requests)
-            for _ in range(20):  # rounds in which the answer comes; then it waits for 0.1 s
+            for _ in range(20):  # rounds in which the response arrives; the call then waits for 0.1 s
                 await asyncio.sleep(0)
             await client.aclose()
             assert await ended(call) == (1, True, True)
@@ -242,7 +242,7 @@ async def test_a_lender_who_closes_his_session_is_told_from_the_client() -> None
 
 
 async def test_the_timeout_of_what_the_closing_cant_end_stays() -> None:
-    """Here it is the call that closes the client itself: it can't be cancelled from there."""
+    """The call itself closes the client, so it can't be cancelled."""
     async with RawServer(silence) as server:
         tracing = aiohttp.TraceConfig()
         client: AdaptyClient
@@ -285,7 +285,7 @@ class TestAJob:
                 assert set(report.counts) <= {Outcome.IN_DOUBT, Outcome.NOT_ATTEMPTED}
                 received = [request.headers["adapty-customer-user-id"].decode() for request in server.requests]
                 assert {outcomes[id_] for id_ in received} == {Outcome.IN_DOUBT}
-                # Of those that were sent some may not have reached the server.
+                # Some of the requests that were sent may not have reached the server.
                 assert len(received) <= report.counts[Outcome.IN_DOUBT] <= len(attempts)
                 with pytest.raises(RuntimeError, match="the client is closed"):
                     await bulk.delete_profiles(client, ["u"], by="customer_user_id")

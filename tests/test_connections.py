@@ -1,4 +1,4 @@
-"""A kept-alive connection that holds something it shouldn't: no call is given what was meant for another."""
+"""A kept-alive connection with unexpected data on it: no call gets a response that was meant for another one."""
 
 import asyncio
 import contextlib
@@ -35,13 +35,13 @@ NAMED: Final = ProfileAttributes(first_name="Ann")
 
 
 def profile(name: str | None, profile_id: str | None = None) -> bytes:
-    """Write the answer that tells of one person."""
+    """Return a response with one profile."""
     ids = {"profile_id": profile_id or str(profile_id_of(name or "")), "customer_user_id": name}
     return answer(200, {"data": {"app_id": "14c3d623-2f3a-455a-aa86-ef83dff6913b", **ids}})
 
 
 class Line:
-    """Reply to each request, and remember the connection: to write on it what nobody asked for."""
+    """Reply to each request, and keep the connection, to write unrequested data on it."""
 
     def __init__(self, *script: bytes) -> None:
         self._script = list(script)
@@ -106,7 +106,7 @@ class TestBeforeAnAttempt:
                 client = client_of(server, session=session, on_attempt=attempts.append)
                 await stack.enter_async_context(client)
                 assert await name_of(client, "alice") == "alice"
-                line.writers[0].write(surplus)  # on the loopback it is at the other end at once
+                line.writers[0].write(surplus)  # over loopback, it arrives at once
                 if is_read:
                     await asyncio.sleep(0.02)
                 assert await name_of(client, "bob") == "bob"
@@ -164,9 +164,9 @@ class TestBeforeAnAttempt:
         sent: list[bytes] = []
         gone = asyncio.Event()
         async with await asyncio.start_server(speak, "127.0.0.1", 0) as server:
-            # Half of the time it would speak after the request has left: then its answer is what came.
+            # Half of the time, the data would come after the request was sent, and would then be its response.
             connector = aiohttp.TCPConnector()
-            connected = connector._create_connection  # noqa: SLF001 - a pause that a network makes
+            connected = connector._create_connection  # noqa: SLF001 - a delay like that of a network
 
             async def connect(*args: Any) -> Any:
                 protocol = await connected(*args)
@@ -211,7 +211,7 @@ class TestBeforeAnAttempt:
 
 
 class TestTheIdsOfAResponse:
-    """Each call follows another on its connection, which is therefore a used one."""
+    """Each call uses a connection that a previous call has used."""
 
     async def ask(self, call: Callable[[AdaptyClient], Awaitable[Any]], *script: bytes, **settings: Any) -> Any:
         self.attempts: list[Attempt] = []
@@ -355,7 +355,7 @@ async def test_a_close_leaves_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert timers_left() == []
 
 
-@pytest.mark.no_cover  # it runs the same lines again and again
+@pytest.mark.no_cover  # the same lines run again and again
 async def test_no_call_is_given_what_another_asked_for() -> None:
     async with HostileServer(1) as server:
         found = await call(server, 1000)

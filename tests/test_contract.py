@@ -1,4 +1,4 @@
-"""Simulator and client, each held against the documented facts: neither may believe what only the other one says."""
+"""Simulator and client, each compared with the documented facts: neither may rely on what only the other one does."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ small = settings(max_examples=50)
 
 
 class TestAnswers:
-    """A Caller fails the test on an answer that is not as documented."""
+    """A Caller fails the test if a response isn't as documented."""
 
     @small
     @given(
@@ -42,17 +42,17 @@ class TestAnswers:
         async with Simulator(rate=0.001, burst=1) as simulator, aiohttp.ClientSession() as session:
             simulator.add_profile(**KNOWN)
             headers = headers if key is None else headers | {"Authorization": key}
-            for _ in range(3):  # the last one is above the limit, where the key is right
+            for _ in range(3):  # the last one is above the limit, with a correct key
                 reply = await Caller(session)(simulator, method, **ids, headers=headers, json=body)
                 assert reply.status in STATUSES[method]
 
 
 class TestRequests:
-    """The requests of the client, as the simulator records them."""
+    """The requests of the client, as recorded by the simulator."""
 
     @staticmethod
     def sent(simulator: Simulator) -> tuple[str, dict[str, str], Any]:
-        """Return method, headers of the API's own and body of the only request, which must be as documented."""
+        """Return the method, the API's headers and the body of the only request, which must be as documented."""
         (request,) = simulator.requests
         assert request_violations(request.method, request.path, request.headers, request.body) == []
         assert request.headers["Authorization"] == f"Api-Key {simulator.api_key}"

@@ -1,4 +1,4 @@
-"""Deadlines in virtual time: never early, hardly late, and nobody else's cancellation is taken for theirs."""
+"""Deadlines in virtual time: never early, hardly late, and not confused with other cancellations."""
 
 import asyncio
 import contextlib
@@ -15,11 +15,11 @@ from .virtual_time import run_virtual, virtual, virtual_loop
 
 
 class LateError(Exception):
-    """The deadline came."""
+    """The deadline was reached."""
 
 
 async def work(deadlines: Deadlines, allowed: float, takes: float) -> float:
-    """Work for so many seconds; raise LateError where the deadline came. Give the seconds that it took."""
+    """Work for some seconds. Return the elapsed time. Raises LateError if the deadline was reached."""
     began = virtual_loop().time()
     deadline = deadlines.start(allowed)
     try:
@@ -62,7 +62,7 @@ async def test_those_that_are_due_together_have_one_timer_and_each_its_own_end()
     jobs = [asyncio.ensure_future(work(deadlines, 30.0, 10.0 if number % 2 else 1e9)) for number in range(1000)]
     await asyncio.sleep(1)
     assert deadlines.running == 1000
-    assert len([timer for timer in timers_left() if timer.when() < 1e8]) <= 500 + 2  # the sleeps, and theirs
+    assert len([timer for timer in timers_left() if timer.when() < 1e8]) <= 500 + 2  # the sleeps, and ours
     ends = await asyncio.gather(*jobs, return_exceptions=True)
     assert [isinstance(end, LateError) for end in ends] == [number % 2 == 0 for number in range(1000)]
 

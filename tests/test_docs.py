@@ -1,4 +1,4 @@
-"""What the documentation shows is run as it stands there, or parsed by the real commands."""
+"""The code in the documentation is run as it is, or parsed by the real commands."""
 
 import json
 import os
@@ -30,13 +30,13 @@ PAGES = [
 ]
 PEOPLE = [f"person {number}" for number in range(12)]
 EXPECTED = 32
-"""How many people the lists of the guides hold here."""
+"""The number of profiles in the lists of the guides."""
 APP = "3286abd3-48b0-4e9c-a5f6-ac0a006333a6"
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 PYTEST = ("-m", "pytest", "-p", "no:cacheprovider", "-o", "asyncio_default_fixture_loop_scope=function")
-CONFTEST = "# conftest.py\n"  # how a block begins that is that file
+CONFTEST = "# conftest.py\n"  # the first line of a block with that file
 
-# What reaches the simulator from the Python blocks of a page: responses by method and status.
+# Requests from the Python blocks of a page to the simulator: responses by method and status.
 ANSWERS: dict[str, list[dict[tuple[str, int], int]]] = {
     "README.md": [
         {("POST", 200): 1, ("PATCH", 200): 1, ("GET", 200): 1, ("DELETE", 204): 1},
@@ -65,21 +65,21 @@ ANSWERS: dict[str, list[dict[tuple[str, int], int]]] = {
     "docs/how-to/trace-requests.md": [{("GET", 200): 1}, {("GET", 200): 1}],
 }
 
-# Words of the shell that may stand before a command, or alone.
+# Words of the shell that may precede a command, or be one.
 SHELL = {"[", "until", "do", "done", "unset", "export", "seq", "cd", "kill", "chmod", "sleep", "echo"}
 NOT_OURS = {"make", "pip", "bash", "python3", ".", "jq", "man", *SHELL}
 
-# What isn't run: it needs somebody who types, runs until it is interrupted, or takes a minute.
+# Commands that aren't run: they need keyboard input, run until interrupted, or take a minute.
 ONLY_PARSED = ("demo", "simulator")
-# What a command that is run ends with where that isn't 0, for the reason that stands beside it.
+# Exit statuses other than 0, with their reasons.
 STATUSES = {
-    "adapty-async delete present.csv --by customer_user_id": 2,  # nobody is present, so the file isn't there
-    "adapty-async verify people.csv.adapty.db 5% --new-key": 3,  # nobody is present who could show the key's app
+    "adapty-async delete present.csv --by customer_user_id": 2,  # no profile is present, so the file doesn't exist
+    "adapty-async verify people.csv.adapty.db 5% --new-key": 3,  # no profile is present to confirm the key's app
 }
 
 
 class Block(NamedTuple):
-    """A block of code. `at`: its number among those of the language on the page."""
+    """A block of code. `at`: its number among the blocks of its language on the page."""
 
     page: str
     at: int
@@ -95,7 +95,7 @@ def text_of(path: Path) -> str:
 
 
 def blocks(language: str) -> list[Block]:
-    """Return each block of a language."""
+    """Return all blocks of a language."""
     found = []
     for path in PAGES:
         texts = re.findall(rf"^ *```{language}\n(.*?)^ *```$", text_of(path), re.MULTILINE | re.DOTALL)
@@ -104,18 +104,18 @@ def blocks(language: str) -> list[Block]:
 
 
 def scripts() -> list[Block]:
-    """Return each block of Python that is run."""
+    """Return all Python blocks that are run."""
     return [block for block in blocks("python") if not block.text.startswith(CONFTEST)]
 
 
 def lines_of(block: Block) -> list[str]:
-    """Return the lines of a shell block, each whole, without comments."""
+    """Return the complete lines of a shell block, without comments."""
     lines = re.sub(r"\\\n\s*", "", block.text).splitlines()
     return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
 def simple_commands(line: str) -> list[list[str]]:
-    """Split a line of the shell into its simple commands: their words, without redirections and assignments."""
+    """Split a shell line into the words of its simple commands, without redirections and assignments."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
     found: list[list[str]] = [[]]
@@ -131,7 +131,7 @@ def simple_commands(line: str) -> list[list[str]]:
 
 
 def adapty_lines() -> list[tuple[str, list[str]]]:
-    """Return the words of each command of ours, with the page."""
+    """Return the words of each of our commands, with the page."""
     return [
         (block.page, words[1:])
         for block in blocks("sh")
@@ -142,14 +142,14 @@ def adapty_lines() -> list[tuple[str, list[str]]]:
 
 
 def other_lines(*beginning: str) -> list[list[str]]:
-    """Return the words of each command that begins with some."""
+    """Return the words of each command that starts with the given ones."""
     found = [words for block in blocks("sh") for line in lines_of(block) for words in simple_commands(line)]
     return [words for words in found if tuple(words[: len(beginning)]) == beginning]
 
 
 @pytest.fixture
 def environment(simulator: Simulator) -> dict[str, str]:
-    """Return what a reader has set, but for the server: the key, and the project where Python finds it."""
+    """Return the environment of a reader, except the server: the key, and the project on Python's path."""
     return os.environ | {
         "ADAPTY_API_KEY": simulator.api_key,
         "ADAPTY_BASE_URL": simulator.base_url,
@@ -159,7 +159,7 @@ def environment(simulator: Simulator) -> dict[str, str]:
 
 @pytest.fixture
 def folder(tmp_path: Path, simulator: Simulator) -> Path:
-    """Make a folder with a reader's files: those whom they name have profiles."""
+    """Create a folder with a reader's files. The profiles named in them exist."""
     simulator.profiles.app_id = APP
     for person in [*PEOPLE, "u2"]:
         simulator.add_profile(customer_user_id=person)
@@ -171,7 +171,7 @@ def folder(tmp_path: Path, simulator: Simulator) -> Path:
 
 
 async def run(*arguments: str, cwd: Path, env: dict[str, str] | None = None) -> tuple[int | None, str, str]:
-    """Run a program to its end, while the simulator serves it; return its exit status, output and complaints."""
+    """Run a program until it ends, while the simulator runs. Return its exit status, output and error output."""
     process = await create_subprocess_exec(*arguments, cwd=cwd, env=env, stdout=PIPE, stderr=PIPE)
     printed, complaints = await process.communicate()
     return process.returncode, printed.decode(), complaints.decode()
@@ -240,7 +240,7 @@ class TestCommands:
 
 
 def _options_of(command: str) -> list[set[str]]:
-    """Return the names of each option of a command; "": of the program."""
+    """Return the names of each option of a command. "" means the program."""
     if command == "simulator":
         return [set(action.option_strings) for action in simulator_parser("it")._actions]  # noqa: SLF001 - no public list
     described: Any = COMMANDS[command] if command else typer.main.get_command(app)
@@ -249,7 +249,7 @@ def _options_of(command: str) -> list[set[str]]:
 
 @pytest.fixture
 def server() -> Iterator[Simulator]:
-    """Run a simulator beside the commands."""
+    """Run a simulator for the commands."""
     with served(Simulator()) as simulator:
         simulator.profiles.app_id = APP
         yield simulator
@@ -257,7 +257,7 @@ def server() -> Iterator[Simulator]:
 
 @pytest.fixture
 def desk(server: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Go to a folder with the files that the guides name, whose people all have a profile."""
+    """Change to a folder with the files that the guides name. All their profiles exist."""
     people = [*PEOPLE, *map(prefilled_customer_user_id, range(1, EXPECTED - len(PEOPLE) + 1))]
     for person in people:
         server.profiles.add(customer_user_id=person)
@@ -285,13 +285,13 @@ def desk(server: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def runnable() -> list[Block]:
-    """Return the shell blocks of the guides in which a command of ours can be run without somebody who types."""
+    """Return the shell blocks of the guides with one of our commands that can be run without keyboard input."""
     guides = [block for block in blocks("sh") if block.page.startswith(("README.md", "docs/how-to"))]
     return [block for block in guides if any(map(can_run, lines_of(block)))]
 
 
 def can_run(line: str) -> bool:
-    """Tell whether a line has a command of ours that can be run without somebody who types."""
+    """Return True if a line has one of our commands that can be run without keyboard input."""
     words = [words for words in simple_commands(line) if words[0] == "adapty-async"]
     return bool(words) and words[0][1] not in ONLY_PARSED and "-" not in words[0]
 
@@ -330,7 +330,7 @@ class TestGuides:
 
 
 def _check_effects(block: Block, server: Simulator) -> None:
-    """Look at what a guide about attributes, or a deletion, has done to the profiles."""
+    """Check the effect of a guide about attributes, or of a deletion, on the profiles."""
     if block.page == "docs/how-to/set-attributes.md":
         profile = server.profiles.find(customer_user_id=PEOPLE[0])
         assert profile is not None
@@ -343,7 +343,7 @@ def _check_effects(block: Block, server: Simulator) -> None:
 
 
 def _delete_before(ledger: Path) -> None:
-    """Make the ledger that a guide goes on from: that of a deletion of people.csv."""
+    """Create the ledger that a guide starts from, by deleting people.csv."""
     assert main(["delete", "people.csv", "--by", "customer_user_id", "--app", APP, "--yes", "--pace", "100000"]) == 0
     if ledger.parent != Path():
         ledger.parent.mkdir()
@@ -352,10 +352,10 @@ def _delete_before(ledger: Path) -> None:
 
 
 def _at_once(words: list[str]) -> list[str]:
-    """Return what makes a command ask nobody and wait for nothing."""
+    """Return the options with which a command asks no questions and doesn't wait."""
     known = {name for names in _options_of(words[1]) for name in names}
     added = {"--yes": ["--yes"], "--pace": ["--pace", "100000"]}
-    if words[1] == "resume":  # its --yes is for added rows alone
+    if words[1] == "resume":  # its --yes is only for added rows
         del added["--yes"]
     return [part for name, parts in added.items() if name in known and name not in words for part in parts]
 
@@ -364,12 +364,12 @@ def test_the_first_lesson_works_in_the_order_in_which_it_stands(tmp_path: Path) 
     page = "docs/tutorial/delete-your-first-list.md"
     lines = [line for block in blocks("sh") if block.page == page for line in lines_of(block)]
     assert lines[0] == "python3 -m venv .venv && . .venv/bin/activate && pip install '.[cli]'"  # tested above
-    pages_end = lines.index("cd -") + 1  # what comes after that is for a real key
+    pages_end = lines.index("cd -") + 1  # the commands after it need a real key
     paces = {"plan": " --pace 100000", "delete": " --pace 100", "resume": " --pace 100000", "verify": " --pace 100000"}
     with shell_in(tmp_path, {"TMPDIR": str(tmp_path), "ADAPTY_API_KEY_FILE": "key.txt"}) as shell:
         for line in lines[1:pages_end]:
             command = line.split()[1] if line.startswith("adapty-async ") else ""
-            # Without the limit of the lesson, which would take a minute.
+            # Without the limit of the tutorial, which would take a minute.
             shell.enter(line.replace(" --rate 60", "") + paces.get(command, ""))
             if command == "delete":
                 shell.until("Type 1000 to delete them: $")
@@ -421,5 +421,5 @@ class TestPages:
 
 
 def _variables() -> dict[str, str]:
-    """Return the environment without that of a make that runs us."""
+    """Return the environment without the variables of a make that runs the tests."""
     return {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}

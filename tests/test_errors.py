@@ -1,4 +1,4 @@
-"""The error tree, and the error that an answer stands for."""
+"""The error tree, and the error for each response."""
 
 import copy
 import html
@@ -56,7 +56,7 @@ def now() -> float:
 
 
 def documented(code: str | None = "validation_error", *entries: Any, status: int = 400) -> Response:
-    """Make an answer in the documented form."""
+    """Return a response in the documented format."""
     return Response(status, body=json.dumps({"errors": entries, "error_code": code, "status_code": status}).encode())
 
 
@@ -411,7 +411,7 @@ class TestScrubbing:
 
 @pytest.fixture
 def far_from_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Put this process into a time zone that no server speaks of."""
+    """Set the time zone of this process to one that no server uses."""
     monkeypatch.setenv("TZ", "XYZ-9:30")
     time.tzset()
     yield

@@ -1,4 +1,4 @@
-"""What comes from outside is shown, and does nothing where it is shown."""
+"""Text from outside is shown, and has no effect where it is shown."""
 
 import csv
 import io
@@ -112,7 +112,7 @@ def test_what_a_cell_is_rendered_as_is_the_text_and_nothing_else(text: str) -> N
 def test_a_cell_stays_one(text: str) -> None:
     cell = in_markdown(text)
     assert "\n" not in cell
-    # As GFM divides a row: a pipe after a backslash, which isn't one itself escaped, ends no cell.
+    # Like GFM splits a row: a pipe after a backslash that isn't escaped itself doesn't end a cell.
     assert "|" not in re.sub(r"\\.", "", cell)
 
 

@@ -1,4 +1,4 @@
-"""The examples and the benchmark do what they say, each against a running simulator."""
+"""The examples and the benchmark work as described, each with a running simulator."""
 
 import asyncio
 import csv
@@ -31,7 +31,7 @@ USER = "ada@example.com"
 
 @pytest.fixture
 def environment(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set what a user of the examples sets."""
+    """Set the environment variables that a user of the examples sets."""
     monkeypatch.setenv("ADAPTY_API_KEY", simulator.api_key)
     monkeypatch.setenv("ADAPTY_BASE_URL", simulator.base_url)
 
@@ -65,7 +65,7 @@ WEB_APPS = {"web_aiohttp": serve_aiohttp, "web_starlette": serve_starlette}
 
 
 class Visitor:
-    """Somebody who asks a web app, and the app's module."""
+    """A client of a web app, and the app's module."""
 
     def __init__(self, module: ModuleType, session: aiohttp.ClientSession) -> None:
         self.module = module
@@ -78,7 +78,7 @@ class Visitor:
 
 @pytest.fixture(params=WEB_APPS)
 async def visitor(request: pytest.FixtureRequest, environment: None) -> AsyncIterator[Visitor]:
-    """Visit each of the two web apps."""
+    """Test each of the two web apps."""
     module = load(request.param)
     async with WEB_APPS[request.param](module) as url, aiohttp.ClientSession(url) as session:
         yield Visitor(module, session)
@@ -146,7 +146,7 @@ async def start(*arguments: str) -> Process:
 
 
 async def run(*arguments: str) -> tuple[int | None, str]:
-    """Run a script to its end; give its exit status and what it printed."""
+    """Run a script until it ends. Return its exit status and its output."""
     process = await start(*arguments)
     printed, complaints = await process.communicate()
     assert complaints == b""

@@ -8,13 +8,13 @@ from .fuzz import KEY, Run, fuzz, report
 from .odd_answers import odd_answer
 
 
-@pytest.mark.no_cover  # it runs the same lines again and again
+@pytest.mark.no_cover  # the same lines run again and again
 async def test_under_any_answer_only_our_errors_escape_nothing_hangs_and_nothing_is_told() -> None:
     run = await fuzz(1, answers=2000)
     assert run.problems == [], report(run, 0.0)
     assert run.answers >= 2000
     assert run.growth < 0.05
-    # Of each kind of end there were some.
+    # Each kind of result occurred.
     assert {"Profile", "bool", "Response", "AdaptyConnectionError", "InvalidResponseError"} <= run.ends.keys()
     assert {"BadRequestError", "ProfileNotFoundError", "RateLimitError", "ServerError"} <= run.ends.keys()
 

@@ -1,4 +1,4 @@
-"""The gate in virtual time: in order, cancellable, nobody polls."""
+"""The send queue in virtual time: in order, cancellable and without polling."""
 
 import asyncio
 import contextlib
@@ -39,7 +39,7 @@ async def settled() -> None:
 
 
 async def passing_times(gate: Gate, number: int) -> list[float]:
-    """Pass the gate so many times at once; say when each one passed."""
+    """Enter the send queue this many times at once. Return the times at which each one was released."""
     tickets = await asyncio.gather(*(gate.enter() for _ in range(number)))
     return [ticket.sent_at for ticket in tickets]
 
@@ -80,7 +80,7 @@ class TestPassing:
         gate.try_enter()
         waiting = asyncio.create_task(gate.enter())
         await settled()
-        virtual_loop().jump(0.2)  # the pacer allows a send now, and the waiter doesn't know yet
+        virtual_loop().jump(0.2)  # the pacer allows a send now, and the waiter hasn't been woken yet
         assert gate.try_enter() is None
         newcomer = asyncio.create_task(gate.enter())
         assert (await waiting).number == 2
@@ -158,7 +158,7 @@ class TestRetryAfter:
         ticket = await gate.enter()
         first, second = asyncio.create_task(gate.enter()), asyncio.create_task(gate.enter())
         await settled()
-        virtual_loop().call_later(0.1 + 5e-10, gate.heard, ticket, Verdict.THROTTLED, 5.0)  # after the gate's own timer
+        virtual_loop().call_later(0.1 + 5e-10, gate.heard, ticket, Verdict.THROTTLED, 5.0)  # after the queue's timer
         assert (await first).sent_at == began + 5.1
         assert (await second).sent_at == pytest.approx(began + 5.2)
 
@@ -381,7 +381,7 @@ class TestCancelling:
         await gate.enter()
         first, second = asyncio.create_task(gate.enter()), asyncio.create_task(gate.enter())
         await settled()
-        virtual_loop().call_later(0.1 + 5e-10, first.cancel)  # after the gate's own timer has woken it
+        virtual_loop().call_later(0.1 + 5e-10, first.cancel)  # after the queue's own timer has woken it
         assert (await second).sent_at == pytest.approx(began + 0.1)
         assert first.cancelled()
 

@@ -1,4 +1,4 @@
-"""What tells how to install an extra names the source that the package came from."""
+"""The instructions for installing an extra name the source of the installed package."""
 
 import importlib.metadata
 import json
@@ -15,7 +15,7 @@ GIT = {"vcs": "git", "commit_id": "4c30d3b"}
 
 
 class Installed:
-    """A distribution with what the installer wrote beside it."""
+    """A distribution with the files that the installer wrote."""
 
     def __init__(self, direct_url: str | None) -> None:
         self._direct_url = direct_url

@@ -1,4 +1,4 @@
-"""Requests and responses: what is refused, what is encoded, what is shown."""
+"""Requests and responses: validation, encoding and representation."""
 
 import json
 import pickle

@@ -1,4 +1,4 @@
-"""Every misuse is a ValueError, TypeError or RuntimeError in words that say what to do, before anything is sent."""
+"""Every misuse raises ValueError, TypeError or RuntimeError before anything is sent, with a message that helps."""
 
 import asyncio
 import contextlib
@@ -193,7 +193,7 @@ async def test_a_thousand_calls_at_the_same_time_on_two_clients_are_each_answere
         assert [profile.customer_user_id for profile in profiles] == ids
         connections = sim.count.connections
         await asyncio.gather(*(clients[0].profiles.delete(customer_user_id=who) for who in ids[:400]))
-        assert sim.count.connections == connections  # those of before are used again
+        assert sim.count.connections == connections  # the earlier ones are used again
 
 
 @pytest.mark.parametrize("hook", ASYNC_HOOKS)

@@ -46,7 +46,7 @@ COPIERS = [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(val
 
 
 def untyped(model: Any) -> Any:
-    """Hide a model from the type checkers, which would refuse what the tests are about."""
+    """Return a model as Any, because type checkers would reject the values tested here."""
     return model
 
 
@@ -73,7 +73,7 @@ def full_profile() -> Profile:
 
 
 def refusal(error: type[Exception], make: Callable[..., object], **arguments: Any) -> str:
-    """Return the message of a refusal, having checked that nothing else of it can hold a value."""
+    """Return the message of an error. Check that no other part of the error can contain a value."""
     with pytest.raises(error) as caught:
         make(**arguments)
     assert caught.value.__cause__ is None
@@ -171,7 +171,7 @@ class TestFrozenMapping:
             custom_attributes=FrozenMapping(items),
             access_levels=(AccessLevel(access_level_id="premium", store=Store("corner shop")),),
         )
-        with pytest.raises(TypeError, match="UUID"):  # loudly, where JSON has no such type
+        with pytest.raises(TypeError, match="UUID"):  # with an error, if JSON has no such type
             json.dumps(attrs.asdict(profile))
         read = json.loads(json.dumps(attrs.asdict(profile), default=str))
         assert read["custom_attributes"] == items

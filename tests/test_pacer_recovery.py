@@ -1,4 +1,4 @@
-"""What a pacer believes after a bad moment, and how soon it doesn't any more; in virtual time."""
+"""How soon a pacer corrects its estimate after a disturbance, in virtual time."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from benchmarks.rate_simulation import TokenBucket, World
 
 from .test_adaptive_pacer import accepted, failing, run
 
-# Hours of virtual time: with the coverage they take half as long again, and other tests run the same lines.
+# Hours of virtual time. Coverage makes this 50% slower, and other tests run the same lines.
 pytestmark = pytest.mark.no_cover
 
 Make = Callable[[], AdaptivePacer]

@@ -1,4 +1,4 @@
-"""The pacers, told the time: pure."""
+"""The pacers as pure functions of the time."""
 
 import math
 import weakref
@@ -15,7 +15,7 @@ pacers = pytest.mark.parametrize("pacer", [Unpaced(), FixedPacer(5.0)], ids=repr
 
 
 def send_times(pacer: Pacer, *, began: float, number: int, late: float = 0.0) -> list[float]:
-    """Send as soon as allowed; each time that there is something to wait for, wake up `late` seconds late."""
+    """Send as soon as allowed. After each wait, wake up `late` seconds late."""
     now, times = began, []
     for _ in range(number):
         wait = pacer.wait(now)

@@ -1,4 +1,4 @@
-"""The benchmark of the pacers in short, and what the documentation shows of it."""
+"""A short form of the pacing benchmark, and its table in the documentation."""
 
 import math
 import sys
@@ -29,7 +29,7 @@ def asked(asked: Asked) -> Scenario:
     return Scenario("one", bucket(50, 10, 60), steady(50), asked)
 
 
-@pytest.mark.no_cover  # it runs the same lines again and again
+@pytest.mark.no_cover  # the same lines run again and again
 class TestOurPacer:
     @pytest.mark.parametrize("name", ["50/s, burst 10", "100/s falling to 30/s", "all 503 for 60 s"])
     def test_it_does_what_is_asked(self, name: str) -> None:
@@ -54,7 +54,7 @@ def test_the_cubic_one_goes_as_botocore_does() -> None:
         pacer.heard(now + 0.01, ticket, Verdict.THROTTLED if number in {40, 41, 120, 300} else Verdict.ACCEPTED)
         if number % 40 == 39:
             rates.append(pacer.rate)
-    # Recorded from ClientRateLimiter of botocore 1.44.8, at the same times; without a limit before the first refusal.
+    # Recorded from ClientRateLimiter of botocore 1.44.8 at the same times; without a limit before the first 429.
     recorded = [math.inf, 26.8769, 29.6299, 26.2765, 28.8829, 29.5977, 29.6499, 24.0209, 28.0562, 29.5768]
     assert rates == pytest.approx(recorded, abs=1e-4)
 

@@ -1,4 +1,4 @@
-"""What an installation brings along, as pyproject.toml says it."""
+"""The requirements and files of an installation, as pyproject.toml declares them."""
 
 import importlib
 import re
@@ -16,7 +16,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 
 def names(requirements: list[str]) -> set[str]:
-    """Give the names of requirements that all have a lower bound."""
+    """Return the names of requirements. All must have a lower bound."""
     found = [re.fullmatch(r"([a-z]+)>=[0-9.]+(,<\d+)?", requirement) for requirement in requirements]
     assert all(found), requirements
     return {match[1] for match in found if match}
@@ -65,7 +65,7 @@ LEFT = (
 
 
 def git(*arguments: str) -> list[str]:
-    """Run git here, and give the lines that it says."""
+    """Run git in the project. Return its output lines."""
     found = shutil.which("git")
     if found is None or not (ROOT / ".git").exists():
         pytest.skip("this is no clone")

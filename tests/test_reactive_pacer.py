@@ -1,4 +1,4 @@
-"""What the pacer of a client that was given none decides, told the time by hand, and against hidden limits."""
+"""The default pacer of a client, with times passed in, and with hidden limits."""
 
 import itertools
 import math
@@ -15,12 +15,12 @@ ACCEPTED, THROTTLED, UNKNOWN = Verdict.ACCEPTED, Verdict.THROTTLED, Verdict.UNKN
 
 
 def send(pacer: Pacer, now: float, number: int = 1) -> list[Ticket]:
-    """Let so many requests leave at once."""
+    """Send this many requests at once."""
     return [pacer.sent(now) for _ in range(number)]
 
 
 def held(pacer: Pacer, now: float, pause: float | None = 2.0, number: int = 20) -> float:
-    """Let so many leave at once, of which all but the first are rejected; return when the next may leave."""
+    """Send this many requests at once and reject all but the first. Return the time when the next may be sent."""
     first, *others = send(pacer, now, number)
     pacer.heard(now + 0.1, first, ACCEPTED)
     for ticket in others:
@@ -29,7 +29,7 @@ def held(pacer: Pacer, now: float, pause: float | None = 2.0, number: int = 20) 
 
 
 def released(pacer: Pacer, since: float, until: float) -> list[float]:
-    """Let requests leave as soon as they may, each accepted 0.01 s later; return when they left."""
+    """Send requests as soon as allowed, each accepted after 0.01 s. Return the times of sending."""
     times: list[float] = []
     now = since
     while True:
@@ -154,7 +154,7 @@ class TestTheRelease:
 def test_single_429s_are_no_measurement_of_a_limit(pause: float | None) -> None:
     pacer, now = ReactivePacer(), 0.0
     for number in range(2000):
-        now = max(now + pacer.wait(now), number / 20)  # 20 calls a second, as long as they may leave
+        now = max(now + pacer.wait(now), number / 20)  # 20 calls per second, if allowed
         ticket = pacer.sent(now)
         pacer.heard(now + 0.01, ticket, THROTTLED if number % 100 == 99 else ACCEPTED, pause)
     assert pacer.estimate is None
@@ -198,13 +198,13 @@ def test_whatever_happens_waits_are_finite_and_no_retry_after_is_broken(
         assert pacer.estimate is None or 0 < pacer.estimate < math.inf
 
 
-# Against hidden limits
+# With hidden limits
 
 
 def world(limiter: object, pause: float | None = None, *, seconds: float = 60.0, stray: float = 0.0) -> World:
-    """Make a world with a round trip of 50 ms, in which a share of the requests is rejected for no reason."""
+    """Return a world with a round trip of 50 ms, in which a share of the requests is rejected for no reason."""
     return World(
-        limiter,  # type: ignore[arg-type]  # a callable that makes a limiter
+        limiter,  # type: ignore[arg-type]  # a callable that returns a limiter
         seconds,
         retry_after=lambda _: pause,
         fault=lambda _, draw: Answer(THROTTLED, pause) if draw < stray else None,

@@ -1,4 +1,4 @@
-"""The tables of the reference are held against the code, both ways: nothing is missing, and nothing is made up."""
+"""The tables of the reference are compared with the code in both directions: they are complete and correct."""
 
 import csv
 import importlib
@@ -35,7 +35,7 @@ PUBLIC = ("adapty_async", *(f"adapty_async.{name}" for name in ("bulk", "ledger"
 
 
 def tables(page: str, column: str) -> list[dict[str, tuple[str, ...]]]:
-    """Return the tables of a page whose first column has that title: the other cells by what stands in the first."""
+    """Return the tables of a page whose first column has this title. Each maps first cells to the other cells."""
     text = (REFERENCE / page).read_text(encoding="utf-8")
     found = []
     for block in re.findall(rf"^\| {re.escape(column)} \|.*\n\|[-|]+\|\n((?:\|.*\n?)+)", text, re.MULTILINE):
@@ -52,7 +52,7 @@ def table(page: str, column: str) -> dict[str, tuple[str, ...]]:
 
 
 def code_of(text: str) -> set[str]:
-    """Return what is marked as code."""
+    """Return the text that is marked as code."""
     return set(re.findall(r"`([^`]+)`", text))
 
 
@@ -79,7 +79,7 @@ class TestGenerated:
         assert not (tmp_path / "docs" / "cli" / "gone.md").exists()
 
     def test_every_command_has_a_page_that_is_listed_and_a_man_page(self) -> None:
-        names = {*getattr(typer.main.get_command(app), "commands")}  # noqa: B009 - of a class that has moved
+        names = {*getattr(typer.main.get_command(app), "commands")}  # noqa: B009 - the class has moved
         listed = re.findall(r"^cli/(\S+)$", (REFERENCE / "index.md").read_text(encoding="utf-8"), re.MULTILINE)
         assert sorted(listed) == sorted({*names, "index"})
         assert {path.stem for path in generate.PAGES.glob("*.md")} == {*names, "index"}
@@ -165,7 +165,7 @@ def test_every_input_format_is_explained_with_its_names() -> None:
 
 
 def suffixes_in_the_code() -> set[str]:
-    """Return every text in the code of the inputs that may be the end of a name."""
+    """Return every string in the code of the inputs that may be a file name suffix."""
     texts = [path.read_text(encoding="utf-8") for path in (ROOT / "adapty_async" / "cli" / "inputs").glob("*.py")]
     return {suffix for text in texts for suffix in re.findall(r"\"(\.[a-z]+)\"", text)}
 
@@ -220,7 +220,7 @@ class TestWhatCommandsWrite:
     def lines(
         self, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str
     ) -> list[str]:
-        """Run a command against the simulator, and return what it writes to standard output."""
+        """Run a command with the simulator. Return its standard output."""
         with served(simulator):
             for name, value in settings_for(simulator).items():
                 monkeypatch.setenv(name, value)
@@ -317,7 +317,7 @@ def test_every_error_stands_in_the_tree() -> None:
         parents.append(name[0])
 
 
-# The folders and files of the map to which modules are still to be moved.
+# Folders and files of the map whose modules haven't been moved yet.
 PLANNED = {"adapty_async/http", *(f"adapty_async/cli/{name}" for name in ("commands", "jobs", "output"))}
 
 

@@ -1,4 +1,4 @@
-"""The retry decisions, pure, and the loop that carries them out."""
+"""The retry decisions as pure functions, and the loop that applies them."""
 
 import asyncio
 import random
@@ -31,7 +31,7 @@ def answered(status: int, code: str | None = None, **headers: str) -> AdaptyErro
 
 
 class TestWhatMayBeSentAgain:
-    """The contract's table; `resendable`: its columns get, update, delete, and create with a customer user id."""
+    """The table of the contract. `resendable`: its columns get, update, delete, and create with a customer user ID."""
 
     @pytest.mark.parametrize("resendable", [True, False])
     @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ class TestWaitAfter:
 
 
 class Script:
-    """Attempts that end as scripted, and the waits between them."""
+    """Attempts with scripted results, and the waits between them."""
 
     def __init__(self, *ends: Exception | str, waits: tuple[float | None, ...]) -> None:
         self.ends = iter(ends)

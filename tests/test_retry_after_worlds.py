@@ -1,4 +1,4 @@
-"""The adaptive pacer where each refusal asks for a pause, in virtual time, against limiters of all kinds."""
+"""The adaptive pacer when each 429 has a Retry-After, in virtual time, with limiters of all kinds."""
 
 from collections import deque
 from collections.abc import Callable
@@ -10,12 +10,12 @@ from adapty_async.pacing import Verdict
 from adapty_async.pacing.measuring import Estimator, Interval
 from benchmarks.rate_simulation import BIN, FixedWindows, Limiter, PacedJob, Simulation, Tally, TokenBucket, World
 
-# Hours of virtual time: with the coverage they take half as long again, and other tests run the same lines.
+# Hours of virtual time. Coverage makes this 50% slower, and other tests run the same lines.
 pytestmark = pytest.mark.no_cover
 
 
 class TheoreticalArrivals:
-    """A smoothed limit as GCRA keeps it: by the time at which the next request would come if all kept to the rate."""
+    """A smoothed limit as in GCRA: it stores when the next request would arrive if all kept to the rate."""
 
     def __init__(self, rate: float, burst: float) -> None:
         self._spacing = 1 / rate
@@ -55,7 +55,7 @@ def run(limiter: Callable[[], Limiter], seconds: float, retry_after: float, roun
 
 
 class TestWhatIsReached:
-    # With what was there before all bursts were weighed, none of these came to 0.67 of its limit.
+    # Before all bursts were weighed, none of these reached 67% of its limit.
     @pytest.mark.parametrize(
         ("limiter", "rate", "round_trip", "retry_after", "goodput"),
         [
@@ -107,7 +107,7 @@ class TestAfterAPause:
         for told in (None, retry_after):
             pacer = AdaptivePacer(start_rate=50.0)
             pacer.heard(0.1, pacer.sent(0.0), Verdict.ACCEPTED)
-            # So many that they count without a Retry-After, too.
+            # So many that they count even without a Retry-After.
             for ticket in [pacer.sent(0.1) for _ in range(8)]:
                 pacer.heard(0.2, ticket, Verdict.THROTTLED, told)
             refused_with[told] = pacer.rate, pacer.wait(0.2)
@@ -122,7 +122,7 @@ class TestAfterAPause:
 
 
 def after_a_pause(seconds: float, sent: int, rate: float) -> Interval:
-    """Give what was sent, in so many seconds, to a bucket that was full after a pause of 5 s."""
+    """Return an interval of some seconds with requests to a bucket that was full after a pause of 5 s."""
     interval = Interval(-5.0, 0, empty=True)
     interval.point(0.0, 1)
     interval.end(seconds, 1 + sent, rate, paused=True)
@@ -140,7 +140,7 @@ class TestWeighing:
         assert estimator.spread < 0.03 * sure
 
     def test_a_bucket_that_takes_a_minute_to_fill_is_no_explanation(self) -> None:
-        # 1,000 at once and then 12 in 5 s: also 1,000 and 2/s. A log of ten seconds looks like that.
+        # 1,000 at once and then 12 in 5 s would also fit 1,000 and 2/s. A log of ten seconds looks like that.
         estimator = Estimator()
         start = Interval(0.0, 1, empty=False)
         start.point(0.0, 1)

@@ -1,4 +1,4 @@
-"""What goes in by the client comes out of the simulator, through every field."""
+"""Values written by the client are returned by the simulator, in every field."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +22,7 @@ from tests.testing.strategies import (
 DEVICE = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
 
 small = settings(max_examples=50)
-few = settings(max_examples=10)  # for each of the fields
+few = settings(max_examples=10)  # for each field
 
 
 def with_fields(**fields: Any) -> ProfileAttributes:
@@ -34,7 +34,7 @@ def of_meta(**fields: Any) -> ProfileAttributes:
 
 
 def plain(attributes: Attributes) -> dict[str, Any]:
-    """Return the fields that come out as they went in, which are all but one."""
+    """Return the fields that are returned unchanged, which are all but one."""
     return {name: value for name, value in attributes.json.items() if name != "custom_attributes"}
 
 
@@ -45,7 +45,7 @@ def custom(attributes: Attributes) -> Mapping[str, Any]:
 
 
 def kept(*changes: Mapping[str, Any]) -> dict[str, str | float]:
-    """Return what is left of custom attributes after changes, as the API holds it."""
+    """Return the custom attributes that remain after changes, as the API stores them."""
     after: dict[str, Any] = {}
     for change in changes:
         after |= change
@@ -54,7 +54,7 @@ def kept(*changes: Mapping[str, Any]) -> dict[str, str | float]:
 
 
 def typed(values: Mapping[str, Any]) -> dict[str, tuple[type, Any]]:
-    """Tell 1 from 1.0 and True, which Python holds equal."""
+    """Distinguish 1 from 1.0 and True, which are equal in Python."""
     return {key: (type(value), value) for key, value in values.items()}
 
 
@@ -124,7 +124,7 @@ class TestCustomAttributes:
     async def test_what_is_set_changed_and_deleted_comes_out_of_get(
         self, first: dict[str, Any], second: dict[str, Any]
     ) -> None:
-        # Half of the second's keys are those of the first: changed there, or deleted by None and "".
+        # Half of the second's keys are also in the first: changed there, or deleted with None or "".
         second = dict(zip(list(first)[::2], second.values(), strict=False)) | second
         async with Simulator() as simulator, AdaptyClient(simulator.api_key, base_url=simulator.base_url) as client:
             created = await client.profiles.create(with_fields(custom_attributes=first), customer_user_id="u1")

@@ -49,7 +49,7 @@ def load_level(**fields: Any) -> AccessLevel:
 
 
 def refusal(body: bytes) -> str:
-    """Return the text of a refusal, having checked that nothing else of it can hold a value."""
+    """Return the text of an error. Check that no other part of the error can contain a value."""
     with pytest.raises(InvalidResponseError) as caught:
         load_profile(body)
     assert caught.value.__cause__ is None
@@ -477,7 +477,7 @@ class TestDump:
 
 
 def plain(value: object) -> bool:
-    """Tell whether a value is made of the types of JSON alone, subclasses excluded."""
+    """Return True if a value consists only of JSON types, without subclasses."""
     if type(value) is dict:
         return all(type(key) is str and plain(item) for key, item in value.items())
     if type(value) is list:
@@ -510,7 +510,7 @@ ANY_JSON = st.recursive(
 
 @st.composite
 def nearly_right_answers(draw: st.DrawFn) -> object:
-    """Draw the example answer with one value replaced, however deep it lies."""
+    """Return the example response with one value replaced at any depth."""
     root = json.loads((DATA / "get_profile_answer.json").read_bytes())
     places: list[tuple[Any, Any]] = []
 
@@ -552,7 +552,7 @@ class TestLoadAnything:
     @given(nearly_right_answers())
     def test_what_is_wrong_in_an_object_is_named(self, value: dict[str, Any]) -> None:
         body = json.dumps(value)
-        assume(isinstance(value.get("data"), dict) and "Infinity" not in body and "NaN" not in body)  # which is no JSON
+        assume(isinstance(value.get("data"), dict) and "Infinity" not in body and "NaN" not in body)  # which isn't JSON
         try:
             load_profile(body.encode())
         except InvalidResponseError as error:

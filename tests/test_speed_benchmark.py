@@ -1,4 +1,4 @@
-"""The benchmark of speed in short, what is asked of it, and what the documentation shows of it."""
+"""A short form of the speed benchmark, its targets, and its table in the documentation."""
 
 import json
 import re
@@ -53,7 +53,7 @@ def fails(*_: object) -> Part:
 
 @attrs.frozen
 class Script:
-    """Figures that come one after the other, and who asked for them."""
+    """A sequence of figures, and the names they were requested for."""
 
     figures: Iterator[float]
     asked: list[str] = attrs.field(factory=list)

@@ -1,4 +1,4 @@
-"""Stray 429s, which tell nothing of the limit, against the adaptive pacers; in virtual time."""
+"""The adaptive pacers with stray 429s, which don't depend on the limit, in virtual time."""
 
 import math
 from collections.abc import Callable
@@ -52,7 +52,7 @@ def test_processes_that_share_a_pacer_are_not_slowed_down_either(tmp_path: Path)
     assert goodput(tally, 60, 60, 200) >= 0.85
 
 
-# In each of them, several of the first few dozen requests are strays.
+# With these seeds, several of the first few dozen requests get stray 429s.
 @pytest.mark.parametrize("seed", [5010, 5016, 5018, 5035])
 @pytest.mark.parametrize(("make", "least"), [(AdaptivePacer, 0.8), (AdaptivePacer.background, 0.65)])
 def test_strays_among_the_first_requests_hold_a_job_back_for_seconds_only(make: Make, least: float, seed: int) -> None:
@@ -91,7 +91,7 @@ def test_a_limit_that_falls_by_half_is_obeyed_soon(
     world = World(lambda: TokenBucket(rate, burst, rates=[(90.0, rate / 2)]), 120, fault=strays(share), under_way=512)
     tally = run(world, AdaptivePacer(), seed)
     assert accepted(tally, 60, 90) >= 0.4 * rate
-    # The bucket empties, some dozen 429s tell, and the news takes a round trip.
+    # The bucket empties, a few dozen 429s are needed, and the news takes a round trip.
     told = 90 + burst / (rate / 2) + 10 + 60 / rate
     sent = sum(tally.sent[int(told * 2) :]) / (120 - told)
     assert sent <= 0.6 * rate

@@ -1,4 +1,4 @@
-"""The time of a whole call: its end tells whether the call may have been executed, and a caller's own timeout wins."""
+"""The time limit of a whole call: its error shows whether the call may have been executed. A caller's own timeout wins."""
 
 import asyncio
 import contextlib
@@ -35,18 +35,18 @@ from .virtual_time import run_virtual, virtual, virtual_loop
 
 DELETED: Final = Response(204)
 LATE: Final = 0.1
-"""Seconds that a call may take beyond its time, by the contract."""
+"""Seconds that a call may take beyond its limit, by the contract."""
 
 
 class TimedTransport(Transport):
-    """Let each attempt take its seconds, within its deadline as the original does, and end as the script says."""
+    """Let each attempt take its seconds, within its deadline like the original, with a scripted result."""
 
     def __init__(self, *script: tuple[float, Response | AdaptyError]) -> None:
         super().__init__("https://api.test", KEY, session=None, trust_env=False, ssl=None)
         self.script = list(script)
         self.attempts = 0
 
-    async def attempt(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 - as in the original
+    async def attempt(self, request: Request, timeout: float) -> Response:  # noqa: ASYNC109 - same signature as the original
         self.attempts += 1
         seconds, end = self.script.pop(0) if len(self.script) > 1 else self.script[0]
         deadline = self.deadlines.start(timeout)
@@ -142,7 +142,7 @@ class TestTheTime:
     @virtual
     async def test_a_turn_that_doesnt_come_in_time_ends_the_call_unsent(self) -> None:
         class Liar(FixedPacer):
-            """Say that it is the next one's turn soon, whenever it is asked."""
+            """Report at any time that the next slot is soon."""
 
             def wait(self, now: float) -> float:
                 return 0.3
@@ -246,7 +246,7 @@ class TestTheTime:
 
 class TestACallersOwnTimeout:
     async def told(self, caplog: pytest.LogCaptureFixture, run: Callable[[AdaptyClient], Any]) -> list[Attempt]:
-        """Give what `on_attempt` and the log were told, which must agree."""
+        """Return the attempts that `on_attempt` and the log got. They must agree."""
         caplog.set_level(logging.DEBUG, logger="adapty_async")
         attempts: list[Attempt] = []
         async with (

@@ -1,4 +1,4 @@
-"""One attempt: what goes out, what comes in, and what every kind of failure is called."""
+"""One attempt: the request, the response, and the error for each kind of failure."""
 
 import asyncio
 import copy
@@ -44,7 +44,7 @@ LOST = pytest.mark.parametrize("loss", [reset, hang_up], ids=["reset", "closed"]
 
 
 async def until(happened: Callable[[], object]) -> None:
-    """Wait for what happens elsewhere, a socket away."""
+    """Wait for something at the other end of a socket."""
     while not happened():  # noqa: ASYNC110 - there is no event to wait for
         await asyncio.sleep(0.001)
 
@@ -60,13 +60,13 @@ async def transport_to(
         await transport.close()
 
 
-async def attempt(*script: Reply, request: Request = GET, timeout: float = 5.0) -> Response:  # noqa: ASYNC109 - as in the original
-    """Make one attempt at a server with a script."""
+async def attempt(*script: Reply, request: Request = GET, timeout: float = 5.0) -> Response:  # noqa: ASYNC109 - same signature as the original
+    """Make one attempt with a scripted server."""
     async with RawServer(*script) as server, transport_to(server.base_url) as transport:
         return await transport.attempt(request, timeout)
 
 
-async def failure(*script: Reply, request: Request = GET, timeout: float = 5.0) -> AdaptyError:  # noqa: ASYNC109 - as in the original
+async def failure(*script: Reply, request: Request = GET, timeout: float = 5.0) -> AdaptyError:  # noqa: ASYNC109 - same signature as the original
     with pytest.raises(AdaptyError) as caught:
         await attempt(*script, request=request, timeout=timeout)
     return caught.value
@@ -158,7 +158,7 @@ class TestTheAnswer:
         async with AsyncExitStack() as stack:
             server = await stack.enter_async_context(RawServer(answer(headers={"Set-Cookie": "a=b; Path=/"})))
             lender = await stack.enter_async_context(aiohttp.ClientSession()) if lent else None
-            # By its name: aiohttp keeps no cookies of a bare address anyway.
+            # By host name, because aiohttp doesn't keep cookies of IP addresses.
             base_url = f"http://localhost:{server.port}"
             transport = await stack.enter_async_context(transport_to(base_url, session=lender))
             await transport.attempt(GET, 5.0)
@@ -176,7 +176,7 @@ class TestTheAnswer:
 class TestOneRequestAnAttempt:
     @LOST
     async def test_without_us_aiohttp_sends_a_get_twice(self, loss: Reply) -> None:
-        """What the others are there for: where this fails, aiohttp has changed."""
+        """The reason for the other tests. If this one fails, aiohttp has changed."""
         async with RawServer(loss) as server, aiohttp.ClientSession() as session:
             with pytest.raises(aiohttp.ClientConnectionError):
                 await session.get(server.base_url)
@@ -374,7 +374,7 @@ class TestUnreadableAnswers:
 
 
 class TestARefusalWhoseBodyFails:
-    """The status says enough."""
+    """The status is enough."""
 
     @pytest.mark.parametrize(
         "reply",
@@ -404,7 +404,7 @@ class TestTimeouts:
             began = loop.time()
             with pytest.raises(AdaptyTimeoutError):
                 await transport.attempt(GET, seconds)
-            assert seconds <= loop.time() - began < PATIENCE  # how exactly is for virtual time to show
+            assert seconds <= loop.time() - began < PATIENCE  # tests in virtual time check the exact time
 
     @pytest.mark.parametrize("seconds", [4.7, 5.3, 30.4])
     @pytest.mark.parametrize("reply", [silence, then(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", silence)])
@@ -424,7 +424,7 @@ class TestTimeouts:
 
 class TestCancelling:
     async def cancel(self, transport: Transport, started: Callable[[], bool], request: Request = GET) -> None:
-        """Cancel an attempt once it got so far: it ends at once, and nothing is left of it."""
+        """Cancel an attempt when it has come this far. It must end at once and leave nothing behind."""
         call = asyncio.create_task(transport.attempt(request, 30.0))
         await until(started)
         await asyncio.sleep(0.005)
@@ -446,7 +446,7 @@ class TestCancelling:
 
         async def read_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             connected.append(writer)
-            writer.transport.pause_reading()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue] - it is a socket's
+            writer.transport.pause_reading()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue] - it belongs to a socket
 
         async with await asyncio.start_server(read_nothing, "127.0.0.1", 0) as server:
             async with transport_to(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as transport:
@@ -629,7 +629,7 @@ class TestLifetime:
                 transport.check_usable()
             with pytest.raises(
                 AdaptyConnectionError, match="the client was closed"
-            ) as caught:  # in a call that goes on
+            ) as caught:  # in a call that is still running
                 await transport.attempt(GET, 5.0)
             assert caught.value.sent is False
             await transport.close()
@@ -694,7 +694,7 @@ class TestSecrets:
         assert (error.__cause__, error.__context__) == (None, None)
         shown = [str(error), repr(error), repr(vars(error)), *traceback.format_exception(error), caplog.text]
         shown += [repr(vars(record)) for record in caplog.records]
-        # As tools that report errors show it: with the local variables, here of our own frames.
+        # Error reporters show local variables, so search those of our frames.
         frames = traceback.TracebackException.from_exception(error, capture_locals=True).stack
         shown += [str(frame.locals) for frame in frames if "adapty_async" in frame.filename]
         for secret in (KEY, ID):
@@ -703,7 +703,7 @@ class TestSecrets:
 
 
 class TestWithoutASocket:
-    """The table of translation, with answers in aiohttp's place."""
+    """The table of errors, with responses in place of aiohttp."""
 
     @pytest.fixture
     async def transport(self) -> AsyncIterator[Transport]:
@@ -711,7 +711,7 @@ class TestWithoutASocket:
             yield transport
 
     async def test_the_shim_for_aioresponses_is_still_needed(self) -> None:
-        """Where this fails, aioresponses passes the stream writer: take the shim out of conftest.py."""
+        """If this fails, aioresponses passes the stream writer: remove the shim from conftest.py."""
         with aioresponses() as answers:
             answers.get("https://api.test/x")
             async with aiohttp.ClientSession() as session:

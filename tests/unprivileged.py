@@ -1,4 +1,4 @@
-"""Permissions that hold for root as well: the tests of what may not be read or written run as whoever runs them."""
+"""File permissions that also apply to root, for tests of files that may not be read or written."""
 
 import contextlib
 import ctypes
@@ -12,11 +12,11 @@ import pytest
 # As in <linux/capability.h> and <linux/securebits.h>.
 _VERSION_3: Final = 0x20080522
 _EXEMPT: Final = 1 << 1 | 1 << 2
-"""CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH: by them no permission of a file holds."""
+"""CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, which bypass file permissions."""
 _GET_SECUREBITS: Final = 27
 _SET_SECUREBITS: Final = 28
 _NO_SETUID_FIXUP: Final = 1 << 2
-"""Without it access(2) asks whether root may do something with all that it could have."""
+"""Without it, access(2) checks the capabilities that root could have, instead of the current ones."""
 
 
 class _Header(ctypes.Structure):
@@ -29,9 +29,10 @@ class _Sets(ctypes.Structure):
 
 @contextlib.contextmanager
 def permissions_holding() -> Iterator[None]:
-    """Let the permissions of files hold for this thread, and those that it starts, in the block.
+    """Apply file permissions to this thread, and to those that it starts, during the block.
 
-    It stays the same user: another one might not reach the interpreter or this source tree, as below root's home.
+    The user stays the same, because another one might be unable to read the interpreter or this source tree, for
+    example in root's home.
     """
     if os.geteuid():
         yield

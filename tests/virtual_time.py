@@ -1,7 +1,7 @@
-"""An event loop with virtual time: where nothing is ready, the clock jumps to the next timer.
+"""An event loop with virtual time: when nothing is ready, the clock jumps to the next timer.
 
-Hours of pure asyncio code run in milliseconds, and always alike. Sockets, threads and subprocesses need real time: what
-waits for one of them alone is a deadlock here, and is told.
+Hours of pure asyncio code run in milliseconds, with the same result each time. Sockets, threads and subprocesses need
+real time: waiting for one of them alone is a deadlock here, and raises an error.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ _P = ParamSpec("_P")
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """Turn the time to wait for a socket into a jump of the clock."""
+    """Turn the wait for a socket into a jump of the clock."""
 
     loop: "VirtualTimeLoop"
 
@@ -27,12 +27,12 @@ class _JumpingSelector(selectors.DefaultSelector):
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """Count `jumps`: how often the loop woke up for a timer."""
+    """Count in `jumps` how often the loop woke up for a timer."""
 
     def __init__(self) -> None:
         selector = _JumpingSelector()
         selector.loop = self
-        self._now = 1000.0  # not 0, as no real clock is
+        self._now = 1000.0  # not 0, like a real clock
         self.jumps = 0
         super().__init__(selector)
 
@@ -40,7 +40,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return self._now
 
     def jump(self, seconds: float) -> None:
-        """Let the time pass."""
+        """Advance the time."""
         if seconds > 0:
             self.jumps += 1
             self._now += seconds
@@ -53,7 +53,7 @@ def run_virtual(main: Coroutine[Any, Any, _T]) -> _T:
 
 
 def virtual(test: Callable[_P, Coroutine[Any, Any, None]]) -> Callable[_P, None]:
-    """Make a test of an async test function that runs in virtual time."""
+    """Turn an async test function into a test that runs in virtual time."""
 
     @functools.wraps(test)
     def run(*args: _P.args, **kwargs: _P.kwargs) -> None:
@@ -63,7 +63,7 @@ def virtual(test: Callable[_P, Coroutine[Any, Any, None]]) -> Callable[_P, None]
 
 
 def virtual_loop() -> VirtualTimeLoop:
-    """Give the running loop, whose time is virtual."""
+    """Return the running loop, which has virtual time."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualTimeLoop)
     return loop

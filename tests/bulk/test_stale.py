@@ -1,4 +1,4 @@
-"""A write that may have been executed isn't sent again more than 15 minutes later, for whatever reason it was delayed."""
+"""A write that may have been executed isn't sent again more than 15 minutes later, whatever delayed it."""
 
 import asyncio
 from collections.abc import Callable

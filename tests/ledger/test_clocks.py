@@ -1,4 +1,4 @@
-"""Clocks with a time that a ledger can't store: no job starts with one, and none loses an outcome if it gets one later."""
+"""Clocks with a time that a ledger can't store: no job starts with one, and it loses no outcome during a job."""
 
 import time
 from collections.abc import AsyncIterator
