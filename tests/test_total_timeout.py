@@ -1,4 +1,4 @@
-"""The time limit of a whole call: its error shows whether the call may have been executed. A caller's own timeout wins."""
+"""The time limit of a whole call: its error shows whether the call may have been executed; a caller's timeout wins."""
 
 import asyncio
 import contextlib

@@ -25,7 +25,7 @@ def home_of(ledger: Path) -> str:
 
 @attrs.frozen
 class Places:
-    """The places of a job's files, relative to its ledger. `home`: where the ledger was when they were stored."""
+    """The places of a job's files, relative to its ledger. `home`: the ledger's path when they were stored."""
 
     ledger: Path
     home: str

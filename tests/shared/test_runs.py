@@ -310,9 +310,8 @@ class TestItsForm:
         pacer.close()
         for first, began in enumerate(times):
             for last, ended in enumerate(times[first:], first):
-                assert (
-                    last - first <= rate * (ended - began + 0.04) + 1e-6
-                )  # lateness is made up for at the lease and at the send
+                # Lateness is made up for at the lease and at the send.
+                assert last - first <= rate * (ended - began + 0.04) + 1e-6
 
 
 class TestPaths:
