@@ -227,7 +227,7 @@ async def real(rate: float, burst: int, seconds: float) -> str:
             after = [server.count(killed + second, killed + second + 1.0) / rate for second in range(10)]
     return (
         f"together {sum(counts) / (killed - began) / rate:.2%}, split {counts[0] / sum(counts):.1%}, 429s "
-        f"{server.share_refused():.2%}; after SIGKILL {after[0]:.1%} in the first second, {sum(after[1:]) / 9:.1%} then"
+        f"{server.share_refused():.2%}; after SIGKILL {after[0]:.1%} in the first second, then {sum(after[1:]) / 9:.1%}"
     )
 
 
@@ -283,11 +283,11 @@ def main() -> None:
         return
     for number in (1, 2):
         worst = max(until_90(seed, number) for seed in range(1, arguments.seeds + 1))
-        print(f"50/s remembered, processes: {number}; 90 % after {worst:.1f} s at the worst", flush=True)
+        print(f"50/s remembered, processes: {number}; 90 % after at most {worst:.1f} s", flush=True)
     for rate, number in ((3000.0, 1), (3000.0, 2), (50.0, 2)):
         shared_cost, own_cost = cost(rate, number)
         print(
-            f"{rate:g}/s, pacers: {number}; {shared_cost:.1f} microseconds a request, an AdaptivePacer {own_cost:.1f}",
+            f"{rate:g}/s, pacers: {number}; {shared_cost:.1f} microseconds per request, AdaptivePacer: {own_cost:.1f}",
             flush=True,
         )
     for rate, burst in ((50.0, 10), (500.0, 25)):

@@ -130,17 +130,17 @@ def check(case: Case, path: Path, number: int, *, may_lose_a_commit: bool) -> No
         said = say(path)
     except LedgerError as error:
         is_noticed = True
-        power.require(": " in str(error), f"no sentence that says what to do: {error}")
+        power.require(": " in str(error), f"a message without a remedy: {error}")
     else:
         # In the last commit, a flip can't be told from a power failure: the commit may be missing.
         is_same = said == case.said or (may_lose_a_commit and _is_earlier(said, case.said))
-        power.require(is_same, f"it says something else: {_differing(said, case.said)}")
+        power.require(is_same, f"the contents differ: {_differing(said, case.said)}")
     server = Server(number, set(case.executed), lambda _: None)
     try:
         asyncio.run(run_job("delete", path, server))
     except LedgerError as error:
-        power.require(": " in str(error), f"no sentence that says what to do: {error}")
-        power.require(not server.left, f"requests left before it was noticed: {error}")
+        power.require(": " in str(error), f"a message without a remedy: {error}")
+        power.require(not server.left, f"requests were sent before it was detected: {error}")
         return
     power.require(not is_noticed, "it was resumed although its readers refuse it")
     with LedgerReader(path) as reader:
@@ -162,7 +162,7 @@ def _differing(said: Said, known: Said) -> list[str]:
 def main() -> None:
     """Read the arguments, flip bits, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--flips", type=int, default=3000, help="so many flips (default: 3000)")
+    parser.add_argument("--flips", type=int, default=3000, help="number of flips (default: 3000)")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     found = list(violations(arguments.flips, arguments.seed))

@@ -214,9 +214,9 @@ async def _judge(call: Awaitable[object], case: Case, kind: type) -> tuple[str, 
             raise
         return f"no end after {HANGS_AFTER:g} s", "hang"
     if type(value) is not kind:
-        return f"gave a {type(value).__name__}", "wrong value"
+        return f"returned a {type(value).__name__}", "wrong value"
     if isinstance(value, Response) and not 200 <= value.status < 300:
-        return f"gave an answer {value.status}", "wrong value"
+        return f"returned a response with status {value.status}", "wrong value"
     return ("a secret in the repr of the value" if _shows_secret(repr(value), case.name) else ""), kind.__name__
 
 
@@ -228,7 +228,7 @@ def _wrong_with_error(error: AdaptyError, case: Case) -> str:
     if error.__cause__ is not None or error.__context__ is not None:
         return f"{type(error).__name__} has a cause or a context"
     if str(pickle.loads(pickled)) != str(error) or not str(error).isprintable():  # noqa: S301 - our own
-        return f"{type(error).__name__} has odd words, or pickle changes them"
+        return f"{type(error).__name__} has an unprintable message, or pickle changes it"
     if not case.answered <= error.attempts <= POLICY.attempts:
         return f"{error.attempts} attempts, {case.answered} requests"
     return ""
@@ -242,7 +242,7 @@ def _shows_secret(text: str, name: str) -> bool:
 def _look_into_logs(watch: _Watch, number: int, run: Run) -> None:
     for said in watch.said:  # by this case, or by one that was running at the same time
         if "fuzzed-" in said or KEY in said or "Traceback" in said:
-            run.found(number, f"said in a log: {said}")
+            run.found(number, f"logged: {said}")
     watch.said.clear()
 
 
@@ -250,8 +250,8 @@ def report(run: Run, seconds: float) -> str:
     """Describe a run."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     lines = [
-        f"seed {run.seed}: {run.answers} answers to {run.calls} calls in {seconds:.0f} s",
-        f"the slowest call: {run.slowest:.2f} s; the peak of memory, as the system counts: {peak}",
+        f"seed {run.seed}: {run.answers} responses to {run.calls} calls in {seconds:.0f} s",
+        f"the slowest call: {run.slowest:.2f} s; the peak memory reported by the system: {peak}",
         *(f"  {count:7} {end}" for end, count in run.ends.most_common()),
     ]
     if len(run.memory) >= 10:
@@ -263,7 +263,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**9))
     parser.add_argument("--answers", type=int, default=100_000)
-    parser.add_argument("--case", type=int, help="run this one case of the seed alone")
+    parser.add_argument("--case", type=int, help="run only this case of the seed")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
     began = time.perf_counter()

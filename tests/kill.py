@@ -216,7 +216,9 @@ def _check_claims(rows: Sequence[Row], job: Job) -> None:
         answers = job.simulator.log[ids[row.position]]
         assert done[row.outcome] in {answer.status for answer in answers}, f"{row.position}: {row.outcome}: {answers}"
         if row.outcome is Outcome.ALREADY_ABSENT:
-            assert ids[row.position].startswith("absent"), f"{row.position} was there, and is called absent: {answers}"
+            assert ids[row.position].startswith("absent"), (
+                f"{row.position} existed, but is reported as absent: {answers}"
+            )
         if row.outcome is Outcome.DELETED_UNCONFIRMED:
             _check_unconfirmed(row, answers, job)
 
@@ -262,7 +264,7 @@ async def _check_papers(job: Job) -> None:
     ids = [who.encode() for who in job.ids]
     for file in job.folder.glob(f"{job.ledger.name}*"):
         data = file.read_bytes()
-        assert not any(who in data for who in ids), f"{file.name} holds an id"
+        assert not any(who in data for who in ids), f"{file.name} contains an ID"
 
 
 def _measure_repeats(job: Job) -> None:
@@ -297,21 +299,23 @@ async def kill_jobs(least_kills: int, least_jobs: int, items: int, rate: float, 
         longest = max(longest, kills.longest)
         print(
             f"job {jobs} ({kind}, seed {seed + jobs - 1}): {len(kills.times)} kills, "
-            f"{kills.repeated} answers learnt anew, the oldest {kills.longest:.2f} s before its kill; "
-            f"{kills.unconfirmed} who never existed are unconfirmed",
+            f"{kills.repeated} requests repeated, the oldest answered {kills.longest:.2f} s before its kill; "
+            f"{kills.unconfirmed} profiles that never existed are unconfirmed",
             flush=True,
         )
-    print(f"{total} kills over {jobs} jobs of {items} items: every item has one outcome, and the server agrees.")
-    print(f"The oldest answer that a kill lost was {longest:.2f} s old.")
+    print(f"{total} kills over {jobs} jobs of {items} items: every item has one outcome, as in the log.")
+    print(f"The oldest response that a kill lost was {longest:.2f} s old.")
 
 
 def main() -> None:
     """Read the arguments, kill jobs, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=200, help="at least so many kills (default: 200)")
-    parser.add_argument("--jobs", type=int, default=20, help="over at least so many jobs (default: 20)")
+    parser.add_argument("--kills", type=int, default=200, help="minimum number of kills (default: 200)")
+    parser.add_argument("--jobs", type=int, default=20, help="minimum number of jobs (default: 20)")
     parser.add_argument("--items", type=int, default=2500, help="items of each job (default: 2500)")
-    parser.add_argument("--rate", type=float, default=400.0, help="requests a second, a tenth too many (default: 400)")
+    parser.add_argument(
+        "--rate", type=float, default=400.0, help="requests per second; the limit is 90%% (default: 400)"
+    )
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     asyncio.run(kill_jobs(arguments.kills, arguments.jobs, arguments.items, arguments.rate, arguments.seed))

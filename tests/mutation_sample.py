@@ -232,7 +232,7 @@ class Forks:
             measuring.switch_context(item.nodeid)
             start = time.perf_counter()
             if failures := _failures(item, following):
-                self._print(f"left out, for it fails by itself:\n{failures}")
+                self._print(f"excluded, because it fails without a mutant:\n{failures}")
             else:
                 seconds[item.nodeid] = time.perf_counter() - start
         measuring.stop()
@@ -336,7 +336,7 @@ def _forked(passes: Callable[[], bool]) -> int:
 def main() -> None:
     """Read the arguments, run the sample, and print the survivors. Fail if too few mutants were noticed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mutants", type=int, default=600, help="so many mutants (default: 600)")
+    parser.add_argument("--mutants", type=int, default=600, help="number of mutants (default: 600)")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     sample, total = sampled(arguments.mutants, arguments.seed)

@@ -276,8 +276,8 @@ def _check_rows(path: Path, was: _Before, kind: Kind) -> dict[str, Row] | None:
             reader.check_key()
     except (LedgerUnreadableError, LedgerRedactedError) as error:
         if was.left:
-            raise Violation(f"requests had left, and there is no ledger: {error}") from error
-        require(": " in str(error), f"no sentence that says what to do: {error}")
+            raise Violation(f"requests were sent, but there is no ledger: {error}") from error
+        require(": " in str(error), f"a message without a remedy: {error}")
         return None
     except LedgerError as error:
         raise Violation(str(error)) from error
@@ -285,9 +285,9 @@ def _check_rows(path: Path, was: _Before, kind: Kind) -> dict[str, Row] | None:
     for row in rows:
         who = names[row.position]
         if row.outcome in DONE[kind.split()[0]] and row.outcome is not Outcome.IN_DOUBT and who not in was.executed:
-            raise Violation(f"row {row.position} is {row.outcome}, and it wasn't executed")
+            raise Violation(f"row {row.position} is {row.outcome}, but it wasn't executed")
     known = {names[row.position]: row for row in rows}
-    require(all(who in known and _is_known(known[who]) for who in was.left), "a request left that wasn't claimed")
+    require(all(who in known and _is_known(known[who]) for who in was.left), "a request was sent that wasn't claimed")
     for number, chunk in was.committed.items():
         for row in chunk.rows(number, b"", {}):
             if row.outcome is not None and not row.claimed:
@@ -306,7 +306,7 @@ def _check_end(path: Path, was: _Before, server: Server, claimed: set[str], kind
         counts = reader.status().totals
     operation = kind.split()[0]
     require([row.position for row in rows] == list(range(ITEMS)), "not every item has a row")
-    require({row.standing for row in rows} <= DONE[operation], f"not all is done: {dict(counts)}")
+    require({row.standing for row in rows} <= DONE[operation], f"not all rows are done: {dict(counts)}")
     again = {who for who in was.left if server.left[who]}
     require(again <= claimed, "an item with an outcome was sent again")
     in_doubt = {who for who, row in zip(ids(), rows, strict=True) if row.standing is Outcome.IN_DOUBT}
@@ -383,7 +383,7 @@ def _resumed(recording: Recording, folder: Path, rng: random.Random) -> Recordin
 def main() -> None:
     """Read the arguments, simulate power failures, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--states", type=int, default=1000, help="so many states (default: 1000)")
+    parser.add_argument("--states", type=int, default=1000, help="number of states (default: 1000)")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     found = total = 0
