@@ -170,7 +170,7 @@ class Origin:
             settled(is_settled)
 
     def _close(self) -> None:
-        # protocol.close() would leave the reader of the body waiting for ever.
+        # protocol.close() would leave the reader of the body waiting forever.
         if self._protocol is not None and self._protocol.transport is not None:
             self._protocol.transport.abort()
 

@@ -5,7 +5,7 @@ import itertools
 import math
 from typing import Final
 
-# A timer per attempt would take a tenth of the attempt's time. No deadline fires early. It fires at most 50 ms late, or
+# A timer per attempt would take 10% of the attempt's time. No deadline fires early. It fires at most 50 ms late, or
 # 1% of its length if that is less.
 _LATEST: Final = 0.05
 _SHARE: Final = 0.01

@@ -240,7 +240,7 @@ class Sender:
             response = await attempt(request, min(self.timeout, seconds_left))
         except AdaptyError as caught:
             error = caught
-        except BaseException as caught:  # every ticket needs a result, or others would wait for it for ever
+        except BaseException as caught:  # every ticket needs a result, or others would wait for it forever
             gate.heard(ticket, Verdict.UNKNOWN)
             if isinstance(caught, asyncio.CancelledError) and self.is_observed:
                 name = asyncio.CancelledError.__name__

@@ -1,4 +1,4 @@
-"""One attempt for an item: how it is made, and what its response means for the item and the job."""
+"""One attempt for an item: its request, and the effect of the response on the item and the job."""
 
 import asyncio
 import functools
@@ -89,7 +89,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         signal = lineup.signal
         self._outage = Patience(self._rules.outage, StopReason.OUTAGE, signal.pause)
         self._throttled = Patience(self._rules.throttled_for, StopReason.THROTTLED_FOR, signal.pause)
-        # In an outage with an occasional 429, each of the two problems would reset the other's time limit for ever.
+        # In an outage with an occasional 429, each of the two problems would reset the other's time limit forever.
         self._mixed = Patience(_longer(self._rules.outage, self._rules.throttled_for), StopReason.OUTAGE, signal.pause)
         self._admission = Admission(self._most_under_way, lambda: self._sender.pacer.rate)
         self._gate = self._sender.gate

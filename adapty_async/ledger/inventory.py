@@ -205,7 +205,7 @@ class Inventory:
 
 
 def begin(store: Store, location: LedgerLocation, undertaking: Undertaking, now: int) -> None:
-    """Write a job into a new ledger. Make a key file next to it if there is none."""
+    """Write a job into a new ledger. Create a key file next to it if there is none."""
     try:
         secret = location.read_secret() or location.make_secret()
     except OSError as error:

@@ -27,7 +27,7 @@ from .store import JobRow, Store
 class Ledger:
     """The record of a bulk job in a file, with which the job can be resumed: `journal=Ledger("job.db")`.
 
-    If there is no file, it is made, with a key file next to it. The same call again resumes the job:
+    If there is no file, it is created, with a key file next to it. The same call again resumes the job:
 
     - Items that have an outcome aren't sent again, except those in `retry`.
     - Deletions without an outcome are sent again.
