@@ -108,13 +108,12 @@ def _described(parameter: Any, context: Any) -> Parameter:
     notes = []
     if is_option and parameter.required:
         notes.append("Required.")
-    if parameter.multiple:
-        notes.append("May be repeated.")
     minimum, maximum = (_of_type(parameter, bound) for bound in ("min", "max"))
     if minimum is not None:
         notes.append(f"From {minimum:,} to {maximum:,}." if maximum is not None else f"At least {minimum:,}.")
     if isinstance(parameter.show_default, str):
-        notes.append(f"Default: `{parameter.show_default}`.")
+        text = parameter.show_default
+        notes.append(f"Default: {text}." if " " in text else f"Default: `{text}`.")
     elif parameter.show_default and parameter.default not in (None, False) and not parameter.multiple:
         notes.append(f"Default: `{getattr(parameter.default, 'value', parameter.default)}`.")
     names = tuple(sorted(parameter.opts, key=len)) if is_option else (metavar,)

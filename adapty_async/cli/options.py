@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 from uuid import UUID
 
 import typer
@@ -47,7 +47,7 @@ Column: TypeAlias = Annotated[
 ]
 FileFormat: TypeAlias = Annotated[
     FormatName | None,
-    typer.Option("--format", help="Format of FILE [default: by its name, or else CSV]."),
+    typer.Option("--format", show_default="by the file name, otherwise CSV", help="Format of FILE."),
 ]
 OtherColumn: TypeAlias = Annotated[
     str | None, typer.Option("--column", metavar="NAME", help="The new name of the ID column, if it was renamed.")
@@ -108,14 +108,12 @@ Expect: TypeAlias = Annotated[
 Max: TypeAlias = Annotated[
     int | None, typer.Option("--max", min=1, metavar="N", help="Stop if there are more than N profiles.")
 ]
-MaxFailures: TypeAlias = Annotated[
-    str | None,
-    typer.Option(metavar="N|N%", help="Stop when more than N rows, or N% of them, have failed. Without it: 20%."),
-]
-MaxAbsent: TypeAlias = Annotated[
-    str | None,
-    typer.Option(metavar="N%", help="Stop when more than N% of the rows have no profile. Without it: 50%."),
-]
+_MAX_FAILURES: Final = "Stop when more than N rows, or N% of them, have failed."
+MaxFailures: TypeAlias = Annotated[str | None, typer.Option(metavar="N|N%", show_default="20%", help=_MAX_FAILURES)]
+OtherMaxFailures: TypeAlias = Annotated[str | None, typer.Option(metavar="N|N%", help=_MAX_FAILURES)]
+_MAX_ABSENT: Final = "Stop when more than N% of the rows have no profile."
+MaxAbsent: TypeAlias = Annotated[str | None, typer.Option(metavar="N%", show_default="50%", help=_MAX_ABSENT)]
+OtherMaxAbsent: TypeAlias = Annotated[str | None, typer.Option(metavar="N%", help=_MAX_ABSENT)]
 NoCanary: TypeAlias = Annotated[
     bool,
     typer.Option("--no-canary", help="Don't wait for the first 100 results (jobs of more than 1,000 profiles)."),
@@ -150,8 +148,8 @@ Attributes: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="A,B",
-        help="Columns that are attributes, or none. Without it: all except the ID column.",
-        show_default=False,
+        help="Columns that are attributes, or none.",
+        show_default="all except the ID column",
     ),
 ]
 Set: TypeAlias = Annotated[
