@@ -181,8 +181,9 @@ def _check_place(ledger: Path) -> None:
 @contextlib.contextmanager
 def _reserved(ledger: Path, file: Path, order: Order) -> Iterator[Held]:
     """Lock the ledger, so that no other command starts or resumes a job in it. Raises CommandError."""
-    for each in (file, *order.exclude.values()):
-        refuse_own(each, ledger)
+    with refusing():
+        for each in (file, *order.exclude.values()):
+            refuse_own(each, ledger)
     refuse_begun(ledger)
     _check_place(ledger)
     with hold(ledger) as held:

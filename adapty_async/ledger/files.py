@@ -24,9 +24,15 @@ _NO_ROOM: Final = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
 
 def real(path: str | os.PathLike[str]) -> Path:
-    """Return the target of a link, or else the path itself. The other files of a ledger are next to this target."""
+    """Return the target of a link, or else the path itself. The other files of a ledger are next to this target.
+
+    Raise LedgerUnreadableError if the path has no file name.
+    """
     # If the folder can't be entered, islink is False. Opening the file raises the error then.
-    return Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)  # noqa: PTH114
+    found = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)  # noqa: PTH114
+    if not found.name:  # as of "", "." and "/"
+        raise LedgerUnreadableError(f"{found} can't be a ledger, because it is a folder: name a file")
+    return found
 
 
 def check_place(path: Path) -> None:

@@ -95,3 +95,16 @@ def test_names_that_are_not_utf8_are_recorded_all_the_same(witness: Witness, peo
             assert process.returncode == 0, err
     (record_run,) = json.loads((tmp_path / "record.json").read_text())["runs"]
     assert record_run["notes"]["operator"] == "A\udcff"
+
+
+@pytest.mark.parametrize("path", ["", ".", "/"])
+@pytest.mark.parametrize("command", ["resume", "status", "export", "report", "redact", "delete"])
+def test_a_ledger_without_a_file_name_is_refused(
+    witness: Witness, people: Path, say: Say, command: str, path: str
+) -> None:
+    arguments = (*DELETE, people, "--ledger", path) if command == "delete" else (command, path)
+    assert say(*arguments)[::2] == (
+        5,
+        f"adapty-async: {path or '.'} can't be a ledger, because it is a folder: name a file\n",
+    )
+    assert witness.count.requests == 0
