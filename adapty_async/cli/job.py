@@ -26,18 +26,19 @@ _STATUSES: Final = {
     StopReason.REQUESTED: ExitStatus.INTERRUPTED,
 }
 
+# They also apply to jobs that can't be resumed: `get`, and those without a ledger.
 _REASONS: Final = {
-    StopReason.MAX_FAILURES: "too many rows failed: find out why before you resume the job",
-    StopReason.FAILURE_SHARE: "too many rows failed: find out why before you resume the job",
+    StopReason.MAX_FAILURES: "too many rows failed: find out why before you send the rest",
+    StopReason.FAILURE_SHARE: "too many rows failed: find out why before you send the rest",
     StopReason.ABSENT_SHARE: "too few of these IDs exist in Adapty: check the key's app, --by and --column; if they "
-    "are right, resume with --max-absent 100%",
+    "are right, allow it with --max-absent 100%",
     StopReason.OUTAGE: "Adapty has answered only with errors for too long: try again later",
     StopReason.THROTTLED_FOR: "Adapty has rate-limited every request for too long: try again later, or with a lower "
     "--max-rate",
     StopReason.CREDENTIALS: "Adapty doesn't accept the key (401): set ADAPTY_API_KEY to the secret key of the app",
     StopReason.PERMISSION: "the key may not do this (403): set ADAPTY_API_KEY to the secret key of the app",
     StopReason.REQUESTED: "by Ctrl-C, SIGTERM, or the SIGHUP of a closed terminal",
-    StopReason.CLOSED: "its connections were closed: resume the job",
+    StopReason.CLOSED: "its connections were closed: send the rest again",
 }
 
 

@@ -122,6 +122,7 @@ def options_of(order: Order) -> list[str]:
 
 
 def exclude_options(order: Order) -> list[str]:
-    """Return the options that name the exclude lists."""
+    """Return the options that name the exclude lists. One that can't be read again, as from <(...), is called FILE."""
     allows = Allowances(unmatched_exclude=order.allows.unmatched_exclude and bool(order.exclude))
-    return [*(word for file in order.exclude.values() for word in ("--exclude", str(file))), *allows.options()]
+    files = ("FILE" if file.exists() and not file.is_file() else str(file) for file in order.exclude.values())
+    return [*(word for file in files for word in ("--exclude", file)), *allows.options()]

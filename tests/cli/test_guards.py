@@ -99,7 +99,7 @@ def test_whoever_knows_that_most_are_absent_can_go_on_and_the_record_says_so(
         file.writelines(f"n,nobody-{number}\n" for number in range(200))
     status, out, _ = say(*DELETE, people)
     assert status == 3
-    assert "if they are right, resume with --max-absent 100%" in out
+    assert "if they are right, allow it with --max-absent 100%" in out
     assert run("resume", ledger_of(people), *AT_ONCE) == 3
     assert run("resume", ledger_of(people), *AT_ONCE, "--max-absent", "100%") == 0
     assert run("resume", ledger_of(people), *AT_ONCE) == 0

@@ -74,6 +74,15 @@ def test_a_hold_that_a_later_run_cannot_read_again_is_refused_where_there_is_a_l
     assert list(witness.profiles.customer_user_ids) == ids(1)
 
 
+def test_a_command_to_type_names_no_list_that_cannot_be_read_again(
+    witness: Witness, people: Path, say: Say, piped: Path
+) -> None:
+    witness.script(Fault.REDIRECT, method="DELETE")
+    status, _, err = say(*DELETE, people, "--no-ledger", "--exclude", piped, "--failures", "failures.csv")
+    assert status == 1
+    assert "delete failures.csv --by customer_user_id --exclude FILE --allow-unmatched-exclude\n" in err
+
+
 def test_without_a_ledger_a_hold_may_come_by_a_pipe(witness: Witness, people: Path, piped: Path) -> None:
     assert run(*DELETE, people, "--no-ledger", "--exclude", piped) == 0
     assert list(witness.profiles.customer_user_ids) == ids(1)

@@ -73,6 +73,19 @@ def test_nobody_is_told_to_resume_it(witness: Witness, people: Path, say: Say, *
     assert found == Counter(failed=2, not_attempted=len(witness.profiles) - 2)
 
 
+@pytest.mark.parametrize("rule", ["max_failures", "failure_share", "absent_share"])
+def test_a_stopped_job_is_not_to_be_resumed(witness: Witness, people: Path, say: Say, rule: str) -> None:
+    with people.open("a") as file:
+        file.writelines(f"n,nobody-{number}\n" for number in range(200))
+    faults = 0 if rule == "absent_share" else PEOPLE
+    witness.script(*[Fault.REDIRECT] * faults, method="DELETE")
+    limit = ["--max-failures", 3] if rule == "max_failures" else []
+    status, out, err = say(*DELETE, people, "--concurrency", 2, *limit)
+    assert status == 3
+    assert f"stopped: {rule}: " in out
+    assert "resume" not in out + err
+
+
 def test_of_what_was_all_done_nothing_more_is_said(witness: Witness, people: Path, say: Say) -> None:
     status, out, err = say(*DELETE, people)
     assert (status, len(witness.profiles)) == (0, 0)
