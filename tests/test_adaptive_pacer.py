@@ -291,7 +291,7 @@ class TestMeasuring:
         for number in range(10_000):
             interval.point(float(number), number)
         interval.end(10_000.0, 10_000, rate=2.0)
-        assert len(interval._points) <= 64  # noqa: SLF001 - the memory is what is tested
+        assert len(interval._points) <= 64  # noqa: SLF001 - the test needs its memory
         assert interval.limit(burst=1.0) == pytest.approx(1.0, rel=0.01)
 
 

@@ -1,4 +1,4 @@
-"""Text from outside is shown, and has no effect where it is shown."""
+"""Text from outside is displayed without any effect."""
 
 import csv
 import io

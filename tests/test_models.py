@@ -535,7 +535,7 @@ class TestAccessLevelIsActive:
 
     def test_a_naive_time_is_refused(self) -> None:
         with pytest.raises(ValueError, match="time zone"):
-            AccessLevel().is_active(datetime(2025, 1, 1))  # noqa: DTZ001  # what is tested
+            AccessLevel().is_active(datetime(2025, 1, 1))  # noqa: DTZ001  # this is tested
 
     def test_a_date_is_no_time(self) -> None:
         with pytest.raises(TypeError, match="datetime"):
@@ -564,4 +564,4 @@ class TestProfileHasAccess:
     def test_a_naive_time_is_refused_even_where_there_is_no_access_level(self) -> None:
         profile = Profile(app_id=UUID(DEVICE), profile_id=UUID(DEVICE))
         with pytest.raises(ValueError, match="time zone"):
-            profile.has_access("premium", datetime(2025, 1, 1))  # noqa: DTZ001  # what is tested
+            profile.has_access("premium", datetime(2025, 1, 1))  # noqa: DTZ001  # this is tested

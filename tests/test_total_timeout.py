@@ -39,7 +39,7 @@ LATE: Final = 0.1
 
 
 class TimedTransport(Transport):
-    """Let each attempt take its seconds, within its deadline like the original, with a scripted result."""
+    """Delay each attempt by its seconds, within its deadline like the original, and return the scripted result."""
 
     def __init__(self, *script: tuple[float, Response | AdaptyError]) -> None:
         super().__init__("https://api.test", KEY, session=None, trust_env=False, ssl=None)

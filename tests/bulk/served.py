@@ -1,4 +1,4 @@
-"""A client with a transport that responds as a test says, by the time since its start, in virtual time."""
+"""A client with a transport that responds as a test decides, by the time since its start, in virtual time."""
 
 import asyncio
 import random
@@ -57,7 +57,7 @@ class Server(Transport):
 
 
 def served_client(serve: Serve) -> tuple[AdaptyClient, Server]:
-    """Create a client of a server that responds as `serve` says."""
+    """Create a client of a server that responds with the results of `serve`."""
     client, server = AdaptyClient("secret", retry=RetryPolicy()), Server(serve)
     sender_of(client).transport = server
     return client, server

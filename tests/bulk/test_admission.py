@@ -24,7 +24,7 @@ async def settled() -> None:
 
 
 def trip(queue: Admission) -> None:
-    """Let this many requests fail, so that the breaker opens."""
+    """Fail this many requests, so that the breaker opens."""
     for _ in range(30):
         permit = queue.try_enter()
         assert permit is not None

@@ -28,7 +28,7 @@ def assert_harmless(*texts: str) -> None:
 
 @pytest.fixture
 def odd(people: Path) -> Path:
-    """Give the file and its column names with terminal sequences and a line break."""
+    """Create an input whose file and column names contain terminal sequences and line breaks."""
     column = f"id {ACTIVE}".replace("\n", " ")
     odd = people.with_name(f"p {ACTIVE.replace('/', ':')}\nadapty-async: all is well.csv")
     with odd.open("w", newline="") as file:

@@ -228,7 +228,7 @@ def test_standard_input_that_is_refused_is_not_kept(
 
 
 class Slow(io.BytesIO):
-    """Standard input with a callback at its end."""
+    """Standard input that calls a function when it ends."""
 
     def __init__(self, content: bytes, act: Callable[[], object]) -> None:
         super().__init__(content)

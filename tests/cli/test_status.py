@@ -1,4 +1,4 @@
-"""The command `status` during a job: it shows what the job's screen shows, but only while the job runs."""
+"""The command `status` during a job: it shows the contents of the job's screen, but only while the job runs."""
 
 import json
 import re

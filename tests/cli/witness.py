@@ -1,4 +1,4 @@
-"""Compare what the server received with what each view of the ledger shows."""
+"""Compare the requests that the server received with each view of the ledger."""
 
 import csv
 import json

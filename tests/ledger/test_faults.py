@@ -25,7 +25,7 @@ DELETE: Final = ("delete", "people.csv", "--by", "customer_user_id", "--yes", "-
 
 
 class Nth:
-    """Let the n-th operation fail, or all from then on. `done`: whether there was an n-th operation."""
+    """Make the n-th operation fail, or all from then on. `done`: whether there was an n-th operation."""
 
     def __init__(self, number: int, failure: Failure, *, for_good: bool) -> None:
         self._number = number

@@ -178,7 +178,7 @@ def main() -> None:
     parser.add_argument("path", type=Path)
     parser.add_argument("number", type=int)
     arguments = parser.parse_args()
-    warnings.filterwarnings("ignore", ".*multi-threaded.*fork", DeprecationWarning)  # this is what is tested
+    warnings.filterwarnings("ignore", ".*multi-threaded.*fork", DeprecationWarning)  # the tests fork on purpose
     logging.getLogger("adapty_async").addHandler(_Warned(logging.WARNING))
     WHAT[arguments.what](arguments.path, arguments.number)
 
