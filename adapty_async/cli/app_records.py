@@ -98,7 +98,7 @@ def report(
       adapty-async report people.csv.adapty.db --about user-17
 
     The record covers all runs. Its figures are counted from the rows, and it contains none of the IDs. If the job isn't
-    finished, the record says so first, with the number of open items and the command that resumes the job.
+    finished, the record says so first, with the number of open items and how to resume the job.
 
     Exit status 1 means that a verification found profiles present. With --about, it means that the ledger doesn't
     contain the ID, that not every row with this ID is known to be done, or that the profile was present when it was
