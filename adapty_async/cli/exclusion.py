@@ -24,7 +24,7 @@ from .listing import Listing
 from .order import Order
 from .places import Places
 
-_SEPARATORS: Final = re.compile(r"""[\s;,|^~:<>()\[\]{}"'/\\#=*\u2022\u00b7]+""")
+_SEPARATORS: Final = re.compile(r"""[\s;,&|^~:<>()\[\]{}"'/\\#=*\u2022\u00b7]+""")
 """Separators between an ID and other text in a cell, as in Ann <ann@example.com>."""
 
 
