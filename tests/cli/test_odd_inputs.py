@@ -106,6 +106,13 @@ ENCODINGS = [
     csv("files that were joined", "id\nu1\nid\nu2\n", refused="line 3: the header is repeated"),
     csv("files that were joined, left out", "id\nu1\nid\nu2\n", "u1", "u2", accept_damaged=True, invalid=[3]),
     csv("joined tables", "n,customer_user_id\nn,u1\nn,customer_user_id\n", refused="line 3: the header"),
+    csv(
+        "joined tables, other order",
+        "n,customer_user_id\n1,u1\ncustomer_user_id,n\nu2,2\n",
+        refused="line 3: the header is repeated with its columns in another order",
+        accept_damaged=True,
+    ),
+    csv("an ID like a column's name", "n,customer_user_id\n1,u1\n2,n\n", "u1", "n"),
     csv("joined to a list without a header", "u1\ncustomer_user_id\nu2\n", refused="line 2: the header"),
     csv("joined tables, another column", "mail,id\nm1,1\nmail,id\n", column="mail", refused="line 3: the header"),
     csv("NUL in an id", b"id\nu\0001\nu2\n", "u2", invalid=[2]),

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
 
@@ -253,9 +253,12 @@ class Ids:
     def _batches(self, *, whole: bool = False) -> Iterator[Batch]:
         """Yield the rows unchanged. Refuse damaged IDs, or mark them as invalid."""
         headers: frozenset[str] | None = None
+        columns: Sequence[str] = ()
         for batch in self._reader.batches(whole=whole):
             self._refuse_change()
-            headers = self._headers() if headers is None else headers
+            if headers is None:
+                headers, columns = self._headers(), self.reading().names
+            self._refuse_other_order(batch, columns)
             damage = damage_in(batch.ids, headers, allow_invisible=self._allow_invisible)
             if damage and not self._accept_damaged:
                 first = min(damage)
@@ -272,6 +275,18 @@ class Ids:
         reading = self.reading()
         own = {reading.names[reading.index], self.by}
         return frozenset(own | {"id"} if reading.is_lone else own)
+
+    def _refuse_other_order(self, batch: Batch, columns: Sequence[str]) -> None:
+        """Refuse a header in another order of columns. In the rows after it the IDs are in another column."""
+        if set(columns).isdisjoint(batch.ids):
+            return
+        own = self.reading().names[self.reading().index]
+        for index, id_ in enumerate(batch.ids):
+            if id_ != own and id_ in columns and own in batch.record(index):
+                raise InputError(
+                    f"{self.name}, {self.reading().unit} {batch.lines[index]}: the header is repeated with its columns "
+                    "in another order, as if files had been joined: export the IDs again"
+                )
 
     def _fingerprint(self) -> tuple[int, int]:
         status = os.fstat(self.file.fileno())
