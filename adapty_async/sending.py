@@ -13,6 +13,7 @@ import attrs
 
 from .clock import ANY_TIME, Moment, moment
 from .connections import Origin
+from .error_mapping import error_from
 from .errors import (
     AdaptyAPIError,
     AdaptyConnectionError,
@@ -20,7 +21,6 @@ from .errors import (
     AdaptyTimeoutError,
     InvalidResponseError,
     LocalRateLimitError,
-    error_from,
 )
 from .gate import Gate, GateWaitTooLong, gate_of
 from .messages import Request, Response

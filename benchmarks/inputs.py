@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import attrs
 
-from adapty_async.cli.inputs import open_ids
+from adapty_async.cli.inputs.ids import open_ids
 
 SHORT: Final = 10_000
 LONG: Final = 10_000_000

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapty_async import errors
+from adapty_async.error_mapping import error_from, parse_retry_after
 from adapty_async.errors import (
     AdaptyAPIError,
     AdaptyConnectionError,
@@ -34,8 +35,6 @@ from adapty_async.errors import (
     ProfileNotFoundError,
     RateLimitError,
     ServerError,
-    error_from,
-    parse_retry_after,
 )
 from adapty_async.messages import Headers, Request, Response
 

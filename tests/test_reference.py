@@ -17,9 +17,8 @@ from adapty_async.bulk import Outcome, StopReason
 from adapty_async.cli import main
 from adapty_async.cli.app import app
 from adapty_async.cli.exits import HELP, PRECEDENCE, ExitStatus
-from adapty_async.cli.failures import ADDED
 from adapty_async.cli.inputs.formats import format_of_name
-from adapty_async.cli.inputs.reading import Format
+from adapty_async.cli.inputs.reading import ADDED, Format
 from adapty_async.cli.ledgers import _OWN_SUFFIXES
 from adapty_async.cli.output import Output
 from adapty_async.cli.screen import EventScreen

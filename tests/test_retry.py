@@ -17,7 +17,7 @@ from adapty_async import (
     Response,
     RetryPolicy,
 )
-from adapty_async.errors import error_from
+from adapty_async.error_mapping import error_from
 from adapty_async.retry import again, is_absence, is_refusal, is_retryable, is_throttled, is_unsent
 
 from .virtual_time import virtual

@@ -12,10 +12,10 @@ import typer
 
 from . import app_jobs, app_reads, app_records, app_writes, event_loop
 from .app_output import traced
-from .ending import STATUSES, end, say
+from .ending import STATUSES, end
 from .exits import ExitStatus
 from .output import tell
-from .streams import lost
+from .streams import lost, say
 
 _USAGE_ERROR: Final[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 """The class of usage errors. Typer has no public name for it."""

@@ -62,7 +62,7 @@ def plan(
     from .allowances import Allowances
     from .app_writes import assignment_of
     from .exits import ExitStatus
-    from .inputs import format_of
+    from .inputs.reading import format_of
     from .plan import Question, plan
 
     def run() -> ExitStatus:
@@ -145,7 +145,7 @@ def delete(
     """
     from .allowances import Allowances
     from .begin import Asked, begin
-    from .inputs import format_of
+    from .inputs.reading import format_of
 
     end(
         lambda: begin(

@@ -48,7 +48,7 @@ def get(
     from .allowances import Allowances
     from .exits import ExitStatus
     from .getting import Wanted, get
-    from .inputs import format_of
+    from .inputs.reading import format_of
     from .pace import Pace
 
     def run() -> ExitStatus:

@@ -77,7 +77,7 @@ def update(
     """
     from .allowances import Allowances
     from .begin import Asked, begin
-    from .inputs import format_of
+    from .inputs.reading import format_of
 
     end(
         lambda: begin(
@@ -158,7 +158,7 @@ def create(
     from .allowances import Allowances
     from .begin import Asked, begin
     from .exits import ExitStatus
-    from .inputs import format_of
+    from .inputs.reading import format_of
     from .order import refuse_by
 
     def run() -> ExitStatus:

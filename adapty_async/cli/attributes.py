@@ -11,7 +11,7 @@ from uuid import UUID
 import attrs
 
 from ..models import InstallationMeta, Platform, ProfileAttributes
-from .inputs import NO_TEXT, Kind
+from .inputs.reading import NO_TEXT, Kind
 
 CUSTOM: Final = "custom_attributes"
 META: Final = "installation_meta"

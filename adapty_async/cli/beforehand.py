@@ -1,7 +1,7 @@
 """The preflight of a job: check the input, the guards and the app, and ask for confirmation."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TextIO
 
@@ -13,7 +13,9 @@ from .changes import Changes
 from .exclusion import Exclusion, read_exclusion
 from .exits import CommandError
 from .feeding import format_of_failures
-from .inputs import STDIN, Checked
+from .inputs.ids import Checked
+from .inputs.sources import STDIN
+from .ledgers import is_lasting
 from .listing import Listing
 from .operation import Operation
 from .order import Order
@@ -151,3 +153,13 @@ def is_typed(question: str, answer: str) -> bool:
     """Ask a question. Return True if the user types the expected answer."""
     print(f"\n{printable(question)}", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip() == answer
+
+
+def refuse_fleeting(files: Iterable[Path]) -> None:
+    """Refuse lists that a later run can't read again and would therefore ignore. Raises CommandError."""
+    for file in files:
+        if not is_lasting(file):
+            raise CommandError(
+                f"--exclude: {file} can't be read again when the job is resumed, and its IDs must not be sent "
+                "then either: write them to a file"
+            )

@@ -14,17 +14,18 @@ from ..client import AdaptyClient
 from ..ledger import Held, Spool, has_job, prepare
 from .allowances import Allowances
 from .assignment import Assignment
-from .beforehand import exclusion_of, look_through, require_terminal, verified
-from .changes import open_listing
+from .beforehand import exclusion_of, look_through, refuse_fleeting, require_terminal, verified
 from .connection import client_of_environment
-from .exclusion import Exclusion, refuse_fleeting
+from .exclusion import Exclusion
 from .exits import CommandError, ExitStatus
 from .failures import check_free
 from .guards import Guards
-from .inputs import OF_STDIN, Excluded, Format, InputError, format_of_name, open_source
+from .inputs.formats import format_of_name
+from .inputs.reading import Excluded, Format, InputError
+from .inputs.sources import OF_STDIN, open_source
 from .ledgers import beside, hold, is_lasting, refuse_needed, refuse_own, refusing, resume_command, telling_how_to_go_on
 from .listing import Listing
-from .order import Order
+from .order import Order, open_listing
 from .pace import Pace
 from .recorded import Recorded, on_temporary_ledger
 

@@ -1,10 +1,8 @@
 """The rows that update and create send: an ID and attributes each, checked before the first request."""
 
-import contextlib
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from ..bulk import Decided, Outcome
@@ -13,15 +11,11 @@ from ..models import ProfileAttributes
 from .assignment import Assignment, Pair
 from .attributes import build
 from .fields import Cells, Fields, Objects
-from .inputs import NOBODY, Checked, Excluded, Format, Ids, InputError, Reading, Row, open_ids, skipped
 from .inputs.duplicates import Candidate, Positions, Sieve, repeated
-from .inputs.ids import refuse_empty
-from .inputs.reading import BATCH
+from .inputs.ids import Checked, Ids, refuse_empty, skipped
+from .inputs.reading import BATCH, InputError, Reading, Row
 from .inputs.rounding import Rounding
 from .json_ids import JsonIds
-from .listing import Listing
-from .operation import UPDATE
-from .order import Order
 
 Change: TypeAlias = tuple[str, ProfileAttributes]
 _T = TypeVar("_T")
@@ -214,39 +208,3 @@ def _batches(rows: Iterable[_T]) -> Iterator[tuple[int, list[_T]]]:
 def _digest(attributes: ProfileAttributes) -> str:
     """Return a short digest of attributes, so that many can be compared in little memory."""
     return hashlib.blake2b(content_of(attributes).encode(), digest_size=16).hexdigest()
-
-
-@contextlib.contextmanager
-def open_listing(
-    order: Order,
-    file: Path,
-    *,
-    excluded: Excluded = NOBODY,
-    name: str | None = None,
-    named: Format | None = None,
-) -> Iterator[Listing]:
-    """Open the input of a job. `named`: the format if `--format` isn't given. The rest as in `open_ids`."""
-    with open_ids(
-        file,
-        by=order.by,
-        column=order.column,
-        accept_damaged=order.accept_damaged,
-        allow_invisible=order.allows.invisible,
-        excluded=excluded,
-        format=order.format or named,
-        name=name,
-    ) as ids:
-        if order.assignment is None:
-            yield ids
-            return
-        if ids.reading().format is Format.JSONL:
-            ids = JsonIds(
-                ids.file,
-                ids.name,
-                by=order.by,
-                column=order.column,
-                accept_damaged=order.accept_damaged,
-                allow_invisible=order.allows.invisible,
-                excluded=excluded,
-            )
-        yield Changes(ids, order.assignment, may_be_empty=order.operation != UPDATE.name)

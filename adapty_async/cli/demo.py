@@ -16,11 +16,10 @@ from ..messages import Request
 from ..pacing import AdaptivePacer
 from ..testing import prefilled_customer_user_id
 from .beforehand import show_checked
-from .changes import open_listing
 from .exits import CommandError, ExitStatus
 from .interrupts import Interrupts
 from .job import Ended, show_ended
-from .order import Order
+from .order import Order, open_listing
 from .output import current
 from .pace import FULL, Pace
 from .recorded import on_temporary_ledger

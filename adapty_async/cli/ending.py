@@ -1,16 +1,15 @@
 """End a command with an exit status, and with an error message instead of a traceback."""
 
 import asyncio
-import sys
 from collections.abc import Callable
 from typing import Final, NoReturn
 
 import typer
 
-from ..escaping import one_line
-from .exits import HELP, CommandError, ExitStatus, as_bug
-from .output import current, logging_to, tell
+from .exits import HELP, CommandError, ExitStatus
+from .output import as_bug, current, logging_to
 from .signals import hear, stop_hearing
+from .streams import say
 
 STATUSES: Final = HELP
 
@@ -44,8 +43,3 @@ def _carry_out(command: Callable[[], ExitStatus]) -> tuple[ExitStatus, str | Non
     except Exception as error:  # noqa: BLE001 - tracebacks are only shown with --debug
         bug = as_bug(error)
         return bug.status, str(bug)
-
-
-def say(sentence: str) -> None:
-    """Print an error message."""
-    tell(f"adapty-async: {one_line(sentence)}", sys.stderr)

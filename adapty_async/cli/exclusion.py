@@ -5,24 +5,20 @@ input before the first request.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import attrs
 
 from ..bulk.jobs import By, name_of
-from ..ledger import LedgerReader
-from ..ledger.files import open_regular, translated
 from .allowances import Allowances
 from .exits import CommandError
-from .inputs import Excluded, Format, InputError, Row, open_ids
+from .inputs.ids import open_ids
+from .inputs.reading import Excluded, Format, InputError, Row
 from .inputs.rounding import Rounding, as_rounded
 from .inputs.spelling import spelled
-from .ledgers import is_lasting, refusing
 from .listing import Listing
-from .order import Order
-from .places import Places
 
 _SEPARATORS: Final = re.compile(r"""[\s;,&|^~:<>()\[\]{}"'/\\#=*\u2022\u00b7]+""")
 """Separators between an ID and other text in a cell, as in Ann <ann@example.com>."""
@@ -203,53 +199,6 @@ def _read(name: str, file: Path, by: By, column: str | None, allows: Allowances)
     if not lines:
         raise InputError(f"{file} contains no IDs: leave out the option if nothing is to be excluded")
     return ExcludeList(name, file, reading.unit, lines, spellings, cells, reading.is_lone, rounding.suspect)
-
-
-def refuse_fleeting(files: Iterable[Path]) -> None:
-    """Refuse lists that a later run can't read again and would therefore ignore. Raises CommandError."""
-    for file in files:
-        if not is_lasting(file):
-            raise CommandError(
-                f"--exclude: {file} can't be read again when the job is resumed, and its IDs must not be sent "
-                "then either: write them to a file"
-            )
-
-
-def with_lists(reader: LedgerReader, order: Order, given: Sequence[Path]) -> Order:
-    """Add exclude lists to those of a job. Raises CommandError.
-
-    A missing list is replaced by a given file with the same content. A file at another place than that of the list may
-    be a different list, so its content is compared too.
-    """
-    places = Places(reader.path, reader.order["ledger"])
-    lists, new = {}, [file.absolute() for file in given]
-    for name, file in order.exclude.items():
-        if file.exists() and places.is_home(reader.order["exclude"][name], file):
-            lists[name] = file
-            continue
-        same = next((other for other in (file, *new) if _is_list(reader, name, other)), None)
-        if same is None:
-            raise _lost(name, file, given)
-        lists[name] = same
-    return attrs.evolve(order, exclude=lists).with_excluded(new)
-
-
-def _is_list(reader: LedgerReader, name: str, file: Path) -> bool:
-    """Return True if a file has the recorded content of an exclude list. Raises CommandError."""
-    if not file.exists():
-        return False
-    with refusing(), translated(file), open_regular(file) as content:
-        return reader.is_exclude_list(name, content)
-
-
-def _lost(name: str, file: Path, given: Sequence[Path]) -> CommandError:
-    what = f"isn't the exclude list {name} that this job had: its content differs"
-    todo = f"put {name} back as it was, or name an unchanged copy of it with --exclude"
-    if file.exists():
-        return CommandError(f"--exclude: {file} {what}: {todo}")
-    if given:
-        return CommandError(f"--exclude: {file} doesn't exist, and {given[0]} {what}: {todo}")
-    return CommandError(f"--exclude: {file} doesn't exist, and its IDs must not be sent: {todo}")
 
 
 def is_excluded(ids: Listing, row: Row) -> bool:

@@ -1,13 +1,9 @@
 """Exit statuses and the error that ends a command."""
 
 import errno
-import traceback
 from collections.abc import Iterable
 from enum import IntEnum
-from pathlib import Path
 from typing import Final
-
-from .output import current
 
 
 class ExitStatus(IntEnum):
@@ -72,14 +68,3 @@ class CommandError(Exception):
     def __init__(self, sentence: str, status: ExitStatus = ExitStatus.USAGE) -> None:
         super().__init__(sentence)
         self.status = status
-
-
-def as_bug(error: Exception) -> CommandError:
-    """Return an error with the place of an unexpected exception, without its text, which may be private."""
-    current().trace(error)
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{Path(where.filename).name}, line {where.lineno}"
-    return CommandError(
-        f"internal error ({type(error).__name__} in {place}): please report this line; --debug shows a traceback",
-        ExitStatus.FAILED,
-    )

@@ -5,18 +5,15 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from ..bulk import Outcome
 from ..escaping import in_csv
 from .attributes import typed_label
 from .exits import CommandError, ExitStatus
-from .inputs import Reading, Row
+from .inputs.reading import ADDED, Reading, Row
 from .json_ids import JsonReading, fields_of
 from .parts import OWNER_ONLY, part_beside, sweep
-
-ADDED: Final = ("adapty_outcome", "adapty_reason", "adapty_status", "adapty_line")
-"""The columns that a failed rows file adds. The prefix keeps them apart from the columns of the input."""
 
 
 class Failure(NamedTuple):

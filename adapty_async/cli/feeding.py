@@ -5,7 +5,8 @@ from pathlib import Path
 import attrs
 
 from .allowances import Allowances
-from .inputs import Format, Reading, format_of_name
+from .inputs.formats import format_of_name
+from .inputs.reading import Format, Reading
 from .json_ids import JsonReading
 from .ledgers import command
 from .order import Order, exclude_options, options_of

@@ -5,8 +5,8 @@ from typing import Any, Final, Protocol
 
 from .assignment import HOW_NAMED, Assignment, Pair, refuse_both
 from .attributes import CUSTOM, META, Target, target_of, typed
-from .failures import ADDED
-from .inputs import Ids, InputError, Reading, Row
+from .inputs.ids import Ids
+from .inputs.reading import ADDED, InputError, Reading, Row
 from .json_ids import JsonIds, parsed
 
 # JSON values have types, so their fields need no ":number".

@@ -9,12 +9,12 @@ from ..bulk.results import Tally
 from ..ledger import LedgerReader
 from ..ledger.files import real
 from ..ledger.secret import key_path
-from .books import Standing
 from .exits import ExitStatus
 from .job import Ended, show_ended
 from .ledgers import command
 from .operation import DELETE
 from .order import Order
+from .progress import Standing
 from .screen import tell
 
 RETRIED: Final = frozenset({Outcome.FAILED, Outcome.IN_DOUBT})

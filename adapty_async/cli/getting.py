@@ -26,13 +26,15 @@ from .allowances import Allowances
 from .beforehand import has_terminal, settle_rounded
 from .books import Books
 from .connection import client_of_environment
-from .ending import say
 from .exits import CommandError, ExitStatus
-from .inputs import STDIN, Format, Ids, Row, open_ids
+from .inputs.ids import Ids, open_ids
+from .inputs.reading import Format, Row
+from .inputs.sources import STDIN
 from .interrupts import Interrupts
 from .job import Ended, conduct
 from .pace import Pace
 from .screen import PlainScreen, screen_for, summary, tell
+from .streams import say
 
 _RULES: Final = StopRules(failure_share=None)
 """No limit for failed rows: an export reports every row, even if most profiles don't exist."""

@@ -11,11 +11,10 @@ from ..bulk import BulkJob, BulkReport, Outcome, StopReason
 from ..escaping import one_line
 from ..ledger.chunks import UNSENT
 from ..pacing import Pacer
-from .books import Keeper, Standing
-from .exits import CommandError, ExitStatus, as_bug
+from .exits import CommandError, ExitStatus
 from .interrupts import Interrupts
-from .output import current
-from .progress import Sight, counts_of
+from .output import as_bug, current
+from .progress import Keeper, Sight, Standing, counts_of
 from .screen import Screen, saying, showing, summary
 
 logger: Final = logging.getLogger("adapty_async")

@@ -10,10 +10,10 @@ from typing import Any, BinaryIO, Final, Never
 import attrs
 
 from .attributes import exact_float
-from .inputs import Format, Ids, Reading
 from .inputs.compression import blocks_of, is_gzip
+from .inputs.ids import Ids
 from .inputs.lines import TOO_LONG, Lines
-from .inputs.reading import BATCH, Batch, Wanted
+from .inputs.reading import BATCH, Batch, Format, Reading, Wanted
 from .inputs.values import id_of, whole_number
 
 _SPACES: Final = re.compile(r"[ \t\n\r]*")

@@ -19,11 +19,11 @@ from ..ledger import (
     holding,
 )
 from ..ledger.files import real, translated
-from .changes import open_listing
 from .exits import CommandError, ExitStatus
-from .inputs import NOBODY, STDIN, Excluded
+from .inputs.reading import NOBODY, Excluded
+from .inputs.sources import STDIN
 from .listing import Listing
-from .order import Order
+from .order import Order, open_listing
 from .output import tell
 from .parts import sweep
 from .signals import postponed

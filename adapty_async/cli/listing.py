@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, Protocol
 
 from ..bulk.jobs import By
-from .inputs import Checked, Excluded, Reading, Row
+from .inputs.ids import Checked
+from .inputs.reading import Excluded, Reading, Row
 
 
 class Listing(Protocol):

@@ -1,6 +1,7 @@
 """The job options: the arguments of the command line, which the ledger stores so that the job can be resumed."""
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,14 @@ import attrs
 from ..bulk.jobs import By
 from .allowances import Allowances
 from .assignment import Assignment
+from .changes import Changes
 from .exits import CommandError
 from .guards import Guards
-from .inputs import Format
-from .operation import CREATE, DELETE, OPERATIONS, Operation
+from .inputs.ids import open_ids
+from .inputs.reading import NOBODY, Excluded, Format
+from .json_ids import JsonIds
+from .listing import Listing
+from .operation import CREATE, DELETE, OPERATIONS, UPDATE, Operation
 from .pace import Pace
 from .places import Places, home_of, stored
 
@@ -126,3 +131,39 @@ def exclude_options(order: Order) -> list[str]:
     allows = Allowances(unmatched_exclude=order.allows.unmatched_exclude and bool(order.exclude))
     files = ("FILE" if file.exists() and not file.is_file() else str(file) for file in order.exclude.values())
     return [*(word for file in files for word in ("--exclude", file)), *allows.options()]
+
+
+@contextlib.contextmanager
+def open_listing(
+    order: Order,
+    file: Path,
+    *,
+    excluded: Excluded = NOBODY,
+    name: str | None = None,
+    named: Format | None = None,
+) -> Iterator[Listing]:
+    """Open the input of a job. `named`: the format if `--format` isn't given. The rest as in `open_ids`."""
+    with open_ids(
+        file,
+        by=order.by,
+        column=order.column,
+        accept_damaged=order.accept_damaged,
+        allow_invisible=order.allows.invisible,
+        excluded=excluded,
+        format=order.format or named,
+        name=name,
+    ) as ids:
+        if order.assignment is None:
+            yield ids
+            return
+        if ids.reading().format is Format.JSONL:
+            ids = JsonIds(
+                ids.file,
+                ids.name,
+                by=order.by,
+                column=order.column,
+                accept_damaged=order.accept_damaged,
+                allow_invisible=order.allows.invisible,
+                excluded=excluded,
+            )
+        yield Changes(ids, order.assignment, may_be_empty=order.operation != UPDATE.name)

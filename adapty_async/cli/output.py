@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 import attrs
 
 from ..escaping import one_line, printable, to_json
+from .exits import CommandError, ExitStatus
 
 if TYPE_CHECKING:
     from ..sending import Attempt
@@ -190,3 +191,14 @@ def _opened(path: Path) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def as_bug(error: Exception) -> CommandError:
+    """Return an error with the place of an unexpected exception, without its text, which may be private."""
+    current().trace(error)
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(where.filename).name}, line {where.lineno}"
+    return CommandError(
+        f"internal error ({type(error).__name__} in {place}): please report this line; --debug shows a traceback",
+        ExitStatus.FAILED,
+    )

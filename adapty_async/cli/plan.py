@@ -14,17 +14,19 @@ from . import event_loop
 from .allowances import Allowances
 from .assignment import Assignment
 from .beforehand import exclusion_of, settle_rounded, show_checked
-from .changes import Changes, open_listing
+from .changes import Changes
 from .connection import client_of_environment
 from .effects import Effects
 from .exits import CommandError, ExitStatus
 from .guards import UNCOUNTED
-from .inputs import STDIN, Checked, Format, Reading
+from .inputs.ids import Checked
+from .inputs.reading import Format, Reading
+from .inputs.sources import STDIN
 from .ledgers import command
 from .listing import Listing
 from .masking import masked
 from .operation import CREATE, OPERATIONS, UPDATE
-from .order import Order, exclude_options, options_of, refuse_by
+from .order import Order, exclude_options, open_listing, options_of, refuse_by
 from .output import current
 from .pace import Pace
 from .probe import Sample, check_key, sample

@@ -1,16 +1,15 @@
 """The progress of a running job, and its description in text and JSON. It contains numbers, never IDs."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import attrs
 
 from ..bulk import BulkReport, Outcome
 from ..escaping import one_line
 from ..pacing import Phase, Snapshot
-from .books import Standing
 
 _WINDOW: Final = 10.0
 """Seconds over which the rate is measured."""
@@ -22,6 +21,58 @@ both.
 """
 _TOLD: Final = ("requests", "throttled", "under_way", "awaiting_retry", "latency", "limit")
 _PHASES: Final = {Phase.START: "looking for the limit", Phase.BLOCKED: "all requests rate-limited: waiting"}
+
+
+@attrs.frozen
+class Standing:
+    """The number of rows with each outcome. `wanted`: outcomes that this job counts as success, not as failure."""
+
+    total: int
+    counts: Mapping[Outcome, int]
+    wanted: Collection[Outcome] = ()
+
+    @property
+    def done(self) -> int:
+        """The number of rows that succeeded."""
+        return sum(count for outcome, count in self.counts.items() if self._is_done(outcome))
+
+    def _is_done(self, outcome: Outcome) -> bool:
+        return outcome in self.wanted or not (outcome.is_failure or outcome is Outcome.EXCLUDED)
+
+    @property
+    def left(self) -> int:
+        """The number of rows without an outcome or with `not_attempted`."""
+        return self.total - sum(self.counts.values()) + self.counts.get(Outcome.NOT_ATTEMPTED, 0)
+
+    @property
+    def settled(self) -> int:
+        """The number of rows that aren't left."""
+        return self.total - self.left
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """All rows by result, for the user. The numbers add up to `total`."""
+        doubtful, excluded = (self.counts.get(outcome, 0) for outcome in (Outcome.IN_DOUBT, Outcome.EXCLUDED))
+        return {
+            "done": self.done,
+            "failed": self.settled - self.done - doubtful - excluded,
+            "in_doubt": doubtful,
+            "excluded": excluded,
+            "left": self.left,
+        }
+
+    @property
+    def failed(self) -> int:
+        """The number of rows whose outcome is a failure."""
+        return sum(count for outcome, count in self.counts.items() if outcome.is_failure)
+
+
+class Keeper(Protocol):
+    """An object that knows the progress of a job."""
+
+    @property
+    def standing(self) -> Standing:
+        """The current counts."""
 
 
 @attrs.frozen(kw_only=True)

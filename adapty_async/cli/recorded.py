@@ -18,8 +18,6 @@ from ..escaping import one_line
 from ..ledger import Held, Ledger, LedgerLostError, LedgerReader, Status, TemporaryLedger, prepare
 from ..pacing import Pacer
 from . import event_loop
-from .books import Standing
-from .ending import say
 from .exclusion import is_excluded
 from .exits import CommandError, ExitStatus
 from .failures import Failure, write_failures
@@ -31,8 +29,9 @@ from .listing import Listing
 from .next_steps import LastSteps, NextSteps, ResumeSteps, Stock
 from .order import Order
 from .output import current
-from .progress import Meter
+from .progress import Meter, Standing
 from .screen import Screen, screen_for, tell
+from .streams import say
 
 _ANSWERED: Final = frozenset({Outcome.FAILED, Outcome.NOT_FOUND})
 _REASONS: Final = {

@@ -17,14 +17,12 @@ from ..ledger.keys import APP_ID
 from ..ledger.reading import RECENT
 from ..ledger.record import MEANINGS
 from .beforehand import is_typed, require_terminal
-from .books import Standing
-from .ending import say
 from .exits import CommandError, ExitStatus, is_full
 from .ledgers import command, inputs_of, open_input, open_ledger, refuse_needed, refusing, resume_command
 from .parts import READABLE, part_beside
-from .progress import Sight, View
+from .progress import Sight, Standing, View
 from .screen import screen_for, tell
-from .streams import FROM_STDIN, id_of_stdin, show, standard_output
+from .streams import FROM_STDIN, id_of_stdin, say, show, standard_output
 
 _STREAM: Final = Path("-")
 _LATELY: Final = timedelta(seconds=10)

@@ -14,12 +14,13 @@ from ..bulk.jobs import undertaking
 from ..client import AdaptyClient, anew, sender_of
 from ..ledger import Held, LedgerReader, prepare, reopen
 from ..ledger.chunks import UNSENT
+from ..ledger.files import open_regular, translated
 from ..ledger.preparing import note_order
 from .allowances import Allowances
-from .beforehand import exclusion_of, has_terminal, look_through, notes_of, require_terminal
+from .beforehand import exclusion_of, has_terminal, look_through, notes_of, refuse_fleeting, require_terminal
 from .connection import client_of_environment
-from .exclusion import Exclusion, refuse_fleeting, with_lists
-from .exits import ExitStatus
+from .exclusion import Exclusion
+from .exits import CommandError, ExitStatus
 from .failures import check_free
 from .finished import RETRIED, is_finished, show_finished
 from .guards import Guards
@@ -38,6 +39,7 @@ from .ledgers import (
 from .listing import Listing
 from .order import Order
 from .pace import Pace
+from .places import Places
 from .recorded import Recorded
 
 
@@ -300,3 +302,40 @@ def _count_left(job: _Job) -> int:
 def _profiles_in(reader: LedgerReader) -> int:
     status = reader.status()
     return status.known - sum(status.counts.get(outcome, 0) for outcome in UNSENT)
+
+
+def with_lists(reader: LedgerReader, order: Order, given: Sequence[Path]) -> Order:
+    """Add exclude lists to those of a job. Raises CommandError.
+
+    A missing list is replaced by a given file with the same content. A file at another place than that of the list may
+    be a different list, so its content is compared too.
+    """
+    places = Places(reader.path, reader.order["ledger"])
+    lists, new = {}, [file.absolute() for file in given]
+    for name, file in order.exclude.items():
+        if file.exists() and places.is_home(reader.order["exclude"][name], file):
+            lists[name] = file
+            continue
+        same = next((other for other in (file, *new) if _is_list(reader, name, other)), None)
+        if same is None:
+            raise _lost(name, file, given)
+        lists[name] = same
+    return attrs.evolve(order, exclude=lists).with_excluded(new)
+
+
+def _is_list(reader: LedgerReader, name: str, file: Path) -> bool:
+    """Return True if a file has the recorded content of an exclude list. Raises CommandError."""
+    if not file.exists():
+        return False
+    with refusing(), translated(file), open_regular(file) as content:
+        return reader.is_exclude_list(name, content)
+
+
+def _lost(name: str, file: Path, given: Sequence[Path]) -> CommandError:
+    what = f"isn't the exclude list {name} that this job had: its content differs"
+    todo = f"put {name} back as it was, or name an unchanged copy of it with --exclude"
+    if file.exists():
+        return CommandError(f"--exclude: {file} {what}: {todo}")
+    if given:
+        return CommandError(f"--exclude: {file} doesn't exist, and {given[0]} {what}: {todo}")
+    return CommandError(f"--exclude: {file} doesn't exist, and its IDs must not be sent: {todo}")

@@ -17,9 +17,8 @@ from rich.text import Text
 
 from ..bulk import BulkReport, Outcome
 from ..escaping import one_line, printable
-from .books import Standing
 from .output import Output, current, tell
-from .progress import Meter, Sight, View
+from .progress import Meter, Sight, Standing, View
 
 __all__ = ["Screen", "saying", "screen_for", "showing", "summary", "tell"]
 

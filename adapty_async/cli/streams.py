@@ -5,9 +5,9 @@ import sys
 from collections.abc import Iterator
 from typing import Final, TextIO
 
-from ..escaping import printable
+from ..escaping import one_line, printable
 from .exits import CommandError, ExitStatus
-from .output import write_no_more
+from .output import tell, write_no_more
 
 FROM_STDIN: Final = "-"
 """Stands for an ID on standard input, which keeps it out of the shell history."""
@@ -54,3 +54,8 @@ def id_of_stdin(option: str) -> str:
         if id_ := stream.readline().rstrip("\r\n"):
             return id_
     raise CommandError(f"{option} - found no ID on standard input: write it there on one line")
+
+
+def say(sentence: str) -> None:
+    """Print an error message."""
+    tell(f"adapty-async: {one_line(sentence)}", sys.stderr)

@@ -17,19 +17,18 @@ from ..ledger import verify as verify_ledger
 from ..ledger.verify import gone
 from ..pacing import Pacer
 from . import event_loop
-from .books import Standing
 from .connection import client_of_environment
 from .exits import CommandError, ExitStatus
 from .failures import Failure, check_free, write_failures
 from .feeding import feeding_back
-from .inputs import Reading
+from .inputs.reading import Reading
 from .keys import known_of, show_same_app
 from .ledgers import command, open_input, open_ledger, order_of, refuse_needed, refusing
 from .listing import Listing
 from .order import Order
 from .output import current
 from .pace import Pace
-from .progress import Sight
+from .progress import Sight, Standing
 from .screen import saying, screen_for, showing, tell
 
 _ALL: Final = "all"

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from adapty_async.cli.inputs import InputError, open_ids
+from adapty_async.cli.inputs.ids import open_ids
+from adapty_async.cli.inputs.reading import InputError
 from tests.cli.served import AT_ONCE
 from tests.cli.witness import Say, Witness, ids, ledger_of
 

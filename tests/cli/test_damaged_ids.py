@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from adapty_async.bulk import Outcome
-from adapty_async.cli.inputs import open_ids
 from adapty_async.cli.inputs.damage import invisible_in, is_invisible
+from adapty_async.cli.inputs.ids import open_ids
 from adapty_async.cli.inputs.rounding import Rounding
 from tests.cli.served import AT_ONCE, settings_for
 from tests.cli.terminal import shell_in

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapty_async.bulk.jobs import By
-from adapty_async.cli.inputs import Format, InputError, open_ids
+from adapty_async.cli.inputs.ids import open_ids
+from adapty_async.cli.inputs.reading import Format, InputError
 from tests.cli.served import AT_ONCE
 from tests.cli.witness import Say, Witness, ids, ledger_of
 

@@ -8,7 +8,7 @@ import pytest
 
 from adapty_async.cli.allowances import Allowances
 from adapty_async.cli.exclusion import read_exclusion
-from adapty_async.cli.inputs import open_ids
+from adapty_async.cli.inputs.ids import open_ids
 from adapty_async.cli.inputs.spelling import spelled
 from adapty_async.ledger import LedgerReader
 from tests.cli.served import AT_ONCE

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from adapty_async.cli.guards import Guards
-from adapty_async.cli.inputs import Format
+from adapty_async.cli.inputs.reading import Format
 from adapty_async.cli.ledgers import beside, command, resume_command
 from adapty_async.cli.order import Order
 from adapty_async.cli.pace import Pace

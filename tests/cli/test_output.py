@@ -14,10 +14,9 @@ from pathlib import Path
 import pytest
 
 from adapty_async import UNPACED, AdaptyClient, FixedPacer, bulk
-from adapty_async.cli.exits import as_bug
-from adapty_async.cli.inputs import open_ids
+from adapty_async.cli.inputs.ids import open_ids
 from adapty_async.cli.interrupts import Interrupts
-from adapty_async.cli.output import LastErrors, Output, logging_to, using
+from adapty_async.cli.output import LastErrors, Output, as_bug, logging_to, using
 from adapty_async.cli.progress import View
 from adapty_async.cli.signals import hear
 from adapty_async.ledger import LedgerReader

@@ -14,7 +14,7 @@ import pytest
 
 from adapty_async.bulk import Outcome
 from adapty_async.cli import beforehand, begin, main
-from adapty_async.cli.failures import ADDED
+from adapty_async.cli.inputs.reading import ADDED
 from adapty_async.ledger import LedgerReader, Run, Spool
 from adapty_async.testing import Fault, prefilled_customer_user_id
 from tests.cli.served import AT_ONCE, interrupting_after, settings_for, started, wait_until

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from adapty_async.cli import main, records
-from adapty_async.cli.books import Standing
-from adapty_async.cli.progress import View
+from adapty_async.cli.progress import Standing, View
 from adapty_async.ledger import LedgerReader
 from adapty_async.ledger.store import Store
 from adapty_async.testing import Fault, Simulator

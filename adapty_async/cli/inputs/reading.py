@@ -166,3 +166,7 @@ class Wanted:
     def name(self) -> str:
         """The name of the ID column."""
         return self.column or self.by
+
+
+ADDED: Final = ("adapty_outcome", "adapty_reason", "adapty_status", "adapty_line")
+"""The columns that a failed rows file adds. The prefix keeps them apart from the columns of the input."""
