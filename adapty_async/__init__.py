@@ -24,7 +24,9 @@ if TYPE_CHECKING:
         RateLimitError,
         ServerError,
     )
-    from .messages import Request, Response
+    from .http.requests import Request, Response
+    from .http.retry import RetryPolicy
+    from .http.sender import Attempt
     from .models import (
         UNSET,
         AccessLevel,
@@ -36,8 +38,6 @@ if TYPE_CHECKING:
         Subscription,
     )
     from .pacing import UNPACED, AdaptivePacer, FixedPacer, SharedPacer
-    from .retry import RetryPolicy
-    from .sending import Attempt
 
 __all__ = [
     "UNPACED",
@@ -82,13 +82,13 @@ _HOMES: Final = {
     **dict.fromkeys(["UNPACED", "AdaptivePacer", "FixedPacer", "SharedPacer"], "pacing"),
     **dict.fromkeys(["UNSET", "AccessLevel", "InstallationMeta", "NonSubscription", "Offer"], "models"),
     **dict.fromkeys(["Profile", "ProfileAttributes", "Subscription"], "models"),
-    **dict.fromkeys(["Request", "Response"], "messages"),
+    **dict.fromkeys(["Request", "Response"], "http.requests"),
     "AdaptyClient": "client",
-    "Attempt": "sending",
-    "RetryPolicy": "retry",
+    "Attempt": "http.sender",
+    "RetryPolicy": "http.retry",
 }
 
-_MODULES: Final = frozenset({*_HOMES.values(), "bulk", "errors"})
+_MODULES: Final = frozenset({*(home.partition(".")[0] for home in _HOMES.values()), "bulk", "errors"})
 
 if not TYPE_CHECKING:  # with this function a type checker would accept any name
 

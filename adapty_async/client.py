@@ -10,15 +10,15 @@ from typing import Self, TypedDict, Unpack
 
 import aiohttp
 
-from .base_url import DEFAULT_BASE_URL, checked_base_url
-from .hooks import check_hook
-from .messages import Request, Response, check_header_value
+from .http.base_url import DEFAULT_BASE_URL, checked_base_url
+from .http.hooks import check_hook
+from .http.requests import Request, Response, check_header_value
+from .http.retry import RetryPolicy
+from .http.sender import Attempt, Sender
+from .http.transport import Transport
 from .models import UNSET, Unset
 from .pacing import UNPACED, Pacer, Unpaced
 from .resources import Profiles
-from .retry import RetryPolicy
-from .sending import Attempt, Sender
-from .transport import Transport
 
 
 class ClientOptions(TypedDict, total=False):

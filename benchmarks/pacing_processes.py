@@ -18,7 +18,7 @@ from typing import Final, Self
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from adapty_async.gate import Gate
+from adapty_async.http.send_queue import Gate
 from adapty_async.pacing import SharedPacer, Ticket, Verdict
 from adapty_async.testing.limiter import Limiter
 

@@ -5,7 +5,7 @@ import time
 
 from adapty_async import AdaptyClient, Request, Response
 from adapty_async.client import sender_of
-from adapty_async.transport import Transport
+from adapty_async.http.transport import Transport
 
 
 class QuietTransport(Transport):

@@ -79,7 +79,7 @@ def cases(folder: Path) -> list[Case]:
 
     (folder / "job").mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("adapty_async.ledger.entries._MOST_CLAIM", 100)
+        patch.setattr("adapty_async.ledger.session._MOST_CLAIM", 100)
         asyncio.run(run_job("delete", folder / "job" / "job.db", Server(1, executed, copy)))
     shutil.copytree(with_log, without)
     with LedgerReader(without / "job.db"):

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from adapty_async.deadlines import Deadlines
+from adapty_async.http.deadlines import Deadlines
 
 
 def tasks_left() -> list[str]:

@@ -6,7 +6,7 @@ import os
 import hypothesis
 import pytest
 
-from adapty_async import serialization
+from adapty_async.models import codec
 
 # The same examples for every mutant, and no search for the smallest failing one.
 hypothesis.settings.register_profile(
@@ -24,5 +24,5 @@ hypothesis.settings.register_profile("sample", hypothesis.settings.get_profile("
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     # A mutant is enabled after the package was imported. Reloading creates the converters again, with the mutant.
-    if item.path.name == "test_serialization.py" and os.environ.get("MUTANT_UNDER_TEST"):
-        importlib.reload(serialization)
+    if item.path.name == "test_codec.py" and os.environ.get("MUTANT_UNDER_TEST"):
+        importlib.reload(codec)

@@ -30,8 +30,8 @@ from adapty_async.ledger import (
     Row,
     files,
 )
-from adapty_async.ledger.book import Book
 from adapty_async.ledger.chunks import Chunk
+from adapty_async.ledger.run_state import Book
 from adapty_async.ledger.store import Writing
 from tests.bulk.scripted import ABSENT, NO_CONTENT, PROFILE, ScriptedTransport, client_over, lost
 from tests.disk import Disk, Event
@@ -137,7 +137,7 @@ def record(kind: Kind, folder: Path, seed: int, *, executed: Collection[str] = (
     with disk.recording(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(Book, "write", noting)
         patch.setattr("adapty_async.ledger.location.connect_to_write", connect_to_write)
-        patch.setattr("adapty_async.ledger.entries._MOST_CLAIM", 100)  # for many commits
+        patch.setattr("adapty_async.ledger.session._MOST_CLAIM", 100)  # for many commits
         asyncio.run(run_job(kind, folder / "job.db", Server(seed, set(executed), disk.mark), has_left=bool(executed)))
     return Recording(kind, disk, seed)
 

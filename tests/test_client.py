@@ -42,11 +42,11 @@ from adapty_async import (
     Response,
     RetryPolicy,
     ServerError,
-    sending,
 )
 from adapty_async.client import sender_of
+from adapty_async.http import sender
+from adapty_async.http.transport import Transport
 from adapty_async.testing import Fault, Simulator
-from adapty_async.transport import Transport
 
 from .leftovers import tasks_left, timers_left
 from .raw_server import RawServer, Reply, answer, hang_up, reset, silence, then
@@ -641,7 +641,7 @@ class TestWaits:
         async def fail(*_: object) -> None:
             raise AssertionError
 
-        monkeypatch.setattr(sending, "again", fail)
+        monkeypatch.setattr(sender, "again", fail)
         client, _ = scripted(OK, Response(404), OK)
         await get(client)
         with pytest.raises(AdaptyAPIError):
@@ -1003,7 +1003,7 @@ class TestObserving:
         def fail(*_: object) -> None:
             raise AssertionError
 
-        monkeypatch.setattr(sending, "Attempt", fail)
+        monkeypatch.setattr(sender, "Attempt", fail)
         client, _ = scripted(OK)
         await get(client)
 

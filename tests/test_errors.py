@@ -17,7 +17,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapty_async import errors
-from adapty_async.error_mapping import error_from, parse_retry_after
 from adapty_async.errors import (
     AdaptyAPIError,
     AdaptyConnectionError,
@@ -36,7 +35,8 @@ from adapty_async.errors import (
     RateLimitError,
     ServerError,
 )
-from adapty_async.messages import Headers, Request, Response
+from adapty_async.http.error_mapping import error_from, parse_retry_after
+from adapty_async.http.requests import Headers, Request, Response
 
 KEY = "secret_live_abc.DEF123"
 ID = "anna@example.com"

@@ -14,7 +14,7 @@ import aiohttp
 import attrs
 import pytest
 
-from adapty_async.serialization import load_profile
+from adapty_async.models.codec import load_profile
 from benchmarks import speed
 from benchmarks.page_tables import PERFORMANCE, rows_below, table_in
 from benchmarks.speed_bench import bulk, loading, scale, single, startup

@@ -13,9 +13,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, I
 from types import TracebackType
 from typing import Any, Final, Generic, Protocol, Self
 
-from ..hooks import check_hook
-from .journal import Entries
-from .lineup import Again, Lineup, Settling, Work
+from ..http.hooks import check_hook
+from .job_store import Entries
 from .results import (
     FAILURES,
     JUDGED,
@@ -29,7 +28,8 @@ from .results import (
     Tally,
     ValueT,
 )
-from .stopping import is_cancelled
+from .scheduler import Again, Lineup, Settling, Work
+from .stop_signal import is_cancelled
 
 _PROGRESS_INTERVAL: Final = 0.1
 _BREATH: Final = 0.005

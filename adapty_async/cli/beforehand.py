@@ -7,7 +7,7 @@ from typing import TextIO
 
 from ..client import AdaptyClient, anew
 from ..escaping import one_line, printable
-from ..ledger.keys import APP_ID
+from ..ledger.last_key import APP_ID
 from ..ledger.record import OPERATOR, REQUEST
 from .changes import Changes
 from .exclusion import Exclusion, read_exclusion

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import attrs
 
-from ..bulk.jobs import By, undertaking
+from ..bulk.api import By, undertaking
 from ..client import AdaptyClient
 from ..ledger import Held, Spool, has_job, prepare
 from .allowances import Allowances

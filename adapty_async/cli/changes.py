@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from ..bulk import Decided, Outcome
-from ..bulk.jobs import By, content_of, name_of
+from ..bulk.api import By, content_of, name_of
 from ..models import ProfileAttributes
 from .assignment import Assignment, Pair
 from .attributes import build

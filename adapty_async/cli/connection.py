@@ -2,8 +2,8 @@
 
 import os
 
-from ..base_url import DEFAULT_BASE_URL
 from ..client import AdaptyClient
+from ..http.base_url import DEFAULT_BASE_URL
 from .exits import CommandError, ExitStatus
 from .output import current
 

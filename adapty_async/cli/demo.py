@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from ..client import AdaptyClient
-from ..messages import Request
+from ..http.requests import Request
 from ..pacing import AdaptivePacer
 from ..testing import prefilled_customer_user_id
 from .beforehand import show_checked

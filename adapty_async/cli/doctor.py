@@ -16,8 +16,8 @@ from typing import Final
 import attrs
 
 from ..client import AdaptyClient, sender_of
-from ..descriptors import descriptor_limit, max_connections
 from ..escaping import one_line, to_json
+from ..http.descriptors import descriptor_limit, max_connections
 from ..ledger.store import SQLITE_VERSION
 from . import event_loop
 from .connection import address_of_environment, client_of_environment

@@ -11,7 +11,7 @@ from typing import Final
 
 import attrs
 
-from ..bulk.jobs import By, name_of
+from ..bulk.api import By, name_of
 from .allowances import Allowances
 from .exits import CommandError
 from .inputs.ids import open_ids

@@ -8,7 +8,7 @@ from ..bulk import Outcome
 from ..bulk.results import Tally
 from ..ledger import LedgerReader
 from ..ledger.files import real
-from ..ledger.secret import key_path
+from ..ledger.id_key import key_path
 from .exits import ExitStatus
 from .job import Ended, show_ended
 from .ledgers import command

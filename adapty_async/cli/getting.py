@@ -15,7 +15,7 @@ import attrs
 
 from .. import bulk
 from ..bulk import Outcome, StopRules
-from ..bulk.jobs import By
+from ..bulk.api import By
 from ..client import AdaptyClient
 from ..errors import AdaptyAPIError
 from ..escaping import to_json

@@ -9,10 +9,10 @@ from uuid import UUID
 import attrs
 
 from ..bulk import Outcome
-from ..bulk.jobs import undertaking
+from ..bulk.api import undertaking
 from ..client import AdaptyClient, anew
 from ..ledger import LedgerReader, Row, Status
-from ..ledger.keys import APP_ID
+from ..ledger.last_key import APP_ID
 from .allowances import Allowances
 from .exits import CommandError, ExitStatus
 from .inputs.damage import invisible_in

@@ -9,15 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from ..escaping import in_shell
-from ..ledger import (
-    Held,
-    InputChangedError,
-    LedgerError,
-    LedgerMismatchError,
-    LedgerReader,
-    Spool,
-    holding,
-)
+from ..ledger import Held, InputChangedError, LedgerError, LedgerMismatchError, LedgerReader, Spool, holding
 from ..ledger.files import real, translated
 from .exits import CommandError, ExitStatus
 from .inputs.reading import NOBODY, Excluded

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Protocol
 
-from ..bulk.jobs import By
+from ..bulk.api import By
 from .inputs.ids import Checked
 from .inputs.reading import Excluded, Reading, Row
 

@@ -7,8 +7,8 @@ import attrs
 
 from .. import bulk
 from ..bulk import BulkJob, Outcome, StopRules
-from ..bulk.jobs import By
-from ..bulk.journal import Journal
+from ..bulk.api import By
+from ..bulk.job_store import Journal
 from ..client import AdaptyClient
 from ..pacing import Pacer
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from ..bulk.jobs import By
+from ..bulk.api import By
 from .allowances import Allowances
 from .assignment import Assignment
 from .changes import Changes

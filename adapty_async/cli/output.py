@@ -20,7 +20,7 @@ from ..escaping import one_line, printable, to_json
 from .exits import CommandError, ExitStatus
 
 if TYPE_CHECKING:
-    from ..sending import Attempt
+    from ..http.sender import Attempt
 
 logger: Final = logging.getLogger("adapty_async")
 _attempts: Final = logging.getLogger("adapty_async.attempts")

@@ -14,7 +14,7 @@ import attrs
 
 from ..client import AdaptyClient, sender_of
 from ..pacing import AdaptivePacer, FixedPacer, Pacer, SharedPacer
-from ..pacing.remembered import remembered_limit
+from ..pacing.shared.remembered import remembered_limit
 from .exits import CommandError
 
 logger: Final = logging.getLogger("adapty_async")

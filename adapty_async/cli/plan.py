@@ -7,7 +7,7 @@ from typing import Final
 
 import attrs
 
-from ..bulk.jobs import By
+from ..bulk.api import By
 from ..client import AdaptyClient, anew
 from ..escaping import one_line
 from . import event_loop

@@ -9,11 +9,11 @@ import attrs
 
 from .. import bulk
 from ..bulk import Outcome, StopReason, StopRules
-from ..bulk.jobs import By
+from ..bulk.api import By
 from ..client import AdaptyClient
 from ..errors import AdaptyError, AuthenticationError, PermissionDeniedError, ProfileNotFoundError
+from ..http.retry import RetryPolicy
 from ..pacing import Pacer
-from ..retry import RetryPolicy
 from . import event_loop
 from .exits import CommandError, ExitStatus
 

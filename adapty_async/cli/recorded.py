@@ -12,7 +12,7 @@ from typing import Any, Final
 import attrs
 
 from ..bulk import Outcome, StopReason
-from ..bulk.jobs import undertaking
+from ..bulk.api import undertaking
 from ..client import AdaptyClient, sender_of
 from ..escaping import one_line
 from ..ledger import Held, Ledger, LedgerLostError, LedgerReader, Status, TemporaryLedger, prepare

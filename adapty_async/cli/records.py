@@ -13,8 +13,8 @@ from .. import ledger as ledgers
 from ..bulk import Outcome
 from ..escaping import one_line, to_json
 from ..ledger import LedgerReader, Presence, Record, Row, Run, Status, evidence, record_of
-from ..ledger.keys import APP_ID
-from ..ledger.reading import RECENT
+from ..ledger.last_key import APP_ID
+from ..ledger.reader import RECENT
 from ..ledger.record import MEANINGS
 from .beforehand import is_typed, require_terminal
 from .exits import CommandError, ExitStatus, is_full

@@ -10,12 +10,12 @@ from uuid import UUID
 import attrs
 
 from ..bulk import Outcome
-from ..bulk.jobs import undertaking
+from ..bulk.api import undertaking
 from ..client import AdaptyClient, anew, sender_of
 from ..ledger import Held, LedgerReader, prepare, reopen
 from ..ledger.chunks import UNSENT
 from ..ledger.files import open_regular, translated
-from ..ledger.preparing import note_order
+from ..ledger.prepare import note_order
 from .allowances import Allowances
 from .beforehand import exclusion_of, has_terminal, look_through, notes_of, refuse_fleeting, require_terminal
 from .connection import client_of_environment

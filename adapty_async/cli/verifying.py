@@ -14,7 +14,7 @@ from ..client import AdaptyClient
 from ..escaping import one_line
 from ..ledger import LedgerReader, Verified
 from ..ledger import verify as verify_ledger
-from ..ledger.verify import gone
+from ..ledger.verification import gone
 from ..pacing import Pacer
 from . import event_loop
 from .connection import client_of_environment

@@ -11,15 +11,15 @@ from .errors import (
     LedgerUnreadableError,
     LedgerWriteError,
 )
-from .holding import Held, holding
 from .ledger import Ledger, redact
 from .location import TemporaryLedger
-from .preparing import has_job, prepare, reopen
-from .reading import Job, LedgerReader, Run, Status
+from .lock import Held, holding
+from .prepare import has_job, prepare, reopen
+from .reader import Job, LedgerReader, Run, Status
 from .record import Record, evidence, record_of
 from .spool import Spool
 from .store import Presence
-from .verify import Verified, verify
+from .verification import Verified, verify
 
 __all__ = [
     "Held",

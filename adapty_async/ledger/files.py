@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from .errors import LedgerError, LedgerLockedError, LedgerLostError, LedgerUnreadableError, LedgerWriteError
-from .identity import Identity, identity_of
-from .log import is_log_damaged
+from .file_identity import Identity, identity_of
+from .wal_check import is_log_damaged
 
 APPLICATION: Final = 0x41645079
 VERSION: Final = 2

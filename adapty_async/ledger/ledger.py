@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from ..bulk import Outcome
-from ..bulk.journal import Source, Undertaking
+from ..bulk.job_store import Source, Undertaking
 from ..bulk.results import ItemT
-from ..clock import moment
-from ..hooks import check_hook
-from .book import Book, Terms
-from .entries import LedgerEntries
+from ..http.clock import moment
+from ..http.hooks import check_hook
 from .errors import LedgerMismatchError
 from .files import real, translated
-from .holding import Held
+from .id_key import Secret, key_path
 from .location import LedgerLocation, TemporaryLedger, location_of
-from .reading import LedgerReader
-from .secret import Secret, key_path
+from .lock import Held
+from .reader import LedgerReader
+from .run_state import Book, Terms
+from .session import LedgerEntries
 from .spool import Spool
-from .spooling import Spooling
+from .spooled_items import Spooling
 from .store import JobRow, Store
 
 

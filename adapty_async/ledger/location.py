@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, TypeAlias, cast
 import attrs
 
 from .errors import LedgerError
-from .fence import Fence
+from .file_identity import identity_of
 from .files import (
     Lock,
     check_place,
@@ -25,9 +25,9 @@ from .files import (
     real,
     refuse_second_name,
 )
-from .holding import Held
-from .identity import identity_of
-from .secret import LENGTH, Secret, key_path
+from .id_key import LENGTH, Secret, key_path
+from .lock import Held
+from .path_check import Fence
 
 _TEMPORARY_FOLDERS: Final = ("/var/tmp", "/usr/tmp", "/tmp")  # noqa: S108 - SQLite's own list; its file has no name there
 

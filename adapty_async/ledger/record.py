@@ -13,8 +13,8 @@ from ..bulk import Outcome
 from ..escaping import in_markdown, one_line, to_json
 from .chunks import Row
 from .errors import LedgerError, LedgerUnreadableError
-from .keys import APP_ID
-from .reading import LedgerReader, RowsDigest, Run
+from .last_key import APP_ID
+from .reader import LedgerReader, RowsDigest, Run
 
 OPERATOR: Final = "operator"
 REQUEST: Final = "request"

@@ -19,10 +19,10 @@ import attrs
 
 from .chunks import CHUNK, Chunk
 from .errors import LedgerUnreadableError
-from .fence import Fence
 from .files import APPLICATION, VERSION, Lock, damaged, translated
-from .holding import Held
 from .location import LedgerLocation, NoChecks, location_of
+from .lock import Held
+from .path_check import Fence
 
 _SCHEMA: Final = f"""
 CREATE TABLE job (

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from .book import Book
+from .run_state import Book
 
 T = TypeVar("T")
 

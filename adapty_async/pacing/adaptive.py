@@ -25,7 +25,7 @@ import math
 from typing import Final
 
 from .base import LATENESS, Counting, Phase, Ticket, Verdict, checked_count, checked_rate, checked_utilization
-from .measuring import Estimator, Interval
+from .estimator import Estimator, Interval
 from .strays import FEWEST, Strays, Suspicion
 
 # Requests per second. From a lower rate, recovery would take hours.

@@ -13,7 +13,7 @@ small bucket. Only 429s that don't become rarer at a lower rate are strays.
 import math
 from typing import Final
 
-from .measuring import Interval
+from .estimator import Interval
 
 # The initial share of strays: low enough that the first 429 is believed.
 FEWEST: Final = 1e-9

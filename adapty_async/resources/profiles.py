@@ -5,9 +5,9 @@ from typing import Final, Protocol, TypeVar, get_args
 from uuid import UUID
 
 from ..errors import NotFoundError
-from ..messages import Request, Response, check_header_value, checked_request
+from ..http.requests import Request, Response, check_header_value, checked_request
 from ..models import Platform, Profile, ProfileAttributes, is_uuid_text
-from ..serialization import dump, load_nothing, load_profile
+from ..models.codec import dump, load_nothing, load_profile
 
 _T = TypeVar("_T")
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from .faults import Fault, Faults
 from .limiter import Limiter
 from .profiles import Profile, Profiles, prefilled_customer_user_id
-from .records import Counts, RecordedRequest
+from .request_log import Counts, RecordedRequest
 
 if TYPE_CHECKING:
     from .simulator import Simulator

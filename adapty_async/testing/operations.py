@@ -7,15 +7,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, NoReturn
 
-from .answers import (
-    DELETED,
-    PROFILE_DOES_NOT_EXIST,
-    Answer,
-    RefusedError,
-    profile_answer,
-    validation_error,
-)
 from .profiles import Profile, Profiles
+from .responses import DELETED, PROFILE_DOES_NOT_EXIST, Answer, RefusedError, profile_answer, validation_error
 from .validation import MAX_CUSTOM_ATTRIBUTES, PLATFORMS, profile_request_errors
 
 Operation = Callable[[Profiles, Mapping[str, str], bytes], Answer]

@@ -6,7 +6,7 @@ import pytest
 import pytest_asyncio
 
 from ..client import AdaptyClient
-from ..retry import RetryPolicy
+from ..http.retry import RetryPolicy
 from .simulator import Simulator
 
 # pytest-asyncio ignores plain pytest.fixture in its strict mode, so its own fixture decorator is required. The

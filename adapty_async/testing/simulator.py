@@ -12,7 +12,12 @@ from uuid import UUID
 from aiohttp import web
 
 from . import operations
-from .answers import (
+from .fault_responses import answer_with
+from .faults import Fault, Faults
+from .limiter import Limiter
+from .profiles import Profile, Profiles, prefilled_customer_user_id
+from .request_log import Counts, RecordedRequest
+from .responses import (
     METHOD_NOT_ALLOWED,
     NOT_AUTHENTICATED,
     RATE_LIMITED,
@@ -21,11 +26,6 @@ from .answers import (
     RefusedError,
     retry_after_value,
 )
-from .failures import answer_with
-from .faults import Fault, Faults
-from .limiter import Limiter
-from .profiles import Profile, Profiles, prefilled_customer_user_id
-from .records import Counts, RecordedRequest
 from .server import Server, reset, send_surplus
 
 PROFILE_PATH = "/api/v2/server-side-api/profile/"

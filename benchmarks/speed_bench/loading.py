@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 import pydantic
 
-from adapty_async.serialization import load_profile
+from adapty_async.models.codec import load_profile
 from benchmarks.speed_bench.part import Chart, Part, table
 from benchmarks.speed_bench.profiles import LARGE, SMALL
 from benchmarks.speed_bench.rounds import Figures, run_apart, together

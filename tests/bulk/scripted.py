@@ -8,8 +8,8 @@ from typing import Any
 from adapty_async import AdaptyClient, AdaptyConnectionError, AdaptyError, Request, Response, RetryPolicy
 from adapty_async.bulk import BulkJob, BulkReport
 from adapty_async.client import sender_of
+from adapty_async.http.transport import Transport
 from adapty_async.pacing import Unpaced
-from adapty_async.transport import Transport
 
 Answer = Response | AdaptyError
 Script = Callable[[Request, int], Answer]

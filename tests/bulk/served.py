@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from adapty_async import AdaptivePacer, AdaptyClient, AdaptyError, Request, Response, RetryPolicy
 from adapty_async.bulk import StopRules
 from adapty_async.client import sender_of
+from adapty_async.http.transport import Transport
 from adapty_async.pacing import Ticket, Verdict
-from adapty_async.transport import Transport
 
 from .scripted import NO_CONTENT, error
 

@@ -12,12 +12,12 @@ import pytest
 
 from adapty_async import UNPACED, AdaptyClient, AdaptyConnectionError, ProfileAttributes, RetryPolicy, bulk
 from adapty_async.bulk import BulkJob, BulkReport, Decided, Outcome, StopReason, StopRules
-from adapty_async.connections import QUIET
+from adapty_async.http.connections import QUIET
 from adapty_async.ledger import Ledger, LedgerReader
 from tests.desync import HostileServer, delete, profile_id_of
+from tests.http.test_connections import Line, client_of, profile
 from tests.leftovers import timers_left
 from tests.raw_server import RawServer, Reply, answer
-from tests.test_connections import Line, client_of, profile
 
 NAMED: Final = ProfileAttributes(first_name="Ann")
 GONE: Final = answer(404, {"errors": [], "error_code": "profile_does_not_exist", "status_code": 404})
@@ -57,7 +57,7 @@ def and_later(response: bytes, surplus: bytes) -> Reply:
 @pytest.fixture
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevent settling by time, however slow the machine is."""
-    monkeypatch.setattr("adapty_async.connections.QUIET", 600.0)
+    monkeypatch.setattr("adapty_async.http.connections.QUIET", 600.0)
 
 
 patient = pytest.mark.usefixtures("_patient")
@@ -133,7 +133,7 @@ class TestADoubtfulDeletion:
         assert report.counts == {Outcome.DELETED: 5}
 
     async def test_the_next_connections_rest_until_it_is_settled(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("adapty_async.connections.QUIET", 1.0)
+        monkeypatch.setattr("adapty_async.http.connections.QUIET", 1.0)
         line = Line(answer(204) * 2, *[answer(204)] * 9)
         async with served(line) as (server, client):
             await deletion(client, *"abcd")
@@ -149,7 +149,7 @@ class TestADoubtfulDeletion:
             await asyncio.sleep(QUIET / 5)
             writer.write(answer(204))
 
-        monkeypatch.setattr("adapty_async.connections._BUSY", QUIET)
+        monkeypatch.setattr("adapty_async.http.connections._BUSY", QUIET)
         names = [f"u{number}" for number in range(30)]
         async with served(reply) as (server, client):
             assert (await deletion(client, *names)).counts == {Outcome.DELETED: 30}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapty_async.bulk.jobs import By
+from adapty_async.bulk.api import By
 from adapty_async.cli.inputs.ids import open_ids
 from adapty_async.cli.inputs.reading import Format, InputError
 from tests.cli.served import AT_ONCE

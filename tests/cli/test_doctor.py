@@ -14,7 +14,7 @@ import pytest
 
 from adapty_async.cli import reaching
 from adapty_async.testing import Fault, Simulator
-from adapty_async.testing.answers import Answer
+from adapty_async.testing.responses import Answer
 from tests.cli.witness import Say
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from adapty_async.testing.answers import Answer
+from adapty_async.testing.responses import Answer
 from tests.cli.served import AT_ONCE, environment, interrupting_after, settings_for
 from tests.cli.witness import Say, Witness, ids
 from tests.waiting import PATIENCE

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapty_async.bulk import Outcome
-from adapty_async.bulk.jobs import By
+from adapty_async.bulk.api import By
 from adapty_async.cli.inputs.ids import Checked, Ids, open_ids
 from adapty_async.cli.inputs.reading import InputError, Row
 from adapty_async.cli.inputs.validity import refusal, refusals

@@ -19,8 +19,8 @@ from adapty_async.cli.interrupts import Interrupts
 from adapty_async.cli.output import LastErrors, Output, as_bug, logging_to, using
 from adapty_async.cli.progress import View
 from adapty_async.cli.signals import hear
+from adapty_async.http.sender import Attempt
 from adapty_async.ledger import LedgerReader
-from adapty_async.sending import Attempt
 from adapty_async.testing import Fault, Simulator
 from tests.cli.runs import run_of
 from tests.cli.served import AT_ONCE, ids_file

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from adapty_async.bulk import Outcome
-from adapty_async.ledger.secret import key_path
+from adapty_async.ledger.id_key import key_path
 from adapty_async.testing import Fault
 from tests.cli.served import AT_ONCE, settings_for, started
 from tests.cli.witness import PEOPLE, Say, Witness, agree, ids, ledger_of, run

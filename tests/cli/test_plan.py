@@ -11,18 +11,18 @@ from pathlib import Path
 import pytest
 
 from adapty_async import UNPACED
-from adapty_async.bulk.journal import Undertaking
+from adapty_async.bulk.job_store import Undertaking
 from adapty_async.cli.connection import client_of_environment
 from adapty_async.cli.exits import CommandError
 from adapty_async.cli.masking import masked
 from adapty_async.cli.pace import Pace, state_file
 from adapty_async.cli.probe import sample
-from adapty_async.ledger.inventory import begin
+from adapty_async.ledger.input_check import begin
 from adapty_async.ledger.location import NamedLedger
 from adapty_async.ledger.store import Store
-from adapty_async.pacing.remembered import remembered_limit
-from adapty_async.pacing.shared_state import SharedState
-from adapty_async.pacing.state_file import StateFile
+from adapty_async.pacing.shared.remembered import remembered_limit
+from adapty_async.pacing.shared.state import SharedState
+from adapty_async.pacing.shared.state_file import StateFile
 from adapty_async.testing import Fault, Simulator
 from tests.bulk.scripted import FORBIDDEN, scripted_client
 from tests.cli.served import AT_ONCE, environment

@@ -17,7 +17,7 @@ import pytest
 
 from adapty_async import UNPACED, AdaptyClient, bulk
 from adapty_async.bulk import Decided, Outcome, StopReason, StopRules
-from adapty_async.bulk.jobs import undertaking
+from adapty_async.bulk.api import undertaking
 from adapty_async.cli import beforehand, main
 from adapty_async.cli.order import Order
 from adapty_async.cli.pace import Pace

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from adapty_async.ledger.entries import _Ahead
+from adapty_async.ledger.session import _Ahead
 
 
 def sizes(gaps: Sequence[float], *, unsent: int = 0, took: float = 0.001) -> list[int]:

@@ -8,8 +8,8 @@ import pytest
 
 from adapty_async import UNPACED, AdaptyClient, bulk
 from adapty_async.bulk import Outcome
-from adapty_async.bulk.jobs import undertaking
-from adapty_async.clock import Moment
+from adapty_async.bulk.api import undertaking
+from adapty_async.http.clock import Moment
 from adapty_async.ledger import Ledger, LedgerError, LedgerReader, ledger, prepare, record_of
 from adapty_async.testing import Simulator
 

@@ -14,7 +14,7 @@ import pytest
 from adapty_async import UNPACED, AdaptyClient, FixedPacer, ProfileAttributes, bulk
 from adapty_async.bulk import Outcome
 from adapty_async.ledger import Ledger, LedgerReader, LedgerWriteError
-from adapty_async.ledger.book import Book
+from adapty_async.ledger.run_state import Book
 from adapty_async.ledger.store import Writing
 from adapty_async.testing import Simulator
 

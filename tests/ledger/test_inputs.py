@@ -10,9 +10,9 @@ import pytest
 
 from adapty_async import UNPACED, AdaptyClient, bulk
 from adapty_async.bulk import Decided, Outcome
-from adapty_async.bulk.jobs import ProfileId
-from adapty_async.ledger import InputChangedError, Ledger, LedgerReader, LedgerWriteError, entries
-from adapty_async.ledger.feed import Feed
+from adapty_async.bulk.api import ProfileId
+from adapty_async.ledger import InputChangedError, Ledger, LedgerReader, LedgerWriteError, session
+from adapty_async.ledger.input_buffer import Feed
 from adapty_async.testing import Simulator
 
 from ..full_disk import full_disk
@@ -121,7 +121,7 @@ class TestASlowInput:
     async def test_by_fits_and_starts_with_cancellations_nothing_is_lost_or_sent_twice(
         self, simulator: Simulator, client: AdaptyClient, path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
     ) -> None:
-        monkeypatch.setattr(entries, "_LONGEST_READ", 0.0)  # every pause of the input counts as long
+        monkeypatch.setattr(session, "_LONGEST_READ", 0.0)  # every pause of the input counts as long
         rng = random.Random(seed)  # noqa: S311 - repeatable, no secret
         count = rng.choice([50, 999, 1000, 1001, 2600])
 

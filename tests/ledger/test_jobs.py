@@ -19,9 +19,9 @@ import pytest
 
 from adapty_async import UNPACED, AdaptyClient, FixedPacer, ProfileAttributes, RetryPolicy, bulk
 from adapty_async.bulk import BulkJob, Decided, Outcome, StopReason, StopRules
-from adapty_async.bulk.jobs import Change, ProfileId, undertaking
+from adapty_async.bulk.api import Change, ProfileId, undertaking
 from adapty_async.client import sender_of
-from adapty_async.clock import moment
+from adapty_async.http.clock import moment
 from adapty_async.ledger import (
     InputChangedError,
     Ledger,
@@ -33,8 +33,8 @@ from adapty_async.ledger import (
     LedgerUnreadableError,
     LedgerWriteError,
     Spool,
-    entries,
     redact,
+    session,
 )
 from adapty_async.ledger.files import lock_path
 from adapty_async.ledger.store import Store
@@ -892,7 +892,7 @@ def sight(path: Path) -> Any:
 async def test_what_a_job_looks_like_is_told_as_long_as_it_runs_also_in_a_pause(
     simulator: Simulator, client: AdaptyClient, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(entries, "_LOOK_AFTER", 0.01)
+    monkeypatch.setattr(session, "_LOOK_AFTER", 0.01)
     simulator.latency = 0.02
     job: BulkJob[ProfileId, None] = deletion(client, ids(3000), path, look=lambda: {"paused": job.is_paused})
     running = asyncio.create_task(first_results(job, 3000))
@@ -913,7 +913,7 @@ async def test_whoever_looks_and_fails_ends_no_job(
     def look() -> dict[str, Any]:
         raise LookupError("user-1")
 
-    monkeypatch.setattr(entries, "_LOOK_AFTER", 0.01)
+    monkeypatch.setattr(session, "_LOOK_AFTER", 0.01)
     simulator.latency = 0.02
     assert (await deletion(client, ids(100), path, concurrency=5, look=look)).counts == {Outcome.DELETED: 100}
     assert "the live status callback of the job raised LookupError" in caplog.text

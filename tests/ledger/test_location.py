@@ -14,8 +14,8 @@ import pytest
 
 from adapty_async import UNPACED, AdaptyClient, bulk
 from adapty_async.bulk import Decided, Outcome
-from adapty_async.bulk.jobs import undertaking
-from adapty_async.bulk.journal import Undertaking
+from adapty_async.bulk.api import undertaking
+from adapty_async.bulk.job_store import Undertaking
 from adapty_async.ledger import Ledger, LedgerError, LedgerReader, LedgerWriteError, Row, TemporaryLedger, prepare
 from adapty_async.ledger.store import Store
 from adapty_async.testing import Fault, Simulator

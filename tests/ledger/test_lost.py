@@ -14,18 +14,11 @@ import pytest
 
 from adapty_async import UNPACED, AdaptyClient, FixedPacer, bulk
 from adapty_async.bulk import BulkJob, Outcome
-from adapty_async.bulk.jobs import ProfileId
-from adapty_async.ledger import (
-    Ledger,
-    LedgerLockedError,
-    LedgerLostError,
-    LedgerReader,
-    holding,
-    verify,
-)
+from adapty_async.bulk.api import ProfileId
+from adapty_async.ledger import Ledger, LedgerLockedError, LedgerLostError, LedgerReader, holding, verify
 from adapty_async.ledger.files import lock_path
-from adapty_async.ledger.preparing import note_order
-from adapty_async.ledger.secret import key_path
+from adapty_async.ledger.id_key import key_path
+from adapty_async.ledger.prepare import note_order
 from adapty_async.ledger.store import ContentsRow, Presence, Store, Writing
 from adapty_async.testing import Simulator
 from tests.waiting import PATIENCE, until

@@ -17,7 +17,7 @@ import pytest
 
 from adapty_async import UNPACED, AdaptyClient, RetryPolicy, bulk
 from adapty_async.bulk import BulkJob, BulkReport, Decided, Outcome, StopReason
-from adapty_async.bulk.jobs import ProfileId
+from adapty_async.bulk.api import ProfileId
 from adapty_async.ledger import (
     Ledger,
     LedgerError,
@@ -34,7 +34,7 @@ from adapty_async.ledger import (
     verify,
 )
 from adapty_async.ledger.files import is_locked
-from adapty_async.ledger.reading import RowsDigest
+from adapty_async.ledger.reader import RowsDigest
 from adapty_async.ledger.record import Verification
 from adapty_async.ledger.store import Store, Writing
 from adapty_async.testing import Fault, Simulator

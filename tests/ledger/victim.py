@@ -7,7 +7,7 @@ from typing import Any
 
 from adapty_async import AdaptyClient, FixedPacer, ProfileAttributes, RetryPolicy, bulk
 from adapty_async.bulk import BulkJob, StopRules
-from adapty_async.bulk.journal import Journal
+from adapty_async.bulk.job_store import Journal
 from adapty_async.ledger import Ledger
 
 from .helpers import ids

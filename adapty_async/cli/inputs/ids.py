@@ -11,7 +11,7 @@ from typing import BinaryIO, Final, TypeVar
 import attrs
 
 from ...bulk import Decided, Outcome
-from ...bulk.jobs import By, name_of
+from ...bulk.api import By, name_of
 from .damage import damage_in
 from .duplicates import Candidate, Positions, Sieve, repeated
 from .formats import format_of_name, reader_of

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, Protocol, TypeAlias
 import attrs
 
 from ...bulk import Outcome
-from ...bulk.jobs import By
+from ...bulk.api import By
 from ..exits import CommandError
 
 BATCH: Final = 512

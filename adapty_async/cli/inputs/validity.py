@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ...bulk.jobs import By
+from ...bulk.api import By
 from ...models import is_uuid_text
 from ...resources.profiles import delete_request
 

@@ -1,0 +1,401 @@
+"""Reading a ledger, even while its job runs: the progress of the job, each row, and the rows of one ID."""
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, BinaryIO, Final, Self
+
+import attrs
+
+from ..bulk import Outcome
+from ..bulk.api import By, ProfileId, name_of
+from .chunks import Row
+from .errors import InputChangedError, LedgerRedactedError
+from .files import damaged, is_locked, translated
+from .id_key import Secret, key_path
+from .last_key import last_key
+from .location import LedgerLocation, location_of
+from .store import Presence, Store
+
+RECENT: Final = 60
+"""The length of the last minute in seconds."""
+
+
+@attrs.frozen
+class Job:
+    """The job of a ledger.
+
+    Attributes:
+        made: When the ledger was created.
+        operation: `delete`, `update` or `create`.
+        by: The type of the IDs.
+        base_url: The server.
+        key_fingerprint: The key that the job was started with or last prepared with. A run may have had a newer one.
+        items: The number of items. None until the end of the input was read.
+    """
+
+    made: datetime
+    operation: str
+    by: By
+    base_url: str
+    key_fingerprint: str
+    items: int | None
+
+
+@attrs.frozen
+class Run:
+    """One run of the job.
+
+    Attributes:
+        number: The number of the run, from 1.
+        started: When it started.
+        ended: When it ended. None while it is running, and after a kill.
+        key_fingerprint: Its API key.
+        library_version: The version of adapty-async.
+        notes: Its notes for the record.
+        touched: Whether it may have had an effect. A run whose key Adapty rejects has none.
+    """
+
+    number: int
+    started: datetime
+    ended: datetime | None
+    key_fingerprint: str
+    library_version: str
+    notes: Mapping[str, str]
+    touched: bool
+
+
+@attrs.frozen
+class Status:
+    """The progress of the job at the last commit.
+
+    Attributes:
+        known: Items read from the input.
+        counts: Items that have an outcome, by outcome.
+        claimed: Items that may have been sent and whose outcome is unknown.
+        waiting: Items that weren't sent.
+        first: When the first outcome was recorded. None if there is none.
+        last: When the last outcome was recorded. None if there is none.
+        recent: Outcomes of requests in the last minute.
+    """
+
+    known: int
+    counts: Mapping[Outcome, int]
+    claimed: int
+    waiting: int
+    first: datetime | None
+    last: datetime | None
+    recent: int
+
+    @property
+    def totals(self) -> Mapping[Outcome, int]:
+        """All known items by outcome. Claimed items are `in_doubt`, and waiting items are `not_attempted`."""
+        rest = Counter({Outcome.IN_DOUBT: self.claimed, Outcome.NOT_ATTEMPTED: self.waiting})
+        return Counter(self.counts) + rest
+
+
+class RowsDigest:
+    """The SHA-256 of rows.
+
+    Each row is one line: `position,hash,outcome,status,attempts,seconds since 1970`. A missing value is 0.
+    """
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def add(self, row: Row) -> None:
+        """Add the next row."""
+        fields = (row.position, row.hash.hex(), row.standing, row.status or 0, row.attempts, row.at or 0)
+        self._digest.update((",".join(map(str, fields)) + "\n").encode())
+
+    def hexdigest(self) -> str:
+        """Return the digest of the rows so far."""
+        return self._digest.hexdigest()
+
+
+class LedgerReader:
+    """A reader of a ledger, even of one whose job runs. It shows the state at the time it was opened.
+
+    Args:
+        path: The path of the ledger.
+
+    Attributes:
+        path: The path of the ledger.
+        job: The job.
+
+    Raises:
+        LedgerError: If there is no ledger, or it is damaged or has lost rows.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | LedgerLocation) -> None:
+        self._location = location_of(path)
+        self.path = self._location.path
+        self._store = Store.open_to_read(self._location)
+        try:
+            self._store.begin_snapshot()
+            job = self._store.job()
+            self._known = self._store.items()
+            self._exclude_lists = {row.number: row.name for row in self._store.exclude_lists()}
+            self.order: Mapping[str, Any] = {} if job.input_order is None else self._mapping(job.input_order)
+            """The job options of the command line. Empty if the command line didn't start the job."""
+        except BaseException:  # an interrupt too, which would leave the ledger open
+            self._store.close()
+            raise
+        self._secret_check = job.secret_check
+        self._file_digest = job.file_digest
+        by: By = "profile_id" if job.identified_by == "profile_id" else "customer_user_id"
+        self.job = Job(_time(job.made), job.operation, by, job.base_url, job.key_fingerprint, job.items)
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs of the job, in order."""
+        return [
+            Run(
+                number=run.number,
+                started=_time(run.started),
+                ended=None if run.ended is None else _time(run.ended),
+                key_fingerprint=run.key_fingerprint,
+                library_version=run.library_version,
+                notes=self._mapping(run.notes),
+                touched=bool(run.touched),
+            )
+            for run in self._store.runs()
+        ]
+
+    @property
+    def last_key(self) -> str:
+        """The fingerprint of the API key with which the job can be resumed."""
+        return last_key(self._store.job(), self._store.runs())
+
+    @property
+    def sight(self) -> Mapping[str, Any] | None:
+        """The last live status of the run that hasn't ended. None if there is none.
+
+        A killed run leaves its live status behind. Use `is_running` to check whether the run still exists.
+        """
+        runs = self._store.runs()
+        return self._mapping(runs[-1].sight) if runs and runs[-1].sight is not None else None
+
+    def status(self) -> Status:
+        """Count the items by state.
+
+        Returns:
+            The progress of the job.
+
+        Raises:
+            LedgerError: If the ledger is damaged.
+        """
+        counts: Counter[Outcome] = Counter()
+        known, claimed, recent = self._known, 0, 0
+        first, last = math.inf, 0
+        minute_ago = int(time.time()) - RECENT
+        for row in self._store.chunks():
+            chunk = self._store.unpacked(row)
+            claimed += chunk.claimed
+            counts += chunk.counts
+            if chunk.counts:
+                latest = chunk.last
+                first, last = min(first, chunk.first), max(last, latest)
+                recent += chunk.answered_since(minute_ago) if latest >= minute_ago else 0
+        return Status(
+            known=known,
+            counts=counts,
+            claimed=claimed,
+            waiting=known - claimed - counts.total(),
+            first=_time(int(first)) if counts else None,
+            last=_time(last) if counts else None,
+            recent=recent,
+        )
+
+    def rows(self) -> Iterator[Row]:
+        """Iterate over all known items, in the order of the input.
+
+        Returns:
+            An iterator over the rows.
+
+        Raises:
+            LedgerError: If the ledger is damaged.
+        """
+        for row in self._store.chunks():
+            yield from self._store.unpacked(row).rows(row.number, self._store.hashes(row.number), self._exclude_lists)
+
+    def digest(self) -> str:
+        """Compute the digest of all rows, in the order of the input.
+
+        Returns:
+            The digest in hexadecimal, see RowsDigest.
+        """
+        digest = RowsDigest()
+        for row in self.rows():
+            digest.add(row)
+        return digest.hexdigest()
+
+    def input_digest(self) -> str:
+        """Compute a digest of the input read so far.
+
+        The digest is keyed. Without the key file, a guess of the input can't be tested.
+
+        Returns:
+            The digest in hexadecimal.
+        """
+        digest = hashlib.sha256()
+        for row in self._store.chunks():
+            digest.update(row.digest)
+        return digest.hexdigest()
+
+    def is_running(self) -> bool:
+        """Check whether a process uses the ledger at this moment.
+
+        Returns:
+            True if the ledger is locked.
+        """
+        return is_locked(self.path)
+
+    def is_of(self, file: BinaryIO) -> bool:
+        """Check whether the job was prepared from a file.
+
+        Args:
+            file: The file. The digest of all its bytes is compared.
+
+        Returns:
+            True if the contents are the same.
+
+        Raises:
+            LedgerRedactedError: If the key file is gone.
+            OSError: If the file can't be read.
+        """
+        return self._file_digest is not None and self._secret().file_digest(file) == self._file_digest
+
+    def is_exclude_list(self, name: str, file: BinaryIO) -> bool:
+        """Check whether a file has the contents that an exclude list had.
+
+        Args:
+            name: The name of the exclude list.
+            file: The file. The digest of all its bytes is compared.
+
+        Returns:
+            True if the contents are the same.
+
+        Raises:
+            LedgerRedactedError: If the key file is gone.
+            OSError: If the file can't be read.
+        """
+        digests = {row.name: row.digest for row in self._store.exclude_lists()}
+        return self._secret().file_digest(file) == digests.get(name)
+
+    def check_key(self) -> None:
+        """Check that IDs can be looked up.
+
+        Raises:
+            LedgerRedactedError: If the key file is gone.
+        """
+        self._secret()
+
+    def presences(self) -> Iterator[Presence]:
+        """Iterate over the results of `verify`, in the order of the input.
+
+        Returns:
+            An iterator over the results.
+        """
+        return self._store.presences()
+
+    def about(self, profile: ProfileId) -> list[Row]:
+        """Find the rows of an ID.
+
+        Args:
+            profile: The ID.
+
+        Returns:
+            One row for each time that the ID is in the input, or an empty list.
+
+        Raises:
+            LedgerRedactedError: If the key file is gone.
+        """
+        wanted = self._secret().hash(name_of(self.job.by)(profile))
+        found = []
+        for row in self._store.chunks():
+            hashes = self._store.hashes(row.number)
+            if wanted in hashes:
+                rows = self._store.unpacked(row).rows(row.number, hashes, self._exclude_lists)
+                found += [each for each in rows if each.hash == wanted]
+        return found
+
+    def joined(self, ids: Iterable[ProfileId]) -> Iterator[tuple[Row, ProfileId]]:
+        """Iterate over all rows together with their IDs.
+
+        Args:
+            ids: The IDs of the job's input, in order.
+
+        Returns:
+            An iterator over pairs of a row and its ID.
+
+        Raises:
+            InputChangedError: At the first ID that isn't the row's.
+            LedgerRedactedError: If the key file is gone.
+        """
+        secret, name = self._secret(), name_of(self.job.by)
+        rows = self.rows()
+        for position, profile in enumerate(ids):
+            row = next(rows, None)
+            if row is None and self.job.items is None:
+                return  # never read by the job
+            if row is None:
+                raise InputChangedError(
+                    f"the input continues after row {position:,}, where the job's input ended: pass the job's input",
+                    position,
+                    "longer",
+                )
+            if row.hash != secret.hash(name(profile)):
+                raise InputChangedError(
+                    f"the input doesn't match the ledger: it first differs at row {position + 1:,}: "
+                    "pass the job's input",
+                    position,
+                )
+            yield row, profile
+        short = next(rows, None)
+        if short is not None:
+            raise InputChangedError(
+                f"the input ends after row {short.position:,}, but the ledger has more rows: pass the job's input",
+                short.position,
+                "shorter",
+            )
+
+    def _mapping(self, text: str) -> Mapping[str, Any]:
+        with contextlib.suppress(ValueError):
+            read = json.loads(text)
+            if isinstance(read, dict):
+                return read
+        raise damaged(self.path)
+
+    def _secret(self) -> Secret:
+        with translated(key_path(self.path)):
+            secret = self._location.read_secret()
+        if secret is None or secret.check != self._secret_check:
+            raise LedgerRedactedError(
+                f"the key file {key_path(self.path)} is gone, or belongs to another ledger: "
+                "put the right one back; without it no ID can be looked up"
+            )
+        return secret
+
+    def close(self) -> None:
+        """Close the file. Repeated calls have no effect."""
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _time(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

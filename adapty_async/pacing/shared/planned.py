@@ -1,0 +1,37 @@
+"""The pacer behind a SharedPacer: its slots are planned ahead and can be withdrawn."""
+
+import sys
+
+from ..adaptive import AdaptivePacer
+from ..base import Phase, Ticket
+
+
+class Mind(AdaptivePacer):
+    """The adaptive pacer whose state the members of a SharedPacer share."""
+
+    @property
+    def reacted_at(self) -> int:
+        """The number of the last ticket before the last reaction. 429s for tickets up to it are echoes."""
+        return self._reacted_at_ticket
+
+    def withdraw(self, first: Ticket, count: int) -> None:
+        """Withdraw `count` slots, from ticket `first` on. If they are the last ones, their times become free again."""
+        for interval in self._open_intervals:
+            interval.withdraw(first.number, count)
+        if self._question is not None and first.number <= self._question.number < first.number + count:
+            self._question = None
+        if first.number + count > self._sent:
+            self.replan(first.sent_at)
+
+    def replan(self, now: float) -> None:
+        """Make the times after `now` free again: no slot planned for them will be used."""
+        self._next = min(self._next, now)
+
+    def adopt(self, max_rate: float, utilization: float, probe_after: int) -> None:
+        """Apply changed settings. An infinite `max_rate` means no maximum."""
+        changed = (max_rate, utilization, probe_after) != (self._max_rate, self._utilization, self._probe_after)
+        self._max_rate, self._utilization, self._probe_after = max_rate, utilization, probe_after
+        if changed and self._phase is not Phase.START and self.estimate is not None:
+            # PROBE ends, too: it would raise a limit that a more careful member had lowered only in small steps.
+            self._cruise(self.estimate, sys.maxsize)
+        self._rate = min(self._rate, max_rate)
