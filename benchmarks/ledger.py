@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from adapty_async import FixedPacer, bulk
 from adapty_async.bulk.api import undertaking
-from adapty_async.cli.progress import Meter, Sight, Standing
+from adapty_async.cli.output.progress import Meter, Sight, Standing
 from adapty_async.ledger import Ledger, prepare
 from adapty_async.testing import prefilled_customer_user_id
 from benchmarks.quiet import quiet_client

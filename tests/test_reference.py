@@ -16,12 +16,12 @@ import adapty_async
 from adapty_async.bulk import Outcome, StopReason
 from adapty_async.cli import main
 from adapty_async.cli.app import app
-from adapty_async.cli.exits import HELP, PRECEDENCE, ExitStatus
+from adapty_async.cli.exit_codes import HELP, PRECEDENCE, ExitStatus
 from adapty_async.cli.inputs.formats import format_of_name
-from adapty_async.cli.inputs.reading import ADDED, Format
-from adapty_async.cli.ledgers import _OWN_SUFFIXES
-from adapty_async.cli.output import Output
-from adapty_async.cli.screen import EventScreen
+from adapty_async.cli.inputs.rows import ADDED, Format
+from adapty_async.cli.jobs.ledger_files import _OWN_SUFFIXES
+from adapty_async.cli.output.events import Output
+from adapty_async.cli.output.screen import EventScreen
 from adapty_async.models import InstallationMeta, ProfileAttributes
 from adapty_async.pacing import Phase
 from adapty_async.testing import Simulator

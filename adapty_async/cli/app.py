@@ -13,9 +13,9 @@ import typer
 from . import app_jobs, app_reads, app_records, app_writes, event_loop
 from .app_output import traced
 from .ending import STATUSES, end
-from .exits import ExitStatus
-from .output import tell
-from .streams import lost, say
+from .exit_codes import ExitStatus
+from .output.events import tell
+from .output.streams import lost, say
 
 _USAGE_ERROR: Final[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 """The class of usage errors. Typer has no public name for it."""
@@ -108,7 +108,7 @@ def demo() -> None:
     The command deletes 20,000 profiles in a simulator of Adapty's API on this machine, within a minute. It needs no API
     key and removes its files when it ends.
     """
-    from .demo import demo
+    from .jobs.demo import demo
 
     end(lambda: event_loop.run(demo))
 

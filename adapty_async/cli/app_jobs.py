@@ -61,9 +61,9 @@ def plan(
     """
     from .allowances import Allowances
     from .app_writes import assignment_of
-    from .exits import ExitStatus
-    from .inputs.reading import format_of
-    from .plan import Question, plan
+    from .exit_codes import ExitStatus
+    from .inputs.rows import format_of
+    from .jobs.plan import Question, plan
 
     def run() -> ExitStatus:
         question = Question(
@@ -144,8 +144,8 @@ def delete(
     history from the profile, and may attach it to another profile later.
     """
     from .allowances import Allowances
-    from .begin import Asked, begin
-    from .inputs.reading import format_of
+    from .inputs.rows import format_of
+    from .jobs.start import Asked, begin
 
     end(
         lambda: begin(
@@ -224,7 +224,7 @@ def resume(
     then are not sent.
     """
     from .allowances import Allowances
-    from .resume import Terms, resume
+    from .jobs.resume import Terms, resume
 
     end(
         lambda: resume(
@@ -296,7 +296,7 @@ def retry_failed(
     sending it again overwrites newer data from your app. Everything else is as in resume.
     """
     from .allowances import Allowances
-    from .resume import Terms, resume
+    from .jobs.resume import Terms, resume
 
     end(
         lambda: resume(

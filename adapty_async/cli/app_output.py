@@ -8,9 +8,9 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from .exits import ExitStatus
-from .output import Output, using
-from .streams import say
+from .exit_codes import ExitStatus
+from .output.events import Output, using
+from .output.streams import say
 
 _DEBUG: Final = Annotated[bool, typer.Option("--debug", help="Show a traceback on errors, without values.")]
 _JSON: Final = Annotated[

@@ -46,10 +46,10 @@ def get(
     failed or have no profile.
     """
     from .allowances import Allowances
-    from .exits import ExitStatus
-    from .getting import Wanted, get
-    from .inputs.reading import format_of
-    from .pace import Pace
+    from .exit_codes import ExitStatus
+    from .inputs.rows import format_of
+    from .jobs.get import Wanted, get
+    from .jobs.pace import Pace
 
     def run() -> ExitStatus:
         wanted = Wanted(
@@ -84,6 +84,6 @@ def doctor(
     with the key, for a profile that doesn't exist. It writes only an empty file, which it removes. Exit status 1: you
     need to change something; 4: Adapty rejects the key, or the key may not read profiles.
     """
-    from .doctor import doctor
+    from .jobs.doctor import doctor
 
     end(lambda: doctor(as_json=as_json))

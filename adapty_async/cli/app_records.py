@@ -42,7 +42,7 @@ def status(
     rate-limited requests, the requests in flight, the latency, the time left, whether the job is paused, and the last
     errors.
     """
-    from .records import status
+    from .jobs.report import status
 
     if watch and as_json:
         raise typer.BadParameter("it is one object: leave --watch out", param_hint="--json")
@@ -69,7 +69,7 @@ def export(
     were verified also have present (yes or no) and verified (the time, UTC). Excluded rows have exclude_list, the list
     that contains the ID. For plain IDs, the whole input is compared with the ledger before the first row is written.
     """
-    from .records import export
+    from .jobs.report import export
 
     end(lambda: export(ledger, input, ids.value))
 
@@ -104,8 +104,8 @@ def report(
     contain the ID, that not every row with this ID is known to be done, or that the profile was present when it was
     verified. If there was no such profile in the first place, the exit status is 0.
     """
-    from .records import about as tell_about
-    from .records import report
+    from .jobs.report import about as tell_about
+    from .jobs.report import report
 
     if about is not None and (json or markdown):
         raise typer.BadParameter("it is shown on standard output, without --json and --markdown", param_hint="--about")
@@ -145,8 +145,8 @@ def verify(
     Exit status 1 means that a profile is present, or was when it was last checked, or that the check of a profile gave
     no clear result.
     """
-    from .pace import Pace
-    from .verifying import verify
+    from .jobs.pace import Pace
+    from .jobs.verify import verify
 
     end(
         lambda: verify(
@@ -182,6 +182,6 @@ def redact(
     be resumed, its deletions can't be verified, and no row can be looked up or exported by its ID; status, report, and
     export without IDs still work. The command asks for confirmation first; without a terminal, it needs --yes.
     """
-    from .records import redact
+    from .jobs.report import redact
 
     end(lambda: redact(ledger, confirmed=yes))

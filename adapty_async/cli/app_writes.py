@@ -9,7 +9,7 @@ from .app_output import told
 from .ending import STATUSES, end
 
 if TYPE_CHECKING:
-    from .assignment import Assignment
+    from .inputs.attribute_mapping import Assignment
 
 
 def register(app: typer.Typer) -> None:
@@ -76,8 +76,8 @@ def update(
     ledger contains the values of --set, but not those of the file. Everything else is as in delete.
     """
     from .allowances import Allowances
-    from .begin import Asked, begin
-    from .inputs.reading import format_of
+    from .inputs.rows import format_of
+    from .jobs.start import Asked, begin
 
     end(
         lambda: begin(
@@ -156,10 +156,10 @@ def create(
     overwritten. Everything else is as in update.
     """
     from .allowances import Allowances
-    from .begin import Asked, begin
-    from .exits import ExitStatus
-    from .inputs.reading import format_of
-    from .order import refuse_by
+    from .exit_codes import ExitStatus
+    from .inputs.rows import format_of
+    from .jobs.options import refuse_by
+    from .jobs.start import Asked, begin
 
     def run() -> ExitStatus:
         refuse_by("create", by.value)
@@ -198,6 +198,6 @@ def create(
 
 def assignment_of(names: str | None, fixed: list[str] | None, null: str | None, empty: str | None) -> "Assignment":
     """Return the assignment that the options describe. Raises CommandError."""
-    from .assignment import Assignment
+    from .inputs.attribute_mapping import Assignment
 
     return Assignment.of(names=names, fixed=fixed or [], null=null, empty=empty)

@@ -6,10 +6,10 @@ from typing import Final, NoReturn
 
 import typer
 
-from .exits import HELP, CommandError, ExitStatus
-from .output import as_bug, current, logging_to
+from .exit_codes import HELP, CommandError, ExitStatus
+from .output.events import as_bug, current, logging_to
+from .output.streams import say
 from .signals import hear, stop_hearing
-from .streams import say
 
 STATUSES: Final = HELP
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from adapty_async.cli.recorded import Recorded
+from adapty_async.cli.jobs.run import Recorded
 from adapty_async.ledger import LedgerReader
 from adapty_async.ledger.record import record_of
 from adapty_async.testing import Fault, Simulator

@@ -1,5 +1,5 @@
 from adapty_async.bulk import Outcome
-from adapty_async.cli.books import Books
+from adapty_async.cli.jobs.outcome_counter import Books
 
 
 def test_the_standing_tells_done_from_failed_and_stays_as_it_is() -> None:

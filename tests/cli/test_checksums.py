@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from adapty_async.cli.inputs.ids import open_ids
-from adapty_async.cli.inputs.reading import InputError
+from adapty_async.cli.inputs.rows import InputError
 from tests.cli.served import AT_ONCE
 from tests.cli.witness import Say, Witness, ids, ledger_of
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from adapty_async.cli import event_loop, main, recorded
-from adapty_async.cli.failures import Failure
+from adapty_async.cli import event_loop, main
+from adapty_async.cli.inputs.bulk_input import Listing
 from adapty_async.cli.interrupts import Interrupts
-from adapty_async.cli.listing import Listing
+from adapty_async.cli.jobs import run as recorded
+from adapty_async.cli.jobs.failed_rows import Failure
 from adapty_async.ledger import LedgerReader
 from adapty_async.testing import Simulator, prefilled_customer_user_id
 from tests.cli.conftest import Delete

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from adapty_async.cli import main
-from adapty_async.cli.demo import demo
-from adapty_async.cli.exits import ExitStatus
+from adapty_async.cli.exit_codes import ExitStatus
 from adapty_async.cli.interrupts import Interrupts
+from adapty_async.cli.jobs.demo import demo
 from tests.cli.served import interrupting, started
 from tests.waiting import PATIENCE
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from adapty_async.bulk.api import By
 from adapty_async.cli.inputs.ids import open_ids
-from adapty_async.cli.inputs.reading import Format, InputError
+from adapty_async.cli.inputs.rows import Format, InputError
 from tests.cli.served import AT_ONCE
 from tests.cli.witness import Say, Witness, ids, ledger_of
 

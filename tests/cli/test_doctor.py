@@ -12,7 +12,7 @@ from threading import Thread
 
 import pytest
 
-from adapty_async.cli import reaching
+from adapty_async.cli.jobs import connectivity
 from adapty_async.testing import Fault, Simulator
 from adapty_async.testing.responses import Answer
 from tests.cli.witness import Say
@@ -189,7 +189,7 @@ def answering(listening: socket.socket, answer: bytes) -> Iterator[None]:
 def test_a_server_that_accepts_and_never_answers_is_a_problem(
     listening: socket.socket, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reaching, "_PATIENCE", 0.2)
+    monkeypatch.setattr(connectivity, "_PATIENCE", 0.2)
     status, checks = found(say)
     assert status == 1
     assert [name for name, (is_well, _) in checks.items() if not is_well] == ["http"]
@@ -236,7 +236,7 @@ def test_a_clock_that_is_off_is_a_problem(
         def time() -> float:
             return round(time.time()) + off
 
-    monkeypatch.setattr(reaching, "time", OffClock)
+    monkeypatch.setattr(connectivity, "time", OffClock)
     is_well, text = found(say)[1]["clock"]
     assert not is_well
     assert says in text
@@ -271,8 +271,8 @@ def test_without_a_place_for_what_is_shared_it_says_so(
 
 
 def test_a_low_limit_of_open_files_is_a_problem(sim: Simulator, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adapty_async.cli.doctor.descriptor_limit", lambda: 64)
-    monkeypatch.setattr("adapty_async.cli.doctor.max_connections", lambda: 20)
+    monkeypatch.setattr("adapty_async.cli.jobs.doctor.descriptor_limit", lambda: 64)
+    monkeypatch.setattr("adapty_async.cli.jobs.doctor.max_connections", lambda: 20)
     status, checks = found(say)
     assert status == 1
     assert checks["files"] == (

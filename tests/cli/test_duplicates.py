@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapty_async.cli.exits import ExitStatus
+from adapty_async.cli.exit_codes import ExitStatus
 from adapty_async.cli.inputs.duplicates import Positions, Sieve, repeated
+from adapty_async.cli.inputs.files import copied
 from adapty_async.cli.inputs.ids import open_ids
-from adapty_async.cli.inputs.reading import InputError
-from adapty_async.cli.inputs.sources import copied
+from adapty_async.cli.inputs.rows import InputError
 from tests.full_disk import full_disk
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from adapty_async.bulk import Outcome
-from adapty_async.cli.progress import Meter, Sight, Standing
+from adapty_async.cli.output.progress import Meter, Sight, Standing
 from adapty_async.pacing import AdaptivePacer, Phase, Ticket, Verdict
 from benchmarks.pacing_bench.scenarios import strays
 from benchmarks.rate_simulation import Answer, PacedJob, Simulation, TokenBucket, World

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from adapty_async.bulk import Outcome
-from adapty_async.cli.exits import CommandError, ExitStatus
-from adapty_async.cli.failures import Failure, check_free, write_failures
+from adapty_async.cli.exit_codes import CommandError, ExitStatus
 from adapty_async.cli.inputs.ids import open_ids
-from adapty_async.cli.inputs.reading import Reading, Row
-from adapty_async.cli.parts import part_beside
+from adapty_async.cli.inputs.rows import Reading, Row
+from adapty_async.cli.jobs.failed_rows import Failure, check_free, write_failures
+from adapty_async.cli.output.files import part_beside
 from adapty_async.testing import Fault
 from tests.cli.served import AT_ONCE, acting_after
 from tests.cli.witness import Say, Witness, ledger_of

@@ -17,12 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapty_async.bulk import Outcome
-from adapty_async.cli.failures import Failure, write_failures
 from adapty_async.cli.inputs.compression import blocks_of
 from adapty_async.cli.inputs.formats import format_of_name
 from adapty_async.cli.inputs.ids import open_ids
-from adapty_async.cli.inputs.reading import Format, InputError
+from adapty_async.cli.inputs.rows import Format, InputError
 from adapty_async.cli.inputs.values import as_text
+from adapty_async.cli.jobs.failed_rows import Failure, write_failures
 from adapty_async.installation import how_to_install
 from adapty_async.ledger import LedgerReader
 from tests.cli.served import AT_ONCE

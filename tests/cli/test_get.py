@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from adapty_async.bulk import Outcome
-from adapty_async.cli.books import Books
+from adapty_async.cli.jobs.outcome_counter import Books
 from adapty_async.testing import Fault, Simulator
 from tests.cli.served import AT_ONCE, Patient, interrupting_after, settings_for, started
 from tests.cli.witness import Say, ids

@@ -11,7 +11,7 @@ import pytest
 
 from adapty_async import UNPACED, AdaptyClient, bulk
 from adapty_async.bulk import Outcome, StopRules
-from adapty_async.cli import begin, resume
+from adapty_async.cli.jobs import resume, start
 from adapty_async.ledger import Ledger, LedgerReader, Spool, prepare
 from adapty_async.testing import Fault
 from tests.cli.served import AT_ONCE, interrupting_after, settings_for, started, wait_until
@@ -174,7 +174,7 @@ def test_an_interrupt_when_a_ledger_has_just_been_made_tells_how_to_go_on(
         prepare(*arguments, **options)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(begin, "prepare", interrupted)
+    monkeypatch.setattr(start, "prepare", interrupted)
     status, _, err = say(*DELETE, people)
     assert status == 130
     assert err.endswith(f"To resume:\n  adapty-async resume {ledger_of(people)}\nadapty-async: interrupted\n")
@@ -257,7 +257,7 @@ def test_an_interrupt_while_the_failures_are_written_hides_nothing_that_stopped_
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("adapty_async.cli.recorded.write_failures", interrupt)
+    monkeypatch.setattr("adapty_async.cli.jobs.run.write_failures", interrupt)
     witness.script(*faults)
     if key is not None:
         monkeypatch.setenv("ADAPTY_API_KEY", key)

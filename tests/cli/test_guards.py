@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from adapty_async.bulk import Outcome, StopReason, StopRules
-from adapty_async.cli import operation, recorded
-from adapty_async.cli.exits import CommandError, ExitStatus
-from adapty_async.cli.guards import Guards
+from adapty_async.cli.exit_codes import CommandError, ExitStatus
+from adapty_async.cli.jobs import operations
+from adapty_async.cli.jobs import run as recorded
+from adapty_async.cli.jobs.guards import Guards
 from adapty_async.ledger import LedgerReader
 from adapty_async.testing import Fault, prefilled_customer_user_id
 from tests.cli.served import AT_ONCE, settings_for, started, wait_until
@@ -50,10 +51,10 @@ def runs_notes(ledger: Path) -> list[dict[str, str]]:
 )
 def test_many_profiles_want_their_number(guards: Guards, profiles: int, confirmed: bool, says: str | None) -> None:
     if says is None:
-        guards.check(profiles, operation.DELETE, confirmed=confirmed)
+        guards.check(profiles, operations.DELETE, confirmed=confirmed)
         return
     with pytest.raises(CommandError, match=says) as refusal:
-        guards.check(profiles, operation.DELETE, confirmed=confirmed)
+        guards.check(profiles, operations.DELETE, confirmed=confirmed)
     assert refusal.value.status is ExitStatus.STOPPED
 
 

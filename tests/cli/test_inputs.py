@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from adapty_async.bulk import Outcome
 from adapty_async.bulk.api import By
 from adapty_async.cli.inputs.ids import Checked, Ids, open_ids
-from adapty_async.cli.inputs.reading import InputError, Row
+from adapty_async.cli.inputs.rows import InputError, Row
 from adapty_async.cli.inputs.validity import refusal, refusals
 from adapty_async.resources.profiles import delete_request
 

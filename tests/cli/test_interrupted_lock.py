@@ -8,7 +8,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from adapty_async.cli.ledgers import hold
+from adapty_async.cli.jobs.ledger_files import hold
 from adapty_async.cli.signals import hear, hearing_afterwards
 from tests.cli.served import ROOT
 

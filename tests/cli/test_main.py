@@ -12,7 +12,7 @@ import typer
 from adapty_async.cli import main
 from adapty_async.cli.app import app
 from adapty_async.cli.ending import end
-from adapty_async.cli.exits import CommandError, ExitStatus
+from adapty_async.cli.exit_codes import CommandError, ExitStatus
 from adapty_async.installation import how_to_install
 from adapty_async.testing.command import _parser
 from tests.cli.served import ROOT, started

@@ -17,7 +17,7 @@ import pytest
 from adapty_async.bulk import Decided, Outcome
 from adapty_async.bulk.api import By
 from adapty_async.cli.inputs.ids import Ids, open_ids
-from adapty_async.cli.inputs.reading import Format, InputError, Row
+from adapty_async.cli.inputs.rows import Format, InputError, Row
 from tests.cli.witness import Say
 
 pyarrow: Any = importlib.import_module("pyarrow")

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from adapty_async.bulk import Outcome
-from adapty_async.cli import beforehand, recorded, resume
+from adapty_async.cli.jobs import preflight, resume
+from adapty_async.cli.jobs import run as recorded
 from adapty_async.testing import Fault
 from tests.cli.served import AT_ONCE
 from tests.cli.witness import PEOPLE, Say, Witness, agree, ids, ledger_of, run
@@ -120,7 +121,7 @@ def test_a_hold_that_comes_while_another_command_has_the_ledger_is_refused_and_c
     with monkeypatch.context() as patch:
         if moment == "question":
             patch.setattr(resume, "require_terminal", lambda _: None)
-            patch.setattr(beforehand, "is_typed", hold_somebody)
+            patch.setattr(preflight, "is_typed", hold_somebody)
             with people.open("a") as file:
                 file.write("n,late\n")
             first = ("resume", ledger, "--appended")

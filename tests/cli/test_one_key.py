@@ -8,7 +8,10 @@ import pytest
 from aiohttp import web
 
 from adapty_async import AdaptyClient
-from adapty_async.cli import beforehand, connection, exits, recorded
+from adapty_async.cli import exit_codes
+from adapty_async.cli.jobs import client as connection
+from adapty_async.cli.jobs import preflight
+from adapty_async.cli.jobs import run as recorded
 from adapty_async.ledger import LedgerReader
 from adapty_async.ledger.record import record_of
 from adapty_async.testing import Fault
@@ -79,9 +82,9 @@ def test_a_key_that_changes_at_the_prompt_is_not_used(
         apps.write(SECOND)
         return True
 
-    monkeypatch.setattr(beforehand, "require_terminal", lambda _: None)
-    monkeypatch.setattr("adapty_async.cli.begin.require_terminal", lambda _: None)
-    monkeypatch.setattr(beforehand, "is_typed", type_slowly)
+    monkeypatch.setattr(preflight, "require_terminal", lambda _: None)
+    monkeypatch.setattr("adapty_async.cli.jobs.start.require_terminal", lambda _: None)
+    monkeypatch.setattr(preflight, "is_typed", type_slowly)
     app = apps.first_app if names_first else apps.second_app
     assert run(*DELETE, people, "--app", app, *options) == (0 if names_first else 3)
     assert {key for _, key in apps.keys} == {FIRST}
@@ -135,7 +138,7 @@ def test_a_verification_looks_at_the_app_of_the_key_that_it_began_with(
         apps.write(SECOND)
         return client
 
-    monkeypatch.setattr("adapty_async.cli.verifying.client_of_environment", then_exchanged)
+    monkeypatch.setattr("adapty_async.cli.jobs.verify.client_of_environment", then_exchanged)
     assert run("verify", ledger, "all", "--new-key") == 0
     assert {key for _, key in apps.keys} == {FIRST}
 
@@ -158,7 +161,7 @@ def test_a_run_with_a_key_that_nobody_has_looked_at_is_refused(
 ) -> None:
     carry_out = recorded.Recorded.carry_out
 
-    def with_another(self: recorded.Recorded, client: AdaptyClient) -> exits.ExitStatus:
+    def with_another(self: recorded.Recorded, client: AdaptyClient) -> exit_codes.ExitStatus:
         return carry_out(self, AdaptyClient(SECOND, base_url=client.base_url))
 
     monkeypatch.setattr(recorded.Recorded, "carry_out", with_another)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from adapty_async.cli.guards import Guards
-from adapty_async.cli.inputs.reading import Format
-from adapty_async.cli.ledgers import beside, command, resume_command
-from adapty_async.cli.order import Order
-from adapty_async.cli.pace import Pace
+from adapty_async.cli.inputs.rows import Format
+from adapty_async.cli.jobs.guards import Guards
+from adapty_async.cli.jobs.ledger_files import beside, command, resume_command
+from adapty_async.cli.jobs.options import Order
+from adapty_async.cli.jobs.pace import Pace
 
 BARE = Order(file=None, by="profile_id", column=None, pace=Pace.of("background", None))
 FULL = Order(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from adapty_async.cli.ledgers import order_of
-from adapty_async.cli.order import Order
+from adapty_async.cli.jobs.ledger_files import order_of
+from adapty_async.cli.jobs.options import Order
 from adapty_async.ledger import LedgerReader
 from adapty_async.testing import Fault
 from tests.cli.served import AT_ONCE, interrupting_after

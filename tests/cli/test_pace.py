@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from adapty_async import AdaptivePacer, AdaptyClient, SharedPacer
-from adapty_async.cli.exits import CommandError
-from adapty_async.cli.pace import Pace, state_file
+from adapty_async.cli.exit_codes import CommandError
+from adapty_async.cli.jobs.pace import Pace, state_file
 from adapty_async.pacing import Pacer, Verdict
 
 CLIENT = AdaptyClient("secret")

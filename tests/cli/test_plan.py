@@ -12,11 +12,11 @@ import pytest
 
 from adapty_async import UNPACED
 from adapty_async.bulk.job_store import Undertaking
-from adapty_async.cli.connection import client_of_environment
-from adapty_async.cli.exits import CommandError
-from adapty_async.cli.masking import masked
-from adapty_async.cli.pace import Pace, state_file
-from adapty_async.cli.probe import sample
+from adapty_async.cli.exit_codes import CommandError
+from adapty_async.cli.jobs.client import client_of_environment
+from adapty_async.cli.jobs.masking import masked
+from adapty_async.cli.jobs.pace import Pace, state_file
+from adapty_async.cli.jobs.probe import sample
 from adapty_async.ledger.input_check import begin
 from adapty_async.ledger.location import NamedLedger
 from adapty_async.ledger.store import Store

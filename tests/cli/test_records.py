@@ -18,9 +18,10 @@ import pytest
 from adapty_async import UNPACED, AdaptyClient, bulk
 from adapty_async.bulk import Decided, Outcome, StopReason, StopRules
 from adapty_async.bulk.api import undertaking
-from adapty_async.cli import beforehand, main
-from adapty_async.cli.order import Order
-from adapty_async.cli.pace import Pace
+from adapty_async.cli import main
+from adapty_async.cli.jobs import preflight
+from adapty_async.cli.jobs.options import Order
+from adapty_async.cli.jobs.pace import Pace
 from adapty_async.ledger import Ledger, LedgerReader, Spool, prepare
 from adapty_async.ledger.store import Store
 from adapty_async.testing import Fault, Simulator, prefilled_customer_user_id
@@ -363,7 +364,7 @@ def typing(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
     def sit_down(answer: str) -> None:
         monkeypatch.setattr("sys.stdin", Terminal(f"{answer}\n"))
-        monkeypatch.setattr(beforehand, "_is_terminal", lambda _: True)
+        monkeypatch.setattr(preflight, "_is_terminal", lambda _: True)
 
     return sit_down
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from adapty_async.bulk import Outcome
-from adapty_async.cli import beforehand, begin, main
-from adapty_async.cli.inputs.reading import ADDED
+from adapty_async.cli import main
+from adapty_async.cli.inputs.rows import ADDED
+from adapty_async.cli.jobs import preflight, start
 from adapty_async.ledger import LedgerReader, Run, Spool
 from adapty_async.testing import Fault, prefilled_customer_user_id
 from tests.cli.served import AT_ONCE, interrupting_after, settings_for, started, wait_until
@@ -264,9 +265,9 @@ def test_a_job_that_is_about_to_begin_is_not_overtaken(
         return True
 
     begun: list[int] = []
-    monkeypatch.setattr(beforehand, "require_terminal", lambda _: None)
-    monkeypatch.setattr(beforehand, "is_typed", type_slowly)
-    monkeypatch.setattr(begin, "require_terminal", lambda _: None)
+    monkeypatch.setattr(preflight, "require_terminal", lambda _: None)
+    monkeypatch.setattr(preflight, "is_typed", type_slowly)
+    monkeypatch.setattr(start, "require_terminal", lambda _: None)
     (tmp_path / "held.csv").write_text(ids(1)[0])
     assert run(*DELETE[:-1], people, "--exclude", tmp_path / "held.csv") == 0
     assert begun == [5]
@@ -276,8 +277,8 @@ def test_a_job_that_is_about_to_begin_is_not_overtaken(
 def test_a_job_that_does_not_begin_keeps_nobody_out(
     witness: Witness, people: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(beforehand, "is_typed", lambda *_: False)
-    monkeypatch.setattr(begin, "require_terminal", lambda _: None)
+    monkeypatch.setattr(preflight, "is_typed", lambda *_: False)
+    monkeypatch.setattr(start, "require_terminal", lambda _: None)
     before = sorted(people.parent.iterdir())
     assert run(*DELETE[:-1], people) == 2
     assert sorted(people.parent.iterdir()) == before

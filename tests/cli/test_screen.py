@@ -16,10 +16,19 @@ from rich.console import Console
 from rich.text import Text
 
 from adapty_async.bulk import BulkReport, Latency, Outcome
-from adapty_async.cli.books import Books
-from adapty_async.cli.output import Output, using
-from adapty_async.cli.progress import Meter, Sight, Standing, View
-from adapty_async.cli.screen import EventScreen, PlainScreen, TerminalScreen, _Bar, screen_for, showing, summary, tell
+from adapty_async.cli.jobs.outcome_counter import Books
+from adapty_async.cli.output.events import Output, using
+from adapty_async.cli.output.progress import Meter, Sight, Standing, View
+from adapty_async.cli.output.screen import (
+    EventScreen,
+    PlainScreen,
+    TerminalScreen,
+    _Bar,
+    screen_for,
+    showing,
+    summary,
+    tell,
+)
 from adapty_async.pacing import Phase, Snapshot
 
 REPORT = BulkReport(

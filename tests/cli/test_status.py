@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from adapty_async.cli import main, records
-from adapty_async.cli.progress import Standing, View
+from adapty_async.cli import main
+from adapty_async.cli.jobs import report
+from adapty_async.cli.output.progress import Standing, View
 from adapty_async.ledger import LedgerReader
 from adapty_async.ledger.store import Store
 from adapty_async.testing import Fault, Simulator
@@ -93,7 +94,7 @@ def test_it_shows_what_the_screen_does_paused_or_not_until_the_job_is_killed(
     # The last status of the killed process isn't used for another process that has the ledger afterwards.
     with LedgerReader(ledger) as reader:
         assert reader.sight is not None
-    monkeypatch.setattr(records, "_LATELY", timedelta(0))
+    monkeypatch.setattr(report, "_LATELY", timedelta(0))
     with Store.open(ledger):
         assert progress(say, ledger)["requests"] is None
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from adapty_async import ledger
-from adapty_async.cli import recorded
-from adapty_async.cli.failures import Failure
+from adapty_async.cli.jobs import run as recorded
+from adapty_async.cli.jobs.failed_rows import Failure
 from adapty_async.ledger.store import Store, Writing
 from adapty_async.testing import Fault
 from tests.cli.served import (

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from adapty_async.cli import main
-from adapty_async.cli.inputs.reading import ADDED
+from adapty_async.cli.inputs.rows import ADDED
 from adapty_async.testing import Fault, Simulator
 from tests.cli.served import AT_ONCE, Patient, interrupting_after, settings_for, started, wait_until
 from tests.cli.test_delete import Keyboard

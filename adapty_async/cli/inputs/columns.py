@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from .dialects import ADVICE, refuse_table
-from .reading import Format, InputError, Reading, Wanted
+from .rows import Format, InputError, Reading, Wanted
 
 _NAMES: Final = ("customer_user_id", "profile_id", "id")
 _OF_EXCEL: Final = re.compile(r"sep=.?$", re.IGNORECASE)

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
-from .reading import InputError
+from .rows import InputError
 
 GZIP: Final = b"\x1f\x8b"
 _BLOCK: Final = 1 << 18

@@ -10,7 +10,7 @@ from .columns import reading_of
 from .compression import blocks_of, is_gzip
 from .dialects import SAMPLE, refuse_table
 from .lines import TOO_LONG, TOO_LONG_AND_QUOTED, Lines, first_lines
-from .reading import BATCH, NO_ID, Batch, Format, InputError, Reading, Wanted
+from .rows import BATCH, NO_ID, Batch, Format, InputError, Reading, Wanted
 
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 # NUL, or the surrogates of bytes that aren't UTF-8.

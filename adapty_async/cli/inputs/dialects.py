@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from .reading import Format, InputError
+from .rows import Format, InputError
 
 SAMPLE: Final = 500
 """The number of lines that are examined."""

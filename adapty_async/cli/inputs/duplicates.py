@@ -17,7 +17,7 @@ from typing import IO, Final, Self, TypeAlias
 
 import attrs
 
-from .scratch import scratch, scratching
+from .temp_files import scratch, scratching
 
 Candidate: TypeAlias = tuple[int, str, str | None]
 """A position, the name of its ID, and a digest of what else is sent; None if the row isn't sent."""

@@ -10,7 +10,7 @@ from .csv_rows import CsvReader
 from .id_lines import IdsReader
 from .json_lines import JsonLinesReader
 from .parquet import ParquetReader
-from .reading import Format, InputError, Reader, Wanted
+from .rows import Format, InputError, Reader, Wanted
 
 _HEAD: Final = 4096
 _PARQUET: Final = b"PAR1"

@@ -8,7 +8,7 @@ from .columns import reading_of
 from .compression import blocks_of, is_gzip
 from .dialects import SAMPLE
 from .lines import TOO_LONG, TOO_LONG_AND_QUOTED, Lines, first_lines
-from .reading import BATCH, Batch, Format, InputError, Reading, Wanted
+from .rows import BATCH, Batch, Format, InputError, Reading, Wanted
 
 
 class IdsReader:

@@ -14,10 +14,10 @@ from ...bulk import Decided, Outcome
 from ...bulk.api import By, name_of
 from .damage import damage_in
 from .duplicates import Candidate, Positions, Sieve, repeated
+from .files import OF_STDIN, STDIN, copied, open_source
 from .formats import format_of_name, reader_of
-from .reading import NOBODY, Batch, Excluded, Format, InputError, Reader, Reading, Row, Wanted
 from .rounding import Rounding
-from .sources import OF_STDIN, STDIN, copied, open_source
+from .rows import NOBODY, Batch, Excluded, Format, InputError, Reader, Reading, Row, Wanted
 from .validity import refusal, refusals
 
 _T = TypeVar("_T")

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, Final
 from .compression import blocks_of, is_gzip
 from .id_lines import is_utf8
 from .lines import TOO_LONG, TOO_LONG_AND_QUOTED, Lines
-from .reading import BATCH, NO_ID, Batch, Format, InputError, Reading, Wanted
+from .rows import BATCH, NO_ID, Batch, Format, InputError, Reading, Wanted
 from .values import as_text, id_of, plain_ids, whole_number
 
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z0-9_ .-]+")

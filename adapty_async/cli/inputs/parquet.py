@@ -11,7 +11,7 @@ from ...installation import how_to_install
 from .columns import find
 from .compression import Reopened
 from .parquet_structure import StructureError, has_checksums
-from .reading import BATCH, NO_ID, NO_TEXT, Batch, Format, InputError, Kind, Reading, Wanted, no_record
+from .rows import BATCH, NO_ID, NO_TEXT, Batch, Format, InputError, Kind, Reading, Wanted, no_record
 from .values import as_text, id_of, plain_ids
 
 _PAGE: Final = 1 << 20

@@ -1,0 +1,13 @@
+"""Mask an ID so that only those who know it can recognize it."""
+
+from typing import Final
+
+from ...escaping import one_line
+
+_SHORT: Final = 8
+
+
+def masked(id_: str) -> str:
+    """Return the first and last character of an ID, and its length. Of a short ID, return only the length."""
+    ends = "…" if len(id_) < _SHORT else one_line(f"{id_[0]}…{id_[-1]}")
+    return f"{ends} ({len(id_):,} characters)"

@@ -1,0 +1,204 @@
+"""The output of a command apart from its screen: events for programs, a log file, tracebacks."""
+
+import contextlib
+import logging
+import os
+import re
+import stat
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+import attrs
+
+from ...escaping import one_line, printable, to_json
+from ..exit_codes import CommandError, ExitStatus
+
+if TYPE_CHECKING:
+    from ...http.sender import Attempt
+
+logger: Final = logging.getLogger("adapty_async")
+_attempts: Final = logging.getLogger("adapty_async.attempts")
+"""Only for the log file. A screen shows one line for each kind of error."""
+
+_SHOWN: Final = 3
+_TIMED: Final = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ")
+# Errors that aren't problems: an absent profile is an outcome, and the pacer measures the rate limit by 429s. Both are
+# counted elsewhere on the screen.
+_ABSENT: Final = {"ProfileNotFoundError", "NotFoundError"}
+_NO_ERRORS: Final = {*_ABSENT, "RateLimitError"}
+
+
+def tell(text: str, stream: TextIO) -> None:
+    """Print a text. If the stream can't be written, such as a broken pipe, discard it: the job must not end."""
+    try:
+        print(printable(text), file=stream, flush=True)
+    except OSError:
+        write_no_more(stream)
+
+
+def write_no_more(stream: TextIO) -> None:
+    """Discard the further output of a stream, including the rest of its buffer that is flushed at exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+class LastErrors:
+    """The last kinds of errors of the requests: their class and status, never their text."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[int, datetime]] = {}
+
+    def note(self, attempt: "Attempt") -> None:
+        """Count an attempt if it failed."""
+        if attempt.error is None or attempt.error in _NO_ERRORS:
+            return
+        kind = _kind_of(attempt)
+        times, _ = self._seen.pop(kind, (0, None))
+        self._seen[kind] = (times + 1, datetime.now().astimezone())
+
+    def shown(self) -> tuple[str, ...]:
+        """Return a line for each of the last kinds, the latest first."""
+        last = list(reversed(self._seen.items()))[:_SHOWN]
+        return tuple(f"{at:%H:%M:%S}  {kind}{f', {times:,} times' if times > 1 else ''}" for kind, (times, at) in last)
+
+
+def _kind_of(attempt: "Attempt") -> str:
+    return f"{attempt.error} {attempt.status or ''}".rstrip()
+
+
+@attrs.define
+class Output:
+    """The output options of a command.
+
+    Attributes:
+        json: Whether events for programs are written to standard output. Text for people then goes to standard error.
+        log_file: The file for the library's log.
+        debug: Whether errors show a traceback.
+        errors: The last kinds of errors of the requests.
+    """
+
+    json: bool = False
+    log_file: Path | None = None
+    debug: bool = False
+    errors: LastErrors = attrs.field(factory=LastErrors)
+    _summary: dict[str, Any] = attrs.field(factory=dict, init=False)
+
+    def emit(self, event: str, **what: Any) -> None:
+        """Write an event if --json is given."""
+        if self.json:
+            at = datetime.now(UTC).isoformat(timespec="milliseconds")
+            tell(to_json({"event": event, "at": at, **what}), sys.stdout)
+
+    def show(self, text: str, **figures: Any) -> None:
+        """Print the result of a command. With --json, the figures become part of the event `end` instead."""
+        self._summary.update(figures)
+        if not self.json:
+            tell(text, sys.stdout)
+
+    def note(self, attempt: "Attempt") -> None:
+        """Record an attempt for the screen and the log file if it failed."""
+        self.errors.note(attempt)
+        if attempt.error is not None and attempt.error not in _ABSENT:
+            wait = "" if attempt.wait is None else f", again in {attempt.wait:.3f} s"
+            text = "%s, attempt %d: %s after %.3f s%s"
+            _attempts.info(text, attempt.method, attempt.number, _kind_of(attempt), attempt.elapsed, wait)
+
+    def ended(self, status: int, error: str | None) -> None:
+        """Report the end of the command."""
+        logger.info("the command ends with exit status %d%s", status, f": {error}" if error else "")
+        self.emit("end", **self._summary, error=error, status=status)
+
+    def trace(self, error: BaseException) -> None:
+        """Show a traceback if --debug is given, without values or the error's text, which may contain an ID."""
+        if not self.debug:
+            return
+        chain: BaseException | None = error
+        while chain is not None:
+            frames = "".join(traceback.format_tb(chain.__traceback__))
+            tell(f"Traceback (most recent call last):\n{frames}{type(chain).__qualname__}", sys.stderr)
+            chain = chain.__cause__ or chain.__context__
+
+
+_current: Final = ContextVar("output", default=Output())  # noqa: B039 - the default collects no figures that two commands could mix up
+
+
+def current() -> Output:
+    """Return the output options of the running command."""
+    return _current.get()
+
+
+@contextlib.contextmanager
+def using(output: Output) -> Iterator[None]:
+    """Use these output options within the block."""
+    token = _current.set(output)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+class _LogFile(logging.Handler):
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):  # a log that can't be written must not end the job
+            os.write(self._descriptor, f"{one_line(self.format(record))}\n".encode())
+
+
+class _Lines(logging.Formatter):
+    converter = staticmethod(time.gmtime)
+    default_time_format = "%Y-%m-%dT%H:%M:%SZ"
+    default_msec_format = None
+
+
+@contextlib.contextmanager
+def logging_to(path: Path | None) -> Iterator[None]:
+    """Write the library's log to a private file. It contains neither IDs nor the key. Raises OSError, ValueError."""
+    if path is None:
+        yield
+        return
+    level, descriptor = logger.level, _opened(path)
+    handler = _LogFile(descriptor)
+    handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.info("the command begins, as process %d", os.getpid())
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        os.close(descriptor)
+
+
+def _opened(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            if not _TIMED.match(os.pread(descriptor, 32, 0) or b"2000-01-01T00:00:00Z "):
+                raise ValueError("it exists and isn't a log of this command: name a new file")
+            os.fchmod(descriptor, 0o600)
+    except BaseException:  # including an interrupt: the descriptor would stay open
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def as_bug(error: Exception) -> CommandError:
+    """Return an error with the place of an unexpected exception, without its text, which may be private."""
+    current().trace(error)
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(where.filename).name}, line {where.lineno}"
+    return CommandError(
+        f"internal error ({type(error).__name__} in {place}): please report this line; --debug shows a traceback",
+        ExitStatus.FAILED,
+    )
