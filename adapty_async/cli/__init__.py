@@ -8,8 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from .complaints import let_be_lost
-from .core_files import leave_none
+from .process import leave_none, let_be_lost
 from .signals import INTERRUPTED, hear, hear_while_loading, hearing_afterwards, stop_hearing
 
 _EXTRA: Final = {"typer", "rich"}

@@ -10,9 +10,22 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from . import app_jobs, app_reads, app_records, app_writes, event_loop
-from .app_output import traced
-from .ending import STATUSES, end
+from .command import STATUSES, told, traced
+from .commands.create import create
+from .commands.delete import delete
+from .commands.demo import demo
+from .commands.doctor import doctor
+from .commands.export import export
+from .commands.get import get
+from .commands.plan import plan
+from .commands.redact import redact
+from .commands.report import report
+from .commands.resume import resume
+from .commands.retry_failed import retry_failed
+from .commands.simulator import simulator
+from .commands.status import status
+from .commands.update import update
+from .commands.verify import verify
 from .exit_codes import ExitStatus
 from .output.events import tell
 from .output.streams import lost, say
@@ -93,37 +106,24 @@ def _main(
     """
 
 
-@app.command()
-@traced
-def demo() -> None:
-    """Delete made-up profiles in a simulator
-
-    \b
-    Examples:
-      # Watch a deletion
-      adapty-async demo
-      # Write the summary to a file
-      adapty-async demo > summary.txt
-
-    The command deletes 20,000 profiles in a simulator of Adapty's API on this machine, within a minute. It needs no API
-    key and removes its files when it ends.
-    """
-    from .jobs.demo import demo
-
-    end(lambda: event_loop.run(demo))
-
-
-@app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+# The order is that of the help.
+app.command()(traced(demo))
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})(
+    simulator
 )
-def simulator(context: typer.Context) -> None:
-    """Run a local simulator of the API"""
-    from ..testing.command import main
-
-    raise typer.Exit(main(context.args))
-
-
-app_jobs.register(app)
-app_writes.register(app)
-app_reads.register(app)
-app_records.register(app)
+for _command in (
+    traced(plan),
+    told(delete),
+    told(resume),
+    told(retry_failed),
+    told(update),
+    told(create),
+    traced(get),
+    traced(doctor),
+    traced(status),
+    traced(export),
+    traced(report),
+    told(verify),
+    traced(redact),
+):
+    app.command(epilog=STATUSES)(_command)

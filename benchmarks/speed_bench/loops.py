@@ -5,7 +5,7 @@ from collections.abc import Coroutine
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
-from adapty_async.cli.event_loop import loop_factory
+from adapty_async.cli.signals import loop_factory
 
 _T = TypeVar("_T")
 

@@ -8,12 +8,12 @@ import attrs
 
 from adapty_async import UNPACED, AdaptyClient
 from adapty_async.cli.inputs.bulk_input import Listing
-from adapty_async.cli.interrupts import Interrupts
 from adapty_async.cli.jobs.options import Order
 from adapty_async.cli.jobs.pace import FULL, Pace
 from adapty_async.cli.jobs.result import Ended
 from adapty_async.cli.jobs.run import Recorded, Run, on_temporary_ledger
 from adapty_async.cli.output.screen import Screen
+from adapty_async.cli.signals import Interrupts
 from adapty_async.pacing import Pacer
 
 

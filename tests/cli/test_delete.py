@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from adapty_async.cli import event_loop, main
+from adapty_async.cli import main, signals
 from adapty_async.cli.inputs.bulk_input import Listing
-from adapty_async.cli.interrupts import Interrupts
 from adapty_async.cli.jobs import run as recorded
 from adapty_async.cli.jobs.failed_rows import Failure
+from adapty_async.cli.signals import Interrupts
 from adapty_async.ledger import LedgerReader
 from adapty_async.testing import Simulator, prefilled_customer_user_id
 from tests.cli.conftest import Delete
@@ -226,13 +226,13 @@ def test_an_interrupt_while_the_rest_is_written_down_hides_no_status_and_no_figu
 def test_an_interrupt_at_the_end_of_the_loop_hides_no_figure(
     sim: Simulator, delete: Delete, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = event_loop.run
+    run = signals.run_event_loop
 
     def interrupted(main: Callable[[Interrupts], Coroutine[Any, Any, Any]]) -> None:
         run(main)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(event_loop, "run", interrupted)
+    monkeypatch.setattr("adapty_async.cli.jobs.run.run_event_loop", interrupted)
     assert delete(ids_file(tmp_path, 30), "--no-ledger") == 130
     assert figures(capsys.readouterr().out)["deleted"] == "30"
 

@@ -10,8 +10,8 @@ import pytest
 
 from adapty_async.cli import main
 from adapty_async.cli.exit_codes import ExitStatus
-from adapty_async.cli.interrupts import Interrupts
 from adapty_async.cli.jobs.demo import demo
+from adapty_async.cli.signals import Interrupts
 from tests.cli.served import interrupting, started
 from tests.waiting import PATIENCE
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from adapty_async.cli.allowances import Allowances
+from adapty_async.cli.inputs.allowances import Allowances
 from adapty_async.cli.inputs.exclude_lists import read_exclusion
 from adapty_async.cli.inputs.ids import open_ids
 from adapty_async.cli.inputs.spelling import spelled

@@ -13,9 +13,9 @@ from adapty_async import AdaptyClient, FixedPacer
 from adapty_async.bulk import Outcome, StopReason
 from adapty_async.cli.exit_codes import CommandError, ExitStatus
 from adapty_async.cli.inputs.ids import open_ids
-from adapty_async.cli.interrupts import Interrupts
 from adapty_async.cli.jobs.result import Ended
 from adapty_async.cli.output.progress import Standing, View
+from adapty_async.cli.signals import Interrupts
 from adapty_async.testing import Fault, Simulator
 from tests.cli.runs import run_of
 from tests.cli.served import ids_file

@@ -11,7 +11,7 @@ import typer
 
 from adapty_async.cli import main
 from adapty_async.cli.app import app
-from adapty_async.cli.ending import end
+from adapty_async.cli.command import end
 from adapty_async.cli.exit_codes import CommandError, ExitStatus
 from adapty_async.installation import how_to_install
 from adapty_async.testing.command import _parser

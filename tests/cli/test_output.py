@@ -15,10 +15,9 @@ import pytest
 
 from adapty_async import UNPACED, AdaptyClient, FixedPacer, bulk
 from adapty_async.cli.inputs.ids import open_ids
-from adapty_async.cli.interrupts import Interrupts
 from adapty_async.cli.output.events import LastErrors, Output, as_bug, logging_to, using
 from adapty_async.cli.output.progress import View
-from adapty_async.cli.signals import hear
+from adapty_async.cli.signals import Interrupts, hear
 from adapty_async.http.sender import Attempt
 from adapty_async.ledger import LedgerReader
 from adapty_async.testing import Fault, Simulator

@@ -12,8 +12,8 @@ from typing import Final
 import attrs
 
 from ...bulk.api import By, name_of
-from ..allowances import Allowances
 from ..exit_codes import CommandError
+from .allowances import Allowances
 from .bulk_input import Listing
 from .ids import open_ids
 from .rounding import Rounding, as_rounded

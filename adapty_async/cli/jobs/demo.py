@@ -16,9 +16,9 @@ from ...http.requests import Request
 from ...pacing import AdaptivePacer
 from ...testing import prefilled_customer_user_id
 from ..exit_codes import CommandError, ExitStatus
-from ..interrupts import Interrupts
 from ..output.events import current
 from ..output.screen import screen_for, tell
+from ..signals import Interrupts
 from .options import Order, open_listing
 from .pace import FULL, Pace
 from .preflight import show_checked

@@ -19,9 +19,9 @@ from ...client import AdaptyClient, sender_of
 from ...escaping import one_line, to_json
 from ...http.descriptors import descriptor_limit, max_connections
 from ...ledger.store import SQLITE_VERSION
-from .. import event_loop
 from ..exit_codes import CommandError, ExitStatus
 from ..output.streams import show
+from ..signals import run_event_loop
 from .client import address_of_environment, client_of_environment
 from .connectivity import Reached, reach
 from .pace import state_file
@@ -96,7 +96,7 @@ def _key_check(*, is_server_reached: bool) -> Check:
         client = client_of_environment(timeout=_TIMEOUT)
         text = _key(client)
         if is_server_reached:
-            is_accepted = event_loop.run(lambda _: check_key(client))
+            is_accepted = run_event_loop(lambda _: check_key(client))
             text += f"; Adapty {'accepts it' if is_accepted else _UNKNOWN}"
     except CommandError as problem:  # may also be about the address
         is_key = problem.status is ExitStatus.CREDENTIALS

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import attrs
 
-from ..allowances import Allowances
+from ..inputs.allowances import Allowances
 from ..inputs.formats import format_of_name
 from ..inputs.json_objects import JsonReading
 from ..inputs.rows import Format, Reading

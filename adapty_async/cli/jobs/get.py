@@ -21,15 +21,14 @@ from ...errors import AdaptyAPIError
 from ...escaping import to_json
 from ...models import FrozenMapping, Profile
 from ...pacing import Pacer
-from .. import event_loop
-from ..allowances import Allowances
 from ..exit_codes import CommandError, ExitStatus
+from ..inputs.allowances import Allowances
 from ..inputs.files import STDIN
 from ..inputs.ids import Ids, open_ids
 from ..inputs.rows import Format, Row
-from ..interrupts import Interrupts
 from ..output.screen import PlainScreen, screen_for, summary, tell
 from ..output.streams import say
+from ..signals import Interrupts, run_event_loop
 from .client import client_of_environment
 from .outcome_counter import Books
 from .pace import Pace
@@ -78,7 +77,7 @@ def get(wanted: Wanted) -> ExitStatus:
         )
         pacer = stack.enter_context(wanted.pace.pacer(client))
         getting = _Getting(client, ids, Books(checked.rows), wanted.concurrency, pacer)
-        event_loop.run(getting.run)
+        run_event_loop(getting.run)
         ended = getting.end()
     tell(summary(ended.standing, ended.report), sys.stderr)
     if ended.reason is not None:

@@ -13,8 +13,8 @@ from ...bulk.api import undertaking
 from ...client import AdaptyClient, anew
 from ...ledger import LedgerReader, Row, Status
 from ...ledger.last_key import APP_ID
-from ..allowances import Allowances
 from ..exit_codes import CommandError, ExitStatus
+from ..inputs.allowances import Allowances
 from ..inputs.bulk_input import Listing
 from ..inputs.damage import invisible_in
 from ..output.streams import FROM_STDIN, id_of_stdin

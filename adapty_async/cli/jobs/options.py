@@ -8,8 +8,8 @@ from typing import Any
 import attrs
 
 from ...bulk.api import By
-from ..allowances import Allowances
 from ..exit_codes import CommandError
+from ..inputs.allowances import Allowances
 from ..inputs.attribute_mapping import Assignment
 from ..inputs.bulk_input import Listing
 from ..inputs.changes import Changes

@@ -10,9 +10,8 @@ import attrs
 from ...bulk.api import By
 from ...client import AdaptyClient, anew
 from ...escaping import one_line
-from .. import event_loop
-from ..allowances import Allowances
 from ..exit_codes import CommandError, ExitStatus
+from ..inputs.allowances import Allowances
 from ..inputs.attribute_mapping import Assignment
 from ..inputs.bulk_input import Listing
 from ..inputs.change_summary import Effects
@@ -22,6 +21,7 @@ from ..inputs.ids import Checked
 from ..inputs.rows import Format, Reading
 from ..output.events import current
 from ..output.streams import show
+from ..signals import run_event_loop
 from .client import client_of_environment
 from .guards import UNCOUNTED
 from .ledger_files import command
@@ -171,9 +171,9 @@ def _probe(client: AdaptyClient, ids: Listing, checked: Checked, order: Order, c
     sent = (row.id for row in ids.rows() if row.outcome is None)
     picked = (id_ for place, id_ in enumerate(sent) if place in places)
     with order.pace.pacer(client) as pacer:
-        found = event_loop.run(lambda _: sample(client, picked, by=order.by, pacer=pacer))
+        found = run_event_loop(lambda _: sample(client, picked, by=order.by, pacer=pacer))
     if not wanted:  # no profile is fetched, but the key must be checked anyway
-        event_loop.run(lambda _: check_key(anew(client)))
+        run_event_loop(lambda _: check_key(anew(client)))
     show("\n".join(_found(found, order.operation)))
     return found
 

@@ -14,8 +14,8 @@ from ...client import AdaptyClient
 from ...errors import AdaptyError, AuthenticationError, PermissionDeniedError, ProfileNotFoundError
 from ...http.retry import RetryPolicy
 from ...pacing import Pacer
-from .. import event_loop
 from ..exit_codes import CommandError, ExitStatus
+from ..signals import run_event_loop
 
 _MOST: Final = 100
 _NO_RULES: Final = StopRules(failure_share=None, outage=60.0, throttled_for=300.0)
@@ -98,7 +98,7 @@ def verify_app(
     Raises:
         CommandError: If the profile belongs to another app, none of the profiles exists, or a request fails.
     """
-    found = event_loop.run(lambda _: _app_of(client, ids, by))
+    found = run_event_loop(lambda _: _app_of(client, ids, by))
     if found is None:
         raise _refused(
             f"none of the first {_MOST} IDs to send exists in Adapty, so it can't be verified that the key is for app "

@@ -12,10 +12,10 @@ from ...escaping import one_line
 from ...ledger.chunks import UNSENT
 from ...pacing import Pacer
 from ..exit_codes import CommandError, ExitStatus
-from ..interrupts import Interrupts
 from ..output.events import as_bug, current
 from ..output.progress import Keeper, Sight, Standing, counts_of
 from ..output.screen import Screen, saying, showing, summary
+from ..signals import Interrupts
 
 logger: Final = logging.getLogger("adapty_async")
 

@@ -16,8 +16,8 @@ from ...ledger import Held, LedgerReader, prepare, reopen
 from ...ledger.chunks import UNSENT
 from ...ledger.files import open_regular, translated
 from ...ledger.prepare import note_order
-from ..allowances import Allowances
 from ..exit_codes import CommandError, ExitStatus
+from ..inputs.allowances import Allowances
 from ..inputs.bulk_input import Listing
 from ..inputs.exclude_lists import Exclusion
 from .client import client_of_environment

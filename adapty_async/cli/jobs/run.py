@@ -17,15 +17,14 @@ from ...client import AdaptyClient, sender_of
 from ...escaping import one_line
 from ...ledger import Held, Ledger, LedgerLostError, LedgerReader, Status, TemporaryLedger, prepare
 from ...pacing import Pacer
-from .. import event_loop
 from ..exit_codes import CommandError, ExitStatus
 from ..inputs.bulk_input import Listing
 from ..inputs.exclude_lists import is_excluded
-from ..interrupts import Interrupts
 from ..output.events import current
 from ..output.progress import Meter, Standing
 from ..output.screen import Screen, screen_for, tell
 from ..output.streams import say
+from ..signals import Interrupts, run_event_loop
 from .failed_rows import Failure, write_failures
 from .finished import RETRIED
 from .ledger_files import refusing
@@ -101,7 +100,7 @@ class Recorded:
     def _is_cut_off(self, run: "Run") -> bool:
         """Perform the run. Return True if an interrupt cut it off and the job can't be resumed to show its result."""
         try:
-            event_loop.run(run.run)
+            run_event_loop(run.run)
         except (KeyboardInterrupt, asyncio.CancelledError):
             if self._next_steps.can_resume:
                 raise

@@ -12,8 +12,8 @@ import attrs
 from ...bulk.api import By, undertaking
 from ...client import AdaptyClient
 from ...ledger import Held, Spool, has_job, prepare
-from ..allowances import Allowances
 from ..exit_codes import CommandError, ExitStatus
+from ..inputs.allowances import Allowances
 from ..inputs.attribute_mapping import Assignment
 from ..inputs.bulk_input import Listing
 from ..inputs.exclude_lists import Exclusion

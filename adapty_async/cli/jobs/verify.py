@@ -16,13 +16,13 @@ from ...ledger import LedgerReader, Verified
 from ...ledger import verify as verify_ledger
 from ...ledger.verification import gone
 from ...pacing import Pacer
-from .. import event_loop
 from ..exit_codes import CommandError, ExitStatus
 from ..inputs.bulk_input import Listing
 from ..inputs.rows import Reading
 from ..output.events import current
 from ..output.progress import Sight, Standing
 from ..output.screen import saying, screen_for, showing, tell
+from ..signals import run_event_loop
 from .client import client_of_environment
 from .failed_rows import Failure, check_free, write_failures
 from .failed_rows_command import feeding_back
@@ -97,7 +97,7 @@ def verify(
                 show_same_app(reader, ids, order, known, client)
             plain = ids.plain()
             try:
-                found = event_loop.run(
+                found = run_event_loop(
                     lambda _: _verify(client, reader, plain, wanted, pacer, concurrency, rest=rest, new_key=new_key)
                 )
             except (KeyboardInterrupt, asyncio.CancelledError):

@@ -1,4 +1,4 @@
-"""Make standard error safe to write to when it is closed, full or a broken pipe."""
+"""Prepare the process: no core files, and a standard error that is safe to write to."""
 
 import contextlib
 import io
@@ -29,3 +29,17 @@ def let_be_lost() -> None:
         sys.stderr = _Complaints(
             sys.stderr.buffer, encoding=sys.stderr.encoding, errors=sys.stderr.errors, line_buffering=True
         )
+
+
+def leave_none() -> None:
+    """Disable core files for this process and its children.
+
+    The process stays "dumpable" (Linux). Otherwise the user couldn't attach a debugger or a profiler such as py-spy to
+    a job that seems to hang. A crash handler in core_pattern may therefore still write a copy; those of systemd and
+    Ubuntu respect this limit.
+    """
+    with contextlib.suppress(ImportError):  # Windows has neither
+        import resource
+
+        with contextlib.suppress(OSError, ValueError):  # a sandbox may forbid it; the command works without
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -12,9 +12,8 @@ from collections.abc import Iterator
 import pytest
 import uvloop
 
-from adapty_async.cli import event_loop
-from adapty_async.cli.interrupts import Interrupts
-from adapty_async.cli.signals import hear, hearing_afterwards
+from adapty_async.cli import signals
+from adapty_async.cli.signals import Interrupts, hear, hearing_afterwards
 from tests.cli.served import environment
 from tests.waiting import PATIENCE
 
@@ -26,12 +25,12 @@ async def loop(_: Interrupts) -> asyncio.AbstractEventLoop:
 
 
 def test_it_is_uvloops_where_that_is_installed() -> None:
-    assert isinstance(event_loop.run(loop), uvloop.Loop)
+    assert isinstance(signals.run_event_loop(loop), uvloop.Loop)
 
 
 def test_it_is_asyncios_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvloop", None)
-    assert type(event_loop.run(loop)).__module__.startswith("asyncio.")
+    assert type(signals.run_event_loop(loop)).__module__.startswith("asyncio.")
 
 
 # Signals
@@ -79,7 +78,7 @@ class Late:
 def test_a_signal_that_comes_while_the_loop_closes_is_heard_when_it_is_closed(signum: int) -> None:
     late = Late(signum)
     with pytest.raises(KeyboardInterrupt):
-        event_loop.run(late.start)
+        signals.run_event_loop(late.start)
     assert late.is_ended
     assert late.loop is not None
     assert late.loop.is_closed()
@@ -89,7 +88,7 @@ def test_a_signal_that_comes_while_the_loop_closes_is_heard_when_it_is_closed(si
 def test_a_signal_that_comes_while_the_loop_closes_hides_no_error() -> None:
     late = Late(signal.SIGTERM)
     with pytest.raises(ValueError, match="of the command"):
-        event_loop.run(late.start_and_fail)
+        signals.run_event_loop(late.start_and_fail)
     assert late.is_ended
 
 
@@ -98,13 +97,13 @@ def test_a_signal_that_comes_while_the_loop_closes_hides_no_error() -> None:
 def test_a_signal_that_comes_while_the_loop_is_made_cancels_the_command(
     signum: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make = event_loop.loop_factory() or asyncio.new_event_loop
+    make = signals.loop_factory() or asyncio.new_event_loop
 
     def make_it() -> asyncio.AbstractEventLoop:
         signal.raise_signal(signum)
         return make()
 
-    monkeypatch.setattr(event_loop, "loop_factory", lambda: make_it)
+    monkeypatch.setattr(signals, "loop_factory", lambda: make_it)
     told: list[str] = []
 
     async def command(_: Interrupts) -> None:
@@ -113,7 +112,7 @@ def test_a_signal_that_comes_while_the_loop_is_made_cancels_the_command(
         told.append("ended")
 
     with pytest.raises(asyncio.CancelledError):
-        event_loop.run(command)
+        signals.run_event_loop(command)
     assert told == ["begun"]
 
 
@@ -132,7 +131,7 @@ def test_more_signals_cut_off_nothing_that_the_first_one_has_put_in_order() -> N
             told.append("in order")
 
     with pytest.raises(asyncio.CancelledError):
-        event_loop.run(command)
+        signals.run_event_loop(command)
     assert told == ["in order"]
 
 
@@ -148,14 +147,14 @@ def test_a_signal_wakes_a_loop_that_nothing_else_would() -> None:
 
     began = time.monotonic()
     with pytest.raises(asyncio.CancelledError):
-        event_loop.run(command)
+        signals.run_event_loop(command)
     assert time.monotonic() - began < PATIENCE / 2
 
 
 _FLOODED = """
 import asyncio, os, signal, sys, threading
-from adapty_async.cli.event_loop import loop_factory
-from adapty_async.cli.interrupts import Interrupts
+from adapty_async.cli.signals import loop_factory
+from adapty_async.cli.signals import Interrupts
 
 async def use():
     with Interrupts():

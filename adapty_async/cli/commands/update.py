@@ -1,21 +1,12 @@
-"""The commands update and create."""
+"""The command update."""
 
 from typing import TYPE_CHECKING
 
-import typer
-
-from . import options
-from .app_output import told
-from .ending import STATUSES, end
+from .. import options
+from ..command import end
 
 if TYPE_CHECKING:
-    from .inputs.attribute_mapping import Assignment
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the application."""
-    app.command(epilog=STATUSES)(told(update))
-    app.command(epilog=STATUSES)(told(create))
+    from ..inputs.attribute_mapping import Assignment
 
 
 def update(
@@ -75,9 +66,9 @@ def update(
     restart of the machine, because it might overwrite newer data: it is in doubt until retry-failed sends it. The
     ledger contains the values of --set, but not those of the file. Everything else is as in delete.
     """
-    from .allowances import Allowances
-    from .inputs.rows import format_of
-    from .jobs.start import Asked, begin
+    from ..inputs.allowances import Allowances
+    from ..inputs.rows import format_of
+    from ..jobs.start import Asked, begin
 
     end(
         lambda: begin(
@@ -113,91 +104,8 @@ def update(
     )
 
 
-def create(
-    file: options.File,
-    by: options.By,
-    column: options.Column = None,
-    format: options.FileFormat = None,  # noqa: A002 - the name of the option
-    attributes: options.Attributes = None,
-    set_: options.Set = None,
-    null: options.Null = None,
-    empty: options.Empty = None,
-    concurrency: options.Concurrency = 100,
-    timeout: options.Timeout = 30.0,
-    pace: options.Pace = "background",
-    max_rate: options.MaxRate = None,
-    failures: options.Failures = None,
-    yes: options.Yes = False,
-    expect: options.Expect = None,
-    most: options.Max = None,
-    max_failures: options.MaxFailures = None,
-    no_canary: options.NoCanary = False,
-    exclude: options.Exclude = None,
-    accept_damaged: options.AcceptDamaged = False,
-    allow_invisible: options.AllowInvisible = False,
-    allow_rounded: options.AllowRounded = False,
-    allow_unmatched_exclude: options.AllowUnmatchedExclude = False,
-    ledger: options.Ledger = None,
-    no_ledger: options.NoLedger = False,
-    operator: options.Operator = None,
-    request: options.Request = None,
-) -> None:
-    """Create profiles from a file
-
-    \b
-    Examples:
-      # Create profiles with the attributes in the columns
-      adapty-async create people.csv --by customer_user_id
-      # Send only two of the columns, and write the rows that failed to a file
-      adapty-async create people.csv --by customer_user_id --attributes email,custom.team --failures failures.csv
-
-    Columns and JSON lines are attributes as in update, but a profile needs none. The ID must be your own,
-    customer_user_id, because Adapty assigns profile IDs. If a profile with that ID exists, its attributes are
-    overwritten. Everything else is as in update.
-    """
-    from .allowances import Allowances
-    from .exit_codes import ExitStatus
-    from .inputs.rows import format_of
-    from .jobs.options import refuse_by
-    from .jobs.start import Asked, begin
-
-    def run() -> ExitStatus:
-        refuse_by("create", by.value)
-        return begin(
-            Asked(
-                operation="create",
-                assignment=assignment_of(attributes, set_, null, empty),
-                file=file,
-                by=by.value,
-                column=column,
-                format=format_of(format),
-                concurrency=concurrency,
-                timeout=timeout,
-                pace=pace,
-                max_rate=max_rate,
-                failures=failures,
-                confirmed=yes,
-                expect=expect,
-                most=most,
-                max_failures=max_failures,
-                canary=not no_canary,
-                exclude=exclude or (),
-                accept_damaged=accept_damaged,
-                allows=Allowances(
-                    invisible=allow_invisible, rounded=allow_rounded, unmatched_exclude=allow_unmatched_exclude
-                ),
-                ledger=ledger,
-                has_ledger=not no_ledger,
-                operator=operator,
-                request=request,
-            )
-        )
-
-    end(run)
-
-
 def assignment_of(names: str | None, fixed: list[str] | None, null: str | None, empty: str | None) -> "Assignment":
     """Return the assignment that the options describe. Raises CommandError."""
-    from .inputs.attribute_mapping import Assignment
+    from ..inputs.attribute_mapping import Assignment
 
     return Assignment.of(names=names, fixed=fixed or [], null=null, empty=empty)

@@ -1,18 +1,7 @@
-"""The commands get and doctor, which only read from Adapty."""
+"""The command get."""
 
-from typing import Annotated
-
-import typer
-
-from . import options
-from .app_output import traced
-from .ending import STATUSES, end
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the application."""
-    app.command(epilog=STATUSES)(traced(get))
-    app.command(epilog=STATUSES)(traced(doctor))
+from .. import options
+from ..command import end
 
 
 def get(
@@ -45,11 +34,11 @@ def get(
     Nothing is stored: to get the profiles that are missing, run the command again. Exit status 1 means that some rows
     failed or have no profile.
     """
-    from .allowances import Allowances
-    from .exit_codes import ExitStatus
-    from .inputs.rows import format_of
-    from .jobs.get import Wanted, get
-    from .jobs.pace import Pace
+    from ..exit_codes import ExitStatus
+    from ..inputs.allowances import Allowances
+    from ..inputs.rows import format_of
+    from ..jobs.get import Wanted, get
+    from ..jobs.pace import Pace
 
     def run() -> ExitStatus:
         wanted = Wanted(
@@ -66,24 +55,3 @@ def get(
         return get(wanted)
 
     end(run)
-
-
-def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
-) -> None:
-    """Check the key, network, disk and versions
-
-    \b
-    Examples:
-      # Show one line per check
-      adapty-async doctor
-      # Write the results to a file
-      adapty-async doctor --json > doctor.json
-
-    It checks the key without showing it. It sends one request without the key to ADAPTY_BASE_URL or to Adapty, and one
-    with the key, for a profile that doesn't exist. It writes only an empty file, which it removes. Exit status 1: you
-    need to change something; 4: Adapty rejects the key, or the key may not read profiles.
-    """
-    from .jobs.doctor import doctor
-
-    end(lambda: doctor(as_json=as_json))

@@ -1,0 +1,98 @@
+"""The command delete."""
+
+from .. import options
+from ..command import end
+
+
+def delete(
+    file: options.File,
+    by: options.By,
+    column: options.Column = None,
+    format: options.FileFormat = None,  # noqa: A002 - the name of the option
+    concurrency: options.Concurrency = 100,
+    timeout: options.Timeout = 30.0,
+    pace: options.Pace = "background",
+    max_rate: options.MaxRate = None,
+    failures: options.Failures = None,
+    yes: options.Yes = False,
+    expect: options.Expect = None,
+    most: options.Max = None,
+    max_failures: options.MaxFailures = None,
+    max_absent: options.MaxAbsent = None,
+    no_canary: options.NoCanary = False,
+    exclude: options.Exclude = None,
+    app: options.App = None,
+    accept_damaged: options.AcceptDamaged = False,
+    allow_invisible: options.AllowInvisible = False,
+    allow_rounded: options.AllowRounded = False,
+    allow_unmatched_exclude: options.AllowUnmatchedExclude = False,
+    ledger: options.Ledger = None,
+    no_ledger: options.NoLedger = False,
+    operator: options.Operator = None,
+    request: options.Request = None,
+) -> None:
+    """Delete the profiles listed in a file
+
+    \b
+    Examples:
+      # Delete the profiles, and write the rows that failed to a file
+      export ADAPTY_API_KEY_FILE=key.txt
+      adapty-async delete people.csv --by customer_user_id --failures failures.csv
+      # Delete exactly 300,000 profiles from a script
+      adapty-async delete people.csv --by customer_user_id --yes --expect 300000 --log-file people.log
+
+    FILE is CSV, TSV, JSON lines or Parquet with a column named by --by or --column, or a text with one ID per line and
+    an optional header. The format follows from the file name, as in people.jsonl.gz, or from --format. Text must be
+    UTF-8 and may be compressed with gzip. The whole file is checked before the first request, in constant memory. IDs
+    are sent unchanged. An ID that occurs twice is sent once.
+
+    The outcome of every row is recorded in a ledger, FILE.adapty.db. If the command is interrupted, "resume" continues
+    from there. The ledger contains no IDs; together with its key file, FILE.adapty.db.key, it can be searched for one.
+    Standard input is copied next to the ledger (./stdin.adapty.db) and the copy is removed when the job is done.
+
+    The command finds the rate limit of your API key and stays below it. Commands that use the same key at the same time
+    share the limit, and later commands start from it.
+
+    The key is read from ADAPTY_API_KEY, or from the file in ADAPTY_API_KEY_FILE. ADAPTY_BASE_URL selects another
+    server. Ctrl-C stops the command after the requests in flight; a second Ctrl-C aborts it. SIGUSR1 (kill -USR1, with
+    the process ID) pauses the job; a second one continues it.
+
+    Deleted profiles can't be restored. Adapty only confirms that it accepted a deletion: it detaches the purchase
+    history from the profile, and may attach it to another profile later.
+    """
+    from ..inputs.allowances import Allowances
+    from ..inputs.rows import format_of
+    from ..jobs.start import Asked, begin
+
+    end(
+        lambda: begin(
+            Asked(
+                operation="delete",
+                file=file,
+                by=by.value,
+                column=column,
+                format=format_of(format),
+                concurrency=concurrency,
+                timeout=timeout,
+                pace=pace,
+                max_rate=max_rate,
+                failures=failures,
+                confirmed=yes,
+                expect=expect,
+                most=most,
+                max_failures=max_failures,
+                max_absent=max_absent,
+                canary=not no_canary,
+                exclude=exclude or (),
+                app=app,
+                accept_damaged=accept_damaged,
+                allows=Allowances(
+                    invisible=allow_invisible, rounded=allow_rounded, unmatched_exclude=allow_unmatched_exclude
+                ),
+                ledger=ledger,
+                has_ledger=not no_ledger,
+                operator=operator,
+                request=request,
+            )
+        )
+    )

@@ -1,0 +1,60 @@
+"""The command verify."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import options
+from ..command import end
+
+
+def verify(
+    ledger: options.LedgerFile,
+    sample: Annotated[
+        str,
+        typer.Argument(metavar="all|rest|N|N%", show_default=False, help="How many to check, chosen at random."),
+    ],
+    input: options.Input = None,  # noqa: A002 - the name of the option
+    concurrency: options.Concurrency = 100,
+    timeout: options.Timeout = 30.0,
+    pace: options.Pace = "background",
+    max_rate: options.MaxRate = None,
+    present: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write present profiles to this new CSV file, to delete them again."),
+    ] = None,
+    new_key: options.NewKey = False,
+    known: options.Known = None,
+) -> None:
+    """Check that deleted profiles are gone
+
+    \b
+    Examples:
+      # Check 5% of the deleted profiles
+      adapty-async verify people.csv.adapty.db 5%
+      # Check all of them, and write the rows of those that still exist
+      adapty-async verify people.csv.adapty.db all --present present.csv
+
+    The ledger records which profiles are present. The outcomes don't change: "report" shows how many profiles were
+    found, and "export" shows their rows. After an interruption, "rest" checks the profiles that have no result yet.
+
+    Exit status 1 means that a profile is present, or was when it was last checked, or that the check of a profile gave
+    no clear result.
+    """
+    from ..jobs.pace import Pace
+    from ..jobs.verify import verify
+
+    end(
+        lambda: verify(
+            ledger,
+            sample,
+            input,
+            Pace.of(pace, max_rate),
+            concurrency,
+            timeout,
+            present,
+            new_key=new_key,
+            known=known,
+        )
+    )
