@@ -12,8 +12,8 @@ from adapty_async.bulk import Outcome
 from adapty_async.ledger import LedgerReader
 from adapty_async.testing import Fault
 from adapty_async.testing.profiles import Profiles
+from tests.cli.commands.test_delete import Keyboard
 from tests.cli.served import AT_ONCE, acting_after
-from tests.cli.test_delete import Keyboard
 from tests.cli.witness import PEOPLE, Say, Witness, agree, ids, ledger_of, run
 
 DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")

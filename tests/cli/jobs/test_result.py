@@ -17,9 +17,9 @@ from adapty_async.cli.jobs.result import Ended
 from adapty_async.cli.output.progress import Standing, View
 from adapty_async.cli.signals import Interrupts
 from adapty_async.testing import Fault, Simulator
+from tests.cli.output.test_screen import REPORT
 from tests.cli.runs import run_of
 from tests.cli.served import ids_file
-from tests.cli.test_screen import REPORT
 from tests.waiting import PATIENCE
 
 CLEAN = Standing(1, {Outcome.DELETED: 1})

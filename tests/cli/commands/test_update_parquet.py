@@ -12,8 +12,8 @@ from uuid import UUID
 import pytest
 
 from adapty_async.testing import Simulator
+from tests.cli.commands.test_update import UPDATE, profile
 from tests.cli.served import AT_ONCE
-from tests.cli.test_update import UPDATE, profile
 from tests.cli.witness import Say, ids, run
 
 pyarrow: Any = importlib.import_module("pyarrow")

@@ -14,8 +14,8 @@ import pytest
 from adapty_async.cli import main
 from adapty_async.cli.inputs.rows import ADDED
 from adapty_async.testing import Fault, Simulator
+from tests.cli.commands.test_delete import Keyboard
 from tests.cli.served import AT_ONCE, Patient, interrupting_after, settings_for, started, wait_until
-from tests.cli.test_delete import Keyboard
 from tests.cli.witness import Say, ids, ledger_of, run
 
 UPDATE = ("update", *AT_ONCE, "--by", "customer_user_id", "--yes")

@@ -21,9 +21,9 @@ from adapty_async.cli.signals import Interrupts, hear
 from adapty_async.http.sender import Attempt
 from adapty_async.ledger import LedgerReader
 from adapty_async.testing import Fault, Simulator
+from tests.cli.jobs.test_result import Screen
 from tests.cli.runs import run_of
 from tests.cli.served import AT_ONCE, ids_file
-from tests.cli.test_job import Screen
 from tests.cli.witness import Say, ids, ledger_of, run
 from tests.waiting import PATIENCE
 

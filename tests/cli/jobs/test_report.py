@@ -28,7 +28,7 @@ from adapty_async.testing import Fault, Simulator, prefilled_customer_user_id
 from tests.full_disk import full_disk
 from tests.waiting import PATIENCE
 
-from .served import AT_ONCE, Patient, interrupting_after
+from ..served import AT_ONCE, Patient, interrupting_after
 
 NOTES = {"operator": "Ada", "request": "DSR-17", "expect": "28"}
 RULES = StopRules(failure_share=None, absent_share=None)
