@@ -43,7 +43,7 @@ ROOT: Final = Path(__file__).parents[1]
 PACKAGES: Final = ("ledger", "bulk")
 TESTS: Final = (
     *("tests/ledger", "tests/bulk"),
-    *("tests/cli/test_self_contained.py", "tests/cli/test_records.py", "tests/cli/test_trouble.py"),
+    *(f"tests/cli/jobs/test_{name}.py" for name in ("self_contained", "report", "ledger_errors")),
 )
 # Each of their tests consists of many whole jobs, and takes the complete time of a mutant.
 SLOW: Final = tuple(f"--ignore=tests/ledger/test_{name}.py" for name in ("faults", "flips", "kill", "power"))
