@@ -78,7 +78,7 @@ __all__ = [
 
 # The module of each name that isn't in `errors`. A module is loaded when needed: `adapty-async --help` needs none of
 # them and must not load aiohttp. https://peps.python.org/pep-0562/
-_HOMES: Final = {
+_MODULE_BY_NAME: Final = {
     **dict.fromkeys(["UNPACED", "AdaptivePacer", "FixedPacer", "SharedPacer"], "pacing"),
     **dict.fromkeys(["UNSET", "AccessLevel", "InstallationMeta", "NonSubscription", "Offer"], "models"),
     **dict.fromkeys(["Profile", "ProfileAttributes", "Subscription"], "models"),
@@ -88,16 +88,16 @@ _HOMES: Final = {
     "RetryPolicy": "http.retry",
 }
 
-_MODULES: Final = frozenset({*(home.partition(".")[0] for home in _HOMES.values()), "bulk", "errors"})
+_LAZY_MODULES: Final = frozenset({*(home.partition(".")[0] for home in _MODULE_BY_NAME.values()), "bulk", "errors"})
 
 if not TYPE_CHECKING:  # with this function a type checker would accept any name
 
     def __getattr__(name: str) -> Any:
-        if name in _MODULES:
+        if name in _LAZY_MODULES:
             return import_module(f".{name}", __name__)
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(f".{_HOMES.get(name, 'errors')}", __name__), name)
+        value = getattr(import_module(f".{_MODULE_BY_NAME.get(name, 'errors')}", __name__), name)
         globals()[name] = value
         return value
 

@@ -10,7 +10,7 @@ from typing import Self, TypedDict, Unpack
 
 import aiohttp
 
-from .http.base_url import DEFAULT_BASE_URL, checked_base_url
+from .http.base_url import DEFAULT_BASE_URL, validate_base_url
 from .http.hooks import check_hook
 from .http.requests import Request, Response, check_header_value
 from .http.retry import RetryPolicy
@@ -75,18 +75,18 @@ class AdaptyClient:
         ssl: ssl_module.SSLContext | None = None,
         on_attempt: Callable[[Attempt], object] | None = None,
     ) -> None:
-        self.base_url = checked_base_url(base_url)
+        self.base_url = validate_base_url(base_url)
         if session is not None and not isinstance(session, aiohttp.ClientSession):
             raise TypeError(f"session must be an aiohttp.ClientSession, not {type(session).__name__}")
         check_hook("on_attempt", on_attempt)
-        transport = Transport(self.base_url, _checked_key(api_key), session=session, trust_env=trust_env, ssl=ssl)
-        self._use(
+        transport = Transport(self.base_url, _validate_api_key(api_key), session=session, trust_env=trust_env, ssl=ssl)
+        self._init_from_sender(
             Sender(
                 transport,
                 timeout=timeout,
                 total_timeout=total_timeout,
                 retry=retry,
-                pacer=_own_pacer(pacer),
+                pacer=_validate_pacer(pacer),
                 on_attempt=on_attempt,
             ),
             is_view=False,
@@ -110,7 +110,7 @@ class AdaptyClient:
                 invalid.
             TypeError: If a setting is invalid.
         """
-        return cls(_key_from_env(), base_url=os.environ.get("ADAPTY_BASE_URL") or DEFAULT_BASE_URL, **options)
+        return cls(_read_key_from_env(), base_url=os.environ.get("ADAPTY_BASE_URL") or DEFAULT_BASE_URL, **options)
 
     def with_options(
         self,
@@ -139,18 +139,18 @@ class AdaptyClient:
         sender = self._sender
         view = object.__new__(type(self))
         view.base_url = self.base_url
-        view._use(
-            sender.view(
+        view._init_from_sender(
+            sender.with_options(
                 timeout=sender.timeout if timeout is UNSET else timeout,
                 total_timeout=sender.total_timeout if total_timeout is UNSET else total_timeout,
                 retry=sender.retry if retry is UNSET else retry,
-                pacer=sender.given_pacer if pacer is UNSET else _own_pacer(pacer),
+                pacer=sender.given_pacer if pacer is UNSET else _validate_pacer(pacer),
             ),
             is_view=True,
         )
         return view
 
-    def _use(self, sender: Sender, *, is_view: bool) -> None:
+    def _init_from_sender(self, sender: Sender, *, is_view: bool) -> None:
         self._sender = sender
         self._is_view = is_view
         self.profiles = Profiles(sender.send)
@@ -168,7 +168,7 @@ class AdaptyClient:
             AdaptyError: If the call failed.
             RuntimeError: If the client is closed or belongs to another event loop.
         """
-        return await self._sender.send(request, _as_it_is)
+        return await self._sender.send(request, _return_response)
 
     async def aclose(self) -> None:
         """Close the client and its connections. Repeated calls have no effect, and a view closes nothing.
@@ -189,7 +189,7 @@ class AdaptyClient:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
 
@@ -197,25 +197,25 @@ class AdaptyClient:
         return f"AdaptyClient(base_url={self.base_url!r}, timeout={self._sender.timeout:g})"
 
 
-def _as_it_is(response: Response) -> Response:
+def _return_response(response: Response) -> Response:
     return response
 
 
-def sender_of(client: AdaptyClient) -> Sender:
+def get_sender(client: AdaptyClient) -> Sender:
     """Return the sender behind a client, for `bulk`, which makes the attempts itself."""
     if not isinstance(client, AdaptyClient):
         raise TypeError(f"client must be an AdaptyClient, not {type(client).__name__}")
     return client._sender  # noqa: SLF001 - the only access to it
 
 
-def anew(client: AdaptyClient, *, timeout: float | None = None) -> AdaptyClient:
+def clone_client(client: AdaptyClient, *, timeout: float | None = None) -> AdaptyClient:
     """Return a client with the same key, server and settings for another event loop. `timeout` replaces its own."""
-    sender = sender_of(client)
-    fresh = object.__new__(AdaptyClient)
-    fresh.base_url = client.base_url
-    fresh._use(
+    sender = get_sender(client)
+    clone = object.__new__(AdaptyClient)
+    clone.base_url = client.base_url
+    clone._init_from_sender(
         Sender(
-            sender.transport.anew(),
+            sender.transport.clone(),
             timeout=sender.timeout if timeout is None else timeout,
             total_timeout=sender.total_timeout,
             retry=sender.retry,
@@ -224,30 +224,30 @@ def anew(client: AdaptyClient, *, timeout: float | None = None) -> AdaptyClient:
         ),
         is_view=False,
     )
-    return fresh
+    return clone
 
 
-def _own_pacer(pacer: Pacer | None) -> Pacer | None:
+def _validate_pacer(pacer: Pacer | None) -> Pacer | None:
     if pacer is not None and not isinstance(pacer, Pacer):
         raise TypeError(f"pacer must be a pacer such as FixedPacer(50), or None, not {type(pacer).__name__}")
     # One per client: the Retry-After of one API key must not delay the calls of another.
     return Unpaced() if pacer is UNPACED else pacer
 
 
-def _checked_key(api_key: str) -> str:
+def _validate_api_key(api_key: str) -> str:
     check_header_value("the API key", api_key)
     if not api_key.isascii() or " " in api_key:
         raise ValueError("the API key must be only the secret key, without 'Api-Key' before it and without spaces")
     return api_key
 
 
-def _key_from_env() -> str:
+def _read_key_from_env() -> str:
     key, file = os.environ.get("ADAPTY_API_KEY"), os.environ.get("ADAPTY_API_KEY_FILE")
     if key and file:
         raise ValueError("both ADAPTY_API_KEY and ADAPTY_API_KEY_FILE are set: unset one of them")
     if file:
         with contextlib.suppress(OSError, UnicodeDecodeError):
-            return _key_in(Path(file))
+            return _read_key_file(Path(file))
         raise ValueError("the file that ADAPTY_API_KEY_FILE names can't be read")
     if not key:
         raise ValueError(
@@ -256,6 +256,6 @@ def _key_from_env() -> str:
     return key
 
 
-def _key_in(file: Path) -> str:
+def _read_key_file(path: Path) -> str:
     """Read a key from a file, without a byte order mark and surrounding white space."""
-    return file.read_text(encoding="utf-8-sig").strip()
+    return path.read_text(encoding="utf-8-sig").strip()

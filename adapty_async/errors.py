@@ -46,17 +46,17 @@ class AdaptyError(Exception):
         return str(self.args[0]) if self.args else ""
 
     def __reduce__(self) -> tuple[Callable[..., "AdaptyError"], tuple[Any, ...]]:
-        return _restore, (type(self), self.args, self.__dict__)
+        return _restore_error, (type(self), self.args, self.__dict__)
 
 
-def _restore(cls: type[_E], args: tuple[Any, ...], state: Mapping[str, Any]) -> _E:
+def _restore_error(cls: type[_E], args: tuple[Any, ...], state: Mapping[str, Any]) -> _E:
     error = cls.__new__(cls)
     error.args = args
     error.__dict__.update(state)
     return error
 
 
-class _UnansweredError(AdaptyError):
+class _NoResponseError(AdaptyError):
     def __init__(
         self, message: str = "", *, sent: bool = True, attempts: int = 1, maybe_executed: bool | None = None
     ) -> None:
@@ -64,7 +64,7 @@ class _UnansweredError(AdaptyError):
         self.sent = sent
 
 
-class AdaptyConnectionError(_UnansweredError, ConnectionError):
+class AdaptyConnectionError(_NoResponseError, ConnectionError):
     """No response: the connection failed or the client was closed.
 
     Attributes:
@@ -72,7 +72,7 @@ class AdaptyConnectionError(_UnansweredError, ConnectionError):
     """
 
 
-class AdaptyTimeoutError(_UnansweredError, TimeoutError):
+class AdaptyTimeoutError(_NoResponseError, TimeoutError):
     """No response within the timeout of the last attempt or the total timeout of the call.
 
     Attributes:

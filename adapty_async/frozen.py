@@ -6,7 +6,7 @@ replaced.
 """
 
 
-class Value:
+class WeakrefSlot:
     """The base of a class with an open twin, which allows weak references.
 
     A slot for weak references next to those of the fields would give the two classes incompatible layouts.
@@ -15,15 +15,15 @@ class Value:
     __slots__ = ("__weakref__",)
 
 
-def open_twin(kind: type) -> type:
+def make_mutable_twin(cls: type) -> type:
     """Return the open twin of a slotted class.
 
     It has no __init__: create an instance, set all fields, then assign its class.
     """
     body = {
-        "__slots__": kind.__slots__,  # type: ignore[attr-defined] # the class is slotted
+        "__slots__": cls.__slots__,  # type: ignore[attr-defined] # the class is slotted
         # Python only uses its fast path if both are its own.
         "__setattr__": object.__setattr__,
         "__delattr__": object.__delattr__,
     }
-    return type(f"Open{kind.__name__}", (kind.__base__ or object,), body)
+    return type(f"Open{cls.__name__}", (cls.__base__ or object,), body)

@@ -11,41 +11,41 @@ from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import url2pathname
 
-_NAME: Final = "adapty-async"
-_ROOT: Final = Path(__file__).parents[1]
+_DISTRIBUTION_NAME: Final = "adapty-async"
+_PROJECT_ROOT: Final = Path(__file__).parents[1]
 
 
-def how_to_install(extra: str) -> str:
+def format_install_command(extra: str) -> str:
     """Return the command that installs an extra."""
-    source = _source()
+    source = _find_source()
     if source is None:
-        return f"pip install '.[{extra}]' in a clone of the repository that {_NAME} came from"
+        return f"pip install '.[{extra}]' in a clone of the repository that {_DISTRIBUTION_NAME} came from"
     if isinstance(source, Path):
         return f"pip install {shlex.quote(f'{source}[{extra}]')}"
-    return f"pip install {shlex.quote(f'{_NAME}[{extra}] @ {source}')}"
+    return f"pip install {shlex.quote(f'{_DISTRIBUTION_NAME}[{extra}] @ {source}')}"
 
 
-def _source() -> Path | str | None:
+def _find_source() -> Path | str | None:
     """Return the folder, file or URL that the package was installed from, or None if it is unknown."""
     try:
-        written = importlib.metadata.distribution(_NAME).read_text("direct_url.json")
+        written = importlib.metadata.distribution(_DISTRIBUTION_NAME).read_text("direct_url.json")
         direct: dict[str, Any] = json.loads(written or "{}")  # as described by PEP 610
         url = direct.get("url")
         if url:
-            return _source_of(url, direct.get("vcs_info"), direct.get("subdirectory"))
+            return _parse_source(url, direct.get("vcs_info"), direct.get("subdirectory"))
     except (importlib.metadata.PackageNotFoundError, OSError, ValueError, TypeError, KeyError, AttributeError):
         pass  # not installed, or the file isn't valid
-    return _ROOT if (_ROOT / "pyproject.toml").is_file() else None
+    return _PROJECT_ROOT if (_PROJECT_ROOT / "pyproject.toml").is_file() else None
 
 
-def _source_of(url: str, vcs: dict[str, str] | None, folder: str | None) -> Path | str:
+def _parse_source(url: str, vcs_info: dict[str, str] | None, subdirectory: str | None) -> Path | str:
     parts = urlsplit(url)
-    if parts.scheme == "file" and vcs is None:
+    if parts.scheme == "file" and vcs_info is None:
         return Path(url2pathname(parts.path))
     user, _, host = parts.netloc.rpartition("@")
     # Remove the password. For https remove the user as well, because it may be a token.
     user = "" if parts.scheme in {"http", "https"} else user.partition(":")[0]
     url = urlunsplit(parts._replace(netloc=f"{user}@{host}" if user else host))
-    if vcs is not None:
-        url = f"{vcs['vcs']}+{url}@{vcs.get('requested_revision') or vcs['commit_id']}"
-    return f"{url}#subdirectory={folder}" if folder else url
+    if vcs_info is not None:
+        url = f"{vcs_info['vcs']}+{url}@{vcs_info.get('requested_revision') or vcs_info['commit_id']}"
+    return f"{url}#subdirectory={subdirectory}" if subdirectory else url

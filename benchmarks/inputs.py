@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import attrs
 
-from adapty_async.cli.inputs.ids import open_ids
+from adapty_async.cli.inputs.ids import open_id_input
 
 SHORT: Final = 10_000
 LONG: Final = 10_000_000
@@ -78,10 +78,10 @@ def _write_parquet(path: Path, count: int) -> None:
 def check(path: Path, count: int) -> Cost:
     """Check a file and return the cost."""
     cpu, began = time.process_time(), time.perf_counter()
-    with open_ids(path, by="customer_user_id") as opened:
+    with open_id_input(path, by="customer_user_id") as opened:
         checked = opened.check()
     cpu, seconds = time.process_time() - cpu, time.perf_counter() - began
-    assert (checked.rows, checked.duplicates) == (count, count // _REPEATED), checked
+    assert (checked.row_count, checked.duplicate_count) == (count, count // _REPEATED), checked
     return Cost(cpu / count * 1e6, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT / 2**20)
 
 

@@ -28,8 +28,8 @@ import attrs
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from adapty_async import FixedPacer, bulk
-from adapty_async.bulk.api import undertaking
-from adapty_async.cli.output.progress import Meter, Sight, Standing
+from adapty_async.bulk.api import job_spec
+from adapty_async.cli.output.progress import LiveStatus, OutcomeCounts, RateMeter
 from adapty_async.ledger import Ledger, prepare
 from adapty_async.testing import prefilled_customer_user_id
 from benchmarks.quiet import quiet_client
@@ -93,20 +93,20 @@ def ids(count: int) -> Iterator[str]:
 async def run(kind: Kind, items: int, ledger: Path, *, appended: bool) -> Cost:
     """Delete `items` profiles and return the cost."""
     client, transport = quiet_client()
-    meter = Meter()
+    meter = RateMeter()
 
     def look() -> dict[str, Any]:
         report = job.report
-        sight = Sight(standing=Standing(items, report.counts)).of_requests(report)
-        return meter.view(sight, time.perf_counter()).as_json()
+        sight = LiveStatus(outcome_counts=OutcomeCounts(items, report.counts)).with_requests(report)
+        return meter.measure(sight, time.perf_counter()).to_dict()
 
     looked_at = look if kind == "prepared" else None
-    journal = None if kind == "bare" else Ledger(ledger, appended=appended, look=looked_at)
+    store = None if kind == "bare" else Ledger(ledger, appended=appended, live_status=looked_at)
     cpu, began = time.process_time(), time.perf_counter()
     with Peak(ledger) as peak:
         if kind == "prepared":
-            prepare(ledger, undertaking(client, "delete", "customer_user_id"), ids(items), order={}, file=None)
-        job = bulk.delete_profiles(client, ids(items), by="customer_user_id", pacer=FixedPacer(1e6), journal=journal)
+            prepare(ledger, job_spec(client, "delete", "customer_user_id"), ids(items), job_options={}, file=None)
+        job = bulk.delete_profiles(client, ids(items), by="customer_user_id", pacer=FixedPacer(1e6), ledger=store)
         await job
     assert transport.first is not None
     return Cost(
@@ -120,8 +120,8 @@ async def run(kind: Kind, items: int, ledger: Path, *, appended: bool) -> Cost:
 def run_apart(kind: Kind, items: int, ledger: Path, *, appended: bool = False) -> Cost:
     """Run a job in a process of its own."""
     words = ["--alone", kind, str(items), str(ledger), *(["--appended"] if appended else [])]
-    said = subprocess.run([sys.executable, __file__, *words], check=True, stdout=subprocess.PIPE)  # noqa: S603 - our own interpreter
-    return Cost(**json.loads(said.stdout))
+    stated_rows = subprocess.run([sys.executable, __file__, *words], check=True, stdout=subprocess.PIPE)  # noqa: S603 - our own interpreter
+    return Cost(**json.loads(stated_rows.stdout))
 
 
 @attrs.frozen
@@ -224,9 +224,9 @@ def main() -> int:
     if arguments.table:
         arguments.table.parent.mkdir(parents=True, exist_ok=True)
         arguments.table.write_text("\n".join(written) + "\n", "utf-8")
-    missed = [miss for line in lines for miss in line.misses(lines[0])]
-    for miss in missed:
-        print(miss, file=sys.stderr)
+    missed = [expire for line in lines for expire in line.misses(lines[0])]
+    for expire in missed:
+        print(expire, file=sys.stderr)
     return 1 if missed and arguments.check else 0
 
 

@@ -18,7 +18,7 @@ from typing import Final, Self
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from adapty_async.http.send_queue import Gate
+from adapty_async.http.send_queue import SendQueue
 from adapty_async.pacing import SharedPacer, Ticket, Verdict
 from adapty_async.testing.limiter import Limiter
 
@@ -139,7 +139,7 @@ async def running(
 class _Worker:
     """Sends requests as fast as the pacer allows."""
 
-    def __init__(self, gate: Gate, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, name: str) -> None:
+    def __init__(self, gate: SendQueue, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, name: str) -> None:
         self._gate = gate
         self._reader = reader
         self._writer = writer
@@ -150,7 +150,7 @@ class _Worker:
     async def send(self) -> None:
         for number in itertools.count():
             await self._room.acquire()
-            self._tickets[str(number)] = await self._gate.enter()
+            self._tickets[str(number)] = await self._gate.acquire()
             self._writer.write(f"{number} {self._name}\n".encode())
 
     async def hear(self) -> None:
@@ -159,14 +159,14 @@ class _Worker:
             ticket = self._tickets.pop(number)
             self._room.release()
             if answer == "yes":
-                self._gate.heard(ticket, Verdict.ACCEPTED)
+                self._gate.record(ticket, Verdict.ACCEPTED)
             else:
-                self._gate.heard(ticket, Verdict.THROTTLED, None if answer == "no" else float(answer))
+                self._gate.record(ticket, Verdict.THROTTLED, None if answer == "no" else float(answer))
 
 
 async def _work(port: int, pacer: SharedPacer, name: str) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    worker = _Worker(Gate(pacer, random.Random(name)), reader, writer, name)  # noqa: S311 - not for security
+    worker = _Worker(SendQueue(pacer, random.Random(name)), reader, writer, name)  # noqa: S311 - not for security
     sending = asyncio.create_task(worker.send())
     await worker.hear()
     sending.cancel()

@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from adapty_async import AdaptyClient, Request, Response
-from adapty_async.client import sender_of
+from adapty_async.client import get_sender
 from adapty_async.http.transport import Transport
 
 
@@ -25,5 +25,5 @@ def quiet_client() -> tuple[AdaptyClient, QuietTransport]:
     """Return a client that sends nothing, and its transport."""
     transport = QuietTransport("https://api.test", "secret", session=None, trust_env=False, ssl=None)
     client = AdaptyClient("secret")
-    sender_of(client).transport = transport
+    get_sender(client).transport = transport
     return client, transport

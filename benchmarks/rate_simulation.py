@@ -271,19 +271,19 @@ class PacedJob:
         pause = answer.retry_after
         if pause is not None:  # as the client's send queue does
             pause *= 1.0 + self._simulation.rng.uniform(0.0, 0.1)
-        self._pacer.heard(now, request, answer.verdict, pause)
+        self._pacer.record(now, request, answer.verdict, pause)
         self._send(now)
 
     def _send(self, now: float) -> None:
         while self._under_way < self._bound:
-            wait = self._pacer.wait(now)
+            wait = self._pacer.delay(now)
             if wait > 1e-9:
                 if now + wait != self._wakes:
                     self._wakes = now + wait
                     self._simulation.wake_at(self._wakes, 0)
                 return
             self._under_way += 1
-            self._simulation.send(now, self._pacer.sent(now))
+            self._simulation.send(now, self._pacer.acquire(now))
 
 
 class BackingOff:

@@ -82,19 +82,19 @@ class Processes:
         pause = answer.retry_after
         if pause is not None:  # as the client's send queue does
             pause *= 1.0 + self._simulation.rng.uniform(0.0, 0.1)
-        job.pacer.heard(now, ticket, answer.verdict, pause)
+        job.pacer.record(now, ticket, answer.verdict, pause)
 
     def _send(self, now: float, who: int) -> None:
         job = self._jobs[who]
         while job.under_way < self._bound and now < job.ends:
-            wait = job.pacer.wait(now)
+            wait = job.pacer.delay(now)
             if wait > 1e-6:
                 if now + wait < job.wakes or job.wakes <= now:
                     job.wakes = now + wait
                     self._simulation.wake_at(job.wakes, who)
                 return
             job.under_way += 1
-            self._simulation.send(now, job.pacer.sent(now), who)
+            self._simulation.send(now, job.pacer.acquire(now), who)
 
 
 def simulate(world: World, seed: int, jobs: Sequence[Job]) -> Tally:
@@ -252,11 +252,11 @@ def _time(pacers: Sequence[Pacer], rate: float) -> float:
         pacer = pacers[number]
         while under_way and under_way[0][0] <= now:
             _, whose, ticket, verdict = under_way.popleft()
-            whose.heard(now, ticket, verdict)
-        wait = pacer.wait(now)
+            whose.record(now, ticket, verdict)
+        wait = pacer.delay(now)
         if wait <= 0:
             verdict = Verdict.ACCEPTED if bucket.accepts(now) else Verdict.THROTTLED
-            under_way.append((now + 0.1, pacer, pacer.sent(now), verdict))
+            under_way.append((now + 0.1, pacer, pacer.acquire(now), verdict))
             sent += 1
         heapq.heappush(wakes, (now + wait, number))
     return (time.process_time() - began) / sent * 1e6

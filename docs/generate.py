@@ -18,8 +18,8 @@ import attrs
 import typer
 
 from adapty_async.cli.app import app
-from adapty_async.cli.exit_codes import PRECEDENCE, ExitStatus
-from adapty_async.testing.command import _parser as simulator_parser
+from adapty_async.cli.exit_codes import PRECEDENCE_HELP, ExitStatus
+from adapty_async.testing.command import _make_parser as simulator_parser
 
 DOCS: Final = Path(__file__).parent
 PAGES: Final = DOCS / "reference" / "cli"
@@ -215,8 +215,8 @@ def _lines(command: Command, others: list[Command]) -> Iterator[str]:
 
 def _statuses() -> Iterator[str]:
     for status in sorted(ExitStatus):
-        yield from (f"{status.value}", f": {_sentence(status.meaning[0].upper() + status.meaning[1:])}", "")
-    yield PRECEDENCE
+        yield from (f"{status.value}", f": {_sentence(status.description[0].upper() + status.description[1:])}", "")
+    yield PRECEDENCE_HELP
 
 
 def _block(lines: list[str]) -> list[str]:

@@ -60,9 +60,9 @@ def main() -> int:
         report = asyncio.run(delete(ids, arguments.max_rate, target))
     for outcome, count in report.counts.items():
         print(f"{outcome:20} {count:>9,}")
-    if report.stopped:
-        print(f"stopped early: {report.stopped}")
-    return 1 if report.failed or report.stopped else 0
+    if report.stop_reason:
+        print(f"stopped early: {report.stop_reason}")
+    return 1 if report.failed or report.stop_reason else 0
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from aiohttp.http_writer import StreamWriter
 from aioresponses import aioresponses
 
 from adapty_async import AdaptyClient
-from adapty_async.cli.signals import hearing_afterwards
+from adapty_async.cli.signals import restore_signal_handlers
 from adapty_async.testing import Simulator
 
 # How long an example takes to create or to run depends on the machine.
@@ -37,7 +37,7 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(autouse=True)
 def _signals_as_before() -> Iterator[None]:
     """Restore the signals that a command handles, because the process continues with the next test."""
-    with hearing_afterwards():
+    with restore_signal_handlers():
         yield
 
 

@@ -183,7 +183,7 @@ async def call(server: HostileServer, calls: int, *, callers: int = CALLERS) -> 
             if profile.customer_user_id != name or profile.profile_id != profile_id_of(name):
                 found.wrong.append(name)
 
-    policy = RetryPolicy(attempts=4, backoff=0.001, backoff_max=0.001)
+    policy = RetryPolicy(max_attempts=4, initial_backoff=0.001, max_backoff=0.001)
     async with AdaptyClient(KEY, base_url=server.base_url, retry=policy) as client:
         await asyncio.gather(*(caller(client) for _ in range(callers)))
     return found
@@ -192,8 +192,8 @@ async def call(server: HostileServer, calls: int, *, callers: int = CALLERS) -> 
 async def delete(server: HostileServer, deletions: int, *, concurrency: int = 100) -> Found:
     """Delete this many profiles with a job. An outcome that doesn't match the server's state is wrong."""
     found = Found(deletions)
-    lenient = StopRules(failure_share=None, absent_share=None)
-    policy = RetryPolicy(attempts=4, backoff=0.001, backoff_max=0.001)
+    lenient = StopRules(max_failure_ratio=None, max_absent_ratio=None)
+    policy = RetryPolicy(max_attempts=4, initial_backoff=0.001, max_backoff=0.001)
     async with AdaptyClient(KEY, base_url=server.base_url, retry=policy) as client:
         names = (f"user-{number}" for number in range(deletions))
         job = delete_profiles(

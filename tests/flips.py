@@ -17,7 +17,7 @@ import attrs
 import pytest
 
 from adapty_async.bulk import Outcome
-from adapty_async.ledger import LedgerError, LedgerReader, record_of
+from adapty_async.ledger import LedgerError, LedgerReader, build_record
 from tests import power
 from tests.power import Server, ids, run_job
 
@@ -46,11 +46,11 @@ class Case:
 def say(path: Path) -> Said:
     """Return the complete content of a ledger. Raises LedgerError."""
     with LedgerReader(path) as reader:
-        record = json.loads(record_of(reader, items=_SIZE).as_json())
+        record = json.loads(build_record(reader, items=_SIZE).as_json())
         return {
             "job": reader.job,
             "runs": reader.runs,
-            "order": reader.order,
+            "order": reader.job_options,
             "key": reader.last_key,
             "status": attrs.evolve(reader.status(), recent=0),
             "rows": list(reader.rows()),
@@ -79,7 +79,7 @@ def cases(folder: Path) -> list[Case]:
 
     (folder / "job").mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("adapty_async.ledger.session._MOST_CLAIM", 100)
+        patch.setattr("adapty_async.ledger.session._MAX_CLAIM_SIZE", 100)
         asyncio.run(run_job("delete", folder / "job" / "job.db", Server(1, executed, copy)))
     shutil.copytree(with_log, without)
     with LedgerReader(without / "job.db"):

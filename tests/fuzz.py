@@ -35,7 +35,7 @@ TIMEOUT: Final = 1.0
 # Two attempts of one second each, on a busy machine.
 HANGS_AFTER: Final = 120.0
 SAMPLES: Final = 50
-POLICY: Final = RetryPolicy(attempts=2, budget=0.5, backoff=0.001, backoff_max=0.001)
+POLICY: Final = RetryPolicy(max_attempts=2, max_elapsed=0.5, initial_backoff=0.001, max_backoff=0.001)
 _NAMED: Final = ProfileAttributes(first_name="Ann")
 
 _SPELLINGS: Final[tuple[Callable[[str], str], ...]] = (
@@ -229,7 +229,7 @@ def _wrong_with_error(error: AdaptyError, case: Case) -> str:
         return f"{type(error).__name__} has a cause or a context"
     if str(pickle.loads(pickled)) != str(error) or not str(error).isprintable():  # noqa: S301 - our own
         return f"{type(error).__name__} has an unprintable message, or pickle changes it"
-    if not case.answered <= error.attempts <= POLICY.attempts:
+    if not case.answered <= error.attempts <= POLICY.max_attempts:
         return f"{error.attempts} attempts, {case.answered} requests"
     return ""
 

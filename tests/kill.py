@@ -59,14 +59,14 @@ class LoggingSimulator(Simulator):
     run = 0
 
     def __init__(self, profiles: int, rate: float, seed: int) -> None:
-        super().__init__(profiles=profiles, rate=rate, burst=20, shares=FAULTS, seed=seed, latency=0.02, record=0)
+        super().__init__(profiles=profiles, rate=rate, burst=20, fault_rates=FAULTS, seed=seed, latency=0.02, record=0)
         self.requested = asyncio.Event()
         self.log: defaultdict[str, list[Answer]] = defaultdict(list)
 
-    async def _counted(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _handle_api_request(self, request: web.BaseRequest) -> web.StreamResponse:
         self.requested.set()
         run = self.run
-        response = await super()._counted(request)
+        response = await super()._handle_api_request(request)
         reset = request.transport is None or request.transport.is_closing()
         answer = Answer(run, None if reset else response.status, time.monotonic())
         self.log[request.headers["adapty-customer-user-id"]].append(answer)

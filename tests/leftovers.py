@@ -2,7 +2,7 @@
 
 import asyncio
 
-from adapty_async.http.deadlines import Deadlines
+from adapty_async.http.deadlines import DeadlineTimers
 
 
 def tasks_left() -> list[str]:
@@ -21,4 +21,4 @@ def timers_left() -> list[asyncio.TimerHandle]:
 def _is_idle(timer: asyncio.TimerHandle) -> bool:
     """Return True if the timer is the shared one of attempts that have all ended."""
     owner = getattr(timer._callback, "__self__", None)  # type: ignore[attr-defined]  # noqa: SLF001 - no public way
-    return isinstance(owner, Deadlines) and not owner.running
+    return isinstance(owner, DeadlineTimers) and not owner.active_count

@@ -23,16 +23,16 @@ from adapty_async import UNPACED, AdaptyError, ProfileAttributes, Request, Respo
 from adapty_async.bulk import Outcome, StopRules
 from adapty_async.ledger import (
     Ledger,
+    LedgerAnonymizedError,
     LedgerError,
     LedgerReader,
-    LedgerRedactedError,
     LedgerUnreadableError,
     Row,
     files,
 )
 from adapty_async.ledger.chunks import Chunk
-from adapty_async.ledger.run_state import Book
-from adapty_async.ledger.store import Writing
+from adapty_async.ledger.run_state import RunState
+from adapty_async.ledger.store import CommitData
 from tests.bulk.scripted import ABSENT, NO_CONTENT, PROFILE, ScriptedTransport, client_over, lost
 from tests.disk import Disk, Event
 
@@ -43,7 +43,7 @@ SECTOR: Final = 512
 _STATES_A_JOB: Final = 50
 LATER: Final = 20 * 60
 """Seconds after which an update that was sent must not be sent again."""
-RULES: Final = StopRules(failure_share=None, absent_share=None, outage=None)
+RULES: Final = StopRules(max_failure_ratio=None, max_absent_ratio=None, max_outage=None)
 JANE: Final = ProfileAttributes(first_name="Jane")
 DONE: Final = {
     "delete": {Outcome.DELETED, Outcome.DELETED_UNCONFIRMED},
@@ -97,16 +97,16 @@ def _items(kind: Kind, *, is_lost: bool) -> Iterator[str]:
 
 
 async def run_job(kind: Kind, path: Path, server: Server, *, has_left: bool = False) -> None:
-    """Run or resume a job. `has_left`: requests were sent before, and the job isn't done."""
+    """Run or resume a job. `is_sent`: requests were sent before, and the job isn't done."""
     client = client_over(server)
     ledger = Ledger(path, spool=kind == "delete spooled")
     job: bulk.BulkJob[Any, Any]
     if kind == "update":
         changes = [(who, JANE) for who in ids()]
-        job = bulk.update_profiles(client, changes, by="customer_user_id", journal=ledger, stop=RULES, pacer=UNPACED)
+        job = bulk.update_profiles(client, changes, by="customer_user_id", ledger=ledger, stop=RULES, pacer=UNPACED)
     else:
         items = _items(kind, is_lost=has_left)
-        job = bulk.delete_profiles(client, items, by="customer_user_id", journal=ledger, stop=RULES, pacer=UNPACED)
+        job = bulk.delete_profiles(client, items, by="customer_user_id", ledger=ledger, stop=RULES, pacer=UNPACED)
     async with client:
         await job
 
@@ -123,9 +123,9 @@ class Recording:
 def record(kind: Kind, folder: Path, seed: int, *, executed: Collection[str] = ()) -> Recording:
     """Run a job on a recording disk. For each commit, record the outcomes that the ledger considered safe."""
     disk = Disk(folder)
-    write, connect = Book.write, files.connect_to_write
+    write, connect = RunState.write, files.connect_to_write
 
-    def noting(book: Book, writing: Writing) -> None:
+    def noting(book: RunState, writing: CommitData) -> None:
         write(book, writing)
         disk.mark(("committed", list(writing.outcomes)))
 
@@ -135,9 +135,9 @@ def record(kind: Kind, folder: Path, seed: int, *, executed: Collection[str] = (
         return connection
 
     with disk.recording(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Book, "write", noting)
+        patch.setattr(RunState, "write", noting)
         patch.setattr("adapty_async.ledger.location.connect_to_write", connect_to_write)
-        patch.setattr("adapty_async.ledger.session._MOST_CLAIM", 100)  # for many commits
+        patch.setattr("adapty_async.ledger.session._MAX_CLAIM_SIZE", 100)  # for many commits
         asyncio.run(run_job(kind, folder / "job.db", Server(seed, set(executed), disk.mark), has_left=bool(executed)))
     return Recording(kind, disk, seed)
 
@@ -274,7 +274,7 @@ def _check_rows(path: Path, was: _Before, kind: Kind) -> dict[str, Row] | None:
             rows = list(reader.rows())
             reader.digest()
             reader.check_key()
-    except (LedgerUnreadableError, LedgerRedactedError) as error:
+    except (LedgerUnreadableError, LedgerAnonymizedError) as error:
         if was.left:
             raise Violation(f"requests were sent, but there is no ledger: {error}") from error
         require(": " in str(error), f"a message without a remedy: {error}")
@@ -289,7 +289,7 @@ def _check_rows(path: Path, was: _Before, kind: Kind) -> dict[str, Row] | None:
     known = {names[row.position]: row for row in rows}
     require(all(who in known and _is_known(known[who]) for who in was.left), "a request was sent that wasn't claimed")
     for number, chunk in was.committed.items():
-        for row in chunk.rows(number, b"", {}):
+        for row in chunk.iter_rows(number, b"", {}):
             if row.outcome is not None and not row.claimed:
                 now = known.get(names[row.position])
                 require(now is not None and now.outcome is row.outcome, "an outcome that was committed is gone")

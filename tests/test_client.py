@@ -43,7 +43,7 @@ from adapty_async import (
     RetryPolicy,
     ServerError,
 )
-from adapty_async.client import sender_of
+from adapty_async.client import get_sender
 from adapty_async.http import sender
 from adapty_async.http.transport import Transport
 from adapty_async.testing import Fault, Simulator
@@ -56,7 +56,7 @@ KEY: Final = "secret_live_abc.DEF123"
 ID: Final = "anna@example.com"
 PROFILE_ID: Final = "3286abd3-48b0-4e9c-a5f6-ac0a006804a6"
 PROFILE: Final = {"data": {"app_id": "14c3d623-2f3a-455a-aa86-ef83dff6913b", "profile_id": PROFILE_ID}}
-FAST: Final = RetryPolicy(backoff=0.001)
+FAST: Final = RetryPolicy(initial_backoff=0.001)
 NAMED: Final = ProfileAttributes(first_name="Ann")
 
 Call = Callable[[AdaptyClient], Awaitable[object]]
@@ -95,7 +95,7 @@ def scripted(*script: Any, **settings: Any) -> tuple[AdaptyClient, ScriptedTrans
     """Create a client with a scripted server, for virtual time."""
     transport = ScriptedTransport(*script)
     client = AdaptyClient(KEY, **settings)
-    sender_of(client).transport = transport
+    get_sender(client).transport = transport
     return client, transport
 
 
@@ -168,7 +168,7 @@ class TestAgainstTheSimulator:
         async with AdaptyClient("secret_live_wrong", base_url=simulator.base_url) as client:
             with pytest.raises(AuthenticationError):
                 await get(client)
-        assert simulator.count.requests == 1
+        assert simulator.stats.requests == 1
 
     @pytest.mark.parametrize("customer_user_id", ["0", "Zoë", "日本", "🙂", "a b", "%40", "-1"])
     async def test_every_id_names_its_own_profile(self, customer_user_id: str) -> None:
@@ -185,14 +185,14 @@ class TestAgainstTheSimulator:
 
     async def test_a_limit_is_overcome(self) -> None:
         async with Simulator(profiles=30, rate=200.0, burst=2, retry_after=0.01) as limited:
-            deleted = await self.delete_all(limited, RetryPolicy(attempts=100))
+            deleted = await self.delete_all(limited, RetryPolicy(max_attempts=100))
         assert deleted == [True] * 30
-        assert limited.count.answered(429) > 0
+        assert limited.stats.count_responses(429) > 0
         assert len(limited.profiles) == 0
 
     async def test_faults_are_overcome(self) -> None:
-        async with Simulator(profiles=50, shares={Fault.UNAVAILABLE: 0.3, Fault.RESET_AFTER: 0.2}) as faulty:
-            deleted = await self.delete_all(faulty, RetryPolicy(attempts=30, backoff=0.001))
+        async with Simulator(profiles=50, fault_rates={Fault.UNAVAILABLE: 0.3, Fault.RESET_AFTER: 0.2}) as faulty:
+            deleted = await self.delete_all(faulty, RetryPolicy(max_attempts=30, initial_backoff=0.001))
         assert deleted == [True] * 50
         assert len(faulty.profiles) == 0
 
@@ -432,7 +432,7 @@ class TestTheRetryTable:
 
     @pytest.mark.parametrize("attempts", [1, 2, 3, 4])
     async def test_the_attempts_of_a_policy_are_the_most(self, attempts: int) -> None:
-        policy = attrs.evolve(FAST, attempts=attempts)
+        policy = attrs.evolve(FAST, max_attempts=attempts)
         async with RawServer(refusal(503)) as server, client_of(server, retry=policy) as client:
             with pytest.raises(ServerError) as caught:
                 await get(client)
@@ -447,7 +447,9 @@ class TestTheRetryTable:
 
     async def test_calls_at_the_same_time_count_their_own_attempts(self) -> None:
         async def one(number: int) -> int:
-            client, transport = scripted(*[Response(503)] * number, OK, retry=RetryPolicy(attempts=20, backoff=0.001))
+            client, transport = scripted(
+                *[Response(503)] * number, OK, retry=RetryPolicy(max_attempts=20, initial_backoff=0.001)
+            )
             await get(client)
             return len(transport.sent_at)
 
@@ -594,7 +596,9 @@ class TestWaits:
 
     @virtual
     async def test_the_waits_of_a_call_share_its_budget(self) -> None:
-        client, transport = scripted(Response(429, {"Retry-After": "12"}), retry=RetryPolicy(attempts=9, budget=30.0))
+        client, transport = scripted(
+            Response(429, {"Retry-After": "12"}), retry=RetryPolicy(max_attempts=9, max_elapsed=30.0)
+        )
         with pytest.raises(RateLimitError) as caught:
             await get(client)
         assert (len(transport.sent_at), caught.value.attempts) == (3, 3)
@@ -602,7 +606,7 @@ class TestWaits:
     @virtual
     async def test_the_time_of_the_attempts_counts(self) -> None:
         slow = taking(20.0, Response(503, {"Retry-After": "5"}))
-        client, transport = scripted(slow, slow, OK, retry=RetryPolicy(budget=30.0))
+        client, transport = scripted(slow, slow, OK, retry=RetryPolicy(max_elapsed=30.0))
         with pytest.raises(ServerError) as caught:
             await get(client)
         assert caught.value.attempts == len(transport.sent_at) == 2
@@ -611,8 +615,8 @@ class TestWaits:
     def test_the_budget_runs_from_the_first_send_to_the_next(self, budget: float, attempts: int) -> None:
         async def test() -> None:
             slow = taking(20.0, Response(503, {"Retry-After": "10"}))
-            client, transport = scripted(slow, Response(404), retry=RetryPolicy(budget=budget))
-            sender_of(client).rng = _Lowest()  # no jitter
+            client, transport = scripted(slow, Response(404), retry=RetryPolicy(max_elapsed=budget))
+            get_sender(client).rng = _Lowest()  # no jitter
             with pytest.raises(AdaptyAPIError):
                 await get(client)
             assert len(transport.sent_at) == attempts
@@ -622,8 +626,8 @@ class TestWaits:
     @virtual
     async def test_waiting_at_the_gate_doesnt_count(self) -> None:
         pacer = FixedPacer(0.1)
-        client, transport = scripted(Response(500), OK, pacer=pacer, retry=RetryPolicy(budget=15.0))
-        pacer.sent(virtual_loop().time())
+        client, transport = scripted(Response(500), OK, pacer=pacer, retry=RetryPolicy(max_elapsed=15.0))
+        pacer.acquire(virtual_loop().time())
         began = virtual_loop().time()
         await get(client)
         assert [sent_at - began for sent_at in transport.sent_at] == pytest.approx([10.0, 20.0])
@@ -641,7 +645,7 @@ class TestWaits:
         async def fail(*_: object) -> None:
             raise AssertionError
 
-        monkeypatch.setattr(sender, "again", fail)
+        monkeypatch.setattr(sender, "retry_call", fail)
         client, _ = scripted(OK, Response(404), OK)
         await get(client)
         with pytest.raises(AdaptyAPIError):
@@ -689,7 +693,7 @@ class TestTheGateOfAClient:
             taking(1.0, Response(429, {"Retry-After": "3600"})),
             OK,
             pacer=FixedPacer(0.1),
-            retry=RetryPolicy(budget=20.0),
+            retry=RetryPolicy(max_elapsed=20.0),
         )
         began = virtual_loop().time()
         ends = await asyncio.gather(get(client), get(client), return_exceptions=True)
@@ -780,7 +784,7 @@ class TestTheGateOfAClient:
             client.with_options(pacer=FixedPacer(5.0)),
         ]
         for view in views:  # each has been used
-            sender_of(view).gate.try_enter()
+            get_sender(view).send_queue.try_acquire()
         began = virtual_loop().time()
         await asyncio.gather(get(client), *(self.later(view, 1.0) for view in views))
         assert all(10.0 <= sent_at - began <= 11.1 for sent_at in transport.sent_at[1:])  # one by one
@@ -790,7 +794,7 @@ class TestTheGateOfAClient:
         async def test() -> None:
             client, transport = scripted(reply, OK)
             view = client.with_options(pacer=None)
-            sender_of(view).gate.try_enter()
+            get_sender(view).send_queue.try_acquire()
             began = virtual_loop().time()
             call = asyncio.create_task(get(client))
             await self.later(view, 1.0)
@@ -821,11 +825,11 @@ class TestTheGateOfAClient:
             heard: list[object] = []
 
             class Listening(FixedPacer):
-                def heard(self, now: Any, ticket: Any, verdict: Any, retry_after: Any = None) -> None:
+                def record(self, now: Any, ticket: Any, verdict: Any, retry_after: Any = None) -> None:
                     heard.append((verdict.value, retry_after))
 
             client, _ = scripted(end, pacer=Listening(5.0), retry=RetryPolicy.none())
-            sender_of(client).rng = _Lowest()  # no jitter
+            get_sender(client).rng = _Lowest()  # no jitter
             await asyncio.gather(get(client), return_exceptions=True)
             assert heard == [(verdict, pause)]
 
@@ -844,7 +848,7 @@ class TestTheGateOfAClient:
         heard: list[object] = []
 
         class Listening(FixedPacer):
-            def heard(self, now: Any, ticket: Any, verdict: Any, retry_after: Any = None) -> None:
+            def record(self, now: Any, ticket: Any, verdict: Any, retry_after: Any = None) -> None:
                 heard.append((ticket.number, verdict.value))
 
         async def closed() -> Response:
@@ -865,7 +869,7 @@ class TestCancelling:
     @virtual
     async def test_while_it_waits_to_try_again(self) -> None:
         client, transport = scripted(
-            Response(500), OK, retry=RetryPolicy(backoff=100.0, backoff_max=100.0, budget=1000.0)
+            Response(500), OK, retry=RetryPolicy(initial_backoff=100.0, max_backoff=100.0, max_elapsed=1000.0)
         )
         await self.cancel(get(client), 0.001)
         assert len(transport.sent_at) == 1
@@ -925,8 +929,8 @@ class TestObserving:
         )
         await get(client)
         path = "/api/v2/server-side-api/profile/"
-        waits = [attempt.wait for attempt in told]
-        assert [attrs.evolve(attempt, wait=None) for attempt in told] == [
+        waits = [attempt.retry_in for attempt in told]
+        assert [attrs.evolve(attempt, retry_in=None) for attempt in told] == [
             Attempt("GET", path, 1, 503, "ServerError", 2.0, None),
             Attempt("GET", path, 2, None, "AdaptyTimeoutError", 0.0, None),
             Attempt("GET", path, 3, 200, None, 0.0, None),
@@ -942,14 +946,14 @@ class TestObserving:
         client, _ = scripted(Response(404), on_attempt=told.append)
         with pytest.raises(AdaptyAPIError):
             await get(client)
-        assert [(attempt.status, attempt.error, attempt.wait) for attempt in told] == [(404, "NotFoundError", None)]
+        assert [(attempt.status, attempt.error, attempt.retry_in) for attempt in told] == [(404, "NotFoundError", None)]
 
     async def test_an_answer_that_cant_be_read_is_told_as_an_error(self) -> None:
         told: list[Attempt] = []
         client, _ = scripted(Response(200, body=b"<html>"), on_attempt=told.append)
         with pytest.raises(InvalidResponseError):
             await get(client)
-        assert [(attempt.status, attempt.error, attempt.wait) for attempt in told] == [
+        assert [(attempt.status, attempt.error, attempt.retry_in) for attempt in told] == [
             (200, "InvalidResponseError", None)
         ]
 
@@ -989,7 +993,7 @@ class TestObserving:
         logger.addHandler(handler)
         logger.setLevel(logging.DEBUG)
         try:
-            client, _ = scripted(taking(0.25, Response(500)), OK, retry=RetryPolicy(backoff=0.0))
+            client, _ = scripted(taking(0.25, Response(500)), OK, retry=RetryPolicy(initial_backoff=0.0))
             await get(client)
         finally:
             logger.removeHandler(handler)
@@ -1035,7 +1039,11 @@ class TestSecrets:
     ) -> None:
         caplog.set_level(logging.DEBUG)
         told: list[Attempt] = []
-        settings: dict[str, Any] = {"timeout": 0.05, "retry": attrs.evolve(FAST, attempts=2), "on_attempt": told.append}
+        settings: dict[str, Any] = {
+            "timeout": 0.05,
+            "retry": attrs.evolve(FAST, max_attempts=2),
+            "on_attempt": told.append,
+        }
         async with RawServer(reply) as server, client_of(server, **settings) as client:
             with pytest.raises(AdaptyError) as caught:
                 await client.profiles.update(ProfileAttributes(email=ID), customer_user_id=ID)
@@ -1060,7 +1068,7 @@ class TestSecrets:
     def test_the_repr_of_a_client_shows_neither_key_nor_user(self) -> None:
         client = AdaptyClient(KEY, base_url="https://api.example/x", timeout=2.5)
         assert repr(client) == "AdaptyClient(base_url='https://api.example/x', timeout=2.5)"
-        assert KEY not in f"{client.profiles!r} {sender_of(client)!r} {sender_of(client).transport!r}"
+        assert KEY not in f"{client.profiles!r} {get_sender(client)!r} {get_sender(client).transport!r}"
 
     @pytest.mark.parametrize("duplicate", [pickle.dumps, copy.deepcopy])
     def test_a_client_is_not_pickled(self, duplicate: Callable[[object], object]) -> None:
@@ -1297,11 +1305,11 @@ class TestLifetime:
     async def test_a_view_keeps_what_isnt_said_anew(self) -> None:
         pacer = FixedPacer(5.0)
         client = AdaptyClient(KEY, timeout=3.0, retry=FAST, pacer=pacer)
-        view = sender_of(client.with_options())
+        view = get_sender(client.with_options())
         assert (view.timeout, view.retry, view.pacer) == (3.0, FAST, pacer)
-        view = sender_of(client.with_options(timeout=4.0, retry=RetryPolicy.none(), pacer=None))
+        view = get_sender(client.with_options(timeout=4.0, retry=RetryPolicy.none(), pacer=None))
         assert (view.timeout, view.retry, view.pacer.rate) == (4.0, RetryPolicy.none(), float("inf"))
-        assert sender_of(client).timeout == 3.0
+        assert get_sender(client).timeout == 3.0
         assert repr(client.with_options(timeout=4.0)) == "AdaptyClient(base_url='https://api.adapty.io', timeout=4)"
 
     async def test_a_subclass_has_views_of_its_own_kind(self) -> None:

@@ -110,7 +110,7 @@ def test_a_call_ends_and_says_what_may_have_been_executed(
     run: Any, connected: Any, replies: tuple[Reply, ...], requests: int, says: tuple[int, bool, bool]
 ) -> None:
     async def test() -> None:
-        retry = RetryPolicy(backoff=0.001)
+        retry = RetryPolicy(initial_backoff=0.001)
         async with RawServer(*replies) as server, connected(server, retry=retry) as client:
             call = delete(client)
             await until(lambda: len(server.requests) == requests)
@@ -231,7 +231,7 @@ async def test_a_call_ends_that_the_closing_finds_between_its_pause_and_its_next
 async def test_a_lender_who_closes_his_session_is_told_from_the_client() -> None:
     async with RawServer(silence) as server:
         session = aiohttp.ClientSession()
-        client = AdaptyClient(KEY, base_url=server.base_url, session=session, retry=RetryPolicy(backoff=0.001))
+        client = AdaptyClient(KEY, base_url=server.base_url, session=session, retry=RetryPolicy(initial_backoff=0.001))
         call = delete(client)
         await until(lambda: server.requests)
         await session.close()
@@ -281,7 +281,7 @@ class TestAJob:
                 await client.aclose()
                 await running
                 report = await job
-                assert report.stopped is StopReason.CLOSED
+                assert report.stop_reason is StopReason.CLOSED
                 assert set(report.counts) <= {Outcome.IN_DOUBT, Outcome.NOT_ATTEMPTED}
                 received = [request.headers["adapty-customer-user-id"].decode() for request in server.requests]
                 assert {outcomes[id_] for id_ in received} == {Outcome.IN_DOUBT}
@@ -303,7 +303,7 @@ class TestAJob:
                 await asyncio.sleep(0.05)
                 await client.aclose()
                 for report in await asyncio.gather(*running):
-                    assert report.stopped is StopReason.CLOSED
+                    assert report.stop_reason is StopReason.CLOSED
                     assert set(report.counts) == {Outcome.NOT_ATTEMPTED}
 
         run(test())
@@ -317,7 +317,7 @@ class TestAJob:
             await until(lambda: server.requests)
             await session.close()
             report = await running
-        assert report.stopped is StopReason.CLOSED
+        assert report.stop_reason is StopReason.CLOSED
         assert report.counts[Outcome.IN_DOUBT] == len(server.requests)
         assert set(report.counts) <= {Outcome.IN_DOUBT, Outcome.NOT_ATTEMPTED}
 
@@ -327,26 +327,26 @@ class TestAJob:
             ids = [prefilled_customer_user_id(number) for number in range(1, 301)]
             async with Simulator(profiles=300) as simulator:
                 simulator.latency = 0.02
-                simulator.script(*[Fault.NONE] * 150, *[Fault.DELAY] * 50)
+                simulator.inject(*[Fault.NONE] * 150, *[Fault.DELAY] * 50)
                 simulator.faults.delay = 60.0
                 async with connected(simulator) as client:
                     job = bulk.delete_profiles(
-                        client, ids, by="customer_user_id", journal=Ledger(path), pacer=FixedPacer(2000.0)
+                        client, ids, by="customer_user_id", ledger=Ledger(path), pacer=FixedPacer(2000.0)
                     )
                     running = asyncio.ensure_future(job)
                     await until(lambda: len(simulator.profiles) <= 140)
                     await client.aclose()
                     report = await running
-                assert report.stopped is StopReason.CLOSED
+                assert report.stop_reason is StopReason.CLOSED
                 assert set(report.counts) <= {Outcome.DELETED, Outcome.IN_DOUBT, Outcome.NOT_ATTEMPTED}
                 assert report.counts[Outcome.IN_DOUBT] > 0
                 simulator.faults.delay = 0.0
                 async with connected(simulator) as client:
                     resumed = await bulk.delete_profiles(
-                        client, ids, by="customer_user_id", journal=Ledger(path), pacer=FixedPacer(2000.0)
+                        client, ids, by="customer_user_id", ledger=Ledger(path), pacer=FixedPacer(2000.0)
                     )
                     await client.aclose()
-                assert resumed.stopped is None
+                assert resumed.stop_reason is None
                 assert len(simulator.profiles) == 0
             with LedgerReader(path) as reader:
                 assert sum(reader.status().totals.values()) == 300

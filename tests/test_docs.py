@@ -19,7 +19,7 @@ import typer
 from adapty_async.cli import main
 from adapty_async.cli.app import app
 from adapty_async.testing import Simulator, prefilled_customer_user_id
-from adapty_async.testing.command import _parser as simulator_parser
+from adapty_async.testing.command import _make_parser as simulator_parser
 from tests.cli.served import served
 from tests.cli.terminal import shell_in
 
@@ -195,7 +195,7 @@ class TestPython:
         assert (status, complaints) == (0, ""), printed + complaints
         assert printed
         at = [each for each in scripts() if each.page == block.page].index(block)
-        assert simulator.count.answers == ANSWERS[block.page][at]
+        assert simulator.stats.responses == ANSWERS[block.page][at]
 
 
 class TestCommands:

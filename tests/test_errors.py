@@ -35,7 +35,7 @@ from adapty_async.errors import (
     RateLimitError,
     ServerError,
 )
-from adapty_async.http.error_mapping import error_from, parse_retry_after
+from adapty_async.http.error_mapping import build_api_error, parse_retry_after
 from adapty_async.http.requests import Headers, Request, Response
 
 KEY = "secret_live_abc.DEF123"
@@ -71,7 +71,7 @@ class TestTheTree:
 
     def test_the_tree_at_the_top_of_the_module_names_every_class(self) -> None:
         assert errors.__doc__ is not None
-        assert [found.__name__ for found in CLASSES if found.__name__ not in errors.__doc__] == ["_UnansweredError"]
+        assert [found.__name__ for found in CLASSES if found.__name__ not in errors.__doc__] == ["_NoResponseError"]
 
     @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
     def test_it_can_be_made_of_nothing_and_of_a_message(self, kind: type[AdaptyError]) -> None:
@@ -149,7 +149,7 @@ class TestTheClassOfAnAnswer:
         ],
     )
     def test_it_goes_by_the_status_where_there_is_no_code(self, status: int, kind: type[AdaptyAPIError]) -> None:
-        error = error_from(Response(status))
+        error = build_api_error(Response(status))
         assert type(error) is kind
         assert (error.status, error.code) == (status, None)
 
@@ -170,14 +170,14 @@ class TestTheClassOfAnAnswer:
         ],
     )
     def test_it_goes_by_the_code_before_the_status(self, code: str, status: int, kind: type[AdaptyAPIError]) -> None:
-        error = error_from(documented(code, status=status))
+        error = build_api_error(documented(code, status=status))
         assert type(error) is kind
         assert (error.status, error.code) == (status, code)
 
     @pytest.mark.parametrize("customer_user_id", ["profile", "exist", "profile_does_not_exist"])
     def test_an_id_that_stands_in_a_code_changes_no_class(self, customer_user_id: str) -> None:
         request = Request("GET", "/x", headers={"adapty-customer-user-id": customer_user_id})
-        error = error_from(documented("profile_does_not_exist", status=400), request)
+        error = build_api_error(documented("profile_does_not_exist", status=400), request)
         assert type(error) is ProfileNotFoundError
         assert error.code == "profile_does_not_exist"
 
@@ -200,12 +200,12 @@ class TestTheClassOfAnAnswer:
     def test_it_says_whether_the_call_may_have_been_executed(
         self, status: int, headers: dict[str, str], maybe: bool
     ) -> None:
-        assert error_from(Response(status, headers)).maybe_executed is maybe
+        assert build_api_error(Response(status, headers)).maybe_executed is maybe
 
 
 class TestTheBodyOfAnAnswer:
     def test_the_documented_form_is_read(self) -> None:
-        error = error_from(
+        error = build_api_error(
             documented(
                 "validation_error", {"source": "email", "errors": ["Bad.", "Long."]}, {"source": "x", "errors": []}
             )
@@ -234,13 +234,13 @@ class TestTheBodyOfAnAnswer:
         ],
     )
     def test_other_forms_are_read_for_what_they_hold(self, found: object, read: tuple[FieldErrors, ...]) -> None:
-        error = error_from(Response(400, body=json.dumps({"errors": found, "error_code": "x"}).encode()))
+        error = build_api_error(Response(400, body=json.dumps({"errors": found, "error_code": "x"}).encode()))
         assert error.errors == read
         assert error.code == "x"
 
     @pytest.mark.parametrize("code", [None, 7, ["x"], {}, "", "\n\t"])
     def test_a_code_that_is_none_is_none(self, code: object) -> None:
-        assert error_from(Response(400, body=json.dumps({"error_code": code}).encode())).code is None
+        assert build_api_error(Response(400, body=json.dumps({"error_code": code}).encode())).code is None
 
     @pytest.mark.parametrize(
         "body",
@@ -259,7 +259,7 @@ class TestTheBodyOfAnAnswer:
         ],
     )
     def test_every_body_is_survived(self, body: bytes) -> None:
-        error = error_from(Response(502, body=body), DELETE, secrets=[KEY])
+        error = build_api_error(Response(502, body=body), DELETE, secrets=[KEY])
         assert type(error) is ServerError
         assert len(str(error)) < 500
 
@@ -275,23 +275,25 @@ class TestTheBodyOfAnAnswer:
         st.integers(300, 599),
     )
     def test_any_body_whatever_is_survived(self, body: bytes, status: int) -> None:
-        error = error_from(Response(status, body=body), DELETE, secrets=[KEY])
+        error = build_api_error(Response(status, body=body), DELETE, secrets=[KEY])
         assert error.status == status
         assert str(error).isprintable()
         assert repickled(error).errors == error.errors
 
     def test_one_is_read_up_to_the_largest(self) -> None:
         body = b'{"error_code": "x"}'.ljust(64 * 1024)
-        assert error_from(Response(400, body=body)).code == "x"
-        assert error_from(Response(400, body=body + b" ")).code is None
+        assert build_api_error(Response(400, body=body)).code == "x"
+        assert build_api_error(Response(400, body=body + b" ")).code is None
 
     def test_one_that_is_too_large_for_an_error_is_not_read(self) -> None:
         large = documented("validation_error", *["x" * 1000] * 66)
-        error = error_from(large)
+        error = build_api_error(large)
         assert (error.code, error.errors, type(error)) == (None, (), BadRequestError)
 
     def test_of_a_flood_of_errors_some_are_kept(self) -> None:
-        error = error_from(documented("x", *[{"source": f"f{number}", "errors": ["x"] * 101} for number in range(101)]))
+        error = build_api_error(
+            documented("x", *[{"source": f"f{number}", "errors": ["x"] * 101} for number in range(101)])
+        )
         assert len(error.errors) == 100
         assert {len(found.errors) for found in error.errors} == {100}
         assert len(str(error)) < 1200
@@ -306,32 +308,32 @@ class TestTheWords:
                 "validation_error", {"source": "email", "errors": ["x"]}, {"source": "email", "errors": ["y"]}
             ).body,
         )
-        assert str(error_from(response, DELETE)) == (
+        assert str(build_api_error(response, DELETE)) == (
             "DELETE /profile/: 400 validation_error; fields: email; request id: r-17"
         )
 
     def test_they_name_ten_fields_at_most(self) -> None:
-        error = error_from(documented(None, *[{"source": f"f{number}"} for number in range(11)]))
+        error = build_api_error(documented(None, *[{"source": f"f{number}"} for number in range(11)]))
         assert str(error) == "400; fields: f0, f1, f2, f3, f4, f5, f6, f7, f8, f9"
 
     def test_a_name_of_the_servers_is_cut(self) -> None:
-        assert error_from(documented("x" * 101)).code == "x" * 100
+        assert build_api_error(documented("x" * 101)).code == "x" * 100
 
     def test_they_are_short_where_nothing_is_known(self) -> None:
-        assert str(error_from(Response(500))) == "500"
+        assert str(build_api_error(Response(500))) == "500"
 
     def test_they_hold_none_of_the_servers_texts(self) -> None:
-        error = error_from(documented("x", {"source": "email", "errors": ["Bad: bob@example.com"]}), DELETE)
+        error = build_api_error(documented("x", {"source": "email", "errors": ["Bad: bob@example.com"]}), DELETE)
         assert "bob" not in str(error)
         assert "bob" not in repr(error)
 
     def test_a_line_break_of_the_servers_doesnt_forge_a_line_of_a_log(self) -> None:
         response = Response(400, {"request-id": "a"}, documented("x\nINFO all is well", {"source": "a\r\nb"}).body)
-        assert str(error_from(response)) == "400 xINFO all is well; fields: ab; request id: a"
+        assert str(build_api_error(response)) == "400 xINFO all is well; fields: ab; request id: a"
 
     def test_the_request_id_is_kept(self) -> None:
-        assert error_from(Response(500, {"request-id": "r-1"})).request_id == "r-1"
-        assert error_from(Response(500)).request_id is None
+        assert build_api_error(Response(500, {"request-id": "r-1"})).request_id == "r-1"
+        assert build_api_error(Response(500)).request_id is None
 
 
 SPELLINGS: dict[str, Callable[[str], str]] = {
@@ -361,7 +363,7 @@ class TestScrubbing:
             "error_code": f"no {echo}",
         }
         response = Response(404, {"Request-Id": f"for {echo}"}, json.dumps(body).encode())
-        error = error_from(response, Request("GET", "/x", headers={"x-id": secret}))
+        error = build_api_error(response, Request("GET", "/x", headers={"x-id": secret}))
         shown = f"{error} {error!r} {error.errors} {error.code} {error.request_id}"
         assert echo not in shown
         assert error.errors[0] == FieldErrors(None, ("No profile ***.",))
@@ -370,29 +372,29 @@ class TestScrubbing:
     def test_an_id_that_the_server_breaks_isnt_put_together_again(self, between: str) -> None:
         broken = f"{ID[:3]}{between}{ID[3:]}"
         response = Response(400, {"request-id": broken}, documented(broken, {"source": broken}).body)
-        error = error_from(response, DELETE)
+        error = build_api_error(response, DELETE)
         assert str(error) == "DELETE /profile/: 400 ***; fields: ***; request id: ***"
         assert (error.code, error.errors[0].source, error.request_id) == ("***", "***", "***")
 
     def test_the_key_is_gone_too(self) -> None:
-        error = error_from(documented("x", f"Bad key {KEY}"), secrets=[f"Api-Key {KEY}", KEY])
+        error = build_api_error(documented("x", f"Bad key {KEY}"), secrets=[f"Api-Key {KEY}", KEY])
         assert error.errors == (FieldErrors(None, ("Bad key ***",)),)
 
     @pytest.mark.parametrize("short", ["1", "0", "me", "x-y"])
     def test_a_short_id_is_gone_where_it_stands_alone(self, short: str) -> None:
         request = Request("GET", "/x", headers={"x-id": short})
-        error = error_from(documented("x", f"No {short}!", f"number1{short}mexico0"), request)
+        error = build_api_error(documented("x", f"No {short}!", f"number1{short}mexico0"), request)
         assert error.errors[0].errors == ("No ***!",)
         assert error.errors[1].errors == (f"number1{short}mexico0",)
 
     @pytest.mark.parametrize("short", ["anna", "a-na", "日本日本"])
     def test_an_id_of_four_letters_is_gone_also_within_a_word(self, short: str) -> None:
         request = Request("GET", "/x", headers={"x-id": short})
-        assert error_from(documented("x", f"No x{short}y!"), request).errors[0].errors == ("No x***y!",)
+        assert build_api_error(documented("x", f"No x{short}y!"), request).errors[0].errors == ("No x***y!",)
 
     @pytest.mark.parametrize("secrets", [["anna", ID], ["anna", ID.upper()], ["ANNA", ID], [ID, "anna"]])
     def test_of_two_secrets_that_begin_alike_the_whole_longer_one_is_gone(self, secrets: list[str]) -> None:
-        error = error_from(documented("x", f"No {ID}, no anna."), secrets=secrets)
+        error = build_api_error(documented("x", f"No {ID}, no anna."), secrets=secrets)
         assert error.errors[0].errors == ("No ***, no ***.",)
 
     @given(st.text(min_size=4).filter(lambda text: text.strip() == text))
@@ -401,11 +403,11 @@ class TestScrubbing:
             request = Request("GET", "/x", headers={"x-id": customer_user_id})
         except ValueError:
             return
-        error = error_from(documented("x", f"[{customer_user_id}]"), request)
+        error = build_api_error(documented("x", f"[{customer_user_id}]"), request)
         assert error.errors == (FieldErrors(None, ("[***]",)),)
 
     def test_without_secrets_nothing_is_taken_away(self) -> None:
-        assert error_from(documented("x", "Bad.")).errors == (FieldErrors(None, ("Bad.",)),)
+        assert build_api_error(documented("x", "Bad.")).errors == (FieldErrors(None, ("Bad.",)),)
 
 
 @pytest.fixture
@@ -448,7 +450,7 @@ class TestRetryAfter:
     )
     def test_seconds_are_read_and_odd_values_ignored(self, text: str, seconds: float | None) -> None:
         assert parse_retry_after(Headers({"Retry-After": text}), now) == seconds
-        assert error_from(Response(429, {"Retry-After": text}), now=now).retry_after == seconds
+        assert build_api_error(Response(429, {"Retry-After": text}), now=now).retry_after == seconds
 
     @pytest.mark.parametrize(
         ("text", "seconds"),
@@ -475,7 +477,7 @@ class TestRetryAfter:
         self, text: str, seconds: float | None, far_from_utc: None
     ) -> None:
         assert parse_retry_after({"retry-after": text}, now) == seconds
-        assert error_from(Response(429, {"Retry-After": text}), now=now).retry_after == seconds
+        assert build_api_error(Response(429, {"Retry-After": text}), now=now).retry_after == seconds
 
     def test_an_http_date_counts_from_the_servers_own_clock_where_it_shows_it(self) -> None:
         late = NOW + timedelta(hours=1)

@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from adapty_async.escaping import in_csv, in_markdown, in_shell, one_line, printable, to_json
+from adapty_async.escaping import dump_json, escape_csv, escape_line, escape_lines, escape_markdown, quote_shell
 
 ESCAPE = "\x1b]8;;http://evil.example\x1b\\click\x1b]8;;\x1b\\ \x1b[31mred\x1b[0m \x07 \x9b2J"
 BIDI = "\u202egpj.exe\u2066 \u200b\ufeff"
@@ -26,16 +26,22 @@ def is_harmless(text: str) -> bool:
 
 @given(texts)
 def test_no_text_keeps_a_character_that_a_terminal_obeys_or_hides(text: str) -> None:
-    assert is_harmless(one_line(text))
+    assert is_harmless(escape_line(text))
     lines = re.split("([\n\t])", text)
-    assert printable(text) == "".join(part if part in ("\n", "\t") else one_line(part) for part in lines)
-    for shown in (in_csv(text), in_markdown(text), in_shell(text), to_json(text), to_json(text, ensure_ascii=False)):
+    assert escape_lines(text) == "".join(part if part in ("\n", "\t") else escape_line(part) for part in lines)
+    for shown in (
+        escape_csv(text),
+        escape_markdown(text),
+        quote_shell(text),
+        dump_json(text),
+        dump_json(text, ensure_ascii=False),
+    ):
         assert is_harmless(shown)
 
 
 @given(texts)
 def test_what_is_harmless_stays_as_it_is(text: str) -> None:
-    assert (one_line(text) == text) == is_harmless(text)
+    assert (escape_line(text) == text) == is_harmless(text)
 
 
 @pytest.mark.parametrize(
@@ -50,27 +56,27 @@ def test_what_is_harmless_stays_as_it_is(text: str) -> None:
     ],
 )
 def test_what_is_active_is_shown_as_python_writes_it(text: str, shown: str) -> None:
-    assert one_line(text) == shown
+    assert escape_line(text) == shown
 
 
 @given(st.recursive(texts | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(texts, inner)))
 def test_json_gives_the_value_as_it_was(value: object) -> None:
     for ensure_ascii in (True, False):
-        assert json.loads(to_json(value, ensure_ascii=ensure_ascii)) == value
-        assert json.loads(to_json(value, indent=2, ensure_ascii=ensure_ascii)) == value
+        assert json.loads(dump_json(value, ensure_ascii=ensure_ascii)) == value
+        assert json.loads(dump_json(value, indent=2, ensure_ascii=ensure_ascii)) == value
 
 
 def test_json_is_as_ever_where_nothing_is_active() -> None:
-    assert to_json({"é": ["日"]}, indent=2, ensure_ascii=False) == '{\n  "é": [\n    "日"\n  ]\n}'
+    assert dump_json({"é": ["日"]}, indent=2, ensure_ascii=False) == '{\n  "é": [\n    "日"\n  ]\n}'
 
 
 @given(texts)
 def test_no_cell_of_ours_is_a_formula(text: str) -> None:
     out = io.StringIO()
-    csv.writer(out).writerow(["x", in_csv(text)])
+    csv.writer(out).writerow(["x", escape_csv(text)])
     assert len(out.getvalue().splitlines()) == 1
-    assert not in_csv(text).startswith(("=", "+", "-", "@", "\t", "\r"))
-    assert in_csv(text).removeprefix("'") == one_line(text).removeprefix("'")
+    assert not escape_csv(text).startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert escape_csv(text).removeprefix("'") == escape_line(text).removeprefix("'")
 
 
 # Markdown
@@ -94,23 +100,23 @@ def test_no_cell_of_ours_is_a_formula(text: str) -> None:
     ],
 )
 def test_a_cell_of_a_table_holds_text_alone(text: str, cell: str) -> None:
-    assert in_markdown(text) == cell
+    assert escape_markdown(text) == cell
 
 
 @given(texts)
 @example("<a href=x>b</a> <http://x> &amp; &#60; ![a](b) [a]: http://x `` \\` ***b*** __c__ a_b_c")
 def test_what_a_cell_is_rendered_as_is_the_text_and_nothing_else(text: str) -> None:
-    table = f"| a | b |\n|---|---|\n| {in_markdown(text)} | end |\n"
+    table = f"| a | b |\n|---|---|\n| {escape_markdown(text)} | end |\n"
     tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(table)
     cell, end = [token for token in tokens if token.type == "inline"][2:]
     assert {child.type for child in cell.children or []} <= {"text"}
-    assert "".join(child.content for child in cell.children or []) == one_line(" ".join(text.split()))
+    assert "".join(child.content for child in cell.children or []) == escape_line(" ".join(text.split()))
     assert end.content == "end"
 
 
 @given(texts)
 def test_a_cell_stays_one(text: str) -> None:
-    cell = in_markdown(text)
+    cell = escape_markdown(text)
     assert "\n" not in cell
     # Like GFM splits a row: a pipe after a backslash that isn't escaped itself doesn't end a cell.
     assert "|" not in re.sub(r"\\.", "", cell)
@@ -126,7 +132,7 @@ def test_a_cell_stays_one(text: str) -> None:
 def test_a_shell_reads_an_argument_as_it_was(text: str, shell: str) -> None:
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} isn't installed")
-    command = f"printf '%s|' {in_shell(text)}"
+    command = f"printf '%s|' {quote_shell(text)}"
     assert is_harmless(command)
     done = subprocess.run([shell, "-c", command], capture_output=True, check=True)  # noqa: S603 - our own text
     assert done.stdout == text.encode("utf-8", "surrogateescape") + b"|"

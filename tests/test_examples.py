@@ -102,13 +102,13 @@ async def test_a_web_app_deletes_an_account_as_often_as_it_is_asked(visitor: Vis
 async def test_a_web_app_shares_one_connection_among_its_requests(visitor: Visitor, simulator: Simulator) -> None:
     for _ in range(3):
         await visitor.ask("GET", "/me/access")
-    assert simulator.count.requests == 3
-    assert simulator.count.connections == 1
+    assert simulator.stats.requests == 3
+    assert simulator.stats.connections == 1
 
 
 async def test_a_web_app_turns_away_who_says_no_name(visitor: Visitor, simulator: Simulator) -> None:
     assert (await visitor.ask("GET", "/me/access", user=""))[0] == 401
-    assert simulator.count.requests == 0
+    assert simulator.stats.requests == 0
 
 
 @pytest.mark.parametrize("trouble", ["down", "slow", "failing", "refusing"])
@@ -127,7 +127,7 @@ async def test_a_web_app_answers_and_logs_no_id_whatever_ails_adapty(
         case "slow":
             simulator.latency = 600.0
         case "failing":
-            simulator.faults.shares = {Fault.UNAVAILABLE: 1.0}
+            simulator.faults.fault_rates = {Fault.UNAVAILABLE: 1.0}
         case "refusing":
             simulator.api_key = "another"
     async with asyncio.timeout(PATIENCE):
@@ -195,7 +195,7 @@ async def test_an_interrupted_mass_deletion_accounts_for_what_was_sent(
     process = await start(
         "examples/delete_profiles.py", write_people(tmp_path / "people.csv", people), str(target), "--max-rate", "50"
     )
-    while not simulator.count.requests:
+    while not simulator.stats.requests:
         assert process.returncode is None
         await asyncio.sleep(0.005)
     process.send_signal(signal.SIGINT)
@@ -219,12 +219,12 @@ async def test_the_benchmark_of_speed_compares_what_it_is_asked_to() -> None:
     status, printed = await run("benchmarks/speed.py", "--rounds", "1", "--only", "loading")
     assert status == 0
     assert "## Loading a profile" in printed
-    assert "| loading a profile of 1.7 kB / json.loads of it |" in printed
+    assert "| loading a profile of 1.7 kB / json.loads |" in printed
 
 
 async def test_each_attempt_is_a_span_under_its_callers(simulator: Simulator, environment: None) -> None:
     simulator.add_profile(customer_user_id=USER)
-    simulator.script(Fault.UNAVAILABLE)
+    simulator.inject(Fault.UNAVAILABLE)
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))

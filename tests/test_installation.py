@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from adapty_async import installation
-from adapty_async.installation import how_to_install
+from adapty_async.installation import format_install_command
 
 ROOT = Path(__file__).parents[1]
 GIT = {"vcs": "git", "commit_id": "4c30d3b"}
@@ -61,7 +61,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, direct_url: str | None) -> None:
 )
 def test_the_source_is_named(direct_url: Any, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     installed(monkeypatch, json.dumps(direct_url))
-    assert how_to_install("cli") == command
+    assert format_install_command("cli") == command
 
 
 @pytest.mark.parametrize(
@@ -71,9 +71,11 @@ def test_where_the_source_isnt_known_no_distribution_is_named(
     direct_url: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed(monkeypatch, direct_url)
-    assert how_to_install("cli") == f"pip install '{ROOT}[cli]'"
-    monkeypatch.setattr(installation, "_ROOT", tmp_path)
-    assert how_to_install("cli") == "pip install '.[cli]' in a clone of the repository that adapty-async came from"
+    assert format_install_command("cli") == f"pip install '{ROOT}[cli]'"
+    monkeypatch.setattr(installation, "_PROJECT_ROOT", tmp_path)
+    assert (
+        format_install_command("cli") == "pip install '.[cli]' in a clone of the repository that adapty-async came from"
+    )
 
 
 def test_a_package_that_wasnt_installed_names_its_folder(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,4 +83,4 @@ def test_a_package_that_wasnt_installed_names_its_folder(monkeypatch: pytest.Mon
         raise importlib.metadata.PackageNotFoundError
 
     monkeypatch.setattr(importlib.metadata, "distribution", missing)
-    assert how_to_install("parquet") == f"pip install '{ROOT}[parquet]'"
+    assert format_install_command("parquet") == f"pip install '{ROOT}[parquet]'"

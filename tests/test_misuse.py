@@ -92,7 +92,7 @@ async def test_a_call_that_is_a_mistake(misuse: Misuse, error: type[Exception], 
     async with Simulator() as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
         with pytest.raises(error, match=words):
             await misuse(client)
-        assert (sim.count.requests, sim.count.connections) == (0, 0)
+        assert (sim.stats.requests, sim.stats.connections) == (0, 0)
 
 
 class Hook:
@@ -191,9 +191,9 @@ async def test_a_thousand_calls_at_the_same_time_on_two_clients_are_each_answere
             *(clients[number % 2].profiles.get(customer_user_id=who) for number, who in enumerate(ids))
         )
         assert [profile.customer_user_id for profile in profiles] == ids
-        connections = sim.count.connections
+        connections = sim.stats.connections
         await asyncio.gather(*(clients[0].profiles.delete(customer_user_id=who) for who in ids[:400]))
-        assert sim.count.connections == connections  # the earlier ones are used again
+        assert sim.stats.connections == connections  # the earlier ones are used again
 
 
 @pytest.mark.parametrize("hook", ASYNC_HOOKS)
@@ -204,13 +204,15 @@ def test_an_async_hook_of_a_job_or_a_ledger(hook: Any, tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="on_progress must be a plain function"):
         bulk.run(async_hook, [], on_progress=hook)
     with pytest.raises(TypeError, match="look must be a plain function"):
-        Ledger(tmp_path / "job.db", look=hook)
+        Ledger(tmp_path / "job.db", live_status=hook)
 
 
 @pytest.mark.parametrize("hook", [list, print, [].append, functools.partial(print, end=""), lambda _: None, Mock()])
 def test_a_plain_hook(hook: Any, tmp_path: Path) -> None:
     client = AdaptyClient("secret", on_attempt=hook)
-    bulk.delete_profiles(client, [], by="profile_id", on_progress=hook, journal=Ledger(tmp_path / "job.db", look=hook))
+    bulk.delete_profiles(
+        client, [], by="profile_id", on_progress=hook, ledger=Ledger(tmp_path / "job.db", live_status=hook)
+    )
 
 
 @pytest.mark.parametrize(

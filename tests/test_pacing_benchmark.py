@@ -50,8 +50,8 @@ def test_the_cubic_one_goes_as_botocore_does() -> None:
     rates = []
     for number in range(400):
         now = 0.02 * number
-        ticket = pacer.sent(now) if pacer.wait(now) == 0 else Ticket(number, now)
-        pacer.heard(now + 0.01, ticket, Verdict.THROTTLED if number in {40, 41, 120, 300} else Verdict.ACCEPTED)
+        ticket = pacer.acquire(now) if pacer.delay(now) == 0 else Ticket(number, now)
+        pacer.record(now + 0.01, ticket, Verdict.THROTTLED if number in {40, 41, 120, 300} else Verdict.ACCEPTED)
         if number % 40 == 39:
             rates.append(pacer.rate)
     # Recorded from ClientRateLimiter of botocore 1.44.8 at the same times; without a limit before the first 429.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from adapty_async.cli.jobs.ledger_files import _OWN_SUFFIXES
+from adapty_async.cli.jobs.ledger_files import _LEDGER_FILE_SUFFIXES
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -60,7 +60,7 @@ LEFT = (
         "people.log",
         "key.pace",
     ),
-    *(f"{name}{suffix}" for name in ("people.csv.adapty.db", "stdin.adapty.db") for suffix in _OWN_SUFFIXES),
+    *(f"{name}{suffix}" for name in ("people.csv.adapty.db", "stdin.adapty.db") for suffix in _LEDGER_FILE_SUFFIXES),
 )
 
 

@@ -16,10 +16,10 @@ import adapty_async
 from adapty_async.bulk import Outcome, StopReason
 from adapty_async.cli import main
 from adapty_async.cli.app import app
-from adapty_async.cli.exit_codes import HELP, PRECEDENCE, ExitStatus
-from adapty_async.cli.inputs.formats import format_of_name
-from adapty_async.cli.inputs.rows import ADDED, Format
-from adapty_async.cli.jobs.ledger_files import _OWN_SUFFIXES
+from adapty_async.cli.exit_codes import EXIT_STATUS_HELP, PRECEDENCE_HELP, ExitStatus
+from adapty_async.cli.inputs.formats import infer_format
+from adapty_async.cli.inputs.rows import ADDED_COLUMNS, Format
+from adapty_async.cli.jobs.ledger_files import _LEDGER_FILE_SUFFIXES
 from adapty_async.cli.output.events import Output
 from adapty_async.cli.output.screen import EventScreen
 from adapty_async.models import InstallationMeta, ProfileAttributes
@@ -125,23 +125,23 @@ def test_every_stop_reason_is_explained() -> None:
 
 def test_every_exit_status_is_explained_as_in_the_help() -> None:
     explained = {int(status): meaning for status, (meaning,) in table("exit-statuses.md", "exit status").items()}
-    assert explained == {status.value: status.meaning for status in ExitStatus}
-    assert PRECEDENCE in (REFERENCE / "exit-statuses.md").read_text(encoding="utf-8")
+    assert explained == {status.value: status.description for status in ExitStatus}
+    assert PRECEDENCE_HELP in (REFERENCE / "exit-statuses.md").read_text(encoding="utf-8")
     for status, meaning in explained.items():
-        assert re.search(rf"^  {status:<3}  {re.escape(meaning)}$", HELP, re.MULTILINE)
+        assert re.search(rf"^  {status:<3}  {re.escape(meaning)}$", EXIT_STATUS_HELP, re.MULTILINE)
 
 
 def test_every_exit_status_has_a_heading_under_which_help_is_found() -> None:
     page = (ROOT / "docs" / "how-to" / "troubleshoot.md").read_text(encoding="utf-8")
     headings = re.findall(r"^## Exit status (\d+)", page, re.MULTILINE)
-    assert headings == [str(status.value) for status in sorted(ExitStatus) if status is not ExitStatus.DONE]
+    assert headings == [str(status.value) for status in sorted(ExitStatus) if status is not ExitStatus.OK]
 
 
 def test_the_statuses_come_in_the_order_that_the_help_says() -> None:
-    named = [ExitStatus(int(number)) for number in re.findall(r"\d+", PRECEDENCE)]
-    assert len(named) == len(set(ExitStatus) - {ExitStatus.DONE, ExitStatus.USAGE})
+    named = [ExitStatus(int(number)) for number in re.findall(r"\d+", PRECEDENCE_HELP)]
+    assert len(named) == len(set(ExitStatus) - {ExitStatus.OK, ExitStatus.USAGE})
     for at, status in enumerate(named):
-        assert ExitStatus.first_of([*named[at:], ExitStatus.DONE]) is status
+        assert ExitStatus.pick_by_precedence([*named[at:], ExitStatus.OK]) is status
 
 
 def test_every_variable_that_is_read_is_explained() -> None:
@@ -157,9 +157,9 @@ def test_every_input_format_is_explained_with_its_names() -> None:
     assert {code.strip("`") for code, _, _ in rows.values()} == set(map(str, Format))
     for code, names, _ in rows.values():
         for suffix in code_of(names):
-            assert str(format_of_name(Path(f"people{suffix}"))) == code.strip("`")
-            assert str(format_of_name(Path(f"people{suffix}.gz"))) == code.strip("`")
-    known = {suffix for suffix in suffixes_in_the_code() if format_of_name(Path(f"people{suffix}"))}
+            assert str(infer_format(Path(f"people{suffix}"))) == code.strip("`")
+            assert str(infer_format(Path(f"people{suffix}.gz"))) == code.strip("`")
+    known = {suffix for suffix in suffixes_in_the_code() if infer_format(Path(f"people{suffix}"))}
     assert {suffix for _, names, _ in rows.values() for suffix in code_of(names)} == known
 
 
@@ -194,7 +194,7 @@ def test_the_limits_of_custom_attributes_are_those_of_the_model() -> None:
 
 
 def test_every_file_beside_a_ledger_is_explained() -> None:
-    assert set(table("ledger-files.md", "name")) == {f"LEDGER{suffix}" for suffix in _OWN_SUFFIXES}
+    assert set(table("ledger-files.md", "name")) == {f"LEDGER{suffix}" for suffix in _LEDGER_FILE_SUFFIXES}
 
 
 def test_every_logger_is_explained() -> None:
@@ -266,12 +266,12 @@ class TestWhatCommandsWrite:
         exported = self.lines(simulator, monkeypatch, capsys, "export", ledger)
         export, failed = tables("file-formats.md", "column")[::-1]
         assert next(csv.reader(io.StringIO(exported[0]))) == [*export]
-        assert tuple(failed) == ADDED
+        assert tuple(failed) == ADDED_COLUMNS
         assert (tmp_path / "job.log").exists()
 
     def test_a_warning_is_an_event_for_the_reader(self, capsys: pytest.CaptureFixture[str]) -> None:
         _, log, _ = tables("events-and-logs.md", "field")
-        EventScreen(Output(json=True)).say("the job is parked", "WARNING")
+        EventScreen(Output(json=True)).show_message("the job is parked", "WARNING")
         warning = json.loads(capsys.readouterr().out)
         assert warning["event"] == "log"
         assert set(warning) - {"event", "at"} == set(log)

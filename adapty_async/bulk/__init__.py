@@ -1,21 +1,25 @@
 """Bulk jobs over an API that takes one profile per request: concurrent, lazy, in constant memory."""
 
-from .api import create_profiles, delete_profiles, get_profiles, run, update_profiles
+from .api import create_profiles, delete_profiles, get_profiles, job_spec, run, update_profiles
 from .engine import BulkJob
-from .results import BulkReport, Decided, ItemResult, Latency, Outcome, StopReason, StopRules
+from .job_store import JobSpec, JobStore
+from .results import BulkReport, ItemResult, Latency, Outcome, SkippedItem, StopReason, StopRules
 
 __all__ = [
     "BulkJob",
     "BulkReport",
-    "Decided",
     "ItemResult",
+    "JobSpec",
+    "JobStore",
     "Latency",
     "Outcome",
+    "SkippedItem",
     "StopReason",
     "StopRules",
     "create_profiles",
     "delete_profiles",
     "get_profiles",
+    "job_spec",
     "run",
     "update_profiles",
 ]

@@ -9,37 +9,39 @@ from uuid import UUID
 
 import attrs
 
-from ..client import AdaptyClient, sender_of
-from ..http.descriptors import descriptor_limit, max_connections
+from ..client import AdaptyClient, get_sender
+from ..http.descriptors import get_descriptor_limit, get_max_connections
 from ..http.requests import Request
 from ..models import AttributeValue, Profile, ProfileAttributes
-from ..models.codec import dump
+from ..models.codec import dump_attributes
 from ..pacing import Pacer
 from ..resources.profiles import (
-    create_request,
-    delete_request,
-    get_request,
-    is_about,
-    read_nothing,
+    build_create_request,
+    build_delete_request,
+    build_get_request,
+    build_update_request,
+    check_empty_response,
+    is_same_profile,
     read_profile,
-    update_request,
 )
-from .attempts import AnyOperation, ProfileOperation, Steps
-from .engine import BulkJob, checked_concurrency
-from .job_store import Entries, Journal, Source, Undertaking
-from .results import BulkReport, Decided, ItemT, Outcome, StopRules, ValueT
+from .attempts import CallableOperation, OperationCallbacks, ProfileOperation
+from .engine import BulkJob, validate_concurrency
+from .job_store import JobSession, JobSpec, JobStore, Source
+from .results import BulkReport, ItemT, Outcome, SkippedItem, StopRules, ValueT
 
-By: TypeAlias = Literal["customer_user_id", "profile_id"]
+IdType: TypeAlias = Literal["customer_user_id", "profile_id"]
 ProfileId: TypeAlias = str | UUID
 ProfileIds: TypeAlias = (
-    Iterable[str | Decided[str]]
-    | Iterable[UUID | Decided[UUID]]
-    | AsyncIterable[str | Decided[str]]
-    | AsyncIterable[UUID | Decided[UUID]]
+    Iterable[str | SkippedItem[str]]
+    | Iterable[UUID | SkippedItem[UUID]]
+    | AsyncIterable[str | SkippedItem[str]]
+    | AsyncIterable[UUID | SkippedItem[UUID]]
 )
-Change: TypeAlias = tuple[str, ProfileAttributes] | tuple[UUID, ProfileAttributes]
-Changes: TypeAlias = Iterable[Change | Decided[Change]] | AsyncIterable[Change | Decided[Change]]
-Progress: TypeAlias = Callable[[BulkReport], object]
+ProfileChange: TypeAlias = tuple[str, ProfileAttributes] | tuple[UUID, ProfileAttributes]
+ProfileChanges: TypeAlias = (
+    Iterable[ProfileChange | SkippedItem[ProfileChange]] | AsyncIterable[ProfileChange | SkippedItem[ProfileChange]]
+)
+ProgressCallback: TypeAlias = Callable[[BulkReport], object]
 
 _log: Final = logging.getLogger("adapty_async")
 
@@ -48,12 +50,12 @@ def delete_profiles(
     client: AdaptyClient,
     ids: ProfileIds,
     *,
-    by: By,
+    by: IdType,
     concurrency: int = 100,
     pacer: Pacer | None = None,
-    journal: Journal | None = None,
+    ledger: JobStore | None = None,
     stop: StopRules = StopRules(),  # noqa: B008 - frozen
-    on_progress: Progress | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> BulkJob[ProfileId, None]:
     """Delete profiles.
 
@@ -67,7 +69,7 @@ def delete_profiles(
         concurrency: The maximum number of requests in flight.
         pacer: Limits the rate. By default the pacer of the client; if it has none, an `AdaptivePacer.background()` that
             all its jobs share.
-        journal: A `Ledger` to record the job in. The same call then resumes the job if it was interrupted.
+        ledger: A `Ledger` to record the job in. The same call then resumes the job if it was interrupted.
         stop: When the job stops by itself.
         on_progress: Called at most ten times per second, and when the job ends.
 
@@ -77,26 +79,26 @@ def delete_profiles(
     Raises:
         ValueError, TypeError: If an argument is invalid.
     """
-    steps = Steps[ProfileId, None](
-        request=_naming(by, delete_request),
-        probe=_naming(by, get_request),
-        read=read_nothing,
-        done=Outcome.DELETED,
-        missing=Outcome.ALREADY_ABSENT,
+    callbacks = OperationCallbacks[ProfileId, None](
+        build_request=_make_request_builder(by, build_delete_request),
+        build_probe=_make_request_builder(by, build_get_request),
+        read_response=check_empty_response,
+        done_outcome=Outcome.DELETED,
+        missing_outcome=Outcome.ALREADY_ABSENT,
     )
-    job = _Job(client, concurrency, pacer, stop, on_progress)
-    return job.journaled(_source_of_ids(cast("_Ids", ids), by), steps, journal, "delete", by)
+    job = _JobFactory(client, concurrency, pacer, stop, on_progress)
+    return job.create_with_ledger(_build_id_source(cast("_Ids", ids), by), callbacks, ledger, "delete", by)
 
 
 def get_profiles(
     client: AdaptyClient,
     ids: ProfileIds,
     *,
-    by: By,
+    by: IdType,
     concurrency: int = 100,
     pacer: Pacer | None = None,
     stop: StopRules = StopRules(),  # noqa: B008 - frozen
-    on_progress: Progress | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> BulkJob[ProfileId, Profile]:
     """Get profiles. Each result has a Profile as its `value`.
 
@@ -115,29 +117,29 @@ def get_profiles(
     Raises:
         ValueError, TypeError: If an argument is invalid.
     """
-    request = _naming(by, get_request)
-    steps = Steps[ProfileId, Profile](
-        request=request,
-        probe=request,
-        read=read_profile,
-        is_answer=is_about,
-        done=Outcome.FETCHED,
-        missing=Outcome.NOT_FOUND,
+    request = _make_request_builder(by, build_get_request)
+    callbacks = OperationCallbacks[ProfileId, Profile](
+        build_request=request,
+        build_probe=request,
+        read_response=read_profile,
+        is_match=is_same_profile,
+        done_outcome=Outcome.FETCHED,
+        missing_outcome=Outcome.NOT_FOUND,
     )
-    return _Job(client, concurrency, pacer, stop, on_progress).of(cast("_Ids", ids), steps)
+    return _JobFactory(client, concurrency, pacer, stop, on_progress).create(cast("_Ids", ids), callbacks)
 
 
 def update_profiles(
     client: AdaptyClient,
-    changes: Changes,
+    changes: ProfileChanges,
     *,
-    by: By,
+    by: IdType,
     concurrency: int = 100,
     pacer: Pacer | None = None,
-    journal: Journal | None = None,
+    ledger: JobStore | None = None,
     stop: StopRules = StopRules(),  # noqa: B008 - frozen
-    on_progress: Progress | None = None,
-) -> BulkJob[Change, Profile]:
+    on_progress: ProgressCallback | None = None,
+) -> BulkJob[ProfileChange, Profile]:
     """Update profiles.
 
     An item whose response was lost isn't sent again after 15 minutes, because this could overwrite newer data. It
@@ -149,7 +151,7 @@ def update_profiles(
         by: The type of the IDs.
         concurrency: The maximum number of requests in flight.
         pacer: Limits the rate, as in `delete_profiles`.
-        journal: A `Ledger` to record the job in, as in `delete_profiles`.
+        ledger: A `Ledger` to record the job in, as in `delete_profiles`.
         stop: When the job stops by itself.
         on_progress: Called at most ten times per second, and when the job ends.
 
@@ -159,30 +161,30 @@ def update_profiles(
     Raises:
         ValueError, TypeError: If an argument is invalid.
     """
-    get = _naming(by, get_request)
-    steps = Steps[Change, Profile](
-        request=_changing(by, update_request),
-        probe=lambda change: get(change[0]),
-        read=read_profile,
-        is_answer=is_about,
-        done=Outcome.UPDATED,
-        missing=Outcome.NOT_FOUND,
+    get = _make_request_builder(by, build_get_request)
+    callbacks = OperationCallbacks[ProfileChange, Profile](
+        build_request=_make_change_request_builder(by, build_update_request),
+        build_probe=lambda change: get(change[0]),
+        read_response=read_profile,
+        is_match=is_same_profile,
+        done_outcome=Outcome.UPDATED,
+        missing_outcome=Outcome.NOT_FOUND,
     )
-    job = _Job(client, concurrency, pacer, stop, on_progress)
-    return job.journaled(_source_of(changes, by), steps, journal, "update", by)
+    job = _JobFactory(client, concurrency, pacer, stop, on_progress)
+    return job.create_with_ledger(_build_change_source(changes, by), callbacks, ledger, "update", by)
 
 
 def create_profiles(
     client: AdaptyClient,
-    profiles: Changes,
+    profiles: ProfileChanges,
     *,
-    by: By,
+    by: IdType,
     concurrency: int = 100,
     pacer: Pacer | None = None,
-    journal: Journal | None = None,
+    ledger: JobStore | None = None,
     stop: StopRules = StopRules(),  # noqa: B008 - frozen
-    on_progress: Progress | None = None,
-) -> BulkJob[Change, Profile]:
+    on_progress: ProgressCallback | None = None,
+) -> BulkJob[ProfileChange, Profile]:
     """Create profiles.
 
     As in `update_profiles`, an item whose response was lost becomes `in_doubt` after 15 minutes.
@@ -193,7 +195,7 @@ def create_profiles(
         by: The type of the IDs.
         concurrency: The maximum number of requests in flight.
         pacer: Limits the rate, as in `delete_profiles`.
-        journal: A `Ledger` to record the job in, as in `delete_profiles`.
+        ledger: A `Ledger` to record the job in, as in `delete_profiles`.
         stop: When the job stops by itself.
         on_progress: Called at most ten times per second, and when the job ends.
 
@@ -203,17 +205,17 @@ def create_profiles(
     Raises:
         ValueError, TypeError: If an argument is invalid.
     """
-    get = _naming(by, get_request)
-    steps = Steps[Change, Profile](
-        request=_changing(by, create_request),
-        probe=lambda change: get(change[0]),
-        read=read_profile,
-        is_answer=is_about,
-        done=Outcome.CREATED,
-        missing=Outcome.FAILED,
+    get = _make_request_builder(by, build_get_request)
+    callbacks = OperationCallbacks[ProfileChange, Profile](
+        build_request=_make_change_request_builder(by, build_create_request),
+        build_probe=lambda change: get(change[0]),
+        read_response=read_profile,
+        is_match=is_same_profile,
+        done_outcome=Outcome.CREATED,
+        missing_outcome=Outcome.FAILED,
     )
-    job = _Job(client, concurrency, pacer, stop, on_progress)
-    return job.journaled(_source_of(profiles, by), steps, journal, "create", by)
+    job = _JobFactory(client, concurrency, pacer, stop, on_progress)
+    return job.create_with_ledger(_build_change_source(profiles, by), callbacks, ledger, "create", by)
 
 
 def run(
@@ -222,7 +224,7 @@ def run(
     *,
     concurrency: int = 100,
     stop: StopRules = StopRules(),  # noqa: B008 - frozen
-    on_progress: Progress | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> BulkJob[ItemT, ValueT]:
     """Run an asynchronous operation on each item.
 
@@ -242,32 +244,34 @@ def run(
     Raises:
         ValueError, TypeError: If an argument is invalid.
     """
-    return BulkJob(AnyOperation(operation), items, concurrency=concurrency, stop=stop, on_progress=on_progress)
+    return BulkJob(CallableOperation(operation), items, concurrency=concurrency, stop=stop, on_progress=on_progress)
 
 
-_Ids: TypeAlias = Iterable[ProfileId | Decided[ProfileId]] | AsyncIterable[ProfileId | Decided[ProfileId]]
+_Ids: TypeAlias = Iterable[ProfileId | SkippedItem[ProfileId]] | AsyncIterable[ProfileId | SkippedItem[ProfileId]]
 
 
-def _naming(by: By, build: Callable[..., Request]) -> Callable[[ProfileId], Request]:
+def _make_request_builder(by: IdType, build_request: Callable[..., Request]) -> Callable[[ProfileId], Request]:
     """Return a function that builds the request for an ID of this type."""
-    if by not in get_args(By):
+    if by not in get_args(IdType):
         raise ValueError("by must be 'customer_user_id' or 'profile_id', the type of the IDs")
     if by == "profile_id":
-        return lambda profile_id: build(profile_id=profile_id)
+        return lambda profile_id: build_request(profile_id=profile_id)
     # A UUID object as a customer user ID is refused: only the caller knows how its system writes it.
-    return lambda customer_user_id: build(customer_user_id=customer_user_id)
+    return lambda customer_user_id: build_request(customer_user_id=customer_user_id)
 
 
-def _changing(by: By, build: Callable[..., Request]) -> Callable[[Change], Request]:
+def _make_change_request_builder(
+    by: IdType, build_request: Callable[..., Request]
+) -> Callable[[ProfileChange], Request]:
     """Return a function that builds the request for a change to a profile."""
 
-    def request(change: Change) -> Request:
-        return _naming(by, functools.partial(build, _attributes(change)))(change[0])
+    def build_change_request(change: ProfileChange) -> Request:
+        return _make_request_builder(by, functools.partial(build_request, _get_attributes(change)))(change[0])
 
-    return request
+    return build_change_request
 
 
-def _attributes(change: Change) -> ProfileAttributes:
+def _get_attributes(change: ProfileChange) -> ProfileAttributes:
     if not _is_change(change):
         raise TypeError("an item must be a pair of an ID and ProfileAttributes")
     return change[1]
@@ -277,110 +281,112 @@ def _is_change(change: object) -> bool:
     return isinstance(change, tuple | list) and len(change) == 2
 
 
-def name_of(by: By) -> Callable[[object], str]:
+def make_id_normalizer(by: IdType) -> Callable[[object], str]:
     """Return the function that names an ID of this type in a ledger."""
     # Upper and lower case are equal in a UUID, but may differ in the IDs of other systems.
     return (lambda item: str(item).lower()) if by == "profile_id" else str
 
 
-def undertaking(client: AdaptyClient, operation: str, by: By) -> Undertaking:
+def job_spec(client: AdaptyClient, operation: str, by: IdType) -> JobSpec:
     """Return the spec of a job that uses this client."""
-    return Undertaking(
+    return JobSpec(
         operation=operation,
         by=by,
         base_url=client.base_url,
-        key_fingerprint=sender_of(client).transport.key_fingerprint,
-        repeatable=operation == "delete",
+        key_fingerprint=get_sender(client).transport.key_fingerprint,
+        is_repeatable=operation == "delete",
     )
 
 
-def source_of(operation: str, items: Any, by: By) -> Source[Any]:
+def build_source(operation: str, items: Any, by: IdType) -> Source[Any]:
     """Return the items of a job with the functions that identify them."""
-    return _source_of_ids(items, by) if operation == "delete" else _source_of(items, by)
+    return _build_id_source(items, by) if operation == "delete" else _build_change_source(items, by)
 
 
-def _source_of_ids(ids: "_Ids", by: By) -> Source[ProfileId]:
-    name = name_of(by)
-    return Source(ids, name=name, content=name)
+def _build_id_source(ids: "_Ids", by: IdType) -> Source[ProfileId]:
+    normalize_id = make_id_normalizer(by)
+    return Source(ids, get_id=normalize_id, get_content=normalize_id)
 
 
-def _source_of(changes: Changes, by: By) -> Source[Change]:
-    text_of = name_of(by)
+def _build_change_source(changes: ProfileChanges, by: IdType) -> Source[ProfileChange]:
+    normalize_id = make_id_normalizer(by)
 
-    def name(change: Change) -> str:
-        return text_of(change[0]) if _is_change(change) else ""
+    def get_id(change: ProfileChange) -> str:
+        return normalize_id(change[0]) if _is_change(change) else ""
 
-    def content(change: Change) -> str:
-        return f"{name(change)}\n{_content(change[1])}" if _is_change(change) else ""
+    def get_content(change: ProfileChange) -> str:
+        return f"{get_id(change)}\n{_dump_json_or_empty(change[1])}" if _is_change(change) else ""
 
-    return Source(changes, name, content)
-
-
-def _content(attributes: object) -> str:
-    return content_of(attributes) if isinstance(attributes, ProfileAttributes) else ""
+    return Source(changes, get_id, get_content)
 
 
-def content_of(attributes: ProfileAttributes) -> str:
+def _dump_json_or_empty(attributes: object) -> str:
+    return dump_canonical_json(attributes) if isinstance(attributes, ProfileAttributes) else ""
+
+
+def dump_canonical_json(attributes: ProfileAttributes) -> str:
     """Return the attributes as text. It is equal for equal requests, independent of the order of the attributes."""
-    body = dump(attributes)
+    body = dump_attributes(attributes)
     if attributes.custom_attributes:
-        body["custom_attributes"] = {key: _plain(value) for key, value in attributes.custom_attributes.items()}
+        body["custom_attributes"] = {
+            key: _normalize_value(value) for key, value in attributes.custom_attributes.items()
+        }
     return json.dumps(body, sort_keys=True)
 
 
-def _plain(value: AttributeValue) -> str | float | None:
+def _normalize_value(value: AttributeValue) -> str | float | None:
     # The API stores every number and bool as a float, and -0.0 as 0.0.
     return value if value is None or isinstance(value, str) else float(value) + 0.0
 
 
 @attrs.frozen
-class _Job:
+class _JobFactory:
     """The arguments that all jobs over profiles share."""
 
     client: AdaptyClient
     concurrency: int
     pacer: Pacer | None
     stop: StopRules
-    on_progress: Progress | None
+    on_progress: ProgressCallback | None
 
-    def journaled(
+    def create_with_ledger(
         self,
         source: Source[ItemT],
-        steps: Steps[ItemT, ValueT],
-        journal: Journal | None,
+        callbacks: OperationCallbacks[ItemT, ValueT],
+        ledger: JobStore | None,
         operation: str,
-        by: By,
+        by: IdType,
     ) -> BulkJob[ItemT, ValueT]:
-        if journal is None:
-            return self.of(source.items, steps)
-        entries = journal.entries(undertaking(self.client, operation, by), source)
-        return self.of(source.items, steps, entries)
+        if ledger is None:
+            return self.create(source.items, callbacks)
+        job_session = ledger.start_run(job_spec(self.client, operation, by), source)
+        return self.create(source.items, callbacks, job_session)
 
-    def of(
+    def create(
         self,
-        items: Iterable[ItemT | Decided[ItemT]] | AsyncIterable[ItemT | Decided[ItemT]],
-        steps: Steps[ItemT, ValueT],
-        entries: Entries[ItemT] | None = None,
+        items: Iterable[ItemT | SkippedItem[ItemT]] | AsyncIterable[ItemT | SkippedItem[ItemT]],
+        callbacks: OperationCallbacks[ItemT, ValueT],
+        job_session: JobSession[ItemT] | None = None,
     ) -> BulkJob[ItemT, ValueT]:
-        given = sender_of(self.client)
-        pacer = self.pacer or given.given_pacer or given.shared.background
-        sender = sender_of(self.client.with_options(pacer=pacer))
-        concurrency = _possible_concurrency(checked_concurrency(self.concurrency), sender.transport.connection_limit)
+        given = get_sender(self.client)
+        pacer = self.pacer or given.given_pacer or given.key_state.background_pacer
+        sender = get_sender(self.client.with_options(pacer=pacer))
+        concurrency = _limit_concurrency(validate_concurrency(self.concurrency), sender.transport.connection_limit)
         return BulkJob(
-            ProfileOperation(sender, steps, self.stop, most_under_way=concurrency),
+            ProfileOperation(sender, callbacks, self.stop, max_in_flight=concurrency),
             items,
             concurrency=concurrency,
             stop=self.stop,
             on_progress=self.on_progress,
-            entries=entries,
+            job_session=job_session,
         )
 
 
-def _possible_concurrency(concurrency: int, connection_limit: float) -> int:
+def _limit_concurrency(concurrency: int, connection_limit: float) -> int:
     """Return the concurrency that the session's connections and the limit of open files allow."""
     for limit, reason in (
         (connection_limit, "the session allows no more connections"),
-        (max_connections(), f"this process may open {descriptor_limit():.0f} files (ulimit -n)"),
+        (get_max_connections(), f"this process may open {get_descriptor_limit():.0f} files (ulimit -n)"),
     ):
         if concurrency > limit:
             _log.warning("concurrency lowered from %d to %d: %s", concurrency, limit, reason)

@@ -20,49 +20,49 @@ from ..errors import (
     PermissionDeniedError,
 )
 from ..http.clock import ANY_TIME
-from ..http.descriptors import descriptor_limit, is_out_of_descriptors
+from ..http.descriptors import get_descriptor_limit, is_out_of_descriptors
 from ..http.requests import Request, Response
-from ..http.retry import is_absence, is_retryable, is_stale, is_throttled, is_unsent
-from ..http.send_queue import LONG_PAUSE
-from ..http.sender import Exchange, Sender
+from ..http.retry import is_profile_not_found, is_rate_limited, is_retryable, is_stale, is_unsent
+from ..http.send_queue import LONG_HOLD_SECONDS
+from ..http.sender import AttemptResult, Sender
 from ..pacing import Ticket, Verdict
-from .concurrency import ORDINARY, Admission, Health, Permit
-from .outage import Patience
-from .results import ItemT, Outcome, StopReason, StopRules, Tally, ValueT
-from .scheduler import Again, Lineup, Work
-from .stop_signal import is_cancelled
+from .concurrency import ORDINARY_PERMIT, ConcurrencyController, Permit, ServerSignal
+from .outage import ProblemTimeout
+from .results import ItemT, JobStats, Outcome, StopReason, StopRules, ValueT
+from .scheduler import ScheduledRetry, Scheduler, WorkItem
+from .stop_signal import is_being_cancelled
 
 _log: Final = logging.getLogger("adapty_async")
 
 
 @attrs.frozen
-class Steps(Generic[ItemT, ValueT]):
+class OperationCallbacks(Generic[ItemT, ValueT]):
     """The requests of one kind of job, and the meaning of their responses.
 
-    `is_answer` returns whether a value that was read can be the response to the given request.
+    `is_match` returns whether a value that was read can be the response to the given request.
     """
 
-    request: Callable[[ItemT], Request]
-    probe: Callable[[ItemT], Request]
-    read: Callable[[Response], ValueT]
-    done: Outcome
-    missing: Outcome
-    is_answer: Callable[[Request, ValueT], bool] | None = None
+    build_request: Callable[[ItemT], Request]
+    build_probe: Callable[[ItemT], Request]
+    read_response: Callable[[Response], ValueT]
+    done_outcome: Outcome
+    missing_outcome: Outcome
+    is_match: Callable[[Request, ValueT], bool] | None = None
 
 
-def _is_answered(exchange: Exchange) -> bool:
-    return exchange.error is None or isinstance(exchange.error, AdaptyAPIError | InvalidResponseError)
+def _has_response(result: AttemptResult) -> bool:
+    return result.error is None or isinstance(result.error, AdaptyAPIError | InvalidResponseError)
 
 
-def _is_outage(exchange: Exchange) -> bool:
+def _is_outage(result: AttemptResult) -> bool:
     """Return True if the request found no working server. A proxy answers 408 if the server is silent."""
-    error = exchange.error
-    return not _is_answered(exchange) or (
+    error = result.error
+    return not _has_response(result) or (
         isinstance(error, AdaptyAPIError) and (error.status >= 500 or error.status == 408)
     )
 
 
-def _longer(one: float | None, other: float | None) -> float | None:
+def _max_timeout(one: float | None, other: float | None) -> float | None:
     """Return the longer of two times. None means without limit."""
     return None if one is None or other is None else max(one, other)
 
@@ -70,285 +70,308 @@ def _longer(one: float | None, other: float | None) -> float | None:
 class ProfileOperation(Generic[ItemT, ValueT]):
     """Make the attempts of a job through the send queue, with the client's retry policy."""
 
-    def __init__(self, sender: Sender, steps: Steps[ItemT, ValueT], stop: StopRules, *, most_under_way: int) -> None:
+    def __init__(
+        self, sender: Sender, callbacks: OperationCallbacks[ItemT, ValueT], stop: StopRules, *, max_in_flight: int
+    ) -> None:
         self._sender = sender
-        self._most_under_way = most_under_way
-        self._steps = steps
-        self._credentials_in_question = asyncio.Lock()
-        self._rules = stop
-        self._is_tried = False  # set if a time limit runs, or may run
-        self._said_parked_until = -math.inf
-        self._said_out_of_descriptors = False
+        self._max_in_flight = max_in_flight
+        self._callbacks = callbacks
+        self._diagnosis_lock = asyncio.Lock()
+        self._stop_rules = stop
+        self._is_timeout_running = False  # set if a time limit runs, or may run
+        self._hold_logged_until = -math.inf
+        self._has_logged_descriptors = False
 
-    def open(self, lineup: Lineup[ItemT], tally: Tally) -> None:
+    def open(self, scheduler: Scheduler[ItemT], stats: JobStats) -> None:
         """Prepare the operation.
 
         Raises:
             RuntimeError: If the client is closed or belongs to another event loop.
         """
-        signal = lineup.signal
-        self._outage = Patience(self._rules.outage, StopReason.OUTAGE, signal.pause)
-        self._throttled = Patience(self._rules.throttled_for, StopReason.THROTTLED_FOR, signal.pause)
+        stop_signal = scheduler.stop_signal
+        self._outage_timeout = ProblemTimeout(self._stop_rules.max_outage, StopReason.MAX_OUTAGE, stop_signal.pause)
+        self._rate_limit_timeout = ProblemTimeout(
+            self._stop_rules.max_throttled, StopReason.MAX_THROTTLED, stop_signal.pause
+        )
         # In an outage with an occasional 429, each of the two problems would reset the other's time limit forever.
-        self._mixed = Patience(_longer(self._rules.outage, self._rules.throttled_for), StopReason.OUTAGE, signal.pause)
-        self._admission = Admission(self._most_under_way, lambda: self._sender.pacer.rate)
-        self._gate = self._sender.gate
+        self._mixed_timeout = ProblemTimeout(
+            _max_timeout(self._stop_rules.max_outage, self._stop_rules.max_throttled),
+            StopReason.MAX_OUTAGE,
+            stop_signal.pause,
+        )
+        self._concurrency = ConcurrencyController(self._max_in_flight, lambda: self._sender.pacer.rate)
+        self._send_queue = self._sender.send_queue
         self._sender.transport.check_usable()
-        self._lineup = lineup
-        self._signal = signal
-        self._pause = signal.pause
-        self._tally = tally
+        self._scheduler = scheduler
+        self._stop_signal = stop_signal
+        self._pause = stop_signal.pause
+        self._stats = stats
         self._is_observed = self._sender.is_observed  # once per job: to check this for each item costs too much
-        self._gate.watch(self._park)
-        self._sender.transport.watch_closing(self._end_with_client)
+        self._send_queue.add_hold_listener(self._on_long_hold)
+        self._sender.transport.add_close_listener(self._on_client_closed)
 
-    async def attempt(self, work: Work[ItemT]) -> Outcome | Again | None:
+    async def attempt(self, work: WorkItem[ItemT]) -> Outcome | ScheduledRetry | None:
         """Make one attempt for an item. If its request can't be built, the item is `invalid` and isn't sent."""
-        work.origin = None
+        work.connection_check = None
         try:
-            request = self._steps.request(work.item)
+            request = self._callbacks.build_request(work.item)
         except (ValueError, TypeError) as error:
             work.error = error
             return Outcome.INVALID
         if self._is_stale(work, request):  # no need to wait for a permit
             return Outcome.IN_DOUBT
-        permit = self._admission.try_enter()
+        permit = self._concurrency.try_acquire()
         ticket = None
-        if permit is ORDINARY and not self._credentials_in_question.locked():
-            ticket = self._gate.try_enter()
+        if permit is ORDINARY_PERMIT and not self._diagnosis_lock.locked():
+            ticket = self._send_queue.try_acquire()
         if permit is None or ticket is None:
-            turn = await self._turn_with_permit(permit)
-            if turn is None:
+            permit_and_ticket = await self._acquire_permit_and_slot(permit)
+            if permit_and_ticket is None:
                 return None
-            permit, ticket = turn
+            permit, ticket = permit_and_ticket
         if self._is_stale(work, request):
-            self._gate.heard(ticket, Verdict.UNKNOWN)
-            self._admission.leave(permit, Health.NOTHING)
+            self._send_queue.record(ticket, Verdict.UNKNOWN)
+            self._concurrency.release(permit, ServerSignal.UNKNOWN)
             return Outcome.IN_DOUBT
-        self._lineup.leaves(work)
-        self._tally.under_way += 1
+        self._scheduler.record_send(work)
+        self._stats.in_flight += 1
         try:
-            exchange = await self._sender.exchange(request, ticket, self._gate, work.attempts, fresh=work.fresh)
+            result = await self._sender.send_once(
+                request, ticket, self._send_queue, work.attempts, needs_new_connection=work.needs_new_connection
+            )
         except BaseException:  # return the permit on every error, cancellation included
-            self._admission.leave(permit, Health.NOTHING)
+            self._concurrency.release(permit, ServerSignal.UNKNOWN)
             raise
         finally:
-            self._tally.under_way -= 1
-        work.under_way = False
-        response = exchange.response
+            self._stats.in_flight -= 1
+        work.is_in_flight = False
+        response = result.response
         if response is not None:
-            seconds = exchange.elapsed
+            seconds = result.elapsed
             work.status = response.status
-            self._tally.request(work.attempts, seconds)
-            if self._is_tried:
-                self._relieve()
-            self._admission.answered(permit, seconds)
+            self._stats.record_request(work.attempts, seconds)
+            if self._is_timeout_running:
+                self._reset_timeouts()
+            self._concurrency.release_after_response(permit, seconds)
             if self._is_observed:
-                self._sender.observe(request, exchange, work.attempts, None)
-            return self._succeeded(work, request, exchange, response)
-        if self._sender.transport.is_closed and not _is_answered(exchange):
-            self._admission.leave(permit, Health.NOTHING)
-            self._cut_off(work, request, exchange)
+                self._sender.notify_attempt(request, result, work.attempts, None)
+            return self._handle_response(work, request, result, response)
+        if self._sender.transport.is_closed and not _has_response(result):
+            self._concurrency.release(permit, ServerSignal.UNKNOWN)
+            self._handle_closed_client(work, request, result)
             return None
-        health = self._take_note_of_failure(work, exchange)
-        if health is Health.WORKS:
-            self._admission.answered(permit, exchange.elapsed)
+        server_signal = self._record_failure(work, result)
+        if server_signal is ServerSignal.OK:
+            self._concurrency.release_after_response(permit, result.elapsed)
         else:
-            self._admission.leave(permit, health)
-        return await self._failed(work, request, exchange)
+            self._concurrency.release(permit, server_signal)
+        return await self._handle_failure(work, request, result)
 
     def close(self) -> None:
         """Stop the timers and leave the send queue."""
-        self._gate.unwatch(self._park)
-        self._sender.transport.unwatch_closing(self._end_with_client)
-        self._relieve()
+        self._send_queue.remove_hold_listener(self._on_long_hold)
+        self._sender.transport.remove_close_listener(self._on_client_closed)
+        self._reset_timeouts()
 
-    def _is_stale(self, work: Work[ItemT], request: Request) -> bool:
+    def _is_stale(self, work: WorkItem[ItemT], request: Request) -> bool:
         """Return True if the item may have been sent too long ago to be sent again."""
-        if work.maybe_sent is None or not request.goes_stale:
+        if work.maybe_sent_at is None or not request.goes_stale:
             return False
-        return is_stale(work.maybe_sent, self._sender.moment())
+        return is_stale(work.maybe_sent_at, self._sender.read_clocks())
 
-    async def _turn_with_permit(self, permit: Permit | None) -> tuple[Permit, Ticket] | None:
+    async def _acquire_permit_and_slot(self, permit: Permit | None) -> tuple[Permit, Ticket] | None:
         """Wait for a permit, if there is none, and for a slot in the send queue. Return None if the job is stopped."""
         while True:
-            permit = permit or self._admission.try_enter() or await self._signal.cut_short(self._admission.enter)
+            permit = (
+                permit
+                or self._concurrency.try_acquire()
+                or await self._stop_signal.run_until_stop(self._concurrency.acquire)
+            )
             if permit is None:
                 return None
             ticket = None
             try:
-                ticket = await self._ticket()
+                ticket = await self._acquire_checked_slot()
             finally:
                 if ticket is None:
-                    self._admission.leave(permit, Health.NOTHING)
+                    self._concurrency.release(permit, ServerSignal.UNKNOWN)
             if ticket is None:
                 return None
-            if self._admission.starts(permit):
+            if self._concurrency.confirm_send(permit):
                 return permit, ticket
-            self._gate.heard(ticket, Verdict.UNKNOWN)
-            self._admission.leave(permit, Health.NOTHING)
+            self._send_queue.record(ticket, Verdict.UNKNOWN)
+            self._concurrency.release(permit, ServerSignal.UNKNOWN)
             permit = None
 
-    async def _ticket(self) -> Ticket | None:
-        gate = self._gate
+    async def _acquire_checked_slot(self) -> Ticket | None:
+        send_queue = self._send_queue
         while True:
-            if self._credentials_in_question.locked():
-                await self._signal.cut_short(self._until_credentials_are_clear)
-            ticket = await self._turn()
-            if ticket is None or not self._credentials_in_question.locked():
+            if self._diagnosis_lock.locked():
+                await self._stop_signal.run_until_stop(self._wait_for_diagnosis)
+            ticket = await self._acquire_slot()
+            if ticket is None or not self._diagnosis_lock.locked():
                 return ticket
-            gate.heard(ticket, Verdict.UNKNOWN)
+            send_queue.record(ticket, Verdict.UNKNOWN)
 
-    async def _turn(self) -> Ticket | None:
+    async def _acquire_slot(self) -> Ticket | None:
         """Wait for the end of a pause and a slot in the send queue. Return None if the job is stopped first."""
-        gate, pause = self._gate, self._pause
+        send_queue, pause = self._send_queue, self._pause
         while True:
-            if pause.is_on:
-                await pause.pass_by()
-            ticket = gate.try_enter() or await self._signal.cut_short(gate.enter)
-            if ticket is None or not (self._signal.given or pause.is_on):
+            if pause.is_active:
+                await pause.wait_until_over()
+            ticket = send_queue.try_acquire() or await self._stop_signal.run_until_stop(send_queue.acquire)
+            if ticket is None or not (self._stop_signal.is_set or pause.is_active):
                 return ticket
-            gate.heard(ticket, Verdict.UNKNOWN)
-            if self._signal.given:
+            send_queue.record(ticket, Verdict.UNKNOWN)
+            if self._stop_signal.is_set:
                 return None
 
-    async def _until_credentials_are_clear(self) -> None:
-        async with self._credentials_in_question:
+    async def _wait_for_diagnosis(self) -> None:
+        async with self._diagnosis_lock:
             pass
 
-    def _relieve(self) -> None:
+    def _reset_timeouts(self) -> None:
         """Record a request that succeeded, which resets all time limits."""
-        self._throttled.relief()
-        self._outage.relief()
-        self._mixed.relief()
-        self._is_tried = False
+        self._rate_limit_timeout.reset()
+        self._outage_timeout.reset()
+        self._mixed_timeout.reset()
+        self._is_timeout_running = False
 
-    def _take_note_of_failure(self, work: Work[ItemT], exchange: Exchange) -> Health:
+    def _record_failure(self, work: WorkItem[ItemT], result: AttemptResult) -> ServerSignal:
         """Count a failed request and update the time limits. Return the state of the server."""
-        work.status = exchange.status
-        self._is_tried = True
-        throttled, answered = is_throttled(exchange.error), _is_answered(exchange)
-        self._tally.request(work.attempts, exchange.elapsed if answered else None)
-        if throttled:
-            self._tally.throttled += 1
-            self._throttled.trouble(self._end_for)
-        elif answered:
-            self._throttled.relief()
-        if throttled and exchange.pause is not None and exchange.pause > LONG_PAUSE:
-            self._park(exchange.pause)
-        if is_out_of_descriptors(exchange.error):
+        work.status = result.status
+        self._is_timeout_running = True
+        was_rate_limited, has_response = is_rate_limited(result.error), _has_response(result)
+        self._stats.record_request(work.attempts, result.elapsed if has_response else None)
+        if was_rate_limited:
+            self._stats.throttled += 1
+            self._rate_limit_timeout.start(self._on_timeout)
+        elif has_response:
+            self._rate_limit_timeout.reset()
+        if was_rate_limited and result.retry_after is not None and result.retry_after > LONG_HOLD_SECONDS:
+            self._on_long_hold(result.retry_after)
+        if is_out_of_descriptors(result.error):
             self._lower_concurrency()
-            if self._tally.under_way:  # these will free their descriptors
-                return Health.NOTHING
-        if _is_outage(exchange):
-            self._outage.trouble(self._end_for)
-            self._mixed.trouble(self._end_for)
-            return Health.FAILS
-        self._outage.relief()
-        if throttled:
-            return Health.NOTHING
-        self._mixed.relief()
-        return Health.WORKS
+            if self._stats.in_flight:  # these will free their descriptors
+                return ServerSignal.UNKNOWN
+        if _is_outage(result):
+            self._outage_timeout.start(self._on_timeout)
+            self._mixed_timeout.start(self._on_timeout)
+            return ServerSignal.FAILURE
+        self._outage_timeout.reset()
+        if was_rate_limited:
+            return ServerSignal.UNKNOWN
+        self._mixed_timeout.reset()
+        return ServerSignal.OK
 
     def _lower_concurrency(self) -> None:
         """Limit the requests in flight to those that got a file descriptor, and log it once."""
-        self._admission.lower(self._tally.under_way)
-        if not self._said_out_of_descriptors:
-            self._said_out_of_descriptors = True
+        self._concurrency.lower(self._stats.in_flight)
+        if not self._has_logged_descriptors:
+            self._has_logged_descriptors = True
             _log.warning(
                 "concurrency lowered to %d: too many open files; raise the limit (ulimit -n), which is %.0f",
-                max(1, self._tally.under_way),
-                descriptor_limit(),
+                max(1, self._stats.in_flight),
+                get_descriptor_limit(),
             )
 
-    def _park(self, seconds: float) -> None:
+    def _on_long_hold(self, seconds: float) -> None:
         """Handle a long Retry-After that any user of the API key has received. Log each such period once."""
-        self._is_tried = True
-        self._throttled.trouble(self._end_for)
+        self._is_timeout_running = True
+        self._rate_limit_timeout.start(self._on_timeout)
         now = asyncio.get_running_loop().time()
-        if now + seconds < self._said_parked_until + LONG_PAUSE:
+        if now + seconds < self._hold_logged_until + LONG_HOLD_SECONDS:
             return
-        self._said_parked_until = now + seconds
-        patience = self._throttled.seconds
-        too_long = patience is not None and patience < seconds
+        self._hold_logged_until = now + seconds
+        max_seconds = self._rate_limit_timeout.seconds
+        too_long = max_seconds is not None and max_seconds < seconds
         _log.warning(
             "no requests are sent for %.0f s, because the API sent a Retry-After%s",
             seconds,
-            f"; the job stops after {patience:.0f} s of that (throttled_for)" if too_long else "",
+            f"; the job stops after {max_seconds:.0f} s of that (max_throttled)" if too_long else "",
         )
 
-    def _end_for(self, reason: StopReason) -> None:
+    def _on_timeout(self, reason: StopReason) -> None:
         # If the last affected item is long done and none has come since, the problem may be over.
-        if self._lineup.unsettled:
-            self._signal.give(reason)
+        if self._scheduler.pending:
+            self._stop_signal.set(reason)
 
-    def doubt(self, work: Work[ItemT]) -> Outcome | Again:
+    def handle_doubtful_response(self, work: WorkItem[ItemT]) -> Outcome | ScheduledRetry:
         """Decide what follows if the last response may belong to another request. It then counts as unanswered."""
         error = AdaptyConnectionError(
             "the connection received an extra response, or the response to another request", sent=True
         )
-        work.value, work.fresh = None, True
-        exchange = Exchange(None, error, None, 0.0, sent=work.sent)
-        self._take_up(work, exchange)
-        if self._wait(work, self._steps.request(work.item), exchange) is None:
-            return self._classified(work, error)
-        return Again(0.0, rationed=False)  # without the retry budget: the connection is at fault, not the server
+        work.value, work.needs_new_connection = None, True
+        result = AttemptResult(None, error, None, 0.0, sent_at=work.sent_at)
+        self._record_error(work, result)
+        if self._plan_retry(work, self._callbacks.build_request(work.item), result) is None:
+            return self._classify_error(work, error)
+        return ScheduledRetry(
+            0.0, needs_budget=False
+        )  # without the retry budget: the connection is at fault, not the server
 
-    def _succeeded(self, work: Work[ItemT], request: Request, exchange: Exchange, response: Response) -> Outcome:
-        work.origin, work.sent = exchange.origin, exchange.sent
+    def _handle_response(
+        self, work: WorkItem[ItemT], request: Request, result: AttemptResult, response: Response
+    ) -> Outcome:
+        work.connection_check, work.sent_at = result.connection_check, result.sent_at
         try:
-            work.value = self._steps.read(response)
+            work.value = self._callbacks.read_response(response)
         except InvalidResponseError as error:
             error.attempts = work.attempts
             work.error = error
-            return self._classified(work, error)
+            return self._classify_error(work, error)
         work.error = None
-        origin, is_answer = exchange.origin, self._steps.is_answer
-        if origin is not None and origin.reused and is_answer is not None and not is_answer(request, work.value):
-            origin.doubt()
-        return self._steps.done
+        connection_check, is_match = result.connection_check, self._callbacks.is_match
+        if (
+            connection_check is not None
+            and connection_check.is_reused
+            and is_match is not None
+            and not is_match(request, work.value)
+        ):
+            connection_check.invalidate()
+        return self._callbacks.done_outcome
 
-    async def _failed(
+    async def _handle_failure(
         self,
-        work: Work[ItemT],
+        work: WorkItem[ItemT],
         request: Request,
-        exchange: Exchange,
-    ) -> Outcome | Again:
-        error = self._take_up(work, exchange)
-        wait = self._wait(work, request, exchange)
-        self._sender.observe(request, exchange, work.attempts, wait)
-        if wait is not None:
-            return Again(wait, rationed=not is_throttled(error))
+        result: AttemptResult,
+    ) -> Outcome | ScheduledRetry:
+        error = self._record_error(work, result)
+        delay = self._plan_retry(work, request, result)
+        self._sender.notify_attempt(request, result, work.attempts, delay)
+        if delay is not None:
+            return ScheduledRetry(delay, needs_budget=not is_rate_limited(error))
         if isinstance(error, AuthenticationError):
-            return await self._look_into_credentials(work, error)
+            return await self._diagnose_401(work, error)
         if isinstance(error, PermissionDeniedError):
-            self._signal.give(StopReason.PERMISSION)
-        return self._classified(work, error)
+            self._stop_signal.set(StopReason.PERMISSION)
+        return self._classify_error(work, error)
 
-    def _cut_off(self, work: Work[ItemT], request: Request, exchange: Exchange) -> None:
+    def _handle_closed_client(self, work: WorkItem[ItemT], request: Request, result: AttemptResult) -> None:
         """Leave an item in its state when the client was closed. This isn't a failure of the item or the server."""
-        self._take_up(work, exchange)
-        self._tally.request(work.attempts, None)
-        self._sender.observe(request, exchange, work.attempts, None)
-        self._end_with_client()  # also covers a borrowed session that its owner has closed
+        self._record_error(work, result)
+        self._stats.record_request(work.attempts, None)
+        self._sender.notify_attempt(request, result, work.attempts, None)
+        self._on_client_closed()  # also covers a borrowed session that its owner has closed
 
-    def _end_with_client(self) -> None:
-        self._signal.give(StopReason.CLOSED)
+    def _on_client_closed(self) -> None:
+        self._stop_signal.set(StopReason.CLOSED)
 
-    def _take_up(self, work: Work[ItemT], exchange: Exchange) -> AdaptyError:
+    def _record_error(self, work: WorkItem[ItemT], result: AttemptResult) -> AdaptyError:
         """Record on an item what its failed attempt means for it, and complete the error with the state of the item."""
-        error = exchange.error
+        error = result.error
         assert error is not None
-        if error.maybe_executed and work.maybe_sent in (None, ANY_TIME):
-            work.maybe_sent = exchange.sent
-        error.maybe_executed = work.fate_unknown
-        work.taken = work.taken or not (is_throttled(error) or is_unsent(error))
+        if error.maybe_executed and work.maybe_sent_at in (None, ANY_TIME):
+            work.maybe_sent_at = result.sent_at
+        error.maybe_executed = work.is_outcome_unknown
+        work.has_reached_server = work.has_reached_server or not (is_rate_limited(error) or is_unsent(error))
         error.attempts = work.attempts
         work.error = error
-        work.origin, work.sent = exchange.origin, exchange.sent
+        work.connection_check, work.sent_at = result.connection_check, result.sent_at
         return error
 
-    def _wait(self, work: Work[ItemT], request: Request, exchange: Exchange) -> float | None:
+    def _plan_retry(self, work: WorkItem[ItemT], request: Request, result: AttemptResult) -> float | None:
         """Return the seconds until the next attempt of the item, or None.
 
         This follows the client's retry policy, with two exceptions.
@@ -358,136 +381,146 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         who waits for one call.
         """
         policy, rng = self._sender.retry, self._sender.rng
-        assert exchange.error is not None
-        if is_throttled(exchange.error):
-            work.throttled += 1
-            return policy.backoff_after(work.throttled, rng) if exchange.pause is None else exchange.pause
-        is_innocent = self._admission.is_parked or is_out_of_descriptors(exchange.error)
-        if not is_innocent or policy.attempts == 1:
-            work.tries += 1
-        if work.tries >= policy.attempts or not is_retryable(exchange.error, resendable=request.is_resendable):
+        assert result.error is not None
+        if is_rate_limited(result.error):
+            work.rate_limited_attempts += 1
+            return (
+                policy.draw_backoff(work.rate_limited_attempts, rng)
+                if result.retry_after is None
+                else result.retry_after
+            )
+        is_innocent = self._concurrency.is_breaker_open or is_out_of_descriptors(result.error)
+        if not is_innocent or policy.max_attempts == 1:
+            work.counted_attempts += 1
+        if work.counted_attempts >= policy.max_attempts or not is_retryable(
+            result.error, is_resendable=request.is_resendable
+        ):
             return None
-        return policy.backoff_after(max(work.tries, 1), rng) if exchange.pause is None else exchange.pause
+        return (
+            policy.draw_backoff(max(work.counted_attempts, 1), rng)
+            if result.retry_after is None
+            else result.retry_after
+        )
 
-    def _classified(self, work: Work[ItemT], error: AdaptyError) -> Outcome:
+    def _classify_error(self, work: WorkItem[ItemT], error: AdaptyError) -> Outcome:
         """Return the outcome for an error that isn't retried."""
-        if is_absence(error):
-            return self._missing(work, error)
+        if is_profile_not_found(error):
+            return self._classify_absence(work, error)
         if isinstance(error, InvalidResponseError):
             # A success that can't be read: the write has most likely been executed.
-            in_doubt = self._steps.done is not Outcome.FETCHED
+            in_doubt = self._callbacks.done_outcome is not Outcome.FETCHED
         elif isinstance(error, AdaptyAPIError) and error.status < 500 and error.status != 408:
-            return self._refused(work)
+            return self._classify_rejection(work)
         else:
-            in_doubt = work.fate_unknown
+            in_doubt = work.is_outcome_unknown
         return Outcome.IN_DOUBT if in_doubt else Outcome.FAILED
 
-    def _refused(self, work: Work[ItemT]) -> Outcome:
+    def _classify_rejection(self, work: WorkItem[ItemT]) -> Outcome:
         """Return the outcome of a rejected request. An earlier write without a response may have been executed."""
-        in_doubt = work.fate_unknown and self._steps.done is not Outcome.FETCHED
+        in_doubt = work.is_outcome_unknown and self._callbacks.done_outcome is not Outcome.FETCHED
         return Outcome.IN_DOUBT if in_doubt else Outcome.FAILED
 
-    def _missing(self, work: Work[ItemT], error: AdaptyError) -> Outcome:
-        outcome = self._steps.missing
-        if outcome is Outcome.ALREADY_ABSENT and work.fate_unknown:
+    def _classify_absence(self, work: WorkItem[ItemT], error: AdaptyError) -> Outcome:
+        outcome = self._callbacks.missing_outcome
+        if outcome is Outcome.ALREADY_ABSENT and work.is_outcome_unknown:
             outcome = Outcome.DELETED_UNCONFIRMED
         work.error = error if outcome.is_failure else None
         return outcome
 
-    async def _look_into_credentials(self, work: Work[ItemT], error: AuthenticationError) -> Outcome:
+    async def _diagnose_401(self, work: WorkItem[ItemT], error: AuthenticationError) -> Outcome:
         """Find the cause of a 401 with one GET of the same profile. No other request is sent until then.
 
         According to one page of Adapty's documentation, a delete may also answer 401 if the profile wasn't found.
         """
-        async with self._credentials_in_question:
-            is_over = self._signal.given and self._signal.reason is not StopReason.REQUESTED
-            exchange = None if is_over else await self._probe(work)
-            if exchange is None:
-                return self._refused(work)
-            if isinstance(exchange.error, AuthenticationError):
-                self._signal.give(StopReason.CREDENTIALS)
-            elif isinstance(exchange.error, PermissionDeniedError):
-                self._signal.give(StopReason.PERMISSION)
-            elif exchange.error is not None and is_absence(exchange.error):
-                return self._missing(work, exchange.error)
-            elif exchange.response is not None and self._steps.done is Outcome.FETCHED:
-                return self._succeeded(work, self._steps.probe(work.item), exchange, exchange.response)
-            return self._refused(work)
+        async with self._diagnosis_lock:
+            is_over = self._stop_signal.is_set and self._stop_signal.reason is not StopReason.REQUESTED
+            result = None if is_over else await self._probe(work)
+            if result is None:
+                return self._classify_rejection(work)
+            if isinstance(result.error, AuthenticationError):
+                self._stop_signal.set(StopReason.CREDENTIALS)
+            elif isinstance(result.error, PermissionDeniedError):
+                self._stop_signal.set(StopReason.PERMISSION)
+            elif result.error is not None and is_profile_not_found(result.error):
+                return self._classify_absence(work, result.error)
+            elif result.response is not None and self._callbacks.done_outcome is Outcome.FETCHED:
+                return self._handle_response(work, self._callbacks.build_probe(work.item), result, result.response)
+            return self._classify_rejection(work)
 
-    async def _probe(self, work: Work[ItemT]) -> Exchange | None:
+    async def _probe(self, work: WorkItem[ItemT]) -> AttemptResult | None:
         """Get the item's profile, retrying after every 429. Return None if the job is stopped first."""
-        request = self._steps.probe(work.item)
-        for number in itertools.count(1):
-            ticket = self._gate.try_enter() if self._signal.given else await self._turn()
+        request = self._callbacks.build_probe(work.item)
+        for attempt_number in itertools.count(1):
+            ticket = self._send_queue.try_acquire() if self._stop_signal.is_set else await self._acquire_slot()
             if ticket is None:
                 break
-            self._tally.under_way += 1
+            self._stats.in_flight += 1
             try:
-                exchange = await self._sender.exchange(request, ticket, self._gate, number)
+                result = await self._sender.send_once(request, ticket, self._send_queue, attempt_number)
             finally:
-                self._tally.under_way -= 1
-            if exchange.error is None:
-                work.status = exchange.status
-                self._tally.request(work.attempts, exchange.elapsed)
-                self._relieve()
+                self._stats.in_flight -= 1
+            if result.error is None:
+                work.status = result.status
+                self._stats.record_request(work.attempts, result.elapsed)
+                self._reset_timeouts()
             else:
-                self._take_note_of_failure(work, exchange)
-            work.origin, work.sent = exchange.origin, exchange.sent
-            throttled = is_throttled(exchange.error)
-            pause = exchange.pause or self._sender.retry.backoff_after(number, self._sender.rng)
-            self._sender.observe(request, exchange, number, pause if throttled else None)
-            if not throttled:
-                return exchange
-            await self._signal.cut_short(functools.partial(asyncio.sleep, pause))
+                self._record_failure(work, result)
+            work.connection_check, work.sent_at = result.connection_check, result.sent_at
+            was_rate_limited = is_rate_limited(result.error)
+            delay = result.retry_after or self._sender.retry.draw_backoff(attempt_number, self._sender.rng)
+            self._sender.notify_attempt(request, result, attempt_number, delay if was_rate_limited else None)
+            if not was_rate_limited:
+                return result
+            await self._stop_signal.run_until_stop(functools.partial(asyncio.sleep, delay))
         return None
 
 
-class AnyOperation(Generic[ItemT, ValueT]):
+class CallableOperation(Generic[ItemT, ValueT]):
     """Run the caller's operation once per item."""
 
     def __init__(self, operation: Callable[[ItemT], Awaitable[ValueT]]) -> None:
         self._operation = operation
 
-    def open(self, lineup: Lineup[ItemT], tally: Tally) -> None:
+    def open(self, scheduler: Scheduler[ItemT], stats: JobStats) -> None:
         """Prepare the operation."""
-        self._lineup = lineup
-        self._signal = lineup.signal
-        self._tally = tally
+        self._scheduler = scheduler
+        self._stop_signal = scheduler.stop_signal
+        self._stats = stats
 
-    async def attempt(self, work: Work[ItemT]) -> Outcome:
+    async def attempt(self, work: WorkItem[ItemT]) -> Outcome:
         """Run the operation. ValueError and TypeError propagate."""
-        self._lineup.leaves(work)
-        began = asyncio.get_running_loop().time()
-        self._tally.under_way += 1
+        self._scheduler.record_send(work)
+        started_at = asyncio.get_running_loop().time()
+        self._stats.in_flight += 1
         try:
             work.value = await self._operation(work.item)
         except (ValueError, TypeError):
             raise
         except asyncio.CancelledError:
-            if is_cancelled():
+            if is_being_cancelled():
                 raise
             work.error = RuntimeError("a task that the operation waited for was cancelled")
             return Outcome.IN_DOUBT
         except Exception as caught:  # noqa: BLE001 - the caller's code: a failure ends only its item
             work.error = caught
         finally:
-            self._tally.under_way -= 1
-        work.under_way = False
+            self._stats.in_flight -= 1
+        work.is_in_flight = False
         error = work.error
-        elapsed = asyncio.get_running_loop().time() - began
+        elapsed = asyncio.get_running_loop().time() - started_at
         if not isinstance(error, LocalRateLimitError):
-            self._tally.request(1, elapsed if error is None else None)
-        self._tally.throttled += is_throttled(error)
+            self._stats.record_request(1, elapsed if error is None else None)
+        self._stats.throttled += is_rate_limited(error)
         if error is None:
             return Outcome.SUCCEEDED
         if isinstance(error, AuthenticationError):
-            self._signal.give(StopReason.CREDENTIALS)
+            self._stop_signal.set(StopReason.CREDENTIALS)
         elif isinstance(error, PermissionDeniedError):
-            self._signal.give(StopReason.PERMISSION)
+            self._stop_signal.set(StopReason.PERMISSION)
         in_doubt = isinstance(error, AdaptyError) and error.maybe_executed
         return Outcome.IN_DOUBT if in_doubt else Outcome.FAILED
 
-    def doubt(self, work: Work[ItemT]) -> Outcome:
+    def handle_doubtful_response(self, work: WorkItem[ItemT]) -> Outcome:
         """Return IN_DOUBT: only the caller's operation knows what its response means."""
         return Outcome.IN_DOUBT
 

@@ -14,43 +14,43 @@ from types import TracebackType
 from typing import Any, Final, Generic, Protocol, Self
 
 from ..http.hooks import check_hook
-from .job_store import Entries
+from .job_store import JobSession
 from .results import (
     FAILURES,
-    JUDGED,
+    STOP_RULE_OUTCOMES,
     BulkReport,
-    Decided,
     ItemResult,
     ItemT,
+    JobStats,
     Outcome,
+    SkippedItem,
     StopReason,
     StopRules,
-    Tally,
     ValueT,
 )
-from .scheduler import Again, Lineup, Settling, Work
-from .stop_signal import is_cancelled
+from .scheduler import ConfirmationPending, ScheduledRetry, Scheduler, WorkItem
+from .stop_signal import is_being_cancelled
 
 _PROGRESS_INTERVAL: Final = 0.1
-_BREATH: Final = 0.005
+_YIELD_INTERVAL: Final = 0.005
 
 _log: Final = logging.getLogger("adapty_async")
 
 
-class Operation(Protocol[ItemT]):
+class ItemOperation(Protocol[ItemT]):
     """What a job does with an item."""
 
-    def open(self, lineup: Lineup[ItemT], tally: Tally) -> None:
+    def open(self, scheduler: Scheduler[ItemT], stats: JobStats) -> None:
         """Prepare the operation when the job starts.
 
-        `lineup` must be informed before each request is sent, and `tally` of its result.
+        `scheduler` must be informed before each request is sent, and `stats` of its result.
 
         Raises:
             RuntimeError: If nothing can be sent.
         """
         ...
 
-    async def attempt(self, work: Work[ItemT]) -> Outcome | Again | None:
+    async def attempt(self, work: WorkItem[ItemT]) -> Outcome | ScheduledRetry | None:
         """Make one attempt.
 
         Return the outcome, when to make the next attempt, or None if the job was stopped before this one. With an
@@ -58,7 +58,7 @@ class Operation(Protocol[ItemT]):
         """
         ...
 
-    def doubt(self, work: Work[ItemT]) -> Outcome | Again:
+    def handle_doubtful_response(self, work: WorkItem[ItemT]) -> Outcome | ScheduledRetry:
         """Decide what follows if the last response may belong to another request."""
         ...
 
@@ -80,72 +80,72 @@ class BulkJob(Generic[ItemT, ValueT]):
 
     def __init__(
         self,
-        operation: Operation[ItemT],
-        items: Iterable[ItemT | Decided[ItemT]] | AsyncIterable[ItemT | Decided[ItemT]],
+        operation: ItemOperation[ItemT],
+        items: Iterable[ItemT | SkippedItem[ItemT]] | AsyncIterable[ItemT | SkippedItem[ItemT]],
         *,
         concurrency: int,
         stop: StopRules,
         on_progress: Callable[[BulkReport], object] | None,
-        entries: Entries[ItemT] | None = None,
+        job_session: JobSession[ItemT] | None = None,
     ) -> None:
         self._operation = operation
-        self._concurrency = checked_concurrency(concurrency)
+        self._concurrency = validate_concurrency(concurrency)
         if not isinstance(stop, StopRules):
             raise TypeError(f"stop must be StopRules, not {type(stop).__name__}")
         check_hook("on_progress", on_progress)
-        self._rules = stop
-        self._judged_at = (stop.min_sample, stop.canary)
+        self._stop_rules = stop
+        self._sample_sizes = (stop.min_sample, stop.canary)
         self._on_progress = on_progress
-        self._entries = entries
-        most_unsettled = max(1000, 10 * concurrency)
-        self._lineup = Lineup(items, most_unsettled=most_unsettled, canary=stop.canary or 0, entries=entries)
-        if entries is not None:
-            entries.watch(self._lineup.fail)
-        self._signal = self._lineup.signal
-        self._pause = self._signal.pause
-        self._tally = Tally()
+        self._job_session = job_session
+        max_pending = max(1000, 10 * concurrency)
+        self._scheduler = Scheduler(items, max_pending=max_pending, canary=stop.canary or 0, job_session=job_session)
+        if job_session is not None:
+            job_session.set_write_error_callback(self._scheduler.fail)
+        self._stop_signal = self._scheduler.stop_signal
+        self._pause = self._stop_signal.pause
+        self._stats = JobStats()
         self._task: asyncio.Task[None] | None = None
-        self._ended = False
+        self._has_ended = False
         self._results: asyncio.Queue[ItemResult[ItemT, ValueT] | None] | None = None
-        self._next_progress = self._breathe_at = 0.0
+        self._next_progress = self._yield_at = 0.0
 
     # The public interface
 
     @property
     def report(self) -> BulkReport:
         """The progress of the job, or its final state. With a ledger, only committed outcomes are counted."""
-        return self._tally.report(
+        return self._stats.build_report(
             self._loop.time() if self._task else 0.0,
-            uncommitted={} if self._entries is None else self._entries.uncommitted,
-            stopped=self._signal.reason,
-            input_exhausted=self._lineup.exhausted,
-            awaiting_retry=self._lineup.awaiting_retry,
+            uncommitted_counts={} if self._job_session is None else self._job_session.uncommitted_counts,
+            stop_reason=self._stop_signal.reason,
+            input_exhausted=self._scheduler.is_exhausted,
+            awaiting_retry=self._scheduler.awaiting_retry,
         )
 
     def stop(self) -> None:
         """Send no new requests and let those in flight complete."""
-        if not self._ended:
-            self._signal.give(StopReason.REQUESTED)
+        if not self._has_ended:
+            self._stop_signal.set(StopReason.REQUESTED)
 
     def pause(self) -> None:
         """Send no new requests until `go_on` is called. Requests in flight complete.
 
         The time limits of StopRules don't run during a pause. Repeated calls have no effect.
         """
-        if not (self._ended or self._pause.is_on):
-            self._pause.begin()
+        if not (self._has_ended or self._pause.is_active):
+            self._pause.start()
             _log.info("the job is paused: no new requests are sent")
 
-    def go_on(self) -> None:
+    def unpause(self) -> None:
         """Send requests again after a pause, at the rate of the pacer. Without a pause this has no effect."""
-        if not self._ended and self._pause.is_on:
+        if not self._has_ended and self._pause.is_active:
             self._pause.end()
             _log.info("the job is unpaused: requests are sent again")
 
     @property
     def is_paused(self) -> bool:
         """Whether the job is paused."""
-        return self._pause.is_on
+        return self._pause.is_active
 
     async def aclose(self) -> None:
         """Cancel the requests in flight and wait until nothing runs any more. Repeated calls have no effect."""
@@ -169,13 +169,13 @@ class BulkJob(Generic[ItemT, ValueT]):
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
 
     def __repr__(self) -> str:
         state = "not started" if self._task is None else "finished" if self._task.done() else "running"
-        return f"<BulkJob {state}, {self._tally.counts.total()} items>"
+        return f"<BulkJob {state}, {self._stats.counts.total()} items>"
 
     async def _finish(self) -> BulkReport:
         task = self._start()
@@ -207,181 +207,187 @@ class BulkJob(Generic[ItemT, ValueT]):
     def _start(self) -> asyncio.Task[None]:
         if self._task is None:
             self._loop = asyncio.get_running_loop()
-            self._tally.start(self._loop.time())
-            self._lineup.open(self._loop.time)
+            self._stats.start(self._loop.time())
+            self._scheduler.open(self._loop.time)
             self._task = self._loop.create_task(self._run(), name="adapty_async bulk job")
         return self._task
 
     async def _run(self) -> None:
         try:
-            async with self._entries or contextlib.nullcontext():
+            async with self._job_session or contextlib.nullcontext():
                 await self._run_operation()
         finally:
-            self._tally.finish(self._loop.time())
-            self._ended = True
+            self._stats.finish(self._loop.time())
+            self._has_ended = True
             self._report_progress()
 
     async def _run_operation(self) -> None:
         try:
-            self._operation.open(self._lineup, self._tally)
-            await self._run_runners()
-            self._judge(at_end=True)
+            self._operation.open(self._scheduler, self._stats)
+            await self._run_workers()
+            self._check_stop_rules(at_end=True)
         finally:
             self._operation.close()
-            for work in self._lineup.abandon() + self._lineup.stop_settling():
-                self._give_up(work)
+            for work in self._scheduler.drain_waiting_items() + self._scheduler.drain_unconfirmed_items():
+                self._abandon_item(work)
 
-    async def _run_runners(self) -> None:
+    async def _run_workers(self) -> None:
         bug = None
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._concurrency):
-                    group.create_task(self._runner())
+                    group.create_task(self._run_worker())
         except ExceptionGroup as several:
             bug = several.exceptions[0]
         if bug is not None:
             raise bug
-        if self._lineup.error is not None:
-            raise self._lineup.error
+        if self._scheduler.error is not None:
+            raise self._scheduler.error
 
-    async def _runner(self) -> None:
-        lineup, signal, pause, tally = self._lineup, self._signal, self._pause, self._tally
-        while (work := lineup.take() or await lineup.next()) is not None:
-            requests = tally.requests
+    async def _run_worker(self) -> None:
+        scheduler, stop_signal, pause, stats = self._scheduler, self._stop_signal, self._pause, self._stats
+        while (work := scheduler.next_nowait() or await scheduler.next()) is not None:
+            requests = stats.requests
             try:
-                step: Outcome | Again | Settling | None
-                if work.decided is not None:
-                    step = self._decided(work, work.decided)
-                elif work.unsettled_outcome is not None:
-                    step = work.unsettled_outcome
+                step: Outcome | ScheduledRetry | ConfirmationPending | None
+                if work.skipped_item is not None:
+                    step = self._skip_item(work, work.skipped_item)
+                elif work.unconfirmed_outcome is not None:
+                    step = work.unconfirmed_outcome
                 else:
-                    if pause.is_on:
-                        await pause.pass_by()
-                    step = None if signal.given else await self._operation.attempt(work)
+                    if pause.is_active:
+                        await pause.wait_until_over()
+                    step = None if stop_signal.is_set else await self._operation.attempt(work)
             except BaseException as error:  # also on cancellation: the item must be counted
-                self._give_up(work)
-                if isinstance(error, asyncio.CancelledError) and not is_cancelled():
+                self._abandon_item(work)
+                if isinstance(error, asyncio.CancelledError) and not is_being_cancelled():
                     # The task group would ignore a worker that ends this way, and its share of the work would be lost.
                     raise RuntimeError("an attempt was cancelled by something other than its job") from error
                 raise
             result = None
             if isinstance(step, Outcome):
-                step = self._settled(work, step)
+                step = self._confirm_outcome(work, step)
             if isinstance(step, Outcome):
-                result = self._conclude(work, step)
-            elif step is None or (signal.given and isinstance(step, Again)):
-                result = self._give_up(work)
-            elif isinstance(step, Again):
-                lineup.put_aside(work, step)
+                result = self._finish_item(work, step)
+            elif step is None or (stop_signal.is_set and isinstance(step, ScheduledRetry)):
+                result = self._abandon_item(work)
+            elif isinstance(step, ScheduledRetry):
+                scheduler.schedule_retry(work, step)
             if result is not None and self._results is not None:
                 await self._results.put(result)
             # If another worker completed a request in this time, the loop has run. Up to two requests are this worker's
             # own.
-            if tally.requests <= requests + 2 and self._loop.time() >= self._breathe_at:
-                await self._breathe()
+            if stats.requests <= requests + 2 and self._loop.time() >= self._yield_at:
+                await self._yield_to_loop()
 
-    def _settled(self, work: Work[ItemT], outcome: Outcome) -> Outcome | Again | Settling:
+    def _confirm_outcome(
+        self, work: WorkItem[ItemT], outcome: Outcome
+    ) -> Outcome | ScheduledRetry | ConfirmationPending:
         """Return the outcome once it is confirmed that its response belongs to this item."""
-        origin, is_back = work.origin, work.unsettled_outcome is not None
-        if origin is None:
+        connection_check, is_requeued = work.connection_check, work.unconfirmed_outcome is not None
+        if connection_check is None:
             # An outcome without a response must not overtake one that waits, so that the results of one worker keep
             # their order.
-            if self._results is None or is_back or not self._lineup.is_settling:
+            if self._results is None or is_requeued or not self._scheduler.has_unconfirmed:
                 return outcome
-            return self._lineup.line_up_behind(work, outcome)
+            return self._scheduler.queue_behind(work, outcome)
         # The stop rules must count a failure at once, or more requests are sent. This holds as long as connections are
         # reliable. An absent profile counts as deleted, so its response must be confirmed first.
-        is_settled = origin.settle_now() if outcome in FAILURES and not origin.is_wary else origin.look()
-        if is_settled is None:
-            origin.watch(functools.partial(self._have_settled, work, outcome))
-            return self._lineup.begin_settling(work, outcome)
-        work.origin = work.unsettled_outcome = None
-        return outcome if is_settled else self._operation.doubt(work)
+        is_clean = (
+            connection_check.decide_now()
+            if outcome in FAILURES and not connection_check.is_server_suspect
+            else connection_check.check()
+        )
+        if is_clean is None:
+            connection_check.watch(functools.partial(self._on_confirmation, work, outcome))
+            return self._scheduler.await_confirmation(work, outcome)
+        work.connection_check = work.unconfirmed_outcome = None
+        return outcome if is_clean else self._operation.handle_doubtful_response(work)
 
-    def _have_settled(self, work: Work[ItemT], outcome: Outcome, is_settled: bool) -> None:
+    def _on_confirmation(self, work: WorkItem[ItemT], outcome: Outcome, is_clean: bool) -> None:
         results = self._results
-        if not is_settled or (results is not None and results.full()):
-            self._lineup.bring_back(work)
+        if not is_clean or (results is not None and results.full()):
+            self._scheduler.requeue(work)
             return
         # The usual case. No worker needs to handle the item again.
-        result = self._conclude(work, outcome)
+        result = self._finish_item(work, outcome)
         if results is not None and result is not None:
             results.put_nowait(result)
-        self._lineup.end_settling(work)
+        self._scheduler.end_confirmation(work)
 
-    def _decided(self, work: Work[ItemT], decided: Decided[ItemT]) -> Outcome:
-        work.error = decided.error
-        return Outcome.IN_DOUBT if work.fate_unknown else decided.outcome
+    def _skip_item(self, work: WorkItem[ItemT], skipped_item: SkippedItem[ItemT]) -> Outcome:
+        work.error = skipped_item.error
+        return Outcome.IN_DOUBT if work.is_outcome_unknown else skipped_item.outcome
 
-    async def _breathe(self) -> None:
+    async def _yield_to_loop(self) -> None:
         """Run the event loop regularly even if nothing is awaited (invalid items, operations without I/O)."""
-        if self._breathe_at > -math.inf:
+        if self._yield_at > -math.inf:
             # Until the loop has run, every worker yields after its item. A separate timer per worker would cost too
             # much.
-            self._breathe_at = -math.inf
-            self._loop.call_soon(self._draw_breath)
+            self._yield_at = -math.inf
+            self._loop.call_soon(self._on_loop_ran)
         await asyncio.sleep(0)
 
-    def _draw_breath(self) -> None:
-        self._breathe_at = self._loop.time() + _BREATH
+    def _on_loop_ran(self) -> None:
+        self._yield_at = self._loop.time() + _YIELD_INTERVAL
 
-    def _conclude(self, work: Work[ItemT], outcome: Outcome) -> ItemResult[ItemT, ValueT] | None:
+    def _finish_item(self, work: WorkItem[ItemT], outcome: Outcome) -> ItemResult[ItemT, ValueT] | None:
         """Record the outcome of an item and apply the stop rules. Return the item's result if someone reads it."""
-        if self._entries is not None:
-            skipped = work.decided
-            self._entries.settle(
+        if self._job_session is not None:
+            skipped_item = work.skipped_item
+            self._job_session.record_outcome(
                 work.position,
                 outcome,
                 status=work.status,
                 attempts=work.attempts,
-                exclude_list=None if skipped is None else skipped.exclude_list,
+                exclude_list=None if skipped_item is None else skipped_item.exclude_list,
             )
-        tally, result = self._tally, None
-        if outcome in JUDGED or work.decided is not None or self._results is not None:
-            result = self._count(work, outcome)
-            self._judge()
+        stats, result = self._stats, None
+        if outcome in STOP_RULE_OUTCOMES or work.skipped_item is not None or self._results is not None:
+            result = self._count_item(work, outcome)
+            self._check_stop_rules()
         else:  # the usual case
-            tally.counts[outcome] += 1
-            tally.settled += 1
-            self._lineup.succeeded()
-            if tally.settled in self._judged_at:
-                self._judge()
+            stats.counts[outcome] += 1
+            stats.sample_size += 1
+            self._scheduler.record_success()
+            if stats.sample_size in self._sample_sizes:
+                self._check_stop_rules()
         if self._on_progress is not None and self._loop.time() >= self._next_progress:
             self._report_progress()
         return result
 
-    def _give_up(self, work: Work[ItemT]) -> ItemResult[ItemT, ValueT] | None:
+    def _abandon_item(self, work: WorkItem[ItemT]) -> ItemResult[ItemT, ValueT] | None:
         """Count an item that is abandoned in its current state. The next run continues from there."""
-        if work.unsettled_outcome is not None:
-            if work.origin is None or work.origin.settle_now():
-                return self._conclude(work, work.unsettled_outcome)
-            work.under_way = True  # as if no response had arrived
-        outcome = work.unfinished
-        if self._entries is not None and outcome is Outcome.NOT_ATTEMPTED:
-            self._entries.release(work.position)
-        return self._count(work, outcome)
+        if work.unconfirmed_outcome is not None:
+            if work.connection_check is None or work.connection_check.decide_now():
+                return self._finish_item(work, work.unconfirmed_outcome)
+            work.is_in_flight = True  # as if no response had arrived
+        outcome = work.abandoned_outcome
+        if self._job_session is not None and outcome is Outcome.NOT_ATTEMPTED:
+            self._job_session.release(work.position)
+        return self._count_item(work, outcome)
 
-    def _count(self, work: Work[ItemT], outcome: Outcome) -> ItemResult[ItemT, ValueT] | None:
-        self._tally.counts[outcome] += 1
-        if work.decided is None:
-            self._tally.settled += 1
+    def _count_item(self, work: WorkItem[ItemT], outcome: Outcome) -> ItemResult[ItemT, ValueT] | None:
+        self._stats.counts[outcome] += 1
+        if work.skipped_item is None:
+            self._stats.sample_size += 1
         else:
-            self._tally.decided[outcome] += 1
+            self._stats.skipped_counts[outcome] += 1
         if outcome in FAILURES:
-            self._lineup.settled(work)
-            result = work.result(outcome)
-            self._tally.keep(result)
+            self._scheduler.record_end(work)
+            result = work.build_result(outcome)
+            self._stats.keep_failure(result)
             return result
-        if work.decided is None:
-            self._lineup.succeeded()
+        if work.skipped_item is None:
+            self._scheduler.record_success()
         else:
-            self._lineup.settled(work)
-        return None if self._results is None else work.result(outcome)
+            self._scheduler.record_end(work)
+        return None if self._results is None else work.build_result(outcome)
 
-    def _judge(self, *, at_end: bool = False) -> None:
-        reason = self._rules.judge(self._tally.judged, at_end=at_end)
+    def _check_stop_rules(self, *, at_end: bool = False) -> None:
+        reason = self._stop_rules.check(self._stats.sample_counts, at_end=at_end)
         if reason is not None:
-            self._signal.give(reason)
+            self._stop_signal.set(reason)
 
     def _report_progress(self) -> None:
         if self._on_progress is None:
@@ -393,7 +399,7 @@ class BulkJob(Generic[ItemT, ValueT]):
             _log.error("on_progress raised %s", type(error).__name__)
 
 
-def checked_concurrency(concurrency: int) -> int:
+def validate_concurrency(concurrency: int) -> int:
     """Return `concurrency` if it is an int of at least 1.
 
     Raises:

@@ -10,13 +10,13 @@ from typing import Generic, Protocol, Self, TypeAlias, TypeVar
 import attrs
 
 from ..http.clock import Moment
-from .results import Decided, ItemT, Outcome
+from .results import ItemT, Outcome, SkippedItem
 
 ItemT_co = TypeVar("ItemT_co", covariant=True)
 
 
 @attrs.frozen
-class Undertaking:
+class JobSpec:
     """What must be equal when a job is resumed.
 
     Attributes:
@@ -24,14 +24,14 @@ class Undertaking:
         by: The type of the IDs.
         base_url: The server.
         key_fingerprint: Distinguishes API keys and reveals nothing else about them.
-        repeatable: Whether an item may be sent again no matter how long ago it was first sent.
+        is_repeatable: Whether an item may be sent again no matter how long ago it was first sent.
     """
 
     operation: str
     by: str
     base_url: str
     key_fingerprint: str
-    repeatable: bool
+    is_repeatable: bool
 
 
 @attrs.frozen(repr=False)
@@ -40,16 +40,16 @@ class Source(Generic[ItemT]):
 
     Attributes:
         items: The input.
-        name: Returns the ID of an item's profile. Never raises.
-        content: Returns everything that identifies an item, as text. Never raises.
+        get_id: Returns the ID of an item's profile. Never raises.
+        get_content: Returns everything that identifies an item, as text. Never raises.
     """
 
-    items: Iterable[ItemT | Decided[ItemT]] | AsyncIterable[ItemT | Decided[ItemT]]
-    name: Callable[[ItemT], str]
-    content: Callable[[ItemT], str]
+    items: Iterable[ItemT | SkippedItem[ItemT]] | AsyncIterable[ItemT | SkippedItem[ItemT]]
+    get_id: Callable[[ItemT], str]
+    get_content: Callable[[ItemT], str]
 
 
-Entry: TypeAlias = tuple[int, ItemT | Decided[ItemT], Moment | None]
+RemainingItem: TypeAlias = tuple[int, ItemT | SkippedItem[ItemT], Moment | None]
 """An item that is left: its position, the item, and when an earlier run may have sent it.
 
 The time is None if no run sent the item. Otherwise the result of that request is unknown. ANY_TIME means that the item
@@ -58,26 +58,26 @@ it may have been sent. This is a tuple and not a class because one is created fo
 """
 
 
-class Entries(Protocol[ItemT_co]):
+class JobSession(Protocol[ItemT_co]):
     """One run of a job, as its store sees it: a context manager and an iterator over the items to send.
 
     An error that it raises ends the job after the requests in flight are complete.
     """
 
     @property
-    def uncommitted(self) -> Mapping[Outcome, int]:
+    def uncommitted_counts(self) -> Mapping[Outcome, int]:
         """The number of items, by outcome, whose outcome would be lost in a crash."""
         ...
 
-    def ready(self) -> Entry[ItemT_co] | None:
+    def next_nowait(self) -> RemainingItem[ItemT_co] | None:
         """Return the next entry if it is available without waiting, else None."""
         ...
 
-    def left(self) -> None:
+    def mark_sent(self) -> None:
         """Record that a request for an entry is about to be sent, or that none will ever be."""
         ...
 
-    def settle(
+    def record_outcome(
         self, position: int, outcome: Outcome, *, status: int | None, attempts: int, exclude_list: str | None = None
     ) -> None:
         """Record an outcome.
@@ -95,8 +95,8 @@ class Entries(Protocol[ItemT_co]):
         """Record that an item was handed out but never sent in any run."""
         ...
 
-    def watch(self, failed: Callable[[Exception], object]) -> None:
-        """Call `failed` once if recorded data can't be written.
+    def set_write_error_callback(self, on_write_error: Callable[[Exception], object]) -> None:
+        """Call `on_write_error` once if recorded data can't be written.
 
         This ends the job after the requests in flight are complete.
         """
@@ -105,17 +105,17 @@ class Entries(Protocol[ItemT_co]):
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None: ...
 
-    def __aiter__(self) -> AsyncIterator[Entry[ItemT_co]]: ...
+    def __aiter__(self) -> AsyncIterator[RemainingItem[ItemT_co]]: ...
 
-    async def __anext__(self) -> Entry[ItemT_co]: ...
+    async def __anext__(self) -> RemainingItem[ItemT_co]: ...
 
 
-class Journal(Protocol):
+class JobStore(Protocol):
     """A store that keeps a job across processes. `adapty_async.ledger.Ledger` is one."""
 
-    def entries(self, undertaking: Undertaking, source: Source[ItemT]) -> Entries[ItemT]:
+    def start_run(self, job_spec: JobSpec, source: Source[ItemT]) -> JobSession[ItemT]:
         """Start the first run of the job, or the next one."""
         ...

@@ -45,17 +45,17 @@ FAILURES: Final = frozenset(
     {Outcome.NOT_FOUND, Outcome.INVALID, Outcome.FAILED, Outcome.IN_DOUBT, Outcome.NOT_ATTEMPTED}
 )
 # Outcomes that can break a rule of StopRules at any time. The others only matter when a sample size is reached.
-JUDGED: Final = FAILURES | {Outcome.ALREADY_ABSENT}
+STOP_RULE_OUTCOMES: Final = FAILURES | {Outcome.ALREADY_ABSENT}
 
 
 class StopReason(StrEnum):
     """Why a job ended before its input did: the stop rule that was broken, or another cause."""
 
     MAX_FAILURES = "max_failures"
-    FAILURE_SHARE = "failure_share"
-    ABSENT_SHARE = "absent_share"
-    OUTAGE = "outage"
-    THROTTLED_FOR = "throttled_for"
+    MAX_FAILURE_RATIO = "max_failure_ratio"
+    MAX_ABSENT_RATIO = "max_absent_ratio"
+    MAX_OUTAGE = "max_outage"
+    MAX_THROTTLED = "max_throttled"
     CREDENTIALS = "credentials"
     PERMISSION = "permission"
     REQUESTED = "requested"
@@ -89,11 +89,11 @@ class ItemResult(Generic[ItemT, ValueT]):
         return f"<ItemResult {self.position}: {self.outcome}{error}>"
 
 
-_BEFOREHAND: Final = frozenset({Outcome.DUPLICATE, Outcome.EXCLUDED, Outcome.INVALID})
+_SKIP_OUTCOMES: Final = frozenset({Outcome.DUPLICATE, Outcome.EXCLUDED, Outcome.INVALID})
 
 
 @attrs.frozen(repr=False)
-class Decided(Generic[ItemT]):
+class SkippedItem(Generic[ItemT]):
     """An item whose outcome is known without sending a request.
 
     It keeps its position in the input and gets a result. The stop rules ignore such items: the code that skipped them
@@ -111,7 +111,7 @@ class Decided(Generic[ItemT]):
     """
 
     item: ItemT
-    outcome: Outcome = attrs.field(validator=attrs.validators.in_(_BEFOREHAND))
+    outcome: Outcome = attrs.field(validator=attrs.validators.in_(_SKIP_OUTCOMES))
     error: Exception | None = None
     exclude_list: str | None = attrs.field(default=None, kw_only=True)
 
@@ -120,12 +120,12 @@ class Decided(Generic[ItemT]):
             raise ValueError(f"exclude_list requires the outcome excluded, not {self.outcome}")
 
 
-def _share(_: object, field: "attrs.Attribute[Any]", value: float | None) -> None:
+def _check_ratio(_: object, field: "attrs.Attribute[Any]", value: float | None) -> None:
     if value is not None and not 0 <= value <= 1:
         raise ValueError(f"{field.name} must be a number from 0 to 1, or None")
 
 
-def _not_negative(_: object, field: "attrs.Attribute[Any]", value: float | None) -> None:
+def _check_not_negative(_: object, field: "attrs.Attribute[Any]", value: float | None) -> None:
     if value is not None and not value >= 0:
         raise ValueError(f"{field.name} must not be negative")
 
@@ -134,50 +134,53 @@ def _not_negative(_: object, field: "attrs.Attribute[Any]", value: float | None)
 class StopRules:
     """When a job stops by itself. None switches a rule off.
 
-    `failure_share` and `absent_share` are checked from `min_sample` items with an outcome, and once more at the end of
-    the job if there are at least 10. An outage in which some requests are answered with 429 counts as an outage after
-    the longer of `outage` and `throttled_for`. `bulk.run` applies neither of these two rules.
+    `max_failure_ratio` and `max_absent_ratio` are checked from `min_sample` items with an outcome, and once more at the
+    end of the job if there are at least 10. An outage in which some requests are answered with 429 counts as an outage
+    after the longer of `max_outage` and `max_throttled`. `bulk.run` applies neither of these two rules.
 
     Attributes:
         max_failures: Stop if more items than this have failed.
-        failure_share: Stop if more than this share of the items has failed, from 0 to 1.
-        absent_share: Stop if more than this share of the profiles was absent, from 0 to 1. It is meant for deletions:
-            with the wrong key or the wrong column no profile is found, and the job must not look successful.
+        max_failure_ratio: Stop if more than this share of the items has failed, from 0 to 1.
+        max_absent_ratio: Stop if more than this share of the profiles was absent, from 0 to 1. It is meant for
+            deletions: with the wrong key or the wrong column no profile is found, and the job must not look successful.
         min_sample: The number of items from which the shares are checked.
-        outage: Stop after this many seconds without any response other than 5xx and 408.
-        throttled_for: Stop after this many seconds in which every response was a 429 or a Retry-After was in force.
+        max_outage: Stop after this many seconds without any response other than 5xx and 408.
+        max_throttled: Stop after this many seconds in which every response was a 429 or a Retry-After was in force.
         canary: Wait until this many items have an outcome and pass the rules before starting the next one.
 
     Raises:
         ValueError: If a number is negative, or a share isn't between 0 and 1.
     """
 
-    max_failures: int | None = attrs.field(default=None, validator=_not_negative)
-    failure_share: float | None = attrs.field(default=0.2, validator=_share)
-    absent_share: float | None = attrs.field(default=0.5, validator=_share)
-    min_sample: int = attrs.field(default=100, validator=_not_negative)
-    outage: float | None = attrs.field(default=900.0, validator=_not_negative)
-    throttled_for: float | None = attrs.field(default=1800.0, validator=_not_negative)
-    canary: int | None = attrs.field(default=None, validator=_not_negative)
+    max_failures: int | None = attrs.field(default=None, validator=_check_not_negative)
+    max_failure_ratio: float | None = attrs.field(default=0.2, validator=_check_ratio)
+    max_absent_ratio: float | None = attrs.field(default=0.5, validator=_check_ratio)
+    min_sample: int = attrs.field(default=100, validator=_check_not_negative)
+    max_outage: float | None = attrs.field(default=900.0, validator=_check_not_negative)
+    max_throttled: float | None = attrs.field(default=1800.0, validator=_check_not_negative)
+    canary: int | None = attrs.field(default=None, validator=_check_not_negative)
 
-    def judge(self, counts: Mapping[Outcome, int], *, at_end: bool = False) -> StopReason | None:
+    def check(self, counts: Mapping[Outcome, int], *, at_end: bool = False) -> StopReason | None:
         """Return the rule that these counts break, or None. Items that were not attempted are left out.
 
         Args:
             counts: The number of items by outcome.
             at_end: Whether the job has ended. The shares then need only 10 items, or `min_sample` if that is smaller.
         """
-        settled = sum(counts.values()) - counts.get(Outcome.NOT_ATTEMPTED, 0)
+        sample_size = sum(counts.values()) - counts.get(Outcome.NOT_ATTEMPTED, 0)
         failures = sum(counts.get(outcome, 0) for outcome in FAILURES) - counts.get(Outcome.NOT_ATTEMPTED, 0)
         if self.max_failures is not None and failures > self.max_failures:
             return StopReason.MAX_FAILURES
         enough = min(_MIN_SAMPLE_AT_END, self.min_sample) if at_end else max(self.min_sample, 1)
-        if settled < enough and settled != self.canary:
+        if sample_size < enough and sample_size != self.canary:
             return None
-        if self.failure_share is not None and failures > self.failure_share * settled:
-            return StopReason.FAILURE_SHARE
-        if self.absent_share is not None and counts.get(Outcome.ALREADY_ABSENT, 0) > self.absent_share * settled:
-            return StopReason.ABSENT_SHARE
+        if self.max_failure_ratio is not None and failures > self.max_failure_ratio * sample_size:
+            return StopReason.MAX_FAILURE_RATIO
+        if (
+            self.max_absent_ratio is not None
+            and counts.get(Outcome.ALREADY_ABSENT, 0) > self.max_absent_ratio * sample_size
+        ):
+            return StopReason.MAX_ABSENT_RATIO
         return None
 
 
@@ -191,7 +194,7 @@ class Latency:
     p50: float
     p90: float
     p99: float
-    longest: float
+    max: float
 
 
 @attrs.frozen(kw_only=True)
@@ -206,11 +209,11 @@ class BulkReport:
         requests: Requests that are complete, with or without a response.
         retries: The retries among `requests`.
         throttled: The requests that were answered with 429.
-        under_way: Requests in flight. They aren't counted in `requests` yet.
+        in_flight: Requests in flight. They aren't counted in `requests` yet.
         awaiting_retry: Items without an outcome that wait for another attempt.
         rate: Requests per second, on average since the start.
         latency: Quantiles of the latency. None before the first response.
-        stopped: Why the job ended before its input did. None if it didn't.
+        stop_reason: Why the job ended before its input did. None if it didn't.
         input_exhausted: Whether every item of the input was read.
     """
 
@@ -221,11 +224,11 @@ class BulkReport:
     requests: int
     retries: int
     throttled: int
-    under_way: int = 0
+    in_flight: int = 0
     awaiting_retry: int = 0
     rate: float
     latency: Latency | None
-    stopped: StopReason | None
+    stop_reason: StopReason | None
     input_exhausted: bool
 
     @property
@@ -244,99 +247,99 @@ class BulkReport:
         Raises:
             BulkFailedError: If an item failed or the job was stopped.
         """
-        if not self.failed and self.stopped is None:
+        if not self.failed and self.stop_reason is None:
             return
         counts = ", ".join(f"{count} {outcome}" for outcome, count in self.counts.items() if outcome.is_failure)
-        stopped = f"; stopped: {self.stopped}" if self.stopped else ""
+        stop_text = f"; stopped: {self.stop_reason}" if self.stop_reason else ""
         raise BulkFailedError(
-            f"{self.failed} of {self.total} items failed{f' ({counts})' if counts else ''}{stopped}",
+            f"{self.failed} of {self.total} items failed{f' ({counts})' if counts else ''}{stop_text}",
             report=self,
             attempts=self.requests,
             maybe_executed=self.counts.get(Outcome.IN_DOUBT, 0) > 0,
         )
 
 
-class Tally:
+class JobStats:
     """Count the events of a job in constant memory."""
 
     def __init__(self) -> None:
         self.counts: Counter[Outcome] = Counter()
-        self.decided: Counter[Outcome] = Counter()  # the part of `counts` that was skipped
-        self.settled = 0  # without skipped items
-        self.requests = self.retries = self.throttled = self.under_way = 0
+        self.skipped_counts: Counter[Outcome] = Counter()  # the part of `counts` that was skipped
+        self.sample_size = 0  # without skipped items
+        self.requests = self.retries = self.throttled = self.in_flight = 0
         self._first: list[ItemResult[Any, Any]] = []
-        self._last: deque[ItemResult[Any, Any]] = deque(maxlen=_KEPT)
+        self._last: deque[ItemResult[Any, Any]] = deque(maxlen=_MAX_KEPT_FAILURES)
         self._latency = _Histogram()
-        self._began = 0.0
-        self._ended: float | None = None
+        self._loop_start = 0.0
+        self._loop_end: float | None = None
         self._started: datetime | None = None
         self._finished: datetime | None = None
 
     @property
-    def judged(self) -> Counter[Outcome]:
+    def sample_counts(self) -> Counter[Outcome]:
         """The items whose outcomes the stop rules judge."""
-        return self.counts - self.decided if self.decided else self.counts
+        return self.counts - self.skipped_counts if self.skipped_counts else self.counts
 
     def start(self, now: float) -> None:
         """Record when the job starts."""
-        self._began = now
+        self._loop_start = now
         self._started = datetime.now(UTC)
 
-    def request(self, number: int, seconds: float | None) -> None:
+    def record_request(self, attempt_number: int, latency: float | None) -> None:
         """Count one request.
 
-        `number` is the number of the item's attempt, from 1. `seconds` is None if the request got no response.
+        `attempt_number` is the number of the item's attempt, from 1. `latency` is None if the request got no response.
         """
         self.requests += 1
-        if number > 1:
+        if attempt_number > 1:
             self.retries += 1
-        if seconds is not None:
-            new = self._latency.new
-            new.append(seconds)
-            if len(new) == _SORTED_AT_ONCE:
-                self._latency.sort_in()
+        if latency is not None:
+            new = self._latency.unsorted
+            new.append(latency)
+            if len(new) == _BATCH_SIZE:
+                self._latency.flush()
 
-    def keep(self, failure: ItemResult[Any, Any]) -> None:
+    def keep_failure(self, failure: ItemResult[Any, Any]) -> None:
         """Keep a failure for the report if it is one of the first or the last."""
-        (self._first if len(self._first) < _KEPT else self._last).append(failure)
+        (self._first if len(self._first) < _MAX_KEPT_FAILURES else self._last).append(failure)
 
     def finish(self, now: float) -> None:
         """Record when the job ends."""
-        self._ended = now
+        self._loop_end = now
         self._finished = datetime.now(UTC)
 
-    def report(
+    def build_report(
         self,
         now: float,
         *,
-        uncommitted: Mapping[Outcome, int],
-        stopped: StopReason | None,
+        uncommitted_counts: Mapping[Outcome, int],
+        stop_reason: StopReason | None,
         input_exhausted: bool,
         awaiting_retry: int = 0,
     ) -> BulkReport:
         """Return a report without the outcomes that aren't committed yet."""
-        seconds = (now if self._ended is None else self._ended) - self._began
+        seconds = (now if self._loop_end is None else self._loop_end) - self._loop_start
         return BulkReport(
-            counts=self.counts - Counter(uncommitted),
+            counts=self.counts - Counter(uncommitted_counts),
             failures=(*self._first, *self._last),
             started=self._started,
             finished=self._finished,
             requests=self.requests,
             retries=self.retries,
             throttled=self.throttled,
-            under_way=self.under_way,
+            in_flight=self.in_flight,
             awaiting_retry=awaiting_retry,
             rate=self.requests / seconds if seconds > 0 else 0.0,
-            latency=self._latency.quantiles(),
-            stopped=stopped,
+            latency=self._latency.compute_quantiles(),
+            stop_reason=stop_reason,
             input_exhausted=input_exhausted,
         )
 
 
-_KEPT: Final = 10
-_GROWTH: Final = math.log(1.05)
-_SHORTEST: Final = 1e-6
-_SORTED_AT_ONCE: Final = 1000
+_MAX_KEPT_FAILURES: Final = 10
+_LOG_BUCKET_GROWTH: Final = math.log(1.05)
+_MIN_LATENCY: Final = 1e-6
+_BATCH_SIZE: Final = 1000
 
 
 class _Histogram:
@@ -347,29 +350,31 @@ class _Histogram:
 
     def __init__(self) -> None:
         self._buckets: Counter[int] = Counter()
-        self._longest = 0.0
-        self.new: list[float] = []
+        self._max = 0.0
+        self.unsorted: list[float] = []
 
-    def sort_in(self) -> None:
+    def flush(self) -> None:
         """Sort the new values into the buckets."""
-        new, begin = sorted(self.new), 0
-        self.new.clear()
-        self._longest = max([self._longest, *new[-1:]])
+        new, begin = sorted(self.unsorted), 0
+        self.unsorted.clear()
+        self._max = max([self._max, *new[-1:]])
         while begin < len(new):
-            bucket = int(math.log(new[begin] / _SHORTEST) / _GROWTH) if new[begin] > _SHORTEST else 0
-            end = bisect.bisect_left(new, _SHORTEST * math.exp((bucket + 1) * _GROWTH), begin + 1)
+            bucket = int(math.log(new[begin] / _MIN_LATENCY) / _LOG_BUCKET_GROWTH) if new[begin] > _MIN_LATENCY else 0
+            end = bisect.bisect_left(new, _MIN_LATENCY * math.exp((bucket + 1) * _LOG_BUCKET_GROWTH), begin + 1)
             self._buckets[bucket] += end - begin
             begin = end
 
-    def quantiles(self) -> Latency | None:
-        self.sort_in()
+    def compute_quantiles(self) -> Latency | None:
+        self.flush()
         if not self._buckets:
             return None
-        return Latency(self._quantile(0.5), self._quantile(0.9), self._quantile(0.99), self._longest)
+        return Latency(
+            self._compute_quantile(0.5), self._compute_quantile(0.9), self._compute_quantile(0.99), self._max
+        )
 
-    def _quantile(self, share: float) -> float:
-        wanted = share * self._buckets.total()
+    def _compute_quantile(self, quantile: float) -> float:
+        wanted = quantile * self._buckets.total()
         buckets = sorted(self._buckets)
         ranks = itertools.accumulate(self._buckets[bucket] for bucket in buckets)
         bucket = next(bucket for bucket, rank in zip(buckets, ranks, strict=True) if rank >= wanted)
-        return min(_SHORTEST * math.exp((bucket + 0.5) * _GROWTH), self._longest)
+        return min(_MIN_LATENCY * math.exp((bucket + 0.5) * _LOG_BUCKET_GROWTH), self._max)

@@ -10,355 +10,356 @@ from typing import Any, Final, Generic, cast
 import attrs
 
 from ..http.clock import ANY_TIME, Moment
-from ..http.connections import Origin
-from .job_store import Entries, Entry
+from ..http.connections import ConnectionCheck
+from .job_store import JobSession, RemainingItem
 from .overload import RetryBudget
-from .results import Decided, ItemResult, ItemT, Outcome
-from .stop_signal import StopSignal, is_cancelled
+from .results import ItemResult, ItemT, Outcome, SkippedItem
+from .stop_signal import StopSignal, is_being_cancelled
 
 
-class Work(Generic[ItemT]):
+class WorkItem(Generic[ItemT]):
     """The state of an item until it has an outcome.
 
     Attributes:
-        decided: Set if the item is skipped, so that no request is sent for it.
+        skipped_item: Set if the item is skipped, so that no request is sent for it.
         attempts: Requests sent in this run.
-        throttled: The attempts that were answered with 429.
-        tries: The attempts that count against the retry policy.
-        taken: Whether a request was sent that wasn't rate-limited, no matter its result.
-        maybe_sent: When the first request that may have been executed was sent, in this run or an earlier one.
-        under_way: Whether a request is in flight.
+        rate_limited_attempts: The attempts that were answered with 429.
+        counted_attempts: The attempts that count against the retry policy.
+        has_reached_server: Whether a request was sent that wasn't rate-limited, no matter its result.
+        maybe_sent_at: When the first request that may have been executed was sent, in this run or an earlier one.
+        is_in_flight: Whether a request is in flight.
         status: The status of the last response.
         value: What was read from it.
         error: The last error. Once there is an outcome, the error that led to it.
-        origin: The connection of the response that decides the outcome.
-        sent: When the request for that response was sent.
-        unsettled_outcome: The outcome by that response, until it is confirmed that the response belongs to this item.
-        fresh: Whether the next attempt needs a new connection.
+        connection_check: The connection of the response that decides the outcome.
+        sent_at: When the request for that response was sent.
+        unconfirmed_outcome: The outcome by that response, until it is confirmed that the response belongs to this item.
+        needs_new_connection: Whether the next attempt needs a new connection.
     """
 
     # Class attributes, because one object is created per item and most of these defaults never change.
-    decided: Decided[ItemT] | None = None
+    skipped_item: SkippedItem[ItemT] | None = None
     attempts: int = 0
-    throttled: int = 0
-    tries: int = 0
-    taken: bool = False
-    maybe_sent: Moment | None = None
-    under_way: bool = False
+    rate_limited_attempts: int = 0
+    counted_attempts: int = 0
+    has_reached_server: bool = False
+    maybe_sent_at: Moment | None = None
+    is_in_flight: bool = False
     status: int | None = None
     value: Any = None
     error: Exception | None = None
-    origin: Origin | None = None
-    sent: Moment = ANY_TIME
-    unsettled_outcome: Outcome | None = None
-    fresh: bool = False
+    connection_check: ConnectionCheck | None = None
+    sent_at: Moment = ANY_TIME
+    unconfirmed_outcome: Outcome | None = None
+    needs_new_connection: bool = False
 
-    def __init__(self, position: int, item: ItemT, began: float) -> None:
+    def __init__(self, position: int, item: ItemT, started_at: float) -> None:
         self.position = position
         self.item = item
-        self.began = began
+        self.started_at = started_at
 
-    def result(self, outcome: Outcome) -> ItemResult[ItemT, Any]:
+    def build_result(self, outcome: Outcome) -> ItemResult[ItemT, Any]:
         """Return the item's result."""
-        elapsed = asyncio.get_running_loop().time() - self.began
+        elapsed = asyncio.get_running_loop().time() - self.started_at
         return ItemResult(self.position, self.item, outcome, self.value, self.error, self.attempts, elapsed)
 
     @property
-    def fate_unknown(self) -> bool:
+    def is_outcome_unknown(self) -> bool:
         """Whether a request for the item may have been executed."""
-        return self.maybe_sent is not None
+        return self.maybe_sent_at is not None
 
     @property
-    def unfinished(self) -> Outcome:
+    def abandoned_outcome(self) -> Outcome:
         """The outcome of an item that is abandoned in its current state."""
-        if self.fate_unknown or self.under_way:
+        if self.is_outcome_unknown or self.is_in_flight:
             return Outcome.IN_DOUBT
-        return Outcome.FAILED if self.taken else Outcome.NOT_ATTEMPTED
+        return Outcome.FAILED if self.has_reached_server else Outcome.NOT_ATTEMPTED
 
 
 @attrs.frozen
-class Again:
-    """The item is due for a retry after `seconds`. If `rationed`, the retry also needs the retry budget."""
+class ScheduledRetry:
+    """The item is due for a retry after `delay`. If `needs_budget`, the retry also needs the retry budget."""
 
-    seconds: float
-    rationed: bool
+    delay: float
+    needs_budget: bool
 
 
-class Settling(Enum):
+class ConfirmationPending(Enum):
     """The outcome of an item isn't confirmed yet. The scheduler returns the item later."""
 
-    SETTLING = "settling"
+    PENDING = "settling"
 
 
-SETTLING: Final = Settling.SETTLING
+CONFIRMATION_PENDING: Final = ConfirmationPending.PENDING
 
 
-class Lineup(Generic[ItemT]):
+class Scheduler(Generic[ItemT]):
     """Hand out work to any number of workers, reading the input no further than necessary.
 
     An item that needs a retry waits without a worker, then for the retry budget. New items overtake it. No new item is
-    started while `most_unsettled` items have no outcome. The first `canary` items that are sent must have an
-    outcome before the next one is started. With a ledger session, its `entries` are handed out instead of the items.
+    started while `max_pending` items have no outcome. The first `canary` items that are sent must have an
+    outcome before the next one is started. With a ledger session, its `job_session` are handed out instead of the
+    items.
     """
 
     def __init__(
         self,
-        items: Iterable[ItemT | Decided[ItemT]] | AsyncIterable[ItemT | Decided[ItemT]],
+        items: Iterable[ItemT | SkippedItem[ItemT]] | AsyncIterable[ItemT | SkippedItem[ItemT]],
         *,
-        most_unsettled: int,
+        max_pending: int,
         canary: int = 0,
-        entries: Entries[ItemT] | None = None,
+        job_session: JobSession[ItemT] | None = None,
     ) -> None:
-        self._entries = entries
-        source = _iterator(items)
-        self._waiting = None if isinstance(source, Iterator) else source
+        self._job_session = job_session
+        source = _make_iterator(items)
+        self._async_items = None if isinstance(source, Iterator) else source
         self._positions = itertools.count()
-        self._next_at_once: Callable[[], Entry[ItemT] | None] = _nothing
-        if entries is not None:
-            self._next_at_once = entries.ready
+        self._next_item_nowait: Callable[[], RemainingItem[ItemT] | None] = _return_none
+        if job_session is not None:
+            self._next_item_nowait = job_session.next_nowait
         elif isinstance(source, Iterator):
-            self._next_at_once = zip(self._positions, source, itertools.repeat(None)).__next__
-        self._most_unsettled = most_unsettled
-        self._room = most_unsettled  # 0 while no new item may be started
-        self._canary = canary
-        self._canary_is_out = False
-        self.signal = StopSignal(self._close)
-        self.unsettled = 0
-        self._ready: deque[Work[ItemT]] = deque()
-        self._settling: set[Work[ItemT]] = set()
-        self._behind: list[Work[ItemT]] = []
-        self._aside: dict[Work[ItemT], asyncio.TimerHandle] = {}
-        self._rationed: deque[Work[ItemT]] = deque()
-        self._budget = RetryBudget()
-        self._ration_timer: asyncio.TimerHandle | None = None
-        self._idle: deque[asyncio.Future[None]] = deque()
-        self._pulling = False
-        self.exhausted = False
+            self._next_item_nowait = zip(self._positions, source, itertools.repeat(None)).__next__
+        self._max_pending = max_pending
+        self._pending_limit = max_pending  # 0 while no new item may be started
+        self._canary_remaining = canary
+        self._is_canary_running = False
+        self.stop_signal = StopSignal(self._on_stop)
+        self.pending = 0
+        self._ready: deque[WorkItem[ItemT]] = deque()
+        self._unconfirmed: set[WorkItem[ItemT]] = set()
+        self._behind_unconfirmed: list[WorkItem[ItemT]] = []
+        self._retry_timers: dict[WorkItem[ItemT], asyncio.TimerHandle] = {}
+        self._awaiting_budget: deque[WorkItem[ItemT]] = deque()
+        self._retry_budget = RetryBudget()
+        self._budget_timer: asyncio.TimerHandle | None = None
+        self._idle_workers: deque[asyncio.Future[None]] = deque()
+        self._is_reading = False
+        self.is_exhausted = False
         self.error: Exception | None = None
 
-    def open(self, now: Callable[[], float]) -> None:
-        """Prepare for the start of the job. `now` is the clock of the event loop."""
-        self._now = now
+    def open(self, clock: Callable[[], float]) -> None:
+        """Prepare for the start of the job. `clock` is the clock of the event loop."""
+        self._clock = clock
 
     @property
     def awaiting_retry(self) -> int:
         """The number of items that wait for another attempt."""
-        return len(self._aside) + len(self._rationed) + len(self._ready)
+        return len(self._retry_timers) + len(self._awaiting_budget) + len(self._ready)
 
-    def take(self) -> Work[ItemT] | None:
+    def next_nowait(self) -> WorkItem[ItemT] | None:
         """Return a new item if one is available without waiting and no retry is due. Otherwise call `next`."""
-        if self.unsettled >= self._room or self._ready or self._rationed:
+        if self.pending >= self._pending_limit or self._ready or self._awaiting_budget:
             return None
-        return self._pull_at_once()
+        return self._read_nowait()
 
-    async def next(self) -> Work[ItemT] | None:
+    async def next(self) -> WorkItem[ItemT] | None:
         """Wait for the next work. Return None if there is no more.
 
         The workers that are still busy may produce retries, but they take these themselves.
         """
         while True:
-            waiting = self._ready.popleft() if self._ready else self._next_rationed()
+            waiting = self._ready.popleft() if self._ready else self._next_within_budget()
             if waiting is not None:
-                if self.unsettled < self._room:
-                    self._wake_one()
+                if self.pending < self._pending_limit:
+                    self._wake_worker()
                 return waiting
-            if self.unsettled < self._room:
-                work = self._pull_at_once()
-                if work is None and (self._entries is not None or self._waiting is not None):
-                    work = await self._pull()
+            if self.pending < self._pending_limit:
+                work = self._read_nowait()
+                if work is None and (self._job_session is not None or self._async_items is not None):
+                    work = await self._read()
                 if work is not None:
                     return work
             elif self._is_drained():
-                self._wake_one()
+                self._wake_worker()
                 return None
             else:
-                await self._idle_until_woken()
+                await self._wait_for_wakeup()
 
-    def put_aside(self, work: Work[ItemT], again: Again) -> None:
+    def schedule_retry(self, work: WorkItem[ItemT], retry: ScheduledRetry) -> None:
         """Return the work to the workers when its retry is due."""
-        queue = self._rationed if again.rationed else self._ready
-        self._aside[work] = asyncio.get_running_loop().call_later(again.seconds, self._bring_back, work, queue)
+        queue = self._awaiting_budget if retry.needs_budget else self._ready
+        self._retry_timers[work] = asyncio.get_running_loop().call_later(retry.delay, self._on_retry_due, work, queue)
 
     @property
-    def is_settling(self) -> bool:
+    def has_unconfirmed(self) -> bool:
         """Whether any outcome waits for confirmation."""
-        return bool(self._settling)
+        return bool(self._unconfirmed)
 
-    def begin_settling(self, work: Work[ItemT], outcome: Outcome) -> "Settling":
+    def await_confirmation(self, work: WorkItem[ItemT], outcome: Outcome) -> "ConfirmationPending":
         """Hold back an outcome until it is confirmed that its response belongs to this item."""
-        work.unsettled_outcome = outcome
-        self._settling.add(work)
-        return SETTLING
+        work.unconfirmed_outcome = outcome
+        self._unconfirmed.add(work)
+        return CONFIRMATION_PENDING
 
-    def end_settling(self, work: Work[ItemT]) -> None:
+    def end_confirmation(self, work: WorkItem[ItemT]) -> None:
         """Remove a confirmed item, and release the outcomes that wait behind it."""
-        self._settling.discard(work)
-        if self._behind:
-            self._ready.extend(self._behind)
-            self._behind.clear()
-        if self._idle:  # there may be room for new items, or none may be left
-            self._wake_one()
+        self._unconfirmed.discard(work)
+        if self._behind_unconfirmed:
+            self._ready.extend(self._behind_unconfirmed)
+            self._behind_unconfirmed.clear()
+        if self._idle_workers:  # there may be room for new items, or none may be left
+            self._wake_worker()
 
-    def line_up_behind(self, work: Work[ItemT], outcome: Outcome) -> "Settling":
+    def queue_behind(self, work: WorkItem[ItemT], outcome: Outcome) -> "ConfirmationPending":
         """Hand out the work after the next outcome that is confirmed."""
-        work.unsettled_outcome = outcome
-        self._behind.append(work)
-        return SETTLING
+        work.unconfirmed_outcome = outcome
+        self._behind_unconfirmed.append(work)
+        return CONFIRMATION_PENDING
 
-    def bring_back(self, work: Work[ItemT]) -> None:
+    def requeue(self, work: WorkItem[ItemT]) -> None:
         """Hand out work whose outcome is confirmed or in doubt, and the outcomes that wait behind it."""
         self._ready.append(work)
-        self.end_settling(work)
+        self.end_confirmation(work)
 
-    def leaves(self, work: Work[ItemT]) -> None:
+    def record_send(self, work: WorkItem[ItemT]) -> None:
         """Record that a request for an item is about to be sent."""
-        if self._entries is not None and not work.attempts:
-            self._entries.left()
+        if self._job_session is not None and not work.attempts:
+            self._job_session.mark_sent()
         work.attempts += 1
-        work.under_way = True
+        work.is_in_flight = True
 
-    def succeeded(self) -> None:
+    def record_success(self) -> None:
         """Record an outcome that is no failure for an item that was sent. It adds to the retry budget."""
-        self.unsettled -= 1
-        if self._canary_is_out:
-            self._look_at_canary()
-        self._budget.succeeded(self._now())
+        self.pending -= 1
+        if self._is_canary_running:
+            self._check_canary()
+        self._retry_budget.record_success(self._clock())
 
-    def settled(self, work: Work[ItemT]) -> None:
+    def record_end(self, work: WorkItem[ItemT]) -> None:
         """Record that an item has another outcome, or that it ends without one."""
-        if not work.attempts and self._entries is not None:
-            self._entries.left()
-        self.unsettled -= 1
-        if self._canary_is_out:
-            self._look_at_canary()
+        if not work.attempts and self._job_session is not None:
+            self._job_session.mark_sent()
+        self.pending -= 1
+        if self._is_canary_running:
+            self._check_canary()
 
-    def _look_at_canary(self) -> None:
-        if not self.unsettled:
-            self._canary_is_out = False
-            self._make_room()
+    def _check_canary(self) -> None:
+        if not self.pending:
+            self._is_canary_running = False
+            self._update_pending_limit()
 
-    def _next_rationed(self) -> Work[ItemT] | None:
+    def _next_within_budget(self) -> WorkItem[ItemT] | None:
         """Return the first retry if the retry budget allows it, else None. A timer wakes a worker for the next one."""
-        if not self._rationed:
+        if not self._awaiting_budget:
             return None
         loop = asyncio.get_running_loop()
         work = None
-        if not self._budget.wait(loop.time()):
-            self._budget.spend(loop.time())
-            work = self._rationed.popleft()
-        if self._rationed and self._ration_timer is None:
-            self._ration_timer = loop.call_later(self._budget.wait(loop.time()), self._end_ration)
+        if not self._retry_budget.delay(loop.time()):
+            self._retry_budget.spend(loop.time())
+            work = self._awaiting_budget.popleft()
+        if self._awaiting_budget and self._budget_timer is None:
+            self._budget_timer = loop.call_later(self._retry_budget.delay(loop.time()), self._on_budget_timer)
         return work
 
-    def _end_ration(self) -> None:
-        self._ration_timer = None
-        self._wake_one()
+    def _on_budget_timer(self) -> None:
+        self._budget_timer = None
+        self._wake_worker()
 
-    def _close(self) -> None:
+    def _on_stop(self) -> None:
         """Hand out all waiting items at once: to get an outcome, not another attempt."""
-        self._make_room()
-        self._ready.extend(self.abandon())
-        while self._idle:
-            self._wake_one()
+        self._update_pending_limit()
+        self._ready.extend(self.drain_waiting_items())
+        while self._idle_workers:
+            self._wake_worker()
 
-    def abandon(self) -> list[Work[ItemT]]:
+    def drain_waiting_items(self) -> list[WorkItem[ItemT]]:
         """Remove all waiting items and return them."""
-        for handle in self._aside.values():
+        for handle in self._retry_timers.values():
             handle.cancel()
-        if self._ration_timer is not None:
-            self._ration_timer.cancel()
-            self._ration_timer = None
-        waiting = [*self._ready, *self._rationed, *self._aside]
+        if self._budget_timer is not None:
+            self._budget_timer.cancel()
+            self._budget_timer = None
+        waiting = [*self._ready, *self._awaiting_budget, *self._retry_timers]
         self._ready.clear()
-        self._rationed.clear()
-        self._aside.clear()
+        self._awaiting_budget.clear()
+        self._retry_timers.clear()
         return waiting
 
-    def stop_settling(self) -> list[Work[ItemT]]:
+    def drain_unconfirmed_items(self) -> list[WorkItem[ItemT]]:
         """Remove all unconfirmed items and return them."""
-        settling = [*self._settling, *self._behind]
-        self._settling.clear()
-        self._behind.clear()
-        return settling
+        unconfirmed = [*self._unconfirmed, *self._behind_unconfirmed]
+        self._unconfirmed.clear()
+        self._behind_unconfirmed.clear()
+        return unconfirmed
 
-    def _make_room(self) -> None:
+    def _update_pending_limit(self) -> None:
         """Set the number of items without an outcome at which no new item is started."""
-        is_held = self.exhausted or self.signal.given or self._pulling or self._canary_is_out
-        self._room = 0 if is_held else self._most_unsettled
+        is_blocked = self.is_exhausted or self.stop_signal.is_set or self._is_reading or self._is_canary_running
+        self._pending_limit = 0 if is_blocked else self._max_pending
 
     def _is_drained(self) -> bool:
-        over = self.exhausted or self.signal.given
-        return over and not (self._aside or self._rationed or self._settling or self._pulling)
+        over = self.is_exhausted or self.stop_signal.is_set
+        return over and not (self._retry_timers or self._awaiting_budget or self._unconfirmed or self._is_reading)
 
-    def _pull_at_once(self) -> Work[ItemT] | None:
+    def _read_nowait(self) -> WorkItem[ItemT] | None:
         """Return the next item if it is available without waiting.
 
         With a ledger session this is an entry that is ready. An async input never has one.
         """
         try:
-            entry = self._next_at_once()
+            remaining_item = self._next_item_nowait()
         except StopIteration:
-            self.exhausted = True
-            self._make_room()
-            self._wake_one()
+            self.is_exhausted = True
+            self._update_pending_limit()
+            self._wake_worker()
             return None
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the caller's code
-            self._fail_to_read(error)
+            self._on_read_error(error)
             return None
-        return None if entry is None else self._begin(entry)
+        return None if remaining_item is None else self._start_item(remaining_item)
 
-    async def _pull(self) -> Work[ItemT] | None:
+    async def _read(self) -> WorkItem[ItemT] | None:
         """Wait for the next item."""
-        self._pulling = True
-        self._make_room()
+        self._is_reading = True
+        self._update_pending_limit()
         try:
-            entry = await self.signal.cut_short(self._next_entry)
+            remaining_item = await self.stop_signal.run_until_stop(self._next_remaining_item)
         except StopAsyncIteration:
-            self.exhausted = True
+            self.is_exhausted = True
             return None
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the caller's code
-            self._fail_to_read(error)
+            self._on_read_error(error)
             return None
         finally:
-            self._pulling = False
-            self._make_room()
-            self._wake_one()
-        return None if entry is None else self._begin(entry)
+            self._is_reading = False
+            self._update_pending_limit()
+            self._wake_worker()
+        return None if remaining_item is None else self._start_item(remaining_item)
 
-    async def _next_entry(self) -> Entry[ItemT]:
-        if self._entries is not None:
-            return await anext(self._entries)
-        assert self._waiting is not None
-        item = await anext(self._waiting)
+    async def _next_remaining_item(self) -> RemainingItem[ItemT]:
+        if self._job_session is not None:
+            return await anext(self._job_session)
+        assert self._async_items is not None
+        item = await anext(self._async_items)
         return next(self._positions), item, None
 
-    def _begin(self, entry: Entry[ItemT]) -> Work[ItemT]:
-        position, item, sent = entry
-        self.unsettled += 1
-        if isinstance(item, Decided):
-            work = Work(position, cast("ItemT", item.item), self._now())
-            work.decided = item
+    def _start_item(self, remaining_item: RemainingItem[ItemT]) -> WorkItem[ItemT]:
+        position, item, maybe_sent_at = remaining_item
+        self.pending += 1
+        if isinstance(item, SkippedItem):
+            work = WorkItem(position, cast("ItemT", item.item), self._clock())
+            work.skipped_item = item
         else:
-            work = Work(position, item, self._now())
-            if self._canary:
+            work = WorkItem(position, item, self._clock())
+            if self._canary_remaining:
                 self._count_canary()
-        if sent is not None:
-            work.maybe_sent = sent
-        if self._idle:
-            self._wake_one()
+        if maybe_sent_at is not None:
+            work.maybe_sent_at = maybe_sent_at
+        if self._idle_workers:
+            self._wake_worker()
         return work
 
     def _count_canary(self) -> None:
-        self._canary -= 1
-        if not self._canary:
-            self._canary_is_out = True
-            self._make_room()
+        self._canary_remaining -= 1
+        if not self._canary_remaining:
+            self._is_canary_running = True
+            self._update_pending_limit()
 
-    def _fail_to_read(self, error: BaseException) -> None:
+    def _on_read_error(self, error: BaseException) -> None:
         if not isinstance(error, asyncio.CancelledError):
             assert isinstance(error, Exception)
             self.fail(error)
-        elif is_cancelled():
+        elif is_being_cancelled():
             raise error
         else:
             self.fail(RuntimeError("a task that the input waited for was cancelled"))
@@ -366,36 +367,36 @@ class Lineup(Generic[ItemT]):
     def fail(self, error: Exception) -> None:
         """End the job with an error. It is raised after the requests in flight are complete."""
         self.error = error
-        self.signal.give(None)
+        self.stop_signal.set(None)
 
-    async def _idle_until_woken(self) -> None:
+    async def _wait_for_wakeup(self) -> None:
         woken = asyncio.get_running_loop().create_future()
-        self._idle.append(woken)
+        self._idle_workers.append(woken)
         try:
             await woken
         except asyncio.CancelledError:
             if woken.done() and not woken.cancelled():
-                self._wake_one()
+                self._wake_worker()
             raise
 
-    def _wake_one(self) -> None:
-        while self._idle:
-            woken = self._idle.popleft()
+    def _wake_worker(self) -> None:
+        while self._idle_workers:
+            woken = self._idle_workers.popleft()
             if not woken.done():
                 woken.set_result(None)
                 return
 
-    def _bring_back(self, work: Work[ItemT], queue: deque[Work[ItemT]]) -> None:
-        del self._aside[work]
+    def _on_retry_due(self, work: WorkItem[ItemT], queue: deque[WorkItem[ItemT]]) -> None:
+        del self._retry_timers[work]
         queue.append(work)
-        self._wake_one()
+        self._wake_worker()
 
 
-def _nothing() -> None:
+def _return_none() -> None:
     """Return None: an async input never has an item without waiting."""
 
 
-def _iterator(items: Iterable[ItemT] | AsyncIterable[ItemT]) -> Iterator[ItemT] | AsyncIterator[ItemT]:
+def _make_iterator(items: Iterable[ItemT] | AsyncIterable[ItemT]) -> Iterator[ItemT] | AsyncIterator[ItemT]:
     if isinstance(items, str | bytes):
         raise TypeError("the items must be an iterable, not a single text: put it into a list")
     if isinstance(items, AsyncIterable):

@@ -8,11 +8,17 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from .process import leave_none, let_be_lost
-from .signals import INTERRUPTED, hear, hear_while_loading, hearing_afterwards, stop_hearing
+from .process import disable_core_files, ignore_stderr_errors
+from .signals import (
+    EXIT_INTERRUPTED,
+    ignore_signals,
+    install_exit_handlers,
+    install_interrupt_handlers,
+    restore_signal_handlers,
+)
 
-_EXTRA: Final = {"typer", "rich"}
-_SYSTEMS: Final = ("linux", "darwin")
+_EXTRA_PACKAGES: Final = {"typer", "rich"}
+_SUPPORTED_PLATFORMS: Final = ("linux", "darwin")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,23 +31,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status.
     """
     if argv is None:
-        leave_none()
+        disable_core_files()
     if argv is None or sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison] - None if it was closed
-        let_be_lost()
-    with contextlib.nullcontext() if argv is None else hearing_afterwards():
+        ignore_stderr_errors()
+    with contextlib.nullcontext() if argv is None else restore_signal_handlers():
         try:
-            (hear_while_loading if argv is None else hear)()
-            status = _run(list(sys.argv[1:] if argv is None else argv))
+            (install_exit_handlers if argv is None else install_interrupt_handlers)()
+            status = _run_arguments(list(sys.argv[1:] if argv is None else argv))
         except KeyboardInterrupt:  # while modules are loaded, with argv; later the commands handle it
-            status = INTERRUPTED
+            status = EXIT_INTERRUPTED
             print("adapty-async: interrupted", file=sys.stderr)
-        stop_hearing()
+        ignore_signals()
         exec("")  # noqa: S102 - otherwise a signal during the last exec ends the process
     return status
 
 
-def _run(arguments: list[str]) -> int:
-    if not sys.platform.startswith(_SYSTEMS):
+def _run_arguments(arguments: list[str]) -> int:
+    if not sys.platform.startswith(_SUPPORTED_PLATFORMS):
         print(
             f"adapty-async: the command is for Linux and macOS, not for {sys.platform}: use the library there, as in "
             "'from adapty_async import bulk'",
@@ -53,21 +59,21 @@ def _run(arguments: list[str]) -> int:
 
         from .app import run
     except ModuleNotFoundError as error:
-        if error.name not in _EXTRA:
+        if error.name not in _EXTRA_PACKAGES:
             raise
-        return _without_extra(arguments)
+        return _run_without_extra(arguments)
     return run(arguments)
 
 
-def _without_extra(arguments: list[str]) -> int:
+def _run_without_extra(arguments: list[str]) -> int:
     if arguments[:1] == ["simulator"]:
         from ..testing.command import main as simulate
 
         return simulate(arguments[1:])
-    from ..installation import how_to_install
+    from ..installation import format_install_command
 
     print(
-        f"adapty-async: the command line needs two more packages; install them with: {how_to_install('cli')}",
+        f"adapty-async: the command line needs two more packages; install them with: {format_install_command('cli')}",
         file=sys.stderr,
     )
     return 2

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from .command import STATUSES, told, traced
+from .command import EPILOG, add_debug_option, add_output_options
 from .commands.create import create
 from .commands.delete import delete
 from .commands.demo import demo
@@ -27,8 +27,8 @@ from .commands.status import status
 from .commands.update import update
 from .commands.verify import verify
 from .exit_codes import ExitStatus
-from .output.events import tell
-from .output.streams import lost, say
+from .output.events import echo
+from .output.streams import handle_stdout_error, print_error
 
 _USAGE_ERROR: Final[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 """The class of usage errors. Typer has no public name for it."""
@@ -43,30 +43,30 @@ def run(arguments: list[str]) -> int:
         command = typer.main.get_command(app)
         status = command.main(arguments, prog_name="adapty-async", standalone_mode=False)
     except _USAGE_ERROR as error:
-        tell(_complaint(error), sys.stderr)
+        echo(_format_usage_error(error), sys.stderr)
         status = ExitStatus.USAGE
     except typer.Abort:
-        tell("Aborted!", sys.stderr)
+        echo("Aborted!", sys.stderr)
         status = ExitStatus.FAILED
     except SystemExit as end:
         status = end.code
     except OSError as error:  # from --help and --version, which print directly; commands report their own
-        problem = lost(sys.stdout, error)
+        problem = handle_stdout_error(sys.stdout, error)
         if problem is not None:
-            say(str(problem))
+            print_error(str(problem))
             status = problem.status
     return int(status or 0)
 
 
-def _complaint(error: Any) -> str:
+def _format_usage_error(error: Any) -> str:
     """Return the message of a usage error, including the usage line."""
     shown = io.StringIO()
     error.show(file=shown)
     return shown.getvalue().rstrip("\n")
 
 
-def _show_version(wanted: bool) -> None:
-    if not wanted:
+def _show_version(is_requested: bool) -> None:
+    if not is_requested:
         return
     try:
         version = metadata.version("adapty-async")
@@ -76,7 +76,7 @@ def _show_version(wanted: bool) -> None:
     raise typer.Exit
 
 
-@app.callback(epilog=STATUSES)
+@app.callback(epilog=EPILOG)
 def _main(
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
@@ -107,23 +107,23 @@ def _main(
 
 
 # The order is that of the help.
-app.command()(traced(demo))
+app.command()(add_debug_option(demo))
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})(
     simulator
 )
 for _command in (
-    traced(plan),
-    told(delete),
-    told(resume),
-    told(retry_failed),
-    told(update),
-    told(create),
-    traced(get),
-    traced(doctor),
-    traced(status),
-    traced(export),
-    traced(report),
-    told(verify),
-    traced(redact),
+    add_debug_option(plan),
+    add_output_options(delete),
+    add_output_options(resume),
+    add_output_options(retry_failed),
+    add_output_options(update),
+    add_output_options(create),
+    add_debug_option(get),
+    add_debug_option(doctor),
+    add_debug_option(status),
+    add_debug_option(export),
+    add_debug_option(report),
+    add_output_options(verify),
+    add_debug_option(redact),
 ):
-    app.command(epilog=STATUSES)(_command)
+    app.command(epilog=EPILOG)(_command)

@@ -9,7 +9,7 @@ from typing import Final
 class ExitStatus(IntEnum):
     """The exit statuses of every command."""
 
-    DONE = 0
+    OK = 0
     FAILED = 1
     USAGE = 2
     STOPPED = 3
@@ -18,18 +18,18 @@ class ExitStatus(IntEnum):
     INTERRUPTED = 130
 
     @property
-    def meaning(self) -> str:
+    def description(self) -> str:
         """The description of the status in the help and the documentation."""
-        return _MEANINGS[self]
+        return _DESCRIPTIONS[self]
 
     @classmethod
-    def first_of(cls, statuses: Iterable["ExitStatus"]) -> "ExitStatus":
+    def pick_by_precedence(cls, statuses: Iterable["ExitStatus"]) -> "ExitStatus":
         """Return the most informative of several statuses."""
         return min(statuses, key=_PRECEDENCE.index)
 
 
-_MEANINGS: Final = {
-    ExitStatus.DONE: "success",
+_DESCRIPTIONS: Final = {
+    ExitStatus.OK: "success",
     ExitStatus.FAILED: "some rows failed",
     ExitStatus.USAGE: "invalid usage or input, or all rows are excluded; nothing was sent",
     ExitStatus.STOPPED: "stopped by a guard or an outage",
@@ -44,27 +44,32 @@ _PRECEDENCE: Final = (
     ExitStatus.USAGE,
     ExitStatus.INTERRUPTED,
     ExitStatus.FAILED,
-    ExitStatus.DONE,
+    ExitStatus.OK,
 )
 
 
-PRECEDENCE: Final = "If several apply, the first of 4, 5, 3, 130 and 1 is returned."
-HELP: Final = "\n".join(
-    ["\b", "Exit status:", *(f"  {status.value:<3}  {status.meaning}" for status in sorted(ExitStatus)), PRECEDENCE]
+PRECEDENCE_HELP: Final = "If several apply, the first of 4, 5, 3, 130 and 1 is returned."
+EXIT_STATUS_HELP: Final = "\n".join(
+    [
+        "\b",
+        "Exit status:",
+        *(f"  {status.value:<3}  {status.description}" for status in sorted(ExitStatus)),
+        PRECEDENCE_HELP,
+    ]
 )
 """The section on exit statuses in the help of every command."""
 
-_NO_ROOM: Final = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
+_DISK_FULL_ERRNOS: Final = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
 
-def is_full(error: OSError) -> bool:
+def is_disk_full(error: OSError) -> bool:
     """Return True if a write failed because there is no space left."""
-    return error.errno in _NO_ROOM
+    return error.errno in _DISK_FULL_ERRNOS
 
 
 class CommandError(Exception):
     """An error that ends a command with an exit status. The message names the cause and the remedy."""
 
-    def __init__(self, sentence: str, status: ExitStatus = ExitStatus.USAGE) -> None:
-        super().__init__(sentence)
+    def __init__(self, message: str, status: ExitStatus = ExitStatus.USAGE) -> None:
+        super().__init__(message)
         self.status = status

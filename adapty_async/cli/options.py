@@ -18,7 +18,7 @@ class FormatName(StrEnum):
     PARQUET = "parquet"
 
 
-class Purpose(StrEnum):
+class TargetCommand(StrEnum):
     """The operation that a file is meant for."""
 
     DELETE = "delete"
@@ -27,7 +27,7 @@ class Purpose(StrEnum):
     GET = "get"
 
 
-class IdKind(StrEnum):
+class IdTypeName(StrEnum):
     """The type of IDs."""
 
     CUSTOMER_USER_ID = "customer_user_id"
@@ -41,7 +41,7 @@ LedgerFile: TypeAlias = Annotated[
     Path,
     typer.Argument(metavar="LEDGER", show_default=False, help="Ledger of the job, such as people.csv.adapty.db."),
 ]
-By: TypeAlias = Annotated[IdKind, typer.Option(help="Type of the IDs, and the column they are in.")]
+By: TypeAlias = Annotated[IdTypeName, typer.Option(help="Type of the IDs, and the column they are in.")]
 Column: TypeAlias = Annotated[
     str | None, typer.Option(metavar="NAME", help="The column of the IDs, if it has another name.")
 ]
@@ -49,14 +49,14 @@ FileFormat: TypeAlias = Annotated[
     FormatName | None,
     typer.Option("--format", show_default="by the file name, otherwise CSV", help="Format of FILE."),
 ]
-OtherColumn: TypeAlias = Annotated[
+ColumnOverride: TypeAlias = Annotated[
     str | None, typer.Option("--column", metavar="NAME", help="The new name of the ID column, if it was renamed.")
 ]
 Exclude: TypeAlias = Annotated[
     list[Path] | None,
     typer.Option(metavar="FILE", help="File of IDs that must not be sent, such as a legal hold. Can be repeated."),
 ]
-AcceptDamaged: TypeAlias = Annotated[
+SkipDamaged: TypeAlias = Annotated[
     bool,
     typer.Option(
         "--accept-damaged",
@@ -79,18 +79,18 @@ AllowUnmatchedExclude: TypeAlias = Annotated[
 Concurrency: TypeAlias = Annotated[
     int, typer.Option(min=1, max=1000, metavar="N", help="Maximum number of requests in flight.")
 ]
-OtherConcurrency: TypeAlias = Annotated[
+ConcurrencyOverride: TypeAlias = Annotated[
     int | None, typer.Option(min=1, max=1000, metavar="N", help="Maximum number of requests in flight.")
 ]
-TIMEOUT = typer.Option(min=0.1, max=600, metavar="SECONDS", help="Time limit of a request.")
-Timeout: TypeAlias = Annotated[float, TIMEOUT]
-OtherTimeout: TypeAlias = Annotated[float | None, TIMEOUT]
-PACE = typer.Option(
+TIMEOUT_OPTION = typer.Option(min=0.1, max=600, metavar="SECONDS", help="Time limit of a request.")
+Timeout: TypeAlias = Annotated[float, TIMEOUT_OPTION]
+TimeoutOverride: TypeAlias = Annotated[float | None, TIMEOUT_OPTION]
+PACE_OPTION = typer.Option(
     metavar="PACE",
     help="How fast to send: background (70% of the rate limit), full (all of it), or a number of requests per second.",
 )
-Pace: TypeAlias = Annotated[str, PACE]
-OtherPace: TypeAlias = Annotated[str | None, PACE]
+Pace: TypeAlias = Annotated[str, PACE_OPTION]
+PaceOverride: TypeAlias = Annotated[str | None, PACE_OPTION]
 MaxRate: TypeAlias = Annotated[
     str | None, typer.Option(metavar="RATE", show_default=False, help="Upper limit, in requests per second.")
 ]
@@ -105,7 +105,7 @@ Expect: TypeAlias = Annotated[
     int | None,
     typer.Option(min=1, metavar="N", help="Stop unless there are exactly N profiles (plan prints the number)."),
 ]
-Max: TypeAlias = Annotated[
+MaxProfiles: TypeAlias = Annotated[
     int | None, typer.Option("--max", min=1, metavar="N", help="Stop if there are more than N profiles.")
 ]
 _MAX_FAILURES: Final = "Stop when more than N rows, or N% of them, have failed."
@@ -134,7 +134,7 @@ Input: TypeAlias = Annotated[
 NewKey: TypeAlias = Annotated[
     bool, typer.Option("--new-key", help="Use another key of the same app, which is checked with a listed profile.")
 ]
-Known: TypeAlias = Annotated[
+WitnessId: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="ID",

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 
-class _Complaints(io.TextIOWrapper):
+class _LenientStderr(io.TextIOWrapper):
     def write(self, text: str, /) -> int:
         with contextlib.suppress(OSError):
             super().write(text)
@@ -21,17 +21,17 @@ class _Complaints(io.TextIOWrapper):
         self.flush()  # keeps the buffer open, because the process owns it
 
 
-def let_be_lost() -> None:
+def ignore_stderr_errors() -> None:
     """Discard output to standard error if it is closed, full or a broken pipe."""
     if sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison] - None if it was closed (2>&-)
         sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open until the process ends
     elif isinstance(sys.stderr, io.TextIOWrapper):
-        sys.stderr = _Complaints(
+        sys.stderr = _LenientStderr(
             sys.stderr.buffer, encoding=sys.stderr.encoding, errors=sys.stderr.errors, line_buffering=True
         )
 
 
-def leave_none() -> None:
+def disable_core_files() -> None:
     """Disable core files for this process and its children.
 
     The process stays "dumpable" (Linux). Otherwise the user couldn't attach a debugger or a profiler such as py-spy to

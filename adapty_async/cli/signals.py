@@ -13,84 +13,89 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar
 if TYPE_CHECKING:
     import asyncio
 
-_ENDING: Final = (signal.SIGINT, signal.SIGTERM)
-_HANGUP: Final = getattr(signal, "SIGHUP", None)  # Windows has none
-_PAUSING: Final = (signal.SIGUSR1,) if hasattr(signal, "SIGUSR1") else ()  # Windows has none
+_ENDING_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_HANGUP_SIGNAL: Final = getattr(signal, "SIGHUP", None)  # Windows has none
+_PAUSE_SIGNALS: Final = (signal.SIGUSR1,) if hasattr(signal, "SIGUSR1") else ()  # Windows has none
 
 
-INTERRUPTED: Final = 130
+EXIT_INTERRUPTED: Final = 130
 """The exit status of ExitStatus.INTERRUPTED, repeated here because importing ExitStatus takes longer."""
 
 
-def ending() -> tuple[int, ...]:
+def list_ending_signals() -> tuple[int, ...]:
     """Return the signals that end a command. SIGHUP is one of them unless it is ignored, as under nohup."""
-    if _HANGUP is None or signal.getsignal(_HANGUP) is signal.SIG_IGN:
-        return _ENDING
-    return (*_ENDING, _HANGUP)
+    if _HANGUP_SIGNAL is None or signal.getsignal(_HANGUP_SIGNAL) is signal.SIG_IGN:
+        return _ENDING_SIGNALS
+    return (*_ENDING_SIGNALS, _HANGUP_SIGNAL)
 
 
-def hear_while_loading() -> None:
+def install_exit_handlers() -> None:
     """Make signals end the process immediately. Nothing needs a cleanup yet.
 
     An exception could be lost: the import system runs callbacks in which Python ignores exceptions.
     """
-    _hear_by(_leave)
+    _install_handler(_exit_now)
 
 
-def hear() -> None:
+def install_interrupt_handlers() -> None:
     """Make signals raise KeyboardInterrupt, so that the command cleans up. SIGUSR1 is ignored until a job runs."""
-    _hear_by(_interrupt)
+    _install_handler(_raise_interrupt)
 
 
-def _hear_by(handler: Callable[[int, FrameType | None], None]) -> None:
+def _install_handler(handler: Callable[[int, FrameType | None], None]) -> None:
     with contextlib.suppress(ValueError):  # only the main thread can set handlers
-        for signum in ending():
+        for signum in list_ending_signals():
             signal.signal(signum, handler)
-        for signum in _PAUSING:
+        for signum in _PAUSE_SIGNALS:
             signal.signal(signum, signal.SIG_IGN)
 
 
-def _leave(_signum: int, _frame: FrameType | None) -> None:
+def _exit_now(_signum: int, _frame: FrameType | None) -> None:
     with contextlib.suppress(OSError):
         os.write(2, b"adapty-async: interrupted\n")
-    os._exit(INTERRUPTED)
+    os._exit(EXIT_INTERRUPTED)
 
 
-def _interrupt(_signum: int, _frame: FrameType | None) -> None:
-    for signum in ending():  # a second signal would interrupt the messages and the cleanup after this one
-        signal.signal(signum, _overhear)  # not SIG_IGN: Python reports an error if such a signal is already pending
+def _raise_interrupt(_signum: int, _frame: FrameType | None) -> None:
+    for signum in list_ending_signals():  # a second signal would interrupt the messages and the cleanup after this one
+        signal.signal(
+            signum, _ignore_signal
+        )  # not SIG_IGN: Python reports an error if such a signal is already pending
     raise KeyboardInterrupt
 
 
-def _overhear(_signum: int, _frame: FrameType | None) -> None:
+def _ignore_signal(_signum: int, _frame: FrameType | None) -> None:
     pass
 
 
 @contextlib.contextmanager
-def postponed() -> Iterator[list[int]]:
+def defer_signals() -> Iterator[list[int]]:
     """Postpone the first signal until the block ends; drop it if the block raises. Yield the list of those received."""
-    came: list[int] = []
-    before = {signum: signal.signal(signum, lambda signum, _frame: came.append(signum)) for signum in ending()}
+    received_signals: list[int] = []
+    before = {
+        signum: signal.signal(signum, lambda signum, _frame: received_signals.append(signum))
+        for signum in list_ending_signals()
+    }
     try:
-        yield came
+        yield received_signals
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
-    if came:
-        signal.raise_signal(came[0])
+    if received_signals:
+        signal.raise_signal(received_signals[0])
 
 
-def stop_hearing() -> None:
+def ignore_signals() -> None:
     """Ignore further signals, so that they can't change the exit status once it is known."""
     with contextlib.suppress(ValueError):  # only the main thread can set handlers
-        for signum in ending():
+        for signum in list_ending_signals():
             signal.signal(signum, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
-def hearing_afterwards() -> Iterator[None]:
+def restore_signal_handlers() -> Iterator[None]:
     """Restore the signal handlers after the block, for a process that doesn't exit with the command."""
-    before = {signum: signal.getsignal(signum) for signum in (*ending(), *_PAUSING)}
+    before = {signum: signal.getsignal(signum) for signum in (*list_ending_signals(), *_PAUSE_SIGNALS)}
     try:
         yield
     finally:
@@ -102,40 +107,40 @@ def hearing_afterwards() -> Iterator[None]:
 _Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
 
 
-class Interrupts:
-    """Handle the signals that end a command: they cancel the task that enters the block, except in `first_to`.
+class InterruptHandler:
+    """Handle the signals that end a command: they cancel the task that enters the block, except in `on_first_signal`.
 
-    SIGUSR1 has no effect except in `usr1_to`. When a terminal is closed, both its shell and the system may send SIGHUP,
-    so all SIGHUPs count as one signal.
+    SIGUSR1 has no effect except in `on_sigusr1`. When a terminal is closed, both its shell and the system may send
+    SIGHUP, so all SIGHUPs count as one signal.
     """
 
     def __init__(self) -> None:
-        self.aborted = False
+        self.is_aborted = False
         """Whether the task was cancelled."""
-        self._first: Callable[[], object] | None = None
-        self._usr1: Callable[[], object] = _nothing
+        self._on_first: Callable[[], object] | None = None
+        self._on_usr1: Callable[[], object] = _nothing
         self._has_hung_up = False
-        self._before: dict[int, _Handler] = {}
+        self._previous_handlers: dict[int, _Handler] = {}
 
     @contextlib.contextmanager
-    def first_to(self, action: Callable[[], object]) -> Iterator[None]:
+    def on_first_signal(self, action: Callable[[], object]) -> Iterator[None]:
         """Call `action` on the first signal within the block."""
-        self._first = action
+        self._on_first = action
         try:
             yield
         finally:
-            self._first = None
+            self._on_first = None
 
     @contextlib.contextmanager
-    def usr1_to(self, action: Callable[[], object]) -> Iterator[None]:
+    def on_sigusr1(self, action: Callable[[], object]) -> Iterator[None]:
         """Call `action` on each SIGUSR1 within the block."""
-        self._usr1 = action
+        self._on_usr1 = action
         try:
             yield
         finally:
-            self._usr1 = _nothing
+            self._on_usr1 = _nothing
 
-    def go_on(self) -> None:
+    def reset_cancellation(self) -> None:
         """Reset the cancellation of the task after it was caught, so that the task can run again."""
         self._task.uncancel()
 
@@ -150,35 +155,35 @@ class Interrupts:
         # a signal in that moment would end the process. SIGURG, which isn't otherwise used, gets one instead, because
         # the loop only wakes up on signals if it has at least one handler.
         self._loop.add_signal_handler(signal.SIGURG, _nothing)
-        for signum in (*ending(), signal.SIGUSR1):
-            self._before[signum] = signal.signal(signum, self._note)
+        for signum in (*list_ending_signals(), signal.SIGUSR1):
+            self._previous_handlers[signum] = signal.signal(signum, self._on_signal)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for signum, handler in self._before.items():
+        for signum, handler in self._previous_handlers.items():
             signal.signal(signum, handler)
         self._loop.remove_signal_handler(signal.SIGURG)
 
-    def _note(self, signum: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
         if signum == signal.SIGHUP:
             if self._has_hung_up:
                 return
             self._has_hung_up = True
-        self._loop.call_soon_threadsafe(self._hear_usr1 if signum == signal.SIGUSR1 else self.hear)
+        self._loop.call_soon_threadsafe(self._handle_sigusr1 if signum == signal.SIGUSR1 else self.handle_signal)
 
-    def hear(self) -> None:
+    def handle_signal(self) -> None:
         """Act as if the next signal had arrived."""
-        action, self._first = self._first, None
+        action, self._on_first = self._on_first, None
         if action is not None:
             action()
-        elif not self.aborted:  # only once: a second cancellation would interrupt the cleanup after the first one
-            self.aborted = True
+        elif not self.is_aborted:  # only once: a second cancellation would interrupt the cleanup after the first one
+            self.is_aborted = True
             self._task.cancel()
 
-    def _hear_usr1(self) -> None:
-        self._usr1()
+    def _handle_sigusr1(self) -> None:
+        self._on_usr1()
 
 
 def _nothing() -> None:
@@ -188,27 +193,29 @@ def _nothing() -> None:
 _T = TypeVar("_T")
 
 
-def run_event_loop(main: Callable[[Interrupts], Coroutine[Any, Any, _T]]) -> _T:
+def run_event_loop(main: Callable[[InterruptHandler], Coroutine[Any, Any, _T]]) -> _T:
     """Run a coroutine as asyncio.run does, and handle the signals that arrive during the run.
 
     Signals raise no exception inside the loop, because the loop might then not close properly. Instead `main` is
-    cancelled, unless it uses the `Interrupts` to handle them. A signal that arrives after `main` has ended is handled
-    when the loop is closed.
+    cancelled, unless it uses the `InterruptHandler` to handle them. A signal that arrives after `main` has ended is
+    handled when the loop is closed.
     """
     import asyncio
 
-    with postponed() as came, asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(_hearing(main, came))
+    with defer_signals() as came, asyncio.Runner(loop_factory=get_loop_factory()) as runner:
+        return runner.run(_run_with_signals(main, came))
 
 
-async def _hearing(main: Callable[[Interrupts], Coroutine[Any, Any, _T]], came: list[int]) -> _T:
-    with Interrupts() as interrupts:
-        if came:
-            interrupts.hear()
-        return await main(interrupts)
+async def _run_with_signals(
+    main: Callable[[InterruptHandler], Coroutine[Any, Any, _T]], received_signals: list[int]
+) -> _T:
+    with InterruptHandler() as interrupt_handler:
+        if received_signals:
+            interrupt_handler.handle_signal()
+        return await main(interrupt_handler)
 
 
-def loop_factory() -> "Callable[[], asyncio.AbstractEventLoop] | None":
+def get_loop_factory() -> "Callable[[], asyncio.AbstractEventLoop] | None":
     """Return the factory of the event loop, or None for asyncio's own."""
     try:
         from uvloop import new_event_loop

@@ -8,12 +8,12 @@ import yarl
 
 DEFAULT_BASE_URL: Final = "https://api.adapty.io"
 
-_LOCAL_NAMES: Final = (".localhost", ".local", ".internal", ".test")
-_NUMBER: Final = r"(?:0x[0-9a-f]*|[0-9]+)"
-_NUMBERS: Final = re.compile(rf"{_NUMBER}(?:\.{_NUMBER})*")
+_LOCAL_SUFFIXES: Final = (".localhost", ".local", ".internal", ".test")
+_NUMBER_PATTERN: Final = r"(?:0x[0-9a-f]*|[0-9]+)"
+_DOTTED_NUMBERS: Final = re.compile(rf"{_NUMBER_PATTERN}(?:\.{_NUMBER_PATTERN})*")
 
 
-def checked_base_url(base_url: str) -> str:
+def validate_base_url(base_url: str) -> str:
     """Return the address without a trailing slash.
 
     Raises:
@@ -39,26 +39,26 @@ def checked_base_url(base_url: str) -> str:
 def _is_private(host: str) -> bool:
     """Return True if a host is this machine or in its own network. A simulator or a sidecar may use http there."""
     name = host.lower().removesuffix(".")
-    if _NUMBERS.fullmatch(name):
-        address = _ipv4_of(name)
+    if _DOTTED_NUMBERS.fullmatch(name):
+        address = _parse_ipv4(name)
         return address is not None and address.is_private
     try:
         return _is_private_ipv6(ipaddress.IPv6Address(name))
     except ValueError:
         # A name without a dot is looked up in the own network. With a trailing dot it may be any host.
-        return "." not in host or name == "localhost" or name.endswith(_LOCAL_NAMES)
+        return "." not in host or name == "localhost" or name.endswith(_LOCAL_SUFFIXES)
 
 
-def _ipv4_of(text: str) -> ipaddress.IPv4Address | None:
+def _parse_ipv4(text: str) -> ipaddress.IPv4Address | None:
     """Return an IPv4 address, in any form that the system accepts: 8.8.8.8, 134744072, 0x8.8.2056, 010.8.8.8."""
     try:
-        *bytes_, rest = (int(part, _base_of(part)) for part in text.split("."))
+        *bytes_, rest = (int(part, _get_radix(part)) for part in text.split("."))
         return ipaddress.IPv4Address(bytes((*bytes_, *rest.to_bytes(4 - len(bytes_), "big"))))
     except (ValueError, OverflowError):
         return None
 
 
-def _base_of(number: str) -> int:
+def _get_radix(number: str) -> int:
     if number.startswith("0x"):
         return 16
     return 8 if number.startswith("0") else 10

@@ -19,7 +19,7 @@ class Moment(NamedTuple):
     boot: float
     loop: float = 0.0
 
-    def earlier(self, seconds: float) -> "Moment":
+    def subtract(self, seconds: float) -> "Moment":
         """Return the moment that was `seconds` earlier."""
         return Moment(*(reading - seconds for reading in self))
 
@@ -28,17 +28,17 @@ ANY_TIME: Final = Moment(math.inf, math.inf, math.inf)
 """A moment that is never long ago: for requests that may be repeated at any time."""
 
 
-def moment(loop: float = 0.0) -> Moment:
-    """Read the clocks. `loop` is the time of the event loop, if there is one."""
-    return Moment(time.time(), _since_boot(), loop)
+def read_clocks(loop_time: float = 0.0) -> Moment:
+    """Read the clocks. `loop_time` is the time of the event loop, if there is one."""
+    return Moment(time.time(), _read_boot_clock(), loop_time)
 
 
-def elapsed(since: Moment, now: Moment) -> float:
+def get_elapsed_seconds(since: Moment, now: Moment) -> float:
     """Return the seconds between two moments by the clock that shows most. No clock runs ahead of the time."""
     return max(after - before for before, after in zip(since, now, strict=True))
 
 
-def boot_id() -> str:
+def read_boot_id() -> str:
     """Return an ID of the machine's last start, or an empty string if the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -46,7 +46,7 @@ def boot_id() -> str:
         return ""
 
 
-def _since_boot() -> float:
+def _read_boot_clock() -> float:
     # On Linux the monotonic clock stops during suspension. On other systems it runs on, or no other clock exists.
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if clock is None else time.clock_gettime(clock)

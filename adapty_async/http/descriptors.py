@@ -11,12 +11,12 @@ try:
 except ImportError:  # Windows has no such limit
     resource = None  # type: ignore[assignment]
 
-_SHORTAGE: Final = frozenset({errno.EMFILE, errno.ENFILE})
-_RESERVE: Final = 24
+_SHORTAGE_ERRNOS: Final = frozenset({errno.EMFILE, errno.ENFILE})
+_RESERVED_DESCRIPTORS: Final = 24
 """Descriptors for everything except connections: ledger, input, log, pacer state, event loop, DNS and a reserve."""
 
 
-def descriptor_limit() -> float:
+def get_descriptor_limit() -> float:
     """Return how many files this process may have open at one time."""
     if resource is None:
         return math.inf
@@ -24,18 +24,18 @@ def descriptor_limit() -> float:
     return math.inf if soft == resource.RLIM_INFINITY else soft
 
 
-def max_connections() -> float:
+def get_max_connections() -> float:
     """Return how many more connections the limit of open files allows, at least 1."""
-    limit = descriptor_limit()
-    return limit if math.isinf(limit) else max(1, limit - _count_open() - _RESERVE)
+    limit = get_descriptor_limit()
+    return limit if math.isinf(limit) else max(1, limit - _count_open_descriptors() - _RESERVED_DESCRIPTORS)
 
 
 def is_out_of_descriptors(error: BaseException | None) -> bool:
     """Return True if the process, or the whole system, couldn't open another file."""
-    return isinstance(error, OSError) and error.errno in _SHORTAGE
+    return isinstance(error, OSError) and error.errno in _SHORTAGE_ERRNOS
 
 
-def shortage_behind(error: OSError) -> int | None:
+def find_shortage_errno(error: OSError) -> int | None:
     """Return the error number if no more files can be opened, or None for any other failure.
 
     The lookup of a host name hides this error: if it can't open a file, it reports an unknown name.
@@ -45,11 +45,11 @@ def shortage_behind(error: OSError) -> int | None:
     try:
         os.close(os.open(os.devnull, os.O_RDONLY))
     except OSError as shortage:
-        return shortage_behind(shortage)
+        return find_shortage_errno(shortage)
     return None
 
 
-def _count_open() -> int:
+def _count_open_descriptors() -> int:
     try:
         return len(os.listdir("/dev/fd"))  # noqa: PTH208 - reads only the names, with as few system calls as possible
     except OSError:  # no descriptor is left to read the folder, or it doesn't exist

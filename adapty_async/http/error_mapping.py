@@ -26,11 +26,11 @@ from .requests import Request, Response
 
 MAX_RETRY_AFTER: Final = 24 * 3600.0
 # Error bodies of the API are small. Larger ones would block the event loop for too long.
-_MAX_ERROR_BODY: Final = 64 * 1024
+_MAX_ERROR_BODY_BYTES: Final = 64 * 1024
 
 # The codes of api.adapty.io, as documented. The same error has several codes and statuses, so the code determines the
 # class first.
-_BY_CODE: Final[Mapping[str, type[AdaptyAPIError]]] = {
+_ERROR_BY_CODE: Final[Mapping[str, type[AdaptyAPIError]]] = {
     "profile_does_not_exist": ProfileNotFoundError,
     "profile_not_found": ProfileNotFoundError,
     "paywall_does_not_exist": NotFoundError,
@@ -42,7 +42,7 @@ _BY_CODE: Final[Mapping[str, type[AdaptyAPIError]]] = {
     "idempotency_in_flight": ConflictError,
     "duplicate_source_transaction": ConflictError,
 }
-_BY_STATUS: Final[Mapping[int, type[AdaptyAPIError]]] = {
+_ERROR_BY_STATUS: Final[Mapping[int, type[AdaptyAPIError]]] = {
     400: BadRequestError,
     401: AuthenticationError,
     403: PermissionDeniedError,
@@ -53,7 +53,7 @@ _BY_STATUS: Final[Mapping[int, type[AdaptyAPIError]]] = {
 }
 
 
-def error_from(
+def build_api_error(
     response: Response,
     request: Request | None = None,
     *,
@@ -68,13 +68,13 @@ def error_from(
         secrets: More texts to remove.
         now: The wall clock, for a Retry-After that is a date.
     """
-    scrub = _scrubber([*secrets, *(request.headers.values() if request else ())])
-    code, errors = _read_body(response, scrub)
-    request_id = _short(response.headers.get("request-id", ""), scrub)
+    scrub = _make_scrubber([*secrets, *(request.headers.values() if request else ())])
+    code, errors = _parse_body(response, scrub)
+    request_id = _sanitize(response.headers.get("request-id", ""), scrub)
     retry_after = parse_retry_after(response.headers, now)
-    error_class = _BY_CODE.get(code or "") or _class_by_status(response.status)
+    error_class = _ERROR_BY_CODE.get(code or "") or _get_error_class(response.status)
     return error_class(
-        _message(response.status, request, code, errors, request_id),
+        _format_message(response.status, request, code, errors, request_id),
         status=response.status,
         code=code,
         errors=errors,
@@ -84,11 +84,11 @@ def error_from(
     )
 
 
-def _class_by_status(status: int) -> type[AdaptyAPIError]:
-    return ServerError if status >= 500 else _BY_STATUS.get(status, AdaptyAPIError)
+def _get_error_class(status: int) -> type[AdaptyAPIError]:
+    return ServerError if status >= 500 else _ERROR_BY_STATUS.get(status, AdaptyAPIError)
 
 
-def _message(
+def _format_message(
     status: int,
     request: Request | None,
     code: str | None,
@@ -98,7 +98,7 @@ def _message(
     words = [f"{request.method} {request.path}: {status}" if request else str(status)]
     if code:
         words[0] += f" {code}"
-    fields = dict.fromkeys(found.source for found in errors if found.source)
+    fields = dict.fromkeys(entry.source for entry in errors if entry.source)
     if fields:
         words.append(f"fields: {', '.join(list(fields)[:10])}")
     if request_id:
@@ -115,16 +115,16 @@ def parse_retry_after(headers: Mapping[str, str], now: Callable[[], float] = tim
     if re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,15})?", text):
         seconds = float(text)
     else:
-        at = _http_date(text)
+        at = _parse_http_date(text)
         if at is None:
             return None
         # Use the server's clock if it sends the date, because the two clocks may differ.
-        sent_at = _http_date(headers.get("date", ""))
+        sent_at = _parse_http_date(headers.get("date", ""))
         seconds = at.timestamp() - (sent_at.timestamp() if sent_at else now())
     return seconds if 0 < seconds <= MAX_RETRY_AFTER else None
 
 
-def _http_date(text: str) -> datetime | None:
+def _parse_http_date(text: str) -> datetime | None:
     if not 16 <= len(text) <= 64:
         return None
     try:
@@ -134,27 +134,27 @@ def _http_date(text: str) -> datetime | None:
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
-def _read_body(response: Response, scrub: Callable[[str], str]) -> tuple[str | None, tuple[FieldErrors, ...]]:
+def _parse_body(response: Response, scrub: Callable[[str], str]) -> tuple[str | None, tuple[FieldErrors, ...]]:
     try:
-        body = response.json() if len(response.body) <= _MAX_ERROR_BODY else None
+        body = response.json() if len(response.body) <= _MAX_ERROR_BODY_BYTES else None
     except ValueError:
         return None, ()
     if not isinstance(body, dict):
         return None, ()
-    found = body.get("errors")
-    entries = found if isinstance(found, list) else [found]
-    errors = (_field_errors(entry, scrub) for entry in entries[:100])
+    listed = body.get("errors")
+    entries = listed if isinstance(listed, list) else [listed]
+    errors = (_parse_field_errors(entry, scrub) for entry in entries[:100])
     return _code(body.get("error_code"), scrub), tuple(entry for entry in errors if entry)
 
 
-def _code(found: object, scrub: Callable[[str], str]) -> str | None:
-    if not isinstance(found, str):
+def _code(value: object, scrub: Callable[[str], str]) -> str | None:
+    if not isinstance(value, str):
         return None
     # A known code reveals nothing, and must not be masked because an ID happens to be a part of it.
-    return found if found in _BY_CODE else _short(found, scrub)
+    return value if value in _ERROR_BY_CODE else _sanitize(value, scrub)
 
 
-def _field_errors(entry: object, scrub: Callable[[str], str]) -> FieldErrors | None:
+def _parse_field_errors(entry: object, scrub: Callable[[str], str]) -> FieldErrors | None:
     """Read {"source", "errors": [text]}, a plain text, or JSON:API's {"detail", "source": {"pointer"}}."""
     if isinstance(entry, str):
         return FieldErrors(None, (scrub(entry),))
@@ -166,20 +166,20 @@ def _field_errors(entry: object, scrub: Callable[[str], str]) -> FieldErrors | N
     texts = entry.get("errors", entry.get("detail"))
     texts = texts if isinstance(texts, list) else [texts]
     read = FieldErrors(
-        _short(source, scrub) if isinstance(source, str) else None,
+        _sanitize(source, scrub) if isinstance(source, str) else None,
         tuple(scrub(text) for text in texts[:100] if isinstance(text, str)),
     )
     return read if read.source or read.errors else None
 
 
-def _short(text: str, scrub: Callable[[str], str]) -> str | None:
+def _sanitize(text: str, scrub: Callable[[str], str]) -> str | None:
     """Return a server's text reduced to the part that is safe in a log line, or None if nothing is left."""
     printable = "".join(character for character in scrub(text) if character.isprintable())
     # Scrub again: a removed character may have been in the middle of an ID.
     return scrub(printable)[:100] or None
 
 
-_WRITERS: Final[tuple[Callable[[str], str], ...]] = (
+_ENCODERS: Final[tuple[Callable[[str], str], ...]] = (
     quote,
     quote_plus,
     lambda text: quote(text, safe="!$'()*+,/:;=?@"),  # the characters that a URL may hold unescaped
@@ -191,9 +191,9 @@ _WRITERS: Final[tuple[Callable[[str], str], ...]] = (
 )
 
 
-def _scrubber(secrets: Iterable[str]) -> Callable[[str], str]:
+def _make_scrubber(secrets: Iterable[str]) -> Callable[[str], str]:
     spellings = sorted(
-        {spelling for secret in secrets if secret for spelling in _spellings(secret)}, key=len, reverse=True
+        {spelling for secret in secrets if secret for spelling in _list_forms(secret)}, key=len, reverse=True
     )
     lowered = [spelling.lower() for spelling in spellings]
 
@@ -203,19 +203,19 @@ def _scrubber(secrets: Iterable[str]) -> Callable[[str], str]:
         in_lower_case = text.lower()
         if not any(spelling in in_lower_case for spelling in lowered):
             return text
-        return re.sub("|".join(map(_pattern, spellings)), "***", text, flags=re.IGNORECASE)
+        return re.sub("|".join(map(_make_pattern, spellings)), "***", text, flags=re.IGNORECASE)
 
     return scrub
 
 
-def _spellings(secret: str) -> set[str]:
+def _list_forms(secret: str) -> set[str]:
     """Return the forms in which a server may write a secret back."""
     as_latin1 = secret.encode().decode("latin-1")  # a header decoded as Latin-1, as WSGI does
     plain = {secret, as_latin1}
-    return plain | {write(text) for text in plain for write in _WRITERS}
+    return plain | {write(text) for text in plain for write in _ENCODERS}
 
 
-def _pattern(spelling: str) -> str:
+def _make_pattern(spelling: str) -> str:
     # A short ID, such as "1", occurs in many words, so it is only replaced as a whole word.
     escaped = re.escape(spelling)
     return escaped if len(spelling) >= 4 else rf"(?<!\w){escaped}(?!\w)"

@@ -7,21 +7,21 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from ..frozen import Value, open_twin
+from ..frozen import WeakrefSlot, make_mutable_twin
 
-_set: Final = object.__setattr__  # for frozen classes
+_set_attribute: Final = object.__setattr__  # for frozen classes
 
 JSON: TypeAlias = Mapping[str, Any] | list[Any] | str | int | float | bool | None
 
-_NEVER_STALE: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
+_NEVER_STALE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _METHOD: Final = re.compile(r"[A-Z]+")
 _PATH: Final = re.compile(r"/[^\s?#\x00-\x1f\x7f]*")
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROL_CHARACTER: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 # Nearly every ID matches this and needs no further check.
 _PLAIN_VALUE: Final = re.compile(r"[!-~]+")
-_OURS: Final = frozenset({"authorization", "connection", "content-length", "host", "transfer-encoding"})
+_RESERVED_HEADERS: Final = frozenset({"authorization", "connection", "content-length", "host", "transfer-encoding"})
 
 
 class Headers(Mapping[str, str]):
@@ -33,7 +33,7 @@ class Headers(Mapping[str, str]):
         self._fields = {} if fields is None else fields
         self._by_name: dict[str, str] | None = None
 
-    def _folded(self) -> dict[str, str]:
+    def _fold_names(self) -> dict[str, str]:
         # Built when first needed: most responses of a bulk job are never asked for a header.
         if self._by_name is None:
             by_name: dict[str, str] = {}
@@ -43,49 +43,49 @@ class Headers(Mapping[str, str]):
         return self._by_name
 
     def __getitem__(self, name: str) -> str:
-        return self._folded()[name.lower()]
+        return self._fold_names()[name.lower()]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._folded())
+        return iter(self._fold_names())
 
     def __len__(self) -> int:
-        return len(self._folded())
+        return len(self._fold_names())
 
     def __reduce__(self) -> tuple[type["Headers"], tuple[dict[str, str]]]:
-        return Headers, (self._folded(),)
+        return Headers, (self._fold_names(),)
 
     def __repr__(self) -> str:
         return f"Headers({', '.join(self)})"
 
 
-def check_header_value(what: str, value: str) -> None:
-    """Check that HTTP can carry a value unchanged. The error names `what` and never the value."""
+def check_header_value(label: str, value: str) -> None:
+    """Check that HTTP can carry a value unchanged. The error names `label` and never the value."""
     if isinstance(value, str) and _PLAIN_VALUE.fullmatch(value):
         return
-    _check_text(what, value)
+    _check_text(label, value)
     if not value:
-        raise ValueError(f"{what} is empty")
-    if _CONTROL.search(value):
-        raise ValueError(f"{what} contains a control character, which HTTP headers can't carry")
+        raise ValueError(f"{label} is empty")
+    if _CONTROL_CHARACTER.search(value):
+        raise ValueError(f"{label} contains a control character, which HTTP headers can't carry")
     if value != value.strip():
         raise ValueError(
-            f"{what} has leading or trailing white space, which HTTP removes: strip it if it isn't part of the value"
+            f"{label} has leading or trailing white space, which HTTP removes: strip it if it isn't part of the value"
         )
 
 
-def _check_text(what: str, text: str) -> None:
-    _check_type(what, text, str, "a str")
+def _check_text(label: str, text: str) -> None:
+    _check_type(label, text, str, "a str")
     if _SURROGATE.search(text):
-        raise ValueError(f"{what} contains a lone surrogate, which UTF-8 can't encode")
+        raise ValueError(f"{label} contains a lone surrogate, which UTF-8 can't encode")
 
 
-def _check_type(what: str, value: object, kinds: type | tuple[type, ...], must_be: str) -> None:
-    if not isinstance(value, kinds) or isinstance(value, bool):  # in Python a bool is an int
-        raise TypeError(f"{what} must be {must_be}, not {type(value).__name__}")
+def _check_type(label: str, value: object, types: type | tuple[type, ...], expected: str) -> None:
+    if not isinstance(value, types) or isinstance(value, bool):  # in Python a bool is an int
+        raise TypeError(f"{label} must be {expected}, not {type(value).__name__}")
 
 
 @attrs.frozen(repr=False)
-class Request(Value):
+class Request(WeakrefSlot):
     """One call of the API, without the key and the server. Error messages never contain a value of it.
 
     Attributes:
@@ -119,9 +119,9 @@ class Request(Value):
                 "the path must start with '/' and not contain white space, '?' or '#': pass a query as query="
             )
         # Copies, so that the checked values can't change.
-        _set(self, "query", _checked_query(self.query))
-        _set(self, "headers", _checked_headers(self.headers))
-        _set(self, "content", _encode(self.body))
+        _set_attribute(self, "query", _validate_query(self.query))
+        _set_attribute(self, "headers", _validate_headers(self.headers))
+        _set_attribute(self, "content", _encode_body(self.body))
 
     @property
     def is_resendable(self) -> bool:
@@ -131,36 +131,38 @@ class Request(Value):
     @property
     def goes_stale(self) -> bool:
         """Whether the request is a write that could overwrite newer data if it is sent again much later."""
-        return self.method not in _NEVER_STALE
+        return self.method not in _NEVER_STALE_METHODS
 
     def __repr__(self) -> str:
         parts = [f"{self.method} {self.path}"]
         parts += [
-            f"{what}: {', '.join(names)}" for what, names in (("query", self.query), ("headers", self.headers)) if names
+            f"{label}: {', '.join(names)}"
+            for label, names in (("query", self.query), ("headers", self.headers))
+            if names
         ]
         return f"<Request {'; '.join(parts)}>"
 
 
-def checked_request(
+def build_unchecked_request(
     method: str, path: str, headers: dict[str, str], body: JSON = None, *, idempotent: bool | None = None
 ) -> Request:
     """Return a request from checked values. Checking them again would take 10% of the time of a call."""
-    request: Any = _OpenRequest()
+    request: Any = _MutableRequest()
     request.method = method
     request.path = path
     request.query = {}
     request.headers = headers
     request.body = body
     request.idempotent = idempotent
-    request.content = None if body is None else _encode(body)
+    request.content = None if body is None else _encode_body(body)
     request.__class__ = Request
     return request  # type: ignore[no-any-return] # now a Request
 
 
-_OpenRequest: Final = open_twin(Request)
+_MutableRequest: Final = make_mutable_twin(Request)
 
 
-def _checked_query(query: Mapping[str, str | int]) -> dict[str, str | int]:
+def _validate_query(query: Mapping[str, str | int]) -> dict[str, str | int]:
     _check_type("query", query, Mapping, "a mapping")
     for name, value in query.items():
         _check_text("a name in the query", name)
@@ -169,19 +171,19 @@ def _checked_query(query: Mapping[str, str | int]) -> dict[str, str | int]:
     return dict(query)
 
 
-def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+def _validate_headers(headers: Mapping[str, str]) -> dict[str, str]:
     _check_type("headers", headers, Mapping, "a mapping")
     for name, value in headers.items():
         _check_text("a header's name", name)
         if not _TOKEN.fullmatch(name):
             raise ValueError("a header's name isn't an HTTP token")
-        if name.lower() in _OURS:
+        if name.lower() in _RESERVED_HEADERS:
             raise ValueError(f"the header {name} is set by the client: leave it out")
         check_header_value(f"the header {name}", value)
     return dict(headers)
 
 
-def _encode(body: bytes | JSON) -> bytes | None:
+def _encode_body(body: bytes | JSON) -> bytes | None:
     if body is None or isinstance(body, bytes):
         return body
     try:
@@ -191,25 +193,25 @@ def _encode(body: bytes | JSON) -> bytes | None:
     raise ValueError("the body can't be written as JSON: it contains a lone surrogate or is nested too deeply")
 
 
-def _as_headers(fields: Mapping[str, str]) -> Mapping[str, str]:
+def _to_headers(fields: Mapping[str, str]) -> Mapping[str, str]:
     return fields if isinstance(fields, Headers) else Headers(fields)
 
 
 @attrs.frozen(repr=False)
-class Response(Value):
+class Response(WeakrefSlot):
     """A response of the server.
 
     Attributes:
         status: The HTTP status.
         headers: The header fields, case-insensitive.
         body: The body, decompressed.
-        origin: Internal record of the connection. None if there is none.
+        connection_check: Internal record of the connection. None if there is none.
     """
 
     status: int
-    headers: Mapping[str, str] = attrs.field(factory=Headers, converter=_as_headers)
+    headers: Mapping[str, str] = attrs.field(factory=Headers, converter=_to_headers)
     body: bytes = b""
-    origin: Any = attrs.field(default=None, init=False, eq=False)
+    connection_check: Any = attrs.field(default=None, init=False, eq=False)
 
     def json(self) -> Any:
         """Return the body, parsed as JSON.
@@ -227,15 +229,15 @@ class Response(Value):
         return f"<Response {self.status}, {len(self.body)} bytes>"
 
 
-def received(status: int, fields: Mapping[str, str], body: bytes, origin: object = None) -> Response:
+def build_response(status: int, fields: Mapping[str, str], body: bytes, connection_check: object = None) -> Response:
     """Return a response with the values received from the server."""
-    response: Any = _OpenResponse()
+    response: Any = _MutableResponse()
     response.status = status
     response.headers = Headers(fields)
     response.body = body
-    response.origin = origin
+    response.connection_check = connection_check
     response.__class__ = Response
     return response  # type: ignore[no-any-return] # now a Response
 
 
-_OpenResponse: Final = open_twin(Response)
+_MutableResponse: Final = make_mutable_twin(Response)

@@ -19,38 +19,38 @@ from aiohttp.typedefs import LooseHeaders
 from multidict import CIMultiDict
 
 from ..errors import AdaptyConnectionError, AdaptyError, AdaptyTimeoutError, InvalidResponseError
-from .connections import Connector, Origin, own_pool
-from .deadlines import Deadlines
-from .descriptors import shortage_behind
-from .requests import Request, Response, received
+from .connections import ConnectionCheck, Connector, make_unpooled_key
+from .deadlines import DeadlineTimers
+from .descriptors import find_shortage_errno
+from .requests import Request, Response, build_response
 
-MAX_BODY: Final = 8 * 1024 * 1024
-_URLS_KEPT: Final = 64
+MAX_BODY_BYTES: Final = 8 * 1024 * 1024
+_MAX_CACHED_URLS: Final = 64
 # Seconds that calls in flight get to end when the client is closed. Mostly they need a few rounds of the event loop.
-_CLOSING_TIME: Final = 0.5
+_MAX_CLOSING_SECONDS: Final = 0.5
 # aiohttp would use one timer per attempt; see Deadlines.
 _NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 
 
 # Errors whose type alone shows that no request was sent. For other errors see _Leaving.
-_NEVER_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+_NEVER_SENT_ERRORS: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
-_SESSION_CLOSED: Final = "the session given to the client is closed"
+_SESSION_CLOSED_MESSAGE: Final = "the session given to the client is closed"
 
 
-class _LostError(Exception):
+class _ConnectionLostError(Exception):
     """The connection was lost after the request may have been sent."""
 
 
-class _TooLargeError(Exception):
+class _BodyTooLargeError(Exception):
     """The body exceeds MAX_BODY."""
 
 
-_FAILURES: Final = (aiohttp.ClientError, OSError, _LostError, _TooLargeError)
+_TRANSPORT_ERRORS: Final = (aiohttp.ClientError, OSError, _ConnectionLostError, _BodyTooLargeError)
 
 
-class _Common:
+class _SharedRequestParts:
     """What all requests to a server share: headers, including the API key, and the key of their connections."""
 
     __slots__ = ("connection_key", "headers")
@@ -63,24 +63,24 @@ class _Common:
         self.connection_key: ConnectionKey | None = None
 
 
-class _Leaving:
+class _AttemptState:
     """The state of an attempt while it is being made.
 
-    `has_left` is None while it isn't known whether the request was sent. `refusal` is the head of a response other than
-    2xx, kept because its body may get lost.
+    `is_sent` is None while it isn't known whether the request was sent. `error_response` is the head of a response
+    other than 2xx, kept because its body may get lost.
     """
 
-    __slots__ = ("common", "has_left", "origin", "refusal")
+    __slots__ = ("connection_check", "error_response", "is_sent", "shared_parts")
 
-    def __init__(self, common: _Common, origin: Origin) -> None:
-        self.common = common
-        self.origin = origin
-        self.has_left: bool | None = None
-        self.refusal: Response | None = None
+    def __init__(self, shared_parts: _SharedRequestParts, connection_check: ConnectionCheck) -> None:
+        self.shared_parts = shared_parts
+        self.connection_check = connection_check
+        self.is_sent: bool | None = None
+        self.error_response: Response | None = None
 
 
 # Passes the state to the classes below, which aiohttp calls. A middleware would take 20% of the time of a call.
-_leaving: Final[ContextVar[_Leaving]] = ContextVar("adapty_async_leaving")
+_attempt_state: Final[ContextVar[_AttemptState]] = ContextVar("adapty_async_leaving")
 
 
 class _Request(aiohttp.ClientRequest):
@@ -91,28 +91,28 @@ class _Request(aiohttp.ClientRequest):
 
     @property
     def connection_key(self) -> ConnectionKey:
-        return own_pool(self._shared_key) if self.origin.fresh else self._shared_key
+        return make_unpooled_key(self._shared_key) if self.connection_check.needs_new_connection else self._shared_key
 
     @property
     def _shared_key(self) -> ConnectionKey:
         if self.proxy is not None:
             return super().connection_key
-        common = self.leaving.common
-        if common.connection_key is None:
-            common.connection_key = super().connection_key
-        return common.connection_key
+        shared_parts = self.attempt_state.shared_parts
+        if shared_parts.connection_key is None:
+            shared_parts.connection_key = super().connection_key
+        return shared_parts.connection_key
 
     @property
-    def origin(self) -> Origin:
+    def connection_check(self) -> ConnectionCheck:
         """The attempt's connection, read by Connector."""
-        return self.leaving.origin
+        return self.attempt_state.connection_check
 
     def update_host(self, url: yarl.URL) -> None:
         """Do nothing: the client has checked its URL."""
 
     def update_headers(self, headers: LooseHeaders | None) -> None:
-        self.leaving = _leaving.get()
-        self.headers = self.leaving.common.headers.copy()
+        self.attempt_state = _attempt_state.get()
+        self.headers = self.attempt_state.shared_parts.headers.copy()
         if headers:
             self.headers.update(headers)
 
@@ -128,25 +128,25 @@ class _Request(aiohttp.ClientRequest):
     def send(  # pyright: ignore[reportIncompatibleMethodOverride] - returns a coroutine, which saves a wrapper
         self, conn: Connection
     ) -> Coroutine[Any, Any, aiohttp.ClientResponse]:
-        self.leaving.has_left = True
-        self.leaving.origin.leave()
+        self.attempt_state.is_sent = True
+        self.attempt_state.connection_check.on_send()
         return super().send(conn)
 
 
-class _OneSend(aiohttp.DummyCookieJar):
+class _SingleSendCookieJar(aiohttp.DummyCookieJar):
     """A cookie jar without cookies that lets each attempt be sent only once.
 
     aiohttp asks for cookies before every send. After a connection reset it would repeat GET, PUT and DELETE by itself.
     """
 
-    _NONE: Final[SimpleCookie] = SimpleCookie()
+    _NO_COOKIES: Final[SimpleCookie] = SimpleCookie()
 
     def filter_cookies(self, request_url: yarl.URL) -> SimpleCookie:
-        leaving = _leaving.get()
-        if leaving.has_left:
-            raise _LostError
-        leaving.has_left = False
-        return self._NONE
+        attempt_state = _attempt_state.get()
+        if attempt_state.is_sent:
+            raise _ConnectionLostError
+        attempt_state.is_sent = False
+        return self._NO_COOKIES
 
 
 class Transport:
@@ -163,21 +163,21 @@ class Transport:
     ) -> None:
         self._base_url = base_url
         self._api_key = api_key
-        self._common = _Common(base_url, api_key)
-        self._borrowed = session
+        self._shared_parts = _SharedRequestParts(base_url, api_key)
+        self._borrowed_session = session
         self._trust_env = trust_env
         self._ssl: ssl_module.SSLContext | bool = True if ssl is None else ssl
         self._session: aiohttp.ClientSession | None = None
         self._connector: Connector | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
-        self._on_closing: set[Callable[[], None]] = set()
+        self._close_listeners: set[Callable[[], None]] = set()
         self._urls: dict[str, yarl.URL] = {}
 
     @property
     def connection_limit(self) -> float:
         """The maximum number of connections that can be open at one time."""
-        connector = self._borrowed.connector if self._borrowed else None
+        connector = self._borrowed_session.connector if self._borrowed_session else None
         if connector is None:
             return math.inf
         return min(connector.limit or math.inf, connector.limit_per_host or math.inf)
@@ -199,7 +199,7 @@ class Transport:
 
     @property
     def _is_session_closed(self) -> bool:
-        return self._borrowed is not None and (self._session or self._borrowed).closed
+        return self._borrowed_session is not None and (self._session or self._borrowed_session).closed
 
     # These two return coroutines instead of being async, which saves a wrapper.
     def attempt(self, request: Request, timeout: float) -> Coroutine[Any, Any, Response]:
@@ -210,57 +210,61 @@ class Transport:
             AdaptyTimeoutError: If the time is over.
             InvalidResponseError: If a 2xx response can't be read.
         """
-        return self._attempt(request, timeout, Origin(fresh=False))
+        return self._attempt(request, timeout, ConnectionCheck(needs_new_connection=False))
 
-    def attempt_afresh(self, request: Request, timeout: float) -> Coroutine[Any, Any, Response]:
+    def attempt_on_new_connection(self, request: Request, timeout: float) -> Coroutine[Any, Any, Response]:
         """Like `attempt`, but on a new connection."""
-        return self._attempt(request, timeout, Origin(fresh=True))
+        return self._attempt(request, timeout, ConnectionCheck(needs_new_connection=True))
 
-    async def _attempt(self, request: Request, timeout: float, origin: Origin) -> Response:  # noqa: ASYNC109 - see Deadlines
-        session = self._session or self._open()
-        leaving = _Leaving(self._common, origin)
-        token = _leaving.set(leaving)
+    async def _attempt(self, request: Request, timeout: float, connection_check: ConnectionCheck) -> Response:  # noqa: ASYNC109 - see Deadlines
+        session = self._session or self._open_session()
+        attempt_state = _AttemptState(self._shared_parts, connection_check)
+        token = _attempt_state.set(attempt_state)
         deadline = self.deadlines.start(timeout)
-        answer: aiohttp.ClientResponse | None = None
+        response: aiohttp.ClientResponse | None = None
         failure: AdaptyError
         try:
-            answer = await session.request(
+            response = await session.request(
                 request.method,
-                self._url(request),
-                headers=request.headers if request.content is None else _with_content_type(request.headers),
+                self._build_url(request),
+                headers=request.headers if request.content is None else _add_content_type(request.headers),
                 data=request.content,
                 ssl=self._ssl,
                 allow_redirects=False,
             )
-            if not 200 <= answer.status < 300:
-                leaving.refusal = received(answer.status, answer.headers, b"", origin)
+            if not 200 <= response.status < 300:
+                attempt_state.error_response = build_response(response.status, response.headers, b"", connection_check)
             # If the body is complete, or there is none, the connection has been released already.
-            body = b"" if answer.content.at_eof() else await _read(answer)
-            return received(answer.status, answer.headers, body, origin)
+            body = b"" if response.content.at_eof() else await _parse_body(response)
+            return build_response(response.status, response.headers, body, connection_check)
         except RuntimeError:
             if not session.closed:
                 raise
-            failure = AdaptyConnectionError(_SESSION_CLOSED, sent=leaving.has_left is not False)
-        except _FAILURES as caught:
-            failure = _translate(caught, sent=leaving.has_left is not False and not isinstance(caught, _NEVER_SENT))
+            failure = AdaptyConnectionError(_SESSION_CLOSED_MESSAGE, sent=attempt_state.is_sent is not False)
+        except _TRANSPORT_ERRORS as caught:
+            failure = _translate_error(
+                caught, sent=attempt_state.is_sent is not False and not isinstance(caught, _NEVER_SENT_ERRORS)
+            )
         except asyncio.CancelledError:
-            if not deadline.is_behind():
+            if not deadline.undo_cancellation():
                 raise
-            sent = leaving.has_left is not False
-            failure = self.closed_error(sent=sent) if self._closed else _too_late(sent=sent)
+            sent = attempt_state.is_sent is not False
+            failure = self.build_closed_error(sent=sent) if self._closed else _build_timeout_error(sent=sent)
         finally:
             deadline.stop()
-            _leaving.reset(token)
-            answer = None  # holds headers and the API key, which must not be in the traceback of the error
-        if leaving.refusal is not None:  # the status counts, even if the body was lost
-            return leaving.refusal
+            _attempt_state.reset(token)
+            response = None  # holds headers and the API key, which must not be in the traceback of the error
+        if attempt_state.error_response is not None:  # the status counts, even if the body was lost
+            return attempt_state.error_response
         # Raised outside the except blocks. There aiohttp's error would be its context, which holds headers and IDs.
         raise failure
 
-    def anew(self) -> "Transport":
+    def clone(self) -> "Transport":
         """Return a transport for another event loop: the same server and key, but its own connections."""
         ssl = None if isinstance(self._ssl, bool) else self._ssl
-        return Transport(self._base_url, self._api_key, session=self._borrowed, trust_env=self._trust_env, ssl=ssl)
+        return Transport(
+            self._base_url, self._api_key, session=self._borrowed_session, trust_env=self._trust_env, ssl=ssl
+        )
 
     async def close(self) -> None:
         """End the calls in flight, then close the connections unless they are borrowed. Repeated calls have no effect.
@@ -271,29 +275,29 @@ class Transport:
         if self._connector is not None:
             self._connector.stop()
         session, self._session = self._session, None
-        for tell in tuple(self._on_closing):
-            tell()
+        for notify in tuple(self._close_listeners):
+            notify()
         try:
             # Tasks of another loop can't be cancelled from here; that loop may be gone.
             if self._loop is asyncio.get_running_loop():
-                await self.deadlines.end_all(_CLOSING_TIME)
+                await self.deadlines.cancel_all(_MAX_CLOSING_SECONDS)
         finally:
             if session is not None:
                 await session.close()
 
-    def watch_closing(self, on_closing: Callable[[], None]) -> None:
-        """Call `on_closing` when the client is closed, before the calls in flight are ended."""
-        self._on_closing.add(on_closing)
+    def add_close_listener(self, on_close: Callable[[], None]) -> None:
+        """Call `on_close` when the client is closed, before the calls in flight are ended."""
+        self._close_listeners.add(on_close)
 
-    def unwatch_closing(self, on_closing: Callable[[], None]) -> None:
-        """Stop calling `on_closing`."""
-        self._on_closing.discard(on_closing)
+    def remove_close_listener(self, on_close: Callable[[], None]) -> None:
+        """Stop calling `on_close`."""
+        self._close_listeners.discard(on_close)
 
-    def closed_error(
+    def build_closed_error(
         self, *, sent: bool, attempts: int = 1, maybe_executed: bool | None = None
     ) -> AdaptyConnectionError:
         """Return the error of a call that ends because requests can no longer be sent."""
-        message = "the client was closed" if self._closed else _SESSION_CLOSED
+        message = "the client was closed" if self._closed else _SESSION_CLOSED_MESSAGE
         return AdaptyConnectionError(message, sent=sent, attempts=attempts, maybe_executed=maybe_executed)
 
     def check_usable(self) -> None:
@@ -305,48 +309,50 @@ class Transport:
         if self._closed:
             raise RuntimeError("the client is closed: create a new AdaptyClient")
         if self._is_session_closed:
-            raise RuntimeError(_SESSION_CLOSED)
+            raise RuntimeError(_SESSION_CLOSED_MESSAGE)
         loop = asyncio.get_running_loop()
         if self._loop is None:
-            self._loop, self.deadlines = loop, Deadlines(loop)
+            self._loop, self.deadlines = loop, DeadlineTimers(loop)
         elif self._loop is not loop:
             raise RuntimeError("the client belongs to another event loop: create one AdaptyClient per loop")
 
-    def _open(self) -> aiohttp.ClientSession:
+    def _open_session(self) -> aiohttp.ClientSession:
         if self.is_closed:  # closed since the call began: raise the same error as for a call in flight
-            raise self.closed_error(sent=False)
+            raise self.build_closed_error(sent=False)
         self.check_usable()
-        self._session = session = self._own() if self._borrowed is None else self._borrow(self._borrowed)
+        self._session = session = (
+            self._create_session() if self._borrowed_session is None else self._wrap_session(self._borrowed_session)
+        )
         return session
 
-    def _own(self) -> aiohttp.ClientSession:
+    def _create_session(self) -> aiohttp.ClientSession:
         # limit=0: requests must not queue inside aiohttp while their timeout runs.
         return aiohttp.ClientSession(
-            connector=self._checked(aiohttp.TCPConnector(limit=0)),
-            cookie_jar=_OneSend(),
+            connector=self._wrap_connector(aiohttp.TCPConnector(limit=0)),
+            cookie_jar=_SingleSendCookieJar(),
             trust_env=self._trust_env,
             request_class=_Request,
             timeout=_NO_TIMEOUT,
         )
 
-    def _borrow(self, lender: aiohttp.ClientSession) -> aiohttp.ClientSession:
+    def _wrap_session(self, session: aiohttp.ClientSession) -> aiohttp.ClientSession:
         """Return a new session on the lender's connections, without its headers, cookies, auth and middlewares."""
-        assert lender.connector is not None  # checked to be open
+        assert session.connector is not None  # checked to be open
         try:
             return aiohttp.ClientSession(
-                connector=self._checked(lender.connector),
+                connector=self._wrap_connector(session.connector),
                 connector_owner=False,
                 loop=asyncio.get_running_loop(),  # otherwise taken from the connector without a check
-                cookie_jar=_OneSend(),
-                trust_env=self._trust_env or lender.trust_env,
-                trace_configs=list(lender.trace_configs),
+                cookie_jar=_SingleSendCookieJar(),
+                trust_env=self._trust_env or session.trust_env,
+                trace_configs=list(session.trace_configs),
                 request_class=_Request,
                 timeout=_NO_TIMEOUT,
             )
         except RuntimeError:
             raise RuntimeError("the session given to the client belongs to another event loop") from None
 
-    def _checked(self, connector: aiohttp.BaseConnector) -> aiohttp.BaseConnector:
+    def _wrap_connector(self, connector: aiohttp.BaseConnector) -> aiohttp.BaseConnector:
         self._connector = Connector(connector)
         return self._connector.as_connector
 
@@ -355,60 +361,60 @@ class Transport:
             "a client can't be pickled or deep-copied, because it holds the API key: create it where it is used"
         )
 
-    def _url(self, request: Request) -> yarl.URL:
+    def _build_url(self, request: Request) -> yarl.URL:
         url = self._urls.get(request.path)
         if url is None:
             url = yarl.URL(self._base_url + request.path)
-            if len(self._urls) < _URLS_KEPT:
+            if len(self._urls) < _MAX_CACHED_URLS:
                 self._urls[request.path] = url
         return url.with_query(request.query) if request.query else url
 
 
-def _with_content_type(headers: Mapping[str, str]) -> Mapping[str, str]:
+def _add_content_type(headers: Mapping[str, str]) -> Mapping[str, str]:
     if any(name.lower() == "content-type" for name in headers):
         return headers
     return {**headers, "Content-Type": "application/json"}
 
 
-async def _read(answer: aiohttp.ClientResponse) -> bytes:
-    content = answer.content
+async def _parse_body(response: aiohttp.ClientResponse) -> bytes:
+    content = response.content
     try:
         chunks = [content.read_nowait()]  # usually the body arrives together with the head
         size = len(chunks[0])
-        while not content.at_eof() and size <= MAX_BODY:
+        while not content.at_eof() and size <= MAX_BODY_BYTES:
             chunks.append(await content.readany())
             size += len(chunks[-1])
     finally:
-        answer.release()
-    if size > MAX_BODY:
-        raise _TooLargeError
+        response.release()
+    if size > MAX_BODY_BYTES:
+        raise _BodyTooLargeError
     return b"".join(chunks)
 
 
-def _too_late(*, sent: bool) -> AdaptyTimeoutError:
+def _build_timeout_error(*, sent: bool) -> AdaptyTimeoutError:
     return AdaptyTimeoutError("no response in time" if sent else "no connection in time", sent=sent)
 
 
-def _translate(caught: Exception, *, sent: bool) -> AdaptyError:
+def _translate_error(error: Exception, *, sent: bool) -> AdaptyError:
     """Return the library's error for one of aiohttp. Its text is left out: it may hold headers, IDs and the body."""
-    if isinstance(caught, TimeoutError):  # of the operating system, for a connection
-        return _too_late(sent=sent)
-    if isinstance(caught, _TooLargeError):
-        return InvalidResponseError(f"the response is larger than {MAX_BODY} bytes")
-    if isinstance(caught.__cause__, ContentEncodingError):
+    if isinstance(error, TimeoutError):  # of the operating system, for a connection
+        return _build_timeout_error(sent=sent)
+    if isinstance(error, _BodyTooLargeError):
+        return InvalidResponseError(f"the response is larger than {MAX_BODY_BYTES} bytes")
+    if isinstance(error.__cause__, ContentEncodingError):
         return InvalidResponseError("the response can't be decompressed")
-    if sent and isinstance(caught, aiohttp.ClientResponseError):
+    if sent and isinstance(error, aiohttp.ClientResponseError):
         return AdaptyConnectionError("the response isn't HTTP")
     if sent:
         return AdaptyConnectionError("the connection was lost before the response was complete")
-    cause = caught.os_error if isinstance(caught, aiohttp.ClientConnectorError) else caught
-    shortage = shortage_behind(cause) if isinstance(cause, OSError) else None
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    shortage = find_shortage_errno(cause) if isinstance(cause, OSError) else None
     if shortage is not None:
-        return _out_of_descriptors(shortage)
-    return AdaptyConnectionError(f"no connection ({type(caught).__name__})", sent=False)
+        return _build_descriptor_error(shortage)
+    return AdaptyConnectionError(f"no connection ({type(error).__name__})", sent=False)
 
 
-def _out_of_descriptors(number: int) -> AdaptyConnectionError:
+def _build_descriptor_error(errno: int) -> AdaptyConnectionError:
     error = AdaptyConnectionError("no connection: too many open files; raise the limit (ulimit -n)", sent=False)
-    error.errno = number  # shows a job that the server isn't at fault
+    error.errno = errno  # shows a job that the server isn't at fault
     return error

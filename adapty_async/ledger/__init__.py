@@ -3,51 +3,51 @@
 from .chunks import Row
 from .errors import (
     InputChangedError,
+    LedgerAnonymizedError,
     LedgerError,
     LedgerLockedError,
     LedgerLostError,
     LedgerMismatchError,
-    LedgerRedactedError,
     LedgerUnreadableError,
     LedgerWriteError,
 )
-from .ledger import Ledger, redact
+from .ledger import Ledger, anonymize
 from .location import TemporaryLedger
-from .lock import Held, holding
+from .lock import LedgerLock, lock_ledger
 from .prepare import has_job, prepare, reopen
 from .reader import Job, LedgerReader, Run, Status
-from .record import Record, evidence, record_of
+from .record import JobRecord, build_record, describe_item
 from .spool import Spool
 from .store import Presence
 from .verification import Verified, verify
 
 __all__ = [
-    "Held",
     "InputChangedError",
     "Job",
+    "JobRecord",
     "Ledger",
+    "LedgerAnonymizedError",
     "LedgerError",
+    "LedgerLock",
     "LedgerLockedError",
     "LedgerLostError",
     "LedgerMismatchError",
     "LedgerReader",
-    "LedgerRedactedError",
     "LedgerUnreadableError",
     "LedgerWriteError",
     "Presence",
-    "Record",
     "Row",
     "Run",
     "Spool",
     "Status",
     "TemporaryLedger",
     "Verified",
-    "evidence",
+    "anonymize",
+    "build_record",
+    "describe_item",
     "has_job",
-    "holding",
+    "lock_ledger",
     "prepare",
-    "record_of",
-    "redact",
     "reopen",
     "verify",
 ]

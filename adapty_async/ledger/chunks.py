@@ -15,11 +15,11 @@ import attrs
 from ..bulk import Outcome
 from .errors import LedgerError
 
-CHUNK: Final = 1000
-HASH: Final = 16
+ITEMS_PER_CHUNK: Final = 1000
+HASH_BYTES: Final = 16
 
 # The states of an item in the file. Better evidence has a larger number. To change a number, change VERSION too.
-NOTHING: Final = 0
+NO_OUTCOME: Final = 0
 STATES: Final = {
     Outcome.INVALID: 1,
     Outcome.DUPLICATE: 2,
@@ -34,21 +34,21 @@ STATES: Final = {
     Outcome.CREATED: 11,
 }
 OUTCOMES: Final = {state: outcome for outcome, state in STATES.items()}
-UNSENT: Final = frozenset({Outcome.INVALID, Outcome.DUPLICATE, Outcome.EXCLUDED})
+UNSENT_OUTCOMES: Final = frozenset({Outcome.INVALID, Outcome.DUPLICATE, Outcome.EXCLUDED})
 """Outcomes that are known without a request."""
-_CLAIMED: Final = 0x80
+_CLAIMED_BIT: Final = 0x80
 """Added to a state: the item is about to be sent or was sent, and nothing better than the state is known."""
 
-_OUTCOME: Final = 0x7F
+_OUTCOME_BITS: Final = 0x7F
 """The bits of a state that hold the outcome."""
 
 
-def _reopened(state: int) -> int:
+def _reopen_state(state: int) -> int:
     """Return the rest of a state if the profile may exist after all."""
-    outcome = OUTCOMES.get(state & _OUTCOME)
+    outcome = OUTCOMES.get(state & _OUTCOME_BITS)
     if outcome is Outcome.DELETED_UNCONFIRMED:
-        return _CLAIMED
-    return state & _CLAIMED if outcome in (Outcome.ALREADY_ABSENT, Outcome.NOT_FOUND) else state
+        return _CLAIMED_BIT
+    return state & _CLAIMED_BIT if outcome in (Outcome.ALREADY_ABSENT, Outcome.NOT_FOUND) else state
 
 
 OutcomeRow: TypeAlias = tuple[int, int, int, int]
@@ -58,23 +58,23 @@ An excluded item has no status. The field then holds the number of its exclude l
 tuple and not a class because one is created for each item, which is a large part of the cost of a ledger.
 """
 
-_REOPENED: Final = bytes(map(_reopened, range(256)))
-_IS_CLAIMED: Final = bytes(state & _CLAIMED > 0 for state in range(256))
-_MOST_COUNTED: Final = 0xFFFF
-LAST_SECOND: Final = 0xFFFFFFFF
+_REOPENED_STATES: Final = bytes(map(_reopen_state, range(256)))
+_CLAIMED_FLAGS: Final = bytes(state & _CLAIMED_BIT > 0 for state in range(256))
+_MAX_ATTEMPTS: Final = 0xFFFF
+MAX_TIMESTAMP: Final = 0xFFFFFFFF
 """The latest time that can be stored, in the year 2106. The earliest is in 1970."""
 
 
-def check_clock(wall: float) -> None:
+def check_clock(wall_time: float) -> None:
     """Raise LedgerError if the time of the clock can't be stored."""
-    if not 0 <= wall <= LAST_SECOND:
-        when = "before 1970" if wall < 0 else "after February 2106"
+    if not 0 <= wall_time <= MAX_TIMESTAMP:
+        when = "before 1970" if wall_time < 0 else "after February 2106"
         raise LedgerError(f"this machine's clock shows a date {when}, which a ledger can't store: set the clock")
 
 
-def noted(wall: float) -> int:
+def to_timestamp(wall_time: float) -> int:
     """Return the time to store. If the clock is set out of range during a run, no outcome is lost."""
-    return int(min(max(wall, 0.0), LAST_SECOND))
+    return int(min(max(wall_time, 0.0), MAX_TIMESTAMP))
 
 
 @attrs.frozen
@@ -114,9 +114,9 @@ class Chunk:
 
     def __init__(self, size: int) -> None:
         self.states = bytearray(size)
-        self._statuses = _array("H", size)
-        self._attempts = _array("H", size)
-        self._times = _array("I", size)
+        self._statuses = _make_array("H", size)
+        self._attempts = _make_array("H", size)
+        self._times = _make_array("I", size)
 
     def __len__(self) -> int:
         return len(self.states)
@@ -129,7 +129,7 @@ class Chunk:
         self._attempts += more._attempts
         self._times += more._times
 
-    def claim(self, indexes: Sequence[int], now: int) -> Sequence[int]:
+    def claim(self, indexes: Sequence[int], timestamp: int) -> Sequence[int]:
         """Record that items are about to be sent, in order. Return those that weren't claimed before.
 
         The time of an earlier claim or outcome is kept.
@@ -138,69 +138,69 @@ class Chunk:
         count = len(indexes)
         if count and indexes[-1] - indexes[0] == count - 1:  # consecutive items, and usually all are new
             begin, end = indexes[0], indexes[-1] + 1
-            if states.count(NOTHING, begin, end) == count:
-                states[begin:end] = bytes([_CLAIMED]) * count
-                times[begin:end] = array(times.typecode, [now]) * count
+            if states.count(NO_OUTCOME, begin, end) == count:
+                states[begin:end] = bytes([_CLAIMED_BIT]) * count
+                times[begin:end] = array(times.typecode, [timestamp]) * count
                 return indexes
         fresh = []
         for index in indexes:
             state = states[index]
-            if state < _CLAIMED:
+            if state < _CLAIMED_BIT:
                 fresh.append(index)
-                states[index] = state | _CLAIMED
-                if state == NOTHING:
-                    times[index] = now
+                states[index] = state | _CLAIMED_BIT
+                if state == NO_OUTCOME:
+                    times[index] = timestamp
         return fresh
 
     def release(self, index: int) -> None:
         """Remove a claim, because the item wasn't sent."""
-        self.states[index] &= _OUTCOME
+        self.states[index] &= _OUTCOME_BITS
 
-    def settle(self, index: int, state: int, status: int, attempts: int, now: int) -> None:
+    def record_outcome(self, index: int, state: int, status: int, attempts: int, timestamp: int) -> None:
         """Record an outcome, unless there is better evidence: `deleted` replaces `failed`, never the reverse."""
-        self.settle_rows([(index, state, status, attempts)], 0, now)
+        self.record_outcomes([(index, state, status, attempts)], 0, timestamp)
 
-    def settle_rows(self, rows: Iterable[OutcomeRow], first: int, now: int) -> int:
-        """Record outcomes and return their number. `first` is the position of the chunk's first item."""
+    def record_outcomes(self, rows: Iterable[OutcomeRow], first_position: int, timestamp: int) -> int:
+        """Record outcomes and return their number. `first_position` is the position of the chunk's first item."""
         states, statuses, all_attempts, times = self.states, self._statuses, self._attempts, self._times
         count = 0
         for position, state, status, attempts in rows:
-            index = position - first
+            index = position - first_position
             count += 1
-            known = states[index] & _OUTCOME
+            known = states[index] & _OUTCOME_BITS
             if state < known:
                 states[index] = known
                 continue
             states[index] = state
             statuses[index] = status
-            all_attempts[index] = attempts if attempts < _MOST_COUNTED else _MOST_COUNTED  # noqa: FURB136 - faster
-            times[index] = now
+            all_attempts[index] = attempts if attempts < _MAX_ATTEMPTS else _MAX_ATTEMPTS  # noqa: FURB136 - faster
+            times[index] = timestamp
         return count
 
-    def doubt(self, index: int) -> None:
+    def mark_in_doubt(self, index: int) -> None:
         """Turn a claim into the outcome `in_doubt`, at the time of the claim."""
-        self.settle(index, STATES[Outcome.IN_DOUBT], 0, 0, self._times[index])
+        self.record_outcome(index, STATES[Outcome.IN_DOUBT], 0, 0, self._times[index])
 
     def reopen(self) -> bool:
         """Discard all results that a profile doesn't exist, because they came from another app.
 
         Return True if there were any.
         """
-        before, self.states = self.states, self.states.translate(_REOPENED)
+        before, self.states = self.states, self.states.translate(_REOPENED_STATES)
         return self.states != before
 
-    def claimed_at(self, index: int) -> int | None:
+    def get_claim_time(self, index: int) -> int | None:
         """Return when an item was claimed, or None if it isn't claimed or has had an outcome."""
-        return self._times[index] if self.states[index] == _CLAIMED else None
+        return self._times[index] if self.states[index] == _CLAIMED_BIT else None
 
     def is_claimed(self, index: int) -> bool:
         """Return True if an item may have been sent and its result is unknown."""
-        return bool(self.states[index] & _CLAIMED)
+        return bool(self.states[index] & _CLAIMED_BIT)
 
-    def open_indexes(self, retried: frozenset[Outcome]) -> list[int]:
-        """Return the indexes of items that are claimed or have no outcome or one of `retried`, in order."""
-        again = {NOTHING, *(STATES[outcome] for outcome in retried if outcome in STATES)}
-        marks = self.states.translate(bytes(state & _CLAIMED > 0 or state in again for state in range(256)))
+    def find_remaining_indexes(self, retry: frozenset[Outcome]) -> list[int]:
+        """Return the indexes of items that are claimed or have no outcome or one of `retry`, in order."""
+        again = {NO_OUTCOME, *(STATES[outcome] for outcome in retry if outcome in STATES)}
+        marks = self.states.translate(bytes(state & _CLAIMED_BIT > 0 or state in again for state in range(256)))
         return [index for index, mark in enumerate(marks) if mark] if 1 in marks else []
 
     @property
@@ -209,42 +209,42 @@ class Chunk:
         return Counter({outcome: count for state, outcome in OUTCOMES.items() if (count := self.states.count(state))})
 
     @property
-    def claimed(self) -> int:
+    def claimed_count(self) -> int:
         """The number of claimed items."""
-        return sum(self.states.translate(_IS_CLAIMED))
+        return sum(self.states.translate(_CLAIMED_FLAGS))
 
     @property
-    def first(self) -> int:
+    def first_outcome_at(self) -> int:
         """The time of the first outcome. There must be one."""
         return min(at for at, state in zip(self._times, self.states, strict=True) if state in OUTCOMES)
 
     @property
-    def last(self) -> int:
+    def last_outcome_at(self) -> int:
         """The time of the last outcome. There must be one."""
         return max(at for at, state in zip(self._times, self.states, strict=True) if state in OUTCOMES)
 
-    def answered_since(self, moment: int) -> int:
-        """Return how many outcomes of requests were recorded at `moment` or later."""
+    def count_outcomes_since(self, timestamp: int) -> int:
+        """Return how many outcomes of requests were recorded at `timestamp` or later."""
         return sum(
-            at >= moment and OUTCOMES.get(state) not in UNSENT
+            at >= timestamp and OUTCOMES.get(state) not in UNSENT_OUTCOMES
             for at, state in zip(self._times, self.states, strict=True)
             if state in OUTCOMES
         )
 
-    def rows(self, number: int, hashes: bytes, exclude_lists: Mapping[int, str]) -> Iterator[Row]:
+    def iter_rows(self, number: int, hashes: bytes, exclude_lists: Mapping[int, str]) -> Iterator[Row]:
         """Yield the state of each item. `number` is the number of the chunk, `exclude_lists` maps numbers to names."""
         for index, state in enumerate(self.states):
-            position, hash_ = number * CHUNK + index, hashes[HASH * index : HASH * (index + 1)]
-            if state == NOTHING:  # the other arrays may hold the rest of a released claim
+            position, hash_ = number * ITEMS_PER_CHUNK + index, hashes[HASH_BYTES * index : HASH_BYTES * (index + 1)]
+            if state == NO_OUTCOME:  # the other arrays may hold the rest of a released claim
                 yield Row(position, hash_, None, claimed=False, status=None, attempts=0, at=None)
                 continue
-            outcome, status = OUTCOMES.get(state & _OUTCOME), self._statuses[index]
+            outcome, status = OUTCOMES.get(state & _OUTCOME_BITS), self._statuses[index]
             is_excluded = outcome is Outcome.EXCLUDED
             yield Row(
                 position=position,
                 hash=hash_,
                 outcome=outcome,
-                claimed=bool(state & _CLAIMED),
+                claimed=bool(state & _CLAIMED_BIT),
                 status=None if is_excluded else status or None,
                 attempts=self._attempts[index],
                 at=self._times[index] or None,
@@ -253,19 +253,19 @@ class Chunk:
 
     def pack(self) -> bytes:
         """Return the chunk as bytes."""
-        return b"".join([self.states, *map(_little_endian, (self._statuses, self._attempts, self._times))])
+        return b"".join([self.states, *map(_to_little_endian, (self._statuses, self._attempts, self._times))])
 
     @classmethod
-    def unpack(cls, size: int, plain: bytes) -> "Chunk":
+    def unpack(cls, size: int, data: bytes) -> "Chunk":
         """Return the chunk that `pack` packed. Raise ValueError if the length is wrong."""
-        if len(plain) != 9 * size:
+        if len(data) != 9 * size:
             raise ValueError("damaged")
         chunk = cls(0)
-        chunk.states += plain[:size]
+        chunk.states += data[:size]
         for values, part in (
-            (chunk._statuses, plain[size : 3 * size]),
-            (chunk._attempts, plain[3 * size : 5 * size]),
-            (chunk._times, plain[5 * size :]),
+            (chunk._statuses, data[size : 3 * size]),
+            (chunk._attempts, data[3 * size : 5 * size]),
+            (chunk._times, data[5 * size :]),
         ):
             values.frombytes(part)
             if sys.byteorder == "big":
@@ -273,11 +273,11 @@ class Chunk:
         return chunk
 
 
-def _array(kind: str, size: int) -> "array[int]":
-    return array(kind, bytes(size * array(kind).itemsize))
+def _make_array(typecode: str, size: int) -> "array[int]":
+    return array(typecode, bytes(size * array(typecode).itemsize))
 
 
-def _little_endian(values: "array[int]") -> bytes:
+def _to_little_endian(values: "array[int]") -> bytes:
     if sys.byteorder == "big":
         values = values[:]
         values.byteswap()

@@ -7,7 +7,7 @@ Identity: TypeAlias = tuple[int, int]
 """The device and the inode of a file."""
 
 
-def identity_of(path: Path) -> Identity | None:
+def get_identity(path: Path) -> Identity | None:
     """Return the identity of the file at a path, or None if there is none. Links aren't followed. Raise OSError."""
     try:
         found = path.lstat()

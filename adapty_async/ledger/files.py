@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from .errors import LedgerError, LedgerLockedError, LedgerLostError, LedgerUnreadableError, LedgerWriteError
-from .file_identity import Identity, identity_of
+from .file_identity import Identity, get_identity
 from .wal_check import is_log_damaged
 
-APPLICATION: Final = 0x41645079
-VERSION: Final = 2
-OWNER_ONLY: Final = 0o600
+APPLICATION_ID: Final = 0x41645079
+FORMAT_VERSION: Final = 2
+OWNER_ONLY_MODE: Final = 0o600
 
-_HEADER: Final = 100
-_LOCK_PATIENCE: Final = 0.1
+_HEADER_BYTES: Final = 100
+_LOCK_TIMEOUT: Final = 0.1
 """Seconds to wait for a lock. A process that checks whether a job is running holds it for a moment."""
-_NO_ROOM: Final = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
+_DISK_FULL_ERRNOS: Final = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
 
-def real(path: str | os.PathLike[str]) -> Path:
+def resolve_link(path: str | os.PathLike[str]) -> Path:
     """Return the target of a link, or else the path itself. The other files of a ledger are next to this target.
 
     Raise LedgerUnreadableError if the path has no file name.
@@ -35,18 +35,18 @@ def real(path: str | os.PathLike[str]) -> Path:
     return found
 
 
-def check_place(path: Path) -> None:
+def check_path(path: Path) -> None:
     """Raise LedgerUnreadableError if the path isn't a file, or if SQLite would take it for an empty database.
 
     The file isn't opened for this check: closing it again would release the locks that this process holds on it.
     """
-    if not path.is_file() or path.stat().st_size < _HEADER:
+    if not path.is_file() or path.stat().st_size < _HEADER_BYTES:
         raise LedgerUnreadableError(
             f"{path} isn't a ledger of adapty-async, or is damaged: restore it from a backup, or use another ledger"
         )
 
 
-def refuse_second_name(path: Path) -> None:
+def check_hard_links(path: Path) -> None:
     """Raise LedgerUnreadableError if the file has a second hard link.
 
     A process that uses the other name would use another lock and another log.
@@ -58,20 +58,20 @@ def refuse_second_name(path: Path) -> None:
         )
 
 
-class Lock:
+class FileLock:
     """The lock of a ledger. This process has it until it is closed."""
 
     def __init__(self, ledger: Path, identity: Identity, connection: sqlite3.Connection) -> None:
         self._ledger = ledger.absolute()
-        self._file = lock_path(self._ledger)
+        self._file = get_lock_path(self._ledger)
         self._identity = identity
         self._connection = connection
 
     def check(self) -> None:
         """Raise LedgerLostError if the lock file was moved or replaced. Another process may have the lock then."""
         if not self._is_in_place():
-            todo = "make sure that no other process works on the ledger, then run the same job again"
-            raise gone(self._file, todo, kept=self._ledger)
+            advice = "make sure that no other process works on the ledger, then run the same job again"
+            raise build_lost_error(self._file, advice, kept=self._ledger)
 
     def remove(self) -> None:
         """Remove the lock file. This is for a ledger that wasn't made."""
@@ -84,74 +84,74 @@ class Lock:
         self._connection.close()
 
     def _is_in_place(self) -> bool:
-        return identity_of(self._file) == self._identity
+        return get_identity(self._file) == self._identity
 
 
-def lock(path: Path) -> Lock:
+def acquire_lock(path: Path) -> FileLock:
     """Lock a file next to the ledger. The lock ends with the process.
 
     SQLite takes the lock, because it does so in the same way on every system.
     """
-    beside = lock_path(path)
+    lock_file = get_lock_path(path)
     while True:
         is_new = False
         with contextlib.suppress(FileExistsError):
-            _make_private(beside)
+            _create_private_file(lock_file)
             is_new = True
         try:
-            locked = _locked(path, _LOCK_PATIENCE)
+            file_lock = _try_lock(path, _LOCK_TIMEOUT)
         except BaseException:  # an interrupt too, which would leave the lock file
             if is_new:
-                _remove_unlocked(path)
+                _remove_unused_lock_file(path)
             raise
-        if locked is not None:
-            return locked
+        if file_lock is not None:
+            return file_lock
 
 
-def _remove_unlocked(path: Path) -> None:
+def _remove_unused_lock_file(path: Path) -> None:
     """Remove the lock file of a ledger unless another process has locked it."""
     # If this fails, the file is another process's or gone. The error that is already being raised matters more.
     with contextlib.suppress(sqlite3.Error, LedgerUnreadableError, OSError):
-        locked = _locked(path, 0.0)
-        if locked is not None:
-            with contextlib.closing(locked):
-                locked.remove()
+        file_lock = _try_lock(path, 0.0)
+        if file_lock is not None:
+            with contextlib.closing(file_lock):
+                file_lock.remove()
 
 
-def _locked(path: Path, patience: float) -> Lock | None:
+def _try_lock(path: Path, timeout: float) -> FileLock | None:
     """Lock the lock file of a ledger. Return None if the file is gone: a process that made no ledger removes it."""
-    beside = lock_path(path)
-    identity = _identity_of_lock(beside)
+    lock_file = get_lock_path(path)
+    identity = _get_lock_identity(lock_file)
     if identity is None:
         return None
     with contextlib.ExitStack() as stack:
         try:
-            connection = _connect(beside, "rw", timeout=patience)
+            connection = _connect(lock_file, "rw", timeout=timeout)
             stack.callback(connection.close)
             connection.execute(
                 "PRAGMA journal_mode = OFF"
             )  # a killed process would leave an empty journal next to the lock
             connection.execute("BEGIN EXCLUSIVE")
         except sqlite3.Error:
-            if _identity_of_lock(beside) == identity:
+            if _get_lock_identity(lock_file) == identity:
                 raise
             return None
-        if _identity_of_lock(beside) != identity:
+        if _get_lock_identity(lock_file) != identity:
             return None
         stack.pop_all()
-        return Lock(path, identity, connection)
+        return FileLock(path, identity, connection)
 
 
 def is_locked(path: Path) -> bool:
     """Return True if a process holds the lock of a ledger."""
-    beside = lock_path(path)
-    if _identity_of_lock(beside) is None:
+    lock_file = get_lock_path(path)
+    if _get_lock_identity(lock_file) is None:
         return False
-    with translated(path), contextlib.closing(_connect(beside, "ro", timeout=0.0)) as connection:
+    with translate_errors(path), contextlib.closing(_connect(lock_file, "ro", timeout=0.0)) as connection:
         try:
             connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
         except sqlite3.OperationalError as error:
-            if _code(error) != sqlite3.SQLITE_BUSY:
+            if _get_sqlite_code(error) != sqlite3.SQLITE_BUSY:
                 raise
             return True
     return False
@@ -180,20 +180,20 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
     When the last connection closes, SQLite moves the log into the ledger if that connection may write. If it may only
     read, the log remains.
     """
-    check_place(path)
+    check_path(path)
     if _has_log(path) and not is_locked(path):  # the log of a running job changes while it is read
         _check_log(path)
-    may_write = _may_write_beside(path)
+    may_write = _is_writable(path)
     if may_write or _has_log(path):
         try:
-            return _opened_to_read(path, "rw" if may_write else "ro")
+            return _open_to_read(path, "rw" if may_write else "ro")
         except sqlite3.OperationalError:  # no room for the shared memory of readers and writers
             if _has_log(path):
                 raise
-    return _opened_to_read(path, "ro&immutable=1")
+    return _open_to_read(path, "ro&immutable=1")
 
 
-def _opened_to_read(path: Path, mode: str) -> sqlite3.Connection:
+def _open_to_read(path: Path, mode: str) -> sqlite3.Connection:
     connection = _connect(path, mode)
     try:
         connection.execute("PRAGMA query_only = ON")
@@ -205,16 +205,16 @@ def _opened_to_read(path: Path, mode: str) -> sqlite3.Connection:
 
 
 @contextlib.contextmanager
-def made_whole(path: Path, schema: str, held: Lock) -> Iterator[sqlite3.Connection]:
+def create_atomically(path: Path, schema: str, file_lock: FileLock) -> Iterator[sqlite3.Connection]:
     """Yield an empty ledger, to be filled in one transaction.
 
     It appears at `path` when all of it is on the disk, or not at all.
     """
-    part = path.with_name(f"{path.name}.new")
-    _remove(part)
+    temp_path = path.with_name(f"{path.name}.new")
+    _remove_database(temp_path)
     try:
-        _make_private(part)
-        with contextlib.closing(_connect(part, "rw")) as connection:
+        _create_private_file(temp_path)
+        with contextlib.closing(_connect(temp_path, "rw")) as connection:
             # No other process sees the file yet, and an incomplete one is never used.
             connection.execute("PRAGMA journal_mode = OFF")
             connection.execute("PRAGMA synchronous = OFF")
@@ -223,48 +223,52 @@ def made_whole(path: Path, schema: str, held: Lock) -> Iterator[sqlite3.Connecti
             yield connection
             connection.execute("COMMIT")
             connection.execute("PRAGMA journal_mode = WAL")
-        _sync(part)
-        held.check()
-        _remove(path)  # SQLite would read an old log as the new ledger's
-        part.replace(path)
+        _fsync(temp_path)
+        file_lock.check()
+        _remove_database(path)  # SQLite would read an old log as the new ledger's
+        temp_path.replace(path)
     except BaseException:  # an interrupt too, which would leave a partial ledger
-        _remove(part)
+        _remove_database(temp_path)
         raise
-    sync_names(path.parent)
+    sync_directory(path.parent)
 
 
-def copied_whole(path: Path, connection: sqlite3.Connection) -> None:
+def copy_atomically(path: Path, connection: sqlite3.Connection) -> None:
     """Copy an open ledger to a new file that only its owner can read, and sync it. Raise OSError."""
-    _make_private(path)
+    _create_private_file(path)
     try:
         connection.execute("VACUUM INTO ?", (str(path),))
-        _sync(path)
+        _fsync(path)
     except BaseException:  # an interrupt too, which would leave a partial copy
-        _remove(path)
+        _remove_database(path)
         raise
-    sync_names(path.parent)
+    sync_directory(path.parent)
 
 
 @contextlib.contextmanager
-def translated(path: Path) -> Iterator[None]:
+def translate_errors(path: Path) -> Iterator[None]:
     """Turn the errors of SQLite and the operating system into LedgerError."""
     try:
         yield
         return
     except sqlite3.Error as error:
-        translation = _of_sqlite(path, error)
+        translation = _build_sqlite_error(path, error)
     except OSError as error:
-        translation = of_system(path, error)
+        translation = build_write_error(path, error)
     raise translation
 
 
-def of_system(path: Path, error: OSError) -> LedgerWriteError:
+def build_write_error(path: Path, error: OSError) -> LedgerWriteError:
     """Return the LedgerWriteError for an OSError."""
-    todo = "make room for it" if error.errno in _NO_ROOM else "check the permissions, or choose another place for it"
-    return LedgerWriteError(f"{path} can't be made or opened ({error.strerror}): {todo}")
+    advice = (
+        "make room for it"
+        if error.errno in _DISK_FULL_ERRNOS
+        else "check the permissions, or choose another place for it"
+    )
+    return LedgerWriteError(f"{path} can't be made or opened ({error.strerror}): {advice}")
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular_file(path: Path) -> BinaryIO:
     """Open a file for reading. A pipe or another special file is refused, because reading it could block.
 
     Raise LedgerUnreadableError or OSError.
@@ -276,58 +280,58 @@ def open_regular(path: Path) -> BinaryIO:
     raise LedgerUnreadableError(f"{path} isn't a regular file any more: put it back as it was")
 
 
-def missing(path: Path) -> LedgerUnreadableError:
+def build_missing_error(path: Path) -> LedgerUnreadableError:
     """Return the error for a ledger that doesn't exist."""
     return LedgerUnreadableError(f"{path} doesn't exist: check the name")
 
 
-def gone(file: Path, todo: str, *, kept: Path | None) -> LedgerLostError:
+def build_lost_error(file: Path, advice: str, *, kept: Path | None) -> LedgerLostError:
     """Return the error for a file that isn't at its path any more."""
     return LedgerLostError(
-        f"{file} was removed, renamed or replaced while the ledger was in use, so nothing more is sent: {todo}", kept
+        f"{file} was removed, renamed or replaced while the ledger was in use, so nothing more is sent: {advice}", kept
     )
 
 
-def damaged(path: Path) -> LedgerUnreadableError:
+def build_damaged_error(path: Path) -> LedgerUnreadableError:
     """Return the error for a damaged ledger."""
     return LedgerUnreadableError(f"{path} is damaged: restore it from a backup, or start again with another ledger")
 
 
-def _of_sqlite(path: Path, error: sqlite3.Error) -> LedgerError:
-    code = _code(error)
+def _build_sqlite_error(path: Path, error: sqlite3.Error) -> LedgerError:
+    code = _get_sqlite_code(error)
     if code == sqlite3.SQLITE_BUSY:
         return LedgerLockedError(f"{path} is in use by another process: wait until it ends, or stop it")
     if code == sqlite3.SQLITE_NOTADB:
-        return _foreign(path)
+        return _build_foreign_error(path)
     if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}:
         return LedgerWriteError(f"{path} can't be opened ({error}): check its permissions and those of its directory")
     if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}:
         return LedgerWriteError(f"{path} can't be written ({error}): make room for it, then run the same job again")
-    return damaged(path)
+    return build_damaged_error(path)
 
 
-def _code(error: sqlite3.Error) -> int:
+def _get_sqlite_code(error: sqlite3.Error) -> int:
     return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)) & 0xFF
 
 
-def _foreign(path: Path) -> LedgerUnreadableError:
+def _build_foreign_error(path: Path) -> LedgerUnreadableError:
     return LedgerUnreadableError(f"{path} isn't a ledger of adapty-async: choose another name for the ledger")
 
 
-def lock_path(path: Path) -> Path:
+def get_lock_path(path: Path) -> Path:
     """Return the path of a ledger's lock file."""
     return path.with_name(f"{path.name}.lock")
 
 
-def _identity_of_lock(beside: Path) -> Identity | None:
+def _get_lock_identity(lock_file: Path) -> Identity | None:
     """Return the identity of a lock file, or None if there is none. Refuse any file that isn't empty."""
     try:
-        found = beside.lstat()
+        found = lock_file.lstat()
     except FileNotFoundError:
         return None
     if not stat.S_ISREG(found.st_mode) or found.st_size:
         raise LedgerUnreadableError(
-            f"{beside} exists and isn't the lock file of a ledger: choose another name for the ledger"
+            f"{lock_file} exists and isn't the lock file of a ledger: choose another name for the ledger"
         )
     return found.st_dev, found.st_ino
 
@@ -340,11 +344,11 @@ def _connect(path: Path, mode: str, *, timeout: float = 5.0) -> sqlite3.Connecti
 def _check_format(path: Path, connection: sqlite3.Connection) -> None:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if application != APPLICATION:
-        raise _foreign(path)
-    if version > VERSION:
+    if application != APPLICATION_ID:
+        raise _build_foreign_error(path)
+    if version > FORMAT_VERSION:
         raise LedgerUnreadableError(f"{path} was made by a newer version: upgrade adapty-async to use it")
-    if version < VERSION:
+    if version < FORMAT_VERSION:
         raise LedgerUnreadableError(
             f"{path} was made by an older version, which this one can't read: use that version, or start again with "
             "another ledger"
@@ -352,10 +356,10 @@ def _check_format(path: Path, connection: sqlite3.Connection) -> None:
     with contextlib.suppress(UnicodeDecodeError):  # SQLite may quote a changed schema that isn't text
         connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
         return
-    raise damaged(path)
+    raise build_damaged_error(path)
 
 
-def _may_write_beside(path: Path) -> bool:
+def _is_writable(path: Path) -> bool:
     """Return True if SQLite can keep its shared memory next to the ledger, so that a writer can use it later."""
     return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
 
@@ -376,23 +380,23 @@ def _check_log(path: Path) -> None:
         )
 
 
-def _make_private(path: Path) -> None:
+def _create_private_file(path: Path) -> None:
     """Make an empty file that only its owner can read. SQLite gives its own files the same permissions."""
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY))
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY_MODE))
 
 
-def _remove(path: Path) -> None:
+def _remove_database(path: Path) -> None:
     for suffix in ("", "-journal", "-wal", "-shm"):
         path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
 
 
-def sync_names(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
     """Sync the names in a directory, if the system can do so."""
     with contextlib.suppress(OSError):
-        _sync(directory)
+        _fsync(directory)
 
 
-def _sync(path: Path) -> None:
+def _fsync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -7,65 +7,69 @@ from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 
-_BREATH: Final = 0.005
-_ITEMS_A_LOOK: Final = 8
+_YIELD_INTERVAL: Final = 0.005
+_ITEMS_PER_CLOCK_CHECK: Final = 8
 """Items to read between two looks at the clock."""
 
 
-class Breath:
+class LoopYielder:
     """Lets the event loop run from time to time during work that doesn't wait."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._due = 0.0
+        self._yield_at = 0.0
 
-    async def draw(self) -> None:
+    async def yield_if_due(self) -> None:
         """Yield to the event loop if it hasn't run for a while."""
-        if self._loop.time() >= self._due:
+        if self._loop.time() >= self._yield_at:
             await asyncio.sleep(0)
-            self._due = self._loop.time() + _BREATH
+            self._yield_at = self._loop.time() + _YIELD_INTERVAL
 
 
-class Feed(Generic[T]):
+class InputBuffer(Generic[T]):
     """Reads an input, no further than requested.
 
-    An error of the input is raised after all items before it were returned. `ended` is True when all items were
+    An error of the input is raised after all items before it were returned. `has_ended` is True when all items were
     returned.
     """
 
     def __init__(self, items: Iterable[T] | AsyncIterable[T]) -> None:
-        self._async = aiter(items) if isinstance(items, AsyncIterable) else None
-        self._plain = None if isinstance(items, AsyncIterable) else iter(items)
+        self._async_items = aiter(items) if isinstance(items, AsyncIterable) else None
+        self._sync_items = None if isinstance(items, AsyncIterable) else iter(items)
         self._loop = asyncio.get_running_loop()
-        self._breath = Breath()
+        self._yielder = LoopYielder()
         self._items: list[T] = []  # read and not yet returned
-        self._least = 0
-        self._enough: asyncio.Future[None] | None = None  # for a caller that waits for `_least` items
-        self._filling: asyncio.Task[None] | None = None  # reads an async input; cancelling it would end a generator
-        self._is_read = False
+        self._min_items = 0
+        self._min_waiter: asyncio.Future[None] | None = None  # for a caller that waits for `_least` items
+        self._fill_task: asyncio.Task[None] | None = None  # reads an async input; cancelling it would end a generator
+        self._is_exhausted = False
         self._error: BaseException | None = None
 
     @property
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         """Whether all items were returned."""
-        return self._is_read and not self._items
+        return self._is_exhausted and not self._items
 
-    async def read(self, most: int, least: int, *, until: float, patient: bool) -> list[T]:
-        """Return the next `most` items, or fewer if the input ends, fails or is slow.
+    async def read(self, max_items: int, min_items: int, *, deadline: float, wait_for_min: bool) -> list[T]:
+        """Return the next `max_items` items, or fewer if the input ends, fails or is slow.
 
-        Of an input that is slow at `until`, on the loop's clock, the available items are returned if there are `least`
-        of them. If there are fewer, a `patient` caller waits for them or gets the error of the input. Other callers get
-        an empty list.
+        Of an input that is slow at `deadline`, on the loop's clock, the available items are returned if there are
+        `min_items` of them. If there are fewer, a `wait_for_min` caller waits for them or gets the error of the input.
+        Other callers get an empty list.
         """
-        if self._filling is not None and self._filling.done():
-            self._have_filled(self._filling)
-        if not self._is_read and self._error is None:
-            if self._plain is not None:
-                await self._fill_at_once(self._plain, most - len(self._items), least, until, patient=patient)
-            if self._async is not None:
-                await self._wait(self._async, most - len(self._items), least, until, patient=patient)
-        if len(self._items) < least and not self._is_read:
-            if self._error is not None and patient:
+        if self._fill_task is not None and self._fill_task.done():
+            self._on_filled(self._fill_task)
+        if not self._is_exhausted and self._error is None:
+            if self._sync_items is not None:
+                await self._fill_sync(
+                    self._sync_items, max_items - len(self._items), min_items, deadline, wait_for_min=wait_for_min
+                )
+            if self._async_items is not None:
+                await self._fill_async(
+                    self._async_items, max_items - len(self._items), min_items, deadline, wait_for_min=wait_for_min
+                )
+        if len(self._items) < min_items and not self._is_exhausted:
+            if self._error is not None and wait_for_min:
                 raise self._error
             return []
         items, self._items = self._items, []
@@ -73,56 +77,60 @@ class Feed(Generic[T]):
 
     async def close(self) -> None:
         """Stop reading."""
-        if self._filling is not None:
-            self._filling.cancel()
-            await asyncio.wait([self._filling])
+        if self._fill_task is not None:
+            self._fill_task.cancel()
+            await asyncio.wait([self._fill_task])
 
-    async def _fill_at_once(self, source: Iterator[T], most: int, least: int, until: float, *, patient: bool) -> None:
+    async def _fill_sync(
+        self, source: Iterator[T], max_items: int, min_items: int, deadline: float, *, wait_for_min: bool
+    ) -> None:
         """Read an input that doesn't wait."""
-        items, end = self._items, len(self._items) + most
+        items, end = self._items, len(self._items) + max_items
         try:
             while len(items) < end:
-                asked = min(_ITEMS_A_LOOK, end - len(items))
+                count = min(_ITEMS_PER_CLOCK_CHECK, end - len(items))
                 before = len(items)
-                items.extend(itertools.islice(source, asked))
-                if len(items) < before + asked:
-                    self._is_read = True
+                items.extend(itertools.islice(source, count))
+                if len(items) < before + count:
+                    self._is_exhausted = True
                     return
-                await self._breath.draw()
-                if self._loop.time() >= until and (len(items) >= least or not patient):
+                await self._yielder.yield_if_due()
+                if self._loop.time() >= deadline and (len(items) >= min_items or not wait_for_min):
                     return
         except Exception as error:  # noqa: BLE001 - of the caller's code: raised after the items before it
             self._error = error
 
-    async def _wait(self, source: AsyncIterator[T], most: int, least: int, until: float, *, patient: bool) -> None:
+    async def _fill_async(
+        self, source: AsyncIterator[T], max_items: int, min_items: int, deadline: float, *, wait_for_min: bool
+    ) -> None:
         """Start reading if necessary, and wait until there are enough items."""
-        filling = self._filling
-        if filling is None:
-            filling = self._filling = self._loop.create_task(self._fill(source, most))
-            filling.add_done_callback(self._have_filled)
-        await asyncio.wait([filling], timeout=max(0.0, until - self._loop.time()))
-        if patient and not filling.done() and len(self._items) < least:
-            self._least, self._enough = least, self._loop.create_future()
-            await asyncio.wait([filling, self._enough], return_when=asyncio.FIRST_COMPLETED)
-            self._enough = None
-        if filling.done():  # its callback may not have run yet
-            self._have_filled(filling)
+        fill_task = self._fill_task
+        if fill_task is None:
+            fill_task = self._fill_task = self._loop.create_task(self._read_async_items(source, max_items))
+            fill_task.add_done_callback(self._on_filled)
+        await asyncio.wait([fill_task], timeout=max(0.0, deadline - self._loop.time()))
+        if wait_for_min and not fill_task.done() and len(self._items) < min_items:
+            self._min_items, self._min_waiter = min_items, self._loop.create_future()
+            await asyncio.wait([fill_task, self._min_waiter], return_when=asyncio.FIRST_COMPLETED)
+            self._min_waiter = None
+        if fill_task.done():  # its callback may not have run yet
+            self._on_filled(fill_task)
 
-    def _have_filled(self, filling: "asyncio.Task[None]") -> None:
+    def _on_filled(self, fill_task: "asyncio.Task[None]") -> None:
         """Record how reading ended. Repeated calls have no effect."""
-        if filling is self._filling:
-            self._filling = None
-        if filling.cancelled():  # something that the input awaited was cancelled
+        if fill_task is self._fill_task:
+            self._fill_task = None
+        if fill_task.cancelled():  # something that the input awaited was cancelled
             self._error = self._error or asyncio.CancelledError()
         else:
-            self._error = self._error or filling.exception()
+            self._error = self._error or fill_task.exception()
 
-    async def _fill(self, source: AsyncIterator[T], most: int) -> None:
+    async def _read_async_items(self, source: AsyncIterator[T], max_items: int) -> None:
         try:
-            for _ in range(most):
+            for _ in range(max_items):
                 item = await anext(source)
                 self._items.append(item)  # not a local name: `read` replaces the list
-                if self._enough is not None and len(self._items) >= self._least and not self._enough.done():
-                    self._enough.set_result(None)
+                if self._min_waiter is not None and len(self._items) >= self._min_items and not self._min_waiter.done():
+                    self._min_waiter.set_result(None)
         except StopAsyncIteration:
-            self._is_read = True
+            self._is_exhausted = True

@@ -7,100 +7,107 @@ from typing import Any
 
 import attrs
 
-from ..bulk.job_store import Undertaking
-from .chunks import CHUNK, HASH, Chunk
-from .errors import Difference, InputChangedError, LedgerMismatchError, LedgerRedactedError, Mismatch
-from .files import of_system, open_regular
-from .id_key import Secret, key_path
-from .last_key import last_key
+from ..bulk.job_store import JobSpec
+from .chunks import HASH_BYTES, ITEMS_PER_CHUNK, Chunk
+from .errors import Difference, InputChangedError, LedgerAnonymizedError, LedgerMismatchError, Mismatch
+from .files import build_write_error, open_regular_file
+from .id_key import IdKey, get_key_path
+from .last_key import get_last_key_fingerprint
 from .location import LedgerLocation
-from .store import ChunkRow, ContentsRow, ExcludeListRow, JobRow, RunRow, Store, Writing
+from .store import ChunkRow, CommitData, ContentsRow, ExcludeListRow, JobRow, RunRow, Store
 
 
 @attrs.frozen(repr=False)
-class Part:
+class InputChunk:
     """A chunk of the input. `is_last` is True if it is the last one."""
 
     number: int
-    names: Sequence[str]
+    ids: Sequence[str]
     contents: Sequence[str]
     is_last: bool
 
     @property
-    def is_whole(self) -> bool:
+    def is_disk_full(self) -> bool:
         """Whether the chunk has the full number of items."""
-        return len(self.names) == CHUNK
+        return len(self.ids) == ITEMS_PER_CHUNK
 
     @property
-    def end(self) -> int:
+    def end_position(self) -> int:
         """The position after its last item."""
-        return self.number * CHUNK + len(self.names)
+        return self.number * ITEMS_PER_CHUNK + len(self.ids)
 
 
 @attrs.frozen
-class Met:
-    """The state of a chunk after the input check. `known` is the number of its items that were in the ledger before."""
+class CheckedChunk:
+    """The state of a chunk after the input check.
+
+    `known_count` is the number of its items that were in the ledger before.
+    """
 
     chunk: Chunk
-    known: int
+    known_count: int
 
     @property
-    def is_new(self) -> bool:
+    def has_new_items(self) -> bool:
         """Whether some of its items aren't written yet."""
-        return self.known < len(self.chunk)
+        return self.known_count < len(self.chunk)
 
 
-class Inventory:
+class InputCheck:
     """The items in a ledger, in chunks. New items are kept in memory until they are written."""
 
-    def __init__(self, store: Store, secret: Secret, job: JobRow, *, appended: bool) -> None:
+    def __init__(self, store: Store, id_key: IdKey, job: JobRow, *, appended: bool) -> None:
         self._store = store
-        self._secret = secret
+        self._id_key = id_key
         self._job = job
-        self._job_is_new = False
+        self._is_job_dirty = False
         self._appended = appended
-        self._new: dict[int, ContentsRow] = {}
-        self._exclude_lists = {row.name: row.number for row in store.exclude_lists()}
+        self._new_contents: dict[int, ContentsRow] = {}
+        self._exclude_lists = {row.name: row.number for row in store.read_exclude_lists()}
         self._new_exclude_lists: list[ExcludeListRow] = []
-        self._under_way = Writing()
-        self.known = store.items()
+        self._committing = CommitData()
+        self.known_count = store.count_items()
 
-    def knows(self, part: Part) -> bool:
+    def has_chunk(self, input_chunk: InputChunk) -> bool:
         """Return True if the ledger has at least one item of a chunk."""
-        return part.number * CHUNK < self.known
+        return input_chunk.number * ITEMS_PER_CHUNK < self.known_count
 
-    def recall(self, parts: Sequence[Part]) -> list[Chunk | None]:
+    def load_and_check(self, input_chunks: Sequence[InputChunk]) -> list[Chunk | None]:
         """Read the states of consecutive chunks of the input, and check the input against them.
 
         Return None for each chunk that isn't in the ledger. Raise InputChangedError. This only reads, and may run in
         another thread than the other methods.
         """
-        first, known = parts[0].number, list(filter(self.knows, parts))
+        first, known_chunks = input_chunks[0].number, list(filter(self.has_chunk, input_chunks))
         chunks: list[Chunk | None] = []
-        for row, part in zip(self._store.chunks(first, first + len(known)), known, strict=True):
-            self._compare(row, part.names, part.contents)
-            chunks.append(self._store.unpacked(row))
-        return chunks + [None] * (len(parts) - len(known))
+        for row, input_chunk in zip(
+            self._store.iter_chunks(first, first + len(known_chunks)), known_chunks, strict=True
+        ):
+            self._compare(row, input_chunk.ids, input_chunk.contents)
+            chunks.append(self._store.unpack_chunk(row))
+        return chunks + [None] * (len(input_chunks) - len(known_chunks))
 
-    def meet(self, part: Part, chunk: Chunk | None) -> Met:
-        """Record the new items of a chunk. `chunk` is the result of `recall`. Raise InputChangedError."""
-        if part.end > self.known:
-            self._allow_growth(self.known)
-        if part.is_last:
-            self._end_at(part.end)
-        known = 0 if chunk is None else len(chunk)
+    def add_chunk(self, input_chunk: InputChunk, chunk: Chunk | None) -> CheckedChunk:
+        """Record the new items of a chunk. `chunk` is the result of `load_and_check`. Raise InputChangedError."""
+        if input_chunk.end_position > self.known_count:
+            self._check_growth(self.known_count)
+        if input_chunk.is_last:
+            self._record_end(input_chunk.end_position)
+        known_count = 0 if chunk is None else len(chunk)
         if chunk is None:
-            chunk = Chunk(len(part.names))
+            chunk = Chunk(len(input_chunk.ids))
         else:
-            chunk.extend(len(part.names))
-        met = Met(chunk, known)
-        if met.is_new:
-            digest, hashes = self._secret.digest(part.contents), self._secret.hashes(part.names)
-            self._new[part.number] = ContentsRow(part.number, len(part.names), digest, hashes)
-            self.known = part.end
-        return met
+            chunk.extend(len(input_chunk.ids))
+        checked_chunk = CheckedChunk(chunk, known_count)
+        if checked_chunk.has_new_items:
+            digest, hashes = self._id_key.digest(input_chunk.contents), self._id_key.hash_all(input_chunk.ids)
+            self._new_contents[input_chunk.number] = ContentsRow(
+                input_chunk.number, len(input_chunk.ids), digest, hashes
+            )
+            self.known_count = input_chunk.end_position
+        return checked_chunk
 
-    def number_of(self, exclude_list: str | None) -> int:
+    def get_exclude_list_number(self, exclude_list: str | None) -> int:
         """Return the number of an exclude list, or 0 if there is none."""
         if exclude_list is None:
             return 0
@@ -110,69 +117,71 @@ class Inventory:
             self._new_exclude_lists.append(ExcludeListRow(number, name))
         return self._exclude_lists[name]
 
-    def note_exclude_lists(self, files: Mapping[str, Path]) -> None:
+    def record_exclude_lists(self, files: Mapping[str, Path]) -> None:
         """Record exclude lists by their names and the contents of their files. Raise LedgerWriteError."""
         for name, path in files.items():
-            number = self.number_of(name)
+            number = self.get_exclude_list_number(name)
             try:
-                with open_regular(path) as file:
-                    digest = self._secret.file_digest(file)
+                with open_regular_file(path) as file:
+                    digest = self._id_key.digest_file(file)
             except OSError as error:
-                failure = of_system(path, error)
+                failure = build_write_error(path, error)
             else:
                 self._new_exclude_lists.append(ExcludeListRow(number, name, digest))
                 continue
             raise failure
 
-    def note_preparation(self, order: Mapping[str, Any], file_digest: bytes | None, key_fingerprint: str) -> None:
+    def record_preparation(
+        self, job_options: Mapping[str, Any], file_digest: bytes | None, key_fingerprint: str
+    ) -> None:
         """Record the job options, the digest of the input file, and the API key."""
-        self._change(file_digest=file_digest, key_fingerprint=key_fingerprint)
-        self.note_order(order)
+        self._update_job(file_digest=file_digest, key_fingerprint=key_fingerprint)
+        self.record_job_options(job_options)
 
-    def note_order(self, order: Mapping[str, Any]) -> None:
+    def record_job_options(self, job_options: Mapping[str, Any]) -> None:
         """Record the job options."""
-        self._change(input_order=json.dumps(dict(order)))
+        self._update_job(input_order=json.dumps(dict(job_options)))
 
-    def draw_up(self) -> Writing:
+    def prepare_commit(self) -> CommitData:
         """Return the changes since the last call. The caller reports whether they were written."""
-        self._under_way = Writing(
-            job=self._job if self._job_is_new else None,
+        self._committing = CommitData(
+            job=self._job if self._is_job_dirty else None,
             exclude_lists=self._new_exclude_lists,
-            contents=list(self._new.values()),
+            contents=list(self._new_contents.values()),
         )
-        self._job_is_new = False
+        self._is_job_dirty = False
         self._new_exclude_lists = []
-        self._new = {}
-        return self._under_way
+        self._new_contents = {}
+        return self._committing
 
-    def written(self) -> None:
-        """Record that the changes from `draw_up` are on the disk."""
-        self._under_way = Writing()
+    def on_committed(self) -> None:
+        """Record that the changes from `prepare_commit` are on the disk."""
+        self._committing = CommitData()
 
-    def not_written(self) -> None:
-        """Record that the changes from `draw_up` couldn't be written. They are still dirty."""
-        self._job_is_new = self._job_is_new or self._under_way.job is not None
-        self._new_exclude_lists = [*self._under_way.exclude_lists, *self._new_exclude_lists]
-        self._new = {row.number: row for row in self._under_way.contents} | self._new
-        self._under_way = Writing()
+    def on_commit_failed(self) -> None:
+        """Record that the changes from `prepare_commit` couldn't be written. They are still dirty."""
+        self._is_job_dirty = self._is_job_dirty or self._committing.job is not None
+        self._new_exclude_lists = [*self._committing.exclude_lists, *self._new_exclude_lists]
+        self._new_contents = {row.number: row for row in self._committing.contents} | self._new_contents
+        self._committing = CommitData()
 
-    def _compare(self, known: ChunkRow, names: Sequence[str], contents: Sequence[str]) -> None:
-        size = min(known.size, len(names))
-        first = known.number * CHUNK
-        if size == known.size and self._secret.digest(contents[:size]) == known.digest:
+    def _compare(self, stored_chunk: ChunkRow, ids: Sequence[str], contents: Sequence[str]) -> None:
+        size = min(stored_chunk.size, len(ids))
+        first = stored_chunk.number * ITEMS_PER_CHUNK
+        if size == stored_chunk.size and self._id_key.digest(contents[:size]) == stored_chunk.digest:
             return
-        hashes = self._store.hashes(known.number)
-        for index, name in enumerate(names[:size]):
-            if self._secret.hash(name) != hashes[HASH * index : HASH * (index + 1)]:
+        hashes = self._store.read_hashes(stored_chunk.number)
+        for index, id_text in enumerate(ids[:size]):
+            if self._id_key.hash(id_text) != hashes[HASH_BYTES * index : HASH_BYTES * (index + 1)]:
                 position = first + index
-                raise _changed(
+                raise _build_changed_error(
                     f"the input doesn't match the ledger: it first differs at row {position + 1:,}", position
                 )
-        if size < known.size:
-            raise self._too_short(first + size)
-        raise _rewritten(first, first + size - 1)
+        if size < stored_chunk.size:
+            raise self._build_too_short_error(first + size)
+        raise _build_rewritten_error(first, first + size - 1)
 
-    def _allow_growth(self, position: int) -> None:
+    def _check_growth(self, position: int) -> None:
         if self._job.items is None:
             return
         if not self._appended:
@@ -182,78 +191,82 @@ class Inventory:
                 position,
                 "longer",
             )
-        self._change(items=None)
+        self._update_job(items=None)
 
-    def _end_at(self, end: int) -> None:
-        if end < self.known:
-            raise self._too_short(end)
+    def _record_end(self, end: int) -> None:
+        if end < self.known_count:
+            raise self._build_too_short_error(end)
         if end != self._job.items:
-            self._change(items=end)
+            self._update_job(items=end)
 
-    def _too_short(self, end: int) -> InputChangedError:
-        return _changed(f"the input ends after row {end:,}, but the ledger has {self.known:,} rows", end, "shorter")
+    def _build_too_short_error(self, end: int) -> InputChangedError:
+        return _build_changed_error(
+            f"the input ends after row {end:,}, but the ledger has {self.known_count:,} rows", end, "shorter"
+        )
 
-    def _change(self, **values: Any) -> None:
+    def _update_job(self, **values: Any) -> None:
         self._job = attrs.evolve(self._job, **values)
-        self._job_is_new = True
+        self._is_job_dirty = True
 
 
-def begin(store: Store, location: LedgerLocation, undertaking: Undertaking, now: int) -> None:
+def create_job(store: Store, location: LedgerLocation, job_spec: JobSpec, timestamp: int) -> None:
     """Write a job into a new ledger. Create a key file next to it if there is none."""
     try:
-        secret = location.read_secret() or location.make_secret()
+        id_key = location.read_id_key() or location.create_id_key()
     except OSError as error:
-        failure = of_system(key_path(location.path), error)
+        failure = build_write_error(get_key_path(location.path), error)
     else:
         job = JobRow(
-            made=now,
-            operation=undertaking.operation,
-            identified_by=undertaking.by,
-            base_url=undertaking.base_url,
-            key_fingerprint=undertaking.key_fingerprint,
-            secret_check=secret.check,
+            made=timestamp,
+            operation=job_spec.operation,
+            identified_by=job_spec.by,
+            base_url=job_spec.base_url,
+            key_fingerprint=job_spec.key_fingerprint,
+            secret_check=id_key.fingerprint,
             items=None,
         )
-        store.write(Writing(job=job))
+        store.write(CommitData(job=job))
         return
     raise failure
 
 
-def secret_of(location: LedgerLocation, job: JobRow) -> Secret:
+def load_id_key(location: LedgerLocation, job: JobRow) -> IdKey:
     """Read the ID key of a ledger. Raise LedgerError if its file is missing or holds another key."""
     path = location.path
     try:
-        secret = location.read_secret()
+        id_key = location.read_id_key()
     except OSError as error:
-        failure = of_system(key_path(path), error)
+        failure = build_write_error(get_key_path(path), error)
     else:
-        if secret is None and not key_path(path).exists():
-            raise LedgerRedactedError(
-                f"{path}: its key file {key_path(path).name} is gone: put it back; without it the job can't be resumed"
+        if id_key is None and not get_key_path(path).exists():
+            raise LedgerAnonymizedError(
+                f"{path}: its key file {get_key_path(path).name} is gone: put it back; without it the job "
+                "can't be resumed"
             )
-        if secret is None or secret.check != job.secret_check:
+        if id_key is None or id_key.fingerprint != job.secret_check:
             raise LedgerMismatchError(
-                f"{key_path(path)} is the key file of another ledger, or was changed: put the right one back; without "
+                f"{get_key_path(path)} is the key file of another ledger, or was changed: put the right one "
+                "back; without "
                 "it the job can't be resumed",
                 "secret",
             )
-        return secret
+        return id_key
     raise failure
 
 
-def check(path: Path, job: JobRow, runs: Sequence[RunRow], undertaking: Undertaking, *, new_key: bool) -> None:
+def check_job_spec(path: Path, job: JobRow, runs: Sequence[RunRow], job_spec: JobSpec, *, new_key: bool) -> None:
     """Compare the job spec with the stored one. Raise LedgerMismatchError."""
     pairs: tuple[tuple[Mismatch, str, str, str], ...] = (
-        ("operation", "operation", job.operation, undertaking.operation),
-        ("by", "ID type", job.identified_by, undertaking.by),
-        ("server", "server", job.base_url, undertaking.base_url),
+        ("operation", "operation", job.operation, job_spec.operation),
+        ("by", "ID type", job.identified_by, job_spec.by),
+        ("server", "server", job.base_url, job_spec.base_url),
     )
     for what, name, known, given in pairs:
         if known != given:
             raise LedgerMismatchError(
                 f"{path} belongs to another job: its {name} is {known}, not {given}: use another ledger", what
             )
-    if last_key(job, runs) != undertaking.key_fingerprint and not new_key:
+    if get_last_key_fingerprint(job, runs) != job_spec.key_fingerprint and not new_key:
         raise LedgerMismatchError(
             f"{path} belongs to a job with another API key: use that key, or another ledger; "
             "if the app's key was replaced, pass new_key=True",
@@ -261,9 +274,9 @@ def check(path: Path, job: JobRow, runs: Sequence[RunRow], undertaking: Undertak
         )
 
 
-def _rewritten(first: int, last: int) -> InputChangedError:
+def _build_rewritten_error(first: int, last: int) -> InputChangedError:
     where = f"in row {first + 1:,}" if first == last else f"somewhere in rows {first + 1:,} to {last + 1:,}"
-    return _changed(
+    return _build_changed_error(
         f"the input doesn't match the ledger: the IDs are the same, but the data to write differs {where}",
         first,
         "rewritten",
@@ -271,5 +284,7 @@ def _rewritten(first: int, last: int) -> InputChangedError:
     )
 
 
-def _changed(sentence: str, position: int, kind: Difference = "differs", last: int | None = None) -> InputChangedError:
-    return InputChangedError(f"{sentence}: pass the original input, or use another ledger", position, kind, last)
+def _build_changed_error(
+    message: str, position: int, kind: Difference = "differs", last: int | None = None
+) -> InputChangedError:
+    return InputChangedError(f"{message}: pass the original input, or use another ledger", position, kind, last)

@@ -9,13 +9,13 @@ from typing import Final
 
 from .store import JobRow, RunRow
 
-APP_ID: Final = "app_id"
+APP_ID_NOTE: Final = "app_id"
 """The note of a run with the app that its key was shown to belong to."""
-ABSENT_SHARE: Final = "absent_share"
+ABSENT_RATIO_NOTE: Final = "max_absent_ratio"
 """The note of a run with the share of absent profiles that its operator accepts."""
 
 
-def last_key(job: JobRow, runs: Sequence[RunRow]) -> str:
+def get_last_key_fingerprint(job: JobRow, runs: Sequence[RunRow]) -> str:
     """Return the fingerprint of the job's key, or of the first key of the job if no key qualifies."""
-    counting = (run.key_fingerprint for run in reversed(runs) if run.touched or APP_ID in json.loads(run.notes))
+    counting = (run.key_fingerprint for run in reversed(runs) if run.touched or APP_ID_NOTE in json.loads(run.notes))
     return next(counting, job.key_fingerprint)

@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from ..bulk import Outcome
-from ..bulk.job_store import Source, Undertaking
+from ..bulk.job_store import JobSpec, Source
 from ..bulk.results import ItemT
-from ..http.clock import moment
+from ..http.clock import read_clocks
 from ..http.hooks import check_hook
 from .errors import LedgerMismatchError
-from .files import real, translated
-from .id_key import Secret, key_path
-from .location import LedgerLocation, TemporaryLedger, location_of
-from .lock import Held
+from .files import resolve_link, translate_errors
+from .id_key import IdKey, get_key_path
+from .location import LedgerLocation, TemporaryLedger, to_location
+from .lock import LedgerLock
 from .reader import LedgerReader
-from .run_state import Book, Terms
-from .session import LedgerEntries
+from .run_state import RunOptions, RunState
+from .session import LedgerSession
 from .spool import Spool
-from .spooled_items import Spooling
+from .spooled_items import RunSpool
 from .store import JobRow, Store
 
 
@@ -42,19 +42,20 @@ class Ledger:
         retry: Items with one of these outcomes are sent again.
         new_key: Whether another API key of the same app may be used.
         notes: Notes of this run for the record, such as the operator.
-        order: The job options that LedgerReader.order returns from this run on, once the input is found to be the same.
-        look: Returns the live status, without IDs. It is called on the event loop about once per second while the job
-            runs. LedgerReader.sight returns the last status.
+        job_options: The job options that LedgerReader.order returns from this run on, once the input is found to be the
+            same.
+        live_status: Returns the live status, without IDs. It is called on the event loop about once per second while
+            the job runs. LedgerReader.sight returns the last status.
         spool: Whether to copy the IDs of a deletion to a file next to the ledger before the first one is sent. Use it
             if the input can't be read twice, for example a generator. Later runs read the copy and ignore their own
             input. The copy is removed when all items are done.
-        held: The lock of the ledger if the caller already holds it.
+        lock: The lock of the ledger if the caller already holds it.
 
     Attributes:
         path: The path of the ledger.
 
     Raises:
-        ValueError: If `retry` contains an outcome of an item that is done, `held` is the lock of another ledger, or
+        ValueError: If `retry` contains an outcome of an item that is done, `lock` is the lock of another ledger, or
             `spool` is used with a TemporaryLedger.
     """
 
@@ -66,37 +67,37 @@ class Ledger:
         retry: Collection[Outcome] = (),
         new_key: bool = False,
         notes: Mapping[str, str] | None = None,
-        order: Mapping[str, Any] | None = None,
-        look: Callable[[], Mapping[str, Any]] | None = None,
+        job_options: Mapping[str, Any] | None = None,
+        live_status: Callable[[], Mapping[str, Any]] | None = None,
         spool: bool = False,
-        held: Held | None = None,
+        lock: LedgerLock | None = None,
     ) -> None:
         done = ", ".join(outcome for outcome in retry if not outcome.is_failure)
         if done:
             raise ValueError(f"retry: items that are done aren't sent again: leave out {done}")
-        self._location = location_of(path)
+        self._location = to_location(path)
         self.path = self._location.path
-        if held is not None and held.path.absolute() != self.path.absolute():
+        if lock is not None and lock.path.absolute() != self.path.absolute():
             raise ValueError("held: that is the lock of another ledger")
         if spool and isinstance(self._location, TemporaryLedger):
             raise ValueError("spool: a temporary ledger can't have a copy of its input: pass the IDs as a list")
-        check_hook("look", look)
-        self._look = look
+        check_hook("look", live_status)
+        self._live_status = live_status
         self._is_spooled = spool
-        self._terms = Terms(
+        self._options = RunOptions(
             appended=appended,
             retry=frozenset(retry),
             new_key=new_key,
             notes=dict(notes or {}),
-            order=order,
-            held=held,
+            job_options=job_options,
+            lock=lock,
         )
 
-    def entries(self, undertaking: Undertaking, source: Source[ItemT]) -> LedgerEntries[ItemT]:
+    def start_run(self, job_spec: JobSpec, source: Source[ItemT]) -> LedgerSession[ItemT]:
         """Start the first run of the job, or the next one. The functions of `bulk` call this.
 
         Args:
-            undertaking: The job spec.
+            job_spec: The job spec.
             source: The input of the job.
 
         Returns:
@@ -105,22 +106,22 @@ class Ledger:
         Raises:
             TypeError: If the input of another operation than a deletion is to be spooled.
         """
-        if self._is_spooled and undertaking.operation != "delete":
+        if self._is_spooled and job_spec.operation != "delete":
             raise TypeError("only the IDs of a deletion can be spooled: pass the changes as a list")
-        spooling = Spooling(Spool(self.path)) if self._is_spooled else None
-        return LedgerEntries(
-            source if spooling is None else spooling.source(source),
-            lambda: Book.open(self._location, undertaking, self._terms, moment),
-            moment,
-            self._look,
-            None if spooling is None else functools.partial(spooling.end, self.path),
+        run_spool = RunSpool(Spool(self.path)) if self._is_spooled else None
+        return LedgerSession(
+            source if run_spool is None else run_spool.wrap_source(source),
+            lambda: RunState.open(self._location, job_spec, self._options, read_clocks),
+            read_clocks,
+            self._live_status,
+            None if run_spool is None else functools.partial(run_spool.close, self.path),
         )
 
     def __repr__(self) -> str:
         return f"Ledger({str(self.path)!r})"
 
 
-def redact(path: str | os.PathLike[str]) -> None:
+def anonymize(path: str | os.PathLike[str]) -> None:
     """Make a ledger anonymous for good. Its key file and the copy of its input are removed. Then it can only be read.
 
     Args:
@@ -129,22 +130,22 @@ def redact(path: str | os.PathLike[str]) -> None:
     Raises:
         LedgerError: If the ledger is in use or isn't a ledger, or its key file was changed. Nothing is removed then.
     """
-    ledger = real(path)
+    ledger = resolve_link(path)
     LedgerReader(ledger).close()
-    with Store.open(ledger) as store, translated(key_path(ledger)):
-        _remove_key(ledger, store.job())
+    with Store.open(ledger) as store, translate_errors(get_key_path(ledger)):
+        _remove_key(ledger, store.read_job())
         Spool(ledger).discard()
 
 
 def _remove_key(ledger: Path, job: JobRow) -> None:
-    beside = key_path(ledger)
-    if not beside.exists():
+    key_file = get_key_path(ledger)
+    if not key_file.exists():
         return
-    secret = Secret.read(ledger)
-    if secret is None or secret.check != job.secret_check:
+    id_key = IdKey.read(ledger)
+    if id_key is None or id_key.fingerprint != job.secret_check:
         raise LedgerMismatchError(
-            f"{beside} is the key file of another ledger, or was changed, so nothing was removed: put the right one "
+            f"{key_file} is the key file of another ledger, or was changed, so nothing was removed: put the right one "
             "back, or move that file away",
             "secret",
         )
-    beside.unlink()
+    key_file.unlink()

@@ -13,44 +13,44 @@ from typing import Final, NamedTuple, TypeAlias, cast
 import attrs
 
 from .errors import LedgerError
-from .file_identity import identity_of
+from .file_identity import get_identity
 from .files import (
-    Lock,
-    check_place,
+    FileLock,
+    acquire_lock,
+    build_missing_error,
+    check_hard_links,
+    check_path,
     connect_to_read,
     connect_to_write,
-    lock,
-    made_whole,
-    missing,
-    real,
-    refuse_second_name,
+    create_atomically,
+    resolve_link,
 )
-from .id_key import LENGTH, Secret, key_path
-from .lock import Held
-from .path_check import Fence
+from .id_key import KEY_BYTES, IdKey, get_key_path
+from .lock import LedgerLock
+from .path_check import FileChecks
 
 _TEMPORARY_FOLDERS: Final = ("/var/tmp", "/usr/tmp", "/tmp")  # noqa: S108 - SQLite's own list; its file has no name there
 
 
-class NoChecks:
+class NoFileChecks:
     """The checks of a ledger without a name. There are none, because no other process can change it."""
 
-    def check(self) -> None:
+    def check_files(self) -> None:
         pass
 
     def check_writers(self) -> None:
         pass
 
-    def note_sizes(self) -> None:
+    def record_sizes(self) -> None:
         pass
 
 
-class Opened(NamedTuple):
-    """A ledger that is open for writing. `lock` is None if the caller holds it or if no lock is needed."""
+class OpenLedger(NamedTuple):
+    """A ledger that is open for writing. `file_lock` is None if the caller holds it or if no lock is needed."""
 
     connection: sqlite3.Connection
-    checks: Fence | NoChecks
-    lock: Lock | None
+    checks: FileChecks | NoFileChecks
+    file_lock: FileLock | None
 
 
 @attrs.frozen
@@ -60,41 +60,41 @@ class NamedLedger:
     path: Path
 
     def open_to_write(
-        self, schema: str, make: Callable[[sqlite3.Connection], None] | None, held: Held | None
-    ) -> Opened:
-        """Open the ledger. Lock it unless the caller already holds its lock (`held`)."""
+        self, schema: str, initialize: Callable[[sqlite3.Connection], None] | None, lock: LedgerLock | None
+    ) -> OpenLedger:
+        """Open the ledger. Lock it unless the caller already holds its lock (`lock`)."""
         path = self.path
         with contextlib.ExitStack() as stack:
-            if make is None and not path.exists():
-                raise missing(path)
+            if initialize is None and not path.exists():
+                raise build_missing_error(path)
             if path.exists():
-                check_place(path)
-                refuse_second_name(path)
-            own = stack.enter_context(contextlib.closing(lock(path))) if held is None else None
-            its_lock = own or cast("Held", held).lock
-            if make is not None and not path.exists():
-                with _leaving_no_trace(path, own), made_whole(path, schema, its_lock) as connection:
-                    make(connection)
-            identity = identity_of(path)
+                check_path(path)
+                check_hard_links(path)
+            own_lock = stack.enter_context(contextlib.closing(acquire_lock(path))) if lock is None else None
+            file_lock = own_lock or cast("LedgerLock", lock).file_lock
+            if initialize is not None and not path.exists():
+                with _clean_up_on_failure(path, own_lock), create_atomically(path, schema, file_lock) as connection:
+                    initialize(connection)
+            identity = get_identity(path)
             connection = stack.enter_context(contextlib.closing(connect_to_write(path)))
-            fence = Fence(path, identity, connection, its_lock)
-            fence.check()
+            file_checks = FileChecks(path, identity, connection, file_lock)
+            file_checks.check_files()
             stack.pop_all()
-            return Opened(connection, fence, own)
+            return OpenLedger(connection, file_checks, own_lock)
 
     def open_to_read(self) -> sqlite3.Connection:
         """Open the ledger, even while it is written."""
         if not self.path.exists():
-            raise missing(self.path)
+            raise build_missing_error(self.path)
         return connect_to_read(self.path)
 
-    def read_secret(self) -> Secret | None:
+    def read_id_key(self) -> IdKey | None:
         """Read the key file."""
-        return Secret.read(self.path)
+        return IdKey.read(self.path)
 
-    def make_secret(self) -> Secret:
+    def create_id_key(self) -> IdKey:
         """Make the key file."""
-        return Secret.make(self.path)
+        return IdKey.create(self.path)
 
 
 class TemporaryLedger:
@@ -109,51 +109,51 @@ class TemporaryLedger:
     """
 
     def __init__(self) -> None:
-        self.path: Final = Path(f"the temporary ledger in {_temporary_folder()}")
+        self.path: Final = Path(f"the temporary ledger in {_get_temporary_folder()}")
         self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False, factory=_SharedConnection)
         self._connection.execute("PRAGMA journal_mode = MEMORY")  # only holds the changes of the current transaction
-        self._secret: Secret | None = None
+        self._id_key: IdKey | None = None
         self._is_made = False
 
     def open_to_write(
-        self, schema: str, make: Callable[[sqlite3.Connection], None] | None, held: Held | None
-    ) -> Opened:
+        self, schema: str, initialize: Callable[[sqlite3.Connection], None] | None, lock: LedgerLock | None
+    ) -> OpenLedger:
         """Open the ledger. There is no lock and nothing to check, because no other process can open it.
 
         Args:
             schema: The SQL that creates the tables.
-            make: Writes the first rows if the ledger is new.
-            held: Must be None.
+            initialize: Writes the first rows if the ledger is new.
+            lock: Must be None.
 
         Returns:
             The open ledger.
 
         Raises:
-            LedgerError: If the ledger is new and `make` is None.
+            LedgerError: If the ledger is new and `initialize` is None.
         """
-        assert held is None, "a temporary ledger has no lock"
+        assert lock is None, "a temporary ledger has no lock"
         if not self._is_made:
-            if make is None:
+            if initialize is None:
                 raise LedgerError("there is no temporary ledger yet")
             self._connection.executescript(schema)
             self._connection.execute("BEGIN")
-            make(self._connection)
+            initialize(self._connection)
             self._connection.execute("COMMIT")
             self._is_made = True
-        return Opened(self._connection, NoChecks(), None)
+        return OpenLedger(self._connection, NoFileChecks(), None)
 
     def open_to_read(self) -> sqlite3.Connection:
         """Return the connection. Nothing may be written while it is read."""
         return self._connection
 
-    def read_secret(self) -> Secret | None:
+    def read_id_key(self) -> IdKey | None:
         """Return the ID key, or None if it isn't made yet."""
-        return self._secret
+        return self._id_key
 
-    def make_secret(self) -> Secret:
+    def create_id_key(self) -> IdKey:
         """Make the ID key and return it."""
-        self._secret = Secret(os.urandom(LENGTH))
-        return self._secret
+        self._id_key = IdKey(os.urandom(KEY_BYTES))
+        return self._id_key
 
     def close(self) -> None:
         """Remove the ledger. Repeated calls have no effect."""
@@ -175,31 +175,31 @@ LedgerLocation: TypeAlias = NamedLedger | TemporaryLedger
 """The place of a ledger. Opening it raises OSError, sqlite3.Error or LedgerError."""
 
 
-def location_of(path: str | os.PathLike[str] | LedgerLocation) -> LedgerLocation:
+def to_location(path: str | os.PathLike[str] | LedgerLocation) -> LedgerLocation:
     """Return the location of a ledger, given by its path or by its location."""
-    return NamedLedger(real(path)) if isinstance(path, str | os.PathLike) else path
+    return NamedLedger(resolve_link(path)) if isinstance(path, str | os.PathLike) else path
 
 
-def _temporary_folder() -> str:
+def _get_temporary_folder() -> str:
     """Return the folder in which SQLite makes temporary files, see https://www.sqlite.org/tempfiles.html."""
     folders = (os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"), *_TEMPORARY_FOLDERS)
     return next((folder for folder in folders if folder and os.access(folder, os.W_OK | os.X_OK)), ".")
 
 
 @contextlib.contextmanager
-def _leaving_no_trace(path: Path, own: Lock | None) -> Iterator[None]:
+def _clean_up_on_failure(path: Path, own_lock: FileLock | None) -> Iterator[None]:
     """Remove the lock file and the key file if the block fails to make a ledger.
 
     A key file that existed before is kept: it may belong to another ledger. The lock file is removed only if this
     process holds the lock. Otherwise it might be another process's.
     """
-    has_key = key_path(path).exists()
+    has_key = get_key_path(path).exists()
     try:
         yield
     except BaseException:  # an interrupt too, which would leave these files
         if not path.exists():
-            if own is not None:
-                own.remove()
+            if own_lock is not None:
+                own_lock.remove()
             if not has_key:
-                key_path(path).unlink(missing_ok=True)
+                get_key_path(path).unlink(missing_ok=True)
         raise

@@ -7,24 +7,24 @@ from pathlib import Path
 
 import attrs
 
-from .files import Lock, lock, real, translated
+from .files import FileLock, acquire_lock, resolve_link, translate_errors
 
 
 @attrs.frozen
-class Held:
+class LedgerLock:
     """The lock of a ledger. The holder passes it to the functions that use the ledger.
 
     Attributes:
         path: The path of the ledger.
-        lock: The lock itself.
+        file_lock: The lock itself.
     """
 
     path: Path
-    lock: Lock = attrs.field(repr=False)
+    file_lock: FileLock = attrs.field(repr=False)
 
 
 @contextlib.contextmanager
-def holding(path: str | os.PathLike[str]) -> Iterator[Held]:
+def lock_ledger(path: str | os.PathLike[str]) -> Iterator[LedgerLock]:
     """Lock a ledger in the block.
 
     No other process can use the ledger, create one at this path, or copy an input next to it. If the block makes no
@@ -39,13 +39,13 @@ def holding(path: str | os.PathLike[str]) -> Iterator[Held]:
     Raises:
         LedgerError: If the ledger is in use or can't be locked.
     """
-    path = real(path)
-    with translated(path):
-        own = lock(path)
+    path = resolve_link(path)
+    with translate_errors(path):
+        file_lock = acquire_lock(path)
     try:
-        yield Held(path, own)
+        yield LedgerLock(path, file_lock)
     finally:
         with contextlib.suppress(OSError):  # the folder can't be entered any more
             if not path.exists():
-                own.remove()
-        own.close()
+                file_lock.remove()
+        file_lock.close()

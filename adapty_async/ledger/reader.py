@@ -15,16 +15,16 @@ from typing import Any, BinaryIO, Final, Self
 import attrs
 
 from ..bulk import Outcome
-from ..bulk.api import By, ProfileId, name_of
+from ..bulk.api import IdType, ProfileId, make_id_normalizer
 from .chunks import Row
-from .errors import InputChangedError, LedgerRedactedError
-from .files import damaged, is_locked, translated
-from .id_key import Secret, key_path
-from .last_key import last_key
-from .location import LedgerLocation, location_of
+from .errors import InputChangedError, LedgerAnonymizedError
+from .files import build_damaged_error, is_locked, translate_errors
+from .id_key import IdKey, get_key_path
+from .last_key import get_last_key_fingerprint
+from .location import LedgerLocation, to_location
 from .store import Presence, Store
 
-RECENT: Final = 60
+RECENT_SECONDS: Final = 60
 """The length of the last minute in seconds."""
 
 
@@ -43,7 +43,7 @@ class Job:
 
     made: datetime
     operation: str
-    by: By
+    by: IdType
     base_url: str
     key_fingerprint: str
     items: int | None
@@ -135,23 +135,25 @@ class LedgerReader:
     """
 
     def __init__(self, path: str | os.PathLike[str] | LedgerLocation) -> None:
-        self._location = location_of(path)
+        self._location = to_location(path)
         self.path = self._location.path
         self._store = Store.open_to_read(self._location)
         try:
             self._store.begin_snapshot()
-            job = self._store.job()
-            self._known = self._store.items()
-            self._exclude_lists = {row.number: row.name for row in self._store.exclude_lists()}
-            self.order: Mapping[str, Any] = {} if job.input_order is None else self._mapping(job.input_order)
+            job = self._store.read_job()
+            self._known = self._store.count_items()
+            self._exclude_lists = {row.number: row.name for row in self._store.read_exclude_lists()}
+            self.job_options: Mapping[str, Any] = (
+                {} if job.input_order is None else self._parse_json_object(job.input_order)
+            )
             """The job options of the command line. Empty if the command line didn't start the job."""
         except BaseException:  # an interrupt too, which would leave the ledger open
             self._store.close()
             raise
-        self._secret_check = job.secret_check
+        self._id_key_fingerprint = job.secret_check
         self._file_digest = job.file_digest
-        by: By = "profile_id" if job.identified_by == "profile_id" else "customer_user_id"
-        self.job = Job(_time(job.made), job.operation, by, job.base_url, job.key_fingerprint, job.items)
+        by: IdType = "profile_id" if job.identified_by == "profile_id" else "customer_user_id"
+        self.job = Job(_to_datetime(job.made), job.operation, by, job.base_url, job.key_fingerprint, job.items)
 
     @property
     def runs(self) -> list[Run]:
@@ -159,29 +161,29 @@ class LedgerReader:
         return [
             Run(
                 number=run.number,
-                started=_time(run.started),
-                ended=None if run.ended is None else _time(run.ended),
+                started=_to_datetime(run.started),
+                ended=None if run.ended is None else _to_datetime(run.ended),
                 key_fingerprint=run.key_fingerprint,
                 library_version=run.library_version,
-                notes=self._mapping(run.notes),
+                notes=self._parse_json_object(run.notes),
                 touched=bool(run.touched),
             )
-            for run in self._store.runs()
+            for run in self._store.read_runs()
         ]
 
     @property
     def last_key(self) -> str:
         """The fingerprint of the API key with which the job can be resumed."""
-        return last_key(self._store.job(), self._store.runs())
+        return get_last_key_fingerprint(self._store.read_job(), self._store.read_runs())
 
     @property
-    def sight(self) -> Mapping[str, Any] | None:
+    def live_status(self) -> Mapping[str, Any] | None:
         """The last live status of the run that hasn't ended. None if there is none.
 
         A killed run leaves its live status behind. Use `is_running` to check whether the run still exists.
         """
-        runs = self._store.runs()
-        return self._mapping(runs[-1].sight) if runs and runs[-1].sight is not None else None
+        runs = self._store.read_runs()
+        return self._parse_json_object(runs[-1].sight) if runs and runs[-1].sight is not None else None
 
     def status(self) -> Status:
         """Count the items by state.
@@ -195,22 +197,22 @@ class LedgerReader:
         counts: Counter[Outcome] = Counter()
         known, claimed, recent = self._known, 0, 0
         first, last = math.inf, 0
-        minute_ago = int(time.time()) - RECENT
-        for row in self._store.chunks():
-            chunk = self._store.unpacked(row)
-            claimed += chunk.claimed
+        minute_ago = int(time.time()) - RECENT_SECONDS
+        for row in self._store.iter_chunks():
+            chunk = self._store.unpack_chunk(row)
+            claimed += chunk.claimed_count
             counts += chunk.counts
             if chunk.counts:
-                latest = chunk.last
-                first, last = min(first, chunk.first), max(last, latest)
-                recent += chunk.answered_since(minute_ago) if latest >= minute_ago else 0
+                latest = chunk.last_outcome_at
+                first, last = min(first, chunk.first_outcome_at), max(last, latest)
+                recent += chunk.count_outcomes_since(minute_ago) if latest >= minute_ago else 0
         return Status(
             known=known,
             counts=counts,
             claimed=claimed,
             waiting=known - claimed - counts.total(),
-            first=_time(int(first)) if counts else None,
-            last=_time(last) if counts else None,
+            first=_to_datetime(int(first)) if counts else None,
+            last=_to_datetime(last) if counts else None,
             recent=recent,
         )
 
@@ -223,8 +225,10 @@ class LedgerReader:
         Raises:
             LedgerError: If the ledger is damaged.
         """
-        for row in self._store.chunks():
-            yield from self._store.unpacked(row).rows(row.number, self._store.hashes(row.number), self._exclude_lists)
+        for row in self._store.iter_chunks():
+            yield from self._store.unpack_chunk(row).iter_rows(
+                row.number, self._store.read_hashes(row.number), self._exclude_lists
+            )
 
     def digest(self) -> str:
         """Compute the digest of all rows, in the order of the input.
@@ -246,7 +250,7 @@ class LedgerReader:
             The digest in hexadecimal.
         """
         digest = hashlib.sha256()
-        for row in self._store.chunks():
+        for row in self._store.iter_chunks():
             digest.update(row.digest)
         return digest.hexdigest()
 
@@ -268,10 +272,10 @@ class LedgerReader:
             True if the contents are the same.
 
         Raises:
-            LedgerRedactedError: If the key file is gone.
+            LedgerAnonymizedError: If the key file is gone.
             OSError: If the file can't be read.
         """
-        return self._file_digest is not None and self._secret().file_digest(file) == self._file_digest
+        return self._file_digest is not None and self._load_id_key().digest_file(file) == self._file_digest
 
     def is_exclude_list(self, name: str, file: BinaryIO) -> bool:
         """Check whether a file has the contents that an exclude list had.
@@ -284,19 +288,19 @@ class LedgerReader:
             True if the contents are the same.
 
         Raises:
-            LedgerRedactedError: If the key file is gone.
+            LedgerAnonymizedError: If the key file is gone.
             OSError: If the file can't be read.
         """
-        digests = {row.name: row.digest for row in self._store.exclude_lists()}
-        return self._secret().file_digest(file) == digests.get(name)
+        digests = {row.name: row.digest for row in self._store.read_exclude_lists()}
+        return self._load_id_key().digest_file(file) == digests.get(name)
 
     def check_key(self) -> None:
         """Check that IDs can be looked up.
 
         Raises:
-            LedgerRedactedError: If the key file is gone.
+            LedgerAnonymizedError: If the key file is gone.
         """
-        self._secret()
+        self._load_id_key()
 
     def presences(self) -> Iterator[Presence]:
         """Iterate over the results of `verify`, in the order of the input.
@@ -304,7 +308,7 @@ class LedgerReader:
         Returns:
             An iterator over the results.
         """
-        return self._store.presences()
+        return self._store.iter_presences()
 
     def about(self, profile: ProfileId) -> list[Row]:
         """Find the rows of an ID.
@@ -316,14 +320,14 @@ class LedgerReader:
             One row for each time that the ID is in the input, or an empty list.
 
         Raises:
-            LedgerRedactedError: If the key file is gone.
+            LedgerAnonymizedError: If the key file is gone.
         """
-        wanted = self._secret().hash(name_of(self.job.by)(profile))
+        wanted = self._load_id_key().hash(make_id_normalizer(self.job.by)(profile))
         found = []
-        for row in self._store.chunks():
-            hashes = self._store.hashes(row.number)
+        for row in self._store.iter_chunks():
+            hashes = self._store.read_hashes(row.number)
             if wanted in hashes:
-                rows = self._store.unpacked(row).rows(row.number, hashes, self._exclude_lists)
+                rows = self._store.unpack_chunk(row).iter_rows(row.number, hashes, self._exclude_lists)
                 found += [each for each in rows if each.hash == wanted]
         return found
 
@@ -338,9 +342,9 @@ class LedgerReader:
 
         Raises:
             InputChangedError: At the first ID that isn't the row's.
-            LedgerRedactedError: If the key file is gone.
+            LedgerAnonymizedError: If the key file is gone.
         """
-        secret, name = self._secret(), name_of(self.job.by)
+        id_key, normalize_id = self._load_id_key(), make_id_normalizer(self.job.by)
         rows = self.rows()
         for position, profile in enumerate(ids):
             row = next(rows, None)
@@ -352,7 +356,7 @@ class LedgerReader:
                     position,
                     "longer",
                 )
-            if row.hash != secret.hash(name(profile)):
+            if row.hash != id_key.hash(normalize_id(profile)):
                 raise InputChangedError(
                     f"the input doesn't match the ledger: it first differs at row {position + 1:,}: "
                     "pass the job's input",
@@ -367,22 +371,22 @@ class LedgerReader:
                 "shorter",
             )
 
-    def _mapping(self, text: str) -> Mapping[str, Any]:
+    def _parse_json_object(self, text: str) -> Mapping[str, Any]:
         with contextlib.suppress(ValueError):
             read = json.loads(text)
             if isinstance(read, dict):
                 return read
-        raise damaged(self.path)
+        raise build_damaged_error(self.path)
 
-    def _secret(self) -> Secret:
-        with translated(key_path(self.path)):
-            secret = self._location.read_secret()
-        if secret is None or secret.check != self._secret_check:
-            raise LedgerRedactedError(
-                f"the key file {key_path(self.path)} is gone, or belongs to another ledger: "
+    def _load_id_key(self) -> IdKey:
+        with translate_errors(get_key_path(self.path)):
+            id_key = self._location.read_id_key()
+        if id_key is None or id_key.fingerprint != self._id_key_fingerprint:
+            raise LedgerAnonymizedError(
+                f"the key file {get_key_path(self.path)} is gone, or belongs to another ledger: "
                 "put the right one back; without it no ID can be looked up"
             )
-        return secret
+        return id_key
 
     def close(self) -> None:
         """Close the file. Repeated calls have no effect."""
@@ -392,10 +396,10 @@ class LedgerReader:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
 
 
-def _time(seconds: int) -> datetime:
+def _to_datetime(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)

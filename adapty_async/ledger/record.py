@@ -10,19 +10,19 @@ from typing import Any, Final
 import attrs
 
 from ..bulk import Outcome
-from ..escaping import in_markdown, one_line, to_json
+from ..escaping import dump_json, escape_line, escape_markdown
 from .chunks import Row
 from .errors import LedgerError, LedgerUnreadableError
-from .last_key import APP_ID
+from .last_key import APP_ID_NOTE
 from .reader import LedgerReader, RowsDigest, Run
 
-OPERATOR: Final = "operator"
-REQUEST: Final = "request"
+OPERATOR_NOTE: Final = "operator"
+REQUEST_NOTE: Final = "request"
 """The notes of a run that have their own columns in the record. All other notes are shown as guards of the run."""
 
-_ADDRESS: Final = re.compile(r"https?://[A-Za-z0-9.:/-]+")
-_OWN_NOTES: Final = frozenset({APP_ID, OPERATOR, REQUEST})
-MEANINGS: Final = {
+_URL_PATTERN: Final = re.compile(r"https?://[A-Za-z0-9.:/-]+")
+_COLUMN_NOTES: Final = frozenset({APP_ID_NOTE, OPERATOR_NOTE, REQUEST_NOTE})
+OUTCOME_MEANINGS: Final = {
     Outcome.DELETED: "Adapty accepted the deletion",
     Outcome.UPDATED: "Adapty accepted the update",
     Outcome.CREATED: "Adapty accepted the creation",
@@ -56,7 +56,7 @@ class Verification:
 
 
 @attrs.frozen(kw_only=True)
-class Record:
+class JobRecord:
     """The record of a job over all of its runs.
 
     Attributes:
@@ -101,9 +101,11 @@ class Record:
         Returns:
             The JSON text.
         """
-        data = {"finished": not self.open, **attrs.asdict(self, value_serializer=_plain)}
-        data["totals"] = {outcome: self.totals.get(outcome, 0) for outcome in MEANINGS if self.totals.get(outcome)}
-        return to_json(data, indent=2, ensure_ascii=False) + "\n"
+        data = {"finished": not self.open, **attrs.asdict(self, value_serializer=_serialize_value)}
+        data["totals"] = {
+            outcome: self.totals.get(outcome, 0) for outcome in OUTCOME_MEANINGS if self.totals.get(outcome)
+        }
+        return dump_json(data, indent=2, ensure_ascii=False) + "\n"
 
     def as_markdown(self) -> str:
         """Format the record as a Markdown page, with times in UTC.
@@ -111,10 +113,23 @@ class Record:
         Returns:
             The Markdown text.
         """
-        return "\n".join([*self._heading(), "", *self._table(), "", *self._totals(), "", *self._runs()]) + "\n"
+        return (
+            "\n".join(
+                [
+                    *self._format_heading(),
+                    "",
+                    *self._format_table(),
+                    "",
+                    *self._format_totals(),
+                    "",
+                    *self._format_runs(),
+                ]
+            )
+            + "\n"
+        )
 
-    def _heading(self) -> list[str]:
-        lines = [f"# Record of a mass {_NOUNS[self.operation]}", "", *self._unfinished()]
+    def _format_heading(self) -> list[str]:
+        lines = [f"# Record of a mass {_OPERATION_NOUNS[self.operation]}", "", *self._format_open_items()]
         if self.verified is not None and self.verified.present:
             lines += [
                 f"**{self.verified.present:,} profiles were present when they were checked afterwards.**",
@@ -124,61 +139,66 @@ class Record:
             return lines[:-1]
         return [*lines, "Adapty detaches a deleted profile's purchase history, and may attach it to another profile."]
 
-    def _unfinished(self) -> list[str]:
+    def _format_open_items(self) -> list[str]:
         if not self.open:
             return []
         sentence = f"**The job isn't finished: {self.open:,} of {self.items:,} items were open when this was written.**"
         if self.to_go_on is None:
             return [sentence, ""]
-        return [f"{sentence} To resume it:", "", f"    {one_line(self.to_go_on)}", ""]
+        return [f"{sentence} To resume it:", "", f"    {escape_line(self.to_go_on)}", ""]
 
-    def _table(self) -> list[str]:
+    def _format_table(self) -> list[str]:
         rows = {
             "app": self.app_id or "app not verified",
             "ids": self.by,
             "items": f"{self.items:,}",
-            "first outcome": _shown(self.first),
-            "last outcome": _shown(self.last),
+            "first outcome": _format_time(self.first),
+            "last outcome": _format_time(self.last),
             "digest of the input (keyed)": self.input_digest,
             "digest of the rows": self.rows_digest,
             "exclude lists": ", ".join(f"{name}: {count:,}" for name, count in self.excluded.items()) or "none",
-            "verified": self._verified(),
+            "verified": self._format_verification(),
             "adapty-async": self.library_version,
         }
-        server = self.base_url if _ADDRESS.fullmatch(self.base_url) else in_markdown(self.base_url)
-        others = (f"| {name} | {in_markdown(value)} |" for name, value in rows.items())
+        server = self.base_url if _URL_PATTERN.fullmatch(self.base_url) else escape_markdown(self.base_url)
+        others = (f"| {name} | {escape_markdown(value)} |" for name, value in rows.items())
         return ["| | |", "|---|---|", f"| server | {server} |", *others]
 
-    def _verified(self) -> str:
-        found = self.verified
-        if found is None:
+    def _format_verification(self) -> str:
+        verification = self.verified
+        if verification is None:
             return "no"
-        return f"{found.absent:,} absent, {found.present:,} present, {_shown(found.first)} to {_shown(found.last)}"
+        return (
+            f"{verification.absent:,} absent, {verification.present:,} present, "
+            f"{_format_time(verification.first)} to {_format_time(verification.last)}"
+        )
 
-    def _totals(self) -> list[str]:
+    def _format_totals(self) -> list[str]:
         rows = [
             f"| {outcome} | {self.totals[outcome]:,} | {meaning} |"
-            for outcome, meaning in MEANINGS.items()
+            for outcome, meaning in OUTCOME_MEANINGS.items()
             if self.totals.get(outcome)
         ]
         return ["| outcome | items | meaning |", "|---|---:|---|", *rows]
 
-    def _runs(self) -> list[str]:
-        rows = [f"| {' | '.join(_cells(run))} |" for run in self.runs]
+    def _format_runs(self) -> list[str]:
+        rows = [f"| {' | '.join(_format_cells(run))} |" for run in self.runs]
         return ["| run | started | ended | key | operator | request | guards |", "|---|---|---|---|---|---|---|", *rows]
 
 
-_NOUNS: Final = {"delete": "deletion", "update": "update", "create": "creation"}
+_OPERATION_NOUNS: Final = {"delete": "deletion", "update": "update", "create": "creation"}
 
 
-def record_of(reader: LedgerReader, *, items: int | None = None, to_go_on: str | None = None) -> Record:
+def build_record(
+    reader: LedgerReader, *, items: int | None = None, format_resume_command: str | None = None
+) -> JobRecord:
     """Build the record of a job from its rows.
 
     Args:
         reader: The ledger.
         items: The number of items in the input. It is needed if a stopped job hasn't read its input to the end. The
             unread items are `not_attempted`.
-        to_go_on: How to resume the job. The record of an unfinished job shows it.
+        format_resume_command: How to resume the job. The record of an unfinished job shows it.
 
     Returns:
         The record.
@@ -205,15 +225,15 @@ def record_of(reader: LedgerReader, *, items: int | None = None, to_go_on: str |
         )
     unread = expected - totals.total()
     totals[Outcome.NOT_ATTEMPTED] += unread
-    left = status.waiting + status.claimed + unread
+    remaining = status.waiting + status.claimed + unread
     runs = tuple(reader.runs)
-    return Record(
-        open=left,
-        to_go_on=to_go_on if left else None,
+    return JobRecord(
+        open=remaining,
+        to_go_on=format_resume_command if remaining else None,
         operation=job.operation,
         by=job.by,
         base_url=job.base_url,
-        app_id=_app_of(runs),
+        app_id=_get_app_id(runs),
         items=expected,
         input_digest=reader.input_digest(),
         first=status.first,
@@ -222,21 +242,21 @@ def record_of(reader: LedgerReader, *, items: int | None = None, to_go_on: str |
         excluded=excluded,
         rows_digest=digest.hexdigest(),
         runs=runs,
-        verified=_verification(reader),
+        verified=_summarize_verification(reader),
         library_version=version("adapty-async"),
     )
 
 
-def _app_of(runs: Collection[Run]) -> str | None:
+def _get_app_id(runs: Collection[Run]) -> str | None:
     """Return the app of the job, or None if it isn't verified for each key that may have had an effect."""
-    apps = {run.notes[APP_ID] for run in runs if APP_ID in run.notes}
-    keys = {run.key_fingerprint for run in runs if APP_ID in run.notes}
+    apps = {run.notes[APP_ID_NOTE] for run in runs if APP_ID_NOTE in run.notes}
+    keys = {run.key_fingerprint for run in runs if APP_ID_NOTE in run.notes}
     if len(apps) != 1 or any(run.touched and run.key_fingerprint not in keys for run in runs):
         return None
     return apps.pop()
 
 
-def evidence(rows: Iterable[Row]) -> list[str]:
+def describe_item(rows: Iterable[Row]) -> list[str]:
     """Describe the rows of one ID.
 
     Args:
@@ -245,22 +265,22 @@ def evidence(rows: Iterable[Row]) -> list[str]:
     Returns:
         One sentence per row.
     """
-    return [f"row {row.position + 1:,}: {_sentence(row)}" for row in rows]
+    return [f"row {row.position + 1:,}: {_describe_row(row)}" for row in rows]
 
 
-def _sentence(row: Row) -> str:
-    status = f" ({row.status})" if row.status and row.standing in _ANSWERED else ""
-    at = "" if row.at is None else f" at {_shown(datetime.fromtimestamp(row.at, UTC))}"
+def _describe_row(row: Row) -> str:
+    status = f" ({row.status})" if row.status and row.standing in _OUTCOMES_WITH_RESPONSE else ""
+    at = "" if row.at is None else f" at {_format_time(datetime.fromtimestamp(row.at, UTC))}"
     if row.standing is Outcome.EXCLUDED:
-        return f"on {_named(row.exclude_list)}{at}; not sent"
-    return f"{MEANINGS[row.standing]}{status}{at}"
+        return f"on {_describe_exclude_list(row.exclude_list)}{at}; not sent"
+    return f"{OUTCOME_MEANINGS[row.standing]}{status}{at}"
 
 
-def _named(exclude_list: str | None) -> str:
-    return "an exclude list" if exclude_list is None else f"the exclude list {one_line(exclude_list)}"
+def _describe_exclude_list(exclude_list: str | None) -> str:
+    return "an exclude list" if exclude_list is None else f"the exclude list {escape_line(exclude_list)}"
 
 
-_ANSWERED: Final = frozenset(
+_OUTCOMES_WITH_RESPONSE: Final = frozenset(
     {
         Outcome.DELETED,
         Outcome.UPDATED,
@@ -273,7 +293,7 @@ _ANSWERED: Final = frozenset(
 )
 
 
-def _verification(reader: LedgerReader) -> Verification | None:
+def _summarize_verification(reader: LedgerReader) -> Verification | None:
     counts: Counter[bool] = Counter()
     first = last = 0
     for presence in reader.presences():
@@ -286,19 +306,24 @@ def _verification(reader: LedgerReader) -> Verification | None:
     return Verification(counts[False], counts[True], *times)
 
 
-def _cells(run: Run) -> Iterator[str]:
-    yield from (f"{run.number}", _shown(run.started), _shown(run.ended))
-    texts = (run.key_fingerprint, run.notes.get(OPERATOR, ""), run.notes.get(REQUEST, ""), _guards(run))
-    yield from map(in_markdown, texts)
+def _format_cells(run: Run) -> Iterator[str]:
+    yield from (f"{run.number}", _format_time(run.started), _format_time(run.ended))
+    texts = (
+        run.key_fingerprint,
+        run.notes.get(OPERATOR_NOTE, ""),
+        run.notes.get(REQUEST_NOTE, ""),
+        _format_guards(run),
+    )
+    yield from map(escape_markdown, texts)
 
 
-def _guards(run: Run) -> str:
-    return ", ".join(f"{name} {value}" for name, value in sorted(run.notes.items()) if name not in _OWN_NOTES)
+def _format_guards(run: Run) -> str:
+    return ", ".join(f"{name} {value}" for name, value in sorted(run.notes.items()) if name not in _COLUMN_NOTES)
 
 
-def _shown(time: datetime | None) -> str:
+def _format_time(time: datetime | None) -> str:
     return "-" if time is None else f"{time:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _plain(_: object, __: object, value: Any) -> Any:
+def _serialize_value(_: object, __: object, value: Any) -> Any:
     return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else value

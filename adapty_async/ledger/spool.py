@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from .errors import LedgerWriteError
-from .files import OWNER_ONLY, real, sync_names
+from .files import OWNER_ONLY_MODE, resolve_link, sync_directory
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]  # its value there
 
-_BLOCK: Final = 1 << 16
+_BLOCK_BYTES: Final = 1 << 16
 # Without O_NONBLOCK, opening a pipe waits for a writer.
-_LOOKING: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_READ_FLAGS: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 class Spool:
@@ -30,9 +30,9 @@ class Spool:
     """
 
     def __init__(self, ledger: str | os.PathLike[str]) -> None:
-        path = real(ledger)
+        path = resolve_link(ledger)
         self.path = path.with_name(f"{path.name}.spool")
-        self._part = self.path.with_name(f"{self.path.name}.part")
+        self._temp_path = self.path.with_name(f"{self.path.name}.part")
 
     @property
     def is_filled(self) -> bool:
@@ -51,7 +51,7 @@ class Spool:
             LedgerWriteError: If the copy can't be written. No partial copy is left.
         """
         with self.writing() as write:
-            while block := source.read(_BLOCK):
+            while block := source.read(_BLOCK_BYTES):
                 write(block)
 
     @contextlib.contextmanager
@@ -65,32 +65,32 @@ class Spool:
             LedgerWriteError: If the copy can't be written.
         """
         try:
-            with self._translated():
-                self._part.unlink(missing_ok=True)
-                descriptor = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
-            hold(descriptor)
+            with self._translate_errors():
+                self._temp_path.unlink(missing_ok=True)
+                descriptor = os.open(self._temp_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY_MODE)
+            lock_descriptor(descriptor)
             try:
                 yield lambda block: self._write(descriptor, block)
-                with self._translated():
+                with self._translate_errors():
                     os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-            with self._translated():
-                self._part.replace(self.path)
-            sync_names(self.path.parent)
+            with self._translate_errors():
+                self._temp_path.replace(self.path)
+            sync_directory(self.path.parent)
         except BaseException:  # an interrupt too, which would leave a partial copy
             with contextlib.suppress(OSError):
-                self._part.unlink(missing_ok=True)
+                self._temp_path.unlink(missing_ok=True)
             raise
 
     def _write(self, descriptor: int, block: bytes) -> None:
-        with self._translated():
-            left = memoryview(block)
-            while left:
-                left = left[os.write(descriptor, left) :]
+        with self._translate_errors():
+            remaining = memoryview(block)
+            while remaining:
+                remaining = remaining[os.write(descriptor, remaining) :]
 
     @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         try:
             yield
             return
@@ -111,7 +111,7 @@ class Spool:
 
     def sweep(self) -> None:
         """Remove a partial copy that a killed process left. Any other file of that name is kept."""
-        remove_abandoned(self._part)
+        remove_abandoned_file(self._temp_path)
 
     def discard(self) -> None:
         """Remove the copy, complete or partial. Repeated calls have no effect.
@@ -121,30 +121,30 @@ class Spool:
         """
         try:
             self.path.unlink(missing_ok=True)
-            self._part.unlink(missing_ok=True)
+            self._temp_path.unlink(missing_ok=True)
             return
         except OSError as error:
             reason = error.strerror
         raise LedgerWriteError(f"{self.path} can't be removed ({reason}): it contains IDs, so remove it yourself")
 
 
-def remove_abandoned(part: Path) -> None:
+def remove_abandoned_file(path: Path) -> None:
     """Remove a private file that isn't locked any more. Any other file at that path is kept."""
     with contextlib.suppress(OSError):  # usually it doesn't exist
-        descriptor = os.open(part, _LOOKING)
+        descriptor = os.open(path, _READ_FLAGS)
         try:
-            if _is_private(descriptor) and hold(descriptor):
-                part.unlink()
+            if _is_private(descriptor) and lock_descriptor(descriptor):
+                path.unlink()
         finally:
             os.close(descriptor)
 
 
 def _is_private(descriptor: int) -> bool:
     """Return True if it is a file that only its owner can read, as a copy is."""
-    return os.fstat(descriptor).st_mode == stat.S_IFREG | OWNER_ONLY
+    return os.fstat(descriptor).st_mode == stat.S_IFREG | OWNER_ONLY_MODE
 
 
-def hold(descriptor: int) -> bool:
+def lock_descriptor(descriptor: int) -> bool:
     """Lock an open file until it is closed or the process ends. Return True if this succeeds.
 
     If another process removes the file just before it is locked, the write fails. It also fails if another process

@@ -17,12 +17,12 @@ from typing import Any, Final, Self, TypeVar
 
 import attrs
 
-from .chunks import CHUNK, Chunk
+from .chunks import ITEMS_PER_CHUNK, Chunk
 from .errors import LedgerUnreadableError
-from .files import APPLICATION, VERSION, Lock, damaged, translated
-from .location import LedgerLocation, NoChecks, location_of
-from .lock import Held
-from .path_check import Fence
+from .files import APPLICATION_ID, FORMAT_VERSION, FileLock, build_damaged_error, translate_errors
+from .location import LedgerLocation, NoFileChecks, to_location
+from .lock import LedgerLock
+from .path_check import FileChecks
 
 _SCHEMA: Final = f"""
 CREATE TABLE job (
@@ -45,14 +45,14 @@ CREATE TABLE exclude_list (number INTEGER PRIMARY KEY, name TEXT NOT NULL, diges
 CREATE TABLE presence (
     position INTEGER PRIMARY KEY, at INTEGER NOT NULL, present INTEGER NOT NULL, checksum INTEGER NOT NULL
 );
-PRAGMA application_id = {APPLICATION};
-PRAGMA user_version = {VERSION};
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {FORMAT_VERSION};
 """
 
-AT_ONCE: Final = 100
+MAX_ROWS_PER_STATEMENT: Final = 100
 """Rows per statement. Between two statements another thread may run, and this one waits for its turn."""
 
-_NO_END: Final = 2**63 - 1
+_MAX_CHUNK_NUMBER: Final = 2**63 - 1
 
 SQLITE_VERSION: Final = sqlite3.sqlite_version_info
 
@@ -122,7 +122,7 @@ class ChunkRow:
     number: int
     size: int
     digest: bytes
-    rows: bytes
+    packed_states: bytes
 
 
 @attrs.frozen(repr=False)
@@ -145,7 +145,7 @@ class ExcludeListRow:
 
 
 @attrs.frozen(repr=False)
-class Writing:
+class CommitData:
     """The changes of one commit. `outcomes` holds pairs of a chunk's number and its packed states."""
 
     job: JobRow | None = None
@@ -185,8 +185,8 @@ class Store:
         self,
         path: Path,
         connection: sqlite3.Connection,
-        checks: Fence | NoChecks | None = None,
-        own_lock: Lock | None = None,
+        checks: FileChecks | NoFileChecks | None = None,
+        own_lock: FileLock | None = None,
     ) -> None:
         self._path = path
         self._connection = connection
@@ -198,82 +198,82 @@ class Store:
     def open(
         cls,
         path: str | os.PathLike[str] | LedgerLocation,
-        make: Callable[["Store"], None] | None = None,
+        initialize: Callable[["Store"], None] | None = None,
         *,
-        held: Held | None = None,
+        lock: LedgerLock | None = None,
     ) -> Self:
-        """Open a ledger for writing, and lock it unless the caller already holds its lock (`held`).
+        """Open a ledger for writing, and lock it unless the caller already holds its lock (`lock`).
 
-        If there is no ledger, `make` writes its first rows.
+        If there is no ledger, `initialize` writes its first rows.
         """
-        location = location_of(path)
+        location = to_location(path)
 
-        def make_in(connection: sqlite3.Connection) -> None:
-            assert make is not None
-            make(cls(location.path, connection))
+        def initialize_connection(connection: sqlite3.Connection) -> None:
+            assert initialize is not None
+            initialize(cls(location.path, connection))
 
-        with translated(location.path):
-            opened = location.open_to_write(_SCHEMA, None if make is None else make_in, held)
+        with translate_errors(location.path):
+            opened = location.open_to_write(_SCHEMA, None if initialize is None else initialize_connection, lock)
         return cls(location.path, *opened)
 
     @classmethod
     def open_to_read(cls, path: str | os.PathLike[str] | LedgerLocation) -> Self:
         """Open a ledger for reading, even while a job is running."""
-        location = location_of(path)
-        with translated(location.path):
+        location = to_location(path)
+        with translate_errors(location.path):
             return cls(location.path, location.open_to_read())
 
     # Reading
 
-    def job(self) -> JobRow:
+    def read_job(self) -> JobRow:
         """Read the job."""
-        with translated(self._path):
-            row = self._connection.execute(f"SELECT {_columns(JobRow)} FROM job").fetchone()  # noqa: S608 - our own names
+        with translate_errors(self._path):
+            row = self._connection.execute(f"SELECT {_format_columns(JobRow)} FROM job").fetchone()  # noqa: S608 - our own names
         if row is None:
-            raise damaged(self._path)
-        return self._checked(JobRow, row)
+            raise build_damaged_error(self._path)
+        return self._parse_row(JobRow, row)
 
-    def runs(self) -> list[RunRow]:
+    def read_runs(self) -> list[RunRow]:
         """Read the runs of the job, in order."""
-        with translated(self._path):
-            rows = self._connection.execute(f"SELECT {_columns(RunRow)} FROM run ORDER BY number").fetchall()  # noqa: S608 - our own names
-        return [self._checked(RunRow, row) for row in rows]
+        with translate_errors(self._path):
+            rows = self._connection.execute(f"SELECT {_format_columns(RunRow)} FROM run ORDER BY number").fetchall()  # noqa: S608 - our own names
+        return [self._parse_row(RunRow, row) for row in rows]
 
-    def exclude_lists(self) -> list[ExcludeListRow]:
+    def read_exclude_lists(self) -> list[ExcludeListRow]:
         """Read the exclude lists, in the order in which they were added."""
-        with translated(self._path):
+        with translate_errors(self._path):
             rows = self._connection.execute(
-                f"SELECT {_columns(ExcludeListRow)} FROM exclude_list ORDER BY number"  # noqa: S608 - our own names
+                f"SELECT {_format_columns(ExcludeListRow)} FROM exclude_list ORDER BY number"  # noqa: S608 - our own names
             ).fetchall()
-        return [self._checked(ExcludeListRow, row) for row in rows]
+        return [self._parse_row(ExcludeListRow, row) for row in rows]
 
-    def chunks(self, begin: int = 0, end: int = _NO_END) -> Iterator[ChunkRow]:
+    def iter_chunks(self, begin: int = 0, end: int = _MAX_CHUNK_NUMBER) -> Iterator[ChunkRow]:
         """Read the chunks from number `begin` up to, not including, `end`, in order. Their hashes aren't read."""
-        with translated(self._path):
+        with translate_errors(self._path):
             for row in self._select(_SELECT_CHUNKS, (begin, end)):
                 yield ChunkRow(*row)
 
-    def unpacked(self, row: ChunkRow) -> Chunk:
+    def unpack_chunk(self, row: ChunkRow) -> Chunk:
         """Unpack the states of a chunk's items."""
         with contextlib.suppress(ValueError, zlib.error):
-            return Chunk.unpack(row.size, zlib.decompress(row.rows))
-        raise damaged(self._path)
+            return Chunk.unpack(row.size, zlib.decompress(row.packed_states))
+        raise build_damaged_error(self._path)
 
-    def hashes(self, number: int) -> bytes:
+    def read_hashes(self, number: int) -> bytes:
         """Read the hashes of a chunk's items, 16 bytes each. Raise LedgerUnreadableError if a byte has changed."""
-        with translated(self._path):
+        with translate_errors(self._path):
             digest, hashes, checksum = self._connection.execute(_SELECT_HASHES, (number,)).fetchone()
-        if _checksum(digest, hashes) != checksum:
-            raise damaged(self._path)
+        if _compute_checksum(digest, hashes) != checksum:
+            raise build_damaged_error(self._path)
         return bytes(hashes)
 
-    def items(self) -> int:
+    def count_items(self) -> int:
         """Return the number of items in the ledger. Raise LedgerUnreadableError if some are missing."""
-        with translated(self._path):
+        with translate_errors(self._path):
             chunks, items, rows, last = self._connection.execute(_SELECT_SIZES).fetchone()
-        if rows != chunks or last != chunks - 1 or -(-items // CHUNK) != chunks:
-            raise damaged(self._path)
-        expected = self.job().items
+        if rows != chunks or last != chunks - 1 or -(-items // ITEMS_PER_CHUNK) != chunks:
+            raise build_damaged_error(self._path)
+        expected = self.read_job().items
         if expected not in {None, items}:
             raise LedgerUnreadableError(
                 f"{self._path} contradicts itself: {items:,} rows of {expected:,}: restore it from a backup"
@@ -282,15 +282,15 @@ class Store:
 
     def check_rows(self) -> None:
         """Read the states of all items. Raise LedgerUnreadableError if a byte has changed."""
-        for row in self.chunks():
-            self.hashes(row.number)
-            self.unpacked(row)
+        for row in self.iter_chunks():
+            self.read_hashes(row.number)
+            self.unpack_chunk(row)
 
-    def presences(self) -> Iterator[Presence]:
+    def iter_presences(self) -> Iterator[Presence]:
         """Read the results of the profiles' last verification, in order."""
-        with translated(self._path):
-            for row in self._select(f"SELECT {_columns(Presence)} FROM presence ORDER BY position"):  # noqa: S608 - our own names
-                yield self._checked(Presence, row)
+        with translate_errors(self._path):
+            for row in self._select(f"SELECT {_format_columns(Presence)} FROM presence ORDER BY position"):  # noqa: S608 - our own names
+                yield self._parse_row(Presence, row)
 
     def _select(self, query: str, values: Sequence[int] = ()) -> sqlite3.Cursor:
         """Start a query whose rows may not all be read. `close` closes its cursor, which would keep the file open."""
@@ -298,32 +298,32 @@ class Store:
         self._cursors.add(cursor)
         return cursor
 
-    def _checked(self, kind: type[_RowT], row: tuple[Any, ...]) -> _RowT:
+    def _parse_row(self, row_type: type[_RowT], row: tuple[Any, ...]) -> _RowT:
         """Return the object of a row. Raise LedgerUnreadableError if a byte of the row has changed."""
         *values, checksum = row
-        read = kind(*values)
-        if _with_checksum(read)[-1] != checksum:
-            raise damaged(self._path)
+        read = row_type(*values)
+        if _add_checksum(read)[-1] != checksum:
+            raise build_damaged_error(self._path)
         return read
 
     def begin_snapshot(self) -> None:
         """From now on, read the present state and ignore later commits."""
-        with translated(self._path):
+        with translate_errors(self._path):
             self._connection.execute("BEGIN")
 
     # Writing
 
-    def commit(self, writing: Writing) -> None:
+    def commit(self, commit_data: CommitData) -> None:
         """Write all changes and sync them, or write nothing."""
         with self.transaction():
-            self.write(writing)
+            self.write(commit_data)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Commit all writes of the block, or none. Raise LedgerLostError as `check_files` does."""
         assert self._checks is not None
-        with translated(self._path):
-            self._checks.check()
+        with translate_errors(self._path):
+            self._checks.check_files()
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
                 self._checks.check_writers()
@@ -334,36 +334,38 @@ class Store:
                     self._connection.execute("ROLLBACK")
                 raise
             finally:
-                self._checks.note_sizes()
-            self._checks.check()
+                self._checks.record_sizes()
+            self._checks.check_files()
 
     def check_files(self) -> None:
         """Raise LedgerLostError if a file was removed, renamed or replaced since the ledger was opened."""
         assert self._checks is not None
-        with translated(self._path):
-            self._checks.check()
+        with translate_errors(self._path):
+            self._checks.check_files()
 
-    def write(self, writing: Writing) -> None:
+    def write(self, commit_data: CommitData) -> None:
         """Write changes in the current transaction."""
-        if writing.job is not None:
+        if commit_data.job is not None:
             self._connection.execute("DELETE FROM job")
-            self._insert("job", [_with_checksum(writing.job)])
-        if writing.run is not None:
-            self._insert("run", [_with_checksum(writing.run)])
-        for row in writing.exclude_lists:
-            self._insert("exclude_list", [_with_checksum(row)])
-        for begin in range(0, len(writing.contents), AT_ONCE):
-            rows = writing.contents[begin : begin + AT_ONCE]
-            self._insert("chunk", [(r.number, r.size, _checksum(r.digest, r.hashes), r.digest, r.hashes) for r in rows])
-        for begin in range(0, len(writing.outcomes), AT_ONCE):
-            self._write_outcomes(writing.outcomes[begin : begin + AT_ONCE])
+            self._insert("job", [_add_checksum(commit_data.job)])
+        if commit_data.run is not None:
+            self._insert("run", [_add_checksum(commit_data.run)])
+        for row in commit_data.exclude_lists:
+            self._insert("exclude_list", [_add_checksum(row)])
+        for begin in range(0, len(commit_data.contents), MAX_ROWS_PER_STATEMENT):
+            rows = commit_data.contents[begin : begin + MAX_ROWS_PER_STATEMENT]
+            self._insert(
+                "chunk", [(r.number, r.size, _compute_checksum(r.digest, r.hashes), r.digest, r.hashes) for r in rows]
+            )
+        for begin in range(0, len(commit_data.outcomes), MAX_ROWS_PER_STATEMENT):
+            self._write_outcomes(commit_data.outcomes[begin : begin + MAX_ROWS_PER_STATEMENT])
 
     def write_presences(self, presences: Iterable[Presence]) -> None:
         """Write the results of a verification."""
-        rows = map(_with_checksum, presences)
+        rows = map(_add_checksum, presences)
         self._connection.executemany("INSERT OR REPLACE INTO presence VALUES (?, ?, ?, ?)", rows)
 
-    def forget_presences(self) -> None:
+    def delete_presences(self) -> None:
         """Remove the results of all verifications."""
         self._connection.execute("DELETE FROM presence")
 
@@ -398,7 +400,7 @@ class Store:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
 
@@ -417,16 +419,16 @@ _SELECT_SIZES: Final = """
 _SELECT_HASHES: Final = "SELECT digest, hashes, checksum FROM chunk WHERE number = ?"
 
 
-def _checksum(digest: bytes, hashes: bytes) -> int:
+def _compute_checksum(digest: bytes, hashes: bytes) -> int:
     """Return a checksum that detects changes on the disk. The packing of outcomes contains one already."""
     return zlib.crc32(hashes, zlib.crc32(digest))
 
 
-def _columns(row: type[JobRow | RunRow | ExcludeListRow | Presence]) -> str:
-    return ", ".join([*(field.name for field in attrs.fields(row)), "checksum"])
+def _format_columns(row_type: type[JobRow | RunRow | ExcludeListRow | Presence]) -> str:
+    return ", ".join([*(field.name for field in attrs.fields(row_type)), "checksum"])
 
 
-def _with_checksum(row: JobRow | RunRow | ExcludeListRow | Presence) -> tuple[object, ...]:
+def _add_checksum(row: JobRow | RunRow | ExcludeListRow | Presence) -> tuple[object, ...]:
     """Return the values of a row, and a checksum that detects changes on the disk."""
     values = attrs.astuple(row)
     return *values, zlib.crc32(repr(values).encode())

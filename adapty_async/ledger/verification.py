@@ -19,26 +19,26 @@ import attrs
 from .. import bulk
 from ..bulk import BulkJob, BulkReport, Outcome, StopReason, StopRules
 from ..bulk.api import ProfileId
-from ..client import AdaptyClient, sender_of
+from ..client import AdaptyClient, get_sender
 from ..models import Profile
 from ..pacing import Pacer
-from .chunks import noted
+from .chunks import to_timestamp
 from .errors import LedgerError, LedgerMismatchError
-from .files import real
-from .last_key import APP_ID
+from .files import resolve_link
+from .last_key import APP_ID_NOTE
 from .reader import LedgerReader
-from .session import CHECK_AFTER
+from .session import FILE_CHECK_INTERVAL
 from .store import Presence, Store
-from .writer import outlasting
+from .writer import wait_through_cancellation
 
 T = TypeVar("T")
 
-_GONE: Final = frozenset({Outcome.DELETED, Outcome.DELETED_UNCONFIRMED, Outcome.ALREADY_ABSENT})
-_CLEAR: Final = frozenset({Outcome.FETCHED, Outcome.NOT_FOUND})
-_ROWS_A_COMMIT: Final = 1000
-_COMMIT_AFTER: Final = 1.0
+_DELETED_OUTCOMES: Final = frozenset({Outcome.DELETED, Outcome.DELETED_UNCONFIRMED, Outcome.ALREADY_ABSENT})
+_CONCLUSIVE_OUTCOMES: Final = frozenset({Outcome.FETCHED, Outcome.NOT_FOUND})
+_ROWS_PER_COMMIT: Final = 1000
+_COMMIT_DELAY: Final = 1.0
 """Seconds after which new results are written. At a low rate, 1,000 rows would take an hour."""
-_ABSENT_IS_NO_FAILURE: Final = StopRules(failure_share=None, absent_share=None)
+_STOP_RULES: Final = StopRules(max_failure_ratio=None, max_absent_ratio=None)
 
 
 @attrs.frozen
@@ -49,13 +49,13 @@ class Verified:
         absent: Profiles that don't exist.
         present: Profiles that exist.
         unknown: Profiles that were requested without a clear result.
-        stopped: Why the verification ended early. None if it didn't.
+        stop_reason: Why the verification ended early. None if it didn't.
     """
 
     absent: int
     present: int
     unknown: int
-    stopped: StopReason | None
+    stop_reason: StopReason | None
 
 
 async def verify(
@@ -64,7 +64,7 @@ async def verify(
     ids: Iterable[ProfileId],
     *,
     sample: int | None = None,
-    rest: bool = False,
+    remaining: bool = False,
     concurrency: int = 100,
     pacer: Pacer | None = None,
     on_progress: Callable[[BulkReport], object] | None = None,
@@ -78,7 +78,7 @@ async def verify(
         path: The path of the ledger.
         ids: The input of the job.
         sample: Check only this many profiles, drawn at random.
-        rest: Check only profiles for which no verification has a result yet.
+        remaining: Check only profiles for which no verification has a result yet.
         concurrency: The maximum number of requests in flight.
         pacer: Limits the rate, as in `bulk.get_profiles`.
         on_progress: Called at most ten times per second, and when the verification ends.
@@ -92,70 +92,79 @@ async def verify(
     Raises:
         LedgerError: If the ledger can't be used, or the server, the key or the input aren't those of the job.
     """
-    ledger = real(path)
+    ledger = resolve_link(path)
     with ThreadPoolExecutor(1, "adapty_async verification") as thread:
-        apart = functools.partial(_apart, thread)
-        store = await apart(lambda: Store.open(ledger))  # first, so that nothing is sent if it is in use or damaged
+        run_in_thread = functools.partial(_run_in_thread, thread)
+        store = await run_in_thread(
+            lambda: Store.open(ledger)
+        )  # first, so that nothing is sent if it is in use or damaged
         try:
             with LedgerReader(ledger) as reader:
                 if reader.job.base_url != client.base_url:
                     raise LedgerMismatchError(
                         f"{ledger} belongs to a job at {reader.job.base_url}: verify it there", "server"
                     )
-                if not new_key and sender_of(client).transport.key_fingerprint not in proven_keys(reader):
+                if not new_key and get_sender(client).transport.key_fingerprint not in get_verified_keys(reader):
                     raise LedgerMismatchError(
                         f"{ledger} belongs to a job with another API key: verify it with that key", "key"
                     )
-                left = gone(reader, rest=rest)
-                due = _drawn(_gone_in(reader, ids, rest=rest), left, sample, rng or random.SystemRandom())
-                asked: dict[int, int] = {}
+                remaining_count = count_deleted_items(reader, remaining=remaining)
+                sample_items = _draw_sample(
+                    _iter_deleted_items(reader, ids, remaining=remaining),
+                    remaining_count,
+                    sample,
+                    rng or random.SystemRandom(),
+                )
+                positions: dict[int, int] = {}
                 job = bulk.get_profiles(
                     client,
-                    cast("Iterator[str]", _noting(due, asked)),
+                    cast("Iterator[str]", _record_positions(sample_items, positions)),
                     by=reader.job.by,
                     concurrency=concurrency,
                     pacer=pacer,
-                    stop=_ABSENT_IS_NO_FAILURE,
+                    stop=_STOP_RULES,
                     on_progress=on_progress,
                 )
-                async with _watched(job, lambda: apart(store.check_files)):
-                    counts = await _take_down(job, asked, lambda found: apart(lambda: _write(store, found)))
+                async with _watch_files(job, lambda: run_in_thread(store.check_files)):
+                    counts = await _record_results(
+                        job, positions, lambda found: run_in_thread(lambda: _write_presences(store, found))
+                    )
         finally:
-            await apart(store.close)
-    return Verified(counts[False], counts[True], job.report.total - counts.total(), job.report.stopped)
+            await run_in_thread(store.close)
+    return Verified(counts[False], counts[True], job.report.total - counts.total(), job.report.stop_reason)
 
 
-async def _take_down(
-    job: BulkJob[ProfileId, Profile], asked: dict[int, int], write: Callable[[list[Presence]], Awaitable[None]]
+async def _record_results(
+    job: BulkJob[ProfileId, Profile], positions: dict[int, int], write: Callable[[list[Presence]], Awaitable[None]]
 ) -> Counter[bool]:
     """Record the results of the job. Return how many profiles are present and absent."""
-    found: list[Presence] = []
+    presences: list[Presence] = []
     counts: Counter[bool] = Counter()
     loop = asyncio.get_running_loop()
     written = loop.time()
     try:
         async with job:
             async for result in job:
-                position = asked.pop(result.position)
-                if result.outcome in _CLEAR:
-                    found.append(Presence(position, noted(time.time()), result.outcome is Outcome.FETCHED))
-                    counts[found[-1].present] += 1
-                if len(found) == _ROWS_A_COMMIT or loop.time() >= written + _COMMIT_AFTER:
-                    await write(found)
-                    found = []
+                position = positions.pop(result.position)
+                if result.outcome in _CONCLUSIVE_OUTCOMES:
+                    presences.append(Presence(position, to_timestamp(time.time()), result.outcome is Outcome.FETCHED))
+                    counts[presences[-1].present] += 1
+                if len(presences) == _ROWS_PER_COMMIT or loop.time() >= written + _COMMIT_DELAY:
+                    await write(presences)
+                    presences = []
                     written = loop.time()
     finally:
-        await write(found)
+        await write(presences)
     return counts
 
 
 @contextlib.asynccontextmanager
-async def _watched(job: BulkJob[ProfileId, Profile], check: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+async def _watch_files(job: BulkJob[ProfileId, Profile], check: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
     """Stop the job as soon as a file of the ledger is gone, and raise LedgerError when it has ended."""
 
     async def watch() -> LedgerError:
         while True:
-            await asyncio.sleep(CHECK_AFTER)
+            await asyncio.sleep(FILE_CHECK_INTERVAL)
             try:
                 await check()
             except LedgerError as error:
@@ -172,55 +181,57 @@ async def _watched(job: BulkJob[ProfileId, Profile], check: Callable[[], Awaitab
         raise watching.result()
 
 
-async def _apart(thread: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+async def _run_in_thread(thread: ThreadPoolExecutor, function: Callable[[], T]) -> T:
     """Run work that waits for the disk in a thread, and wait until it is done."""
-    return await outlasting(asyncio.get_running_loop().run_in_executor(thread, work))
+    return await wait_through_cancellation(asyncio.get_running_loop().run_in_executor(thread, function))
 
 
-def proven_keys(reader: LedgerReader) -> set[str]:
+def get_verified_keys(reader: LedgerReader) -> set[str]:
     """Return the fingerprints of the keys that can find the profiles of a job.
 
     These are the keys that were shown to belong to its app, or else its last key.
     """
-    return {run.key_fingerprint for run in reader.runs if APP_ID in run.notes} or {reader.last_key}
+    return {run.key_fingerprint for run in reader.runs if APP_ID_NOTE in run.notes} or {reader.last_key}
 
 
-def gone(reader: LedgerReader, *, rest: bool = False) -> int:
-    """Return how many items' profiles should be gone after a deletion. `rest` is as in `verify`."""
-    count = sum(count for outcome, count in reader.status().counts.items() if outcome in _GONE)
-    return count - sum(1 for _ in reader.presences()) if rest else count
+def count_deleted_items(reader: LedgerReader, *, remaining: bool = False) -> int:
+    """Return how many items' profiles should be gone after a deletion. `remaining` is as in `verify`."""
+    count = sum(count for outcome, count in reader.status().counts.items() if outcome in _DELETED_OUTCOMES)
+    return count - sum(1 for _ in reader.presences()) if remaining else count
 
 
-def _gone_in(reader: LedgerReader, ids: Iterable[ProfileId], *, rest: bool) -> Iterator[tuple[int, ProfileId]]:
+def _iter_deleted_items(
+    reader: LedgerReader, ids: Iterable[ProfileId], *, remaining: bool
+) -> Iterator[tuple[int, ProfileId]]:
     """Yield the positions and IDs of these items."""
-    answered = (found.position for found in reader.presences()) if rest else iter(())
-    known = next(answered, None)
+    verified_positions = (presence.position for presence in reader.presences()) if remaining else iter(())
+    known = next(verified_positions, None)
     for row, profile in reader.joined(ids):
         if row.position == known:
-            known = next(answered, None)
-        elif row.standing in _GONE:
+            known = next(verified_positions, None)
+        elif row.standing in _DELETED_OUTCOMES:
             yield row.position, profile
 
 
-def _drawn(
-    everybody: Iterator[tuple[int, ProfileId]], left: int, sample: int | None, rng: random.Random
+def _draw_sample(
+    candidates: Iterator[tuple[int, ProfileId]], remaining_count: int, sample: int | None, rng: random.Random
 ) -> Iterator[tuple[int, ProfileId]]:
-    """Yield a random sample of `sample` items out of `left`."""
-    wanted = left if sample is None else min(sample, left)
-    for one in everybody:
-        if rng.random() * left < wanted:
+    """Yield a random sample of `sample` items out of `remaining_count`."""
+    wanted = remaining_count if sample is None else min(sample, remaining_count)
+    for one in candidates:
+        if rng.random() * remaining_count < wanted:
             wanted -= 1
             yield one
-        left -= 1
+        remaining_count -= 1
 
 
-def _noting(due: Iterator[tuple[int, ProfileId]], asked: dict[int, int]) -> Iterator[ProfileId]:
-    """Yield the IDs, and store the ledger position of each in `asked`."""
-    for number, (position, profile) in enumerate(due):
-        asked[number] = position
+def _record_positions(items: Iterator[tuple[int, ProfileId]], positions: dict[int, int]) -> Iterator[ProfileId]:
+    """Yield the IDs, and store the ledger position of each in `positions`."""
+    for number, (position, profile) in enumerate(items):
+        positions[number] = position
         yield profile
 
 
-def _write(store: Store, found: list[Presence]) -> None:
+def _write_presences(store: Store, presences: list[Presence]) -> None:
     with store.transaction():
-        store.write_presences(found)
+        store.write_presences(presences)

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-_HEADER: Final = 32
-_FRAME_HEADER: Final = 24
-_BIG_ENDIAN_SUMS: Final = 0x377F0683
-_MAGIC: Final = 0x377F0682, _BIG_ENDIAN_SUMS
-_MOST: Final = 0xFFFFFFFF
+_HEADER_BYTES: Final = 32
+_FRAME_HEADER_BYTES: Final = 24
+_BIG_ENDIAN_MAGIC: Final = 0x377F0683
+_MAGIC_NUMBERS: Final = 0x377F0682, _BIG_ENDIAN_MAGIC
+_UINT32_MASK: Final = 0xFFFFFFFF
 
 
 def is_log_damaged(path: Path) -> bool:
@@ -26,21 +26,21 @@ def is_log_damaged(path: Path) -> bool:
     was never reported as complete.
     """
     data = path.read_bytes()
-    if len(data) < _HEADER + _FRAME_HEADER:
+    if len(data) < _HEADER_BYTES + _FRAME_HEADER_BYTES:
         return False
-    magic, _, page_size, _, *salts_and_sums = struct.unpack(">8I", data[:_HEADER])
+    magic, _, page_size, _, *salts_and_sums = struct.unpack(">8I", data[:_HEADER_BYTES])
     salts, sums = salts_and_sums[:2], salts_and_sums[2:]
-    if magic not in _MAGIC or page_size not in {1 << power for power in range(9, 17)}:
+    if magic not in _MAGIC_NUMBERS or page_size not in {1 << power for power in range(9, 17)}:
         return True
-    order = ">" if magic == _BIG_ENDIAN_SUMS else "<"
-    state = _sum(data[: _HEADER - 8], order, (0, 0))
+    byte_order = ">" if magic == _BIG_ENDIAN_MAGIC else "<"
+    state = _compute_checksum(data[: _HEADER_BYTES - 8], byte_order, (0, 0))
     if list(state) != sums:
         return True
     is_sound, commits = True, 0
-    for header, page in _frames(data, page_size):
+    for header, page in _iter_frames(data, page_size):
         _, size, *its_salts, first, second = struct.unpack(">6I", header)
         if is_sound:
-            state = _sum(page, order, _sum(header[:8], order, state))
+            state = _compute_checksum(page, byte_order, _compute_checksum(header[:8], byte_order, state))
             is_sound = its_salts == salts and state == (first, second)
         # A frame of an earlier cycle has neither salt. If one byte of the salts has changed, one salt still matches.
         if not is_sound and size and (its_salts[0] == salts[0] or its_salts[1] == salts[1]):
@@ -48,7 +48,7 @@ def is_log_damaged(path: Path) -> bool:
     return commits > 1
 
 
-def has_log_lost_its_head(path: Path) -> bool:
+def is_log_start_damaged(path: Path) -> bool:
     """Return True if a log exists that was overwritten at its start. Raise OSError.
 
     A process without a free descriptor can't look, and the next check does.
@@ -62,22 +62,22 @@ def has_log_lost_its_head(path: Path) -> bool:
         if error.errno in {errno.EMFILE, errno.ENFILE}:
             return False
         raise
-    return bool(head) and int.from_bytes(head, "big") not in _MAGIC
+    return bool(head) and int.from_bytes(head, "big") not in _MAGIC_NUMBERS
 
 
-def _frames(data: bytes, page_size: int) -> Iterator[tuple[bytes, bytes]]:
-    for begin in range(_HEADER, len(data) - _FRAME_HEADER - page_size + 1, _FRAME_HEADER + page_size):
-        page = begin + _FRAME_HEADER
+def _iter_frames(data: bytes, page_size: int) -> Iterator[tuple[bytes, bytes]]:
+    for begin in range(_HEADER_BYTES, len(data) - _FRAME_HEADER_BYTES - page_size + 1, _FRAME_HEADER_BYTES + page_size):
+        page = begin + _FRAME_HEADER_BYTES
         yield data[begin:page], data[page : page + page_size]
 
 
-def _sum(data: bytes, order: str, before: tuple[int, int]) -> tuple[int, int]:
-    """Return the checksum of data, continued from the checksum `before`."""
+def _compute_checksum(data: bytes, byte_order: str, initial: tuple[int, int]) -> tuple[int, int]:
+    """Return the checksum of data, continued from the checksum `initial`."""
     words = array("I", data)
-    if (order == "<") != (sys.byteorder == "little"):
+    if (byte_order == "<") != (sys.byteorder == "little"):
         words.byteswap()
-    first, second = before
+    first, second = initial
     for one, other in zip(words[::2], words[1::2], strict=True):
-        first = (first + one + second) & _MOST
-        second = (second + other + first) & _MOST
+        first = (first + one + second) & _UINT32_MASK
+        second = (second + other + first) & _UINT32_MASK
     return first, second

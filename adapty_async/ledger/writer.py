@@ -5,92 +5,92 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from .run_state import Book
+from .run_state import RunState
 
 T = TypeVar("T")
 
 
-async def outlasting(work: "asyncio.Future[T]") -> T:
+async def wait_through_cancellation(future: "asyncio.Future[T]") -> T:
     """Wait for work that is done soon, even if the caller is cancelled. Then raise the cancellation."""
     cancelled: asyncio.CancelledError | None = None
-    while not work.done():
+    while not future.done():
         try:
-            await asyncio.wait([work])
+            await asyncio.wait([future])
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled is not None:
-        work.exception()  # retrieved, so that asyncio doesn't log it
+        future.exception()  # retrieved, so that asyncio doesn't log it
         raise cancelled
-    return work.result()
+    return future.result()
 
 
-class Writer:
+class CommitThread:
     """Makes one commit at a time and reads between commits. Changes made during a commit go into the next one.
 
     If a commit fails, all of its callers get the error. The next commit tries to write the same changes too.
     """
 
-    def __init__(self, open_book: Callable[[], Book]) -> None:
+    def __init__(self, open_run_state: Callable[[], RunState]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._open_book = open_book
+        self._open_run_state = open_run_state
         self._thread = ThreadPoolExecutor(1, "adapty_async ledger writer")
-        self._under_way: asyncio.Future[None] | None = None  # for the callers of the current commit
+        self._current_output: asyncio.Future[None] | None = None  # for the callers of the current commit
         self._next: asyncio.Future[None] | None = None  # for the callers of the next one
 
-    async def start(self) -> Book:
+    async def start(self) -> RunState:
         """Open the ledger session. Raise LedgerError."""
-        opening = self._loop.run_in_executor(self._thread, self._open_book)
+        opening = self._loop.run_in_executor(self._thread, self._open_run_state)
         try:
-            self._book = await outlasting(opening)
+            self._run_state = await wait_through_cancellation(opening)
         except BaseException:
             if not opening.cancelled() and opening.exception() is None:
                 opening.result().close()
             self._thread.shutdown()
             raise
-        return self._book
+        return self._run_state
 
-    def read(self, do: Callable[[], T]) -> "asyncio.Future[T]":
+    def run_between_commits(self, function: Callable[[], T]) -> "asyncio.Future[T]":
         """Run a function that reads from the disk, between two commits."""
-        return self._loop.run_in_executor(self._thread, do)
+        return self._loop.run_in_executor(self._thread, function)
 
     def commit(self) -> "asyncio.Future[None]":
         """Return a future that is done when all present changes are on the disk. It fails with LedgerError."""
-        asked = self._next
-        if asked is None:
-            asked = self._next = self._loop.create_future()
-        if self._under_way is None:
-            self._write()
-        return asked
+        future = self._next
+        if future is None:
+            future = self._next = self._loop.create_future()
+        if self._current_output is None:
+            self._start_commit()
+        return future
 
     async def close(self) -> None:
         """Commit the remaining changes, close the ledger session and end the thread. Raise LedgerError."""
         try:
-            await outlasting(self.commit())
+            await wait_through_cancellation(self.commit())
         finally:
-            await outlasting(self._loop.run_in_executor(self._thread, self._book.close))
+            await wait_through_cancellation(self._loop.run_in_executor(self._thread, self._run_state.close))
             self._thread.shutdown()
 
-    def _write(self) -> None:
-        asked, self._next = self._next, None
-        assert asked is not None
-        writing = self._book.draw_up()
-        if writing is None:
-            asked.set_result(None)
+    def _start_commit(self) -> None:
+        future, self._next = self._next, None
+        assert future is not None
+        commit_data = self._run_state.prepare_commit()
+        if commit_data is None:
+            future.set_result(None)
             return
-        self._under_way = asked
-        writes = self._loop.run_in_executor(self._thread, self._book.write, writing)
-        writes.add_done_callback(self._have_written)
+        self._current_output = future
+        writes = self._loop.run_in_executor(self._thread, self._run_state.write, commit_data)
+        writes.add_done_callback(self._on_written)
 
-    def _have_written(self, writes: "asyncio.Future[None]") -> None:
-        asked, self._under_way = self._under_way, None
-        assert asked is not None
+    def _on_written(self, writes: "asyncio.Future[None]") -> None:
+        future, self._current_output = self._current_output, None
+        assert future is not None
         error = writes.exception()
         if error is None:
-            self._book.written()
-            asked.set_result(None)
+            self._run_state.on_committed()
+            future.set_result(None)
         else:
-            self._book.not_written()
-            asked.set_exception(error)
-            asked.exception()  # retrieved, so that asyncio doesn't log it if no caller awaits it
+            self._run_state.on_commit_failed()
+            future.set_exception(error)
+            future.exception()  # retrieved, so that asyncio doesn't log it if no caller awaits it
         if self._next is not None:
-            self._write()
+            self._start_commit()

@@ -17,20 +17,20 @@ from cattrs.gen import make_dict_structure_fn
 
 from ..errors import InvalidResponseError
 from . import AttributeValue, FrozenMapping, OpenEnum, Profile, ProfileAttributes
-from .object_reader import make_object_reader
+from .object_reader import compile_object_reader
 
 _T = TypeVar("_T")
 _E = TypeVar("_E", bound=OpenEnum)
 _Hook = Callable[[Any, Any], _T]
 """A function with which cattrs reads a value. It is called with the value and its type."""
 
-_UNREADABLE: Final = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
+_READ_ERRORS: Final = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
 _ATTRIBUTE_TYPES: Final = frozenset({str, int, bool, NoneType})
 
 
-def dump(attributes: ProfileAttributes) -> dict[str, object]:
+def dump_attributes(attributes: ProfileAttributes) -> dict[str, object]:
     """Return the JSON object of a request, with only the attributes that are set."""
-    body: dict[str, object] = _writer.unstructure(attributes)
+    body: dict[str, object] = _write_converter.unstructure(attributes)
     return body
 
 
@@ -41,14 +41,14 @@ def load_profile(body: bytes) -> Profile:
         InvalidResponseError: If it can't be read. The message contains at most names of fields.
     """
     try:
-        return _read_profile(_parse(body)["data"], Profile)
-    except _UNREADABLE:
+        return _read_profile(_parse_json(body)["data"], Profile)
+    except _READ_ERRORS:
         pass
     # Raised outside the except block: the caught error holds the body, and `from None` would keep it as the context.
-    raise InvalidResponseError(f"the response can't be read: {_fault(body)}")
+    raise InvalidResponseError(f"the response can't be read: {_find_error(body)}")
 
 
-def load_nothing(body: bytes) -> None:
+def check_empty_body(body: bytes) -> None:
     """Read the response of a call that has no response body.
 
     Assumed, not documented: a JSON object would also come from the API. An HTML page comes from a proxy or a portal,
@@ -59,40 +59,40 @@ def load_nothing(body: bytes) -> None:
     """
     if not body.strip():
         return
-    with contextlib.suppress(*_UNREADABLE):
-        if isinstance(_parse(body), dict):
+    with contextlib.suppress(*_READ_ERRORS):
+        if isinstance(_parse_json(body), dict):
             return
     raise InvalidResponseError("the response can't be read: neither a JSON object nor empty")
 
 
-def _fault(body: bytes) -> str:
+def _find_error(body: bytes) -> str:
     try:
-        _explaining_reader().structure(_parse(body), _Answer)
+        _get_detailed_converter().structure(_parse_json(body), _ProfileResponse)
     except BaseValidationError as error:
-        return transform_error(error, format_exception=_describe)[0]
-    except _UNREADABLE:
+        return transform_error(error, format_exception=_describe_error)[0]
+    except _READ_ERRORS:
         pass
     return "not a JSON object"
 
 
-def _describe(error: BaseException, _kind: object) -> str:
+def _describe_error(error: BaseException, _kind: object) -> str:
     return "missing" if isinstance(error, KeyError) else "wrong type or value"
 
 
 @attrs.frozen
-class _Answer:
+class _ProfileResponse:
     data: Profile
 
 
-def _parse(body: bytes) -> Any:
+def _parse_json(body: bytes) -> Any:
     return _decoder.decode(body.decode())
 
 
-def _refuse(_constant: str) -> Never:
+def _reject_constant(_constant: str) -> Never:
     raise ValueError  # Python accepts NaN and Infinity, JSON doesn't
 
 
-def _exactly(kind: type[_T]) -> _Hook[_T]:
+def _make_exact_reader(kind: type[_T]) -> _Hook[_T]:
     def read(value: Any, _kind: object) -> _T:
         if type(value) is not kind:
             raise TypeError
@@ -101,7 +101,7 @@ def _exactly(kind: type[_T]) -> _Hook[_T]:
     return read
 
 
-_read_str: Final = _exactly(str)
+_read_str: Final = _make_exact_reader(str)
 
 
 def _read_float(value: Any, _kind: object) -> float:
@@ -144,7 +144,7 @@ def _read_custom_attribute(item: Any) -> tuple[str, AttributeValue]:
     return _read_str(item.get("key"), str), value
 
 
-def _open_enum_hook(kind: type[_E]) -> _Hook[_E]:
+def _make_enum_hook(kind: type[_E]) -> _Hook[_E]:
     known = {str(member): member for member in kind}
 
     def read(value: Any, _kind: object) -> _E:
@@ -154,7 +154,7 @@ def _open_enum_hook(kind: type[_E]) -> _Hook[_E]:
     return read
 
 
-def _tuple_hook(kind: Any, converter: Converter) -> _Hook[tuple[Any, ...]]:
+def _make_tuple_hook(kind: Any, converter: Converter) -> _Hook[tuple[Any, ...]]:
     (item_kind, _) = get_args(kind)
     read_item = converter.get_structure_hook(item_kind)
 
@@ -166,7 +166,7 @@ def _tuple_hook(kind: Any, converter: Converter) -> _Hook[tuple[Any, ...]]:
     return read
 
 
-def _explaining_tuple_hook(kind: Any, converter: Converter) -> _Hook[tuple[Any, ...]]:
+def _make_detailed_tuple_hook(kind: Any, converter: Converter) -> _Hook[tuple[Any, ...]]:
     list_kind = GenericAlias(list, get_args(kind)[:1])
     read_items = converter.get_structure_hook(list_kind)
 
@@ -178,11 +178,11 @@ def _explaining_tuple_hook(kind: Any, converter: Converter) -> _Hook[tuple[Any, 
     return read
 
 
-def _object_hook(kind: type[_T], converter: Converter) -> _Hook[_T]:
-    return make_object_reader(kind, converter.get_structure_hook)
+def _make_object_hook(kind: type[_T], converter: Converter) -> _Hook[_T]:
+    return compile_object_reader(kind, converter.get_structure_hook)
 
 
-def _explaining_object_hook(kind: type[_T], converter: Converter) -> _Hook[_T]:
+def _make_detailed_object_hook(kind: type[_T], converter: Converter) -> _Hook[_T]:
     read_fields = make_dict_structure_fn(kind, converter)
 
     def read(value: Any, _kind: object) -> _T:
@@ -195,42 +195,42 @@ def _explaining_object_hook(kind: type[_T], converter: Converter) -> _Hook[_T]:
 
 
 # For objects and tuples. The explaining hooks of cattrs take twice as long, but report which field is wrong.
-_HOOKS: Final = (_object_hook, _tuple_hook)
-_EXPLAINING_HOOKS: Final = (_explaining_object_hook, _explaining_tuple_hook)
+_HOOK_FACTORIES: Final = (_make_object_hook, _make_tuple_hook)
+_DETAILED_HOOK_FACTORIES: Final = (_make_detailed_object_hook, _make_detailed_tuple_hook)
 
-_SCALARS: Final[tuple[tuple[type, _Hook[Any]], ...]] = (
+_SCALAR_HOOKS: Final[tuple[tuple[type, _Hook[Any]], ...]] = (
     (str, _read_str),
-    (bool, _exactly(bool)),
-    (int, _exactly(int)),
+    (bool, _make_exact_reader(bool)),
+    (int, _make_exact_reader(int)),
     (float, _read_float),
     (UUID, _read_uuid),
     (datetime, _read_datetime),
 )
 
 
-def _has_origin(origin: type) -> Callable[[Any], bool]:
+def _make_origin_predicate(origin: type) -> Callable[[Any], bool]:
     return lambda kind: get_origin(kind) is origin
 
 
-def _make_reader(*, explaining: bool) -> Converter:
+def _make_read_converter(*, is_detailed: bool) -> Converter:
     """Return a converter that reads exact types. cattrs' own hooks convert (None to 'None', "false" to True)."""
-    converter = Converter(detailed_validation=explaining)
-    for kind, hook in _SCALARS:
+    converter = Converter(detailed_validation=is_detailed)
+    for kind, hook in _SCALAR_HOOKS:
         converter.register_structure_hook(kind, hook)
     # One by one: cattrs would read a subclass of str as a str before calling a factory.
     for enum in OpenEnum.__subclasses__():
-        converter.register_structure_hook(enum, _open_enum_hook(enum))
-    object_hook, tuple_hook = _EXPLAINING_HOOKS if explaining else _HOOKS
+        converter.register_structure_hook(enum, _make_enum_hook(enum))
+    object_hook, tuple_hook = _DETAILED_HOOK_FACTORIES if is_detailed else _HOOK_FACTORIES
     converter.register_structure_hook_factory(attrs.has, object_hook)
-    converter.register_structure_hook_factory(_has_origin(tuple), tuple_hook)
-    converter.register_structure_hook_func(_has_origin(FrozenMapping), _read_custom_attributes)
+    converter.register_structure_hook_factory(_make_origin_predicate(tuple), tuple_hook)
+    converter.register_structure_hook_func(_make_origin_predicate(FrozenMapping), _read_custom_attributes)
     return converter
 
 
 @functools.cache
-def _explaining_reader() -> Converter:
+def _get_detailed_converter() -> Converter:
     """Return the converter that finds the fault in a response. It is slower, and most responses have no fault."""
-    return _make_reader(explaining=True)
+    return _make_read_converter(is_detailed=True)
 
 
 def _dump_custom_attributes(attributes: FrozenMapping[str, AttributeValue]) -> list[dict[str, object]]:
@@ -242,7 +242,7 @@ def _dump_custom_value(value: AttributeValue) -> AttributeValue:
     return int(value) if isinstance(value, bool) else value
 
 
-def _make_writer() -> Converter:
+def _make_write_converter() -> Converter:
     writer = Converter(omit_if_default=True)
     writer.register_unstructure_hook(FrozenMapping, _dump_custom_attributes)
     writer.register_unstructure_hook(str, str.__str__)  # writes a member of an enum as plain text
@@ -252,6 +252,6 @@ def _make_writer() -> Converter:
     return writer
 
 
-_decoder: Final = json.JSONDecoder(parse_constant=_refuse)
-_writer: Final = _make_writer()
-_read_profile: Final[_Hook[Profile]] = _make_reader(explaining=False).get_structure_hook(Profile)
+_decoder: Final = json.JSONDecoder(parse_constant=_reject_constant)
+_write_converter: Final = _make_write_converter()
+_read_profile: Final[_Hook[Profile]] = _make_read_converter(is_detailed=False).get_structure_hook(Profile)

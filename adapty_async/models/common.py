@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, Never, Self, TypeVar
 
 import attrs
 
-_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_UUID_PATTERN: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -48,7 +48,7 @@ class OpenEnum(StrEnum):
         return f"{type(self).__name__}({self._value_!r})"
 
 
-def _refuse_change(*_: object, **__: object) -> Never:
+def _reject_change(*_: object, **__: object) -> Never:
     raise TypeError("a FrozenMapping is immutable: copy it to a dict")
 
 
@@ -62,8 +62,8 @@ class FrozenMapping(dict[_K, _V]):
     def __init__(self, items: Mapping[_K, _V]) -> None:
         super().__init__(items)
 
-    __setitem__ = __delitem__ = __ior__ = _refuse_change
-    update = setdefault = pop = popitem = clear = _refuse_change
+    __setitem__ = __delitem__ = __ior__ = _reject_change
+    update = setdefault = pop = popitem = clear = _reject_change
 
     def __hash__(self) -> int:  # type: ignore[override] # hashable because it is immutable
         return hash(frozenset(self.items()))
@@ -84,50 +84,53 @@ class Model:
     """The base of all models. The repr shows which fields are set, but no values, because these are personal data."""
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(set_fields(self))})"
+        return f"{type(self).__name__}({', '.join(list_set_fields(self))})"
 
 
-def set_fields(model: Model) -> list[str]:
+def list_set_fields(model: Model) -> list[str]:
     """Return the names of the fields that are not `UNSET`."""
     names = (field.name for field in attrs.fields(type(model)))
     return [name for name in names if getattr(model, name) is not UNSET]
 
 
-def rule(
-    kinds: type | tuple[type, ...],
-    must: str,
-    holds: Callable[[Any], bool] = lambda value: True,
-    but_not: type | tuple[type, ...] = (),
+def make_validator(
+    types: type | tuple[type, ...],
+    requirement: str,
+    predicate: Callable[[Any], bool] = lambda value: True,
+    excluded_types: type | tuple[type, ...] = (),
 ) -> Validator:
-    """Return a validator. It raises TypeError if a value is none of `kinds`, ValueError if `holds` returns False."""
+    """Return a validator.
+
+    It raises TypeError if a value is none of `types`, ValueError if `predicate` returns False.
+    """
 
     def validate(_model: object, field: "attrs.Attribute[Any]", value: Any) -> None:
-        if not isinstance(value, kinds) or isinstance(value, but_not):
-            raise TypeError(f"{field.name} must be {must}")
-        if not holds(value):
-            raise ValueError(f"{field.name} must be {must}")
+        if not isinstance(value, types) or isinstance(value, excluded_types):
+            raise TypeError(f"{field.name} must be {requirement}")
+        if not predicate(value):
+            raise ValueError(f"{field.name} must be {requirement}")
 
     return validate
 
 
-def unless_unset(check: Validator) -> Validator:
-    """Return a validator that accepts `UNSET` and the values that `check` accepts."""
+def allow_unset(validator: Validator) -> Validator:
+    """Return a validator that accepts `UNSET` and the values that `validator` accepts."""
 
     def validate(model: object, field: "attrs.Attribute[Any]", value: Any) -> None:
         if value is not UNSET:
-            check(model, field, value)
+            validator(model, field, value)
 
     return validate
 
 
-def nullable(check: Validator) -> Validator:
-    """Return a validator that accepts `UNSET`, None and the values that `check` accepts."""
-    return unless_unset(attrs.validators.optional(check))
+def allow_none(validator: Validator) -> Validator:
+    """Return a validator that accepts `UNSET`, None and the values that `validator` accepts."""
+    return allow_unset(attrs.validators.optional(validator))
 
 
 def is_uuid_text(text: str) -> bool:
     """Return True if the text is a UUID in its canonical form of 36 characters, in upper or lower case."""
-    return _UUID.fullmatch(text) is not None
+    return _UUID_PATTERN.fullmatch(text) is not None
 
 
 def is_encodable(text: str) -> bool:

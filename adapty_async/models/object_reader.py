@@ -10,22 +10,22 @@ from typing import Any, Final, TypeVar, get_args
 
 import attrs
 
-from ..frozen import open_twin
+from ..frozen import make_mutable_twin
 
 _T = TypeVar("_T")
-_Read = Callable[[Any, Any], Any]
+_Reader = Callable[[Any, Any], Any]
 
-_IN_PLACE: Final = frozenset({str, bool, int})
+_INLINE_TYPES: Final = frozenset({str, bool, int})
 
 
-def make_object_reader(kind: type[_T], reader_of: Callable[[Any], _Read]) -> Callable[[Any, Any], _T]:
+def compile_object_reader(cls: type[_T], get_reader: Callable[[Any], _Reader]) -> Callable[[Any, Any], _T]:
     """Return a function that reads a JSON object into a slotted attrs class without converters and factories.
 
-    A field that is null counts as absent and gets its default. `reader_of` returns the function that reads a value of a
-    type; it is called with the value and None. The returned function raises TypeError or KeyError, or an error of these
-    functions.
+    A field that is null counts as absent and gets its default. `get_reader` returns the function that reads a value of
+    a type; it is called with the value and None. The returned function raises TypeError or KeyError, or an error of
+    these functions.
     """
-    names: dict[str, Any] = {"new": object.__new__, "Open": open_twin(kind), "Kind": kind}
+    names: dict[str, Any] = {"new": object.__new__, "Open": make_mutable_twin(cls), "Kind": cls}
     lines = [
         "def read(value, _kind):",
         "    if type(value) is not dict:",
@@ -33,33 +33,35 @@ def make_object_reader(kind: type[_T], reader_of: Callable[[Any], _Read]) -> Cal
         "    get = value.get",
         "    made = new(Open)",
     ]
-    for field in attrs.fields(kind):  # type: ignore[arg-type] # an attrs class, which its type doesn't show
-        lines += (f"    {line}" for line in _lines_of(field, names, reader_of))
+    for field in attrs.fields(cls):  # type: ignore[arg-type] # an attrs class, which its type doesn't show
+        lines += (f"    {line}" for line in _generate_lines(field, names, get_reader))
     lines += ["    made.__class__ = Kind", "    return made"]
     exec("\n".join(lines), names)  # noqa: S102 - the text only contains names from our own classes
     read: Callable[[Any, Any], _T] = names["read"]
     return read
 
 
-def _lines_of(field: "attrs.Attribute[Any]", names: dict[str, Any], reader_of: Callable[[Any], _Read]) -> Iterator[str]:
-    name, kind = field.name, _without_none(field.type)
+def _generate_lines(
+    field: "attrs.Attribute[Any]", names: dict[str, Any], get_reader: Callable[[Any], _Reader]
+) -> Iterator[str]:
+    name, kind = field.name, _strip_none(field.type)
     names[f"default_{name}"] = field.default
     if field.default is attrs.NOTHING:
-        names[f"read_{name}"] = reader_of(kind)
+        names[f"read_{name}"] = get_reader(kind)
         yield f"made.{name} = read_{name}(value[{name!r}], None)"
         return
     yield f"field = get({name!r})"
-    if kind in _IN_PLACE:
+    if kind in _INLINE_TYPES:
         yield f"if type(field) is not {kind.__name__}:"
         yield "    if field is not None:"
         yield "        raise TypeError"
         yield f"    field = default_{name}"
         yield f"made.{name} = field"
     else:
-        names[f"read_{name}"] = reader_of(kind)
+        names[f"read_{name}"] = get_reader(kind)
         yield f"made.{name} = default_{name} if field is None else read_{name}(field, None)"
 
 
-def _without_none(kind: Any) -> Any:
+def _strip_none(kind: Any) -> Any:
     arguments = get_args(kind)
     return next(argument for argument in arguments if argument is not NoneType) if NoneType in arguments else kind

@@ -16,12 +16,12 @@ from .common import (
     Model,
     OpenEnum,
     Unset,
+    allow_none,
+    allow_unset,
     is_encodable,
     is_uuid_text,
-    nullable,
-    rule,
-    set_fields,
-    unless_unset,
+    list_set_fields,
+    make_validator,
 )
 
 Gender: TypeAlias = Literal["f", "m", "o"]
@@ -34,9 +34,9 @@ The API converts booleans and integers to floats. None or "" deletes the attribu
 """
 
 _MAX_CUSTOM_ATTRIBUTES: Final = 30
-_MAX_CUSTOM_TEXT: Final = 50
-_CUSTOM_KEY: Final = re.compile(r"[A-Za-z0-9._-]{1,30}")
-_EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+")
+_MAX_CUSTOM_TEXT_LENGTH: Final = 50
+_CUSTOM_KEY_PATTERN: Final = re.compile(r"[A-Za-z0-9._-]{1,30}")
+_EMAIL_PATTERN: Final = re.compile(r"[^@\s]+@[^@\s]+")
 
 
 class Store(OpenEnum):
@@ -83,7 +83,7 @@ def _is_uuid(value: UUID | str) -> bool:
 
 
 def _is_email(value: str) -> bool:
-    return _EMAIL.fullmatch(value) is not None and is_encodable(value)
+    return _EMAIL_PATTERN.fullmatch(value) is not None and is_encodable(value)
 
 
 def _is_date(value: date | str) -> bool:
@@ -112,48 +112,52 @@ def _is_finite(value: float) -> bool:
 
 
 # An empty name or country is most likely a mistake; None clears the field explicitly.
-_text = rule(str, "a non-empty str that UTF-8 can encode; None clears it", _is_text)
+_validate_text = make_validator(str, "a non-empty str that UTF-8 can encode; None clears it", _is_text)
 # Texts of an installation may be empty: the API's own example sends "" for the IDs of other platforms.
-_text_or_empty = rule(str, "a str that UTF-8 can encode", is_encodable)
-_uuid = rule((UUID, str), "a UUID, or its text form of 36 characters", _is_uuid)
-_email = rule(str, "a str of the form name@domain", _is_email)
-_date = rule((date, str), "a date without time, or a str YYYY-MM-DD", _is_date, but_not=datetime)
-_ipv4 = rule((IPv4Address, str), "an IPv4Address, or a str like 192.0.2.1", _is_ipv4)
-_gender = rule(str, "one of f, m, o", get_args(Gender).__contains__)
-_att_status = rule(int, "one of 0, 1, 2, 3", get_args(AttStatus).__contains__, but_not=bool)
-_platform = rule(str, f"one of {', '.join(get_args(Platform))}", get_args(Platform).__contains__)
+_validate_text_or_empty = make_validator(str, "a str that UTF-8 can encode", is_encodable)
+_validate_uuid = make_validator((UUID, str), "a UUID, or its text form of 36 characters", _is_uuid)
+_validate_email = make_validator(str, "a str of the form name@domain", _is_email)
+_validate_date = make_validator(
+    (date, str), "a date without time, or a str YYYY-MM-DD", _is_date, excluded_types=datetime
+)
+_validate_ipv4 = make_validator((IPv4Address, str), "an IPv4Address, or a str like 192.0.2.1", _is_ipv4)
+_validate_gender = make_validator(str, "one of f, m, o", get_args(Gender).__contains__)
+_validate_att_status = make_validator(int, "one of 0, 1, 2, 3", get_args(AttStatus).__contains__, excluded_types=bool)
+_validate_platform = make_validator(str, f"one of {', '.join(get_args(Platform))}", get_args(Platform).__contains__)
 
 
-def _custom_attributes(_model: object, field: "attrs.Attribute[Any]", value: object) -> None:
+def _validate_custom_attributes(_model: object, field: "attrs.Attribute[Any]", value: object) -> None:
     if not isinstance(value, FrozenMapping):
         raise TypeError(f"{field.name} must be a mapping; leave it out to change none")
     if len(value) > _MAX_CUSTOM_ATTRIBUTES:
         raise ValueError(f"{field.name} must have at most {_MAX_CUSTOM_ATTRIBUTES} items; leave some out")
     # Errors name the position of an item, because its key could contain personal data by mistake.
-    for place, (key, item) in enumerate(value.items(), 1):
-        _check_item(f"{field.name}, item {place}:", key, item)
+    for number, (key, item) in enumerate(value.items(), 1):
+        _check_custom_attribute(f"{field.name}, item {number}:", key, item)
 
 
-def _check_item(where: str, key: object, value: object) -> None:
+def _check_custom_attribute(label: str, key: object, value: object) -> None:
     if not isinstance(key, str):
-        raise TypeError(f"{where} the key must be a str")
-    if not _CUSTOM_KEY.fullmatch(key):
-        raise ValueError(f"{where} the key must be 1 to 30 of the characters A-Z a-z 0-9 . _ -")
+        raise TypeError(f"{label} the key must be a str")
+    if not _CUSTOM_KEY_PATTERN.fullmatch(key):
+        raise ValueError(f"{label} the key must be 1 to 30 of the characters A-Z a-z 0-9 . _ -")
     if isinstance(value, str):
-        if len(value) > _MAX_CUSTOM_TEXT or not is_encodable(value):
-            raise ValueError(f"{where} a text must have at most {_MAX_CUSTOM_TEXT} characters, which UTF-8 can encode")
+        if len(value) > _MAX_CUSTOM_TEXT_LENGTH or not is_encodable(value):
+            raise ValueError(
+                f"{label} a text must have at most {_MAX_CUSTOM_TEXT_LENGTH} characters, which UTF-8 can encode"
+            )
     elif isinstance(value, float | int):
         if not _is_finite(value):
-            raise ValueError(f"{where} a number must be finite as a float")
+            raise ValueError(f"{label} a number must be finite as a float")
         if float(value) != value:
             raise ValueError(
-                f"{where} an integer must be exact as a float, because the API converts it to one: send it as text"
+                f"{label} an integer must be exact as a float, because the API converts it to one: send it as text"
             )
     elif value is not None:
-        raise TypeError(f"{where} the value must be a str, a number, a bool, or None to delete the attribute")
+        raise TypeError(f"{label} the value must be a str, a number, a bool, or None to delete the attribute")
 
 
-def _frozen(value: Mapping[str, AttributeValue] | Unset) -> FrozenMapping[str, AttributeValue] | Unset:
+def _freeze(value: Mapping[str, AttributeValue] | Unset) -> FrozenMapping[str, AttributeValue] | Unset:
     return FrozenMapping(value) if isinstance(value, Mapping) else value
 
 
@@ -168,21 +172,21 @@ class InstallationMeta(Model):
         ValueError: If the API documents a value as invalid.
     """
 
-    device_id: UUID | str = attrs.field(validator=_uuid)
-    device: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text_or_empty))
-    locale: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text_or_empty))
-    os: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text_or_empty))
-    platform: Platform | Unset | None = attrs.field(default=UNSET, validator=nullable(_platform))
-    timezone: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text_or_empty))
-    user_agent: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text_or_empty))
-    app_build: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text_or_empty))
-    app_version: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text_or_empty))
-    adapty_sdk_version: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text_or_empty))
-    idfa: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text_or_empty))
-    idfv: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text_or_empty))
-    advertising_id: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text_or_empty))
-    android_id: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text_or_empty))
-    android_app_set_id: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text_or_empty))
+    device_id: UUID | str = attrs.field(validator=_validate_uuid)
+    device: str | Unset | None = attrs.field(default=UNSET, validator=allow_none(_validate_text_or_empty))
+    locale: str | Unset | None = attrs.field(default=UNSET, validator=allow_none(_validate_text_or_empty))
+    os: str | Unset | None = attrs.field(default=UNSET, validator=allow_none(_validate_text_or_empty))
+    platform: Platform | Unset | None = attrs.field(default=UNSET, validator=allow_none(_validate_platform))
+    timezone: str | Unset | None = attrs.field(default=UNSET, validator=allow_none(_validate_text_or_empty))
+    user_agent: str | Unset | None = attrs.field(default=UNSET, validator=allow_none(_validate_text_or_empty))
+    app_build: str | Unset | None = attrs.field(default=UNSET, validator=allow_none(_validate_text_or_empty))
+    app_version: str | Unset | None = attrs.field(default=UNSET, validator=allow_none(_validate_text_or_empty))
+    adapty_sdk_version: str | Unset | None = attrs.field(default=UNSET, validator=allow_none(_validate_text_or_empty))
+    idfa: str | Unset | None = attrs.field(default=UNSET, validator=allow_none(_validate_text_or_empty))
+    idfv: str | Unset | None = attrs.field(default=UNSET, validator=allow_none(_validate_text_or_empty))
+    advertising_id: str | Unset | None = attrs.field(default=UNSET, validator=allow_none(_validate_text_or_empty))
+    android_id: str | Unset | None = attrs.field(default=UNSET, validator=allow_none(_validate_text_or_empty))
+    android_app_set_id: str | Unset | None = attrs.field(default=UNSET, validator=allow_none(_validate_text_or_empty))
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -203,31 +207,33 @@ class ProfileAttributes(Model):
         ValueError: If the API documents a value as invalid.
     """
 
-    first_name: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text))
-    last_name: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text))
-    gender: Gender | Unset | None = attrs.field(default=UNSET, validator=nullable(_gender))
-    email: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_email))
-    phone_number: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text))
-    birthday: date | str | Unset | None = attrs.field(default=UNSET, validator=nullable(_date))
-    ip_country: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text))
-    ip_v4_address: IPv4Address | str | Unset | None = attrs.field(default=UNSET, validator=nullable(_ipv4))
-    store_country: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text))
-    store: str | Unset | None = attrs.field(default=UNSET, validator=nullable(_text))
-    store_account_token: UUID | str | Unset | None = attrs.field(default=UNSET, validator=nullable(_uuid))
-    att_status: AttStatus | Unset | None = attrs.field(default=UNSET, validator=nullable(_att_status))
-    analytics_disabled: bool | Unset | None = attrs.field(default=UNSET, validator=nullable(rule(bool, "a bool")))
+    first_name: str | Unset | None = attrs.field(default=UNSET, validator=allow_none(_validate_text))
+    last_name: str | Unset | None = attrs.field(default=UNSET, validator=allow_none(_validate_text))
+    gender: Gender | Unset | None = attrs.field(default=UNSET, validator=allow_none(_validate_gender))
+    email: str | Unset | None = attrs.field(default=UNSET, validator=allow_none(_validate_email))
+    phone_number: str | Unset | None = attrs.field(default=UNSET, validator=allow_none(_validate_text))
+    birthday: date | str | Unset | None = attrs.field(default=UNSET, validator=allow_none(_validate_date))
+    ip_country: str | Unset | None = attrs.field(default=UNSET, validator=allow_none(_validate_text))
+    ip_v4_address: IPv4Address | str | Unset | None = attrs.field(default=UNSET, validator=allow_none(_validate_ipv4))
+    store_country: str | Unset | None = attrs.field(default=UNSET, validator=allow_none(_validate_text))
+    store: str | Unset | None = attrs.field(default=UNSET, validator=allow_none(_validate_text))
+    store_account_token: UUID | str | Unset | None = attrs.field(default=UNSET, validator=allow_none(_validate_uuid))
+    att_status: AttStatus | Unset | None = attrs.field(default=UNSET, validator=allow_none(_validate_att_status))
+    analytics_disabled: bool | Unset | None = attrs.field(
+        default=UNSET, validator=allow_none(make_validator(bool, "a bool"))
+    )
     custom_attributes: FrozenMapping[str, AttributeValue] | Unset = attrs.field(
-        default=UNSET, converter=_frozen, validator=unless_unset(_custom_attributes)
+        default=UNSET, converter=_freeze, validator=allow_unset(_validate_custom_attributes)
     )
     installation_meta: InstallationMeta | Unset = attrs.field(
         default=UNSET,
-        validator=unless_unset(rule(InstallationMeta, "an InstallationMeta; leave it out to send none")),
+        validator=allow_unset(make_validator(InstallationMeta, "an InstallationMeta; leave it out to send none")),
     )
 
     @property
     def is_empty(self) -> bool:
         """Whether no attribute is set. An empty `custom_attributes` counts as set; its meaning is up to the API."""
-        return not set_fields(self)
+        return not list_set_fields(self)
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -284,9 +290,9 @@ class AccessLevel(_RenewablePurchase):
             TypeError: If `at` isn't a datetime.
             ValueError: If `at` has no time zone.
         """
-        moment = _moment(at)
-        started = self.starts_at is None or self.starts_at <= moment
-        expired = self.expires_at is not None and self.expires_at <= moment
+        time = _resolve_time(at)
+        started = self.starts_at is None or self.starts_at <= time
+        expired = self.expires_at is not None and self.expires_at <= time
         return started and (not expired or self.is_in_grace_period)
 
 
@@ -346,12 +352,12 @@ class Profile(Model):
             TypeError: If `at` isn't a datetime.
             ValueError: If `at` has no time zone.
         """
-        moment = _moment(at)
+        time = _resolve_time(at)
         levels = (level for level in self.access_levels if level.access_level_id == access_level_id)
-        return any(level.is_active(moment) for level in levels)
+        return any(level.is_active(time) for level in levels)
 
 
-def _moment(at: datetime | None) -> datetime:
+def _resolve_time(at: datetime | None) -> datetime:
     if at is None:
         return datetime.now(UTC)
     if not isinstance(at, datetime):

@@ -12,7 +12,7 @@ import attrs
 MAX_RETRY_AFTER: Final = 24 * 3600.0
 # Event loops usually wake up no later than this many seconds. Lateness up to it is made up for, so that it costs no
 # rate; the rest isn't.
-LATENESS: Final = 0.02
+MAX_LATENESS_SECONDS: Final = 0.02
 
 
 class Verdict(Enum):
@@ -54,7 +54,7 @@ class Snapshot:
         phase: The current phase.
         rate: The requests per second that are allowed now.
         estimate: The measured rate limit, in requests per second, or None if it hasn't been measured.
-        reopens: The time at which the last Retry-After ends, or -inf if there was none.
+        hold_until: The time at which the last Retry-After ends, or -inf if there was none.
         sent: The number of requests sent so far.
         throttled: The number of 429s so far.
     """
@@ -62,7 +62,7 @@ class Snapshot:
     phase: Phase
     rate: float
     estimate: float | None
-    reopens: float
+    hold_until: float
     sent: int
     throttled: int
 
@@ -85,8 +85,8 @@ class Pacer(Protocol):
         """Return the state of the pacer."""
         ...
 
-    def wait(self, now: float) -> float:
-        """Return the seconds until the next request may be sent. The value may change after every `heard`.
+    def delay(self, now: float) -> float:
+        """Return the seconds until the next request may be sent. The value may change after every `record`.
 
         Args:
             now: The current time, in seconds of the caller's clock.
@@ -96,18 +96,18 @@ class Pacer(Protocol):
         """
         ...
 
-    def sent(self, now: float) -> Ticket:
+    def acquire(self, now: float) -> Ticket:
         """Record that a request is sent now.
 
         Args:
             now: The current time, in seconds of the caller's clock.
 
         Returns:
-            The ticket to pass to `heard`.
+            The ticket to pass to `record`.
         """
         ...
 
-    def heard(self, now: float, ticket: Ticket, verdict: Verdict, retry_after: float | None = None) -> None:
+    def record(self, now: float, ticket: Ticket, verdict: Verdict, retry_after: float | None = None) -> None:
         """Record the result of a request.
 
         Args:
@@ -119,13 +119,13 @@ class Pacer(Protocol):
         ...
 
 
-class Counting:
+class BasePacer:
     """The common base of pacers: numbers tickets, counts 429s and holds all requests during a Retry-After."""
 
     def __init__(self) -> None:
         self._sent = 0
         self._throttled = 0
-        self._reopens = -math.inf
+        self._hold_until = -math.inf
 
     @property
     def rate(self) -> float:
@@ -141,33 +141,33 @@ class Counting:
         return Phase.STEADY
 
     def snapshot(self) -> Snapshot:
-        return Snapshot(self.phase, self.rate, self.estimate, self._reopens, self._sent, self._throttled)
+        return Snapshot(self.phase, self.rate, self.estimate, self._hold_until, self._sent, self._throttled)
 
-    def sent(self, now: float) -> Ticket:
+    def acquire(self, now: float) -> Ticket:
         self._sent += 1
         return Ticket(self._sent, now)
 
-    def _count(self, verdict: Verdict) -> None:
+    def _count_verdict(self, verdict: Verdict) -> None:
         self._throttled += verdict is Verdict.THROTTLED
 
     def _hold(self, now: float, retry_after: float | None) -> float:
         """Hold all requests if `retry_after` is plausible. Return the length of the hold in seconds."""
         if retry_after is None or not 0 < retry_after <= MAX_RETRY_AFTER:
             return 0.0
-        self._reopens = max(self._reopens, now + retry_after)
+        self._hold_until = max(self._hold_until, now + retry_after)
         return retry_after
 
 
-def checked_rate(rate: float, what: str) -> float:
+def validate_rate(rate: float, label: str) -> float:
     """Return the rate as a float. Raise TypeError or ValueError if it isn't a positive, finite number."""
     if isinstance(rate, bool) or not isinstance(rate, int | float):
-        raise TypeError(f"the {what} must be a number of requests per second, not {type(rate).__name__}")
+        raise TypeError(f"the {label} must be a number of requests per second, not {type(rate).__name__}")
     if not 0 < rate < math.inf:
-        raise ValueError(f"the {what} must be a positive, finite number of requests per second")
+        raise ValueError(f"the {label} must be a positive, finite number of requests per second")
     return float(rate)
 
 
-def checked_utilization(utilization: float) -> float:
+def validate_utilization(utilization: float) -> float:
     """Return the share of the limit as a float. Raise TypeError or ValueError if it isn't in (0, 1]."""
     if isinstance(utilization, bool) or not isinstance(utilization, int | float):
         raise TypeError(f"the utilization must be a number, not {type(utilization).__name__}")
@@ -176,10 +176,10 @@ def checked_utilization(utilization: float) -> float:
     return float(utilization)
 
 
-def checked_count(count: int, what: str) -> int:
+def validate_count(count: int, label: str) -> int:
     """Return the number of requests. Raise TypeError or ValueError if it isn't an int of at least 1."""
     if isinstance(count, bool) or not isinstance(count, int):
-        raise TypeError(f"{what} must be an int, not {type(count).__name__}")
+        raise TypeError(f"{label} must be an int, not {type(count).__name__}")
     if count < 1:
-        raise ValueError(f"{what} must be at least 1")
+        raise ValueError(f"{label} must be at least 1")
     return count

@@ -16,29 +16,29 @@ from typing import Final
 from .estimator import Interval
 
 # The initial share of strays: low enough that the first 429 is believed.
-FEWEST: Final = 1e-9
-_SUPPOSED_REQUESTS: Final = 100.0
+MIN_STRAY_RATIO: Final = 1e-9
+_PRIOR_REQUESTS: Final = 100.0
 # Requests after which old strays are forgotten.
-_LOW_MEMORY: Final = 5000.0
-_NEAR_MEMORY: Final = 5000.0
+_LOW_MEMORY_REQUESTS: Final = 5000.0
+_NEAR_MEMORY_REQUESTS: Final = 5000.0
 # This many 429s near the limit are a reason to slow down, until this many strays would have been seen at the lower
 # rate.
-_NOTABLE: Final = 4.0
-_NOTABLE_SHARE: Final = 0.006
+_NOTABLE_STRAYS: Final = 4.0
+_NOTABLE_RATIO: Final = 0.006
 _NOTABLE_RATE: Final = 0.3
-_TELLING: Final = 3.0
+_MIN_EXPECTED_STRAYS: Final = 3.0
 # If there are at least this many far below the limit, at about the share of those near it, the ones near the limit are
 # strays too.
-_FEW: Final = 2.0
-_ABOUT_AS_MANY: Final = 1 / 3
+_MIN_LOW_STRAYS: Final = 2.0
+_SIMILAR_RATIO: Final = 1 / 3
 # Later 429s in a row count less than the first, because strays come in clusters.
-_IN_A_ROW: Final = 0.5
+_REPEAT_WEIGHT: Final = 0.5
 # The minimum share of 429s if the limit is exceeded. It grows with the share of strays.
-_EXCESS: Final = 0.02
-_TIMES: Final = 3.7
+_MIN_EXCESS_RATIO: Final = 0.02
+_EXCESS_FACTOR: Final = 3.7
 
 
-class Count:
+class RejectionCounter:
     """The share of rejected requests among about the last `memory` requests."""
 
     def __init__(self, memory: float) -> None:
@@ -47,7 +47,7 @@ class Count:
         self._memory = memory
 
     @property
-    def share(self) -> float:
+    def rejected_ratio(self) -> float:
         """The share that was rejected."""
         return self.rejected / max(1.0, self.requests)
 
@@ -55,7 +55,7 @@ class Count:
         """Reset the counts."""
         self.requests = self.rejected = 0.0
 
-    def count(self, accepted: int, rejected: int) -> None:
+    def add(self, accepted: int, rejected: int) -> None:
         """Add requests."""
         self.requests += accepted + rejected
         self.rejected += rejected
@@ -64,27 +64,27 @@ class Count:
             self.rejected /= 2
 
 
-class Strays:
+class StrayEstimator:
     """The share of requests that get a 429 at any rate, counted near the limit and far below it."""
 
     def __init__(self) -> None:
-        self.low = Count(_LOW_MEMORY)
-        self.near = Count(_NEAR_MEMORY)
+        self.low = RejectionCounter(_LOW_MEMORY_REQUESTS)
+        self.near = RejectionCounter(_NEAR_MEMORY_REQUESTS)
 
     @property
-    def share(self) -> float:
+    def ratio(self) -> float:
         """The share of strays, as far as it is certain."""
         low, near = self.low, self.near
-        if low.rejected >= max(_FEW, _ABOUT_AS_MANY * low.requests * near.share):
-            return max(FEWEST, _least(low.rejected + near.rejected, low.requests + near.requests))
-        most = (near.rejected + math.sqrt(near.rejected) + 1) / (near.requests + 1)
-        return max(FEWEST, min(_least(low.rejected, low.requests), most))
+        if low.rejected >= max(_MIN_LOW_STRAYS, _SIMILAR_RATIO * low.requests * near.rejected_ratio):
+            return max(MIN_STRAY_RATIO, _estimate_min_ratio(low.rejected + near.rejected, low.requests + near.requests))
+        max_ratio = (near.rejected + math.sqrt(near.rejected) + 1) / (near.requests + 1)
+        return max(MIN_STRAY_RATIO, min(_estimate_min_ratio(low.rejected, low.requests), max_ratio))
 
-    def are_unclear(self, rate: float) -> bool:
+    def is_unclear(self, rate: float) -> bool:
         """Return True if more requests far below the limit are needed to decide whether the 429s near it are strays."""
-        share = self.near.share
-        is_notable = self.near.rejected >= _NOTABLE and share >= min(_NOTABLE_SHARE, _NOTABLE_RATE / rate)
-        return is_notable and self.low.requests * share < _TELLING
+        ratio = self.near.rejected_ratio
+        is_notable = self.near.rejected >= _NOTABLE_STRAYS and ratio >= min(_NOTABLE_RATIO, _NOTABLE_RATE / rate)
+        return is_notable and self.low.requests * ratio < _MIN_EXPECTED_STRAYS
 
 
 class Suspicion:
@@ -95,43 +95,45 @@ class Suspicion:
 
     def __init__(self) -> None:
         self.score = 0.0
-        self._in_a_row = False
+        self._is_repeat = False
         self.interval: Interval | None = None
 
-    def accept(self, number: int, strays: float) -> int:
-        """Record an accepted request, given the share of `strays`.
+    def record_acceptance(self, number: int, stray_ratio: float) -> int:
+        """Record an accepted request, given the share of `stray_ratio`.
 
         Return the number of 429s that are now known to be strays.
         """
-        if self.interval is None or number < self.interval.first:
+        if self.interval is None or number < self.interval.first_number:
             return 0
-        self._in_a_row = False
-        self.score -= math.log((1 - strays) / (1 - _exceeded(strays)))
+        self._is_repeat = False
+        self.score -= math.log((1 - stray_ratio) / (1 - _estimate_excess_ratio(stray_ratio)))
         if self.score > 0:
             return 0
-        found = 1 + self.interval.refused
+        stray_count = 1 + self.interval.rejected
         self.clear()
-        return found
+        return stray_count
 
-    def reject(self, sent_at: float, number: int, strays: float) -> None:
+    def record_rejection(self, sent_at: float, number: int, stray_ratio: float) -> None:
         """Record a 429."""
         if self.interval is None:
-            self.interval = Interval(sent_at, number, empty=True)
-        self.score += math.log(_exceeded(strays) / strays) * (_IN_A_ROW if self._in_a_row else 1.0)
-        self._in_a_row = True
+            self.interval = Interval(sent_at, number, is_bucket_empty=True)
+        self.score += math.log(_estimate_excess_ratio(stray_ratio) / stray_ratio) * (
+            _REPEAT_WEIGHT if self._is_repeat else 1.0
+        )
+        self._is_repeat = True
 
     def clear(self) -> None:
         """Drop the suspicion."""
         self.score = 0.0
-        self._in_a_row = False
+        self._is_repeat = False
         self.interval = None
 
 
-def _exceeded(strays: float) -> float:
+def _estimate_excess_ratio(stray_ratio: float) -> float:
     """Return the share of 429s if the limit is exceeded."""
-    return _EXCESS + _TIMES * strays
+    return _MIN_EXCESS_RATIO + _EXCESS_FACTOR * stray_ratio
 
 
-def _least(rejected: float, requests: float) -> float:
+def _estimate_min_ratio(rejected: float, requests: float) -> float:
     """Return a lower bound of the share of 429s."""
-    return (rejected - math.sqrt(rejected)) / (requests + _SUPPOSED_REQUESTS)
+    return (rejected - math.sqrt(rejected)) / (requests + _PRIOR_REQUESTS)

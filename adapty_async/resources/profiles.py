@@ -5,26 +5,26 @@ from typing import Final, Protocol, TypeVar, get_args
 from uuid import UUID
 
 from ..errors import NotFoundError
-from ..http.requests import Request, Response, check_header_value, checked_request
+from ..http.requests import Request, Response, build_unchecked_request, check_header_value
 from ..models import Platform, Profile, ProfileAttributes, is_uuid_text
-from ..models.codec import dump, load_nothing, load_profile
+from ..models.codec import check_empty_body, dump_attributes, load_profile
 
 _T = TypeVar("_T")
 
-_CUSTOMER_USER_ID: Final = "adapty-customer-user-id"
-_PROFILE_ID: Final = "adapty-profile-id"
-_PATH: Final = "/api/v2/server-side-api/profile/"
+_CUSTOMER_USER_ID_HEADER: Final = "adapty-customer-user-id"
+_PROFILE_ID_HEADER: Final = "adapty-profile-id"
+_PROFILE_PATH: Final = "/api/v2/server-side-api/profile/"
 _PLATFORMS: Final = frozenset(get_args(Platform))
 
 
-class Send(Protocol):
+class SendFunction(Protocol):
     """A function that sends a request and reads its 2xx response. A response that can't be read fails the call."""
 
     async def __call__(
         self,
         request: Request,
         read: Callable[[Response], _T],
-        is_answer: Callable[[Request, _T], bool] | None = None,
+        is_match: Callable[[Request, _T], bool] | None = None,
         /,
     ) -> _T: ...
 
@@ -35,7 +35,7 @@ class Profiles:
     Each call names a profile by `customer_user_id`, your own ID of the user, or by `profile_id`, Adapty's ID.
     """
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: SendFunction) -> None:
         self._send = send
 
     async def get(self, *, customer_user_id: str | None = None, profile_id: str | UUID | None = None) -> Profile:
@@ -55,8 +55,8 @@ class Profiles:
             AdaptyError: If the call failed.
             ValueError, TypeError: If an argument is invalid.
         """
-        request = get_request(customer_user_id=customer_user_id, profile_id=profile_id)
-        return await self._send(request, read_profile, is_about)
+        request = build_get_request(customer_user_id=customer_user_id, profile_id=profile_id)
+        return await self._send(request, read_profile, is_same_profile)
 
     async def create(
         self,
@@ -83,10 +83,10 @@ class Profiles:
             AdaptyError: If the call failed.
             ValueError, TypeError: If an argument is invalid.
         """
-        request = create_request(
+        request = build_create_request(
             attributes, customer_user_id=customer_user_id, profile_id=profile_id, platform=platform
         )
-        return await self._send(request, read_profile, is_about)
+        return await self._send(request, read_profile, is_same_profile)
 
     async def update(
         self,
@@ -114,10 +114,10 @@ class Profiles:
             AdaptyError: If the call failed.
             ValueError, TypeError: If an argument is invalid.
         """
-        request = update_request(
+        request = build_update_request(
             attributes, customer_user_id=customer_user_id, profile_id=profile_id, platform=platform
         )
-        return await self._send(request, read_profile, is_about)
+        return await self._send(request, read_profile, is_same_profile)
 
     async def delete(
         self,
@@ -144,9 +144,9 @@ class Profiles:
             AdaptyError: If the call failed.
             ValueError, TypeError: If an argument is invalid.
         """
-        request = delete_request(customer_user_id=customer_user_id, profile_id=profile_id)
+        request = build_delete_request(customer_user_id=customer_user_id, profile_id=profile_id)
         try:
-            await self._send(request, read_nothing)
+            await self._send(request, check_empty_response)
         except NotFoundError as error:
             if error.status >= 500:  # a server failure gives no information about the profile, even with this code
                 raise
@@ -167,34 +167,36 @@ def read_profile(response: Response) -> Profile:
     return load_profile(response.body)
 
 
-def is_about(request: Request, profile: Profile) -> bool:
+def is_same_profile(request: Request, profile: Profile) -> bool:
     """Return True if a profile can be the one that a request names. An ID that only one of them has is ignored."""
-    profile_id, customer_user_id = (request.headers.get(name) for name in (_PROFILE_ID, _CUSTOMER_USER_ID))
+    profile_id, customer_user_id = (
+        request.headers.get(name) for name in (_PROFILE_ID_HEADER, _CUSTOMER_USER_ID_HEADER)
+    )
     if profile_id is not None and profile_id.lower() != str(profile.profile_id):
         return False
-    found = profile.customer_user_id
-    if customer_user_id is None or found is None or found == customer_user_id:
+    returned_id = profile.customer_user_id
+    if customer_user_id is None or returned_id is None or returned_id == customer_user_id:
         return True
     # The server may decode the header as Latin-1.
-    return found == customer_user_id.encode().decode("latin-1")
+    return returned_id == customer_user_id.encode().decode("latin-1")
 
 
-def read_nothing(response: Response) -> None:
+def check_empty_response(response: Response) -> None:
     """Read the response of a deletion, which has no body.
 
     Raises:
         InvalidResponseError: If there is a body that isn't from the API.
     """
     if response.body:
-        load_nothing(response.body)
+        check_empty_body(response.body)
 
 
-def get_request(*, customer_user_id: str | None = None, profile_id: str | UUID | None = None) -> Request:
+def build_get_request(*, customer_user_id: str | None = None, profile_id: str | UUID | None = None) -> Request:
     """Return the request that gets a profile."""
-    return checked_request("GET", _PATH, _one_id(customer_user_id, profile_id))
+    return build_unchecked_request("GET", _PROFILE_PATH, _build_id_header(customer_user_id, profile_id))
 
 
-def create_request(
+def build_create_request(
     attributes: ProfileAttributes | None = None,
     *,
     customer_user_id: str | None = None,
@@ -204,19 +206,19 @@ def create_request(
     """Return the request that creates or links a profile."""
     if customer_user_id is None and profile_id is None:
         raise ValueError("pass customer_user_id, profile_id, or both to link them")
-    headers = _ids(customer_user_id, profile_id)
-    return checked_request(
+    headers = _build_id_headers(customer_user_id, profile_id)
+    return build_unchecked_request(
         "POST",
-        _PATH,
-        headers | _platform(platform),
-        {} if attributes is None else dump(_checked(attributes)),
+        _PROFILE_PATH,
+        headers | _build_platform_header(platform),
+        {} if attributes is None else dump_attributes(_validate_attributes(attributes)),
         # Assumed, not documented: the customer user ID identifies the profile, so a repeated request addresses the same
         # one.
         idempotent=customer_user_id is not None,
     )
 
 
-def update_request(
+def build_update_request(
     attributes: ProfileAttributes,
     *,
     customer_user_id: str | None = None,
@@ -224,34 +226,34 @@ def update_request(
     platform: Platform | None = None,
 ) -> Request:
     """Return the request that updates a profile."""
-    headers = _one_id(customer_user_id, profile_id)
-    body = dump(_checked(attributes))
+    headers = _build_id_header(customer_user_id, profile_id)
+    body = dump_attributes(_validate_attributes(attributes))
     if not body:
         raise ValueError("nothing to update: no attribute is set")
-    return checked_request("PATCH", _PATH, headers | _platform(platform), body)
+    return build_unchecked_request("PATCH", _PROFILE_PATH, headers | _build_platform_header(platform), body)
 
 
-def delete_request(*, customer_user_id: str | None = None, profile_id: str | UUID | None = None) -> Request:
+def build_delete_request(*, customer_user_id: str | None = None, profile_id: str | UUID | None = None) -> Request:
     """Return the request that deletes a profile."""
-    return checked_request("DELETE", _PATH, _one_id(customer_user_id, profile_id))
+    return build_unchecked_request("DELETE", _PROFILE_PATH, _build_id_header(customer_user_id, profile_id))
 
 
-def _one_id(customer_user_id: str | None, profile_id: str | UUID | None) -> dict[str, str]:
+def _build_id_header(customer_user_id: str | None, profile_id: str | UUID | None) -> dict[str, str]:
     if customer_user_id is not None and profile_id is None:
         check_header_value("customer_user_id", customer_user_id)
-        return {_CUSTOMER_USER_ID: customer_user_id}
+        return {_CUSTOMER_USER_ID_HEADER: customer_user_id}
     if profile_id is not None and customer_user_id is None:
-        return {_PROFILE_ID: _profile_id(profile_id)}
+        return {_PROFILE_ID_HEADER: _validate_profile_id(profile_id)}
     raise ValueError("pass exactly one of customer_user_id and profile_id")
 
 
-def _ids(customer_user_id: str | None, profile_id: str | UUID | None) -> dict[str, str]:
+def _build_id_headers(customer_user_id: str | None, profile_id: str | UUID | None) -> dict[str, str]:
     if customer_user_id is not None and profile_id is not None:
-        return _one_id(customer_user_id, None) | _one_id(None, profile_id)
-    return _one_id(customer_user_id, profile_id)
+        return _build_id_header(customer_user_id, None) | _build_id_header(None, profile_id)
+    return _build_id_header(customer_user_id, profile_id)
 
 
-def _profile_id(profile_id: str | UUID) -> str:
+def _validate_profile_id(profile_id: str | UUID) -> str:
     if isinstance(profile_id, UUID):
         return str(profile_id)
     if not isinstance(profile_id, str):
@@ -261,7 +263,7 @@ def _profile_id(profile_id: str | UUID) -> str:
     return profile_id
 
 
-def _platform(platform: Platform | None) -> dict[str, str]:
+def _build_platform_header(platform: Platform | None) -> dict[str, str]:
     if platform is None:
         return {}
     if platform not in _PLATFORMS:
@@ -269,7 +271,7 @@ def _platform(platform: Platform | None) -> dict[str, str]:
     return {"adapty-platform": platform}
 
 
-def _checked(attributes: ProfileAttributes) -> ProfileAttributes:
+def _validate_attributes(attributes: ProfileAttributes) -> ProfileAttributes:
     if not isinstance(attributes, ProfileAttributes):
         raise TypeError(f"attributes must be ProfileAttributes, not {type(attributes).__name__}")
     return attributes

@@ -32,9 +32,9 @@ def main(argv: Sequence[str] | None = None, program: str = "adapty-async simulat
         argv: The arguments. None means sys.argv[1:].
         program: The name of the program, for the help text.
     """
-    parser = _parser(program)
+    parser = _make_parser(program)
     arguments = parser.parse_args(argv)
-    arguments.shares = dict(arguments.shares)
+    arguments.fault_rates = dict(arguments.fault_rates)
     from .simulator import Simulator  # imported here because --help must not load aiohttp
 
     try:
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None, program: str = "adapty-async simulat
     return 0
 
 
-def _parser(program: str) -> argparse.ArgumentParser:
+def _make_parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=program,
         description="Run a simulator of Adapty's server-side API for profiles on this machine until interrupted.\n"
@@ -69,8 +69,8 @@ def _parser(program: str) -> argparse.ArgumentParser:
     faults = ", ".join(fault.value for fault in Fault)
     add(
         "--fault",
-        dest="shares",
-        type=_share,
+        dest="fault_rates",
+        type=_parse_fault_rate,
         action="append",
         default=[],
         metavar="NAME=SHARE",
@@ -81,10 +81,10 @@ def _parser(program: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _share(text: str) -> tuple[Fault, float]:
-    name, _, share = text.partition("=")
+def _parse_fault_rate(text: str) -> tuple[Fault, float]:
+    name, _, rate = text.partition("=")
     try:
-        return Fault(name), float(share)
+        return Fault(name), float(rate)
     except ValueError:
         raise argparse.ArgumentTypeError("must be the name of a fault, '=' and a number") from None
 

@@ -51,8 +51,8 @@ class Faults:
     """Choose the fault of each request: the next scripted one, or else a random one by its share.
 
     Args:
-        shares: The share of the requests, from 0.0 to 1.0, that suffers each fault. The sum is at most 1.0, because a
-            request suffers at most one fault.
+        fault_rates: The share of the requests, from 0.0 to 1.0, that suffers each fault. The sum is at most 1.0,
+            because a request suffers at most one fault.
         retry_after_503: Seconds in the Retry-After header of a 503. None for no header.
         delay: Seconds by which Fault.DELAY delays a response.
         seed: The same seed and shares give the same faults.
@@ -63,45 +63,45 @@ class Faults:
 
     def __init__(
         self,
-        shares: Mapping[Fault, float] | None = None,
+        fault_rates: Mapping[Fault, float] | None = None,
         *,
         retry_after_503: float | None = None,
         delay: float = 1.0,
         seed: int = 0,
     ) -> None:
-        self.shares = shares or {}
+        self.fault_rates = fault_rates or {}
         self.retry_after_503 = retry_after_503
         self.delay = delay
-        self._script: list[tuple[str | None, Fault]] = []
+        self._injected: list[tuple[str | None, Fault]] = []
         self._random = random.Random(seed)  # noqa: S311 - repeatable faults, no secrets
 
     @property
-    def shares(self) -> Mapping[Fault, float]:
+    def fault_rates(self) -> Mapping[Fault, float]:
         """The share of the requests that suffers each fault. Invalid shares raise ValueError."""
-        return self._shares
+        return self._fault_rates
 
-    @shares.setter
-    def shares(self, shares: Mapping[Fault, float]) -> None:
-        if not (all(share >= 0 for share in shares.values()) and math.fsum(shares.values()) <= 1):
+    @fault_rates.setter
+    def fault_rates(self, fault_rates: Mapping[Fault, float]) -> None:
+        if not (all(share >= 0 for share in fault_rates.values()) and math.fsum(fault_rates.values()) <= 1):
             raise ValueError("the shares of faults must be from 0.0 to 1.0, and at most 1.0 in total")
-        self._shares = dict(shares)
+        self._fault_rates = dict(fault_rates)
 
-    def script(self, *faults: Fault, method: str | None = None) -> None:
+    def inject(self, *faults: Fault, method: str | None = None) -> None:
         """Script the faults of the next requests. They follow those scripted before.
 
         Args:
             *faults: The faults, one per request.
             method: Apply them only to requests of this method. None means all.
         """
-        self._script += [(method and method.upper(), fault) for fault in faults]
+        self._injected += [(method and method.upper(), fault) for fault in faults]
 
     def next(self, method: str) -> Fault:
         """Return the fault of the next request, which has this method."""
-        for place, (wanted, fault) in enumerate(self._script):
-            if wanted in (None, method):
-                del self._script[place]
+        for index, (injected_method, fault) in enumerate(self._injected):
+            if injected_method in (None, method):
+                del self._injected[index]
                 return fault
         # In the order of the class, so that the order of the mapping doesn't matter.
-        shares = [self._shares.get(fault, 0.0) for fault in Fault]
-        shares[0] = 1.0 - math.fsum(shares[1:])
-        return self._random.choices(list(Fault), shares)[0]
+        rates = [self._fault_rates.get(fault, 0.0) for fault in Fault]
+        rates[0] = 1.0 - math.fsum(rates[1:])
+        return self._random.choices(list(Fault), rates)[0]

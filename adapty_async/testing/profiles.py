@@ -49,7 +49,7 @@ class Profiles(Mapping[str, Profile]):
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)  # noqa: S311 - repeatable profile IDs, no secrets
-        self.app_id = self._fresh_id()
+        self.app_id = self._generate_id()
         self._by_profile_id: dict[str, Profile] = {}
         self._by_customer_user_id: dict[str, Profile] = {}
 
@@ -94,13 +94,13 @@ class Profiles(Mapping[str, Profile]):
         Raises:
             ValueError: If the profile ID isn't a UUID, or a profile with one of the IDs exists.
         """
-        own_id = self._fresh_id() if profile_id is None else _canonical(profile_id)
-        if own_id in self._by_profile_id:
+        new_id = self._generate_id() if profile_id is None else _canonicalize_id(profile_id)
+        if new_id in self._by_profile_id:
             raise ValueError("a profile with this profile_id exists")
-        profile = Profile(own_id, None)
+        profile = Profile(new_id, None)
         if customer_user_id is not None:
             self.link(profile, customer_user_id)
-        self._by_profile_id[own_id] = profile
+        self._by_profile_id[new_id] = profile
         return profile
 
     def link(self, profile: Profile, customer_user_id: str) -> None:
@@ -129,11 +129,11 @@ class Profiles(Mapping[str, Profile]):
         if profile.customer_user_id is not None:
             del self._by_customer_user_id[profile.customer_user_id]
 
-    def _fresh_id(self) -> str:
+    def _generate_id(self) -> str:
         return str(UUID(int=self._random.getrandbits(128), version=4))
 
 
-def _canonical(profile_id: str | UUID) -> str:
+def _canonicalize_id(profile_id: str | UUID) -> str:
     try:
         return str(UUID(str(profile_id)))
     except ValueError:

@@ -14,7 +14,7 @@ from .simulator import Simulator
 
 
 @pytest.fixture
-def _adapty_async_test(request: pytest.FixtureRequest) -> None:
+def _require_async_test(request: pytest.FixtureRequest) -> None:
     """Fail a synchronous test: its event loop would not run while it waits."""
     if not pytest_asyncio.is_async_test(request.node):
         pytest.fail(
@@ -26,7 +26,7 @@ def _adapty_async_test(request: pytest.FixtureRequest) -> None:
 
 
 @pytest_asyncio.fixture
-async def adapty_simulator(_adapty_async_test: None) -> AsyncIterator[Simulator]:
+async def adapty_simulator(_require_async_test: None) -> AsyncIterator[Simulator]:
     """Run a simulator of the API without profiles, rate limit and faults."""
     async with Simulator() as simulator:
         yield simulator
@@ -36,6 +36,6 @@ async def adapty_simulator(_adapty_async_test: None) -> AsyncIterator[Simulator]
 async def adapty_client(adapty_simulator: Simulator) -> AsyncIterator[AdaptyClient]:
     """Create a client for `adapty_simulator`. It retries without backoff, but obeys Retry-After."""
     async with AdaptyClient(
-        adapty_simulator.api_key, base_url=adapty_simulator.base_url, retry=RetryPolicy(backoff=0.0)
+        adapty_simulator.api_key, base_url=adapty_simulator.base_url, retry=RetryPolicy(initial_backoff=0.0)
     ) as client:
         yield client

@@ -11,12 +11,12 @@ from typing import Any
 class Counts:
     """Counts since the simulator was created.
 
-    A request that is in none of `answers`, `resets` and `in_flight` was aborted by the caller or by the stop of the
+    A request that is in none of `responses`, `resets` and `in_flight` was aborted by the caller or by the stop of the
     simulator.
 
     Attributes:
         requests: Requests whose headers have arrived.
-        answers: The number of responses by method and status.
+        responses: The number of responses by method and status.
         resets: Requests whose connection was reset.
         in_flight: Requests that are being handled.
         max_in_flight: The maximum of `in_flight`.
@@ -24,34 +24,34 @@ class Counts:
     """
 
     requests: int = 0
-    answers: Counter[tuple[str, int]] = field(default_factory=Counter)
+    responses: Counter[tuple[str, int]] = field(default_factory=Counter)
     resets: int = 0
     in_flight: int = 0
     max_in_flight: int = 0
     connections: int = 0
 
-    def answered(self, status: int) -> int:
+    def count_responses(self, status: int) -> int:
         """Return the number of responses with a status, over all methods.
 
         Args:
             status: The HTTP status.
         """
-        return sum(number for (_, answered), number in self.answers.items() if answered == status)
+        return sum(number for (_, answered), number in self.responses.items() if answered == status)
 
-    def arrived(self) -> None:
+    def count_request(self) -> None:
         """Count a request that has arrived."""
         self.requests += 1
         self.in_flight += 1
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the counts for JSON, with `answers` as {method: {status: number}}."""
-        answers: dict[str, dict[str, int]] = {}
-        for (method, status), number in sorted(self.answers.items()):
-            answers.setdefault(method, {})[str(status)] = number
+        """Return the counts for JSON, with `responses` as {method: {status: number}}."""
+        responses: dict[str, dict[str, int]] = {}
+        for (method, status), number in sorted(self.responses.items()):
+            responses.setdefault(method, {})[str(status)] = number
         return {
             "requests": self.requests,
-            "answers": answers,
+            "answers": responses,
             "resets": self.resets,
             "in_flight": self.in_flight,
             "max_in_flight": self.max_in_flight,

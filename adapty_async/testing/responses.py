@@ -8,59 +8,61 @@ from typing import Any, NamedTuple
 from .profiles import Profile
 
 
-class Answer(NamedTuple):
-    """A response. `closes` makes it the last one on its connection."""
+class SimulatedResponse(NamedTuple):
+    """A response. `is_last` makes it the last one on its connection."""
 
     status: int
     body: bytes = b""
     headers: tuple[tuple[str, str], ...] = ()
-    closes: bool = False
+    is_last: bool = False
 
 
-class RefusedError(Exception):
+class RejectedRequestError(Exception):
     """Ends the processing of a request with this response."""
 
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(answer.status)
-        self.answer = answer
+    def __init__(self, response: SimulatedResponse) -> None:
+        super().__init__(response.status)
+        self.response = response
 
 
-def validation_error(errors: Mapping[str, list[str]]) -> Answer:
+def build_validation_error(errors: Mapping[str, list[str]]) -> SimulatedResponse:
     """Return a 400 with the messages for each field."""
     listed = [{"source": source, "errors": texts} for source, texts in errors.items()]
-    return _errors(400, "validation_error", listed)
+    return _build_error_list(400, "validation_error", listed)
 
 
-def _error(status: int, code: str, source: str | None, text: str) -> Answer:
-    return _errors(status, code, [{"source": source, "errors": [text]}])
+def _build_error(status: int, code: str, source: str | None, text: str) -> SimulatedResponse:
+    return _build_error_list(status, code, [{"source": source, "errors": [text]}])
 
 
-def _errors(status: int, code: str, errors: list[dict[str, Any]]) -> Answer:
+def _build_error_list(status: int, code: str, errors: list[dict[str, Any]]) -> SimulatedResponse:
     body = {"errors": errors, "error_code": code, "status_code": status}
-    return Answer(status, json.dumps(body).encode())
+    return SimulatedResponse(status, json.dumps(body).encode())
 
 
-DELETED = Answer(204)
-NOT_AUTHENTICATED = _error(
+DELETED = SimulatedResponse(204)
+NOT_AUTHENTICATED = _build_error(
     401, "not_authenticated", "non_field_errors", "Authentication credentials were not provided."
 )
-PROFILE_DOES_NOT_EXIST = _error(404, "profile_does_not_exist", None, "Profile not found")
+PROFILE_DOES_NOT_EXIST = _build_error(404, "profile_does_not_exist", None, "Profile not found")
 
 # The code is documented, the message is assumed.
-RATE_LIMITED = _error(429, "rate_limited", None, "Request was throttled.")
+RATE_LIMITED = _build_error(429, "rate_limited", None, "Request was throttled.")
 
 # Not documented: codes and messages are assumed.
-UNKNOWN_PATH = _error(404, "not_found", None, "Not found.")
-METHOD_NOT_ALLOWED = _error(405, "method_not_allowed", None, "Method not allowed.")
-SERVER_ERROR = _error(500, "internal_server_error", None, "Internal server error.")
-UNAVAILABLE = _error(503, "service_unavailable", None, "Service unavailable.")
+UNKNOWN_PATH = _build_error(404, "not_found", None, "Not found.")
+METHOD_NOT_ALLOWED = _build_error(405, "method_not_allowed", None, "Method not allowed.")
+SERVER_ERROR = _build_error(500, "internal_server_error", None, "Internal server error.")
+UNAVAILABLE = _build_error(503, "service_unavailable", None, "Service unavailable.")
 
 # Responses from servers between the caller and the API.
-BAD_GATEWAY = Answer(502, b"<html><body><h1>502 Bad Gateway</h1></body></html>", (("Content-Type", "text/html"),))
-REDIRECT = Answer(307, headers=(("Location", "/elsewhere"),))
+BAD_GATEWAY = SimulatedResponse(
+    502, b"<html><body><h1>502 Bad Gateway</h1></body></html>", (("Content-Type", "text/html"),)
+)
+REDIRECT = SimulatedResponse(307, headers=(("Location", "/elsewhere"),))
 
 
-def profile_answer(profile: Profile, app_id: str) -> Answer:
+def build_profile_response(profile: Profile, app_id: str) -> SimulatedResponse:
     """Return a 200 with a profile."""
     custom_attributes = profile.custom_attributes.items()
     data = {
@@ -75,9 +77,9 @@ def profile_answer(profile: Profile, app_id: str) -> Answer:
         "subscriptions": profile.subscriptions,
         "non_subscriptions": profile.non_subscriptions,
     }
-    return Answer(200, json.dumps({"data": data}).encode())
+    return SimulatedResponse(200, json.dumps({"data": data}).encode())
 
 
-def retry_after_value(seconds: float) -> str:
+def format_retry_after(seconds: float) -> str:
     """Return seconds as the value of a Retry-After header. Whole seconds are written as an integer."""
     return str(int(seconds)) if float(seconds).is_integer() else str(seconds)

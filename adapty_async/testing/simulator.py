@@ -12,7 +12,7 @@ from uuid import UUID
 from aiohttp import web
 
 from . import operations
-from .fault_responses import answer_with
+from .fault_responses import respond_with_fault
 from .faults import Fault, Faults
 from .limiter import Limiter
 from .profiles import Profile, Profiles, prefilled_customer_user_id
@@ -22,20 +22,20 @@ from .responses import (
     NOT_AUTHENTICATED,
     RATE_LIMITED,
     UNKNOWN_PATH,
-    Answer,
-    RefusedError,
-    retry_after_value,
+    RejectedRequestError,
+    SimulatedResponse,
+    format_retry_after,
 )
-from .server import Server, reset, send_surplus
+from .server import Server, reset_connection, send_surplus
 
 PROFILE_PATH = "/api/v2/server-side-api/profile/"
 STATE_PATH = "/_simulator/state"
 
-_OPERATIONS: dict[str, operations.Operation] = {
-    "GET": operations.get,
-    "POST": operations.create,
-    "PATCH": operations.update,
-    "DELETE": operations.delete,
+_OPERATIONS: dict[str, operations.OperationHandler] = {
+    "GET": operations.handle_get,
+    "POST": operations.handle_create,
+    "PATCH": operations.handle_update,
+    "DELETE": operations.handle_delete,
 }
 
 
@@ -49,7 +49,7 @@ class Simulator:
             assert sim.count.answers["DELETE", 204] == 10
 
     It supports the four operations on profiles. `limiter`, `retry_after`, `faults` and `latency` may be assigned while
-    it runs. `requests`, `count` and `profiles` can also be read after it has stopped.
+    it runs. `requests`, `stats` and `profiles` can also be read after it has stopped.
 
     Args:
         api_key: The API key to accept. By default a random one.
@@ -57,8 +57,8 @@ class Simulator:
         rate: The rate limit in requests per second. None for no limit.
         burst: Requests accepted above the rate.
         retry_after: Seconds in the `Retry-After` header of a 429. None for no header.
-        shares: The share of the requests that suffers each fault. Only requests with the right key and below the rate
-            limit suffer faults.
+        fault_rates: The share of the requests that suffers each fault. Only requests with the right key and below the
+            rate limit suffer faults.
         retry_after_503: Seconds in the `Retry-After` header of a 503. None for no header.
         delay: Seconds by which Fault.DELAY delays a response.
         latency: Seconds between the work and its response.
@@ -68,9 +68,9 @@ class Simulator:
 
     Attributes:
         limiter: The rate limit. None for no limit.
-        faults: The faults, created from `shares`, `retry_after_503`, `delay` and `seed`.
+        faults: The faults, created from `fault_rates`, `retry_after_503`, `delay` and `seed`.
         requests: The last requests.
-        count: The counts since the simulator was created.
+        stats: The counts since the simulator was created.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Simulator:
         rate: float | None = None,
         burst: int = 10,
         retry_after: float | None = None,
-        shares: Mapping[Fault, float] | None = None,
+        fault_rates: Mapping[Fault, float] | None = None,
         retry_after_503: float | None = None,
         delay: float = 1.0,
         latency: float = 0.0,
@@ -92,16 +92,16 @@ class Simulator:
         self.api_key = f"secret_simulated_{secrets.token_hex(16)}" if api_key is None else api_key
         self.limiter = None if rate is None else Limiter(rate, burst)
         self.retry_after = retry_after
-        self.faults = Faults(shares, retry_after_503=retry_after_503, delay=delay, seed=seed)
+        self.faults = Faults(fault_rates, retry_after_503=retry_after_503, delay=delay, seed=seed)
         self.latency = latency
         self.profiles = Profiles(seed)
         for number in range(1, profiles + 1):
             self.profiles.add(customer_user_id=prefilled_customer_user_id(number))
         self.requests: deque[RecordedRequest] = deque(maxlen=record)
-        self.count = Counts()
+        self.stats = Counts()
         self._port = port
-        self._before: Answer | None = None
-        self._server = Server(self._respond, self._connected)
+        self._previous_response: SimulatedResponse | None = None
+        self._server = Server(self._handle, self._on_connection)
 
     @property
     def base_url(self) -> str:
@@ -123,18 +123,18 @@ class Simulator:
         """
         return self.profiles.add(customer_user_id=customer_user_id, profile_id=profile_id)
 
-    def script(self, *faults: Fault, method: str | None = None) -> None:
+    def inject(self, *faults: Fault, method: str | None = None) -> None:
         """Inject faults into the next requests, after those injected before. Then requests are handled as usual.
 
         Args:
             *faults: The faults, one per request.
             method: Apply them only to requests of this method. None means all.
         """
-        self.faults.script(*faults, method=method)
+        self.faults.inject(*faults, method=method)
 
     def state(self) -> dict[str, Any]:
         """Return the number of profiles and the counts for JSON, as `GET /_simulator/state` does."""
-        return {"profiles": len(self.profiles), **self.count.as_json()}
+        return {"profiles": len(self.profiles), **self.stats.as_json()}
 
     async def start(self) -> None:
         """Start the simulator. After a stop it uses the same port again.
@@ -158,40 +158,44 @@ class Simulator:
     ) -> None:
         await self.stop()
 
-    def _connected(self) -> None:
-        self.count.connections += 1
+    def _on_connection(self) -> None:
+        self.stats.connections += 1
 
-    async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path == STATE_PATH:
             return web.json_response(self.state())
-        self.count.arrived()
+        self.stats.count_request()
         try:
-            return await self._counted(request)
+            return await self._handle_api_request(request)
         finally:
-            self.count.in_flight -= 1
+            self.stats.in_flight -= 1
 
-    async def _counted(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _handle_api_request(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
             body = await request.content.read()
         except (ConnectionError, web.RequestPayloadError):
-            return reset(request)  # the caller has disconnected, or the body can't be decompressed
+            return reset_connection(request)  # the caller has disconnected, or the body can't be decompressed
         self.requests.append(RecordedRequest(request.method, request.path, request.headers, body))
-        refusal = self._refusal(request.headers)
-        fault = Fault.NONE if refusal else self.faults.next(request.method)
-        answer = refusal or answer_with(fault, lambda: self._work(request.method, request.path, request.headers, body))
+        rejection = self._find_rejection(request.headers)
+        fault = Fault.NONE if rejection else self.faults.next(request.method)
+        response = rejection or respond_with_fault(
+            fault, lambda: self._dispatch(request.method, request.path, request.headers, body)
+        )
         # Also without latency, so that requests which arrived together are in flight together, and counted so.
         await asyncio.sleep(self.latency + (self.faults.delay if fault is Fault.DELAY else 0.0))
-        if answer is None:
-            self.count.resets += 1
-            return reset(request)
-        self.count.answers[request.method, answer.status] += 1
-        response, before = self._response(answer), self._before or answer
-        self._before = answer
+        if response is None:
+            self.stats.resets += 1
+            return reset_connection(request)
+        self.stats.responses[request.method, response.status] += 1
+        http_response, previous = self._build_http_response(response), self._previous_response or response
+        self._previous_response = response
         if fault in (Fault.SURPLUS, Fault.STALE):
-            return await send_surplus(request, response, self._response(before), first=fault is Fault.STALE)
-        return response
+            return await send_surplus(
+                request, http_response, self._build_http_response(previous), is_surplus_first=fault is Fault.STALE
+            )
+        return http_response
 
-    def _refusal(self, headers: Mapping[str, str]) -> Answer | None:
+    def _find_rejection(self, headers: Mapping[str, str]) -> SimulatedResponse | None:
         """Return the response to a request with a wrong key or above the rate limit, or None."""
         if headers.get("Authorization") != f"Api-Key {self.api_key}":
             return NOT_AUTHENTICATED
@@ -199,7 +203,7 @@ class Simulator:
             return RATE_LIMITED
         return None
 
-    def _work(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    def _dispatch(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> SimulatedResponse:
         if path != PROFILE_PATH:
             return UNKNOWN_PATH
         operation = _OPERATIONS.get(method)
@@ -207,18 +211,18 @@ class Simulator:
             return METHOD_NOT_ALLOWED
         try:
             return operation(self.profiles, headers, body)
-        except RefusedError as refused:
-            return refused.answer
+        except RejectedRequestError as refused:
+            return refused.response
 
-    def _response(self, answer: Answer) -> web.Response:
+    def _build_http_response(self, response: SimulatedResponse) -> web.Response:
         headers = {"Request-Id": str(uuid.uuid4())}
-        retry_after = {429: self.retry_after, 503: self.faults.retry_after_503}.get(answer.status)
+        retry_after = {429: self.retry_after, 503: self.faults.retry_after_503}.get(response.status)
         if retry_after is not None:
-            headers["Retry-After"] = retry_after_value(retry_after)
-        if answer.body:
+            headers["Retry-After"] = format_retry_after(retry_after)
+        if response.body:
             headers["Content-Type"] = "application/json"
-        headers.update(answer.headers)
-        response = web.Response(status=answer.status, body=answer.body or None, headers=headers)
-        if answer.closes:
-            response.force_close()
-        return response
+        headers.update(response.headers)
+        http_response = web.Response(status=response.status, body=response.body or None, headers=headers)
+        if response.is_last:
+            http_response.force_close()
+        return http_response

@@ -9,7 +9,7 @@ from typing import Final
 
 from adapty_async import RateLimitError, RetryPolicy
 from adapty_async.pacing import AdaptivePacer, Pacer, ReactivePacer, Ticket, Unpaced, Verdict
-from adapty_async.pacing.base import Counting
+from adapty_async.pacing.base import BasePacer
 from benchmarks.rate_simulation import BIN, Answer, FixedWindows, Limiter, Simulation, Tally, TokenBucket, World
 
 SECONDS: Final = 60.0
@@ -78,13 +78,13 @@ class Callers:
         pause, rng = answer.retry_after, self._simulation.rng
         if pause is not None:
             pause *= 1.0 + rng.uniform(0.0, 0.1)
-        self._pacer.heard(now, request, answer.verdict, pause)
+        self._pacer.record(now, request, answer.verdict, pause)
         if answer.verdict is Verdict.ACCEPTED:
             self._end(now, who, failed=False)
         else:
             error, number = RateLimitError(status=429), self._attempts[who]
             elapsed = now - self._began[who]
-            wait = _POLICY.wait_after(error, number, elapsed, resendable=True, pause=pause, rng=rng)
+            wait = _POLICY.get_retry_delay(error, number, elapsed, is_resendable=True, retry_after=pause, rng=rng)
             if wait is None:
                 self._end(now + _AFTER_FAILURE, who, failed=True)
             else:
@@ -99,7 +99,7 @@ class Callers:
 
     def _release(self, now: float) -> None:
         while self._queue:
-            wait = self._pacer.wait(now)
+            wait = self._pacer.delay(now)
             if wait > 1e-9:
                 if now + wait != self._alarm_at:
                     self._alarm_at = now + wait
@@ -109,17 +109,17 @@ class Callers:
             if not self._attempts[who]:
                 self._began[who] = now
             self._attempts[who] += 1
-            self._simulation.send(now, self._pacer.sent(now), who)
+            self._simulation.send(now, self._pacer.acquire(now), who)
 
 
-class Alone(Counting):
+class Alone(BasePacer):
     """No pacer: each call only waits before its own retries, as with most clients."""
 
-    def wait(self, now: float) -> float:
+    def delay(self, now: float) -> float:
         return 0.0
 
-    def heard(self, now: float, ticket: Ticket, verdict: Verdict, retry_after: float | None = None) -> None:
-        self._count(verdict)
+    def record(self, now: float, ticket: Ticket, verdict: Verdict, retry_after: float | None = None) -> None:
+        self._count_verdict(verdict)
 
 
 def serve(world: World, pacer: Pacer, callers: int, seed: int) -> Served:

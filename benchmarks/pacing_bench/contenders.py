@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Final
 
 from adapty_async.pacing import FixedPacer, Pacer, Ticket, Verdict
-from adapty_async.pacing.base import LATENESS, Counting
+from adapty_async.pacing.base import MAX_LATENESS_SECONDS, BasePacer
 from benchmarks.pacing_bench.figures import Figures, Run, Scenario
 from benchmarks.rate_simulation import BackingOff, PacedJob, Simulation, Tally
 
 
-class Cubic(Counting):
+class Cubic(BasePacer):
     """Adapts like botocore's retry mode "adaptive": a token bucket whose rate follows a cubic curve.
 
     After a 429 the rate drops to 0.7 of the measured rate, returns to it and rises beyond. The rate is measured by half
@@ -36,18 +36,18 @@ class Cubic(Counting):
     def rate(self) -> float:
         return self._rate if self._enabled else math.inf
 
-    def wait(self, now: float) -> float:
+    def delay(self, now: float) -> float:
         if not self._enabled:
             return 0.0
         self._fill(now)
         return max(0.0, (1.0 - self._tokens) / self._rate)
 
-    def sent(self, now: float) -> Ticket:
+    def acquire(self, now: float) -> Ticket:
         self._fill(now)
         self._tokens -= self._enabled
-        return super().sent(now)
+        return super().acquire(now)
 
-    def heard(self, now: float, ticket: Ticket, verdict: Verdict, retry_after: float | None = None) -> None:
+    def record(self, now: float, ticket: Ticket, verdict: Verdict, retry_after: float | None = None) -> None:
         measured = self._measure(now + self._clock)
         if verdict is Verdict.THROTTLED:
             self._most = min(measured, self._rate) if self._enabled else measured
@@ -76,7 +76,7 @@ class Cubic(Counting):
         self._filled = now
 
 
-class Aimd(Counting):
+class Aimd(BasePacer):
     """Increases additively, by 1/s per second, and decreases multiplicatively to `cut`, once per round trip.
 
     A cut to 0.9 favors it: with 0.7 or 0.5 it gets fewer 429s but stays further below the limit.
@@ -93,14 +93,14 @@ class Aimd(Counting):
     def rate(self) -> float:
         return self._rate
 
-    def wait(self, now: float) -> float:
-        return max(0.0, self._next - now, self._reopens - now)
+    def delay(self, now: float) -> float:
+        return max(0.0, self._next - now, self._hold_until - now)
 
-    def sent(self, now: float) -> Ticket:
-        self._next = max(self._next, now - LATENESS) + 1.0 / self._rate
-        return super().sent(now)
+    def acquire(self, now: float) -> Ticket:
+        self._next = max(self._next, now - MAX_LATENESS_SECONDS) + 1.0 / self._rate
+        return super().acquire(now)
 
-    def heard(self, now: float, ticket: Ticket, verdict: Verdict, retry_after: float | None = None) -> None:
+    def record(self, now: float, ticket: Ticket, verdict: Verdict, retry_after: float | None = None) -> None:
         self._hold(now, retry_after)
         if verdict is Verdict.THROTTLED and ticket.sent_at > self._cut_at:
             self._rate = max(0.1, self._cut * self._rate)

@@ -129,7 +129,7 @@ class Run:
         return self.scenario.allowed(when - self.delay)
 
     def until(self, rate: float, *, after: float, lasting: float) -> float:
-        """Return the seconds from `after` until `rate` is accepted for `lasting` seconds, or inf if it never is."""
+        """Return the seconds from `after` until `rate` is accepted for `input_path` seconds, or inf if it never is."""
         bins = round(lasting / BIN)
         for first in range(int(after / BIN), len(self.tally.accepted) - bins):
             if sum(self.tally.accepted[first : first + bins]) >= rate * bins * BIN:

@@ -171,7 +171,11 @@ SCENARIOS = [
     Scenario("5/s, burst 5", bucket(5, 5, 900), steady(5), Asked(0.97, 0.99, refused=0.008), brief=True),
     Scenario("1/s, burst 3", bucket(1, 3, 1800), steady(1), Asked(0.92, 0.95, refused=0.008)),
     Scenario(
-        "300/s, burst 30", bucket(300, 30, 120), steady(300), Asked(0.99, 0.995, refused=0.005, within=20), brief=True
+        "300/s, burst 30",
+        bucket(300, 30, 120),
+        steady(300),
+        Asked(0.99, 0.995, refused=0.005, within=20),
+        brief=True,
     ),
     Scenario(
         "1,000/s, burst 50",

@@ -37,7 +37,7 @@ async def _ours(url: str, ids: Iterator[str], under_way: int, *, pacer: Any, jou
 
     async with AdaptyClient(KEY, base_url=url) as client:
         report = await bulk.delete_profiles(
-            client, ids, by="customer_user_id", concurrency=under_way, pacer=pacer, journal=journal
+            client, ids, by="customer_user_id", concurrency=under_way, pacer=pacer, ledger=journal
         )
     return report.counts[bulk.Outcome.DELETED]
 

@@ -5,14 +5,14 @@ from collections.abc import Coroutine
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
-from adapty_async.cli.signals import loop_factory
+from adapty_async.cli.signals import get_loop_factory
 
 _T = TypeVar("_T")
 
 
 def run(main: Coroutine[Any, Any, _T]) -> _T:
     """Run a coroutine until it ends, like asyncio.run."""
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=get_loop_factory()) as runner:
         return runner.run(main)
 
 

@@ -35,7 +35,7 @@ async def delete(items: int, ledger: Path) -> None:
     client, _ = quiet_client()
     ids = map(prefilled_customer_user_id, range(items))
     pacer = FixedPacer(1e6)
-    report = await bulk.delete_profiles(client, ids, by="customer_user_id", pacer=pacer, journal=Ledger(ledger))
+    report = await bulk.delete_profiles(client, ids, by="customer_user_id", pacer=pacer, ledger=Ledger(ledger))
     assert report.counts[bulk.Outcome.DELETED] == items
 
 

@@ -7,14 +7,14 @@ from typing import Any
 
 from adapty_async import AdaptyClient, AdaptyConnectionError, AdaptyError, Request, Response, RetryPolicy
 from adapty_async.bulk import BulkJob, BulkReport
-from adapty_async.client import sender_of
+from adapty_async.client import get_sender
 from adapty_async.http.transport import Transport
 from adapty_async.pacing import Unpaced
 
 Answer = Response | AdaptyError
 Script = Callable[[Request, int], Answer]
 
-NO_BACKOFF = RetryPolicy(backoff=0.0)
+NO_BACKOFF = RetryPolicy(initial_backoff=0.0)
 
 
 class ScriptedTransport(Transport):
@@ -37,7 +37,7 @@ class ScriptedTransport(Transport):
 
 
 def scripted_client(script: Script, *, retry: RetryPolicy = NO_BACKOFF) -> tuple[AdaptyClient, ScriptedTransport]:
-    """Create a client whose requests get their responses from `script`. Return it with its transport, which keeps them.
+    """Create a client whose requests get their responses from `inject`. Return it with its transport, which keeps them.
 
     Its bulk jobs aren't paced unless they have a pacer: the script has no rate limit to find.
     """
@@ -47,8 +47,8 @@ def scripted_client(script: Script, *, retry: RetryPolicy = NO_BACKOFF) -> tuple
 
 def client_over(transport: Transport, retry: RetryPolicy = NO_BACKOFF) -> AdaptyClient:
     client = AdaptyClient("secret", retry=retry)
-    sender_of(client).transport = transport
-    sender_of(client).shared.background = Unpaced()
+    get_sender(client).transport = transport
+    get_sender(client).key_state.background_pacer = Unpaced()
     return client
 
 

@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable, Iterator
 
 from adapty_async import AdaptivePacer, AdaptyClient, AdaptyError, Request, Response, RetryPolicy
 from adapty_async.bulk import StopRules
-from adapty_async.client import sender_of
+from adapty_async.client import get_sender
 from adapty_async.http.transport import Transport
 from adapty_async.pacing import Ticket, Verdict
 
 from .scripted import NO_CONTENT, error
 
-LENIENT = StopRules(failure_share=None, absent_share=None)
+LENIENT = StopRules(max_failure_ratio=None, max_absent_ratio=None)
 Serve = Callable[[float], Awaitable[Response | AdaptyError]]
 
 
@@ -59,7 +59,7 @@ class Server(Transport):
 def served_client(serve: Serve) -> tuple[AdaptyClient, Server]:
     """Create a client of a server that responds with the results of `serve`."""
     client, server = AdaptyClient("secret", retry=RetryPolicy()), Server(serve)
-    sender_of(client).transport = server
+    get_sender(client).transport = server
     return client, server
 
 
@@ -86,11 +86,11 @@ class Told(AdaptivePacer):
         super().__init__()
         self.untold: set[int] = set()
 
-    def sent(self, now: float) -> Ticket:
-        ticket = super().sent(now)
+    def acquire(self, now: float) -> Ticket:
+        ticket = super().acquire(now)
         self.untold.add(ticket.number)
         return ticket
 
-    def heard(self, now: float, ticket: Ticket, verdict: Verdict, retry_after: float | None = None) -> None:
-        super().heard(now, ticket, verdict, retry_after)
+    def record(self, now: float, ticket: Ticket, verdict: Verdict, retry_after: float | None = None) -> None:
+        super().record(now, ticket, verdict, retry_after)
         self.untold.remove(ticket.number)

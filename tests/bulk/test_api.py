@@ -26,7 +26,7 @@ from adapty_async import (
     RetryPolicy,
     bulk,
 )
-from adapty_async.bulk import Decided, ItemResult, Outcome, StopReason, StopRules
+from adapty_async.bulk import ItemResult, Outcome, SkippedItem, StopReason, StopRules
 from adapty_async.testing import Fault, Simulator
 from tests import waiting
 from tests.waiting import PATIENCE
@@ -46,7 +46,7 @@ from .scripted import (
     scripted_client,
 )
 
-NO_RULES = StopRules(failure_share=None, absent_share=None)
+NO_RULES = StopRules(max_failure_ratio=None, max_absent_ratio=None)
 JANE = ProfileAttributes(first_name="Jane")
 
 
@@ -84,12 +84,12 @@ async def test_what_was_decided_beforehand_has_a_result_and_is_not_sent() -> Non
     unusable = ValueError("cut off by a spreadsheet")
     async with Simulator(profiles=2) as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
         first, second = ids(2)
-        items: list[str | Decided[str]] = [
+        items: list[str | SkippedItem[str]] = [
             first,
-            Decided(first, Outcome.DUPLICATE),
-            Decided("1.2E+5", Outcome.INVALID, unusable),
+            SkippedItem(first, Outcome.DUPLICATE),
+            SkippedItem("1.2E+5", Outcome.INVALID, unusable),
             second,
-            Decided("u1", Outcome.EXCLUDED, exclude_list="legal.csv"),
+            SkippedItem("u1", Outcome.EXCLUDED, exclude_list="legal.csv"),
         ]
         never = StopRules(max_failures=0, min_sample=0)
         job = bulk.delete_profiles(client, items, by="customer_user_id", concurrency=1, stop=never)
@@ -101,22 +101,22 @@ async def test_what_was_decided_beforehand_has_a_result_and_is_not_sent() -> Non
             (3, second, Outcome.DELETED, None),
             (4, "u1", Outcome.EXCLUDED, None),
         ]
-        assert job.report.stopped is None
-        assert sim.count.requests == 2
+        assert job.report.stop_reason is None
+        assert sim.stats.requests == 2
 
 
 def test_only_what_needs_no_request_can_be_decided_beforehand() -> None:
     with pytest.raises(ValueError, match="outcome"):
-        Decided("u1", Outcome.DELETED)
+        SkippedItem("u1", Outcome.DELETED)
     with pytest.raises(ValueError, match="exclude_list"):
-        Decided("u1", Outcome.INVALID, exclude_list="legal.csv")
+        SkippedItem("u1", Outcome.INVALID, exclude_list="legal.csv")
 
 
 async def test_a_job_of_excluded_items_alone_has_no_failures_and_breaks_no_rule() -> None:
     async with Simulator() as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
-        items = [Decided(f"u{number}", Outcome.EXCLUDED) for number in range(200)]
+        items = [SkippedItem(f"u{number}", Outcome.EXCLUDED) for number in range(200)]
         report = await bulk.delete_profiles(client, items, by="customer_user_id", stop=StopRules(max_failures=0))
-    assert (report.counts, report.failed, report.stopped) == ({Outcome.EXCLUDED: 200}, 0, None)
+    assert (report.counts, report.failed, report.stop_reason) == ({Outcome.EXCLUDED: 200}, 0, None)
     report.raise_for_failures()
 
 
@@ -125,23 +125,23 @@ async def test_deleting_a_list_leaves_nobody_of_it_on_the_server() -> None:
         report = await bulk.delete_profiles(client, ids(200), by="customer_user_id", pacer=UNPACED, concurrency=20)
         assert report.counts == {Outcome.DELETED: 200}
         assert len(sim.profiles) == 100
-        assert sim.count.max_in_flight <= 20
-        assert sim.count.connections <= 20
+        assert sim.stats.max_in_flight <= 20
+        assert sim.stats.connections <= 20
         assert report.requests == 200
         assert report.latency is not None
 
 
 async def test_all_is_accounted_for_under_throttling_outages_and_resets() -> None:
     faults = {Fault.UNAVAILABLE: 0.05, Fault.RESET_AFTER: 0.05}
-    async with Simulator(profiles=1000, rate=3000, burst=20, shares=faults, seed=7) as sim:
-        patient = RetryPolicy(attempts=20, backoff=0.0)  # enough that no item fails
+    async with Simulator(profiles=1000, rate=3000, burst=20, fault_rates=faults, seed=7) as sim:
+        patient = RetryPolicy(max_attempts=20, initial_backoff=0.0)  # enough that no item fails
         async with AdaptyClient(sim.api_key, base_url=sim.base_url, retry=patient) as client:
             report = await bulk.delete_profiles(client, ids(1000), by="customer_user_id", pacer=UNPACED, concurrency=30)
         assert report.counts.keys() <= {Outcome.DELETED, Outcome.DELETED_UNCONFIRMED}
         assert report.counts[Outcome.DELETED_UNCONFIRMED] > 0
         assert report.total == 1000
         assert len(sim.profiles) == 0
-        assert report.requests == sim.count.requests == 1000 + report.retries
+        assert report.requests == sim.stats.requests == 1000 + report.retries
 
 
 async def test_profiles_are_created_updated_got_and_deleted_in_bulk() -> None:
@@ -173,17 +173,17 @@ async def test_a_report_tells_how_many_requests_are_under_way() -> None:
     async with Simulator(profiles=5, latency=0.1) as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
         job = bulk.delete_profiles(client, ids(5), by="customer_user_id", pacer=UNPACED, concurrency=5)
         running = asyncio.ensure_future(job)
-        await waiting.until(lambda: sim.count.in_flight == 5)
-        assert job.report.under_way == 5
-        assert (await running).under_way == 0
+        await waiting.until(lambda: sim.stats.in_flight == 5)
+        assert job.report.in_flight == 5
+        assert (await running).in_flight == 0
 
 
 async def test_a_wrong_key_ends_the_job_within_what_was_under_way() -> None:
     async with Simulator(profiles=10) as sim, AdaptyClient("wrong", base_url=sim.base_url) as client:
         report = await bulk.delete_profiles(client, ids(100_000), by="customer_user_id", pacer=UNPACED, concurrency=25)
-        assert report.stopped is StopReason.CREDENTIALS
+        assert report.stop_reason is StopReason.CREDENTIALS
         assert report.counts == {Outcome.FAILED: 25}
-        assert sim.count.requests == 26  # and one GET, which decided
+        assert sim.stats.requests == 26  # and one GET, which decided
         assert not report.input_exhausted
 
 
@@ -191,7 +191,7 @@ async def test_a_list_of_strangers_does_not_end_well() -> None:
     async with Simulator(profiles=10) as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
         strangers = (f"stranger-{number}" for number in range(100_000))
         report = await bulk.delete_profiles(client, strangers, by="customer_user_id", pacer=UNPACED, concurrency=10)
-    assert report.stopped is StopReason.ABSENT_SHARE
+    assert report.stop_reason is StopReason.MAX_ABSENT_RATIO
     assert 100 <= report.total <= 110
 
 
@@ -224,7 +224,7 @@ async def test_a_retry_after_holds_back_every_request_of_the_key() -> None:
         async with AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
             report = await bulk.delete_profiles(client, ids(60), by="customer_user_id", pacer=UNPACED, concurrency=30)
         assert report.counts == {Outcome.DELETED: 60}
-        assert report.throttled == sim.count.answers["DELETE", 429]
+        assert report.throttled == sim.stats.responses["DELETE", 429]
         # Without the hold, the items would be rejected again and again, about 200 times.
         assert 0 < report.throttled <= 90
 
@@ -304,17 +304,17 @@ async def test_a_429_never_counts_against_an_item() -> None:
 
 
 async def test_the_retry_budget_is_for_callers_and_not_for_items() -> None:
-    policy = RetryPolicy(budget=0.0, backoff=0.001)
+    policy = RetryPolicy(max_elapsed=0.0, initial_backoff=0.001)
     client, _ = scripted_client(lambda request, number: NO_CONTENT if number == 3 else lost(), retry=policy)
     assert (await only(bulk.delete_profiles(client, ["u1"], by="customer_user_id"))).outcome is Outcome.DELETED
 
 
 async def test_an_item_that_waits_to_be_tried_again_holds_no_permit() -> None:
-    def script(request: Any, number: int) -> Answer:
+    def inject(request: Any, number: int) -> Answer:
         slow = request.headers["adapty-customer-user-id"] == "slow"
         return error(503, retry_after="0.05") if slow and number == 1 else NO_CONTENT
 
-    client, transport = scripted_client(script)
+    client, transport = scripted_client(inject)
     job = bulk.delete_profiles(client, ["slow", "a", "b", "c"], by="customer_user_id", concurrency=1)
     order = [result.item async for result in job]
     assert order == ["a", "b", "c", "slow"]
@@ -330,7 +330,9 @@ async def test_no_more_items_are_started_than_may_wait_to_be_tried_again() -> No
             taken += 1
             yield f"u{taken}"
 
-    client, _ = scripted_client(lambda request, number: error(429), retry=RetryPolicy(backoff=1000, backoff_max=1000))
+    client, _ = scripted_client(
+        lambda request, number: error(429), retry=RetryPolicy(initial_backoff=1000, max_backoff=1000)
+    )
     async with bulk.delete_profiles(client, endless(), by="customer_user_id", concurrency=5) as job:
         task = asyncio.ensure_future(job)
         await until(lambda: taken >= 1000, turns=100_000)
@@ -352,7 +354,9 @@ async def test_no_more_items_are_started_than_may_wait_to_be_tried_again() -> No
     ],
 )
 async def test_a_stop_gives_what_waits_the_outcome_that_is_true(answer: Answer, outcome: Outcome) -> None:
-    client, transport = scripted_client(lambda request, number: answer, retry=RetryPolicy(backoff=1e6, backoff_max=1e6))
+    client, transport = scripted_client(
+        lambda request, number: answer, retry=RetryPolicy(initial_backoff=1e6, max_backoff=1e6)
+    )
     job = bulk.delete_profiles(client, ["u1"], by="customer_user_id")
     task = asyncio.ensure_future(job)
     await until(lambda: bool(transport.requests))
@@ -360,7 +364,7 @@ async def test_a_stop_gives_what_waits_the_outcome_that_is_true(answer: Answer, 
     job.stop()
     report = await task
     assert report.counts == {outcome: 1}
-    assert report.stopped is StopReason.REQUESTED
+    assert report.stop_reason is StopReason.REQUESTED
 
 
 async def test_a_stop_does_not_wait_for_the_gate() -> None:
@@ -466,10 +470,10 @@ async def test_the_library_removes_no_duplicates() -> None:
 
 
 async def test_a_bug_in_an_attempt_propagates_and_is_not_taken_for_an_invalid_item() -> None:
-    def script(request: Any, number: int) -> Answer:
+    def inject(request: Any, number: int) -> Answer:
         raise ValueError("a bug")
 
-    client, _ = scripted_client(script)
+    client, _ = scripted_client(inject)
     with pytest.raises(ValueError, match="a bug"):
         await bulk.delete_profiles(client, ["u1"], by="customer_user_id")
 
@@ -484,7 +488,7 @@ async def test_a_second_401_stops_the_job(kind: Kind) -> None:
     client, _ = scripted_client(lambda request, number: UNAUTHORIZED)
     job = job_of(kind, client)
     assert (await only(job)).outcome is Outcome.FAILED
-    assert job.report.stopped is StopReason.CREDENTIALS
+    assert job.report.stop_reason is StopReason.CREDENTIALS
 
 
 @pytest.mark.parametrize(
@@ -502,8 +506,8 @@ async def test_after_a_401_one_get_decides_about_the_item(kind: str, probe: Answ
     client, transport = scripted_client(lambda request, number: probe if request.method == "GET" else UNAUTHORIZED)
     job = job_of(kind, client)
     assert (await only(job)).outcome is outcome
-    assert job.report.stopped is None
-    assert job.report.under_way == 0
+    assert job.report.stop_reason is None
+    assert job.report.in_flight == 0
     assert [method for method, _ in transport.requests].count("GET") == 1
 
 
@@ -516,10 +520,10 @@ async def test_two_requests_an_item_that_never_wait_leave_the_loop_free() -> Non
 
 @pytest.mark.parametrize("probe", [UNAUTHORIZED, error(403), PROFILE, error(500)], ids=["401", "403", "200", "500"])
 async def test_a_401_leaves_in_doubt_what_may_have_been_carried_out_before(probe: Answer) -> None:
-    def script(request: Any, number: int) -> Answer:
+    def inject(request: Any, number: int) -> Answer:
         return probe if request.method == "GET" else lost() if number == 1 else UNAUTHORIZED
 
-    client, _ = scripted_client(script)
+    client, _ = scripted_client(inject)
     assert (await only(job_of("delete", client))).outcome is Outcome.IN_DOUBT
 
 
@@ -531,22 +535,22 @@ async def test_a_get_that_was_answered_401_once_is_fetched() -> None:
 
 
 async def test_a_401_for_a_profile_lost_before_is_a_deletion_unconfirmed() -> None:
-    def script(request: Any, number: int) -> Answer:
+    def inject(request: Any, number: int) -> Answer:
         if request.method == "GET":
             return ABSENT
         return lost() if number == 1 else UNAUTHORIZED
 
-    client, _ = scripted_client(script)
+    client, _ = scripted_client(inject)
     assert (await only(job_of("delete", client))).outcome is Outcome.DELETED_UNCONFIRMED
 
 
 async def test_the_deciding_get_waits_out_a_429() -> None:
-    def script(request: Any, number: int) -> Answer:
+    def inject(request: Any, number: int) -> Answer:
         if request.method == "DELETE":
             return UNAUTHORIZED
         return error(429) if number < 3 else ABSENT
 
-    client, transport = scripted_client(script)
+    client, transport = scripted_client(inject)
     job = job_of("delete", client)
     assert (await only(job)).outcome is Outcome.ALREADY_ABSENT
     assert [method for method, _ in transport.requests] == ["DELETE", "GET", "GET", "GET"]
@@ -557,7 +561,7 @@ async def test_the_deciding_get_waits_out_a_429() -> None:
 async def test_a_403_stops_the_job(where: str) -> None:
     client, _ = scripted_client(lambda request, number: FORBIDDEN if request.method == where else UNAUTHORIZED)
     report = await bulk.delete_profiles(client, ids(1000), by="customer_user_id", concurrency=3)
-    assert report.stopped is StopReason.PERMISSION
+    assert report.stop_reason is StopReason.PERMISSION
     assert report.counts == {Outcome.FAILED: report.total}
     assert report.total <= 3
 
@@ -595,13 +599,13 @@ async def test_nothing_is_dispatched_while_a_401_is_looked_into() -> None:
 async def test_every_attempt_is_observed_with_its_number_and_wait() -> None:
     seen: list[Attempt] = []
     async with Simulator(profiles=1) as sim:
-        sim.faults.shares = {Fault.UNAVAILABLE: 1.0}
+        sim.faults.fault_rates = {Fault.UNAVAILABLE: 1.0}
         async with AdaptyClient(sim.api_key, base_url=sim.base_url, retry=NO_BACKOFF, on_attempt=seen.append) as client:
             await bulk.delete_profiles(client, ids(1), by="customer_user_id", pacer=UNPACED)
     assert [(attempt.number, attempt.status, attempt.error) for attempt in seen] == [
         (number, 503, "ServerError") for number in (1, 2, 3, 4)
     ]
-    assert [attempt.wait for attempt in seen] == [0.0, 0.0, 0.0, None]
+    assert [attempt.retry_in for attempt in seen] == [0.0, 0.0, 0.0, None]
 
 
 async def test_an_attempt_that_the_end_of_the_client_cuts_off_is_observed_as_well() -> None:
@@ -610,11 +614,11 @@ async def test_an_attempt_that_the_end_of_the_client_cuts_off_is_observed_as_wel
         client = AdaptyClient(sim.api_key, base_url=sim.base_url, on_attempt=seen.append)
         job = bulk.delete_profiles(client, ids(1), by="customer_user_id", pacer=UNPACED)
         running = asyncio.ensure_future(job)
-        await waiting.until(lambda: sim.count.requests == 1)
+        await waiting.until(lambda: sim.stats.requests == 1)
         await client.close()
         report = await running
-    assert (report.counts, report.stopped) == ({Outcome.IN_DOUBT: 1}, StopReason.CLOSED)
-    assert [(attempt.method, attempt.number, attempt.status, attempt.wait) for attempt in seen] == [
+    assert (report.counts, report.stop_reason) == ({Outcome.IN_DOUBT: 1}, StopReason.CLOSED)
+    assert [(attempt.method, attempt.number, attempt.status, attempt.retry_in) for attempt in seen] == [
         ("DELETE", 1, None, None)
     ]
 
@@ -627,11 +631,11 @@ async def test_an_attempt_that_the_end_of_the_job_cuts_off_is_observed_with_its_
             seen.append(attempt)
             sim.latency = 60.0  # The next attempt is in flight when the job ends.
 
-        sim.script(Fault.UNAVAILABLE)
+        sim.inject(Fault.UNAVAILABLE)
         async with AdaptyClient(sim.api_key, base_url=sim.base_url, retry=NO_BACKOFF, on_attempt=observe) as client:
             job = bulk.delete_profiles(client, ids(1), by="customer_user_id", pacer=UNPACED)
             running = asyncio.ensure_future(job)
-            await waiting.until(lambda: sim.count.requests == 2)
+            await waiting.until(lambda: sim.stats.requests == 2)
             await job.aclose()
             await running
     assert [(attempt.number, attempt.error) for attempt in seen] == [(1, "ServerError"), (2, "CancelledError")]
@@ -645,7 +649,7 @@ async def test_concurrency_is_lowered_to_a_borrowed_sessions_connections(caplog:
     ):
         report = await bulk.delete_profiles(client, ids(60), by="customer_user_id", pacer=UNPACED, concurrency=50)
         assert report.counts == {Outcome.DELETED: 60}
-        assert sim.count.max_in_flight <= 3
+        assert sim.stats.max_in_flight <= 3
     ((name, level, message),) = [each for each in caplog.record_tuples if "concurrency" in each[2]]
     assert (name, level) == ("adapty_async", logging.WARNING)
     assert message.startswith("concurrency lowered from 50 to 3: ")
@@ -653,7 +657,7 @@ async def test_concurrency_is_lowered_to_a_borrowed_sessions_connections(caplog:
 
 async def test_no_id_and_no_key_reach_the_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    async with Simulator(profiles=3, shares={Fault.UNAVAILABLE: 0.5, Fault.RESET_AFTER: 0.2}, seed=1) as sim:
+    async with Simulator(profiles=3, fault_rates={Fault.UNAVAILABLE: 0.5, Fault.RESET_AFTER: 0.2}, seed=1) as sim:
         async with AdaptyClient(sim.api_key, base_url=sim.base_url, retry=NO_BACKOFF) as client:
             report = await bulk.delete_profiles(client, ids(6), by="customer_user_id", pacer=UNPACED, stop=NO_RULES)
         ours = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("adapty_async"))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from adapty_async import UNPACED, Response, bulk
-from adapty_async.bulk import Decided, Outcome, StopReason, StopRules
+from adapty_async.bulk import Outcome, SkippedItem, StopReason, StopRules
 from adapty_async.ledger import Ledger, LedgerReader
 
 from ..virtual_time import virtual
@@ -39,7 +39,7 @@ async def test_the_next_item_starts_when_the_last_of_the_canary_has_its_outcome(
 async def test_a_canary_that_dies_ends_the_job_and_nothing_more_is_sent() -> None:
     client, transport = scripted_client(lambda request, number: ABSENT)
     report = await bulk.delete_profiles(client, ids(5000), by="customer_user_id", stop=StopRules(canary=30))
-    assert report.stopped is StopReason.ABSENT_SHARE
+    assert report.stop_reason is StopReason.MAX_ABSENT_RATIO
     assert len(transport.requests) == 30
 
 
@@ -51,20 +51,20 @@ async def test_after_it_the_rules_are_judged_from_their_own_sample_on(canary: in
     report = await bulk.delete_profiles(
         client, ids(500), by="customer_user_id", concurrency=1, stop=StopRules(canary=canary)
     )
-    assert report.stopped is None
+    assert report.stop_reason is None
     assert report.counts == {Outcome.DELETED: 485, Outcome.FAILED: 15}
 
 
 @virtual
 async def test_what_was_decided_before_is_no_part_of_it() -> None:
-    def items() -> Iterator[str | Decided[str]]:
+    def items() -> Iterator[str | SkippedItem[str]]:
         for one in ids(200):
-            yield Decided(one, Outcome.DUPLICATE)
+            yield SkippedItem(one, Outcome.DUPLICATE)
             yield one
 
     client, transport = scripted_client(lambda request, number: error(400))
     report = await bulk.delete_profiles(client, items(), by="customer_user_id", stop=StopRules(canary=50))
-    assert report.stopped is StopReason.FAILURE_SHARE
+    assert report.stop_reason is StopReason.MAX_FAILURE_RATIO
     assert len(transport.requests) == 50
 
 
@@ -79,9 +79,9 @@ async def test_with_a_ledger_which_reads_ahead(tmp_path: Path) -> None:
     client, transport = scripted_client(lambda request, number: ABSENT)
     path = tmp_path / "job.db"
     report = await bulk.delete_profiles(
-        client, ids(5000), by="customer_user_id", stop=StopRules(canary=30), journal=Ledger(path)
+        client, ids(5000), by="customer_user_id", stop=StopRules(canary=30), ledger=Ledger(path)
     )
-    assert report.stopped is StopReason.ABSENT_SHARE
+    assert report.stop_reason is StopReason.MAX_ABSENT_RATIO
     assert len(transport.requests) == 30
     with LedgerReader(path) as reader:
         assert reader.status().counts == {Outcome.ALREADY_ABSENT: 30}

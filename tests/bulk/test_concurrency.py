@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapty_async.bulk.concurrency import Admission, Health, Permit
+from adapty_async.bulk.concurrency import ConcurrencyController, Permit, ServerSignal
 
 from ..leftovers import timers_left
 from ..virtual_time import run_virtual, virtual, virtual_loop
 
 
-def admission(most: int) -> Admission:
-    return Admission(most, lambda: math.inf)
+def admission(most: int) -> ConcurrencyController:
+    return ConcurrencyController(most, lambda: math.inf)
 
 
 async def settled() -> None:
@@ -23,42 +23,42 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-def trip(queue: Admission) -> None:
+def trip(queue: ConcurrencyController) -> None:
     """Fail this many requests, so that the breaker opens."""
     for _ in range(30):
-        permit = queue.try_enter()
+        permit = queue.try_acquire()
         assert permit is not None
-        assert queue.starts(permit)
-        queue.leave(permit, Health.FAILS)
+        assert queue.confirm_send(permit)
+        queue.release(permit, ServerSignal.FAILURE)
 
 
 @virtual
 async def test_no_more_permits_are_out_than_the_bound_says() -> None:
     queue = admission(3)
-    permits = [await queue.enter() for _ in range(3)]
-    waiting = asyncio.ensure_future(queue.enter())
+    permits = [await queue.acquire() for _ in range(3)]
+    waiting = asyncio.ensure_future(queue.acquire())
     await settled()
-    assert queue.try_enter() is None
+    assert queue.try_acquire() is None
     assert not waiting.done()
-    queue.leave(permits[0], Health.NOTHING)
+    queue.release(permits[0], ServerSignal.UNKNOWN)
     assert await waiting == Permit(is_trial=False)
 
 
 @virtual
 async def test_waiters_enter_in_the_order_in_which_they_came_and_nobody_overtakes() -> None:
     queue, order = admission(1), []
-    permit = await queue.enter()
+    permit = await queue.acquire()
 
     async def enter(name: int) -> None:
-        permit = await queue.enter()
+        permit = await queue.acquire()
         order.append(name)
         await asyncio.sleep(1)
-        queue.leave(permit, Health.NOTHING)
+        queue.release(permit, ServerSignal.UNKNOWN)
 
     tasks = [asyncio.ensure_future(enter(name)) for name in range(5)]
     await settled()
-    queue.leave(permit, Health.NOTHING)
-    assert queue.try_enter() is None
+    queue.release(permit, ServerSignal.UNKNOWN)
+    assert queue.try_acquire() is None
     await asyncio.gather(*tasks)
     assert order == [0, 1, 2, 3, 4]
 
@@ -66,10 +66,10 @@ async def test_waiters_enter_in_the_order_in_which_they_came_and_nobody_overtake
 @virtual
 async def test_one_who_is_cancelled_as_he_gets_his_permit_gives_it_back() -> None:
     queue = admission(1)
-    permit = await queue.enter()
-    first, second = asyncio.ensure_future(queue.enter()), asyncio.ensure_future(queue.enter())
+    permit = await queue.acquire()
+    first, second = asyncio.ensure_future(queue.acquire()), asyncio.ensure_future(queue.acquire())
     await settled()
-    queue.leave(permit, Health.NOTHING)  # gives the first one its slot, which it hasn't checked yet
+    queue.release(permit, ServerSignal.UNKNOWN)  # gives the first one its slot, which it hasn't checked yet
     first.cancel()
     assert await second == Permit(is_trial=False)
     assert first.cancelled()
@@ -82,10 +82,10 @@ async def test_while_the_breaker_is_open_one_enters_at_a_time_by_one_timer() -> 
     began, entered = virtual_loop().time(), []
 
     async def enter() -> None:
-        permit = await queue.enter()
+        permit = await queue.acquire()
         entered.append((virtual_loop().time() - began, permit.is_trial))
-        assert queue.starts(permit)
-        queue.leave(permit, Health.FAILS) if len(entered) < 4 else queue.answered(permit, 0.1)
+        assert queue.confirm_send(permit)
+        queue.release(permit, ServerSignal.FAILURE) if len(entered) < 4 else queue.release_after_response(permit, 0.1)
 
     jumps = virtual_loop().jumps
     await asyncio.gather(*(enter() for _ in range(50)))
@@ -99,28 +99,28 @@ async def test_while_the_breaker_is_open_one_enters_at_a_time_by_one_timer() -> 
 @virtual
 async def test_where_the_bound_has_risen_nobody_overtakes_who_waits() -> None:
     rate = 1.0
-    queue = Admission(100, lambda: rate)
-    permits = [await queue.enter() for _ in range(10)]
-    waiting = asyncio.ensure_future(queue.enter())
+    queue = ConcurrencyController(100, lambda: rate)
+    permits = [await queue.acquire() for _ in range(10)]
+    waiting = asyncio.ensure_future(queue.acquire())
     await settled()
     rate = 10.0
-    assert queue.try_enter() is None
-    queue.leave(permits[0], Health.NOTHING)
+    assert queue.try_acquire() is None
+    queue.release(permits[0], ServerSignal.UNKNOWN)
     assert await waiting
-    assert queue.try_enter()
+    assert queue.try_acquire()
 
 
 @virtual
 async def test_a_permit_from_before_the_job_was_parked_lets_nothing_start() -> None:
     queue = admission(100)
-    early = await queue.enter()
+    early = await queue.acquire()
     trip(queue)
-    assert queue.is_parked
-    assert not queue.starts(early)
-    queue.leave(early, Health.NOTHING)
-    trial = await queue.enter()
+    assert queue.is_breaker_open
+    assert not queue.confirm_send(early)
+    queue.release(early, ServerSignal.UNKNOWN)
+    trial = await queue.acquire()
     assert trial.is_trial
-    assert queue.starts(trial)
+    assert queue.confirm_send(trial)
 
 
 @virtual
@@ -128,20 +128,20 @@ async def test_a_trial_that_is_not_answered_is_followed_by_another_after_four_se
     queue, began = admission(100), virtual_loop().time()
     trip(queue)
     for expected in (0.5, 4.5, 8.5):
-        trial = await queue.enter()
+        trial = await queue.acquire()
         assert virtual_loop().time() - began == pytest.approx(expected)
-        assert queue.starts(trial)
+        assert queue.confirm_send(trial)
 
 
 @virtual
 async def test_no_other_trial_gets_ready_while_one_has_yet_to_leave() -> None:
     queue = admission(100)
     trip(queue)
-    held = await queue.enter()  # as if waiting in the send queue for a Retry-After
-    other = asyncio.ensure_future(queue.enter())
+    held = await queue.acquire()  # as if waiting in the send queue for a Retry-After
+    other = asyncio.ensure_future(queue.acquire())
     await asyncio.sleep(600)
     assert not other.done()
-    assert queue.starts(held)
+    assert queue.confirm_send(held)
     began = virtual_loop().time()
     await other
     assert virtual_loop().time() - began == pytest.approx(4)
@@ -151,20 +151,20 @@ async def test_no_other_trial_gets_ready_while_one_has_yet_to_leave() -> None:
 async def test_a_trial_that_is_not_sent_leaves_its_turn_to_the_next_at_once() -> None:
     queue, began = admission(100), virtual_loop().time()
     trip(queue)
-    queue.leave(await queue.enter(), Health.NOTHING)
-    trial = await queue.enter()
+    queue.release(await queue.acquire(), ServerSignal.UNKNOWN)
+    trial = await queue.acquire()
     assert virtual_loop().time() - began == pytest.approx(0.5)
-    assert queue.starts(trial)
+    assert queue.confirm_send(trial)
 
 
 @virtual
 async def test_a_trial_that_is_throttled_is_followed_by_another_as_if_it_was_not_answered() -> None:
     queue, began = admission(100), virtual_loop().time()
     trip(queue)
-    first = await queue.enter()
-    assert queue.starts(first)
-    queue.leave(first, Health.NOTHING)
-    await queue.enter()
+    first = await queue.acquire()
+    assert queue.confirm_send(first)
+    queue.release(first, ServerSignal.UNKNOWN)
+    await queue.acquire()
     assert virtual_loop().time() - began == pytest.approx(4.5)
 
 
@@ -172,7 +172,7 @@ async def test_a_trial_that_is_throttled_is_followed_by_another_as_if_it_was_not
 async def test_when_the_last_waiter_goes_no_timer_is_left() -> None:
     queue = admission(100)
     trip(queue)
-    waiting = asyncio.ensure_future(queue.enter())
+    waiting = asyncio.ensure_future(queue.acquire())
     await settled()
     waiting.cancel()
     await asyncio.wait([waiting])
@@ -187,22 +187,24 @@ async def test_when_the_last_waiter_goes_no_timer_is_left() -> None:
 def test_whatever_happens_nobody_is_forgotten(most: int, callers: list[tuple[float, float, str]]) -> None:
     async def test() -> None:
         queue, under_way = admission(most), 0
-        endings = {"answered": Health.WORKS, "failed": Health.FAILS}
+        endings = {"answered": ServerSignal.OK, "failed": ServerSignal.FAILURE}
 
         async def call(came: float, takes: float, ending: str) -> None:
             nonlocal under_way
             await asyncio.sleep(came)
-            permit = await queue.enter()
+            permit = await queue.acquire()
             under_way += 1
             assert under_way <= most
-            health = Health.NOTHING
+            health = ServerSignal.UNKNOWN
             try:
-                if queue.starts(permit):
+                if queue.confirm_send(permit):
                     await asyncio.sleep(takes)
                     health = endings.get(ending, health)
             finally:
                 under_way -= 1
-                queue.answered(permit, takes) if health is Health.WORKS else queue.leave(permit, health)
+                queue.release_after_response(permit, takes) if health is ServerSignal.OK else queue.release(
+                    permit, health
+                )
 
         tasks = [asyncio.ensure_future(call(*caller)) for caller in callers]
         for task, (came, takes, ending) in zip(tasks, callers, strict=True):
@@ -211,7 +213,7 @@ def test_whatever_happens_nobody_is_forgotten(most: int, callers: list[tuple[flo
         ended = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(end is None or isinstance(end, asyncio.CancelledError) for end in ended)
         assert under_way == 0
-        assert await queue.enter()
+        assert await queue.acquire()
 
     run_virtual(test())
 
@@ -219,9 +221,9 @@ def test_whatever_happens_nobody_is_forgotten(most: int, callers: list[tuple[flo
 @virtual
 async def test_the_bound_follows_a_rate_that_falls_while_no_answer_comes() -> None:
     rates = [1000.0]
-    queue = Admission(100, lambda: rates[-1])
+    queue = ConcurrencyController(100, lambda: rates[-1])
     for _ in range(10):
-        assert queue.try_enter() is not None
+        assert queue.try_acquire() is not None
     await asyncio.sleep(1)
     rates.append(1.0)
-    assert queue.try_enter() is None
+    assert queue.try_acquire() is None

@@ -24,7 +24,7 @@ from tests.waiting import PATIENCE
 
 from .scripted import report_of_a_free_loop
 
-ANY_FAILURES = StopRules(failure_share=None)
+ANY_FAILURES = StopRules(max_failure_ratio=None)
 
 
 async def _double(number: int) -> int:
@@ -79,7 +79,7 @@ async def test_awaited_it_gives_a_report_with_an_outcome_for_every_item() -> Non
     report = await bulk.run(_double, range(1000), concurrency=7)
     assert report.counts == {Outcome.SUCCEEDED: 1000}
     assert report.input_exhausted
-    assert report.stopped is None
+    assert report.stop_reason is None
     assert report.started is not None
     assert report.finished is not None
     assert report.started <= report.finished
@@ -248,7 +248,7 @@ async def test_who_awaits_a_job_that_another_closes_gets_its_report() -> None:
     await _until(lambda: gauge.running == 4)
     await job.aclose()
     report = await task
-    assert report.stopped is StopReason.REQUESTED
+    assert report.stop_reason is StopReason.REQUESTED
     await job.aclose()
 
 
@@ -261,7 +261,7 @@ async def test_stop_lets_what_is_under_way_come_to_its_end() -> None:
     gauge.release()
     report = await task
     assert report.counts == {Outcome.SUCCEEDED: 4}
-    assert report.stopped is StopReason.REQUESTED
+    assert report.stop_reason is StopReason.REQUESTED
     assert not report.input_exhausted
 
 
@@ -335,7 +335,7 @@ async def test_refused_credentials_stop_the_job(error: Exception, reason: StopRe
         raise error
 
     report = await bulk.run(operation, range(1000), concurrency=5)
-    assert report.stopped is reason
+    assert report.stop_reason is reason
     assert report.total <= 5
 
 
@@ -383,7 +383,7 @@ async def test_the_stop_rules_are_judged_while_it_runs() -> None:
         raise LookupError
 
     report = await bulk.run(operation, range(100_000), concurrency=10)
-    assert report.stopped is StopReason.FAILURE_SHARE
+    assert report.stop_reason is StopReason.MAX_FAILURE_RATIO
     assert 100 <= report.total <= 110
 
 
@@ -392,9 +392,9 @@ async def test_the_stop_rules_are_judged_once_more_at_the_end() -> None:
         raise LookupError
 
     report = await bulk.run(operation, range(10))
-    assert report.stopped is StopReason.FAILURE_SHARE
+    assert report.stop_reason is StopReason.MAX_FAILURE_RATIO
     assert report.input_exhausted
-    assert (await bulk.run(operation, range(9))).stopped is None
+    assert (await bulk.run(operation, range(9))).stop_reason is None
 
 
 async def test_progress_is_told_at_the_end_and_not_for_every_item() -> None:
@@ -478,7 +478,7 @@ async def test_an_input_that_awaits_what_was_cancelled_is_not_taken_for_its_end(
         await job
     assert job.report.counts == {Outcome.SUCCEEDED: 10}
     assert not job.report.input_exhausted
-    assert job.report.stopped is None
+    assert job.report.stop_reason is None
 
 
 async def test_a_runner_never_ends_unnoticed() -> None:
@@ -489,7 +489,7 @@ async def test_a_runner_never_ends_unnoticed() -> None:
         async def attempt(self, work: object) -> None:
             await _awaiting_what_was_cancelled()
 
-        def doubt(self, work: object) -> Outcome:
+        def handle_doubtful_response(self, work: object) -> Outcome:
             raise NotImplementedError
 
         def close(self) -> None:
@@ -506,7 +506,7 @@ async def test_a_job_closed_before_it_starts_does_nothing() -> None:
         pass
     report = await job
     assert report.total == gauge.started == 0
-    assert report.stopped is StopReason.REQUESTED
+    assert report.stop_reason is StopReason.REQUESTED
 
 
 async def test_a_stop_after_the_end_changes_nothing() -> None:
@@ -518,7 +518,7 @@ async def test_a_stop_after_the_end_changes_nothing() -> None:
     report = await job
     job.stop()
     await job.aclose()
-    assert report.stopped is job.report.stopped is None
+    assert report.stop_reason is job.report.stop_reason is None
 
 
 async def test_a_job_closed_by_force_leaves_its_error_to_no_log(caplog: pytest.LogCaptureFixture) -> None:
@@ -621,5 +621,5 @@ async def test_shares_are_judged_by_the_very_item_that_makes_them_enough() -> No
             raise AdaptyTimeoutError(sent=False)
 
     report = await bulk.run(call, range(1000), concurrency=1)
-    assert report.stopped is StopReason.FAILURE_SHARE
+    assert report.stop_reason is StopReason.MAX_FAILURE_RATIO
     assert (report.counts[Outcome.FAILED], report.counts[Outcome.SUCCEEDED]) == (21, 79)

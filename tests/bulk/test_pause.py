@@ -31,7 +31,7 @@ async def pause_between(job: BulkJob[Any, Any], begins: float, ends: float) -> N
     job.pause()
     assert job.is_paused
     await asyncio.sleep(ends - begins)
-    job.go_on()
+    job.unpause()
     assert not job.is_paused
 
 
@@ -52,13 +52,13 @@ async def test_what_is_under_way_comes_to_its_end_and_is_counted() -> None:
     job, server = deleting(rate=100)
     running = asyncio.create_task(job._finish())  # noqa: SLF001 - a task needs an awaitable
     await asyncio.sleep(5.005)
-    assert job.report.under_way == server.under_way == 10
+    assert job.report.in_flight == server.under_way == 10
     job.pause()
     await asyncio.sleep(0.2)
-    assert job.report.under_way == server.under_way == 0
+    assert job.report.in_flight == server.under_way == 0
     assert job.report.total == len(server.sent)
-    job.go_on()
-    assert (await running).under_way == 0
+    job.unpause()
+    assert (await running).in_flight == 0
 
 
 @virtual
@@ -68,7 +68,7 @@ async def test_who_stops_a_paused_job_stops_it_at_once() -> None:
     asyncio.get_running_loop().call_later(5, job.pause)
     asyncio.get_running_loop().call_later(50, job.stop)
     report = await job
-    assert report.stopped is StopReason.REQUESTED
+    assert report.stop_reason is StopReason.REQUESTED
     assert now() - began == pytest.approx(50, abs=0.01)
     assert within(server.sent, 5, 50) == 0
     assert report.counts[Outcome.DELETED] == len(server.sent)
@@ -90,14 +90,14 @@ async def test_who_leaves_a_paused_job_leaves_nothing_behind() -> None:
 async def test_a_job_may_be_paused_before_it_starts_and_again_harmlessly(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "adapty_async")
     job, server = deleting(10)
-    job.go_on()
+    job.unpause()
     job.pause()
     job.pause()
-    asyncio.get_running_loop().call_later(7, job.go_on)
+    asyncio.get_running_loop().call_later(7, job.unpause)
     await job
     assert server.sent[0] == pytest.approx(7)
     job.pause()
-    job.go_on()
+    job.unpause()
     assert caplog.messages == [
         "the job is paused: no new requests are sent",
         "the job is unpaused: requests are sent again",
@@ -118,7 +118,7 @@ async def test_a_retry_that_falls_due_meanwhile_waits() -> None:
 async def test_a_pause_is_a_break_for_the_patience_with_an_outage(paused_at: int, goes_on_at: int) -> None:
     job, server = deleting(fails=(2, 1e9, 1.0), stop=StopRules())
     report, _ = await asyncio.gather(job, pause_between(job, paused_at, goes_on_at))
-    assert report.stopped is StopReason.OUTAGE
+    assert report.stop_reason is StopReason.MAX_OUTAGE
     assert goes_on_at + 100 <= server.sent[-1] <= goes_on_at + 1810
 
 
@@ -126,7 +126,7 @@ async def test_a_pause_is_a_break_for_the_patience_with_an_outage(paused_at: int
 async def test_an_outage_that_is_over_after_the_pause_stops_nothing() -> None:
     job, _ = deleting(fails=(2, 3000, 1.0), stop=StopRules())
     report, _ = await asyncio.gather(job, pause_between(job, 100, 3500))
-    assert report.stopped is None
+    assert report.stop_reason is None
     assert report.total == 2000
 
 
@@ -138,7 +138,7 @@ async def test_a_long_retry_after_that_runs_meanwhile_ends_nothing() -> None:
     client, server = served_client(serve)
     job = bulk.delete_profiles(client, ids(100), by="customer_user_id", pacer=FixedPacer(50), stop=LENIENT)
     report, _ = await asyncio.gather(job, pause_between(job, 1000, 4000))
-    assert report.stopped is None
+    assert report.stop_reason is None
     assert report.counts == {Outcome.DELETED: 100}
     assert within(server.sent, 1, 5000) == 0
 
@@ -152,7 +152,7 @@ async def test_a_question_of_credentials_waits_for_the_end_of_the_pause() -> Non
     client, server = served_client(serve)
     job = bulk.delete_profiles(client, ["u1"], by="customer_user_id", pacer=FixedPacer(50))
     report, _ = await asyncio.gather(job, pause_between(job, 0.5, KEPT))
-    assert report.stopped is StopReason.CREDENTIALS
+    assert report.stop_reason is StopReason.CREDENTIALS
     assert server.sent == pytest.approx([0, KEPT], abs=0.1)
 
 
@@ -193,7 +193,7 @@ async def test_any_operation_can_be_paused() -> None:
 @virtual
 async def test_what_was_decided_beforehand_waits_for_no_pause() -> None:
     client, server = served_client(failing(0, 0, 0))
-    known = [bulk.Decided(id_, Outcome.DUPLICATE) for id_ in ids(5)]
+    known = [bulk.SkippedItem(id_, Outcome.DUPLICATE) for id_ in ids(5)]
     job = bulk.delete_profiles(client, known, by="customer_user_id", pacer=FixedPacer(50))
     job.pause()
     report = await asyncio.wait_for(job._finish(), 1)  # noqa: SLF001 - a task needs an awaitable

@@ -11,8 +11,8 @@ import aiohttp
 import pytest
 
 from adapty_async import UNPACED, AdaptyClient, AdaptyConnectionError, ProfileAttributes, RetryPolicy, bulk
-from adapty_async.bulk import BulkJob, BulkReport, Decided, Outcome, StopReason, StopRules
-from adapty_async.http.connections import QUIET
+from adapty_async.bulk import BulkJob, BulkReport, Outcome, SkippedItem, StopReason, StopRules
+from adapty_async.http.connections import QUIET_SECONDS
 from adapty_async.ledger import Ledger, LedgerReader
 from tests.desync import HostileServer, delete, profile_id_of
 from tests.http.test_connections import Line, client_of, profile
@@ -21,7 +21,7 @@ from tests.raw_server import RawServer, Reply, answer
 
 NAMED: Final = ProfileAttributes(first_name="Ann")
 GONE: Final = answer(404, {"errors": [], "error_code": "profile_does_not_exist", "status_code": 404})
-LENIENT: Final = StopRules(failure_share=None, absent_share=None)
+LENIENT: Final = StopRules(max_failure_ratio=None, max_absent_ratio=None)
 
 
 @asynccontextmanager
@@ -49,7 +49,7 @@ def and_later(response: bytes, surplus: bytes) -> Reply:
 
     async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(response)
-        asyncio.get_running_loop().call_later(QUIET / 5, writer.write, surplus)
+        asyncio.get_running_loop().call_later(QUIET_SECONDS / 5, writer.write, surplus)
 
     return reply
 
@@ -57,7 +57,7 @@ def and_later(response: bytes, surplus: bytes) -> Reply:
 @pytest.fixture
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevent settling by time, however slow the machine is."""
-    monkeypatch.setattr("adapty_async.http.connections.QUIET", 600.0)
+    monkeypatch.setattr("adapty_async.http.connections.QUIET_SECONDS", 600.0)
 
 
 patient = pytest.mark.usefixtures("_patient")
@@ -84,7 +84,7 @@ class TestADoubtfulDeletion:
 
     async def test_where_the_profile_is_gone_then_that_isnt_confirmed(self, tmp_path: Path) -> None:
         async with served(answer(204) * 2, GONE) as (_, client):
-            report = await deletion(client, "a", journal=Ledger(tmp_path / "job.db"))
+            report = await deletion(client, "a", ledger=Ledger(tmp_path / "job.db"))
         assert report.counts == {Outcome.DELETED_UNCONFIRMED: 1}
         with LedgerReader(tmp_path / "job.db") as reader:
             (row,) = reader.about("a")
@@ -133,7 +133,7 @@ class TestADoubtfulDeletion:
         assert report.counts == {Outcome.DELETED: 5}
 
     async def test_the_next_connections_rest_until_it_is_settled(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("adapty_async.http.connections.QUIET", 1.0)
+        monkeypatch.setattr("adapty_async.http.connections.QUIET_SECONDS", 1.0)
         line = Line(answer(204) * 2, *[answer(204)] * 9)
         async with served(line) as (server, client):
             await deletion(client, *"abcd")
@@ -146,10 +146,10 @@ class TestADoubtfulDeletion:
         async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             if len(server.requests) == 2:  # it has been sent, and gets the surplus response
                 writer.write(answer(204))
-            await asyncio.sleep(QUIET / 5)
+            await asyncio.sleep(QUIET_SECONDS / 5)
             writer.write(answer(204))
 
-        monkeypatch.setattr("adapty_async.http.connections._BUSY", QUIET)
+        monkeypatch.setattr("adapty_async.http.connections._MAX_BUSY_SECONDS", QUIET_SECONDS)
         names = [f"u{number}" for number in range(30)]
         async with served(reply) as (server, client):
             assert (await deletion(client, *names)).counts == {Outcome.DELETED: 30}
@@ -193,7 +193,7 @@ class TestBeforeItIsSettled:
     async def test_nothing_is_recorded(self, tmp_path: Path) -> None:
         line = Line(answer(204))
         async with served(line) as (_, client):
-            job = deletion(client, "a", journal=Ledger(tmp_path / "job.db"))
+            job = deletion(client, "a", ledger=Ledger(tmp_path / "job.db"))
             running = started(job)
             await until(lambda: job.report.requests)
             assert job.report.total == 0
@@ -224,7 +224,7 @@ class TestBeforeItIsSettled:
             running = started(job)
             await until(lambda: job.report.total)
             assert len(server.requests) == 1
-            job.go_on()
+            job.unpause()
             await until(lambda: job.report.total == 2)
             assert (await running).counts == {Outcome.DELETED: 2}
 
@@ -262,16 +262,16 @@ class TestBeforeItIsSettled:
             await until(lambda: job.report.requests)
             await client.close()
             report = await running
-            assert (report.counts, report.stopped) == ({Outcome.DELETED: 1}, StopReason.CLOSED)
+            assert (report.counts, report.stop_reason) == ({Outcome.DELETED: 1}, StopReason.CLOSED)
             assert timers_left() == []
 
     async def test_from_one_runner_results_come_in_order(self) -> None:
-        items: list[str | Decided[str]] = [
+        items: list[str | SkippedItem[str]] = [
             "a",
-            Decided("a", Outcome.DUPLICATE),
+            SkippedItem("a", Outcome.DUPLICATE),
             "",
             "b",
-            Decided("x", Outcome.INVALID),
+            SkippedItem("x", Outcome.INVALID),
             "c",
         ]
         async with served(answer(204)) as (_, client):

@@ -17,7 +17,7 @@ from adapty_async import (
     bulk,
 )
 from adapty_async.bulk import BulkJob, Outcome
-from adapty_async.client import sender_of
+from adapty_async.client import get_sender
 from adapty_async.http.clock import Moment
 
 from ..virtual_time import virtual
@@ -26,7 +26,7 @@ from .served import LENIENT, now
 
 ANN = ProfileAttributes(first_name="Ann")
 CHANGE: list[tuple[str, ProfileAttributes]] = [("u0", ANN)]
-PATIENT = RetryPolicy(attempts=1000, backoff=1, backoff_max=1)
+PATIENT = RetryPolicy(max_attempts=1000, initial_backoff=1, max_backoff=1)
 LATE, EARLY = 16 * 60.0, 14 * 60.0
 Start = Callable[..., BulkJob[Any, Any]]
 WRITES = pytest.mark.parametrize("start", [bulk.update_profiles, bulk.create_profiles])
@@ -37,7 +37,7 @@ class Clocks:
 
     def __init__(self, client: AdaptyClient) -> None:
         self.wall = self.boot = 1_000_000.0
-        sender_of(client).shared.clock = lambda loop: Moment(self.wall, self.boot, loop)
+        get_sender(client).key_state.clock = lambda loop: Moment(self.wall, self.boot, loop)
 
 
 def first_lost(second: Answer) -> Callable[[Any, int], Answer]:
@@ -48,7 +48,7 @@ def first_lost(second: Answer) -> Callable[[Any, int], Answer]:
 def paused(job: BulkJob[Any, Any], seconds: float) -> AdaptyError:
     """Lose a response, and pause the job for this many seconds."""
     job.pause()
-    asyncio.get_running_loop().call_later(seconds, job.go_on)
+    asyncio.get_running_loop().call_later(seconds, job.unpause)
     return lost()
 
 
@@ -112,7 +112,7 @@ async def test_after_an_outage_in_which_the_job_was_parked() -> None:
         return PROFILE if now() - began > 3600 else lost()
 
     client, _ = scripted_client(script, retry=PATIENT)
-    stop = bulk.StopRules(failure_share=None, outage=None)
+    stop = bulk.StopRules(max_failure_ratio=None, max_outage=None)
     changes = [(f"u{number}", ANN) for number in range(60)]
     report = await bulk.update_profiles(client, changes, by="customer_user_id", stop=stop, concurrency=10)
     assert report.counts[Outcome.IN_DOUBT] >= 30
@@ -171,7 +171,7 @@ async def test_it_is_looked_at_when_it_is_sent_and_not_when_it_begins_to_wait() 
 # A single call, with a retry policy that lasts as long as a job
 
 
-HOURS = RetryPolicy(attempts=10, budget=7200, backoff=1, backoff_max=1)
+HOURS = RetryPolicy(max_attempts=10, max_elapsed=7200, initial_backoff=1, max_backoff=1)
 
 
 @pytest.mark.parametrize(("retry_after", "requests"), [(700, 3), (1000, 2)])

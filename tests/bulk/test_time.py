@@ -10,14 +10,14 @@ import pytest
 
 from adapty_async import UNPACED, AdaptivePacer, AdaptyClient, AdaptyTimeoutError, FixedPacer, RetryPolicy, bulk
 from adapty_async.bulk import Outcome, StopReason, StopRules
-from adapty_async.client import sender_of
+from adapty_async.client import get_sender
 from adapty_async.pacing import Pacer
 
 from ..virtual_time import run_virtual, virtual
 from .scripted import ABSENT, NO_CONTENT, Answer, error, lost, scripted_client
 
 IDS = [f"u{number}" for number in range(20)]
-LENIENT = StopRules(failure_share=None, absent_share=None)
+LENIENT = StopRules(max_failure_ratio=None, max_absent_ratio=None)
 
 
 def now() -> float:
@@ -29,7 +29,7 @@ async def test_a_job_that_hears_nothing_but_429_stops_after_its_patience_and_fai
     began = now()
     client, _ = scripted_client(lambda request, number: error(429), retry=RetryPolicy())
     report = await bulk.delete_profiles(client, (f"u{number}" for number in range(20)), by="customer_user_id")
-    assert report.stopped is StopReason.THROTTLED_FOR
+    assert report.stop_reason is StopReason.MAX_THROTTLED
     assert report.counts.keys() == {Outcome.NOT_ATTEMPTED}
     assert now() - began == pytest.approx(1800, abs=1)
 
@@ -38,12 +38,12 @@ async def test_a_job_that_hears_nothing_but_429_stops_after_its_patience_and_fai
 async def test_one_accepted_request_renews_the_patience_with_throttling() -> None:
     began = now()
 
-    def script(request: Any, number: int) -> Answer:
+    def inject(request: Any, number: int) -> Answer:
         return NO_CONTENT if now() - began > 1700 and "u0" in request.headers.values() else error(429)
 
-    client, _ = scripted_client(script, retry=RetryPolicy())
+    client, _ = scripted_client(inject, retry=RetryPolicy())
     report = await bulk.delete_profiles(client, ["u0", "u1"], by="customer_user_id")
-    assert report.stopped is StopReason.THROTTLED_FOR
+    assert report.stop_reason is StopReason.MAX_THROTTLED
     assert report.counts == {Outcome.DELETED: 1, Outcome.NOT_ATTEMPTED: 1}
     assert now() - began >= 1700 + 1800
 
@@ -53,7 +53,7 @@ async def test_a_long_retry_after_of_a_parked_job_counts_against_its_patience() 
     began = now()
     client, transport = scripted_client(lambda request, number: error(429, retry_after="7200"))
     report = await bulk.delete_profiles(client, ["u0", "u1", "u2"], by="customer_user_id", concurrency=1)
-    assert report.stopped is StopReason.THROTTLED_FOR
+    assert report.stop_reason is StopReason.MAX_THROTTLED
     assert report.counts == {Outcome.NOT_ATTEMPTED: 2}  # u2 was never read from the input
     assert now() - began == pytest.approx(1800)
     assert len(transport.requests) == 1
@@ -62,11 +62,11 @@ async def test_a_long_retry_after_of_a_parked_job_counts_against_its_patience() 
 @virtual
 async def test_a_job_that_hears_nothing_but_failures_stops_after_the_outage() -> None:
     began = now()
-    patient = RetryPolicy(attempts=10_000, backoff=10, backoff_max=10)
+    patient = RetryPolicy(max_attempts=10_000, initial_backoff=10, max_backoff=10)
     client, _ = scripted_client(lambda request, number: lost() if number % 2 else error(503), retry=patient)
     job = bulk.delete_profiles(client, ["u0"], by="customer_user_id", stop=LENIENT)
     report = await job
-    assert report.stopped is StopReason.OUTAGE
+    assert report.stop_reason is StopReason.MAX_OUTAGE
     assert report.counts == {Outcome.IN_DOUBT: 1}
     assert now() - began == pytest.approx(900, abs=1)
 
@@ -74,15 +74,15 @@ async def test_a_job_that_hears_nothing_but_failures_stops_after_the_outage() ->
 @virtual
 async def test_an_answer_that_is_no_failure_of_the_server_ends_the_outage() -> None:
     began = now()
-    patient = RetryPolicy(attempts=10_000, backoff=10, backoff_max=10)
+    patient = RetryPolicy(max_attempts=10_000, initial_backoff=10, max_backoff=10)
 
-    def script(request: Any, number: int) -> Answer:
+    def inject(request: Any, number: int) -> Answer:
         return ABSENT if now() - began > 800 else lost()
 
-    client, _ = scripted_client(script, retry=patient)
+    client, _ = scripted_client(inject, retry=patient)
     report = await bulk.delete_profiles(client, ["u0"], by="customer_user_id", stop=LENIENT)
     await asyncio.sleep(2000)  # a timer that was left over would fire
-    assert report.stopped is None
+    assert report.stop_reason is None
     assert report.counts == {Outcome.DELETED_UNCONFIRMED: 1}
 
 
@@ -95,7 +95,7 @@ async def test_a_long_silence_of_the_input_after_a_lost_item_is_no_outage() -> N
 
     client, _ = scripted_client(lambda request, number: lost() if "lost" in request.headers.values() else NO_CONTENT)
     report = await bulk.delete_profiles(client, items(), by="customer_user_id")
-    assert report.stopped is None
+    assert report.stop_reason is None
     assert report.counts == {Outcome.IN_DOUBT: 1, Outcome.DELETED: 1}
 
 
@@ -104,11 +104,11 @@ async def test_a_fixed_pacer_sends_at_its_rate_and_no_item_waits_its_turn_twice(
     began = now()
     times: list[float] = []
 
-    def script(request: Any, number: int) -> Answer:
+    def inject(request: Any, number: int) -> Answer:
         times.append(now() - began)
         return NO_CONTENT
 
-    client, _ = scripted_client(script)
+    client, _ = scripted_client(inject)
     items = (f"u{number}" for number in range(5000))
     await bulk.delete_profiles(client, items, by="customer_user_id", concurrency=64, pacer=FixedPacer(50))
     assert times[-1] == pytest.approx(4999 / 50, abs=0.05)
@@ -143,7 +143,7 @@ class TestWhichPacer:
     @virtual
     async def test_unpaced_counts_as_given(self) -> None:
         client, _ = scripted_client(lambda request, number: NO_CONTENT)
-        sender_of(client).shared.background = FixedPacer(1.0)
+        get_sender(client).key_state.background_pacer = FixedPacer(1.0)
         began = now()
         await bulk.delete_profiles(client.with_options(pacer=UNPACED), IDS, by="customer_user_id")
         assert now() == began
@@ -161,13 +161,13 @@ class TestWhichPacer:
     @virtual
     async def test_where_none_was_given_all_jobs_share_one_that_leaves_room(self) -> None:
         client, _ = scripted_client(lambda request, number: NO_CONTENT)
-        sender_of(client).shared.background = FixedPacer(5)
+        get_sender(client).key_state.background_pacer = FixedPacer(5)
         began = now()
         await asyncio.gather(*(bulk.delete_profiles(client, IDS, by="customer_user_id") for _ in range(2)))
         assert now() - began == pytest.approx((2 * len(IDS) - 1) / 5)
 
     def test_that_one_is_the_adaptive_pacer_for_the_background(self) -> None:
-        made = sender_of(AdaptyClient("secret")).shared.background
+        made = get_sender(AdaptyClient("secret")).key_state.background_pacer
         assert isinstance(made, AdaptivePacer)
         assert repr(made) == repr(AdaptivePacer.background())
 
@@ -177,11 +177,11 @@ async def test_nothing_leaves_before_a_retry_after_is_over() -> None:
     began = now()
     times: list[float] = []
 
-    def script(request: Any, number: int) -> Answer:
+    def inject(request: Any, number: int) -> Answer:
         times.append(now() - began)
         return error(429, retry_after="30") if len(times) == 3 else NO_CONTENT
 
-    client, _ = scripted_client(script)
+    client, _ = scripted_client(inject)
     items = (f"u{number}" for number in range(200))
     report = await bulk.delete_profiles(client, items, by="customer_user_id", concurrency=5, pacer=FixedPacer(100))
     assert report.counts == {Outcome.DELETED: 200}
@@ -219,4 +219,4 @@ async def test_the_latency_of_calls_of_ones_own_is_that_of_those_that_succeed() 
 
     report = await bulk.run(call, [1.0, 2.0, 9.0], concurrency=1, stop=LENIENT)
     assert report.latency is not None
-    assert report.latency.longest == pytest.approx(2.0)
+    assert report.latency.max == pytest.approx(2.0)

@@ -23,7 +23,7 @@ from adapty_async import (
     bulk,
 )
 from adapty_async.bulk import BulkReport, Outcome, StopReason, StopRules
-from adapty_async.client import sender_of
+from adapty_async.client import get_sender
 from benchmarks.rate_simulation import TokenBucket
 
 from ..leftovers import timers_left
@@ -64,7 +64,7 @@ class TestAnOutage:
     async def test_the_patience_with_it_ends_the_job(self) -> None:
         client, server = served_client(failing(2, 1e9, 1.0))
         report = await bulk.delete_profiles(client, ids(2000), by="customer_user_id", pacer=FixedPacer(50))
-        assert report.stopped is StopReason.OUTAGE
+        assert report.stop_reason is StopReason.MAX_OUTAGE
         assert report.counts.keys() == {Outcome.DELETED, Outcome.IN_DOUBT}
         assert 895 <= server.sent[-1] <= 903
 
@@ -84,11 +84,13 @@ class TestAnOutage:
         client, server = served_client(serve)
         async with asyncio.timeout(10_000):
             report = await bulk.delete_profiles(client, ids(2000), by="customer_user_id", pacer=FixedPacer(50))
-        assert report.stopped is StopReason.OUTAGE
+        assert report.stop_reason is StopReason.MAX_OUTAGE
         assert 1795 <= server.sent[-1] <= 1805
 
     @pytest.mark.parametrize(
-        "stop", [attrs.evolve(LENIENT, outage=None), attrs.evolve(LENIENT, throttled_for=None)], ids=["outage", "429"]
+        "stop",
+        [attrs.evolve(LENIENT, max_outage=None), attrs.evolve(LENIENT, max_throttled=None)],
+        ids=["outage", "429"],
     )
     @virtual
     async def test_endless_patience_with_one_is_so_with_both_in_turn(self, stop: StopRules) -> None:
@@ -100,7 +102,7 @@ class TestAnOutage:
 
         client, _ = served_client(serve)
         report = await bulk.delete_profiles(client, ids(500), by="customer_user_id", pacer=FixedPacer(50), stop=stop)
-        assert report.stopped is None
+        assert report.stop_reason is None
         assert report.total == 500
 
     @virtual
@@ -114,14 +116,14 @@ class TestAnOutage:
 
         client, _ = served_client(serve)
         report = await deleting(client, 500)
-        assert report.stopped is None
+        assert report.stop_reason is None
         assert report.total == 500
 
     @virtual
     async def test_who_wants_no_retries_gets_none(self) -> None:
         client, server = served_client(failing(0, 1e9, 1.0))
         unrepeated = client.with_options(retry=RetryPolicy.none())
-        sender_of(unrepeated).transport = server
+        get_sender(unrepeated).transport = server
         report = await deleting(unrepeated, 40)
         assert report.counts == {Outcome.IN_DOUBT: 40}
         assert server.sent_again == []
@@ -406,7 +408,7 @@ class TestThrottling:
         client, server = served_client(serve)
         for pacer in (SharedPacer(tmp_path / "pace"), SharedPacer(tmp_path / "pace")):
             view = client.with_options(pacer=pacer)
-            sender_of(view).transport = server
+            get_sender(view).transport = server
             job = bulk.delete_profiles(view, ids(3), by="customer_user_id", pacer=pacer, stop=LENIENT)
             task = asyncio.ensure_future(job)
             await asyncio.sleep(1)
@@ -429,11 +431,11 @@ class TestThrottling:
         with pytest.raises(AdaptyError):
             await client.with_options(retry=RetryPolicy.none()).profiles.delete(customer_user_id="u0")
         report = await bulk.delete_profiles(client, ids(5), by="customer_user_id", pacer=UNPACED)
-        assert report.stopped is StopReason.THROTTLED_FOR
+        assert report.stop_reason is StopReason.MAX_THROTTLED
         assert report.counts == {Outcome.NOT_ATTEMPTED: 5}
         assert now() - began == pytest.approx(1800)
         (said,) = caplog.messages
-        assert said.endswith("; the job stops after 1800 s of that (throttled_for)")
+        assert said.endswith("; the job stops after 1800 s of that (max_throttled)")
 
     @virtual
     async def test_a_job_that_has_ended_says_nothing_more(self, caplog: pytest.LogCaptureFixture) -> None:
@@ -443,8 +445,8 @@ class TestThrottling:
         client, server = served_client(serve)
         pacer = FixedPacer(50)
         await bulk.delete_profiles(client, ids(5), by="customer_user_id", pacer=pacer)
-        view = client.with_options(retry=RetryPolicy(budget=1000), pacer=pacer)
-        sender_of(view).transport = server
+        view = client.with_options(retry=RetryPolicy(max_elapsed=1000), pacer=pacer)
+        get_sender(view).transport = server
         await asyncio.sleep(10)
         await view.profiles.delete(customer_user_id="u1")
         assert within(server.sent, 600, 700) == 1
@@ -491,7 +493,7 @@ class TestTheDefaultPacer:
     async def test_the_jobs_of_a_client_and_its_views_share_one(self) -> None:
         client, server = served_client(failing(0, 0, 0))
         view = client.with_options(timeout=5)
-        sender_of(view).transport = server
+        get_sender(view).transport = server
         jobs = [
             bulk.delete_profiles(one, ids(200), by="customer_user_id", stop=LENIENT) for one in (client, client, view)
         ]
@@ -503,7 +505,7 @@ class TestTheDefaultPacer:
     async def test_it_gives_way_to_the_one_that_the_client_was_given(self) -> None:
         client, server = served_client(failing(0, 0, 0))
         slow = client.with_options(pacer=FixedPacer(0.1))
-        sender_of(slow).transport = server
+        get_sender(slow).transport = server
         await bulk.delete_profiles(slow, ids(10), by="customer_user_id")
         assert server.sent == pytest.approx([10.0 * number for number in range(10)])
 

@@ -26,10 +26,10 @@ class Patient(Simulator):
 
     most: int | None = None
 
-    async def _counted(self, request: web.BaseRequest) -> web.StreamResponse:
-        while self.most is not None and self.count.answers.total() >= self.most:  # noqa: ASYNC110 - another thread sets it
+    async def _handle_api_request(self, request: web.BaseRequest) -> web.StreamResponse:
+        while self.most is not None and self.stats.responses.total() >= self.most:  # noqa: ASYNC110 - another thread sets it
             await asyncio.sleep(0.001)
-        return await super()._counted(request)
+        return await super()._handle_api_request(request)
 
 
 @contextlib.contextmanager
@@ -104,7 +104,7 @@ def interrupting(condition: Callable[[], bool], signum: signal.Signals = signal.
 @contextlib.contextmanager
 def acting_after(sim: Patient, answers: int, act: Callable[[], object]) -> Iterator[None]:
     """Act in another thread after a number of further responses, and before many more arrive."""
-    most = sim.count.answers.total() + answers
+    most = sim.stats.responses.total() + answers
 
     def act_and_let_go() -> None:
         try:
@@ -113,7 +113,7 @@ def acting_after(sim: Patient, answers: int, act: Callable[[], object]) -> Itera
             sim.most = None
 
     sim.most = most
-    with meanwhile(lambda: sim.count.answers.total() >= most, act_and_let_go):
+    with meanwhile(lambda: sim.stats.responses.total() >= most, act_and_let_go):
         yield
 
 

@@ -11,10 +11,10 @@ import typer
 
 from adapty_async.cli import main
 from adapty_async.cli.app import app
-from adapty_async.cli.command import end
+from adapty_async.cli.command import run_and_exit
 from adapty_async.cli.exit_codes import CommandError, ExitStatus
-from adapty_async.installation import how_to_install
-from adapty_async.testing.command import _parser
+from adapty_async.installation import format_install_command
+from adapty_async.testing.command import _make_parser
 from tests.cli.served import ROOT, started
 from tests.waiting import PATIENCE
 
@@ -45,7 +45,7 @@ def test_the_help_of_a_command_teaches_by_two_examples_that_could_be_typed(
     for example, _ in examples:
         words = shlex.split(example.partition(" > ")[0])
         if command == "simulator":
-            _parser("it").parse_args(words[1:])
+            _make_parser("it").parse_args(words[1:])
         else:
             described.make_context(command, words[1:], resilient_parsing=False)
 
@@ -165,7 +165,7 @@ def test_without_the_extra_the_command_says_how_to_install_it(missing: str) -> N
     program = BLOCKED.format(missing, ["delete", "people.csv"])
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)  # noqa: S603 - our own interpreter
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr.endswith(f"install them with: {how_to_install('cli')}\n")
+    assert ended.stderr.endswith(f"install them with: {format_install_command('cli')}\n")
     assert "Traceback" not in ended.stderr
 
 
@@ -179,7 +179,7 @@ def test_the_simulator_works_without_the_extra() -> None:
 def test_without_the_extra_in_this_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "rich", None)
     assert main(["demo"]) == 2
-    assert how_to_install("cli") in capsys.readouterr().err
+    assert format_install_command("cli") in capsys.readouterr().err
     with pytest.raises(SystemExit) as end:
         main(["simulator", "--help"])
     assert end.value.code == 0
@@ -236,7 +236,7 @@ def test_whatever_a_command_raises_is_one_sentence_and_a_status(
         raise raised
 
     with pytest.raises(typer.Exit) as exit_:
-        end(command)
+        run_and_exit(command)
     assert exit_.value.exit_code == status
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("adapty-async: ")

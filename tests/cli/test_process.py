@@ -37,7 +37,7 @@ def simulated(**options: Any) -> Iterator[tuple[Simulator, dict[str, str]]]:
 
 def test_a_deletion_from_standard_input_to_its_summary(tmp_path: Path) -> None:
     ids = "\n".join(["customer_user_id", *map(prefilled_customer_user_id, range(1, 201))])
-    with simulated(profiles=200, shares={Fault.UNAVAILABLE: 0.02, Fault.RESET_AFTER: 0.02}) as (sim, settings):
+    with simulated(profiles=200, fault_rates={Fault.UNAVAILABLE: 0.02, Fault.RESET_AFTER: 0.02}) as (sim, settings):
         with started([*DELETE, "-", "--yes"], settings, stdin=subprocess.PIPE, cwd=tmp_path) as process:
             out, err = process.communicate(ids.encode(), timeout=PATIENCE)
             assert process.returncode == 0, err
@@ -84,7 +84,7 @@ def test_a_first_signal_ends_well_with_130(tmp_path: Path, signum: signal.Signal
     with simulated(profiles=2000, latency=0.02) as (sim, settings):
         arguments = [*DELETE, str(path), "--yes", "--concurrency", "10", "--failures", str(failures), *options]
         with started(arguments, settings) as process:
-            wait_until(lambda: sim.count.answered(204) >= 20)
+            wait_until(lambda: sim.stats.count_responses(204) >= 20)
             process.send_signal(signum)
             out, err = process.communicate(timeout=PATIENCE)
             assert process.returncode == 130, err
@@ -98,10 +98,10 @@ def test_a_first_signal_ends_well_with_130(tmp_path: Path, signum: signal.Signal
 
 @pytest.mark.parametrize("options", [["--max-failures=3"], ["--max-failures=50%", "--no-ledger"]])
 def test_an_interrupt_while_the_last_are_under_way_hides_no_failures(tmp_path: Path, options: list[str]) -> None:
-    with simulated(profiles=12, latency=1.0, shares={Fault.REDIRECT: 1.0}) as (sim, settings):
+    with simulated(profiles=12, latency=1.0, fault_rates={Fault.REDIRECT: 1.0}) as (sim, settings):
         arguments = [*DELETE, str(ids_file(tmp_path, 12)), "--yes", *options]
         with started(arguments, settings, cwd=tmp_path) as process:
-            wait_until(lambda: sim.count.in_flight == 12)
+            wait_until(lambda: sim.stats.in_flight == 12)
             process.send_signal(signal.SIGINT)
             out, _ = process.communicate(timeout=PATIENCE)
             assert process.returncode == 3
@@ -115,7 +115,7 @@ def test_an_interrupt_while_the_last_are_under_way_hides_no_guard(tmp_path: Path
     with simulated(latency=1.0) as (sim, settings), people.open() as source:
         arguments = [*DELETE, str(people) if options else "-", "--yes", *options]
         with started(arguments, settings, cwd=tmp_path, stdin=source) as process:
-            wait_until(lambda: sim.count.requests == 12)
+            wait_until(lambda: sim.stats.requests == 12)
             process.send_signal(signal.SIGINT)
             assert process.wait(PATIENCE) == 3
     assert (tmp_path / "stdin.adapty.db.spool").exists() == (not options)
@@ -127,11 +127,11 @@ class Holding(Simulator):
     arrived = 0
     is_let_go = False
 
-    async def _counted(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _handle_api_request(self, request: web.BaseRequest) -> web.StreamResponse:
         self.arrived += 1
         while not self.is_let_go:  # noqa: ASYNC110 - another thread releases it
             await asyncio.sleep(0.01)
-        return await super()._counted(request)
+        return await super()._handle_api_request(request)
 
 
 def test_a_key_that_is_refused_after_an_interrupt_is_told(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_terminal_that_is_closed_loses_nothing_that_sigterm_keeps(tmp_path: Pa
         sim.most = 100
         with started(command, settings_for(sim), **options) as process:
             os.close(theirs)
-            wait_until(lambda: sim.count.answered(204) >= 100 and sim.count.in_flight == 10)
+            wait_until(lambda: sim.stats.count_responses(204) >= 100 and sim.stats.in_flight == 10)
             os.close(ours)
             os.kill(process.pid, signal.SIGHUP)  # a shell also sends SIGHUP before it exits
             sim.most = None
@@ -179,7 +179,7 @@ def test_a_hangup_that_is_ignored_as_by_nohup_ends_nothing(tmp_path: Path, optio
         command = [*DELETE, str(ids_file(tmp_path, 50)), "--yes", *options]
         ignoring = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)}
         with started(command, settings_for(sim), **ignoring) as process:
-            wait_until(lambda: sim.count.answered(204) >= 10)
+            wait_until(lambda: sim.stats.count_responses(204) >= 10)
             process.send_signal(signal.SIGHUP)
             sim.most = None
             out, _ = process.communicate(timeout=PATIENCE)
@@ -200,7 +200,7 @@ def test_a_crash_leaves_no_core_file(tmp_path: Path, options: tuple[str, ...]) -
     with served(sim):
         command = [*DELETE, str(ids_file(tmp_path, 50)), "--yes", *options]
         with started(command, settings_for(sim), cwd=folder, preexec_fn=allow_core_files) as process:
-            wait_until(lambda: sim.count.answered(204) >= 10)
+            wait_until(lambda: sim.stats.count_responses(204) >= 10)
             if sys.platform == "linux":
                 limits = Path(f"/proc/{process.pid}/limits").read_text()
                 assert re.search(r"^Max core file size +0 +0 ", limits, re.MULTILINE)
@@ -216,7 +216,7 @@ def test_a_second_signal_ends_at_once(tmp_path: Path, options: tuple[str, ...]) 
         arguments = [*DELETE, str(ids_file(tmp_path, 50)), "--yes", "--concurrency", "7", "--timeout", "600"]
         arguments += ["--failures", str(failures), *options]
         with started(arguments, settings) as process:
-            wait_until(lambda: sim.count.in_flight == 7)
+            wait_until(lambda: sim.stats.in_flight == 7)
             process.send_signal(signal.SIGINT)
             assert process.stderr is not None
             while b"Stopping" not in process.stderr.readline():
@@ -313,7 +313,7 @@ def test_an_interrupt_while_the_input_is_still_coming_sends_and_leaves_nothing(
             process.send_signal(signum)
             out, err = process.communicate(timeout=PATIENCE)
             assert process.returncode == 130
-        assert sim.count.requests == 0
+        assert sim.stats.requests == 0
     assert (out, err) == (b"", b"adapty-async: interrupted\n")
     assert not list(tmp_path.iterdir())
 
@@ -372,12 +372,12 @@ def test_a_server_that_is_not_there_is_no_traceback(tmp_path: Path) -> None:
 
 
 def test_what_a_recorded_job_has_to_say_is_on_the_screen(tmp_path: Path) -> None:
-    with simulated(profiles=300, shares={Fault.UNAVAILABLE: 1.0}) as (sim, settings):
+    with simulated(profiles=300, fault_rates={Fault.UNAVAILABLE: 1.0}) as (sim, settings):
         with started([*DELETE, str(ids_file(tmp_path, 300)), "--yes"], settings) as process:
             assert process.stderr is not None
             while b"the circuit breaker opened" not in process.stderr.readline():
                 pass
-            sim.faults.shares = {}
+            sim.faults.fault_rates = {}
             _, err = process.communicate(timeout=PATIENCE)
             assert process.returncode == 0
         assert len(sim.profiles) == 0
@@ -421,7 +421,7 @@ def test_on_a_terminal_the_number_is_typed_and_the_bar_is_drawn(tmp_path: Path, 
         arguments = [*DELETE, str(ids_file(tmp_path, 1000)), "--concurrency", "20"]
         with started(arguments, settings, stdin=terminal.theirs, stderr=terminal.theirs) as process:
             terminal.read_until(b"Type 1000 to delete them: ")
-            assert sim.count.requests == 0
+            assert sim.stats.requests == 0
             terminal.type("1000\n")
             terminal.read_until("━".encode())
             terminal.read_until(b"1,000 of 1,000")
@@ -442,7 +442,7 @@ def test_on_a_terminal_anything_else_sends_nothing(tmp_path: Path, terminal: Ter
             terminal.read_until(b"nothing was sent")
             process.wait(PATIENCE)
             assert process.returncode == 2
-        assert sim.count.requests == 0
+        assert sim.stats.requests == 0
 
 
 def test_an_interrupt_at_the_question_sends_nothing(tmp_path: Path, terminal: Terminal) -> None:
@@ -454,4 +454,4 @@ def test_an_interrupt_at_the_question_sends_nothing(tmp_path: Path, terminal: Te
             terminal.read_until(b"interrupted")
             process.wait(PATIENCE)
             assert process.returncode == 130
-        assert sim.count.requests == 0
+        assert sim.stats.requests == 0

@@ -13,14 +13,14 @@ import pytest
 import uvloop
 
 from adapty_async.cli import signals
-from adapty_async.cli.signals import Interrupts, hear, hearing_afterwards
+from adapty_async.cli.signals import InterruptHandler, install_interrupt_handlers, restore_signal_handlers
 from tests.cli.served import environment
 from tests.waiting import PATIENCE
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
-async def loop(_: Interrupts) -> asyncio.AbstractEventLoop:
+async def loop(_: InterruptHandler) -> asyncio.AbstractEventLoop:
     return asyncio.get_running_loop()
 
 
@@ -40,8 +40,8 @@ def test_it_is_asyncios_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 def _both_loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     if request.param == "asyncio":
         monkeypatch.setitem(sys.modules, "uvloop", None)
-    with hearing_afterwards():
-        hear()
+    with restore_signal_handlers():
+        install_interrupt_handlers()
         yield
 
 
@@ -53,13 +53,13 @@ class Late:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.is_ended = False
 
-    async def start(self, _: Interrupts) -> str:
+    async def start(self, _: InterruptHandler) -> str:
         self.loop = asyncio.get_running_loop()
         self.task = asyncio.create_task(self._run())
         await asyncio.sleep(0)
         return "done"
 
-    async def start_and_fail(self, interrupts: Interrupts) -> str:
+    async def start_and_fail(self, interrupts: InterruptHandler) -> str:
         await self.start(interrupts)
         raise ValueError("of the command")
 
@@ -97,16 +97,16 @@ def test_a_signal_that_comes_while_the_loop_closes_hides_no_error() -> None:
 def test_a_signal_that_comes_while_the_loop_is_made_cancels_the_command(
     signum: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make = signals.loop_factory() or asyncio.new_event_loop
+    make = signals.get_loop_factory() or asyncio.new_event_loop
 
     def make_it() -> asyncio.AbstractEventLoop:
         signal.raise_signal(signum)
         return make()
 
-    monkeypatch.setattr(signals, "loop_factory", lambda: make_it)
+    monkeypatch.setattr(signals, "get_loop_factory", lambda: make_it)
     told: list[str] = []
 
-    async def command(_: Interrupts) -> None:
+    async def command(_: InterruptHandler) -> None:
         told.append("begun")
         await asyncio.sleep(60)
         told.append("ended")
@@ -120,7 +120,7 @@ def test_a_signal_that_comes_while_the_loop_is_made_cancels_the_command(
 def test_more_signals_cut_off_nothing_that_the_first_one_has_put_in_order() -> None:
     told: list[str] = []
 
-    async def command(_: Interrupts) -> None:
+    async def command(_: InterruptHandler) -> None:
         try:
             signal.raise_signal(signal.SIGTERM)
             await asyncio.sleep(60)
@@ -140,7 +140,7 @@ def test_a_signal_wakes_a_loop_that_nothing_else_would() -> None:
     def signal_here() -> None:  # if the loop's wait isn't interrupted
         signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
 
-    async def command(_: Interrupts) -> None:
+    async def command(_: InterruptHandler) -> None:
         sender = threading.Timer(0.05, signal_here)
         sender.start()
         await asyncio.sleep(PATIENCE)
@@ -153,11 +153,10 @@ def test_a_signal_wakes_a_loop_that_nothing_else_would() -> None:
 
 _FLOODED = """
 import asyncio, os, signal, sys, threading
-from adapty_async.cli.signals import loop_factory
-from adapty_async.cli.signals import Interrupts
+from adapty_async.cli.signals import InterruptHandler, get_loop_factory
 
 async def use():
-    with Interrupts():
+    with InterruptHandler():
         await asyncio.sleep(0)
 
 async def main():
@@ -168,7 +167,7 @@ for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     signal.signal(signum, lambda *_: None)
 threading.Thread(target=threading.Event().wait, daemon=True).start()  # it takes what the main thread blocks
 print("ready", flush=True)
-with asyncio.Runner(loop_factory=None if sys.argv[1:] else loop_factory()) as runner:
+with asyncio.Runner(loop_factory=None if sys.argv[1:] else get_loop_factory()) as runner:
     runner.run(main())
 os._exit(0)  # before Python sets the system's handlers again
 """

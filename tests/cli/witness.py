@@ -26,8 +26,8 @@ class Witness(Patient):
         super().__init__(**options)
         self.log: defaultdict[str, list[int]] = defaultdict(list)
 
-    async def _counted(self, request: web.BaseRequest) -> web.StreamResponse:
-        response = await super()._counted(request)
+    async def _handle_api_request(self, request: web.BaseRequest) -> web.StreamResponse:
+        response = await super()._handle_api_request(request)
         if request.method == "DELETE":
             who = request.headers.get("adapty-customer-user-id") or request.headers["adapty-profile-id"]
             self.log[who].append(response.status)

@@ -23,8 +23,8 @@ from adapty_async import (
     Request,
     RetryPolicy,
 )
-from adapty_async.client import sender_of
-from adapty_async.http.connections import QUIET
+from adapty_async.client import get_sender
+from adapty_async.http.connections import QUIET_SECONDS
 
 from ..desync import HostileServer, call, profile_id_of
 from ..leftovers import timers_left
@@ -54,7 +54,7 @@ class Line:
 
 
 def client_of(server: RawServer, **settings: Any) -> AdaptyClient:
-    defaults: dict[str, Any] = {"timeout": 5.0, "retry": RetryPolicy(backoff=0.0)}
+    defaults: dict[str, Any] = {"timeout": 5.0, "retry": RetryPolicy(initial_backoff=0.0)}
     return AdaptyClient(KEY, base_url=server.base_url, **defaults | settings)
 
 
@@ -189,7 +189,7 @@ class TestBeforeAnAttempt:
         line = Line(answer(204), answer(204))
         async with RawServer(line) as server, client_of(server) as client:
             await client.profiles.delete(customer_user_id="a")
-            (pooled,) = sender_of(client).transport._session.connector._conns.values()  # type: ignore[union-attr] # noqa: SLF001
+            (pooled,) = get_sender(client).transport._session.connector._conns.values()  # type: ignore[union-attr] # noqa: SLF001
             pooled[0][0]._reading_paused = True  # noqa: SLF001 - as a large body does
             await client.profiles.delete(customer_user_id="b")
             assert server.connections == 2
@@ -205,7 +205,7 @@ class TestBeforeAnAttempt:
             deletion.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await deletion
-            connector = sender_of(client).transport._session.connector  # type: ignore[union-attr] # noqa: SLF001
+            connector = get_sender(client).transport._session.connector  # type: ignore[union-attr] # noqa: SLF001
             assert (connector._acquired, dict(connector._conns)) == (set(), {})  # type: ignore[union-attr] # noqa: SLF001
             assert len(server.requests) == 1
 
@@ -226,7 +226,7 @@ class TestTheIdsOfAResponse:
             lambda client: client.profiles.get(customer_user_id="bob"), profile("alice"), profile("bob")
         )
         assert found.customer_user_id == "bob"
-        assert [(seen.number, seen.status, seen.error, seen.wait) for seen in self.attempts[1:]] == [
+        assert [(seen.number, seen.status, seen.error, seen.retry_in) for seen in self.attempts[1:]] == [
             (1, 200, "InvalidResponseError", 0.0),
             (2, 200, None, None),
         ]
@@ -308,7 +308,7 @@ class TestTheIdsOfAResponse:
     async def test_but_where_more_comes_on_it_it_is_another_connections_turn(self) -> None:
         async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.write(profile("alice"))
-            asyncio.get_running_loop().call_later(QUIET / 5, writer.write, profile("bob"))
+            asyncio.get_running_loop().call_later(QUIET_SECONDS / 5, writer.write, profile("bob"))
 
         async with RawServer(reply, profile("bob")) as server, client_of(server) as client:
             assert await name_of(client, "bob") == "bob"
@@ -342,7 +342,7 @@ async def test_what_a_lender_does_with_its_connections_is_its_own_affair() -> No
 
 
 async def test_a_close_leaves_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adapty_async.http.connections.QUIET", 600.0)
+    monkeypatch.setattr("adapty_async.http.connections.QUIET_SECONDS", 600.0)
     line = Line(profile("robert"))
     async with RawServer(line) as server:
         async with client_of(server) as client:

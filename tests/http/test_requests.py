@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from adapty_async import Request, Response
-from adapty_async.http.requests import Headers, check_header_value, checked_request, received
+from adapty_async.http.requests import Headers, build_response, build_unchecked_request, check_header_value
 
 SECRET = "anna@example.com"  # noqa: S105 - a made-up id
 
@@ -242,16 +242,17 @@ class TestResponse:
 
 
 @pytest.mark.parametrize(
-    "made", [Request("GET", "/a"), Response(204), checked_request("GET", "/a", {}), received(204, {}, b"")]
+    "made",
+    [Request("GET", "/a"), Response(204), build_unchecked_request("GET", "/a", {}), build_response(204, {}, b"")],
 )
 def test_it_can_be_referred_to_weakly(made: Request | Response) -> None:
     assert weakref.ref(made)() is made
 
 
 def test_what_is_built_without_a_check_is_as_what_is_built_with_one() -> None:
-    assert checked_request("POST", "/a", {"b": "c"}, {"d": 1}, idempotent=True) == Request(
+    assert build_unchecked_request("POST", "/a", {"b": "c"}, {"d": 1}, idempotent=True) == Request(
         "POST", "/a", headers={"b": "c"}, body={"d": 1}, idempotent=True
     )
-    assert received(200, {"A": "b"}, b"{}") == Response(200, {"A": "b"}, b"{}")
+    assert build_response(200, {"A": "b"}, b"{}") == Response(200, {"A": "b"}, b"{}")
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        received(200, {}, b"").status = 500  # type: ignore[misc] # that is the test
+        build_response(200, {}, b"").status = 500  # type: ignore[misc] # that is the test

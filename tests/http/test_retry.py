@@ -17,8 +17,15 @@ from adapty_async import (
     Response,
     RetryPolicy,
 )
-from adapty_async.http.error_mapping import error_from
-from adapty_async.http.retry import again, is_absence, is_refusal, is_retryable, is_throttled, is_unsent
+from adapty_async.http.error_mapping import build_api_error
+from adapty_async.http.retry import (
+    is_profile_not_found,
+    is_rate_limited,
+    is_rejected_unexecuted,
+    is_retryable,
+    is_unsent,
+    retry_call,
+)
 
 from ..virtual_time import virtual
 
@@ -27,11 +34,14 @@ RNG = random.Random(7)  # noqa: S311 - no secret
 
 def answered(status: int, code: str | None = None, **headers: str) -> AdaptyError:
     body = b"" if code is None else b'{"error_code": "%s"}' % code.encode()
-    return error_from(Response(status, {name.replace("_", "-"): value for name, value in headers.items()}, body))
+    return build_api_error(Response(status, {name.replace("_", "-"): value for name, value in headers.items()}, body))
 
 
 class TestWhatMayBeSentAgain:
-    """The table of the contract. `resendable`: its columns get, update, delete, and create with a customer user ID."""
+    """The table of the contract.
+
+    `is_resendable`: its columns get, update, delete, and create with a customer user ID.
+    """
 
     @pytest.mark.parametrize("resendable", [True, False])
     @pytest.mark.parametrize(
@@ -47,7 +57,7 @@ class TestWhatMayBeSentAgain:
         ids=repr,
     )
     def test_what_was_never_done_may_always(self, error: AdaptyError, resendable: bool) -> None:
-        assert is_retryable(error, resendable=resendable)
+        assert is_retryable(error, is_resendable=resendable)
 
     @pytest.mark.parametrize("resendable", [True, False])
     @pytest.mark.parametrize(
@@ -65,7 +75,7 @@ class TestWhatMayBeSentAgain:
         ids=repr,
     )
     def test_what_may_have_been_done_may_where_a_repeat_is_safe(self, error: AdaptyError, resendable: bool) -> None:
-        assert is_retryable(error, resendable=resendable) is resendable
+        assert is_retryable(error, is_resendable=resendable) is resendable
 
     @pytest.mark.parametrize("resendable", [True, False])
     @pytest.mark.parametrize(
@@ -78,24 +88,24 @@ class TestWhatMayBeSentAgain:
         ids=repr,
     )
     def test_what_would_fail_again_may_never(self, error: AdaptyError, resendable: bool) -> None:
-        assert not is_retryable(error, resendable=resendable)
+        assert not is_retryable(error, is_resendable=resendable)
 
 
 class TestWhatAnErrorMeans:
     def test_throttled(self) -> None:
-        assert is_throttled(answered(429))
-        assert is_throttled(answered(429, "profile_not_found"))
-        assert is_throttled(answered(403, "rate_limited"))
-        assert not is_throttled(answered(503, retry_after="1"))
-        assert not is_throttled(None)
-        assert not is_throttled(ValueError())
+        assert is_rate_limited(answered(429))
+        assert is_rate_limited(answered(429, "profile_not_found"))
+        assert is_rate_limited(answered(403, "rate_limited"))
+        assert not is_rate_limited(answered(503, retry_after="1"))
+        assert not is_rate_limited(None)
+        assert not is_rate_limited(ValueError())
 
     def test_refusal(self) -> None:
-        assert is_refusal(answered(429))
-        assert is_refusal(answered(503, retry_after="1"))
-        assert not is_refusal(answered(503))
-        assert not is_refusal(answered(500, retry_after="1"))
-        assert not is_refusal(AdaptyTimeoutError(sent=False))
+        assert is_rejected_unexecuted(answered(429))
+        assert is_rejected_unexecuted(answered(503, retry_after="1"))
+        assert not is_rejected_unexecuted(answered(503))
+        assert not is_rejected_unexecuted(answered(500, retry_after="1"))
+        assert not is_rejected_unexecuted(AdaptyTimeoutError(sent=False))
 
     def test_unsent(self) -> None:
         assert is_unsent(AdaptyConnectionError(sent=False))
@@ -104,38 +114,38 @@ class TestWhatAnErrorMeans:
         assert not is_unsent(answered(429))
 
     def test_absence(self) -> None:
-        assert is_absence(answered(404))
-        assert is_absence(answered(400, "profile_does_not_exist"))
-        assert not is_absence(answered(500, "profile_does_not_exist"))
-        assert not is_absence(answered(400))
-        assert not is_absence(AdaptyTimeoutError())
+        assert is_profile_not_found(answered(404))
+        assert is_profile_not_found(answered(400, "profile_does_not_exist"))
+        assert not is_profile_not_found(answered(500, "profile_does_not_exist"))
+        assert not is_profile_not_found(answered(400))
+        assert not is_profile_not_found(AdaptyTimeoutError())
 
 
 class TestPolicy:
     def test_its_defaults_are_the_contracts(self) -> None:
-        assert RetryPolicy() == RetryPolicy(attempts=4, budget=30.0, backoff=0.5, backoff_max=8.0)
+        assert RetryPolicy() == RetryPolicy(max_attempts=4, max_elapsed=30.0, initial_backoff=0.5, max_backoff=8.0)
 
     def test_none_never_tries_again(self) -> None:
-        assert RetryPolicy.none().attempts == 1
+        assert RetryPolicy.none().max_attempts == 1
 
     def test_it_is_frozen(self) -> None:
         policy: Any = RetryPolicy()
         with pytest.raises(attrs.exceptions.FrozenInstanceError):
-            policy.attempts = 9
+            policy.max_attempts = 9
 
     @pytest.mark.parametrize("attempts", [0, -1])
     def test_no_attempt_at_all_is_a_value_error(self, attempts: int) -> None:
         with pytest.raises(ValueError, match="attempts must be at least 1"):
-            RetryPolicy(attempts=attempts)
+            RetryPolicy(max_attempts=attempts)
 
-    @pytest.mark.parametrize("field", ["budget", "backoff", "backoff_max"])
+    @pytest.mark.parametrize("field", ["max_elapsed", "initial_backoff", "max_backoff"])
     @pytest.mark.parametrize("value", [-0.1, float("inf"), float("nan")])
     def test_seconds_that_are_none_are_a_value_error(self, field: str, value: float) -> None:
         settings: dict[str, Any] = {field: value}
         with pytest.raises(ValueError, match=f"{field} must be a number of seconds"):
             RetryPolicy(**settings)
 
-    @pytest.mark.parametrize("field", ["attempts", "budget", "backoff", "backoff_max"])
+    @pytest.mark.parametrize("field", ["max_attempts", "max_elapsed", "initial_backoff", "max_backoff"])
     @pytest.mark.parametrize("value", [True, "3", None])
     def test_what_is_no_number_is_a_type_error(self, field: str, value: object) -> None:
         settings: dict[str, Any] = {field: value}
@@ -146,8 +156,8 @@ class TestPolicy:
     def test_the_backoff_is_drawn_from_all_up_to_a_doubling_bound(
         self, number: int, backoff: float, backoff_max: float, seed: int
     ) -> None:
-        policy = RetryPolicy(backoff=backoff, backoff_max=backoff_max)
-        wait = policy.backoff_after(number, random.Random(seed))  # noqa: S311 - no secret
+        policy = RetryPolicy(initial_backoff=backoff, max_backoff=backoff_max)
+        wait = policy.draw_backoff(number, random.Random(seed))  # noqa: S311 - no secret
         assert 0.0 <= wait <= backoff_max
         if number < 60:
             assert wait <= backoff * 2 ** (number - 1)
@@ -156,7 +166,7 @@ class TestPolicy:
         ("number", "bound"), [(1, 0.5), (2, 1.0), (3, 2.0), (4, 4.0), (5, 8.0), (6, 8.0), (99, 8.0)]
     )
     def test_the_backoff_has_full_jitter(self, number: int, bound: float) -> None:
-        waits = [RetryPolicy().backoff_after(number, RNG) for _ in range(2000)]
+        waits = [RetryPolicy().draw_backoff(number, RNG) for _ in range(2000)]
         assert min(waits) < bound * 0.01
         assert max(waits) > bound * 0.99
         assert sum(waits) / len(waits) == pytest.approx(bound / 2, rel=0.1)
@@ -166,30 +176,32 @@ class TestWaitAfter:
     def decide(
         self, policy: RetryPolicy, error: AdaptyError, number: int = 1, elapsed: float = 0.0, **said: Any
     ) -> Any:
-        return policy.wait_after(error, number, elapsed, **{"resendable": True, "pause": None, "rng": RNG} | said)
+        return policy.get_retry_delay(
+            error, number, elapsed, **{"is_resendable": True, "retry_after": None, "rng": RNG} | said
+        )
 
     def test_the_servers_pause_comes_before_the_backoff(self) -> None:
-        assert self.decide(RetryPolicy(), answered(429), pause=17.0) == 17.0
+        assert self.decide(RetryPolicy(), answered(429), retry_after=17.0) == 17.0
 
     def test_without_one_it_is_the_backoff(self) -> None:
         assert 0.0 <= self.decide(RetryPolicy(), answered(429)) <= 0.5
 
     def test_the_last_attempt_is_the_last(self) -> None:
-        assert self.decide(RetryPolicy(attempts=3), answered(429), number=2, pause=1.0) == 1.0
-        assert self.decide(RetryPolicy(attempts=3), answered(429), number=3, pause=1.0) is None
-        assert self.decide(RetryPolicy.none(), answered(429), pause=0.0) is None
+        assert self.decide(RetryPolicy(max_attempts=3), answered(429), number=2, retry_after=1.0) == 1.0
+        assert self.decide(RetryPolicy(max_attempts=3), answered(429), number=3, retry_after=1.0) is None
+        assert self.decide(RetryPolicy.none(), answered(429), retry_after=0.0) is None
 
     def test_a_wait_that_doesnt_fit_the_budget_ends_it_at_once(self) -> None:
-        policy = RetryPolicy(budget=10.0)
-        assert self.decide(policy, answered(429), elapsed=4.0, pause=6.0) == 6.0
-        assert self.decide(policy, answered(429), elapsed=4.1, pause=6.0) is None
+        policy = RetryPolicy(max_elapsed=10.0)
+        assert self.decide(policy, answered(429), elapsed=4.0, retry_after=6.0) == 6.0
+        assert self.decide(policy, answered(429), elapsed=4.1, retry_after=6.0) is None
 
     def test_what_may_be_sent_again_where_a_repeat_is_safe_is(self) -> None:
-        assert self.decide(RetryPolicy(), AdaptyTimeoutError(), resendable=True, pause=1.0) == 1.0
+        assert self.decide(RetryPolicy(), AdaptyTimeoutError(), is_resendable=True, retry_after=1.0) == 1.0
 
     def test_what_may_not_be_sent_again_isnt(self) -> None:
-        assert self.decide(RetryPolicy(), answered(404), pause=1.0) is None
-        assert self.decide(RetryPolicy(), AdaptyTimeoutError(), resendable=False) is None
+        assert self.decide(RetryPolicy(), answered(404), retry_after=1.0) is None
+        assert self.decide(RetryPolicy(), AdaptyTimeoutError(), is_resendable=False) is None
 
 
 class Script:
@@ -212,7 +224,7 @@ class Script:
         self.slept.append(seconds)
 
     async def run(self, first: AdaptyError) -> str:
-        return await again(first, self.attempt, lambda: next(self.waits), self.sleep)
+        return await retry_call(first, self.attempt, lambda: next(self.waits), self.sleep)
 
 
 class TestAgain:
@@ -252,7 +264,7 @@ class TestAgain:
     @virtual
     async def test_it_is_cancelled_while_it_waits(self) -> None:
         script = Script(waits=(3600.0,))
-        call = asyncio.create_task(again(AdaptyError(), script.attempt, lambda: next(script.waits), asyncio.sleep))
+        call = asyncio.create_task(retry_call(AdaptyError(), script.attempt, lambda: next(script.waits), asyncio.sleep))
         await asyncio.sleep(10.0)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -269,7 +281,7 @@ class TestAgain:
             await asyncio.sleep(3600.0)
             return "done"
 
-        call = asyncio.create_task(again(AdaptyError(), attempt, lambda: 1.0, asyncio.sleep))
+        call = asyncio.create_task(retry_call(AdaptyError(), attempt, lambda: 1.0, asyncio.sleep))
         await asyncio.sleep(10.0)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -25,7 +25,7 @@ from adapty_async import (
     ServerError,
     bulk,
 )
-from adapty_async.client import sender_of
+from adapty_async.client import get_sender
 from adapty_async.http.transport import Transport
 
 from ..leftovers import tasks_left, timers_left
@@ -53,7 +53,7 @@ class TimedTransport(Transport):
         try:
             await asyncio.sleep(seconds)
         except asyncio.CancelledError:
-            if not deadline.is_behind():
+            if not deadline.undo_cancellation():
                 raise
             end = AdaptyTimeoutError("no response in time")
         finally:
@@ -65,7 +65,7 @@ class TimedTransport(Transport):
 
 def timed(*script: tuple[float, Response | AdaptyError], **settings: Any) -> tuple[AdaptyClient, TimedTransport]:
     transport, client = TimedTransport(*script), AdaptyClient(KEY, **settings)
-    sender_of(client).transport = transport
+    get_sender(client).transport = transport
     return client, transport
 
 
@@ -87,7 +87,7 @@ class TestTheTime:
         self, script: list[Any], sent: bool, maybe_executed: bool, attempts: int
     ) -> None:
         async def test() -> None:
-            client, transport = timed(*script, total_timeout=2.0, retry=RetryPolicy(backoff=0.1))
+            client, transport = timed(*script, total_timeout=2.0, retry=RetryPolicy(initial_backoff=0.1))
             began = virtual_loop().time()
             with pytest.raises(AdaptyTimeoutError, match=r"not completed within the total timeout of 2 s") as caught:
                 await delete(client)
@@ -112,7 +112,7 @@ class TestTheTime:
         self, end: Any, kind: type[AdaptyError], sent: bool | None
     ) -> None:
         async def test() -> None:
-            retry = RetryPolicy(backoff=1e6, backoff_max=1e6)
+            retry = RetryPolicy(initial_backoff=1e6, max_backoff=1e6)
             client, transport = timed((0.5, end), total_timeout=2.0, retry=retry)
             began = virtual_loop().time()
             with pytest.raises(kind) as caught:
@@ -124,7 +124,9 @@ class TestTheTime:
 
     @virtual
     async def test_the_timeout_of_an_attempt_is_told_from_that_of_the_call(self) -> None:
-        client, transport = timed((1e9, OK), timeout=1.0, total_timeout=60.0, retry=RetryPolicy(attempts=2, backoff=0))
+        client, transport = timed(
+            (1e9, OK), timeout=1.0, total_timeout=60.0, retry=RetryPolicy(max_attempts=2, initial_backoff=0)
+        )
         with pytest.raises(AdaptyTimeoutError, match="no response in time") as caught:
             await delete(client)
         assert (transport.attempts, caught.value.attempts) == (2, 2)
@@ -144,7 +146,7 @@ class TestTheTime:
         class Liar(FixedPacer):
             """Report at any time that the next slot is soon."""
 
-            def wait(self, now: float) -> float:
+            def delay(self, now: float) -> float:
                 return 0.3
 
         client, transport = timed((0.0, DELETED), pacer=Liar(1000.0), total_timeout=2.0)
@@ -186,7 +188,7 @@ class TestTheTime:
                 timeout=timeout,
                 total_timeout=total,
                 pacer=None if rate is None else FixedPacer(rate),
-                retry=RetryPolicy(attempts=9, budget=1e6),
+                retry=RetryPolicy(max_attempts=9, max_elapsed=1e6),
             )
 
             async def call() -> None:
@@ -220,11 +222,11 @@ class TestTheTime:
     async def test_views_and_the_environment_have_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("ADAPTY_API_KEY", KEY)
         client = AdaptyClient.from_env(total_timeout=5.0)
-        assert sender_of(client).total_timeout == 5.0
-        assert sender_of(client.with_options(timeout=1.0)).total_timeout == 5.0
-        assert sender_of(client.with_options(total_timeout=2)).total_timeout == 2.0
-        assert sender_of(client.with_options(total_timeout=None)).total_timeout is None
-        assert sender_of(AdaptyClient(KEY)).total_timeout is None
+        assert get_sender(client).total_timeout == 5.0
+        assert get_sender(client.with_options(timeout=1.0)).total_timeout == 5.0
+        assert get_sender(client.with_options(total_timeout=2)).total_timeout == 2.0
+        assert get_sender(client.with_options(total_timeout=None)).total_timeout is None
+        assert get_sender(AdaptyClient(KEY)).total_timeout is None
 
     @pytest.mark.parametrize(
         ("seconds", "error"),
@@ -252,7 +254,7 @@ class TestACallersOwnTimeout:
         async with (
             RawServer(answer(503, b"{}"), silence) as server,
             AdaptyClient(
-                KEY, base_url=server.base_url, on_attempt=attempts.append, retry=RetryPolicy(backoff=0.0)
+                KEY, base_url=server.base_url, on_attempt=attempts.append, retry=RetryPolicy(initial_backoff=0.0)
             ) as client,
         ):
             await run(client)
@@ -270,7 +272,7 @@ class TestACallersOwnTimeout:
 
         first, second = await self.told(caplog, run)
         assert (first.status, first.error, first.number) == (503, "ServerError", 1)
-        assert (second.status, second.error, second.number, second.wait) == (None, "CancelledError", 2, None)
+        assert (second.status, second.error, second.number, second.retry_in) == (None, "CancelledError", 2, None)
         assert second.elapsed > 0
 
     async def test_so_of_a_job(self, caplog: pytest.LogCaptureFixture) -> None:
@@ -301,8 +303,8 @@ class TestACallersOwnTimeout:
             script = (0.0, Response(503, {"Retry-After": "0.5"})) if place == "pause" else (1e9, OK)
             client, _ = timed(script, total_timeout=1.0, pacer=pacer)
             if place == "queue":
-                sender_of(client).transport.check_usable()
-                sender_of(client).gate.try_enter()
+                get_sender(client).transport.check_usable()
+                get_sender(client).send_queue.try_acquire()
             call = asyncio.ensure_future(delete(client))
             await asyncio.sleep(1e-6)
             due = min(timer.when() for timer in timers_left())

@@ -30,7 +30,7 @@ from adapty_async import (
     Request,
     Response,
 )
-from adapty_async.http.transport import MAX_BODY, Transport
+from adapty_async.http.transport import MAX_BODY_BYTES, Transport
 from tests.waiting import PATIENCE
 
 from ..leftovers import tasks_left, timers_left
@@ -331,10 +331,10 @@ class TestWhatMayHaveBeenExecuted:
 
 class TestUnreadableAnswers:
     async def test_one_as_large_as_the_bound_is_read(self) -> None:
-        assert len((await attempt(answer(200, bytes(MAX_BODY)))).body) == MAX_BODY
+        assert len((await attempt(answer(200, bytes(MAX_BODY_BYTES)))).body) == MAX_BODY_BYTES
 
     async def test_one_larger_than_the_bound_is_an_error(self) -> None:
-        error = await failure(answer(200, bytes(MAX_BODY + 1)))
+        error = await failure(answer(200, bytes(MAX_BODY_BYTES + 1)))
         assert isinstance(error, InvalidResponseError)
         assert str(error) == "the response is larger than 8388608 bytes"
 
@@ -356,7 +356,7 @@ class TestUnreadableAnswers:
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert isinstance(error, InvalidResponseError)
-        assert peak < 4 * MAX_BODY  # of 128 MiB
+        assert peak < 4 * MAX_BODY_BYTES  # of 128 MiB
 
     @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
     async def test_one_that_cant_be_unpacked_is_an_error(self, encoding: str) -> None:
@@ -366,7 +366,7 @@ class TestUnreadableAnswers:
         assert error.maybe_executed is False
 
     async def test_after_one_the_next_is_read(self) -> None:
-        script = answer(200, bytes(MAX_BODY + 1)), answer(200, b"x")
+        script = answer(200, bytes(MAX_BODY_BYTES + 1)), answer(200, b"x")
         async with RawServer(*script) as server, transport_to(server.base_url) as transport:
             with pytest.raises(InvalidResponseError):
                 await transport.attempt(GET, 5.0)
@@ -382,7 +382,7 @@ class TestARefusalWhoseBodyFails:
             then(b"HTTP/1.1 503 No\r\nRetry-After: 7\r\nContent-Length: 9\r\n\r\nabc", hang_up),
             then(b"HTTP/1.1 503 No\r\nRetry-After: 7\r\nContent-Length: 9\r\n\r\nabc", reset),
             answer(503, b"this is not packed", {"Retry-After": "7", "Content-Encoding": "gzip"}),
-            answer(503, bytes(MAX_BODY + 1), {"Retry-After": "7"}),
+            answer(503, bytes(MAX_BODY_BYTES + 1), {"Retry-After": "7"}),
         ],
         ids=["closed", "reset", "not packed", "too large"],
     )
@@ -683,7 +683,7 @@ class TestSecrets:
             then(f"{KEY} {ID}".encode(), hang_up),
             then(f"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{KEY} {ID}".encode(), reset),
             answer(200, f"{KEY} {ID}".encode(), {"Content-Encoding": "gzip", "X": f"{KEY} {ID}"}),
-            answer(200, ID.encode() * (MAX_BODY // 10), {"X": f"{KEY} {ID}"}),
+            answer(200, ID.encode() * (MAX_BODY_BYTES // 10), {"X": f"{KEY} {ID}"}),
         ],
         ids=["reset", "closed", "silent", "no status", "no HTTP", "cut", "not packed", "too large"],
     )

@@ -11,7 +11,7 @@ from adapty_async.ledger import LedgerReader, Row
 from adapty_async.testing import prefilled_customer_user_id
 from tests.waiting import until
 
-NO_RULES = StopRules(failure_share=None, absent_share=None)
+NO_RULES = StopRules(max_failure_ratio=None, max_absent_ratio=None)
 
 
 def ids(count: int, *, start: int = 1) -> Iterator[str]:

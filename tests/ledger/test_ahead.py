@@ -4,16 +4,16 @@ from collections.abc import Sequence
 
 import pytest
 
-from adapty_async.ledger.session import _Ahead
+from adapty_async.ledger.session import _ClaimSizer
 
 
 def sizes(gaps: Sequence[float], *, unsent: int = 0, took: float = 0.001) -> list[int]:
     """Make a claim after each gap and have it written. Return the numbers of claimed items."""
-    ahead, now, found = _Ahead(), 1000.0, []
+    ahead, now, found = _ClaimSizer(), 1000.0, []
     for gap in gaps:
         now += gap
-        found.append(ahead.next(now, unsent))
-        ahead.made(now + took, unsent)
+        found.append(ahead.next_size(now, unsent))
+        ahead.record_claim(now + took, unsent)
     return found
 
 

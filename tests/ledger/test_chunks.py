@@ -7,17 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapty_async.bulk import Outcome
-from adapty_async.ledger.chunks import HASH, NOTHING, OUTCOMES, STATES, Chunk
+from adapty_async.ledger.chunks import HASH_BYTES, NO_OUTCOME, OUTCOMES, STATES, Chunk
 
 INDEXES = st.integers(0, 19)
 OUTCOME_STEPS = st.tuples(
-    st.just("settle"), INDEXES, st.sampled_from(sorted(OUTCOMES)), st.integers(0, 599), st.integers(0, 70_000)
+    st.just("record_outcome"), INDEXES, st.sampled_from(sorted(OUTCOMES)), st.integers(0, 599), st.integers(0, 70_000)
 )
 CLAIM_STEPS = st.tuples(st.just("claim"), st.lists(INDEXES)) | st.tuples(st.just("release"), INDEXES)
 
 
 def hashes(size: int) -> bytes:
-    return b"".join(index.to_bytes(HASH, "big") for index in range(size))
+    return b"".join(index.to_bytes(HASH_BYTES, "big") for index in range(size))
 
 
 @given(st.lists(OUTCOME_STEPS | CLAIM_STEPS))
@@ -26,8 +26,8 @@ def test_what_is_packed_is_unpacked(steps: list[tuple[object, ...]]) -> None:
     for now, (name, *arguments) in enumerate(steps, start=1_800_000_000):
         getattr(chunk, str(name))(*arguments, *([] if name == "release" else [now]))
     again = Chunk.unpack(20, chunk.pack())
-    assert list(again.rows(3, hashes(20), {})) == list(chunk.rows(3, hashes(20), {}))
-    assert again.counts.total() + again.claimed + again.states.count(NOTHING) == 20
+    assert list(again.iter_rows(3, hashes(20), {})) == list(chunk.iter_rows(3, hashes(20), {}))
+    assert again.counts.total() + again.claimed_count + again.states.count(NO_OUTCOME) == 20
 
 
 @pytest.mark.parametrize(("first", "second"), list(permutations(STATES, 2)))
@@ -35,8 +35,8 @@ def test_the_better_evidence_stands_whichever_comes_first(first: Outcome, second
     chunk = Chunk(1)
     for at, outcome in enumerate((first, second), start=1):
         chunk.claim([0], at)
-        chunk.settle(0, STATES[outcome], 200 + at, at, at)
-    (row,) = chunk.rows(0, hashes(1), {})
+        chunk.record_outcome(0, STATES[outcome], 200 + at, at, at)
+    (row,) = chunk.iter_rows(0, hashes(1), {})
     better = max(first, second, key=list(STATES).index)
     assert row.outcome is better
     assert row.attempts == row.at == (1 if better is first else 2)
@@ -46,12 +46,12 @@ def test_the_better_evidence_stands_whichever_comes_first(first: Outcome, second
 def test_what_another_app_may_have_said_is_taken_back_and_nothing_else() -> None:
     chunk = Chunk(len(STATES) + 2)
     for index, state in enumerate(STATES.values()):
-        chunk.settle(index, state, 404, 1, 7)
-    chunk.settle(len(STATES), STATES[Outcome.ALREADY_ABSENT], 404, 1, 7)
+        chunk.record_outcome(index, state, 404, 1, 7)
+    chunk.record_outcome(len(STATES), STATES[Outcome.ALREADY_ABSENT], 404, 1, 7)
     chunk.claim([len(STATES), len(STATES) + 1], 8)
-    before = list(chunk.rows(0, hashes(len(chunk)), {}))
+    before = list(chunk.iter_rows(0, hashes(len(chunk)), {}))
     assert chunk.reopen()
-    after = list(chunk.rows(0, hashes(len(chunk)), {}))
+    after = list(chunk.iter_rows(0, hashes(len(chunk)), {}))
     reopened = [old.outcome for old, new in zip(before, after, strict=True) if old != new]
     assert reopened == [
         Outcome.NOT_FOUND, Outcome.ALREADY_ABSENT, Outcome.DELETED_UNCONFIRMED, Outcome.ALREADY_ABSENT
@@ -67,7 +67,7 @@ def test_a_claim_that_was_taken_back_leaves_no_time() -> None:
     chunk = Chunk(1)
     chunk.claim([0], 1_800_000_000)
     chunk.release(0)
-    (row,) = chunk.rows(0, hashes(1), {})
+    (row,) = chunk.iter_rows(0, hashes(1), {})
     assert (row.standing, row.at) == (Outcome.NOT_ATTEMPTED, None)
 
 
@@ -94,8 +94,8 @@ def test_a_chunk_of_another_size_is_refused() -> None:
 
 def test_more_attempts_than_fit_are_kept_as_the_most() -> None:
     chunk = Chunk(1)
-    chunk.settle(0, STATES[Outcome.DELETED], 204, 100_000, 1)
-    assert next(chunk.rows(0, hashes(1), {})).attempts == 65_535
+    chunk.record_outcome(0, STATES[Outcome.DELETED], 204, 100_000, 1)
+    assert next(chunk.iter_rows(0, hashes(1), {})).attempts == 65_535
 
 
 def test_the_bytes_of_a_chunk_are_those_that_earlier_ledgers_hold() -> None:
@@ -114,7 +114,7 @@ def test_the_bytes_of_a_chunk_are_those_that_earlier_ledgers_hold() -> None:
     }
     chunk = Chunk(12)
     for index, outcome in enumerate(numbers):
-        chunk.settle(index, STATES[outcome], 404, 2, 0x01020304)
+        chunk.record_outcome(index, STATES[outcome], 404, 2, 0x01020304)
     chunk.claim([11], 0x05060708)
     states = bytes([*numbers.values(), 0x80])
     statuses = b"\x94\x01" * 11 + b"\0\0"
@@ -126,7 +126,7 @@ def test_the_bytes_of_a_chunk_are_those_that_earlier_ledgers_hold() -> None:
 @pytest.mark.parametrize("outcome", STATES)
 def test_the_same_outcome_again_is_that_of_the_later_run(outcome: Outcome) -> None:
     chunk = Chunk(1)
-    chunk.settle(0, STATES[outcome], 400, 1, 7)
-    chunk.settle(0, STATES[outcome], 401, 2, 8)
-    (row,) = chunk.rows(0, hashes(1), {})
+    chunk.record_outcome(0, STATES[outcome], 400, 1, 7)
+    chunk.record_outcome(0, STATES[outcome], 401, 2, 8)
+    (row,) = chunk.iter_rows(0, hashes(1), {})
     assert (row.outcome, row.attempts, row.at) == (outcome, 2, 8)

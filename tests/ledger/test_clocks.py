@@ -8,9 +8,9 @@ import pytest
 
 from adapty_async import UNPACED, AdaptyClient, bulk
 from adapty_async.bulk import Outcome
-from adapty_async.bulk.api import undertaking
+from adapty_async.bulk.api import job_spec
 from adapty_async.http.clock import Moment
-from adapty_async.ledger import Ledger, LedgerError, LedgerReader, ledger, prepare, record_of
+from adapty_async.ledger import Ledger, LedgerError, LedgerReader, build_record, ledger, prepare
 from adapty_async.testing import Simulator
 
 from .helpers import NO_RULES, ids, rows, totals
@@ -34,7 +34,7 @@ def path(tmp_path: Path) -> Path:
 
 async def delete(client: AdaptyClient, path: Path) -> None:
     await bulk.delete_profiles(
-        client, ids(100), by="customer_user_id", pacer=UNPACED, stop=NO_RULES, journal=Ledger(path)
+        client, ids(100), by="customer_user_id", pacer=UNPACED, stop=NO_RULES, ledger=Ledger(path)
     )
 
 
@@ -51,11 +51,11 @@ async def test_no_job_begins_or_goes_on(
     is_prepared: bool,
 ) -> None:
     if is_prepared:
-        prepare(path, undertaking(client, "delete", "customer_user_id"), ids(100), order={}, file=None)
+        prepare(path, job_spec(client, "delete", "customer_user_id"), ids(100), job_options={}, file=None)
     monkeypatch.setattr(time, "time", lambda: wall)
     with pytest.raises(LedgerError, match=f"shows a date {when}, which a ledger can't store: set the clock"):
         await delete(client, path)
-    assert simulator.count.requests == 0
+    assert simulator.stats.requests == 0
 
 
 @BEYOND
@@ -64,7 +64,7 @@ async def test_nothing_is_prepared(
 ) -> None:
     monkeypatch.setattr(time, "time", lambda: wall)
     with pytest.raises(LedgerError, match=when):
-        prepare(path, undertaking(client, "delete", "customer_user_id"), ids(100), order={}, file=None)
+        prepare(path, job_spec(client, "delete", "customer_user_id"), ids(100), job_options={}, file=None)
     assert not list(path.parent.iterdir())
 
 
@@ -73,9 +73,9 @@ async def test_a_clock_that_is_set_so_during_a_run_costs_no_outcome(
     simulator: Simulator, client: AdaptyClient, path: Path, monkeypatch: pytest.MonkeyPatch, wall: float, when: str
 ) -> None:
     looks = iter([time.time()])  # correct when the ledger is opened
-    monkeypatch.setattr(ledger, "moment", lambda loop=0.0: Moment(next(looks, wall), 7.0, loop))
+    monkeypatch.setattr(ledger, "read_clocks", lambda loop=0.0: Moment(next(looks, wall), 7.0, loop))
     await delete(client, path)
     assert totals(path) == {Outcome.DELETED: 100}
     assert {row.at for row in rows(path)} == {None if wall < 0 else 2**32 - 1}, when
     with LedgerReader(path) as reader:
-        assert record_of(reader).as_markdown()
+        assert build_record(reader).as_markdown()

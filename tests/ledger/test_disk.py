@@ -14,8 +14,8 @@ import pytest
 from adapty_async import UNPACED, AdaptyClient, FixedPacer, ProfileAttributes, bulk
 from adapty_async.bulk import Outcome
 from adapty_async.ledger import Ledger, LedgerReader, LedgerWriteError
-from adapty_async.ledger.run_state import Book
-from adapty_async.ledger.store import Writing
+from adapty_async.ledger.run_state import RunState
+from adapty_async.ledger.store import CommitData
 from adapty_async.testing import Simulator
 
 from ..full_disk import full_disk
@@ -41,20 +41,20 @@ async def test_a_full_disk_is_one_error_and_the_job_goes_on_when_there_is_room(
             by="customer_user_id",
             pacer=UNPACED,
             stop=NO_RULES,
-            journal=Ledger(path),
+            ledger=Ledger(path),
             on_progress=reports.append,
         )
         with full_disk(size), pytest.raises(LedgerWriteError, match=r"make room|another place") as caught:
             await job
         assert "example.com" not in str(caught.value)
-        sent = simulator.count.requests
+        sent = simulator.stats.requests
         if sent:
             with LedgerReader(path) as reader:
                 status = reader.status()
             assert status.counts.get(Outcome.DELETED, 0) + status.claimed >= sent
             assert reports[-1].counts.get(Outcome.DELETED, 0) <= status.counts.get(Outcome.DELETED, 0)
         await bulk.delete_profiles(
-            client, ids(items), by="customer_user_id", pacer=UNPACED, stop=NO_RULES, journal=Ledger(path)
+            client, ids(items), by="customer_user_id", pacer=UNPACED, stop=NO_RULES, ledger=Ledger(path)
         )
         counts = totals(path)
         assert counts.keys() <= {Outcome.DELETED, Outcome.DELETED_UNCONFIRMED}
@@ -71,13 +71,13 @@ async def test_an_update_on_a_full_disk_is_in_no_doubt_that_is_not_written(tmp_p
         AdaptyClient(simulator.api_key, base_url=simulator.base_url) as client,
     ):
         with full_disk(100_000), pytest.raises(LedgerWriteError):
-            await bulk.update_profiles(client, changes, by="customer_user_id", pacer=UNPACED, journal=Ledger(path))
-        sent = simulator.count.requests
+            await bulk.update_profiles(client, changes, by="customer_user_id", pacer=UNPACED, ledger=Ledger(path))
+        sent = simulator.stats.requests
         with LedgerReader(path) as reader:
             status = reader.status()
         assert sent
         assert status.counts.get(Outcome.UPDATED, 0) <= sent <= status.counts.get(Outcome.UPDATED, 0) + status.claimed
-        await bulk.update_profiles(client, changes, by="customer_user_id", pacer=UNPACED, journal=Ledger(path))
+        await bulk.update_profiles(client, changes, by="customer_user_id", pacer=UNPACED, ledger=Ledger(path))
         assert totals(path) == {Outcome.UPDATED: 4000}
 
 
@@ -85,24 +85,24 @@ async def test_an_update_on_a_full_disk_is_in_no_doubt_that_is_not_written(tmp_p
 async def test_where_writes_fail_now_and_then_each_run_goes_on_where_the_last_one_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    path, chance, write = tmp_path / "job.db", random.Random(seed), Book.write  # noqa: S311 - no secret
+    path, chance, write = tmp_path / "job.db", random.Random(seed), RunState.write  # noqa: S311 - no secret
     writes = 0
 
-    def write_sometimes(self: Book, writing: Writing) -> None:
+    def write_sometimes(self: RunState, writing: CommitData) -> None:
         nonlocal writes
         writes += 1
         if writes == 3 or chance.random() < 0.3:
             raise LedgerWriteError("no room: make some")
         write(self, writing)
 
-    monkeypatch.setattr(Book, "write", write_sometimes)
+    monkeypatch.setattr(RunState, "write", write_sometimes)
     changes = [(who, ProfileAttributes(first_name="Jane")) for who in ids(1200)]
     async with (
         Simulator(profiles=1200) as simulator,
         AdaptyClient(simulator.api_key, base_url=simulator.base_url) as client,
     ):
         while True:
-            job = bulk.update_profiles(client, changes, by="customer_user_id", pacer=UNPACED, journal=Ledger(path))
+            job = bulk.update_profiles(client, changes, by="customer_user_id", pacer=UNPACED, ledger=Ledger(path))
             with contextlib.suppress(LedgerWriteError):
                 await job
                 break
@@ -116,16 +116,16 @@ async def test_where_writes_fail_now_and_then_each_run_goes_on_where_the_last_on
 
 
 async def test_a_slow_disk_is_asked_for_more_at_one_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = Book.write
+    write = RunState.write
     commits = 0
 
-    def write_slowly(self: Book, writing: Writing) -> None:
+    def write_slowly(self: RunState, writing: CommitData) -> None:
         nonlocal commits
         commits += 1
         time.sleep(0.5)  # more than the time in which a busy machine sends the claimed items
         write(self, writing)
 
-    monkeypatch.setattr(Book, "write", write_slowly)
+    monkeypatch.setattr(RunState, "write", write_slowly)
     async with (
         Simulator(profiles=300) as simulator,
         AdaptyClient(simulator.api_key, base_url=simulator.base_url) as client,
@@ -136,7 +136,7 @@ async def test_a_slow_disk_is_asked_for_more_at_one_time(tmp_path: Path, monkeyp
             by="customer_user_id",
             pacer=FixedPacer(500),
             stop=NO_RULES,
-            journal=Ledger(tmp_path / "job.db"),
+            ledger=Ledger(tmp_path / "job.db"),
         )
     assert report.total == 300
     assert commits < 20

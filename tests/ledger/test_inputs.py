@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from adapty_async import UNPACED, AdaptyClient, bulk
-from adapty_async.bulk import Decided, Outcome
+from adapty_async.bulk import Outcome, SkippedItem
 from adapty_async.bulk.api import ProfileId
 from adapty_async.ledger import InputChangedError, Ledger, LedgerReader, LedgerWriteError, session
-from adapty_async.ledger.input_buffer import Feed
+from adapty_async.ledger.input_buffer import InputBuffer
 from adapty_async.testing import Simulator
 
 from ..full_disk import full_disk
@@ -41,7 +41,7 @@ def deletion(client: AdaptyClient, items: Any, path: Path, **terms: Any) -> bulk
         pacer=UNPACED,
         concurrency=20,
         stop=NO_RULES,
-        journal=Ledger(path, **terms),
+        ledger=Ledger(path, **terms),
     )
 
 
@@ -84,7 +84,7 @@ class TestASlowInput:
         assert totals(path) == {Outcome.DELETED: at_once}
         items.let_go.set()
         assert (await running).counts == totals(path) == {Outcome.DELETED: at_once + rest}
-        assert simulator.count.requests == at_once + rest
+        assert simulator.stats.requests == at_once + rest
         with LedgerReader(path) as reader:
             assert reader.job.items == at_once + rest
 
@@ -100,7 +100,7 @@ class TestASlowInput:
         items = Slow(second, 1300 - second)
         again = asyncio.ensure_future(deletion(client, items, path))
         if second >= first:  # the stored items of a chunk are compared together
-            await until(lambda: simulator.count.answered(204) == second)
+            await until(lambda: simulator.stats.count_responses(204) == second)
         items.let_go.set()
         await again
         assert totals(path) == {Outcome.DELETED: 1300}
@@ -121,14 +121,14 @@ class TestASlowInput:
     async def test_by_fits_and_starts_with_cancellations_nothing_is_lost_or_sent_twice(
         self, simulator: Simulator, client: AdaptyClient, path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
     ) -> None:
-        monkeypatch.setattr(session, "_LONGEST_READ", 0.0)  # every pause of the input counts as long
+        monkeypatch.setattr(session, "_MAX_READ_SECONDS", 0.0)  # every pause of the input counts as long
         rng = random.Random(seed)  # noqa: S311 - repeatable, no secret
         count = rng.choice([50, 999, 1000, 1001, 2600])
 
-        async def people() -> AsyncIterator[str | Decided[str]]:
+        async def people() -> AsyncIterator[str | SkippedItem[str]]:
             rest = rng.choice([1, 30, 400])
             for number, who in enumerate(ids(count)):
-                yield Decided(who, Outcome.INVALID) if number % 50 == 3 else who
+                yield SkippedItem(who, Outcome.INVALID) if number % 50 == 3 else who
                 if rng.random() < 1 / rest:
                     await asyncio.sleep(0)
 
@@ -167,11 +167,11 @@ class TestAnInputThatFails:
         for _ in range(2):
             with pytest.raises(LookupError):
                 await deletion(client, people_later() if is_async else people(), path)
-            assert simulator.count.requests == count
+            assert simulator.stats.requests == count
         assert tasks_left() == []
         await deletion(client, ids(1300), path)
         assert totals(path) == {Outcome.DELETED: 1300}
-        assert simulator.count.requests == 1300
+        assert simulator.stats.requests == 1300
 
     @many_times_the_same
     @pytest.mark.parametrize("is_async", [True, False])
@@ -233,8 +233,8 @@ class TestADiskThatFails:
     async def test_while_the_input_is_waited_for_the_job_ends(
         self, simulator: Simulator, client: AdaptyClient, path: Path
     ) -> None:
-        job = asyncio.ensure_future(deletion(client, Slow(30), path, look=dict))
-        await until(lambda: simulator.count.answered(204) == 30)
+        job = asyncio.ensure_future(deletion(client, Slow(30), path, live_status=dict))
+        await until(lambda: simulator.stats.count_responses(204) == 30)
         with full_disk(0), pytest.raises(LedgerWriteError, match="make room"):
             async with asyncio.timeout(PATIENCE):
                 await job
@@ -243,10 +243,10 @@ class TestADiskThatFails:
     async def test_while_it_is_paused_the_job_ends(
         self, simulator: Simulator, client: AdaptyClient, path: Path
     ) -> None:
-        job = deletion(client, ids(3000), path, look=dict)
+        job = deletion(client, ids(3000), path, live_status=dict)
         simulator.latency = 0.01
         running = asyncio.ensure_future(job)
-        await until(lambda: simulator.count.answered(204) >= 40)
+        await until(lambda: simulator.stats.count_responses(204) >= 40)
         job.pause()
         with full_disk(0), pytest.raises(LedgerWriteError, match="make room"):
             async with asyncio.timeout(PATIENCE):
@@ -291,50 +291,50 @@ class Both:
 class TestTheFeed:
     @virtual
     async def test_what_can_be_awaited_is(self) -> None:
-        feed = Feed[int](Both())
+        feed = InputBuffer[int](Both())
         now = asyncio.get_running_loop().time
-        assert await feed.read(4, 1, until=now() + 1.0, patient=True) == [0, 1, 2]
-        assert feed.ended
+        assert await feed.read(4, 1, deadline=now() + 1.0, wait_for_min=True) == [0, 1, 2]
+        assert feed.has_ended
 
     @pytest.mark.parametrize("source", [after, later])
     @virtual
     async def test_in_time_it_gives_all_that_is_asked_for(self, source: Callable[..., Any]) -> None:
-        feed = Feed[int](source(*[0.001] * 30))
+        feed = InputBuffer[int](source(*[0.001] * 30))
         now = asyncio.get_running_loop().time
-        assert await feed.read(20, 1, until=now() + 1.0, patient=True) == list(range(20))
-        assert not feed.ended
-        assert await feed.read(20, 1, until=now() + 1.0, patient=True) == list(range(20, 30))
-        assert feed.ended
+        assert await feed.read(20, 1, deadline=now() + 1.0, wait_for_min=True) == list(range(20))
+        assert not feed.has_ended
+        assert await feed.read(20, 1, deadline=now() + 1.0, wait_for_min=True) == list(range(20, 30))
+        assert feed.has_ended
 
     @pytest.mark.parametrize("source", [after, later])
     @virtual
     async def test_of_a_slow_one_it_gives_what_there_is_and_waits_for_the_least(
         self, source: Callable[..., Any]
     ) -> None:
-        feed = Feed[int](source(*[0.0] * 8, *[1.0] * 24))
+        feed = InputBuffer[int](source(*[0.0] * 8, *[1.0] * 24))
         now = asyncio.get_running_loop().time
-        assert (await feed.read(32, 1, until=now() + 0.5, patient=True))[:8] == list(range(8))
+        assert (await feed.read(32, 1, deadline=now() + 0.5, wait_for_min=True))[:8] == list(range(8))
         before = now()
-        rest = await feed.read(24, 10, until=now() + 0.5, patient=True)
+        rest = await feed.read(24, 10, deadline=now() + 0.5, wait_for_min=True)
         assert len(rest) >= 10
         assert 8.0 <= now() - before <= 16.5
         await feed.close()
 
     @virtual
     async def test_who_waits_for_the_least_waits_no_longer(self) -> None:
-        feed = Feed[int](later(1.0, 1.0, 1.0, 1.0))
+        feed = InputBuffer[int](later(1.0, 1.0, 1.0, 1.0))
         now = asyncio.get_running_loop().time
         began = now()
-        assert await feed.read(4, 2, until=began + 0.5, patient=True) == [0, 1]
+        assert await feed.read(4, 2, deadline=began + 0.5, wait_for_min=True) == [0, 1]
         assert now() - began == pytest.approx(2.0)
-        assert await feed.read(4, 1, until=began + 9.0, patient=True) == [2, 3]
+        assert await feed.read(4, 1, deadline=began + 9.0, wait_for_min=True) == [2, 3]
 
     @virtual
     async def test_who_isnt_patient_gets_nothing_rather_than_less_than_the_least(self) -> None:
-        feed = Feed[int](later(0.0, 0.0, 1.0))
+        feed = InputBuffer[int](later(0.0, 0.0, 1.0))
         now = asyncio.get_running_loop().time
-        assert await feed.read(3, 3, until=now() + 0.5, patient=False) == []
-        assert await feed.read(3, 3, until=now(), patient=True) == [0, 1, 2]
+        assert await feed.read(3, 3, deadline=now() + 0.5, wait_for_min=False) == []
+        assert await feed.read(3, 3, deadline=now(), wait_for_min=True) == [0, 1, 2]
 
     @virtual
     async def test_an_error_that_comes_in_the_moment_of_the_pause_is_no_end(self) -> None:
@@ -343,14 +343,14 @@ class TestTheFeed:
             await asyncio.sleep(0.5 - 5e-10)  # in the same round of the loop as the end of the wait, and before it
             raise LookupError
 
-        feed = Feed[int](failing())
+        feed = InputBuffer[int](failing())
         with pytest.raises(LookupError):
-            await feed.read(9, 2, until=asyncio.get_running_loop().time() + 0.5, patient=True)
-        assert not feed.ended
+            await feed.read(9, 2, deadline=asyncio.get_running_loop().time() + 0.5, wait_for_min=True)
+        assert not feed.has_ended
 
     @virtual
     async def test_closed_it_leaves_nothing_running(self) -> None:
-        feed = Feed[int](later(0.0, 3600.0))
-        assert await feed.read(2, 1, until=asyncio.get_running_loop().time(), patient=True) == [0]
+        feed = InputBuffer[int](later(0.0, 3600.0))
+        assert await feed.read(2, 1, deadline=asyncio.get_running_loop().time(), wait_for_min=True) == [0]
         await feed.close()
         assert tasks_left() == []

@@ -18,25 +18,25 @@ from typing import Any
 import pytest
 
 from adapty_async import UNPACED, AdaptyClient, FixedPacer, ProfileAttributes, RetryPolicy, bulk
-from adapty_async.bulk import BulkJob, Decided, Outcome, StopReason, StopRules
-from adapty_async.bulk.api import Change, ProfileId, undertaking
-from adapty_async.client import sender_of
-from adapty_async.http.clock import moment
+from adapty_async.bulk import BulkJob, Outcome, SkippedItem, StopReason, StopRules
+from adapty_async.bulk.api import ProfileChange, ProfileId, job_spec
+from adapty_async.client import get_sender
+from adapty_async.http.clock import read_clocks
 from adapty_async.ledger import (
     InputChangedError,
     Ledger,
+    LedgerAnonymizedError,
     LedgerError,
     LedgerLockedError,
     LedgerMismatchError,
     LedgerReader,
-    LedgerRedactedError,
     LedgerUnreadableError,
     LedgerWriteError,
     Spool,
-    redact,
+    anonymize,
     session,
 )
-from adapty_async.ledger.files import lock_path
+from adapty_async.ledger.files import get_lock_path
 from adapty_async.ledger.store import Store
 from adapty_async.testing import Fault, Simulator
 from tests.unprivileged import permissions_holding
@@ -61,13 +61,13 @@ def deletion(
 ) -> BulkJob[ProfileId, None]:
     journal = Ledger(path, **terms)
     return bulk.delete_profiles(
-        client, items, by="customer_user_id", pacer=UNPACED, concurrency=concurrency, stop=stop, journal=journal
+        client, items, by="customer_user_id", pacer=UNPACED, concurrency=concurrency, stop=stop, ledger=journal
     )
 
 
-def update(client: AdaptyClient, items: Any, path: Path, **terms: Any) -> BulkJob[Change, Any]:
+def update(client: AdaptyClient, items: Any, path: Path, **terms: Any) -> BulkJob[ProfileChange, Any]:
     return bulk.update_profiles(
-        client, items, by="customer_user_id", pacer=UNPACED, concurrency=5, stop=NO_RULES, journal=Ledger(path, **terms)
+        client, items, by="customer_user_id", pacer=UNPACED, concurrency=5, stop=NO_RULES, ledger=Ledger(path, **terms)
     )
 
 
@@ -100,12 +100,12 @@ async def test_a_finished_job_has_a_row_for_every_item(simulator: Simulator, cli
 
 @many_times_the_same
 async def test_the_same_call_again_sends_nothing_twice(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
-    first = await stopped_when(lambda: simulator.count.answered(204) >= 100, deletion(client, ids(2500), path))
-    assert first.stopped is StopReason.REQUESTED
+    first = await stopped_when(lambda: simulator.stats.count_responses(204) >= 100, deletion(client, ids(2500), path))
+    assert first.stop_reason is StopReason.REQUESTED
     second = await deletion(client, ids(2500), path)
     assert second.total == 2500 - first.counts[Outcome.DELETED] > 0
     assert totals(path) == {Outcome.DELETED: 2500}
-    assert simulator.count.requests == 2500
+    assert simulator.stats.requests == 2500
     assert (await deletion(client, ids(2500), path)).total == 0
 
 
@@ -144,10 +144,10 @@ async def test_a_resumed_deletion_does_not_stop_for_what_it_deleted_itself(
     simulator: Simulator, client: AdaptyClient, path: Path
 ) -> None:
     await stopped_when(
-        lambda: simulator.count.answered(204) >= 100, deletion(client, ids(2000), path, stop=StopRules())
+        lambda: simulator.stats.count_responses(204) >= 100, deletion(client, ids(2000), path, stop=StopRules())
     )
     report = await deletion(client, ids(2000), path, stop=StopRules())
-    assert report.stopped is None
+    assert report.stop_reason is None
     assert totals(path) == {Outcome.DELETED: 2000}
 
 
@@ -156,10 +156,10 @@ async def test_a_job_stopped_for_its_rules_goes_on_with_others(
     simulator: Simulator, client: AdaptyClient, path: Path
 ) -> None:
     report = await deletion(client, ids(1000, start=5000), path, stop=StopRules())
-    assert report.stopped is StopReason.ABSENT_SHARE
+    assert report.stop_reason is StopReason.MAX_ABSENT_RATIO
     await deletion(client, ids(1000, start=5000), path)
     assert totals(path) == {Outcome.ALREADY_ABSENT: 1000}
-    assert simulator.count.requests == 1000
+    assert simulator.stats.requests == 1000
 
 
 # The input
@@ -170,23 +170,23 @@ async def test_another_input_is_refused_where_it_first_differs(
     simulator: Simulator, client: AdaptyClient, path: Path
 ) -> None:
     await deletion(client, ids(2500), path)
-    sent = simulator.count.requests
+    sent = simulator.stats.requests
     for change in (0, 999, 1000, 1700):
         other = list(ids(2500))
         other[change], other[change + 1] = other[change + 1], other[change]
         with pytest.raises(InputChangedError, match=f"first differs at row {change + 1:,}: ") as caught:
             await deletion(client, other, path)
         assert caught.value.position == change
-        assert simulator.count.requests == sent
+        assert simulator.stats.requests == sent
 
 
 async def test_of_a_chunk_that_differs_nothing_is_sent(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
     simulator.latency = 0.01
     await first_results(deletion(client, ids(1000), path), 20)
-    sent = simulator.count.requests
+    sent = simulator.stats.requests
     with pytest.raises(InputChangedError, match="row 1,000"):
         await deletion(client, [*ids(999), "somebody"], path)
-    assert simulator.count.requests == sent
+    assert simulator.stats.requests == sent
 
 
 async def test_a_shorter_input_is_refused(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
@@ -216,7 +216,7 @@ async def test_rows_at_the_end_are_taken_where_that_is_said(
     await deletion(client, ids(count), path)
     with pytest.raises(InputChangedError, match=f"continues after row {count:,}"):
         await deletion(client, ids(count + 600), path)
-    assert simulator.count.requests == count
+    assert simulator.stats.requests == count
     report = await deletion(client, ids(count + 600), path, appended=True)
     assert report.counts == {Outcome.DELETED: 600}
     assert totals(path) == {Outcome.DELETED: count + 600}
@@ -252,22 +252,22 @@ async def test_an_asynchronous_input_is_taken_as_well(simulator: Simulator, clie
 async def test_what_was_decided_beforehand_has_a_row_and_is_not_sent(
     simulator: Simulator, client: AdaptyClient, path: Path, deletions: int
 ) -> None:
-    def people() -> Iterator[str | Decided[str]]:
+    def people() -> Iterator[str | SkippedItem[str]]:
         for number, who in enumerate(ids(1300)):
-            yield Decided(who, Outcome.DUPLICATE) if number % 3 == 0 else who
+            yield SkippedItem(who, Outcome.DUPLICATE) if number % 3 == 0 else who
 
     job = deletion(client, people(), path, stop=StopRules())
-    await stopped_when(lambda: simulator.count.answered(204) >= deletions, job)
+    await stopped_when(lambda: simulator.stats.count_responses(204) >= deletions, job)
     report = await deletion(client, people(), path, stop=StopRules(max_failures=0))
-    assert report.stopped is None
+    assert report.stop_reason is None
     assert totals(path) == {Outcome.DELETED: 866, Outcome.DUPLICATE: 434}
-    assert simulator.count.requests == 866
+    assert simulator.stats.requests == 866
 
 
 async def test_of_the_last_minute_those_count_that_a_request_led_to(
     simulator: Simulator, client: AdaptyClient, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await deletion(client, [*ids(3), Decided("x", Outcome.DUPLICATE), "", "nobody"], path)
+    await deletion(client, [*ids(3), SkippedItem("x", Outcome.DUPLICATE), "", "nobody"], path)
     with LedgerReader(path) as reader:
         assert reader.status().recent == 4
         later = time.time() + 90
@@ -279,23 +279,23 @@ async def test_of_the_last_minute_those_count_that_a_request_led_to(
 async def test_a_ledger_keeps_the_list_that_excludes_an_item(
     simulator: Simulator, client: AdaptyClient, path: Path, *, spool: bool
 ) -> None:
-    def people() -> Iterator[str | Decided[str]]:
+    def people() -> Iterator[str | SkippedItem[str]]:
         for number, who in enumerate(ids(1300)):
             list_ = (None, "legal.csv", "audit.csv")[number % 3]
-            yield Decided(who, Outcome.EXCLUDED, exclude_list=list_) if number % 4 else who
+            yield SkippedItem(who, Outcome.EXCLUDED, exclude_list=list_) if number % 4 else who
 
     job = deletion(client, people(), path, spool=spool)
     async for result in job:
         if result.position == 400 and not spool:
             job.stop()
-    assert (await deletion(client, people(), path, stop=StopRules(max_failures=0))).stopped is None
+    assert (await deletion(client, people(), path, stop=StopRules(max_failures=0))).stop_reason is None
     assert totals(path) == {Outcome.DELETED: 325, Outcome.EXCLUDED: 975}
     for row in rows(path):
         is_excluded = row.position % 4 != 0
         assert row.outcome is (Outcome.EXCLUDED if is_excluded else Outcome.DELETED)
         assert row.exclude_list == ((None, "legal.csv", "audit.csv")[row.position % 3] if is_excluded else None)
         assert row.status == (None if is_excluded else 204)
-    assert simulator.count.requests == 325
+    assert simulator.stats.requests == 325
 
 
 async def test_what_may_have_been_sent_stays_in_doubt_where_it_must_not_be_sent_any_more(
@@ -305,10 +305,10 @@ async def test_what_may_have_been_sent_stays_in_doubt_where_it_must_not_be_sent_
     await first_results(deletion(client, ids(50), path, concurrency=10), 20)
     before = totals(path)
     assert before[Outcome.IN_DOUBT] > 0
-    sent = simulator.count.requests
-    report = await deletion(client, [Decided(who, Outcome.INVALID) for who in ids(50)], path, stop=StopRules())
-    assert report.stopped is None
-    assert simulator.count.requests == sent
+    sent = simulator.stats.requests
+    report = await deletion(client, [SkippedItem(who, Outcome.INVALID) for who in ids(50)], path, stop=StopRules())
+    assert report.stop_reason is None
+    assert simulator.stats.requests == sent
     waiting = before[Outcome.NOT_ATTEMPTED]
     assert report.counts == {Outcome.IN_DOUBT: before[Outcome.IN_DOUBT], Outcome.INVALID: waiting}
     assert totals(path) == {Outcome.DELETED: before[Outcome.DELETED], **report.counts}
@@ -331,10 +331,10 @@ async def test_an_update_that_was_under_way_is_sent_again_soon_after_and_in_doub
         patch.setattr(time, "time", lambda: later)
         await update(client, changes, path)
     assert totals(path) == {Outcome.UPDATED: 40 - under_way, Outcome.IN_DOUBT: under_way}
-    assert simulator.count.requests == 40
+    assert simulator.stats.requests == 40
     await update(client, changes, path, retry=[Outcome.IN_DOUBT])
     assert totals(path) == {Outcome.UPDATED: 40}
-    assert simulator.count.requests == 40 + under_way
+    assert simulator.stats.requests == 40 + under_way
 
 
 async def test_a_recent_update_without_an_outcome_is_sent_again(
@@ -358,13 +358,13 @@ async def test_an_update_of_an_earlier_run_is_looked_at_when_it_is_sent_and_not_
         under_way = reader.status().claimed
     assert under_way > 0
     passed = 0.0
-    sender_of(client).shared.clock = lambda loop: moment(loop).earlier(-passed)
+    get_sender(client).key_state.clock = lambda loop: read_clocks(loop).subtract(-passed)
     job = update(client, changes, path, retry=retry)
     job.pause()
     running = asyncio.create_task(first_results(job, 40))
     await asyncio.sleep(0.2)  # the job reads rows during this time; if the machine is slow, the assertions hold anyway
     passed = 16 * 60.0
-    job.go_on()
+    job.unpause()
     await running
     assert totals(path) == (
         {Outcome.UPDATED: 40} if is_sent else {Outcome.UPDATED: 40 - under_way, Outcome.IN_DOUBT: under_way}
@@ -377,7 +377,7 @@ async def test_what_was_claimed_but_never_sent_is_released(
     simulator.latency = 0.02
     job = update(client, [(who, JANE) for who in ids(200)], path)
     running = asyncio.create_task(first_results(job, 200))
-    await until(lambda: simulator.count.requests > 0)
+    await until(lambda: simulator.stats.requests > 0)
     job.stop()
     await running
     report = job.report
@@ -391,13 +391,13 @@ async def test_what_was_claimed_but_never_sent_is_released(
 async def test_no_more_are_claimed_than_leave_soon(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
     changes = [(who, JANE) for who in ids(300)]
     job = bulk.update_profiles(
-        client, changes, by="customer_user_id", pacer=FixedPacer(20), journal=Ledger(path), concurrency=100
+        client, changes, by="customer_user_id", pacer=FixedPacer(20), ledger=Ledger(path), concurrency=100
     )
     running = asyncio.create_task(first_results(job, 300))
-    await until(lambda: simulator.count.requests >= 5)
+    await until(lambda: simulator.stats.requests >= 5)
     with LedgerReader(path) as reader:
         status = reader.status()
-    sent = simulator.count.requests
+    sent = simulator.stats.requests
     job.stop()
     await running
     # 10 are claimed first, and 10 or 20 more once half of those are handed out.
@@ -410,15 +410,15 @@ async def test_no_more_are_claimed_than_leave_soon_at_a_higher_rate(
     simulator.latency = 0.05
     changes = [(who, JANE) for who in ids(1000)]
     job = bulk.update_profiles(
-        client, changes, by="customer_user_id", pacer=FixedPacer(100), journal=Ledger(path), concurrency=100
+        client, changes, by="customer_user_id", pacer=FixedPacer(100), ledger=Ledger(path), concurrency=100
     )
     running = asyncio.create_task(first_results(job, 1000))
     unsent = 0
     for requests in range(1, 150, 5):
-        await until(lambda most=requests: simulator.count.requests >= most)  # type: ignore[misc]
+        await until(lambda most=requests: simulator.stats.requests >= most)  # type: ignore[misc]
         with LedgerReader(path) as reader:
             status = reader.status()
-        unsent = max(unsent, status.claimed + sum(status.counts.values()) - simulator.count.requests)
+        unsent = max(unsent, status.claimed + sum(status.counts.values()) - simulator.stats.requests)
     job.stop()
     await running
     assert unsent <= 40  # 20 are sent in 0.2 s
@@ -427,7 +427,7 @@ async def test_no_more_are_claimed_than_leave_soon_at_a_higher_rate(
 async def test_profiles_are_created_once(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
     people = [(f"new-{n}", JANE) for n in range(30)]
     for expected in (30, 0):
-        job = bulk.create_profiles(client, people, by="customer_user_id", pacer=UNPACED, journal=Ledger(path))
+        job = bulk.create_profiles(client, people, by="customer_user_id", pacer=UNPACED, ledger=Ledger(path))
         assert (await job).counts == ({Outcome.CREATED: expected} if expected else {})
     assert len(simulator.profiles) == 3030
 
@@ -436,7 +436,7 @@ async def test_failures_are_tried_again_only_where_that_is_asked(
     simulator: Simulator, client: AdaptyClient, path: Path
 ) -> None:
     unlucky = client.with_options(retry=RetryPolicy.none())
-    simulator.script(*[Fault.SERVER_ERROR] * 3, *[Fault.RESET_BEFORE] * 2)
+    simulator.inject(*[Fault.SERVER_ERROR] * 3, *[Fault.RESET_BEFORE] * 2)
     items = [*ids(20), "bad\nid"]
     first = await deletion(unlucky, items, path, concurrency=1)
     assert first.counts[Outcome.INVALID] == 1
@@ -453,10 +453,10 @@ async def test_a_worse_answer_does_not_replace_a_better_one(
     simulator: Simulator, client: AdaptyClient, path: Path
 ) -> None:
     unlucky = client.with_options(retry=RetryPolicy.none())
-    simulator.script(Fault.RESET_AFTER)
+    simulator.inject(Fault.RESET_AFTER)
     await deletion(unlucky, ids(1), path)
     assert totals(path) == {Outcome.IN_DOUBT: 1}
-    simulator.script(Fault.REDIRECT)
+    simulator.inject(Fault.REDIRECT)
     await deletion(unlucky, ids(1), path, retry=[Outcome.IN_DOUBT])
     assert totals(path) == {Outcome.IN_DOUBT: 1}
     await deletion(unlucky, ids(1), path, retry=[Outcome.IN_DOUBT])
@@ -473,7 +473,7 @@ async def test_two_runners_at_once_are_one_too_many(simulator: Simulator, client
             with pytest.raises(LedgerLockedError, match="in use by another process"):
                 await deletion(client, ids(100), path)
             with pytest.raises(LedgerLockedError):
-                redact(path)
+                anonymize(path)
             break
 
 
@@ -499,7 +499,7 @@ async def test_a_ledger_by_another_name_is_the_same_ledger(
         assert len(reader.about(next(ids(1)))) == 1
     Spool(link).fill(io.BytesIO(b"u1"))
     assert Spool(path).is_filled
-    redact(link)
+    anonymize(link)
     assert list(link.parent.iterdir()) == [link]
     assert {file.name for file in path.parent.iterdir()} >= {"job.db", "job.db.lock"}
     assert not list(path.parent.glob("job.db.[ks]*"))
@@ -507,12 +507,12 @@ async def test_a_ledger_by_another_name_is_the_same_ledger(
 
 async def test_a_ledger_of_another_job_is_refused(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
     await deletion(client, ids(10), path)
-    sent = simulator.count.requests
+    sent = simulator.stats.requests
     profile_ids = [profile_id for profile_id, _ in zip(simulator.profiles, range(10), strict=False)]
     with pytest.raises(LedgerMismatchError, match="its operation is delete, not update"):
         await update(client, [(who, JANE) for who in ids(10)], path)
     with pytest.raises(LedgerMismatchError, match="its ID type is customer_user_id, not profile_id"):
-        await bulk.delete_profiles(client, profile_ids, by="profile_id", pacer=UNPACED, journal=Ledger(path))
+        await bulk.delete_profiles(client, profile_ids, by="profile_id", pacer=UNPACED, ledger=Ledger(path))
     async with AdaptyClient("another", base_url=simulator.base_url) as other:
         with pytest.raises(LedgerMismatchError, match="another API key"):
             await deletion(other, ids(10), path)
@@ -523,7 +523,7 @@ async def test_a_ledger_of_another_job_is_refused(simulator: Simulator, client: 
         with pytest.raises(LedgerMismatchError, match=r"https://api\.test") as caught:
             await deletion(other, ids(10), path)
         assert caught.value.what == "server"
-    assert simulator.count.requests == sent
+    assert simulator.stats.requests == sent
 
 
 async def test_both_keys_of_a_job_are_remembered_and_neither_is_kept(
@@ -582,7 +582,7 @@ async def test_a_foreign_damaged_or_newer_file_is_refused(
     simulator: Simulator, client: AdaptyClient, path: Path
 ) -> None:
     await deletion(client, ids(2000), path)
-    sent = simulator.count.requests
+    sent = simulator.stats.requests
     whole = path.read_bytes()
     for what, damage in DAMAGES.items():
         damaged = damage(whole)
@@ -591,7 +591,7 @@ async def test_a_foreign_damaged_or_newer_file_is_refused(
             await deletion(client, ids(2000), path)
         with pytest.raises(LedgerUnreadableError), LedgerReader(path) as reader:
             list(reader.rows())
-        assert simulator.count.requests == sent, what
+        assert simulator.stats.requests == sent, what
         assert path.read_bytes() == damaged, what
     path.write_bytes(whole)
     assert totals(path) == {Outcome.DELETED: 2000}
@@ -648,7 +648,7 @@ async def test_a_lock_that_may_not_be_read_is_told_by_the_name_of_its_ledger(cli
     with tempfile.TemporaryDirectory() as name, permissions_holding():
         ledger = Path(name) / "job.db"
         await deletion(client, ["u1"], ledger)
-        lock_path(ledger).chmod(0)
+        get_lock_path(ledger).chmod(0)
         with LedgerReader(ledger) as reader, pytest.raises(LedgerWriteError, match=r"job\.db can't be opened"):
             reader.is_running()
 
@@ -662,7 +662,7 @@ async def test_nothing_is_begun_in_a_directory_that_may_not_be_written(
             await deletion(client, ids(10), Path(name) / "job.db")
         Path(name).chmod(0o700)
         await deletion(client, ids(10), Path(name) / "job.db")
-    assert simulator.count.requests == 10
+    assert simulator.stats.requests == 10
 
 
 # Data that isn't shown
@@ -702,14 +702,14 @@ async def test_an_id_leads_to_its_row_until_the_key_file_is_gone(
             list(reader.joined(ids(1500)))
     spool = Spool(path)
     spool.fill(io.BytesIO(b"\n".join(who.encode() for who in ids(1500))))
-    redact(path)
+    anonymize(path)
     assert not any(b"example.com" in file.read_bytes() for file in path.parent.iterdir())
     with LedgerReader(path) as reader:
         assert reader.digest() == digest
-        with pytest.raises(LedgerRedactedError):
+        with pytest.raises(LedgerAnonymizedError):
             reader.about(next(ids(1)))
     with pytest.raises(
-        LedgerRedactedError, match=r"job\.db\.key is gone: put it back; without it the job can't be resumed"
+        LedgerAnonymizedError, match=r"job\.db\.key is gone: put it back; without it the job can't be resumed"
     ):
         await deletion(client, [*ids(1500), next(ids(1))], path)
 
@@ -733,13 +733,13 @@ async def test_a_ledger_says_what_job_it_is_of_and_since_when(
     someone = str(next(iter(simulator.profiles)))
     operations: dict[str, Callable[[Ledger], BulkJob[Any, Any]]] = {
         "update": lambda journal: bulk.update_profiles(
-            client, [(someone, JANE)], by="profile_id", pacer=UNPACED, journal=journal
+            client, [(someone, JANE)], by="profile_id", pacer=UNPACED, ledger=journal
         ),
         "create": lambda journal: bulk.create_profiles(
-            client, [("new", JANE)], by="customer_user_id", pacer=UNPACED, journal=journal
+            client, [("new", JANE)], by="customer_user_id", pacer=UNPACED, ledger=journal
         ),
         "delete": lambda journal: bulk.delete_profiles(
-            client, [someone], by="profile_id", pacer=UNPACED, journal=journal
+            client, [someone], by="profile_id", pacer=UNPACED, ledger=journal
         ),
     }
     for operation, job in operations.items():
@@ -791,7 +791,7 @@ async def test_a_key_file_of_another_ledger_is_refused(simulator: Simulator, cli
         await deletion(client, ids(5), path)
     with (
         LedgerReader(path) as reader,
-        pytest.raises(LedgerRedactedError, match="put the right one back; without it no ID can be"),
+        pytest.raises(LedgerAnonymizedError, match="put the right one back; without it no ID can be"),
     ):
         reader.about("u1")
 
@@ -803,12 +803,12 @@ async def test_a_ledger_is_redacted_of_its_own_key_file_and_no_other(client: Ada
     for other in (os.urandom(32), b"-----BEGIN PRIVATE KEY-----", own + b"\n"):  # the last one as saved by an editor
         beside.write_bytes(other)
         with pytest.raises(LedgerMismatchError, match="nothing was removed") as caught:
-            redact(path)
+            anonymize(path)
         assert caught.value.what == "secret"
         assert beside.read_bytes() == other
     beside.write_bytes(own)
-    redact(path)
-    redact(path)
+    anonymize(path)
+    anonymize(path)
     assert not beside.exists()
 
 
@@ -840,7 +840,7 @@ async def test_progress_shows_no_more_than_what_is_committed(
             shown.append((report.counts.get(Outcome.DELETED, 0), reader.status().counts.get(Outcome.DELETED, 0)))
 
     await bulk.delete_profiles(
-        client, ids(2500), by="customer_user_id", pacer=UNPACED, concurrency=10, journal=Ledger(path), on_progress=show
+        client, ids(2500), by="customer_user_id", pacer=UNPACED, concurrency=10, ledger=Ledger(path), on_progress=show
     )
     assert len(shown) > 3
     assert all(told <= committed for told, committed in shown)
@@ -875,7 +875,7 @@ def test_a_ledger_is_named_as_it_was_given(path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("look", [4, "look"])
 def test_what_cannot_be_called_to_look_is_refused_at_once(path: Path, look: Any) -> None:
     with pytest.raises(TypeError, match="look must be callable"):
-        Ledger(path, look=look)
+        Ledger(path, live_status=look)
 
 
 async def test_a_ledger_shows_no_more_of_itself_than_its_name(path: Path) -> None:
@@ -889,20 +889,20 @@ def sight(path: Path) -> Any:
     if not path.exists():
         return None
     with LedgerReader(path) as reader:
-        return reader.sight
+        return reader.live_status
 
 
 async def test_what_a_job_looks_like_is_told_as_long_as_it_runs_also_in_a_pause(
     simulator: Simulator, client: AdaptyClient, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "_LOOK_AFTER", 0.01)
+    monkeypatch.setattr(session, "_STATUS_INTERVAL", 0.01)
     simulator.latency = 0.02
-    job: BulkJob[ProfileId, None] = deletion(client, ids(3000), path, look=lambda: {"paused": job.is_paused})
+    job: BulkJob[ProfileId, None] = deletion(client, ids(3000), path, live_status=lambda: {"paused": job.is_paused})
     running = asyncio.create_task(first_results(job, 3000))
     await until(lambda: sight(path) == {"paused": False})
     job.pause()
-    await until(lambda: sight(path) == {"paused": True} and not simulator.count.in_flight)
-    job.go_on()
+    await until(lambda: sight(path) == {"paused": True} and not simulator.stats.in_flight)
+    job.unpause()
     await until(lambda: sight(path) == {"paused": False})
     job.stop()
     await running
@@ -916,9 +916,9 @@ async def test_whoever_looks_and_fails_ends_no_job(
     def look() -> dict[str, Any]:
         raise LookupError("user-1")
 
-    monkeypatch.setattr(session, "_LOOK_AFTER", 0.01)
+    monkeypatch.setattr(session, "_STATUS_INTERVAL", 0.01)
     simulator.latency = 0.02
-    assert (await deletion(client, ids(100), path, concurrency=5, look=look)).counts == {Outcome.DELETED: 100}
+    assert (await deletion(client, ids(100), path, concurrency=5, live_status=look)).counts == {Outcome.DELETED: 100}
     assert "the live status callback of the job raised LookupError" in caplog.text
     assert "user-1" not in caplog.text
     assert sight(path) is None
@@ -941,5 +941,5 @@ async def test_a_job_that_is_done_has_no_further_runs(simulator: Simulator, clie
 
 
 def test_only_a_deletion_is_sent_again_however_long_ago_it_was_sent(client: AdaptyClient) -> None:
-    repeatable = {name: undertaking(client, name, "profile_id").repeatable for name in ("delete", "update", "create")}
+    repeatable = {name: job_spec(client, name, "profile_id").is_repeatable for name in ("delete", "update", "create")}
     assert repeatable == {"delete": True, "update": False, "create": False}

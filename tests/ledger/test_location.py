@@ -13,16 +13,16 @@ import attrs
 import pytest
 
 from adapty_async import UNPACED, AdaptyClient, bulk
-from adapty_async.bulk import Decided, Outcome
-from adapty_async.bulk.api import undertaking
-from adapty_async.bulk.job_store import Undertaking
+from adapty_async.bulk import Outcome, SkippedItem
+from adapty_async.bulk.api import job_spec
+from adapty_async.bulk.job_store import JobSpec
 from adapty_async.ledger import Ledger, LedgerError, LedgerReader, LedgerWriteError, Row, TemporaryLedger, prepare
 from adapty_async.ledger.store import Store
 from adapty_async.testing import Fault, Simulator
 from tests.full_disk import full_disk
 from tests.waiting import PATIENCE
 
-JOB: Final = Undertaking("delete", "customer_user_id", "http://127.0.0.1", "f" * 8, repeatable=True)
+JOB: Final = JobSpec("delete", "customer_user_id", "http://127.0.0.1", "f" * 8, is_repeatable=True)
 LARGE: Final = 150_000
 """Number of items that don't fit in SQLite's cache."""
 
@@ -44,19 +44,19 @@ def plain(row: Row) -> Row:
 
 async def test_a_job_is_recorded_as_in_a_file(temporary: TemporaryLedger, tmp_path: Path) -> None:
     found: list[list[Row]] = []
-    items: list[str | Decided[str]] = [
+    items: list[str | SkippedItem[str]] = [
         *ids(2500),
-        Decided("held", Outcome.EXCLUDED, exclude_list="held.csv"),
-        Decided("", Outcome.INVALID),
+        SkippedItem("held", Outcome.EXCLUDED, exclude_list="held.csv"),
+        SkippedItem("", Outcome.INVALID),
     ]
     for location in (temporary, tmp_path / "job.db"):
         async with Simulator() as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
             for who in ids(2000):
                 sim.add_profile(customer_user_id=who)
-            sim.script(Fault.REDIRECT, method="DELETE")
-            prepare(location, undertaking(client, "delete", "customer_user_id"), items, order={}, file=None)
+            sim.inject(Fault.REDIRECT, method="DELETE")
+            prepare(location, job_spec(client, "delete", "customer_user_id"), items, job_options={}, file=None)
             report = await bulk.delete_profiles(
-                client, items, by="customer_user_id", pacer=UNPACED, concurrency=1, journal=Ledger(location)
+                client, items, by="customer_user_id", pacer=UNPACED, concurrency=1, ledger=Ledger(location)
             )
             assert (report.counts[Outcome.DELETED], report.counts[Outcome.FAILED]) == (1999, 1)
         with LedgerReader(location) as reader:
@@ -67,9 +67,9 @@ async def test_a_job_is_recorded_as_in_a_file(temporary: TemporaryLedger, tmp_pa
 
 
 def test_its_id_key_is_its_own_and_finds_an_id(temporary: TemporaryLedger) -> None:
-    prepare(temporary, JOB, ["u1", "u2"], order={}, file=None)
+    prepare(temporary, JOB, ["u1", "u2"], job_options={}, file=None)
     with contextlib.closing(TemporaryLedger()) as other:
-        prepare(other, JOB, ["u1", "u2"], order={}, file=None)
+        prepare(other, JOB, ["u1", "u2"], job_options={}, file=None)
         hashes = []
         for ledger in (temporary, other):
             with LedgerReader(ledger) as reader:
@@ -79,11 +79,11 @@ def test_its_id_key_is_its_own_and_finds_an_id(temporary: TemporaryLedger) -> No
 
 
 def test_a_transaction_that_fails_changes_nothing(temporary: TemporaryLedger) -> None:
-    prepare(temporary, JOB, ids(2500), order={}, file=None)
+    prepare(temporary, JOB, ids(2500), job_options={}, file=None)
 
     def change() -> None:
         with Store.open(temporary) as store, store.transaction():
-            store.forget_presences()
+            store.delete_presences()
             store._connection.execute("DELETE FROM chunk")  # noqa: SLF001 - no public call fails halfway
             raise LookupError
 
@@ -104,7 +104,7 @@ def test_an_input_that_cannot_be_read_writes_none(temporary: TemporaryLedger) ->
         raise LookupError
 
     with pytest.raises(LookupError):
-        prepare(temporary, JOB, broken(), order={}, file=None)
+        prepare(temporary, JOB, broken(), job_options={}, file=None)
     with pytest.raises(LedgerError, match="there is no temporary ledger"):
         Store.open(temporary)
 
@@ -116,7 +116,7 @@ def test_a_generator_cannot_be_copied_beside_it(temporary: TemporaryLedger) -> N
 
 def test_a_full_disk_is_said_with_its_folder(temporary: TemporaryLedger) -> None:
     with full_disk(1 << 20), pytest.raises(LedgerWriteError, match=r"the temporary ledger in .* make room") as error:
-        prepare(temporary, JOB, ids(LARGE), order={}, file=None)
+        prepare(temporary, JOB, ids(LARGE), job_options={}, file=None)
     assert os.path.isdir(str(error.value).split(" in ", 1)[1].split(" can't", 1)[0])  # noqa: PTH112
 
 
@@ -125,7 +125,7 @@ import signal, sys
 from tests.ledger.test_location import JOB, LARGE, ids
 from adapty_async.ledger import TemporaryLedger, prepare
 ledger = TemporaryLedger()
-prepare(ledger, JOB, ids({LARGE}), order={{}}, file=None)
+prepare(ledger, JOB, ids({LARGE}), job_options={{}}, file=None)
 print(ledger.path, flush=True)
 signal.pause()
 """
@@ -151,7 +151,7 @@ def test_a_kill_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="no other system tells which files are open")
 def test_what_it_takes_on_the_disk_is_given_back() -> None:
     with contextlib.closing(TemporaryLedger()) as ledger:
-        prepare(ledger, JOB, ids(LARGE), order={}, file=None)
+        prepare(ledger, JOB, ids(LARGE), job_options={}, file=None)
         assert len(_files_of_sqlite()) == 1
     assert not _files_of_sqlite()
     ledger.close()

@@ -15,11 +15,11 @@ import pytest
 from adapty_async import UNPACED, AdaptyClient, FixedPacer, bulk
 from adapty_async.bulk import BulkJob, Outcome
 from adapty_async.bulk.api import ProfileId
-from adapty_async.ledger import Ledger, LedgerLockedError, LedgerLostError, LedgerReader, holding, verify
-from adapty_async.ledger.files import lock_path
-from adapty_async.ledger.id_key import key_path
-from adapty_async.ledger.prepare import note_order
-from adapty_async.ledger.store import ContentsRow, Presence, Store, Writing
+from adapty_async.ledger import Ledger, LedgerLockedError, LedgerLostError, LedgerReader, lock_ledger, verify
+from adapty_async.ledger.files import get_lock_path
+from adapty_async.ledger.id_key import get_key_path
+from adapty_async.ledger.prepare import update_job_options
+from adapty_async.ledger.store import CommitData, ContentsRow, Presence, Store
 from adapty_async.testing import Simulator
 from tests.waiting import PATIENCE, until
 
@@ -44,12 +44,12 @@ async def simulator() -> AsyncIterator[Simulator]:
 def deletion(client: AdaptyClient, path: Path, *, rate: float | None = None) -> BulkJob[ProfileId, None]:
     pacer = UNPACED if rate is None else FixedPacer(rate)
     return bulk.delete_profiles(
-        client, ids(MANY), by="customer_user_id", pacer=pacer, concurrency=20, stop=NO_RULES, journal=Ledger(path)
+        client, ids(MANY), by="customer_user_id", pacer=pacer, concurrency=20, stop=NO_RULES, ledger=Ledger(path)
     )
 
 
 async def sent(simulator: Simulator, count: int) -> None:
-    await until(lambda: simulator.count.requests >= count)
+    await until(lambda: simulator.stats.requests >= count)
 
 
 def beside(path: Path, suffix: str) -> Path:
@@ -95,7 +95,7 @@ async def test_a_job_stops_if_one_of_its_files_is_removed_renamed_or_replaced(
     change(changed)
     with pytest.raises(LedgerLostError, match=f"{changed.name} was removed, renamed or replaced") as caught:
         await asyncio.wait_for(job, PATIENCE)
-    assert simulator.count.requests < MANY  # it was detected during the job
+    assert simulator.stats.requests < MANY  # it was detected during the job
     assert "run the same job again" in str(caught.value)
     assert "example.com" not in str(caught.value)
     if changed == path:
@@ -103,8 +103,8 @@ async def test_a_job_stops_if_one_of_its_files_is_removed_renamed_or_replaced(
     with LedgerReader(path) as reader:
         status = reader.status()
         deleted = status.counts[Outcome.DELETED]
-        assert deleted <= simulator.count.answered(204) <= deleted + status.claimed
-    if changed == key_path(path):
+        assert deleted <= simulator.stats.count_responses(204) <= deleted + status.claimed
+    if changed == get_key_path(path):
         if change is not rename:  # it can't be restored
             return
         changed.with_name("moved").rename(changed)
@@ -126,7 +126,7 @@ async def test_what_lies_in_the_place_of_a_file_is_not_taken_for_it(
     change(beside(path, suffix))
     with pytest.raises(LedgerLostError, match=f"{beside(path, suffix).name} was removed, renamed or replaced"):
         await asyncio.wait_for(job, PATIENCE)
-    assert simulator.count.requests < MANY
+    assert simulator.stats.requests < MANY
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal"])
@@ -140,16 +140,16 @@ async def test_a_ledger_or_log_that_is_overwritten_stops_the_job(
     with pytest.raises(LedgerLostError, match="or its log, was overwritten while it was in use") as caught:
         await asyncio.wait_for(job, PATIENCE)
     assert "restore it from a backup" in str(caught.value)
-    assert simulator.count.requests < MANY
+    assert simulator.stats.requests < MANY
 
 
 async def test_a_key_that_is_overwritten_stops_the_job(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
     job = asyncio.ensure_future(_awaited(deletion(client, path, rate=100)))
     await sent(simulator, 50)
-    key_path(path).write_bytes(b"another key".ljust(32))
+    get_key_path(path).write_bytes(b"another key".ljust(32))
     with pytest.raises(LedgerLostError, match="key was removed, renamed or replaced"):
         await asyncio.wait_for(job, PATIENCE)
-    assert simulator.count.requests < MANY
+    assert simulator.stats.requests < MANY
 
 
 async def _awaited(job: BulkJob[ProfileId, None]) -> bulk.BulkReport:
@@ -234,12 +234,12 @@ async def test_a_job_that_waits_notices_as_well(
     running = asyncio.ensure_future(_awaited(job))
     await sent(simulator, 50)
     job.pause()
-    await until(lambda: job.report.counts[Outcome.DELETED] == simulator.count.requests)
-    requests = simulator.count.requests
+    await until(lambda: job.report.counts[Outcome.DELETED] == simulator.stats.requests)
+    requests = simulator.stats.requests
     beside(path, suffix).unlink()
     with pytest.raises(LedgerLostError):
         await asyncio.wait_for(running, PATIENCE)
-    assert simulator.count.requests == requests
+    assert simulator.stats.requests == requests
 
 
 async def test_a_second_run_that_begins_meanwhile_sends_only_what_is_in_flight_again(
@@ -250,7 +250,7 @@ async def test_a_second_run_that_begins_meanwhile_sends_only_what_is_in_flight_a
     await sent(simulator, 200)
     with pytest.raises(LedgerLockedError):
         await deletion(client, path)
-    lock_path(path).unlink()
+    get_lock_path(path).unlink()
     second = asyncio.ensure_future(_awaited(deletion(client, path, rate=300)))
     with pytest.raises(LedgerLostError):
         await asyncio.wait_for(first, PATIENCE)
@@ -259,14 +259,14 @@ async def test_a_second_run_that_begins_meanwhile_sends_only_what_is_in_flight_a
     except LedgerLostError:  # the first one wrote between the second one's check of the ledger and its first row
         await deletion(client, path)
     assert totals(path).keys() <= {Outcome.DELETED, Outcome.DELETED_UNCONFIRMED}
-    assert simulator.count.requests <= MANY + 300
+    assert simulator.stats.requests <= MANY + 300
     assert len(simulator.profiles) == 0
 
 
 async def test_a_key_that_is_put_back_is_no_change(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
     job = asyncio.ensure_future(_awaited(deletion(client, path, rate=3000)))
     await sent(simulator, 50)
-    replace(key_path(path))
+    replace(get_key_path(path))
     await asyncio.wait_for(job, 4 * PATIENCE)
     assert totals(path) == {Outcome.DELETED: MANY}
 
@@ -276,33 +276,33 @@ async def test_a_verification_stops_as_well(
     simulator: Simulator, client: AdaptyClient, path: Path, suffix: str
 ) -> None:
     await deletion(client, path)
-    requests = simulator.count.requests
+    requests = simulator.stats.requests
     verifying = asyncio.ensure_future(verify(client, path, ids(MANY), pacer=FixedPacer(100)))
     await sent(simulator, requests + 50)
     beside(path, suffix).unlink()
     with pytest.raises(LedgerLostError):
         await asyncio.wait_for(verifying, PATIENCE)
-    assert simulator.count.requests < requests + MANY
+    assert simulator.stats.requests < requests + MANY
 
 
 async def test_the_files_are_looked_at_before_and_after_each_commit(client: AdaptyClient, path: Path) -> None:
-    await bulk.delete_profiles(client, ["x"], by="customer_user_id", stop=NO_RULES, journal=Ledger(path))
+    await bulk.delete_profiles(client, ["x"], by="customer_user_id", stop=NO_RULES, ledger=Ledger(path))
     with Store.open(path) as store, pytest.raises(LedgerLostError), store.transaction():
-        lock_path(path).unlink()
+        get_lock_path(path).unlink()
     with Store.open(path) as store:
-        lock_path(path).unlink()
+        get_lock_path(path).unlink()
         with pytest.raises(LedgerLostError), store.transaction():
             pytest.fail("nothing is written any more")
 
 
 async def test_a_writer_that_is_not_this_process_is_noticed(client: AdaptyClient, path: Path) -> None:
-    await bulk.delete_profiles(client, ["x"], by="customer_user_id", stop=NO_RULES, journal=Ledger(path))
+    await bulk.delete_profiles(client, ["x"], by="customer_user_id", stop=NO_RULES, ledger=Ledger(path))
     with Store.open(path) as store:
         with sqlite3.connect(path) as other:
             other.execute("DELETE FROM presence")
             other.execute("UPDATE run SET touched = 0")
         with pytest.raises(LedgerLostError, match="another process wrote to"), store.transaction():
-            store.forget_presences()
+            store.delete_presences()
         with pytest.raises(LedgerLostError, match="another process wrote to"):
             store.check_files()
     other.close()
@@ -311,16 +311,16 @@ async def test_a_writer_that_is_not_this_process_is_noticed(client: AdaptyClient
 async def test_who_holds_a_lock_that_is_gone_uses_no_ledger_by_it(
     simulator: Simulator, client: AdaptyClient, path: Path
 ) -> None:
-    await bulk.delete_profiles(client, ["x"], by="customer_user_id", stop=NO_RULES, journal=Ledger(path))
-    with holding(path) as held:
-        lock_path(path).unlink()
-        with holding(path):
+    await bulk.delete_profiles(client, ["x"], by="customer_user_id", stop=NO_RULES, ledger=Ledger(path))
+    with lock_ledger(path) as held:
+        get_lock_path(path).unlink()
+        with lock_ledger(path):
             with pytest.raises(LedgerLostError, match=r"job.db.lock was removed"):
-                note_order(held, {}, {})
+                update_job_options(held, {}, {})
             path.unlink()
-        assert not lock_path(path).exists()
-        lock_path(path).touch()
-    assert lock_path(path).exists()  # it belongs to another process, so it isn't removed with the first one
+        assert not get_lock_path(path).exists()
+        get_lock_path(path).touch()
+    assert get_lock_path(path).exists()  # it belongs to another process, so it isn't removed with the first one
 
 
 async def test_a_ledger_that_is_read_is_not_taken_for_one_that_is_written(
@@ -357,9 +357,9 @@ class Opened:
 
 @pytest.fixture
 async def opened(client: AdaptyClient, path: Path) -> AsyncIterator[Opened]:
-    await bulk.delete_profiles(client, ["x"], by="customer_user_id", stop=NO_RULES, journal=Ledger(path))
+    await bulk.delete_profiles(client, ["x"], by="customer_user_id", stop=NO_RULES, ledger=Ledger(path))
     with Store.open(path) as store:
-        store.commit(Writing())
+        store.commit(CommitData())
         with store.transaction():
             store.write_presences([Presence(0, 1, present=False)])
         assert beside(path, "-wal").stat().st_size
@@ -419,7 +419,7 @@ def test_a_transaction_that_fails_leaves_no_ledger_that_looks_overwritten(opened
     with pytest.raises(LookupError), opened.store.transaction():
         opened.store.write_presences(some())
     opened.store.check_files()
-    assert [found.position for found in opened.store.presences()] == [0]
+    assert [found.position for found in opened.store.iter_presences()] == [0]
 
 
 @pytest.mark.parametrize(
@@ -441,7 +441,7 @@ def test_what_is_overwritten_while_a_transaction_runs_is_noticed_after_it(
 def test_a_ledger_into_which_some_of_its_log_is_moved_was_not_overwritten(opened: Opened) -> None:
     def write(first: int) -> int:
         rows = [ContentsRow(first + number, 1000, b"", bytes(16_000)) for number in range(150)]
-        opened.store.commit(Writing(contents=rows))
+        opened.store.commit(CommitData(contents=rows))
         opened.store.check_files()
         return opened.path.stat().st_size
 

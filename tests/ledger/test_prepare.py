@@ -15,32 +15,32 @@ from typing import Any, BinaryIO
 import pytest
 
 from adapty_async import UNPACED, AdaptyClient, ProfileAttributes, bulk
-from adapty_async.bulk import Decided, Outcome
-from adapty_async.bulk.api import undertaking
+from adapty_async.bulk import Outcome, SkippedItem
+from adapty_async.bulk.api import job_spec
 from adapty_async.ledger import (
-    Held,
     InputChangedError,
     Ledger,
+    LedgerAnonymizedError,
     LedgerError,
+    LedgerLock,
     LedgerLockedError,
     LedgerMismatchError,
     LedgerReader,
-    LedgerRedactedError,
     LedgerUnreadableError,
     LedgerWriteError,
     Spool,
+    anonymize,
     files,
     has_job,
-    holding,
+    lock_ledger,
     prepare,
-    redact,
     reopen,
     verify,
 )
-from adapty_async.ledger.files import is_locked, lock
-from adapty_async.ledger.id_key import Secret
-from adapty_async.ledger.prepare import note_order
-from adapty_async.ledger.store import JobRow, Store, Writing
+from adapty_async.ledger.files import acquire_lock, is_locked
+from adapty_async.ledger.id_key import IdKey
+from adapty_async.ledger.prepare import update_job_options
+from adapty_async.ledger.store import CommitData, JobRow, Store
 from adapty_async.testing import Simulator
 
 from ..full_disk import full_disk
@@ -57,7 +57,7 @@ def path(tmp_path: Path) -> Path:
 def prepared(
     client: AdaptyClient,
     path: Path,
-    people: Iterable[str | Decided[str]],
+    people: Iterable[str | SkippedItem[str]],
     *,
     file: bytes | None = None,
     order: Mapping[str, Any] = ORDER,
@@ -66,8 +66,8 @@ def prepared(
 ) -> tuple[int, int]:
     """Prepare a job. Return the number of its items and of those that are due."""
     source = None if file is None else io.BytesIO(file)
-    job = undertaking(client, "delete", "customer_user_id")
-    prepare(path, job, people, order=order, file=source, new_key=new_key, appended=appended)
+    job = job_spec(client, "delete", "customer_user_id")
+    prepare(path, job, people, job_options=order, file=source, new_key=new_key, appended=appended)
     with LedgerReader(path) as reader:
         return reader.status().known, reader.status().waiting
 
@@ -77,9 +77,9 @@ def is_of(path: Path, file: BinaryIO) -> bool:
         return reader.is_of(file)
 
 
-def with_duplicates(count: int) -> Iterator[str | Decided[str]]:
+def with_duplicates(count: int) -> Iterator[str | SkippedItem[str]]:
     for number, who in enumerate(ids(count)):
-        yield Decided(who, Outcome.DUPLICATE) if number % 3 == 0 else who
+        yield SkippedItem(who, Outcome.DUPLICATE) if number % 3 == 0 else who
 
 
 class PathLike:
@@ -98,18 +98,18 @@ async def test_whatever_names_a_ledger_does_so_everywhere(
 ) -> None:
     named = kind(path)
     assert has_job(named) is False
-    prepare(named, undertaking(client, "delete", "customer_user_id"), ["u1"], order={}, file=None)
+    prepare(named, job_spec(client, "delete", "customer_user_id"), ["u1"], job_options={}, file=None)
     assert has_job(named) is True
-    report = await bulk.delete_profiles(client, ["u1"], by="customer_user_id", journal=Ledger(named))
+    report = await bulk.delete_profiles(client, ["u1"], by="customer_user_id", ledger=Ledger(named))
     assert report.counts == {Outcome.ALREADY_ABSENT: 1}
     assert (await verify(client, named, ["u1"])).absent == 1
-    with holding(named) as held:
-        reopen(named, held=held)
+    with lock_ledger(named) as held:
+        reopen(named, lock=held)
     reopen(named)
     with LedgerReader(named) as reader:
         assert reader.status().waiting == 1
     assert not Spool(named).is_filled
-    redact(named)
+    anonymize(named)
 
 
 async def test_a_prepared_job_sends_what_is_due_and_reads_plain_ids(
@@ -119,13 +119,13 @@ async def test_a_prepared_job_sends_what_is_due_and_reads_plain_ids(
     assert prepared(client, path, with_duplicates(1300)) == (1300, 866)
     assert has_job(path)
     with LedgerReader(path) as reader:
-        assert (reader.job.items, reader.order, reader.runs) == (1300, ORDER, [])
+        assert (reader.job.items, reader.job_options, reader.runs) == (1300, ORDER, [])
     assert totals(path) == {Outcome.DUPLICATE: 434, Outcome.NOT_ATTEMPTED: 866}
     assert all(row.at for row in rows(path) if row.outcome)
     report = await bulk.delete_profiles(
-        client, ids(1300), by="customer_user_id", pacer=UNPACED, stop=NO_RULES, journal=Ledger(path)
+        client, ids(1300), by="customer_user_id", pacer=UNPACED, stop=NO_RULES, ledger=Ledger(path)
     )
-    assert report.total == simulator.count.requests == 866
+    assert report.total == simulator.stats.requests == 866
     assert prepared(client, path, with_duplicates(1300)) == (1300, 0)
 
 
@@ -145,7 +145,7 @@ async def test_what_is_prepared_again_is_compared_and_only_grows_where_that_is_s
         assert (caught.value.kind, caught.value.position) == (kind, position)
         with LedgerReader(path) as reader:
             assert (list(reader.rows()), reader.job.items) == (before, count)
-    grown = prepared(client, path, [*ids(count + 599), Decided("x", Outcome.INVALID)], appended=True)
+    grown = prepared(client, path, [*ids(count + 599), SkippedItem("x", Outcome.INVALID)], appended=True)
     assert grown == (count + 600, count + 599)
     assert rows(path)[:count] == before
 
@@ -154,7 +154,7 @@ async def test_of_rows_that_are_added_within_a_chunk_each_has_what_was_decided_o
     client: AdaptyClient, path: Path
 ) -> None:
     prepared(client, path, ids(3))
-    more: list[str | Decided[str]] = [Decided("x", Outcome.INVALID), "u5", Decided("y", Outcome.DUPLICATE)]
+    more: list[str | SkippedItem[str]] = [SkippedItem("x", Outcome.INVALID), "u5", SkippedItem("y", Outcome.DUPLICATE)]
     assert prepared(client, path, [*ids(3), *more], appended=True) == (6, 4)
     outcomes = [None, None, None, Outcome.INVALID, None, Outcome.DUPLICATE]
     assert [(row.position, row.outcome) for row in rows(path)] == list(enumerate(outcomes))
@@ -185,23 +185,23 @@ async def test_a_preparation_that_fails_leaves_no_ledger(client: AdaptyClient, p
     with full_disk(20_000), pytest.raises(LedgerWriteError, match="make room"):
         prepared(client, path, ids(4000))
     assert not [*path.parent.iterdir()]
-    key = Secret.make(path)
+    key = IdKey.create(path)
     with pytest.raises(LookupError):
         prepared(client, path, broken())
-    kept = Secret.read(path)
+    kept = IdKey.read(path)
     assert kept is not None
-    assert kept.check == key.check
+    assert kept.fingerprint == key.fingerprint
     assert prepared(client, path, ids(4000)) == (4000, 4000)
 
 
 def test_who_waits_for_a_ledger_that_is_never_made_has_the_next_lock(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapty_async.ledger.files._LOCK_PATIENCE", 60.0)
+    monkeypatch.setattr("adapty_async.ledger.files._LOCK_TIMEOUT", 60.0)
     for _ in range(20):
         with ThreadPoolExecutor(1) as other:
-            with holding(path):
-                waiting = other.submit(lock, path)
+            with lock_ledger(path):
+                waiting = other.submit(acquire_lock, path)
                 time.sleep(0.02)  # until it waits; if it doesn't wait yet, the test is easier to pass
             with contextlib.closing(waiting.result(60)):
                 assert is_locked(path)
@@ -212,7 +212,7 @@ async def test_what_a_kill_left_of_a_preparation_is_no_ledger(client: AdaptyClie
     for name in ("job.db.new", "job.db-wal"):
         path.with_name(name).write_bytes(b"SQLite format 3\0" + b"left" * 1000)
     assert not has_job(path)
-    prepare(path, undertaking(client, "delete", "customer_user_id"), ids(10), order=ORDER, file=None)
+    prepare(path, job_spec(client, "delete", "customer_user_id"), ids(10), job_options=ORDER, file=None)
     assert {file.name for file in path.parent.iterdir()} == {"job.db", "job.db.lock", "job.db.key"}
     assert totals(path) == {Outcome.NOT_ATTEMPTED: 10}
 
@@ -220,12 +220,12 @@ async def test_what_a_kill_left_of_a_preparation_is_no_ledger(client: AdaptyClie
 async def test_nothing_is_claimed_where_a_later_chunk_differs_that_was_read_with_it(
     simulator: Simulator, client: AdaptyClient, path: Path
 ) -> None:
-    prepared(client, path, [*(Decided(who, Outcome.DUPLICATE) for who in ids(1000)), *ids(1500, start=1001)])
+    prepared(client, path, [*(SkippedItem(who, Outcome.DUPLICATE) for who in ids(1000)), *ids(1500, start=1001)])
     with pytest.raises(InputChangedError, match="row 2,001"):
         await bulk.delete_profiles(
-            client, [*ids(2000), "x", *ids(499)], by="customer_user_id", pacer=UNPACED, journal=Ledger(path)
+            client, [*ids(2000), "x", *ids(499)], by="customer_user_id", pacer=UNPACED, ledger=Ledger(path)
         )
-    assert simulator.count.requests == 0
+    assert simulator.stats.requests == 0
     with LedgerReader(path) as reader:
         assert (reader.status().claimed, reader.status().waiting) == (0, 1500)
 
@@ -253,9 +253,9 @@ async def test_a_file_is_known_again_though_others_read_it_by_the_same_descripto
             text.seek(0)
             yield from map(str.strip, text)
 
-    job = undertaking(client, "delete", "customer_user_id")
+    job = job_spec(client, "delete", "customer_user_id")
     with people.open("rb") as file:
-        prepare(path, job, rows_of(file), order={}, file=file)
+        prepare(path, job, rows_of(file), job_options={}, file=file)
         list(rows_of(file))
         assert is_of(path, file)
     assert is_of(path, io.BytesIO(people.read_bytes()))
@@ -263,9 +263,9 @@ async def test_a_file_is_known_again_though_others_read_it_by_the_same_descripto
 
 async def test_what_is_no_job_of_that_kind_is_refused(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
     prepared(client, path, ids(2))
-    await bulk.delete_profiles(client, ids(2), by="customer_user_id", pacer=UNPACED, journal=Ledger(path))
+    await bulk.delete_profiles(client, ids(2), by="customer_user_id", pacer=UNPACED, ledger=Ledger(path))
     with pytest.raises(LedgerMismatchError, match=r"job\.db belongs to another job") as caught:
-        prepare(path, undertaking(client, "update", "customer_user_id"), ids(2), order={}, file=None)
+        prepare(path, job_spec(client, "update", "customer_user_id"), ids(2), job_options={}, file=None)
     assert caught.value.what == "operation"
     async with AdaptyClient("another", base_url=simulator.base_url) as other:
         with pytest.raises(LedgerMismatchError) as caught:
@@ -284,7 +284,7 @@ async def test_whether_it_runs_is_seen_without_disturbing_it(
     with LedgerReader(path) as reader:
         assert not reader.is_running()
         async with bulk.delete_profiles(
-            client, ids(30), by="customer_user_id", pacer=UNPACED, journal=Ledger(path)
+            client, ids(30), by="customer_user_id", pacer=UNPACED, ledger=Ledger(path)
         ) as job:
             async for _ in job:
                 assert reader.is_running()
@@ -319,7 +319,7 @@ async def test_a_job_whose_size_is_not_known_yet_is_refused_where_it_has_lost_ro
         database.commit()
     with Store.open(path) as store, store.transaction():
         job = JobRow(0, "delete", "customer_user_id", "https://api.test", "", b"", items=None)
-        store.write(Writing(job=job))
+        store.write(CommitData(job=job))
     with contextlib.closing(sqlite3.connect(path)) as database:
         database.executescript("DELETE FROM chunk WHERE number = 1; DELETE FROM outcome WHERE number = 1")
     with pytest.raises(LedgerUnreadableError, match="is damaged: restore it from a backup"):
@@ -341,7 +341,7 @@ async def test_a_ledger_whose_order_cannot_be_read_is_damaged(client: AdaptyClie
 async def test_a_run_whose_notes_cannot_be_read_is_damaged(
     simulator: Simulator, client: AdaptyClient, path: Path
 ) -> None:
-    await bulk.delete_profiles(client, ids(2), by="customer_user_id", pacer=UNPACED, journal=Ledger(path))
+    await bulk.delete_profiles(client, ids(2), by="customer_user_id", pacer=UNPACED, ledger=Ledger(path))
     with sqlite3.connect(path) as database:
         database.execute("UPDATE run SET notes = '{'")
     database.close()
@@ -371,7 +371,7 @@ async def test_what_is_no_lock_file_is_named_and_left_alone(
 
 async def test_a_directory_is_no_ledger(client: AdaptyClient, path: Path) -> None:
     path.mkdir()
-    for use in (lambda: prepared(client, path, ids(2)), lambda: LedgerReader(path), lambda: redact(path)):
+    for use in (lambda: prepared(client, path, ids(2)), lambda: LedgerReader(path), lambda: anonymize(path)):
         with pytest.raises(LedgerUnreadableError, match=r"job\.db isn't a ledger"):
             use()
     assert list(path.parent.iterdir()) == [path]
@@ -385,7 +385,7 @@ async def test_a_key_file_that_cannot_be_read_is_named(client: AdaptyClient, pat
     with LedgerReader(path) as reader, pytest.raises(LedgerError, match=r"job\.db\.key isn't a regular file any more"):
         reader.about("u1")
     with pytest.raises(LedgerError, match=r"job\.db\.key isn't a regular file any more"):
-        redact(path)
+        anonymize(path)
 
 
 async def test_a_prepared_job_goes_on_with_the_key_that_prepared_it_or_a_new_one_of_which_that_is_said(
@@ -393,11 +393,11 @@ async def test_a_prepared_job_goes_on_with_the_key_that_prepared_it_or_a_new_one
 ) -> None:
     def deletion(sender: AdaptyClient, **terms: Any) -> bulk.BulkJob[Any, None]:
         journal = Ledger(path, **terms)
-        return bulk.delete_profiles(sender, ids(2), by="customer_user_id", pacer=UNPACED, journal=journal)
+        return bulk.delete_profiles(sender, ids(2), by="customer_user_id", pacer=UNPACED, ledger=journal)
 
     prepared(client, path, ids(2))
     with LedgerReader(path) as reader:
-        assert reader.job.key_fingerprint == undertaking(client, "delete", "customer_user_id").key_fingerprint
+        assert reader.job.key_fingerprint == job_spec(client, "delete", "customer_user_id").key_fingerprint
     async with AdaptyClient("another", base_url=simulator.base_url) as other:
         with pytest.raises(LedgerMismatchError) as caught:
             prepared(other, path, ids(2))
@@ -405,10 +405,10 @@ async def test_a_prepared_job_goes_on_with_the_key_that_prepared_it_or_a_new_one
         with pytest.raises(LedgerMismatchError) as caught:
             await deletion(other)
         assert caught.value.what == "key"
-        assert simulator.count.requests == 0
+        assert simulator.stats.requests == 0
         prepared(other, path, ids(2), new_key=True)
         with LedgerReader(path) as reader:
-            assert reader.job.key_fingerprint == undertaking(other, "delete", "customer_user_id").key_fingerprint
+            assert reader.job.key_fingerprint == job_spec(other, "delete", "customer_user_id").key_fingerprint
     with pytest.raises(LedgerMismatchError):
         await deletion(client)
     await deletion(client, new_key=True)
@@ -419,10 +419,10 @@ async def test_an_order_lasts_from_the_run_on_that_brings_it_and_is_accepted(
     simulator: Simulator, client: AdaptyClient, path: Path
 ) -> None:
     async def run(people: Iterable[str], order: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
-        journal = Ledger(path, order=order)
-        await bulk.delete_profiles(client, people, by="customer_user_id", pacer=UNPACED, journal=journal)
+        journal = Ledger(path, job_options=order)
+        await bulk.delete_profiles(client, people, by="customer_user_id", pacer=UNPACED, ledger=journal)
         with LedgerReader(path) as reader:
-            return reader.order
+            return reader.job_options
 
     prepared(client, path, ids(2), file=b"people")
     with pytest.raises(InputChangedError):
@@ -437,27 +437,25 @@ async def test_an_order_lasts_from_the_run_on_that_brings_it_and_is_accepted(
 async def test_a_ledger_that_is_held_is_used_by_its_holder_alone(
     simulator: Simulator, client: AdaptyClient, path: Path
 ) -> None:
-    async def run(held: Held | None) -> bulk.BulkReport:
-        journal = Ledger(path, held=held)
-        job = bulk.delete_profiles(
-            client, ids(20), by="customer_user_id", pacer=UNPACED, stop=NO_RULES, journal=journal
-        )
+    async def run(held: LedgerLock | None) -> bulk.BulkReport:
+        journal = Ledger(path, lock=held)
+        job = bulk.delete_profiles(client, ids(20), by="customer_user_id", pacer=UNPACED, stop=NO_RULES, ledger=journal)
         return await job
 
-    with holding(path) as held:
+    with lock_ledger(path) as held:
         with pytest.raises(LedgerLockedError, match="in use by another process"):
             await run(None)
         assert (await run(held)).counts == {Outcome.ALREADY_ABSENT: 20}
         assert (await run(held)).total == 0
         assert is_locked(path)
         with pytest.raises(ValueError, match="another ledger"):
-            Ledger(path.with_name("other.db"), held=held)
+            Ledger(path.with_name("other.db"), lock=held)
     assert not is_locked(path)
     assert (await run(None)).total == 0
 
 
 def test_who_holds_a_ledger_that_is_never_made_leaves_nothing(path: Path) -> None:
-    with holding(path):
+    with lock_ledger(path):
         assert [file.name for file in path.parent.iterdir() if file.suffix == ".lock"] == ["job.db.lock"]
     assert not [*path.parent.iterdir()]
 
@@ -466,7 +464,7 @@ def test_who_holds_a_ledger_that_is_never_made_leaves_nothing(path: Path) -> Non
 def test_an_interrupt_while_a_lock_is_waited_for_removes_none_of_another(
     path: Path, monkeypatch: pytest.MonkeyPatch, *, is_locked_by_another: bool
 ) -> None:
-    def interrupted(path: Path, patience: float) -> files.Lock | None:
+    def interrupted(path: Path, patience: float) -> files.FileLock | None:
         if not patience:
             return locked(path, patience)
         if is_locked_by_another:
@@ -475,28 +473,28 @@ def test_an_interrupt_while_a_lock_is_waited_for_removes_none_of_another(
             stack.callback(other.close)
         raise KeyboardInterrupt
 
-    locked = files._locked  # noqa: SLF001 - there is no other way to get this moment
+    locked = files._try_lock  # noqa: SLF001 - there is no other way to get this moment
     with contextlib.ExitStack() as stack:
-        monkeypatch.setattr(files, "_locked", interrupted)
+        monkeypatch.setattr(files, "_try_lock", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            lock(path)
-        assert files.lock_path(path).exists() == is_locked(path) == is_locked_by_another
+            acquire_lock(path)
+        assert files.get_lock_path(path).exists() == is_locked(path) == is_locked_by_another
 
 
 def test_what_somebody_puts_in_the_place_of_a_lock_hides_no_interrupt(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(path: Path, patience: float) -> files.Lock | None:
+    def interrupted(path: Path, patience: float) -> files.FileLock | None:
         if patience:
-            files.lock_path(path).write_bytes(b"another's")
+            files.get_lock_path(path).write_bytes(b"another's")
             raise KeyboardInterrupt
         return locked(path, patience)
 
-    locked = files._locked  # noqa: SLF001 - there is no other way to get this moment
-    monkeypatch.setattr(files, "_locked", interrupted)
+    locked = files._try_lock  # noqa: SLF001 - there is no other way to get this moment
+    monkeypatch.setattr(files, "_try_lock", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        lock(path)
-    assert files.lock_path(path).read_bytes() == b"another's"
+        acquire_lock(path)
+    assert files.get_lock_path(path).read_bytes() == b"another's"
 
 
 def test_a_lock_file_that_cannot_be_removed_while_it_is_open_hides_no_error(
@@ -515,18 +513,18 @@ def test_a_lock_file_that_cannot_be_removed_while_it_is_open_hides_no_error(
     monkeypatch.setattr(Path, "unlink", unlink)
     with pytest.raises(LookupError):
         prepared(client, path, broken())
-    with holding(path):
+    with lock_ledger(path):
         pass
     assert not is_locked(path)
 
 
 def test_a_key_gives_the_hashes_that_earlier_ledgers_hold() -> None:
-    secret = Secret(bytes(range(32)))
+    secret = IdKey(bytes(range(32)))
     assert secret.hash("u1").hex() == "c67219c9bdfe74eb11b41d8bf48b60b2"
-    assert secret.check.hex() == "18a9bfebae144620e21e683919f56900"
+    assert secret.fingerprint.hex() == "18a9bfebae144620e21e683919f56900"
     assert secret.digest(["u1", "u23"]).hex() == "95bc50833b6db1c4e0fd9851f59108d767318b3fac658c05bcb6b85f9997531c"
     file = io.BytesIO(b"u1\nu23\n")
-    assert secret.file_digest(file).hex() == "2a02db47456852b2c2ff35d27cc1365d00dfb5c7387eca571d9a759cb9f046b5"
+    assert secret.digest_file(file).hex() == "2a02db47456852b2c2ff35d27cc1365d00dfb5c7387eca571d9a759cb9f046b5"
 
 
 def changes(count: int, name: str = "Jane") -> list[tuple[str, ProfileAttributes]]:
@@ -537,11 +535,11 @@ async def test_of_a_prepared_update_what_is_to_be_written_must_stay_the_same(
     simulator: Simulator, client: AdaptyClient, path: Path
 ) -> None:
     def prepare_update(rows: list[tuple[str, ProfileAttributes]]) -> None:
-        prepare(path, undertaking(client, "update", "customer_user_id"), rows, order={}, file=None)
+        prepare(path, job_spec(client, "update", "customer_user_id"), rows, job_options={}, file=None)
 
     def update(rows: list[tuple[str, ProfileAttributes]]) -> bulk.BulkJob[Any, Any]:
         return bulk.update_profiles(
-            client, rows, by="customer_user_id", pacer=UNPACED, stop=NO_RULES, journal=Ledger(path)
+            client, rows, by="customer_user_id", pacer=UNPACED, stop=NO_RULES, ledger=Ledger(path)
         )
 
     others = [*changes(4), *changes(5, "John")[4:]]
@@ -552,7 +550,7 @@ async def test_of_a_prepared_update_what_is_to_be_written_must_stay_the_same(
     assert (caught.value.kind, caught.value.position, caught.value.last) == ("rewritten", 0, 4)
     with pytest.raises(InputChangedError, match=said):
         await update(others)
-    assert simulator.count.requests == 0
+    assert simulator.stats.requests == 0
     prepare_update(changes(5))
     assert (await update(changes(5))).counts == totals(path) == {Outcome.NOT_FOUND: 5}
 
@@ -563,11 +561,11 @@ async def test_a_prepared_job_knows_who_is_on_which_exclude_list_and_the_lists_a
     lists = {name: path.with_name(name) for name in ("minors.csv", "staff.csv")}
     for name, file in lists.items():
         file.write_text(f"id\n{name}\n", "utf-8")
-    people: list[str | Decided[str]] = ["u1"]
-    people += [Decided(f"u{name}", Outcome.EXCLUDED, exclude_list=name) for name in ("staff.csv", "minors.csv")]
-    people += [Decided("u4", Outcome.EXCLUDED)]
-    job = undertaking(client, "delete", "customer_user_id")
-    prepare(path, job, people, order={}, file=None, exclude_lists=lists)
+    people: list[str | SkippedItem[str]] = ["u1"]
+    people += [SkippedItem(f"u{name}", Outcome.EXCLUDED, exclude_list=name) for name in ("staff.csv", "minors.csv")]
+    people += [SkippedItem("u4", Outcome.EXCLUDED)]
+    job = job_spec(client, "delete", "customer_user_id")
+    prepare(path, job, people, job_options={}, file=None, exclude_lists=lists)
     assert [row.exclude_list for row in rows(path)] == [None, "staff.csv", "minors.csv", None]
     with LedgerReader(path) as reader:
         assert reader.is_exclude_list("staff.csv", io.BytesIO(b"id\nstaff.csv\n"))
@@ -582,12 +580,12 @@ async def test_an_order_is_noted_by_who_holds_the_ledger_and_nothing_else_change
     before = rows(path)
     staff = path.with_name("staff.csv")
     staff.write_bytes(b"id\nu9\n")
-    with holding(path) as held:
-        note_order(held, {"pace": "slow"}, {"staff.csv": staff})
+    with lock_ledger(path) as held:
+        update_job_options(held, {"pace": "slow"}, {"staff.csv": staff})
     assert is_of(path, io.BytesIO(b"people"))
     with LedgerReader(path) as reader:
-        assert (list(reader.rows()), reader.job.items, reader.order) == (before, 3, {"pace": "slow"})
+        assert (list(reader.rows()), reader.job.items, reader.job_options) == (before, 3, {"pace": "slow"})
         assert reader.is_exclude_list("staff.csv", io.BytesIO(b"id\nu9\n"))
     path.with_name("job.db.key").unlink()
-    with holding(path) as held, pytest.raises(LedgerRedactedError, match=r"job\.db\.key is gone: put it back"):
-        note_order(held, {}, {})
+    with lock_ledger(path) as held, pytest.raises(LedgerAnonymizedError, match=r"job\.db\.key is gone: put it back"):
+        update_job_options(held, {}, {})

@@ -16,9 +16,10 @@ import attrs
 import pytest
 
 from adapty_async import UNPACED, AdaptyClient, RetryPolicy, bulk
-from adapty_async.bulk import BulkJob, BulkReport, Decided, Outcome, StopReason
+from adapty_async.bulk import BulkJob, BulkReport, Outcome, SkippedItem, StopReason
 from adapty_async.bulk.api import ProfileId
 from adapty_async.ledger import (
+    JobRecord,
     Ledger,
     LedgerError,
     LedgerLockedError,
@@ -26,17 +27,16 @@ from adapty_async.ledger import (
     LedgerReader,
     LedgerUnreadableError,
     Presence,
-    Record,
     Row,
     Run,
-    evidence,
-    record_of,
+    build_record,
+    describe_item,
     verify,
 )
 from adapty_async.ledger.files import is_locked
 from adapty_async.ledger.reader import RowsDigest
 from adapty_async.ledger.record import Verification
-from adapty_async.ledger.store import Store, Writing
+from adapty_async.ledger.store import CommitData, Store
 from adapty_async.testing import Fault, Simulator
 from tests.waiting import until
 
@@ -45,7 +45,7 @@ from .helpers import NO_RULES, ids, rows, stopped_when, totals
 NOTES = {"app_id": "14c3d623", "operator": "Ada | <b>", "request": "DSR-17", "expect": "1200"}
 
 NOON = datetime(2026, 12, 1, 12, tzinfo=UTC)
-RECORD = Record(
+RECORD = JobRecord(
     open=1200,
     to_go_on="adapty-async resume job.db",
     operation="delete",
@@ -139,14 +139,14 @@ def path(tmp_path: Path) -> Path:
 
 
 def deletion(client: AdaptyClient, path: Path, count: int) -> BulkJob[ProfileId, None]:
-    items: list[str | Decided[str]] = [*ids(count), Decided(next(ids(1)), Outcome.DUPLICATE), "nobody"]
+    items: list[str | SkippedItem[str]] = [*ids(count), SkippedItem(next(ids(1)), Outcome.DUPLICATE), "nobody"]
     return bulk.delete_profiles(
         client,
         items,
         by="customer_user_id",
         pacer=UNPACED,
         stop=NO_RULES,
-        journal=Ledger(path, notes=NOTES),
+        ledger=Ledger(path, notes=NOTES),
         concurrency=20,
     )
 
@@ -155,16 +155,16 @@ async def delete(client: AdaptyClient, path: Path, count: int) -> BulkReport:
     return await deletion(client, path, count)
 
 
-def record(path: Path, *, items: int | None = None) -> Record:
+def record(path: Path, *, items: int | None = None) -> JobRecord:
     with LedgerReader(path) as reader:
-        return record_of(reader, items=items)
+        return build_record(reader, items=items)
 
 
 async def test_the_record_covers_all_runs_and_agrees_with_the_rows(
     simulator: Simulator, client: AdaptyClient, path: Path
 ) -> None:
-    first = await stopped_when(lambda: simulator.count.answered(204) >= 100, deletion(client, path, 1200))
-    assert first.stopped is StopReason.REQUESTED
+    first = await stopped_when(lambda: simulator.stats.count_responses(204) >= 100, deletion(client, path, 1200))
+    assert first.stop_reason is StopReason.REQUESTED
     await delete(client, path, 1200)
     made = record(path)
     assert made.totals == totals(path) == {Outcome.DELETED: 1200, Outcome.DUPLICATE: 1, Outcome.ALREADY_ABSENT: 1}
@@ -200,7 +200,7 @@ async def test_the_page_says_what_adapty_accepted_and_never_that_somebody_was_er
 
 
 async def test_an_app_that_nobody_verified_is_called_so(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
-    await bulk.delete_profiles(client, ids(3), by="customer_user_id", pacer=UNPACED, journal=Ledger(path))
+    await bulk.delete_profiles(client, ids(3), by="customer_user_id", pacer=UNPACED, ledger=Ledger(path))
     assert "| app | app not verified |" in record(path).as_markdown()
 
 
@@ -209,7 +209,7 @@ async def test_an_app_stands_in_the_record_only_where_all_that_was_sent_is_of_it
 ) -> None:
     async def run(sender: AdaptyClient, items: int, **notes: str) -> None:
         journal = Ledger(path, appended=True, new_key=True, notes=notes)
-        await bulk.delete_profiles(sender, ids(items), by="customer_user_id", pacer=UNPACED, journal=journal)
+        await bulk.delete_profiles(sender, ids(items), by="customer_user_id", pacer=UNPACED, ledger=journal)
 
     await run(client, 3)
     assert record(path).app_id is None
@@ -234,9 +234,9 @@ async def test_a_run_that_was_killed_while_it_sent_may_have_touched_something(
     simulator: Simulator, client: AdaptyClient, path: Path
 ) -> None:
     simulator.latency = 600
-    job = bulk.delete_profiles(client, ids(3), by="customer_user_id", pacer=UNPACED, journal=Ledger(path))
+    job = bulk.delete_profiles(client, ids(3), by="customer_user_id", pacer=UNPACED, ledger=Ledger(path))
     task = asyncio.ensure_future(job)
-    await until(lambda: simulator.count.in_flight == 3)
+    await until(lambda: simulator.stats.in_flight == 3)
     with LedgerReader(path) as reader:  # as a kill would leave it
         assert [run.touched for run in reader.runs] == [True]
     task.cancel()
@@ -249,7 +249,7 @@ async def test_a_run_that_was_killed_while_it_sent_may_have_touched_something(
 async def test_a_job_that_was_stopped_is_recorded_where_its_size_is_known(
     simulator: Simulator, client: AdaptyClient, path: Path
 ) -> None:
-    await stopped_when(lambda: simulator.count.answered(204) >= 100, deletion(client, path, 1500))
+    await stopped_when(lambda: simulator.stats.count_responses(204) >= 100, deletion(client, path, 1500))
     with pytest.raises(LedgerError, match="hasn't read its input to the end"):
         record(path)
     with pytest.raises(LedgerUnreadableError, match="contradicts itself: 1,000 rows of 999"):
@@ -280,7 +280,7 @@ async def test_a_record_that_contradicts_the_number_of_items_is_refused(
 ) -> None:
     await delete(client, path, 1100)
     with Store.open(path) as store, store.transaction():
-        store.write(Writing(job=attrs.evolve(store.job(), items=items)))
+        store.write(CommitData(job=attrs.evolve(store.read_job(), items=items)))
     with pytest.raises(LedgerUnreadableError, match=f"contradicts itself: 1,102 rows of {items:,}"):
         record(path)
     with pytest.raises(LedgerUnreadableError):
@@ -303,10 +303,10 @@ async def test_a_byte_that_has_changed_in_what_the_items_are_is_noticed(
         for read in (reader.rows, lambda: reader.about("nobody"), lambda: reader.joined(ids(1100))):
             with pytest.raises(LedgerUnreadableError, match="is damaged"):
                 list(read())
-    sent = simulator.count.requests
+    sent = simulator.stats.requests
     with pytest.raises(LedgerUnreadableError, match="is damaged"):
         await delete(client, path, 1100)
-    assert simulator.count.requests == sent
+    assert simulator.stats.requests == sent
 
 
 @pytest.mark.parametrize(
@@ -342,8 +342,8 @@ async def test_one_id_is_evidence_enough_for_what_became_of_it(
 ) -> None:
     await delete(client, path, 10)
     with LedgerReader(path) as reader:
-        first, second = evidence(reader.about(next(ids(1))))
-        (absent,) = evidence(reader.about("nobody"))
+        first, second = describe_item(reader.about(next(ids(1))))
+        (absent,) = describe_item(reader.about("nobody"))
     assert first.startswith("row 1: Adapty accepted the deletion (204) at 20")
     assert first.endswith(" UTC")
     assert second.startswith("row 11: the same ID is earlier in the input; not sent")
@@ -359,7 +359,7 @@ async def test_a_verification_finds_who_is_present_and_leaves_the_outcomes_alone
         simulator.add_profile(customer_user_id=who)
     items, began = [*ids(1200), next(ids(1)), "nobody"], int(time.time())
     found = await verify(client, path, items, pacer=UNPACED)
-    assert (found.absent, found.present, found.unknown, found.stopped) == (1198, 3, 0, None)
+    assert (found.absent, found.present, found.unknown, found.stop_reason) == (1198, 3, 0, None)
     after = record(path)
     assert (after.totals, after.rows_digest) == (before.totals, before.rows_digest)
     assert after.verified is not None
@@ -378,7 +378,7 @@ def presences(path: Path) -> list[Presence]:
 async def test_what_a_verification_finds_is_written_while_it_goes_on(
     simulator: Simulator, client: AdaptyClient, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules[verify.__module__], "_COMMIT_AFTER", 0.05)
+    monkeypatch.setattr(sys.modules[verify.__module__], "_COMMIT_DELAY", 0.05)
     await delete(client, path, 40)
     simulator.latency = 0.02
     items = [*ids(40), next(ids(1)), "nobody"]
@@ -400,7 +400,7 @@ async def test_a_verification_that_is_cancelled_leaves_no_thread_and_no_lock(
     await delete(client, path, 5)
     simulator.latency = 60.0
     verifying = asyncio.ensure_future(verify(client, path, [*ids(5), next(ids(1)), "nobody"], pacer=UNPACED))
-    await until(lambda: simulator.count.in_flight > 0)
+    await until(lambda: simulator.stats.in_flight > 0)
     assert len(threads()) == 1
     verifying.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -424,7 +424,7 @@ async def test_what_has_no_clear_answer_is_neither_absent_nor_present(
     simulator: Simulator, client: AdaptyClient, path: Path
 ) -> None:
     await delete(client, path, 5)
-    simulator.script(Fault.SERVER_ERROR, Fault.REDIRECT)
+    simulator.inject(Fault.SERVER_ERROR, Fault.REDIRECT)
     items = [*ids(5), next(ids(1)), "nobody"]
     found = await verify(client.with_options(retry=RetryPolicy.none()), path, items, pacer=UNPACED)
     assert (found.absent, found.present, found.unknown) == (4, 0, 2)
@@ -434,7 +434,7 @@ async def test_a_verification_elsewhere_or_meanwhile_is_refused(
     simulator: Simulator, client: AdaptyClient, path: Path
 ) -> None:
     await delete(client, path, 5)
-    sent = simulator.count.requests
+    sent = simulator.stats.requests
     async with AdaptyClient("secret", base_url="https://api.test") as other:
         with pytest.raises(LedgerMismatchError):
             await verify(other, path, ids(5))
@@ -444,20 +444,20 @@ async def test_a_verification_elsewhere_or_meanwhile_is_refused(
     with pytest.raises(LedgerLockedError):
         await delete(client, path, 5)
     await verifying
-    sent = simulator.count.requests
+    sent = simulator.stats.requests
     job = bulk.delete_profiles(
         client,
         [*ids(5), next(ids(1)), "nobody", "more"],
         by="customer_user_id",
         pacer=UNPACED,
-        journal=Ledger(path, appended=True),
+        ledger=Ledger(path, appended=True),
     )
     running = asyncio.ensure_future(job)
     await until(lambda: is_locked(path))
     with pytest.raises(LedgerLockedError):
         await verify(client, path, ids(5))
     await running
-    assert simulator.count.requests == sent + 1
+    assert simulator.stats.requests == sent + 1
 
 
 def test_the_page_of_a_record_word_for_word() -> None:
@@ -523,17 +523,17 @@ def test_the_record_as_json_word_for_word() -> None:
 )
 def test_what_a_row_is_evidence_of(outcome: Outcome, sentence: str) -> None:
     row = Row(1233, b"", outcome, claimed=False, status=204, attempts=1, at=int(NOON.timestamp()))
-    assert evidence([row]) == [f"row 1,234: {sentence}"]
+    assert describe_item([row]) == [f"row 1,234: {sentence}"]
 
 
 def test_a_row_without_an_outcome_is_evidence_of_no_time() -> None:
     row = Row(0, b"", None, claimed=False, status=None, attempts=0, at=None)
-    assert evidence([row]) == ["row 1: not sent"]
+    assert describe_item([row]) == ["row 1: not sent"]
 
 
 def test_a_row_names_the_list_that_excludes_it() -> None:
     row = Row(0, b"", Outcome.EXCLUDED, claimed=False, status=None, attempts=0, at=None, exclude_list="minors.csv")
-    assert evidence([row]) == ["row 1: on the exclude list minors.csv; not sent"]
+    assert describe_item([row]) == ["row 1: on the exclude list minors.csv; not sent"]
 
 
 async def test_a_verification_is_as_wide_as_it_was_asked_to_be_and_says_how_it_goes(
@@ -541,11 +541,11 @@ async def test_a_verification_is_as_wide_as_it_was_asked_to_be_and_says_how_it_g
 ) -> None:
     await delete(client, path, 30)
     simulator.latency = 0.02
-    simulator.count.max_in_flight = 0
+    simulator.stats.max_in_flight = 0
     seen: list[BulkReport] = []
     items = [*ids(30), next(ids(1)), "nobody"]
     await verify(client, path, items, pacer=UNPACED, concurrency=3, on_progress=seen.append)
-    assert simulator.count.max_in_flight == 3
+    assert simulator.stats.max_in_flight == 3
     assert seen[-1].counts == {Outcome.NOT_FOUND: 31}
 
 
@@ -554,7 +554,7 @@ async def test_a_verification_at_another_server_or_with_another_key_is_refused_i
 ) -> None:
     await delete(client, path, 2)
     items = [*ids(2), next(ids(1)), "nobody"]
-    sent = simulator.count.requests
+    sent = simulator.stats.requests
     async with AdaptyClient(simulator.api_key, base_url="https://api.test") as elsewhere:
         with pytest.raises(
             LedgerMismatchError, match=f"belongs to a job at {simulator.base_url}: verify it there"
@@ -565,9 +565,9 @@ async def test_a_verification_at_another_server_or_with_another_key_is_refused_i
         with pytest.raises(LedgerMismatchError, match="with another API key: verify it with that key") as caught:
             await verify(exchanged, path, items)
         assert caught.value.what == "key"
-        assert simulator.count.requests == sent
+        assert simulator.stats.requests == sent
         await verify(exchanged, path, items, new_key=True)
-    assert simulator.count.requests > sent
+    assert simulator.stats.requests > sent
     assert presences(path) == []
 
 
@@ -577,7 +577,7 @@ async def test_the_rest_is_whom_no_verification_has_asked_for_yet(
     await delete(client, path, 30)
     items = [*ids(30), next(ids(1)), "nobody"]
     await verify(client, path, items, pacer=UNPACED, sample=12)
-    found = await verify(client, path, items, pacer=UNPACED, rest=True)
+    found = await verify(client, path, items, pacer=UNPACED, remaining=True)
     assert (found.absent, found.unknown) == (31 - 12, 0)
     assert sorted(presence.position for presence in presences(path)) == [*range(30), 31]
 
@@ -588,7 +588,7 @@ async def test_a_sample_of_the_rest_is_as_large_as_it_was_asked_for(
     await delete(client, path, 30)
     items = [*ids(30), next(ids(1)), "nobody"]
     for rest in (False, True):
-        found = await verify(client, path, items, pacer=UNPACED, sample=12, rest=rest, rng=random.Random(1))  # noqa: S311 - repeatable
+        found = await verify(client, path, items, pacer=UNPACED, sample=12, remaining=rest, rng=random.Random(1))  # noqa: S311 - repeatable
         assert found.absent == 12
     assert len(presences(path)) == 24
 

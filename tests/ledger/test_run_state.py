@@ -8,19 +8,19 @@ from typing import Any
 import pytest
 
 from adapty_async.bulk import Outcome
-from adapty_async.bulk.job_store import Undertaking
+from adapty_async.bulk.job_store import JobSpec
 from adapty_async.http.clock import Moment
 from adapty_async.ledger import LedgerReader, LedgerWriteError
 from adapty_async.ledger.chunks import STATES
-from adapty_async.ledger.input_check import Part
+from adapty_async.ledger.input_check import InputChunk
 from adapty_async.ledger.location import NamedLedger
-from adapty_async.ledger.run_state import Book, Due, Terms
+from adapty_async.ledger.run_state import RemainingItems, RunOptions, RunState
 
 from ..full_disk import full_disk
 from .helpers import ids
 
 NOON = Moment(1_700_000_000, 5000.0)
-UPDATE = Undertaking("update", "customer_user_id", "https://api.test", "fingerprint", repeatable=False)
+UPDATE = JobSpec("update", "customer_user_id", "https://api.test", "fingerprint", is_repeatable=False)
 
 
 @pytest.fixture
@@ -28,29 +28,29 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "job.db"
 
 
-def opened(path: Path, now: Moment = NOON) -> Book:
-    return Book.open(NamedLedger(path), UPDATE, Terms(), lambda: now)
+def opened(path: Path, now: Moment = NOON) -> RunState:
+    return RunState.open(NamedLedger(path), UPDATE, RunOptions(), lambda: now)
 
 
-def part(count: int) -> Part:
+def part(count: int) -> InputChunk:
     names = list(ids(count))
-    return Part(0, names, names, is_last=True)
+    return InputChunk(0, names, names, is_last=True)
 
 
-def take(book: Book, part: Part, now: Moment = NOON) -> Due:
-    (chunk,) = book.recall([part])
-    return book.take(part, chunk, now)
+def take(book: RunState, part: InputChunk, now: Moment = NOON) -> RemainingItems:
+    (chunk,) = book.load_and_check([part])
+    return book.open_chunk(part, chunk, now)
 
 
-def commit(book: Book) -> None:
-    writing = book.draw_up()
+def commit(book: RunState) -> None:
+    writing = book.prepare_commit()
     assert writing is not None
     try:
         book.write(writing)
     except LedgerWriteError:
-        book.not_written()
+        book.on_commit_failed()
         raise
-    book.written()
+    book.on_committed()
 
 
 def claimed(path: Path) -> int:
@@ -72,7 +72,7 @@ def left_by_a_kill(path: Path, at: Moment, *, begun: Moment | None = None) -> No
     book.close()
 
 
-def due_at(path: Path, now: Moment) -> Due:
+def due_at(path: Path, now: Moment) -> RemainingItems:
     book = opened(path, now)
     due = take(book, part(1), now)
     book.close()
@@ -101,7 +101,7 @@ def test_an_update_without_an_outcome_is_sent_again_within_15_minutes_by_both_cl
     left_by_a_kill(path, NOON)
     now = after(wall, boot)
     due = due_at(path, now)
-    assert due == (Due([], {}) if age is None else Due([0], {0: now.earlier(age)}))
+    assert due == (RemainingItems([], {}) if age is None else RemainingItems([0], {0: now.subtract(age)}))
 
 
 def test_what_was_claimed_after_the_clock_was_set_back_in_a_run_looks_no_younger(path: Path) -> None:
@@ -113,7 +113,7 @@ def test_what_was_claimed_after_the_clock_was_set_back_in_a_run_looks_no_younger
     book.close()
     now = after(-7200 + 60, 60)
     book = opened(path, now)
-    assert take(book, part(2), now) == Due([0], {0: now.earlier(60)})
+    assert take(book, part(2), now) == RemainingItems([0], {0: now.subtract(60)})
     book.close()
 
 
@@ -128,8 +128,8 @@ def test_after_a_restart_of_the_machine_no_clock_is_certain(
     path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
     left_by_a_kill(path, NOON)
-    monkeypatch.setattr("adapty_async.ledger.run_state.boot_id", lambda: "another")
-    assert due_at(path, Moment(NOON.wall + seconds, 7.0)) == Due([], {})
+    monkeypatch.setattr("adapty_async.ledger.run_state.read_boot_id", lambda: "another")
+    assert due_at(path, Moment(NOON.wall + seconds, 7.0)) == RemainingItems([], {})
 
 
 def test_what_was_claimed_since_the_restart_is_sent_again_beside_what_was_claimed_before(
@@ -140,7 +140,7 @@ def test_what_was_claimed_since_the_restart_is_sent_again_beside_what_was_claime
     book.claim([0], NOON)
     commit(book)
     book.close()
-    monkeypatch.setattr("adapty_async.ledger.run_state.boot_id", lambda: "another")
+    monkeypatch.setattr("adapty_async.ledger.run_state.read_boot_id", lambda: "another")
     now = Moment(NOON.wall + 60, 7.0)
     book = opened(path, now)
     assert take(book, part(2), now).indexes == [1]
@@ -149,7 +149,7 @@ def test_what_was_claimed_since_the_restart_is_sent_again_beside_what_was_claime
     book.close()
     later = Moment(NOON.wall + 90, 37.0)
     book = opened(path, later)
-    assert take(book, part(2), later) == Due([1], {1: later.earlier(30)})
+    assert take(book, part(2), later) == RemainingItems([1], {1: later.subtract(30)})
     book.close()
 
 
@@ -171,10 +171,10 @@ def test_what_is_claimed_while_a_commit_is_made_belongs_to_the_next(path: Path) 
     book = opened(path)
     take(book, part(999))
     book.claim(range(5), NOON)
-    writing = book.draw_up()
+    writing = book.prepare_commit()
     assert writing is not None
     book.claim(range(5, 8), NOON)
-    book.not_written()
+    book.on_commit_failed()
     commit(book)
     book.close()
     assert claimed(path) == 3
@@ -189,18 +189,18 @@ def test_an_outcome_that_comes_while_a_commit_is_made_is_written_by_the_next(pat
     take(book, part(2))
     book.claim(range(2), NOON)
     commit(book)
-    book.settle([(0, STATES[Outcome.UPDATED], 200, 1)], int(NOON.wall))
-    writing = book.draw_up()
+    book.record_outcomes([(0, STATES[Outcome.UPDATED], 200, 1)], int(NOON.wall))
+    writing = book.prepare_commit()
     assert writing is not None
-    book.settle([(1, STATES[Outcome.UPDATED], 200, 1)], int(NOON.wall))
+    book.record_outcomes([(1, STATES[Outcome.UPDATED], 200, 1)], int(NOON.wall))
     if fails:
-        book.not_written()
+        book.on_commit_failed()
     else:
         book.write(writing)
-        book.written()
-    assert book.uncommitted == {Outcome.UPDATED: 1 + fails}
+        book.on_committed()
+    assert book.uncommitted_counts == {Outcome.UPDATED: 1 + fails}
     commit(book)
-    assert not book.uncommitted
+    assert not book.uncommitted_counts
     book.close()
     with LedgerReader(path) as reader:
         assert reader.status().counts == {Outcome.UPDATED: 2}
@@ -211,7 +211,7 @@ def test_the_next_commit_writes_what_one_failed_to_write(path: Path) -> None:
     take(book, part(1))
     book.claim([0], NOON)
     commit(book)
-    book.settle([(0, STATES[Outcome.UPDATED], 200, 1)], int(NOON.wall))
+    book.record_outcomes([(0, STATES[Outcome.UPDATED], 200, 1)], int(NOON.wall))
     with full_disk(4096), pytest.raises(LedgerWriteError):
         commit(book)
     commit(book)
@@ -246,7 +246,7 @@ def test_a_chunk_stays_open_until_its_last_item_has_come_to_its_end(path: Path) 
     book.release([0])
     commit(book)
     for position in (1, 2):
-        book.settle([(position, STATES[Outcome.UPDATED], 200, 1)], int(NOON.wall))
+        book.record_outcomes([(position, STATES[Outcome.UPDATED], 200, 1)], int(NOON.wall))
         commit(book)
     book.close()
     with LedgerReader(path) as reader:
@@ -258,14 +258,14 @@ def test_a_run_that_finds_nothing_to_do_is_not_written_down(path: Path) -> None:
     book = opened(path)
     take(book, part(1))
     book.claim([0], NOON)
-    book.settle([(0, STATES[Outcome.UPDATED], 200, 1)], int(NOON.wall))
+    book.record_outcomes([(0, STATES[Outcome.UPDATED], 200, 1)], int(NOON.wall))
     commit(book)
     book.close()
     book = opened(path)
-    assert take(book, part(1)) == Due([])
-    assert book.draw_up() is None
+    assert take(book, part(1)) == RemainingItems([])
+    assert book.prepare_commit() is None
     book.end_run(int(NOON.wall))
-    assert book.draw_up() is None
+    assert book.prepare_commit() is None
     book.close()
     with LedgerReader(path) as reader:
         assert len(reader.runs) == 1
@@ -274,13 +274,13 @@ def test_a_run_that_finds_nothing_to_do_is_not_written_down(path: Path) -> None:
 def test_what_is_seen_of_a_run_is_told_from_the_first_look_to_its_end(path: Path) -> None:
     def sight() -> Mapping[str, Any] | None:
         with LedgerReader(path) as reader:
-            return reader.sight
+            return reader.live_status
 
     book = opened(path)
     take(book, part(1))
     commit(book)
     assert sight() is None
-    book.show('{"paused": true}')
+    book.set_live_status('{"paused": true}')
     commit(book)
     assert sight() == {"paused": True}
     book.end_run(int(NOON.wall))
@@ -300,7 +300,7 @@ def test_a_run_that_came_to_its_end_tells_if_something_may_have_come_of_it(
     take(book, part(1))
     book.claim([0], NOON)
     commit(book)
-    book.settle([(0, STATES[outcome], 0, 1)], int(NOON.wall))
+    book.record_outcomes([(0, STATES[outcome], 0, 1)], int(NOON.wall))
     book.end_run(int(NOON.wall))
     commit(book)
     book.close()

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import pytest
 
 from adapty_async import UNPACED, AdaptyClient, ProfileAttributes, bulk
-from adapty_async.bulk import BulkJob, Decided, Outcome
+from adapty_async.bulk import BulkJob, Outcome, SkippedItem
 from adapty_async.bulk.api import ProfileId
 from adapty_async.ledger import InputChangedError, Ledger, LedgerUnreadableError, LedgerWriteError, Spool
 from adapty_async.testing import Fault, Simulator
@@ -90,16 +90,16 @@ def spooled(client: AdaptyClient, items: Any, folder: Path, **terms: Any) -> Bul
         pacer=UNPACED,
         stop=NO_RULES,
         concurrency=10,
-        journal=Ledger(folder / "job.db", spool=True, **terms),
+        ledger=Ledger(folder / "job.db", spool=True, **terms),
     )
 
 
-def once(count: int) -> Iterator[str | Decided[str]]:
+def once(count: int) -> Iterator[str | SkippedItem[str]]:
     yield from ids(count)
-    yield Decided("line\n2", Outcome.INVALID)
+    yield SkippedItem("line\n2", Outcome.INVALID)
 
 
-async def once_asynchronously(count: int) -> AsyncIterator[str | Decided[str]]:
+async def once_asynchronously(count: int) -> AsyncIterator[str | SkippedItem[str]]:
     for item in once(count):
         yield item
 
@@ -115,10 +115,10 @@ async def test_what_nobody_can_give_twice_is_gone_on_with_from_its_copy(
     simulator.latency = 0.01
     job = spooled(client, items(1500), tmp_path)
     running = asyncio.ensure_future(job)
-    await until(lambda: simulator.count.requests > 0)
+    await until(lambda: simulator.stats.requests > 0)
     job.stop()
     await running
-    assert 0 < simulator.count.requests < 1500
+    assert 0 < simulator.stats.requests < 1500
     assert spool.is_filled
     assert stat.S_IMODE(spool.path.stat().st_mode) == 0o600
     simulator.latency = 0.0
@@ -140,7 +140,7 @@ async def test_a_job_that_is_stopped_closes_the_copy_of_which_it_has_read_some(
     monkeypatch.setattr(Spool, "open", open_and_keep)
     job = spooled(client, once(5000), tmp_path)
     running = asyncio.ensure_future(job)
-    await until(lambda: simulator.count.requests > 0)
+    await until(lambda: simulator.stats.requests > 0)
     job.stop()
     await running
     assert [file.closed for file in opened] == [True]
@@ -149,7 +149,7 @@ async def test_a_job_that_is_stopped_closes_the_copy_of_which_it_has_read_some(
 async def test_the_copy_stays_while_something_can_be_sent_again(
     client: AdaptyClient, simulator: Simulator, tmp_path: Path
 ) -> None:
-    simulator.script(Fault.REDIRECT)
+    simulator.inject(Fault.REDIRECT)
     await spooled(client, once(5), tmp_path)
     assert Spool(tmp_path / "job.db").is_filled
     await spooled(client, [], tmp_path, retry=[Outcome.FAILED])
@@ -159,9 +159,9 @@ async def test_the_copy_stays_while_something_can_be_sent_again(
 async def test_a_refused_input_leaves_no_copy_in_the_way_of_the_right_one(
     client: AdaptyClient, simulator: Simulator, tmp_path: Path
 ) -> None:
-    simulator.script(Fault.REDIRECT)
+    simulator.inject(Fault.REDIRECT)
     await bulk.delete_profiles(
-        client, ids(5), by="customer_user_id", pacer=UNPACED, stop=NO_RULES, journal=Ledger(tmp_path / "job.db")
+        client, ids(5), by="customer_user_id", pacer=UNPACED, stop=NO_RULES, ledger=Ledger(tmp_path / "job.db")
     )
     with pytest.raises(InputChangedError):
         await spooled(client, iter(["somebody"]), tmp_path, retry=[Outcome.FAILED])
@@ -173,7 +173,7 @@ async def test_a_refused_input_leaves_no_copy_in_the_way_of_the_right_one(
 async def test_a_copy_that_another_run_has_made_outlives_a_refusal(
     client: AdaptyClient, simulator: Simulator, tmp_path: Path
 ) -> None:
-    simulator.script(Fault.REDIRECT)
+    simulator.inject(Fault.REDIRECT)
     await spooled(client, once(5), tmp_path)
     copy = Spool(tmp_path / "job.db").path
     lines = copy.read_bytes().splitlines(keepends=True)
@@ -190,7 +190,7 @@ async def test_an_input_that_fails_is_never_copied(client: AdaptyClient, simulat
 
     with pytest.raises(LookupError):
         await spooled(client, broken(), tmp_path)
-    assert simulator.count.requests == 0
+    assert simulator.stats.requests == 0
     assert list(tmp_path.glob("*spool*")) == []
 
 
@@ -198,7 +198,7 @@ async def test_only_ids_are_copied(client: AdaptyClient, tmp_path: Path) -> None
     changes = [("u1", ProfileAttributes(first_name="Jane"))]
     with pytest.raises(TypeError, match=r"^only the IDs of a deletion can be spooled: pass the changes as a list$"):
         await bulk.update_profiles(
-            client, changes, by="customer_user_id", journal=Ledger(tmp_path / "job.db", spool=True)
+            client, changes, by="customer_user_id", ledger=Ledger(tmp_path / "job.db", spool=True)
         )
     assert list(tmp_path.iterdir()) == []
 
@@ -206,7 +206,7 @@ async def test_only_ids_are_copied(client: AdaptyClient, tmp_path: Path) -> None
 async def test_a_copy_in_which_a_byte_has_changed_is_refused(
     client: AdaptyClient, simulator: Simulator, tmp_path: Path
 ) -> None:
-    simulator.script(Fault.REDIRECT)
+    simulator.inject(Fault.REDIRECT)
     await spooled(client, once(5), tmp_path)
     copy = Spool(tmp_path / "job.db").path
     copy.write_bytes(copy.read_bytes().replace(b"1@", b"9@"))

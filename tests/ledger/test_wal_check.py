@@ -13,8 +13,8 @@ from typing import Final
 import pytest
 
 from adapty_async.ledger import LedgerReader, LedgerUnreadableError
-from adapty_async.ledger.store import JobRow, Presence, Store, Writing
-from adapty_async.ledger.wal_check import has_log_lost_its_head, is_log_damaged
+from adapty_async.ledger.store import CommitData, JobRow, Presence, Store
+from adapty_async.ledger.wal_check import is_log_damaged, is_log_start_damaged
 from tests.unprivileged import permissions_holding
 
 PAGE: Final = 512
@@ -52,7 +52,7 @@ def flip(file: Path, byte: int) -> None:
 def test_after_each_commit_it_is_sound(tmp_path: Path, page: int) -> None:
     for _ in committed(tmp_path / "some.db", page=page):
         assert not is_log_damaged(tmp_path / "some.db-wal")
-    assert not has_log_lost_its_head(tmp_path / "some.db-wal")
+    assert not is_log_start_damaged(tmp_path / "some.db-wal")
 
 
 def test_what_is_left_of_an_earlier_round_is_no_damage(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_one_of_a_machine_that_sums_the_other_way_round_is_as_sound_and_as_damag
     with contextlib.closing(sqlite3.connect(tmp_path / "other.db")) as database:  # SQLite accepts it
         assert database.execute("SELECT COUNT(*) FROM item").fetchone() == (5,)
     assert not is_log_damaged(log)
-    assert not has_log_lost_its_head(log)
+    assert not is_log_start_damaged(log)
     flip(log, HEAD + 24)
     assert is_log_damaged(log)
 
@@ -123,11 +123,11 @@ def _sum_the_other_way_round(log: Path) -> None:
 
 def test_where_there_is_none_or_an_empty_one_its_head_is_not_lost(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    assert not has_log_lost_its_head(log)
+    assert not is_log_start_damaged(log)
     log.touch()
-    assert not has_log_lost_its_head(log)
+    assert not is_log_start_damaged(log)
     log.write_bytes(b"another's")
-    assert has_log_lost_its_head(log)
+    assert is_log_start_damaged(log)
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def killed(tmp_path: Path) -> Path:
     folder.mkdir()
 
     def make(store: Store) -> None:
-        store.write(Writing(job=JobRow(0, "delete", "customer_user_id", "https://api.test", "", b"", items=None)))
+        store.write(CommitData(job=JobRow(0, "delete", "customer_user_id", "https://api.test", "", b"", items=None)))
 
     with Store.open(tmp_path / "job.db", make) as store:
         for number in range(3):
@@ -152,7 +152,7 @@ def test_what_is_in_the_log_alone_is_read_and_gone_on_with(killed: Path) -> None
     with LedgerReader(killed) as reader:
         assert [found.position for found in reader.presences()] == [0, 1, 2]
     with Store.open(killed) as store:
-        assert [found.position for found in store.presences()] == [0, 1, 2]
+        assert [found.position for found in store.iter_presences()] == [0, 1, 2]
 
 
 def test_who_may_only_read_it_while_it_is_written_reads_what_is_in_the_log_alone(killed: Path) -> None:
@@ -183,6 +183,6 @@ def test_a_process_without_a_free_descriptor_does_not_take_the_log_for_overwritt
         with contextlib.suppress(OSError):
             while True:
                 stack.enter_context(Path(os.devnull).open("rb"))
-        seen = has_log_lost_its_head(log)
+        seen = is_log_start_damaged(log)
     assert not seen
-    assert has_log_lost_its_head(log)
+    assert is_log_start_damaged(log)

@@ -7,25 +7,25 @@ from typing import Any
 
 from adapty_async import AdaptyClient, FixedPacer, ProfileAttributes, RetryPolicy, bulk
 from adapty_async.bulk import BulkJob, StopRules
-from adapty_async.bulk.job_store import Journal
+from adapty_async.bulk.job_store import JobStore
 from adapty_async.ledger import Ledger
 
 from .helpers import ids
 
-RULES = StopRules(failure_share=None, absent_share=None, outage=None)
-PATIENT = RetryPolicy(attempts=50, backoff=0.05, backoff_max=0.2)  # enough that no item fails
+RULES = StopRules(max_failure_ratio=None, max_absent_ratio=None, max_outage=None)
+PATIENT = RetryPolicy(max_attempts=50, initial_backoff=0.05, max_backoff=0.2)  # enough that no item fails
 NAMED = ProfileAttributes(first_name="Jane")
 
 
-def job_of(operation: str, client: AdaptyClient, count: int, pacer: FixedPacer, journal: Journal) -> BulkJob[Any, Any]:
+def job_of(operation: str, client: AdaptyClient, count: int, pacer: FixedPacer, journal: JobStore) -> BulkJob[Any, Any]:
     """Create the job, which deletes or updates."""
     if operation == "delete":
         return bulk.delete_profiles(
-            client, ids(count), by="customer_user_id", concurrency=50, pacer=pacer, journal=journal, stop=RULES
+            client, ids(count), by="customer_user_id", concurrency=50, pacer=pacer, ledger=journal, stop=RULES
         )
     changes = ((who, NAMED) for who in ids(count))
     return bulk.update_profiles(
-        client, changes, by="customer_user_id", concurrency=50, pacer=pacer, journal=journal, stop=RULES
+        client, changes, by="customer_user_id", concurrency=50, pacer=pacer, ledger=journal, stop=RULES
     )
 
 

@@ -31,7 +31,7 @@ from adapty_async.models import (
     Store,
     Subscription,
 )
-from adapty_async.models.codec import dump, load_nothing, load_profile
+from adapty_async.models.codec import check_empty_body, dump_attributes, load_profile
 
 DATA = Path(__file__).parents[1] / "data"
 APP_ID = "14c3d623-2f3a-455a-aa86-ef83dff6913b"
@@ -350,12 +350,12 @@ ATTRIBUTE_FIELDS = fields_of(
 class TestLoadNothing:
     @pytest.mark.parametrize("body", [b"", b" \r\n", b"{}", b'{"data": null}'])
     def test_what_is_blank_or_an_object_is_the_apis(self, body: bytes) -> None:
-        load_nothing(body)
+        check_empty_body(body)
 
     @pytest.mark.parametrize("body", [b"<html>ada@example.com</html>", b"[]", b"null", b'"ok"', b"\xff{}", b"[" * 9999])
     def test_anything_else_is_refused_without_a_word_of_it(self, body: bytes) -> None:
         with pytest.raises(InvalidResponseError) as caught:
-            load_nothing(body)
+            check_empty_body(body)
         assert str(caught.value) == "the response can't be read: neither a JSON object nor empty"
         assert caught.value.__context__ is None
 
@@ -387,7 +387,7 @@ class TestDump:
                 android_id=None,
             ),
         )
-        assert json.loads(json.dumps(dump(attributes))) == {
+        assert json.loads(json.dumps(dump_attributes(attributes))) == {
             "first_name": "Jane",
             "last_name": "Doe",
             "gender": "f",
@@ -414,15 +414,15 @@ class TestDump:
         }
 
     def test_nothing_set_is_an_empty_object(self) -> None:
-        assert dump(ProfileAttributes()) == {}
+        assert dump_attributes(ProfileAttributes()) == {}
 
     def test_an_empty_mapping_is_an_empty_list(self) -> None:
-        assert dump(ProfileAttributes(custom_attributes={})) == {"custom_attributes": []}
+        assert dump_attributes(ProfileAttributes(custom_attributes={})) == {"custom_attributes": []}
 
     @given(ATTRIBUTE_FIELDS)
     def test_exactly_the_fields_that_are_set_are_sent(self, fields: dict[str, Any]) -> None:
         attributes = ProfileAttributes(**fields)
-        body = dump(attributes)
+        body = dump_attributes(attributes)
         assert body.keys() == fields.keys()
         assert attributes.is_empty is (body == {})
         for name, value in fields.items():
@@ -431,23 +431,23 @@ class TestDump:
 
     @given(META_FIELDS)
     def test_exactly_the_fields_of_an_installation_that_are_set_are_sent(self, fields: dict[str, Any]) -> None:
-        body = dump(ProfileAttributes(installation_meta=InstallationMeta(**fields)))
+        body = dump_attributes(ProfileAttributes(installation_meta=InstallationMeta(**fields)))
         assert body == {"installation_meta": fields | {"device_id": str(fields["device_id"])}}
 
     @given(ATTRIBUTE_FIELDS)
     def test_what_is_sent_is_json_of_plain_values(self, fields: dict[str, Any]) -> None:
-        body = dump(ProfileAttributes(**fields))
+        body = dump_attributes(ProfileAttributes(**fields))
         assert json.loads(json.dumps(body, allow_nan=False).encode()) == body
         assert plain(body)
 
     @given(st.dictionaries(KEYS, st.none() | VALUES, max_size=30))
     def test_custom_attributes_come_back_as_they_were_sent(self, items: dict[str, AttributeValue]) -> None:
-        body = dump(ProfileAttributes(custom_attributes=items))
+        body = dump_attributes(ProfileAttributes(custom_attributes=items))
         assert load_profile(answer(**body)).custom_attributes == items
 
     @pytest.mark.parametrize(("value", "sent"), [(True, 1), (False, 0), (1, 1), (1.0, 1.0)])
     def test_a_boolean_custom_attribute_is_sent_as_a_number(self, value: float, sent: float) -> None:
-        items: Any = dump(ProfileAttributes(custom_attributes={"k": value}))["custom_attributes"]
+        items: Any = dump_attributes(ProfileAttributes(custom_attributes={"k": value}))["custom_attributes"]
         assert items == [{"key": "k", "value": sent}]
         assert type(items[0]["value"]) is type(sent)
 
@@ -468,12 +468,12 @@ class TestDump:
         ],
     )
     def test_a_value_is_sent_in_the_form_of_the_api(self, name: str, value: object, sent: object) -> None:
-        body = dump(ProfileAttributes(**{name: value}))  # type: ignore[arg-type]  # any of the fields
+        body = dump_attributes(ProfileAttributes(**{name: value}))  # type: ignore[arg-type]  # any of the fields
         assert body == {name: sent}
         assert plain(body)
 
     def test_an_unset_field_given_by_hand_is_left_out(self) -> None:
-        assert dump(ProfileAttributes(first_name=UNSET, last_name="Doe")) == {"last_name": "Doe"}
+        assert dump_attributes(ProfileAttributes(first_name=UNSET, last_name="Doe")) == {"last_name": "Doe"}
 
 
 def plain(value: object) -> bool:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from adapty_async import AdaptivePacer
 from adapty_async.pacing import MAX_RETRY_AFTER, Phase, Ticket, Verdict
-from adapty_async.pacing.estimator import Estimator, Interval
+from adapty_async.pacing.estimator import Interval, LimitEstimator
 from benchmarks.rate_simulation import BIN, Answer, FixedWindows, PacedJob, Simulation, Tally, TokenBucket, World
 
 
@@ -170,16 +170,16 @@ def play(pacer: AdaptivePacer, script: list[Any]) -> tuple[float, float]:
     for event in script:
         now += event[1]
         if event[0] == "send":
-            wait = pacer.wait(now)
+            wait = pacer.delay(now)
             if wait == 0.0:
                 assert now >= told_until
-                tickets.append(pacer.sent(now))
+                tickets.append(pacer.acquire(now))
         elif tickets:
             _, _, back, retry_after = event
-            pacer.heard(now, tickets[-1 - back % len(tickets)], event[0], retry_after)
+            pacer.record(now, tickets[-1 - back % len(tickets)], event[0], retry_after)
             if retry_after is not None and 0 < retry_after <= MAX_RETRY_AFTER:
                 told_until = max(told_until, now + retry_after)
-        assert 0.0 <= pacer.wait(now) < math.inf
+        assert 0.0 <= pacer.delay(now) < math.inf
         assert 0.0 < pacer.rate <= 80.0
         assert pacer.estimate is None or 0.0 <= pacer.estimate < math.inf
     return now, told_until
@@ -197,8 +197,8 @@ class TestWhateverIsHeard:
         now, told_until = play(pacer, script)
         now = max(now, told_until)
         for _ in range(20_000):
-            now += pacer.wait(now)
-            pacer.heard(now + 0.1, pacer.sent(now), Verdict.ACCEPTED)
+            now += pacer.delay(now)
+            pacer.record(now + 0.1, pacer.acquire(now), Verdict.ACCEPTED)
             if pacer.rate >= 40.0:
                 break
         assert pacer.rate >= 40.0
@@ -206,99 +206,99 @@ class TestWhateverIsHeard:
     def test_a_job_with_little_to_send_raises_nothing(self) -> None:
         pacer = AdaptivePacer()
         for second in range(1000):
-            assert pacer.wait(float(second)) == 0.0
-            pacer.heard(second + 0.1, pacer.sent(float(second)), Verdict.ACCEPTED)
+            assert pacer.delay(float(second)) == 0.0
+            pacer.record(second + 0.1, pacer.acquire(float(second)), Verdict.ACCEPTED)
         assert pacer.rate == 5.0
 
     @pytest.mark.parametrize("odd", [0.0, -1.0, math.nan, math.inf, -math.inf, MAX_RETRY_AFTER + 1])
     def test_a_retry_after_that_makes_no_sense_holds_nothing(self, odd: float) -> None:
         pacer = AdaptivePacer()
-        pacer.heard(0.1, pacer.sent(0.0), Verdict.ACCEPTED)
-        pacer.heard(1.1, pacer.sent(1.0), Verdict.THROTTLED, odd)
-        assert pacer.wait(1.1) < 2.0
+        pacer.record(0.1, pacer.acquire(0.0), Verdict.ACCEPTED)
+        pacer.record(1.1, pacer.acquire(1.0), Verdict.THROTTLED, odd)
+        assert pacer.delay(1.1) < 2.0
 
     def test_a_503_with_retry_after_gates_and_leaves_the_rate_alone(self) -> None:
         pacer = AdaptivePacer()
-        pacer.heard(0.1, pacer.sent(0.0), Verdict.UNKNOWN, 30.0)
-        assert pacer.wait(0.1) == 30.0
+        pacer.record(0.1, pacer.acquire(0.0), Verdict.UNKNOWN, 30.0)
+        assert pacer.delay(0.1) == 30.0
         assert pacer.rate == 5.0
-        assert pacer.snapshot().reopens == 30.1
+        assert pacer.snapshot().hold_until == 30.1
 
     def test_refusals_of_what_was_under_way_are_echoes_of_one_overshoot(self) -> None:
         pacer = AdaptivePacer(start_rate=100.0)
-        tickets = [pacer.sent(number / 100) for number in range(40)]
+        tickets = [pacer.acquire(number / 100) for number in range(40)]
         for ticket in tickets[:20]:
-            pacer.heard(ticket.sent_at + 0.2, ticket, Verdict.ACCEPTED)
+            pacer.record(ticket.sent_at + 0.2, ticket, Verdict.ACCEPTED)
         for ticket in tickets[20:28]:
-            pacer.heard(ticket.sent_at + 0.2, ticket, Verdict.THROTTLED)
+            pacer.record(ticket.sent_at + 0.2, ticket, Verdict.THROTTLED)
         rate = pacer.rate
         for ticket in tickets[28:]:
-            pacer.heard(ticket.sent_at + 0.2, ticket, Verdict.THROTTLED)
+            pacer.record(ticket.sent_at + 0.2, ticket, Verdict.THROTTLED)
         assert pacer.rate == rate < 100.0
 
     def test_an_answer_that_never_comes_blocks_nothing_for_ever(self) -> None:
         pacer = AdaptivePacer()
-        pacer.heard(0.1, pacer.sent(0.0), Verdict.THROTTLED)
+        pacer.record(0.1, pacer.acquire(0.0), Verdict.THROTTLED)
         assert pacer.phase is Phase.BLOCKED
-        now = 1.0 + pacer.wait(1.0)
-        pacer.sent(now)
-        assert 0 < pacer.wait(now) <= 60.0
+        now = 1.0 + pacer.delay(1.0)
+        pacer.acquire(now)
+        assert 0 < pacer.delay(now) <= 60.0
 
 
 class TestMeasuring:
     def test_between_two_refusals_the_accepted_requests_are_the_limit(self) -> None:
-        interval = Interval(10.0, 100, empty=True)
+        interval = Interval(10.0, 100, is_bucket_empty=True)
         for number in (101, 102, 601):
-            interval.refuse(number)
+            interval.count_rejection(number)
         interval.end(20.0, 601, rate=60.0)
-        assert interval.limit(burst=1e9) == pytest.approx(50.0, rel=0.01)
+        assert interval.estimate_limit(burst=1e9) == pytest.approx(50.0, rel=0.01)
 
     def test_a_bucket_that_was_full_gave_its_burst_on_top(self) -> None:
-        interval = Interval(10.0, 100, empty=True)
-        interval.point(20.0, 200)
+        interval = Interval(10.0, 100, is_bucket_empty=True)
+        interval.add_full_point(20.0, 200)
         interval.end(22.0, 320, rate=60.0)
-        assert interval.limit(burst=20.0) == pytest.approx(50.0)
+        assert interval.estimate_limit(burst=20.0) == pytest.approx(50.0)
 
     def test_no_limit_is_above_the_rate_that_was_refused(self) -> None:
-        interval = Interval(10.0, 100, empty=True)
-        interval.point(20.0, 200)
+        interval = Interval(10.0, 100, is_bucket_empty=True)
+        interval.add_full_point(20.0, 200)
         interval.end(22.0, 320, rate=55.0)
-        assert interval.limit(burst=1.0) == 55.0
+        assert interval.estimate_limit(burst=1.0) == 55.0
 
     def test_the_burst_is_found_from_intervals_of_different_length(self) -> None:
         def interval(seconds: float) -> Interval:
-            full_for_long = Interval(0.0, 1, empty=True)
-            full_for_long.point(100.0, 1000)
+            full_for_long = Interval(0.0, 1, is_bucket_empty=True)
+            full_for_long.add_full_point(100.0, 1000)
             full_for_long.end(100.0 + seconds, 1000 + 20 + round(50 * seconds), rate=80.0)
             return full_for_long
 
-        estimator = Estimator()
-        estimator.add(interval(1.0))
-        estimator.add(interval(4.0))
+        estimator = LimitEstimator()
+        estimator.add_interval(interval(1.0))
+        estimator.add_interval(interval(4.0))
         assert estimator.measure(interval(10.0)) == pytest.approx(50.0, rel=0.03)
 
     def test_one_contradiction_downwards_is_doubted_and_two_are_believed(self) -> None:
-        estimator = Estimator()
+        estimator = LimitEstimator()
         limits = []
         for rate in (100, 100, 30, 30):
-            interval = Interval(0.0, 1, empty=True)
+            interval = Interval(0.0, 1, is_bucket_empty=True)
             interval.end(10.0, 10 * rate, rate=120.0)
             limits.append(estimator.measure(interval))
         assert limits == pytest.approx([100.0, 100.0, 100.0, 50.0])
 
     def test_points_are_thinned_out_not_piled_up(self) -> None:
-        interval = Interval(0.0, 1, empty=True)
+        interval = Interval(0.0, 1, is_bucket_empty=True)
         for number in range(10_000):
-            interval.point(float(number), number)
+            interval.add_full_point(float(number), number)
         interval.end(10_000.0, 10_000, rate=2.0)
         assert len(interval._points) <= 64  # noqa: SLF001 - the test needs its memory
-        assert interval.limit(burst=1.0) == pytest.approx(1.0, rel=0.01)
+        assert interval.estimate_limit(burst=1.0) == pytest.approx(1.0, rel=0.01)
 
 
 class TestItsForm:
     def test_it_tells_where_it_stands(self) -> None:
         pacer = AdaptivePacer(start_rate=8)
-        pacer.heard(0.1, pacer.sent(0.0), Verdict.THROTTLED, 3.0)
+        pacer.record(0.1, pacer.acquire(0.0), Verdict.THROTTLED, 3.0)
         snapshot = pacer.snapshot()
         assert snapshot.phase is Phase.BLOCKED
         assert (snapshot.rate, snapshot.estimate, snapshot.sent, snapshot.throttled) == (8.0, None, 1, 1)

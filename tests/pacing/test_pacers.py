@@ -18,17 +18,17 @@ def send_times(pacer: Pacer, *, began: float, number: int, late: float = 0.0) ->
     """Send as soon as allowed. After each wait, wake up `late` seconds late."""
     now, times = began, []
     for _ in range(number):
-        wait = pacer.wait(now)
+        wait = pacer.delay(now)
         now += wait + late if wait > 0 else 0.0
-        times.append(pacer.sent(now).sent_at)
+        times.append(pacer.acquire(now).sent_at)
     return times
 
 
 class TestEveryPacer:
     @pacers
     def test_it_numbers_its_tickets_and_dates_them(self, pacer: Pacer) -> None:
-        first = pacer.sent(10.0)
-        second = pacer.sent(12.0)
+        first = pacer.acquire(10.0)
+        second = pacer.acquire(12.0)
         assert second.number == first.number + 1
         assert (first.sent_at, second.sent_at) == (10.0, 12.0)
 
@@ -40,19 +40,19 @@ class TestEveryPacer:
     @pytest.mark.parametrize("odd", [None, 0.0, -1.0, math.nan, math.inf, 24 * 3600.1])
     def test_a_retry_after_that_makes_no_sense_holds_nothing(self, make: Any, odd: float | None) -> None:
         pacer = make()
-        ticket = pacer.sent(0.0)
-        pacer.heard(1.0, ticket, Verdict.THROTTLED, odd)
-        assert pacer.wait(1.0) == 0.0
+        ticket = pacer.acquire(0.0)
+        pacer.record(1.0, ticket, Verdict.THROTTLED, odd)
+        assert pacer.delay(1.0) == 0.0
 
     @pytest.mark.parametrize("make", [Unpaced, lambda: FixedPacer(5.0)])
     def test_a_retry_after_holds_every_send_until_it_is_over(self, make: Any) -> None:
         pacer = make()
-        ticket = pacer.sent(0.0)
-        pacer.heard(1.0, ticket, Verdict.THROTTLED, 30.0)
-        pacer.heard(2.0, ticket, Verdict.THROTTLED, 3.0)
-        assert pacer.wait(2.0) == 29.0
-        assert pacer.wait(31.0) == 0.0
-        assert pacer.wait(99.0) == 0.0
+        ticket = pacer.acquire(0.0)
+        pacer.record(1.0, ticket, Verdict.THROTTLED, 30.0)
+        pacer.record(2.0, ticket, Verdict.THROTTLED, 3.0)
+        assert pacer.delay(2.0) == 29.0
+        assert pacer.delay(31.0) == 0.0
+        assert pacer.delay(99.0) == 0.0
 
     @pacers
     def test_what_looks_for_no_limit_tells_none(self, pacer: Pacer) -> None:
@@ -62,9 +62,9 @@ class TestEveryPacer:
     def test_it_tells_where_it_stands(self, make: Any) -> None:
         pacer = make()
         before = pacer.snapshot()
-        pacer.heard(1.0, pacer.sent(0.0), Verdict.THROTTLED, 30.0)
-        assert before == Snapshot(Phase.STEADY, pacer.rate, None, reopens=-math.inf, sent=0, throttled=0)
-        assert pacer.snapshot() == Snapshot(Phase.STEADY, pacer.rate, None, reopens=31.0, sent=1, throttled=1)
+        pacer.record(1.0, pacer.acquire(0.0), Verdict.THROTTLED, 30.0)
+        assert before == Snapshot(Phase.STEADY, pacer.rate, None, hold_until=-math.inf, sent=0, throttled=0)
+        assert pacer.snapshot() == Snapshot(Phase.STEADY, pacer.rate, None, hold_until=31.0, sent=1, throttled=1)
 
 
 class TestUnpaced:
@@ -72,15 +72,15 @@ class TestUnpaced:
     def test_it_holds_nothing_back(self, times: list[float]) -> None:
         pacer = Unpaced()
         for now in sorted(times):
-            assert pacer.wait(now) == 0.0
-            pacer.heard(now, pacer.sent(now), Verdict.ACCEPTED)
+            assert pacer.delay(now) == 0.0
+            pacer.record(now, pacer.acquire(now), Verdict.ACCEPTED)
         assert pacer.rate == math.inf
 
     @pytest.mark.parametrize("verdict", [Verdict.ACCEPTED, Verdict.UNKNOWN])
     def test_only_the_retry_after_of_a_429_holds(self, verdict: Verdict) -> None:
         pacer = Unpaced()
-        pacer.heard(0.0, pacer.sent(0.0), verdict, 30.0)
-        assert pacer.wait(0.0) == 0.0
+        pacer.record(0.0, pacer.acquire(0.0), verdict, 30.0)
+        assert pacer.delay(0.0) == 0.0
 
     def test_its_name_is_that_of_the_one_to_use(self) -> None:
         assert repr(UNPACED) == "UNPACED"
@@ -102,32 +102,32 @@ class TestFixedPacer:
         pacer, now, times = FixedPacer(rate), 0.0, []
         for pause in pauses:
             now += pause
-            now += pacer.wait(now)
-            times.append(pacer.sent(now).sent_at)
+            now += pacer.delay(now)
+            times.append(pacer.acquire(now).sent_at)
         for first, began in enumerate(times):
             for last, ended in enumerate(times[first:], first):
                 assert last - first <= rate * (ended - began + 0.02) + 1e-6
 
     def test_after_an_hour_of_idleness_the_second_call_waits_as_ever(self) -> None:
         pacer = FixedPacer(2.0)
-        pacer.sent(0.0)
-        pacer.sent(3600.0)
-        assert pacer.wait(3600.0) == pytest.approx(0.48)
+        pacer.acquire(0.0)
+        pacer.acquire(3600.0)
+        assert pacer.delay(3600.0) == pytest.approx(0.48)
 
     @pytest.mark.parametrize("after", ["start", "pause"])
     def test_neither_the_start_nor_a_pause_is_followed_by_a_burst(self, after: str) -> None:
         pacer = FixedPacer(1000.0)
         now = 50.0
         if after == "pause":
-            pacer.heard(now, pacer.sent(now), Verdict.THROTTLED, 10.0)
-            now += pacer.wait(now)
-        pacer.sent(now)
-        assert pacer.wait(now) == pytest.approx(0.001)
+            pacer.record(now, pacer.acquire(now), Verdict.THROTTLED, 10.0)
+            now += pacer.delay(now)
+        pacer.acquire(now)
+        assert pacer.delay(now) == pytest.approx(0.001)
 
     def test_a_503_with_retry_after_holds_too(self) -> None:
         pacer = FixedPacer(100.0)
-        pacer.heard(0.0, pacer.sent(0.0), Verdict.UNKNOWN, 30.0)
-        assert pacer.wait(0.0) == 30.0
+        pacer.record(0.0, pacer.acquire(0.0), Verdict.UNKNOWN, 30.0)
+        assert pacer.delay(0.0) == 30.0
 
     def test_it_tells_its_rate(self) -> None:
         assert FixedPacer(8).rate == 8.0

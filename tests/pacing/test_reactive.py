@@ -16,16 +16,16 @@ ACCEPTED, THROTTLED, UNKNOWN = Verdict.ACCEPTED, Verdict.THROTTLED, Verdict.UNKN
 
 def send(pacer: Pacer, now: float, number: int = 1) -> list[Ticket]:
     """Send this many requests at once."""
-    return [pacer.sent(now) for _ in range(number)]
+    return [pacer.acquire(now) for _ in range(number)]
 
 
 def held(pacer: Pacer, now: float, pause: float | None = 2.0, number: int = 20) -> float:
     """Send this many requests at once and reject all but the first. Return the time when the next may be sent."""
     first, *others = send(pacer, now, number)
-    pacer.heard(now + 0.1, first, ACCEPTED)
+    pacer.record(now + 0.1, first, ACCEPTED)
     for ticket in others:
-        pacer.heard(now + 0.1, ticket, THROTTLED, pause)
-    return now + 0.1 + pacer.wait(now + 0.1)
+        pacer.record(now + 0.1, ticket, THROTTLED, pause)
+    return now + 0.1 + pacer.delay(now + 0.1)
 
 
 def released(pacer: Pacer, since: float, until: float) -> list[float]:
@@ -33,11 +33,11 @@ def released(pacer: Pacer, since: float, until: float) -> list[float]:
     times: list[float] = []
     now = since
     while True:
-        now += pacer.wait(now)
+        now += pacer.delay(now)
         if now >= until:
             return times
-        ticket = pacer.sent(now)
-        pacer.heard(now + 0.01, ticket, ACCEPTED)
+        ticket = pacer.acquire(now)
+        pacer.record(now + 0.01, ticket, ACCEPTED)
         times.append(now)
 
 
@@ -45,14 +45,14 @@ class TestBeforeTheFirst429:
     def test_nothing_is_held_back(self) -> None:
         pacer = ReactivePacer()
         for number in range(10_000):
-            assert pacer.wait(number / 1e5) == 0.0
-            pacer.heard(number / 1e5, pacer.sent(number / 1e5), ACCEPTED if number % 7 else UNKNOWN)
+            assert pacer.delay(number / 1e5) == 0.0
+            pacer.record(number / 1e5, pacer.acquire(number / 1e5), ACCEPTED if number % 7 else UNKNOWN)
         assert (pacer.rate, pacer.estimate, pacer.phase) == (math.inf, None, Phase.STEADY)
 
     def test_a_503_with_a_retry_after_holds_nobody_else(self) -> None:
         pacer = ReactivePacer()
-        pacer.heard(0.1, pacer.sent(0.0), UNKNOWN, 30.0)
-        assert pacer.wait(0.1) == 0.0
+        pacer.record(0.1, pacer.acquire(0.0), UNKNOWN, 30.0)
+        assert pacer.delay(0.1) == 0.0
 
 
 class TestTheHold:
@@ -67,16 +67,16 @@ class TestTheHold:
     def test_the_longest_of_several_counts(self) -> None:
         pacer = ReactivePacer()
         for ticket, pause in zip(send(pacer, 0.0, 3), [1.0, 5.0, 2.0], strict=True):
-            pacer.heard(0.1, ticket, THROTTLED, pause)
-        assert pacer.wait(0.1) == pytest.approx(5.0)
+            pacer.record(0.1, ticket, THROTTLED, pause)
+        assert pacer.delay(0.1) == pytest.approx(5.0)
 
     def test_where_nothing_is_accepted_it_lasts_longer_and_longer(self) -> None:
         pacer = ReactivePacer()
         now = held(pacer, 0.0, None)
         waits = []
         for _ in range(12):
-            pacer.heard(now + 0.01, pacer.sent(now), THROTTLED)
-            waits.append(pacer.wait(now + 0.01))
+            pacer.record(now + 0.01, pacer.acquire(now), THROTTLED)
+            waits.append(pacer.delay(now + 0.01))
             now += 0.01 + waits[-1]
         assert waits == pytest.approx(sorted(waits))
         assert waits[0] < 0.5
@@ -99,7 +99,7 @@ class TestTheRelease:
     def test_it_begins_at_the_rate_that_was_measured_over_a_second(self) -> None:
         pacer = ReactivePacer()
         for number in range(120):
-            pacer.heard(number / 60, pacer.sent(number / 60), ACCEPTED)
+            pacer.record(number / 60, pacer.acquire(number / 60), ACCEPTED)
         opens = held(pacer, 2.0, number=2)
         first, second = released(pacer, opens, opens + 1.0)[:2]
         assert 1 / (second - first) == pytest.approx(60, rel=0.1)
@@ -107,7 +107,7 @@ class TestTheRelease:
     def test_what_was_sent_long_ago_is_no_measurement(self) -> None:
         pacer = ReactivePacer()
         for number in range(20):
-            pacer.heard(10.0 * number, pacer.sent(10.0 * number), ACCEPTED)
+            pacer.record(10.0 * number, pacer.acquire(10.0 * number), ACCEPTED)
         opens = held(pacer, 200.0)
         first, second = released(pacer, opens, opens + 1.0)[:2]
         assert second - first == pytest.approx(1 / 25)
@@ -115,48 +115,48 @@ class TestTheRelease:
     def test_waking_up_late_lets_no_burst_leave(self) -> None:
         pacer = ReactivePacer()
         opens = held(pacer, 0.0)
-        assert sum(pacer.wait(opens + 10.0) == 0.0 and bool(pacer.sent(opens + 10.0)) for _ in range(50)) <= 4
+        assert sum(pacer.delay(opens + 10.0) == 0.0 and bool(pacer.acquire(opens + 10.0)) for _ in range(50)) <= 4
 
     def test_calls_that_are_fewer_than_might_leave_dont_raise_the_rate(self) -> None:
         pacer = ReactivePacer()
         now = held(pacer, 0.0)
         for _ in range(50):
-            pacer.heard(now, pacer.sent(now), ACCEPTED)
+            pacer.record(now, pacer.acquire(now), ACCEPTED)
             now += 1.0
         assert pacer.rate < 60
 
     def test_a_429_of_what_left_before_the_hold_changes_nothing(self) -> None:
         pacer = ReactivePacer()
         tickets = send(pacer, 0.0, 20)
-        pacer.heard(0.1, tickets[5], THROTTLED, 2.0)
-        before = (pacer.rate, pacer.wait(0.1))
+        pacer.record(0.1, tickets[5], THROTTLED, 2.0)
+        before = (pacer.rate, pacer.delay(0.1))
         for ticket in tickets[6:]:
-            pacer.heard(0.1, ticket, THROTTLED, 2.0)
-        assert (pacer.rate, pacer.wait(0.1)) == before
+            pacer.record(0.1, ticket, THROTTLED, 2.0)
+        assert (pacer.rate, pacer.delay(0.1)) == before
 
     def test_after_a_minute_without_a_429_nothing_is_held_back(self) -> None:
         pacer = ReactivePacer()
         opens = held(pacer, 0.0)
         released(pacer, opens, opens + 5.0)
         assert pacer.phase is Phase.START
-        assert pacer.wait(60.2) == 0.0
+        assert pacer.delay(60.2) == 0.0
         send(pacer, 60.2, 1000)
-        assert (pacer.wait(60.2), pacer.rate, pacer.phase) == (0.0, math.inf, Phase.STEADY)
+        assert (pacer.delay(60.2), pacer.rate, pacer.phase) == (0.0, math.inf, Phase.STEADY)
 
     def test_not_before_a_longer_retry_after_is_over(self) -> None:
         pacer = ReactivePacer()
         held(pacer, 0.0, 3600.0)
-        assert pacer.wait(100.0) == pytest.approx(3500.1)
-        assert pacer.wait(3601.0) == 0.0
+        assert pacer.delay(100.0) == pytest.approx(3500.1)
+        assert pacer.delay(3601.0) == 0.0
 
 
 @pytest.mark.parametrize("pause", [None, 1.0])
 def test_single_429s_are_no_measurement_of_a_limit(pause: float | None) -> None:
     pacer, now = ReactivePacer(), 0.0
     for number in range(2000):
-        now = max(now + pacer.wait(now), number / 20)  # 20 calls per second, if allowed
-        ticket = pacer.sent(now)
-        pacer.heard(now + 0.01, ticket, THROTTLED if number % 100 == 99 else ACCEPTED, pause)
+        now = max(now + pacer.delay(now), number / 20)  # 20 calls per second, if allowed
+        ticket = pacer.acquire(now)
+        pacer.record(now + 0.01, ticket, THROTTLED if number % 100 == 99 else ACCEPTED, pause)
     assert pacer.estimate is None
     assert now - 2000 / 20 < 5.0  # nor does it fall behind
 
@@ -182,14 +182,14 @@ def test_whatever_happens_waits_are_finite_and_no_retry_after_is_broken(
     for passes, number, verdict, pause in events:
         now += passes
         for _ in range(number):
-            wait = pacer.wait(now)
+            wait = pacer.delay(now)
             assert 0.0 <= wait < math.inf
             assert now + wait >= reopens - 1e-6
             if obedient:
                 now += wait
-            under_way.append(pacer.sent(now))
+            under_way.append(pacer.acquire(now))
         for ticket in under_way[::2]:
-            pacer.heard(now, ticket, verdict, pause)
+            pacer.record(now, ticket, verdict, pause)
             if verdict is THROTTLED and pause is not None and pause > 0:
                 reopens = max(reopens, now + pause)
         under_way = under_way[1::2]

@@ -7,7 +7,7 @@ import pytest
 
 from adapty_async import AdaptivePacer
 from adapty_async.pacing import Verdict
-from adapty_async.pacing.estimator import Estimator, Interval
+from adapty_async.pacing.estimator import Interval, LimitEstimator
 from benchmarks.rate_simulation import BIN, FixedWindows, Limiter, PacedJob, Simulation, Tally, TokenBucket, World
 
 # Hours of virtual time. Coverage makes this 50% slower, and other tests run the same lines.
@@ -93,46 +93,46 @@ class TestWhatIsReached:
 class TestAfterAPause:
     def test_nothing_is_made_up_for(self) -> None:
         pacer = AdaptivePacer(start_rate=100.0)
-        first = pacer.sent(0.0)
-        pacer.heard(0.1, first, Verdict.ACCEPTED)
-        pacer.heard(0.2, pacer.sent(0.1), Verdict.THROTTLED, 5.0)
-        opens = 0.2 + pacer.wait(0.2)
+        first = pacer.acquire(0.0)
+        pacer.record(0.1, first, Verdict.ACCEPTED)
+        pacer.record(0.2, pacer.acquire(0.1), Verdict.THROTTLED, 5.0)
+        opens = 0.2 + pacer.delay(0.2)
         assert opens == pytest.approx(5.2)
-        pacer.sent(opens)
-        assert pacer.wait(opens) == pytest.approx(1 / pacer.rate)
+        pacer.acquire(opens)
+        assert pacer.delay(opens) == pytest.approx(1 / pacer.rate)
 
     @pytest.mark.parametrize("retry_after", [0.001, 0.05])
     def test_one_that_is_over_before_the_next_request_would_leave_changes_nothing(self, retry_after: float) -> None:
         refused_with: dict[float | None, tuple[float, float]] = {}
         for told in (None, retry_after):
             pacer = AdaptivePacer(start_rate=50.0)
-            pacer.heard(0.1, pacer.sent(0.0), Verdict.ACCEPTED)
+            pacer.record(0.1, pacer.acquire(0.0), Verdict.ACCEPTED)
             # So many that they count even without a Retry-After.
-            for ticket in [pacer.sent(0.1) for _ in range(8)]:
-                pacer.heard(0.2, ticket, Verdict.THROTTLED, told)
-            refused_with[told] = pacer.rate, pacer.wait(0.2)
+            for ticket in [pacer.acquire(0.1) for _ in range(8)]:
+                pacer.record(0.2, ticket, Verdict.THROTTLED, told)
+            refused_with[told] = pacer.rate, pacer.delay(0.2)
         assert refused_with[retry_after] == refused_with[None]
         assert refused_with[None][0] < 50.0
 
     def test_the_search_begins_at_the_step_that_was_passed(self) -> None:
         pacer = AdaptivePacer(start_rate=100.0)
-        pacer.heard(0.1, pacer.sent(0.0), Verdict.ACCEPTED)
-        pacer.heard(0.2, pacer.sent(0.1), Verdict.THROTTLED, 5.0)
+        pacer.record(0.1, pacer.acquire(0.0), Verdict.ACCEPTED)
+        pacer.record(0.2, pacer.acquire(0.1), Verdict.THROTTLED, 5.0)
         assert pacer.rate == pytest.approx(50.0)
 
 
 def after_a_pause(seconds: float, sent: int, rate: float) -> Interval:
     """Return an interval of some seconds with requests to a bucket that was full after a pause of 5 s."""
-    interval = Interval(-5.0, 0, empty=True)
-    interval.point(0.0, 1)
-    interval.end(seconds, 1 + sent, rate, paused=True)
+    interval = Interval(-5.0, 0, is_bucket_empty=True)
+    interval.add_full_point(0.0, 1)
+    interval.end(seconds, 1 + sent, rate, has_hold=True)
     return interval
 
 
 class TestWeighing:
     def test_two_short_intervals_leave_a_doubt_and_a_long_one_ends_it(self) -> None:
-        estimator = Estimator()
-        estimator.add(after_a_pause(0.4, 60, rate=150.0))
+        estimator = LimitEstimator()
+        estimator.add_interval(after_a_pause(0.4, 60, rate=150.0))
         doubtful = estimator.measure(after_a_pause(0.7, 75, rate=107.0))
         assert estimator.spread > 0.2 * doubtful
         sure = estimator.measure(after_a_pause(10.0, 540, rate=56.0))
@@ -141,14 +141,14 @@ class TestWeighing:
 
     def test_a_bucket_that_takes_a_minute_to_fill_is_no_explanation(self) -> None:
         # 1,000 at once and then 12 in 5 s would also fit 1,000 and 2/s. A log of ten seconds looks like that.
-        estimator = Estimator()
-        start = Interval(0.0, 1, empty=False)
-        start.point(0.0, 1)
-        start.end(2.0, 1005, rate=500.0, paused=True)
-        estimator.add(start)
+        estimator = LimitEstimator()
+        start = Interval(0.0, 1, is_bucket_empty=False)
+        start.add_full_point(0.0, 1)
+        start.end(2.0, 1005, rate=500.0, has_hold=True)
+        estimator.add_interval(start)
         assert estimator.measure(after_a_pause(0.1, 12, rate=120.0)) > 30
 
     def test_the_limit_is_no_lower_than_what_was_accepted(self) -> None:
-        estimator = Estimator()
+        estimator = LimitEstimator()
         estimator.measure(after_a_pause(45.0, 5000, rate=120.0))
         assert 100.0 <= estimator.measure(after_a_pause(45.0, 5000, rate=120.0)) <= 120.0

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from adapty_async import AdaptivePacer
 from adapty_async.pacing import Phase, SharedPacer, Verdict
-from adapty_async.pacing.strays import FEWEST, Strays, Suspicion
+from adapty_async.pacing.strays import MIN_STRAY_RATIO, StrayEstimator, Suspicion
 from benchmarks.pacing_bench.scenarios import strays
 from benchmarks.rate_simulation import TokenBucket, World
 from benchmarks.shared_pacing import Job, goodput, simulate
@@ -101,16 +101,16 @@ def test_a_429_below_the_estimate_lowers_it_by_little() -> None:
     pacer = AdaptivePacer()
     run(World(lambda: TokenBucket(50, 10), 40), pacer)
     while pacer.phase is not Phase.CRUISE:
-        now = 50.0 + pacer.wait(50.0)
-        ticket = pacer.sent(now)
-        pacer.heard(now + 0.1, ticket, Verdict.THROTTLED if pacer.phase is Phase.PROBE else Verdict.ACCEPTED)
+        now = 50.0 + pacer.delay(50.0)
+        ticket = pacer.acquire(now)
+        pacer.record(now + 0.1, ticket, Verdict.THROTTLED if pacer.phase is Phase.PROBE else Verdict.ACCEPTED)
     before, now = pacer.estimate, 60.0
     assert before is not None
     for _ in range(30):
-        now += pacer.wait(now)
-        pacer.heard(now + 0.1, pacer.sent(now), Verdict.ACCEPTED)
-    now += pacer.wait(now)
-    pacer.heard(now + 0.1, pacer.sent(now), Verdict.THROTTLED)
+        now += pacer.delay(now)
+        pacer.record(now + 0.1, pacer.acquire(now), Verdict.ACCEPTED)
+    now += pacer.delay(now)
+    pacer.record(now + 0.1, pacer.acquire(now), Verdict.THROTTLED)
     assert pacer.estimate is not None
     assert pacer.estimate >= 0.95 * before
 
@@ -120,9 +120,9 @@ class TestSuspicion:
         suspicion = Suspicion()
         for number, answer in enumerate(answers, 1):
             if answer == "x":
-                suspicion.reject(0.02 * number, number, share)
+                suspicion.record_rejection(0.02 * number, number, share)
             else:
-                suspicion.accept(number, share)
+                suspicion.record_acceptance(number, share)
         return suspicion
 
     def test_a_429_that_is_followed_by_accepted_requests_is_a_stray(self) -> None:
@@ -136,33 +136,33 @@ class TestSuspicion:
         assert self.hear("xxx..", 0.03).score < self.hear("x.x.x", 0.03).score
 
     def test_where_no_strays_are_known_the_first_429_is_enough(self) -> None:
-        assert self.hear("x", FEWEST).score > 3 + math.log(3000)
+        assert self.hear("x", MIN_STRAY_RATIO).score > 3 + math.log(3000)
 
 
 class TestStrays:
     def test_429s_near_the_limit_alone_are_no_strays(self) -> None:
-        strays = Strays()
-        strays.near.count(980, 20)
-        assert strays.share == FEWEST
-        assert strays.are_unclear(50)
+        strays = StrayEstimator()
+        strays.near.add(980, 20)
+        assert strays.ratio == MIN_STRAY_RATIO
+        assert strays.is_unclear(50)
 
     def test_429s_that_get_no_fewer_far_below_it_are(self) -> None:
-        strays = Strays()
-        strays.near.count(980, 20)
-        strays.low.count(490, 10)
-        assert strays.share == pytest.approx(0.016, abs=0.003)
-        assert not strays.are_unclear(50)
+        strays = StrayEstimator()
+        strays.near.add(980, 20)
+        strays.low.add(490, 10)
+        assert strays.ratio == pytest.approx(0.016, abs=0.003)
+        assert not strays.is_unclear(50)
 
     def test_429s_that_get_fewer_far_below_it_are_none(self) -> None:
-        strays = Strays()
-        strays.near.count(950, 50)
-        strays.low.count(499, 1)
-        assert strays.share == FEWEST
-        assert not strays.are_unclear(50)
+        strays = StrayEstimator()
+        strays.near.add(950, 50)
+        strays.low.add(499, 1)
+        assert strays.ratio == MIN_STRAY_RATIO
+        assert not strays.is_unclear(50)
 
     def test_they_are_forgotten(self) -> None:
-        strays = Strays()
-        strays.low.count(100, 10)
+        strays = StrayEstimator()
+        strays.low.add(100, 10)
         for _ in range(100):
-            strays.low.count(300, 0)
-        assert strays.share < 0.001
+            strays.low.add(300, 0)
+        assert strays.ratio < 0.001

@@ -72,27 +72,27 @@ class TestShares:
             Faults(wrong)
         faults = Faults(MANY)
         with pytest.raises(ValueError, match="shares"):
-            faults.shares = wrong
-        assert faults.shares == MANY
+            faults.fault_rates = wrong
+        assert faults.fault_rates == MANY
 
 
 class TestScript:
     def test_the_next_requests_suffer_it_in_order_and_then_none(self) -> None:
         faults = Faults()
-        faults.script(Fault.CUT, Fault.NONE)
-        faults.script(Fault.HUGE)
+        faults.inject(Fault.CUT, Fault.NONE)
+        faults.inject(Fault.HUGE)
         assert drawn(faults, 5) == [Fault.CUT, Fault.NONE, Fault.HUGE, Fault.NONE, Fault.NONE]
 
     def test_it_comes_before_what_is_drawn_and_leaves_that_as_it_is(self) -> None:
         faults = Faults(MANY)
-        faults.script(*[Fault.CUT] * 3)
+        faults.inject(*[Fault.CUT] * 3)
         assert drawn(faults, 100) == [Fault.CUT] * 3 + drawn(Faults(MANY), 97)
 
     @pytest.mark.parametrize("method", ["DELETE", "delete"])
     def test_only_requests_of_its_method_take_part(self, method: str) -> None:
         faults = Faults()
-        faults.script(Fault.CUT, Fault.HUGE, method=method)
-        faults.script(Fault.BAD_UTF8)
+        faults.inject(Fault.CUT, Fault.HUGE, method=method)
+        faults.inject(Fault.BAD_UTF8)
         asked = ["GET", "DELETE", "GET", "DELETE", "DELETE"]
         assert [faults.next(method) for method in asked] == [
             Fault.BAD_UTF8,
@@ -104,12 +104,12 @@ class TestScript:
 
     async def test_it_can_be_told_while_the_simulator_runs(self, simulator: Simulator, call: Caller) -> None:
         statuses = [(await call(simulator, "GET", "u1")).status]
-        simulator.script(Fault.UNAVAILABLE, Fault.SERVER_ERROR, method="GET")
+        simulator.inject(Fault.UNAVAILABLE, Fault.SERVER_ERROR, method="GET")
         statuses += [(await call(simulator, method, "u1")).status for method in ("GET", "DELETE", "GET", "GET")]
         assert statuses == [404, 503, 404, 500, 404]
 
     async def test_a_refusal_leaves_it_to_the_next_request(self, simulator: Simulator, call: Caller) -> None:
-        simulator.script(Fault.UNAVAILABLE)
+        simulator.inject(Fault.UNAVAILABLE)
         assert (await call(simulator, "GET", "u1", headers={"Authorization": "Api-Key wrong"})).status == 401
         assert (await call(simulator, "GET", "u1")).status == 503
 
@@ -120,15 +120,15 @@ class TestTheWork:
     @pytest.mark.parametrize(("faults", "left"), [(BEFORE_WORK, 1), (AFTER_WORK, 0)])
     async def test_it_is_done_or_not_as_the_fault_says(self, faults: list[Fault], left: int, call: Caller) -> None:
         for fault in faults:
-            async with Simulator(profiles=1, shares={fault: 1.0}, delay=0.0) as simulator:
+            async with Simulator(profiles=1, fault_rates={fault: 1.0}, delay=0.0) as simulator:
                 with contextlib.suppress(aiohttp.ClientError):
                     await call(simulator, "DELETE", USER, documented=False)
                 assert len(simulator.profiles) == left, fault
 
     async def test_it_is_done_before_the_delay(self, call: Caller) -> None:
-        async with Simulator(profiles=1, shares={Fault.DELAY: 1.0}, delay=60.0) as simulator:
+        async with Simulator(profiles=1, fault_rates={Fault.DELAY: 1.0}, delay=60.0) as simulator:
             deletion = asyncio.create_task(call(simulator, "DELETE", USER))
-            await until(lambda: simulator.count.in_flight > 0)
+            await until(lambda: simulator.stats.in_flight > 0)
             assert len(simulator.profiles) == 0
             deletion.cancel()
 
@@ -136,7 +136,7 @@ class TestTheWork:
         simulator.latency = 60.0
         simulator.add_profile(customer_user_id="u1")
         deletion = asyncio.create_task(call(simulator, "DELETE", "u1"))
-        await until(lambda: simulator.count.in_flight > 0)
+        await until(lambda: simulator.stats.in_flight > 0)
         assert "u1" not in simulator.profiles.customer_user_ids
         deletion.cancel()
 
@@ -153,16 +153,16 @@ class TestAnswers:
     async def test_an_error_of_the_api_has_its_form(
         self, simulator: Simulator, call: Caller, fault: Fault, status: int, code: str
     ) -> None:
-        simulator.script(fault)
+        simulator.inject(fault)
         reply = await call(simulator, "GET", "u1")
         assert (reply.status, reply.code) == (status, code)
-        assert simulator.count.answers == {("GET", status): 1}
+        assert simulator.stats.responses == {("GET", status): 1}
 
     @pytest.mark.parametrize(("seconds", "value"), [(None, None), (2.0, "2"), (0.25, "0.25"), (3, "3")])
     async def test_a_503_and_a_429_each_carry_the_retry_after_they_were_given(
         self, simulator: Simulator, call: Caller, seconds: float | None, value: str | None
     ) -> None:
-        simulator.script(Fault.UNAVAILABLE, Fault.THROTTLED, Fault.UNAVAILABLE, Fault.THROTTLED)
+        simulator.inject(Fault.UNAVAILABLE, Fault.THROTTLED, Fault.UNAVAILABLE, Fault.THROTTLED)
         simulator.faults.retry_after_503 = seconds
         found = [(await call(simulator, "GET", "u1")).headers.get("Retry-After") for _ in range(2)]
         simulator.faults.retry_after_503, simulator.retry_after = None, seconds
@@ -170,13 +170,13 @@ class TestAnswers:
         assert found == [value, None, None, value]
 
     async def test_a_gateway_answers_with_a_page(self, simulator: Simulator, call: Caller) -> None:
-        simulator.script(Fault.BAD_GATEWAY)
+        simulator.inject(Fault.BAD_GATEWAY)
         reply = await call(simulator, "GET", "u1", documented=False)
         assert (reply.status, reply.headers["Content-Type"]) == (502, "text/html")
         assert reply.body.startswith(b"<html>")
 
     async def test_who_follows_a_redirect_is_seen(self, simulator: Simulator, call: Caller) -> None:
-        simulator.script(Fault.REDIRECT)
+        simulator.inject(Fault.REDIRECT)
         reply = await call(simulator, "GET", "u1", documented=False)
         assert reply.status == 307
         followed = await call(simulator, "GET", "u1", path=reply.headers["Location"])
@@ -185,17 +185,17 @@ class TestAnswers:
 
     @pytest.mark.parametrize("fault", [Fault.RESET_BEFORE, Fault.RESET_AFTER])
     async def test_a_reset_sends_nothing_and_is_counted(self, simulator: Simulator, fault: Fault) -> None:
-        simulator.script(fault)
+        simulator.inject(fault)
         reader, writer = await asyncio.open_connection("127.0.0.1", port(simulator))
         writer.write(raw_request(simulator, "GET", b"u1"))
         with pytest.raises(ConnectionResetError):
             await reader.read()
         writer.close()
-        assert (simulator.count.resets, simulator.count.answers) == (1, {})
+        assert (simulator.stats.resets, simulator.stats.responses) == (1, {})
 
     @pytest.mark.parametrize("method", ["GET", "DELETE"])
     async def test_a_cut_body_is_shorter_than_it_says_and_ends_the_connection(self, method: str) -> None:
-        async with Simulator(profiles=1, shares={Fault.CUT: 1.0}) as simulator:
+        async with Simulator(profiles=1, fault_rates={Fault.CUT: 1.0}) as simulator:
             reader, writer = await asyncio.open_connection("127.0.0.1", port(simulator))
             writer.write(raw_request(simulator, method, USER.encode()))
             head, _, body = (await reader.read()).partition(b"\r\n\r\n")
@@ -206,13 +206,13 @@ class TestAnswers:
 
     @pytest.mark.parametrize("method", ["GET", "DELETE"])
     async def test_a_broken_gzip_cannot_be_unpacked(self, simulator: Simulator, call: Caller, method: str) -> None:
-        simulator.script(Fault.BROKEN_GZIP)
+        simulator.inject(Fault.BROKEN_GZIP)
         with pytest.raises(aiohttp.ClientPayloadError):
             await call(simulator, method, "u1")
 
     @pytest.mark.parametrize("method", ["GET", "DELETE"])
     async def test_a_bad_utf8_cannot_be_decoded(self, call: Caller, method: str) -> None:
-        async with Simulator(profiles=1, shares={Fault.BAD_UTF8: 1.0}) as simulator:
+        async with Simulator(profiles=1, fault_rates={Fault.BAD_UTF8: 1.0}) as simulator:
             reply = await call(simulator, method, USER, documented=False)
         assert reply.status == 200
         with pytest.raises(UnicodeDecodeError):
@@ -220,14 +220,14 @@ class TestAnswers:
 
     @pytest.mark.parametrize("method", ["GET", "DELETE"])
     async def test_a_wrong_json_is_json_and_nothing_documented(self, call: Caller, method: str) -> None:
-        async with Simulator(profiles=1, shares={Fault.WRONG_JSON: 1.0}) as simulator:
+        async with Simulator(profiles=1, fault_rates={Fault.WRONG_JSON: 1.0}) as simulator:
             reply = await call(simulator, method, USER, documented=False)
         assert reply.status == 200
         assert violations(reply.json, "ProfileResponse") != []
 
     @pytest.mark.parametrize("method", ["GET", "DELETE"])
     async def test_a_huge_body_is_wrong_by_its_size_alone(self, call: Caller, method: str) -> None:
-        async with Simulator(profiles=1, shares={Fault.HUGE: 1.0}) as simulator:
+        async with Simulator(profiles=1, fault_rates={Fault.HUGE: 1.0}) as simulator:
             reply = await call(simulator, method, USER, documented=False)
         assert reply.status == 200
         assert len(reply.body) > 8 * 1024 * 1024
@@ -239,17 +239,17 @@ class TestAnswers:
     ) -> None:
         simulator.add_profile(customer_user_id="u1")
         assert (await call(simulator, "GET", "nobody")).status == 404
-        simulator.script(fault)
+        simulator.inject(fault)
         reader, writer = await asyncio.open_connection("127.0.0.1", port(simulator))
         writer.write(raw_request(simulator, "DELETE", b"u1", b"Connection: close"))
         shown = await reader.read()
         writer.close()
         assert [int(status) for status in re.findall(rb"HTTP/1.1 (\d+) [A-Z]", shown)] == statuses
         assert shown.count(b"profile_does_not_exist") == 1
-        assert (simulator.count.requests, len(simulator.profiles)) == (2, 0)
+        assert (simulator.stats.requests, len(simulator.profiles)) == (2, 0)
 
     async def test_without_a_request_before_it_is_its_own(self, simulator: Simulator) -> None:
-        simulator.script(Fault.SURPLUS)
+        simulator.inject(Fault.SURPLUS)
         reader, writer = await asyncio.open_connection("127.0.0.1", port(simulator))
         writer.write(raw_request(simulator, "GET", b"u1", b"Connection: close"))
         shown = await reader.read()
@@ -257,7 +257,7 @@ class TestAnswers:
         assert len(re.findall(rb"HTTP/1.1 404 Not Found\r\n", shown)) == 2
 
     async def test_a_spoiled_answer_keeps_its_status(self, simulator: Simulator, call: Caller) -> None:
-        simulator.script(Fault.WRONG_JSON, Fault.BAD_UTF8)
+        simulator.inject(Fault.WRONG_JSON, Fault.BAD_UTF8)
         assert [(await call(simulator, "GET", "u1", documented=False)).status for _ in range(2)] == [404, 404]
 
     @pytest.mark.parametrize("name", ["latency", "delay"])
@@ -297,7 +297,7 @@ class TestTheClient:
         self, simulator: Simulator, client: AdaptyClient, fault: Fault, error: type[AdaptyError], maybe_executed: bool
     ) -> None:
         simulator.add_profile(customer_user_id="u1")
-        simulator.script(fault)
+        simulator.inject(fault)
         simulator.faults.delay = 60.0
         impatient = client.with_options(retry=RetryPolicy.none(), timeout=1.0 if fault is Fault.DELAY else PATIENCE)
         with pytest.raises(error) as caught:
@@ -307,27 +307,27 @@ class TestTheClient:
 
 async def test_an_answer_too_many_reaches_no_other_call(simulator: Simulator, client: AdaptyClient) -> None:
     names = [simulator.add_profile(customer_user_id=f"u{number}").customer_user_id for number in range(20)]
-    simulator.faults.shares = {Fault.SURPLUS: 0.3, Fault.STALE: 0.3}
+    simulator.faults.fault_rates = {Fault.SURPLUS: 0.3, Fault.STALE: 0.3}
     for name in names:
         assert (await client.profiles.get(customer_user_id=name)).customer_user_id == name
 
 
 async def test_a_job_sends_again_what_it_answers_twice(simulator: Simulator, client: AdaptyClient) -> None:
     simulator.add_profile(customer_user_id="u1")
-    simulator.script(Fault.SURPLUS)
+    simulator.inject(Fault.SURPLUS)
     report = await bulk.delete_profiles(client, ["u1"], by="customer_user_id", pacer=UNPACED)
     assert report.counts == {bulk.Outcome.DELETED_UNCONFIRMED: 1}
-    assert simulator.count.answers == {("DELETE", 204): 1, ("DELETE", 404): 1}
+    assert simulator.stats.responses == {("DELETE", 204): 1, ("DELETE", 404): 1}
 
 
 async def test_shares_can_be_changed_while_it_runs(simulator: Simulator, call: Caller) -> None:
     assert (await call(simulator, "GET", "u1")).status == 404
-    simulator.faults.shares = {Fault.UNAVAILABLE: 1.0}
+    simulator.faults.fault_rates = {Fault.UNAVAILABLE: 1.0}
     assert (await call(simulator, "GET", "u1")).status == 503
     simulator.faults = Faults()
     assert (await call(simulator, "GET", "u1")).status == 404
 
 
 async def test_a_wrong_key_draws_no_fault(call: Caller) -> None:
-    async with Simulator(shares={Fault.UNAVAILABLE: 1.0}) as simulator:
+    async with Simulator(fault_rates={Fault.UNAVAILABLE: 1.0}) as simulator:
         assert (await call(simulator, "GET", "u1", headers={"Authorization": "Api-Key wrong"})).status == 401

@@ -76,7 +76,7 @@ async def test_counts_and_profiles_are_there_after_the_stop_and_the_next_start(c
     for number in (1, 2):
         async with simulator:
             await call(simulator, "DELETE", f"user-00000{number}@example.com")
-    assert (simulator.count.answers["DELETE", 204], len(simulator.profiles)) == (2, 0)
+    assert (simulator.stats.responses["DELETE", 204], len(simulator.profiles)) == (2, 0)
 
 
 async def test_a_stop_closes_idle_connections_and_leaves_no_task() -> None:
@@ -93,12 +93,12 @@ async def test_a_stop_cancels_requests_under_way_at_once(call: Caller) -> None:
     simulator = Simulator(latency=600.0)
     await simulator.start()
     calls = [asyncio.create_task(call(simulator, "POST", "u1", json={})) for _ in range(10)]
-    await until(lambda: simulator.count.in_flight >= 10)
+    await until(lambda: simulator.stats.in_flight >= 10)
     async with asyncio.timeout(PATIENCE):
         await simulator.stop()
     failures = await asyncio.gather(*calls, return_exceptions=True)
     assert {type(failure) for failure in failures} <= {aiohttp.ServerDisconnectedError, aiohttp.ClientOSError}
-    assert (simulator.count.in_flight, simulator.count.answers) == (0, {})
+    assert (simulator.stats.in_flight, simulator.stats.responses) == (0, {})
     assert tasks_left() == []
 
 
@@ -106,7 +106,7 @@ async def test_a_stop_gives_up_a_body_that_does_not_end() -> None:
     async with Simulator() as simulator:
         reader, writer = await asyncio.open_connection("127.0.0.1", port(simulator))
         writer.write(raw_request(simulator, "POST", b"u1", b"Content-Length: 9") + b"{")
-        await until(lambda: simulator.count.in_flight > 0)
+        await until(lambda: simulator.stats.in_flight > 0)
     assert await reader.read() == b""
     writer.close()
     assert tasks_left() == []
@@ -118,7 +118,7 @@ async def test_a_stop_does_not_wait_for_a_caller_that_never_reads() -> None:
     await simulator.start()
     with socket.create_connection(("127.0.0.1", port(simulator))) as connection:
         connection.sendall(raw_request(simulator, "GET", b"u1"))
-        await until(lambda: simulator.count.answers["GET", 200] > 0)
+        await until(lambda: simulator.stats.responses["GET", 200] > 0)
         async with asyncio.timeout(PATIENCE):
             await simulator.stop()
         assert tasks_left() == []
@@ -144,10 +144,10 @@ async def test_a_caller_that_leaves_in_the_middle_of_a_body_does_no_harm(
 ) -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", port(simulator))
     writer.write(raw_request(simulator, "POST", b"u1", b"Content-Length: 9") + b"{")
-    await until(lambda: simulator.count.in_flight > 0)
+    await until(lambda: simulator.stats.in_flight > 0)
     writer.transport.abort()
-    await until(lambda: simulator.count.in_flight == 0)
-    assert (simulator.count.answers, simulator.count.resets, caplog.records) == ({}, 0, [])
+    await until(lambda: simulator.stats.in_flight == 0)
+    assert (simulator.stats.responses, simulator.stats.resets, caplog.records) == ({}, 0, [])
     assert (await call(simulator, "GET", "u1")).status == 404
 
 
@@ -157,7 +157,7 @@ async def test_a_body_that_cannot_be_unpacked_ends_the_connection_without_an_ans
     with pytest.raises(ConnectionResetError):
         await reader.read()
     writer.close()
-    assert simulator.count.answers == {}
+    assert simulator.stats.responses == {}
 
 
 async def test_the_log_of_a_broken_request_hides_its_bytes(

@@ -23,11 +23,11 @@ pytestmark = {marks}
 async def test_the_client_speaks_to_the_simulator(adapty_simulator, adapty_client):
     adapty_simulator.add_profile(customer_user_id="u1")
     assert await adapty_client.profiles.delete(customer_user_id="u1")
-    assert adapty_simulator.count.answers == {{("DELETE", 204): 1}}
+    assert adapty_simulator.stats.responses == {{("DELETE", 204): 1}}
 
 
 async def test_each_test_has_a_simulator_of_its_own(adapty_simulator):
-    assert adapty_simulator.count.requests == 0
+    assert adapty_simulator.stats.requests == 0
 """
 
 
@@ -41,7 +41,7 @@ async def test_retries_of_the_client_do_not_wait(
 ) -> None:
     caplog.set_level("DEBUG", logger="adapty_async")
     adapty_simulator.add_profile(customer_user_id="u1")
-    adapty_simulator.script(Fault.RESET_AFTER, Fault.SERVER_ERROR, Fault.UNAVAILABLE)
+    adapty_simulator.inject(Fault.RESET_AFTER, Fault.SERVER_ERROR, Fault.UNAVAILABLE)
     assert await adapty_client.profiles.delete(customer_user_id="u1")
     assert [message.endswith(", retry in 0.000 s") for message in caplog.messages] == [True, True, True, False]
 

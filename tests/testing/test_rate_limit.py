@@ -32,7 +32,7 @@ async def test_the_limit_lets_requests_through_again_as_time_passes(call: Caller
         for _ in range(3):
             while (await call(simulator, "GET", "u1")).status == 429:
                 pass
-        assert simulator.count.answered(404) == 3
+        assert simulator.stats.count_responses(404) == 3
 
 
 async def test_a_wrong_key_spends_nothing_of_the_limit(call: Caller) -> None:
@@ -43,7 +43,7 @@ async def test_a_wrong_key_spends_nothing_of_the_limit(call: Caller) -> None:
 
 
 async def test_a_503_is_within_the_limit(call: Caller) -> None:
-    async with Simulator(rate=SLOW, burst=0, shares={Fault.UNAVAILABLE: 1.0}) as simulator:
+    async with Simulator(rate=SLOW, burst=0, fault_rates={Fault.UNAVAILABLE: 1.0}) as simulator:
         assert [(await call(simulator, "GET", "u1")).status for _ in range(2)] == [503, 429]
 
 

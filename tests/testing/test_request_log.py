@@ -11,22 +11,26 @@ async def test_requests_are_counted_by_method_and_status(simulator: Simulator, c
     simulator.add_profile(customer_user_id="u1")
     for method, customer_user_id in [("GET", "u1"), ("GET", "u2"), ("DELETE", "u1"), ("DELETE", "u1")]:
         await call(simulator, method, customer_user_id)
-    assert simulator.count.answers == {("GET", 200): 1, ("GET", 404): 1, ("DELETE", 204): 1, ("DELETE", 404): 1}
-    assert (simulator.count.requests, simulator.count.answered(404), simulator.count.answered(500)) == (4, 2, 0)
+    assert simulator.stats.responses == {("GET", 200): 1, ("GET", 404): 1, ("DELETE", 204): 1, ("DELETE", 404): 1}
+    assert (simulator.stats.requests, simulator.stats.count_responses(404), simulator.stats.count_responses(500)) == (
+        4,
+        2,
+        0,
+    )
 
 
 async def test_the_most_requests_under_way_at_one_time_are_counted(simulator: Simulator, call: Caller) -> None:
     await asyncio.gather(*(call(simulator, "GET", "u1") for _ in range(20)))
     await call(simulator, "GET", "u1")
-    assert 1 < simulator.count.max_in_flight <= 20
-    assert simulator.count.in_flight == 0
+    assert 1 < simulator.stats.max_in_flight <= 20
+    assert simulator.stats.in_flight == 0
 
 
 async def test_requests_under_way_are_counted_until_they_are_answered(simulator: Simulator, call: Caller) -> None:
     simulator.latency = 60.0
     calls = [asyncio.create_task(call(simulator, "GET", "u1")) for _ in range(5)]
-    await until(lambda: simulator.count.in_flight >= 5)
-    assert (simulator.count.max_in_flight, simulator.count.answers) == (5, {})
+    await until(lambda: simulator.stats.in_flight >= 5)
+    assert (simulator.stats.max_in_flight, simulator.stats.responses) == (5, {})
     for task in calls:
         task.cancel()
 
@@ -34,10 +38,10 @@ async def test_requests_under_way_are_counted_until_they_are_answered(simulator:
 async def test_each_tcp_connection_is_counted_once(simulator: Simulator, call: Caller) -> None:
     for _ in range(3):
         await call(simulator, "GET", "u1")
-    assert simulator.count.connections == 1
+    assert simulator.stats.connections == 1
     async with aiohttp.ClientSession() as another:
         await Caller(another)(simulator, "GET", "u1")
-    assert simulator.count.connections == 2
+    assert simulator.stats.connections == 2
 
 
 async def test_requests_are_recorded_as_they_came(simulator: Simulator, call: Caller) -> None:
@@ -87,8 +91,8 @@ async def test_another_process_can_ask_for_the_state(call: Caller) -> None:
 
 
 async def test_asking_for_the_state_is_neither_limited_nor_failed_nor_recorded(call: Caller) -> None:
-    async with Simulator(rate=0.001, burst=0, shares={Fault.UNAVAILABLE: 1.0}) as simulator:
+    async with Simulator(rate=0.001, burst=0, fault_rates={Fault.UNAVAILABLE: 1.0}) as simulator:
         for _ in range(3):
             async with call.session.get(simulator.base_url + "/_simulator/state") as answer:
                 assert answer.status == 200
-        assert (simulator.count.requests, len(simulator.requests)) == (0, 0)
+        assert (simulator.stats.requests, len(simulator.requests)) == (0, 0)

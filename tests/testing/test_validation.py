@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from adapty_async.testing.validation import profile_request_errors
+from adapty_async.testing.validation import find_profile_request_errors
 from tests.testing.facts import fields, violations
 
 UUID = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
@@ -41,25 +41,25 @@ TEXTS = ["first_name", "last_name", "phone_number", "ip_country", "store_country
 
 
 def test_the_example_of_the_page_is_valid() -> None:
-    assert profile_request_errors(PAGE_EXAMPLE) == {}
+    assert find_profile_request_errors(PAGE_EXAMPLE) == {}
 
 
 def test_an_empty_request_is_valid() -> None:
-    assert profile_request_errors({}) == {}
+    assert find_profile_request_errors({}) == {}
 
 
 def test_an_unknown_field_passes() -> None:
-    assert profile_request_errors({"shoe_size": [44]}) == {}
+    assert find_profile_request_errors({"shoe_size": [44]}) == {}
 
 
 @pytest.mark.parametrize("name", NULLABLE)
 def test_null_is_valid(name: str) -> None:
-    assert profile_request_errors({name: None}) == {}
+    assert find_profile_request_errors({name: None}) == {}
 
 
 @pytest.mark.parametrize("name", ["custom_attributes", "installation_meta"])
 def test_null_is_refused_where_it_is_not_documented(name: str) -> None:
-    assert list(profile_request_errors({name: None})) == [name]
+    assert list(find_profile_request_errors({name: None})) == [name]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_null_is_refused_where_it_is_not_documented(name: str) -> None:
     ],
 )
 def test_a_value_within_the_limits_is_valid(name: str, value: Any) -> None:
-    assert profile_request_errors({name: value}) == {}
+    assert find_profile_request_errors({name: value}) == {}
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_a_value_within_the_limits_is_valid(name: str, value: Any) -> None:
     ],
 )
 def test_a_value_outside_the_limits_is_refused_by_the_name_of_its_field(name: str, value: Any) -> None:
-    assert list(profile_request_errors({name: value})) == [name]
+    assert list(find_profile_request_errors({name: value})) == [name]
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_value_outside_the_limits_is_refused_by_the_name_of_its_field(name: st
     ],
 )
 def test_a_custom_attribute_within_the_limits_is_valid(item: Any) -> None:
-    assert profile_request_errors({"custom_attributes": [item]}) == {}
+    assert find_profile_request_errors({"custom_attributes": [item]}) == {}
 
 
 @pytest.mark.parametrize(
@@ -154,17 +154,17 @@ def test_a_custom_attribute_within_the_limits_is_valid(item: Any) -> None:
     ],
 )
 def test_a_custom_attribute_outside_the_limits_is_refused(item: Any) -> None:
-    assert list(profile_request_errors({"custom_attributes": [item]})) == ["custom_attributes"]
+    assert list(find_profile_request_errors({"custom_attributes": [item]})) == ["custom_attributes"]
 
 
 def test_thirty_custom_attributes_are_valid_and_one_more_is_refused() -> None:
     items = [{"key": f"k{number}", "value": "v"} for number in range(31)]
-    assert profile_request_errors({"custom_attributes": items[:30]}) == {}
-    assert list(profile_request_errors({"custom_attributes": items})) == ["custom_attributes"]
+    assert find_profile_request_errors({"custom_attributes": items[:30]}) == {}
+    assert list(find_profile_request_errors({"custom_attributes": items})) == ["custom_attributes"]
 
 
 def test_every_field_at_fault_is_named() -> None:
-    assert profile_request_errors({"gender": "x", "first_name": "Jane", "att_status": 9}).keys() == {
+    assert find_profile_request_errors({"gender": "x", "first_name": "Jane", "att_status": 9}).keys() == {
         "gender",
         "att_status",
     }
@@ -187,7 +187,7 @@ REQUESTS = st.dictionaries(
 @given(REQUESTS)
 @example(PAGE_EXAMPLE)
 def test_it_refuses_what_the_facts_refuse_and_nothing_else(body: dict[str, Any]) -> None:
-    assert bool(profile_request_errors(body)) == bool(violations(body, "ProfileRequest"))
+    assert bool(find_profile_request_errors(body)) == bool(violations(body, "ProfileRequest"))
 
 
 def test_no_text_repeats_a_value() -> None:
@@ -195,6 +195,6 @@ def test_no_text_repeats_a_value() -> None:
     body: dict[str, Any] = {name: [value] for name in fields("ProfileRequest")}
     body["custom_attributes"] = [{"key": value, "value": value * 4}, value]
     body["installation_meta"] = {name: [value] for name in fields("InstallationMeta")}
-    errors = profile_request_errors(body)
+    errors = find_profile_request_errors(body)
     assert errors.keys() == body.keys()
     assert value not in str(errors)

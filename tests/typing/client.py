@@ -34,13 +34,13 @@ async def settings() -> None:
     )
     async with client as entered:
         assert_type(entered, AdaptyClient)
-    assert_type(AdaptyClient.from_env(timeout=5.0, retry=RetryPolicy(attempts=2)), AdaptyClient)
+    assert_type(AdaptyClient.from_env(timeout=5.0, retry=RetryPolicy(max_attempts=2)), AdaptyClient)
     assert_type(client.with_options(timeout=1.0, pacer=None), AdaptyClient)
     AdaptyClient("key", "https://x")  # type: ignore[call-arg]
     AdaptyClient("key", timeout="5")  # type: ignore[arg-type]
     AdaptyClient.from_env(api_key="key")  # type: ignore[call-arg]
     client.with_options(session=None)  # type: ignore[call-arg]
-    RetryPolicy().attempts = 5  # type: ignore[misc]
+    RetryPolicy().max_attempts = 5  # type: ignore[misc]
 
 
 async def profiles(client: AdaptyClient, attributes: ProfileAttributes) -> None:
@@ -96,7 +96,7 @@ async def errors(client: AdaptyClient) -> None:
 def observer(attempt: Attempt) -> None:
     assert_type(attempt.status, int | None)
     assert_type(attempt.error, str | None)
-    assert_type(attempt.wait, float | None)
+    assert_type(attempt.retry_in, float | None)
 
 
 def observing() -> AdaptyClient:

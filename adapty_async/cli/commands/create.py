@@ -1,7 +1,7 @@
 """The command create."""
 
 from .. import options
-from ..command import end
+from ..command import run_and_exit
 
 
 def create(
@@ -20,11 +20,11 @@ def create(
     failures: options.Failures = None,
     yes: options.Yes = False,
     expect: options.Expect = None,
-    most: options.Max = None,
+    max_profiles: options.MaxProfiles = None,
     max_failures: options.MaxFailures = None,
     no_canary: options.NoCanary = False,
     exclude: options.Exclude = None,
-    accept_damaged: options.AcceptDamaged = False,
+    skip_damaged: options.SkipDamaged = False,
     allow_invisible: options.AllowInvisible = False,
     allow_rounded: options.AllowRounded = False,
     allow_unmatched_exclude: options.AllowUnmatchedExclude = False,
@@ -48,34 +48,34 @@ def create(
     """
     from ..exit_codes import ExitStatus
     from ..inputs.allowances import Allowances
-    from ..inputs.rows import format_of
-    from ..jobs.options import refuse_by
-    from ..jobs.start import Asked, begin
-    from .update import assignment_of
+    from ..inputs.rows import parse_format
+    from ..jobs.options import check_id_type
+    from ..jobs.start import StartOptions, start_job
+    from .update import parse_attribute_options
 
     def run() -> ExitStatus:
-        refuse_by("create", by.value)
-        return begin(
-            Asked(
+        check_id_type("create", by.value)
+        return start_job(
+            StartOptions(
                 operation="create",
-                assignment=assignment_of(attributes, set_, null, empty),
+                attribute_options=parse_attribute_options(attributes, set_, null, empty),
                 file=file,
                 by=by.value,
                 column=column,
-                format=format_of(format),
+                format=parse_format(format),
                 concurrency=concurrency,
                 timeout=timeout,
                 pace=pace,
                 max_rate=max_rate,
                 failures=failures,
-                confirmed=yes,
+                is_confirmed=yes,
                 expect=expect,
-                most=most,
+                max_profiles=max_profiles,
                 max_failures=max_failures,
-                canary=not no_canary,
+                has_canary=not no_canary,
                 exclude=exclude or (),
-                accept_damaged=accept_damaged,
-                allows=Allowances(
+                skip_damaged=skip_damaged,
+                allowances=Allowances(
                     invisible=allow_invisible, rounded=allow_rounded, unmatched_exclude=allow_unmatched_exclude
                 ),
                 ledger=ledger,
@@ -85,4 +85,4 @@ def create(
             )
         )
 
-    end(run)
+    run_and_exit(run)

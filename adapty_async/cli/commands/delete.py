@@ -1,7 +1,7 @@
 """The command delete."""
 
 from .. import options
-from ..command import end
+from ..command import run_and_exit
 
 
 def delete(
@@ -16,13 +16,13 @@ def delete(
     failures: options.Failures = None,
     yes: options.Yes = False,
     expect: options.Expect = None,
-    most: options.Max = None,
+    max_profiles: options.MaxProfiles = None,
     max_failures: options.MaxFailures = None,
     max_absent: options.MaxAbsent = None,
     no_canary: options.NoCanary = False,
     exclude: options.Exclude = None,
     app: options.App = None,
-    accept_damaged: options.AcceptDamaged = False,
+    skip_damaged: options.SkipDamaged = False,
     allow_invisible: options.AllowInvisible = False,
     allow_rounded: options.AllowRounded = False,
     allow_unmatched_exclude: options.AllowUnmatchedExclude = False,
@@ -61,32 +61,32 @@ def delete(
     history from the profile, and may attach it to another profile later.
     """
     from ..inputs.allowances import Allowances
-    from ..inputs.rows import format_of
-    from ..jobs.start import Asked, begin
+    from ..inputs.rows import parse_format
+    from ..jobs.start import StartOptions, start_job
 
-    end(
-        lambda: begin(
-            Asked(
+    run_and_exit(
+        lambda: start_job(
+            StartOptions(
                 operation="delete",
                 file=file,
                 by=by.value,
                 column=column,
-                format=format_of(format),
+                format=parse_format(format),
                 concurrency=concurrency,
                 timeout=timeout,
                 pace=pace,
                 max_rate=max_rate,
                 failures=failures,
-                confirmed=yes,
+                is_confirmed=yes,
                 expect=expect,
-                most=most,
+                max_profiles=max_profiles,
                 max_failures=max_failures,
                 max_absent=max_absent,
-                canary=not no_canary,
+                has_canary=not no_canary,
                 exclude=exclude or (),
                 app=app,
-                accept_damaged=accept_damaged,
-                allows=Allowances(
+                skip_damaged=skip_damaged,
+                allowances=Allowances(
                     invisible=allow_invisible, rounded=allow_rounded, unmatched_exclude=allow_unmatched_exclude
                 ),
                 ledger=ledger,

@@ -1,6 +1,6 @@
 """The command demo."""
 
-from ..command import end
+from ..command import run_and_exit
 from ..signals import run_event_loop
 
 
@@ -17,6 +17,6 @@ def demo() -> None:
     The command deletes 20,000 profiles in a simulator of Adapty's API on this machine, within a minute. It needs no API
     key and removes its files when it ends.
     """
-    from ..jobs.demo import demo
+    from ..jobs.demo import run_demo
 
-    end(lambda: run_event_loop(demo))
+    run_and_exit(lambda: run_event_loop(run_demo))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ..command import end
+from ..command import run_and_exit
 
 
 def doctor(
@@ -23,6 +23,6 @@ def doctor(
     with the key, for a profile that doesn't exist. It writes only an empty file, which it removes. Exit status 1: you
     need to change something; 4: Adapty rejects the key, or the key may not read profiles.
     """
-    from ..jobs.doctor import doctor
+    from ..jobs.doctor import diagnose
 
-    end(lambda: doctor(as_json=as_json))
+    run_and_exit(lambda: diagnose(as_json=as_json))

@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from .. import options
-from ..command import end
+from ..command import run_and_exit
 
 
-class _Shown(StrEnum):
+class _IdDisplay(StrEnum):
     HASHED = "hashed"
     PLAIN = "plain"
     NONE = "none"
@@ -19,8 +19,8 @@ def export(
     ledger: options.LedgerFile,
     input: options.Input = None,  # noqa: A002 - the name of the option
     ids: Annotated[
-        _Shown, typer.Option(help="Show IDs as keyed hashes, plain from the input, or not at all.")
-    ] = _Shown.HASHED,
+        _IdDisplay, typer.Option(help="Show IDs as keyed hashes, plain from the input, or not at all.")
+    ] = _IdDisplay.HASHED,
 ) -> None:
     """Export the outcome of every row as CSV
 
@@ -35,6 +35,6 @@ def export(
     were verified also have present (yes or no) and verified (the time, UTC). Excluded rows have exclude_list, the list
     that contains the ID. For plain IDs, the whole input is compared with the ledger before the first row is written.
     """
-    from ..jobs.report import export
+    from ..jobs.report import export_rows
 
-    end(lambda: export(ledger, input, ids.value))
+    run_and_exit(lambda: export_rows(ledger, input, ids.value))

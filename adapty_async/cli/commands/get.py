@@ -1,7 +1,7 @@
 """The command get."""
 
 from .. import options
-from ..command import end
+from ..command import run_and_exit
 
 
 def get(
@@ -13,7 +13,7 @@ def get(
     timeout: options.Timeout = 30.0,
     pace: options.Pace = "background",
     max_rate: options.MaxRate = None,
-    accept_damaged: options.AcceptDamaged = False,
+    skip_damaged: options.SkipDamaged = False,
     allow_invisible: options.AllowInvisible = False,
     allow_rounded: options.AllowRounded = False,
 ) -> None:
@@ -36,22 +36,22 @@ def get(
     """
     from ..exit_codes import ExitStatus
     from ..inputs.allowances import Allowances
-    from ..inputs.rows import format_of
-    from ..jobs.get import Wanted, get
+    from ..inputs.rows import parse_format
+    from ..jobs.get import GetOptions, export_profiles
     from ..jobs.pace import Pace
 
     def run() -> ExitStatus:
-        wanted = Wanted(
+        get_options = GetOptions(
             file=file,
             by=by.value,
             column=column,
-            format=format_of(format),
-            accept_damaged=accept_damaged,
-            allows=Allowances(invisible=allow_invisible, rounded=allow_rounded),
+            format=parse_format(format),
+            skip_damaged=skip_damaged,
+            allowances=Allowances(invisible=allow_invisible, rounded=allow_rounded),
             concurrency=concurrency,
             timeout=timeout,
-            pace=Pace.of(pace, max_rate),
+            pace=Pace.from_options(pace, max_rate),
         )
-        return get(wanted)
+        return export_profiles(get_options)
 
-    end(run)
+    run_and_exit(run)

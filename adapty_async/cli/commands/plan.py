@@ -5,15 +5,15 @@ from typing import Annotated
 import typer
 
 from .. import options
-from ..command import end
+from ..command import run_and_exit
 
 
 def plan(
     file: options.File,
     by: options.By,
-    purpose: Annotated[
-        options.Purpose, typer.Option("--for", help="Check the file as this command would.")
-    ] = options.Purpose.DELETE,
+    target_command: Annotated[
+        options.TargetCommand, typer.Option("--for", help="Check the file as this command would.")
+    ] = options.TargetCommand.DELETE,
     column: options.Column = None,
     format: options.FileFormat = None,  # noqa: A002 - the name of the option
     attributes: options.Attributes = None,
@@ -21,7 +21,7 @@ def plan(
     null: options.Null = None,
     empty: options.Empty = None,
     exclude: options.Exclude = None,
-    accept_damaged: options.AcceptDamaged = False,
+    skip_damaged: options.SkipDamaged = False,
     allow_invisible: options.AllowInvisible = False,
     allow_rounded: options.AllowRounded = False,
     allow_unmatched_exclude: options.AllowUnmatchedExclude = False,
@@ -52,27 +52,27 @@ def plan(
     """
     from ..exit_codes import ExitStatus
     from ..inputs.allowances import Allowances
-    from ..inputs.rows import format_of
-    from ..jobs.plan import Question, plan
-    from .update import assignment_of
+    from ..inputs.rows import parse_format
+    from ..jobs.plan import PlanOptions, plan
+    from .update import parse_attribute_options
 
     def run() -> ExitStatus:
-        question = Question(
+        plan_options = PlanOptions(
             file=file,
-            purpose=purpose.value,
+            target_command=target_command.value,
             by=by.value,
             column=column,
-            format=format_of(format),
-            assignment=assignment_of(attributes, set_, null, empty),
+            format=parse_format(format),
+            attribute_options=parse_attribute_options(attributes, set_, null, empty),
             exclude=tuple(exclude or ()),
-            accept_damaged=accept_damaged,
-            allows=Allowances(
+            skip_damaged=skip_damaged,
+            allowances=Allowances(
                 invisible=allow_invisible, rounded=allow_rounded, unmatched_exclude=allow_unmatched_exclude
             ),
             pace=pace,
             max_rate=max_rate,
-            probe=probe,
+            sample_size=probe,
         )
-        return plan(question)
+        return plan(plan_options)
 
-    end(run)
+    run_and_exit(run)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from .. import options
-from ..command import end
+from ..command import run_and_exit
 
 
 def redact(
@@ -27,6 +27,6 @@ def redact(
     be resumed, its deletions can't be verified, and no row can be looked up or exported by its ID; status, report, and
     export without IDs still work. The command asks for confirmation first; without a terminal, it needs --yes.
     """
-    from ..jobs.report import redact
+    from ..jobs.report import anonymize
 
-    end(lambda: redact(ledger, confirmed=yes))
+    run_and_exit(lambda: anonymize(ledger, is_confirmed=yes))

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from .. import options
-from ..command import end
+from ..command import run_and_exit
 
 
 def report(
@@ -39,9 +39,11 @@ def report(
     contain the ID, that not every row with this ID is known to be done, or that the profile was present when it was
     verified. If there was no such profile in the first place, the exit status is 0.
     """
-    from ..jobs.report import about as tell_about
-    from ..jobs.report import report
+    from ..jobs.report import show_id as tell_about
+    from ..jobs.report import write_record
 
     if about is not None and (json or markdown):
         raise typer.BadParameter("it is shown on standard output, without --json and --markdown", param_hint="--about")
-    end(lambda: report(ledger, json, markdown, force=force) if about is None else tell_about(ledger, about))
+    run_and_exit(
+        lambda: write_record(ledger, json, markdown, force=force) if about is None else tell_about(ledger, about)
+    )

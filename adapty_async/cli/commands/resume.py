@@ -5,26 +5,26 @@ from typing import Annotated
 import typer
 
 from .. import options
-from ..command import end
+from ..command import run_and_exit
 
 
 def resume(
     ledger: options.LedgerFile,
     file: options.Input = None,
-    column: options.OtherColumn = None,
-    appended: Annotated[
+    column: options.ColumnOverride = None,
+    allow_appended: Annotated[
         bool, typer.Option("--appended", help="Also send rows that were added at the end of the input.")
     ] = False,
-    new_key: options.NewKey = False,
-    known: options.Known = None,
-    concurrency: options.OtherConcurrency = None,
-    timeout: options.OtherTimeout = None,
-    pace: options.OtherPace = None,
+    allow_new_key: options.NewKey = False,
+    known: options.WitnessId = None,
+    concurrency: options.ConcurrencyOverride = None,
+    timeout: options.TimeoutOverride = None,
+    pace: options.PaceOverride = None,
     max_rate: options.MaxRate = None,
     failures: options.Failures = None,
     yes: Annotated[bool, typer.Option("--yes", help="With --appended: send the added rows without asking.")] = False,
     expect: options.Expect = None,
-    most: options.Max = None,
+    max_profiles: options.MaxProfiles = None,
     max_failures: options.OtherMaxFailures = None,
     max_absent: options.OtherMaxAbsent = None,
     no_canary: options.NoCanary = False,
@@ -51,34 +51,34 @@ def resume(
     then are not sent.
     """
     from ..inputs.allowances import Allowances
-    from ..jobs.resume import Terms, resume
+    from ..jobs.resume import ResumeOptions, resume
 
-    end(
+    run_and_exit(
         lambda: resume(
             ledger,
-            Terms(
-                retry=False,
+            ResumeOptions(
+                is_retry=False,
                 file=file,
                 column=column,
-                appended=appended,
-                new_key=new_key,
-                known=known,
-                confirmed=yes,
+                allow_appended=allow_appended,
+                allow_new_key=allow_new_key,
+                witness_id=known,
+                is_confirmed=yes,
                 failures=failures,
                 concurrency=concurrency,
                 timeout=timeout,
                 pace=pace,
                 max_rate=max_rate,
                 expect=expect,
-                most=most,
+                max_profiles=max_profiles,
                 app=app,
                 max_failures=max_failures,
                 max_absent=max_absent,
-                canary=not no_canary,
+                has_canary=not no_canary,
                 operator=operator,
                 request=request,
                 exclude=exclude or (),
-                allows=Allowances(
+                allowances=Allowances(
                     invisible=allow_invisible, rounded=allow_rounded, unmatched_exclude=allow_unmatched_exclude
                 ),
             ),

@@ -1,22 +1,22 @@
 """The command retry-failed."""
 
 from .. import options
-from ..command import end
+from ..command import run_and_exit
 
 
 def retry_failed(
     ledger: options.LedgerFile,
     file: options.Input = None,
-    column: options.OtherColumn = None,
-    new_key: options.NewKey = False,
-    known: options.Known = None,
-    concurrency: options.OtherConcurrency = None,
-    timeout: options.OtherTimeout = None,
-    pace: options.OtherPace = None,
+    column: options.ColumnOverride = None,
+    allow_new_key: options.NewKey = False,
+    known: options.WitnessId = None,
+    concurrency: options.ConcurrencyOverride = None,
+    timeout: options.TimeoutOverride = None,
+    pace: options.PaceOverride = None,
     max_rate: options.MaxRate = None,
     failures: options.Failures = None,
     expect: options.Expect = None,
-    most: options.Max = None,
+    max_profiles: options.MaxProfiles = None,
     max_failures: options.OtherMaxFailures = None,
     max_absent: options.OtherMaxAbsent = None,
     no_canary: options.NoCanary = False,
@@ -41,34 +41,34 @@ def retry_failed(
     sending it again overwrites newer data from your app. Everything else is as in resume.
     """
     from ..inputs.allowances import Allowances
-    from ..jobs.resume import Terms, resume
+    from ..jobs.resume import ResumeOptions, resume
 
-    end(
+    run_and_exit(
         lambda: resume(
             ledger,
-            Terms(
-                retry=True,
+            ResumeOptions(
+                is_retry=True,
                 file=file,
                 column=column,
-                appended=False,
-                new_key=new_key,
-                known=known,
-                confirmed=False,
+                allow_appended=False,
+                allow_new_key=allow_new_key,
+                witness_id=known,
+                is_confirmed=False,
                 failures=failures,
                 concurrency=concurrency,
                 timeout=timeout,
                 pace=pace,
                 max_rate=max_rate,
                 expect=expect,
-                most=most,
+                max_profiles=max_profiles,
                 app=app,
                 max_failures=max_failures,
                 max_absent=max_absent,
-                canary=not no_canary,
+                has_canary=not no_canary,
                 operator=operator,
                 request=request,
                 exclude=exclude or (),
-                allows=Allowances(
+                allowances=Allowances(
                     invisible=allow_invisible, rounded=allow_rounded, unmatched_exclude=allow_unmatched_exclude
                 ),
             ),

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from .. import options
-from ..command import end
+from ..command import run_and_exit
 
 
 def status(
@@ -27,8 +27,8 @@ def status(
     rate-limited requests, the requests in flight, the latency, the time left, whether the job is paused, and the last
     errors.
     """
-    from ..jobs.report import status
+    from ..jobs.report import show_status
 
     if watch and as_json:
         raise typer.BadParameter("it is one object: leave --watch out", param_hint="--json")
-    end(lambda: status(ledger, watch=watch, as_json=as_json))
+    run_and_exit(lambda: show_status(ledger, watch=watch, as_json=as_json))

@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING
 
 from .. import options
-from ..command import end
+from ..command import run_and_exit
 
 if TYPE_CHECKING:
-    from ..inputs.attribute_mapping import Assignment
+    from ..inputs.attribute_mapping import AttributeOptions
 
 
 def update(
@@ -25,12 +25,12 @@ def update(
     failures: options.Failures = None,
     yes: options.Yes = False,
     expect: options.Expect = None,
-    most: options.Max = None,
+    max_profiles: options.MaxProfiles = None,
     max_failures: options.MaxFailures = None,
     no_canary: options.NoCanary = False,
     exclude: options.Exclude = None,
     app: options.App = None,
-    accept_damaged: options.AcceptDamaged = False,
+    skip_damaged: options.SkipDamaged = False,
     allow_invisible: options.AllowInvisible = False,
     allow_rounded: options.AllowRounded = False,
     allow_unmatched_exclude: options.AllowUnmatchedExclude = False,
@@ -67,32 +67,32 @@ def update(
     ledger contains the values of --set, but not those of the file. Everything else is as in delete.
     """
     from ..inputs.allowances import Allowances
-    from ..inputs.rows import format_of
-    from ..jobs.start import Asked, begin
+    from ..inputs.rows import parse_format
+    from ..jobs.start import StartOptions, start_job
 
-    end(
-        lambda: begin(
-            Asked(
+    run_and_exit(
+        lambda: start_job(
+            StartOptions(
                 operation="update",
-                assignment=assignment_of(attributes, set_, null, empty),
+                attribute_options=parse_attribute_options(attributes, set_, null, empty),
                 file=file,
                 by=by.value,
                 column=column,
-                format=format_of(format),
+                format=parse_format(format),
                 concurrency=concurrency,
                 timeout=timeout,
                 pace=pace,
                 max_rate=max_rate,
                 failures=failures,
-                confirmed=yes,
+                is_confirmed=yes,
                 expect=expect,
-                most=most,
+                max_profiles=max_profiles,
                 max_failures=max_failures,
-                canary=not no_canary,
+                has_canary=not no_canary,
                 exclude=exclude or (),
                 app=app,
-                accept_damaged=accept_damaged,
-                allows=Allowances(
+                skip_damaged=skip_damaged,
+                allowances=Allowances(
                     invisible=allow_invisible, rounded=allow_rounded, unmatched_exclude=allow_unmatched_exclude
                 ),
                 ledger=ledger,
@@ -104,8 +104,10 @@ def update(
     )
 
 
-def assignment_of(names: str | None, fixed: list[str] | None, null: str | None, empty: str | None) -> "Assignment":
+def parse_attribute_options(
+    names: str | None, fixed: list[str] | None, null: str | None, empty: str | None
+) -> "AttributeOptions":
     """Return the assignment that the options describe. Raises CommandError."""
-    from ..inputs.attribute_mapping import Assignment
+    from ..inputs.attribute_mapping import AttributeOptions
 
-    return Assignment.of(names=names, fixed=fixed or [], null=null, empty=empty)
+    return AttributeOptions.from_options(names=names, fixed=fixed or [], null=null, empty=empty)

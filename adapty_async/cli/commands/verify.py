@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from .. import options
-from ..command import end
+from ..command import run_and_exit
 
 
 def verify(
@@ -25,7 +25,7 @@ def verify(
         typer.Option(metavar="FILE", help="Write present profiles to this new CSV file, to delete them again."),
     ] = None,
     new_key: options.NewKey = False,
-    known: options.Known = None,
+    known: options.WitnessId = None,
 ) -> None:
     """Check that deleted profiles are gone
 
@@ -43,18 +43,18 @@ def verify(
     no clear result.
     """
     from ..jobs.pace import Pace
-    from ..jobs.verify import verify
+    from ..jobs.verify import verify_job
 
-    end(
-        lambda: verify(
+    run_and_exit(
+        lambda: verify_job(
             ledger,
             sample,
             input,
-            Pace.of(pace, max_rate),
+            Pace.from_options(pace, max_rate),
             concurrency,
             timeout,
             present,
-            new_key=new_key,
-            known=known,
+            allow_new_key=new_key,
+            witness_id=known,
         )
     )

@@ -23,7 +23,7 @@ class Allowances:
             unmatched_exclude=self.unmatched_exclude or other.unmatched_exclude,
         )
 
-    def options(self) -> list[str]:
+    def to_cli_options(self) -> list[str]:
         """Return the command-line options for these allowances."""
         given = attrs.asdict(self)
         return [f"--allow-{name.replace('_', '-')}" for name, is_given in given.items() if is_given]

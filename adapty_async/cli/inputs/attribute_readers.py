@@ -3,145 +3,157 @@
 from collections.abc import Iterator
 from typing import Any, Final, Protocol
 
-from .attribute_mapping import HOW_NAMED, Assignment, Pair, refuse_both
-from .attributes import CUSTOM, META, Target, target_of, typed
-from .ids import Ids
-from .json_objects import JsonIds, parsed
-from .rows import ADDED, InputError, Reading, Row
+from .attribute_mapping import ATTRIBUTE_NAME_HINT, AttributeOptions, AttributePair, refuse_duplicate_targets
+from .attributes import CUSTOM_GROUP, META_GROUP, AttributeTarget, apply_column_type, parse_attribute_label
+from .ids import IdInput
+from .json_objects import JsonIdInput, parse_object
+from .rows import ADDED_COLUMNS, InputError, InputSchema, Row
 
 # JSON values have types, so their fields need no ":number".
-_IN_JSON: Final = "as in email, custom.team, or installation_meta.device_id"
+_JSON_NAME_HINT: Final = "as in email, custom.team, or installation_meta.device_id"
 
 
-class Fields(Protocol):
-    """The attributes in the rows of an input. `named`: their names, for messages."""
+class AttributeReader(Protocol):
+    """The attributes in the rows of an input. `description`: their names, for messages."""
 
-    named: str
+    description: str
 
-    def of(self, row: Row) -> list[Pair]:
+    def read_attributes(self, row: Row) -> list[AttributePair]:
         """Return the attributes of a row. Raises ValueError if one can't be sent."""
         ...
 
 
-class Cells:
+class CellAttributeReader:
     """The attributes in the columns of a table, by column name."""
 
-    def __init__(self, ids: Ids, assignment: Assignment, fixed: list[Pair], *, may_be_empty: bool) -> None:
-        reading = ids.reading()
-        self._assignment = assignment
-        self._columns = _columns(reading, assignment, ids.name) if reading.has_header else []
+    def __init__(
+        self, id_input: IdInput, attribute_options: AttributeOptions, fixed: list[AttributePair], *, may_be_empty: bool
+    ) -> None:
+        schema = id_input.read_schema()
+        self._attribute_options = attribute_options
+        self._columns = _find_attribute_columns(schema, attribute_options, id_input.name) if schema.has_header else []
         targets = [target for _, target in self._columns]
-        self.named = ", ".join(target.label for target in targets)
-        missing = set(assignment.names or ()).difference(*(_names_of(target.label) for target in targets))
+        self.description = ", ".join(target.label for target in targets)
+        missing = set(attribute_options.names or ()).difference(
+            *(_list_accepted_names(target.label) for target in targets)
+        )
         if missing:
-            raise InputError(f"{ids.name} has no column {min(missing)}: see --attributes")
-        refuse_both(fixed, targets)
+            raise InputError(f"{id_input.name} has no column {min(missing)}: see --attributes")
+        refuse_duplicate_targets(fixed, targets)
         if not targets and not fixed and not may_be_empty:
             raise InputError(
-                f"{ids.name} has no column with an attribute: name columns {HOW_NAMED}, or use --set KEY=VALUE"
+                f"{id_input.name} has no column with an attribute: name columns {ATTRIBUTE_NAME_HINT}, or use "
+                "--set KEY=VALUE"
             )
 
-    def of(self, row: Row) -> list[Pair]:
+    def read_attributes(self, row: Row) -> list[AttributePair]:
         """Return the attributes of a row. Raises ValueError if one can't be sent."""
-        record, assignment = row.record, self._assignment
+        record, assignment = row.fields, self._attribute_options
         return [
-            (target, assignment.read(target, record[at]))
+            (target, assignment.parse_value(target, record[at]))
             for at, target in self._columns
-            if record[at] or assignment.reads_empty
+            if record[at] or assignment.has_empty_cell_value
         ]
 
 
-def _columns(reading: Reading, assignment: Assignment, file: str) -> list[tuple[int, Target]]:
+def _find_attribute_columns(
+    schema: InputSchema, attribute_options: AttributeOptions, file_name: str
+) -> list[tuple[int, AttributeTarget]]:
     """Find the attribute columns. Raises InputError for other columns unless --attributes selects columns."""
-    columns: dict[tuple[str | None, str], tuple[int, Target]] = {}
-    for at, name in enumerate(reading.names):
-        names = assignment.names
-        wanted = name not in ADDED if names is None else not _names_of(name).isdisjoint(names)
-        if at == reading.index or not wanted:
+    columns: dict[tuple[str | None, str], tuple[int, AttributeTarget]] = {}
+    for at, name in enumerate(schema.column_names):
+        names = attribute_options.names
+        wanted = name not in ADDED_COLUMNS if names is None else not _list_accepted_names(name).isdisjoint(names)
+        if at == schema.id_index or not wanted:
             continue
-        target = target_of(name)
+        target = parse_attribute_label(name)
         if target is None:
             raise InputError(
-                f"{file} has a column {name!r}, which isn't an attribute ({HOW_NAMED}): use --attributes to select the "
+                f"{file_name} has a column {name!r}, which isn't an attribute ({ATTRIBUTE_NAME_HINT}): use "
+                "--attributes to select the "
                 "columns to send"
             )
-        if reading.kinds:
-            target = typed(target, reading.kinds[at])
+        if schema.column_types:
+            target = apply_column_type(target, schema.column_types[at])
         if columns.setdefault((target.group, target.name), (at, target)) != (at, target):
-            raise InputError(f"{file} has several columns for {target.label}: give one of them another name")
+            raise InputError(f"{file_name} has several columns for {target.label}: give one of them another name")
     return list(columns.values())
 
 
-def _names_of(label: str) -> set[str]:
+def _list_accepted_names(label: str) -> set[str]:
     """Return the names that --attributes accepts for a column: with and without its type."""
     return {label, label.removesuffix(":number").removesuffix(":bool")}
 
 
-def _refuse_for_cells(assignment: Assignment, file: str) -> None:
+def _refuse_cell_options(attribute_options: AttributeOptions, file_name: str) -> None:
     """Refuse options that have no effect on JSON lines. Raises InputError."""
     written = {"--null": "null", "--empty": '""'}
-    for option in assignment.for_cells():
+    for option in attribute_options.list_cell_options():
         raise InputError(
-            f"{file} is JSON lines, where {option} has no effect: write {written[option]} into the objects themselves, "
+            f"{file_name} is JSON lines, where {option} has no effect: write {written[option]} into the "
+            "objects themselves, "
             f"and leave {option} out"
         )
 
 
-class Objects:
+class JsonAttributeReader:
     """The attributes in JSON lines: fields with their names, or structured as in requests to the API."""
 
-    def __init__(self, ids: JsonIds, assignment: Assignment, fixed: list[Pair]) -> None:
-        _refuse_for_cells(assignment, ids.name)
-        self.named = "the fields of each row" if assignment.names is None else ", ".join(assignment.names)
-        self._field = ids.reading().names[0]
-        self._file = ids.name
-        self._names = assignment.names
+    def __init__(self, id_input: JsonIdInput, attribute_options: AttributeOptions, fixed: list[AttributePair]) -> None:
+        _refuse_cell_options(attribute_options, id_input.name)
+        self.description = (
+            "the fields of each row" if attribute_options.names is None else ", ".join(attribute_options.names)
+        )
+        self._field = id_input.read_schema().column_names[0]
+        self._file = id_input.name
+        self._names = attribute_options.names
         self._fixed = fixed
 
-    def of(self, row: Row) -> list[Pair]:
+    def read_attributes(self, row: Row) -> list[AttributePair]:
         """Return the attributes of a row. Raises ValueError if one can't be sent."""
-        values = parsed(row.record[0])
-        ignored = {self._field, *ADDED}
-        pairs: list[Pair] = []
+        values = parse_object(row.fields[0])
+        ignored = {self._field, *ADDED_COLUMNS}
+        pairs: list[AttributePair] = []
         for name, value in values.items():
             if name not in ignored:
-                pairs += self._pairs(row, name, value)
+                pairs += self._read_field(row, name, value)
         labels = [(target.group, target.name) for target, _ in pairs]
         if len(set(labels)) < len(labels):
             raise ValueError("an attribute is in the row twice")
-        refuse_both(self._fixed, [target for target, _ in pairs])
+        refuse_duplicate_targets(self._fixed, [target for target, _ in pairs])
         return pairs
 
-    def _pairs(self, row: Row, name: str, value: Any) -> Iterator[Pair]:
-        if name not in (CUSTOM, META):
-            if self._takes(name):
-                yield self._target(row, name), value
+    def _read_field(self, row: Row, name: str, value: Any) -> Iterator[AttributePair]:
+        if name not in (CUSTOM_GROUP, META_GROUP):
+            if self._is_selected(name):
+                yield self._parse_label(row, name), value
             return
-        prefix = "custom." if name == CUSTOM else f"{META}."
-        takes_all = self._takes(name)
+        prefix = "custom." if name == CUSTOM_GROUP else f"{META_GROUP}."
+        takes_all = self._is_selected(name)
         if takes_all or any(wanted.startswith(prefix) for wanted in self._names or ()):
-            for key, part in _parts(name, value).items():
-                if takes_all or self._takes(f"{prefix}{key}"):
-                    yield self._target(row, f"{prefix}{key}"), part
+            for key, part in _parse_group(name, value).items():
+                if takes_all or self._is_selected(f"{prefix}{key}"):
+                    yield self._parse_label(row, f"{prefix}{key}"), part
 
-    def _takes(self, name: str) -> bool:
+    def _is_selected(self, name: str) -> bool:
         return self._names is None or name in self._names
 
-    def _target(self, row: Row, label: str) -> Target:
-        target = None if ":" in label else target_of(label)
+    def _parse_label(self, row: Row, label: str) -> AttributeTarget:
+        target = None if ":" in label else parse_attribute_label(label)
         if target is None:
             raise InputError(
-                f"{self._file}, line {row.line} has a field that isn't an attribute ({_IN_JSON}): use --attributes "
+                f"{self._file}, line {row.line} has a field that isn't an attribute ({_JSON_NAME_HINT}): use "
+                "--attributes "
                 "to select the fields to send"
             )
         return target
 
 
-def _parts(name: str, value: Any) -> dict[str, Any]:
+def _parse_group(name: str, value: Any) -> dict[str, Any]:
     """Read a group of attributes: an object, or a list of keys and values as in requests to the API."""
     if isinstance(value, dict):
         return value
-    is_list = name == CUSTOM and isinstance(value, list)
+    is_list = name == CUSTOM_GROUP and isinstance(value, list)
     if not is_list or not all(isinstance(part, dict) and set(part) == {"key", "value"} for part in value):
         raise ValueError(f"{name} must be an object; leave it out to change none")
     parts = {str(part["key"]): part["value"] for part in value}

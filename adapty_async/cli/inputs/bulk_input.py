@@ -3,54 +3,54 @@
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Protocol
 
-from ...bulk.api import By
-from .ids import Checked
-from .rows import Excluded, Reading, Row
+from ...bulk.api import IdType
+from .ids import InputSummary
+from .rows import ExcludedIds, InputSchema, Row
 
 
-class Listing(Protocol):
-    """The rows of an input: `Ids` if they are only IDs, `Changes` if they have attributes to write.
+class JobInput(Protocol):
+    """The rows of an input: `IdInput` if they are only IDs, `Changes` if they have attributes to write.
 
     All methods that read the input raise InputError if it can't be used.
     """
 
-    by: By
+    by: IdType
     name: str
     file: BinaryIO
-    excluded: Excluded
+    excluded_ids: ExcludedIds
 
-    def reading(self) -> Reading:
+    def read_schema(self) -> InputSchema:
         """Return how the input is read."""
         ...
 
-    def rows(self) -> Iterator[Row]:
+    def iter_rows(self) -> Iterator[Row]:
         """Read the input from its start. Rows to send have no outcome."""
         ...
 
-    def decided(self) -> Iterator[Any]:
+    def iter_marked_items(self) -> Iterator[Any]:
         """Return the item of each row. Rows that aren't sent are marked as skipped."""
         ...
 
-    def ids(self) -> Iterator[Any]:
+    def iter_items(self) -> Iterator[Any]:
         """Return the item of each row. Excluded rows are marked as skipped, duplicates aren't."""
         ...
 
-    def as_written(self) -> Iterator[Row]:
+    def iter_raw_rows(self) -> Iterator[Row]:
         """Return the rows. Only those that can't be read have an outcome, `invalid`."""
         ...
 
-    def plain(self) -> Iterator[str]:
+    def iter_raw_ids(self) -> Iterator[str]:
         """Return the ID of each row, or "" if it can't be read."""
         ...
 
-    def check(self) -> Checked:
+    def check(self) -> InputSummary:
         """Read the whole input. Return how many rows can be sent."""
         ...
 
-    def line_of(self, position: int) -> int | None:
+    def find_line(self, position: int) -> int | None:
         """Return the line on which a row starts, or None if there is no such row. Positions count from 0."""
         ...
 
-    def refusal(self, row: Row) -> str:
+    def explain_invalid(self, row: Row) -> str:
         """Return the reason why a row isn't sent, or "" if it is sent."""
         ...

@@ -5,206 +5,208 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
-from ...bulk import Decided, Outcome
-from ...bulk.api import By, content_of, name_of
+from ...bulk import Outcome, SkippedItem
+from ...bulk.api import IdType, dump_canonical_json, make_id_normalizer
 from ...models import ProfileAttributes
-from .attribute_mapping import Assignment, Pair
-from .attribute_readers import Cells, Fields, Objects
-from .attributes import build
-from .duplicates import Candidate, Positions, Sieve, repeated
-from .ids import Checked, Ids, refuse_empty, skipped
-from .json_objects import JsonIds
-from .rounding import Rounding
-from .rows import BATCH, InputError, Reading, Row
+from .attribute_mapping import AttributeOptions, AttributePair
+from .attribute_readers import AttributeReader, CellAttributeReader, JsonAttributeReader
+from .attributes import build_attributes
+from .duplicates import Candidate, DuplicateFinder, PositionSet, find_duplicates
+from .ids import IdInput, InputSummary, create_skipped_item, refuse_empty
+from .json_objects import JsonIdInput
+from .rounding import RoundingDetector
+from .rows import BATCH_ROWS, InputError, InputSchema, Row
 
 Change: TypeAlias = tuple[str, ProfileAttributes]
 _T = TypeVar("_T")
 
-_DUPLICATE: Final = "an earlier line has the same ID and values"
-_NOTHING: Final = ProfileAttributes()
+_DUPLICATE_REASON: Final = "an earlier line has the same ID and values"
+_NO_ATTRIBUTES: Final = ProfileAttributes()
 
 
-class _Judged(NamedTuple):
+class _CheckedRow(NamedTuple):
     """A row with its outcome, its attributes, and how many of them are null or an empty text."""
 
     row: Row
-    attributes: ProfileAttributes = _NOTHING
-    cleared: int = 0
-    emptied: int = 0
+    attributes: ProfileAttributes = _NO_ATTRIBUTES
+    cleared_count: int = 0
+    emptied_count: int = 0
 
 
-class Changes:
-    """A `Listing` of the rows of `ids` with their attributes. Raises InputError if the attributes are ambiguous.
+class ChangeInput:
+    """A `JobInput` of the rows of `iter_items` with their attributes.
+
+    Raises InputError if the attributes are ambiguous.
 
     `may_be_empty`: send rows without attributes too, because a profile can be created without any.
     """
 
-    def __init__(self, ids: Ids, assignment: Assignment, *, may_be_empty: bool) -> None:
-        self.by: By = ids.by
-        self.name, self.file, self.excluded = ids.name, ids.file, ids.excluded
-        self._ids = ids
+    def __init__(self, id_input: IdInput, attribute_options: AttributeOptions, *, may_be_empty: bool) -> None:
+        self.by: IdType = id_input.by
+        self.name, self.file, self.excluded_ids = id_input.name, id_input.file, id_input.excluded_ids
+        self._id_input = id_input
         self._may_be_empty = may_be_empty
-        self._name_of = name_of(ids.by)
-        self._repeated: Positions | None = None
-        self._fixed = assignment.fixed_pairs()
-        self._fields: Fields = (
-            Objects(ids, assignment, self._fixed)
-            if isinstance(ids, JsonIds)
-            else Cells(ids, assignment, self._fixed, may_be_empty=may_be_empty)
+        self._name_of = make_id_normalizer(id_input.by)
+        self._duplicates: PositionSet | None = None
+        self._fixed = attribute_options.parse_fixed_pairs()
+        self._attribute_reader: AttributeReader = (
+            JsonAttributeReader(id_input, attribute_options, self._fixed)
+            if isinstance(id_input, JsonIdInput)
+            else CellAttributeReader(id_input, attribute_options, self._fixed, may_be_empty=may_be_empty)
         )
 
     @property
-    def summary(self) -> str:
+    def description(self) -> str:
         """Describe which attributes are written, without values."""
         fixed = ", ".join(target.label for target, _ in self._fixed)
-        parts = (self._fields.named, f"the same in every row: {fixed}" if fixed else "")
+        parts = (self._attribute_reader.description, f"the same in every row: {fixed}" if fixed else "")
         return f"attributes written: {'; '.join(filter(None, parts)) or 'none'}"
 
-    def reading(self) -> Reading:
+    def read_schema(self) -> InputSchema:
         """Return how the input is read."""
-        return self._ids.reading()
+        return self._id_input.read_schema()
 
-    def rows(self) -> Iterator[Row]:
+    def iter_rows(self) -> Iterator[Row]:
         """Yield the rows from the start of the input. Raises InputError."""
-        return (judged.row for judged in self._judged())
+        return (checked_row.row for checked_row in self._iter_marked_rows())
 
-    def item(self, row: Row) -> Change:
+    def build_item(self, row: Row) -> Change:
         """Return the ID and the attributes of a row."""
-        return row.id, self._written(row)[1]
+        return row.id, self._read_attributes(row)[1]
 
-    def decided(self) -> Iterator[Change | Decided[Change]]:
+    def iter_marked_items(self) -> Iterator[Change | SkippedItem[Change]]:
         """Yield the change of each row, marked if it must not be sent. Raises InputError."""
-        return map(_marked, self._judged())
+        return map(_build_marked_item, self._iter_marked_rows())
 
-    def ids(self) -> Iterator[Change | Decided[Change]]:
+    def iter_items(self) -> Iterator[Change | SkippedItem[Change]]:
         """Yield the change of each row as `decided` does, without marking duplicates. Raises InputError."""
-        return map(_marked, self._read())
+        return map(_build_marked_item, self._iter_checked_rows())
 
-    def as_written(self) -> Iterator[Row]:
+    def iter_raw_rows(self) -> Iterator[Row]:
         """Yield the rows. Their only outcome is `invalid`, for unreadable rows. Raises InputError."""
-        return self._ids.as_written()
+        return self._id_input.iter_raw_rows()
 
-    def plain(self) -> Iterator[str]:
+    def iter_raw_ids(self) -> Iterator[str]:
         """Yield the ID of each row, or "" if it can't be read. Raises InputError."""
-        return self._ids.plain()
+        return self._id_input.iter_raw_ids()
 
-    def check(self) -> Checked:
+    def check(self) -> InputSummary:
         """Read and check the whole input. Raises InputError if no row can be sent."""
-        checked = self._count()
-        refuse_empty(checked, self.name)
-        return checked
+        input_summary = self._summarize()
+        refuse_empty(input_summary, self.name)
+        return input_summary
 
-    def line_of(self, position: int) -> int | None:
+    def find_line(self, position: int) -> int | None:
         """Return the first line of the row at a position (from 0), or None if there is no such row."""
-        return self._ids.line_of(position)
+        return self._id_input.find_line(position)
 
-    def refusal(self, row: Row) -> str:
+    def explain_invalid(self, row: Row) -> str:
         """Return why the library would refuse to send a row, or an empty string."""
         try:
-            self._written(row)
+            self._read_attributes(row)
         except ValueError as error:
             return str(error)
         return ""
 
-    def _judged(self) -> Iterator[_Judged]:
-        if self._repeated is None:
-            self._count()
-        assert self._repeated is not None
-        for start, rows in _batches(self._read()):
-            for position in self._repeated.within(start, start + len(rows)):
-                judged = rows[position - start]
-                row = judged.row._replace(outcome=Outcome.DUPLICATE, reason=_DUPLICATE)
-                rows[position - start] = judged._replace(row=row)
+    def _iter_marked_rows(self) -> Iterator[_CheckedRow]:
+        if self._duplicates is None:
+            self._summarize()
+        assert self._duplicates is not None
+        for start, rows in _iter_batches(self._iter_checked_rows()):
+            for position in self._duplicates.list_range(start, start + len(rows)):
+                checked_row = rows[position - start]
+                row = checked_row.row._replace(outcome=Outcome.DUPLICATE, reason=_DUPLICATE_REASON)
+                rows[position - start] = checked_row._replace(row=row)
             yield from rows
 
-    def _count(self) -> Checked:
+    def _summarize(self) -> InputSummary:
         """Count the rows by their expected outcome, and find the duplicates.
 
         Raises InputError if an ID occurs twice with different attributes. Invalid rows count too, because one of them
         might be the row that was intended.
         """
-        checked, rounding = Checked(self.reading()), Rounding()
-        with Sieve() as sieve:
-            for start, rows in _batches(self._read()):
+        input_summary, rounding_detector = InputSummary(self.read_schema()), RoundingDetector()
+        with DuplicateFinder() as duplicate_finder:
+            for start, rows in _iter_batches(self._iter_checked_rows()):
                 named: list[int] = []
-                rounding.add(judged.row.id for judged in rows)
-                for position, judged in enumerate(rows, start):
-                    checked.enter(judged.row)
-                    checked.cleared += judged.cleared
-                    checked.emptied += judged.emptied
-                    if judged.row.id:
+                rounding_detector.add(checked_row.row.id for checked_row in rows)
+                for position, checked_row in enumerate(rows, start):
+                    input_summary.count_row(checked_row.row)
+                    input_summary.cleared_count += checked_row.cleared_count
+                    input_summary.emptied_count += checked_row.emptied_count
+                    if checked_row.row.id:
                         named.append(position)
-                sieve.add(named, [self._name_of(rows[position - start].row.id) for position in named])
-            candidates = sieve.candidates()
-        self._repeated = self._find_repeated(candidates)
-        for _, judged in itertools.chain.from_iterable(self._those(self._repeated)):
-            checked.enter_duplicate(judged.cleared, judged.emptied)
-        checked.rounded = rounding.suspect
-        return checked
+                duplicate_finder.add(named, [self._name_of(rows[position - start].row.id) for position in named])
+            candidates = duplicate_finder.find_candidates()
+        self._duplicates = self._find_duplicates(candidates)
+        for _, checked_row in itertools.chain.from_iterable(self._iter_rows_at(self._duplicates)):
+            input_summary.count_duplicate(checked_row.cleared_count, checked_row.emptied_count)
+        input_summary.rounded_count = rounding_detector.suspect_count
+        return input_summary
 
-    def _find_repeated(self, candidates: Positions) -> Positions:
-        batches = ([self._candidate(*pair) for pair in pairs] for pairs in self._those(candidates))
-        found = repeated(candidates.count, batches)
+    def _find_duplicates(self, candidates: PositionSet) -> PositionSet:
+        batches = ([self._build_candidate(*pair) for pair in pairs] for pairs in self._iter_rows_at(candidates))
+        found = find_duplicates(candidates.count, batches)
         if found.conflict is not None:
-            self._refuse_other_values(*found.conflict)
+            self._refuse_conflicting_values(*found.conflict)
         return found.positions
 
-    def _those(self, positions: Positions) -> Iterator[list[tuple[int, _Judged]]]:
+    def _iter_rows_at(self, positions: PositionSet) -> Iterator[list[tuple[int, _CheckedRow]]]:
         """Read the rows at some positions again."""
-        for start, rows in _batches(self._ids.as_written()) if positions.count else ():
-            wanted = positions.within(start, start + len(rows))
-            yield [(position, self._judge(rows[position - start])) for position in wanted]
+        for start, rows in _iter_batches(self._id_input.iter_raw_rows()) if positions.count else ():
+            wanted = positions.list_range(start, start + len(rows))
+            yield [(position, self._check_row(rows[position - start])) for position in wanted]
 
-    def _candidate(self, position: int, judged: _Judged) -> Candidate:
-        row, attributes = judged.row, judged.attributes
-        return position, self._name_of(row.id), _digest(attributes) if row.outcome is None else None
+    def _build_candidate(self, position: int, checked_row: _CheckedRow) -> Candidate:
+        row, attributes = checked_row.row, checked_row.attributes
+        return position, self._name_of(row.id), _hash_attributes(attributes) if row.outcome is None else None
 
-    def _refuse_other_values(self, earlier: int, position: int) -> None:
-        unit = self.reading().unit
+    def _refuse_conflicting_values(self, earlier: int, position: int) -> None:
+        unit = self.read_schema().unit
         raise InputError(
-            f"{self.name}, {unit} {self.line_of(position)}: the ID is also on {unit} {self.line_of(earlier)}, "
+            f"{self.name}, {unit} {self.find_line(position)}: the ID is also on {unit} {self.find_line(earlier)}, "
             "with other values: leave out one of the two"
         )
 
-    def _read(self) -> Iterator[_Judged]:
+    def _iter_checked_rows(self) -> Iterator[_CheckedRow]:
         """Yield each row with its attributes, or with the reason why it isn't sent."""
-        return map(self._judge, self._ids.as_written())
+        return map(self._check_row, self._id_input.iter_raw_rows())
 
-    def _judge(self, row: Row) -> _Judged:
+    def _check_row(self, row: Row) -> _CheckedRow:
         try:
-            pairs, attributes = self._written(row)
+            pairs, attributes = self._read_attributes(row)
         except ValueError as error:
-            return _Judged(row._replace(outcome=Outcome.INVALID, reason=str(error)))
-        exclude_list = self.excluded.get(self._name_of(row.id)) if self.excluded else None
+            return _CheckedRow(row._replace(outcome=Outcome.INVALID, reason=str(error)))
+        exclude_list = self.excluded_ids.get(self._name_of(row.id)) if self.excluded_ids else None
         if exclude_list is not None:  # keeps its attributes, which the ledger may contain
-            return _Judged(row._replace(outcome=Outcome.EXCLUDED, reason=exclude_list), attributes)
+            return _CheckedRow(row._replace(outcome=Outcome.EXCLUDED, reason=exclude_list), attributes)
         values = [value for _, value in pairs]
-        return _Judged(row, attributes, values.count(None), values.count(""))
+        return _CheckedRow(row, attributes, values.count(None), values.count(""))
 
-    def _written(self, row: Row) -> tuple[list[Pair], ProfileAttributes]:
+    def _read_attributes(self, row: Row) -> tuple[list[AttributePair], ProfileAttributes]:
         """Return the attributes of a row. Raises ValueError if the library would refuse them."""
-        if reason := self._ids.refusal(row):
+        if reason := self._id_input.explain_invalid(row):
             raise ValueError(reason)
-        pairs = [*self._fields.of(row), *self._fixed]
+        pairs = [*self._attribute_reader.read_attributes(row), *self._fixed]
         if not pairs and not self._may_be_empty:
             raise ValueError("the row sets no attribute")
-        return pairs, build(pairs)
+        return pairs, build_attributes(pairs)
 
 
-def _marked(judged: _Judged) -> Change | Decided[Change]:
-    row = judged.row
-    change = (row.id, judged.attributes)
-    return change if row.outcome is None else skipped(change, row.outcome, row.reason)
+def _build_marked_item(checked_row: _CheckedRow) -> Change | SkippedItem[Change]:
+    row = checked_row.row
+    change = (row.id, checked_row.attributes)
+    return change if row.outcome is None else create_skipped_item(change, row.outcome, row.reason)
 
 
-def _batches(rows: Iterable[_T]) -> Iterator[tuple[int, list[_T]]]:
+def _iter_batches(rows: Iterable[_T]) -> Iterator[tuple[int, list[_T]]]:
     """Yield batches of rows, with the position of their first row."""
     rest, start = iter(rows), 0
-    while batch := list(itertools.islice(rest, BATCH)):
+    while batch := list(itertools.islice(rest, BATCH_ROWS)):
         yield start, batch
         start += len(batch)
 
 
-def _digest(attributes: ProfileAttributes) -> str:
+def _hash_attributes(attributes: ProfileAttributes) -> str:
     """Return a short digest of attributes, so that many can be compared in little memory."""
-    return hashlib.blake2b(content_of(attributes).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(dump_canonical_json(attributes).encode(), digest_size=16).hexdigest()

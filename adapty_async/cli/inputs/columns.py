@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from .dialects import ADVICE, refuse_table
-from .rows import Format, InputError, Reading, Wanted
+from .rows import Format, IdColumn, InputError, InputSchema
 
-_NAMES: Final = ("customer_user_id", "profile_id", "id")
-_OF_EXCEL: Final = re.compile(r"sep=.?$", re.IGNORECASE)
+_ID_COLUMN_NAMES: Final = ("customer_user_id", "profile_id", "id")
+_EXCEL_SEPARATOR_LINE: Final = re.compile(r"sep=.?$", re.IGNORECASE)
 # Without a header the first row contains IDs, so messages only show texts that look like column names.
 _COLUMN_NAME: Final = re.compile(
     r"ids?|uid|users?|names?|(?:e-?)?mail|customer|profile|member|[a-z]+(?:[ _-][a-z]+)*[ _-](?:ids?|name|number)",
@@ -16,43 +16,45 @@ _COLUMN_NAME: Final = re.compile(
 )
 
 
-def reading_of(
-    first: Sequence[str],
-    wanted: Wanted,
+def detect_schema(
+    first_row: Sequence[str],
+    id_column: IdColumn,
     name: str,
     format: Format,  # noqa: A002 - its name everywhere
     *,
     is_compressed: bool,
     lines: Sequence[str],
-) -> Reading:
+) -> InputSchema:
     """Derive the reading of a table from its first row. `lines`: the first lines of the file. Raises InputError."""
-    if _OF_EXCEL.match(first[0]):
+    if _EXCEL_SEPARATOR_LINE.match(first_row[0]):
         raise InputError(f"{name} begins with a line for Excel, sep=: save it with commas, and without that line")
-    if len(first) == 1:
-        _refuse_undivided(first[0], wanted, name, format)
-    if len(first) == 1 and wanted.column is None:
-        has_header = _is_header(first[0], wanted, name)
+    if len(first_row) == 1:
+        _refuse_wrong_separator(first_row[0], id_column, name, format)
+    if len(first_row) == 1 and id_column.column is None:
+        has_header = _is_header(first_row[0], id_column, name)
         if not has_header:
             refuse_table(lines, name, format)
         # A failed rows file uses this name, so that a new job finds its column.
-        return Reading([wanted.by], 0, has_header, format, is_compressed)
-    return Reading(first, find(first, wanted, name), True, format, is_compressed)
+        return InputSchema([id_column.by], 0, has_header, format, is_compressed)
+    return InputSchema(first_row, find_id_column(first_row, id_column, name), True, format, is_compressed)
 
 
-def find(names: Sequence[str], wanted: Wanted, name: str) -> int:
+def find_id_column(names: Sequence[str], id_column: IdColumn, name: str) -> int:
     """Return the index of the wanted column. Raises InputError."""
-    count = names.count(wanted.name)
+    count = names.count(id_column.name)
     if count > 1:
-        raise InputError(f"{name} has several columns {wanted.name}: give each a name of its own")
+        raise InputError(f"{name} has several columns {id_column.name}: give each a name of its own")
     if not count:
-        raise InputError(f"{name} has no column {wanted.name}, but {_shown(names)}: name it with --column")
-    return names.index(wanted.name)
+        raise InputError(
+            f"{name} has no column {id_column.name}, but {_describe_columns(names)}: name it with --column"
+        )
+    return names.index(id_column.name)
 
 
-def _refuse_undivided(text: str, wanted: Wanted, name: str, format: Format) -> None:  # noqa: A002 - its name everywhere
+def _refuse_wrong_separator(text: str, id_column: IdColumn, name: str, format: Format) -> None:  # noqa: A002 - its name everywhere
     """Refuse a header whose column names were read as one. Raises InputError."""
     for separator, advice in ADVICE.items():
-        if separator not in text or wanted.name not in text.split(separator):
+        if separator not in text or id_column.name not in text.split(separator):
             continue
         if separator == format.separator:
             raise InputError(
@@ -62,18 +64,18 @@ def _refuse_undivided(text: str, wanted: Wanted, name: str, format: Format) -> N
         raise InputError(f"{name} has columns separated by {separator!r}, read as {format.label}: {advice}")
 
 
-def _is_header(text: str, wanted: Wanted, name: str) -> bool:
+def _is_header(text: str, id_column: IdColumn, name: str) -> bool:
     """Return True if the first line of a single column is its header. Raises InputError for a near match."""
-    if text in (wanted.by, "id"):
+    if text in (id_column.by, "id"):
         return True
-    if re.sub(r"[\W_]+", "_", text.lower()).strip("_") in _NAMES:
+    if re.sub(r"[\W_]+", "_", text.lower()).strip("_") in _ID_COLUMN_NAMES:
         raise InputError(
-            f"{name} begins with {text!r}, but --by says {wanted.by}: if those are the IDs, add --column {text!r}"
+            f"{name} begins with {text!r}, but --by says {id_column.by}: if those are the IDs, add --column {text!r}"
         )
     return False
 
 
-def _shown(columns: Sequence[str]) -> str:
+def _describe_columns(columns: Sequence[str]) -> str:
     names = (
         repr(name) if _COLUMN_NAME.fullmatch(name) else f"column {number} (not shown: it may be an ID)"
         for number, name in enumerate(columns, start=1)

@@ -9,11 +9,11 @@ from typing import BinaryIO, Final
 
 from .rows import InputError
 
-GZIP: Final = b"\x1f\x8b"
-_BLOCK: Final = 1 << 18
+GZIP_MAGIC: Final = b"\x1f\x8b"
+_BLOCK_BYTES: Final = 1 << 18
 
 
-class Reopened(io.RawIOBase):
+class IndependentReader(io.RawIOBase):
     """Read an open file from its start, with a position independent of other readers."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -48,30 +48,30 @@ class Reopened(io.RawIOBase):
 
 def is_gzip(file: BinaryIO) -> bool:
     """Return True if a file is compressed with gzip. Raises OSError."""
-    return os.pread(file.fileno(), len(GZIP), 0) == GZIP
+    return os.pread(file.fileno(), len(GZIP_MAGIC), 0) == GZIP_MAGIC
 
 
-def head_of(file: BinaryIO, size: int) -> bytes:
+def read_head(file: BinaryIO, max_bytes: int) -> bytes:
     """Return the first bytes, decompressed; b"" if that fails. Raises OSError if the file can't be read."""
     if not is_gzip(file):
-        return os.pread(file.fileno(), size, 0)
+        return os.pread(file.fileno(), max_bytes, 0)
     unpacking = zlib.decompressobj(wbits=31)
     try:
-        return unpacking.decompress(os.pread(file.fileno(), 1 << 16, 0), size)
+        return unpacking.decompress(os.pread(file.fileno(), 1 << 16, 0), max_bytes)
     except zlib.error:
         return b""
 
 
-def blocks_of(file: BinaryIO, name: str) -> Iterator[bytes]:
+def iter_blocks(file: BinaryIO, name: str) -> Iterator[bytes]:
     """Yield the decompressed content in blocks. Raises InputError."""
     try:
-        raw = io.BufferedReader(Reopened(file), _BLOCK)
+        raw = io.BufferedReader(IndependentReader(file), _BLOCK_BYTES)
         source = gzip.GzipFile(fileobj=raw) if is_gzip(file) else raw
-        while block := source.read(_BLOCK):
+        while block := source.read(_BLOCK_BYTES):
             yield block
         return
     except (EOFError, zlib.error, gzip.BadGzipFile):
-        sentence = f"{name} can't be decompressed completely: it is truncated or damaged: fetch it again"
+        message = f"{name} can't be decompressed completely: it is truncated or damaged: fetch it again"
     except OSError as error:
-        sentence = f"{name} can't be read completely: {error.strerror}"
-    raise InputError(sentence)
+        message = f"{name} can't be read completely: {error.strerror}"
+    raise InputError(message)

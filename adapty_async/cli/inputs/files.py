@@ -8,29 +8,29 @@ from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 from .rows import InputError
-from .temp_files import scratch, scratching
+from .temp_files import open_temp_file, translate_temp_file_errors
 
-STDIN: Final = Path("-")
-OF_STDIN: Final = "standard input"
+STDIN_PATH: Final = Path("-")
+STDIN_LABEL: Final = "standard input"
 
 
 @contextlib.contextmanager
 def open_source(path: Path) -> Iterator[BinaryIO]:
     """Open a file, or standard input, to read it once. Raises InputError."""
-    if path == STDIN:
-        yield _stdin()
+    if path == STDIN_PATH:
+        yield _get_stdin()
         return
-    with _opened(path) as file:
+    with _open_file(path) as file:
         yield file
 
 
-def _stdin() -> BinaryIO:
+def _get_stdin() -> BinaryIO:
     if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison] - None if it was closed (<&-)
         raise InputError("there is no standard input to read: name a file")
     return sys.stdin.buffer
 
 
-def _opened(path: Path) -> BinaryIO:
+def _open_file(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except OSError as error:
@@ -38,14 +38,14 @@ def _opened(path: Path) -> BinaryIO:
 
 
 @contextlib.contextmanager
-def copied(source: BinaryIO, name: str) -> Iterator[BinaryIO]:
+def copy_to_temp_file(source: BinaryIO, name: str) -> Iterator[BinaryIO]:
     """Copy to a temporary file that only its owner may read and that is deleted with the process.
 
     Raises InputError.
     """
     with contextlib.ExitStack() as stack:
-        with scratching(f"{name} can't be copied to a temporary file"):
-            copy = scratch(stack)
+        with translate_temp_file_errors(f"{name} can't be copied to a temporary file"):
+            copy = open_temp_file(stack)
             shutil.copyfileobj(source, copy)
             copy.flush()
         yield cast("BinaryIO", copy)

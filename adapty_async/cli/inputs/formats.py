@@ -5,16 +5,16 @@ import re
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from .compression import GZIP, head_of, is_gzip
+from .compression import GZIP_MAGIC, is_gzip, read_head
 from .csv_rows import CsvReader
-from .id_lines import IdsReader
+from .id_lines import IdLinesReader
 from .json_lines import JsonLinesReader
 from .parquet import ParquetReader
-from .rows import Format, InputError, Reader, Wanted
+from .rows import Format, IdColumn, InputError, Reader
 
-_HEAD: Final = 4096
-_PARQUET: Final = b"PAR1"
-_OF_SUFFIXES: Final = {
+_HEAD_BYTES: Final = 4096
+_PARQUET_MAGIC: Final = b"PAR1"
+_FORMATS_BY_SUFFIX: Final = {
     ".csv": Format.CSV,
     ".tsv": Format.TSV,
     ".tab": Format.TSV,
@@ -25,10 +25,10 @@ _OF_SUFFIXES: Final = {
     ".parquet": Format.PARQUET,
     ".pq": Format.PARQUET,
 }
-_BZIP2: Final = b"1AY&SY"  # after four bytes that could also start an ID
+_BZIP2_MAGIC: Final = b"1AY&SY"  # after four bytes that could also start an ID
 _JSON_LIST: Final = re.compile(rb'\[\s*[\[{"]')
 _MARKUP: Final = re.compile(rb"<(?:!doctype|html|head|body|table|\?xml)\b|<!--", re.IGNORECASE)
-_REFUSED: Final = {
+_UNSUPPORTED_FORMATS: Final = {
     b"\xff\xfe": "is UTF-16: save it as 'CSV UTF-8'",
     b"\xfe\xff": "is UTF-16: save it as 'CSV UTF-8'",
     b"\0\0\xfe\xff": "is UTF-32: save it as 'CSV UTF-8'",
@@ -37,59 +37,65 @@ _REFUSED: Final = {
     b"\xd0\xcf\x11\xe0": "is a workbook or a document: save the sheet with the IDs as 'CSV UTF-8'",
     b"\x28\xb5\x2f\xfd": "is compressed with zstd: decompress it, or use gzip",
     b"\xfd7zXZ\0": "is compressed with xz: decompress it, or use gzip",
-    _BZIP2: "is compressed with bzip2: decompress it, or use gzip",
+    _BZIP2_MAGIC: "is compressed with bzip2: decompress it, or use gzip",
     b"%PDF-": "is a PDF: save the IDs as 'CSV UTF-8'",
     b"SQLite format 3\0": "is an SQLite database: name the file with the IDs",
 }
 
 
-def format_of_name(path: Path) -> Format | None:
+def infer_format(path: Path) -> Format | None:
     """Return the format that a file name implies, or None."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in (".gz", ".gzip"):
         suffixes.pop()
-    return _OF_SUFFIXES.get(suffixes[-1]) if suffixes else None
+    return _FORMATS_BY_SUFFIX.get(suffixes[-1]) if suffixes else None
 
 
-def reader_of(file: BinaryIO, name: str, wanted: Wanted, *, asked: Format | None, named: Format | None) -> Reader:
+def create_reader(
+    file: BinaryIO, name: str, id_column: IdColumn, *, requested_format: Format | None, implied_format: Format | None
+) -> Reader:
     """Return the reader of a file. Raises InputError.
 
-    `asked`: the value of --format. `named`: the format that the file name implies. Without both the file is CSV, which
-    includes one ID per line.
+    `requested_format`: the value of --format. `implied_format`: the format that the file name implies. Without both the
+    file is CSV, which includes one ID per line.
     """
-    chosen = _chosen(file, name, asked=asked, named=named)
+    chosen = _choose_format(file, name, requested_format=requested_format, implied_format=implied_format)
     if chosen is Format.PARQUET:
-        return ParquetReader(file, name, wanted)
+        return ParquetReader(file, name, id_column)
     if chosen is Format.JSONL:
-        return JsonLinesReader(file, name, wanted)
+        return JsonLinesReader(file, name, id_column)
     if chosen is Format.IDS:
-        return IdsReader(file, name, wanted)
-    return CsvReader(file, name, wanted, chosen)
+        return IdLinesReader(file, name, id_column)
+    return CsvReader(file, name, id_column, chosen)
 
 
-def _chosen(file: BinaryIO, name: str, *, asked: Format | None, named: Format | None) -> Format:
+def _choose_format(
+    file: BinaryIO, name: str, *, requested_format: Format | None, implied_format: Format | None
+) -> Format:
     try:
-        head = head_of(file, _HEAD)
-        is_packed, tail = is_gzip(file), _tail(file)
+        head = read_head(file, _HEAD_BYTES)
+        is_packed, tail = is_gzip(file), _read_tail(file)
     except OSError as error:
         raise InputError(f"{name} can't be read completely: {error.strerror}") from None
-    _refuse_others(head, name)
-    is_parquet = head.startswith(_PARQUET) and (tail == _PARQUET or b"\0" in head)
+    _refuse_unsupported_format(head, name)
+    is_parquet = head.startswith(_PARQUET_MAGIC) and (tail == _PARQUET_MAGIC or b"\0" in head)
     if is_packed and is_parquet:
         raise InputError(f"{name} is Parquet compressed with gzip: decompress it first")
-    if is_parquet != (asked is Format.PARQUET) and asked is not None:
-        raise InputError(f"{name} is {'' if is_parquet else 'no '}Parquet, but --format says {asked}: leave that out")
+    if is_parquet != (requested_format is Format.PARQUET) and requested_format is not None:
+        raise InputError(
+            f"{name} is {'' if is_parquet else 'no '}Parquet, but --format says {requested_format}: leave that out"
+        )
     if is_parquet:
         return Format.PARQUET
-    if named is Format.PARQUET and asked is None:
+    if implied_format is Format.PARQUET and requested_format is None:
         raise InputError(f"{name} isn't Parquet, contrary to its name: export it again, or add --format")
-    chosen = asked or named or Format.CSV
-    if asked is None and chosen is not Format.JSONL:
-        _refuse_unnamed(head.removeprefix(b"\xef\xbb\xbf").lstrip(), name, chosen)
+    chosen = requested_format or implied_format or Format.CSV
+    if requested_format is None and chosen is not Format.JSONL:
+        _refuse_undeclared_format(head.removeprefix(b"\xef\xbb\xbf").lstrip(), name, chosen)
     return chosen
 
 
-def _refuse_unnamed(head: bytes, name: str, chosen: Format) -> None:
+def _refuse_undeclared_format(head: bytes, name: str, chosen: Format) -> None:
     """Refuse JSON and markup in a file whose format wasn't given. Raises InputError."""
     if head.startswith(b"{"):
         raise InputError(f"{name} begins like JSON lines: add --format jsonl, or --format {chosen} if it is that")
@@ -101,14 +107,14 @@ def _refuse_unnamed(head: bytes, name: str, chosen: Format) -> None:
         raise InputError(f"{name} is HTML or XML, as some workbooks are: save the sheet with the IDs as 'CSV UTF-8'")
 
 
-def _refuse_others(head: bytes, name: str) -> None:
-    for start, what in _REFUSED.items():
-        if head.startswith(start) or (start == _BZIP2 and head.startswith(start, 4)):
+def _refuse_unsupported_format(head: bytes, name: str) -> None:
+    for start, what in _UNSUPPORTED_FORMATS.items():
+        if head.startswith(start) or (start == _BZIP2_MAGIC and head.startswith(start, 4)):
             raise InputError(f"{name} {what}")
-    if head.startswith(GZIP):
+    if head.startswith(GZIP_MAGIC):
         raise InputError(f"{name} is compressed with gzip twice: decompress it once")
 
 
-def _tail(file: BinaryIO) -> bytes:
+def _read_tail(file: BinaryIO) -> bytes:
     size = os.fstat(file.fileno()).st_size
-    return os.pread(file.fileno(), len(_PARQUET), max(0, size - len(_PARQUET)))
+    return os.pread(file.fileno(), len(_PARQUET_MAGIC), max(0, size - len(_PARQUET_MAGIC)))

@@ -4,63 +4,65 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
-from .columns import reading_of
-from .compression import blocks_of, is_gzip
-from .dialects import SAMPLE
-from .lines import TOO_LONG, TOO_LONG_AND_QUOTED, Lines, first_lines
-from .rows import BATCH, Batch, Format, InputError, Reading, Wanted
+from .columns import detect_schema
+from .compression import is_gzip, iter_blocks
+from .dialects import SAMPLE_LINES
+from .lines import TOO_LONG, TOO_LONG_WITH_OPEN_QUOTE, LineReader, read_first_lines
+from .rows import BATCH_ROWS, Batch, Format, IdColumn, InputError, InputSchema
 
 
-class IdsReader:
+class IdLinesReader:
     """Read a file with one ID per line and an optional header."""
 
-    def __init__(self, file: BinaryIO, name: str, wanted: Wanted) -> None:
+    def __init__(self, file: BinaryIO, name: str, id_column: IdColumn) -> None:
         self._file = file
         self._name = name
-        self._wanted = wanted
+        self._id_column = id_column
 
-    def reading(self) -> Reading:
+    def read_schema(self) -> InputSchema:
         """Return how the file is read. Raises InputError."""
-        for line in Lines(blocks_of(self._file, self._name)):
+        for line in LineReader(iter_blocks(self._file, self._name)):
             if not line.isspace():
-                return reading_of(
+                return detect_schema(
                     [line.rstrip("\r\n")],
-                    self._wanted,
+                    self._id_column,
                     self._name,
                     Format.IDS,
                     is_compressed=is_gzip(self._file),
-                    lines=first_lines(blocks_of(self._file, self._name), SAMPLE),
+                    lines=read_first_lines(iter_blocks(self._file, self._name), SAMPLE_LINES),
                 )
         raise InputError(f"{self._name} contains no IDs")
 
-    def batches(self, *, whole: bool = False) -> Iterator[Batch]:
+    def iter_batches(self, *, with_fields: bool = False) -> Iterator[Batch]:
         """Yield the rows. Raises InputError."""
-        awaits_header = self.reading().has_header
-        lines, begun = iter(Lines(blocks_of(self._file, self._name))), 1
-        while read := list(itertools.islice(lines, BATCH)):
-            numbered = [(begun + index, line.rstrip("\r\n")) for index, line in enumerate(read) if not line.isspace()]
-            begun += len(read)
+        awaits_header = self.read_schema().has_header
+        lines, line_number = iter(LineReader(iter_blocks(self._file, self._name))), 1
+        while read := list(itertools.islice(lines, BATCH_ROWS)):
+            numbered = [
+                (line_number + index, line.rstrip("\r\n")) for index, line in enumerate(read) if not line.isspace()
+            ]
+            line_number += len(read)
             if awaits_header and numbered:
                 awaits_header = False
                 del numbered[0]
             if numbered:
-                yield _batch(numbered)
+                yield _build_batch(numbered)
 
 
-def _batch(numbered: Sequence[tuple[int, str]]) -> Batch:
+def _build_batch(numbered: Sequence[tuple[int, str]]) -> Batch:
     ids = [line for _, line in numbered]
     invalid = {}
     content = "".join(ids)
     if not content.isprintable():
         for index, id_ in enumerate(ids):
-            if reason := _unreadable(id_):
+            if reason := _explain_unreadable(id_):
                 invalid[index] = reason
                 ids[index] = ""
     return Batch([line for line, _ in numbered], ids, invalid, lambda index: [ids[index]] if ids[index] else ())
 
 
-def _unreadable(line: str) -> str:
-    if line in (TOO_LONG, TOO_LONG_AND_QUOTED):
+def _explain_unreadable(line: str) -> str:
+    if line in (TOO_LONG, TOO_LONG_WITH_OPEN_QUOTE):
         return "the line is too long"
     if "\0" in line:
         return "the row contains a NUL"

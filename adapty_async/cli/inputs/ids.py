@@ -10,63 +10,65 @@ from typing import BinaryIO, Final, TypeVar
 
 import attrs
 
-from ...bulk import Decided, Outcome
-from ...bulk.api import By, name_of
-from .damage import damage_in
-from .duplicates import Candidate, Positions, Sieve, repeated
-from .files import OF_STDIN, STDIN, copied, open_source
-from .formats import format_of_name, reader_of
-from .rounding import Rounding
-from .rows import NOBODY, Batch, Excluded, Format, InputError, Reader, Reading, Row, Wanted
-from .validity import refusal, refusals
+from ...bulk import Outcome, SkippedItem
+from ...bulk.api import IdType, make_id_normalizer
+from .damage import find_damage
+from .duplicates import Candidate, DuplicateFinder, PositionSet, find_duplicates
+from .files import STDIN_LABEL, STDIN_PATH, copy_to_temp_file, open_source
+from .formats import create_reader, infer_format
+from .rounding import RoundingDetector
+from .rows import NO_EXCLUDED_IDS, Batch, ExcludedIds, Format, IdColumn, InputError, InputSchema, Reader, Row
+from .validity import explain_invalid_id, find_invalid_ids
 
 _T = TypeVar("_T")
 
-_DUPLICATE: Final = "an earlier line has the same ID"
-_SHOWN: Final = 10
+_DUPLICATE_REASON: Final = "an earlier line has the same ID"
+_MAX_SHOWN_ROWS: Final = 10
 
 
 @attrs.define
-class Checked:
-    """The number of rows of each kind in a file, and the first invalid rows. `invalid` doesn't include `excluded`.
+class InputSummary:
+    """The number of rows of each kind in a file, and the first invalid rows.
 
-    `rounded`: rows with an ID that a spreadsheet may have rounded. `cleared`, `emptied`: attributes set to null or to
-    an empty text.
+    `invalid_count` doesn't include `excluded_count`.
+
+    `rounded_count`: rows with an ID that a spreadsheet may have rounded. `cleared_count`, `emptied_count`: attributes
+    set to null or to an empty text.
     """
 
-    reading: Reading
-    rows: int = 0
-    profiles: int = 0
-    duplicates: int = 0
-    invalid: int = 0
-    excluded: int = 0
-    rounded: int = 0
-    cleared: int = 0
-    emptied: int = 0
-    first_invalid: list[Row] = attrs.Factory(list)
+    schema: InputSchema
+    row_count: int = 0
+    profile_count: int = 0
+    duplicate_count: int = 0
+    invalid_count: int = 0
+    excluded_count: int = 0
+    rounded_count: int = 0
+    cleared_count: int = 0
+    emptied_count: int = 0
+    first_invalid_rows: list[Row] = attrs.Factory(list)
 
-    def enter(self, row: Row) -> None:
+    def count_row(self, row: Row) -> None:
         """Count a row before the duplicates are known."""
-        self.rows += 1
+        self.row_count += 1
         if row.outcome is None:
-            self.profiles += 1
+            self.profile_count += 1
         elif row.outcome is Outcome.EXCLUDED:
-            self.excluded += 1
+            self.excluded_count += 1
         else:
-            self.invalid += 1
-            if len(self.first_invalid) < _SHOWN:
-                self.first_invalid.append(row)
+            self.invalid_count += 1
+            if len(self.first_invalid_rows) < _MAX_SHOWN_ROWS:
+                self.first_invalid_rows.append(row)
 
-    def enter_duplicate(self, cleared: int, emptied: int) -> None:
+    def count_duplicate(self, cleared_count: int, emptied_count: int) -> None:
         """Correct the counts for a duplicate, including the attributes that it would have cleared or emptied."""
-        self.duplicates += 1
-        self.profiles -= 1
-        self.cleared -= cleared
-        self.emptied -= emptied
+        self.duplicate_count += 1
+        self.profile_count -= 1
+        self.cleared_count -= cleared_count
+        self.emptied_count -= emptied_count
 
 
 @attrs.frozen
-class _Judged:
+class _CheckedBatch:
     """A batch, the position of its first row, and the outcomes and reasons of unsent rows by index."""
 
     start: int
@@ -78,17 +80,17 @@ class _Judged:
         """The position after its last row."""
         return self.start + len(self.batch.ids)
 
-    def sent(self) -> list[int]:
+    def list_indexes_to_send(self) -> list[int]:
         """Return the indexes of the rows to send, duplicates included."""
         return [index for index in range(len(self.batch.ids)) if index not in self.outcomes]
 
 
-class Ids:
+class IdInput:
     """The IDs in an open file, which can be read repeatedly.
 
-    `accept_damaged`: treat rows with a damaged ID as invalid instead of refusing the file. `allow_invisible`: allow
-    invisible characters in IDs. `excluded`: the names (see `name_of`) of IDs that must not be sent. `format`: the value
-    of --format. `named`: the format that the file name implies.
+    `skip_damaged`: treat rows with a damaged ID as invalid instead of refusing the file. `allow_invisible`: allow
+    invisible characters in IDs. `excluded_ids`: the names (see `make_id_normalizer`) of IDs that must not be sent.
+    `format`: the value of --format. `implied_format`: the format that the file name implies.
     """
 
     def __init__(
@@ -96,268 +98,277 @@ class Ids:
         file: BinaryIO,
         name: str,
         *,
-        by: By,
+        by: IdType,
         column: str | None = None,
-        accept_damaged: bool = False,
+        skip_damaged: bool = False,
         allow_invisible: bool = False,
-        excluded: Excluded = NOBODY,
+        excluded_ids: ExcludedIds = NO_EXCLUDED_IDS,
         format: Format | None = None,  # noqa: A002 - its name everywhere
-        named: Format | None = None,
+        implied_format: Format | None = None,
     ) -> None:
-        self.by: By = by
+        self.by: IdType = by
         self.name = name
         self.file = file
-        self.excluded = excluded
-        self._wanted = Wanted(by, column)
-        self._accept_damaged = accept_damaged
+        self.excluded_ids = excluded_ids
+        self._id_column = IdColumn(by, column)
+        self._skip_damaged = skip_damaged
         self._allow_invisible = allow_invisible
-        self._asked = format
-        self._named = named
-        self._name_of = name_of(by)
-        self._stamp = self._fingerprint()
-        self._repeated: Positions | None = None
+        self._requested_format = format
+        self._implied_format = implied_format
+        self._name_of = make_id_normalizer(by)
+        self._stamp = self._read_file_stamp()
+        self._duplicates: PositionSet | None = None
 
-    def reading(self) -> Reading:
+    def read_schema(self) -> InputSchema:
         """Return how the file is read. Raises InputError."""
-        return self._reader.reading()
+        return self._reader.read_schema()
 
-    def rows(self) -> Iterator[Row]:
+    def iter_rows(self) -> Iterator[Row]:
         """Yield the rows with their outcomes. Raises InputError if the IDs are ambiguous."""
-        if self._repeated is None:
-            self._count()
-        for judged in self._judged(whole=True):
-            outcomes = self._outcomes(judged)
-            batch = judged.batch
+        if self._duplicates is None:
+            self._summarize()
+        for checked_batch in self._iter_checked_batches(with_fields=True):
+            outcomes = self._find_outcomes(checked_batch)
+            batch = checked_batch.batch
             for index, (line, id_) in enumerate(zip(batch.lines, batch.ids, strict=True)):
                 outcome, reason = outcomes.get(index, (None, ""))
-                yield Row(line, id_, outcome, reason, batch.record(index))
+                yield Row(line, id_, outcome, reason, batch.get_fields(index))
 
-    def decided(self) -> Iterator[str | Decided[str]]:
+    def iter_marked_items(self) -> Iterator[str | SkippedItem[str]]:
         """Yield the ID of each row, marked if it must not be sent. Raises InputError."""
-        if self._repeated is None:
-            self._count()
-        for judged in self._judged():
-            outcomes = self._outcomes(judged)
+        if self._duplicates is None:
+            self._summarize()
+        for checked_batch in self._iter_checked_batches():
+            outcomes = self._find_outcomes(checked_batch)
             if not outcomes:
-                yield from judged.batch.ids
+                yield from checked_batch.batch.ids
                 continue
-            for index, id_ in enumerate(judged.batch.ids):
-                yield skipped(id_, *outcomes[index]) if index in outcomes else id_
+            for index, id_ in enumerate(checked_batch.batch.ids):
+                yield create_skipped_item(id_, *outcomes[index]) if index in outcomes else id_
 
-    def ids(self) -> Iterator[str | Decided[str]]:
+    def iter_items(self) -> Iterator[str | SkippedItem[str]]:
         """Yield the ID of each row. Of the rows not to be sent, only excluded ones are marked. Raises InputError."""
-        for batch in self._batches():
-            excluded = self._excluded_in(batch)
+        for batch in self._iter_batches():
+            excluded = self._find_excluded_rows(batch)
             if not excluded:
                 yield from batch.ids
                 continue
             for index, id_ in enumerate(batch.ids):
-                yield skipped(id_, Outcome.EXCLUDED, excluded[index]) if index in excluded else id_
+                yield create_skipped_item(id_, Outcome.EXCLUDED, excluded[index]) if index in excluded else id_
 
-    def as_written(self) -> Iterator[Row]:
+    def iter_raw_rows(self) -> Iterator[Row]:
         """Yield the rows. Their only outcome is `invalid`, for unreadable rows. Raises InputError."""
-        for batch in self._batches(whole=True):
+        for batch in self._iter_batches(with_fields=True):
             for index, (line, id_) in enumerate(zip(batch.lines, batch.ids, strict=True)):
-                reason = batch.invalid.get(index, "")
-                yield Row(line, id_, Outcome.INVALID if reason else None, reason, batch.record(index))
+                reason = batch.invalid_reasons.get(index, "")
+                yield Row(line, id_, Outcome.INVALID if reason else None, reason, batch.get_fields(index))
 
-    def plain(self) -> Iterator[str]:
+    def iter_raw_ids(self) -> Iterator[str]:
         """Yield the ID of each row, or "" if it can't be read. Raises InputError."""
-        for batch in self._batches():
+        for batch in self._iter_batches():
             yield from batch.ids
 
-    def check(self) -> Checked:
+    def check(self) -> InputSummary:
         """Read and check the whole file. Raises InputError if no row can be sent."""
-        checked = self._count()
-        refuse_empty(checked, self.name)
-        return checked
+        input_summary = self._summarize()
+        refuse_empty(input_summary, self.name)
+        return input_summary
 
-    def line_of(self, position: int) -> int | None:
+    def find_line(self, position: int) -> int | None:
         """Return the first line of the row at a position (from 0), or None if there is no such row."""
-        for batch in self._batches():
+        for batch in self._iter_batches():
             if position < len(batch.lines):
                 return batch.lines[position]
             position -= len(batch.lines)
         return None
 
-    def refusal(self, row: Row) -> str:
+    def explain_invalid(self, row: Row) -> str:
         """Return why the library would refuse to send the ID of a row, or an empty string."""
-        return refusal(row.id, self.by) if row.outcome is None else row.reason
+        return explain_invalid_id(row.id, self.by) if row.outcome is None else row.reason
 
     @functools.cached_property
     def _reader(self) -> Reader:
-        return reader_of(self.file, self.name, self._wanted, asked=self._asked, named=self._named)
+        return create_reader(
+            self.file,
+            self.name,
+            self._id_column,
+            requested_format=self._requested_format,
+            implied_format=self._implied_format,
+        )
 
-    def _count(self) -> Checked:
+    def _summarize(self) -> InputSummary:
         """Count the rows by their expected outcome, and find the duplicates."""
-        checked, rounding = Checked(self.reading()), Rounding()
-        with Sieve() as sieve:
-            for judged in self._judged():
-                checked.rows = judged.stop
-                rounding.add(judged.batch.ids)
-                _enter_invalid(checked, judged)
-                positions, names = self._sent(judged)
-                checked.profiles += len(positions)
-                sieve.add(positions, names)
-            candidates = sieve.candidates()
-        self._repeated = repeated(candidates.count, self._those(candidates)).positions
-        checked.duplicates = self._repeated.count
-        checked.profiles -= checked.duplicates
-        checked.rounded = rounding.suspect
-        return checked
+        input_summary, rounding_detector = InputSummary(self.read_schema()), RoundingDetector()
+        with DuplicateFinder() as duplicate_finder:
+            for checked_batch in self._iter_checked_batches():
+                input_summary.row_count = checked_batch.stop
+                rounding_detector.add(checked_batch.batch.ids)
+                _count_unsent_rows(input_summary, checked_batch)
+                positions, names = self._select_ids_to_send(checked_batch)
+                input_summary.profile_count += len(positions)
+                duplicate_finder.add(positions, names)
+            candidates = duplicate_finder.find_candidates()
+        self._duplicates = find_duplicates(candidates.count, self._iter_candidates(candidates)).positions
+        input_summary.duplicate_count = self._duplicates.count
+        input_summary.profile_count -= input_summary.duplicate_count
+        input_summary.rounded_count = rounding_detector.suspect_count
+        return input_summary
 
-    def _sent(self, judged: _Judged) -> tuple[list[int] | range, list[str]]:
+    def _select_ids_to_send(self, checked_batch: _CheckedBatch) -> tuple[list[int] | range, list[str]]:
         """Return the positions and names of the IDs to send, duplicates included."""
-        names = list(map(self._name_of, judged.batch.ids))
-        if not judged.outcomes:
-            return range(judged.start, judged.stop), names
-        sent = judged.sent()
-        return [judged.start + index for index in sent], [names[index] for index in sent]
+        names = list(map(self._name_of, checked_batch.batch.ids))
+        if not checked_batch.outcomes:
+            return range(checked_batch.start, checked_batch.stop), names
+        sent = checked_batch.list_indexes_to_send()
+        return [checked_batch.start + index for index in sent], [names[index] for index in sent]
 
-    def _those(self, candidates: Positions) -> Iterator[list[Candidate]]:
+    def _iter_candidates(self, candidates: PositionSet) -> Iterator[list[Candidate]]:
         """Read the IDs of candidates again."""
         start = 0
-        for batch in self._batches() if candidates.count else ():
-            positions = candidates.within(start, start + len(batch.ids))
+        for batch in self._iter_batches() if candidates.count else ():
+            positions = candidates.list_range(start, start + len(batch.ids))
             yield [(position, self._name_of(batch.ids[position - start]), "") for position in positions]
             start += len(batch.ids)
 
-    def _outcomes(self, judged: _Judged) -> dict[int, tuple[Outcome, str]]:
+    def _find_outcomes(self, checked_batch: _CheckedBatch) -> dict[int, tuple[Outcome, str]]:
         """Return the outcomes and reasons of unsent rows, by index in the batch."""
-        outcomes = dict(judged.outcomes)
-        if self._repeated is not None:
-            for position in self._repeated.within(judged.start, judged.stop):
-                outcomes[position - judged.start] = (Outcome.DUPLICATE, _DUPLICATE)
+        outcomes = dict(checked_batch.outcomes)
+        if self._duplicates is not None:
+            for position in self._duplicates.list_range(checked_batch.start, checked_batch.stop):
+                outcomes[position - checked_batch.start] = (Outcome.DUPLICATE, _DUPLICATE_REASON)
         return outcomes
 
-    def _judged(self, *, whole: bool = False) -> Iterator[_Judged]:
+    def _iter_checked_batches(self, *, with_fields: bool = False) -> Iterator[_CheckedBatch]:
         """Yield the rows with the outcomes of invalid and excluded ones, but not of duplicates."""
         start = 0
-        for batch in self._batches(whole=whole):
-            invalid = {**refusals(batch.ids, self.by), **batch.invalid}
-            excluded = {index: (Outcome.EXCLUDED, name) for index, name in self._excluded_in(batch).items()}
+        for batch in self._iter_batches(with_fields=with_fields):
+            invalid = {**find_invalid_ids(batch.ids, self.by), **batch.invalid_reasons}
+            excluded = {index: (Outcome.EXCLUDED, name) for index, name in self._find_excluded_rows(batch).items()}
             outcomes = excluded | {index: (Outcome.INVALID, reason) for index, reason in invalid.items()}
-            judged = _Judged(start, batch, outcomes)
-            yield judged
-            start = judged.stop
+            checked_batch = _CheckedBatch(start, batch, outcomes)
+            yield checked_batch
+            start = checked_batch.stop
 
-    def _excluded_in(self, batch: Batch) -> dict[int, str]:
+    def _find_excluded_rows(self, batch: Batch) -> dict[int, str]:
         """Return the names of the exclude lists of rows, by index in the batch."""
-        if not self.excluded:
+        if not self.excluded_ids:
             return {}
         names = list(map(self._name_of, batch.ids))
-        if self.excluded.keys().isdisjoint(names):
+        if self.excluded_ids.keys().isdisjoint(names):
             return {}
-        return {index: self.excluded[name] for index, name in enumerate(names) if name in self.excluded}
+        return {index: self.excluded_ids[name] for index, name in enumerate(names) if name in self.excluded_ids}
 
-    def _batches(self, *, whole: bool = False) -> Iterator[Batch]:
+    def _iter_batches(self, *, with_fields: bool = False) -> Iterator[Batch]:
         """Yield the rows unchanged. Refuse damaged IDs, or mark them as invalid."""
         headers: frozenset[str] | None = None
         columns: Sequence[str] = ()
-        for batch in self._reader.batches(whole=whole):
-            self._refuse_change()
+        for batch in self._reader.iter_batches(with_fields=with_fields):
+            self._refuse_changed_file()
             if headers is None:
-                headers, columns = self._headers(), self.reading().names
-            self._refuse_other_order(batch, columns)
-            damage = damage_in(batch.ids, headers, allow_invisible=self._allow_invisible)
-            if damage and not self._accept_damaged:
+                headers, columns = self._list_headers(), self.read_schema().column_names
+            self._refuse_reordered_header(batch, columns)
+            damage = find_damage(batch.ids, headers, allow_invisible=self._allow_invisible)
+            if damage and not self._skip_damaged:
                 first = min(damage)
                 raise InputError(
-                    f"{self.name}, {self.reading().unit} {batch.lines[first]}: {damage[first].reason}: "
-                    f"{damage[first].todo}; or skip such rows with --accept-damaged"
+                    f"{self.name}, {self.read_schema().unit} {batch.lines[first]}: {damage[first].reason}: "
+                    f"{damage[first].advice}; or skip such rows with --accept-damaged"
                 )
             reasons = {index: reason for index, (reason, _) in damage.items()}
-            yield attrs.evolve(batch, invalid={**batch.invalid, **reasons}) if damage else batch
-        self._refuse_change()
+            yield attrs.evolve(batch, invalid_reasons={**batch.invalid_reasons, **reasons}) if damage else batch
+        self._refuse_changed_file()
 
-    def _headers(self) -> frozenset[str]:
+    def _list_headers(self) -> frozenset[str]:
         """Return the possible headers of the ID column."""
-        reading = self.reading()
-        own = {reading.names[reading.index], self.by}
-        return frozenset(own | {"id"} if reading.is_lone else own)
+        schema = self.read_schema()
+        own = {schema.column_names[schema.id_index], self.by}
+        return frozenset(own | {"id"} if schema.is_single_column else own)
 
-    def _refuse_other_order(self, batch: Batch, columns: Sequence[str]) -> None:
+    def _refuse_reordered_header(self, batch: Batch, columns: Sequence[str]) -> None:
         """Refuse a header in another order of columns. In the rows after it the IDs are in another column."""
         if set(columns).isdisjoint(batch.ids):
             return
-        own = self.reading().names[self.reading().index]
+        schema = self.read_schema()
+        own = schema.column_names[schema.id_index]
         for index, id_ in enumerate(batch.ids):
-            if id_ != own and id_ in columns and own in batch.record(index):
+            if id_ != own and id_ in columns and own in batch.get_fields(index):
                 raise InputError(
-                    f"{self.name}, {self.reading().unit} {batch.lines[index]}: the header is repeated with its columns "
+                    f"{self.name}, {schema.unit} {batch.lines[index]}: the header is repeated with its columns "
                     "in another order, as if files had been joined: export the IDs again"
                 )
 
-    def _fingerprint(self) -> tuple[int, int]:
+    def _read_file_stamp(self) -> tuple[int, int]:
         status = os.fstat(self.file.fileno())
         return status.st_size, status.st_mtime_ns
 
-    def _refuse_change(self) -> None:
-        if self._fingerprint() != self._stamp:
+    def _refuse_changed_file(self) -> None:
+        if self._read_file_stamp() != self._stamp:
             raise InputError(f"{self.name} has changed while it was read: run the command again")
 
 
 @contextlib.contextmanager
-def open_ids(
+def open_id_input(
     path: Path,
     *,
-    by: By,
+    by: IdType,
     column: str | None = None,
-    accept_damaged: bool = False,
+    skip_damaged: bool = False,
     allow_invisible: bool = False,
-    excluded: Excluded = NOBODY,
+    excluded_ids: ExcludedIds = NO_EXCLUDED_IDS,
     name: str | None = None,
     format: Format | None = None,  # noqa: A002 - its name everywhere
-) -> Iterator[Ids]:
-    """Open a file of IDs; `-` is standard input. `name`: used in messages instead of the path. The rest as in `Ids`.
+) -> Iterator[IdInput]:
+    """Open a file of IDs; `-` is standard input.
+
+    `name`: used in messages instead of the path. The rest as in `IdInput`.
 
     An input that can't be read twice is first copied to an unnamed temporary file. Only its owner may read the copy,
     and it is deleted when the process ends for any reason.
     """
-    name = name or (OF_STDIN if path == STDIN else str(path))
+    name = name or (STDIN_LABEL if path == STDIN_PATH else str(path))
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(open_source(path))
-        if path == STDIN or not stat.S_ISREG(os.fstat(source.fileno()).st_mode):
-            source = stack.enter_context(copied(source, name))
-        yield Ids(
+        if path == STDIN_PATH or not stat.S_ISREG(os.fstat(source.fileno()).st_mode):
+            source = stack.enter_context(copy_to_temp_file(source, name))
+        yield IdInput(
             source,
             name,
             by=by,
             column=column,
-            accept_damaged=accept_damaged,
+            skip_damaged=skip_damaged,
             allow_invisible=allow_invisible,
-            excluded=excluded,
+            excluded_ids=excluded_ids,
             format=format,
-            named=format_of_name(path),
+            implied_format=infer_format(path),
         )
 
 
-def skipped(item: _T, outcome: Outcome, reason: str) -> Decided[_T]:
+def create_skipped_item(item: _T, outcome: Outcome, reason: str) -> SkippedItem[_T]:
     """Return an item marked as not to be sent. `reason`: as in `Row`."""
-    return Decided(item, outcome, exclude_list=reason if outcome is Outcome.EXCLUDED else None)
+    return SkippedItem(item, outcome, exclude_list=reason if outcome is Outcome.EXCLUDED else None)
 
 
-def _enter_invalid(checked: Checked, judged: _Judged) -> None:
-    for index, (outcome, reason) in sorted(judged.outcomes.items()):
+def _count_unsent_rows(input_summary: InputSummary, checked_batch: _CheckedBatch) -> None:
+    for index, (outcome, reason) in sorted(checked_batch.outcomes.items()):
         if outcome is Outcome.EXCLUDED:
-            checked.excluded += 1
+            input_summary.excluded_count += 1
             continue
-        checked.invalid += 1
-        if len(checked.first_invalid) < _SHOWN:
-            batch = judged.batch
-            checked.first_invalid.append(Row(batch.lines[index], batch.ids[index], Outcome.INVALID, reason))
+        input_summary.invalid_count += 1
+        if len(input_summary.first_invalid_rows) < _MAX_SHOWN_ROWS:
+            batch = checked_batch.batch
+            input_summary.first_invalid_rows.append(Row(batch.lines[index], batch.ids[index], Outcome.INVALID, reason))
 
 
-def refuse_empty(checked: Checked, name: str) -> None:
+def refuse_empty(input_summary: InputSummary, name: str) -> None:
     """Raise InputError if no row of the input can be sent."""
-    if not checked.rows:
+    if not input_summary.row_count:
         raise InputError(f"{name} contains no IDs")
-    if not checked.profiles:
-        raise InputError(f"{name} contains no row that can be sent: {_why_none(checked)}")
+    if not input_summary.profile_count:
+        raise InputError(f"{name} contains no row that can be sent: {_explain_empty(input_summary)}")
 
 
-def _why_none(checked: Checked) -> str:
-    if not checked.first_invalid:
-        return f"all {checked.rows:,} rows are excluded"
-    first = checked.first_invalid[0]
-    return f"on {checked.reading.unit} {first.line}, {first.reason}"
+def _explain_empty(input_summary: InputSummary) -> str:
+    if not input_summary.first_invalid_rows:
+        return f"all {input_summary.row_count:,} rows are excluded"
+    first = input_summary.first_invalid_rows[0]
+    return f"on {input_summary.schema.unit} {first.line}, {first.reason}"

@@ -9,50 +9,52 @@ from typing import Any, BinaryIO, Final, Never
 
 import attrs
 
-from .attributes import exact_float
-from .compression import blocks_of, is_gzip
-from .ids import Ids
-from .lines import TOO_LONG, Lines
-from .rows import BATCH, Batch, Format, Reading, Wanted
-from .values import id_of, whole_number
+from .attributes import parse_exact_float
+from .compression import is_gzip, iter_blocks
+from .ids import IdInput
+from .lines import TOO_LONG, LineReader
+from .rows import BATCH_ROWS, Batch, Format, IdColumn, InputSchema
+from .values import parse_id, parse_json_integer
 
 _SPACES: Final = re.compile(r"[ \t\n\r]*")
 _NOT_UTF8: Final = "the row contains bytes that aren't UTF-8"
 
 
 @attrs.frozen
-class JsonReading(Reading):
+class JsonInputSchema(InputSchema):
     """How JSON lines are read as objects. The only name is that of the ID field."""
 
 
-class JsonIds(Ids):
+class JsonIdInput(IdInput):
     """The IDs in an open file of JSON lines. The only field of a row's record is its line."""
 
     @functools.cached_property
-    def _reader(self) -> "ObjectsReader":
-        return ObjectsReader(self.file, self.name, self._wanted)
+    def _reader(self) -> "JsonObjectReader":
+        return JsonObjectReader(self.file, self.name, self._id_column)
 
 
-class ObjectsReader:
+class JsonObjectReader:
     """Read a file of JSON lines, keeping the text of each object."""
 
-    def __init__(self, file: BinaryIO, name: str, wanted: Wanted) -> None:
+    def __init__(self, file: BinaryIO, name: str, id_column: IdColumn) -> None:
         self._file = file
         self._name = name
-        self._field = wanted.name
+        self._field = id_column.name
 
-    def reading(self) -> JsonReading:
+    def read_schema(self) -> JsonInputSchema:
         """Return how the file is read."""
-        return JsonReading([self._field], 0, has_header=False, format=Format.JSONL, is_compressed=is_gzip(self._file))
+        return JsonInputSchema(
+            [self._field], 0, has_header=False, format=Format.JSONL, is_compressed=is_gzip(self._file)
+        )
 
-    def batches(self, *, whole: bool = False) -> Iterator[Batch]:
+    def iter_batches(self, *, with_fields: bool = False) -> Iterator[Batch]:
         """Return the rows in batches, always with their line. Raises InputError."""
-        numbered = enumerate(Lines(blocks_of(self._file, self._name)), start=1)
+        numbered = enumerate(LineReader(iter_blocks(self._file, self._name)), start=1)
         rows = ((number, line.strip()) for number, line in numbered if not line.isspace())
-        while read := list(itertools.islice(rows, BATCH)):
-            yield self._batch(read)
+        while read := list(itertools.islice(rows, BATCH_ROWS)):
+            yield self._build_batch(read)
 
-    def _batch(self, read: Sequence[tuple[int, str]]) -> Batch:
+    def _build_batch(self, read: Sequence[tuple[int, str]]) -> Batch:
         ids: list[str] = []
         records: list[tuple[str, ...]] = []
         invalid: dict[int, str] = {}
@@ -60,45 +62,48 @@ class ObjectsReader:
             id_ = ""
             record: tuple[str, ...] = ()
             try:
-                values, record = parsed(line), (line,)
-                id_ = self._id_in(values)
-            except TwiceError as error:
-                invalid[index], id_ = str(error), self._id_beside(line)
+                values, record = parse_object(line), (line,)
+                id_ = self._find_id(values)
+            except DuplicateKeyError as error:
+                invalid[index], id_ = str(error), self._find_unambiguous_id(line)
             except ValueError as error:
                 invalid[index] = str(error)
             ids.append(id_)
             records.append(record)
         return Batch([number for number, _ in read], ids, invalid, records.__getitem__)
 
-    def _id_in(self, values: dict[str, Any]) -> str:
+    def _find_id(self, values: dict[str, Any]) -> str:
         value = values.get(self._field)
         if value is None or value == "":
             raise ValueError(f"the row has no {self._field}")
-        id_, reason = id_of(value)
+        id_, reason = parse_id(value)
         if reason:
             raise ValueError(reason)
         return id_
 
-    def _id_beside(self, line: str) -> str:
+    def _find_unambiguous_id(self, line: str) -> str:
         """Return the ID of an object in which another field occurs twice, or "" if the ID is ambiguous."""
         try:
-            pairs = json.loads(line, object_pairs_hook=_Pairs, parse_int=whole_number)
+            pairs = json.loads(line, object_pairs_hook=_FieldPairs, parse_int=parse_json_integer)
         except (ValueError, RecursionError):  # the rest of the line isn't JSON
             return ""
-        found = [value for name, value in pairs if name == self._field] if isinstance(pairs, _Pairs) else []
-        return id_of(found[0])[0] if len(found) == 1 else ""
+        found = [value for name, value in pairs if name == self._field] if isinstance(pairs, _FieldPairs) else []
+        return parse_id(found[0])[0] if len(found) == 1 else ""
 
 
-class _Pairs(list[tuple[str, Any]]):
+class _FieldPairs(list[tuple[str, Any]]):
     """The fields of an object, in which one may occur twice."""
 
 
-class TwiceError(ValueError):
+class DuplicateKeyError(ValueError):
     """Raised if a field occurs twice in an object."""
 
 
-def parsed(text: str) -> dict[str, Any]:
-    """Parse a JSON object. Raises TwiceError if a field occurs twice, else ValueError. No message contains a value."""
+def parse_object(text: str) -> dict[str, Any]:
+    """Parse a JSON object.
+
+    Raises DuplicateKeyError if a field occurs twice, else ValueError. No message contains a value.
+    """
     if text.startswith(TOO_LONG):
         raise ValueError("the line is too long")
     try:
@@ -107,7 +112,7 @@ def parsed(text: str) -> dict[str, Any]:
         raise ValueError(_NOT_UTF8) from None
     try:
         value = _decoder.decode(text)
-    except TwiceError:
+    except DuplicateKeyError:
         raise
     except (ValueError, RecursionError):
         raise ValueError("the row isn't JSON") from None
@@ -118,36 +123,39 @@ def parsed(text: str) -> dict[str, Any]:
     return value
 
 
-def fields_of(text: str) -> Iterator[tuple[str, str]]:
-    """Return the fields of an object that `parsed` accepts. Each value is the original text."""
-    at = _beyond_spaces(text, text.index("{") + 1)
+def iter_raw_fields(text: str) -> Iterator[tuple[str, str]]:
+    """Return the fields of an object that `parse_object` accepts. Each value is the original text."""
+    at = _skip_spaces(text, text.index("{") + 1)
     while text[at] != "}":
         name, at = _decoder.raw_decode(text, at)
-        start = _beyond_spaces(text, _beyond_spaces(text, at) + 1)
+        start = _skip_spaces(text, _skip_spaces(text, at) + 1)
         _, end = _decoder.raw_decode(text, start)
         yield name, text[start:end]
-        at = _beyond_spaces(text, end)
+        at = _skip_spaces(text, end)
         if text[at] == ",":
-            at = _beyond_spaces(text, at + 1)
+            at = _skip_spaces(text, at + 1)
 
 
-def _beyond_spaces(text: str, at: int) -> int:
-    spaces = _SPACES.match(text, at)
+def _skip_spaces(text: str, start: int) -> int:
+    spaces = _SPACES.match(text, start)
     assert spaces is not None  # the pattern also matches an empty string
     return spaces.end()
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _build_unique_dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        raise TwiceError("a field occurs twice in the row")
+        raise DuplicateKeyError("a field occurs twice in the row")
     return values
 
 
-def _refuse(_constant: str) -> Never:
+def _refuse_constant(_constant: str) -> Never:
     raise ValueError  # NaN and Infinity are Python's, not JSON's
 
 
 _decoder: Final = json.JSONDecoder(
-    object_pairs_hook=_once, parse_constant=_refuse, parse_int=whole_number, parse_float=exact_float
+    object_pairs_hook=_build_unique_dict,
+    parse_constant=_refuse_constant,
+    parse_int=parse_json_integer,
+    parse_float=parse_exact_float,
 )

@@ -7,125 +7,140 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, Final
 
-from ...installation import how_to_install
-from .columns import find
-from .compression import Reopened
+from ...installation import format_install_command
+from .columns import find_id_column
+from .compression import IndependentReader
 from .parquet_structure import StructureError, has_checksums
-from .rows import BATCH, NO_ID, NO_TEXT, Batch, Format, InputError, Kind, Reading, Wanted, no_record
-from .values import as_text, id_of, plain_ids
+from .rows import (
+    BATCH_ROWS,
+    NO_ID,
+    UNREADABLE_TEXT,
+    Batch,
+    ColumnType,
+    Format,
+    IdColumn,
+    InputError,
+    InputSchema,
+    get_no_fields,
+)
+from .values import convert_plain_ids, format_field, parse_id
 
-_PAGE: Final = 1 << 20
+_READ_AHEAD_BYTES: Final = 1 << 20
 """Bytes to read ahead, instead of a whole column of a row group."""
-_CHECKSUM: Final = "CRC checksum verification failed"
+_CHECKSUM_ERROR: Final = "CRC checksum verification failed"
 
 
 class ParquetReader:
     """Read a Parquet file. Its rows are counted from 1."""
 
-    def __init__(self, file: BinaryIO, name: str, wanted: Wanted) -> None:
+    def __init__(self, file: BinaryIO, name: str, id_column: IdColumn) -> None:
         self._file = file
         self._name = name
-        self._wanted = wanted
+        self._id_column = id_column
 
-    def reading(self) -> Reading:
+    def read_schema(self) -> InputSchema:
         """Return how the file is read. Raises InputError."""
-        file = self._opened()
-        schema = file.schema_arrow
-        return Reading(
-            schema.names,
-            find(schema.names, self._wanted, self._name),
+        file = self._open_parquet_file()
+        arrow_schema = file.schema_arrow
+        return InputSchema(
+            arrow_schema.names,
+            find_id_column(arrow_schema.names, self._id_column, self._name),
             True,
             Format.PARQUET,
             unit="row",
-            kinds=list(map(_kind, schema.types)),
+            column_types=list(map(_classify_type, arrow_schema.types)),
             has_checksums=self._has_checksums,
         )
 
-    def batches(self, *, whole: bool = False) -> Iterator[Batch]:
+    def iter_batches(self, *, with_fields: bool = False) -> Iterator[Batch]:
         """Yield the rows. Raises InputError."""
-        names, key = self.reading().names, self._wanted.name
-        begun = 1
-        for table in self._tables(None if whole else [key]):
-            values = _values(table.column(key))
-            yield _batch(values, begun, _records(table, names) if whole else [])
-            begun += len(values)
+        names, key = self.read_schema().column_names, self._id_column.name
+        first_row = 1
+        for table in self._iter_tables(None if with_fields else [key]):
+            values = _read_values(table.column(key))
+            yield _build_batch(values, first_row, _build_row_fields(table, names) if with_fields else [])
+            first_row += len(values)
 
-    def _tables(self, columns: Sequence[str] | None) -> Iterator[Any]:
-        file, trouble = self._opened(), _trouble()
+    def _iter_tables(self, columns: Sequence[str] | None) -> Iterator[Any]:
+        file, pyarrow_errors = self._open_parquet_file(), _list_pyarrow_errors()
         rows = 0
         try:
-            for table in file.iter_batches(batch_size=BATCH, columns=columns, use_threads=False):
+            for table in file.iter_batches(batch_size=BATCH_ROWS, columns=columns, use_threads=False):
                 rows += table.num_rows
                 yield table
-        except trouble as error:
-            what = "a checksum is wrong" if _CHECKSUM in str(error) else type(error).__name__
-            sentence = f"{self._name} can't be read completely ({what}): it is truncated or damaged: fetch it again"
+        except pyarrow_errors as error:
+            what = "a checksum is wrong" if _CHECKSUM_ERROR in str(error) else type(error).__name__
+            message = f"{self._name} can't be read completely ({what}): it is truncated or damaged: fetch it again"
         else:
-            said = file.metadata.num_rows
-            if rows == said:
+            stated_rows = file.metadata.num_rows
+            if rows == stated_rows:
                 return
-            sentence = f"{self._name} is damaged: it has {rows:,} rows, but its footer says {said:,}: fetch it again"
-        raise InputError(sentence)
+            message = (
+                f"{self._name} is damaged: it has {rows:,} rows, but its footer says {stated_rows:,}: fetch it again"
+            )
+        raise InputError(message)
 
     @functools.cached_property
     def _has_checksums(self) -> bool:
         """True if the pages of the ID column have checksums. Raises InputError for an inconsistent file."""
         try:
-            return has_checksums(self._file.fileno(), self._wanted.name)
+            return has_checksums(self._file.fileno(), self._id_column.name)
         except StructureError as error:
-            sentence = f"{self._name} is damaged: {error}: fetch it again, or export it again"
+            message = f"{self._name} is damaged: {error}: fetch it again, or export it again"
         except OSError as error:
-            sentence = f"{self._name} can't be read completely: {error.strerror}"
-        raise InputError(sentence)
+            message = f"{self._name} can't be read completely: {error.strerror}"
+        raise InputError(message)
 
-    def _opened(self) -> Any:
-        arrow = _pyarrow()
+    def _open_parquet_file(self) -> Any:
+        arrow = _import_pyarrow()
         try:
             return arrow.parquet.ParquetFile(
-                io.BufferedReader(Reopened(self._file)),
-                buffer_size=_PAGE,
+                io.BufferedReader(IndependentReader(self._file)),
+                buffer_size=_READ_AHEAD_BYTES,
                 pre_buffer=False,
                 page_checksum_verification=True,
             )
-        except _trouble() as error:
-            sentence = f"{self._name} isn't a readable Parquet file ({type(error).__name__}): export it again"
-        raise InputError(sentence)
+        except _list_pyarrow_errors() as error:
+            message = f"{self._name} isn't a readable Parquet file ({type(error).__name__}): export it again"
+        raise InputError(message)
 
 
-def _pyarrow() -> Any:
+def _import_pyarrow() -> Any:
     with contextlib.suppress(ImportError):
         importlib.import_module("pyarrow.parquet")
         return importlib.import_module("pyarrow")
-    raise InputError(f"to read Parquet, pyarrow is needed: {how_to_install('parquet')}")
+    raise InputError(f"to read Parquet, pyarrow is needed: {format_install_command('parquet')}")
 
 
-def _trouble() -> tuple[type[BaseException], ...]:
+def _list_pyarrow_errors() -> tuple[type[BaseException], ...]:
     """Return the exceptions that pyarrow raises for invalid files."""
-    return (_pyarrow().ArrowException, OSError, ValueError, TypeError, KeyError, NotImplementedError)
+    return (_import_pyarrow().ArrowException, OSError, ValueError, TypeError, KeyError, NotImplementedError)
 
 
-def _kind(type_: Any) -> Kind:
-    types = _pyarrow().types
-    if types.is_dictionary(type_):
-        return _kind(type_.value_type)
-    if types.is_boolean(type_):
-        return Kind.BOOL
-    if types.is_integer(type_) or types.is_floating(type_) or types.is_decimal(type_):
-        return Kind.NUMBER
-    has_one_text = types.is_date(type_) or types.is_null(type_) or isinstance(type_, _pyarrow().UuidType)
-    is_text = types.is_string(type_) or types.is_large_string(type_) or types.is_string_view(type_)
-    return Kind.TEXT if is_text or has_one_text else Kind.OTHER
+def _classify_type(arrow_type: Any) -> ColumnType:
+    types = _import_pyarrow().types
+    if types.is_dictionary(arrow_type):
+        return _classify_type(arrow_type.value_type)
+    if types.is_boolean(arrow_type):
+        return ColumnType.BOOL
+    if types.is_integer(arrow_type) or types.is_floating(arrow_type) or types.is_decimal(arrow_type):
+        return ColumnType.NUMBER
+    has_one_text = (
+        types.is_date(arrow_type) or types.is_null(arrow_type) or isinstance(arrow_type, _import_pyarrow().UuidType)
+    )
+    is_text = types.is_string(arrow_type) or types.is_large_string(arrow_type) or types.is_string_view(arrow_type)
+    return ColumnType.TEXT if is_text or has_one_text else ColumnType.OTHER
 
 
-def _values(column: Any) -> list[Any]:
+def _read_values(column: Any) -> list[Any]:
     try:
         values: list[Any] = column.to_pylist()
     except (UnicodeDecodeError, ValueError, OverflowError):
-        return list(map(_value, column))
+        return list(map(_read_value, column))
     return values
 
 
-def _value(scalar: Any) -> Any:
+def _read_value(scalar: Any) -> Any:
     """Return one value. If Python can't represent it, return bytes, which are never an ID."""
     try:
         return scalar.as_py()
@@ -133,19 +148,21 @@ def _value(scalar: Any) -> Any:
         return b""
 
 
-def _field(value: Any) -> str:
-    return NO_TEXT if value == b"" else as_text(value)
+def _format_field(value: Any) -> str:
+    return UNREADABLE_TEXT if value == b"" else format_field(value)
 
 
-def _records(table: Any, names: Sequence[str]) -> list[Sequence[str]]:
-    columns = [list(map(_field, _values(table.column(index)))) for index in range(len(names))]
+def _build_row_fields(table: Any, names: Sequence[str]) -> list[Sequence[str]]:
+    columns = [list(map(_format_field, _read_values(table.column(index)))) for index in range(len(names))]
     return list(zip(*columns, strict=True))
 
 
-def _batch(values: Sequence[Any], begun: int, records: Sequence[Sequence[str]]) -> Batch:
-    ids, invalid = plain_ids(values), {}
+def _build_batch(values: Sequence[Any], first_row: int, row_fields: Sequence[Sequence[str]]) -> Batch:
+    ids, invalid = convert_plain_ids(values), {}
     if ids is None:
-        found = [("", NO_ID) if value is None or value == "" else id_of(value) for value in values]
+        found = [("", NO_ID) if value is None or value == "" else parse_id(value) for value in values]
         ids = [id_ for id_, _ in found]
         invalid = {index: reason for index, (_, reason) in enumerate(found) if reason}
-    return Batch(range(begun, begun + len(values)), ids, invalid, records.__getitem__ if records else no_record)
+    return Batch(
+        range(first_row, first_row + len(values)), ids, invalid, row_fields.__getitem__ if row_fields else get_no_fields
+    )

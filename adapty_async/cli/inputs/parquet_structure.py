@@ -12,9 +12,9 @@ from typing import Any, Final, TypeAlias
 _Struct: TypeAlias = dict[int, Any]
 """The fields of a struct, by number."""
 
-_TAIL: Final = 8
+_TAIL_BYTES: Final = 8
 """The size of the footer length and of PAR1, in bytes."""
-_HEADERS: Final = (1 << 10, 1 << 24)
+_HEADER_READ_BYTES: Final = (1 << 10, 1 << 24)
 """Bytes to read for a page header, and for one that is longer."""
 _DATA_PAGE, _DATA_PAGE_V2 = 5, 8
 _ENCODINGS: Final = {_DATA_PAGE: (2, 3), _DATA_PAGE_V2: (4,)}
@@ -32,40 +32,45 @@ def has_checksums(descriptor: int, column: str) -> bool:
     try:
         return _has_checksums(descriptor, column)
     except (IndexError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        sentence = f"its structure can't be read ({type(error).__name__})"
-    raise StructureError(sentence)
+        message = f"its structure can't be read ({type(error).__name__})"
+    raise StructureError(message)
 
 
 def _has_checksums(descriptor: int, column: str) -> bool:
     size = os.fstat(descriptor).st_size
-    length = int.from_bytes(os.pread(descriptor, 4, size - _TAIL), "little")
-    footer = Compact(os.pread(descriptor, length, size - _TAIL - length)).struct()
+    length = int.from_bytes(os.pread(descriptor, 4, size - _TAIL_BYTES), "little")
+    footer = CompactReader(os.pread(descriptor, length, size - _TAIL_BYTES - length)).read_struct()
     chunks = [chunk[3] for group in footer[4] for chunk in group[1] if chunk[3][5]]  # empty chunks have no offset
-    places = sorted((_start(chunk), _start(chunk) + chunk[7]) for chunk in chunks)
-    places.append((size - _TAIL - length, size))
+    places = sorted((_get_chunk_start(chunk), _get_chunk_start(chunk) + chunk[7]) for chunk in chunks)
+    places.append((size - _TAIL_BYTES - length, size))
     if any(end > start for (_, end), (start, _) in itertools.pairwise(places)):
         raise StructureError("some of its columns overlap")
-    checksummed = [4 in page for chunk in chunks if _name(chunk) == column for page in _pages(descriptor, chunk)]
+    checksummed = [
+        4 in page
+        for chunk in chunks
+        if _get_column_name(chunk) == column
+        for page in _iter_page_headers(descriptor, chunk)
+    ]
     return all(checksummed)
 
 
-def _start(chunk: _Struct) -> int:
+def _get_chunk_start(chunk: _Struct) -> int:
     data: int = chunk[9]
     dictionary: int = chunk.get(11, 0)
     return dictionary if 0 < dictionary < data else data
 
 
-def _name(chunk: _Struct) -> str:
+def _get_column_name(chunk: _Struct) -> str:
     return b".".join(chunk[3]).decode(errors="replace")
 
 
-def _pages(descriptor: int, chunk: _Struct) -> Iterator[_Struct]:
+def _iter_page_headers(descriptor: int, chunk: _Struct) -> Iterator[_Struct]:
     """Yield the page headers of a column chunk."""
-    place, values = _start(chunk), 0
+    offset, values = _get_chunk_start(chunk), 0
     while values < chunk[5]:
-        page, length = _header(descriptor, place)
+        page, length = _read_page_header(descriptor, offset)
         yield page
-        place += length + page[3]
+        offset += length + page[3]
         for kind in page.keys() & _ENCODINGS.keys():
             values += page[kind][1]
             named = {*chunk[2], _RLE}
@@ -75,72 +80,72 @@ def _pages(descriptor: int, chunk: _Struct) -> Iterator[_Struct]:
         raise StructureError("its pages and its footer give different numbers of rows")
 
 
-def _header(descriptor: int, place: int) -> tuple[_Struct, int]:
+def _read_page_header(descriptor: int, offset: int) -> tuple[_Struct, int]:
     """Return a header and its length."""
-    for longest in _HEADERS:
-        content = Compact(os.pread(descriptor, longest, place))
+    for longest in _HEADER_READ_BYTES:
+        content = CompactReader(os.pread(descriptor, longest, offset))
         try:
-            return content.struct(), content.at
+            return content.read_struct(), content.position
         except IndexError:
             if len(content.content) < longest:
                 break
     raise StructureError("a page has no header")
 
 
-class Compact:
+class CompactReader:
     """Read Thrift's compact protocol. Raises IndexError if the content ends within a value."""
 
     def __init__(self, content: bytes) -> None:
         self.content = content
-        self.at = 0
+        self.position = 0
 
-    def struct(self) -> _Struct:
+    def read_struct(self) -> _Struct:
         """Read a struct."""
         fields: _Struct = {}
         number = 0
-        while head := self._byte():
-            number = number + (head >> 4) if head >> 4 else self._integer()
-            fields[number] = head & 15 == 1 if head & 15 in (1, 2) else self._value(head & 15)
+        while head := self._read_byte():
+            number = number + (head >> 4) if head >> 4 else self._read_integer()
+            fields[number] = head & 15 == 1 if head & 15 in (1, 2) else self._read_value(head & 15)
         return fields
 
-    def _value(self, kind: int) -> Any:
+    def _read_value(self, kind: int) -> Any:
         if kind in (1, 2, 3):
-            return self._byte()
+            return self._read_byte()
         if kind in (4, 5, 6):
-            return self._integer()
+            return self._read_integer()
         if kind == 7:
-            return self._octets(8)
+            return self._read_bytes(8)
         if kind == 8:
-            return self._octets(self._unsigned())
+            return self._read_bytes(self._read_unsigned_integer())
         if kind in (9, 10):
-            head = self._byte()
-            count = self._unsigned() if head >> 4 == 15 else head >> 4
-            return [self._value(head & 15) for _ in range(count)]
+            head = self._read_byte()
+            count = self._read_unsigned_integer() if head >> 4 == 15 else head >> 4
+            return [self._read_value(head & 15) for _ in range(count)]
         if kind == 11:
-            count = self._unsigned()
-            kinds = self._byte() if count else 0
-            return [(self._value(kinds >> 4), self._value(kinds & 15)) for _ in range(count)]
+            count = self._read_unsigned_integer()
+            kinds = self._read_byte() if count else 0
+            return [(self._read_value(kinds >> 4), self._read_value(kinds & 15)) for _ in range(count)]
         if kind == 12:
-            return self.struct()
+            return self.read_struct()
         raise ValueError("unknown type")
 
-    def _byte(self) -> int:
-        self.at += 1
-        return self.content[self.at - 1]
+    def _read_byte(self) -> int:
+        self.position += 1
+        return self.content[self.position - 1]
 
-    def _octets(self, count: int) -> bytes:
-        if self.at + count > len(self.content):
+    def _read_bytes(self, count: int) -> bytes:
+        if self.position + count > len(self.content):
             raise IndexError
-        self.at += count
-        return self.content[self.at - count : self.at]
+        self.position += count
+        return self.content[self.position - count : self.position]
 
-    def _unsigned(self) -> int:
+    def _read_unsigned_integer(self) -> int:
         value = shift = 0
-        while (byte := self._byte()) & 0x80:
+        while (byte := self._read_byte()) & 0x80:
             value |= (byte & 0x7F) << shift
             shift += 7
         return value | byte << shift
 
-    def _integer(self) -> int:
-        value = self._unsigned()
+    def _read_integer(self) -> int:
+        value = self._read_unsigned_integer()
         return value >> 1 ^ -(value & 1)

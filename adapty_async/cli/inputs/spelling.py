@@ -13,10 +13,10 @@ _GROUPED: Final = re.compile(r"\d{1,3}(?:[.,'\u2019]\d{3})+")
 _ZERO_FRACTION: Final = re.compile(r"[.,]0+$")
 
 _UUID: Final = re.compile(r"(?:urn:uuid:)?[{]?([0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12})[}]?")
-_SHORTEST_UUID: Final = 32
+_MIN_UUID_LENGTH: Final = 32
 
 
-def spelled(id_: str) -> str:
+def canonicalize_id(id_: str) -> str:
     """Return a normalized spelling of an ID.
 
     It ignores case, white space, invisible characters, the composition of accents and wide letters, the kind of dash,
@@ -24,9 +24,9 @@ def spelled(id_: str) -> str:
     leading zeros and a plus, which spreadsheets remove, the separators of thousands, which they add, and a fraction of
     zeros, which data frames add. For UUIDs it ignores dashes and braces.
     """
-    text = id_ if id_.isascii() else _composed(id_)
+    text = id_ if id_.isascii() else _normalize_unicode(id_)
     text = "".join(text.casefold().split()).strip(_QUOTES)
-    if len(text) >= _SHORTEST_UUID and (uuid := _UUID.fullmatch(text)):
+    if len(text) >= _MIN_UUID_LENGTH and (uuid := _UUID.fullmatch(text)):
         text = uuid[1].replace("-", "")
     number = _number(text)
     return (number.lstrip("0") or "0") if number.isdecimal() else text.rstrip(_MARKS) or text
@@ -46,7 +46,7 @@ def _digit(character: str) -> str:
     return str(unicodedata.decimal(character)) if character.isdecimal() else character
 
 
-def _composed(text: str) -> str:
+def _normalize_unicode(text: str) -> str:
     # Case folding may decompose a letter such as U+0130.
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     shown = (character for character in folded if not is_invisible(character))

@@ -5,28 +5,28 @@ import tempfile
 from collections.abc import Iterator
 from typing import IO
 
-from ..exit_codes import ExitStatus, is_full
+from ..exit_codes import ExitStatus, is_disk_full
 from .rows import InputError
 
 
-def scratch(stack: contextlib.ExitStack) -> IO[bytes]:
+def open_temp_file(stack: contextlib.ExitStack) -> IO[bytes]:
     """Open a temporary file until `stack` is closed. Raises OSError."""
     file = tempfile.TemporaryFile()  # noqa: SIM115 - the stack closes it
-    stack.callback(_drop, file)
+    stack.callback(_close_quietly, file)
     return file
 
 
-def _drop(file: IO[bytes]) -> None:
+def _close_quietly(file: IO[bytes]) -> None:
     with contextlib.suppress(OSError):  # the buffer may contain data that the full disk refused
         file.close()
 
 
 @contextlib.contextmanager
-def scratching(what: str = "a temporary file can't be used") -> Iterator[None]:
+def translate_temp_file_errors(problem: str = "a temporary file can't be used") -> Iterator[None]:
     """Convert an OSError of a temporary file to an InputError."""
     try:
         yield
         return
     except OSError as error:
-        reason, status = error.strerror, ExitStatus.LEDGER if is_full(error) else ExitStatus.USAGE
-    raise InputError(f"{what}: {reason}: free some space, or set TMPDIR to another folder", status)
+        reason, status = error.strerror, ExitStatus.LEDGER if is_disk_full(error) else ExitStatus.USAGE
+    raise InputError(f"{problem}: {reason}: free some space, or set TMPDIR to another folder", status)

@@ -2,33 +2,33 @@
 
 from collections.abc import Sequence
 
-from ...bulk.api import By
+from ...bulk.api import IdType
 from ...models import is_uuid_text
-from ...resources.profiles import delete_request
+from ...resources.profiles import build_delete_request
 
 
-def refusals(ids: Sequence[str], by: By) -> dict[int, str]:
+def find_invalid_ids(ids: Sequence[str], by: IdType) -> dict[int, str]:
     """Return why the library would refuse IDs, by index."""
-    if _are_all_sent(ids, by):
+    if _has_only_valid_ids(ids, by):
         return {}
-    return {index: reason for index, id_ in enumerate(ids) if (reason := refusal(id_, by))}
+    return {index: reason for index, id_ in enumerate(ids) if (reason := explain_invalid_id(id_, by))}
 
 
-def refusal(id_: str, by: By) -> str:
+def explain_invalid_id(id_: str, by: IdType) -> str:
     """Return why the library would refuse an ID, or an empty string."""
-    if _is_sent(id_, by):
+    if _is_plainly_valid(id_, by):
         return ""
     try:
         if by == "profile_id":
-            delete_request(profile_id=id_)
+            build_delete_request(profile_id=id_)
         else:
-            delete_request(customer_user_id=id_)
+            build_delete_request(customer_user_id=id_)
     except ValueError as error:
         return str(error)
     return ""
 
 
-def _are_all_sent(ids: Sequence[str], by: By) -> bool:
+def _has_only_valid_ids(ids: Sequence[str], by: IdType) -> bool:
     """Check many IDs quickly. False may also mean that a full check is needed."""
     if by == "profile_id":
         return all(map(is_uuid_text, ids))
@@ -36,7 +36,7 @@ def _are_all_sent(ids: Sequence[str], by: By) -> bool:
     return text.isprintable() and ", " not in text and " ," not in text and ",," not in text
 
 
-def _is_sent(id_: str, by: By) -> bool:
+def _is_plainly_valid(id_: str, by: IdType) -> bool:
     """Check quickly. False may also mean that a full check is needed."""
     if by == "profile_id":
         return is_uuid_text(id_)

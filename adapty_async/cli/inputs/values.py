@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 
-def plain_ids(values: Sequence[Any]) -> Sequence[str] | None:
+def convert_plain_ids(values: Sequence[Any]) -> Sequence[str] | None:
     """Return the texts of IDs that are all texts or all integers, else None."""
     kinds = set(map(type, values))
     if kinds == {str}:
@@ -16,7 +16,7 @@ def plain_ids(values: Sequence[Any]) -> Sequence[str] | None:
     return list(map(str, values)) if kinds == {int} else None
 
 
-def id_of(value: Any) -> tuple[str, str]:
+def parse_id(value: Any) -> tuple[str, str]:
     """Return the text of an ID, and why it is invalid. Non-integer numbers may have lost digits."""
     if isinstance(value, str):
         return value, ""
@@ -35,12 +35,12 @@ def id_of(value: Any) -> tuple[str, str]:
     return "", "the ID is neither text nor a whole number"
 
 
-def whole_number(text: str) -> int | float:
+def parse_json_integer(text: str) -> int | float:
     """Parse a JSON integer. Return -0 as a float, not as 0, which may be a valid ID."""
     return -0.0 if text == "-0" else int(text)
 
 
-def as_text(value: Any) -> str:
+def format_field(value: Any) -> str:
     """Return a value as text for a CSV field."""
     if value is None:
         return ""
@@ -49,7 +49,7 @@ def as_text(value: Any) -> str:
     if isinstance(value, Decimal):
         return f"{value:f}"
     if isinstance(value, float) and math.isfinite(value):
-        return _digits_of(value)
+        return _format_float(value)
     if not isinstance(value, dict | list | bool | int | float):
         return str(value)
     try:
@@ -58,7 +58,7 @@ def as_text(value: Any) -> str:
         return ""
 
 
-def _digits_of(value: float) -> str:
+def _format_float(value: float) -> str:
     """Return a number without an exponent, because 1.23E+15 in a cell looks like a shortened number."""
     text = repr(value)
     if "e" not in text:

@@ -5,27 +5,27 @@ import os
 from ...client import AdaptyClient
 from ...http.base_url import DEFAULT_BASE_URL
 from ..exit_codes import CommandError, ExitStatus
-from ..output.events import current
+from ..output.events import get_output
 
 
-def address_of_environment() -> str:
+def read_base_url_from_env() -> str:
     """Return the address in ADAPTY_BASE_URL, or Adapty's. Raises CommandError."""
     try:
         return AdaptyClient("any", base_url=os.environ.get("ADAPTY_BASE_URL") or DEFAULT_BASE_URL).base_url
     except ValueError as error:
-        sentence = str(error)
-    raise CommandError(sentence.replace("base_url", "ADAPTY_BASE_URL", 1))
+        message = str(error)
+    raise CommandError(message.replace("base_url", "ADAPTY_BASE_URL", 1))
 
 
-def client_of_environment(timeout: float = 30.0) -> AdaptyClient:
+def create_client_from_env(timeout: float = 30.0) -> AdaptyClient:
     """Create a client with the key and address of the environment.
 
     The screen and the log show failed attempts. Raises CommandError.
     """
     try:
-        return AdaptyClient.from_env(timeout=timeout, on_attempt=current().note)
+        return AdaptyClient.from_env(timeout=timeout, on_attempt=get_output().record_attempt)
     except ValueError as error:
-        sentence = str(error)
-    if sentence.startswith("base_url"):
-        raise CommandError(sentence.replace("base_url", "ADAPTY_BASE_URL", 1))
-    raise CommandError(sentence, ExitStatus.CREDENTIALS)
+        message = str(error)
+    if message.startswith("base_url"):
+        raise CommandError(message.replace("base_url", "ADAPTY_BASE_URL", 1))
+    raise CommandError(message, ExitStatus.CREDENTIALS)

@@ -11,65 +11,65 @@ from urllib.parse import urlsplit
 
 import attrs
 
-_PATIENCE: Final = 10.0
-_TOLERATED: Final = 5.0
+_TIMEOUT_SECONDS: Final = 10.0
+_MAX_CLOCK_OFFSET_SECONDS: Final = 5.0
 """The accepted difference of the clocks, in seconds. The Date header has no fractions, and a response takes time."""
 
 
 @attrs.frozen
-class Finding:
+class CheckResult:
     """The result of a check, and whether it is good."""
 
-    ok: bool
+    is_ok: bool
     text: str
 
 
 @attrs.frozen
-class Reached:
+class Connectivity:
     """The results of all checks of a server."""
 
-    dns: Finding
-    tls: Finding
-    http: Finding
-    clock: Finding
+    dns: CheckResult
+    tls: CheckResult
+    http: CheckResult
+    clock: CheckResult
 
 
-_NOBODY: Final = Finding(False, "not known: there is no connection")
-_NO_TIME: Final = Finding(True, "not known: the server sends no date")
+_NO_CONNECTION: Final = CheckResult(False, "not known: there is no connection")
+_NO_DATE: Final = CheckResult(True, "not known: the server sends no date")
 
 
-def reach(base_url: str) -> Reached:
+def check_connectivity(base_url: str) -> Connectivity:
     """Resolve the name of a server, connect to it and read its clock."""
     url = urlsplit(base_url)
     host, is_tls = url.hostname or "", url.scheme == "https"
     port = url.port or (443 if is_tls else 80)
-    dns = _look_up(host, port)
-    if not dns.ok:
-        return Reached(dns, Finding(False, f"not known: {host} has no address"), _NOBODY, _NO_TIME)
-    with contextlib.closing(_connection(host, port, is_tls=is_tls)) as connection:
+    dns = _resolve_host(host, port)
+    if not dns.is_ok:
+        return Connectivity(dns, CheckResult(False, f"not known: {host} has no address"), _NO_CONNECTION, _NO_DATE)
+    with contextlib.closing(_create_connection(host, port, is_tls=is_tls)) as connection:
         tls = _connect(connection, host)
-        if not tls.ok:
-            return Reached(dns, tls, _NOBODY, _NO_TIME)
-        return Reached(dns, tls, *_ask(connection, host))
+        if not tls.is_ok:
+            return Connectivity(dns, tls, _NO_CONNECTION, _NO_DATE)
+        return Connectivity(dns, tls, *_check_response(connection, host))
 
 
-def _look_up(host: str, port: int) -> Finding:
+def _resolve_host(host: str, port: int) -> CheckResult:
     try:
         found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
     except OSError as error:
         reason = error.strerror
     else:
-        return Finding(True, f"{host} is {', '.join(sorted(found))}")
-    return Finding(False, f"{host} isn't found ({reason}): check the network, and ADAPTY_BASE_URL")
+        return CheckResult(True, f"{host} is {', '.join(sorted(found))}")
+    return CheckResult(False, f"{host} isn't found ({reason}): check the network, and ADAPTY_BASE_URL")
 
 
-def _connection(host: str, port: int, *, is_tls: bool) -> http.client.HTTPConnection:
+def _create_connection(host: str, port: int, *, is_tls: bool) -> http.client.HTTPConnection:
     if not is_tls:
-        return http.client.HTTPConnection(host, port, timeout=_PATIENCE)
-    return http.client.HTTPSConnection(host, port, timeout=_PATIENCE, context=ssl.create_default_context())
+        return http.client.HTTPConnection(host, port, timeout=_TIMEOUT_SECONDS)
+    return http.client.HTTPSConnection(host, port, timeout=_TIMEOUT_SECONDS, context=ssl.create_default_context())
 
 
-def _connect(connection: http.client.HTTPConnection, host: str) -> Finding:
+def _connect(connection: http.client.HTTPConnection, host: str) -> CheckResult:
     try:
         connection.connect()
     except ssl.SSLCertVerificationError as error:
@@ -78,33 +78,34 @@ def _connect(connection: http.client.HTTPConnection, host: str) -> Finding:
         advice = f"can't connect to {host} ({error.strerror or 'no answer'}): check the network and the firewall"
     else:
         if isinstance(connection.sock, ssl.SSLSocket):
-            return Finding(True, f"{connection.sock.version()}, with a trusted certificate")
-        return Finding(True, "none, by http: for this machine or its own network")
-    return Finding(False, advice)
+            return CheckResult(True, f"{connection.sock.version()}, with a trusted certificate")
+        return CheckResult(True, "none, by http: for this machine or its own network")
+    return CheckResult(False, advice)
 
 
-def _ask(connection: http.client.HTTPConnection, host: str) -> tuple[Finding, Finding]:
+def _check_response(connection: http.client.HTTPConnection, host: str) -> tuple[CheckResult, CheckResult]:
     """Send a request. Return whether a response arrives, and how its date compares with this machine's clock."""
     try:
         connection.request("HEAD", "/")
         headers = connection.getresponse().headers
     except TimeoutError:
         advice = (
-            f"{host} doesn't answer within {_PATIENCE:.0f} s: check ADAPTY_BASE_URL and the proxy, or try again later"
+            f"{host} doesn't answer within {_TIMEOUT_SECONDS:.0f} s: check ADAPTY_BASE_URL and the proxy, "
+            "or try again later"
         )
     except (OSError, http.client.HTTPException):
         advice = f"{host} doesn't answer with HTTP: check ADAPTY_BASE_URL and the proxy"
     else:
-        return Finding(True, f"{host} answers"), _clock(headers.get("Date", ""))
-    return Finding(False, advice), _NO_TIME
+        return CheckResult(True, f"{host} answers"), _check_clock(headers.get("Date", ""))
+    return CheckResult(False, advice), _NO_DATE
 
 
-def _clock(date: str) -> Finding:
+def _check_clock(date: str) -> CheckResult:
     try:
         off = time.time() - parsedate_to_datetime(date).timestamp()
     except ValueError:
-        return _NO_TIME
-    if abs(off) <= _TOLERATED:
-        return Finding(True, "agrees with the server's")
+        return _NO_DATE
+    if abs(off) <= _MAX_CLOCK_OFFSET_SECONDS:
+        return CheckResult(True, "agrees with the server's")
     way = "ahead of" if off > 0 else "behind"
-    return Finding(False, f"{abs(off):,.0f} seconds {way} the server's: set the clock of this machine")
+    return CheckResult(False, f"{abs(off):,.0f} seconds {way} the server's: set the clock of this machine")

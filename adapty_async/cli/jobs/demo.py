@@ -16,20 +16,20 @@ from ...http.requests import Request
 from ...pacing import AdaptivePacer
 from ...testing import prefilled_customer_user_id
 from ..exit_codes import CommandError, ExitStatus
-from ..output.events import current
-from ..output.screen import screen_for, tell
-from ..signals import Interrupts
-from .options import Order, open_listing
+from ..output.events import get_output
+from ..output.screen import create_screen, echo
+from ..signals import InterruptHandler
+from .options import JobOptions, open_job_input
 from .pace import FULL, Pace
-from .preflight import show_checked
-from .result import Ended, show_ended
-from .run import on_temporary_ledger
+from .preflight import show_input_summary
+from .result import JobResult, show_result
+from .run import create_temporary_job
 
-_START: Final = 60.0
+_START_TIMEOUT_SECONDS: Final = 60.0
 """Seconds for the simulator to start, enough for a busy machine."""
-_LIMIT: Final = 600
+_REQUESTS_PER_SECOND: Final = 600
 _BURST: Final = 60  # more than the requests sent at once after a late wake-up of the event loop
-_FAULTS: Final = 0.005
+_FAULT_RATE: Final = 0.005
 
 _INTRODUCTION: Final = """\
 This deletes {profiles:,} profiles through an API that takes one profile per request, under a rate limit.
@@ -44,77 +44,83 @@ They are made up: nothing leaves this machine, and no API key is needed.
      adapty-async delete {name} --by customer_user_id --pace full --yes
 """
 
-_NEXT: Final = """
+_NEXT_STEPS: Final = """
 To delete profiles of your own, put the secret key of your app into a file, and:
 
      export ADAPTY_API_KEY_FILE=key.txt
      adapty-async delete your.csv --by customer_user_id --failures failures.csv"""
 
 
-async def demo(interrupts: Interrupts, profiles: int = 20_000) -> ExitStatus:
+async def run_demo(interrupt_handler: InterruptHandler, profile_count: int = 20_000) -> ExitStatus:
     """Start the simulator, delete all its profiles, and ask it how many are left."""
-    began = time.monotonic()
+    started_at = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="adapty-demo-") as folder:
-        async with _simulator(profiles) as (process, client), client:
+        async with _run_simulator(profile_count) as (process, client), client:
             file = Path(folder, "profiles.csv")
-            _write_ids(file, profiles)
-            tell(
-                _INTRODUCTION.format(profiles=profiles, pid=process.pid, limit=_LIMIT, file=file, name=file.name),
+            _write_ids(file, profile_count)
+            echo(
+                _INTRODUCTION.format(
+                    profiles=profile_count, pid=process.pid, limit=_REQUESTS_PER_SECOND, file=file, name=file.name
+                ),
                 sys.stdout,
             )
-            ended = await _delete(client, file, interrupts)
-            show_ended(ended)
-            left = await _profiles_left(client)
-    tell(f"\n4. Profiles left in the simulator: {left:,}.\n", sys.stdout)
-    return _verdict(ended, left, profiles, time.monotonic() - began)
+            result = await _delete_profiles(client, file, interrupt_handler)
+            show_result(result)
+            remaining = await _count_profiles(client)
+    echo(f"\n4. Profiles left in the simulator: {remaining:,}.\n", sys.stdout)
+    return _show_verdict(result, remaining, profile_count, time.monotonic() - started_at)
 
 
-def _verdict(ended: Ended, left: int, profiles: int, seconds: float) -> ExitStatus:
-    if ended.status is ExitStatus.DONE and ended.standing.done == profiles and not left:
-        tell(f"All {profiles:,} are accounted for, and 0 are left. It took {seconds:.0f} seconds.", sys.stdout)
-        tell(_NEXT, sys.stdout)
-        return ExitStatus.DONE
-    tell(f"Of {profiles:,} profiles {ended.standing.failed:,} have failed, and {left:,} are left.", sys.stdout)
-    return ended.status or ExitStatus.FAILED
+def _show_verdict(result: JobResult, remaining: int, profile_count: int, seconds: float) -> ExitStatus:
+    if result.status is ExitStatus.OK and result.outcome_counts.done_count == profile_count and not remaining:
+        echo(f"All {profile_count:,} are accounted for, and 0 are left. It took {seconds:.0f} seconds.", sys.stdout)
+        echo(_NEXT_STEPS, sys.stdout)
+        return ExitStatus.OK
+    echo(
+        f"Of {profile_count:,} profiles {result.outcome_counts.failed_count:,} have failed, and {remaining:,} "
+        "are left.",
+        sys.stdout,
+    )
+    return result.status or ExitStatus.FAILED
 
 
-async def _delete(client: AdaptyClient, file: Path, interrupts: Interrupts) -> Ended:
+async def _delete_profiles(client: AdaptyClient, file: Path, interrupt_handler: InterruptHandler) -> JobResult:
     """Run the same job as the command `delete`."""
-    order = Order(file=file, by="customer_user_id", column=None, pace=Pace(FULL, None))
-    with open_listing(order, file) as ids:
-        show_checked(ids.name, ids.check(), order.operation)
-        with on_temporary_ledger(ids, client, order) as recorded:
-            run = recorded.run(client, AdaptivePacer())
-            await run.run_with(screen_for(sys.stderr), interrupts)
-            return recorded.ended(run)[0]
+    job_options = JobOptions(file=file, by="customer_user_id", column=None, pace=Pace(FULL, None))
+    with open_job_input(job_options, file) as job_input:
+        show_input_summary(job_input.name, job_input.check(), job_options.operation)
+        with create_temporary_job(job_input, client, job_options) as ledger_job:
+            run = ledger_job.create_run(client, AdaptivePacer())
+            await run.run_on_screen(create_screen(sys.stderr), interrupt_handler)
+            return ledger_job.build_result(run)[0]
 
 
-def _write_ids(file: Path, profiles: int) -> None:
+def _write_ids(file: Path, profile_count: int) -> None:
     with file.open("w", encoding="utf-8") as rows:
         rows.write("customer_user_id\n")
-        rows.writelines(f"{prefilled_customer_user_id(number)}\n" for number in range(1, profiles + 1))
+        rows.writelines(f"{prefilled_customer_user_id(number)}\n" for number in range(1, profile_count + 1))
 
 
-async def _profiles_left(client: AdaptyClient) -> int:
+async def _count_profiles(client: AdaptyClient) -> int:
     state = await client.send(Request("GET", "/_simulator/state"))
-    left: int = state.json()["profiles"]
-    return left
+    count: int = state.json()["profiles"]
+    return count
 
 
 @contextlib.asynccontextmanager
-async def _simulator(profiles: int) -> AsyncIterator[tuple[Process, AdaptyClient]]:
+async def _run_simulator(profile_count: int) -> AsyncIterator[tuple[Process, AdaptyClient]]:
     """Run a simulator in a separate process during the block, and yield it with a client."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "adapty_async.testing", "--profiles", str(profiles)),
-        *("--rate", str(_LIMIT), "--burst", str(_BURST), "--retry-after", "1"),
-        *("--fault", f"unavailable={_FAULTS}", "--fault", f"reset-after={_FAULTS}"),
+        *(sys.executable, "-m", "adapty_async.testing", "--profiles", str(profile_count)),
+        *("--rate", str(_REQUESTS_PER_SECOND), "--burst", str(_BURST), "--retry-after", "1"),
+        *("--fault", f"unavailable={_FAULT_RATE}", "--fault", f"reset-after={_FAULT_RATE}"),
         stdin=DEVNULL,
         stdout=PIPE,
         stderr=DEVNULL,
         start_new_session=True,  # Ctrl-C stops the job only, whose requests in flight still need responses
     )
     try:
-        yield process, await _client_of(process)
+        yield process, await _create_client(process)
     finally:
         # The simulator has no data that could be lost.
         with contextlib.suppress(ProcessLookupError):
@@ -122,13 +128,13 @@ async def _simulator(profiles: int) -> AsyncIterator[tuple[Process, AdaptyClient
         await process.wait()
 
 
-async def _client_of(process: Process) -> AdaptyClient:
+async def _create_client(process: Process) -> AdaptyClient:
     """Create a client of the simulator as soon as it prints its address."""
     line = b""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_START):
+        async with asyncio.timeout(_START_TIMEOUT_SECONDS):
             line = await process.stdout.readline() if process.stdout else b""
     if not line:
         raise CommandError("the simulator didn't start: adapty-async simulator shows why", ExitStatus.FAILED)
     address = json.loads(line)
-    return AdaptyClient(address["api_key"], base_url=address["base_url"], on_attempt=current().note)
+    return AdaptyClient(address["api_key"], base_url=address["base_url"], on_attempt=get_output().record_attempt)

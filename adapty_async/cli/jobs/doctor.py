@@ -15,28 +15,28 @@ from typing import Final
 
 import attrs
 
-from ...client import AdaptyClient, sender_of
-from ...escaping import one_line, to_json
-from ...http.descriptors import descriptor_limit, max_connections
+from ...client import AdaptyClient, get_sender
+from ...escaping import dump_json, escape_line
+from ...http.descriptors import get_descriptor_limit, get_max_connections
 from ...ledger.store import SQLITE_VERSION
 from ..exit_codes import CommandError, ExitStatus
-from ..output.streams import show
+from ..output.streams import print_to_stdout
 from ..signals import run_event_loop
-from .client import address_of_environment, client_of_environment
-from .connectivity import Reached, reach
-from .pace import state_file
-from .probe import check_key
+from .client import create_client_from_env, read_base_url_from_env
+from .connectivity import Connectivity, check_connectivity
+from .pace import find_state_file
+from .probe import check_api_key
 
-_SHORTEST_KEY: Final = 16
+_MIN_KEY_LENGTH: Final = 16
 _DEFAULT_CONCURRENCY: Final = 100
-_TIMEOUT: Final = 10.0
-_UNKNOWN: Final = "hasn't confirmed it: try again later"
-_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
-_OLDEST_SQLITE: Final = (3, 35, 0)
-_LEAST_ROOM: Final = 200 * 1024 * 1024
+_TIMEOUT_SECONDS: Final = 10.0
+_NOT_CONFIRMED: Final = "hasn't confirmed it: try again later"
+_GROUP_AND_OTHERS_BITS: Final = stat.S_IRWXG | stat.S_IRWXO
+_MIN_SQLITE_VERSION: Final = (3, 35, 0)
+_MIN_FREE_BYTES: Final = 200 * 1024 * 1024
 """Bytes, enough for the ledger of ten million rows."""
 _PACKAGES: Final = ("adapty-async", "aiohttp", "attrs", "cattrs", "tenacity", "typer", "rich")
-_SYSTEMS: Final = ("linux", "darwin")
+_SUPPORTED_PLATFORMS: Final = ("linux", "darwin")
 
 
 @attrs.frozen
@@ -47,154 +47,156 @@ class Check:
     """
 
     name: str
-    ok: bool
+    is_ok: bool
     text: str
     status: ExitStatus = ExitStatus.FAILED
 
 
-class _ProblemError(Exception):
+class _CheckFailedError(Exception):
     """A check failed. The message explains how to fix the problem."""
 
 
-def doctor(*, as_json: bool) -> ExitStatus:
+def diagnose(*, as_json: bool) -> ExitStatus:
     """Run all checks and show the results."""
-    checks = list(_checks())
-    statuses = [ExitStatus.DONE if check.ok else check.status for check in checks]
+    checks = list(_run_checks())
+    statuses = [ExitStatus.OK if check.is_ok else check.status for check in checks]
     if as_json:
-        is_well = all(check.ok for check in checks)
-        told = [{"name": check.name, "ok": check.ok, "text": check.text} for check in checks]
-        show(to_json({"ok": is_well, "checks": told}, indent=2))
+        is_ok = all(check.is_ok for check in checks)
+        results = [{"name": check.name, "ok": check.is_ok, "text": check.text} for check in checks]
+        print_to_stdout(dump_json({"ok": is_ok, "checks": results}, indent=2))
     else:
         for check in checks:
-            show(f"{'ok' if check.ok else 'problem':<9}{check.name:<10}{one_line(check.text)}")
-    return ExitStatus.first_of(statuses)
+            print_to_stdout(f"{'ok' if check.is_ok else 'problem':<9}{check.name:<10}{escape_line(check.text)}")
+    return ExitStatus.pick_by_precedence(statuses)
 
 
-def _checks() -> Iterator[Check]:
-    reached = _reached()
-    yield _key_check(is_server_reached=reached is not None and reached.http.ok)
-    yield _checked("address", address_of_environment)
-    yield from () if reached is None else _network(reached)
-    yield _checked("sqlite", _sqlite)
-    yield _checked("disk", _disk)
-    yield _checked("state", _state)
-    yield _checked("files", _files)
-    yield _checked("system", _system)
-    yield _checked("versions", _versions)
+def _run_checks() -> Iterator[Check]:
+    connectivity = _try_connectivity()
+    yield _check_key(is_server_reached=connectivity is not None and connectivity.http.is_ok)
+    yield _run_check("address", read_base_url_from_env)
+    yield from () if connectivity is None else _iter_network_checks(connectivity)
+    yield _run_check("sqlite", _check_sqlite)
+    yield _run_check("disk", _check_disk)
+    yield _run_check("state", _check_state_folder)
+    yield _run_check("files", _check_file_limit)
+    yield _run_check("system", _check_system)
+    yield _run_check("versions", _format_versions)
 
 
-def _checked(name: str, look: Callable[[], str]) -> Check:
+def _run_check(name: str, check: Callable[[], str]) -> Check:
     try:
-        return Check(name, True, look())
-    except (_ProblemError, CommandError) as problem:
+        return Check(name, True, check())
+    except (_CheckFailedError, CommandError) as problem:
         return Check(name, False, str(problem))
 
 
-def _key_check(*, is_server_reached: bool) -> Check:
+def _check_key(*, is_server_reached: bool) -> Check:
     """Check the format of the key. If the server is reachable, also check that it accepts the key."""
     try:
-        client = client_of_environment(timeout=_TIMEOUT)
-        text = _key(client)
+        client = create_client_from_env(timeout=_TIMEOUT_SECONDS)
+        text = _describe_key(client)
         if is_server_reached:
-            is_accepted = run_event_loop(lambda _: check_key(client))
-            text += f"; Adapty {'accepts it' if is_accepted else _UNKNOWN}"
+            is_accepted = run_event_loop(lambda _: check_api_key(client))
+            text += f"; Adapty {'accepts it' if is_accepted else _NOT_CONFIRMED}"
     except CommandError as problem:  # may also be about the address
         is_key = problem.status is ExitStatus.CREDENTIALS
         return Check("key", False, str(problem), problem.status if is_key else ExitStatus.FAILED)
-    except _ProblemError as problem:
+    except _CheckFailedError as problem:
         return Check("key", False, str(problem), ExitStatus.CREDENTIALS)
     file = os.environ.get("ADAPTY_API_KEY_FILE")
-    if file and _others_may_read(Path(file)):
+    if file and _is_readable_by_others(Path(file)):
         return Check("key", False, "other users can read the file of ADAPTY_API_KEY_FILE: run chmod 600 on it")
     return Check("key", True, text)
 
 
-def _key(client: AdaptyClient) -> str:
-    transport = sender_of(client).transport
+def _describe_key(client: AdaptyClient) -> str:
+    transport = get_sender(client).transport
     (key,) = transport.secrets  # not read again, because the file may be a pipe
     where = "the file of ADAPTY_API_KEY_FILE" if os.environ.get("ADAPTY_API_KEY_FILE") else "ADAPTY_API_KEY"
     if key.startswith("public_"):
-        raise _ProblemError(f"{where} contains a public key, which is for apps: set it to the secret key of the app")
-    if len(key) < _SHORTEST_KEY:
-        raise _ProblemError(f"{where} contains {len(key)} characters, too few for a key: copy the secret key again")
+        raise _CheckFailedError(
+            f"{where} contains a public key, which is for apps: set it to the secret key of the app"
+        )
+    if len(key) < _MIN_KEY_LENGTH:
+        raise _CheckFailedError(f"{where} contains {len(key)} characters, too few for a key: copy the secret key again")
     return f"{where} contains a key of {len(key)} characters with the fingerprint {transport.key_fingerprint}"
 
 
-def _others_may_read(file: Path) -> bool:
+def _is_readable_by_others(file: Path) -> bool:
     with contextlib.suppress(OSError):  # the file may be gone
         mode = file.stat().st_mode
-        return stat.S_ISREG(mode) and bool(mode & _OTHERS)
+        return stat.S_ISREG(mode) and bool(mode & _GROUP_AND_OTHERS_BITS)
     return False
 
 
-def _reached() -> Reached | None:
+def _try_connectivity() -> Connectivity | None:
     try:
-        return reach(address_of_environment())
+        return check_connectivity(read_base_url_from_env())
     except CommandError:
         return None
 
 
-def _network(reached: Reached) -> Iterator[Check]:
-    yield Check("dns", reached.dns.ok, reached.dns.text)
-    yield Check("tls", reached.tls.ok, reached.tls.text)
-    yield Check("http", reached.http.ok, reached.http.text)
-    yield Check("clock", reached.clock.ok, reached.clock.text)
+def _iter_network_checks(connectivity: Connectivity) -> Iterator[Check]:
+    yield Check("dns", connectivity.dns.is_ok, connectivity.dns.text)
+    yield Check("tls", connectivity.tls.is_ok, connectivity.tls.text)
+    yield Check("http", connectivity.http.is_ok, connectivity.http.text)
+    yield Check("clock", connectivity.clock.is_ok, connectivity.clock.text)
 
 
-def _sqlite() -> str:
+def _check_sqlite() -> str:
     version = ".".join(map(str, SQLITE_VERSION))
-    if SQLITE_VERSION < _OLDEST_SQLITE:
-        raise _ProblemError(f"{version} is too old for a ledger: install a newer Python")
+    if SQLITE_VERSION < _MIN_SQLITE_VERSION:
+        raise _CheckFailedError(f"{version} is too old for a ledger: install a newer Python")
     return version
 
 
-def _disk() -> str:
+def _check_disk() -> str:
     try:
         with tempfile.NamedTemporaryFile(dir=".", prefix=".adapty-doctor-"):
             free = shutil.disk_usage(".").free
     except OSError as error:
         reason = error.strerror
     else:
-        if free < _LEAST_ROOM:
-            raise _ProblemError(f"{free / 1e6:,.0f} MB are free in this folder: make room for the ledger of a job")
+        if free < _MIN_FREE_BYTES:
+            raise _CheckFailedError(f"{free / 1e6:,.0f} MB are free in this folder: make room for the ledger of a job")
         return f"{free / 1e9:,.1f} GB free in this folder"
-    raise _ProblemError(
+    raise _CheckFailedError(
         f"this folder can't be written ({reason}): ledgers are created next to inputs: use another folder"
     )
 
 
-def _state() -> str:
-    file = state_file(AdaptyClient("any", base_url=address_of_environment()))
+def _check_state_folder() -> str:
+    file = find_state_file(AdaptyClient("any", base_url=read_base_url_from_env()))
     if file is None:
-        raise _ProblemError("there is no folder to store the rate limit of a key in: set HOME")
+        raise _CheckFailedError("there is no folder to store the rate limit of a key in: set HOME")
     folder = file.parent
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise _ProblemError(f"{existing} can't be written, so commands can't share a limit: set XDG_STATE_HOME")
+        raise _CheckFailedError(f"{existing} can't be written, so commands can't share a limit: set XDG_STATE_HOME")
     return f"commands share rate limits in {folder}"
 
 
-def _files() -> str:
-    limit, connections = descriptor_limit(), max_connections()
+def _check_file_limit() -> str:
+    limit, connections = get_descriptor_limit(), get_max_connections()
     if connections < _DEFAULT_CONCURRENCY:
-        raise _ProblemError(
+        raise _CheckFailedError(
             f"a process may open {limit:.0f} files, so a job has at most {connections:.0f} requests in flight: "
             "type ulimit -n 1024"
         )
     return "no limit of open files" if math.isinf(limit) else f"a process may open {limit:,.0f} files"
 
 
-def _system() -> str:
-    if sys.platform not in _SYSTEMS:
-        raise _ProblemError(f"the command line is for Linux and macOS, and this is {platform.system()}")
+def _check_system() -> str:
+    if sys.platform not in _SUPPORTED_PLATFORMS:
+        raise _CheckFailedError(f"the command line is for Linux and macOS, and this is {platform.system()}")
     return f"{platform.system()} {platform.release()}"
 
 
-def _versions() -> str:
-    return ", ".join([f"Python {platform.python_version()}", *(f"{name} {_version(name)}" for name in _PACKAGES)])
+def _format_versions() -> str:
+    return ", ".join([f"Python {platform.python_version()}", *(f"{name} {_get_version(name)}" for name in _PACKAGES)])
 
 
-def _version(name: str) -> str:
+def _get_version(name: str) -> str:
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from ...bulk import Outcome
-from ...escaping import in_csv
+from ...escaping import escape_csv
 from ..exit_codes import CommandError, ExitStatus
-from ..inputs.attributes import typed_label
-from ..inputs.json_objects import JsonReading, fields_of
-from ..inputs.rows import ADDED, Reading, Row
-from ..output.files import OWNER_ONLY, part_beside, sweep
+from ..inputs.attributes import add_type_to_label
+from ..inputs.json_objects import JsonInputSchema, iter_raw_fields
+from ..inputs.rows import ADDED_COLUMNS, InputSchema, Row
+from ..output.files import OWNER_ONLY_MODE, create_partial_file, remove_partial_files
 
 
-class Failure(NamedTuple):
+class FailedRow(NamedTuple):
     """A failed row. `status`: of the response, or None without one."""
 
     row: Row
@@ -25,7 +25,7 @@ class Failure(NamedTuple):
     status: int | None
 
 
-class _Layout(Protocol):
+class _RowFormatter(Protocol):
     """The format of a failed rows file, which matches that of the input."""
 
     @property
@@ -33,83 +33,85 @@ class _Layout(Protocol):
         """The header line, or an empty string."""
         ...
 
-    def line(self, failure: Failure) -> str:
+    def format_row(self, failed_row: FailedRow) -> str:
         """Return the line of a failed row."""
         ...
 
 
-class _CsvLayout:
-    """The columns of the input and `ADDED`. Those of an earlier failed rows file are replaced."""
+class _CsvRowFormatter:
+    """The columns of the input and `ADDED_COLUMNS`. Those of an earlier failed rows file are replaced."""
 
-    def __init__(self, reading: Reading) -> None:
-        names, ids = _names(reading), reading.index
-        self._kept = [index for index, name in enumerate(names) if index == ids or name not in ADDED]
-        self._added = [index for index, name in enumerate(ADDED) if name != names[ids]]
-        self._writer = csv.writer(_Echo(), lineterminator="\n")
-        self.header = self._line([*(names[index] for index in self._kept), *(ADDED[index] for index in self._added)])
+    def __init__(self, schema: InputSchema) -> None:
+        names, ids = _build_column_names(schema), schema.id_index
+        self._kept = [index for index, name in enumerate(names) if index == ids or name not in ADDED_COLUMNS]
+        self._added = [index for index, name in enumerate(ADDED_COLUMNS) if name != names[ids]]
+        self._writer = csv.writer(_EchoWriter(), lineterminator="\n")
+        self.header = self._format_fields(
+            [*(names[index] for index in self._kept), *(ADDED_COLUMNS[index] for index in self._added)]
+        )
 
-    def line(self, failure: Failure) -> str:
-        row, outcome, reason, status = failure
-        own = [row.record[index] if row.record else "" for index in self._kept]
-        added = (outcome, in_csv(reason), status, row.line)
-        return self._line([*own, *(added[index] for index in self._added)])
+    def format_row(self, failed_row: FailedRow) -> str:
+        row, outcome, reason, status = failed_row
+        own = [row.fields[index] if row.fields else "" for index in self._kept]
+        added = (outcome, escape_csv(reason), status, row.line)
+        return self._format_fields([*own, *(added[index] for index in self._added)])
 
-    def _line(self, fields: list[object]) -> str:
+    def _format_fields(self, fields: list[object]) -> str:
         line: str = self._writer.writerow(fields)  # writerow returns the result of _Echo.write
         return line
 
 
-def _names(reading: Reading) -> Sequence[str]:
+def _build_column_names(schema: InputSchema) -> Sequence[str]:
     """Return column names that preserve the types of the columns."""
-    if not reading.kinds:
-        return reading.names
-    ids = reading.index
-    labels = list(map(typed_label, reading.names, reading.kinds))
-    return [*labels[:ids], reading.names[ids], *labels[ids + 1 :]]
+    if not schema.column_types:
+        return schema.column_names
+    ids = schema.id_index
+    labels = list(map(add_type_to_label, schema.column_names, schema.column_types))
+    return [*labels[:ids], schema.column_names[ids], *labels[ids + 1 :]]
 
 
-class _Echo:
+class _EchoWriter:
     """A file whose write method returns the text."""
 
     def write(self, text: str) -> str:
         return text
 
 
-class _JsonLayout:
-    """The unchanged fields of the input and `ADDED`. Those of an earlier failed rows file are replaced."""
+class _JsonRowFormatter:
+    """The unchanged fields of the input and `ADDED_COLUMNS`. Those of an earlier failed rows file are replaced."""
 
     header = ""
 
-    def __init__(self, reading: Reading) -> None:
-        self._ours = set(ADDED) - {reading.names[reading.index]}
+    def __init__(self, schema: InputSchema) -> None:
+        self._ours = set(ADDED_COLUMNS) - {schema.column_names[schema.id_index]}
 
-    def line(self, failure: Failure) -> str:
-        row, outcome, reason, status = failure
-        own = fields_of(row.record[0]) if row.record else ()
-        added = zip(ADDED, map(_json, (outcome, reason, status, row.line)), strict=True)
+    def format_row(self, failed_row: FailedRow) -> str:
+        row, outcome, reason, status = failed_row
+        own = iter_raw_fields(row.fields[0]) if row.fields else ()
+        added = zip(ADDED_COLUMNS, map(_dump_json, (outcome, reason, status, row.line)), strict=True)
         fields = [
             *((name, value) for name, value in own if name not in self._ours),
             *((name, value) for name, value in added if name in self._ours),
         ]
-        return f"{{{', '.join(f'{_json(name)}: {value}' for name, value in fields)}}}\n"
+        return f"{{{', '.join(f'{_dump_json(name)}: {value}' for name, value in fields)}}}\n"
 
 
-def _json(value: object) -> str:
+def _dump_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _layout_of(reading: Reading) -> _Layout:
-    return _JsonLayout(reading) if isinstance(reading, JsonReading) else _CsvLayout(reading)
+def _create_formatter(schema: InputSchema) -> _RowFormatter:
+    return _JsonRowFormatter(schema) if isinstance(schema, JsonInputSchema) else _CsvRowFormatter(schema)
 
 
-class Written(NamedTuple):
-    """A written failed rows file. `is_whole`: it contains all failures."""
+class FailuresFile(NamedTuple):
+    """A written failed rows file. `is_complete`: it contains all failures."""
 
-    file: Path
-    is_whole: bool
+    path: Path
+    is_complete: bool
 
 
-def check_free(path: Path, option: str = "--failures") -> None:
+def check_new_file(path: Path, option: str = "--failures") -> None:
     """Raise CommandError if a file exists or can't be created at the end of the job."""
     if path.exists():
         raise CommandError(f"{path} exists and may still be needed: give {option} another name")
@@ -117,42 +119,44 @@ def check_free(path: Path, option: str = "--failures") -> None:
         raise CommandError(f"{path} can't be created in {path.parent}: give {option} another name")
 
 
-def write_failures(path: Path, reading: Reading, failures: Iterable[Failure], *, keeps_part: bool = False) -> Written:
+def write_failed_rows(
+    path: Path, schema: InputSchema, failed_rows: Iterable[FailedRow], *, keep_partial: bool = False
+) -> FailuresFile:
     """Write a new failed rows file atomically, readable only by its owner. Raises CommandError.
 
     If the path has been taken since the check, the file gets another name. Partial files of killed processes are
-    removed. `keeps_part`: on an interrupt, keep the rows written so far instead of raising.
+    removed. `keep_partial`: on an interrupt, keep the rows written so far instead of raising.
     """
-    layout = _layout_of(reading)
-    sweep(path)
-    is_whole = True
+    formatter = _create_formatter(schema)
+    remove_partial_files(path)
+    is_complete = True
     try:
         with (
-            part_beside(path, OWNER_ONLY) as (part, descriptor),
+            create_partial_file(path, OWNER_ONLY_MODE) as (part, descriptor),
             open(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="") as file,  # noqa: PTH123 - a descriptor, not a path
         ):
-            file.write(layout.header)
+            file.write(formatter.header)
             try:
-                file.writelines(map(layout.line, failures))
+                file.writelines(map(formatter.format_row, failed_rows))
             except KeyboardInterrupt:
-                if not keeps_part:
+                if not keep_partial:
                     raise
-                is_whole = False
+                is_complete = False
             file.flush()
-            free = _taken(path)
+            free = _reserve_path(path)
             part.replace(free)  # before closing, because an open part is safe from sweep()
-        return Written(free, is_whole)
+        return FailuresFile(free, is_complete)
     except OSError as error:
-        trouble = _unwritable(path, error)
-    raise trouble
+        command_error = _build_write_error(path, error)
+    raise command_error
 
 
-def _taken(path: Path) -> Path:
+def _reserve_path(path: Path) -> Path:
     """Create an empty file with this name, or with the first free number appended. Raises OSError."""
     free, number = path, 1
     while True:
         try:
-            os.close(os.open(free, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY))
+            os.close(os.open(free, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY_MODE))
         except FileExistsError:
             number += 1
             free = path.with_name(f"{path.stem}-{number}{path.suffix}")
@@ -160,7 +164,7 @@ def _taken(path: Path) -> Path:
             return free
 
 
-def _unwritable(path: Path, error: OSError) -> CommandError:
+def _build_write_error(path: Path, error: OSError) -> CommandError:
     return CommandError(
         f"{path} can't be written ({error.strerror}): free some space before you run it again",
         ExitStatus.LEDGER,

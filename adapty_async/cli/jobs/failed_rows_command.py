@@ -5,23 +5,28 @@ from pathlib import Path
 import attrs
 
 from ..inputs.allowances import Allowances
-from ..inputs.formats import format_of_name
-from ..inputs.json_objects import JsonReading
-from ..inputs.rows import Format, Reading
-from .ledger_files import command
-from .options import Order, exclude_options, options_of
+from ..inputs.formats import infer_format
+from ..inputs.json_objects import JsonInputSchema
+from ..inputs.rows import Format, InputSchema
+from .ledger_files import format_command
+from .options import JobOptions, build_exclude_cli_options, build_input_cli_options
 
 
-def format_of_failures(reading: Reading) -> Format:
+def get_failures_format(schema: InputSchema) -> Format:
     """Return the format in which the failed rows of an input are written."""
-    return Format.JSONL if isinstance(reading, JsonReading) else Format.CSV
+    return Format.JSONL if isinstance(schema, JsonInputSchema) else Format.CSV
 
 
-def feeding_back(order: Order, failures: Path, reading: Reading) -> str:
+def format_rerun_command(job_options: JobOptions, failures: Path, schema: InputSchema) -> str:
     """Return a shell command that sends the failed rows and reads them as they were read in the input."""
-    format_ = format_of_failures(reading)
-    is_told = format_ is (format_of_name(failures) or Format.CSV)
+    format_ = get_failures_format(schema)
+    is_implied = format_ is (infer_format(failures) or Format.CSV)
     # Excluded IDs are never among the failed rows.
-    allows = order.allows | Allowances(unmatched_exclude=True)
-    fed = attrs.evolve(order, format=None if is_told else format_, allows=allows)
-    return command(order.operation, failures, *options_of(fed), *exclude_options(fed))
+    allows = job_options.allows | Allowances(unmatched_exclude=True)
+    rerun_options = attrs.evolve(job_options, format=None if is_implied else format_, allows=allows)
+    return format_command(
+        job_options.operation,
+        failures,
+        *build_input_cli_options(rerun_options),
+        *build_exclude_cli_options(rerun_options),
+    )

@@ -5,48 +5,48 @@ from pathlib import Path
 from typing import Final
 
 from ...bulk import Outcome
-from ...bulk.results import Tally
+from ...bulk.results import JobStats
 from ...ledger import LedgerReader
-from ...ledger.files import real
-from ...ledger.id_key import key_path
+from ...ledger.files import resolve_link
+from ...ledger.id_key import get_key_path
 from ..exit_codes import ExitStatus
-from ..output.progress import Standing
-from ..output.screen import tell
-from .ledger_files import command
+from ..output.progress import OutcomeCounts
+from ..output.screen import echo
+from .ledger_files import format_command
 from .operations import DELETE
-from .options import Order
-from .result import Ended, show_ended
+from .options import JobOptions
+from .result import JobResult, show_result
 
-RETRIED: Final = frozenset({Outcome.FAILED, Outcome.IN_DOUBT})
+RETRYABLE_OUTCOMES: Final = frozenset({Outcome.FAILED, Outcome.IN_DOUBT})
 """The outcomes that `retry-failed` sends again."""
-_NOTHING_SENT: Final = Tally().report(0.0, uncommitted={}, stopped=None, input_exhausted=True)
+_EMPTY_REPORT: Final = JobStats().build_report(0.0, uncommitted_counts={}, stop_reason=None, input_exhausted=True)
 
 
 def is_finished(reader: LedgerReader) -> bool:
     """Return True if no command would send more rows of a job."""
     status = reader.status()
-    is_left = status.waiting or status.claimed or any(status.counts.get(outcome) for outcome in RETRIED)
+    is_left = status.waiting or status.claimed or any(status.counts.get(outcome) for outcome in RETRYABLE_OUTCOMES)
     return reader.job.items is not None and not is_left
 
 
-def show_finished(reader: LedgerReader, order: Order) -> ExitStatus:
+def show_finished_job(reader: LedgerReader, job_options: JobOptions) -> ExitStatus:
     """Show the result of a finished job, using only its ledger."""
     status = reader.status()
-    doubt = order.guards.doubt(status.counts)
-    ended = Ended(Standing(status.known, status.totals), _NOTHING_SENT, None, doubt)
-    show_ended(ended)
-    if doubt is None:
-        show_afterwards(reader.path, order, has_input=False)
-    return ended.status
+    violated_rule = job_options.guards.find_violated_rule(status.counts)
+    result = JobResult(OutcomeCounts(status.known, status.totals), _EMPTY_REPORT, None, violated_rule)
+    show_result(result)
+    if violated_rule is None:
+        show_next_commands(reader.path, job_options, has_input=False)
+    return result.status
 
 
-def show_afterwards(ledger: Path, order: Order, *, has_input: bool) -> None:
+def show_next_commands(ledger: Path, job_options: JobOptions, *, has_input: bool) -> None:
     """Show the commands that can follow. `has_input`: the input is still in its place."""
-    tell("All rows are done. Next, you can:", sys.stderr)
-    has_key = key_path(real(ledger)).exists()  # an anonymous ledger has none
-    if has_key and order.operation == DELETE.name:
+    echo("All rows are done. Next, you can:", sys.stderr)
+    has_key = get_key_path(resolve_link(ledger)).exists()  # an anonymous ledger has none
+    if has_key and job_options.operation == DELETE.name:
         given = [] if has_input else ["--input", "FILE"]
-        tell(f"  {command('verify', ledger, '5%', *given)}", sys.stderr)
-    tell(f"  {command('report', ledger, '--json', 'record.json', '--markdown', 'record.md')}", sys.stderr)
+        echo(f"  {format_command('verify', ledger, '5%', *given)}", sys.stderr)
+    echo(f"  {format_command('report', ledger, '--json', 'record.json', '--markdown', 'record.md')}", sys.stderr)
     if has_key:
-        tell(f"  {command('redact', ledger)}", sys.stderr)
+        echo(f"  {format_command('redact', ledger)}", sys.stderr)

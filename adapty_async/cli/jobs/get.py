@@ -15,132 +15,145 @@ import attrs
 
 from ... import bulk
 from ...bulk import Outcome, StopRules
-from ...bulk.api import By
+from ...bulk.api import IdType
 from ...client import AdaptyClient
 from ...errors import AdaptyAPIError
-from ...escaping import to_json
+from ...escaping import dump_json
 from ...models import FrozenMapping, Profile
 from ...pacing import Pacer
 from ..exit_codes import CommandError, ExitStatus
 from ..inputs.allowances import Allowances
-from ..inputs.files import STDIN
-from ..inputs.ids import Ids, open_ids
+from ..inputs.files import STDIN_PATH
+from ..inputs.ids import IdInput, open_id_input
 from ..inputs.rows import Format, Row
-from ..output.screen import PlainScreen, screen_for, summary, tell
-from ..output.streams import say
-from ..signals import Interrupts, run_event_loop
-from .client import client_of_environment
-from .outcome_counter import Books
+from ..output.screen import PlainScreen, create_screen, echo, format_summary
+from ..output.streams import print_error
+from ..signals import InterruptHandler, run_event_loop
+from .client import create_client_from_env
+from .outcome_counter import OutcomeCounter
 from .pace import Pace
-from .preflight import has_terminal, settle_rounded
-from .result import Ended, conduct
+from .preflight import confirm_rounded_ids, has_terminal
+from .result import JobResult, run_job
 
-_RULES: Final = StopRules(failure_share=None)
+_STOP_RULES: Final = StopRules(max_failure_ratio=None)
 """No limit for failed rows: an export reports every row, even if most profiles don't exist."""
 
 
 @attrs.frozen(kw_only=True)
-class Wanted:
+class GetOptions:
     """The arguments of the command."""
 
     file: Path
-    by: By
+    by: IdType
     column: str | None
     format: Format | None
-    accept_damaged: bool
-    allows: Allowances
+    skip_damaged: bool
+    allowances: Allowances
     concurrency: int
     timeout: float
     pace: Pace
 
 
-def get(wanted: Wanted) -> ExitStatus:
+def export_profiles(options: GetOptions) -> ExitStatus:
     """Export the profiles. Raises CommandError if no request was sent."""
     with contextlib.ExitStack() as stack:
-        client = client_of_environment(wanted.timeout)
-        ids = stack.enter_context(
-            open_ids(
-                wanted.file,
-                by=wanted.by,
-                column=wanted.column,
-                accept_damaged=wanted.accept_damaged,
-                allow_invisible=wanted.allows.invisible,
-                format=wanted.format,
+        client = create_client_from_env(options.timeout)
+        id_input = stack.enter_context(
+            open_id_input(
+                options.file,
+                by=options.by,
+                column=options.column,
+                skip_damaged=options.skip_damaged,
+                allow_invisible=options.allowances.invisible,
+                format=options.format,
             )
         )
-        checked = ids.check()
-        settle_rounded(
-            ids.name,
-            checked.rounded,
-            allowed=wanted.allows.rounded,
-            may_ask=wanted.file != STDIN and has_terminal(),
+        input_summary = id_input.check()
+        confirm_rounded_ids(
+            id_input.name,
+            input_summary.rounded_count,
+            is_allowed=options.allowances.rounded,
+            can_ask=options.file != STDIN_PATH and has_terminal(),
         )
-        pacer = stack.enter_context(wanted.pace.pacer(client))
-        getting = _Getting(client, ids, Books(checked.rows), wanted.concurrency, pacer)
-        run_event_loop(getting.run)
-        ended = getting.end()
-    tell(summary(ended.standing, ended.report), sys.stderr)
-    if ended.reason is not None:
-        tell(f"\nstopped: {ended.reason}", sys.stderr)
-    if ended.is_cut:
-        say("interrupted")
-    return ended.status
+        pacer = stack.enter_context(options.pace.open_pacer(client))
+        get_job = _GetJob(client, id_input, OutcomeCounter(input_summary.row_count), options.concurrency, pacer)
+        run_event_loop(get_job.run)
+        result = get_job.finish()
+    echo(format_summary(result.outcome_counts, result.report), sys.stderr)
+    if result.stop_message is not None:
+        echo(f"\nstopped: {result.stop_message}", sys.stderr)
+    if result.is_output_truncated:
+        print_error("interrupted")
+    return result.status
 
 
-class _Getting:
+class _GetJob:
     """A job that gets profiles and writes a line for each row when its outcome is known."""
 
-    def __init__(self, client: AdaptyClient, ids: Ids, books: Books, concurrency: int, pacer: Pacer) -> None:
+    def __init__(
+        self, client: AdaptyClient, id_input: IdInput, outcome_counter: OutcomeCounter, concurrency: int, pacer: Pacer
+    ) -> None:
         self._client = client
         self._pacer = pacer
-        self._books = books
-        self._out = _Lines()
-        self._rows = enumerate(ids.rows())
-        self._under_way: dict[int, tuple[int, Row]] = {}
-        self._trouble: CommandError | None = None
+        self._outcome_counter = outcome_counter
+        self._writer = _StdoutWriter()
+        self._rows = enumerate(id_input.iter_rows())
+        self._in_flight: dict[int, tuple[int, Row]] = {}
+        self._error: CommandError | None = None
         self._job = bulk.get_profiles(
-            client, self._to_send(), by=ids.by, concurrency=concurrency, pacer=pacer, stop=_RULES
+            client, self._iter_ids_to_send(), by=id_input.by, concurrency=concurrency, pacer=pacer, stop=_STOP_RULES
         )
 
-    async def run(self, interrupts: Interrupts) -> None:
+    async def run(self, interrupt_handler: InterruptHandler) -> None:
         """Run until all rows are done, a stop rule applies or an interrupt arrives. Raises only CancelledError."""
         # On a terminal that also shows the exported lines, a progress bar would overwrite them.
-        screen = PlainScreen(sys.stderr) if sys.stdout.isatty() else screen_for(sys.stderr)
+        screen = PlainScreen(sys.stderr) if sys.stdout.isatty() else create_screen(sys.stderr)
         async with self._client:
-            self._trouble = await conduct(
-                self._work, self._job.stop, self._books, screen, interrupts, job=self._job, pacer=self._pacer
+            self._error = await run_job(
+                self._run_job,
+                self._job.stop,
+                self._outcome_counter,
+                screen,
+                interrupt_handler,
+                job=self._job,
+                pacer=self._pacer,
             )
 
-    def end(self) -> Ended:
+    def finish(self) -> JobResult:
         """Write the rows that have no outcome yet. Return how the job ended."""
-        is_cut = False
+        is_truncated = False
         try:
-            for position, row in itertools.chain(self._under_way.values(), self._rows):
-                self._write(position, row, row.outcome or Outcome.NOT_ATTEMPTED, row.reason)
+            for position, row in itertools.chain(self._in_flight.values(), self._rows):
+                self._write_row(position, row, row.outcome or Outcome.NOT_ATTEMPTED, row.reason)
         except KeyboardInterrupt:
-            is_cut = True
-            self._books.enter_unread()
-        return Ended(self._books.standing, self._job.report, self._out.close() or self._trouble, is_cut=is_cut)
+            is_truncated = True
+            self._outcome_counter.count_unread()
+        return JobResult(
+            self._outcome_counter.outcome_counts,
+            self._job.report,
+            self._writer.close() or self._error,
+            is_output_truncated=is_truncated,
+        )
 
-    async def _to_send(self) -> AsyncIterator[str]:
+    async def _iter_ids_to_send(self) -> AsyncIterator[str]:
         sent = itertools.count()
         for position, row in self._rows:
             if row.outcome is None:
-                self._under_way[next(sent)] = (position, row)
+                self._in_flight[next(sent)] = (position, row)
                 yield row.id
             else:
-                self._write(position, row, row.outcome, row.reason)
+                self._write_row(position, row, row.outcome, row.reason)
                 await asyncio.sleep(0)
 
-    async def _work(self) -> None:
+    async def _run_job(self) -> None:
         async with self._job:
             async for result in self._job:
-                position, row = self._under_way.pop(result.position)
+                position, row = self._in_flight.pop(result.position)
                 status = result.error.status if isinstance(result.error, AdaptyAPIError) else None
                 reason = "" if result.error is None else str(result.error)
-                self._write(position, row, result.outcome, reason, status, result.value)
+                self._write_row(position, row, result.outcome, reason, status, result.value)
 
-    def _write(
+    def _write_row(
         self,
         position: int,
         row: Row,
@@ -149,47 +162,47 @@ class _Getting:
         status: int | None = None,
         profile: Profile | None = None,
     ) -> None:
-        self._books.enter(outcome)
+        self._outcome_counter.count(outcome)
         line = {
             "position": position,
             "line": row.line,
             "id": row.id,
             "outcome": outcome,
-            "profile": None if profile is None else _as_json(profile),
+            "profile": None if profile is None else _convert_profile(profile),
         }
         if outcome.is_failure:
             line |= {"reason": reason, "status": status}
-        self._out.write(to_json(line))
-        if self._out.trouble is not None:
+        self._writer.write(dump_json(line))
+        if self._writer.error is not None:
             self._job.stop()
 
 
-class _Lines:
-    """Standard output. `trouble`: why writing failed, or None. After a failure, nothing more is written."""
+class _StdoutWriter:
+    """Standard output. `error`: why writing failed, or None. After a failure, nothing more is written."""
 
     def __init__(self) -> None:
-        self.trouble: CommandError | None = None
+        self.error: CommandError | None = None
         if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison] - None if it was closed (>&-)
             raise CommandError("there is no standard output to write to: send it to a file")
 
     def write(self, line: str) -> None:
-        if self.trouble is None:
-            self._do(lambda: print(line))
+        if self.error is None:
+            self._try_output(lambda: print(line))
 
     def close(self) -> CommandError | None:
         """Flush the output. Return the error, if there was one."""
-        if self.trouble is None:
-            self._do(sys.stdout.flush)
-        return self.trouble
+        if self.error is None:
+            self._try_output(sys.stdout.flush)
+        return self.error
 
-    def _do(self, act: Callable[[], object]) -> None:
+    def _try_output(self, action: Callable[[], object]) -> None:
         try:
-            act()
+            action()
         except BrokenPipeError:
-            self.trouble = CommandError("the reader of standard output has closed it", ExitStatus.INTERRUPTED)
+            self.error = CommandError("the reader of standard output has closed it", ExitStatus.INTERRUPTED)
         except OSError as error:
-            sentence = f"standard output can't be written ({error.strerror}): make room for it"
-            self.trouble = CommandError(sentence, ExitStatus.LEDGER)
+            message = f"standard output can't be written ({error.strerror}): make room for it"
+            self.error = CommandError(message, ExitStatus.LEDGER)
         else:
             return
         # The interpreter flushes the rest of the buffer when it exits; that must not fail again.
@@ -198,11 +211,11 @@ class _Lines:
         os.close(nowhere)
 
 
-def _as_json(profile: Profile) -> dict[str, Any]:
-    return attrs.asdict(profile, value_serializer=_plain)
+def _convert_profile(profile: Profile) -> dict[str, Any]:
+    return attrs.asdict(profile, value_serializer=_convert_value)
 
 
-def _plain(_: object, __: object, value: Any) -> Any:
+def _convert_value(_: object, __: object, value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, UUID):

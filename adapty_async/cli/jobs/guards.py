@@ -9,38 +9,38 @@ from uuid import UUID
 import attrs
 
 from ...bulk import Outcome, StopReason, StopRules
-from ...ledger.chunks import UNSENT
+from ...ledger.chunks import UNSENT_OUTCOMES
 from ..exit_codes import CommandError, ExitStatus
-from .operations import Operation
+from .operations import OperationSpec
 
-UNCOUNTED: Final = 10_000
+MAX_UNCOUNTED_PROFILES: Final = 10_000
 """With --yes alone, at most this number of profiles is sent. Above it, --expect or --max is required."""
-_CANARY: Final = 100
-_CANARY_ABOVE: Final = 1000
-_SHARE: Final = re.compile(r"(\d+(?:\.\d+)?)%")
+_CANARY_ROWS: Final = 100
+_CANARY_THRESHOLD_ROWS: Final = 1000
+_PERCENTAGE: Final = re.compile(r"(\d+(?:\.\d+)?)%")
 
 
 @attrs.frozen
-class MostFailures:
+class FailureLimit:
     """How many rows may fail: a number, or a share of all rows from 0 to 1."""
 
-    number: int | None
-    share: float | None
+    max_count: int | None
+    max_ratio: float | None
 
     @classmethod
-    def of(cls, text: str) -> "MostFailures":
+    def parse(cls, text: str) -> "FailureLimit":
         """Parse the value of --max-failures. Raises CommandError if it is invalid."""
         if text.isdecimal():
             return cls(int(text), None)
-        share = _share(text)
+        share = _parse_percentage(text)
         if share is None:
             raise CommandError("--max-failures must be a number of rows, as in 50, or a share of them, as in 2%")
         return cls(None, share)
 
 
-def _share(text: str) -> float | None:
+def _parse_percentage(text: str) -> float | None:
     """Parse a percentage such as 2%. Return None if the text isn't one."""
-    match = _SHARE.fullmatch(text)
+    match = _PERCENTAGE.fullmatch(text)
     return None if match is None or float(match[1]) > 100 else float(match[1]) / 100
 
 
@@ -65,85 +65,90 @@ class Guards:
     most_absent: str | None = None
 
     @classmethod
-    def of(
+    def from_options(
         cls,
         *,
         expect: int | None,
-        most: int | None,
+        max_profiles: int | None,
         app: UUID | None,
-        most_failures: str | None,
-        canary: bool,
-        most_absent: str | None,
+        max_failures: str | None,
+        has_canary: bool,
+        max_absent: str | None,
     ) -> "Guards":
         """Build the guards from the options. Raises CommandError if one is invalid."""
-        if most_failures is not None:
-            MostFailures.of(most_failures)
-        if most_absent is not None and _share(most_absent) is None:
+        if max_failures is not None:
+            FailureLimit.parse(max_failures)
+        if max_absent is not None and _parse_percentage(max_absent) is None:
             raise CommandError("--max-absent must be a share of the rows, as in 80%")
-        return cls(expect, most, None if app is None else str(app), most_failures, canary, most_absent)
+        return cls(expect, max_profiles, None if app is None else str(app), max_failures, has_canary, max_absent)
 
-    def check(self, profiles: int, operation: Operation, *, confirmed: bool) -> None:
+    def check(self, profile_count: int, operation_spec: OperationSpec, *, is_confirmed: bool) -> None:
         """Check the number of profiles. Raises CommandError if it violates a guard.
 
         Args:
-            profiles: The number of profiles to send.
-            operation: What is done to them.
-            confirmed: Whether --yes confirms the job. False if a person sees the number and confirms it.
+            profile_count: The number of profiles to send.
+            operation_spec: What is done to them.
+            is_confirmed: Whether --yes confirms the job. False if a person sees the number and confirms it.
         """
-        if self.expect is not None and profiles != self.expect:
-            raise _refused(
-                f"there are {profiles:,} profiles to {operation.name}, not the {self.expect:,} of --expect: find out "
-                f"why, then pass --expect {profiles}"
+        if self.expect is not None and profile_count != self.expect:
+            raise _build_refusal(
+                f"there are {profile_count:,} profiles to {operation_spec.name}, not the {self.expect:,} of "
+                "--expect: find out "
+                f"why, then pass --expect {profile_count}"
             )
-        if self.most is not None and profiles > self.most:
-            raise _refused(
-                f"there are {profiles:,} profiles to {operation.name}, more than the {self.most:,} of --max: find out "
-                f"why, then pass --max {profiles}"
+        if self.most is not None and profile_count > self.most:
+            raise _build_refusal(
+                f"there are {profile_count:,} profiles to {operation_spec.name}, more than the {self.most:,} "
+                "of --max: find out "
+                f"why, then pass --max {profile_count}"
             )
-        if confirmed and profiles > UNCOUNTED and self.expect is None and self.most is None:
-            raise _refused(
-                f"--yes alone covers up to {UNCOUNTED:,} profiles, but there are {profiles:,} to {operation.name}: if "
-                f"the number is right, add --expect {profiles}"
+        if is_confirmed and profile_count > MAX_UNCOUNTED_PROFILES and self.expect is None and self.most is None:
+            raise _build_refusal(
+                f"--yes alone covers up to {MAX_UNCOUNTED_PROFILES:,} profiles, but there are "
+                f"{profile_count:,} to {operation_spec.name}: if "
+                f"the number is right, add --expect {profile_count}"
             )
 
-    def rules(self, due: int) -> StopRules:
-        """Return the stop rules of a run with `due` profiles to send."""
-        rules = StopRules(canary=_CANARY if self.canary and due > _CANARY_ABOVE else None)
+    def build_stop_rules(self, profile_count: int) -> StopRules:
+        """Return the stop rules of a run with `profile_count` profiles to send."""
+        rules = StopRules(canary=_CANARY_ROWS if self.canary and profile_count > _CANARY_THRESHOLD_ROWS else None)
         if self.most_absent is not None:
-            rules = attrs.evolve(rules, absent_share=_share(self.most_absent))
+            rules = attrs.evolve(rules, max_absent_ratio=_parse_percentage(self.most_absent))
         if self.most_failures is None:
             return rules
-        most = MostFailures.of(self.most_failures)
-        return attrs.evolve(rules, max_failures=most.number, failure_share=most.share)
+        limit = FailureLimit.parse(self.most_failures)
+        return attrs.evolve(rules, max_failures=limit.max_count, max_failure_ratio=limit.max_ratio)
 
-    def doubt(self, counts: Mapping[Outcome, int]) -> StopReason | None:
+    def find_violated_rule(self, counts: Mapping[Outcome, int]) -> StopReason | None:
         """Check the share of absent profiles over all runs. Return ABSENT_SHARE if it is too high.
 
         A row that was claimed when a run was killed is DELETED_UNCONFIRMED if its profile is absent later, although the
         profile may never have existed. So these rows count as absent if no row is DELETED, and not at all otherwise.
         """
-        sent = Counter({outcome: count for outcome, count in counts.items() if outcome not in UNSENT})
+        sent = Counter({outcome: count for outcome, count in counts.items() if outcome not in UNSENT_OUTCOMES})
         unconfirmed = sent.pop(Outcome.DELETED_UNCONFIRMED, 0)
         if not sent[Outcome.DELETED]:
             sent[Outcome.ALREADY_ABSENT] += unconfirmed
-        return StopRules(failure_share=None, absent_share=self.rules(0).absent_share).judge(sent, at_end=True)
+        return StopRules(max_failure_ratio=None, max_absent_ratio=self.build_stop_rules(0).max_absent_ratio).check(
+            sent, at_end=True
+        )
 
-    def notes(self, due: int) -> dict[str, str]:
-        """Return the guards of a run with `due` profiles, for the record of the job."""
-        rules = self.rules(due)
+    def build_notes(self, profile_count: int) -> dict[str, str]:
+        """Return the guards of a run with `profile_count` profiles, for the record of the job."""
+        rules = self.build_stop_rules(profile_count)
         return {
             name: str(value)
             for name, value in {
                 "expect": self.expect,
                 "max": self.most,
                 "max_failures": self.most_failures,
-                "failure_share": rules.failure_share,
-                "absent_share": rules.absent_share,
+                "max_failure_ratio": rules.max_failure_ratio,
+                "max_absent_ratio": rules.max_absent_ratio,
                 "canary": rules.canary,
             }.items()
             if value is not None
         }
 
 
-def _refused(sentence: str) -> CommandError:
-    return CommandError(f"{sentence}; nothing was sent", ExitStatus.STOPPED)
+def _build_refusal(message: str) -> CommandError:
+    return CommandError(f"{message}; nothing was sent", ExitStatus.STOPPED)

@@ -9,168 +9,188 @@ from uuid import UUID
 import attrs
 
 from ...bulk import Outcome
-from ...bulk.api import undertaking
-from ...client import AdaptyClient, anew
+from ...bulk.api import job_spec
+from ...client import AdaptyClient, clone_client
 from ...ledger import LedgerReader, Row, Status
-from ...ledger.last_key import APP_ID
+from ...ledger.last_key import APP_ID_NOTE
 from ..exit_codes import CommandError, ExitStatus
 from ..inputs.allowances import Allowances
-from ..inputs.bulk_input import Listing
-from ..inputs.damage import invisible_in
-from ..output.streams import FROM_STDIN, id_of_stdin
-from .ledger_files import MISMATCHES, is_stdin, refusing
-from .options import Order
+from ..inputs.bulk_input import JobInput
+from ..inputs.damage import find_invisible
+from ..output.streams import ID_FROM_STDIN, read_id_from_stdin
+from .ledger_files import MISMATCH_MESSAGES, is_stdin, translate_ledger_errors
+from .options import JobOptions
 from .probe import verify_app
 
-ACCEPTED: Final = (Outcome.DELETED, Outcome.UPDATED)
+ACCEPTED_OUTCOMES: Final = (Outcome.DELETED, Outcome.UPDATED)
 """Outcomes after which a job must not be resumed in another app. A created profile itself shows the app."""
-_WHAT_TO_DO: Final = "name an existing profile with --known ID (- reads the ID from standard input), or check the key"
-_ABSENT: Final = frozenset({Outcome.ALREADY_ABSENT, Outcome.NOT_FOUND, Outcome.DELETED_UNCONFIRMED})
+_WITNESS_ADVICE: Final = (
+    "name an existing profile with --known ID (- reads the ID from standard input), or check the key"
+)
+_ABSENT_OUTCOMES: Final = frozenset({Outcome.ALREADY_ABSENT, Outcome.NOT_FOUND, Outcome.DELETED_UNCONFIRMED})
 
 
 @attrs.frozen
-class Key:
+class KeyCheck:
     """How the key of a run relates to the job.
 
     Attributes:
         is_new: Whether the key differs from that of the last run.
         app: The app of the job, or None if it isn't known.
-        is_to_be_shown: Whether the app must be verified with a profile that exists, usually a listed one.
-        was_of_unknown_app: Whether the last key may have belonged to another app, so that profiles that were absent
+        is_verification_needed: Whether the app must be verified with a profile that exists, usually a listed one.
+        was_app_unknown: Whether the last key may have belonged to another app, so that profiles that were absent
             with it may exist.
     """
 
     is_new: bool
     app: str | None
-    is_to_be_shown: bool
-    was_of_unknown_app: bool
+    is_verification_needed: bool
+    was_app_unknown: bool
 
 
-def key_for(
+def check_job_key(
     reader: LedgerReader,
     client: AdaptyClient,
-    ordered: Order,
-    given: UUID | None,
+    job_options: JobOptions,
+    requested_app: UUID | None,
     *,
-    may_be_new: bool,
-    retried: frozenset[Outcome],
-    appended: bool,
-) -> Key:
+    allow_new_key: bool,
+    retry_outcomes: frozenset[Outcome],
+    allow_appended: bool,
+) -> KeyCheck:
     """Check the key and the app of a job. If nothing is left to send, any key is accepted.
 
     Args:
         reader: The ledger of the job.
         client: The client with the current key.
-        ordered: The job options.
-        given: The app named by --app.
-        may_be_new: Whether --new-key allows another key.
-        retried: Rows with one of these outcomes are sent again.
-        appended: Whether rows may have been added to the input.
+        job_options: The job options.
+        requested_app: The app named by --app.
+        allow_new_key: Whether --new-key allows another key.
+        retry_outcomes: Rows with one of these outcomes are sent again.
+        allow_appended: Whether rows may have been added to the input.
 
     Raises:
         CommandError: If the job can't be resumed with this key.
     """
-    job = undertaking(client, ordered.operation, ordered.by)
-    if job.base_url != reader.job.base_url:
-        raise CommandError(f"{MISMATCHES['server']}: {reader.job.base_url}", ExitStatus.LEDGER)
-    is_new = reader.last_key != job.key_fingerprint
-    if is_new and not may_be_new:
-        raise CommandError(MISMATCHES["key"], ExitStatus.LEDGER)
-    app, recorded = _app_of(reader, ordered, given), _recorded_app(reader)
-    is_exchanged = is_new and any(run.touched or APP_ID in run.notes for run in reader.runs)
-    any_will_do = Key(is_new=is_new, app=app, is_to_be_shown=False, was_of_unknown_app=False)
-    if not is_exchanged and (app is None or (given is None and recorded is not None)):
-        return any_will_do
-    is_of_unknown_app = is_exchanged and recorded is None
+    spec = job_spec(client, job_options.operation, job_options.by)
+    if spec.base_url != reader.job.base_url:
+        raise CommandError(f"{MISMATCH_MESSAGES['server']}: {reader.job.base_url}", ExitStatus.LEDGER)
+    is_new = reader.last_key != spec.key_fingerprint
+    if is_new and not allow_new_key:
+        raise CommandError(MISMATCH_MESSAGES["key"], ExitStatus.LEDGER)
+    app, verified_app = _determine_app(reader, job_options, requested_app), _find_verified_app(reader)
+    is_key_replaced = is_new and any(run.touched or APP_ID_NOTE in run.notes for run in reader.runs)
+    key_check = KeyCheck(is_new=is_new, app=app, is_verification_needed=False, was_app_unknown=False)
+    if not is_key_replaced and (app is None or (requested_app is None and verified_app is not None)):
+        return key_check
+    is_app_unknown = is_key_replaced and verified_app is None
     status = reader.status()
-    accepted = sum(status.counts.get(outcome, 0) for outcome in ACCEPTED)
-    again = retried | (_ABSENT if is_of_unknown_app and not accepted else frozenset())
-    if not (appended or _due(status, again)):
-        return any_will_do
+    accepted = sum(status.counts.get(outcome, 0) for outcome in ACCEPTED_OUTCOMES)
+    sent_outcomes = retry_outcomes | (_ABSENT_OUTCOMES if is_app_unknown and not accepted else frozenset())
+    if not (allow_appended or _count_rows_to_send(status, sent_outcomes)):
+        return key_check
     if app is None:
-        raise _app_unknown(reader, "add --app UUID")
-    if is_of_unknown_app and accepted:
-        raise _mixed(reader, accepted)
-    return Key(is_new=is_new, app=app, is_to_be_shown=True, was_of_unknown_app=is_of_unknown_app)
+        raise _build_unknown_app_error(reader, "add --app UUID")
+    if is_app_unknown and accepted:
+        raise _build_mixed_apps_error(reader, accepted)
+    return KeyCheck(is_new=is_new, app=app, is_verification_needed=True, was_app_unknown=is_app_unknown)
 
 
-def known_of(known: str | None, file: Path | None, allows: Allowances) -> str | None:
+def read_witness_id(witness_id: str | None, file: Path | None, allowances: Allowances) -> str | None:
     """Return the ID given by --known, reading it from standard input if it is "-". Raises CommandError.
 
     `file` is the input named by --input.
     """
-    if known == FROM_STDIN:
+    if witness_id == ID_FROM_STDIN:
         if file is not None and is_stdin(file):
             raise CommandError(
                 "standard input is already the input of the job: put the rows into a file and name it with --input"
             )
-        known = id_of_stdin("--known")
-    if known is not None and not allows.invisible and (name := invisible_in(known)):
+        witness_id = read_id_from_stdin("--known")
+    if witness_id is not None and not allowances.invisible and (name := find_invisible(witness_id)):
         raise CommandError(f"the ID of --known contains an invisible character, {name}: remove it")
-    return known
+    return witness_id
 
 
-def _recorded_app(reader: LedgerReader) -> str | None:
+def _find_verified_app(reader: LedgerReader) -> str | None:
     """Return the app that a run verified last."""
-    return next((run.notes[APP_ID] for run in reversed(reader.runs) if APP_ID in run.notes), None)
+    return next((run.notes[APP_ID_NOTE] for run in reversed(reader.runs) if APP_ID_NOTE in run.notes), None)
 
 
-def _app_of(reader: LedgerReader, ordered: Order, given: UUID | None) -> str | None:
-    """Return the app of a job. Raises CommandError if it differs from `given`, the app named by --app."""
-    known = _recorded_app(reader) or ordered.guards.app
-    if given is not None and known not in (None, str(given)):
+def _determine_app(reader: LedgerReader, job_options: JobOptions, requested_app: UUID | None) -> str | None:
+    """Return the app of a job. Raises CommandError if it differs from `requested_app`, the app named by --app."""
+    known = _find_verified_app(reader) or job_options.guards.app
+    if requested_app is not None and known not in (None, str(requested_app)):
         raise CommandError(
-            f"the job of {reader.path} is for app {known}, not {given}: for that app, name a new ledger with --ledger",
+            f"the job of {reader.path} is for app {known}, not {requested_app}: for that app, name a new "
+            "ledger with --ledger",
             ExitStatus.LEDGER,
         )
-    return known or (None if given is None else str(given))
+    return known or (None if requested_app is None else str(requested_app))
 
 
-def _app_unknown(reader: LedgerReader, todo: str) -> CommandError:
+def _build_unknown_app_error(reader: LedgerReader, advice: str) -> CommandError:
     return CommandError(
-        f"{reader.path} doesn't record the app of its job, so the app of the new key can't be compared with it: {todo}"
+        f"{reader.path} doesn't record the app of its job, so the app of the new key can't be compared with "
+        f"it: {advice}"
     )
 
 
-def _mixed(reader: LedgerReader, accepted: int) -> CommandError:
+def _build_mixed_apps_error(reader: LedgerReader, accepted_count: int) -> CommandError:
     """Return the error that profiles were changed under an unknown app, which may not be that of the new key."""
     return CommandError(
-        f"{accepted:,} profiles of {reader.path} were {reader.job.operation}d with a key whose app no run has verified "
+        f"{accepted_count:,} profiles of {reader.path} were {reader.job.operation}d with a key whose app no "
+        "run has verified "
         "(--app), so the app of the new key can't be compared with it: resume with the old key, or start again with "
         "another ledger",
         ExitStatus.LEDGER,
     )
 
 
-def _due(status: Status, again: frozenset[Outcome]) -> int:
-    """Count the rows to send: those without an outcome, and those with an outcome in `again`."""
-    return status.waiting + status.claimed + sum(status.counts.get(outcome, 0) for outcome in again)
+def _count_rows_to_send(status: Status, outcomes: frozenset[Outcome]) -> int:
+    """Count the rows to send: those without an outcome, and those with an outcome in `outcomes`."""
+    return status.waiting + status.claimed + sum(status.counts.get(outcome, 0) for outcome in outcomes)
 
 
-def show_app(
-    key: Key, reader: LedgerReader, ids: Listing, order: Order, known: str | None, client: AdaptyClient
+def verify_job_app(
+    key_check: KeyCheck,
+    reader: LedgerReader,
+    job_input: JobInput,
+    job_options: JobOptions,
+    witness_id: str | None,
+    client: AdaptyClient,
 ) -> dict[str, str]:
-    """Verify with the profile `known`, or else with a listed one, that the key of `client` is for the app of the job.
+    """Verify with the profile `witness_id`, or else a listed one, that the key of `client` is for the app of the job.
 
     Return the note for the record. Raises CommandError if the app can't be verified.
     """
-    assert key.app is not None
-    shown_by = order.does.existing | (_ABSENT if key.was_of_unknown_app else frozenset())
+    assert key_check.app is not None
+    existing_outcomes = job_options.operation_spec.existing_outcomes | (
+        _ABSENT_OUTCOMES if key_check.was_app_unknown else frozenset()
+    )
 
-    def listed() -> Iterator[str]:
-        rows: Iterator[tuple[Row, object]] = reader.joined(ids.plain())
-        yield from (str(id_) for row, id_ in rows if row.standing in shown_by)
+    def iter_listed_ids() -> Iterator[str]:
+        rows: Iterator[tuple[Row, object]] = reader.joined(job_input.iter_raw_ids())
+        yield from (str(id_) for row, id_ in rows if row.standing in existing_outcomes)
 
-    asked_for = itertools.chain(() if known is None else (known,), listed())
-    with refusing(ids):
-        verify_app(anew(client, timeout=order.timeout), asked_for, by=order.by, app=key.app, todo=_WHAT_TO_DO)
-    return {APP_ID: key.app}
+    ids_to_try = itertools.chain(() if witness_id is None else (witness_id,), iter_listed_ids())
+    with translate_ledger_errors(job_input):
+        verify_app(
+            clone_client(client, timeout=job_options.timeout),
+            ids_to_try,
+            by=job_options.by,
+            app=key_check.app,
+            advice=_WITNESS_ADVICE,
+        )
+    return {APP_ID_NOTE: key_check.app}
 
 
-def show_same_app(reader: LedgerReader, ids: Listing, order: Order, known: str | None, client: AdaptyClient) -> None:
+def verify_same_app(
+    reader: LedgerReader, job_input: JobInput, job_options: JobOptions, witness_id: str | None, client: AdaptyClient
+) -> None:
     """Verify that the key for a verification is for the app of the job. Raises CommandError if it isn't."""
-    app = _recorded_app(reader)
+    app = _find_verified_app(reader)
     if app is None:
-        raise _app_unknown(reader, "verify it with the key of its last run")
-    key = Key(is_new=True, app=app, is_to_be_shown=True, was_of_unknown_app=False)
-    show_app(key, reader, ids, order, known, client)
+        raise _build_unknown_app_error(reader, "verify it with the key of its last run")
+    key_check = KeyCheck(is_new=True, app=app, is_verification_needed=True, was_app_unknown=False)
+    verify_job_app(key_check, reader, job_input, job_options, witness_id, client)

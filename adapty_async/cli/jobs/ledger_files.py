@@ -8,25 +8,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from ...escaping import in_shell
-from ...ledger import Held, InputChangedError, LedgerError, LedgerMismatchError, LedgerReader, Spool, holding
-from ...ledger.files import real, translated
+from ...escaping import quote_shell
+from ...ledger import InputChangedError, LedgerError, LedgerLock, LedgerMismatchError, LedgerReader, Spool, lock_ledger
+from ...ledger.files import resolve_link, translate_errors
 from ..exit_codes import CommandError, ExitStatus
-from ..inputs.bulk_input import Listing
-from ..inputs.files import STDIN
-from ..inputs.rows import NOBODY, Excluded
-from ..output.events import tell
-from ..output.files import sweep
-from ..signals import postponed
-from .options import Order, open_listing
+from ..inputs.bulk_input import JobInput
+from ..inputs.files import STDIN_PATH
+from ..inputs.rows import NO_EXCLUDED_IDS, ExcludedIds
+from ..output.events import echo
+from ..output.files import remove_partial_files
+from ..signals import defer_signals
+from .options import JobOptions, open_job_input
 
-_OF_STDIN: Final = Path("stdin.adapty.db")
-MISMATCHES: Final = {
+_STDIN_LEDGER: Final = Path("stdin.adapty.db")
+MISMATCH_MESSAGES: Final = {
     "server": "the job of this ledger uses another server: set ADAPTY_BASE_URL to its address",
     "key": "the job of this ledger was started with a different API key: set ADAPTY_API_KEY to that key; if it has "
     "been replaced or was wrong, add --new-key",
 }
-_CHANGES: Final = {
+_CHANGE_MESSAGES: Final = {
     "differs": "isn't the input of this ledger any more: it first differs {place}; restore the original file",
     "rewritten": "isn't the input of this ledger any more: its IDs are the same, but the attributes differ {place}; "
     "restore the original file",
@@ -34,21 +34,21 @@ _CHANGES: Final = {
     "longer": "is longer than the input of this ledger: the new rows start {place}; if rows were only added at its "
     "end, add --appended to resume",
 }
-_OWN_SUFFIXES: Final = (
+_LEDGER_FILE_SUFFIXES: Final = (
     *(f"{name}{suffix}" for name in ("", ".new") for suffix in ("", "-wal", "-shm", "-journal")),
     *(".key", ".key.new", ".rescued", ".lock", ".spool", ".spool.part"),
 )
 """The suffixes that the ledger, its key file, its lock and its copies add to the name of the ledger."""
 
 
-def beside(file: Path) -> Path:
+def derive_ledger_path(file: Path) -> Path:
     """Return the default ledger of an input: next to it, or in the working directory for a pipe."""
-    return file.with_name(f"{file.name}.adapty.db") if is_lasting(file) else _OF_STDIN
+    return file.with_name(f"{file.name}.adapty.db") if is_rereadable(file) else _STDIN_LEDGER
 
 
-def is_lasting(file: Path) -> bool:
+def is_rereadable(file: Path) -> bool:
     """Return True if a file can be read again later. Standard input and pipes can't."""
-    if file == STDIN:
+    if file == STDIN_PATH:
         return False
     try:
         return stat.S_ISREG(file.stat().st_mode)
@@ -58,77 +58,81 @@ def is_lasting(file: Path) -> bool:
 
 def is_stdin(file: Path) -> bool:
     """Return True if a file is standard input, under any name."""
-    return file == STDIN or _is_same(file, Path("/dev/stdin"))
+    return file == STDIN_PATH or _is_same_file(file, Path("/dev/stdin"))
 
 
-def resume_command(ledger: Path) -> str:
+def format_resume_command(ledger: Path) -> str:
     """Return the command that resumes a job, quoted for a shell."""
-    return command("resume", ledger)
+    return format_command("resume", ledger)
 
 
 @contextlib.contextmanager
-def telling_how_to_go_on(ledger: Path, name: str = "resume") -> Iterator[None]:
+def show_resume_hint_on_interrupt(ledger: Path, command: str = "resume") -> Iterator[None]:
     """If an interrupt ends the block and the ledger exists, show how to resume the job."""
     try:
         yield
     except (KeyboardInterrupt, asyncio.CancelledError):
         if ledger.exists():
-            tell(f"To resume:\n  {command(name, ledger)}", sys.stderr)
+            echo(f"To resume:\n  {format_command(command, ledger)}", sys.stderr)
         raise
 
 
-def command(name: str, path: Path, *options: str) -> str:
+def format_command(name: str, path: Path, *options: str) -> str:
     """Return a command with a file argument, quoted for a shell."""
-    operand = f"./{path}" if str(path).startswith("-") and path != STDIN else str(path)
-    return " ".join(map(in_shell, ["adapty-async", name, operand, *options]))
+    operand = f"./{path}" if str(path).startswith("-") and path != STDIN_PATH else str(path)
+    return " ".join(map(quote_shell, ["adapty-async", name, operand, *options]))
 
 
 @contextlib.contextmanager
-def refusing(ids: Listing | None = None) -> Iterator[None]:
-    """Convert the errors of a ledger to CommandError with exit status 5. `ids` names the line of a row."""
+def translate_ledger_errors(job_input: JobInput | None = None) -> Iterator[None]:
+    """Convert the errors of a ledger to CommandError with exit status 5. `job_input` names the line of a row."""
     try:
         yield
         return
     except InputChangedError as error:
-        sentence = _changed(error, ids)
+        message = _format_change(error, job_input)
     except LedgerMismatchError as error:
-        sentence = MISMATCHES.get(error.what, str(error))
+        message = MISMATCH_MESSAGES.get(error.what, str(error))
     except LedgerError as error:
-        sentence = str(error)
-    raise CommandError(sentence, ExitStatus.LEDGER)
+        message = str(error)
+    raise CommandError(message, ExitStatus.LEDGER)
 
 
-def _changed(error: InputChangedError, ids: Listing | None) -> str:
-    name = "the file" if ids is None else ids.name
-    return f"{name} {_CHANGES[error.kind].format(place=_place(error, ids))}"
+def _format_change(error: InputChangedError, job_input: JobInput | None) -> str:
+    name = "the file" if job_input is None else job_input.name
+    return f"{name} {_CHANGE_MESSAGES[error.kind].format(place=_describe_place(error, job_input))}"
 
 
-def _place(error: InputChangedError, ids: Listing | None) -> str:
-    unit, first = _line_of(error.position, ids)
+def _describe_place(error: InputChangedError, job_input: JobInput | None) -> str:
+    unit, first = _locate_row(error.position, job_input)
     if error.last > error.position:
-        return f"somewhere in {unit}s {first} to {_line_of(error.last, ids)[1]}"
+        return f"somewhere in {unit}s {first} to {_locate_row(error.last, job_input)[1]}"
     return f"{'before' if error.kind == 'shorter' else 'at'} {unit} {first}"
 
 
-def _line_of(position: int, ids: Listing | None) -> tuple[str, str]:
+def _locate_row(position: int, job_input: JobInput | None) -> tuple[str, str]:
     """Return the unit in which the input is counted, and the number at which a row starts."""
-    line = None if ids is None else ids.line_of(position)
-    return ("row", f"{position + 1:,}") if ids is None or line is None else (ids.reading().unit, f"{line:,}")
+    line = None if job_input is None else job_input.find_line(position)
+    return (
+        ("row", f"{position + 1:,}")
+        if job_input is None or line is None
+        else (job_input.read_schema().unit, f"{line:,}")
+    )
 
 
 @contextlib.contextmanager
-def hold(path: Path) -> Iterator[Held]:
+def acquire_ledger_lock(path: Path) -> Iterator[LedgerLock]:
     """Lock a ledger for the block. Raises CommandError if another process uses it.
 
     Signals are postponed while the lock is acquired or released, because they would leave the lock file behind.
     """
     with contextlib.ExitStack() as stack:
-        with postponed(), refusing():
-            held = stack.enter_context(holding(path))
+        with defer_signals(), translate_ledger_errors():
+            lock = stack.enter_context(lock_ledger(path))
         try:
-            yield held
+            yield lock
         finally:
-            with postponed():
+            with defer_signals():
                 stack.close()
 
 
@@ -138,53 +142,57 @@ def open_ledger(path: Path) -> Iterator[LedgerReader]:
 
     Partial files that a killed process left are removed: spools of the input and files of failed rows.
     """
-    with refusing(), translated(path):
+    with translate_ledger_errors(), translate_errors(path):
         Spool(path).sweep()
         is_there = path.exists()
     if not is_there:
         raise CommandError(f"{path} doesn't exist: check the name of the ledger")
-    with refusing(), LedgerReader(path) as reader:
-        _sweep_failures(reader)
+    with translate_ledger_errors(), LedgerReader(path) as reader:
+        _remove_partial_failures(reader)
         yield reader
 
 
-def _sweep_failures(reader: LedgerReader) -> None:
+def _remove_partial_failures(reader: LedgerReader) -> None:
     with contextlib.suppress(CommandError):  # a ledger of the library, or damaged: reported when the options are needed
-        failures = order_of(reader).failures
+        failures = read_job_options(reader).failures
         if failures is not None:
-            sweep(failures)
+            remove_partial_files(failures)
 
 
 @contextlib.contextmanager
-def open_input(reader: LedgerReader, path: Path | None = None) -> Iterator[Listing]:
+def open_input(reader: LedgerReader, path: Path | None = None) -> Iterator[JobInput]:
     """Open the input of a ledger, which may have been moved to `path`. Raises CommandError if the input has changed."""
-    with opened(reader, order_of(reader), path) as ids:
-        with refusing(ids):
-            if not reader.is_of(ids.file):
-                for _ in reader.joined(ids.plain()):
+    with open_unchecked_input(reader, read_job_options(reader), path) as job_input:
+        with translate_ledger_errors(job_input):
+            if not reader.is_of(job_input.file):
+                for _ in reader.joined(job_input.iter_raw_ids()):
                     pass
-        yield ids
+        yield job_input
 
 
 @contextlib.contextmanager
-def opened(
-    reader: LedgerReader, order: Order, path: Path | None = None, *, excluded: Excluded = NOBODY
-) -> Iterator[Listing]:
+def open_unchecked_input(
+    reader: LedgerReader,
+    job_options: JobOptions,
+    path: Path | None = None,
+    *,
+    excluded_ids: ExcludedIds = NO_EXCLUDED_IDS,
+) -> Iterator[JobInput]:
     """Open the input of a ledger without comparing the two. Raises CommandError."""
-    file = path or input_of(reader.path, order)
-    if path is None and file.exists() and not is_lasting(file):
+    file = path or get_input_path(reader.path, job_options)
+    if path is None and file.exists() and not is_rereadable(file):
         raise CommandError(
             f"{file} isn't a regular file any more: restore the input of {reader.path}, or name it with --input"
         )
     if not file.exists():
-        with refusing():
+        with translate_ledger_errors():
             reader.check_key()  # --input can't be used without the key file
-        raise _gone(reader, file, is_copy=path is None and order.file is None)
-    with open_listing(order, file, excluded=excluded) as ids:
-        yield ids
+        raise _build_missing_input_error(reader, file, is_copy=path is None and job_options.file is None)
+    with open_job_input(job_options, file, excluded_ids=excluded_ids) as job_input:
+        yield job_input
 
 
-def _gone(reader: LedgerReader, file: Path, *, is_copy: bool) -> CommandError:
+def _build_missing_input_error(reader: LedgerReader, file: Path, *, is_copy: bool) -> CommandError:
     if is_copy:
         return CommandError(
             f"the copy of the input of {reader.path} is gone, because it is removed once the job is done: if the IDs "
@@ -193,49 +201,53 @@ def _gone(reader: LedgerReader, file: Path, *, is_copy: bool) -> CommandError:
     return CommandError(f"{file}, the input of {reader.path}, is gone: if it was moved, name it with --input")
 
 
-def input_of(ledger: Path, order: Order) -> Path:
+def get_input_path(ledger: Path, job_options: JobOptions) -> Path:
     """Return the input of a job: its file, or the spool of an input that can't be read twice."""
-    return order.file or Spool(ledger).path
+    return job_options.file or Spool(ledger).path
 
 
-def order_of(reader: LedgerReader) -> Order:
+def read_job_options(reader: LedgerReader) -> JobOptions:
     """Return the job options. Raises CommandError if the job was started from Python or the ledger is damaged."""
-    if not reader.order:
+    if not reader.job_options:
         raise CommandError(
             f"{reader.path} belongs to a job that was started from Python: resume it there", ExitStatus.LEDGER
         )
     try:
-        return Order.from_json(reader.order, reader.path)
+        return JobOptions.from_dict(reader.job_options, reader.path)
     except (AttributeError, KeyError, TypeError, ValueError):  # the stored options are incomplete or malformed
-        sentence = f"{reader.path} is damaged: restore it from a copy, or start again with another ledger"
-    raise CommandError(sentence, ExitStatus.LEDGER)
+        message = f"{reader.path} is damaged: restore it from a copy, or start again with another ledger"
+    raise CommandError(message, ExitStatus.LEDGER)
 
 
-def inputs_of(reader: LedgerReader) -> list[Path]:
+def list_input_files(reader: LedgerReader) -> list[Path]:
     """Return the files that a job reads: its input and exclude lists. Empty if the job was started from Python."""
-    if not reader.order:
+    if not reader.job_options:
         return []
-    order = order_of(reader)
-    return [*([] if order.file is None else [order.file]), *order.exclude.values()]
+    job_options = read_job_options(reader)
+    return [*([] if job_options.file is None else [job_options.file]), *job_options.exclude.values()]
 
 
-def refuse_needed(path: Path, ledger: Path, *files: Path) -> None:
+def refuse_job_file(path: Path, ledger: Path, *files: Path) -> None:
     """Refuse to write to the ledger, a file that belongs to it, or one of `files`. Raises CommandError."""
-    if any(_is_same(path, own) for own in [*_own_files(ledger), *files]):
+    if any(_is_same_file(path, own) for own in [*_list_ledger_files(ledger), *files]):
         raise CommandError(f"{path} is needed by the job itself: name another file")
 
 
-def refuse_own(file: Path, ledger: Path) -> None:
+def refuse_ledger_file(file: Path, ledger: Path) -> None:
     """Refuse to read a file that belongs to the ledger. Raises CommandError."""
-    if any(_is_same(file, own) for own in _own_files(ledger)):
+    if any(_is_same_file(file, own) for own in _list_ledger_files(ledger)):
         raise CommandError(f"{file} has a name that {ledger} uses for its own files: name another ledger with --ledger")
 
 
-def _own_files(ledger: Path) -> list[Path]:
-    return [own.with_name(f"{own.name}{suffix}") for own in {ledger, real(ledger)} for suffix in _OWN_SUFFIXES]
+def _list_ledger_files(ledger: Path) -> list[Path]:
+    return [
+        own.with_name(f"{own.name}{suffix}")
+        for own in {ledger, resolve_link(ledger)}
+        for suffix in _LEDGER_FILE_SUFFIXES
+    ]
 
 
-def _is_same(path: Path, other: Path) -> bool:
+def _is_same_file(path: Path, other: Path) -> bool:
     try:
         return path.samefile(other)
     except OSError:  # one of them doesn't exist

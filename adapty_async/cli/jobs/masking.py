@@ -2,12 +2,12 @@
 
 from typing import Final
 
-from ...escaping import one_line
+from ...escaping import escape_line
 
-_SHORT: Final = 8
+_MIN_SHOWN_LENGTH: Final = 8
 
 
-def masked(id_: str) -> str:
+def mask_id(id_: str) -> str:
     """Return the first and last character of an ID, and its length. Of a short ID, return only the length."""
-    ends = "…" if len(id_) < _SHORT else one_line(f"{id_[0]}…{id_[-1]}")
+    ends = "…" if len(id_) < _MIN_SHOWN_LENGTH else escape_line(f"{id_[0]}…{id_[-1]}")
     return f"{ends} ({len(id_):,} characters)"

@@ -8,163 +8,175 @@ from typing import Final, TypeAlias
 import attrs
 
 from ...bulk import Outcome, StopReason
-from ...escaping import one_line
+from ...escaping import escape_line
 from ...ledger import Spool, Status
-from ..inputs.bulk_input import Listing
-from ..output.screen import tell
-from .failed_rows_command import feeding_back, format_of_failures
-from .finished import RETRIED, show_afterwards
-from .keys import ACCEPTED
-from .ledger_files import command, input_of, resume_command
-from .options import Order, exclude_options, options_of
-from .result import Ended
+from ..inputs.bulk_input import JobInput
+from ..output.screen import echo
+from .failed_rows_command import format_rerun_command, get_failures_format
+from .finished import RETRYABLE_OUTCOMES, show_next_commands
+from .keys import ACCEPTED_OUTCOMES
+from .ledger_files import format_command, format_resume_command, get_input_path
+from .options import JobOptions, build_exclude_cli_options, build_input_cli_options
+from .result import JobResult
 
-_KEY_REFUSED: Final = frozenset({StopReason.CREDENTIALS, StopReason.PERMISSION})
+_KEY_STOP_REASONS: Final = frozenset({StopReason.CREDENTIALS, StopReason.PERMISSION})
 
 
 @attrs.frozen
-class Stock:
+class FailureSummary:
     """The failed rows after a run.
 
     Attributes:
-        held: The number of rows, by outcome, that failed before they were put on an exclude list.
-        failures: The file with the other failed rows, or None if there is no such file.
-        is_whole: Whether the file contains all of them.
+        excluded_counts: The number of rows, by outcome, that failed before they were put on an exclude list.
+        file: The file with the other failed rows, or None if there is no such file.
+        is_complete: Whether the file contains all of them.
     """
 
-    held: Mapping[Outcome, int] = attrs.field(factory=dict[Outcome, int])
-    failures: Path | None = None
-    is_whole: bool = True
+    excluded_counts: Mapping[Outcome, int] = attrs.field(factory=dict[Outcome, int])
+    file: Path | None = None
+    is_complete: bool = True
 
 
 @attrs.frozen
 class ResumeSteps:
-    """The next steps of a job with a ledger. `app`, `failures`: as in `Recorded`."""
+    """The next steps of a job with a ledger. `app`, `failures`: as in `LedgerJob`."""
 
     ledger: Path
-    ids: Listing
-    order: Order
+    job_input: JobInput
+    job_options: JobOptions
     app: str | None
     failures: Path | None
     can_resume = True
 
-    def refusal(self, sentence: str) -> str:
+    def format_refusal(self, message: str) -> str:
         """Return the message that nothing was sent, with the command that resumes the job."""
-        return f"{sentence}; to resume: {resume_command(self.ledger)}"
+        return f"{message}; to resume: {format_resume_command(self.ledger)}"
 
-    def show_interrupted(self, ended: Ended | None) -> None:
+    def show_after_interrupt(self, result: JobResult | None) -> None:
         """Show how to resume the job."""
-        how = resume_command(self.ledger) if ended is None else self._again("resume", ended)
-        tell(f"To resume:\n  {how}", sys.stderr)
+        how = format_resume_command(self.ledger) if result is None else self._format_next_command("resume", result)
+        echo(f"To resume:\n  {how}", sys.stderr)
 
-    def show(self, ended: Ended, after: Status | None, stock: Stock) -> None:
+    def show(self, result: JobResult, status_after: Status | None, failure_summary: FailureSummary) -> None:
         """Show how to resume the job, or the optional next steps if all rows are done."""
-        left = None if after is None else after.waiting + after.claimed
-        failed = 0 if after is None else sum(after.counts.get(outcome, 0) for outcome in RETRIED)
-        retried = failed - sum(stock.held.get(outcome, 0) for outcome in RETRIED)
-        is_doubtful = ended.stopped is StopReason.ABSENT_SHARE
-        if is_doubtful:
-            self._show_doubt(ended, left)
-        elif left != 0:
-            tell("To resume:" if left is None else f"{left:,} rows left. To resume:", sys.stderr)
-            tell(f"  {self._again('resume', ended)}", sys.stderr)
-        if left == 0 and retried:
-            tell(f"To send the {retried:,} failed or in-doubt rows again:", sys.stderr)
-            tell(f"  {self._again('retry-failed', ended)}", sys.stderr)
-        has_failures = ended.standing.failed > (left or 0) + sum(stock.held.values())
+        remaining = None if status_after is None else status_after.waiting + status_after.claimed
+        failed = (
+            0 if status_after is None else sum(status_after.counts.get(outcome, 0) for outcome in RETRYABLE_OUTCOMES)
+        )
+        retryable = failed - sum(failure_summary.excluded_counts.get(outcome, 0) for outcome in RETRYABLE_OUTCOMES)
+        is_too_absent = result.stop_reason is StopReason.MAX_ABSENT_RATIO
+        if is_too_absent:
+            self._show_absent_advice(result, remaining)
+        elif remaining != 0:
+            echo("To resume:" if remaining is None else f"{remaining:,} rows left. To resume:", sys.stderr)
+            echo(f"  {self._format_next_command('resume', result)}", sys.stderr)
+        if remaining == 0 and retryable:
+            echo(f"To send the {retryable:,} failed or in-doubt rows again:", sys.stderr)
+            echo(f"  {self._format_next_command('retry-failed', result)}", sys.stderr)
+        has_failures = result.outcome_counts.failed_count > (remaining or 0) + sum(
+            failure_summary.excluded_counts.values()
+        )
         if has_failures:
-            self._show_failures(stock, ended)
-        is_done = left == 0 and not retried and not is_doubtful
-        self._let_go_of_copy(is_wanted=not is_done or (has_failures and stock.failures is None))
+            self._show_failures(failure_summary, result)
+        is_done = remaining == 0 and not retryable and not is_too_absent
+        self._release_spool(is_needed=not is_done or (has_failures and failure_summary.file is None))
         if is_done:
-            show_afterwards(self.ledger, self.order, has_input=self.order.file is not None)
+            show_next_commands(self.ledger, self.job_options, has_input=self.job_options.file is not None)
 
-    def _show_doubt(self, ended: Ended, left: int | None) -> None:
+    def _show_absent_advice(self, result: JobResult, remaining: int | None) -> None:
         """Show how to find out why too many profiles were absent, and how to resume the job after that."""
-        file = input_of(self.ledger, self.order)
-        options = [*options_of(self.order), *exclude_options(self.order), "--probe", "20"]
-        if left:
-            tell(f"{left:,} rows left.", sys.stderr)
-        tell("To see the app of the key, and how many of the profiles exist:", sys.stderr)
-        tell(f"  {command('plan', file, *options)}", sys.stderr)
-        if self.app is None and not self._is_bound(ended):
-            tell("If the key was for another app, set ADAPTY_API_KEY to the right one, and name its app:", sys.stderr)
-            tell(f"  {command('resume', self.ledger, '--new-key', '--app', 'UUID')}", sys.stderr)
-        tell("If the key, --by and --column are right, and the profiles don't exist:", sys.stderr)
-        tell(f"  {command('resume', self.ledger, '--max-absent', '100%')}", sys.stderr)
+        file = get_input_path(self.ledger, self.job_options)
+        options = [
+            *build_input_cli_options(self.job_options),
+            *build_exclude_cli_options(self.job_options),
+            "--probe",
+            "20",
+        ]
+        if remaining:
+            echo(f"{remaining:,} rows left.", sys.stderr)
+        echo("To see the app of the key, and how many of the profiles exist:", sys.stderr)
+        echo(f"  {format_command('plan', file, *options)}", sys.stderr)
+        if self.app is None and not self._is_bound_to_app(result):
+            echo("If the key was for another app, set ADAPTY_API_KEY to the right one, and name its app:", sys.stderr)
+            echo(f"  {format_command('resume', self.ledger, '--new-key', '--app', 'UUID')}", sys.stderr)
+        echo("If the key, --by and --column are right, and the profiles don't exist:", sys.stderr)
+        echo(f"  {format_command('resume', self.ledger, '--max-absent', '100%')}", sys.stderr)
 
-    def _is_bound(self, ended: Ended) -> bool:
+    def _is_bound_to_app(self, result: JobResult) -> bool:
         """Return True if profiles were changed under an unknown app, which rules out another key."""
-        return self.app is None and any(ended.standing.counts.get(outcome) for outcome in ACCEPTED)
+        return self.app is None and any(result.outcome_counts.by_outcome.get(outcome) for outcome in ACCEPTED_OUTCOMES)
 
-    def _again(self, name: str, ended: Ended, *options: str) -> str:
+    def _format_next_command(self, name: str, result: JobResult, *options: str) -> str:
         """Return the command `name` for the ledger, with the options for a new key if the current one was rejected."""
-        if ended.report.stopped in _KEY_REFUSED and not self._is_bound(ended):
+        if result.report.stop_reason in _KEY_STOP_REASONS and not self._is_bound_to_app(result):
             options = (*options, "--new-key", *([] if self.app else ["--app", "UUID"]))
-        return command(name, self.ledger, *options)
+        return format_command(name, self.ledger, *options)
 
-    def _show_failures(self, stock: Stock, ended: Ended) -> None:
+    def _show_failures(self, failure_summary: FailureSummary, result: JobResult) -> None:
         if self.failures is None:
-            name = f"failures.{format_of_failures(self.ids.reading())}"
-            tell("To write the failed rows, with reasons, to a file that can be sent again:", sys.stderr)
-            tell(f"  {self._again('resume', ended, '--failures', name)}", sys.stderr)
-        elif stock.failures is not None:
-            _show_feeding_back(self.failures, stock.failures, self.ids, self.order)
+            name = f"failures.{get_failures_format(self.job_input.read_schema())}"
+            echo("To write the failed rows, with reasons, to a file that can be sent again:", sys.stderr)
+            echo(f"  {self._format_next_command('resume', result, '--failures', name)}", sys.stderr)
+        elif failure_summary.file is not None:
+            _show_rerun_command(self.failures, failure_summary.file, self.job_input, self.job_options)
 
-    def _let_go_of_copy(self, *, is_wanted: bool) -> None:
+    def _release_spool(self, *, is_needed: bool) -> None:
         """Remove the spool of the input once it isn't needed any more."""
         spool = Spool(self.ledger)
         if not spool.is_filled:
             return
-        if is_wanted:
+        if is_needed:
             what = f"{spool.path}, a copy of the input, keeps the IDs until then."
-            tell(one_line(what), sys.stderr)
+            echo(escape_line(what), sys.stderr)
         else:
             spool.discard()
 
 
 @attrs.frozen
-class LastSteps:
+class RerunSteps:
     """The next steps of a job whose ledger is temporary. It can't be resumed, but its failed rows can be sent again."""
 
-    ids: Listing
-    order: Order
+    job_input: JobInput
+    job_options: JobOptions
     failures: Path | None
     can_resume = False
 
-    def refusal(self, sentence: str) -> str:
+    def format_refusal(self, message: str) -> str:
         """Return the message that nothing was sent."""
-        return sentence
+        return message
 
-    def show_interrupted(self, ended: Ended | None) -> None:
+    def show_after_interrupt(self, result: JobResult | None) -> None:
         """Show nothing. The caller reports the interrupt."""
 
-    def show(self, ended: Ended, after: Status | None, stock: Stock) -> None:
+    def show(self, result: JobResult, status_after: Status | None, failure_summary: FailureSummary) -> None:
         """Show what to do with the failed rows."""
-        failed = ended.standing.failed
+        failed = result.outcome_counts.failed_count
         if not failed:
             return
         if self.failures is None:
-            name = f"FILE.{format_of_failures(self.ids.reading())}"
+            name = f"FILE.{get_failures_format(self.job_input.read_schema())}"
             what = f"--failures {name} writes the failed rows, with reasons, to a file that can be sent again."
-            tell(what, sys.stderr)
-        elif stock.failures is None:
-            tell(one_line(f"{self.failures} wasn't written."), sys.stderr)
-        elif not stock.is_whole:
-            what = f"{stock.failures} contains only some of the {failed:,} rows that failed."
-            tell(one_line(what), sys.stderr)
+            echo(what, sys.stderr)
+        elif failure_summary.file is None:
+            echo(escape_line(f"{self.failures} wasn't written."), sys.stderr)
+        elif not failure_summary.is_complete:
+            what = f"{failure_summary.file} contains only some of the {failed:,} rows that failed."
+            echo(escape_line(what), sys.stderr)
         else:
-            _show_feeding_back(self.failures, stock.failures, self.ids, self.order)
+            _show_rerun_command(self.failures, failure_summary.file, self.job_input, self.job_options)
 
 
-NextSteps: TypeAlias = ResumeSteps | LastSteps
+NextSteps: TypeAlias = ResumeSteps | RerunSteps
 """The next steps to show after a run. `can_resume`: whether the job can be resumed."""
 
 
-def _show_feeding_back(wanted: Path, failures: Path, ids: Listing, order: Order) -> None:
-    """Show how to send the failed rows again. `wanted`: the file named by --failures, `failures`: the file written."""
-    is_other = failures != wanted
-    why = f" ({wanted} was created by another process during the run and is unchanged.)" if is_other else ""
-    what = f"{failures} contains the failed rows, with reasons.{why} To send them again, corrected:"
-    tell(one_line(what), sys.stderr)
-    tell(f"  {feeding_back(order, failures, ids.reading())}", sys.stderr)
+def _show_rerun_command(requested: Path, written: Path, job_input: JobInput, job_options: JobOptions) -> None:
+    """Show how to send the failed rows again.
+
+    `requested`: the file named by --failures, `written`: the file written.
+    """
+    is_other = written != requested
+    why = f" ({requested} was created by another process during the run and is unchanged.)" if is_other else ""
+    what = f"{written} contains the failed rows, with reasons.{why} To send them again, corrected:"
+    echo(escape_line(what), sys.stderr)
+    echo(f"  {format_rerun_command(job_options, written, job_input.read_schema())}", sys.stderr)

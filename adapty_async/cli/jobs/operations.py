@@ -7,56 +7,56 @@ import attrs
 
 from ... import bulk
 from ...bulk import BulkJob, Outcome, StopRules
-from ...bulk.api import By
-from ...bulk.job_store import Journal
+from ...bulk.api import IdType
+from ...bulk.job_store import JobStore
 from ...client import AdaptyClient
 from ...pacing import Pacer
 
 
 @attrs.frozen
-class Operation:
+class OperationSpec:
     """An operation on each profile of a job.
 
     Attributes:
         name: The name in the library, in a ledger and of the command.
         participle: The past participle of `name`.
         warning: The warning shown before the confirmation.
-        existing: The outcomes of rows whose profiles exist, so that one of them can show the app of the key.
-        start: The library's function that starts the job.
+        existing_outcomes: The outcomes of rows whose profiles exist, so that one of them can show the app of the key.
+        job_factory: The library's function that starts the job.
     """
 
     name: str
     participle: str
     warning: str
-    existing: frozenset[Outcome]
-    start: Callable[..., BulkJob[Any, Any]]
+    existing_outcomes: frozenset[Outcome]
+    job_factory: Callable[..., BulkJob[Any, Any]]
 
-    def job(
+    def create_job(
         self,
         client: AdaptyClient,
         items: Iterable[Any] | AsyncIterable[Any],
         *,
-        by: By,
+        by: IdType,
         concurrency: int,
         pacer: Pacer | None,
         stop: StopRules,
-        journal: Journal | None = None,
+        ledger: JobStore | None = None,
     ) -> BulkJob[Any, Any]:
         """Return the job for the items of a listing."""
-        return self.start(client, items, by=by, concurrency=concurrency, pacer=pacer, stop=stop, journal=journal)
+        return self.job_factory(client, items, by=by, concurrency=concurrency, pacer=pacer, stop=stop, ledger=ledger)
 
 
-_UNDONE: Final = frozenset({Outcome.NOT_ATTEMPTED, Outcome.IN_DOUBT, Outcome.FAILED})
+_OPEN_OUTCOMES: Final = frozenset({Outcome.NOT_ATTEMPTED, Outcome.IN_DOUBT, Outcome.FAILED})
 
-DELETE: Final = Operation("delete", "deleted", "This can't be undone.", _UNDONE, bulk.delete_profiles)
-UPDATE: Final = Operation(
+DELETE: Final = OperationSpec("delete", "deleted", "This can't be undone.", _OPEN_OUTCOMES, bulk.delete_profiles)
+UPDATE: Final = OperationSpec(
     "update",
     "updated",
     "Overwritten values can't be restored.",
-    _UNDONE | {Outcome.UPDATED},
+    _OPEN_OUTCOMES | {Outcome.UPDATED},
     bulk.update_profiles,
 )
-CREATE: Final = Operation(
+CREATE: Final = OperationSpec(
     "create",
     "created",
     "If a profile with that ID exists, its attributes are overwritten.",

@@ -7,23 +7,23 @@ from typing import Any
 
 import attrs
 
-from ...bulk.api import By
+from ...bulk.api import IdType
 from ..exit_codes import CommandError
 from ..inputs.allowances import Allowances
-from ..inputs.attribute_mapping import Assignment
-from ..inputs.bulk_input import Listing
-from ..inputs.changes import Changes
-from ..inputs.ids import open_ids
-from ..inputs.json_objects import JsonIds
-from ..inputs.rows import NOBODY, Excluded, Format
+from ..inputs.attribute_mapping import AttributeOptions
+from ..inputs.bulk_input import JobInput
+from ..inputs.changes import ChangeInput
+from ..inputs.ids import open_id_input
+from ..inputs.json_objects import JsonIdInput
+from ..inputs.rows import NO_EXCLUDED_IDS, ExcludedIds, Format
 from .guards import Guards
-from .operations import CREATE, DELETE, OPERATIONS, UPDATE, Operation
+from .operations import CREATE, DELETE, OPERATIONS, UPDATE, OperationSpec
 from .pace import Pace
-from .stored_paths import Places, home_of, stored
+from .stored_paths import FileLocator, dump_path, get_real_path
 
 
 @attrs.frozen(kw_only=True)
-class Order:
+class JobOptions:
     """The options of a bulk job.
 
     Attributes:
@@ -47,9 +47,9 @@ class Order:
     """
 
     operation: str = DELETE.name
-    assignment: Assignment | None = None
+    assignment: AttributeOptions | None = None
     file: Path | None
-    by: By
+    by: IdType
     column: str | None
     pace: Pace
     concurrency: int = 100
@@ -65,105 +65,108 @@ class Order:
     failures: Path | None = None
 
     @property
-    def does(self) -> Operation:
+    def operation_spec(self) -> OperationSpec:
         """The operation on each profile."""
         return OPERATIONS[self.operation]
 
-    def with_excluded(self, files: Iterable[Path]) -> "Order":
+    def with_exclude_lists(self, files: Iterable[Path]) -> "JobOptions":
         """Add exclude lists. Each is named after its file, or after its path if the name is taken."""
         lists = dict(self.exclude)
         for file in files:
             if file not in lists.values():
-                name = _shown(file.name)
-                lists[_shown(str(file)) if name in lists else name] = file
+                name = _escape_name(file.name)
+                lists[_escape_name(str(file)) if name in lists else name] = file
         return attrs.evolve(self, exclude=lists)
 
-    def as_json(self, ledger: Path) -> dict[str, Any]:
+    def to_dict(self, ledger: Path) -> dict[str, Any]:
         """Return the options as a JSON object, to be stored in the ledger."""
 
-        def plain(_: object, __: object, value: Any) -> Any:
-            return stored(value, ledger) if isinstance(value, Path) else value
+        def convert_value(_: object, __: object, value: Any) -> Any:
+            return dump_path(value, ledger) if isinstance(value, Path) else value
 
-        return {**attrs.asdict(self, value_serializer=plain), "ledger": home_of(ledger)}
+        return {**attrs.asdict(self, value_serializer=convert_value), "ledger": get_real_path(ledger)}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any], ledger: Path) -> "Order":
+    def from_dict(cls, data: Mapping[str, Any], ledger: Path) -> "JobOptions":
         """Read the result of `as_json`, with the current paths of the files."""
-        kept = dict(data)
-        places = Places(ledger, kept.pop("ledger"))
+        fields = dict(data)
+        locator = FileLocator(ledger, fields.pop("ledger"))
         return cls(
             **{
-                **kept,
-                "file": None if data["file"] is None else places.find(data["file"]),
+                **fields,
+                "file": None if data["file"] is None else locator.find(data["file"]),
                 "pace": Pace(**data["pace"]),
                 "guards": Guards(**data["guards"]),
                 "allows": Allowances(**data["allows"]),
-                "exclude": {name: places.find(entry) for name, entry in data["exclude"].items()},
-                "assignment": None if data["assignment"] is None else Assignment.from_json(data["assignment"]),
+                "exclude": {name: locator.find(entry) for name, entry in data["exclude"].items()},
+                "assignment": None if data["assignment"] is None else AttributeOptions.from_dict(data["assignment"]),
                 "format": None if data["format"] is None else Format(data["format"]),
-                "failures": None if data["failures"] is None else places.find(data["failures"]),
+                "failures": None if data["failures"] is None else locator.find(data["failures"]),
             }
         )
 
 
-def _shown(name: str) -> str:
+def _escape_name(name: str) -> str:
     """Return a file name as printable text. It may contain bytes that aren't UTF-8."""
     return name.encode(errors="backslashreplace").decode()
 
 
-def refuse_by(operation: str, by: By) -> None:
+def check_id_type(operation: str, by: IdType) -> None:
     """Refuse a type of ID that the operation doesn't support. Raises CommandError."""
     if operation == CREATE.name and by != "customer_user_id":
         raise CommandError("profiles can only be created by customer user ID: pass --by customer_user_id")
 
 
-def options_of(order: Order) -> list[str]:
+def build_input_cli_options(job_options: JobOptions) -> list[str]:
     """Return the options that determine how the rows are read."""
-    column = [] if order.column is None else ["--column", order.column]
-    format_ = [] if order.format is None else ["--format", order.format]
-    assignment = [] if order.assignment is None else order.assignment.options()
-    allows = attrs.evolve(order.allows, unmatched_exclude=False)  # doesn't affect how the rows are read
-    return ["--by", order.by, *column, *format_, *assignment, *allows.options()]
+    column = [] if job_options.column is None else ["--column", job_options.column]
+    format_ = [] if job_options.format is None else ["--format", job_options.format]
+    attribute_options = [] if job_options.assignment is None else job_options.assignment.to_cli_options()
+    allows = attrs.evolve(job_options.allows, unmatched_exclude=False)  # doesn't affect how the rows are read
+    return ["--by", job_options.by, *column, *format_, *attribute_options, *allows.to_cli_options()]
 
 
-def exclude_options(order: Order) -> list[str]:
+def build_exclude_cli_options(job_options: JobOptions) -> list[str]:
     """Return the options that name the exclude lists. One that can't be read again, as from <(...), is called FILE."""
-    allows = Allowances(unmatched_exclude=order.allows.unmatched_exclude and bool(order.exclude))
-    files = ("FILE" if file.exists() and not file.is_file() else str(file) for file in order.exclude.values())
-    return [*(word for file in files for word in ("--exclude", file)), *allows.options()]
+    allows = Allowances(unmatched_exclude=job_options.allows.unmatched_exclude and bool(job_options.exclude))
+    files = ("FILE" if file.exists() and not file.is_file() else str(file) for file in job_options.exclude.values())
+    return [*(word for file in files for word in ("--exclude", file)), *allows.to_cli_options()]
 
 
 @contextlib.contextmanager
-def open_listing(
-    order: Order,
+def open_job_input(
+    job_options: JobOptions,
     file: Path,
     *,
-    excluded: Excluded = NOBODY,
+    excluded_ids: ExcludedIds = NO_EXCLUDED_IDS,
     name: str | None = None,
-    named: Format | None = None,
-) -> Iterator[Listing]:
-    """Open the input of a job. `named`: the format if `--format` isn't given. The rest as in `open_ids`."""
-    with open_ids(
+    implied_format: Format | None = None,
+) -> Iterator[JobInput]:
+    """Open the input of a job.
+
+    `implied_format`: the format if `--format` isn't given. The rest as in `open_id_input`.
+    """
+    with open_id_input(
         file,
-        by=order.by,
-        column=order.column,
-        accept_damaged=order.accept_damaged,
-        allow_invisible=order.allows.invisible,
-        excluded=excluded,
-        format=order.format or named,
+        by=job_options.by,
+        column=job_options.column,
+        skip_damaged=job_options.accept_damaged,
+        allow_invisible=job_options.allows.invisible,
+        excluded_ids=excluded_ids,
+        format=job_options.format or implied_format,
         name=name,
-    ) as ids:
-        if order.assignment is None:
-            yield ids
+    ) as id_input:
+        if job_options.assignment is None:
+            yield id_input
             return
-        if ids.reading().format is Format.JSONL:
-            ids = JsonIds(
-                ids.file,
-                ids.name,
-                by=order.by,
-                column=order.column,
-                accept_damaged=order.accept_damaged,
-                allow_invisible=order.allows.invisible,
-                excluded=excluded,
+        if id_input.read_schema().format is Format.JSONL:
+            id_input = JsonIdInput(
+                id_input.file,
+                id_input.name,
+                by=job_options.by,
+                column=job_options.column,
+                skip_damaged=job_options.accept_damaged,
+                allow_invisible=job_options.allows.invisible,
+                excluded_ids=excluded_ids,
             )
-        yield Changes(ids, order.assignment, may_be_empty=order.operation != UPDATE.name)
+        yield ChangeInput(id_input, job_options.assignment, may_be_empty=job_options.operation != UPDATE.name)

@@ -3,10 +3,10 @@
 from collections import Counter
 
 from ...bulk import Outcome
-from ..output.progress import Standing
+from ..output.progress import OutcomeCounts
 
 
-class Books:
+class OutcomeCounter:
     """Count the outcomes of `total` rows."""
 
     def __init__(self, total: int) -> None:
@@ -14,14 +14,14 @@ class Books:
         self._counts: Counter[Outcome] = Counter()
 
     @property
-    def standing(self) -> Standing:
+    def outcome_counts(self) -> OutcomeCounts:
         """The current counts."""
-        return Standing(self._total, Counter(self._counts))
+        return OutcomeCounts(self._total, Counter(self._counts))
 
-    def enter(self, outcome: Outcome) -> None:
+    def count(self, outcome: Outcome) -> None:
         """Count the outcome of a row."""
         self._counts[outcome] += 1
 
-    def enter_unread(self) -> None:
+    def count_unread(self) -> None:
         """Count all other rows as `not_attempted`, because they can no longer be read."""
         self._counts[Outcome.NOT_ATTEMPTED] += self._total - self._counts.total()

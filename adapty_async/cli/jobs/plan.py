@@ -7,204 +7,223 @@ from typing import Final
 
 import attrs
 
-from ...bulk.api import By
-from ...client import AdaptyClient, anew
-from ...escaping import one_line
+from ...bulk.api import IdType
+from ...client import AdaptyClient, clone_client
+from ...escaping import escape_line
 from ..exit_codes import CommandError, ExitStatus
 from ..inputs.allowances import Allowances
-from ..inputs.attribute_mapping import Assignment
-from ..inputs.bulk_input import Listing
-from ..inputs.change_summary import Effects
-from ..inputs.changes import Changes
-from ..inputs.files import STDIN
-from ..inputs.ids import Checked
-from ..inputs.rows import Format, Reading
-from ..output.events import current
-from ..output.streams import show
+from ..inputs.attribute_mapping import AttributeOptions
+from ..inputs.bulk_input import JobInput
+from ..inputs.change_summary import AttributeCounter
+from ..inputs.changes import ChangeInput
+from ..inputs.files import STDIN_PATH
+from ..inputs.ids import InputSummary
+from ..inputs.rows import Format, InputSchema
+from ..output.events import get_output
+from ..output.streams import print_to_stdout
 from ..signals import run_event_loop
-from .client import client_of_environment
-from .guards import UNCOUNTED
-from .ledger_files import command
-from .masking import masked
+from .client import create_client_from_env
+from .guards import MAX_UNCOUNTED_PROFILES
+from .ledger_files import format_command
+from .masking import mask_id
 from .operations import CREATE, OPERATIONS, UPDATE
-from .options import Order, exclude_options, open_listing, options_of, refuse_by
+from .options import JobOptions, build_exclude_cli_options, build_input_cli_options, check_id_type, open_job_input
 from .pace import Pace
-from .preflight import exclusion_of, settle_rounded, show_checked
-from .probe import Sample, check_key, sample
+from .preflight import confirm_rounded_ids, load_exclude_lists, show_input_summary
+from .probe import ProfileSample, check_api_key, fetch_profile_sample
 
-_NOBODY: Final = "unknown: none of them exists; check the key, --by and --column"
-_NOBODY_YET: Final = "unknown: none of them exists, as expected before they are created"
+_APP_UNKNOWN: Final = "unknown: none of them exists; check the key, --by and --column"
+_APP_UNKNOWN_YET: Final = "unknown: none of them exists, as expected before they are created"
 
 
 @attrs.frozen
-class Question:
+class PlanOptions:
     """The arguments of the command.
 
-    `purpose` is the command that the file is meant for, `probe` the number of profiles to fetch.
+    `target_command` is the command that the file is meant for, `sample_size` the number of profiles to fetch.
     """
 
     file: Path
-    purpose: str
-    by: By
+    target_command: str
+    by: IdType
     column: str | None
     format: Format | None
-    assignment: Assignment
+    attribute_options: AttributeOptions
     exclude: tuple[Path, ...]
-    accept_damaged: bool
-    allows: Allowances
+    skip_damaged: bool
+    allowances: Allowances
     pace: str
     max_rate: str | None
-    probe: int | None
+    sample_size: int | None
 
-    def order(self) -> Order:
+    def build_job_options(self) -> JobOptions:
         """Return the job options of the command `purpose`. Raises CommandError."""
-        writes = self.purpose in (UPDATE.name, CREATE.name)
-        if not writes and self.assignment != Assignment():
-            raise CommandError(f"{self.purpose} writes no attributes: add --for update, or --for create")
-        if self.exclude and self.purpose not in OPERATIONS:
-            raise CommandError(f"{self.purpose} has no --exclude: leave it out")
-        refuse_by(self.purpose, self.by)
-        return Order(
-            operation=self.purpose,
-            assignment=self.assignment if writes else None,
+        is_writing = self.target_command in (UPDATE.name, CREATE.name)
+        if not is_writing and self.attribute_options != AttributeOptions():
+            raise CommandError(f"{self.target_command} writes no attributes: add --for update, or --for create")
+        if self.exclude and self.target_command not in OPERATIONS:
+            raise CommandError(f"{self.target_command} has no --exclude: leave it out")
+        check_id_type(self.target_command, self.by)
+        return JobOptions(
+            operation=self.target_command,
+            assignment=self.attribute_options if is_writing else None,
             file=self.file,
             by=self.by,
             column=self.column,
-            pace=Pace.of(self.pace, self.max_rate),
+            pace=Pace.from_options(self.pace, self.max_rate),
             exclude_column=self.column,
-            accept_damaged=self.accept_damaged,
-            allows=self.allows,
+            accept_damaged=self.skip_damaged,
+            allows=self.allowances,
             format=self.format,
-        ).with_excluded(self.exclude)
+        ).with_exclude_lists(self.exclude)
 
 
-def plan(question: Question) -> ExitStatus:
+def plan(plan_options: PlanOptions) -> ExitStatus:
     """Check a file like the command that it is meant for. Raises CommandError if that command would."""
-    order = question.order()
-    client = _client()
-    exclusion = exclusion_of(order, may_ask=False)
-    found = None
-    with open_listing(order, question.file, excluded=exclusion.excluded) as ids:
-        checked = ids.check()
-        show_checked(ids.name, checked, order.operation, held=len(ids.excluded))
-        exclusion.check(ids, order.allows)
-        settle_rounded(ids.name, checked.rounded, allowed=order.allows.rounded, may_ask=False)
+    job_options = plan_options.build_job_options()
+    client = _try_create_client()
+    exclude_lists = load_exclude_lists(job_options, can_ask=False)
+    sample = None
+    with open_job_input(job_options, plan_options.file, excluded_ids=exclude_lists.excluded_ids) as job_input:
+        input_summary = job_input.check()
+        show_input_summary(
+            job_input.name, input_summary, job_options.operation, excluded_id_count=len(job_input.excluded_ids)
+        )
+        exclude_lists.check(job_input, job_options.allows)
+        confirm_rounded_ids(
+            job_input.name, input_summary.rounded_count, is_allowed=job_options.allows.rounded, can_ask=False
+        )
         known = None if isinstance(client, CommandError) else client
-        show("\n".join(_lines(ids, checked, order, order.pace.expected(known))))
-        if question.probe is not None:
+        print_to_stdout(
+            "\n".join(_iter_lines(job_input, input_summary, job_options, job_options.pace.estimate_rate(known)))
+        )
+        if plan_options.sample_size is not None:
             if isinstance(client, CommandError):
                 raise client
-            found = _probe(client, ids, checked, order, question.probe)
-    what = "sent" if question.probe is None else "changed"
-    show(f"\nNothing was {what}. To {order.operation} them:\n  {_command(question.file, order, checked, found)}")
-    return ExitStatus.DONE if found is None or found.is_whole else ExitStatus.STOPPED
+            sample = _fetch_sample(client, job_input, input_summary, job_options, plan_options.sample_size)
+    what = "sent" if plan_options.sample_size is None else "changed"
+    print_to_stdout(
+        f"\nNothing was {what}. To {job_options.operation} them:\n  "
+        f"{_format_planned_command(plan_options.file, job_options, input_summary, sample)}"
+    )
+    return ExitStatus.OK if sample is None or sample.is_complete else ExitStatus.STOPPED
 
 
-def _client() -> AdaptyClient | CommandError:
+def _try_create_client() -> AdaptyClient | CommandError:
     """Return the client of the command, or the error if it can't be made. Called once: the key may be readable once."""
     try:
-        return client_of_environment()
+        return create_client_from_env()
     except CommandError as error:  # without a key no rate limit is remembered, but the file can still be checked
         return error
 
 
-def _lines(ids: Listing, checked: Checked, order: Order, rate: float | None) -> Iterator[str]:
+def _iter_lines(
+    job_input: JobInput, input_summary: InputSummary, job_options: JobOptions, rate: float | None
+) -> Iterator[str]:
     figures = {
-        "rows": checked.rows,
-        "profiles": checked.profiles,
-        "duplicates": checked.duplicates,
-        "excluded": checked.excluded,
-        "invalid": checked.invalid,
+        "rows": input_summary.row_count,
+        "profiles": input_summary.profile_count,
+        "duplicates": input_summary.duplicate_count,
+        "excluded": input_summary.excluded_count,
+        "invalid": input_summary.invalid_count,
     }
-    yield _line("format", checked.reading.title)
-    yield _line("column", checked.reading.column)
-    yield from _first_line(checked.reading)
+    yield _format_line("format", input_summary.schema.format_label)
+    yield _format_line("column", input_summary.schema.column_label)
+    yield from _iter_header_lines(input_summary.schema)
     yield from (f"{name:<20}{count:>12,}" for name, count in figures.items())
-    yield from _sent(ids)
-    yield _line("time", _time(rate, checked.profiles))
+    yield from _iter_sent_lines(job_input)
+    yield _format_line("time", _format_duration(rate, input_summary.profile_count))
 
 
-def _first_line(reading: Reading) -> Iterator[str]:
+def _iter_header_lines(schema: InputSchema) -> Iterator[str]:
     """Report whether the first line of a single column was taken as a header or as an ID."""
-    if not reading.is_lone:
+    if not schema.is_single_column:
         return
-    name = reading.names[reading.index]
-    if reading.has_header:
-        yield _line("first line", "taken as the column's name, not as an id")
+    name = schema.column_names[schema.id_index]
+    if schema.has_header:
+        yield _format_line("first line", "taken as the column's name, not as an id")
     else:
-        yield _line("first line", f"taken as an id: a column's name would be {name}, or id")
+        yield _format_line("first line", f"taken as an id: a column's name would be {name}, or id")
 
 
-def _sent(ids: Listing) -> Iterator[str]:
+def _iter_sent_lines(job_input: JobInput) -> Iterator[str]:
     """Show the first and last ID to send, masked, and the attributes to write."""
     first = last = ""
-    effects = Effects()
+    attribute_counter = AttributeCounter()
     count = 0
-    for row in ids.rows():
+    for row in job_input.iter_rows():
         if row.outcome is None:
             count += 1
             first, last = first or row.id, row.id
-            if isinstance(ids, Changes):
-                effects.note(ids.item(row)[1])
-    yield _line("first id", masked(first))
+            if isinstance(job_input, ChangeInput):
+                attribute_counter.count(job_input.build_item(row)[1])
+    yield _format_line("first id", mask_id(first))
     if count > 1:
-        yield _line("last id", masked(last))
-    if isinstance(ids, Changes):
-        both, *each = effects.lines()
-        yield _line("attributes", both)
-        yield from (_line("", line) for line in each)
+        yield _format_line("last id", mask_id(last))
+    if isinstance(job_input, ChangeInput):
+        both, *each = attribute_counter.iter_lines()
+        yield _format_line("attributes", both)
+        yield from (_format_line("", line) for line in each)
 
 
-def _line(name: str, text: str) -> str:
-    return f"{name:<20}{one_line(text)}"
+def _format_line(name: str, text: str) -> str:
+    return f"{name:<20}{escape_line(text)}"
 
 
-def _time(rate: float | None, profiles: int) -> str:
+def _format_duration(rate: float | None, profile_count: int) -> str:
     if rate is None:
         return "unknown: no rate limit is stored for the key; to set a rate, add --pace, such as --pace 50"
-    return f"about {timedelta(seconds=round(profiles / rate))} at {rate:,.1f} requests per second"
+    return f"about {timedelta(seconds=round(profile_count / rate))} at {rate:,.1f} requests per second"
 
 
-def _probe(client: AdaptyClient, ids: Listing, checked: Checked, order: Order, count: int) -> Sample:
-    wanted = min(count, checked.profiles)
-    places = {number * checked.profiles // wanted for number in range(wanted)}
-    sent = (row.id for row in ids.rows() if row.outcome is None)
+def _fetch_sample(
+    client: AdaptyClient, job_input: JobInput, input_summary: InputSummary, job_options: JobOptions, max_count: int
+) -> ProfileSample:
+    sample_size = min(max_count, input_summary.profile_count)
+    places = {number * input_summary.profile_count // sample_size for number in range(sample_size)}
+    sent = (row.id for row in job_input.iter_rows() if row.outcome is None)
     picked = (id_ for place, id_ in enumerate(sent) if place in places)
-    with order.pace.pacer(client) as pacer:
-        found = run_event_loop(lambda _: sample(client, picked, by=order.by, pacer=pacer))
-    if not wanted:  # no profile is fetched, but the key must be checked anyway
-        run_event_loop(lambda _: check_key(anew(client)))
-    show("\n".join(_found(found, order.operation)))
-    return found
+    with job_options.pace.open_pacer(client) as pacer:
+        sample_result = run_event_loop(lambda _: fetch_profile_sample(client, picked, by=job_options.by, pacer=pacer))
+    if not sample_size:  # no profile is fetched, but the key must be checked anyway
+        run_event_loop(lambda _: check_api_key(clone_client(client)))
+    print_to_stdout("\n".join(_iter_sample_lines(sample_result, job_options.operation)))
+    return sample_result
 
 
-def _found(found: Sample, purpose: str) -> Iterator[str]:
+def _iter_sample_lines(sample: ProfileSample, operation: str) -> Iterator[str]:
     yield ""
-    yield f"{'asked for':<20}{found.asked:>12,}  profiles, from all over the file"
-    if not found.answered:
-        yield f"no request was answered ({_why(found)}): see adapty-async doctor, and try again later"
+    yield f"{'asked for':<20}{sample.requested_count:>12,}  profiles, from all over the file"
+    if not sample.known_count:
+        yield f"no request was answered ({_explain_incomplete(sample)}): see adapty-async doctor, and try again later"
         return
-    yield f"{'exist':<20}{found.existing:>12,}"
-    yield f"{'do not exist':<20}{found.absent:>12,}"
-    nobody = _NOBODY_YET if purpose == CREATE.name else _NOBODY
-    yield _line("app", ", ".join(map(str, found.apps)) or nobody)
-    if not found.is_whole:
-        yield f"not all requests were answered ({_why(found)}): try again later"
+    yield f"{'exist':<20}{sample.existing_count:>12,}"
+    yield f"{'do not exist':<20}{sample.absent_count:>12,}"
+    nobody = _APP_UNKNOWN_YET if operation == CREATE.name else _APP_UNKNOWN
+    yield _format_line("app", ", ".join(map(str, sample.apps)) or nobody)
+    if not sample.is_complete:
+        yield f"not all requests were answered ({_explain_incomplete(sample)}): try again later"
 
 
-def _why(found: Sample) -> str:
+def _explain_incomplete(sample: ProfileSample) -> str:
     """Return why some weren't answered: the last kinds of errors, without their time."""
-    errors = [line.split("  ", 1)[1] for line in current().errors.shown()]
-    return "; ".join(errors) or str(found.stopped or "errors")
+    errors = [line.split("  ", 1)[1] for line in get_output().recent_errors.format_lines()]
+    return "; ".join(errors) or str(sample.stop_reason or "errors")
 
 
-def _command(file: Path, order: Order, checked: Checked, found: Sample | None) -> str:
+def _format_planned_command(
+    file: Path, job_options: JobOptions, input_summary: InputSummary, sample: ProfileSample | None
+) -> str:
     """Return the command that was planned, with --app if the app is known."""
-    options = [*options_of(order), *exclude_options(order)]
-    if order.operation in OPERATIONS:
-        options += ["--expect", str(checked.profiles)] if checked.profiles > UNCOUNTED else []
-        options += ["--app", str(found.apps[0])] if found is not None and len(found.apps) == 1 else []
-    options += [*order.pace.options(), *(["--accept-damaged"] if order.accept_damaged else [])]
-    if order.operation not in OPERATIONS:
-        return f"{command(order.operation, file, *options)} > profiles.jsonl"
-    return command(order.operation, file, *options, *(["--yes"] if file == STDIN else []))
+    options = [*build_input_cli_options(job_options), *build_exclude_cli_options(job_options)]
+    if job_options.operation in OPERATIONS:
+        options += (
+            ["--expect", str(input_summary.profile_count)]
+            if input_summary.profile_count > MAX_UNCOUNTED_PROFILES
+            else []
+        )
+        options += ["--app", str(sample.apps[0])] if sample is not None and len(sample.apps) == 1 else []
+    options += [*job_options.pace.to_cli_options(), *(["--accept-damaged"] if job_options.accept_damaged else [])]
+    if job_options.operation not in OPERATIONS:
+        return f"{format_command(job_options.operation, file, *options)} > profiles.jsonl"
+    return format_command(job_options.operation, file, *options, *(["--yes"] if file == STDIN_PATH else []))

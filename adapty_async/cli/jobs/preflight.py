@@ -5,127 +5,144 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TextIO
 
-from ...client import AdaptyClient, anew
-from ...escaping import one_line, printable
-from ...ledger.last_key import APP_ID
-from ...ledger.record import OPERATOR, REQUEST
+from ...client import AdaptyClient, clone_client
+from ...escaping import escape_line, escape_lines
+from ...ledger.last_key import APP_ID_NOTE
+from ...ledger.record import OPERATOR_NOTE, REQUEST_NOTE
 from ..exit_codes import CommandError
-from ..inputs.bulk_input import Listing
-from ..inputs.changes import Changes
-from ..inputs.exclude_lists import Exclusion, read_exclusion
-from ..inputs.files import STDIN
-from ..inputs.ids import Checked
-from ..output.screen import tell
-from .failed_rows_command import format_of_failures
-from .ledger_files import is_lasting
-from .operations import Operation
-from .options import Order
+from ..inputs.bulk_input import JobInput
+from ..inputs.changes import ChangeInput
+from ..inputs.exclude_lists import ExcludeLists, read_exclude_lists
+from ..inputs.files import STDIN_PATH
+from ..inputs.ids import InputSummary
+from ..output.screen import echo
+from .failed_rows_command import get_failures_format
+from .ledger_files import is_rereadable
+from .operations import OperationSpec
+from .options import JobOptions
 from .probe import verify_app
 
 
-def exclusion_of(order: Order, *, may_ask: bool) -> Exclusion:
-    """Read the exclude lists of a job. `may_ask`: as in `settle_rounded`. Raises CommandError."""
-    exclusion = read_exclusion(order.exclude, by=order.by, column=order.exclude_column, allows=order.allows)
-    for each in exclusion.lists:
-        settle_rounded(f"--exclude: {each.file}", each.rounded, allowed=order.allows.rounded, may_ask=may_ask)
-    return exclusion
+def load_exclude_lists(job_options: JobOptions, *, can_ask: bool) -> ExcludeLists:
+    """Read the exclude lists of a job. `can_ask`: as in `confirm_rounded_ids`. Raises CommandError."""
+    exclude_lists = read_exclude_lists(
+        job_options.exclude, by=job_options.by, column=job_options.exclude_column, allowances=job_options.allows
+    )
+    for each in exclude_lists.lists:
+        confirm_rounded_ids(
+            f"--exclude: {each.file}", each.rounded_count, is_allowed=job_options.allows.rounded, can_ask=can_ask
+        )
+    return exclude_lists
 
 
-def look_through(
-    ids: Listing,
-    order: Order,
+def run_preflight(
+    job_input: JobInput,
+    job_options: JobOptions,
     client: AdaptyClient,
-    exclusion: Exclusion,
+    exclude_lists: ExcludeLists,
     *,
-    confirmed: bool,
-    count_left: Callable[[], int] | None = None,
-) -> Checked:
+    is_confirmed: bool,
+    count_remaining_rows: Callable[[], int] | None = None,
+) -> InputSummary:
     """Check the input, the exclude lists and the guards, and ask for confirmation. Raises CommandError.
 
-    `count_left`: returns the number of profiles left, for a job that has been run before.
+    `count_remaining_rows`: returns the number of profiles left, for a job that has been run before.
     """
-    checked = ids.check()
-    left = checked.profiles if count_left is None else count_left()
-    show_checked(ids.name, checked, order.operation, left, held=len(ids.excluded))
-    if isinstance(ids, Changes):
-        tell(f"  {one_line(ids.summary)}", sys.stderr)
-    exclusion.check(ids, order.allows)
-    settle_rounded(ids.name, checked.rounded, allowed=order.allows.rounded, may_ask=not confirmed)
-    order.guards.check(checked.profiles, order.does, confirmed=confirmed)
-    if not confirmed:
-        _confirm(left, client.base_url, order.does)
-    return checked
+    input_summary = job_input.check()
+    remaining = input_summary.profile_count if count_remaining_rows is None else count_remaining_rows()
+    show_input_summary(
+        job_input.name, input_summary, job_options.operation, remaining, excluded_id_count=len(job_input.excluded_ids)
+    )
+    if isinstance(job_input, ChangeInput):
+        echo(f"  {escape_line(job_input.description)}", sys.stderr)
+    exclude_lists.check(job_input, job_options.allows)
+    confirm_rounded_ids(
+        job_input.name, input_summary.rounded_count, is_allowed=job_options.allows.rounded, can_ask=not is_confirmed
+    )
+    job_options.guards.check(input_summary.profile_count, job_options.operation_spec, is_confirmed=is_confirmed)
+    if not is_confirmed:
+        _confirm_job(remaining, client.base_url, job_options.operation_spec)
+    return input_summary
 
 
-def verified(order: Order, ids: Listing, client: AdaptyClient) -> dict[str, str]:
+def verify_app_and_build_notes(job_options: JobOptions, job_input: JobInput, client: AdaptyClient) -> dict[str, str]:
     """Verify the app if one is given, and return the notes of the run for the record. Raises CommandError.
 
     The request uses the key of `client`, but doesn't open it.
     """
-    notes = notes_of(order)
-    app = order.guards.app
+    notes = build_notes(job_options)
+    app = job_options.guards.app
     if app is not None:
-        to_send = (row.id for row in ids.rows() if row.outcome is None)
-        verify_app(anew(client), to_send, by=order.by, app=app)
-        notes[APP_ID] = app
+        to_send = (row.id for row in job_input.iter_rows() if row.outcome is None)
+        verify_app(clone_client(client), to_send, by=job_options.by, app=app)
+        notes[APP_ID_NOTE] = app
     return notes
 
 
-def notes_of(order: Order) -> dict[str, str]:
+def build_notes(job_options: JobOptions) -> dict[str, str]:
     """Return notes for the record: the operator, the reason and the exclude lists."""
-    notes = {OPERATOR: order.operator, REQUEST: order.request, "exclude": ", ".join(map(str, order.exclude.values()))}
+    notes = {
+        OPERATOR_NOTE: job_options.operator,
+        REQUEST_NOTE: job_options.request,
+        "exclude": ", ".join(map(str, job_options.exclude.values())),
+    }
     return {name: note for name, note in notes.items() if note}
 
 
-def show_checked(name: str, checked: Checked, operation: str, left: int | None = None, *, held: int = 0) -> None:
-    """Show the contents of a file, how many of its profiles are `left`, and its invalid lines.
+def show_input_summary(
+    name: str, input_summary: InputSummary, operation: str, remaining: int | None = None, *, excluded_id_count: int = 0
+) -> None:
+    """Show the contents of a file, how many of its profiles are `remaining`, and its invalid lines.
 
-    `held`: the number of IDs on the exclude lists, whether they are in the file or not.
+    `excluded_id_count`: the number of IDs on the exclude lists, whether they are in the file or not.
     """
-    reading = checked.reading
-    rest = "" if left in (None, checked.profiles) else f", {left:,} of them still"
+    schema = input_summary.schema
+    rest = "" if remaining in (None, input_summary.profile_count) else f", {remaining:,} of them still"
     lines = [
-        f"{name}: {checked.rows:,} rows, {checked.profiles:,} profiles{rest} to {operation}",
-        f"  read as {reading.title}: {reading.column}",
+        f"{name}: {input_summary.row_count:,} rows, {input_summary.profile_count:,} profiles{rest} to {operation}",
+        f"  read as {schema.format_label}: {schema.column_label}",
     ]
-    if not reading.has_checksums:
+    if not schema.has_checksums:
         lines.append("  its pages have no checksums: damaged bytes in IDs aren't detected")
-    if checked.duplicates:
-        lines.append(f"  {checked.duplicates:,} rows repeat an ID of an earlier line; each ID is sent once")
-    if checked.cleared or checked.emptied:
-        lines.append(f"  attributes: {checked.cleared:,} are cleared (null), {checked.emptied:,} set to an empty text")
-    if held:
-        lines.append(f"  --exclude lists {held:,} IDs: {checked.excluded:,} rows are excluded")
-    if checked.invalid:
-        lines.append(f"  {checked.invalid:,} rows are invalid:")
-        lines += [f"    {reading.unit} {row.line}: {row.reason}" for row in checked.first_invalid]
-    if checked.invalid > len(checked.first_invalid):
-        lines.append(f"    and more: --failures FILE.{format_of_failures(reading)} writes all of them")
-    tell("\n".join(map(one_line, lines)), sys.stderr)
+    if input_summary.duplicate_count:
+        lines.append(f"  {input_summary.duplicate_count:,} rows repeat an ID of an earlier line; each ID is sent once")
+    if input_summary.cleared_count or input_summary.emptied_count:
+        lines.append(
+            f"  attributes: {input_summary.cleared_count:,} are cleared (null), "
+            f"{input_summary.emptied_count:,} set to an empty text"
+        )
+    if excluded_id_count:
+        lines.append(f"  --exclude lists {excluded_id_count:,} IDs: {input_summary.excluded_count:,} rows are excluded")
+    if input_summary.invalid_count:
+        lines.append(f"  {input_summary.invalid_count:,} rows are invalid:")
+        lines += [f"    {schema.unit} {row.line}: {row.reason}" for row in input_summary.first_invalid_rows]
+    if input_summary.invalid_count > len(input_summary.first_invalid_rows):
+        lines.append(f"    and more: --failures FILE.{get_failures_format(schema)} writes all of them")
+    echo("\n".join(map(escape_line, lines)), sys.stderr)
 
 
-def settle_rounded(name: str, rounded: int, *, allowed: bool, may_ask: bool) -> None:
+def confirm_rounded_ids(name: str, rounded_count: int, *, is_allowed: bool, can_ask: bool) -> None:
     """Warn about IDs that a spreadsheet may have rounded, and ask if they are right. Raises CommandError.
 
-    `rounded`: the number of these IDs. `may_ask`: asking is possible.
+    `rounded_count`: the number of these IDs. `can_ask`: asking is possible.
     """
-    if not rounded:
+    if not rounded_count:
         return
     what = (
-        f"{name} contains {rounded:,} IDs of 16 or more digits, all with only zeros after the 15th digit, "
+        f"{name} contains {rounded_count:,} IDs of 16 or more digits, all with only zeros after the 15th digit, "
         "as if a spreadsheet had rounded them"
     )
-    if allowed:
-        tell(f"  {one_line(what)}: accepted because of --allow-rounded", sys.stderr)
+    if is_allowed:
+        echo(f"  {escape_line(what)}: accepted because of --allow-rounded", sys.stderr)
         return
-    if may_ask and is_typed(f"{what}.\nType yes if they are right: ", "yes"):
+    if can_ask and ask_to_type(f"{what}.\nType yes if they are right: ", "yes"):
         return
     raise CommandError(f"{what}: export the IDs again, as text; if they are right, add --allow-rounded")
 
 
 def require_terminal(file: Path | None) -> None:
     """Raise CommandError if asking for confirmation is impossible."""
-    if file == STDIN:
+    if file == STDIN_PATH:
         raise CommandError("can't ask for confirmation, because standard input is the input: add --yes to proceed")
     if not has_terminal():
         raise CommandError("can't ask for confirmation without a terminal: add --yes to proceed")
@@ -141,24 +158,24 @@ def _is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and not stream.closed and stream.isatty()
 
 
-def _confirm(profiles: int, base_url: str, operation: Operation) -> None:
-    what = f"{profiles:,} profiles will be {operation.participle} at {base_url}. {operation.warning}"
-    if not is_typed(f"{what}\nType {profiles} to {operation.name} them: ", str(profiles)):
+def _confirm_job(profile_count: int, base_url: str, operation_spec: OperationSpec) -> None:
+    what = f"{profile_count:,} profiles will be {operation_spec.participle} at {base_url}. {operation_spec.warning}"
+    if not ask_to_type(f"{what}\nType {profile_count} to {operation_spec.name} them: ", str(profile_count)):
         raise CommandError(
-            f"not confirmed, so nothing was sent: to {operation.name} them, type {profiles} or add --yes"
+            f"not confirmed, so nothing was sent: to {operation_spec.name} them, type {profile_count} or add --yes"
         )
 
 
-def is_typed(question: str, answer: str) -> bool:
+def ask_to_type(question: str, expected_text: str) -> bool:
     """Ask a question. Return True if the user types the expected answer."""
-    print(f"\n{printable(question)}", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip() == answer
+    print(f"\n{escape_lines(question)}", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip() == expected_text
 
 
-def refuse_fleeting(files: Iterable[Path]) -> None:
+def require_rereadable(files: Iterable[Path]) -> None:
     """Refuse lists that a later run can't read again and would therefore ignore. Raises CommandError."""
     for file in files:
-        if not is_lasting(file):
+        if not is_rereadable(file):
             raise CommandError(
                 f"--exclude: {file} can't be read again when the job is resumed, and its IDs must not be sent "
                 "then either: write them to a file"

@@ -8,31 +8,33 @@ from typing import Any, Final
 import attrs
 
 from ...bulk import BulkJob, BulkReport, Outcome, StopReason
-from ...escaping import one_line
-from ...ledger.chunks import UNSENT
+from ...escaping import escape_line
+from ...ledger.chunks import UNSENT_OUTCOMES
 from ...pacing import Pacer
 from ..exit_codes import CommandError, ExitStatus
-from ..output.events import as_bug, current
-from ..output.progress import Keeper, Sight, Standing, counts_of
-from ..output.screen import Screen, saying, showing, summary
-from ..signals import Interrupts
+from ..output.events import build_internal_error, get_output
+from ..output.progress import LiveStatus, OutcomeCounts, ProgressSource, select_nonzero_counts
+from ..output.screen import Screen, format_summary, show_log_messages, show_progress
+from ..signals import InterruptHandler
 
 logger: Final = logging.getLogger("adapty_async")
 
-_STATUSES: Final = {
+_EXIT_STATUSES: Final = {
     StopReason.CREDENTIALS: ExitStatus.CREDENTIALS,
     StopReason.PERMISSION: ExitStatus.CREDENTIALS,
     StopReason.REQUESTED: ExitStatus.INTERRUPTED,
 }
 
 # They also apply to jobs that can't be resumed: `get`, and those without a ledger.
-_REASONS: Final = {
+_STOP_MESSAGES: Final = {
     StopReason.MAX_FAILURES: "too many rows failed: find out why before you send the rest",
-    StopReason.FAILURE_SHARE: "too many rows failed: find out why before you send the rest",
-    StopReason.ABSENT_SHARE: "too few of these IDs exist in Adapty: check the key's app, --by and --column; if they "
-    "are right, allow it with --max-absent 100%",
-    StopReason.OUTAGE: "Adapty has answered only with errors for too long: try again later",
-    StopReason.THROTTLED_FOR: "Adapty has rate-limited every request for too long: try again later, or with a lower "
+    StopReason.MAX_FAILURE_RATIO: "too many rows failed: find out why before you send the rest",
+    StopReason.MAX_ABSENT_RATIO: (
+        "too few of these IDs exist in Adapty: check the key's app, --by and --column; if they are right, allow it "
+        "with --max-absent 100%"
+    ),
+    StopReason.MAX_OUTAGE: "Adapty has answered only with errors for too long: try again later",
+    StopReason.MAX_THROTTLED: "Adapty has rate-limited every request for too long: try again later, or with a lower "
     "--max-rate",
     StopReason.CREDENTIALS: "Adapty doesn't accept the key (401): set ADAPTY_API_KEY to the secret key of the app",
     StopReason.PERMISSION: "the key may not do this (403): set ADAPTY_API_KEY to the secret key of the app",
@@ -42,88 +44,94 @@ _REASONS: Final = {
 
 
 @attrs.frozen
-class Ended:
+class JobResult:
     """How a job ended.
 
     Attributes:
-        standing: The rows by outcome.
+        outcome_counts: The rows by outcome.
         report: The report of the last run.
-        trouble: The error on our side that stopped the job.
-        doubt: The stop rule that all rows together violate at the end.
-        is_cut: Whether an interrupt cut off the output about the rows.
+        error: The error on our side that stopped the job.
+        violated_rule: The stop rule that all rows together violate at the end.
+        is_output_truncated: Whether an interrupt cut off the output about the rows.
     """
 
-    standing: Standing
+    outcome_counts: OutcomeCounts
     report: BulkReport
-    trouble: CommandError | None
-    doubt: StopReason | None = None
-    is_cut: bool = False
+    error: CommandError | None
+    violated_rule: StopReason | None = None
+    is_output_truncated: bool = False
 
     @property
-    def stopped(self) -> StopReason | None:
+    def stop_reason(self) -> StopReason | None:
         """The stop rule that the run or all runs together violated. It takes precedence over an interrupt."""
-        stopped = self.report.stopped
-        return self.doubt or stopped if stopped is StopReason.REQUESTED else stopped or self.doubt
+        stopped = self.report.stop_reason
+        return self.violated_rule or stopped if stopped is StopReason.REQUESTED else stopped or self.violated_rule
 
     @property
     def status(self) -> ExitStatus:
         """The exit status: the first one that applies."""
-        statuses = [ExitStatus.FAILED if self.standing.failed else ExitStatus.DONE]
+        statuses = [ExitStatus.FAILED if self.outcome_counts.failed_count else ExitStatus.OK]
         if self._is_all_excluded:
             statuses.append(ExitStatus.USAGE)
-        if self.trouble is not None:
-            statuses.append(self.trouble.status)
-        if self.stopped is not None:
-            statuses.append(_STATUSES.get(self.stopped, ExitStatus.STOPPED))
-        if self.is_cut:
+        if self.error is not None:
+            statuses.append(self.error.status)
+        if self.stop_reason is not None:
+            statuses.append(_EXIT_STATUSES.get(self.stop_reason, ExitStatus.STOPPED))
+        if self.is_output_truncated:
             statuses.append(ExitStatus.INTERRUPTED)
-        return ExitStatus.first_of(statuses)
+        return ExitStatus.pick_by_precedence(statuses)
 
     @property
     def _is_all_excluded(self) -> bool:
         """Whether exclude lists left no row to send."""
-        counts = self.standing.counts
-        return bool(counts.get(Outcome.EXCLUDED)) and not any(counts[outcome] for outcome in counts.keys() - UNSENT)
+        counts = self.outcome_counts.by_outcome
+        return bool(counts.get(Outcome.EXCLUDED)) and not any(
+            counts[outcome] for outcome in counts.keys() - UNSENT_OUTCOMES
+        )
 
     @property
-    def reason(self) -> str | None:
+    def stop_message(self) -> str | None:
         """Why the job was stopped, and what to do about it. None if it wasn't stopped."""
-        if self.trouble is not None:
-            return one_line(str(self.trouble))
-        return None if self.stopped is None else f"{self.stopped}: {_REASONS[self.stopped]}"
+        if self.error is not None:
+            return escape_line(str(self.error))
+        return None if self.stop_reason is None else f"{self.stop_reason}: {_STOP_MESSAGES[self.stop_reason]}"
 
 
-def show_ended(ended: Ended) -> None:
+def show_result(result: JobResult) -> None:
     """Print the summary. If the job was stopped, also print the reason and what to do about it."""
-    stopped = "" if ended.reason is None else f"\n\nstopped: {ended.reason}"
-    if ended.reason is not None:
-        logger.info("the job was stopped: %s", ended.reason)
-    current().show(
-        summary(ended.standing, ended.report) + stopped,
-        total=ended.standing.total,
-        counts=counts_of(ended.standing),
-        requests=ended.report.requests,
-        throttled=ended.report.throttled,
-        stopped=ended.reason,
+    stopped = "" if result.stop_message is None else f"\n\nstopped: {result.stop_message}"
+    if result.stop_message is not None:
+        logger.info("the job was stopped: %s", result.stop_message)
+    get_output().print_result(
+        format_summary(result.outcome_counts, result.report) + stopped,
+        total=result.outcome_counts.total,
+        counts=select_nonzero_counts(result.outcome_counts),
+        requests=result.report.requests,
+        throttled=result.report.throttled,
+        stopped=result.stop_message,
     )
 
 
-def look_at(keeper: Keeper, job: BulkJob[Any, Any] | None, pacer: Pacer | None) -> Sight:
+def build_live_status(
+    progress_source: ProgressSource, job: BulkJob[Any, Any] | None, pacer: Pacer | None
+) -> LiveStatus:
     """Return the live status of a job."""
-    sight = Sight(
-        standing=keeper.standing, is_paused=job is not None and job.is_paused, errors=current().errors.shown()
+    live_status = LiveStatus(
+        outcome_counts=progress_source.outcome_counts,
+        is_paused=job is not None and job.is_paused,
+        errors=get_output().recent_errors.format_lines(),
     )
     if job is not None:
-        sight = sight.of_requests(job.report)
-    return sight if pacer is None else sight.of_pacing(pacer.snapshot())
+        live_status = live_status.with_requests(job.report)
+    return live_status if pacer is None else live_status.with_pacer_state(pacer.snapshot())
 
 
-async def conduct(
-    work: Callable[[], Awaitable[object]],
-    end_early: Callable[[], object],
-    keeper: Keeper,
+async def run_job(
+    run: Callable[[], Awaitable[object]],
+    stop_job: Callable[[], object],
+    progress_source: ProgressSource,
     screen: Screen,
-    interrupts: Interrupts,
+    interrupt_handler: InterruptHandler,
     *,
     job: BulkJob[Any, Any] | None = None,
     pacer: Pacer | None = None,
@@ -131,36 +139,41 @@ async def conduct(
     """Run a job until it ends, is stopped or is interrupted. Return our own error, if there was one.
 
     Args:
-        work: Runs the job.
-        end_early: Stops the job; called on the first interrupt.
-        keeper: Knows the outcomes of the rows.
+        run: Runs the job.
+        stop_job: Stops the job; called on the first interrupt.
+        progress_source: Knows the outcomes of the rows.
         screen: Shows the progress.
-        interrupts: Handles the signals.
+        interrupt_handler: Handles the signals.
         job: The job that SIGUSR1 pauses, and whose requests are shown.
         pacer: The pacer whose state is shown.
 
     Raises:
-        asyncio.CancelledError: If the task was cancelled by something other than `interrupts`. Nothing else is raised.
+        asyncio.CancelledError: If the task was cancelled by something other than `interrupt_handler`. Nothing else is
+        raised.
     """
 
     def stop() -> None:
-        end_early()
+        stop_job()
         logger.info("Stopping: waiting for requests in flight (up to --timeout). Press Ctrl-C again to abort.")
 
-    def pause_or_go_on() -> None:
+    def toggle_pause() -> None:
         if job is not None:
-            (job.go_on if job.is_paused else job.pause)()
+            (job.unpause if job.is_paused else job.pause)()
 
-    async with showing(lambda: look_at(keeper, job, pacer), screen):
-        with saying(screen), interrupts.first_to(stop), interrupts.usr1_to(pause_or_go_on):
+    async with show_progress(lambda: build_live_status(progress_source, job, pacer), screen):
+        with (
+            show_log_messages(screen),
+            interrupt_handler.on_first_signal(stop),
+            interrupt_handler.on_sigusr1(toggle_pause),
+        ):
             try:
-                await work()
+                await run()
             except CommandError as error:
                 return error
             except Exception as error:  # noqa: BLE001 - the summary of the requests sent must still be printed
-                return as_bug(error)
+                return build_internal_error(error)
             except asyncio.CancelledError:
-                if not interrupts.aborted:
+                if not interrupt_handler.is_aborted:
                     raise
-                interrupts.go_on()
+                interrupt_handler.reset_cancellation()
     return None

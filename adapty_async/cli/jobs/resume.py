@@ -10,332 +10,370 @@ from uuid import UUID
 import attrs
 
 from ...bulk import Outcome
-from ...bulk.api import undertaking
-from ...client import AdaptyClient, anew, sender_of
-from ...ledger import Held, LedgerReader, prepare, reopen
-from ...ledger.chunks import UNSENT
-from ...ledger.files import open_regular, translated
-from ...ledger.prepare import note_order
+from ...bulk.api import job_spec
+from ...client import AdaptyClient, clone_client, get_sender
+from ...ledger import LedgerLock, LedgerReader, prepare, reopen
+from ...ledger.chunks import UNSENT_OUTCOMES
+from ...ledger.files import open_regular_file, translate_errors
+from ...ledger.prepare import update_job_options
 from ..exit_codes import CommandError, ExitStatus
 from ..inputs.allowances import Allowances
-from ..inputs.bulk_input import Listing
-from ..inputs.exclude_lists import Exclusion
-from .client import client_of_environment
-from .failed_rows import check_free
-from .finished import RETRIED, is_finished, show_finished
+from ..inputs.bulk_input import JobInput
+from ..inputs.exclude_lists import ExcludeLists
+from .client import create_client_from_env
+from .failed_rows import check_new_file
+from .finished import RETRYABLE_OUTCOMES, is_finished, show_finished_job
 from .guards import Guards
-from .keys import Key, key_for, known_of, show_app
+from .keys import KeyCheck, check_job_key, read_witness_id, verify_job_app
 from .ledger_files import (
-    hold,
-    input_of,
-    is_lasting,
+    acquire_ledger_lock,
+    get_input_path,
+    is_rereadable,
     open_ledger,
-    opened,
-    order_of,
-    refuse_needed,
-    refusing,
-    telling_how_to_go_on,
+    open_unchecked_input,
+    read_job_options,
+    refuse_job_file,
+    show_resume_hint_on_interrupt,
+    translate_ledger_errors,
 )
-from .options import Order
+from .options import JobOptions
 from .pace import Pace
-from .preflight import exclusion_of, has_terminal, look_through, notes_of, refuse_fleeting, require_terminal
-from .run import Recorded
-from .stored_paths import Places
+from .preflight import (
+    build_notes,
+    has_terminal,
+    load_exclude_lists,
+    require_rereadable,
+    require_terminal,
+    run_preflight,
+)
+from .run import LedgerJob
+from .stored_paths import FileLocator
 
 
 @attrs.frozen(kw_only=True)
-class Terms:
+class ResumeOptions:
     """The options of resume. None keeps the value stored in the ledger.
 
     Attributes:
-        retry: Whether failed and in-doubt rows are sent again.
+        is_retry: Whether failed and in-doubt rows are sent again.
         file: The new path of the input.
         column: The new name of the ID column.
-        appended: Whether rows were added at the end of the input.
-        new_key: Whether another key of the same app is accepted.
-        known: The ID of a profile that exists in the app, or `-` to read it from standard input.
-        confirmed: Whether --yes confirms that added rows are sent.
+        allow_appended: Whether rows were added at the end of the input.
+        allow_new_key: Whether another key of the same app is accepted.
+        witness_id: The ID of a profile that exists in the app, or `-` to read it from standard input.
+        is_confirmed: Whether --yes confirms that added rows are sent.
         failures: The file for the failed rows, or None to write none.
         exclude: Further exclude lists.
     """
 
-    retry: bool
+    is_retry: bool
     file: Path | None
     column: str | None
-    appended: bool
-    new_key: bool
-    known: str | None = attrs.field(repr=False)
-    confirmed: bool
+    allow_appended: bool
+    allow_new_key: bool
+    witness_id: str | None = attrs.field(repr=False)
+    is_confirmed: bool
     failures: Path | None
     concurrency: int | None
     timeout: float | None
     pace: str | None
     max_rate: str | None
     expect: int | None
-    most: int | None
+    max_profiles: int | None
     app: UUID | None
     max_failures: str | None
     max_absent: str | None
-    canary: bool
+    has_canary: bool
     operator: str | None
     request: str | None
     exclude: Sequence[Path]
-    allows: Allowances
+    allowances: Allowances
 
     @property
-    def retried(self) -> frozenset[Outcome]:
+    def retry_outcomes(self) -> frozenset[Outcome]:
         """Rows with one of these outcomes are sent again."""
-        return RETRIED if self.retry else frozenset()
+        return RETRYABLE_OUTCOMES if self.is_retry else frozenset()
 
     @property
-    def want_no_ids(self) -> bool:
+    def is_input_optional(self) -> bool:
         """Whether none of the options needs the IDs of rows that are done."""
-        return not (self.file or self.failures or self.appended or self.exclude)
+        return not (self.file or self.failures or self.allow_appended or self.exclude)
 
-    def applied_to(self, order: Order) -> Order:
+    def apply_to(self, job_options: JobOptions) -> JobOptions:
         """Return the job options of this run."""
-        before = order.guards
-        guards = Guards.of(
+        before = job_options.guards
+        guards = Guards.from_options(
             expect=before.expect if self.expect is None else self.expect,
-            most=before.most if self.most is None else self.most,
+            max_profiles=before.most if self.max_profiles is None else self.max_profiles,
             app=self.app or (None if before.app is None else UUID(before.app)),
-            most_failures=self.max_failures or before.most_failures,
-            canary=self.canary and before.canary,
-            most_absent=self.max_absent or before.most_absent,
+            max_failures=self.max_failures or before.most_failures,
+            has_canary=self.has_canary and before.canary,
+            max_absent=self.max_absent or before.most_absent,
         )
         return attrs.evolve(
-            order,
-            file=self.file.absolute() if self.file is not None and is_lasting(self.file) else order.file,
-            column=self.column or order.column,
+            job_options,
+            file=self.file.absolute() if self.file is not None and is_rereadable(self.file) else job_options.file,
+            column=self.column or job_options.column,
             guards=guards,
-            pace=_pace(order.pace, self.pace, self.max_rate),
-            concurrency=self.concurrency or order.concurrency,
-            timeout=self.timeout or order.timeout,
-            allows=order.allows | self.allows,
-            operator=self.operator or order.operator,
-            request=self.request or order.request,
+            pace=_override_pace(job_options.pace, self.pace, self.max_rate),
+            concurrency=self.concurrency or job_options.concurrency,
+            timeout=self.timeout or job_options.timeout,
+            allows=job_options.allows | self.allowances,
+            operator=self.operator or job_options.operator,
+            request=self.request or job_options.request,
             failures=None if self.failures is None else self.failures.absolute(),
         )
 
 
-def _pace(before: Pace, wanted: str | None, most: str | None) -> Pace:
-    asked = Pace.of(wanted or "background", most)
-    return Pace(asked.wanted if wanted else before.wanted, asked.most if most is not None else before.most)
+def _override_pace(stored_pace: Pace, pace: str | None, max_rate: str | None) -> Pace:
+    given = Pace.from_options(pace or "background", max_rate)
+    return Pace(given.wanted if pace else stored_pace.wanted, given.most if max_rate is not None else stored_pace.most)
 
 
 @attrs.frozen
-class _Job:
+class _ResumedJob:
     """A job that can be resumed, with a locked ledger.
 
     Attributes:
         ledger: The ledger.
-        held: The lock of the ledger.
-        ordered: The stored job options.
-        order: The job options of this run.
-        exclusion: The exclude lists.
-        ids: The input.
-        is_same: Whether the input has the same bytes and the same ID column as before.
-        last_key: The fingerprint of the last run's key.
-        key: How the current key relates to the job.
+        lock: The lock of the ledger.
+        stored_options: The stored job options.
+        job_options: The job options of this run.
+        exclude_lists: The exclude lists.
+        job_input: The input.
+        is_input_unchanged: Whether the input has the same bytes and the same ID column as before.
+        last_key_fingerprint: The fingerprint of the last run's key.
+        key_check: How the current key relates to the job.
     """
 
     ledger: Path
-    held: Held
-    ordered: Order
-    order: Order
-    exclusion: Exclusion
-    ids: Listing
-    is_same: bool
-    last_key: str
-    key: Key
+    lock: LedgerLock
+    stored_options: JobOptions
+    job_options: JobOptions
+    exclude_lists: ExcludeLists
+    job_input: JobInput
+    is_input_unchanged: bool
+    last_key_fingerprint: str
+    key_check: KeyCheck
 
 
-def resume(ledger: Path, terms: Terms) -> ExitStatus:
+def resume(ledger: Path, resume_options: ResumeOptions) -> ExitStatus:
     """Resume the job of a ledger. Raises CommandError if nothing was sent."""
     with contextlib.ExitStack() as stack:
-        client = client_of_environment()
-        if terms.failures is not None:
-            refuse_needed(terms.failures, ledger)
-            check_free(terms.failures)
+        client = create_client_from_env()
+        if resume_options.failures is not None:
+            refuse_job_file(resume_options.failures, ledger)
+            check_new_file(resume_options.failures)
         with open_ledger(ledger) as reader:
-            if terms.want_no_ids and _is_over(reader):
-                return _show_finished(reader, client, terms)
-        held = stack.enter_context(hold(ledger))
-        with telling_how_to_go_on(ledger, "retry-failed" if terms.retried else "resume"):
+            if resume_options.is_input_optional and _is_finished_without_input(reader):
+                return _show_finished_job(reader, client, resume_options)
+        lock = stack.enter_context(acquire_ledger_lock(ledger))
+        with show_resume_hint_on_interrupt(ledger, "retry-failed" if resume_options.retry_outcomes else "resume"):
             with open_ledger(ledger) as reader:
-                known = known_of(terms.known, terms.file, order_of(reader).allows | terms.allows)
-                job = _look_into(reader, held, client, terms, stack)
-            if not job.is_same:
-                _compare(job, client, terms)
+                witness_id = read_witness_id(
+                    resume_options.witness_id,
+                    resume_options.file,
+                    read_job_options(reader).allows | resume_options.allowances,
+                )
+                job = _open_job(reader, lock, client, resume_options, stack)
+            if not job.is_input_unchanged:
+                _compare_input(job, client, resume_options)
             # The lists can only be compared with an input that matches the ledger.
-            job.exclusion.check(job.ids, job.order.allows)
-            _keep_holds(job)
-            shown = _shown_app(job, client, known)
-            recorded = Recorded(
-                job.ids,
+            job.exclude_lists.check(job.job_input, job.job_options.allows)
+            _store_exclude_lists(job)
+            app_note = _verify_app(job, client, witness_id)
+            ledger_job = LedgerJob(
+                job.job_input,
                 ledger,
-                held,
-                _with_app(job, is_shown=bool(shown)),
-                sender_of(client).transport.key_fingerprint,
-                retry=terms.retried,
-                new_key=job.key.is_new,
-                app=job.key.app,
-                notes=notes_of(job.order) | shown,
-                failures=terms.failures,
+                lock,
+                _build_run_options(job, is_app_verified=bool(app_note)),
+                get_sender(client).transport.key_fingerprint,
+                retry_outcomes=resume_options.retry_outcomes,
+                is_key_new=job.key_check.is_new,
+                app=job.key_check.app,
+                notes=build_notes(job.job_options) | app_note,
+                failures=resume_options.failures,
             )
-        return recorded.carry_out(anew(client, timeout=job.order.timeout))
+        return ledger_job.execute(clone_client(client, timeout=job.job_options.timeout))
 
 
-def _look_into(
-    reader: LedgerReader, held: Held, client: AdaptyClient, terms: Terms, stack: contextlib.ExitStack
-) -> _Job:
-    ordered = order_of(reader)
-    key = _key_for(reader, client, ordered, terms)
-    refuse_fleeting([*ordered.exclude.values(), *terms.exclude])
-    order = with_lists(reader, terms.applied_to(ordered), terms.exclude)
-    exclusion = exclusion_of(order, may_ask=has_terminal() and not terms.confirmed)
-    order = attrs.evolve(order, allows=order.allows | Allowances(rounded=exclusion.is_rounded))
-    ids = stack.enter_context(opened(reader, order, terms.file, excluded=exclusion.excluded))
-    if not terms.appended:
-        _check_numbers(reader, order, terms)
-    with refusing(ids):
-        is_same = order.column == ordered.column and reader.is_of(ids.file)
-    return _Job(reader.path, held, ordered, order, exclusion, ids, is_same, reader.last_key, key)
-
-
-def _key_for(reader: LedgerReader, client: AdaptyClient, ordered: Order, terms: Terms) -> Key:
-    return key_for(
-        reader,
-        client,
-        ordered,
-        terms.app,
-        may_be_new=terms.new_key,
-        retried=terms.retried,
-        appended=terms.appended,
+def _open_job(
+    reader: LedgerReader,
+    lock: LedgerLock,
+    client: AdaptyClient,
+    resume_options: ResumeOptions,
+    stack: contextlib.ExitStack,
+) -> _ResumedJob:
+    stored_options = read_job_options(reader)
+    key_check = _check_key(reader, client, stored_options, resume_options)
+    require_rereadable([*stored_options.exclude.values(), *resume_options.exclude])
+    job_options = add_exclude_lists(reader, resume_options.apply_to(stored_options), resume_options.exclude)
+    exclude_lists = load_exclude_lists(job_options, can_ask=has_terminal() and not resume_options.is_confirmed)
+    job_options = attrs.evolve(
+        job_options, allows=job_options.allows | Allowances(rounded=exclude_lists.has_rounded_ids)
+    )
+    job_input = stack.enter_context(
+        open_unchecked_input(reader, job_options, resume_options.file, excluded_ids=exclude_lists.excluded_ids)
+    )
+    if not resume_options.allow_appended:
+        _check_profile_count(reader, job_options, resume_options)
+    with translate_ledger_errors(job_input):
+        is_input_unchanged = job_options.column == stored_options.column and reader.is_of(job_input.file)
+    return _ResumedJob(
+        reader.path,
+        lock,
+        stored_options,
+        job_options,
+        exclude_lists,
+        job_input,
+        is_input_unchanged,
+        reader.last_key,
+        key_check,
     )
 
 
-def _check_numbers(reader: LedgerReader, order: Order, terms: Terms) -> None:
+def _check_key(
+    reader: LedgerReader, client: AdaptyClient, stored_options: JobOptions, resume_options: ResumeOptions
+) -> KeyCheck:
+    return check_job_key(
+        reader,
+        client,
+        stored_options,
+        resume_options.app,
+        allow_new_key=resume_options.allow_new_key,
+        retry_outcomes=resume_options.retry_outcomes,
+        allow_appended=resume_options.allow_appended,
+    )
+
+
+def _check_profile_count(reader: LedgerReader, job_options: JobOptions, resume_options: ResumeOptions) -> None:
     """Check --expect and --max of this run. Those of earlier runs were checked on the same rows."""
-    asked = attrs.evolve(order.guards, expect=terms.expect, most=terms.most)
-    asked.check(_profiles_in(reader), order.does, confirmed=False)
+    guards = attrs.evolve(job_options.guards, expect=resume_options.expect, most=resume_options.max_profiles)
+    guards.check(_count_profiles(reader), job_options.operation_spec, is_confirmed=False)
 
 
-def _is_over(reader: LedgerReader) -> bool:
+def _is_finished_without_input(reader: LedgerReader) -> bool:
     """Return True if a job is finished and its input is gone, as a spool of standard input is after the job."""
-    return not input_of(reader.path, order_of(reader)).exists() and is_finished(reader)
+    return not get_input_path(reader.path, read_job_options(reader)).exists() and is_finished(reader)
 
 
-def _show_finished(reader: LedgerReader, client: AdaptyClient, terms: Terms) -> ExitStatus:
+def _show_finished_job(reader: LedgerReader, client: AdaptyClient, resume_options: ResumeOptions) -> ExitStatus:
     """Show the result of a finished job whose input is gone, after the usual checks. Raises CommandError."""
-    ordered = order_of(reader)
-    order = terms.applied_to(ordered)
-    _key_for(reader, client, ordered, terms)
-    _check_numbers(reader, order, terms)
-    return show_finished(reader, order)
+    stored_options = read_job_options(reader)
+    job_options = resume_options.apply_to(stored_options)
+    _check_key(reader, client, stored_options, resume_options)
+    _check_profile_count(reader, job_options, resume_options)
+    return show_finished_job(reader, job_options)
 
 
-def _keep_holds(job: _Job) -> None:
+def _store_exclude_lists(job: _ResumedJob) -> None:
     """Store the exclude lists before anything else can fail, because the next command may not name them again."""
-    if job.order.exclude:  # even if it is the same list, because its content may have changed
-        order = attrs.evolve(job.ordered, exclude=job.order.exclude, allows=job.order.allows)
-        with refusing():
-            note_order(job.held, order.as_json(job.ledger), order.exclude)
+    if job.job_options.exclude:  # even if it is the same list, because its content may have changed
+        job_options = attrs.evolve(job.stored_options, exclude=job.job_options.exclude, allows=job.job_options.allows)
+        with translate_ledger_errors():
+            update_job_options(job.lock, job_options.to_dict(job.ledger), job_options.exclude)
 
 
-def _shown_app(job: _Job, client: AdaptyClient, known: str | None) -> dict[str, str]:
+def _verify_app(job: _ResumedJob, client: AdaptyClient, witness_id: str | None) -> dict[str, str]:
     """Verify the app of the key if necessary, and return the note for the record. Raises CommandError.
 
     If the last key was of an unknown app, all rows that were absent with it are reopened, to be sent again.
     """
-    if not job.key.is_to_be_shown:
+    if not job.key_check.is_verification_needed:
         return {}
-    with refusing(job.ids), LedgerReader(job.ledger) as reader:
-        shown = show_app(job.key, reader, job.ids, job.order, known, client)
-    if job.key.was_of_unknown_app:
-        with refusing():
-            reopen(job.ledger, held=job.held)
-    return shown
+    with translate_ledger_errors(job.job_input), LedgerReader(job.ledger) as reader:
+        app_note = verify_job_app(job.key_check, reader, job.job_input, job.job_options, witness_id, client)
+    if job.key_check.was_app_unknown:
+        with translate_ledger_errors():
+            reopen(job.ledger, lock=job.lock)
+    return app_note
 
 
-def _with_app(job: _Job, *, is_shown: bool) -> Order:
+def _build_run_options(job: _ResumedJob, *, is_app_verified: bool) -> JobOptions:
     """Return the job options of the run. An app that wasn't verified isn't stored for later runs."""
-    guards = job.order.guards
-    return job.order if is_shown else attrs.evolve(job.order, guards=attrs.evolve(guards, app=job.ordered.guards.app))
+    guards = job.job_options.guards
+    return (
+        job.job_options
+        if is_app_verified
+        else attrs.evolve(job.job_options, guards=attrs.evolve(guards, app=job.stored_options.guards.app))
+    )
 
 
-def _compare(job: _Job, client: AdaptyClient, terms: Terms) -> None:
+def _compare_input(job: _ResumedJob, client: AdaptyClient, resume_options: ResumeOptions) -> None:
     """Compare the input with the ledger row by row, and add the appended rows to the ledger."""
-    if terms.appended:
-        if not terms.confirmed:
+    if resume_options.allow_appended:
+        if not resume_options.is_confirmed:
             require_terminal(None)
-        look_through(
-            job.ids,
-            job.order,
+        run_preflight(
+            job.job_input,
+            job.job_options,
             client,
-            job.exclusion,
-            confirmed=terms.confirmed,
-            count_left=functools.partial(_count_left, job),
+            job.exclude_lists,
+            is_confirmed=resume_options.is_confirmed,
+            count_remaining_rows=functools.partial(_count_remaining_rows, job),
         )
-    with refusing(job.ids):
+    with translate_ledger_errors(job.job_input):
         prepare(
             job.ledger,
             # Only the run records a new key, after the app was verified with an existing profile.
-            attrs.evolve(undertaking(client, job.order.operation, job.order.by), key_fingerprint=job.last_key),
-            job.ids.decided(),
-            order=job.ordered.as_json(job.ledger),
-            file=job.ids.file,
-            appended=terms.appended,
-            held=job.held,
+            attrs.evolve(
+                job_spec(client, job.job_options.operation, job.job_options.by),
+                key_fingerprint=job.last_key_fingerprint,
+            ),
+            job.job_input.iter_marked_items(),
+            job_options=job.stored_options.to_dict(job.ledger),
+            file=job.job_input.file,
+            appended=resume_options.allow_appended,
+            lock=job.lock,
         )
 
 
-def _count_left(job: _Job) -> int:
+def _count_remaining_rows(job: _ResumedJob) -> int:
     """Count the rows that would be sent: those that were added and those without an outcome."""
-    with refusing(job.ids), LedgerReader(job.ledger) as reader:
-        pairs = itertools.zip_longest(reader.rows(), job.ids.rows())
+    with translate_ledger_errors(job.job_input), LedgerReader(job.ledger) as reader:
+        pairs = itertools.zip_longest(reader.rows(), job.job_input.iter_rows())
         return sum(
             row is not None and row.outcome is None and (known is None or known.outcome is None) for known, row in pairs
         )
 
 
-def _profiles_in(reader: LedgerReader) -> int:
+def _count_profiles(reader: LedgerReader) -> int:
     status = reader.status()
-    return status.known - sum(status.counts.get(outcome, 0) for outcome in UNSENT)
+    return status.known - sum(status.counts.get(outcome, 0) for outcome in UNSENT_OUTCOMES)
 
 
-def with_lists(reader: LedgerReader, order: Order, given: Sequence[Path]) -> Order:
+def add_exclude_lists(reader: LedgerReader, job_options: JobOptions, new_files: Sequence[Path]) -> JobOptions:
     """Add exclude lists to those of a job. Raises CommandError.
 
     A missing list is replaced by a given file with the same content. A file at another place than that of the list may
     be a different list, so its content is compared too.
     """
-    places = Places(reader.path, reader.order["ledger"])
-    lists, new = {}, [file.absolute() for file in given]
-    for name, file in order.exclude.items():
-        if file.exists() and places.is_home(reader.order["exclude"][name], file):
+    locator = FileLocator(reader.path, reader.job_options["ledger"])
+    lists, new_paths = {}, [file.absolute() for file in new_files]
+    for name, file in job_options.exclude.items():
+        if file.exists() and locator.is_original(reader.job_options["exclude"][name], file):
             lists[name] = file
             continue
-        same = next((other for other in (file, *new) if _is_list(reader, name, other)), None)
+        same = next((other for other in (file, *new_paths) if _is_recorded_list(reader, name, other)), None)
         if same is None:
-            raise _lost(name, file, given)
+            raise _build_lost_list_error(name, file, new_files)
         lists[name] = same
-    return attrs.evolve(order, exclude=lists).with_excluded(new)
+    return attrs.evolve(job_options, exclude=lists).with_exclude_lists(new_paths)
 
 
-def _is_list(reader: LedgerReader, name: str, file: Path) -> bool:
+def _is_recorded_list(reader: LedgerReader, name: str, file: Path) -> bool:
     """Return True if a file has the recorded content of an exclude list. Raises CommandError."""
     if not file.exists():
         return False
-    with refusing(), translated(file), open_regular(file) as content:
+    with translate_ledger_errors(), translate_errors(file), open_regular_file(file) as content:
         return reader.is_exclude_list(name, content)
 
 
-def _lost(name: str, file: Path, given: Sequence[Path]) -> CommandError:
+def _build_lost_list_error(name: str, file: Path, new_files: Sequence[Path]) -> CommandError:
     what = f"isn't the exclude list {name} that this job had: its content differs"
-    todo = f"put {name} back as it was, or name an unchanged copy of it with --exclude"
+    advice = f"put {name} back as it was, or name an unchanged copy of it with --exclude"
     if file.exists():
-        return CommandError(f"--exclude: {file} {what}: {todo}")
-    if given:
-        return CommandError(f"--exclude: {file} doesn't exist, and {given[0]} {what}: {todo}")
-    return CommandError(f"--exclude: {file} doesn't exist, and its IDs must not be sent: {todo}")
+        return CommandError(f"--exclude: {file} {what}: {advice}")
+    if new_files:
+        return CommandError(f"--exclude: {file} doesn't exist, and {new_files[0]} {what}: {advice}")
+    return CommandError(f"--exclude: {file} doesn't exist, and its IDs must not be sent: {advice}")

@@ -12,28 +12,28 @@ from typing import Any, Final
 import attrs
 
 from ...bulk import Outcome, StopReason
-from ...bulk.api import undertaking
-from ...client import AdaptyClient, sender_of
-from ...escaping import one_line
-from ...ledger import Held, Ledger, LedgerLostError, LedgerReader, Status, TemporaryLedger, prepare
+from ...bulk.api import job_spec
+from ...client import AdaptyClient, get_sender
+from ...escaping import escape_line
+from ...ledger import Ledger, LedgerLock, LedgerLostError, LedgerReader, Status, TemporaryLedger, prepare
 from ...pacing import Pacer
 from ..exit_codes import CommandError, ExitStatus
-from ..inputs.bulk_input import Listing
+from ..inputs.bulk_input import JobInput
 from ..inputs.exclude_lists import is_excluded
-from ..output.events import current
-from ..output.progress import Meter, Standing
-from ..output.screen import Screen, screen_for, tell
-from ..output.streams import say
-from ..signals import Interrupts, run_event_loop
-from .failed_rows import Failure, write_failures
-from .finished import RETRIED
-from .ledger_files import refusing
-from .next_steps import LastSteps, NextSteps, ResumeSteps, Stock
-from .options import Order
-from .result import Ended, conduct, look_at, show_ended
+from ..output.events import get_output
+from ..output.progress import OutcomeCounts, RateMeter
+from ..output.screen import Screen, create_screen, echo
+from ..output.streams import print_error
+from ..signals import InterruptHandler, run_event_loop
+from .failed_rows import FailedRow, write_failed_rows
+from .finished import RETRYABLE_OUTCOMES
+from .ledger_files import translate_ledger_errors
+from .next_steps import FailureSummary, NextSteps, RerunSteps, ResumeSteps
+from .options import JobOptions
+from .result import JobResult, build_live_status, run_job, show_result
 
-_ANSWERED: Final = frozenset({Outcome.FAILED, Outcome.NOT_FOUND})
-_REASONS: Final = {
+_ANSWERED_OUTCOMES: Final = frozenset({Outcome.FAILED, Outcome.NOT_FOUND})
+_FAILURE_REASONS: Final = {
     Outcome.IN_DOUBT: "may have been sent; no answer shows the result",
     Outcome.NOT_ATTEMPTED: "not sent",
     Outcome.NOT_FOUND: "Adapty has no such profile",
@@ -41,63 +41,64 @@ _REASONS: Final = {
 
 
 @attrs.frozen
-class Recorded:
-    """A job whose ledger contains every row of `ids`.
+class LedgerJob:
+    """A job whose ledger contains every row of `job_input`.
 
     Attributes:
-        ids: The input.
+        job_input: The input.
         ledger: The ledger.
-        held: The lock of the ledger, or None if the ledger is temporary.
-        order: The job options.
-        key: The fingerprint of the key that was checked, and whose app was verified if that was necessary.
-        retry: Rows with one of these outcomes are sent again.
-        new_key: Whether the key has changed since the last run.
+        lock: The lock of the ledger, or None if the ledger is temporary.
+        job_options: The job options.
+        key_fingerprint: The fingerprint of the key that was checked, and whose app was verified if that was necessary.
+        retry_outcomes: Rows with one of these outcomes are sent again.
+        is_key_new: Whether the key has changed since the last run.
         app: The app of the job, or None if it isn't known.
         notes: Notes for the record.
         failures: The file for the failed rows.
     """
 
-    ids: Listing
+    job_input: JobInput
     ledger: Path | TemporaryLedger
-    held: Held | None
-    order: Order
-    key: str
-    retry: Collection[Outcome] = ()
-    new_key: bool = False
+    lock: LedgerLock | None
+    job_options: JobOptions
+    key_fingerprint: str
+    retry_outcomes: Collection[Outcome] = ()
+    is_key_new: bool = False
     app: str | None = None
     notes: Mapping[str, str] = attrs.field(factory=dict)
     failures: Path | None = None
 
     @property
-    def stored_order(self) -> Mapping[str, Any] | None:
+    def stored_options(self) -> Mapping[str, Any] | None:
         """The job options as the ledger stores them, or None if the ledger is temporary."""
-        return self.order.as_json(self.ledger) if isinstance(self.ledger, Path) else None
+        return self.job_options.to_dict(self.ledger) if isinstance(self.ledger, Path) else None
 
-    def carry_out(self, client: AdaptyClient) -> ExitStatus:
+    def execute(self, client: AdaptyClient) -> ExitStatus:
         """Send the rows that are left and show the result. Raises CommandError if nothing was sent."""
-        if sender_of(client).transport.key_fingerprint != self.key:
+        if get_sender(client).transport.key_fingerprint != self.key_fingerprint:
             raise CommandError(
-                self._next_steps.refusal("the key isn't the one that was checked; nothing was sent"), ExitStatus.LEDGER
+                self._next_steps.format_refusal("the key isn't the one that was checked; nothing was sent"),
+                ExitStatus.LEDGER,
             )
-        run: Run | None = None
+        run: JobRun | None = None
         try:
-            with self.order.pace.pacer(client) as pacer:
-                run = self.run(client, pacer)
-                is_cut = self._is_cut_off(run)
-            return self._sum_up(run, is_cut=is_cut)
+            with self.job_options.pace.open_pacer(client) as pacer:
+                run = self.create_run(client, pacer)
+                is_interrupted = self._perform_run(run)
+            return self._show_result(run, is_interrupted=is_interrupted)
         except (KeyboardInterrupt, asyncio.CancelledError):  # a further signal after the one that aborts the run
-            status = self._interrupted(run)
+            status = self._show_interrupt(run)
             if status is ExitStatus.INTERRUPTED:
                 raise
             return status
 
-    def run(self, client: AdaptyClient, pacer: Pacer) -> "Run":
+    def create_run(self, client: AdaptyClient, pacer: Pacer) -> "JobRun":
         """Return the run that sends the rows that are left. Raises CommandError."""
-        with refusing(), LedgerReader(self.ledger) as reader:
+        with translate_ledger_errors(), LedgerReader(self.ledger) as reader:
             before = reader.status()
-        return Run(client, self, before, pacer)
+        return JobRun(client, self, before, pacer)
 
-    def _is_cut_off(self, run: "Run") -> bool:
+    def _perform_run(self, run: "JobRun") -> bool:
         """Perform the run. Return True if an interrupt cut it off and the job can't be resumed to show its result."""
         try:
             run_event_loop(run.run)
@@ -107,213 +108,227 @@ class Recorded:
             return True
         return False
 
-    def _interrupted(self, run: "Run | None") -> ExitStatus:
+    def _show_interrupt(self, run: "JobRun | None") -> ExitStatus:
         """Show how to resume the job. Return the exit status: what stopped the job takes precedence over the signal."""
-        ended = None if run is None else Ended(run.standing, run.job.report, run.trouble)
-        self._next_steps.show_interrupted(ended)
-        return ExitStatus.first_of([*([] if ended is None else [ended.status]), ExitStatus.INTERRUPTED])
+        result = None if run is None else JobResult(run.outcome_counts, run.job.report, run.error)
+        self._next_steps.show_after_interrupt(result)
+        return ExitStatus.pick_by_precedence([*([] if result is None else [result.status]), ExitStatus.INTERRUPTED])
 
-    def _sum_up(self, run: "Run", *, is_cut: bool) -> ExitStatus:
-        """Show the result of the job. `is_cut`: an interrupt cut the run off, so the failed rows aren't written."""
-        if run.trouble is not None and not run.job.report.requests:
-            raise CommandError(self._next_steps.refusal(str(run.trouble)), run.trouble.status)
-        ended, after = self.ended(run)
-        ended = attrs.evolve(ended, is_cut=is_cut)
-        show_ended(ended)
-        if run.kept != self.ledger:  # a file that may be at its path now isn't the ledger of this run
-            return ended.status
-        status, stock = ended.status, Stock()
+    def _show_result(self, run: "JobRun", *, is_interrupted: bool) -> ExitStatus:
+        """Show the result of the job.
+
+        `is_interrupted`: an interrupt cut the run off, so the failed rows aren't written.
+        """
+        if run.error is not None and not run.job.report.requests:
+            raise CommandError(self._next_steps.format_refusal(str(run.error)), run.error.status)
+        result, status_after = self.build_result(run)
+        result = attrs.evolve(result, is_output_truncated=is_interrupted)
+        show_result(result)
+        if run.actual_ledger != self.ledger:  # a file that may be at its path now isn't the ledger of this run
+            return result.status
+        status, failure_summary = result.status, FailureSummary()
         try:
-            stock = stock if is_cut else self._take_stock()
+            failure_summary = failure_summary if is_interrupted else self._collect_failures()
         except CommandError as error:
-            say(str(error))
-            status = ExitStatus.first_of([status, ExitStatus.LEDGER])
-        show_excluded(ended.standing.counts.get(Outcome.EXCLUDED, 0), self.order)
-        _show_held(stock.held)
-        self._next_steps.show(ended, after, stock)
-        if is_cut or not stock.is_whole:
-            say("interrupted")
-            status = ExitStatus.first_of([status, ExitStatus.INTERRUPTED])
+            print_error(str(error))
+            status = ExitStatus.pick_by_precedence([status, ExitStatus.LEDGER])
+        show_excluded_rows(result.outcome_counts.by_outcome.get(Outcome.EXCLUDED, 0), self.job_options)
+        _show_excluded_failures(failure_summary.excluded_counts)
+        self._next_steps.show(result, status_after, failure_summary)
+        if is_interrupted or not failure_summary.is_complete:
+            print_error("interrupted")
+            status = ExitStatus.pick_by_precedence([status, ExitStatus.INTERRUPTED])
         return status
 
     @property
     def _next_steps(self) -> NextSteps:
         if isinstance(self.ledger, Path):
-            return ResumeSteps(self.ledger, self.ids, self.order, self.app, self.failures)
-        return LastSteps(self.ids, self.order, self.failures)
+            return ResumeSteps(self.ledger, self.job_input, self.job_options, self.app, self.failures)
+        return RerunSteps(self.job_input, self.job_options, self.failures)
 
-    def ended(self, run: "Run") -> tuple[Ended, Status | None]:
+    def build_result(self, run: "JobRun") -> tuple[JobResult, Status | None]:
         """Return how the run ended, according to its ledger, or to the committed outcomes if it can't be read."""
-        if run.kept is None:
-            return Ended(run.standing, run.job.report, run.trouble), None
+        if run.actual_ledger is None:
+            return JobResult(run.outcome_counts, run.job.report, run.error), None
         try:
-            with refusing(), LedgerReader(run.kept) as reader:
-                after = reader.status()
+            with translate_ledger_errors(), LedgerReader(run.actual_ledger) as reader:
+                status_after = reader.status()
         except CommandError as error:
-            return Ended(run.standing, run.job.report, run.trouble or error), None
-        is_left = after.waiting or after.claimed
-        doubt = None if is_left else self.order.guards.doubt(after.counts) or run.broken_rule
-        return Ended(Standing(after.known, after.totals), run.job.report, run.trouble, doubt), after
+            return JobResult(run.outcome_counts, run.job.report, run.error or error), None
+        is_left = status_after.waiting or status_after.claimed
+        violated_rule = (
+            None if is_left else self.job_options.guards.find_violated_rule(status_after.counts) or run.violated_rule
+        )
+        return JobResult(
+            OutcomeCounts(status_after.known, status_after.totals), run.job.report, run.error, violated_rule
+        ), status_after
 
-    def _take_stock(self) -> Stock:
+    def _collect_failures(self) -> FailureSummary:
         """Write the failed rows file and count the failed rows that are excluded now. Raises CommandError."""
-        held: Counter[Outcome] = Counter()
-        if self.failures is None and not (self.order.exclude and self._next_steps.can_resume):
-            return Stock()  # a temporary ledger never gets further exclude lists
+        excluded_counts: Counter[Outcome] = Counter()
+        if self.failures is None and not (self.job_options.exclude and self._next_steps.can_resume):
+            return FailureSummary()  # a temporary ledger never gets further exclude lists
 
-        def failures(reader: LedgerReader) -> Iterator[Failure]:
-            for failure in failures_of(reader, self.ids):
-                if is_excluded(self.ids, failure.row):
-                    held[failure.outcome] += 1
+        def iter_remaining_failures(reader: LedgerReader) -> Iterator[FailedRow]:
+            for failure in iter_failed_rows(reader, self.job_input):
+                if is_excluded(self.job_input, failure.row):
+                    excluded_counts[failure.outcome] += 1
                 else:
                     yield failure
 
-        with refusing(), LedgerReader(self.ledger) as reader:
+        with translate_ledger_errors(), LedgerReader(self.ledger) as reader:
             if self.failures is not None:
-                keeps_part = not self._next_steps.can_resume  # no later run can write the file again
-                written = write_failures(self.failures, self.ids.reading(), failures(reader), keeps_part=keeps_part)
-                return Stock(held, written.file, written.is_whole)
-            for _ in failures(reader):
+                keep_partial = not self._next_steps.can_resume  # no later run can write the file again
+                written = write_failed_rows(
+                    self.failures,
+                    self.job_input.read_schema(),
+                    iter_remaining_failures(reader),
+                    keep_partial=keep_partial,
+                )
+                return FailureSummary(excluded_counts, written.path, written.is_complete)
+            for _ in iter_remaining_failures(reader):
                 pass
-        return Stock(held)
+        return FailureSummary(excluded_counts)
 
 
 @contextlib.contextmanager
-def on_temporary_ledger(
-    ids: Listing,
+def create_temporary_job(
+    job_input: JobInput,
     client: AdaptyClient,
-    order: Order,
+    job_options: JobOptions,
     *,
     notes: Mapping[str, str] = MappingProxyType({}),
     failures: Path | None = None,
-) -> Iterator[Recorded]:
+) -> Iterator[LedgerJob]:
     """Create a temporary ledger for a job that can't be resumed, and remove it after the block. Raises CommandError."""
-    job = undertaking(client, order.operation, order.by)
+    spec = job_spec(client, job_options.operation, job_options.by)
     with contextlib.closing(TemporaryLedger()) as ledger:
-        with refusing(ids):
-            prepare(ledger, job, ids.decided(), order={}, file=None)
-        yield Recorded(ids, ledger, None, order, job.key_fingerprint, notes=notes, failures=failures)
+        with translate_ledger_errors(job_input):
+            prepare(ledger, spec, job_input.iter_marked_items(), job_options={}, file=None)
+        yield LedgerJob(job_input, ledger, None, job_options, spec.key_fingerprint, notes=notes, failures=failures)
 
 
-def failures_of(reader: LedgerReader, ids: Listing) -> Iterator[Failure]:
+def iter_failed_rows(reader: LedgerReader, job_input: JobInput) -> Iterator[FailedRow]:
     """Return the failed rows from a ledger and its input."""
-    for known, row in zip(reader.rows(), ids.as_written(), strict=False):
+    for known, row in zip(reader.rows(), job_input.iter_raw_rows(), strict=False):
         outcome = known.standing
         if not outcome.is_failure:
             continue
-        status = known.status if outcome in _ANSWERED else None
+        status = known.status if outcome in _ANSWERED_OUTCOMES else None
         if outcome is Outcome.INVALID:
-            reason = ids.refusal(row)
+            reason = job_input.explain_invalid(row)
         elif outcome is Outcome.FAILED:
             reason = "no answer" if status is None else f"Adapty answered {status}"
         else:
-            reason = _REASONS[outcome]
-        yield Failure(row, outcome, reason, status)
+            reason = _FAILURE_REASONS[outcome]
+        yield FailedRow(row, outcome, reason, status)
 
 
-def show_excluded(excluded: int, order: Order) -> None:
+def show_excluded_rows(excluded_count: int, job_options: JobOptions) -> None:
     """Show how many rows were excluded, if there are any."""
-    if excluded:
-        lists = one_line(", ".join(map(str, order.exclude.values())))
-        current().show(f"\n{excluded:,} rows are excluded and weren't sent: they are on {lists}", excluded=excluded)
+    if excluded_count:
+        lists = escape_line(", ".join(map(str, job_options.exclude.values())))
+        get_output().print_result(
+            f"\n{excluded_count:,} rows are excluded and weren't sent: they are on {lists}", excluded=excluded_count
+        )
 
 
-def _show_held(held: Mapping[Outcome, int]) -> None:
+def _show_excluded_failures(excluded_counts: Mapping[Outcome, int]) -> None:
     """Show how many rows were excluded after they had failed, if there are any."""
-    tried = sum(held.get(outcome, 0) for outcome in RETRIED)
-    if tried:
-        tell(
-            f"\n{tried:,} of the failed or in-doubt rows are now excluded and won't be sent again",
+    excluded_count = sum(excluded_counts.get(outcome, 0) for outcome in RETRYABLE_OUTCOMES)
+    if excluded_count:
+        echo(
+            f"\n{excluded_count:,} of the failed or in-doubt rows are now excluded and won't be sent again",
             sys.stdout,
         )
 
 
-class Run:
+class JobRun:
     """The job of a run and its progress."""
 
-    def __init__(self, client: AdaptyClient, recorded: Recorded, before: Status, pacer: Pacer) -> None:
-        again = {outcome: before.counts.get(outcome, 0) for outcome in recorded.retry}
-        due = before.waiting + before.claimed + sum(again.values())
-        guards, ids = recorded.order.guards, recorded.ids
+    def __init__(self, client: AdaptyClient, ledger_job: LedgerJob, status_before: Status, pacer: Pacer) -> None:
+        retry_counts = {outcome: status_before.counts.get(outcome, 0) for outcome in ledger_job.retry_outcomes}
+        rows_to_send = status_before.waiting + status_before.claimed + sum(retry_counts.values())
+        guards, job_input = ledger_job.job_options.guards, ledger_job.job_input
         self._client = client
-        self._ids = ids
+        self._job_input = job_input
         self._pacer = pacer
-        self._known = before.known
-        self._before = Counter(before.counts) - Counter(again)
-        self._rules = guards.rules(due)
-        notes = {**guards.notes(due), **recorded.notes}
+        self._row_count = status_before.known
+        self._counts_before = Counter(status_before.counts) - Counter(retry_counts)
+        self._stop_rules = guards.build_stop_rules(rows_to_send)
+        notes = {**guards.build_notes(rows_to_send), **ledger_job.notes}
         ledger = Ledger(
-            recorded.ledger,
-            retry=recorded.retry,
-            new_key=recorded.new_key,
+            ledger_job.ledger,
+            retry=ledger_job.retry_outcomes,
+            new_key=ledger_job.is_key_new,
             notes=notes,
-            order=recorded.stored_order,
-            look=self._look,
-            held=recorded.held,
+            job_options=ledger_job.stored_options,
+            live_status=self._dump_live_status,
+            lock=ledger_job.lock,
         )
-        self._place = ledger.path.absolute()  # resolved now: the working directory may be removed during the run
-        self.job = recorded.order.does.job(
+        self._ledger_path = ledger.path.absolute()  # resolved now: the working directory may be removed during the run
+        self.job = ledger_job.job_options.operation_spec.create_job(
             client,
-            ids.ids(),
-            by=ids.by,
-            concurrency=recorded.order.concurrency,
+            job_input.iter_items(),
+            by=job_input.by,
+            concurrency=ledger_job.job_options.concurrency,
             pacer=pacer,
-            journal=ledger,
-            stop=self._rules,
+            ledger=ledger,
+            stop=self._stop_rules,
         )
-        self.trouble: CommandError | None = None
+        self.error: CommandError | None = None
         """The error on our side that ended the run, or None."""
-        self.kept: Path | TemporaryLedger | None = recorded.ledger
+        self.actual_ledger: Path | TemporaryLedger | None = ledger_job.ledger
         """The file that records the run: the ledger, another one if the ledger was removed, or None if unknown."""
-        self._meter = Meter()
+        self._meter = RateMeter()
 
     @property
-    def standing(self) -> Standing:
+    def outcome_counts(self) -> OutcomeCounts:
         """The outcomes that are committed to the ledger."""
-        counts = self._before + Counter(self.job.report.counts)
+        counts = self._counts_before + Counter(self.job.report.counts)
         del counts[Outcome.NOT_ATTEMPTED]
-        return Standing(self._known, counts)
+        return OutcomeCounts(self._row_count, counts)
 
     @property
-    def broken_rule(self) -> StopReason | None:
+    def violated_rule(self) -> StopReason | None:
         """The stop rule that the results of the run violate, even if it was stopped by an interrupt before."""
-        return self._rules.judge(self.job.report.counts, at_end=True)
+        return self._stop_rules.check(self.job.report.counts, at_end=True)
 
-    async def run(self, interrupts: Interrupts) -> None:
+    async def run(self, interrupt_handler: InterruptHandler) -> None:
         """Open the client, run, and close the client."""
         async with self._client:
-            await self.run_with(screen_for(sys.stderr), interrupts)
+            await self.run_on_screen(create_screen(sys.stderr), interrupt_handler)
 
-    async def run_with(self, screen: Screen, interrupts: Interrupts) -> None:
+    async def run_on_screen(self, screen: Screen, interrupt_handler: InterruptHandler) -> None:
         """Run until all rows are done, a stop rule applies or an interrupt arrives. Raises only CancelledError."""
-        self.trouble = await conduct(
-            self._work, self.job.stop, self, screen, interrupts, job=self.job, pacer=self._pacer
+        self.error = await run_job(
+            self._run_job, self.job.stop, self, screen, interrupt_handler, job=self.job, pacer=self._pacer
         )
 
-    def _look(self) -> dict[str, Any]:
+    def _dump_live_status(self) -> dict[str, Any]:
         """Return the live status, which the command `status` shows during the run."""
-        sight = look_at(self, self.job, self._pacer)
-        view = self._meter.view(sight, asyncio.get_running_loop().time())
-        return {"at": view.hour.isoformat(), **view.as_json()}
+        live_status = build_live_status(self, self.job, self._pacer)
+        view = self._meter.measure(live_status, asyncio.get_running_loop().time())
+        return {"at": view.local_time.isoformat(), **view.to_dict()}
 
-    async def _work(self) -> None:
-        self._look()  # the first measurement; the next one can show a rate
-        with _as_ledger_trouble(), refusing(self._ids):
+    async def _run_job(self) -> None:
+        self._dump_live_status()  # the first measurement; the next one can show a rate
+        with _raise_as_ledger_error(), translate_ledger_errors(self._job_input):
             try:
                 async with self.job:
                     await self.job
             except LedgerLostError as error:
-                if error.kept != self._place:
-                    self.kept = error.kept
+                if error.kept != self._ledger_path:
+                    self.actual_ledger = error.kept
                 raise
 
 
 @contextlib.contextmanager
-def _as_ledger_trouble() -> Iterator[None]:
+def _raise_as_ledger_error() -> Iterator[None]:
     """Set the exit status of errors to LEDGER: the input matched the ledger before, so this isn't invalid usage."""
     try:
         yield
         return
     except CommandError as error:
-        sentence = str(error)
-    raise CommandError(sentence, ExitStatus.LEDGER)
+        message = str(error)
+    raise CommandError(message, ExitStatus.LEDGER)

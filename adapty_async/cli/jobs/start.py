@@ -9,46 +9,53 @@ from uuid import UUID
 
 import attrs
 
-from ...bulk.api import By, undertaking
+from ...bulk.api import IdType, job_spec
 from ...client import AdaptyClient
-from ...ledger import Held, Spool, has_job, prepare
+from ...ledger import LedgerLock, Spool, has_job, prepare
 from ..exit_codes import CommandError, ExitStatus
 from ..inputs.allowances import Allowances
-from ..inputs.attribute_mapping import Assignment
-from ..inputs.bulk_input import Listing
-from ..inputs.exclude_lists import Exclusion
-from ..inputs.files import OF_STDIN, open_source
-from ..inputs.formats import format_of_name
-from ..inputs.rows import Excluded, Format, InputError
-from .client import client_of_environment
-from .failed_rows import check_free
+from ..inputs.attribute_mapping import AttributeOptions
+from ..inputs.bulk_input import JobInput
+from ..inputs.exclude_lists import ExcludeLists
+from ..inputs.files import STDIN_LABEL, open_source
+from ..inputs.formats import infer_format
+from ..inputs.rows import ExcludedIds, Format, InputError
+from .client import create_client_from_env
+from .failed_rows import check_new_file
 from .guards import Guards
 from .ledger_files import (
-    beside,
-    hold,
-    is_lasting,
-    refuse_needed,
-    refuse_own,
-    refusing,
-    resume_command,
-    telling_how_to_go_on,
+    acquire_ledger_lock,
+    derive_ledger_path,
+    format_resume_command,
+    is_rereadable,
+    refuse_job_file,
+    refuse_ledger_file,
+    show_resume_hint_on_interrupt,
+    translate_ledger_errors,
 )
-from .options import Order, open_listing
+from .options import JobOptions, open_job_input
 from .pace import Pace
-from .preflight import exclusion_of, look_through, refuse_fleeting, require_terminal, verified
-from .run import Recorded, on_temporary_ledger
+from .preflight import (
+    load_exclude_lists,
+    require_rereadable,
+    require_terminal,
+    run_preflight,
+    verify_app_and_build_notes,
+)
+from .run import LedgerJob, create_temporary_job
 
 
 @attrs.frozen(kw_only=True)
-class Asked:
+class StartOptions:
     """The options of a new job, as given on the command line.
 
-    `confirmed`: don't ask for confirmation. `failures`: the failed rows file. `assignment`: the attributes to write.
+    `is_confirmed`: don't ask for confirmation. `failures`: the failed rows file. `attribute_options`: the attributes to
+    write.
     """
 
     operation: str
     file: Path
-    by: By
+    by: IdType
     column: str | None
     format: Format | None
     concurrency: int
@@ -56,129 +63,144 @@ class Asked:
     pace: str
     max_rate: str | None
     failures: Path | None
-    confirmed: bool
+    is_confirmed: bool
     expect: int | None
-    most: int | None
+    max_profiles: int | None
     max_failures: str | None
-    canary: bool
+    has_canary: bool
     exclude: Sequence[Path]
-    accept_damaged: bool
-    allows: Allowances
+    skip_damaged: bool
+    allowances: Allowances
     ledger: Path | None
     has_ledger: bool
     operator: str | None
     request: str | None
     app: UUID | None = None
     max_absent: str | None = None
-    assignment: Assignment | None = None
+    attribute_options: AttributeOptions | None = None
 
-    def order(self) -> Order:
+    def build_job_options(self) -> JobOptions:
         """Return the parsed options. Raises CommandError."""
-        return Order(
+        return JobOptions(
             operation=self.operation,
-            assignment=self.assignment,
+            assignment=self.attribute_options,
             file=None,
             by=self.by,
             column=self.column,
-            pace=Pace.of(self.pace, self.max_rate),
+            pace=Pace.from_options(self.pace, self.max_rate),
             concurrency=self.concurrency,
             timeout=self.timeout,
-            guards=Guards.of(
+            guards=Guards.from_options(
                 expect=self.expect,
-                most=self.most,
+                max_profiles=self.max_profiles,
                 app=self.app,
-                most_failures=self.max_failures,
-                canary=self.canary,
-                most_absent=self.max_absent,
+                max_failures=self.max_failures,
+                has_canary=self.has_canary,
+                max_absent=self.max_absent,
             ),
             exclude_column=self.column,
-            accept_damaged=self.accept_damaged,
-            allows=self.allows,
+            accept_damaged=self.skip_damaged,
+            allows=self.allowances,
             format=self.format,
             operator=self.operator,
             request=self.request,
             failures=None if self.failures is None else self.failures.absolute(),
-        ).with_excluded(file.absolute() for file in self.exclude)
+        ).with_exclude_lists(file.absolute() for file in self.exclude)
 
-    def its_ledger(self) -> Path | None:
+    def find_ledger_path(self) -> Path | None:
         """Return the path of the ledger, or None without one. Raises CommandError."""
         if not self.has_ledger and self.ledger is not None:
             raise CommandError("--ledger and --no-ledger contradict each other: leave one out")
-        return (self.ledger or beside(self.file)) if self.has_ledger else None
+        return (self.ledger or derive_ledger_path(self.file)) if self.has_ledger else None
 
 
-def begin(asked: Asked) -> ExitStatus:
+def start_job(start_options: StartOptions) -> ExitStatus:
     """Create the ledger of a job and run it. Raises CommandError if nothing was sent."""
-    ledger, order = asked.its_ledger(), asked.order()
+    ledger, job_options = start_options.find_ledger_path(), start_options.build_job_options()
     with contextlib.ExitStack() as stack:
-        client = client_of_environment(order.timeout)
-        held = None if ledger is None else stack.enter_context(_reserved(ledger, asked.file, order))
-        if not asked.confirmed:
-            require_terminal(asked.file)
-        if asked.failures is not None:
+        client = create_client_from_env(job_options.timeout)
+        lock = None if ledger is None else stack.enter_context(_reserve_ledger(ledger, start_options.file, job_options))
+        if not start_options.is_confirmed:
+            require_terminal(start_options.file)
+        if start_options.failures is not None:
             if ledger is not None:
-                refuse_needed(asked.failures, ledger)  # first, because some files of the ledger exist already
-            check_free(asked.failures)
-        exclusion = exclusion_of(order, may_ask=not asked.confirmed)
-        if ledger is None or held is None:
-            ids = stack.enter_context(open_listing(order, asked.file, excluded=exclusion.excluded))
-            order, notes = _checked(ids, order, client, exclusion, confirmed=asked.confirmed)
-            with on_temporary_ledger(ids, client, order, notes=notes, failures=asked.failures) as temporary:
-                return temporary.carry_out(client)
-        copied = stack.enter_context(contextlib.ExitStack())
-        ids = stack.enter_context(_lasting_input(order, asked.file, ledger, exclusion.excluded, copied))
-        with telling_how_to_go_on(ledger):
-            order, notes = _checked(ids, order, client, exclusion, confirmed=asked.confirmed)
-            lasting = asked.file.absolute() if is_lasting(asked.file) else None
-            order = attrs.evolve(order, file=lasting, format=ids.reading().format)
-            with refusing(ids):
-                job = undertaking(client, order.operation, order.by)
+                refuse_job_file(start_options.failures, ledger)  # first, because some files of the ledger exist already
+            check_new_file(start_options.failures)
+        exclude_lists = load_exclude_lists(job_options, can_ask=not start_options.is_confirmed)
+        if ledger is None or lock is None:
+            job_input = stack.enter_context(
+                open_job_input(job_options, start_options.file, excluded_ids=exclude_lists.excluded_ids)
+            )
+            job_options, notes = _run_checks(
+                job_input, job_options, client, exclude_lists, is_confirmed=start_options.is_confirmed
+            )
+            with create_temporary_job(
+                job_input, client, job_options, notes=notes, failures=start_options.failures
+            ) as temporary_job:
+                return temporary_job.execute(client)
+        copy_cleanup = stack.enter_context(contextlib.ExitStack())
+        job_input = stack.enter_context(
+            _open_rereadable_input(job_options, start_options.file, ledger, exclude_lists.excluded_ids, copy_cleanup)
+        )
+        with show_resume_hint_on_interrupt(ledger):
+            job_options, notes = _run_checks(
+                job_input, job_options, client, exclude_lists, is_confirmed=start_options.is_confirmed
+            )
+            input_path = start_options.file.absolute() if is_rereadable(start_options.file) else None
+            job_options = attrs.evolve(job_options, file=input_path, format=job_input.read_schema().format)
+            with translate_ledger_errors(job_input):
+                spec = job_spec(client, job_options.operation, job_options.by)
                 prepare(
                     ledger,
-                    job,
-                    ids.decided(),
-                    order=order.as_json(ledger),
-                    file=ids.file,
-                    exclude_lists=order.exclude,
-                    held=held,
+                    spec,
+                    job_input.iter_marked_items(),
+                    job_options=job_options.to_dict(ledger),
+                    file=job_input.file,
+                    exclude_lists=job_options.exclude,
+                    lock=lock,
                 )
-            copied.pop_all()  # the job owns the copy from here, even if the ledger is removed
-            recorded = Recorded(
-                ids,
+            copy_cleanup.pop_all()  # the job owns the copy from here, even if the ledger is removed
+            ledger_job = LedgerJob(
+                job_input,
                 ledger,
-                held,
-                order,
-                job.key_fingerprint,
-                app=order.guards.app,
+                lock,
+                job_options,
+                spec.key_fingerprint,
+                app=job_options.guards.app,
                 notes=notes,
-                failures=asked.failures,
+                failures=start_options.failures,
             )
-        return recorded.carry_out(client)
+        return ledger_job.execute(client)
 
 
-def _checked(
-    ids: Listing, order: Order, client: AdaptyClient, exclusion: Exclusion, *, confirmed: bool
-) -> tuple[Order, dict[str, str]]:
+def _run_checks(
+    job_input: JobInput,
+    job_options: JobOptions,
+    client: AdaptyClient,
+    exclude_lists: ExcludeLists,
+    *,
+    is_confirmed: bool,
+) -> tuple[JobOptions, dict[str, str]]:
     """Check the input, ask, and verify the app. Return the checked job options and the notes of the run."""
-    checked = look_through(ids, order, client, exclusion, confirmed=confirmed)
-    is_rounded = bool(checked.rounded) or exclusion.is_rounded  # and the operator has allowed it
-    order = attrs.evolve(order, allows=order.allows | Allowances(rounded=is_rounded))
-    return order, verified(order, ids, client)
+    input_summary = run_preflight(job_input, job_options, client, exclude_lists, is_confirmed=is_confirmed)
+    is_rounded = bool(input_summary.rounded_count) or exclude_lists.has_rounded_ids  # and the operator has allowed it
+    job_options = attrs.evolve(job_options, allows=job_options.allows | Allowances(rounded=is_rounded))
+    return job_options, verify_app_and_build_notes(job_options, job_input, client)
 
 
-def refuse_begun(ledger: Path) -> None:
+def refuse_existing_job(ledger: Path) -> None:
     """Raise CommandError if the ledger already holds a job."""
-    with refusing():
+    with translate_ledger_errors():
         exists = has_job(ledger)
     if exists:
         raise CommandError(
             f"{ledger} already contains a job: for another job name a new ledger with --ledger; to resume this one, "
-            f"type: {resume_command(ledger)}",
+            f"type: {format_resume_command(ledger)}",
             ExitStatus.LEDGER,
         )
 
 
-def _check_place(ledger: Path) -> None:
+def _check_ledger_folder(ledger: Path) -> None:
     """Raise CommandError if the ledger can't be created. Called before the input is read, which may take long."""
     if not os.access(ledger.parent, os.W_OK):
         raise CommandError(
@@ -189,46 +211,48 @@ def _check_place(ledger: Path) -> None:
 
 
 @contextlib.contextmanager
-def _reserved(ledger: Path, file: Path, order: Order) -> Iterator[Held]:
+def _reserve_ledger(ledger: Path, file: Path, job_options: JobOptions) -> Iterator[LedgerLock]:
     """Lock the ledger, so that no other command starts or resumes a job in it. Raises CommandError."""
-    with refusing():
-        for each in (file, *order.exclude.values()):
-            refuse_own(each, ledger)
-    refuse_begun(ledger)
-    _check_place(ledger)
-    with hold(ledger) as held:
-        refuse_begun(ledger)  # another command may have finished a job before the lock
+    with translate_ledger_errors():
+        for each in (file, *job_options.exclude.values()):
+            refuse_ledger_file(each, ledger)
+    refuse_existing_job(ledger)
+    _check_ledger_folder(ledger)
+    with acquire_ledger_lock(ledger) as lock:
+        refuse_existing_job(ledger)  # another command may have finished a job before the lock
         Spool(ledger).sweep()
-        refuse_fleeting(order.exclude.values())
-        yield held
+        require_rereadable(job_options.exclude.values())
+        yield lock
 
 
-def _discard_without(ledger: Path, spool: Spool) -> None:
+def _discard_orphaned_spool(ledger: Path, spool: Spool) -> None:
     with contextlib.suppress(OSError):  # the folder may have become inaccessible
         if not ledger.exists():
             spool.discard()
 
 
 @contextlib.contextmanager
-def _lasting_input(
-    order: Order, file: Path, ledger: Path, excluded: Excluded, copied: contextlib.ExitStack
-) -> Iterator[Listing]:
+def _open_rereadable_input(
+    job_options: JobOptions, file: Path, ledger: Path, excluded_ids: ExcludedIds, copy_cleanup: contextlib.ExitStack
+) -> Iterator[JobInput]:
     """Open the input. An input that can't be read twice is first copied to a file next to the ledger.
 
-    `copied`: removes the copy if no ledger is created.
+    `copy_cleanup`: removes the copy if no ledger is created.
     """
-    spool = None if is_lasting(file) else Spool(ledger)
+    spool = None if is_rereadable(file) else Spool(ledger)
     if spool is not None:
-        with refusing(), open_source(file) as source:
-            spool.fill(cast("BinaryIO", _Readable(source)))
-        copied.callback(_discard_without, ledger, spool)
-    name = OF_STDIN if spool else None
-    named = format_of_name(file) if spool else None  # a file shows its format by its name
-    with open_listing(order, spool.path if spool else file, excluded=excluded, name=name, named=named) as ids:
-        yield ids
+        with translate_ledger_errors(), open_source(file) as source:
+            spool.fill(cast("BinaryIO", _CopySource(source)))
+        copy_cleanup.callback(_discard_orphaned_spool, ledger, spool)
+    name = STDIN_LABEL if spool else None
+    implied_format = infer_format(file) if spool else None  # a file shows its format by its name
+    with open_job_input(
+        job_options, spool.path if spool else file, excluded_ids=excluded_ids, name=name, implied_format=implied_format
+    ) as job_input:
+        yield job_input
 
 
-class _Readable:
+class _CopySource:
     """An input whose errors are reported separately from those of the copy."""
 
     def __init__(self, source: BinaryIO) -> None:
@@ -239,4 +263,4 @@ class _Readable:
             return self._source.read(size)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "it isn't open for reading"
-        raise InputError(f"{OF_STDIN} can't be copied: {reason}")
+        raise InputError(f"{STDIN_LABEL} can't be copied: {reason}")

@@ -11,50 +11,57 @@ from typing import Final
 
 from ...bulk import BulkReport, Outcome, StopReason
 from ...client import AdaptyClient
-from ...escaping import one_line
+from ...escaping import escape_line
 from ...ledger import LedgerReader, Verified
 from ...ledger import verify as verify_ledger
-from ...ledger.verification import gone
+from ...ledger.verification import count_deleted_items
 from ...pacing import Pacer
 from ..exit_codes import CommandError, ExitStatus
-from ..inputs.bulk_input import Listing
-from ..inputs.rows import Reading
-from ..output.events import current
-from ..output.progress import Sight, Standing
-from ..output.screen import saying, screen_for, showing, tell
+from ..inputs.bulk_input import JobInput
+from ..inputs.rows import InputSchema
+from ..output.events import get_output
+from ..output.progress import LiveStatus, OutcomeCounts
+from ..output.screen import create_screen, echo, show_log_messages, show_progress
 from ..signals import run_event_loop
-from .client import client_of_environment
-from .failed_rows import Failure, check_free, write_failures
-from .failed_rows_command import feeding_back
-from .keys import known_of, show_same_app
-from .ledger_files import command, open_input, open_ledger, order_of, refuse_needed, refusing
-from .options import Order
+from .client import create_client_from_env
+from .failed_rows import FailedRow, check_new_file, write_failed_rows
+from .failed_rows_command import format_rerun_command
+from .keys import read_witness_id, verify_same_app
+from .ledger_files import (
+    format_command,
+    open_input,
+    open_ledger,
+    read_job_options,
+    refuse_job_file,
+    translate_ledger_errors,
+)
+from .options import JobOptions
 from .pace import Pace
 
 _ALL: Final = "all"
-_REST: Final = "rest"
-_SAMPLE: Final = re.compile(r"(\d+(?:\.\d+)?)(%?)")
-_STOPPED: Final = {
+_REMAINING: Final = "rest"
+_SAMPLE_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)(%?)")
+_STOP_MESSAGES: Final = {
     StopReason.CREDENTIALS: "Adapty doesn't accept the key (401): set ADAPTY_API_KEY to the secret key of the app",
     StopReason.PERMISSION: "the key may not read profiles (403): set ADAPTY_API_KEY to the secret key of the app",
-    StopReason.OUTAGE: "Adapty has answered only with errors for too long: verify later",
-    StopReason.THROTTLED_FOR: "Adapty has rate-limited every request for too long: verify later, or with a lower "
+    StopReason.MAX_OUTAGE: "Adapty has answered only with errors for too long: verify later",
+    StopReason.MAX_THROTTLED: "Adapty has rate-limited every request for too long: verify later, or with a lower "
     "--max-rate",
 }
-_WORDS: Final = {Outcome.FETCHED: "present", Outcome.NOT_FOUND: "absent"}
+_OUTCOME_LABELS: Final = {Outcome.FETCHED: "present", Outcome.NOT_FOUND: "absent"}
 
 
-def verify(
+def verify_job(
     path: Path,
     sample: str,
     file: Path | None,
     pace: Pace,
     concurrency: int,
     timeout: float,
-    present: Path | None = None,
+    present_file: Path | None = None,
     *,
-    new_key: bool = False,
-    known: str | None = None,
+    allow_new_key: bool = False,
+    witness_id: str | None = None,
 ) -> ExitStatus:
     """Verify the deletions of a job.
 
@@ -65,160 +72,183 @@ def verify(
         pace: How fast to send.
         concurrency: The maximum number of requests in flight.
         timeout: The time limit of a request, in seconds.
-        present: A new file for the rows whose profiles are present.
-        new_key: Whether another key of the same app is accepted.
-        known: The ID of a profile that exists in the app, or `-` to read it from standard input.
+        present_file: A new file for the rows whose profiles are present.
+        allow_new_key: Whether another key of the same app is accepted.
+        witness_id: The ID of a profile that exists in the app, or `-` to read it from standard input.
 
     Raises:
         CommandError: If nothing can be verified.
     """
-    if present is not None:
-        refuse_needed(present, path)
-        check_free(present, "--present")
+    if present_file is not None:
+        refuse_job_file(present_file, path)
+        check_new_file(present_file, "--present")
     with open_ledger(path) as reader:
         if reader.job.operation != "delete":
             raise CommandError(
                 f"only deletions can be verified, but {path} is the ledger of the operation {reader.job.operation}: to "
-                f"see the outcomes of its rows, run {command('report', path)}"
+                f"see the outcomes of its rows, run {format_command('report', path)}"
             )
-        rest = sample == _REST
-        with refusing():
-            deleted = gone(reader, rest=rest)
-        wanted = _wanted(sample, deleted)
-        if not deleted:
+        is_remaining_only = sample == _REMAINING
+        with translate_ledger_errors():
+            deleted_count = count_deleted_items(reader, remaining=is_remaining_only)
+        sample_size = _parse_sample_size(sample, deleted_count)
+        if not deleted_count:
             raise CommandError(
-                f"{path} contains no accepted deletion {'left to verify' if rest else 'yet'}: nothing to verify"
+                f"{path} contains no accepted deletion {'left to verify' if is_remaining_only else 'yet'}: "
+                "nothing to verify"
             )
-        client = client_of_environment(timeout)
-        order = order_of(reader)
-        known = known_of(known, file, order.allows)
-        with open_input(reader, file) as ids, refusing(ids), pace.pacer(client) as pacer:
-            if new_key:
-                show_same_app(reader, ids, order, known, client)
-            plain = ids.plain()
+        client = create_client_from_env(timeout)
+        job_options = read_job_options(reader)
+        witness_id = read_witness_id(witness_id, file, job_options.allows)
+        with (
+            open_input(reader, file) as job_input,
+            translate_ledger_errors(job_input),
+            pace.open_pacer(client) as pacer,
+        ):
+            if allow_new_key:
+                verify_same_app(reader, job_input, job_options, witness_id, client)
+            plain = job_input.iter_raw_ids()
             try:
-                found = run_event_loop(
-                    lambda _: _verify(client, reader, plain, wanted, pacer, concurrency, rest=rest, new_key=new_key)
+                result = run_event_loop(
+                    lambda _: _verify(
+                        client,
+                        reader,
+                        plain,
+                        sample_size,
+                        pacer,
+                        concurrency,
+                        is_remaining_only=is_remaining_only,
+                        allow_new_key=allow_new_key,
+                    )
                 )
             except (KeyboardInterrupt, asyncio.CancelledError):
-                _show_rest(path)
+                _show_remaining_command(path)
                 raise
-            written = None if present is None else _write_present(path, ids, present)
-            reading = ids.reading()
-    _show(found)
-    left = _present_in(path)
-    if left:
-        tell(f"\nThe record shows them, too:\n  {command('report', path)}", sys.stderr)
-        _show_next(path, order, reading, written)
-    if found.stopped is not None or found.unknown:
-        _show_rest(path)
-    return _status(found, left)
+            written = None if present_file is None else _write_present_rows(path, job_input, present_file)
+            schema = job_input.read_schema()
+    _show_result(result)
+    present_count = _count_present(path)
+    if present_count:
+        echo(f"\nThe record shows them, too:\n  {format_command('report', path)}", sys.stderr)
+        _show_present_steps(path, job_options, schema, written)
+    if result.stop_reason is not None or result.unknown:
+        _show_remaining_command(path)
+    return _choose_exit_status(result, present_count)
 
 
-def _write_present(path: Path, ids: Listing, file: Path) -> Path | None:
+def _write_present_rows(path: Path, job_input: JobInput, file: Path) -> Path | None:
     """Write the rows whose profiles were present when last checked. Return the file, or None if there are none."""
     with LedgerReader(path) as reader:
         times = {found.position: found.at for found in reader.presences() if found.present}
         if not times:
             return None
         failures = (
-            Failure(row, known.standing, f"present at {datetime.fromtimestamp(times[known.position], UTC)}", None)
-            for known, row in zip(reader.rows(), ids.as_written(), strict=False)
+            FailedRow(row, known.standing, f"present at {datetime.fromtimestamp(times[known.position], UTC)}", None)
+            for known, row in zip(reader.rows(), job_input.iter_raw_rows(), strict=False)
             if known.position in times
         )
-        return write_failures(file, ids.reading(), failures).file
+        return write_failed_rows(file, job_input.read_schema(), failures).path
 
 
-def _show_next(path: Path, order: Order, reading: Reading, written: Path | None) -> None:
+def _show_present_steps(path: Path, job_options: JobOptions, schema: InputSchema, written: Path | None) -> None:
     """Show what to do about profiles that are present."""
     if written is None:
-        tell("To write the rows of these profiles to a file, to delete them again:", sys.stderr)
-        tell(f"  {command('verify', path, 'all', '--present', 'present.csv')}", sys.stderr)
+        echo("To write the rows of these profiles to a file, to delete them again:", sys.stderr)
+        echo(f"  {format_command('verify', path, 'all', '--present', 'present.csv')}", sys.stderr)
         return
-    tell(
-        f"{one_line(str(written))} contains the rows of the profiles present. To delete them again:",
+    echo(
+        f"{escape_line(str(written))} contains the rows of the profiles present. To delete them again:",
         sys.stderr,
     )
-    tell(f"  {feeding_back(order, written, reading)}", sys.stderr)
+    echo(f"  {format_rerun_command(job_options, written, schema)}", sys.stderr)
 
 
-def _show_rest(path: Path) -> None:
-    tell(f"\nTo verify the profiles that haven't been checked yet:\n  {command('verify', path, _REST)}", sys.stderr)
+def _show_remaining_command(path: Path) -> None:
+    echo(
+        f"\nTo verify the profiles that haven't been checked yet:\n  {format_command('verify', path, _REMAINING)}",
+        sys.stderr,
+    )
 
 
-def _wanted(sample: str, deleted: int) -> int:
+def _parse_sample_size(sample: str, deleted_count: int) -> int:
     """Return how many of the deleted profiles to check. Raises CommandError if `sample` is invalid."""
-    if sample in (_ALL, _REST):
-        return deleted
-    match = _SAMPLE.fullmatch(sample)
+    if sample in (_ALL, _REMAINING):
+        return deleted_count
+    match = _SAMPLE_SIZE.fullmatch(sample)
     share = float(match[1]) / 100 if match and match[2] else None
     if match is None or not float(match[1]) or (share is None and not sample.isdecimal()) or (share or 0) > 1:
         raise CommandError("how many to verify must be all, rest, a number as in 500, or a share as in 5%")
-    return min(deleted, int(sample) if share is None else math.ceil(share * deleted))
+    return min(deleted_count, int(sample) if share is None else math.ceil(share * deleted_count))
 
 
 async def _verify(
     client: AdaptyClient,
     reader: LedgerReader,
     ids: Iterable[str],
-    wanted: int,
+    sample_size: int,
     pacer: Pacer,
     concurrency: int,
     *,
-    rest: bool,
-    new_key: bool,
+    is_remaining_only: bool,
+    allow_new_key: bool,
 ) -> Verified:
     report: BulkReport | None = None
 
-    def note(now: BulkReport) -> None:
+    def on_progress(current_report: BulkReport) -> None:
         nonlocal report
-        report = now
+        report = current_report
 
-    def look() -> Sight:
-        standing = Standing(wanted, {} if report is None else report.counts, wanted=_WORDS)
-        sight = Sight(standing=standing, errors=current().errors.shown(), words=_WORDS).of_pacing(pacer.snapshot())
-        return sight if report is None else sight.of_requests(report)
+    def build_live_status() -> LiveStatus:
+        outcome_counts = OutcomeCounts(
+            sample_size, {} if report is None else report.counts, success_outcomes=_OUTCOME_LABELS
+        )
+        live_status = LiveStatus(
+            outcome_counts=outcome_counts, errors=get_output().recent_errors.format_lines(), labels=_OUTCOME_LABELS
+        ).with_pacer_state(pacer.snapshot())
+        return live_status if report is None else live_status.with_requests(report)
 
-    screen = screen_for(sys.stderr)
-    async with client, showing(look, screen):
-        with saying(screen):
+    screen = create_screen(sys.stderr)
+    async with client, show_progress(build_live_status, screen):
+        with show_log_messages(screen):
             return await verify_ledger(
                 client,
                 reader.path,
                 ids,
-                sample=wanted,
-                rest=rest,
+                sample=sample_size,
+                remaining=is_remaining_only,
                 concurrency=concurrency,
                 pacer=pacer,
-                on_progress=note,
-                new_key=new_key,
+                on_progress=on_progress,
+                new_key=allow_new_key,
             )
 
 
-def _show(found: Verified) -> None:
+def _show_result(result: Verified) -> None:
     lines = [
         f"{name:<20}{count:>12,}  {meaning}"
         for name, count, meaning in (
-            ("present", found.present, "Adapty has such a profile"),
-            ("absent", found.absent, "Adapty has no such profile"),
-            ("unknown", found.unknown, "asked for, without a clear answer"),
+            ("present", result.present, "Adapty has such a profile"),
+            ("absent", result.absent, "Adapty has no such profile"),
+            ("unknown", result.unknown, "asked for, without a clear answer"),
         )
     ]
-    stopped = None if found.stopped is None else f"{found.stopped}: {_STOPPED[found.stopped]}"
+    stopped = None if result.stop_reason is None else f"{result.stop_reason}: {_STOP_MESSAGES[result.stop_reason]}"
     if stopped is not None:
         lines.append(f"\nstopped: {stopped}")
-    current().show("\n".join(lines), present=found.present, absent=found.absent, unknown=found.unknown, stopped=stopped)
+    get_output().print_result(
+        "\n".join(lines), present=result.present, absent=result.absent, unknown=result.unknown, stopped=stopped
+    )
 
 
-def _present_in(path: Path) -> int:
+def _count_present(path: Path) -> int:
     """Count the profiles that were present when last checked, in this verification or an earlier one."""
-    with refusing(), LedgerReader(path) as reader:
+    with translate_ledger_errors(), LedgerReader(path) as reader:
         return sum(found.present for found in reader.presences())
 
 
-def _status(found: Verified, present: int) -> ExitStatus:
-    statuses = [ExitStatus.FAILED if present or found.unknown else ExitStatus.DONE]
-    if found.stopped is not None:
-        is_key = found.stopped in {StopReason.CREDENTIALS, StopReason.PERMISSION}
+def _choose_exit_status(result: Verified, present_count: int) -> ExitStatus:
+    statuses = [ExitStatus.FAILED if present_count or result.unknown else ExitStatus.OK]
+    if result.stop_reason is not None:
+        is_key = result.stop_reason in {StopReason.CREDENTIALS, StopReason.PERMISSION}
         statuses.append(ExitStatus.CREDENTIALS if is_key else ExitStatus.STOPPED)
-    return ExitStatus.first_of(statuses)
+    return ExitStatus.pick_by_precedence(statuses)

@@ -16,11 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from ...bulk import BulkReport, Outcome
-from ...escaping import one_line, printable
-from .events import Output, current, tell
-from .progress import Meter, Sight, Standing, View
+from ...escaping import escape_line, escape_lines
+from .events import Output, echo, get_output
+from .progress import LiveStatus, OutcomeCounts, ProgressView, RateMeter
 
-__all__ = ["Screen", "saying", "screen_for", "showing", "summary", "tell"]
+__all__ = ["Screen", "create_screen", "echo", "format_summary", "show_log_messages", "show_progress"]
 
 _MEANINGS: Final = {
     Outcome.DELETED: "Adapty accepted the deletion",
@@ -44,11 +44,11 @@ class Screen(Protocol):
 
     interval: float
 
-    def show(self, view: View) -> None:
+    def show(self, view: ProgressView) -> None:
         """Show the progress of the job."""
         ...
 
-    def say(self, text: str, level: str) -> None:
+    def show_message(self, text: str, level: str) -> None:
         """Show a line of text. `level`: a level name of `logging`."""
         ...
 
@@ -64,14 +64,22 @@ class PlainScreen:
         self.interval = interval
         self._stream = stream
 
-    def show(self, view: View) -> None:
-        errors = view.sight.errors
+    def show(self, view: ProgressView) -> None:
+        errors = view.live_status.errors
         last = f"last error {errors[0]}" if errors else ""
-        parts = (view.done, view.pace, view.end, view.outcomes, view.requests, view.waiting, last)
-        tell("; ".join(filter(None, parts)), self._stream)
+        parts = (
+            view.done_text,
+            view.rate_text,
+            view.eta_text,
+            view.outcomes_text,
+            view.requests_text,
+            view.waiting_text,
+            last,
+        )
+        echo("; ".join(filter(None, parts)), self._stream)
 
-    def say(self, text: str, level: str) -> None:
-        tell(text, self._stream)
+    def show_message(self, text: str, level: str) -> None:
+        echo(text, self._stream)
 
     def close(self) -> None:
         pass
@@ -84,11 +92,11 @@ class EventScreen:
         self.interval = interval
         self._output = output
 
-    def show(self, view: View) -> None:
-        self._output.emit("progress", **view.as_json())
+    def show(self, view: ProgressView) -> None:
+        self._output.emit_event("progress", **view.to_dict())
 
-    def say(self, text: str, level: str) -> None:
-        self._output.emit("log", level=level.lower(), message=text)
+    def show_message(self, text: str, level: str) -> None:
+        self._output.emit_event("log", level=level.lower(), message=text)
 
     def close(self) -> None:
         pass
@@ -105,13 +113,13 @@ class TerminalScreen:
         with contextlib.suppress(OSError):
             self._live.start()
 
-    def show(self, view: View) -> None:
+    def show(self, view: ProgressView) -> None:
         with contextlib.suppress(OSError):
-            self._live.update(_drawn(view), refresh=True)
+            self._live.update(_render(view), refresh=True)
 
-    def say(self, text: str, level: str) -> None:
+    def show_message(self, text: str, level: str) -> None:
         with contextlib.suppress(OSError):
-            self._console.print(printable(text), highlight=False, markup=False)
+            self._console.print(escape_lines(text), highlight=False, markup=False)
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -119,18 +127,18 @@ class TerminalScreen:
             self._console.print()
 
 
-class _Bar:
+class _ProgressBar:
     """A bar of all rows: done or excluded, failed or in doubt, and left."""
 
-    def __init__(self, standing: Standing) -> None:
-        self._standing = standing
+    def __init__(self, outcome_counts: OutcomeCounts) -> None:
+        self._outcome_counts = outcome_counts
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        standing, width = self._standing, options.max_width
-        total = max(standing.total, 1)
+        outcome_counts, width = self._outcome_counts, options.max_width
+        total = max(outcome_counts.total, 1)
         # Rounded down, so that the bar is full only if all rows are settled, and even a single failed row is visible.
-        settled = width * standing.settled // total
-        done = width * (standing.done + standing.parts["excluded"]) // total
+        settled = width * outcome_counts.settled_count // total
+        done = width * (outcome_counts.done_count + outcome_counts.by_result["excluded"]) // total
         line = "-" if options.ascii_only else "\N{BOX DRAWINGS HEAVY HORIZONTAL}"
         yield Segment(line * done, console.get_style("bar.complete"))
         yield Segment("x" * (settled - done), console.get_style("red"))
@@ -140,37 +148,37 @@ class _Bar:
         return Measurement(4, options.max_width)
 
 
-def _drawn(view: View) -> Group:
-    standing = view.sight.standing
+def _render(view: ProgressView) -> Group:
+    outcome_counts = view.live_status.outcome_counts
     bar = Table.grid(expand=True, padding=(0, 1))
     bar.add_column(ratio=1)
     bar.add_column(no_wrap=True)
-    bar.add_row(_Bar(standing), view.done)
-    return Group(bar, *(Text(one_line(line), no_wrap=True, overflow="ellipsis") for line in view.lines))
+    bar.add_row(_ProgressBar(outcome_counts), view.done_text)
+    return Group(bar, *(Text(escape_line(line), no_wrap=True, overflow="ellipsis") for line in view.lines))
 
 
-def screen_for(stream: TextIO) -> Screen:
+def create_screen(stream: TextIO) -> Screen:
     """Return the screen for a stream: events with --json, a progress bar on a terminal, or else lines of text."""
-    if current().json:
-        return EventScreen(current())
+    if get_output().json:
+        return EventScreen(get_output())
     is_terminal = stream.isatty() and os.environ.get("TERM") != "dumb"
     return TerminalScreen(stream) if is_terminal else PlainScreen(stream)
 
 
-class _Saying(logging.Handler):
+class _ScreenLogHandler(logging.Handler):
     def __init__(self, screen: Screen) -> None:
         super().__init__(logging.INFO)
         self._screen = screen
         self.addFilter(lambda record: record.name == "adapty_async")  # leaves out the logger of failed attempts
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._screen.say(record.getMessage(), record.levelname)
+        self._screen.show_message(record.getMessage(), record.levelname)
 
 
 @contextlib.contextmanager
-def saying(screen: Screen) -> Iterator[None]:
+def show_log_messages(screen: Screen) -> Iterator[None]:
     """Show the library's log messages on the screen, such as that the circuit breaker has opened or closed."""
-    logger, handler = logging.getLogger("adapty_async"), _Saying(screen)
+    logger, handler = logging.getLogger("adapty_async"), _ScreenLogHandler(screen)
     level = logger.level
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
@@ -182,51 +190,51 @@ def saying(screen: Screen) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def showing(look: Callable[[], Sight], screen: Screen) -> AsyncIterator[None]:
-    """Show the progress while the block runs and when it ends. `look` returns the live status."""
-    loop, meter = asyncio.get_running_loop(), Meter()
+async def show_progress(get_live_status: Callable[[], LiveStatus], screen: Screen) -> AsyncIterator[None]:
+    """Show the progress while the block runs and when it ends. `get_live_status` returns the live status."""
+    loop, meter = asyncio.get_running_loop(), RateMeter()
 
-    async def keep_showing() -> None:
+    async def refresh_repeatedly() -> None:
         while True:
             # In a thread, so that a terminal paused by Ctrl-S delays no request.
-            await asyncio.to_thread(screen.show, meter.view(look(), loop.time()))
+            await asyncio.to_thread(screen.show, meter.measure(get_live_status(), loop.time()))
             await asyncio.sleep(screen.interval)
 
-    ticker = loop.create_task(keep_showing())
+    ticker = loop.create_task(refresh_repeatedly())
     try:
         yield
     finally:
         ticker.cancel()
         await asyncio.wait([ticker])
-        screen.show(View(sight=look(), rate=None, hour=datetime.now().astimezone()))
+        screen.show(ProgressView(live_status=get_live_status(), rate=None, local_time=datetime.now().astimezone()))
         screen.close()
 
 
-def summary(standing: Standing, report: BulkReport) -> str:
+def format_summary(outcome_counts: OutcomeCounts, report: BulkReport) -> str:
     """Return the summary of a job: a line for each outcome, then the figures of the requests."""
-    return "\n".join(_lines(standing, report))
+    return "\n".join(_iter_summary_lines(outcome_counts, report))
 
 
-def _lines(standing: Standing, report: BulkReport) -> Iterator[str]:
+def _iter_summary_lines(outcome_counts: OutcomeCounts, report: BulkReport) -> Iterator[str]:
     for outcome, meaning in _MEANINGS.items():
-        if count := standing.counts.get(outcome):
-            yield _line(outcome, f"{count:,}", meaning)
-    if rest := standing.total - sum(standing.counts.values()):
-        yield _line("left", f"{rest:,}", "no outcome is known")
-    yield _line("total", f"{standing.total:,}", "rows")
+        if count := outcome_counts.by_outcome.get(outcome):
+            yield _format_line(outcome, f"{count:,}", meaning)
+    if rest := outcome_counts.total - sum(outcome_counts.by_outcome.values()):
+        yield _format_line("left", f"{rest:,}", "no outcome is known")
+    yield _format_line("total", f"{outcome_counts.total:,}", "rows")
     yield ""
-    yield _line("requests", f"{report.requests:,}")
-    yield _line("retries", f"{report.retries:,}", "of the requests")
-    yield _line("throttled", f"{report.throttled:,}", "of the requests: answered 429")
-    yield _line("seconds", f"{_seconds(report):,.1f}")
-    yield _line("rate", f"{report.rate:,.1f}", "requests per second")
+    yield _format_line("requests", f"{report.requests:,}")
+    yield _format_line("retries", f"{report.retries:,}", "of the requests")
+    yield _format_line("throttled", f"{report.throttled:,}", "of the requests: answered 429")
+    yield _format_line("seconds", f"{_get_duration_seconds(report):,.1f}")
+    yield _format_line("rate", f"{report.rate:,.1f}", "requests per second")
 
 
-def _line(name: str, figure: str, meaning: str = "") -> str:
+def _format_line(name: str, figure: str, meaning: str = "") -> str:
     return f"{name:<20}{figure:>12}  {meaning}".rstrip()
 
 
-def _seconds(report: BulkReport) -> float:
+def _get_duration_seconds(report: BulkReport) -> float:
     if report.started is None or report.finished is None:
         return 0.0
     return (report.finished - report.started).total_seconds()

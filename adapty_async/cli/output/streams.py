@@ -5,16 +5,16 @@ import sys
 from collections.abc import Iterator
 from typing import Final, TextIO
 
-from ...escaping import one_line, printable
+from ...escaping import escape_line, escape_lines
 from ..exit_codes import CommandError, ExitStatus
-from .events import tell, write_no_more
+from .events import echo, redirect_to_devnull
 
-FROM_STDIN: Final = "-"
+ID_FROM_STDIN: Final = "-"
 """Stands for an ID on standard input, which keeps it out of the shell history."""
 
 
 @contextlib.contextmanager
-def standard_output() -> Iterator[TextIO]:
+def open_stdout() -> Iterator[TextIO]:
     """Yield standard output. A reader that closes the pipe early is not an error. Raises CommandError."""
     stream = sys.stdout
     if stream is None:  # pyright: ignore[reportUnnecessaryComparison] - None if it was closed (>&-)
@@ -24,26 +24,26 @@ def standard_output() -> Iterator[TextIO]:
         stream.flush()
         return
     except OSError as error:
-        problem = lost(stream, error)
+        problem = handle_stdout_error(stream, error)
     if problem is not None:
         raise problem
 
 
-def lost(stream: TextIO, error: OSError) -> CommandError | None:
+def handle_stdout_error(stream: TextIO, error: OSError) -> CommandError | None:
     """Discard further output after an error. Return the error to report, or None if the reader closed the pipe."""
-    write_no_more(stream)
+    redirect_to_devnull(stream)
     if isinstance(error, BrokenPipeError):
         return None
     return CommandError(f"standard output can't be written: {error.strerror}: make room for it", ExitStatus.LEDGER)
 
 
-def show(text: str) -> None:
+def print_to_stdout(text: str) -> None:
     """Print a text to standard output. Raises CommandError."""
-    with standard_output() as stream:
-        print(printable(text), file=stream)
+    with open_stdout() as stream:
+        print(escape_lines(text), file=stream)
 
 
-def id_of_stdin(option: str) -> str:
+def read_id_from_stdin(option: str) -> str:
     """Read the id of an option from the first line of standard input. Raises CommandError."""
     stream = sys.stdin
     if stream is None:  # pyright: ignore[reportUnnecessaryComparison] - None if it was closed (<&-)
@@ -56,6 +56,6 @@ def id_of_stdin(option: str) -> str:
     raise CommandError(f"{option} - found no ID on standard input: write it there on one line")
 
 
-def say(sentence: str) -> None:
+def print_error(message: str) -> None:
     """Print an error message."""
-    tell(f"adapty-async: {one_line(sentence)}", sys.stderr)
+    echo(f"adapty-async: {escape_line(message)}", sys.stderr)

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 import attrs
 
-_PLAIN: Final = frozenset({type(None), bool, int, float, str})
+_PLAIN_TYPES: Final = frozenset({type(None), bool, int, float, str})
 
 
-class MisfitError(ValueError):
+class StateDecodeError(ValueError):
     """The decoded data isn't a pacer's state, or is of another version."""
 
 
@@ -34,31 +34,31 @@ class Codec:
     def encode(self, value: Any) -> Any:
         """Return the value in a form that `json` accepts. Raise TypeError if a type is unknown."""
         kind = type(value)
-        if kind in _PLAIN:
+        if kind in _PLAIN_TYPES:
             return value
         if kind is list:
             return [self.encode(item) for item in value]
         return {kind.__name__: self._encode_content(kind, value)}
 
-    def decode(self, found: Any) -> Any:
-        """Return the value that `encode` encoded. Raise MisfitError if it is invalid."""
+    def decode(self, encoded: Any) -> Any:
+        """Return the value that `encode` encoded. Raise StateDecodeError if it is invalid."""
         try:
-            return self._decode(found)
+            return self._decode(encoded)
         except RecursionError as error:
-            raise MisfitError("nested too deeply") from error
+            raise StateDecodeError("nested too deeply") from error
 
-    def _decode(self, found: Any) -> Any:
-        if isinstance(found, list):
-            return [self._decode(item) for item in found]
-        if not isinstance(found, dict):
-            return found
-        if len(found) != 1:
-            raise MisfitError("an object has no type")
-        [(name, content)] = found.items()
+    def _decode(self, encoded: Any) -> Any:
+        if isinstance(encoded, list):
+            return [self._decode(item) for item in encoded]
+        if not isinstance(encoded, dict):
+            return encoded
+        if len(encoded) != 1:
+            raise StateDecodeError("an object has no type")
+        [(name, content)] = encoded.items()
         try:
             return self._decode_content(name, content)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise MisfitError(f"invalid {name}") from error
+            raise StateDecodeError(f"invalid {name}") from error
 
     def _encode_content(self, kind: type[Any], value: Any) -> Any:
         if kind is tuple:
@@ -79,8 +79,8 @@ class Codec:
         if name == "tuple":
             return tuple(self._decode(content))
         if name == "deque":
-            items, longest = content
-            return deque(self._decode(items), maxlen=longest)
+            items, max_length = content
+            return deque(self._decode(items), maxlen=max_length)
         if name == "dict":
             return {self._decode(key): self._decode(item) for key, item in content}
         kind = self._types[name]
@@ -92,18 +92,18 @@ class Codec:
             vars(made).update(values)
             return made
         if values.keys() != self._fields[kind]:
-            raise MisfitError(f"{name} is of another version")
+            raise StateDecodeError(f"{name} is of another version")
         return kind(**values)
 
 
-def to_bytes(encoded: Any) -> bytes:
+def dump_json(encoded: Any) -> bytes:
     """Return an encoded value as JSON."""
     return json.dumps(encoded, separators=(",", ":")).encode()
 
 
-def from_bytes(text: bytes) -> Any:
-    """Parse JSON. Raise MisfitError if it is invalid."""
+def parse_json(data: bytes) -> Any:
+    """Parse JSON. Raise StateDecodeError if it is invalid."""
     try:
-        return json.loads(text)
+        return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise MisfitError("not JSON") from error
+        raise StateDecodeError("not JSON") from error

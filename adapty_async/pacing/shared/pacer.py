@@ -15,7 +15,7 @@ from ..base import Phase, Snapshot, Ticket, Verdict
 from .membership import Membership
 from .state import Settings
 
-logger: Final = logging.getLogger("adapty_async")
+_logger: Final = logging.getLogger("adapty_async")
 
 
 class SharedPacer:
@@ -50,21 +50,21 @@ class SharedPacer:
         *,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._path = _checked_path(path)
-        self._own = AdaptivePacer(start_rate, max_rate, utilization, probe_after)
+        self._path = _validate_path(path)
+        self._local_pacer = AdaptivePacer(start_rate, max_rate, utilization, probe_after)
         self._start_rate, self._max_rate = start_rate, max_rate
         self._settings = Settings(math.inf if max_rate is None else max_rate, utilization, probe_after)
         self._wall_clock = wall_clock
         self._membership: Membership | None = None
-        self._at_its_end: weakref.finalize[[], SharedPacer] | None = None
-        self._alone_since: float | None = None
+        self._finalizer: weakref.finalize[[], SharedPacer] | None = None
+        self._local_since: float | None = None
         # Several threads may have an event loop each. They wait for each other no longer than a transaction takes.
-        self._turn = threading.RLock()
+        self._lock = threading.RLock()
         _pacers.add(self)
         try:
             self._path = self._path.absolute()
         except OSError as error:  # the working directory was removed
-            self._go_alone(-math.inf, error)
+            self._fall_back_to_local(-math.inf, error)
 
     @classmethod
     def background(
@@ -86,132 +86,132 @@ class SharedPacer:
     @property
     def rate(self) -> float:
         """The requests per second that are allowed now, for all processes together."""
-        return self._mind.rate
+        return self._active_pacer.rate
 
     @property
     def estimate(self) -> float | None:
-        return self._mind.estimate
+        return self._active_pacer.estimate
 
     @property
     def phase(self) -> Phase:
         """The current phase of the pacer."""
-        return self._mind.phase
+        return self._active_pacer.phase
 
     def snapshot(self) -> Snapshot:
         """Return the state of the pacer. The counts cover all processes since the first of them started."""
-        return self._mind.snapshot()
+        return self._active_pacer.snapshot()
 
     def __repr__(self) -> str:
         return f"<SharedPacer {self.phase}, {self.rate:.3g}/s>"
 
-    def wait(self, now: float) -> float:
-        with self._turn:
+    def delay(self, now: float) -> float:
+        with self._lock:
             try:
-                if (membership := self._take_part()) is not None:
-                    return membership.wait(now)
+                if (membership := self._join()) is not None:
+                    return membership.delay(now)
             except OSError as error:
-                self._go_alone(now, error)
-            return self._own.wait(now)
+                self._fall_back_to_local(now, error)
+            return self._local_pacer.delay(now)
 
-    def sent(self, now: float) -> Ticket:
-        with self._turn:
+    def acquire(self, now: float) -> Ticket:
+        with self._lock:
             try:
-                if (membership := self._take_part()) is not None:
-                    return membership.sent(now)
+                if (membership := self._join()) is not None:
+                    return membership.acquire(now)
             except OSError as error:
-                self._go_alone(now, error)
-            return self._own.sent(now)
+                self._fall_back_to_local(now, error)
+            return self._local_pacer.acquire(now)
 
-    def heard(self, now: float, ticket: Ticket, verdict: Verdict, retry_after: float | None = None) -> None:
-        with self._turn:
+    def record(self, now: float, ticket: Ticket, verdict: Verdict, retry_after: float | None = None) -> None:
+        with self._lock:
             try:
-                if (membership := self._take_part()) is not None:
-                    membership.heard(now, ticket, verdict, retry_after)
+                if (membership := self._join()) is not None:
+                    membership.record(now, ticket, verdict, retry_after)
                     return
             except OSError as error:
-                self._go_alone(now, error)
-            self._own.heard(now, self._own_ticket(ticket), verdict, retry_after)
+                self._fall_back_to_local(now, error)
+            self._local_pacer.record(now, self._to_local_ticket(ticket), verdict, retry_after)
 
     def close(self) -> None:
         """Leave the shared state and return unused slots. Later requests are paced alone. Can be called again."""
-        with self._turn:
-            now = -math.inf if self._membership is None else self._membership.now
-            self._end(math.nextafter(now, math.inf))
+        with self._lock:
+            now = -math.inf if self._membership is None else self._membership.last_used_at
+            self._stop_sharing(math.nextafter(now, math.inf))
 
     @property
-    def _mind(self) -> AdaptivePacer:
+    def _active_pacer(self) -> AdaptivePacer:
         membership = self._membership
-        state = None if self._alone_since is not None or membership is None else membership.state
-        return self._own if state is None else state.mind
+        state = None if self._local_since is not None or membership is None else membership.state
+        return self._local_pacer if state is None else state.pacer
 
-    def _begin_in_child(self) -> None:
-        self._turn = threading.RLock()  # the thread that had the lock isn't in the child
+    def _reset_in_child(self) -> None:
+        self._lock = threading.RLock()  # the thread that had the lock isn't in the child
 
-    def _take_part(self) -> Membership | None:
+    def _join(self) -> Membership | None:
         """Return the membership of this process, or None if the pacer is alone."""
-        if self._alone_since is not None:
-            self._leave()
+        if self._local_since is not None:
+            self._try_leave()
             return None
         membership = self._membership
         if membership is None or membership.pid != os.getpid():  # after a fork it is the parent's
-            if self._at_its_end is not None:
-                self._at_its_end()
+            if self._finalizer is not None:
+                self._finalizer()
             membership = Membership(self._path, self._settings, self._start_rate, self._wall_clock)
             self._membership = membership
-            self._at_its_end = weakref.finalize(self, membership.abandon)
+            self._finalizer = weakref.finalize(self, membership.abandon)
         return membership
 
-    def _go_alone(self, now: float, error: OSError) -> None:
-        logger.warning(
+    def _fall_back_to_local(self, now: float, error: OSError) -> None:
+        _logger.warning(
             "the pacer's state in %s can't be shared (%s): this process paces alone", self._path, error.strerror
         )
-        self._end(now)
+        self._stop_sharing(now)
 
-    def _end(self, now: float) -> None:
+    def _stop_sharing(self, now: float) -> None:
         """Leave the shared state: from now on the pacer is alone."""
-        if self._alone_since is None:
-            self._alone_since = now
+        if self._local_since is None:
+            self._local_since = now
             if self._membership is not None:
-                self._own = self._heir(self._membership, now)
-        self._leave()
+                self._local_pacer = self._make_local_pacer(self._membership, now)
+        self._try_leave()
 
-    def _leave(self) -> None:
+    def _try_leave(self) -> None:
         """Leave the shared state unless already done. If that fails now, the next call tries again."""
         if self._membership is not None and self._membership.leave():
-            assert self._at_its_end is not None
-            self._at_its_end.detach()
+            assert self._finalizer is not None
+            self._finalizer.detach()
             self._membership = None
 
-    def _heir(self, membership: Membership, now: float) -> AdaptivePacer:
+    def _make_local_pacer(self, membership: Membership, now: float) -> AdaptivePacer:
         """Return the pacer to use alone."""
-        reopens, rate = membership.told_until, self._start_rate
+        hold_until, rate = membership.hold_until, self._start_rate
         if membership.state is not None:
             # Results of the other processes still count, and these processes may be alone now too.
-            reopens = max(reopens, membership.state.mind.snapshot().reopens)
-            rate = membership.state.mind.rate / max(1, len(membership.state.around.members))
-        heir = AdaptivePacer(rate, self._max_rate, self._settings.utilization, self._settings.probe_after)
-        heir.heard(now, Ticket(0, now), Verdict.UNKNOWN, reopens - now)
-        return heir
+            hold_until = max(hold_until, membership.state.pacer.snapshot().hold_until)
+            rate = membership.state.pacer.rate / max(1, len(membership.state.coordination.members))
+        local_pacer = AdaptivePacer(rate, self._max_rate, self._settings.utilization, self._settings.probe_after)
+        local_pacer.record(now, Ticket(0, now), Verdict.UNKNOWN, hold_until - now)
+        return local_pacer
 
-    def _own_ticket(self, ticket: Ticket) -> Ticket:
+    def _to_local_ticket(self, ticket: Ticket) -> Ticket:
         # The number of an older ticket now belongs to another request. 0 belongs to none.
-        assert self._alone_since is not None
-        return ticket if ticket.sent_at >= self._alone_since else Ticket(0, ticket.sent_at)
+        assert self._local_since is not None
+        return ticket if ticket.sent_at >= self._local_since else Ticket(0, ticket.sent_at)
 
 
 _pacers: Final[weakref.WeakSet[SharedPacer]] = weakref.WeakSet()
 
 
-def _begin_in_child() -> None:
+def _reset_pacers_in_child() -> None:
     for pacer in list(_pacers):
-        pacer._begin_in_child()  # noqa: SLF001 - ours
+        pacer._reset_in_child()  # noqa: SLF001 - ours
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_in_child)
+    os.register_at_fork(after_in_child=_reset_pacers_in_child)
 
 
-def _checked_path(path: str | os.PathLike[str]) -> Path:
+def _validate_path(path: str | os.PathLike[str]) -> Path:
     """Return the path. Raise ValueError if no file can have it."""
     try:
         name = os.fsencode(path)

@@ -6,32 +6,32 @@ from ..adaptive import AdaptivePacer
 from ..base import Phase, Ticket
 
 
-class Mind(AdaptivePacer):
+class SharedAdaptivePacer(AdaptivePacer):
     """The adaptive pacer whose state the members of a SharedPacer share."""
 
     @property
-    def reacted_at(self) -> int:
+    def reacted_up_to(self) -> int:
         """The number of the last ticket before the last reaction. 429s for tickets up to it are echoes."""
-        return self._reacted_at_ticket
+        return self._reacted_up_to
 
-    def withdraw(self, first: Ticket, count: int) -> None:
+    def cancel_slots(self, first: Ticket, count: int) -> None:
         """Withdraw `count` slots, from ticket `first` on. If they are the last ones, their times become free again."""
         for interval in self._open_intervals:
-            interval.withdraw(first.number, count)
-        if self._question is not None and first.number <= self._question.number < first.number + count:
-            self._question = None
+            interval.cancel_slots(first.number, count)
+        if self._trial_ticket is not None and first.number <= self._trial_ticket.number < first.number + count:
+            self._trial_ticket = None
         if first.number + count > self._sent:
             self.replan(first.sent_at)
 
     def replan(self, now: float) -> None:
         """Make the times after `now` free again: no slot planned for them will be used."""
-        self._next = min(self._next, now)
+        self._next_slot = min(self._next_slot, now)
 
-    def adopt(self, max_rate: float, utilization: float, probe_after: int) -> None:
+    def update_settings(self, max_rate: float, utilization: float, probe_after: int) -> None:
         """Apply changed settings. An infinite `max_rate` means no maximum."""
-        changed = (max_rate, utilization, probe_after) != (self._max_rate, self._utilization, self._probe_after)
+        is_changed = (max_rate, utilization, probe_after) != (self._max_rate, self._utilization, self._probe_after)
         self._max_rate, self._utilization, self._probe_after = max_rate, utilization, probe_after
-        if changed and self._phase is not Phase.START and self.estimate is not None:
+        if is_changed and self._phase is not Phase.START and self.estimate is not None:
             # PROBE ends, too: it would raise a limit that a more careful member had lowered only in small steps.
-            self._cruise(self.estimate, sys.maxsize)
+            self._start_cruise(self.estimate, sys.maxsize)
         self._rate = min(self._rate, max_rate)

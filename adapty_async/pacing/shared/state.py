@@ -18,21 +18,21 @@ import attrs
 from .. import adaptive, base, estimator, strays
 from ..base import Phase, Ticket, Verdict
 from . import planned
-from .codec import Codec, MisfitError, from_bytes, to_bytes
-from .planned import Mind
+from .codec import Codec, StateDecodeError, dump_json, parse_json
+from .planned import SharedAdaptivePacer
 
-LEASE: Final = 0.05
+LEASE_SECONDS: Final = 0.05
 """Seconds of the schedule that a member takes at once, but at least one slot."""
 
 # The next run starts at this share of the remembered limit, if that is not older than this many seconds.
-_CAREFUL: Final = 0.8
-_REMEMBERED: Final = 24 * 3600.0
+_RESTART_RATIO: Final = 0.8
+_MAX_LIMIT_AGE_SECONDS: Final = 24 * 3600.0
 # Without a reboot, the monotonic and the wall clock drift apart by less than this many seconds. A reboot takes longer.
-_DRIFT: Final = 5.0
+_MAX_CLOCK_DRIFT_SECONDS: Final = 5.0
 # A member that is silent for this many seconds counts as gone. It joins again with its next transaction.
-_SILENT: Final = 300.0
+_MEMBER_TIMEOUT_SECONDS: Final = 300.0
 # Seconds within which a trial request must be sent while the pacer is blocked.
-_ASKED: Final = 1.0
+_TRIAL_SEND_TIMEOUT_SECONDS: Final = 1.0
 
 _NO_TICKET: Final = Ticket(0, -math.inf)
 
@@ -73,8 +73,8 @@ class Question:
 
 
 @attrs.frozen
-class Report:
-    """A result passed to `heard`."""
+class SlotResult:
+    """A result passed to `record`."""
 
     now: float
     ticket: Ticket
@@ -100,194 +100,203 @@ class Around:
     question: Question | None = None
 
 
-_MODULES: Final = (adaptive, base, estimator, planned, strays)
-_PARTS: Final = [
+_PACER_MODULES: Final = (adaptive, base, estimator, planned, strays)
+_PACER_TYPES: Final = [
     part
-    for module in _MODULES
+    for module in _PACER_MODULES
     for part in vars(module).values()
     if isinstance(part, type) and part.__module__ == module.__name__
 ]
-_MIND: Final = Codec(*_PARTS)
-_AROUND: Final = Codec(Around, Member, Settings, Question, Ticket)
+_PACER_CODEC: Final = Codec(*_PACER_TYPES)
+_COORDINATION_CODEC: Final = Codec(Around, Member, Settings, Question, Ticket)
 
 
-class OtherVersionError(OSError):
+class VersionMismatchError(OSError):
     """Other processes use the file with another version of the pacer."""
 
 
 class SharedState:
-    """The mind and its members. The class methods raise MisfitError if `text` contains no valid state."""
+    """The mind and its members. The class methods raise StateDecodeError if `text` contains no valid state."""
 
-    def __init__(self, mind: Mind, around: Around) -> None:
-        self.mind = mind
-        self.around = around
-
-    @classmethod
-    def begin(cls, now: float, wall: float, rate: float, found: tuple[float, float] | None) -> "SharedState":
-        """Start a run at `rate`, or near the limit found recently."""
-        if not _is_fresh(found, wall):
-            found = None
-        if found is not None:
-            rate = _CAREFUL * found[0]
-        return cls(Mind(rate), Around(_code(), now, wall - now, wall, found, {}))
+    def __init__(self, pacer: SharedAdaptivePacer, coordination: Around) -> None:
+        self.pacer = pacer
+        self.coordination = coordination
 
     @classmethod
-    def resume(cls, text: bytes, now: float, wall: float, rate: float, is_alive: IsAlive) -> "SharedState":
+    def start(
+        cls, now: float, wall_time: float, start_rate: float, last_limit: tuple[float, float] | None
+    ) -> "SharedState":
+        """Start a run at `start_rate`, or near the limit found recently."""
+        if not _is_fresh(last_limit, wall_time):
+            last_limit = None
+        if last_limit is not None:
+            start_rate = _RESTART_RATIO * last_limit[0]
+        return cls(
+            SharedAdaptivePacer(start_rate),
+            Around(_compute_code_checksum(), now, wall_time - now, wall_time, last_limit, {}),
+        )
+
+    @classmethod
+    def resume(cls, data: bytes, now: float, wall_time: float, start_rate: float, is_alive: IsAlive) -> "SharedState":
         """Join the run in progress. If no member is alive, start a new run with the limit of the last one.
 
-        Raise MisfitError, or OtherVersionError if only the members of another version can use the state.
+        Raise StateDecodeError, or VersionMismatchError if only the members of another version can use the state.
         """
-        around, mind = _read(text)
-        if not abs(wall - around.written) <= _REMEMBERED:
-            raise MisfitError("more than a day old")
-        is_this_boot = abs(around.offset - (wall - now)) <= _DRIFT
-        if is_this_boot and any(is_alive(token, member) for token, member in around.members.items()):
-            return cls(_same_version(mind), around)
-        if mind is None:
-            raise MisfitError("of another version")
-        shift = 0.0 if is_this_boot else around.offset - (wall - now)
-        return cls(mind, around).begin_anew(now, wall, rate, shift)
+        coordination, pacer = _decode_parts(data)
+        if not abs(wall_time - coordination.written) <= _MAX_LIMIT_AGE_SECONDS:
+            raise StateDecodeError("more than a day old")
+        is_this_boot = abs(coordination.offset - (wall_time - now)) <= _MAX_CLOCK_DRIFT_SECONDS
+        if is_this_boot and any(is_alive(token, member) for token, member in coordination.members.items()):
+            return cls(_require_same_version(pacer), coordination)
+        if pacer is None:
+            raise StateDecodeError("of another version")
+        shift = 0.0 if is_this_boot else coordination.offset - (wall_time - now)
+        return cls(pacer, coordination).restart(now, wall_time, start_rate, shift)
 
     @classmethod
-    def reload(cls, text: bytes) -> "SharedState":
-        """Return the state that another member has written. Raise MisfitError or OtherVersionError."""
-        around, mind = _read(text)
-        return cls(_same_version(mind), around)
+    def reload(cls, data: bytes) -> "SharedState":
+        """Return the state that another member has written. Raise StateDecodeError or VersionMismatchError."""
+        coordination, pacer = _decode_parts(data)
+        return cls(_require_same_version(pacer), coordination)
 
-    def begin_anew(self, now: float, wall: float, rate: float, shift: float = 0.0) -> "SharedState":
-        """Start another run with the limit and the Retry-After of this one, whose times are `shift` seconds behind."""
-        state = self.begin(now, wall, rate, self.around.found)
-        reopens = self.mind.snapshot().reopens + shift
-        state.mind.heard(now, Ticket(0, now), Verdict.UNKNOWN, reopens - now)
+    def restart(self, now: float, wall_time: float, start_rate: float, shift_seconds: float = 0.0) -> "SharedState":
+        """Start another run with the limit and Retry-After of this one, whose times are `shift_seconds` behind."""
+        state = self.start(now, wall_time, start_rate, self.coordination.found)
+        hold_until = self.pacer.snapshot().hold_until + shift_seconds
+        state.pacer.record(now, Ticket(0, now), Verdict.UNKNOWN, hold_until - now)
         return state
 
     def encode(self) -> bytes:
         """Return the bytes that `resume` and `reload` read."""
-        return to_bytes([_AROUND.encode(self.around), _MIND.encode(self.mind)])
+        return dump_json([_COORDINATION_CODEC.encode(self.coordination), _PACER_CODEC.encode(self.pacer)])
 
-    def attend(self, token: str, member: Member, wall: float) -> None:
+    def update_member(self, token: str, member: Member, wall_time: float) -> None:
         """Add a member or update it."""
-        around, now = self.around, member.seen
-        around.members[token] = member
-        around.written, around.offset = wall, wall - now
-        if self.mind.estimate:
-            around.found = (self.mind.estimate, wall)
-        self._adopt()
+        coordination, now = self.coordination, member.seen
+        coordination.members[token] = member
+        coordination.written, coordination.offset = wall_time, wall_time - now
+        if self.pacer.estimate:
+            coordination.found = (self.pacer.estimate, wall_time)
+        self._update_settings()
 
-    def leave(self, token: str) -> None:
+    def remove_member(self, token: str) -> None:
         """Remove a member. Its slots without a known result may have been used."""
-        member = self.around.members.pop(token, None)
+        member = self.coordination.members.pop(token, None)
         if member is None:
             return
-        question = self.around.question
-        if question is not None and question.token == token:
-            self._withdraw_question(question)
+        trial = self.coordination.question
+        if trial is not None and trial.token == token:
+            self._cancel_trial(trial)
         elif member.count:
             for number in range(member.first.number, member.first.number + member.count):
-                self.mind.heard(member.first.sent_at, Ticket(number, member.first.sent_at), Verdict.UNKNOWN)
-        self._adopt()
+                self.pacer.record(member.first.sent_at, Ticket(number, member.first.sent_at), Verdict.UNKNOWN)
+        self._update_settings()
 
-    def tidy(self, now: float, is_alive: IsAlive) -> None:
+    def remove_dead_members(self, now: float, is_alive: IsAlive) -> None:
         """Remove members that are gone, and withdraw a trial request that was never sent."""
-        members = self.around.members
+        members = self.coordination.members
         for token, member in list(members.items()):
-            if now > member.seen + _SILENT or not is_alive(token, member):
-                self.leave(token)
-        question = self.around.question
-        if question is None:
+            if now > member.seen + _MEMBER_TIMEOUT_SECONDS or not is_alive(token, member):
+                self.remove_member(token)
+        trial = self.coordination.question
+        if trial is None:
             return
-        asker = members.get(question.token)
-        if self.mind.phase is not Phase.BLOCKED:
-            self.around.question = None
-        elif asker is None or (asker.count and now > question.ticket.sent_at + _ASKED):
-            self._withdraw_question(question)
+        sender = members.get(trial.token)
+        if self.pacer.phase is not Phase.BLOCKED:
+            self.coordination.question = None
+        elif sender is None or (sender.count and now > trial.ticket.sent_at + _TRIAL_SEND_TIMEOUT_SECONDS):
+            self._cancel_trial(trial)
 
-    def lease(self, token: str, now: float, most: int) -> list[Ticket]:
-        """Return up to `most` of the next slots for a member, or none during a hold."""
-        mind = self.mind
+    def lease_slots(self, token: str, now: float, max_slots: int) -> list[Ticket]:
+        """Return up to `max_slots` of the next slots for a member, or none during a hold."""
+        pacer = self.pacer
         slots: list[Ticket] = []
-        while len(slots) < most and mind.held_until <= now:
-            due = now + mind.wait(now)
-            if slots and due >= slots[0].sent_at + LEASE:
+        while len(slots) < max_slots and pacer.not_before <= now:
+            due = now + pacer.delay(now)
+            if slots and due >= slots[0].sent_at + LEASE_SECONDS:
                 break
-            if mind.phase is Phase.BLOCKED and due > now:
+            if pacer.phase is Phase.BLOCKED and due > now:
                 break
-            slots.append(mind.sent(due))
-        if slots and mind.phase is Phase.BLOCKED:
-            self.around.question = Question(token, slots[0])
+            slots.append(pacer.acquire(due))
+        if slots and pacer.phase is Phase.BLOCKED:
+            self.coordination.question = Question(token, slots[0])
         return slots
 
-    def hear(self, reports: Iterable[Report]) -> None:
+    def record_results(self, results: Iterable[SlotResult]) -> None:
         """Pass results to the mind. If it reacts to one, all planned slots become void."""
-        mind = self.mind
-        for report in reports:
-            self._answer(report.ticket.number)
-            reacted_at = mind.reacted_at
-            mind.heard(report.now, self._known(report.ticket), report.verdict, report.retry_after)
-            if mind.reacted_at != reacted_at:
-                mind.replan(report.now)
+        pacer = self.pacer
+        for result in results:
+            self._end_trial(result.ticket.number)
+            reacted_at = pacer.reacted_up_to
+            pacer.record(result.now, self._to_known_ticket(result.ticket), result.verdict, result.retry_after)
+            if pacer.reacted_up_to != reacted_at:
+                pacer.replan(result.now)
 
-    def withdraw(self, first: Ticket, count: int) -> None:
+    def cancel_slots(self, first: Ticket, count: int) -> None:
         """Withdraw `count` slots, from ticket `first` on, that a member won't use."""
-        if first.sent_at >= self.around.began:
-            self.mind.withdraw(first, count)
-            self._answer(first.number + count - 1)
+        if first.sent_at >= self.coordination.began:
+            self.pacer.cancel_slots(first, count)
+            self._end_trial(first.number + count - 1)
 
-    def _answer(self, number: int) -> None:
-        question = self.around.question
-        if question is not None and number >= question.ticket.number:
-            self.around.question = None
+    def _end_trial(self, number: int) -> None:
+        trial = self.coordination.question
+        if trial is not None and number >= trial.ticket.number:
+            self.coordination.question = None
 
-    def _known(self, ticket: Ticket) -> Ticket:
+    def _to_known_ticket(self, ticket: Ticket) -> Ticket:
         # The number of a ticket from an earlier run now belongs to another request. 0 belongs to none.
-        return ticket if ticket.sent_at >= self.around.began else Ticket(0, ticket.sent_at)
+        return ticket if ticket.sent_at >= self.coordination.began else Ticket(0, ticket.sent_at)
 
-    def _adopt(self) -> None:
-        asked = [member.settings for member in self.around.members.values()]
-        if asked:
-            self.mind.adopt(
-                min(settings.max_rate for settings in asked),
-                min(settings.utilization for settings in asked),
-                max(settings.probe_after for settings in asked),
+    def _update_settings(self) -> None:
+        requested = [member.settings for member in self.coordination.members.values()]
+        if requested:
+            self.pacer.update_settings(
+                min(settings.max_rate for settings in requested),
+                min(settings.utilization for settings in requested),
+                max(settings.probe_after for settings in requested),
             )
 
-    def _withdraw_question(self, question: Question) -> None:
-        self.mind.withdraw(question.ticket, 1)
-        self.around.question = None
+    def _cancel_trial(self, trial: Question) -> None:
+        self.pacer.cancel_slots(trial.ticket, 1)
+        self.coordination.question = None
 
 
-def limit_in(text: bytes, wall: float) -> float | None:
-    """Return the limit in a state, or None if it contains none or it is too old. Raise MisfitError."""
-    found = _read(text)[0].found
-    return found[0] if found is not None and _is_fresh(found, wall) else None
+def decode_limit(data: bytes, wall_time: float) -> float | None:
+    """Return the limit in a state, or None if it contains none or it is too old. Raise StateDecodeError."""
+    last_limit = _decode_parts(data)[0].found
+    return last_limit[0] if last_limit is not None and _is_fresh(last_limit, wall_time) else None
 
 
-def _is_fresh(found: tuple[float, float] | None, wall: float) -> bool:
-    return found is not None and abs(wall - found[1]) <= _REMEMBERED and 0 < found[0] < math.inf
+def _is_fresh(last_limit: tuple[float, float] | None, wall_time: float) -> bool:
+    return (
+        last_limit is not None
+        and abs(wall_time - last_limit[1]) <= _MAX_LIMIT_AGE_SECONDS
+        and 0 < last_limit[0] < math.inf
+    )
 
 
-def _read(text: bytes) -> tuple[Around, Mind | None]:
+def _decode_parts(data: bytes) -> tuple[Around, SharedAdaptivePacer | None]:
     """Return the parts of a state. The mind is None if it is of another version."""
-    found = from_bytes(text)
-    if not isinstance(found, list) or len(found) != 2:
-        raise MisfitError("not a pacer's state")
-    around = _AROUND.decode(found[0])
-    if not isinstance(around, Around):
-        raise MisfitError("not a pacer's state")
-    mind = _MIND.decode(found[1]) if around.code == _code() else None
-    return around, mind if isinstance(mind, Mind) else None
+    parts = parse_json(data)
+    if not isinstance(parts, list) or len(parts) != 2:
+        raise StateDecodeError("not a pacer's state")
+    coordination = _COORDINATION_CODEC.decode(parts[0])
+    if not isinstance(coordination, Around):
+        raise StateDecodeError("not a pacer's state")
+    pacer = _PACER_CODEC.decode(parts[1]) if coordination.code == _compute_code_checksum() else None
+    return coordination, pacer if isinstance(pacer, SharedAdaptivePacer) else None
 
 
-def _same_version(mind: Mind | None) -> Mind:
-    if mind is None:
-        raise OtherVersionError(errno.EBUSY, "in use by processes of another version")
-    return mind
+def _require_same_version(pacer: SharedAdaptivePacer | None) -> SharedAdaptivePacer:
+    if pacer is None:
+        raise VersionMismatchError(errno.EBUSY, "in use by processes of another version")
+    return pacer
 
 
 @functools.cache
-def _code() -> int:
+def _compute_code_checksum() -> int:
     """Return a checksum of the pacer's code. The encoded fields are only valid with the same code."""
     try:
-        return zlib.crc32("".join(map(inspect.getsource, _MODULES)).encode())
+        return zlib.crc32("".join(map(inspect.getsource, _PACER_MODULES)).encode())
     except OSError:  # installed without sources
         return 0

@@ -23,7 +23,7 @@ def test_profiles_are_created_with_their_attributes(sim: Simulator, tmp_path: Pa
     assert bea is not None
     assert (ann.attributes, ann.custom_attributes) == ({"email": "a@b.example"}, {"team": "blue"})
     assert (bea.attributes, bea.custom_attributes) == ({}, {})
-    assert sim.count.answers == {("POST", 200): 2}
+    assert sim.stats.responses == {("POST", 200): 2}
 
 
 def test_a_list_of_ids_is_enough(sim: Simulator, tmp_path: Path, say: Say) -> None:
@@ -41,7 +41,7 @@ def test_an_invalid_row_is_never_created_without_its_attributes(sim: Simulator, 
     assert run(*CREATE, path) == 1
     assert run("retry-failed", ledger_of(path)) == 1
     assert "ann" not in sim.profiles.customer_user_ids
-    assert sim.count.requests == 1
+    assert sim.stats.requests == 1
 
 
 def test_a_creation_that_failed_is_sent_again_and_the_record_says_creation(
@@ -49,7 +49,7 @@ def test_a_creation_that_failed_is_sent_again_and_the_record_says_creation(
 ) -> None:
     path = tmp_path / "people.csv"
     path.write_text("customer_user_id,email\nann,a@b.example\n")
-    sim.script(*[Fault.SERVER_ERROR] * 4, method="POST")
+    sim.inject(*[Fault.SERVER_ERROR] * 4, method="POST")
     assert run(*CREATE, path) == 1
     assert run("retry-failed", ledger_of(path)) == 0
     assert "# Record of a mass creation" in say("report", ledger_of(path))[1]
@@ -71,12 +71,12 @@ def test_the_new_key_of_an_app_is_seen_from_what_was_created(
     assert say("resume", ledger_of(path), *options, "--app", ids(1)[0].replace("user", ""))[0] == 2
     status, _, err = say("resume", ledger_of(path), *options, "--app", sim.profiles.app_id)
     assert status == 0, err
-    assert sim.count.answers == {("POST", 200): 2, ("GET", 200): 1}
+    assert sim.stats.responses == {("POST", 200): 2, ("GET", 200): 1}
 
 
 def test_profile_ids_are_not_for_creating(sim: Simulator, tmp_path: Path, say: Say) -> None:
     path = tmp_path / "ids.txt"
     path.write_text("3286abd3-48b0-4e9c-a5f6-ac0a006333a6\n")
     status, _, err = say("create", path, "--by", "profile_id", "--yes")
-    assert (status, sim.count.requests) == (2, 0)
+    assert (status, sim.stats.requests) == (2, 0)
     assert "pass --by customer_user_id" in err

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from adapty_async.cli import main, signals
-from adapty_async.cli.inputs.bulk_input import Listing
+from adapty_async.cli.inputs.bulk_input import JobInput
 from adapty_async.cli.jobs import run as recorded
-from adapty_async.cli.jobs.failed_rows import Failure
-from adapty_async.cli.signals import Interrupts
+from adapty_async.cli.jobs.failed_rows import FailedRow
+from adapty_async.cli.signals import InterruptHandler
 from adapty_async.ledger import LedgerReader
 from adapty_async.testing import Simulator, prefilled_customer_user_id
 from tests.cli.conftest import Delete
@@ -61,7 +61,7 @@ def test_each_row_has_one_outcome_and_each_id_one_request(
         "invalid": "2",
         "total": str(len(rows)),
     }
-    assert sim.count.requests == 21
+    assert sim.stats.requests == 21
     assert sorted(failures_in(tmp_path / "failures.csv")) == [("", "invalid", "25"), (" 21", "invalid", "23")]
 
 
@@ -97,7 +97,7 @@ def test_ids_keep_their_zeros_their_case_and_their_letters(sim: Simulator, delet
     path.write_text("007\nUser\nMüller\n", encoding="utf-8")
     assert delete(path) == 0
     assert not {"007", "User", "Müller"} & sim.profiles.customer_user_ids
-    assert sim.count.answered(204) == 3
+    assert sim.stats.count_responses(204) == 3
 
 
 def test_profiles_are_deleted_by_profile_id(sim: Simulator, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_never_more_requests_are_under_way_than_concurrency_allows(
 ) -> None:
     sim.latency = 0.005
     assert delete(ids_file(tmp_path, 30), "--concurrency", 3) == 0
-    assert sim.count.max_in_flight == 3
+    assert sim.stats.max_in_flight == 3
 
 
 def test_the_rate_is_held(sim: Simulator, delete: Delete, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,7 +169,7 @@ def test_a_wrong_key_ends_the_job_with_exit_4(
     assert "ADAPTY_API_KEY" in shown.out
     assert figures(shown.out)["total"] == "30"
     assert len(failures_in(tmp_path / "failures.csv")) == 30
-    assert sim.count.requests < 10
+    assert sim.stats.requests < 10
 
 
 def test_a_list_that_finds_nobody_ends_with_exit_3_and_says_what_to_check(
@@ -179,7 +179,7 @@ def test_a_list_that_finds_nobody_ends_with_exit_3_and_says_what_to_check(
     path.write_text("\n".join(f"stranger-{number}" for number in range(500)))
     assert delete(path, "--concurrency", 5, "--failures", tmp_path / "failures.csv") == 3
     shown = capsys.readouterr()
-    assert "stopped: absent_share" in shown.out
+    assert "stopped: max_absent_ratio" in shown.out
     assert "--column" in shown.out
     counted = figures(shown.out)
     assert counted["total"] == "500"
@@ -204,15 +204,15 @@ def test_an_interrupt_while_the_rest_is_written_down_hides_no_status_and_no_figu
     sim: Simulator, delete: Delete, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     failures = tmp_path / "failures.csv"
-    read = recorded.failures_of
+    read = recorded.iter_failed_rows
 
-    def interrupted(reader: LedgerReader, ids: Listing) -> Iterator[Failure]:
+    def interrupted(reader: LedgerReader, ids: JobInput) -> Iterator[FailedRow]:
         for failure in read(reader, ids):
             if failure.row.line == 20:
                 raise KeyboardInterrupt
             yield failure
 
-    monkeypatch.setattr(recorded, "failures_of", interrupted)
+    monkeypatch.setattr(recorded, "iter_failed_rows", interrupted)
     monkeypatch.setenv("ADAPTY_API_KEY", "secret_of_another_app")
     assert delete(ids_file(tmp_path, 30), "--failures", failures, "--no-ledger", "--concurrency", 1) == 4
     shown = capsys.readouterr()
@@ -228,7 +228,7 @@ def test_an_interrupt_at_the_end_of_the_loop_hides_no_figure(
 ) -> None:
     run = signals.run_event_loop
 
-    def interrupted(main: Callable[[Interrupts], Coroutine[Any, Any, Any]]) -> None:
+    def interrupted(main: Callable[[InterruptHandler], Coroutine[Any, Any, Any]]) -> None:
         run(main)
         raise KeyboardInterrupt
 
@@ -268,7 +268,7 @@ def test_bad_input_is_exit_2_and_nothing_is_sent(
     shown = capsys.readouterr()
     assert shown.out == ""
     assert sentence in shown.err
-    assert sim.count.requests == 0
+    assert sim.stats.requests == 0
     assert not (tmp_path / "failures.csv").exists()
 
 
@@ -277,7 +277,7 @@ def test_a_failures_file_that_exists_is_exit_2_and_nothing_is_sent(
 ) -> None:
     path = ids_file(tmp_path, 30)
     assert delete(path, "--failures", path) == 2
-    assert sim.count.requests == 0
+    assert sim.stats.requests == 0
     assert path.read_text().startswith("customer_user_id")
 
 
@@ -329,7 +329,7 @@ def test_without_a_terminal_a_deletion_wants_yes(
         assert "--yes" in capsys.readouterr().err
     monkeypatch.setattr("sys.stdin", None)
     assert main(["delete", path, "--by", "customer_user_id"]) == 2
-    assert sim.count.requests == 0
+    assert sim.stats.requests == 0
 
 
 # Confirmation on a terminal

@@ -10,8 +10,8 @@ import pytest
 
 from adapty_async.cli import main
 from adapty_async.cli.exit_codes import ExitStatus
-from adapty_async.cli.jobs.demo import demo
-from adapty_async.cli.signals import Interrupts
+from adapty_async.cli.jobs.demo import run_demo
+from adapty_async.cli.signals import InterruptHandler
 from tests.cli.served import interrupting, started
 from tests.waiting import PATIENCE
 
@@ -26,8 +26,8 @@ def process_and_folder(shown: str) -> tuple[Path, Path]:
 
 
 async def test_the_demo_deletes_all_and_accounts_for_all(capsys: pytest.CaptureFixture[str]) -> None:
-    with Interrupts() as interrupts:
-        assert await demo(interrupts, 40) is ExitStatus.DONE
+    with InterruptHandler() as interrupts:
+        assert await run_demo(interrupts, 40) is ExitStatus.OK
     shown = capsys.readouterr().out
     assert "total                         40  rows" in shown
     assert "Profiles left in the simulator: 0." in shown
@@ -39,12 +39,12 @@ async def test_the_demo_deletes_all_and_accounts_for_all(capsys: pytest.CaptureF
 
 async def test_an_interrupted_demo_says_what_is_left_and_cleans_up(capsys: pytest.CaptureFixture[str]) -> None:
     async def shown_demo() -> ExitStatus:
-        with Interrupts() as interrupts:
-            return await demo(interrupts, 5000)
+        with InterruptHandler() as interrupts:
+            return await run_demo(interrupts, 5000)
 
     running = asyncio.create_task(shown_demo())
     out = err = ""
-    while "of 5,000 rows" not in err:
+    while "of 5,000 rows" not in err and not running.done():
         await asyncio.sleep(0.01)
         out, err = (old + new for old, new in zip((out, err), capsys.readouterr(), strict=True))
     os.kill(os.getpid(), signal.SIGINT)

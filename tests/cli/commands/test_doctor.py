@@ -14,7 +14,7 @@ import pytest
 
 from adapty_async.cli.jobs import connectivity
 from adapty_async.testing import Fault, Simulator
-from adapty_async.testing.responses import Answer
+from adapty_async.testing.responses import SimulatedResponse
 from tests.cli.witness import Say
 
 
@@ -113,7 +113,7 @@ def test_a_key_that_adapty_accepts_is_said_to_be_one(sim: Simulator, say: Say) -
     status, checks = found(say)
     assert status == 0
     assert checks["key"][1].endswith("; Adapty accepts it")
-    assert sim.count.answers["GET", 404] == 1
+    assert sim.stats.responses["GET", 404] == 1
     assert len(sim.profiles) == 30
 
 
@@ -130,14 +130,14 @@ def test_a_dead_key_is_exit_4(sim: Simulator, say: Say, monkeypatch: pytest.Monk
 
 
 def test_a_key_that_may_not_read_is_exit_4(sim: Simulator, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sim, "_refusal", lambda _: Answer(403))
+    monkeypatch.setattr(sim, "_find_rejection", lambda _: SimulatedResponse(403))
     status, checks = found(say)
     assert status == 4
     assert "the key may not read profiles (403)" in checks["key"][1]
 
 
 def test_where_adapty_fails_it_isnt_known_whether_it_accepts_the_key(sim: Simulator, say: Say) -> None:
-    sim.script(Fault.UNAVAILABLE, method="GET")
+    sim.inject(Fault.UNAVAILABLE, method="GET")
     status, checks = found(say)
     assert status == 0
     assert "hasn't confirmed it" in checks["key"][1]
@@ -189,7 +189,7 @@ def answering(listening: socket.socket, answer: bytes) -> Iterator[None]:
 def test_a_server_that_accepts_and_never_answers_is_a_problem(
     listening: socket.socket, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connectivity, "_PATIENCE", 0.2)
+    monkeypatch.setattr(connectivity, "_TIMEOUT_SECONDS", 0.2)
     status, checks = found(say)
     assert status == 1
     assert [name for name, (is_well, _) in checks.items() if not is_well] == ["http"]
@@ -271,8 +271,8 @@ def test_without_a_place_for_what_is_shared_it_says_so(
 
 
 def test_a_low_limit_of_open_files_is_a_problem(sim: Simulator, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adapty_async.cli.jobs.doctor.descriptor_limit", lambda: 64)
-    monkeypatch.setattr("adapty_async.cli.jobs.doctor.max_connections", lambda: 20)
+    monkeypatch.setattr("adapty_async.cli.jobs.doctor.get_descriptor_limit", lambda: 64)
+    monkeypatch.setattr("adapty_async.cli.jobs.doctor.get_max_connections", lambda: 20)
     status, checks = found(say)
     assert status == 1
     assert checks["files"] == (

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from adapty_async.bulk import Outcome
-from adapty_async.cli.jobs.outcome_counter import Books
+from adapty_async.cli.jobs.outcome_counter import OutcomeCounter
 from adapty_async.testing import Fault, Simulator
 from tests.cli.served import AT_ONCE, Patient, interrupting_after, settings_for, started
 from tests.cli.witness import Say, ids
@@ -46,7 +46,7 @@ def test_each_row_gives_one_object(sim: Simulator, tmp_path: Path, say: Say) -> 
     assert all(row["profile"] is None for row in found[1:])
     assert found[1]["status"] == 404
     assert "1 fetched" in err
-    assert sim.count.requests == 2
+    assert sim.stats.requests == 2
 
 
 def test_all_found_is_exit_0_and_a_list_that_finds_nobody_is_read_to_its_end(
@@ -89,9 +89,9 @@ def test_an_interrupt_while_the_rest_is_written_hides_no_status(
 ) -> None:
     path = tmp_path / "ids.txt"
     path.write_text("\n".join(f"nobody-{number}" for number in range(30)))
-    enter = Books.enter
+    enter = OutcomeCounter.count
 
-    def interrupted(self: Books, outcome: Outcome) -> None:
+    def interrupted(self: OutcomeCounter, outcome: Outcome) -> None:
         if outcome is Outcome.NOT_ATTEMPTED and len(outcomes) == 19:
             raise KeyboardInterrupt
         outcomes.append(outcome)
@@ -99,7 +99,7 @@ def test_an_interrupt_while_the_rest_is_written_hides_no_status(
 
     outcomes: list[Outcome] = []
 
-    monkeypatch.setattr(Books, "enter", interrupted)
+    monkeypatch.setattr(OutcomeCounter, "count", interrupted)
     sim.api_key = "another"
     status, out, err = say(*GET, "--concurrency", 1, path)
     assert status == 4
@@ -126,11 +126,11 @@ def test_whoever_reads_no_further_ends_it_without_a_traceback(sim: Simulator, tm
         assert process.returncode == 130
     assert b"has closed it" in err
     assert b"Traceback" not in err
-    assert sim.count.requests < 2000
+    assert sim.stats.requests < 2000
 
 
 def test_what_fails_says_why(sim: Simulator, tmp_path: Path, say: Say) -> None:
-    sim.script(*[Fault.SERVER_ERROR] * 4)
+    sim.inject(*[Fault.SERVER_ERROR] * 4)
     path = tmp_path / "ids.txt"
     path.write_text(ONE)
     status, out, _ = say(*GET, path)

@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 
 from adapty_async import UNPACED
-from adapty_async.bulk.job_store import Undertaking
+from adapty_async.bulk.job_store import JobSpec
 from adapty_async.cli.exit_codes import CommandError
-from adapty_async.cli.jobs.client import client_of_environment
-from adapty_async.cli.jobs.masking import masked
-from adapty_async.cli.jobs.pace import Pace, state_file
-from adapty_async.cli.jobs.probe import sample
-from adapty_async.ledger.input_check import begin
+from adapty_async.cli.jobs.client import create_client_from_env
+from adapty_async.cli.jobs.masking import mask_id
+from adapty_async.cli.jobs.pace import Pace, find_state_file
+from adapty_async.cli.jobs.probe import fetch_profile_sample
+from adapty_async.ledger.input_check import create_job
 from adapty_async.ledger.location import NamedLedger
 from adapty_async.ledger.store import Store
-from adapty_async.pacing.shared.remembered import remembered_limit
+from adapty_async.pacing.shared.remembered import load_remembered_limit
 from adapty_async.pacing.shared.state import SharedState
 from adapty_async.pacing.shared.state_file import StateFile
 from adapty_async.testing import Fault, Simulator
@@ -28,7 +28,7 @@ from tests.bulk.scripted import FORBIDDEN, scripted_client
 from tests.cli.served import AT_ONCE, environment
 from tests.cli.witness import Say, ids
 
-JOB = Undertaking("delete", "customer_user_id", "https://api.test", "fingerprint", repeatable=True)
+JOB = JobSpec("delete", "customer_user_id", "https://api.test", "fingerprint", is_repeatable=True)
 PLAN = ("plan", "--by", "customer_user_id")
 
 
@@ -41,13 +41,13 @@ def people(tmp_path: Path) -> Path:
 
 def remember(monkeypatch: pytest.MonkeyPatch, folder: Path, found: float, age: float = 0.0) -> Path:
     monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
-    path = state_file(client_of_environment())
+    path = find_state_file(create_client_from_env())
     assert path is not None
     now = time.time() - age
     file = StateFile(path)
-    assert file.changed() is None
-    state = SharedState.begin(1.0, now, 5.0, None)
-    state.around.found = (found, now)
+    assert file.read_new_state() is None
+    state = SharedState.start(1.0, now, 5.0, None)
+    state.coordination.found = (found, now)
     file.store(state.encode())
     file.close()
     return path
@@ -78,7 +78,7 @@ def test_it_tells_the_time_at_the_rate_to_expect(
     assert says in out
     if options:
         assert f"--by customer_user_id {' '.join(options)}" in out
-    assert sim.count.requests == 0
+    assert sim.stats.requests == 0
 
 
 def test_a_limit_of_the_day_before_yesterday_is_forgotten(
@@ -93,7 +93,7 @@ def test_a_state_that_cannot_be_read_is_none(
 ) -> None:
     path = remember(monkeypatch, tmp_path, 10.0)
     path.write_bytes(b"anything else")
-    assert remembered_limit(path) is None
+    assert load_remembered_limit(path) is None
     assert "no rate limit is stored" in say(*PLAN, people)[1]
     assert path.read_bytes() == b"anything else"
 
@@ -114,13 +114,13 @@ def test_a_sample_tells_how_many_exist_and_in_which_app(sim: Simulator, people: 
     assert f"app                 {sim.profiles.app_id}" in out
     assert f" --app {sim.profiles.app_id}" in out.splitlines()[-1]
     assert "Nothing was changed" in out
-    assert sim.count.answers == {("GET", 200): 3, ("GET", 404): 1}
+    assert sim.stats.responses == {("GET", 200): 3, ("GET", 404): 1}
     assert len(sim.profiles) == 30
 
 
 def test_a_sample_is_of_all_where_there_are_no_more(sim: Simulator, people: Path, say: Say) -> None:
     assert say(*PLAN, people, "--probe", 1000, *AT_ONCE)[0] == 0
-    assert sim.count.requests == 40
+    assert sim.stats.requests == 40
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_dead_key_is_exit_4_where_there_is_nobody_to_ask_for(
 
 
 def test_a_sample_without_answers_says_so(sim: Simulator, people: Path, say: Say) -> None:
-    sim.script(*[Fault.REDIRECT] * 2)
+    sim.inject(*[Fault.REDIRECT] * 2)
     status, out, _ = say(*PLAN, people, "--probe", 3, *AT_ONCE)
     assert status == 3
     assert re.search(r"^exist +1\n", out, re.MULTILINE)
@@ -193,7 +193,7 @@ def test_a_sample_that_nobody_answers_says_nothing_of_profiles_and_app(
 async def test_a_sample_that_the_key_may_not_have_says_so() -> None:
     client, _ = scripted_client(lambda request, number: FORBIDDEN)
     with pytest.raises(CommandError, match=r"the key may not read profiles \(403\)") as caught:
-        await sample(client, ["u1"], by="customer_user_id", pacer=UNPACED)
+        await fetch_profile_sample(client, ["u1"], by="customer_user_id", pacer=UNPACED)
     assert caught.value.status == 4
 
 
@@ -242,7 +242,7 @@ def test_what_an_update_sets_clears_and_empties_is_counted_and_nothing_sent(
         f"  adapty-async update {file} --by customer_user_id --attributes {named} --set custom.plan=x --null NULL "
         "--empty EMPTY"
     )
-    assert sim.count.requests == 0
+    assert sim.stats.requests == 0
 
 
 def test_a_name_of_its_own_in_each_row_makes_no_line_for_each(tmp_path: Path, say: Say) -> None:
@@ -278,7 +278,7 @@ def test_the_command_to_type_is_one_that_works(
         typed = plan_for(say, purpose, Path("people.csv"), *AT_ONCE)[1][-1].partition(" > ")[0]
         confirmed = () if purpose == "get" else ("--yes", "--ledger", f"{purpose}.db")
         assert say(*shlex.split(typed)[1:], *confirmed)[0] == 0
-    assert sim.count.answers == {("PATCH", 200): 1, ("POST", 200): 1, ("GET", 200): 1, ("DELETE", 204): 1}
+    assert sim.stats.responses == {("PATCH", 200): 1, ("POST", 200): 1, ("GET", 200): 1, ("DELETE", 204): 1}
 
 
 @pytest.mark.parametrize(
@@ -334,7 +334,7 @@ def test_of_several_columns_there_is_nothing_to_say(tmp_path: Path, say: Say) ->
 @pytest.mark.parametrize("command", ["plan people.txt --by customer_user_id", "status job.db", "doctor"])
 def test_a_result_that_goes_nowhere_is_no_success(people: Path, command: str) -> None:
     ledger = Store.open(
-        people.parent / "job.db", lambda store: begin(store, NamedLedger(people.parent / "job.db"), JOB, 1)
+        people.parent / "job.db", lambda store: create_job(store, NamedLedger(people.parent / "job.db"), JOB, 1)
     )
     ledger.close()
     line = f"exec {shlex.quote(sys.executable)} -m adapty_async {command} >&-"
@@ -352,9 +352,9 @@ def test_ids_are_shown_by_their_ends_alone(sim: Simulator, tmp_path: Path, say: 
     assert "first id            a…m (15 characters)" in out
     assert "last id             … (7 characters)" in out
     assert "example" not in out.replace(str(tmp_path), "")
-    assert masked("12345678") == "1…8 (8 characters)"
+    assert mask_id("12345678") == "1…8 (8 characters)"
 
 
 def test_the_rate_to_expect_of_a_number_needs_no_key() -> None:
-    assert Pace.of("50", "80").expected(None) == 50
-    assert Pace.of("full", None).expected(None) is None
+    assert Pace.from_options("50", "80").estimate_rate(None) == 50
+    assert Pace.from_options("full", None).estimate_rate(None) is None

@@ -14,7 +14,7 @@ import pytest
 
 from adapty_async.bulk import Outcome
 from adapty_async.cli import main
-from adapty_async.cli.inputs.rows import ADDED
+from adapty_async.cli.inputs.rows import ADDED_COLUMNS
 from adapty_async.cli.jobs import preflight, start
 from adapty_async.ledger import LedgerReader, Run, Spool
 from adapty_async.testing import Fault, prefilled_customer_user_id
@@ -50,14 +50,14 @@ def test_a_killed_deletion_goes_on_where_it_was(witness: Witness, tmp_path: Path
     assert counted.total() == 1200
     # After a kill, the requests that were in flight or not committed yet are repeated.
     assert counted[Outcome.DELETED] + counted[Outcome.DELETED_UNCONFIRMED] == 1200
-    assert witness.count.requests < 1200 + kills * 600
+    assert witness.stats.requests < 1200 + kills * 600
 
 
 def ended_before_its_kill(witness: Witness, arguments: Sequence[object], folder: Path) -> bool:
     """Run a command until it has deleted 350 profiles, and kill it. Return True if it had already ended."""
-    wanted = witness.count.answered(204) + 350
+    wanted = witness.stats.count_responses(204) + 350
     with started([*map(str, arguments)], settings_for(witness), cwd=folder) as process:
-        wait_until(lambda: witness.count.answered(204) > wanted or process.poll() is not None)
+        wait_until(lambda: witness.stats.count_responses(204) > wanted or process.poll() is not None)
         process.kill()
         process.communicate(timeout=PATIENCE)
         assert process.returncode in (0, -signal.SIGKILL)
@@ -74,10 +74,10 @@ def test_an_interrupt_prints_the_command_that_goes_on_and_that_finishes(
     assert "rows left" in shown.err
     agree(say, ledger_of(people), witness, 130)
     (typed,) = re.findall(r"^  adapty-async (resume .*db')$", shown.err, re.MULTILINE)
-    asked = witness.count.requests
+    asked = witness.stats.requests
     assert main(shlex.split(typed)) == 0
     assert agree(say, ledger_of(people), witness, 0) == {"deleted": PEOPLE}
-    assert witness.count.requests == PEOPLE
+    assert witness.stats.requests == PEOPLE
     assert asked < PEOPLE
     assert "adapty-async" not in capfd.readouterr().err
 
@@ -86,19 +86,19 @@ def test_a_second_deletion_of_the_same_file_is_sent_to_resume_before_anything_is
     witness: Witness, people: Path, say: Say
 ) -> None:
     assert interrupted(witness, people) == 130
-    asked = witness.count.requests
+    asked = witness.stats.requests
     people.unlink()
     status, out, err = say(*DELETE, people)
     assert (status, out) == (5, "")
     assert f"adapty-async resume {ledger_of(people)}\n" in err
     assert len(err.splitlines()) == 1
-    assert witness.count.requests == asked
+    assert witness.stats.requests == asked
 
 
 def test_what_is_done_is_done_and_a_resume_of_it_sends_nothing(witness: Witness, people: Path, say: Say) -> None:
     assert run(*DELETE, people) == 0
     assert run("resume", ledger_of(people)) == 0
-    assert witness.count.requests == PEOPLE
+    assert witness.stats.requests == PEOPLE
     assert agree(say, ledger_of(people), witness, 0) == {"deleted": PEOPLE}
 
 
@@ -141,14 +141,14 @@ def test_another_input_is_refused_at_its_line_before_anything_is_sent(
     people = tmp_path / "people.txt"
     people.write_text("\n".join(ids(PEOPLE)))
     assert interrupted(witness, people) == 130
-    asked = witness.count.requests
+    asked = witness.stats.requests
     people.write_text("\n".join(change(ids(PEOPLE))))
     status, out, err = say("resume", ledger_of(people))
     assert (status, out) == (5, "")
     assert sentence in err
     assert len(err.splitlines()) == 1
     assert "@" not in err
-    assert witness.count.requests == asked
+    assert witness.stats.requests == asked
     people.write_text("\n".join(ids(PEOPLE)))
     assert run("resume", ledger_of(people)) == 0
     agree(say, ledger_of(people), witness, 0)
@@ -163,7 +163,7 @@ def test_an_input_that_changes_meanwhile_ends_the_run_and_is_refused_afterwards(
     people.write_text("\n".join([*ids(1100), ""]))
     witness.latency = 0.01
     with started([*map(str, DELETE), str(people)], settings_for(witness)) as process:
-        wait_until(lambda: witness.count.answered(204) > 50)
+        wait_until(lambda: witness.stats.count_responses(204) > 50)
         with people.open("a") as file:
             file.write("somebody\n")
         out, err = process.communicate(timeout=PATIENCE)
@@ -190,11 +190,11 @@ def test_rows_at_the_end_are_taken_where_that_is_said_and_confirmed(witness: Wit
     witness.add_profile(customer_user_id="late")
     with people.open("a") as file:
         file.write("n,late\nn,late\n")
-    asked = witness.count.requests
+    asked = witness.stats.requests
     assert run("resume", ledger_of(people)) == 5
     assert run("resume", ledger_of(people), "--appended") == 2
     assert run("resume", ledger_of(people), "--appended", "--yes", "--expect", PEOPLE) == 3
-    assert witness.count.requests == asked
+    assert witness.stats.requests == asked
     assert run("resume", ledger_of(people), "--appended", "--yes", "--expect", PEOPLE + 1) == 0
     assert agree(say, ledger_of(people), witness, 0) == {"deleted": PEOPLE + 1, "duplicate": 1}
     assert run("resume", ledger_of(people)) == 0
@@ -266,7 +266,7 @@ def test_a_job_that_is_about_to_begin_is_not_overtaken(
 
     begun: list[int] = []
     monkeypatch.setattr(preflight, "require_terminal", lambda _: None)
-    monkeypatch.setattr(preflight, "is_typed", type_slowly)
+    monkeypatch.setattr(preflight, "ask_to_type", type_slowly)
     monkeypatch.setattr(start, "require_terminal", lambda _: None)
     (tmp_path / "held.csv").write_text(ids(1)[0])
     assert run(*DELETE[:-1], people, "--exclude", tmp_path / "held.csv") == 0
@@ -277,7 +277,7 @@ def test_a_job_that_is_about_to_begin_is_not_overtaken(
 def test_a_job_that_does_not_begin_keeps_nobody_out(
     witness: Witness, people: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preflight, "is_typed", lambda *_: False)
+    monkeypatch.setattr(preflight, "ask_to_type", lambda *_: False)
     monkeypatch.setattr(start, "require_terminal", lambda _: None)
     before = sorted(people.parent.iterdir())
     assert run(*DELETE[:-1], people) == 2
@@ -288,7 +288,7 @@ def test_a_job_that_does_not_begin_keeps_nobody_out(
 def test_standard_input_is_kept_as_long_as_something_failed(
     witness: Witness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    witness.script(Fault.REDIRECT, method="DELETE")
+    witness.inject(Fault.REDIRECT, method="DELETE")
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\n".join(ids(PEOPLE)).encode())))
     assert run(*DELETE, "-") == 1
     spool = Spool("stdin.adapty.db").path
@@ -333,16 +333,16 @@ def test_an_exchanged_key_goes_on_once_a_listed_person_shows_the_same_app(
     before = witness.api_key
     witness.api_key = "secret_live_exchanged"
     monkeypatch.setenv("ADAPTY_API_KEY", witness.api_key)
-    asked = witness.count.requests
+    asked = witness.stats.requests
     ledger = ledger_of(people)
     status, _, err = say("resume", ledger)
     assert status == 5
     assert "--new-key" in err
-    assert witness.count.requests == asked
+    assert witness.stats.requests == asked
     status, _, err = say("resume", ledger, "--new-key", "--app", "3286abd3-48b0-4e9c-a5f6-ac0a006333a6")
     assert status == 5
     assert app in err
-    assert (witness.count.requests, len(runs_of(ledger))) == (asked, 1)
+    assert (witness.stats.requests, len(runs_of(ledger))) == (asked, 1)
     assert run("resume", ledger, "--new-key") == 0
     assert agree(say, ledger, witness, 0) == {"deleted": PEOPLE}
     first, second = runs_of(ledger)
@@ -374,15 +374,15 @@ def test_a_key_that_was_wrong_from_the_start_is_put_right(
 def test_what_failed_is_sent_again_where_that_is_asked_for_and_only_that(
     witness: Witness, people: Path, tmp_path: Path, say: Say, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    witness.script(*[Fault.REDIRECT] * 3, method="DELETE")
+    witness.inject(*[Fault.REDIRECT] * 3, method="DELETE")
     failures = tmp_path / "failures.csv"
     assert run(*DELETE, people, "--failures", failures) == 1
     assert f"  adapty-async retry-failed {ledger_of(people)}\n" in capfd.readouterr().err
     assert agree(say, ledger_of(people), witness, 1, failures=failures) == {"deleted": PEOPLE - 3, "failed": 3}
     assert run("resume", ledger_of(people)) == 1
-    assert witness.count.requests == PEOPLE
+    assert witness.stats.requests == PEOPLE
     assert run("retry-failed", ledger_of(people)) == 0
-    assert witness.count.requests == PEOPLE + 3
+    assert witness.stats.requests == PEOPLE + 3
     assert agree(say, ledger_of(people), witness, 0) == {"deleted": PEOPLE}
 
 
@@ -391,20 +391,20 @@ def test_the_failures_keep_the_columns_of_the_input_and_can_be_fed_back_again_an
 ) -> None:
     people, first, second = (tmp_path / name for name in ("people.csv", "first.csv", "second.csv"))
     people.write_text("note,customer_user_id,status\n" + "".join(f'"a\nb",{id_},x\n' for id_ in ids(PEOPLE)))
-    witness.script(Fault.REDIRECT, Fault.REDIRECT, method="DELETE")
+    witness.inject(Fault.REDIRECT, Fault.REDIRECT, method="DELETE")
     assert run(*DELETE, "--concurrency", 1, people, "--failures", first) == 1
     with first.open(newline="") as file:
         assert [*csv.reader(file)] == [
-            ["note", "customer_user_id", "status", *ADDED],
+            ["note", "customer_user_id", "status", *ADDED_COLUMNS],
             ["a\nb", ids(1)[0], "x", "failed", "Adapty answered 307", "307", "2"],
             ["a\nb", ids(2)[1], "x", "failed", "Adapty answered 307", "307", "4"],
         ]
     assert stat.S_IMODE(first.stat().st_mode) == 0o600
-    witness.script(Fault.REDIRECT, method="DELETE")
+    witness.inject(Fault.REDIRECT, method="DELETE")
     assert run(*DELETE, "--concurrency", 1, first, "--failures", second, "--max-failures", "100%") == 1
     with second.open(newline="") as file:
         assert [*csv.reader(file)] == [
-            ["note", "customer_user_id", "status", *ADDED],
+            ["note", "customer_user_id", "status", *ADDED_COLUMNS],
             ["a\nb", ids(1)[0], "x", "failed", "Adapty answered 307", "307", "2"],
         ]
     assert run(*DELETE, second) == 0
@@ -418,7 +418,7 @@ def test_two_runners_at_once_are_one_and_a_sentence(witness: Witness, people: Pa
     witness.latency = 0.05
     command = [*map(str, DELETE), "--concurrency", "1", str(people)]
     with started(command, settings_for(witness)) as process:
-        wait_until(lambda: witness.count.answered(204) > 2)
+        wait_until(lambda: witness.stats.count_responses(204) > 2)
         for second in (("resume", ledger_of(people)), (*DELETE, people)):
             status, out, err = say(*second)
             assert (status, out) == (5, "")
@@ -439,7 +439,7 @@ def test_however_many_signals_come_the_way_to_go_on_is_printed(
     witness.latency = 600
     command = [*map(str, DELETE), "--concurrency", "7", "--timeout", "600", str(people)]
     with started(command, settings_for(witness)) as process:
-        wait_until(lambda: witness.count.in_flight == 7)
+        wait_until(lambda: witness.stats.in_flight == 7)
         for _ in range(5):
             process.send_signal(signal.SIGTERM)
             time.sleep(pause)
@@ -463,7 +463,7 @@ def test_the_second_signal_leaves_in_doubt_what_was_under_way_and_the_resume_set
     witness.latency = 600
     command = [*map(str, DELETE), "--concurrency", "7", "--timeout", "600", str(people)]
     with started(command, settings_for(witness)) as process:
-        wait_until(lambda: witness.count.in_flight == 7)
+        wait_until(lambda: witness.stats.in_flight == 7)
         process.send_signal(signal.SIGTERM)
         assert process.stderr is not None
         while b"Stopping" not in process.stderr.readline():

@@ -13,7 +13,7 @@ import pytest
 
 from adapty_async.cli import main
 from adapty_async.cli.jobs import report
-from adapty_async.cli.output.progress import Standing, View
+from adapty_async.cli.output.progress import OutcomeCounts, ProgressView
 from adapty_async.ledger import LedgerReader
 from adapty_async.ledger.store import Store
 from adapty_async.testing import Fault, Simulator
@@ -54,7 +54,7 @@ def test_it_shows_what_the_screen_does_paused_or_not_until_the_job_is_killed(
     sim: Simulator, tmp_path: Path, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = ledger_of(tmp_path / "people.csv")
-    sim.script(Fault.UNAVAILABLE, Fault.UNAVAILABLE)
+    sim.inject(Fault.UNAVAILABLE, Fault.UNAVAILABLE)
     with running(sim, tmp_path) as process:
         wait_until(lambda: ledger.exists() and progress(say, ledger).get("limit") is not None)
         told = progress(say, ledger)
@@ -93,8 +93,8 @@ def test_it_shows_what_the_screen_does_paused_or_not_until_the_job_is_killed(
 
     # The last status of the killed process isn't used for another process that has the ledger afterwards.
     with LedgerReader(ledger) as reader:
-        assert reader.sight is not None
-    monkeypatch.setattr(report, "_LATELY", timedelta(0))
+        assert reader.live_status is not None
+    monkeypatch.setattr(report, "_MAX_LIVE_STATUS_AGE", timedelta(0))
     with Store.open(ledger):
         assert progress(say, ledger)["requests"] is None
 
@@ -111,17 +111,17 @@ def test_after_its_end_nothing_is_left_of_it(sim: Simulator, tmp_path: Path, say
     assert told["waiting"] > 0
     assert [run["ended"] is not None for run in told["runs"]] == [True]
     with LedgerReader(ledger) as reader:
-        assert reader.sight is None
+        assert reader.live_status is None
 
 
 def test_what_is_told_comes_back_as_it_was() -> None:
     hour = datetime.now().astimezone()
-    again = View.from_json(json.loads(json.dumps(FULL.as_json())), FULL.sight.standing, hour)
+    again = ProgressView.from_dict(json.loads(json.dumps(FULL.to_dict())), FULL.live_status.outcome_counts, hour)
     assert again.lines[:1] + again.lines[2:] == FULL.lines[:1] + FULL.lines[2:]
-    assert again.pace == FULL.pace
-    assert again.left == FULL.left == timedelta(seconds=2000)
-    later = View.from_json(FULL.as_json(), Standing(20_000, {}), hour)
-    assert (later.done, later.left) == ("0 of 20,000 rows", timedelta(seconds=4000))
+    assert again.rate_text == FULL.rate_text
+    assert again.time_left == FULL.time_left == timedelta(seconds=2000)
+    later = ProgressView.from_dict(FULL.to_dict(), OutcomeCounts(20_000, {}), hour)
+    assert (later.done_text, later.time_left) == ("0 of 20,000 rows", timedelta(seconds=4000))
 
 
 def test_one_object_is_not_watched(say: Say, tmp_path: Path) -> None:

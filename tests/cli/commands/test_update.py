@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from adapty_async.cli import main
-from adapty_async.cli.inputs.rows import ADDED
+from adapty_async.cli.inputs.rows import ADDED_COLUMNS
 from adapty_async.testing import Fault, Simulator
 from tests.cli.commands.test_delete import Keyboard
 from tests.cli.served import AT_ONCE, Patient, interrupting_after, settings_for, started, wait_until
@@ -43,7 +43,7 @@ def test_each_cell_becomes_the_attribute_that_its_column_names(sim: Simulator, t
     assert run(*UPDATE, path) == 0
     assert profile(sim, ONE).attributes == {"first_name": "Ann", "att_status": 3, "analytics_disabled": True}
     assert profile(sim, ONE).custom_attributes == {"team": "007", "age": 7.5, "vip": 1.0}
-    assert sim.count.answers == {("PATCH", 200): 1}
+    assert sim.stats.responses == {("PATCH", 200): 1}
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_what_says_something_in_cells_alone_is_refused_for_json_lines(
 ) -> None:
     path = written(tmp_path, f'{{"customer_user_id": "{ONE}", "first_name": "Ann"}}\n', "people.jsonl")
     status, _, err = say(*UPDATE, path, *options)
-    assert (status, sim.count.requests) == (2, 0)
+    assert (status, sim.stats.requests) == (2, 0)
     assert sentence in err
 
 
@@ -212,7 +212,7 @@ def test_a_value_that_adapty_would_refuse_is_never_sent(
     assert status == 1
     assert f"line 2: {reason}" in err
     assert not cell or f"{cell}\n" not in err
-    assert sim.count.requests == 1
+    assert sim.stats.requests == 1
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_an_odd_object_is_invalid_and_the_rest_is_sent(
     status, _, err = say(*UPDATE, path)
     assert status == 1
     assert f"line 2: {reason}" in err
-    assert sim.count.requests == 1
+    assert sim.stats.requests == 1
 
 
 @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ def test_what_is_not_clear_refuses_the_input(
 ) -> None:
     path = written(tmp_path, content, "people.jsonl" if content.startswith("{") else "people.csv")
     status, _, err = say(*UPDATE, path, *options)
-    assert (status, sim.count.requests) == (2, 0)
+    assert (status, sim.stats.requests) == (2, 0)
     assert sentence in err
     assert "example" not in err
     assert not ledger_of(path).exists()
@@ -311,7 +311,7 @@ def test_an_id_with_the_same_values_again_is_a_duplicate(sim: Simulator, tmp_pat
     assert status == 0
     assert "duplicate" in out
     assert "3 rows, 2 profiles to update" in err
-    assert sim.count.requests == 2
+    assert sim.stats.requests == 2
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,7 @@ def test_an_id_that_comes_again_with_values_that_cannot_be_sent_refuses_the_inpu
 ) -> None:
     path = written(tmp_path, f"customer_user_id,first_name,email\n{rows.format(one=ONE, two=TWO)}")
     status, _, err = say(*UPDATE, path)
-    assert (status, sim.count.requests) == (2, 0)
+    assert (status, sim.stats.requests) == (2, 0)
     assert f"line {lines[0]}: the ID is also on line {lines[1]}, with other values" in err
     assert not ledger_of(path).exists()
 
@@ -339,7 +339,7 @@ def test_an_object_in_which_a_field_stands_twice_still_says_whose_it_is(
     twice = f'{{"customer_user_id": "{ONE}", "email": "a@b.example", "email": "c@d.example"}}\n'
     once = f'{{"customer_user_id": "{ONE}", "email": "a@b.example"}}\n'
     status, _, err = say(*UPDATE, written(tmp_path, twice + once, "people.jsonl"))
-    assert (status, sim.count.requests) == (2, 0)
+    assert (status, sim.stats.requests) == (2, 0)
     assert "line 2: the ID is also on line 1, with other values" in err
     unclear = [
         f'{{"customer_user_id": "{ONE}", "customer_user_id": "{TWO}", "email": null}}',
@@ -349,13 +349,13 @@ def test_an_object_in_which_a_field_stands_twice_still_says_whose_it_is(
     ]
     status, _, err = say(*UPDATE, written(tmp_path, "\n".join([*unclear, once]), "people.jsonl"))
     assert status == 1, err
-    assert sim.count.requests == 1
+    assert sim.stats.requests == 1
 
 
 def test_an_id_that_can_be_sent_on_none_of_its_lines_refuses_nothing(sim: Simulator, tmp_path: Path, say: Say) -> None:
     path = written(tmp_path, f"customer_user_id,email\n{ONE},x\n{ONE},y\n{ONE},x\n{TWO},b@c.example\n u,x\n u,z\n")
     status, out, err = say(*UPDATE, path)
-    assert (status, sim.count.requests) == (1, 1)
+    assert (status, sim.stats.requests) == (1, 1)
     assert "6 rows, 1 profiles to update" in err
     assert "duplicate" not in out
     assert say("export", ledger_of(path), "--ids", "none")[1].count(",invalid,") == 5
@@ -364,7 +364,7 @@ def test_an_id_that_can_be_sent_on_none_of_its_lines_refuses_nothing(sim: Simula
 def test_whoever_is_excluded_may_stand_there_twice(sim: Simulator, tmp_path: Path) -> None:
     path = written(tmp_path, f"customer_user_id,email\n{ONE},a@b.example\n{ONE},c@d.example\n{TWO},e@f.example\n")
     assert run(*UPDATE, path, "--exclude", written(tmp_path, f"{ONE}\n", "held.csv")) == 0
-    assert sim.count.requests == 1
+    assert sim.stats.requests == 1
 
 
 SAME = [
@@ -383,7 +383,7 @@ def test_values_are_compared_as_what_they_are_not_as_they_are_written(
     status, out, err = say(*UPDATE, path)
     assert status == 0, err
     assert "duplicate" in out
-    assert sim.count.requests == 1
+    assert sim.stats.requests == 1
 
 
 @pytest.mark.parametrize(("first", "second"), SAME)
@@ -512,7 +512,7 @@ def test_in_failures_json_stands_as_it_stood(sim: Simulator, tmp_path: Path) -> 
         path = tmp_path / name
         kept, _, rest = path.read_text().partition(', "adapty_outcome"')
         assert kept == own
-        assert set(json.loads(f'{{"adapty_outcome"{rest}')) == set(ADDED)
+        assert set(json.loads(f'{{"adapty_outcome"{rest}')) == set(ADDED_COLUMNS)
     sim.add_profile(customer_user_id="nobody")
     assert run(*UPDATE, path, *options) == 0
 
@@ -547,7 +547,7 @@ def test_whoever_is_excluded_later_has_the_values_that_the_ledger_knows(
     sim: Simulator, tmp_path: Path, say: Say
 ) -> None:
     path = written(tmp_path, f"customer_user_id,first_name\n{ONE},Ann\n{TWO},Bea\n")
-    sim.script(Fault.REDIRECT, method="PATCH")
+    sim.inject(Fault.REDIRECT, method="PATCH")
     assert run(*UPDATE, path, "--concurrency", 1) == 1
     held = written(tmp_path, f"{ONE}\n", "held.csv")
     assert say("retry-failed", ledger_of(path), "--exclude", held)[0] == 1
@@ -588,7 +588,7 @@ def test_on_a_terminal_it_says_what_is_written_and_asks(
     assert "attributes written: first_name, custom.team; the same in every row: custom.campaign" in shown
     assert "Type 1 to update them" in shown
     assert not {"Ann", "blue", "spring"} & set(shown.replace(":", " ").split())
-    assert sim.count.requests == (0 if status else 1)
+    assert sim.stats.requests == (0 if status else 1)
 
 
 # With a ledger
@@ -599,9 +599,9 @@ def test_a_job_goes_on_where_it_was_and_its_record_says_update(sim: Patient, tmp
     path = written(tmp_path, f"customer_user_id,first_name\n{rows}")
     with interrupting_after(sim, 3):
         assert run(*UPDATE, path, "--set", "custom.a=1", "--concurrency", 2) == 130
-    assert 3 <= sim.count.requests < 30
+    assert 3 <= sim.stats.requests < 30
     status, out, _ = say("resume", ledger_of(path))
-    assert (status, sim.count.requests) == (0, 30)
+    assert (status, sim.stats.requests) == (0, 30)
     assert "updated" in out
     assert profile(sim, ONE).custom_attributes == {"a": "1"}
     assert "update by customer_user_id" in say("status", ledger_of(path))[1]
@@ -622,9 +622,9 @@ def test_other_values_than_before_are_refused(sim: Simulator, tmp_path: Path, sa
     path = written(tmp_path, content)
     assert run(*UPDATE, path) == 1
     path.write_text(content.replace("Bea", change) if change == "Eve" else content.replace("a@b.example", change))
-    requests = sim.count.requests
+    requests = sim.stats.requests
     status, _, err = say("retry-failed", ledger_of(path))
-    assert (status, sim.count.requests) == (5, requests)
+    assert (status, sim.stats.requests) == (5, requests)
     assert "restore the original file" in err
 
 
@@ -653,7 +653,7 @@ def test_where_only_values_are_others_it_says_where_they_may_be(
 
 def test_what_failed_is_sent_again_with_its_values(sim: Simulator, tmp_path: Path) -> None:
     path = written(tmp_path, f"customer_user_id,first_name\n{ONE},Ann\n")
-    sim.script(*[Fault.SERVER_ERROR] * 4)
+    sim.inject(*[Fault.SERVER_ERROR] * 4)
     assert run(*UPDATE, path) == 1
     assert run("retry-failed", ledger_of(path)) == 0
     assert profile(sim, ONE).attributes == {"first_name": "Ann"}
@@ -670,7 +670,7 @@ def test_rows_that_were_added_are_taken_and_conflicts_with_earlier_ones_are_not(
     path.write_text(path.read_text().replace("Eve", "Ann"))
     assert say("resume", ledger_of(path), "--appended", "--yes")[0] == 0
     assert profile(sim, TWO).attributes == {"first_name": "Bea"}
-    assert sim.count.requests == 2
+    assert sim.stats.requests == 2
 
 
 def test_what_may_have_been_updated_long_ago_is_in_doubt_until_somebody_asks_for_it(
@@ -679,20 +679,20 @@ def test_what_may_have_been_updated_long_ago_is_in_doubt_until_somebody_asks_for
     path = written(tmp_path, "customer_user_id,first_name\n" + "".join(f"{id_},Ann\n" for id_ in ids(30)))
     sim.latency = 0.3
     with started([*UPDATE, str(path), "--concurrency", "30"], settings_for(sim)) as process:
-        wait_until(lambda: sim.count.requests >= 2)
+        wait_until(lambda: sim.stats.requests >= 2)
         process.kill()
         process.communicate()
     sim.latency = 0.0
-    wait_until(lambda: not sim.count.in_flight)
+    wait_until(lambda: not sim.stats.in_flight)
     profile(sim, ONE).attributes["first_name"] = "Bea, as the app wrote since"
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 16 * 60)
-    requests = sim.count.requests
+    requests = sim.stats.requests
     status, out, _ = say("resume", ledger_of(path))
     assert status == 1
     assert "in_doubt" in out
     assert profile(sim, ONE).attributes["first_name"] == "Bea, as the app wrote since"
-    assert sim.count.requests < requests + 30
+    assert sim.stats.requests < requests + 30
     assert say("retry-failed", ledger_of(path))[0] == 0
     assert profile(sim, ONE).attributes["first_name"] == "Ann"
 

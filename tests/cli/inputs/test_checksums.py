@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from adapty_async.cli.inputs.ids import open_ids
+from adapty_async.cli.inputs.ids import open_id_input
 from adapty_async.cli.inputs.rows import InputError
 from tests.cli.served import AT_ONCE
 from tests.cli.witness import Say, Witness, ids, ledger_of
@@ -43,10 +43,10 @@ FILES = {
 
 def sent(path: Path) -> list[str]:
     """Return the IDs that would be sent from a file; none if the file is refused."""
-    with open_ids(path, by="customer_user_id") as opened:
+    with open_id_input(path, by="customer_user_id") as opened:
         try:
             opened.check()
-            return [row.id for row in opened.rows() if row.outcome is None]
+            return [row.id for row in opened.iter_rows() if row.outcome is None]
         except InputError:
             return []
 
@@ -89,7 +89,7 @@ def test_a_place_that_is_another_columns_is_refused(tmp_path: Path) -> None:
     content[content.rindex(place) : content.rindex(place) + len(place)] = others.ljust(len(place), b"\0")
     path = tmp_path / "people.parquet"
     path.write_bytes(content)
-    with open_ids(path, by="customer_user_id") as opened, pytest.raises(InputError, match="columns overlap"):
+    with open_id_input(path, by="customer_user_id") as opened, pytest.raises(InputError, match="columns overlap"):
         opened.check()
 
 
@@ -105,10 +105,10 @@ def test_a_wrong_checksum_is_refused_with_a_sentence_and_nothing_is_sent(
         f"adapty-async: {path} can't be read completely (a checksum is wrong): it is truncated or damaged: "
         "fetch it again\n"
     )
-    assert witness.count.requests == 0
+    assert witness.stats.requests == 0
     assert not ledger_of(path).exists()
     assert say("delete", *AT_ONCE, *BY, "--yes", write_all(tmp_path), "--exclude", path)[0] == 2
-    assert witness.count.requests == 0
+    assert witness.stats.requests == 0
 
 
 def write_all(folder: Path) -> Path:
@@ -121,12 +121,12 @@ def test_a_file_that_is_damaged_after_it_was_checked_is_looked_at_again(tmp_path
     path = tmp_path / "people.parquet"
     path.write_bytes(FILES["two columns"])
     status = path.stat()
-    with open_ids(path, by="customer_user_id") as opened:
+    with open_id_input(path, by="customer_user_id") as opened:
         opened.check()
         path.write_bytes(FILES["two columns"].replace(b"user-1@", b"user-9@", 1))
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # a disk may be slow
         with pytest.raises(InputError, match="a checksum is wrong"):
-            list(opened.ids())
+            list(opened.iter_items())
 
 
 @pytest.mark.parametrize(("options", "is_said"), [({}, False), ({"write_page_checksum": False}, True)])
@@ -156,5 +156,5 @@ def test_no_damaged_byte_of_a_gzip_file_lets_anybody_else_be_sent(tmp_path: Path
             assert sent(path) in (PEOPLE, [])
         for length in set(range(2, len(content))) - {len(gzip.compress(text[:half].encode()))}:
             path.write_bytes(content[:length])
-            with open_ids(path, by="customer_user_id") as opened, pytest.raises(InputError):
+            with open_id_input(path, by="customer_user_id") as opened, pytest.raises(InputError):
                 opened.check()

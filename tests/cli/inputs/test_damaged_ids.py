@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from adapty_async.bulk import Outcome
-from adapty_async.cli.inputs.damage import invisible_in, is_invisible
-from adapty_async.cli.inputs.ids import open_ids
-from adapty_async.cli.inputs.rounding import Rounding
+from adapty_async.cli.inputs.damage import find_invisible, is_invisible
+from adapty_async.cli.inputs.ids import open_id_input
+from adapty_async.cli.inputs.rounding import RoundingDetector
 from tests.cli.served import AT_ONCE, settings_for
 from tests.cli.terminal import shell_in
 from tests.cli.witness import Say, Witness, ids, ledger_of
@@ -51,12 +51,12 @@ NAMES = ["people.csv", "people.tsv", "people.ids", "people.jsonl", "people.parqu
 @pytest.mark.parametrize("text", ["u{}1", "{}u", "u{}"])
 def test_an_invisible_character_is_named(character: str, text: str) -> None:
     is_at_an_end = text != "u{}1" and character.isspace()  # the library refuses these
-    assert invisible_in(text.format(character)).startswith("" if is_at_an_end else f"U+{ord(character):04X} (")
+    assert find_invisible(text.format(character)).startswith("" if is_at_an_end else f"U+{ord(character):04X} (")
 
 
 @pytest.mark.parametrize("text", ["u1", "Müller", "e\u0301", "Doe, Ann", "😀", "नमस्ते", "أحمد", "李", "a·b", "\u0e33"])
 def test_what_is_seen_is_no_damage(text: str) -> None:
-    assert invisible_in(text) == ""
+    assert find_invisible(text) == ""
 
 
 def test_each_code_point_that_is_no_letter_mark_number_sign_or_space_is_invisible() -> None:
@@ -79,7 +79,7 @@ def test_they_refuse_the_file_or_are_left_out_or_are_sent_as_they_are(
     assert (status, out) == (2, "")
     assert "the ID contains an invisible character, U+200B (zero width space): export the IDs again" in err
     assert "bo" not in err.replace("--allow", "").replace("about", "").replace("people", "")
-    assert witness.count.requests == 0
+    assert witness.stats.requests == 0
     assert not ledger_of(path).exists()
     assert say(*DELETE, path, "--accept-damaged", "--no-ledger")[0] == 1
     assert set(witness.log) == set(ids(2))
@@ -91,7 +91,7 @@ def test_they_are_sent_as_they_are_by_every_run_that_was_told_so(witness: Witnes
     assert status == 0
     assert f"adapty-async delete {path} --by customer_user_id --allow-invisible" in out
     assert say("delete", *AT_ONCE, *BY, "--yes", path, "--allow-invisible")[0] == 0
-    assert witness.count.answers == {("DELETE", 204): 2, ("DELETE", 404): 1}
+    assert witness.stats.responses == {("DELETE", 204): 2, ("DELETE", 404): 1}
     assert say("resume", ledger_of(path))[0] == 0
     assert say("export", ledger_of(path), "--ids", "plain")[0] == 0
 
@@ -104,7 +104,7 @@ def test_every_command_refuses_them(witness: Witness, tmp_path: Path, say: Say, 
     status, out, err = say(command, path, *BY, *options)
     assert (status, out) == (2, "")
     assert "--allow-invisible" in err
-    assert witness.count.requests == 0
+    assert witness.stats.requests == 0
 
 
 def test_rows_that_are_added_are_looked_at_as_the_first_were(witness: Witness, tmp_path: Path, say: Say) -> None:
@@ -115,7 +115,7 @@ def test_rows_that_are_added_are_looked_at_as_the_first_were(witness: Witness, t
     assert say("resume", ledger_of(path), "--appended", "--yes")[0] == 2
     assert say("resume", ledger_of(path), "--appended", "--yes", "--allow-invisible", *AT_ONCE)[0] == 0
     assert say("resume", ledger_of(path))[0] == 0
-    assert witness.count.requests == 3
+    assert witness.stats.requests == 3
 
 
 @pytest.mark.parametrize("command", ["resume", "verify"])
@@ -144,7 +144,7 @@ def test_a_header_that_stands_there_again_refuses_the_file(
     assert status == 2
     unit = {"people.parquet": "row 3", "people.jsonl": "line 3"}.get(name, "line 4")
     assert f"{unit}: the header is repeated, as if files had been joined: remove the line" in err
-    assert witness.count.requests == 0
+    assert witness.stats.requests == 0
     assert say(*DELETE, path, "--accept-damaged", "--no-ledger")[0] == 1
     assert set(witness.log) == set(ids(3))
 
@@ -170,10 +170,10 @@ ROUNDED = ["1234567890123450", "1234567890123460", "12345678901234500", "1234567
     ],
 )
 def test_long_numbers_are_suspect_where_none_has_kept_its_digits(people: list[str], suspect: int) -> None:
-    rounding = Rounding()
+    rounding = RoundingDetector()
     rounding.add(people[:3])
     rounding.add(people[3:])
-    assert rounding.suspect == suspect
+    assert rounding.suspect_count == suspect
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -189,9 +189,9 @@ def test_suspect_numbers_refuse_the_file_unless_they_are_said_to_be_right(
     assert status == 2
     assert "contains 5 IDs of 16 or more digits" in err
     assert "if they are right, add --allow-rounded" in err
-    assert witness.count.requests == 0
+    assert witness.stats.requests == 0
     assert say(command, path, *BY, *options, *AT_ONCE, "--allow-rounded")[0] in (0, 1)
-    assert witness.count.requests == (0 if command == "plan" else 5)
+    assert witness.stats.requests == (0 if command == "plan" else 5)
 
 
 @pytest.mark.parametrize(("answer", "status"), [("yes", 0), ("no", 2)])
@@ -207,7 +207,7 @@ def test_whoever_sits_there_is_asked(witness: Witness, tmp_path: Path, answer: s
             shell.until("Type 5 to delete them: ")
             shell.type("5\n")
         assert shell.ended()[0] == status
-    assert witness.count.requests == (0 if status else 5)
+    assert witness.stats.requests == (0 if status else 5)
 
 
 def test_what_was_said_to_be_right_stays_so(witness: Witness, tmp_path: Path, say: Say) -> None:
@@ -216,10 +216,10 @@ def test_what_was_said_to_be_right_stays_so(witness: Witness, tmp_path: Path, sa
     with path.open("a", encoding="utf-8") as file:
         file.write("1234567890123470\n")
     assert say("resume", ledger_of(path), "--appended", "--yes")[0] == 0
-    assert witness.count.requests == 6
+    assert witness.stats.requests == 6
 
 
 def test_an_invalid_outcome_is_that_of_a_row_left_out(tmp_path: Path) -> None:
     path = write(tmp_path, "people.csv", ["u1", "u\u200b2"])
-    with open_ids(path, by="customer_user_id", accept_damaged=True) as opened:
-        assert [row.outcome for row in opened.rows()] == [None, Outcome.INVALID]
+    with open_id_input(path, by="customer_user_id", skip_damaged=True) as opened:
+        assert [row.outcome for row in opened.iter_rows()] == [None, Outcome.INVALID]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapty_async.bulk.api import By
-from adapty_async.cli.inputs.ids import open_ids
+from adapty_async.bulk.api import IdType
+from adapty_async.cli.inputs.ids import open_id_input
 from adapty_async.cli.inputs.rows import Format, InputError
 from tests.cli.served import AT_ONCE
 from tests.cli.witness import Say, Witness, ids, ledger_of
@@ -111,9 +111,9 @@ IDS: dict[str, tuple[str, list[str]]] = {
 
 def opened(path: Path, content: bytes) -> list[str]:
     path.write_bytes(content)
-    with open_ids(path, by="customer_user_id") as found:
+    with open_id_input(path, by="customer_user_id") as found:
         found.check()
-        return [row.id for row in found.rows() if row.outcome is None]
+        return [row.id for row in found.iter_rows() if row.outcome is None]
 
 
 @pytest.mark.parametrize("what", TABLES)
@@ -135,7 +135,7 @@ def test_it_is_no_exclude_list_whatever_is_allowed(witness: Witness, tmp_path: P
     assert (status, out) == (2, "")
     assert err.startswith("adapty-async: --exclude: ")
     assert says in err
-    assert witness.count.requests == 0
+    assert witness.stats.requests == 0
     assert not ledger_of(everybody).exists()
 
 
@@ -152,17 +152,20 @@ def test_an_id_in_two_parts_may_be_written_as_json_lines_where_it_looks_like_a_t
 
 
 @pytest.mark.parametrize("by", ["customer_user_id", "profile_id"])
-def test_the_dialect_is_said_for_either_kind_of_id(tmp_path: Path, by: By) -> None:
+def test_the_dialect_is_said_for_either_kind_of_id(tmp_path: Path, by: IdType) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(text("Profil;Grund", *people(f"{PROFILE};x")))
-    with open_ids(path, by=by) as found, pytest.raises(InputError, match="';'"):
+    with open_id_input(path, by=by) as found, pytest.raises(InputError, match="';'"):
         found.check()
 
 
 def test_a_format_that_was_asked_for_is_looked_at_as_well(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(text("mail,reason", *people("{1},x")))
-    with open_ids(path, by="customer_user_id", format=Format.IDS) as found, pytest.raises(InputError, match="name it"):
+    with (
+        open_id_input(path, by="customer_user_id", format=Format.IDS) as found,
+        pytest.raises(InputError, match="name it"),
+    ):
         found.check()
 
 
@@ -181,8 +184,8 @@ def test_long_lines_are_looked_at_in_bounded_memory(tmp_path: Path) -> None:
     path = tmp_path / "a.ids"
     path.write_bytes(text(*["x" * 900_000] * 100))
     tracemalloc.start()
-    with open_ids(path, by="customer_user_id") as found:
-        found.reading()
+    with open_id_input(path, by="customer_user_id") as found:
+        found.read_schema()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 20_000_000

@@ -12,24 +12,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapty_async.cli.exit_codes import ExitStatus
-from adapty_async.cli.inputs.duplicates import Positions, Sieve, repeated
-from adapty_async.cli.inputs.files import copied
-from adapty_async.cli.inputs.ids import open_ids
+from adapty_async.cli.inputs.duplicates import DuplicateFinder, PositionSet, find_duplicates
+from adapty_async.cli.inputs.files import copy_to_temp_file
+from adapty_async.cli.inputs.ids import open_id_input
 from adapty_async.cli.inputs.rows import InputError
 from tests.full_disk import full_disk
 
 
 def candidates_of(names: Sequence[str], hash_of: Callable[[str], int] = hash, run: int = 7) -> list[int]:
-    with Sieve(hash_of, run) as sieve:
+    with DuplicateFinder(hash_of, run) as sieve:
         for start in range(0, len(names), 3):
             part = names[start : start + 3]
             sieve.add(range(start, start + len(part)), part)
-        return sieve.candidates().within(0, len(names))
+        return sieve.find_candidates().list_range(0, len(names))
 
 
 def repeated_of(names: Sequence[str], candidates: Sequence[int]) -> list[int]:
     batches = [[(position, names[position], "")] for position in candidates]
-    return repeated(len(candidates), batches).positions.within(0, len(names))
+    return find_duplicates(len(candidates), batches).positions.list_range(0, len(names))
 
 
 @given(st.lists(st.sampled_from("abcdefghijklmnopqrstuvwxyz"), max_size=60), st.integers(1, 9))
@@ -48,11 +48,11 @@ def test_of_the_candidates_the_first_of_each_id_is_no_repetition(names: list[str
 def test_what_stands_beside_an_id_is_compared_with_what_stood_beside_it_first(
     rows: list[tuple[str, str | None]],
 ) -> None:
-    found = repeated(len(rows), [[(position, *row) for position, row in enumerate(rows)]])
+    found = find_duplicates(len(rows), [[(position, *row) for position, row in enumerate(rows)]])
     firsts = [next(place for place, row in enumerate(rows) if row[0] == name) for name, _ in rows]
     same = [first != place and rows[first] == rows[place] for place, first in enumerate(firsts)]
     others = [place for place, first in enumerate(firsts) if rows[first] != rows[place]]
-    assert found.positions.within(0, 20) == [place for place, row in enumerate(rows) if same[place] and row[1]]
+    assert found.positions.list_range(0, 20) == [place for place, row in enumerate(rows) if same[place] and row[1]]
     assert found.conflict == ((firsts[others[0]], others[0]) if others else None)
 
 
@@ -65,18 +65,18 @@ def test_ids_whose_hashes_are_the_same_are_told_apart_by_themselves(hash_of: Cal
 
 
 def test_positions_that_were_left_out_are_no_candidates() -> None:
-    with Sieve(run=2) as sieve:
+    with DuplicateFinder(run_size=2) as sieve:
         sieve.add([1, 5, 9, 400], ["a", "b", "a", "b"])
-        assert sieve.candidates().within(0, 500) == [1, 5, 9, 400]
+        assert sieve.find_candidates().list_range(0, 500) == [1, 5, 9, 400]
 
 
 def test_positions_are_counted_once() -> None:
-    positions = Positions()
+    positions = PositionSet()
     for position in (0, 7, 8, 1000, 7):
         positions.add(position)
     assert positions.count == 4
-    assert positions.within(1, 1000) == [7, 8]
-    assert positions.within(1001, 5000) == []
+    assert positions.list_range(1, 1000) == [7, 8]
+    assert positions.list_range(1001, 5000) == []
 
 
 def test_memory_is_that_of_one_run_however_many_there_are() -> None:
@@ -87,10 +87,10 @@ def peak_of(count: int) -> int:
     numbers = random.Random(0)  # noqa: S311 - no secret
     tracemalloc.start()
     try:
-        with Sieve(run=2000) as sieve:
+        with DuplicateFinder(run_size=2000) as sieve:
             for position in range(0, count, 500):
                 sieve.add(range(position, position + 500), [str(numbers.random()) for _ in range(500)])
-            assert sieve.candidates().count == 0
+            assert sieve.find_candidates().count == 0
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -100,7 +100,7 @@ def test_where_no_temporary_file_can_be_made_for_many_rows_it_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
-    with Sieve(run=2) as sieve, pytest.raises(InputError, match="TMPDIR"):
+    with DuplicateFinder(run_size=2) as sieve, pytest.raises(InputError, match="TMPDIR"):
         sieve.add(range(3), ["a", "b", "c"])
 
 
@@ -110,22 +110,22 @@ def test_a_short_list_without_repetitions_needs_no_temporary_file(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     path = tmp_path / "people.csv"
     path.write_text("u1\nu2\n")
-    with open_ids(path, by="customer_user_id") as ids:
-        assert ids.check().profiles == 2
+    with open_id_input(path, by="customer_user_id") as ids:
+        assert ids.check().profile_count == 2
 
 
 def sift() -> None:
-    with Sieve(run=4) as sieve:
+    with DuplicateFinder(run_size=4) as sieve:
         for position in range(0, 100, 4):
             sieve.add(range(position, position + 4), [str(number) for number in range(position, position + 4)])
 
 
 def compare() -> None:
-    repeated(100, [[(position, str(position), None) for position in range(100)]])
+    find_duplicates(100, [[(position, str(position), None) for position in range(100)]])
 
 
 def copy() -> None:
-    with copied(io.BytesIO(bytes(1000)), "standard input"):
+    with copy_to_temp_file(io.BytesIO(bytes(1000)), "standard input"):
         pass
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from adapty_async.cli.inputs.allowances import Allowances
-from adapty_async.cli.inputs.exclude_lists import read_exclusion
-from adapty_async.cli.inputs.ids import open_ids
-from adapty_async.cli.inputs.spelling import spelled
+from adapty_async.cli.inputs.exclude_lists import read_exclude_lists
+from adapty_async.cli.inputs.ids import open_id_input
+from adapty_async.cli.inputs.spelling import canonicalize_id
 from adapty_async.ledger import LedgerReader
 from tests.cli.served import AT_ONCE
 from tests.cli.witness import PEOPLE, Say, Witness, ids, ledger_of
@@ -32,7 +32,7 @@ def input_of(folder: Path, *people: str) -> Path:
 def refused(say: Say, witness: Witness, *arguments: object) -> str:
     status, out, err = say(*arguments)
     assert (status, out) == (2, "")
-    assert witness.count.requests == 0
+    assert witness.stats.requests == 0
     assert err.count("\n") == len(err.splitlines())
     return err.splitlines()[-1]
 
@@ -149,7 +149,7 @@ def test_an_empty_list_is_refused(witness: Witness, people: Path, tmp_path: Path
     ],
 )
 def test_two_spellings_of_one_are_told(one: str, other: str) -> None:
-    assert spelled(one) == spelled(other)
+    assert canonicalize_id(one) == canonicalize_id(other)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_two_spellings_of_one_are_told(one: str, other: str) -> None:
     ],
 )
 def test_two_people_are_told_apart(one: str, other: str) -> None:
-    assert spelled(one) != spelled(other)
+    assert canonicalize_id(one) != canonicalize_id(other)
 
 
 def test_where_both_are_in_the_input_it_is_not_clear_who_is_meant(witness: Witness, tmp_path: Path, say: Say) -> None:
@@ -298,7 +298,7 @@ def test_parts_of_ids_in_json_lines_are_no_cells(witness: Witness, people: Path,
 def test_a_list_that_was_changed_is_compared_again(witness: Witness, people: Path, tmp_path: Path, say: Say) -> None:
     held = write(tmp_path, "hold.csv", ids(1)[0])
     assert say(*DELETE, people, "--exclude", held)[0] == 0
-    requests = witness.count.requests
+    requests = witness.stats.requests
     for row, says in (
         (ids(1)[0].upper(), "it differs from the ID on line 2"),
         ("somebody else", f"none of the 1 IDs in {held} is in {people}"),
@@ -309,7 +309,7 @@ def test_a_list_that_was_changed_is_compared_again(witness: Witness, people: Pat
             status, _, err = say(command, ledger_of(people))
             assert status == 2
             assert says in err
-    assert witness.count.requests == requests
+    assert witness.stats.requests == requests
     write(tmp_path, "hold.csv", ids(1)[0])
     assert say("resume", ledger_of(people))[0] == 0
 
@@ -319,7 +319,7 @@ def test_what_was_allowed_stays_so(witness: Witness, people: Path, tmp_path: Pat
     assert say(*DELETE, people, "--exclude", held, ALLOW)[0] == 0
     assert say("resume", ledger_of(people), "--exclude", more)[0] == 0
     with LedgerReader(ledger_of(people)) as reader:
-        assert reader.order["allows"]["unmatched_exclude"]
+        assert reader.job_options["allows"]["unmatched_exclude"]
 
 
 def test_a_list_that_a_resume_adds_is_compared(witness: Witness, people: Path, tmp_path: Path, say: Say) -> None:
@@ -334,13 +334,13 @@ def test_a_list_that_a_resume_adds_is_compared(witness: Witness, people: Path, t
 def test_rows_that_are_added_are_compared(witness: Witness, people: Path, tmp_path: Path, say: Say) -> None:
     held = write(tmp_path, "hold.csv", ids(1)[0])
     assert say(*DELETE, people, "--exclude", held)[0] == 0
-    requests = witness.count.requests
+    requests = witness.stats.requests
     with people.open("a") as file:
         file.write(f"n,{ids(1)[0].upper()}\n")
     status, _, err = say("resume", ledger_of(people), "--appended", "--yes")
     assert status == 2
     assert f"it differs from the ID on line {PEOPLE + 2}" in err
-    assert witness.count.requests == requests
+    assert witness.stats.requests == requests
 
 
 def test_another_input_is_refused_as_such(witness: Witness, people: Path, tmp_path: Path, say: Say) -> None:
@@ -369,9 +369,9 @@ def test_memory_does_not_grow_with_the_input(tmp_path: Path) -> None:
     for rows in (60_000, 120_000):
         people = write(tmp_path, f"{rows}.csv", "customer_user_id", *(f"user-{number}" for number in range(rows)))
         tracemalloc.start()
-        exclusion = read_exclusion({"held": held}, by="customer_user_id", column=None, allows=Allowances())
-        with open_ids(people, by="customer_user_id", excluded=exclusion.excluded) as opened:
-            exclusion.check(opened, Allowances())
+        exclude_lists = read_exclude_lists({"held": held}, by="customer_user_id", column=None, allowances=Allowances())
+        with open_id_input(people, by="customer_user_id", excluded_ids=exclude_lists.excluded_ids) as opened:
+            exclude_lists.check(opened, Allowances())
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] + 300_000

@@ -17,13 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapty_async.bulk import Outcome
-from adapty_async.cli.inputs.compression import blocks_of
-from adapty_async.cli.inputs.formats import format_of_name
-from adapty_async.cli.inputs.ids import open_ids
+from adapty_async.cli.inputs.compression import iter_blocks
+from adapty_async.cli.inputs.formats import infer_format
+from adapty_async.cli.inputs.ids import open_id_input
 from adapty_async.cli.inputs.rows import Format, InputError
-from adapty_async.cli.inputs.values import as_text
-from adapty_async.cli.jobs.failed_rows import Failure, write_failures
-from adapty_async.installation import how_to_install
+from adapty_async.cli.inputs.values import format_field
+from adapty_async.cli.jobs.failed_rows import FailedRow, write_failed_rows
+from adapty_async.installation import format_install_command
 from adapty_async.ledger import LedgerReader
 from tests.cli.served import AT_ONCE
 from tests.cli.witness import Say, Witness, ids
@@ -63,12 +63,12 @@ def test_every_format_is_deleted_gone_on_with_and_exported(
     status, out, err = say(*DELETE, path)
     assert status == 1
     assert "12 rows, 10 profiles to delete" in err
-    assert witness.count.requests == 10
+    assert witness.stats.requests == 10
     ledger = tmp_path / f"{name}.adapty.db"
     failures = tmp_path / "failures.csv"
     status, _, err = say("retry-failed", ledger, "--failures", failures)
     assert status == 1
-    assert witness.count.requests == 10
+    assert witness.stats.requests == 10
     with failures.open(newline="") as file:
         (failed,) = csv.DictReader(file)
     assert failed["customer_user_id"] == " no id"
@@ -126,9 +126,9 @@ def test_standard_input_is_read_as_it_is_said_to_be(
     with path.open() as file:
         monkeypatch.setattr(sys, "stdin", file)
         assert say(*DELETE, "-", "--format", "jsonl")[0] == 1
-    assert witness.count.requests == 3
+    assert witness.stats.requests == 3
     with LedgerReader(Path("stdin.adapty.db")) as reader:
-        assert reader.order["format"] == "jsonl"
+        assert reader.job_options["format"] == "jsonl"
 
 
 def test_a_pipe_with_a_name_is_read_as_that_tells(witness: Witness, tmp_path: Path, say: Say) -> None:
@@ -138,7 +138,7 @@ def test_a_pipe_with_a_name_is_read_as_that_tells(witness: Witness, tmp_path: Pa
     writer.start()
     assert say(*DELETE, path)[0] == 0
     writer.join()
-    assert witness.count.requests == 1
+    assert witness.stats.requests == 1
 
 
 def test_the_plan_says_what_is_read_and_how_it_is_deleted(tmp_path: Path, say: Say) -> None:
@@ -167,17 +167,17 @@ def test_the_plan_says_what_is_read_and_how_it_is_deleted(tmp_path: Path, say: S
     ],
 )
 def test_a_name_tells_the_format_or_nothing(name: str, expected: Format | None) -> None:
-    assert format_of_name(Path(name)) is expected
+    assert infer_format(Path(name)) is expected
 
 
 def failures_of(path: Path) -> list[list[str]]:
     """Write a failed rows file in which each row of an input failed, and read it."""
     failures = path.with_name("failures.csv")
-    with open_ids(path, by="customer_user_id") as opened:
-        written = (Failure(row, Outcome.FAILED, "why", None) for row in opened.as_written())
-        write_failures(failures, opened.reading(), written)
-    with open_ids(failures, by="customer_user_id") as opened:
-        list(opened.plain())
+    with open_id_input(path, by="customer_user_id") as opened:
+        written = (FailedRow(row, Outcome.FAILED, "why", None) for row in opened.iter_raw_rows())
+        write_failed_rows(failures, opened.read_schema(), written)
+    with open_id_input(failures, by="customer_user_id") as opened:
+        list(opened.iter_raw_ids())
     with failures.open(newline="") as file:
         return list(csv.reader(file))
 
@@ -204,7 +204,7 @@ def test_what_is_nested_too_deep_to_be_written_is_left_out() -> None:
     nested: list[Any] = []
     for _ in range(100_000):  # Python 3.13 can write thousands of levels
         nested = [nested]
-    assert as_text(nested) == ""
+    assert format_field(nested) == ""
 
 
 def test_the_failures_of_parquet_have_its_columns(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_the_failures_of_parquet_have_its_columns(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_read_any_further_is_refused(tmp_path: Path) -> None:
     with (tmp_path / "people.csv").open("wb") as only_written, pytest.raises(InputError, match="completely"):
-        list(blocks_of(only_written, "people.csv"))
+        list(iter_blocks(only_written, "people.csv"))
 
 
 def test_without_pyarrow_parquet_is_refused_with_the_command_that_installs_it(
@@ -228,8 +228,8 @@ def test_without_pyarrow_parquet_is_refused_with_the_command_that_installs_it(
     path = write(tmp_path, "people.parquet", ["u1"])
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with (
-        open_ids(path, by="customer_user_id") as opened,
-        pytest.raises(InputError, match=rf"pyarrow is needed: {re.escape(how_to_install('parquet'))}"),
+        open_id_input(path, by="customer_user_id") as opened,
+        pytest.raises(InputError, match=rf"pyarrow is needed: {re.escape(format_install_command('parquet'))}"),
     ):
         opened.check()
 
@@ -251,8 +251,8 @@ def test_many_rows_at_once_are_read_as_each_is_alone(
     for before in ("", "\n"):  # a batch with a blank line is read row by row
         path.write_text(before + text, newline="")
         try:
-            with open_ids(path, by="customer_user_id", column="id" if "json" in name else None) as opened:
-                rows = [(row.line - len(before), row.id, row.outcome, row.record) for row in opened.rows()]
+            with open_id_input(path, by="customer_user_id", column="id" if "json" in name else None) as opened:
+                rows = [(row.line - len(before), row.id, row.outcome, row.fields) for row in opened.iter_rows()]
         except InputError as error:
             found.append(re.sub(r"\d+", "", str(error)))
         else:
@@ -263,9 +263,11 @@ def test_many_rows_at_once_are_read_as_each_is_alone(
 @pytest.mark.parametrize("name", NAMES)
 def test_readings_of_one_file_at_the_same_time_do_not_disturb_each_other(tmp_path: Path, name: str) -> None:
     people = [f"user-{number}" for number in range(3000)]
-    with open_ids(write(tmp_path, name, people), by="customer_user_id") as opened:
-        assert list(zip(opened.plain(), opened.plain(), strict=True)) == list(zip(people, people, strict=True))
-        assert opened.line_of(2999) == (3001 if has_header(name) else 3000)
+    with open_id_input(write(tmp_path, name, people), by="customer_user_id") as opened:
+        assert list(zip(opened.iter_raw_ids(), opened.iter_raw_ids(), strict=True)) == list(
+            zip(people, people, strict=True)
+        )
+        assert opened.find_line(2999) == (3001 if has_header(name) else 3000)
 
 
 def has_header(name: str) -> bool:

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapty_async.bulk import Outcome
-from adapty_async.bulk.api import By
-from adapty_async.cli.inputs.ids import Checked, Ids, open_ids
+from adapty_async.bulk.api import IdType
+from adapty_async.cli.inputs.ids import IdInput, InputSummary, open_id_input
 from adapty_async.cli.inputs.rows import InputError, Row
-from adapty_async.cli.inputs.validity import refusal, refusals
-from adapty_async.resources.profiles import delete_request
+from adapty_async.cli.inputs.validity import explain_invalid_id, find_invalid_ids
+from adapty_async.resources.profiles import build_delete_request
 
 UUID = "3286abd3-48b0-4e9c-a5f6-ac0a006333a6"
 
@@ -26,18 +26,18 @@ def write(folder: Path, content: str | bytes) -> Path:
 
 
 def read(
-    path: Path, by: By = "customer_user_id", column: str | None = None, *, allow_invisible: bool = False
+    path: Path, by: IdType = "customer_user_id", column: str | None = None, *, allow_invisible: bool = False
 ) -> list[Row]:
-    with open_ids(path, by=by, column=column, allow_invisible=allow_invisible) as ids:
-        return list(ids.rows())
+    with open_id_input(path, by=by, column=column, allow_invisible=allow_invisible) as ids:
+        return list(ids.iter_rows())
 
 
-def check(path: Path, by: By = "customer_user_id") -> Checked:
-    with open_ids(path, by=by) as ids:
+def check(path: Path, by: IdType = "customer_user_id") -> InputSummary:
+    with open_id_input(path, by=by) as ids:
         return ids.check()
 
 
-def ids_in(folder: Path, content: str | bytes, by: By = "customer_user_id", column: str | None = None) -> list[str]:
+def ids_in(folder: Path, content: str | bytes, by: IdType = "customer_user_id", column: str | None = None) -> list[str]:
     return [row.id for row in read(write(folder, content), by, column)]
 
 
@@ -45,7 +45,7 @@ def lines_in(folder: Path, content: str) -> list[tuple[int, str]]:
     return [(row.line, row.id) for row in read(write(folder, content))]
 
 
-def refused(folder: Path, content: str | bytes, by: By = "customer_user_id", column: str | None = None) -> str:
+def refused(folder: Path, content: str | bytes, by: IdType = "customer_user_id", column: str | None = None) -> str:
     with pytest.raises(InputError) as refusal:
         read(write(folder, content), by, column)
     return str(refusal.value)
@@ -233,15 +233,15 @@ def test_a_broken_line_whose_end_is_clear_is_invalid_and_those_below_are_read(tm
 
 def test_the_check_counts_rows_by_what_will_become_of_them(tmp_path: Path) -> None:
     checked = check(write(tmp_path, b"u1\nu2\nu1\n a\nb\xff\nu2\n"))
-    assert (checked.rows, checked.profiles, checked.duplicates, checked.invalid) == (6, 2, 2, 2)
-    assert [row.line for row in checked.first_invalid] == [4, 5]
-    assert "white space" in checked.first_invalid[0].reason
+    assert (checked.row_count, checked.profile_count, checked.duplicate_count, checked.invalid_count) == (6, 2, 2, 2)
+    assert [row.line for row in checked.first_invalid_rows] == [4, 5]
+    assert "white space" in checked.first_invalid_rows[0].reason
 
 
 def test_the_check_keeps_only_the_first_invalid_rows(tmp_path: Path) -> None:
     checked = check(write(tmp_path, "id\nu1\n" + "".join(f" {number}\n" for number in range(50))))
-    assert checked.invalid == 50
-    assert [row.line for row in checked.first_invalid] == list(range(3, 13))
+    assert checked.invalid_count == 50
+    assert [row.line for row in checked.first_invalid_rows] == list(range(3, 13))
 
 
 @pytest.mark.parametrize("content", ["", "\n\n", "customer_user_id\n", "\ufeff", "name,customer_user_id\n"])
@@ -256,7 +256,7 @@ def test_a_file_without_any_id_of_that_kind_is_refused(tmp_path: Path) -> None:
 
 
 def test_profile_ids_are_checked_as_such(tmp_path: Path) -> None:
-    assert check(write(tmp_path, f"{UUID}\n"), by="profile_id").profiles == 1
+    assert check(write(tmp_path, f"{UUID}\n"), by="profile_id").profile_count == 1
 
 
 @pytest.mark.parametrize("name", ["missing.csv", "."])
@@ -267,13 +267,13 @@ def test_a_file_that_cannot_be_opened_is_refused(tmp_path: Path, name: str) -> N
 
 def test_a_file_that_cannot_be_read_to_its_end_is_refused() -> None:
     with Path("/proc/self/mem").open("rb") as file, pytest.raises(InputError, match="completely"):
-        list(Ids(file, "mem", by="customer_user_id").rows())
+        list(IdInput(file, "mem", by="customer_user_id").iter_rows())
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "u1\nu2\n")
-    with open_ids(path, by="customer_user_id") as ids:
-        rows = ids.rows()
+    with open_id_input(path, by="customer_user_id") as ids:
+        rows = ids.iter_rows()
         assert next(rows).id == "u1"
         with path.open("a") as file:
             file.write("u3\n")
@@ -282,10 +282,10 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None
 
 
 def test_a_file_can_be_read_twice_and_left_in_the_middle(tmp_path: Path) -> None:
-    with open_ids(write(tmp_path, "u1\nu2\nu1\n"), by="customer_user_id") as ids:
-        left = ids.rows()
+    with open_id_input(write(tmp_path, "u1\nu2\nu1\n"), by="customer_user_id") as ids:
+        left = ids.iter_rows()
         next(left)
-        assert list(ids.rows()) == list(ids.rows())
+        assert list(ids.iter_rows()) == list(ids.iter_rows())
     del left
 
 
@@ -293,10 +293,10 @@ def test_a_pipe_is_copied_to_a_nameless_file_of_its_owner_alone(tmp_path: Path) 
     reading, writing = os.pipe()
     os.write(writing, b"u1\nu2\n")
     os.close(writing)
-    with open_ids(Path(f"/dev/fd/{reading}"), by="customer_user_id") as ids:
+    with open_id_input(Path(f"/dev/fd/{reading}"), by="customer_user_id") as ids:
         status = os.fstat(ids.file.fileno())
         assert (status.st_mode & 0o777, status.st_nlink) == (0o600, 0)
-        assert [row.id for row in ids.rows()] == [row.id for row in ids.rows()] == ["u1", "u2"]
+        assert [row.id for row in ids.iter_rows()] == [row.id for row in ids.iter_rows()] == ["u1", "u2"]
     os.close(reading)
 
 
@@ -310,8 +310,8 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
 def peak_of(path: Path) -> int:
     tracemalloc.start()
     try:
-        with open_ids(path, by="customer_user_id") as ids:
-            for _ in ids.as_written():
+        with open_id_input(path, by="customer_user_id") as ids:
+            for _ in ids.iter_raw_rows():
                 pass
         return tracemalloc.get_traced_memory()[1]
     finally:
@@ -335,24 +335,24 @@ def test_whatever_a_csv_writer_wrote_is_read_as_it_was(
     found = read(write(tmp_path_factory.getbasetemp(), content), allow_invisible=True)
     assert [row.id for row in found] == [id_ for _, id_ in rows]
     sent = [row.id for row in found if row.outcome is None]
-    assert sorted(sent) == sorted({id_ for _, id_ in rows if not refusal(id_, "customer_user_id")})
+    assert sorted(sent) == sorted({id_ for _, id_ in rows if not explain_invalid_id(id_, "customer_user_id")})
 
 
 @given(ids=st.lists(st.text(max_size=4)), by=st.sampled_from(["customer_user_id", "profile_id"]))
-def test_many_ids_at_once_are_judged_as_the_library_judges_each(ids: list[str], by: By) -> None:
+def test_many_ids_at_once_are_judged_as_the_library_judges_each(ids: list[str], by: IdType) -> None:
     ids = [*ids, UUID]
     for each in (ids, [id_ for id_ in ids if not library_refusal(id_, by)]):
-        assert refusals(each, by) == {
+        assert find_invalid_ids(each, by) == {
             index: reason for index, id_ in enumerate(each) if (reason := library_refusal(id_, by))
         }
 
 
-def library_refusal(id_: str, by: By) -> str:
+def library_refusal(id_: str, by: IdType) -> str:
     try:
         if by == "profile_id":
-            delete_request(profile_id=id_)
+            build_delete_request(profile_id=id_)
         else:
-            delete_request(customer_user_id=id_)
+            build_delete_request(customer_user_id=id_)
     except ValueError as error:
         return str(error)
     return ""

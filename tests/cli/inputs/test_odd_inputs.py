@@ -14,9 +14,9 @@ from uuid import UUID
 import attrs
 import pytest
 
-from adapty_async.bulk import Decided, Outcome
-from adapty_async.bulk.api import By
-from adapty_async.cli.inputs.ids import Ids, open_ids
+from adapty_async.bulk import Outcome, SkippedItem
+from adapty_async.bulk.api import IdType
+from adapty_async.cli.inputs.ids import IdInput, open_id_input
 from adapty_async.cli.inputs.rows import Format, InputError, Row
 from tests.cli.witness import Say
 
@@ -38,7 +38,7 @@ class Given:
     what: str
     name: str
     content: bytes
-    by: By = "customer_user_id"
+    by: IdType = "customer_user_id"
     column: str | None = None
     format: Format | None = None
     accept_damaged: bool = False
@@ -355,12 +355,12 @@ def given(request: pytest.FixtureRequest) -> Given:
 
 def opened(given: Given, path: Path) -> Any:
     path.write_bytes(given.content)
-    return open_ids(
+    return open_id_input(
         path,
         by=given.by,
         column=given.column,
         format=given.format,
-        accept_damaged=given.accept_damaged,
+        skip_damaged=given.accept_damaged,
         allow_invisible=given.allow_invisible,
     )
 
@@ -373,28 +373,30 @@ def test_what_is_sent_what_is_not_and_what_is_refused(given: Given, tmp_path: Pa
             assert given.refused in str(refusal.value)
             return
         checked = ids.check()
-        rows = list(ids.rows())
+        rows = list(ids.iter_rows())
         assert [row.id for row in rows if row.outcome is None] == list(given.send)
         assert [row.line for row in rows if row.outcome is Outcome.INVALID] == list(given.invalid)
         assert [row.line for row in rows if row.outcome is Outcome.DUPLICATE] == list(given.repeated)
-        assert (checked.rows, checked.profiles) == (len(rows), len(given.send))
-        assert (checked.invalid, checked.duplicates) == (len(given.invalid), len(given.repeated))
+        assert (checked.row_count, checked.profile_count) == (len(rows), len(given.send))
+        assert (checked.invalid_count, checked.duplicate_count) == (len(given.invalid), len(given.repeated))
         assert all(row.reason for row in rows if row.outcome is not None)
         agree(ids, rows)
 
 
-def agree(ids: Ids, rows: Sequence[Row]) -> None:
+def agree(ids: IdInput, rows: Sequence[Row]) -> None:
     """Compare the other ways to read an input with the first one, row by row."""
     names = [row.id for row in rows]
-    assert list(ids.plain()) == list(ids.ids()) == [row.id for row in ids.as_written()] == names
-    assert [item.item if isinstance(item, Decided) else item for item in ids.decided()] == names
-    decided = [item.outcome if isinstance(item, Decided) else None for item in ids.decided()]
+    assert list(ids.iter_raw_ids()) == list(ids.iter_items()) == [row.id for row in ids.iter_raw_rows()] == names
+    assert [item.item if isinstance(item, SkippedItem) else item for item in ids.iter_marked_items()] == names
+    decided = [item.outcome if isinstance(item, SkippedItem) else None for item in ids.iter_marked_items()]
     assert decided == [row.outcome for row in rows]
-    assert [ids.line_of(position) for position in range(len(rows) + 1)] == [*(row.line for row in rows), None]
-    for row, written in zip(rows, ids.as_written(), strict=True):
-        assert ids.refusal(written) == (row.reason if row.outcome is Outcome.INVALID else "")
-        assert row.record == written.record
-        assert not row.record or row.record[ids.reading().index] in (row.id, "") or row.outcome is Outcome.INVALID
+    assert [ids.find_line(position) for position in range(len(rows) + 1)] == [*(row.line for row in rows), None]
+    for row, written in zip(rows, ids.iter_raw_rows(), strict=True):
+        assert ids.explain_invalid(written) == (row.reason if row.outcome is Outcome.INVALID else "")
+        assert row.fields == written.fields
+        assert (
+            not row.fields or row.fields[ids.read_schema().id_index] in (row.id, "") or row.outcome is Outcome.INVALID
+        )
 
 
 def test_the_command_says_it_in_a_sentence_without_the_ids(given: Given, tmp_path: Path, say: Say) -> None:
@@ -418,8 +420,8 @@ def test_the_command_says_it_in_a_sentence_without_the_ids(given: Given, tmp_pat
 def test_an_id_that_goes_on_below_names_its_last_line(tmp_path: Path) -> None:
     path = tmp_path / "people.csv"
     path.write_text('customer_user_id,n\n\n"u\n\n1","a\nb"\nu2,n\n')
-    with open_ids(path, by="customer_user_id") as ids:
-        first, second = ids.as_written()
+    with open_id_input(path, by="customer_user_id") as ids:
+        first, second = ids.iter_raw_rows()
     assert (first.line, second.line) == (3, 7)
     assert first.reason.startswith("the ID continues to line 5, as if a quote were missing")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from adapty_async.ledger import Spool
-from adapty_async.ledger.id_key import key_path
+from adapty_async.ledger.id_key import get_key_path
 from adapty_async.testing import Fault
 from tests.cli.served import AT_ONCE, settings_for, started
 from tests.cli.witness import Witness, ids, ledger_of, run
@@ -30,15 +30,15 @@ def test_a_file_that_became_a_pipe_is_refused(
 ) -> None:
     held = tmp_path / "held.csv"
     held.write_text(ids(1)[0])
-    witness.script(Fault.REDIRECT, method="DELETE")
+    witness.inject(Fault.REDIRECT, method="DELETE")
     assert run(*DELETE, people, "--exclude", held, "--concurrency", 1) == 1
-    asked = witness.count.requests
-    file = {"input": people, "exclude list": held, "key": key_path(ledger_of(people))}[what]
+    asked = witness.stats.requests
+    file = {"input": people, "exclude list": held, "key": get_key_path(ledger_of(people))}[what]
     file.unlink()
     os.mkfifo(file)
     options = {"verify": ["all"], "export": ["--ids", "plain"]}.get(command, [])
     status, err = ends(witness, command, ledger_of(people), *options)
-    assert witness.count.requests == asked or what == "exclude list"
+    assert witness.stats.requests == asked or what == "exclude list"
     if what == "exclude list" and command in ("verify", "export"):
         assert status == 0  # these don't need an exclude list
         return
@@ -52,7 +52,7 @@ def test_a_file_that_became_a_pipe_is_refused(
 
 
 def test_a_copy_of_standard_input_that_became_a_pipe_is_refused(witness: Witness, tmp_path: Path) -> None:
-    witness.script(Fault.REDIRECT, method="DELETE")
+    witness.inject(Fault.REDIRECT, method="DELETE")
     settings = settings_for(witness)
     with started([*DELETE, "-"], settings, cwd=tmp_path, stdin=subprocess.PIPE) as process:
         process.communicate("\n".join(ids(5)).encode(), timeout=PATIENCE)

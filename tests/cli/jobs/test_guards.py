@@ -51,10 +51,10 @@ def runs_notes(ledger: Path) -> list[dict[str, str]]:
 )
 def test_many_profiles_want_their_number(guards: Guards, profiles: int, confirmed: bool, says: str | None) -> None:
     if says is None:
-        guards.check(profiles, operations.DELETE, confirmed=confirmed)
+        guards.check(profiles, operations.DELETE, is_confirmed=confirmed)
         return
     with pytest.raises(CommandError, match=says) as refusal:
-        guards.check(profiles, operations.DELETE, confirmed=confirmed)
+        guards.check(profiles, operations.DELETE, is_confirmed=confirmed)
     assert refusal.value.status is ExitStatus.STOPPED
 
 
@@ -64,18 +64,18 @@ def test_many_profiles_want_their_number(guards: Guards, profiles: int, confirme
         (Guards(), 1000, StopRules()),
         (Guards(), 1001, StopRules(canary=100)),
         (Guards(canary=False), 1001, StopRules()),
-        (Guards(most_failures="7"), 5, StopRules(max_failures=7, failure_share=None)),
-        (Guards(most_failures="2.5%"), 5, StopRules(failure_share=0.025)),
-        (Guards(most_absent="80%"), 5, StopRules(absent_share=0.8)),
+        (Guards(most_failures="7"), 5, StopRules(max_failures=7, max_failure_ratio=None)),
+        (Guards(most_failures="2.5%"), 5, StopRules(max_failure_ratio=0.025)),
+        (Guards(most_absent="80%"), 5, StopRules(max_absent_ratio=0.8)),
         (
             Guards(most_absent="80%", most_failures="7"),
             5,
-            StopRules(max_failures=7, absent_share=0.8, failure_share=None),
+            StopRules(max_failures=7, max_absent_ratio=0.8, max_failure_ratio=None),
         ),
     ],
 )
 def test_the_rules_follow_from_the_guards(guards: Guards, due: int, rules: StopRules) -> None:
-    assert guards.rules(due) == rules
+    assert guards.build_stop_rules(due) == rules
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1.5", "101%", "%", "5 %", "many"])
@@ -83,14 +83,14 @@ def test_a_number_of_failures_that_is_none_is_wrong_usage(witness: Witness, peop
     status, _, err = say(*DELETE, people, f"--max-failures={text}")
     assert status == 2
     assert "--max-failures" in err
-    assert witness.count.requests == 0
+    assert witness.stats.requests == 0
 
 
 @pytest.mark.parametrize("text", ["", "80", "101%", "%", "most"])
 def test_a_share_of_the_absent_that_is_none_is_wrong_usage(witness: Witness, people: Path, say: Say, text: str) -> None:
     status, _, err = say(*DELETE, people, f"--max-absent={text}")
     assert (status, err) == (2, "adapty-async: --max-absent must be a share of the rows, as in 80%\n")
-    assert witness.count.requests == 0
+    assert witness.stats.requests == 0
 
 
 def test_whoever_knows_that_most_are_absent_can_go_on_and_the_record_says_so(
@@ -105,9 +105,9 @@ def test_whoever_knows_that_most_are_absent_can_go_on_and_the_record_says_so(
     assert run("resume", ledger_of(people), *AT_ONCE, "--max-absent", "100%") == 0
     assert run("resume", ledger_of(people), *AT_ONCE) == 0
     assert agree(say, ledger_of(people), witness, 0) == {"deleted": PEOPLE, "already_absent": 200}
-    guards = [notes["absent_share"] for notes in runs_notes(ledger_of(people))]
+    guards = [notes["max_absent_ratio"] for notes in runs_notes(ledger_of(people))]
     assert guards == ["0.5", "0.5", "1.0"]
-    assert "absent_share 1.0" in say("report", ledger_of(people))[1]
+    assert "max_absent_ratio 1.0" in say("report", ledger_of(people))[1]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_who_is_absent_after_a_kill_says_no_more_than_the_others(
         Outcome.DELETED_UNCONFIRMED: unconfirmed,
         Outcome.INVALID: 1000,
     }
-    assert Guards().doubt(counts) == (StopReason.ABSENT_SHARE if is_doubtful else None)
+    assert Guards().find_violated_rule(counts) == (StopReason.MAX_ABSENT_RATIO if is_doubtful else None)
 
 
 def test_a_list_that_was_sent_with_the_wrong_key_never_ends_well_whatever_killed_it(
@@ -142,12 +142,12 @@ def test_a_list_that_was_sent_with_the_wrong_key_never_ends_well_whatever_killed
     witness.latency = 0.2
     arguments = ["delete", "--pace", "50", "--by", "customer_user_id", "--yes", str(strangers)]
     with started(arguments, settings_for(witness), cwd=tmp_path) as process:
-        wait_until(lambda: witness.count.requests >= 30)
+        wait_until(lambda: witness.stats.requests >= 30)
         process.kill()
         process.communicate()
     status, out, err = say("resume", ledger_of(strangers))
     assert status == 3
-    assert "absent_share" in out
+    assert "max_absent_ratio" in out
     assert "All rows are done" not in err
     assert say("resume", ledger_of(strangers), "--max-absent", "100%")[0] == 0
 
@@ -172,7 +172,7 @@ def test_what_a_guard_refuses_is_not_sent_and_leaves_nothing(
     got, out, err = say(*DELETE, people, *options)
     assert (got, out) == (status, "")
     assert says in err
-    assert witness.count.requests == 0
+    assert witness.stats.requests == 0
     assert sorted(people.parent.iterdir()) == before
     assert run(*DELETE, people, "--expect", PEOPLE, "--max", PEOPLE) == 0
     agree(say, ledger_of(people), witness, 0)
@@ -188,7 +188,7 @@ def test_the_first_hundred_of_many_are_judged_before_the_others_are_sent(
     people = tmp_path / "people.csv"
     people.write_text("\n".join([*ids(PEOPLE), *(f"stranger-{number}" for number in range(1200))]))
     assert run(*DELETE, people) == 3
-    assert witness.count.requests == 100
+    assert witness.stats.requests == 100
     counted = agree(say, ledger_of(people), witness, 3)
     assert (counted[Outcome.DELETED], counted[Outcome.ALREADY_ABSENT]) == (30, 70)
     assert runs_notes(ledger_of(people))[0]["canary"] == "100"
@@ -197,9 +197,9 @@ def test_the_first_hundred_of_many_are_judged_before_the_others_are_sent(
 
 
 def test_more_failures_than_allowed_stop_it(witness: Witness, people: Path, say: Say) -> None:
-    witness.script(*[Fault.REDIRECT] * 4, method="DELETE")
+    witness.inject(*[Fault.REDIRECT] * 4, method="DELETE")
     assert run(*DELETE, people, "--max-failures", 3, "--concurrency", 1) == 3
-    assert witness.count.requests == 4
+    assert witness.stats.requests == 4
     assert agree(say, ledger_of(people), witness, 3)[Outcome.FAILED] == 4
     assert run("retry-failed", ledger_of(people)) == 0
     assert agree(say, ledger_of(people), witness, 0) == {"deleted": PEOPLE}
@@ -217,7 +217,7 @@ def test_who_is_excluded_is_never_sent_nor_fed_back(witness: Witness, people: Pa
     with people.open("a") as file:
         file.write("n,\n")
     failures = tmp_path / "failures.csv"
-    witness.script(Fault.REDIRECT, method="DELETE")
+    witness.inject(Fault.REDIRECT, method="DELETE")
     status, out, err = say(*DELETE, people, "--exclude", "held.csv", "--failures", failures, "--expect", PEOPLE - 2)
     assert status == 1
     assert "2 rows are excluded" in err
@@ -270,14 +270,14 @@ def test_an_exclusion_that_is_not_clear_refuses_everything(
     assert status == 2
     assert err.startswith("adapty-async: --exclude: ")
     assert says in err
-    assert witness.count.requests == 0
+    assert witness.stats.requests == 0
 
 
 def test_where_everybody_is_excluded_nothing_is_left_to_send(witness: Witness, people: Path, say: Say) -> None:
     status, _, err = say(*DELETE, people, "--exclude", people)
     assert status == 2
     assert f"all {PEOPLE} rows are excluded" in err
-    assert witness.count.requests == 0
+    assert witness.stats.requests == 0
 
 
 @pytest.mark.parametrize("ledger", [(), ("--no-ledger",)])
@@ -288,7 +288,7 @@ def test_a_job_that_was_done_as_ordered_with_exclusions_ends_with_0(
     held(tmp_path, *ids(2))
     failures = tmp_path / "failures.csv"
     if fails:
-        witness.script(Fault.REDIRECT, method="DELETE")
+        witness.inject(Fault.REDIRECT, method="DELETE")
     status, out, _ = say(*DELETE, people, "--exclude", "held.csv", "--failures", failures, "--json", *ledger)
     assert status == fails
     *_, end = map(json.loads, out.splitlines())
@@ -335,7 +335,7 @@ def test_whoever_is_excluded_before_anything_was_sent_leaves_nobody_to_a_resume(
     other = tmp_path / "other.csv"
     other.write_text(people.read_text())
     with monkeypatch.context() as patch:
-        patch.setattr(recorded, "Run", interrupted)
+        patch.setattr(recorded, "JobRun", interrupted)
         assert run(*DELETE, other) == 130
     held(tmp_path, *ids(PEOPLE))
     for _ in range(2):
@@ -369,16 +369,16 @@ def test_a_key_of_another_app_is_seen_before_anything_is_deleted(witness: Witnes
     assert (status, out) == (3, "")
     assert witness.profiles.app_id in err
     assert not witness.log
-    assert witness.count.requests == 2
+    assert witness.stats.requests == 2
     assert not ledger_of(people).exists()
     assert run(*DELETE, people, "--app", witness.profiles.app_id) == 0
     agree(say, ledger_of(people), witness, 0)
     assert runs_notes(ledger_of(people))[0]["app_id"] == witness.profiles.app_id
-    asked = witness.count.requests
+    asked = witness.stats.requests
     status, _, err = say("resume", ledger_of(people), "--app", SOMEBODY_ELSE)
     assert status == 5
     assert f"is for app {witness.profiles.app_id}, not {SOMEBODY_ELSE}" in err
-    assert witness.count.requests == asked
+    assert witness.stats.requests == asked
 
 
 def test_the_app_is_seen_by_profile_id_too(witness: Witness, tmp_path: Path) -> None:
@@ -386,14 +386,14 @@ def test_the_app_is_seen_by_profile_id_too(witness: Witness, tmp_path: Path) -> 
     people.write_text("\n".join(["profile_id", *witness.profiles]))
     options = ("--by", "profile_id", "--yes", "--app", witness.profiles.app_id)
     assert run("delete", *AT_ONCE, people, *options) == 0
-    assert witness.count.requests == PEOPLE + 1
+    assert witness.stats.requests == PEOPLE + 1
 
 
 @pytest.mark.parametrize(
     ("prepare", "status", "says"),
     [
         (forget_everybody, 3, "none of the first 100 IDs"),
-        (lambda sim: sim.script(*[Fault.REDIRECT] * 4), 3, "can't be verified now"),
+        (lambda sim: sim.inject(*[Fault.REDIRECT] * 4), 3, "can't be verified now"),
         (lambda sim: setattr(sim, "api_key", "another"), 4, "doesn't accept the key"),
     ],
     ids=["nobody", "trouble", "credentials"],
@@ -418,7 +418,7 @@ def test_damaged_ids_refuse_the_file_or_are_left_out(witness: Witness, people: P
     assert status == 2
     assert "line 32" in err
     assert "--accept-damaged" in err
-    assert witness.count.requests == 0
+    assert witness.stats.requests == 0
     assert run(*DELETE, people, "--accept-damaged") == 1
     assert agree(say, ledger_of(people), witness, 1) == {"deleted": PEOPLE, "invalid": 2}
 
@@ -448,7 +448,7 @@ def test_the_plan_tells_the_reading_and_the_numbers_and_sends_nothing(
         "invalid": "1",
     }
     assert f"  adapty-async delete {people} --by customer_user_id --exclude held.csv\n" in out
-    assert witness.count.requests == 0
+    assert witness.stats.requests == 0
     assert not ledger_of(people).exists()
 
 

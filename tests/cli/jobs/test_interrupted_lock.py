@@ -8,8 +8,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from adapty_async.cli.jobs.ledger_files import hold
-from adapty_async.cli.signals import hear, hearing_afterwards
+from adapty_async.cli.jobs.ledger_files import acquire_ledger_lock
+from adapty_async.cli.signals import install_interrupt_handlers, restore_signal_handlers
 from tests.cli.served import ROOT
 
 
@@ -34,11 +34,11 @@ def hold_until_line(number: int, ledger: Path) -> bool:
     """Lock a ledger that is never created. Return True if the signal was sent during that time."""
     interrupter = _SignalAtLine(number)
     before = sys.gettrace()
-    with hearing_afterwards():
-        hear()
+    with restore_signal_handlers():
+        install_interrupt_handlers()
         try:
             sys.settrace(interrupter)
-            with hold(ledger):
+            with acquire_ledger_lock(ledger):
                 pass
         except KeyboardInterrupt:
             pass

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from adapty_async.cli.jobs.run import Recorded
+from adapty_async.cli.jobs.run import LedgerJob
 from adapty_async.ledger import LedgerReader
-from adapty_async.ledger.record import record_of
+from adapty_async.ledger.record import build_record
 from adapty_async.testing import Fault, Simulator
 from tests.cli.conftest import lead_to
 from tests.cli.served import AT_ONCE, served
@@ -20,7 +20,7 @@ OTHER_APP = "3286abd3-48b0-4e9c-a5f6-ac0a006333a6"
 def killed_at_once(people: Path, monkeypatch: pytest.MonkeyPatch, *options: object) -> None:
     """Start a deletion that ends as soon as its ledger exists."""
     with monkeypatch.context() as patched:
-        patched.setattr(Recorded, "carry_out", lambda *_: 137)
+        patched.setattr(LedgerJob, "execute", lambda *_: 137)
         assert run(*DELETE, people, *options) == 137
     with LedgerReader(ledger_of(people)) as reader:
         assert reader.runs == []
@@ -69,13 +69,13 @@ def test_a_job_that_never_ran_shows_its_app_before_it_goes_on(
     assert run("resume", ledger_of(people)) == 0
     assert agree(say, ledger_of(people), witness, 0) == {"deleted": PEOPLE}
     with LedgerReader(ledger_of(people)) as reader:
-        assert record_of(reader).app_id == app
+        assert build_record(reader).app_id == app
 
 
 def test_rows_that_all_failed_are_not_sent_again_with_the_key_of_another_app(
     witness: Witness, people: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    witness.script(*[Fault.REDIRECT] * PEOPLE, method="DELETE")
+    witness.inject(*[Fault.REDIRECT] * PEOPLE, method="DELETE")
     assert run(*DELETE, people, "--app", witness.profiles.app_id, "--max-failures", "100%") == 1
     become_another_app(witness, monkeypatch)
     assert run("retry-failed", ledger_of(people)) == 5
@@ -109,7 +109,7 @@ def test_after_a_wrong_first_key_the_line_to_type_is_one_that_can_go_on(
 class Forbidding(Simulator):
     """A simulator that doesn't permit its key to delete."""
 
-    async def _counted(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _handle_api_request(self, request: web.BaseRequest) -> web.StreamResponse:
         return web.Response(status=403)
 
 
@@ -126,7 +126,7 @@ def test_after_a_key_that_may_not_delete_another_one_is_wanted_too(
 def test_where_the_app_is_known_the_line_to_type_needs_none(
     witness: Witness, people: Path, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    witness.script(Fault.REDIRECT, method="DELETE")
+    witness.inject(Fault.REDIRECT, method="DELETE")
     assert run(*DELETE, people, "--app", witness.profiles.app_id, "--max-failures", "100%") == 1
     witness.api_key = "secret_live_of_the_same_app"
     status, _, err = say("retry-failed", ledger_of(people), *AT_ONCE)
@@ -158,7 +158,7 @@ def test_when_all_is_done_it_says_what_may_follow(
 
 
 def test_as_long_as_something_is_left_only_that_is_said(witness: Witness, people: Path, say: Say) -> None:
-    witness.script(Fault.REDIRECT, method="DELETE")
+    witness.inject(Fault.REDIRECT, method="DELETE")
     status, _, err = say(*DELETE, people)
     assert status == 1
     assert "retry-failed" in err

@@ -68,7 +68,7 @@ def test_whom_a_wrong_key_found_absent_is_found_again_after_an_interruption_too(
     to_other_app()
     assert run(*DELETE, people) == 3
     to_other_app()
-    witness.script(*[Fault.REDIRECT] * 6, method="DELETE")
+    witness.inject(*[Fault.REDIRECT] * 6, method="DELETE")
     assert run("resume", ledger, "--new-key", "--app", app, "--max-failures", 5, "--concurrency", 1) == 3
     assert run("retry-failed", ledger, "--max-failures", "100%") == 0
     assert agree(say, ledger, witness, 0) == {Outcome.DELETED: PEOPLE}
@@ -77,18 +77,18 @@ def test_whom_a_wrong_key_found_absent_is_found_again_after_an_interruption_too(
 def test_where_people_of_an_unknown_app_are_deleted_no_other_key_is_taken(
     witness: Witness, people: Path, say: Say, to_other_app: Turn
 ) -> None:
-    witness.script(*[Fault.REDIRECT] * 10, method="DELETE")
+    witness.inject(*[Fault.REDIRECT] * 10, method="DELETE")
     ledger = ledger_of(people)
     assert run(*DELETE, people, "--max-failures", "100%") == 1
     to_other_app()
     for id_ in ids(PEOPLE):
         witness.profiles.add(customer_user_id=id_)
-    asked = witness.count.requests
+    asked = witness.stats.requests
     status, _, err = say("retry-failed", ledger, "--new-key", "--app", witness.profiles.app_id)
     assert status == 5
     assert "20 profiles" in err
     assert "another ledger" in err
-    assert witness.count.requests == asked
+    assert witness.stats.requests == asked
     to_other_app()
     assert run("retry-failed", ledger) == 0
 
@@ -113,10 +113,10 @@ def test_a_finished_job_takes_an_exchanged_key_and_asks_nobody(
     app, ledger = witness.profiles.app_id, ledger_of(people)
     assert run(*DELETE, people, "--app", app) == 0
     exchange(witness, monkeypatch)
-    asked = witness.count.requests
+    asked = witness.stats.requests
     assert run("resume", ledger, "--new-key") == 0
     assert run("resume", ledger, "--new-key", "--app", app) == 0
-    assert witness.count.requests == asked
+    assert witness.stats.requests == asked
     # No profile has confirmed that the key is of the same app.
     assert run("verify", ledger, "all") == 5
 
@@ -130,13 +130,13 @@ def test_a_finished_job_of_an_unknown_app_takes_any_key_as_nothing_is_sent(
     assert run("resume", ledger, "--app", other) == 0
     exchange(witness, monkeypatch)
     assert run("resume", ledger, "--new-key") == 0
-    assert witness.count.requests == PEOPLE
+    assert witness.stats.requests == PEOPLE
     # An app that no profile has confirmed isn't recorded.
     status, _, err = say("verify", ledger, "all", "--new-key", "--known", "somebody")
     assert status == 2
     assert "doesn't record the app" in err
     with LedgerReader(ledger) as reader:
-        assert reader.order["guards"]["app"] is None
+        assert reader.job_options["guards"]["app"] is None
 
 
 def left_with_a_new_key_and_nobody_listed(witness: Witness, people: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -145,7 +145,7 @@ def left_with_a_new_key_and_nobody_listed(witness: Witness, people: Path, monkey
     That one is removed afterwards and the key is replaced. The app also has a profile that isn't listed.
     """
     app, ledger = witness.profiles.app_id, ledger_of(people)
-    witness.script(Fault.REDIRECT, method="DELETE")
+    witness.inject(Fault.REDIRECT, method="DELETE")
     assert run(*DELETE, people, "--app", app, "--concurrency", 1) == 1
     (left,) = witness.profiles
     witness.profiles.remove(witness.profiles[left])
@@ -195,12 +195,12 @@ def test_standard_input_is_not_both_the_input_and_who_is_named(
 ) -> None:
     ledger = ledger_of(people)
     assert run(*DELETE, people, "--app", witness.profiles.app_id) == 0
-    asked = witness.count.requests
+    asked = witness.stats.requests
     name, *options = command
     status, _, err = say(name, ledger, *options, "--new-key", "--known", "-", "--input", file)
     assert status == 2
     assert "standard input is already the input of the job" in err
-    assert witness.count.requests == asked
+    assert witness.stats.requests == asked
 
 
 def test_a_verification_takes_no_key_of_another_app(
@@ -276,7 +276,7 @@ def test_a_list_that_a_wrong_key_finds_nobody_of_never_ends_well(
     for _ in range(3):  # the last resume has nothing to send
         status, out, err = say("resume", ledger)
         assert status == 3
-        assert "stopped: absent_share" in out
+        assert "stopped: max_absent_ratio" in out
         assert "All rows are done" not in err
         assert "--probe 20" in err
     (typed,) = re.findall(r"^  adapty-async (plan .*)$", err, re.MULTILINE)

@@ -55,14 +55,14 @@ def test_a_disk_that_is_full_from_the_start(witness: Witness, people: Path, say:
         assert (process.returncode, out) == (5, b"")
     assert b"make room" in err.splitlines()[-1]
     assert b"@" not in err
-    assert witness.count.requests == 0
+    assert witness.stats.requests == 0
     finish(witness, people, say)
 
 
 def test_a_disk_that_fills_up(witness: Witness, many: Path, say: Say) -> None:
     witness.latency = 0.02
     with started([*map(str, DELETE), "--concurrency", "10", str(many)], settings_for(witness)) as process:
-        wait_until(lambda: witness.count.answered(204) > 300)
+        wait_until(lambda: witness.stats.count_responses(204) > 300)
         limit_files(process.pid, 0)
         out, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 5
@@ -70,7 +70,7 @@ def test_a_disk_that_fills_up(witness: Witness, many: Path, say: Say) -> None:
     assert f"adapty-async resume {ledger_of(many)}" in err.decode()
     assert b"Traceback" not in err
     assert b"@" not in out + err
-    assert 300 < witness.count.requests < MANY
+    assert 300 < witness.stats.requests < MANY
     counted = agree(say, ledger_of(many), witness, 5)
     assert 0 < counted[Outcome.DELETED] < MANY
     witness.latency = 0.0
@@ -93,14 +93,14 @@ def test_a_read_only_directory(witness: Witness, say: Say) -> None:
 
 
 def refused_where_nothing_may_be_written(witness: Witness, say: Say, *command: object) -> None:
-    asked = witness.count.requests
+    asked = witness.stats.requests
     folder = Path(str(command[-1])).parent
     folder.chmod(0o500)
     status, out, err = say(*command)
     folder.chmod(0o700)
     assert (status, out) == (5, "")
     assert "permissions" in err.splitlines()[-1]
-    assert witness.count.requests == asked
+    assert witness.stats.requests == asked
 
 
 def test_failures_that_cannot_be_written_at_the_end_are_exit_5_and_written_by_the_resume(
@@ -108,7 +108,7 @@ def test_failures_that_cannot_be_written_at_the_end_are_exit_5_and_written_by_th
 ) -> None:
     folder = people.parent / "results"
     folder.mkdir()
-    witness.script(Fault.REDIRECT, method="DELETE")
+    witness.inject(Fault.REDIRECT, method="DELETE")
     with acting_after(witness, 1, folder.rmdir):
         status, out, err = say(*DELETE, people, "--failures", folder / "failures.csv")
     assert status == 5
@@ -133,7 +133,7 @@ def test_a_ledger_that_is_gone_at_the_end_is_exit_5(witness: Witness, people: Pa
 @pytest.mark.parametrize("size", [0, 1, 50, 4096, -4096])
 def test_a_truncated_ledger(witness: Witness, people: Path, say: Say, size: int) -> None:
     assert interrupted(witness, people) == 130
-    asked = witness.count.requests
+    asked = witness.stats.requests
     ledger = ledger_of(people)
     for wal in ledger.parent.glob(f"{ledger.name}-*"):
         assert wal.stat().st_size == 0 or wal.name.endswith("-shm")
@@ -143,7 +143,7 @@ def test_a_truncated_ledger(witness: Witness, people: Path, say: Say, size: int)
         status, out, err = say(*command)
         assert (status, out) == (5, "")
         assert len(err.splitlines()) == 1
-    assert witness.count.requests == asked
+    assert witness.stats.requests == asked
     ledger.write_bytes(whole)
     finish(witness, people, say)
 
@@ -152,7 +152,7 @@ def test_the_ledger_of_another_job(
     witness: Witness, people: Path, tmp_path: Path, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert interrupted(witness, people) == 130
-    asked = witness.count.requests
+    asked = witness.stats.requests
     others = tmp_path / "others.csv"
     others.write_text("u1\nu2\n")
     ledger = ledger_of(people)
@@ -170,7 +170,7 @@ def test_the_ledger_of_another_job(
         status, _, err = say("resume", ledger)
     assert status == 5
     assert f"set ADAPTY_BASE_URL to its address: {witness.base_url}" in err
-    assert witness.count.requests == asked
+    assert witness.stats.requests == asked
     finish(witness, people, say)
 
 
@@ -186,7 +186,7 @@ def test_a_ledger_of_the_library_is_gone_on_with_there(tmp_path: Path, witness: 
     async def work() -> None:
         async with AdaptyClient(witness.api_key, base_url=witness.base_url) as client:
             journal = Ledger(tmp_path / "job.db")
-            await bulk.delete_profiles(client, ids(3), by="customer_user_id", pacer=UNPACED, journal=journal)
+            await bulk.delete_profiles(client, ids(3), by="customer_user_id", pacer=UNPACED, ledger=journal)
 
     asyncio.run(work())
     status, _, err = say("resume", tmp_path / "job.db")
@@ -226,11 +226,11 @@ def test_a_damaged_ledger_is_not_gone_on_with(
     witness: Witness, people: Path, say: Say, command: str, damage: str
 ) -> None:
     assert interrupted(witness, people) == 130
-    asked = witness.count.requests
+    asked = witness.stats.requests
     with contextlib.closing(sqlite3.connect(ledger_of(people))) as connection, connection:
         connection.execute(damage)
     status, out, err = say(command, ledger_of(people))
     assert (status, out) == (5, "")
     assert "bug" not in err
     assert len(err.splitlines()) == 1
-    assert witness.count.requests == asked
+    assert witness.stats.requests == asked

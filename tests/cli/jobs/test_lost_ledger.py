@@ -30,11 +30,11 @@ def test_a_ledger_that_is_removed_while_its_job_runs(tmp_path: Path, suffix: str
     people = ids_file(tmp_path, MANY)
     ledger = beside(people, ".adapty.db")
     with served(Simulator(profiles=MANY)) as sim, started([*DELETE, str(people)], settings_for(sim)) as process:
-        wait_until(lambda: sim.count.answered(204) >= 200)
+        wait_until(lambda: sim.stats.count_responses(204) >= 200)
         beside(ledger, suffix).unlink()
         out, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 5, err
-        assert sim.count.requests < MANY
+        assert sim.stats.requests < MANY
         reason = next(line for line in out.decode().splitlines() if line.startswith("stopped: "))
         assert f"{beside(ledger, suffix).name} was removed, renamed or replaced" in reason
         assert b"Traceback" not in err
@@ -56,12 +56,12 @@ def test_a_working_directory_that_is_removed_while_its_job_runs(tmp_path: Path) 
     people = ids_file(folder, MANY)
     arguments = [*DELETE, people.name]
     with served(Simulator(profiles=MANY)) as sim, started(arguments, settings_for(sim), cwd=folder) as process:
-        wait_until(lambda: sim.count.answered(204) >= 200)
+        wait_until(lambda: sim.stats.count_responses(204) >= 200)
         while folder.exists():  # the job may create a file while the others are removed
             shutil.rmtree(folder, ignore_errors=True)
         out, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 5, err
-        assert sim.count.requests < MANY
+        assert sim.stats.requests < MANY
     assert b"was removed, renamed or replaced" in out
     assert b"a bug" not in out
 
@@ -74,7 +74,7 @@ def test_another_ledger_in_its_place_is_not_taken_for_it(tmp_path: Path) -> None
         with started(["delete", "--by", "customer_user_id", "--yes", str(other)], settings_for(sim)) as process:
             process.communicate(timeout=PATIENCE)
         with started([*DELETE, str(people)], settings_for(sim)) as process:
-            wait_until(lambda: sim.count.answered(204) >= 200)
+            wait_until(lambda: sim.stats.count_responses(204) >= 200)
             beside(other, ".adapty.db").replace(ledger)
             out, _ = process.communicate(timeout=PATIENCE)
             assert process.returncode == 5
@@ -85,7 +85,7 @@ def test_the_copy_of_standard_input_outlives_a_ledger_that_is_removed(tmp_path: 
     ledger = tmp_path / "stdin.adapty.db"
     with served(Simulator(profiles=MANY)) as sim, ids_file(tmp_path, MANY).open() as people:
         with started([*DELETE, "-"], settings_for(sim), cwd=tmp_path, stdin=people) as process:
-            wait_until(lambda: sim.count.answered(204) >= 200)
+            wait_until(lambda: sim.stats.count_responses(204) >= 200)
             ledger.unlink()
             process.communicate(timeout=PATIENCE)
             assert process.returncode == 5
@@ -111,14 +111,14 @@ def test_a_lock_that_is_removed_while_somebody_is_asked(tmp_path: Path) -> None:
             _, err = process.communicate(people.read_bytes(), timeout=PATIENCE)
             assert process.returncode == 5
         assert b"lock was removed, renamed or replaced" in err
-        assert sim.count.requests == 30
+        assert sim.stats.requests == 30
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_that_comes_with_it_hides_nothing(tmp_path: Path, signum: signal.Signals) -> None:
     people = ids_file(tmp_path, MANY)
     with served(Simulator(profiles=MANY)) as sim, started([*DELETE, str(people)], settings_for(sim)) as process:
-        wait_until(lambda: sim.count.answered(204) >= 200)
+        wait_until(lambda: sim.stats.count_responses(204) >= 200)
         beside(people, ".adapty.db").unlink()
         process.send_signal(signum)
         out, _ = process.communicate(timeout=PATIENCE)
@@ -135,14 +135,14 @@ def test_a_folder_that_cannot_be_entered_any_more(
     people = ids_file(folder, PEOPLE)
     close = functools.partial(folder.chmod, 0o600)
     try:
-        with permissions_holding(), meanwhile(lambda: witness.count.answered(204) >= 3, close):
+        with permissions_holding(), meanwhile(lambda: witness.stats.count_responses(204) >= 3, close):
             assert run("delete", people, "--by", "customer_user_id", "--yes", "--pace", 15) == 5
     finally:
         folder.chmod(0o700)
     written = capfd.readouterr()
     assert "can't be made or opened (Permission denied): check the permissions" in written.out
     assert "a bug" not in written.err
-    assert witness.count.requests < PEOPLE
+    assert witness.stats.requests < PEOPLE
     with LedgerReader(beside(people, ".adapty.db")) as reader:
         status = reader.status()
-    assert status.counts[Outcome.DELETED] + status.claimed >= witness.count.answered(204)
+    assert status.counts[Outcome.DELETED] + status.claimed >= witness.stats.count_responses(204)

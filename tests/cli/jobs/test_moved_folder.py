@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from adapty_async.cli.jobs import run as recorded
-from adapty_async.cli.jobs.ledger_files import order_of
-from adapty_async.cli.jobs.options import Order
+from adapty_async.cli.jobs.ledger_files import read_job_options
+from adapty_async.cli.jobs.options import JobOptions
 from adapty_async.ledger import LedgerReader
 from adapty_async.testing import Fault
 from tests.cli.served import AT_ONCE
@@ -20,9 +20,9 @@ DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
 HELD = 3
 
 
-def order_in(ledger: Path) -> Order:
+def order_in(ledger: Path) -> JobOptions:
     with LedgerReader(ledger) as reader:
-        return order_of(reader)
+        return read_job_options(reader)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def folder(witness: Witness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (folder / "lists" / "held.csv").write_text("\n".join(ids(HELD)[1:]))
     monkeypatch.chdir(folder)
     with monkeypatch.context() as patch:
-        patch.setattr(recorded, "Run", interrupted)
+        patch.setattr(recorded, "JobRun", interrupted)
         options = ("--exclude", "held.csv", "--exclude", "lists/held.csv", "--failures", "failures.csv")
         assert run(*DELETE, "people.csv", *options) == 130
     return folder
@@ -98,7 +98,7 @@ def test_files_in_other_folders_are_found_where_all_of_them_were_moved(
 ) -> None:
     (folder / "jobs").mkdir()
     options = ("--exclude", "lists/held.csv", "--ledger", "jobs/job.db")
-    witness.script(Fault.REDIRECT, method="DELETE")
+    witness.inject(Fault.REDIRECT, method="DELETE")
     assert run(*DELETE, "people.csv", *options, "--concurrency", 1) == 1
     place = tmp_path / new
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +110,7 @@ def test_files_in_other_folders_are_found_where_all_of_them_were_moved(
 def test_an_input_that_was_elsewhere_is_found_beside_the_ledger(
     witness: Witness, tmp_path: Path, folder: Path, say: Say
 ) -> None:
-    witness.script(Fault.REDIRECT, method="DELETE")
+    witness.inject(Fault.REDIRECT, method="DELETE")
     far = tmp_path / "far"
     far.mkdir()
     assert run(*DELETE, "people.csv", "--exclude", "held.csv", "--ledger", far / "job.db", "--concurrency", 1) == 1
@@ -175,7 +175,7 @@ def test_what_a_kill_left_of_the_failures_is_removed_where_the_folder_is_now(wit
 def test_a_command_that_was_printed_for_a_moved_job_names_the_files_where_they_are(
     witness: Witness, folder: Path, say: Say
 ) -> None:
-    witness.script(Fault.REDIRECT, method="DELETE")
+    witness.inject(Fault.REDIRECT, method="DELETE")
     new = moved(folder)
     _, _, err = say("resume", new / "people.csv.adapty.db", "--failures", new / "again.csv")
     (typed,) = [line for line in err.splitlines() if line.startswith("  adapty-async delete ")]

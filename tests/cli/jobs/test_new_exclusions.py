@@ -20,24 +20,24 @@ DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes")
 def test_a_row_that_failed_and_is_put_on_hold_is_excluded_and_not_fed_back(
     witness: Witness, people: Path, tmp_path: Path, say: Say
 ) -> None:
-    witness.script(Fault.REDIRECT, Fault.REDIRECT, method="DELETE")
+    witness.inject(Fault.REDIRECT, Fault.REDIRECT, method="DELETE")
     assert run(*DELETE, people, "--concurrency", 1) == 1
     first, second = ids(2)
     (tmp_path / "held.csv").write_text(first)
-    asked = witness.count.requests
+    asked = witness.stats.requests
     status, out, err = say("resume", ledger_of(people), "--exclude", "held.csv", "--failures", "failures.csv")
     assert status == 1
     assert "1 of the failed or in-doubt rows are now excluded" in out
     assert "To send the 1 failed or in-doubt rows again" in err
     with (tmp_path / "failures.csv").open(newline="") as written:
         assert [row["customer_user_id"] for row in csv.DictReader(written)] == [second]
-    assert witness.count.requests == asked
+    assert witness.stats.requests == asked
 
 
 def test_where_only_excluded_rows_failed_nothing_is_offered(
     witness: Witness, people: Path, tmp_path: Path, say: Say
 ) -> None:
-    witness.script(Fault.REDIRECT, method="DELETE")
+    witness.inject(Fault.REDIRECT, method="DELETE")
     assert run(*DELETE, people, "--concurrency", 1) == 1
     (tmp_path / "held.csv").write_text(ids(1)[0])
     status, _, err = say("resume", ledger_of(people), "--exclude", "held.csv")
@@ -68,7 +68,7 @@ def test_a_hold_that_a_later_run_cannot_read_again_is_refused_where_there_is_a_l
     assert status == 2
     assert "write them to a file" in err
     assert not ledger_of(people).exists()
-    witness.script(Fault.REDIRECT, method="DELETE")
+    witness.inject(Fault.REDIRECT, method="DELETE")
     assert run(*DELETE, people, "--concurrency", 1) == 1
     for command in ("resume", "retry-failed"):
         assert run(command, ledger_of(people), "--exclude", piped) == 2
@@ -78,7 +78,7 @@ def test_a_hold_that_a_later_run_cannot_read_again_is_refused_where_there_is_a_l
 def test_a_command_to_type_names_no_list_that_cannot_be_read_again(
     witness: Witness, people: Path, say: Say, piped: Path
 ) -> None:
-    witness.script(Fault.REDIRECT, method="DELETE")
+    witness.inject(Fault.REDIRECT, method="DELETE")
     status, _, err = say(*DELETE, people, "--no-ledger", "--exclude", piped, "--failures", "failures.csv")
     assert status == 1
     assert "delete failures.csv --by customer_user_id --exclude FILE --allow-unmatched-exclude\n" in err
@@ -94,7 +94,7 @@ def test_a_hold_lasts_also_where_the_run_that_it_came_with_was_refused(
 ) -> None:
     held = tmp_path / "held.csv"
     held.write_text(ids(1)[0])
-    witness.script(Fault.REDIRECT, method="DELETE")
+    witness.inject(Fault.REDIRECT, method="DELETE")
     assert run(*DELETE, people, "--concurrency", 1) == 1
     other = "3286abd3-48b0-4e9c-a5f6-ac0a006333a6"
     assert run("retry-failed", ledger_of(people), "--exclude", held, "--app", other) == 3
@@ -115,21 +115,21 @@ def test_a_hold_that_comes_while_another_command_has_the_ledger_is_refused_and_c
     held = tmp_path / "held.csv"
     held.write_text(who)
     hold = ("--exclude", held)
-    witness.script(Fault.REDIRECT, method="DELETE")
+    witness.inject(Fault.REDIRECT, method="DELETE")
     assert run(*DELETE, people, "--concurrency", 1) == 1
     first: tuple[object, ...] = ("retry-failed", ledger)
     with monkeypatch.context() as patch:
         if moment == "question":
             patch.setattr(resume, "require_terminal", lambda _: None)
-            patch.setattr(preflight, "is_typed", hold_somebody)
+            patch.setattr(preflight, "ask_to_type", hold_somebody)
             with people.open("a") as file:
                 file.write("n,late\n")
             first = ("resume", ledger, "--appended")
         elif moment == "app":
-            patch.setattr(resume, "show_app", hold_somebody)
+            patch.setattr(resume, "verify_job_app", hold_somebody)
             first = (*first, "--app", witness.profiles.app_id)
         else:
-            patch.setattr(recorded, "Run", hold_somebody)
+            patch.setattr(recorded, "JobRun", hold_somebody)
         assert run(*first) == 130
     assert run("resume", ledger, "--appended", "--yes", *hold) == 1
     assert run("retry-failed", ledger) == 1

@@ -40,12 +40,12 @@ def from_stdin(witness: Witness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_finished_job_whose_copy_is_gone_is_told_to_be_done(
     from_stdin: Path, witness: Witness, say: Say, name: str
 ) -> None:
-    asked = witness.count.requests
+    asked = witness.stats.requests
     status, out, err = say(name, from_stdin)
     assert status == 0
     assert f"deleted{PEOPLE:>25}" in out
     assert "All rows are done" in err
-    assert witness.count.requests == asked
+    assert witness.stats.requests == asked
     with LedgerReader(from_stdin) as reader:
         assert len(reader.runs) == 1
 
@@ -154,7 +154,7 @@ def test_a_copy_that_is_kept_for_the_rows_that_failed_is_said_where_they_are_wri
 def test_an_interrupt_while_the_input_is_compared_tells_how_to_go_on(
     witness: Witness, people: Path, say: Say, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    witness.script(Fault.REDIRECT, method="DELETE")
+    witness.inject(Fault.REDIRECT, method="DELETE")
     assert run(*DELETE, people, "--concurrency", 1, "--max-failures", 0) == 3
     people.write_text(f"{people.read_text()}\n")  # not the same bytes
 
@@ -178,7 +178,7 @@ def test_an_interrupt_when_a_ledger_has_just_been_made_tells_how_to_go_on(
     status, _, err = say(*DELETE, people)
     assert status == 130
     assert err.endswith(f"To resume:\n  adapty-async resume {ledger_of(people)}\nadapty-async: interrupted\n")
-    assert witness.count.requests == 0
+    assert witness.stats.requests == 0
     assert run("resume", ledger_of(people)) == 0
 
 
@@ -186,7 +186,7 @@ def test_what_was_redacted_is_said_where_the_copy_is_gone_as_well(
     witness: Witness, say: Say, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    witness.script(Fault.REDIRECT, method="DELETE")
+    witness.inject(Fault.REDIRECT, method="DELETE")
     (tmp_path / "people").write_text("\n".join(ids(PEOPLE)))
     with (tmp_path / "people").open() as source:
         monkeypatch.setattr("sys.stdin", source)
@@ -222,12 +222,12 @@ def test_an_input_that_cannot_be_read_is_wrong_input(
     witness: Witness, people: Path, say: Say, spoil: Callable[[Path], object]
 ) -> None:
     assert interrupted(witness, people) == 130
-    asked = witness.count.requests
+    asked = witness.stats.requests
     spoil(people)
     status, out, err = say("resume", ledger_of(people))
     assert (status, out, len(err.splitlines())) == (2, "", 1)
     assert str(people) in err
-    assert witness.count.requests == asked
+    assert witness.stats.requests == asked
 
 
 def test_of_an_input_that_has_grown_what_is_left_is_counted(witness: Witness, people: Path, say: Say) -> None:
@@ -257,8 +257,8 @@ def test_an_interrupt_while_the_failures_are_written_hides_nothing_that_stopped_
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("adapty_async.cli.jobs.run.write_failures", interrupt)
-    witness.script(*faults)
+    monkeypatch.setattr("adapty_async.cli.jobs.run.write_failed_rows", interrupt)
+    witness.inject(*faults)
     if key is not None:
         monkeypatch.setenv("ADAPTY_API_KEY", key)
     status, _, err = say(*DELETE, people, "--failures", "failures.csv")
@@ -270,7 +270,7 @@ def test_an_interrupt_while_the_failures_are_written_hides_nothing_that_stopped_
 
 async def test_a_job_of_the_library_is_gone_on_with_by_its_program(witness: Witness, tmp_path: Path, say: Say) -> None:
     ledger = tmp_path / "job.db"
-    witness.script(*[Fault.REDIRECT] * 3, method="DELETE")
+    witness.inject(*[Fault.REDIRECT] * 3, method="DELETE")
     async with AdaptyClient(witness.api_key, base_url=witness.base_url) as client:
         await bulk.delete_profiles(
             client,
@@ -278,7 +278,7 @@ async def test_a_job_of_the_library_is_gone_on_with_by_its_program(witness: Witn
             by="customer_user_id",
             concurrency=1,
             pacer=UNPACED,
-            journal=Ledger(ledger),
+            ledger=Ledger(ledger),
             stop=StopRules(max_failures=1),
         )
     for command in ("status", "redact"):
@@ -331,7 +331,7 @@ def test_a_refusal_does_not_hide_that_an_earlier_attempt_may_have_been_carried_o
     witness: Witness, people: Path, say: Say
 ) -> None:
     people.write_text(ids(1)[0])
-    witness.script(Fault.RESET_AFTER, Fault.REDIRECT, method="DELETE")
+    witness.inject(Fault.RESET_AFTER, Fault.REDIRECT, method="DELETE")
     assert run(*DELETE, people, "--concurrency", 1) == 1
     assert len(witness.profiles) == PEOPLE - 1
     assert agree(say, ledger_of(people), witness, 1) == {Outcome.IN_DOUBT: 1}
@@ -345,7 +345,7 @@ def test_a_refused_key_does_not_hide_what_a_killed_run_may_have_done(
     witness.latency = 600
     app = witness.profiles.app_id
     with started([*map(str, DELETE), "--concurrency", "3", str(people)], settings_for(witness)) as process:
-        wait_until(lambda: witness.count.in_flight == 3)
+        wait_until(lambda: witness.stats.in_flight == 3)
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=PATIENCE)
     assert len(witness.profiles) == PEOPLE - 3

@@ -13,7 +13,7 @@ from adapty_async.cli.jobs import client as connection
 from adapty_async.cli.jobs import preflight
 from adapty_async.cli.jobs import run as recorded
 from adapty_async.ledger import LedgerReader
-from adapty_async.ledger.record import record_of
+from adapty_async.ledger.record import build_record
 from adapty_async.testing import Fault
 from adapty_async.testing.profiles import Profiles
 from tests.cli.conftest import lead_to
@@ -41,12 +41,12 @@ class TwoApps(Witness):
         self._file.write_text(key)
         self._file.chmod(0o600)
 
-    async def _counted(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _handle_api_request(self, request: web.BaseRequest) -> web.StreamResponse:
         key = request.headers["Authorization"].removeprefix("Api-Key ")
         self.keys.append((request.method, key))
         self.api_key = key
         self.profiles = self._second if key == SECOND else self._first
-        response = await super()._counted(request)
+        response = await super()._handle_api_request(request)
         if self.exchanges_on_get and request.method == "GET":
             self.write(SECOND)
         return response
@@ -70,7 +70,7 @@ def apps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[TwoApps]:
 
 def app_in(ledger: Path) -> str | None:
     with LedgerReader(ledger) as reader:
-        return record_of(reader).app_id
+        return build_record(reader).app_id
 
 
 @pytest.mark.parametrize("options", [(), ("--no-ledger",)], ids=["ledger", "no ledger"])
@@ -84,7 +84,7 @@ def test_a_key_that_changes_at_the_prompt_is_not_used(
 
     monkeypatch.setattr(preflight, "require_terminal", lambda _: None)
     monkeypatch.setattr("adapty_async.cli.jobs.start.require_terminal", lambda _: None)
-    monkeypatch.setattr(preflight, "is_typed", type_slowly)
+    monkeypatch.setattr(preflight, "ask_to_type", type_slowly)
     app = apps.first_app if names_first else apps.second_app
     assert run(*DELETE, people, "--app", app, *options) == (0 if names_first else 3)
     assert {key for _, key in apps.keys} == {FIRST}
@@ -106,7 +106,7 @@ def test_a_key_that_changes_while_the_app_is_looked_at_is_not_used(
 def half_done_by_an_old_key(apps: TwoApps, people: Path) -> Path:
     """Return the ledger of a job that was started with a key that was then replaced. One row failed."""
     apps.write("secret_live_exchanged")
-    apps.script(Fault.REDIRECT, method="DELETE")
+    apps.inject(Fault.REDIRECT, method="DELETE")
     assert run(*DELETE, people, "--yes", "--app", apps.first_app, "--concurrency", 1) == 1
     apps.write(FIRST)
     apps.keys.clear()
@@ -131,14 +131,14 @@ def test_a_verification_looks_at_the_app_of_the_key_that_it_began_with(
     apps: TwoApps, people: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = half_done_by_an_old_key(apps, people)
-    made = connection.client_of_environment
+    made = connection.create_client_from_env
 
     def then_exchanged(timeout: float) -> AdaptyClient:
         client = made(timeout)
         apps.write(SECOND)
         return client
 
-    monkeypatch.setattr("adapty_async.cli.jobs.verify.client_of_environment", then_exchanged)
+    monkeypatch.setattr("adapty_async.cli.jobs.verify.create_client_from_env", then_exchanged)
     assert run("verify", ledger, "all", "--new-key") == 0
     assert {key for _, key in apps.keys} == {FIRST}
 
@@ -159,12 +159,12 @@ def test_a_plan_reads_a_key_that_comes_by_a_pipe(
 def test_a_run_with_a_key_that_nobody_has_looked_at_is_refused(
     apps: TwoApps, people: Path, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    carry_out = recorded.Recorded.carry_out
+    carry_out = recorded.LedgerJob.execute
 
-    def with_another(self: recorded.Recorded, client: AdaptyClient) -> exit_codes.ExitStatus:
+    def with_another(self: recorded.LedgerJob, client: AdaptyClient) -> exit_codes.ExitStatus:
         return carry_out(self, AdaptyClient(SECOND, base_url=client.base_url))
 
-    monkeypatch.setattr(recorded.Recorded, "carry_out", with_another)
+    monkeypatch.setattr(recorded.LedgerJob, "execute", with_another)
     status, _, err = say(*DELETE, people, "--yes", "--app", apps.first_app)
     assert status == 5
     assert "isn't the one that was checked" in err

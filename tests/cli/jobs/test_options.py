@@ -7,16 +7,16 @@ import pytest
 
 from adapty_async.cli.inputs.rows import Format
 from adapty_async.cli.jobs.guards import Guards
-from adapty_async.cli.jobs.ledger_files import beside, command, resume_command
-from adapty_async.cli.jobs.options import Order
+from adapty_async.cli.jobs.ledger_files import derive_ledger_path, format_command, format_resume_command
+from adapty_async.cli.jobs.options import JobOptions
 from adapty_async.cli.jobs.pace import Pace
 
-BARE = Order(file=None, by="profile_id", column=None, pace=Pace.of("background", None))
-FULL = Order(
+BARE = JobOptions(file=None, by="profile_id", column=None, pace=Pace.from_options("background", None))
+FULL = JobOptions(
     file=Path("/lists/people.csv"),
     by="customer_user_id",
     column="member",
-    pace=Pace.of("50", "80"),
+    pace=Pace.from_options("50", "80"),
     concurrency=7,
     guards=Guards(expect=3, most=4, app="an app", most_failures="2%", canary=False, most_absent="80%"),
     exclude={"held.csv": Path("/lists/held.csv"), "/more/held.csv": Path("/more/held.csv")},
@@ -30,22 +30,22 @@ FULL = Order(
 
 
 @pytest.mark.parametrize("order", [BARE, FULL], ids=["bare", "full"])
-def test_an_order_is_kept_as_json(order: Order) -> None:
+def test_an_order_is_kept_as_json(order: JobOptions) -> None:
     ledger = Path("/lists/people.csv.adapty.db")
-    assert Order.from_json(json.loads(json.dumps(order.as_json(ledger))), ledger) == order
+    assert JobOptions.from_dict(json.loads(json.dumps(order.to_dict(ledger))), ledger) == order
 
 
 def test_exclude_lists_of_one_name_are_told_apart() -> None:
     files = [Path("/lists/held.csv"), Path("/more/held.csv"), Path("/lists/held.csv")]
-    assert BARE.with_excluded(files).exclude == FULL.exclude
+    assert BARE.with_exclude_lists(files).exclude == FULL.exclude
 
 
 def test_a_ledger_lies_beside_its_input_or_where_that_is_not_a_file_in_the_working_directory(tmp_path: Path) -> None:
-    assert beside(tmp_path / "people.csv") == tmp_path / "people.csv.adapty.db"
-    assert beside(Path("-")) == beside(Path("/dev/null")) == Path("stdin.adapty.db")
+    assert derive_ledger_path(tmp_path / "people.csv") == tmp_path / "people.csv.adapty.db"
+    assert derive_ledger_path(Path("-")) == derive_ledger_path(Path("/dev/null")) == Path("stdin.adapty.db")
 
 
 def test_a_command_can_be_copied_into_a_shell() -> None:
-    assert resume_command(Path("the people's.db")) == """adapty-async resume 'the people'"'"'s.db'"""
-    assert resume_command(Path("-people.db")) == "adapty-async resume ./-people.db"
-    assert command("delete", Path("-"), "--by", "profile_id") == "adapty-async delete - --by profile_id"
+    assert format_resume_command(Path("the people's.db")) == """adapty-async resume 'the people'"'"'s.db'"""
+    assert format_resume_command(Path("-people.db")) == "adapty-async resume ./-people.db"
+    assert format_command("delete", Path("-"), "--by", "profile_id") == "adapty-async delete - --by profile_id"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from adapty_async.bulk import Outcome
-from adapty_async.ledger.id_key import key_path
+from adapty_async.ledger.id_key import get_key_path
 from adapty_async.testing import Fault
 from tests.cli.served import AT_ONCE, settings_for, started
 from tests.cli.witness import PEOPLE, Say, Witness, agree, ids, ledger_of, run
@@ -23,7 +23,7 @@ def test_the_record_of_a_ledger_that_is_named_by_a_link_is_not_written_over_its_
     link = tmp_path / "elsewhere" / "job.db"
     link.parent.mkdir()
     link.symlink_to(ledger_of(people))
-    key = key_path(ledger_of(people))
+    key = get_key_path(ledger_of(people))
     before = key.read_bytes()
     status, _, err = say("report", link, "--json", key, "--force")
     assert status == 2
@@ -53,13 +53,13 @@ def test_what_a_ledger_would_remove_is_not_read_as_an_input(
     assert status == 2
     assert "another ledger" in err
     assert own.read_bytes() == before
-    assert witness.count.requests == 0
+    assert witness.stats.requests == 0
 
 
 def test_failures_take_no_others_place_while_they_are_written(witness: Witness, people: Path, say: Say) -> None:
     part = people.rename(people.with_name("people.csv.part"))
     before = part.read_text()
-    witness.script(Fault.REDIRECT, method="DELETE")
+    witness.inject(Fault.REDIRECT, method="DELETE")
     assert run(*DELETE, part, "--format", "csv", "--failures", "people.csv") == 1
     assert part.read_text() == before
     assert agree(say, ledger_of(part), witness, 1)[Outcome.DELETED] == PEOPLE - 1
@@ -107,4 +107,4 @@ def test_a_ledger_without_a_file_name_is_refused(
         5,
         f"adapty-async: {path or '.'} can't be a ledger, because it is a folder: name a file\n",
     )
-    assert witness.count.requests == 0
+    assert witness.stats.requests == 0

@@ -7,7 +7,7 @@ import pytest
 
 from adapty_async import AdaptivePacer, AdaptyClient, SharedPacer
 from adapty_async.cli.exit_codes import CommandError
-from adapty_async.cli.jobs.pace import Pace, state_file
+from adapty_async.cli.jobs.pace import Pace, find_state_file
 from adapty_async.pacing import Pacer, Verdict
 
 CLIENT = AdaptyClient("secret")
@@ -23,11 +23,11 @@ def find_a_limit(pacer: Pacer) -> None:
     """Limit a server to 20 requests per second, with a bucket of 5."""
     now, tokens, seen = 1000.0, 5.0, 1000.0
     while pacer.estimate is None:
-        now += pacer.wait(now)
+        now += pacer.delay(now)
         tokens, seen = min(5.0, tokens + 20 * (now - seen)), now
         accepted = tokens >= 1
         tokens -= accepted
-        pacer.heard(now, pacer.sent(now), Verdict.ACCEPTED if accepted else Verdict.THROTTLED)
+        pacer.record(now, pacer.acquire(now), Verdict.ACCEPTED if accepted else Verdict.THROTTLED)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def find_a_limit(pacer: Pacer) -> None:
     [("50", None, 50), ("50", "20.0", 20), ("50", "80", 50), ("0.5", None, 0.5), (".5", None, 0.5), ("007", None, 7)],
 )
 def test_a_number_is_a_fixed_rate_and_max_rate_bounds_it(pace: str, most: str | None, expected: float) -> None:
-    with Pace.of(pace, most).pacer(CLIENT) as pacer:
+    with Pace.from_options(pace, most).open_pacer(CLIENT) as pacer:
         assert repr(pacer) == f"FixedPacer({expected:g})"
 
 
@@ -63,39 +63,39 @@ NO_RATES = [
 @pytest.mark.parametrize("pace", [*NO_RATES, "fast", "Full", " full"])
 def test_a_pace_that_is_none_is_refused_with_what_it_may_be(pace: str) -> None:
     with pytest.raises(CommandError, match=r"^--pace must be full, background, or a positive number of requests"):
-        Pace.of(pace, None)
+        Pace.from_options(pace, None)
 
 
 @pytest.mark.parametrize("rate", NO_RATES)
 @pytest.mark.parametrize("pace", ["full", "50"])
 def test_a_max_rate_that_is_none_is_refused(pace: str, rate: str) -> None:
     with pytest.raises(CommandError, match=r"^--max-rate must be a positive number of requests"):
-        Pace.of(pace, rate)
+        Pace.from_options(pace, rate)
 
 
 @pytest.mark.parametrize("pace", ["full", "background"])
 def test_the_limit_is_looked_for_and_max_rate_bounds_that(state_home: Path, pace: str) -> None:
-    with Pace.of(pace, "3").pacer(CLIENT) as pacer:
+    with Pace.from_options(pace, "3").open_pacer(CLIENT) as pacer:
         assert isinstance(pacer, SharedPacer)
-        assert pacer.wait(1000.0) == 0.0
+        assert pacer.delay(1000.0) == 0.0
         assert pacer.rate == 3
 
 
 @pytest.mark.parametrize(("pace", "share"), [("full", 0.98), ("background", 0.7)])
 def test_what_one_command_found_is_where_the_next_begins(state_home: Path, pace: str, share: float) -> None:
-    with Pace.of(pace, None).pacer(CLIENT) as pacer:
+    with Pace.from_options(pace, None).open_pacer(CLIENT) as pacer:
         find_a_limit(pacer)
         found = pacer.estimate
         assert found is not None
         assert pacer.rate == pytest.approx(share * found)
-    with Pace.of("full", None).pacer(CLIENT) as pacer:
-        pacer.wait(2000.0)
+    with Pace.from_options("full", None).open_pacer(CLIENT) as pacer:
+        pacer.delay(2000.0)
         assert pacer.rate == pytest.approx(0.8 * found)
 
 
 def test_each_key_and_server_has_a_file_of_its_own_that_names_neither(state_home: Path) -> None:
     clients = [CLIENT, AdaptyClient("another"), AdaptyClient("secret", base_url="http://localhost:8000")]
-    files = {state_file(client) for client in clients}
+    files = {find_state_file(client) for client in clients}
     assert len(files) == 3
     for file in files:
         assert file is not None
@@ -104,9 +104,9 @@ def test_each_key_and_server_has_a_file_of_its_own_that_names_neither(state_home
 
 
 def test_the_file_is_private(state_home: Path) -> None:
-    with Pace.of("full", None).pacer(CLIENT) as pacer:
-        pacer.wait(1000.0)
-    file = state_file(CLIENT)
+    with Pace.from_options("full", None).open_pacer(CLIENT) as pacer:
+        pacer.delay(1000.0)
+    file = find_state_file(CLIENT)
     assert file is not None
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
@@ -115,7 +115,7 @@ def test_the_file_is_private(state_home: Path) -> None:
 @pytest.mark.parametrize("named", ["", "relative"])
 def test_where_no_folder_is_named_it_is_in_the_users_own(monkeypatch: pytest.MonkeyPatch, named: str) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", named)
-    file = state_file(CLIENT)
+    file = find_state_file(CLIENT)
     assert file is not None
     assert file.is_relative_to(Path.home() / ".local" / "state")
 
@@ -145,9 +145,9 @@ def test_a_home_that_is_no_absolute_path_is_none(
 
 def paces_alone(caplog: pytest.LogCaptureFixture) -> None:
     """Check that a command uses a pacer of its own, with one warning."""
-    with Pace.of("background", "3").pacer(CLIENT) as pacer:
+    with Pace.from_options("background", "3").open_pacer(CLIENT) as pacer:
         assert isinstance(pacer, AdaptivePacer)
-        assert pacer.wait(1000.0) == 0.0
+        assert pacer.delay(1000.0) == 0.0
         assert pacer.rate == 3
     [record] = caplog.records
     assert "this command paces alone" in record.getMessage()

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from adapty_async import UNPACED, AdaptyClient, bulk
-from adapty_async.bulk import Decided, Outcome, StopReason, StopRules
-from adapty_async.bulk.api import undertaking
+from adapty_async.bulk import Outcome, SkippedItem, StopReason, StopRules
+from adapty_async.bulk.api import job_spec
 from adapty_async.cli import main
 from adapty_async.cli.jobs import preflight
-from adapty_async.cli.jobs.options import Order
+from adapty_async.cli.jobs.options import JobOptions
 from adapty_async.cli.jobs.pace import Pace
 from adapty_async.ledger import Ledger, LedgerReader, Spool, prepare
 from adapty_async.ledger.store import Store
@@ -31,7 +31,7 @@ from tests.waiting import PATIENCE
 from ..served import AT_ONCE, Patient, interrupting_after
 
 NOTES = {"operator": "Ada", "request": "DSR-17", "expect": "28"}
-RULES = StopRules(failure_share=None, absent_share=None)
+RULES = StopRules(max_failure_ratio=None, max_absent_ratio=None)
 FIRST = prefilled_customer_user_id(1)
 
 Say = Callable[..., tuple[int, str, str]]
@@ -60,9 +60,9 @@ def people(tmp_path: Path) -> Path:
     return path
 
 
-def _rows(people: Path) -> list[str | Decided[str]]:
+def _rows(people: Path) -> list[str | SkippedItem[str]]:
     plain: list[str] = [line.split(",")[1] for line in people.read_text("utf-8").splitlines()[1:]]
-    return [*plain[:27], Decided(plain[27], Outcome.DUPLICATE), plain[28], Decided("", Outcome.INVALID)]
+    return [*plain[:27], SkippedItem(plain[27], Outcome.DUPLICATE), plain[28], SkippedItem("", Outcome.INVALID)]
 
 
 def run_job(sim: Simulator, people: Path, *, run: bool = True, only: Iterable[str] | None = None) -> Path:
@@ -71,15 +71,19 @@ def run_job(sim: Simulator, people: Path, *, run: bool = True, only: Iterable[st
 
     async def work() -> None:
         async with AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
-            order = Order(file=people, by="customer_user_id", column=None, pace=Pace.of("full", None))
-            job = undertaking(client, "delete", "customer_user_id")
+            order = JobOptions(file=people, by="customer_user_id", column=None, pace=Pace.from_options("full", None))
+            job = job_spec(client, "delete", "customer_user_id")
             with people.open("rb") as file:
-                prepare(ledger, job, _rows(people), order=order.as_json(ledger), file=file)
+                prepare(ledger, job, _rows(people), job_options=order.to_dict(ledger), file=file)
             if run:
-                plain = [row.item if isinstance(row, Decided) else row for row in _rows(people)]
-                journal = Ledger(ledger, notes=NOTES)
+                plain = [row.item if isinstance(row, SkippedItem) else row for row in _rows(people)]
                 await bulk.delete_profiles(
-                    client, only or plain, by="customer_user_id", pacer=UNPACED, stop=RULES, journal=journal
+                    client,
+                    only or plain,
+                    by="customer_user_id",
+                    pacer=UNPACED,
+                    stop=RULES,
+                    ledger=Ledger(ledger, notes=NOTES),
                 )
 
     asyncio.run(work())
@@ -170,7 +174,7 @@ def test_one_id_proves_its_deletion(ledger: Path, say: Say, monkeypatch: pytest.
 
 
 def test_what_failed_is_no_proof(sim: Simulator, people: Path, say: Say) -> None:
-    sim.script(*[Fault.REDIRECT] * 40)
+    sim.inject(*[Fault.REDIRECT] * 40)
     ledger = run_job(sim, people)
     status, out, err = say("report", ledger, "--about", FIRST)
     assert status == 1
@@ -179,12 +183,12 @@ def test_what_failed_is_no_proof(sim: Simulator, people: Path, say: Say) -> None
 
 
 def test_a_verification_finds_nobody(ledger: Path, sim: Simulator, say: Say) -> None:
-    before = sim.count.requests
+    before = sim.stats.requests
     status, out, err = say("verify", ledger, "all", *AT_ONCE)
     assert status == 0
     assert "28 of 28 rows; 28 absent" in err
     assert re.findall(r"^\w+ +(\d+)", out, re.MULTILINE) == ["0", "28", "0"]
-    assert sim.count.requests - before == 28
+    assert sim.stats.requests - before == 28
     assert "| verified | 28 absent, 0 present, " in say("report", ledger)[1]
     assert "the profile was absent when verified at" in say("report", ledger, "--about", FIRST)[1]
 
@@ -213,20 +217,20 @@ def test_whoever_is_present_heads_the_record_and_makes_it_fail(ledger: Path, sim
 
 @pytest.mark.parametrize(("sample", "asked"), [("5", 5), ("10%", 3), ("1000", 28), ("0.1%", 1)])
 def test_a_sample_is_a_number_or_a_share(ledger: Path, sim: Simulator, say: Say, sample: str, asked: int) -> None:
-    before = sim.count.requests
+    before = sim.stats.requests
     assert say("verify", ledger, sample, *AT_ONCE)[0] == 0
-    assert sim.count.requests - before == asked
+    assert sim.stats.requests - before == asked
 
 
 @pytest.mark.parametrize("sample", ["0", "0%", "101%", "1.5", "many", "-1", ""])
 def test_what_is_no_sample_is_bad_usage(ledger: Path, sim: Simulator, say: Say, sample: str) -> None:
-    before = sim.count.requests
+    before = sim.stats.requests
     assert say("verify", ledger, "--", sample)[0] == 2
-    assert sim.count.requests == before
+    assert sim.stats.requests == before
 
 
 def test_what_isnt_known_of_everybody_is_no_success(ledger: Path, sim: Simulator, say: Say) -> None:
-    sim.script(Fault.REDIRECT)
+    sim.inject(Fault.REDIRECT)
     status, out, _ = say("verify", ledger, "all", *AT_ONCE)
     assert status == 1
     assert re.findall(r"^\w+ +(\d+)", out, re.MULTILINE) == ["0", "27", "1"]
@@ -235,12 +239,12 @@ def test_what_isnt_known_of_everybody_is_no_success(ledger: Path, sim: Simulator
 def test_a_verification_needs_the_key_of_the_job(
     ledger: Path, sim: Simulator, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = sim.count.requests
+    before = sim.stats.requests
     monkeypatch.setenv("ADAPTY_API_KEY", "another")
     assert say("verify", ledger, "all", *AT_ONCE)[0] == 5
     monkeypatch.delenv("ADAPTY_API_KEY")
     assert say("verify", ledger, "all", *AT_ONCE)[0] == 4
-    assert sim.count.requests == before
+    assert sim.stats.requests == before
 
 
 def test_a_key_that_is_refused_is_said(ledger: Path, sim: Simulator, say: Say) -> None:
@@ -304,11 +308,11 @@ def test_an_interrupted_verification_keeps_what_it_found(ledger: Path, sim: Pati
     with LedgerReader(ledger) as reader:
         found = len(list(reader.presences()))
         assert 0 < found < 28
-    before = sim.count.requests
-    sim.script(Fault.REDIRECT)
+    before = sim.stats.requests
+    sim.inject(Fault.REDIRECT)
     status, out, err = say("verify", ledger, "rest", *AT_ONCE)
     assert status == 1
-    assert sim.count.requests - before == 28 - found
+    assert sim.stats.requests - before == 28 - found
     assert re.findall(r"^\w+ +(\d+)", out, re.MULTILINE) == ["0", str(27 - found), "1"]
     assert err.splitlines()[-1] == f"  adapty-async verify {ledger} rest"
     assert say("verify", ledger, "rest", *AT_ONCE)[0] == 0
@@ -319,11 +323,11 @@ def test_an_interrupted_verification_keeps_what_it_found(ledger: Path, sim: Pati
         f"adapty-async: {ledger} contains no accepted deletion left to verify: nothing to verify\n",
     )
     assert say("verify", ledger, "all", *AT_ONCE)[0] == 0
-    assert sim.count.requests - before == 2 * 28 - found + 1
+    assert sim.stats.requests - before == 2 * 28 - found + 1
 
 
 def test_a_ledger_in_use_can_be_read_and_nothing_else(ledger: Path, sim: Simulator, say: Say) -> None:
-    before = sim.count.requests
+    before = sim.stats.requests
     record = say("report", ledger)
     with Store.open(ledger):
         status, out, err = say("status", ledger)
@@ -334,7 +338,7 @@ def test_a_ledger_in_use_can_be_read_and_nothing_else(ledger: Path, sim: Simulat
             status, out, err = say(*refused)
             assert (status, out) == (5, "")
             assert "in use by another process" in err
-    assert sim.count.requests == before
+    assert sim.stats.requests == before
 
 
 def test_redact_leaves_no_way_to_an_id(ledger: Path, say: Say) -> None:
@@ -520,9 +524,9 @@ def test_one_person_of_a_job_of_the_library_that_was_stopped_can_be_looked_up(
     async def work() -> None:
         async with AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
             job = bulk.delete_profiles(
-                client, listed, by="customer_user_id", pacer=UNPACED, journal=Ledger(tmp_path / "job.db")
+                client, listed, by="customer_user_id", pacer=UNPACED, ledger=Ledger(tmp_path / "job.db")
             )
-            assert (await job).stopped is StopReason.ABSENT_SHARE
+            assert (await job).stop_reason is StopReason.MAX_ABSENT_RATIO
             assert not job.report.input_exhausted
 
     asyncio.run(work())
@@ -561,8 +565,8 @@ def test_whoever_is_present_is_shown_by_the_export_and_written_down_for_a_new_de
     assert (row["name"], row["customer_user_id"], row["adapty_line"]) == ("n1", second, "3")
     assert row["adapty_reason"].startswith("present at 2")
     status, _, err = say("verify", ledger, "1", *AT_ONCE, "--present", tmp_path / "again.csv")
-    (typed,) = re.findall(r"^  adapty-async (delete .*)$", err, re.MULTILINE)
-    assert say(*shlex.split(typed), "--yes", *AT_ONCE)[0] == 0
+    (apply_column_type,) = re.findall(r"^  adapty-async (delete .*)$", err, re.MULTILINE)
+    assert say(*shlex.split(apply_column_type), "--yes", *AT_ONCE)[0] == 0
     assert second not in sim.profiles.customer_user_ids
 
 
@@ -574,9 +578,12 @@ def test_where_nobody_is_present_no_file_is_made(ledger: Path, say: Say, tmp_pat
 def test_a_file_for_the_present_that_cant_be_made_is_refused_before_anybody_is_asked_for(
     ledger: Path, people: Path, sim: Simulator, say: Say
 ) -> None:
-    before = sim.count.requests
-    for taken, says in ((people, "give --present another name"), (f"{ledger}-wal", "is needed by the job itself")):
-        status, _, err = say("verify", ledger, "all", *AT_ONCE, "--present", taken)
+    before = sim.stats.requests
+    for has_reached_server, says in (
+        (people, "give --present another name"),
+        (f"{ledger}-wal", "is needed by the job itself"),
+    ):
+        status, _, err = say("verify", ledger, "all", *AT_ONCE, "--present", has_reached_server)
         assert status == 2
         assert says in err
-    assert sim.count.requests == before
+    assert sim.stats.requests == before

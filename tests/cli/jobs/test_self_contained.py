@@ -51,15 +51,15 @@ def test_a_deletion_leaves_one_file(
 ) -> None:
     options: tuple[object, ...] = ()
     if status == 1:
-        witness.script(Fault.REDIRECT)
+        witness.inject(Fault.REDIRECT)
     if status == 3:
         options = ("--max-failures", 0, "--concurrency", 1)
-        witness.script(Fault.REDIRECT)
+        witness.inject(Fault.REDIRECT)
     if status == 4:
         monkeypatch.setenv("ADAPTY_API_KEY", "another-app")
     if status == 130:
         witness.latency = 0.05
-        with interrupting(lambda: witness.count.answered(204) >= 3):
+        with interrupting(lambda: witness.stats.count_responses(204) >= 3):
             assert run(*DELETE, people, "--concurrency", 2) == status
     else:
         assert run(*DELETE, people, *options) == status
@@ -85,7 +85,7 @@ def test_a_copy_is_whole_while_another_program_has_the_ledger_open(
     with contextlib.ExitStack() as stack:
 
         def open_ledger() -> bool:
-            if witness.count.answered(204) < 3:
+            if witness.stats.count_responses(204) < 3:
                 return False
             other = sqlite3.connect(f"{ledger.as_uri()}?mode={mode}", uri=True, check_same_thread=False)
             stack.enter_context(contextlib.closing(other))
@@ -98,21 +98,21 @@ def test_a_copy_is_whole_while_another_program_has_the_ledger_open(
         shutil.copy(ledger.with_name(f"{ledger.name}.key"), tmp_path / "copy.db.key")
     for path in (tmp_path / "copy.db", ledger):  # reading it removes the log, which is empty
         with LedgerReader(path) as reader:
-            assert reader.status().counts[Outcome.DELETED] == witness.count.answered(204)
+            assert reader.status().counts[Outcome.DELETED] == witness.stats.count_responses(204)
 
 
 def test_every_other_command_leaves_one_file(witness: Witness, people: Path, say: Say, tmp_path: Path) -> None:
     ledger = ledger_of(people)
     witness.latency = 0.05
-    with interrupting(lambda: witness.count.answered(204) >= 3):
+    with interrupting(lambda: witness.stats.count_responses(204) >= 3):
         assert run(*DELETE, people, "--concurrency", 2) == 130
     witness.latency = 0.0
-    witness.script(Fault.REDIRECT)
+    witness.inject(Fault.REDIRECT)
     assert run("resume", ledger) == 1
     assert logs(ledger) == []
     assert run("retry-failed", ledger) == 0
     assert logs(ledger) == []
-    with interrupting(lambda: witness.count.answered(404) >= 3):
+    with interrupting(lambda: witness.stats.count_responses(404) >= 3):
         witness.latency = 0.05
         run("verify", ledger, "all", "--pace", 40, "--concurrency", 2)
     assert logs(ledger) == []
@@ -149,7 +149,7 @@ def test_whoever_reads_a_ledger_at_the_end_of_its_job_leaves_one_file(tmp_path: 
     ledger = ledger_of(people)
     with served(Simulator(profiles=600)) as sim:
         with started([*DELETE, "--pace", "300", str(people)], settings_for(sim)) as process:
-            wait_until(lambda: sim.count.answered(204) >= 100)
+            wait_until(lambda: sim.stats.count_responses(204) >= 100)
             with LedgerReader(ledger) as reader:
                 if kills:
                     process.send_signal(signal.SIGKILL)

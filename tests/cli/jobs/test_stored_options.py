@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from adapty_async.cli.jobs.ledger_files import order_of
-from adapty_async.cli.jobs.options import Order
+from adapty_async.cli.jobs.ledger_files import read_job_options
+from adapty_async.cli.jobs.options import JobOptions
 from adapty_async.ledger import LedgerReader
 from adapty_async.testing import Fault
 from tests.cli.served import AT_ONCE, interrupting_after
@@ -28,9 +28,9 @@ def printed_in(err: str) -> list[str]:
     return shlex.split(typed)
 
 
-def order_in(ledger: Path) -> Order:
+def order_in(ledger: Path) -> JobOptions:
     with LedgerReader(ledger) as reader:
-        return order_of(reader)
+        return read_job_options(reader)
 
 
 def test_whoever_is_put_on_hold_by_a_resume_stays_on_hold(
@@ -50,7 +50,7 @@ def test_whoever_is_put_on_hold_by_a_resume_stays_on_hold(
 def test_a_retry_that_is_interrupted_keeps_its_hold(
     witness: Witness, people: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    witness.script(*[Fault.REDIRECT] * PEOPLE, method="DELETE")
+    witness.inject(*[Fault.REDIRECT] * PEOPLE, method="DELETE")
     assert run(*DELETE, people, "--max-failures", "100%") == 1
     held = tmp_path / "held.csv"
     held.write_text(ids(PEOPLE)[-1])
@@ -101,13 +101,13 @@ def test_another_column_of_the_same_file_is_compared_to_its_end_before_anything_
     known = [f"u{number}" for number in range(1100)]
     older = [*known[:1000], *(f"old {id_}" for id_ in known[1000:])]
     people.write_text("customer_user_id,legacy\n" + "".join(f"{a},{b}\n" for a, b in zip(known, older, strict=True)))
-    witness.script(*[Fault.REDIRECT] * 1100, method="DELETE")
+    witness.inject(*[Fault.REDIRECT] * 1100, method="DELETE")
     assert run(*DELETE, people, "--no-canary", "--max-failures", "100%") == 1
-    asked, before = witness.count.requests, order_in(ledger)
+    asked, before = witness.stats.requests, order_in(ledger)
     status, _, err = say("retry-failed", ledger, "--column", "legacy")
     assert status == 5
     assert "line 1,002" in err
-    assert (witness.count.requests, order_in(ledger)) == (asked, before)
+    assert (witness.stats.requests, order_in(ledger)) == (asked, before)
 
 
 @pytest.mark.parametrize("option", ["--expect", "--max"])
@@ -115,11 +115,11 @@ def test_how_many_they_may_be_lasts_where_rows_are_added(witness: Witness, peopl
     assert interrupt(witness, *DELETE, people, option, PEOPLE) == 130
     with people.open("a") as file:
         file.write("n,late\n")
-    asked = witness.count.requests
+    asked = witness.stats.requests
     status, _, err = say("resume", ledger_of(people), "--appended", "--yes")
     assert status == 3
     assert f"{option} {PEOPLE + 1}" in err
-    assert witness.count.requests == asked
+    assert witness.stats.requests == asked
     assert run("resume", ledger_of(people), "--appended", "--yes", option, PEOPLE + 1) == 0
 
 

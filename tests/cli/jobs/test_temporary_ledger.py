@@ -13,8 +13,8 @@ import pytest
 
 from adapty_async import ledger
 from adapty_async.cli.jobs import run as recorded
-from adapty_async.cli.jobs.failed_rows import Failure
-from adapty_async.ledger.store import Store, Writing
+from adapty_async.cli.jobs.failed_rows import FailedRow
+from adapty_async.ledger.store import CommitData, Store
 from adapty_async.testing import Fault
 from tests.cli.served import (
     AT_ONCE,
@@ -49,7 +49,7 @@ def test_a_kill_leaves_nothing(tmp_path: Path) -> None:
         command = [*DELETE, "-", "--failures", "failures.csv"]
         options = {"stdin": source, "cwd": tmp_path / "work"}
         with started(command, {**settings_for(sim), **settings}, **options) as process:
-            wait_until(lambda: sim.count.answered(204) >= 100)
+            wait_until(lambda: sim.stats.count_responses(204) >= 100)
             assert not list(places["TMPDIR"].iterdir())
             process.kill()
             process.wait(PATIENCE)
@@ -58,7 +58,7 @@ def test_a_kill_leaves_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("is_written_down", [True, False])
 def test_nobody_is_told_to_resume_it(witness: Witness, people: Path, say: Say, *, is_written_down: bool) -> None:
-    witness.script(Fault.REDIRECT, Fault.REDIRECT, method="DELETE")
+    witness.inject(Fault.REDIRECT, Fault.REDIRECT, method="DELETE")
     failures = ["--failures", "failures.csv"] if is_written_down else []
     with interrupting_after(witness, 10):
         status, out, err = say(*DELETE, people, "--concurrency", 2, *failures)
@@ -73,12 +73,12 @@ def test_nobody_is_told_to_resume_it(witness: Witness, people: Path, say: Say, *
     assert found == Counter(failed=2, not_attempted=len(witness.profiles) - 2)
 
 
-@pytest.mark.parametrize("rule", ["max_failures", "failure_share", "absent_share"])
+@pytest.mark.parametrize("rule", ["max_failures", "max_failure_ratio", "max_absent_ratio"])
 def test_a_stopped_job_is_not_to_be_resumed(witness: Witness, people: Path, say: Say, rule: str) -> None:
     with people.open("a") as file:
         file.writelines(f"n,nobody-{number}\n" for number in range(200))
-    faults = 0 if rule == "absent_share" else PEOPLE
-    witness.script(*[Fault.REDIRECT] * faults, method="DELETE")
+    faults = 0 if rule == "max_absent_ratio" else PEOPLE
+    witness.inject(*[Fault.REDIRECT] * faults, method="DELETE")
     limit = ["--max-failures", 3] if rule == "max_failures" else []
     status, out, err = say(*DELETE, people, "--concurrency", 2, *limit)
     assert status == 3
@@ -96,18 +96,18 @@ def test_of_what_was_all_done_nothing_more_is_said(witness: Witness, people: Pat
 def test_a_command_that_goes_nowhere_says_no_more_than_why(
     witness: Witness, people: Path, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = recorded.Recorded.run
+    run = recorded.LedgerJob.create_run
 
-    def changed(self: recorded.Recorded, *arguments: object) -> recorded.Run:
+    def changed(self: recorded.LedgerJob, *arguments: object) -> recorded.JobRun:
         with people.open("a") as file:
             file.write("n,somebody\n")
         return run(self, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(recorded.Recorded, "run", changed)
+    monkeypatch.setattr(recorded.LedgerJob, "create_run", changed)
     status, out, err = say(*DELETE, people)
     assert (status, out) == (5, "")
     assert err.endswith(f"adapty-async: {people} has changed while it was read: run the command again\n")
-    assert witness.count.requests == 0
+    assert witness.stats.requests == 0
 
 
 def test_where_there_is_no_room_for_it_nothing_is_sent(
@@ -121,7 +121,7 @@ def test_where_there_is_no_room_for_it_nothing_is_sent(
     path = tmp_path / "many.csv"
     path.write_text("customer_user_id\n" + "".join(f"u{number}\n" for number in range(150_000)))
     status, out, err = say(*DELETE, path, "--expect", 150_000)
-    assert (status, out, witness.count.requests) == (5, "", 0)
+    assert (status, out, witness.stats.requests) == (5, "", 0)
     assert re.search(r"the temporary ledger in \S+ can't be written \(.*\): make room for it", err)
 
 
@@ -130,7 +130,7 @@ def test_a_ledger_that_finds_no_room_later_stops_the_job_and_tells_its_rows(
 ) -> None:
     write, is_full = Store.write, False
 
-    def failing(self: Store, writing: Writing) -> None:
+    def failing(self: Store, writing: CommitData) -> None:
         if is_full:
             error = sqlite3.OperationalError("database or disk is full")
             error.sqlite_errorcode = sqlite3.SQLITE_FULL
@@ -158,7 +158,7 @@ def test_a_ledger_that_finds_no_room_later_stops_the_job_and_tells_its_rows(
 def test_failures_that_find_no_place_are_told(witness: Witness, people: Path, tmp_path: Path, say: Say) -> None:
     folder = tmp_path / "failures"
     folder.mkdir()
-    witness.script(Fault.REDIRECT, method="DELETE")
+    witness.inject(Fault.REDIRECT, method="DELETE")
     with acting_after(witness, 5, folder.rmdir):
         status, out, err = say(*DELETE, people, "--failures", folder / "failures.csv")
     assert status == 5
@@ -170,14 +170,14 @@ def test_failures_that_find_no_place_are_told(witness: Witness, people: Path, tm
 def test_an_interrupt_keeps_what_is_written_of_the_failures_and_is_told(
     witness: Witness, people: Path, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = recorded.failures_of
+    read = recorded.iter_failed_rows
 
-    def interrupted(*arguments: Any) -> Iterator[Failure]:
+    def interrupted(*arguments: Any) -> Iterator[FailedRow]:
         yield next(read(*arguments))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(recorded, "failures_of", interrupted)
-    witness.script(Fault.REDIRECT, Fault.REDIRECT, method="DELETE")
+    monkeypatch.setattr(recorded, "iter_failed_rows", interrupted)
+    witness.inject(Fault.REDIRECT, Fault.REDIRECT, method="DELETE")
     status, out, err = say(*DELETE, people, "--concurrency", 1, "--failures", "failures.csv")
     assert status == 130
     assert "failed                         2" in out

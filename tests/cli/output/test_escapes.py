@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from adapty_async.testing.responses import Answer
+from adapty_async.testing.responses import SimulatedResponse
 from tests.cli.served import AT_ONCE, environment, interrupting_after, settings_for
 from tests.cli.witness import Say, Witness, ids
 from tests.waiting import PATIENCE
@@ -112,7 +112,7 @@ def test_what_a_server_says_is_no_formula_and_no_escape(
     witness: Witness, people: Path, say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = f'{{"error_code": "=cmd|x!A1{json.dumps(ACTIVE)[1:-1]}", "errors": ["=1"]}}'
-    monkeypatch.setattr(witness, "_refusal", lambda _: Answer(400, code.encode()))
+    monkeypatch.setattr(witness, "_find_rejection", lambda _: SimulatedResponse(400, code.encode()))
     failures = tmp_path / "failures.csv"
     log = tmp_path / "log"
     for options in (("--no-ledger",), ()):

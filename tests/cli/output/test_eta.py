@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from adapty_async.bulk import Outcome
-from adapty_async.cli.output.progress import Meter, Sight, Standing
+from adapty_async.cli.output.progress import LiveStatus, OutcomeCounts, RateMeter
 from adapty_async.pacing import AdaptivePacer, Phase, Ticket, Verdict
 from benchmarks.pacing_bench.scenarios import strays
 from benchmarks.rate_simulation import Answer, PacedJob, Simulation, TokenBucket, World
@@ -38,10 +38,10 @@ def errors(pacer: AdaptivePacer, world: World, seed: int) -> list[float]:
     job = Watched(simulation, pacer)
     simulation.run(job, pacer=pacer)
     end, total, _ = job.seen[-1]
-    meter, found = Meter(), []
+    meter, found = RateMeter(), []
     for now, accepted, phase in job.seen:
-        sight = Sight(standing=Standing(total, {Outcome.DELETED: accepted}), phase=phase)
-        left = meter.view(sight, now).left
+        sight = LiveStatus(outcome_counts=OutcomeCounts(total, {Outcome.DELETED: accepted}), phase=phase)
+        left = meter.measure(sight, now).time_left
         if 60.0 <= now <= end - 60.0:
             assert left is not None
             found.append(abs(left.total_seconds() - (end - now)) / (end - now))
@@ -73,13 +73,13 @@ def test_stray_429s_change_that_by_little(
 
 def seconds_left(rate_before: float, rate_after: float, *, paused: float) -> float:
     """Return the time left for each row after 300 s at a rate, a pause, and 500 s at another rate."""
-    meter, done, left = Meter(), 0.0, None
+    meter, done, left = RateMeter(), 0.0, None
     for second in range(round(800 + paused)):
         is_paused = 300 <= second < 300 + paused
         if not is_paused:
             done += rate_before if second < 300 else rate_after
-        sight = Sight(standing=Standing(100_000, {Outcome.DELETED: round(done)}), is_paused=is_paused)
-        left = meter.view(sight, float(second)).left
+        sight = LiveStatus(outcome_counts=OutcomeCounts(100_000, {Outcome.DELETED: round(done)}), is_paused=is_paused)
+        left = meter.measure(sight, float(second)).time_left
     assert left is not None
     return left.total_seconds() / (100_000 - done)
 
@@ -93,11 +93,11 @@ def test_a_rate_that_has_changed_counts_alone_after_a_while() -> None:
 
 
 def test_what_comes_before_the_limit_is_found_doesnt_count() -> None:
-    meter, done, left = Meter(), 0, None
+    meter, done, left = RateMeter(), 0, None
     for second in range(60):
         phase = Phase.START if second < 40 else Phase.CRUISE
         done += 1 if phase is Phase.START else 50
-        sight = Sight(standing=Standing(100_000, {Outcome.DELETED: done}), phase=phase)
-        left = meter.view(sight, float(second)).left
+        sight = LiveStatus(outcome_counts=OutcomeCounts(100_000, {Outcome.DELETED: done}), phase=phase)
+        left = meter.measure(sight, float(second)).time_left
     assert left is not None
     assert left.total_seconds() == pytest.approx((100_000 - done) / 50, rel=0.02)

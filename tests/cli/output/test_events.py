@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from adapty_async import UNPACED, AdaptyClient, FixedPacer, bulk
-from adapty_async.cli.inputs.ids import open_ids
-from adapty_async.cli.output.events import LastErrors, Output, as_bug, logging_to, using
-from adapty_async.cli.output.progress import View
-from adapty_async.cli.signals import Interrupts, hear
+from adapty_async.cli.inputs.ids import open_id_input
+from adapty_async.cli.output.events import Output, RecentErrors, build_internal_error, log_to_file, use_output
+from adapty_async.cli.output.progress import ProgressView
+from adapty_async.cli.signals import InterruptHandler, install_interrupt_handlers
 from adapty_async.http.sender import Attempt
 from adapty_async.ledger import LedgerReader
 from adapty_async.testing import Fault, Simulator
@@ -44,7 +44,7 @@ def attempt(error: str | None, status: int | None = None) -> Attempt:
 def test_events_are_all_of_standard_output_and_end_with_counts_and_status(
     say: Say, people: Path, sim: Simulator
 ) -> None:
-    sim.faults.script(Fault.UNAVAILABLE)
+    sim.faults.inject(Fault.UNAVAILABLE)
     status, out, err = say(*DELETE, people, "--json")
     told = events(out)
     assert status == 0
@@ -74,7 +74,7 @@ def test_what_was_never_sent_ends_with_the_sentence(say: Say, tmp_path: Path, si
     (end,) = events(out)
     assert (status, end["status"]) == (2, 2)
     assert f"adapty-async: {end['error']}\n" == err
-    assert sim.count.requests == 0
+    assert sim.stats.requests == 0
 
 
 @pytest.mark.usefixtures("sim")
@@ -108,7 +108,7 @@ def test_the_log_tells_each_attempt_that_failed_or_was_throttled_and_why_it_was_
 ) -> None:
     log = people.with_name("job.log")
     people.write_text(people.read_text() + "n,nobody\n")  # an absent profile has an outcome but isn't logged
-    sim.faults.script(Fault.UNAVAILABLE, Fault.THROTTLED, *[Fault.REDIRECT] * 9)
+    sim.faults.inject(Fault.UNAVAILABLE, Fault.THROTTLED, *[Fault.REDIRECT] * 9)
     status, _, err = say(*DELETE, people, "--log-file", log, "--max-failures", 8, "--concurrency", 1)
     assert status == 3
     lines = [line.split(maxsplit=2) for line in log.read_text().splitlines()]
@@ -128,11 +128,11 @@ def test_the_log_tells_each_attempt_that_failed_or_was_throttled_and_why_it_was_
 
 async def test_the_log_tells_of_pauses(tmp_path: Path) -> None:
     log = tmp_path / "job.log"
-    with logging_to(log):
+    with log_to_file(log):
         async with Simulator(profiles=9) as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
             job = bulk.delete_profiles(client, ids(9), by="customer_user_id", pacer=UNPACED)
             job.pause()
-            job.go_on()
+            job.unpause()
             await job
     said = [line.split(maxsplit=2)[2] for line in log.read_text().splitlines()]
     assert said[1:] == ["the job is paused: no new requests are sent", "the job is unpaused: requests are sent again"]
@@ -156,7 +156,7 @@ def test_a_log_that_cant_be_or_would_spoil_a_file_is_refused_before_anything_is_
     assert "--log-file" in err
     assert len(err.splitlines()) == 1
     assert people.read_bytes() == before
-    assert sim.count.requests == 0
+    assert sim.stats.requests == 0
 
 
 @pytest.mark.usefixtures("sim")
@@ -170,7 +170,7 @@ def test_a_full_disk_under_the_log_ends_no_job(say: Say, people: Path) -> None:
 
 
 def test_the_last_three_kinds_of_errors_are_kept_by_class_and_status_alone() -> None:
-    errors = LastErrors()
+    errors = RecentErrors()
     for error, status in [
         ("AdaptyTimeoutError", None),
         ("ServerError", 500),
@@ -181,8 +181,8 @@ def test_the_last_three_kinds_of_errors_are_kept_by_class_and_status_alone() -> 
         ("ProfileNotFoundError", 404),
         ("BadRequestError", 400),
     ]:
-        errors.note(attempt(error, status))
-    assert [line.split("  ")[1] for line in errors.shown()] == [
+        errors.record(attempt(error, status))
+    assert [line.split("  ")[1] for line in errors.format_lines()] == [
         "BadRequestError 400",
         "ServerError 503, 2 times",
         "ServerError 500",
@@ -209,10 +209,10 @@ def test_a_traceback_is_shown_where_it_is_wanted_without_values(capsys: pytest.C
             return error
         raise AssertionError
 
-    as_bug(bug())
+    build_internal_error(bug())
     assert capsys.readouterr().err == ""
-    with using(Output(debug=True)):
-        as_bug(bug())
+    with use_output(Output(debug=True)):
+        build_internal_error(bug())
     shown = capsys.readouterr().err
     assert shown.count("Traceback (most recent call last):") == 2
     assert "in fail_again" in shown
@@ -238,7 +238,7 @@ def test_a_request_that_takes_longer_than_the_timeout_is_given_up_now_and_later(
     _, out, _ = say(*DELETE, people, "--timeout", 0.1, "--json")
     assert "AdaptyTimeoutError" in str(events(out)[-2]["errors"])
     with LedgerReader(ledger_of(people)) as reader:
-        assert reader.order["timeout"] == 0.1
+        assert reader.job_options["timeout"] == 0.1
     _, out, _ = say("retry-failed", ledger_of(people), "--timeout", 10, "--json")
     assert events(out)[-2]["errors"] == []
 
@@ -263,34 +263,34 @@ class Looking(Screen):
     interval = 0.005
     is_quiet = False
 
-    def show(self, view: View) -> None:
-        self.is_quiet = view.sight.is_paused and not view.sight.under_way
+    def show(self, view: ProgressView) -> None:
+        self.is_quiet = view.live_status.is_paused and not view.live_status.under_way
 
 
 async def test_a_signal_pauses_the_job_and_the_next_one_lets_it_go_on(tmp_path: Path) -> None:
     async with Simulator(profiles=300) as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
         with (
-            open_ids(ids_file(tmp_path, 300), by="customer_user_id") as listed,
+            open_id_input(ids_file(tmp_path, 300), by="customer_user_id") as listed,
             run_of(client, listed, concurrency=5, pacer=FixedPacer(1000)) as deletion,
-            Interrupts() as interrupts,
+            InterruptHandler() as interrupts,
         ):
             screen = Looking()
             running = asyncio.create_task(deletion.run(screen, interrupts))
-            await until(lambda: sim.count.requests > 20)
+            await until(lambda: sim.stats.requests > 20)
             os.kill(os.getpid(), signal.SIGUSR1)
             await until(lambda: screen.is_quiet)  # a request that was sent may not have reached the server yet
-            sent = sim.count.requests
+            sent = sim.stats.requests
             await asyncio.sleep(0.1)
-            assert sim.count.requests == sent < 300
+            assert sim.stats.requests == sent < 300
             os.kill(os.getpid(), signal.SIGUSR1)
             await running
-            assert deletion.ended().standing.counts == Counter(deleted=300)
-    assert [said.split(":")[0] for said in screen.said] == ["the job is paused", "the job is unpaused"]
+            assert deletion.ended().outcome_counts.by_outcome == Counter(deleted=300)
+    assert [said.split(":")[0] for said in screen.messages] == ["the job is paused", "the job is unpaused"]
 
 
 async def test_where_no_job_runs_the_signal_does_nothing() -> None:
-    hear()
+    install_interrupt_handlers()
     os.kill(os.getpid(), signal.SIGUSR1)
-    with Interrupts():
+    with InterruptHandler():
         os.kill(os.getpid(), signal.SIGUSR1)
         await asyncio.sleep(0.01)

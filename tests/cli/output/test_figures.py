@@ -39,7 +39,7 @@ def figures_of(lines: str) -> dict[str, int]:
 def test_the_figures_add_up(
     witness: Witness, listed: Path, say: Say, options: tuple[str, ...], *, is_stopped: bool
 ) -> None:
-    witness.script(Fault.REDIRECT, Fault.REDIRECT, Fault.NONE, Fault.RESET_AFTER, method="DELETE")
+    witness.inject(Fault.REDIRECT, Fault.REDIRECT, Fault.NONE, Fault.RESET_AFTER, method="DELETE")
 
     def revoke() -> None:
         witness.api_key = "another" if is_stopped else witness.api_key
@@ -76,7 +76,7 @@ GOOD = ("deleted", "deleted_unconfirmed", "already_absent", "duplicate")
 
 @pytest.mark.parametrize("options", [(), ("--no-ledger",)], ids=["ledger", "no ledger"])
 def test_what_failed_is_not_told_to_be_done(witness: Witness, people: Path, say: Say, options: tuple[str, ...]) -> None:
-    witness.faults.shares = {Fault.REDIRECT: 0.3}
+    witness.faults.fault_rates = {Fault.REDIRECT: 0.3}
     _, out, err = say(*DELETE, people, *options)
     failed = figures_of(out)["failed"]
     assert failed > 0

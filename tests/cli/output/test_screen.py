@@ -16,18 +16,18 @@ from rich.console import Console
 from rich.text import Text
 
 from adapty_async.bulk import BulkReport, Latency, Outcome
-from adapty_async.cli.jobs.outcome_counter import Books
-from adapty_async.cli.output.events import Output, using
-from adapty_async.cli.output.progress import Meter, Sight, Standing, View
+from adapty_async.cli.jobs.outcome_counter import OutcomeCounter
+from adapty_async.cli.output.events import Output, use_output
+from adapty_async.cli.output.progress import LiveStatus, OutcomeCounts, ProgressView, RateMeter
 from adapty_async.cli.output.screen import (
     EventScreen,
     PlainScreen,
     TerminalScreen,
-    _Bar,
-    screen_for,
-    showing,
-    summary,
-    tell,
+    _ProgressBar,
+    create_screen,
+    echo,
+    format_summary,
+    show_progress,
 )
 from adapty_async.pacing import Phase, Snapshot
 
@@ -41,7 +41,7 @@ REPORT = BulkReport(
     throttled=7,
     rate=554.54,
     latency=None,
-    stopped=None,
+    stop_reason=None,
     input_exhausted=True,
 )
 
@@ -74,33 +74,35 @@ def shown(terminal: Terminal) -> str:
     return Text.from_ansi(re.sub(r"\x1b\[[0-9;?]*[A-Za-ln-z]", "", terminal.getvalue())).plain
 
 
-def standing(done: int, total: int = 20_000) -> Standing:
-    return Standing(total, {Outcome.DELETED: done})
+def standing(done: int, total: int = 20_000) -> OutcomeCounts:
+    return OutcomeCounts(total, {Outcome.DELETED: done})
 
 
 def view(
-    standing: Standing,
+    standing: OutcomeCounts,
     rate: float | None = None,
     hour: datetime = datetime(2030, 1, 1, 23, 30, tzinfo=UTC),
     report: BulkReport = IDLE,
     pacing: Snapshot | None = None,
     **sight: Any,
-) -> View:
-    seen = Sight(standing=standing, **sight).of_requests(report)
-    return View(sight=seen if pacing is None else seen.of_pacing(pacing), rate=rate, hour=hour)
+) -> ProgressView:
+    seen = LiveStatus(outcome_counts=standing, **sight).with_requests(report)
+    return ProgressView(
+        live_status=seen if pacing is None else seen.with_pacer_state(pacing), rate=rate, local_time=hour
+    )
 
 
-PACING = Snapshot(Phase.CRUISE, rate=49.0, estimate=50.2, reopens=-math.inf, sent=100, throttled=3)
+PACING = Snapshot(Phase.CRUISE, rate=49.0, estimate=50.2, hold_until=-math.inf, sent=100, throttled=3)
 BUSY = attrs.evolve(
     REPORT,
     requests=1000,
     throttled=4,
-    under_way=12,
+    in_flight=12,
     awaiting_retry=3,
-    latency=Latency(p50=0.0812, p90=1, p99=1, longest=1),
+    latency=Latency(p50=0.0812, p90=1, p99=1, max=1),
 )
 FULL = view(
-    Standing(20_000, {Outcome.DELETED: 9_999, Outcome.FAILED: 1}),
+    OutcomeCounts(20_000, {Outcome.DELETED: 9_999, Outcome.FAILED: 1}),
     rate=5.0,
     report=BUSY,
     pacing=PACING,
@@ -113,23 +115,23 @@ def test_plain_lines_tell_done_pace_end_outcomes_requests_and_the_last_error() -
     screen = PlainScreen(stream)
     screen.show(view(standing(0)))
     screen.show(view(standing(5_000), rate=500.0))
-    screen.say("Stopping", "INFO")
+    screen.show_message("Stopping", "INFO")
     screen.show(FULL)
     screen.close()
-    parts = [FULL.done, FULL.pace, FULL.end, FULL.outcomes, FULL.requests, FULL.waiting]
-    last = "; ".join([*parts, f"last error {FULL.sight.errors[0]}"])
+    parts = [FULL.done_text, FULL.rate_text, FULL.eta_text, FULL.outcomes_text, FULL.requests_text, FULL.waiting_text]
+    last = "; ".join([*parts, f"last error {FULL.live_status.errors[0]}"])
     assert stream.getvalue().splitlines() == [
         "0 of 20,000 rows",
         "5,000 of 20,000 rows; 500.0/s; 0:00:30 left, until 23:30; 5,000 deleted",
         "Stopping",
         last,
     ]
-    assert FULL.pace == "5.0/s, the limit is 50.2/s"
-    assert FULL.end == "0:33:20 left, until 00:03 on 02 January"
-    assert FULL.done == "9,999 of 20,000 rows"
-    assert FULL.outcomes == "9,999 deleted, 1 failed, 10,000 left"
-    assert FULL.requests == "0.4% rate-limited, 12 in flight, latency 81 ms"
-    assert FULL.waiting == "3 rows wait for a retry"
+    assert FULL.rate_text == "5.0/s, the limit is 50.2/s"
+    assert FULL.eta_text == "0:33:20 left, until 00:03 on 02 January"
+    assert FULL.done_text == "9,999 of 20,000 rows"
+    assert FULL.outcomes_text == "9,999 deleted, 1 failed, 10,000 left"
+    assert FULL.requests_text == "0.4% rate-limited, 12 in flight, latency 81 ms"
+    assert FULL.waiting_text == "3 rows wait for a retry"
 
 
 @pytest.mark.parametrize(
@@ -143,19 +145,19 @@ def test_plain_lines_tell_done_pace_end_outcomes_requests_and_the_last_error() -
     ],
 )
 def test_it_is_told_what_is_known_of_the_limit(phase: Phase, estimate: float | None, said: str) -> None:
-    assert view(standing(1), 5.0, pacing=attrs.evolve(PACING, phase=phase, estimate=estimate)).pace == said
+    assert view(standing(1), 5.0, pacing=attrs.evolve(PACING, phase=phase, estimate=estimate)).rate_text == said
 
 
 def test_a_paused_job_has_no_end_and_says_how_it_goes_on() -> None:
     paused = view(standing(1), 5.0, is_paused=True)
-    assert "SIGUSR1" in paused.pace
-    assert paused.left is None
-    assert paused.end == ""
+    assert "SIGUSR1" in paused.rate_text
+    assert paused.time_left is None
+    assert paused.eta_text == ""
 
 
 def test_the_rate_is_that_of_the_last_ten_seconds() -> None:
-    meter = Meter()
-    seen = {now: meter.view(Sight(standing=standing(done)), now).rate for now, done in RATES}
+    meter = RateMeter()
+    seen = {now: meter.measure(LiveStatus(outcome_counts=standing(done)), now).rate for now, done in RATES}
     assert seen == {100.0: None, 100.5: None, 101.0: 7.0, 105.0: 3.0, 111.0: 4.0, 115.0: 4.0, 200.0: None}
 
 
@@ -166,7 +168,7 @@ def test_an_event_has_all_figures_as_json(capsys: pytest.CaptureFixture[str]) ->
     screen = EventScreen(Output(json=True))
     screen.show(FULL)
     screen.show(view(standing(0)))
-    screen.say("the job is parked", "WARNING")
+    screen.show_message("the job is parked", "WARNING")
     screen.close()
     full, empty, said = map(json.loads, capsys.readouterr().out.splitlines())
     assert datetime.fromisoformat(full.pop("at")).tzinfo is not None
@@ -202,13 +204,21 @@ def test_a_terminal_shows_a_bar_and_all_that_plain_lines_tell() -> None:
     terminal = Terminal()
     screen = TerminalScreen(terminal)
     screen.show(view(standing(0)))
-    screen.say("Stopping", "INFO")
+    screen.show_message("Stopping", "INFO")
     screen.show(FULL)
     screen.close()
     text = shown(terminal)
-    for part in ("━━━", "9,999 of 20,000", "Stopping", FULL.outcomes, FULL.pace, FULL.end, FULL.requests):
+    for part in (
+        "━━━",
+        "9,999 of 20,000",
+        "Stopping",
+        FULL.outcomes_text,
+        FULL.rate_text,
+        FULL.eta_text,
+        FULL.requests_text,
+    ):
         assert part in text
-    assert all(error in text for error in FULL.sight.errors)
+    assert all(error in text for error in FULL.live_status.errors)
 
 
 def test_a_terminal_is_written_over_and_never_scrolled(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,46 +239,48 @@ def test_a_terminal_that_has_gone_away_raises_nothing() -> None:
     screen = TerminalScreen(terminal)
     terminal.is_gone = True
     screen.show(view(standing(1)))
-    screen.say("Stopping", "INFO")
+    screen.show_message("Stopping", "INFO")
     screen.close()
 
 
 def test_a_stream_is_shown_what_it_can_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert isinstance(screen_for(io.StringIO()), PlainScreen)
-    on_terminal = screen_for(Terminal())
+    assert isinstance(create_screen(io.StringIO()), PlainScreen)
+    on_terminal = create_screen(Terminal())
     on_terminal.close()
     assert isinstance(on_terminal, TerminalScreen)
-    with using(Output(json=True)):
-        assert isinstance(screen_for(Terminal()), EventScreen)
+    with use_output(Output(json=True)):
+        assert isinstance(create_screen(Terminal()), EventScreen)
     monkeypatch.setenv("TERM", "dumb")
-    assert isinstance(screen_for(Terminal()), PlainScreen)
+    assert isinstance(create_screen(Terminal()), PlainScreen)
 
 
 def test_a_stream_that_nobody_reads_any_more_raises_nothing_now_or_later() -> None:
     with Path("/dev/full").open("w") as stream:
-        tell("hello", stream)
-        tell("again", stream)
+        echo("hello", stream)
+        echo("again", stream)
 
 
 async def test_progress_is_shown_again_and_again_and_at_the_end() -> None:
     stream = io.StringIO()
-    books = Books(3)
-    async with showing(lambda: Sight(standing=books.standing), PlainScreen(stream, interval=0.001)):
+    books = OutcomeCounter(3)
+    async with show_progress(
+        lambda: LiveStatus(outcome_counts=books.outcome_counts), PlainScreen(stream, interval=0.001)
+    ):
         while stream.getvalue().count("\n") < 3:  # noqa: ASYNC110 - the screen belongs to another thread
             await asyncio.sleep(0)
-        books.enter(Outcome.DELETED)
+        books.count(Outcome.DELETED)
     assert stream.getvalue().splitlines()[-1].startswith("1 of 3 rows")
 
 
 async def test_a_block_that_raises_leaves_no_progress_behind() -> None:
     stream = io.StringIO()
     with pytest.raises(ZeroDivisionError):
-        async with showing(lambda: Sight(standing=standing(1)), PlainScreen(stream)):
+        async with show_progress(lambda: LiveStatus(outcome_counts=standing(1)), PlainScreen(stream)):
             raise ZeroDivisionError
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-TROUBLED = Standing(
+TROUBLED = OutcomeCounts(
     3000,
     {
         Outcome.DELETED: 1500,
@@ -284,14 +296,14 @@ TROUBLED = Standing(
 
 
 def test_the_figures_add_up_and_only_what_is_done_as_ordered_is_called_done() -> None:
-    assert TROUBLED.parts == {"done": 1684, "failed": 616, "in_doubt": 100, "excluded": 50, "left": 550}
-    assert sum(TROUBLED.parts.values()) == TROUBLED.total
+    assert TROUBLED.by_result == {"done": 1684, "failed": 616, "in_doubt": 100, "excluded": 50, "left": 550}
+    assert sum(TROUBLED.by_result.values()) == TROUBLED.total
     shown = view(TROUBLED, rate=10.0)
-    assert shown.done == "1,684 of 3,000 rows"
-    assert shown.left == timedelta(seconds=55)
-    counted = sum(int(part.split()[0].replace(",", "")) for part in shown.outcomes.split(", "))
+    assert shown.done_text == "1,684 of 3,000 rows"
+    assert shown.time_left == timedelta(seconds=55)
+    counted = sum(int(part.split()[0].replace(",", "")) for part in shown.outcomes_text.split(", "))
     assert counted == TROUBLED.total
-    words = (line.split()[:2] for line in summary(TROUBLED, IDLE).partition("\n\n")[0].splitlines())
+    words = (line.split()[:2] for line in format_summary(TROUBLED, IDLE).partition("\n\n")[0].splitlines())
     figures = {name: int(figure.replace(",", "")) for name, figure in words}
     assert figures.pop("total") == sum(figures.values()) == 3000
 
@@ -304,33 +316,35 @@ def test_the_figures_add_up_and_only_what_is_done_as_ordered_is_called_done() ->
 def test_the_figures_add_up_whatever_became_of_the_rows(
     counts: dict[Outcome, int], rest: int, wanted: set[Outcome]
 ) -> None:
-    standing = Standing(sum(counts.values()) + rest, counts, wanted)
-    assert sum(standing.parts.values()) == standing.total
-    assert min(standing.parts.values()) >= 0
+    standing = OutcomeCounts(sum(counts.values()) + rest, counts, wanted)
+    assert sum(standing.by_result.values()) == standing.total
+    assert min(standing.by_result.values()) >= 0
 
 
 @pytest.mark.parametrize(
     ("standing", "bar"),
     [
-        (Standing(20, {Outcome.DELETED: 20}), "━" * 20),
-        (Standing(20, {Outcome.DELETED: 10}), "━" * 10),
-        (Standing(20, {Outcome.DELETED: 10, Outcome.FAILED: 6, Outcome.IN_DOUBT: 4}), "━" * 10 + "x" * 10),
-        (Standing(20, {Outcome.DELETED: 10, Outcome.EXCLUDED: 10}), "━" * 20),
-        (Standing(20, {Outcome.DELETED: 10, Outcome.NOT_ATTEMPTED: 10}), "━" * 10),
-        (Standing(3000, {Outcome.DELETED: 2999, Outcome.FAILED: 1}), "━" * 19 + "x"),
-        (Standing(0, {}), ""),
+        (OutcomeCounts(20, {Outcome.DELETED: 20}), "━" * 20),
+        (OutcomeCounts(20, {Outcome.DELETED: 10}), "━" * 10),
+        (OutcomeCounts(20, {Outcome.DELETED: 10, Outcome.FAILED: 6, Outcome.IN_DOUBT: 4}), "━" * 10 + "x" * 10),
+        (OutcomeCounts(20, {Outcome.DELETED: 10, Outcome.EXCLUDED: 10}), "━" * 20),
+        (OutcomeCounts(20, {Outcome.DELETED: 10, Outcome.NOT_ATTEMPTED: 10}), "━" * 10),
+        (OutcomeCounts(3000, {Outcome.DELETED: 2999, Outcome.FAILED: 1}), "━" * 19 + "x"),
+        (OutcomeCounts(0, {}), ""),
     ],
 )
-def test_the_bar_is_full_of_what_is_done_only_where_all_is(standing: Standing, bar: str) -> None:
+def test_the_bar_is_full_of_what_is_done_only_where_all_is(standing: OutcomeCounts, bar: str) -> None:
     console = Console(file=io.StringIO(), width=20, force_terminal=False)
     with console.capture() as captured:
-        console.print(_Bar(standing))
+        console.print(_ProgressBar(standing))
     assert captured.get().strip() == bar
 
 
 def test_the_summary_has_a_line_for_each_outcome_and_figure() -> None:
     counts = {Outcome.DELETED: 19_000, Outcome.DUPLICATE: 900, Outcome.IN_DOUBT: 100}
-    lines = [line.split(maxsplit=2) for line in summary(Standing(20_000, counts), REPORT).splitlines() if line]
+    lines = [
+        line.split(maxsplit=2) for line in format_summary(OutcomeCounts(20_000, counts), REPORT).splitlines() if line
+    ]
     assert [line[:2] for line in lines] == [
         ["deleted", "19,000"],
         ["duplicate", "900"],
@@ -348,11 +362,11 @@ def test_the_summary_has_a_line_for_each_outcome_and_figure() -> None:
 def test_the_summary_explains_every_outcome_a_deletion_can_have_and_claims_no_more_than_it_knows() -> None:
     others = {Outcome.UPDATED, Outcome.CREATED, Outcome.FETCHED, Outcome.SUCCEEDED, Outcome.NOT_FOUND}
     counts = {outcome: 1 for outcome in Outcome if outcome not in others}
-    text = summary(Standing(len(counts), counts), REPORT)
+    text = format_summary(OutcomeCounts(len(counts), counts), REPORT)
     assert all(outcome in text for outcome in counts)
     assert "erase" not in text
 
 
 def test_the_summary_of_what_never_began_took_no_time() -> None:
     report = attrs.evolve(REPORT, started=None, finished=None)
-    assert re.search(r"seconds +0\.0", summary(standing(0), report))
+    assert re.search(r"seconds +0\.0", format_summary(standing(0), report))

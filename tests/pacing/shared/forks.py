@@ -46,13 +46,13 @@ def send_for(pacer: SharedPacer, seconds: float) -> None:
     ends = time.monotonic() + seconds
     numbers = []
     while (now := time.monotonic()) < ends:
-        wait = pacer.wait(now)
+        wait = pacer.delay(now)
         if wait > 0:
             time.sleep(min(wait, max(0.0, ends - now)))
             continue
-        ticket = pacer.sent(now)
+        ticket = pacer.acquire(now)
         numbers.append(ticket.number)
-        pacer.heard(now, ticket, Verdict.ACCEPTED)
+        pacer.record(now, ticket, Verdict.ACCEPTED)
     pacer.close()
     os.write(1, f"{' '.join(map(str, numbers))}\n".encode())
 
@@ -61,7 +61,7 @@ def transact_for_ever(path: Path, ready: int) -> None:
     """Make transactions without end. Report after five."""
     pacer = SharedPacer(path, start_rate=1000.0)
     for number in itertools.count(1):
-        pacer.heard(time.monotonic(), pacer.sent(time.monotonic()), Verdict.UNKNOWN, 0.001)
+        pacer.record(time.monotonic(), pacer.acquire(time.monotonic()), Verdict.UNKNOWN, 0.001)
         if number == 5:
             os.write(ready, b"r")
 
@@ -78,7 +78,7 @@ def kill_in_transactions(path: Path, kills: int) -> None:
         time.sleep(rng.uniform(0.001, 0.02))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        pacer.sent(time.monotonic())
+        pacer.acquire(time.monotonic())
         before, sent = sent, pacer.snapshot().sent
         assert sent > before, "what had been committed is lost"
     pacer.close()
@@ -99,7 +99,7 @@ def start_together(path: Path, number: int) -> None:
 def fork_while_in_use(path: Path, number: int) -> None:
     """Fork a process that has used its pacer. The parent and the children continue to use it."""
     pacer = SharedPacer(path, start_rate=200.0)
-    pacer.sent(time.monotonic())
+    pacer.acquire(time.monotonic())
     children = [fork(lambda: send_for(pacer, 0.5)) for _ in range(number)]
     send_for(pacer, 0.5)
     _wait_for(children)
@@ -117,7 +117,7 @@ def kill_a_parent_in_a_transaction(path: Path, number: int) -> None:
 
     def parent() -> None:
         pacer = SharedPacer(path, start_rate=200.0)
-        pacer.sent(time.monotonic())
+        pacer.acquire(time.monotonic())
         assert pacer._membership is not None  # noqa: SLF001 - it is a member, and in a transaction
         assert pacer._membership._file.try_lock()  # noqa: SLF001 - see above
         for _ in range(number):
@@ -140,11 +140,11 @@ def fork_beside_a_thread(path: Path, number: int) -> None:
 
     def ask() -> None:
         while not is_over.is_set():
-            pacer.wait(time.monotonic())
+            pacer.delay(time.monotonic())
 
     def work() -> None:
         signal.alarm(10)  # ends the thread
-        pacer.wait(time.monotonic())
+        pacer.delay(time.monotonic())
 
     thread = threading.Thread(target=ask)
     thread.start()

@@ -30,19 +30,19 @@ def run(jobs: list[Job], rate: float = 50, burst: float = 10, seconds: float = 1
 def kill(pacer: SharedPacer) -> None:
     """Leave the pacer's membership in the file, like a killed process."""
     assert pacer._membership is not None  # noqa: SLF001 - there is no other way to simulate a kill
-    membership._members_here.discard(pacer._membership._token)  # noqa: SLF001 - see above
+    membership._local_tokens.discard(pacer._membership._token)  # noqa: SLF001 - see above
 
 
 def open_now(pacer: SharedPacer, now: float) -> bool:
-    return pacer.wait(now) == 0.0
+    return pacer.delay(now) == 0.0
 
 
 def send(pacer: SharedPacer, now: float) -> Ticket:
     """Send as soon as possible from `now` on."""
     for _ in range(1000):
-        wait = pacer.wait(now)
+        wait = pacer.delay(now)
         if wait == 0.0:
-            return pacer.sent(now)
+            return pacer.acquire(now)
         now += wait
     pytest.fail("it never opens")
 
@@ -50,23 +50,23 @@ def send(pacer: SharedPacer, now: float) -> Ticket:
 def slot_in_hand(pacer: SharedPacer, now: float) -> float:
     """Send until the pacer has a slot in the future. Return the time of the slot."""
     while open_now(pacer, now):
-        pacer.sent(now)
-    return now + pacer.wait(now)
+        pacer.acquire(now)
+    return now + pacer.delay(now)
 
 
 def members(path: Path) -> int:
     """Return the number of members in the file."""
     file = state_file.StateFile(path)
-    text = file.changed()
+    text = file.read_new_state()
     file.close()
     assert text is not None
-    return len(state.SharedState.reload(text).around.members)
+    return len(state.SharedState.reload(text).coordination.members)
 
 
 def works_alone(pacer: SharedPacer, now: float = 1000.0) -> None:
     """Check that the pacer works without the file."""
     ticket = send(pacer, now)
-    pacer.heard(now + 0.1, ticket, Verdict.ACCEPTED)
-    assert 0.0 < pacer.wait(now + 0.1) < 1.0
-    pacer.heard(now + 1.1, send(pacer, now + 1.0), Verdict.THROTTLED, 30.0)
-    assert pacer.wait(now + 1.1) == pytest.approx(30.0)
+    pacer.record(now + 0.1, ticket, Verdict.ACCEPTED)
+    assert 0.0 < pacer.delay(now + 0.1) < 1.0
+    pacer.record(now + 1.1, send(pacer, now + 1.0), Verdict.THROTTLED, 30.0)
+    assert pacer.delay(now + 1.1) == pytest.approx(30.0)

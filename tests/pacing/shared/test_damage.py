@@ -53,13 +53,13 @@ def no_file(path: Path) -> None:
 def older_file(path: Path) -> None:
     begun(path)
     with path.open("r+b") as file:
-        file.write(state_file._HEAD.pack(state_file._MAGIC, 0))  # noqa: SLF001 - the older format
+        file.write(state_file._HEADER_FORMAT.pack(state_file._MAGIC, 0))  # noqa: SLF001 - the older format
 
 
 def scribbled_file(path: Path) -> None:
     begun(path)
     with path.open("r+b") as file:
-        for place in state_file._PLACES:  # noqa: SLF001 - the places of the states
+        for place in state_file._COPY_OFFSETS:  # noqa: SLF001 - the places of the states
             file.seek(place)
             file.write(b"?" * 100)
 
@@ -141,11 +141,11 @@ class TestWhileInUse:
         self, open_pacer: Callable[..., SharedPacer], path: Path, clocks: Clocks
     ) -> None:
         pacer = open_pacer()
-        pacer.heard(1000.1, send(pacer, 1000.0), Verdict.THROTTLED, 30.0)
+        pacer.record(1000.1, send(pacer, 1000.0), Verdict.THROTTLED, 30.0)
         os.truncate(path, 0)
         clocks.offset -= 3600.0  # the clock is set in between
-        pacer.heard(1005.0, pacer.sent(1005.0), Verdict.UNKNOWN, 1.0)
-        assert pacer.wait(1005.0) == pytest.approx(25.1 + 1 / 5)  # plus one slot at 5 per second
+        pacer.record(1005.0, pacer.acquire(1005.0), Verdict.UNKNOWN, 1.0)
+        assert pacer.delay(1005.0) == pytest.approx(25.1 + 1 / 5)  # plus one slot at 5 per second
 
     @pytest.mark.parametrize("how", ["opened to others", "given another name", "newer"])
     def test_a_file_that_is_no_more_to_be_trusted_is_left_with_one_warning(
@@ -159,7 +159,7 @@ class TestWhileInUse:
             path.with_name("another").hardlink_to(path)
         else:
             with path.open("r+b") as file:
-                file.write(state_file._HEAD.pack(state_file._MAGIC, state_file.VERSION + 1))  # noqa: SLF001 - the newer format
+                file.write(state_file._HEADER_FORMAT.pack(state_file._MAGIC, state_file.VERSION + 1))  # noqa: SLF001 - the newer format
         before = path.read_bytes()
         works_alone(pacer, 1001.0)
         assert path.read_bytes() == before
@@ -214,9 +214,9 @@ folder.chmod(0o555)
 with permissions_holding():
     for name in ("file", "none", "folder/none"):
         pacer = SharedPacer(folder / name)
-        assert pacer.wait(1000.0) == 0.0
-        assert pacer.sent(1000.0).number == 1
-        assert pacer.wait(1000.0) > 0.0
+        assert pacer.delay(1000.0) == 0.0
+        assert pacer.acquire(1000.0).number == 1
+        assert pacer.delay(1000.0) > 0.0
         pacer.close()
 """
         with tempfile.TemporaryDirectory() as folder:  # not in tmp_path, which pytest couldn't remove then

@@ -12,7 +12,7 @@ import pytest
 from adapty_async import SharedPacer
 from adapty_async.pacing import Ticket, Verdict
 from adapty_async.pacing.shared import membership
-from adapty_async.pacing.shared.state import Member, Report, Settings, SharedState
+from adapty_async.pacing.shared.state import Member, Settings, SharedState, SlotResult
 from adapty_async.pacing.shared.state_file import StateFile
 from benchmarks.rate_simulation import BIN
 from benchmarks.shared_pacing import Job
@@ -26,7 +26,7 @@ class TestWhoIsThere:
     ) -> None:
         far, near = open_pacer(), open_pacer()
         with monkeypatch.context() as patched:
-            patched.setattr(membership, "_pid_namespace", lambda: "pid:[1]")
+            patched.setattr(membership, "_read_pid_namespace", lambda: "pid:[1]")
             send(far, 1000.0)
             kill(far)
         # The process ID is that of our own process, but in another namespace, so it proves nothing.
@@ -61,31 +61,33 @@ class TestTheMostCareful:
 
 class TestAReaction:
     def test_it_makes_what_was_planned_free_again(self) -> None:
-        state = SharedState.begin(1000.0, 0.0, 100.0, None)
+        state = SharedState.start(1000.0, 0.0, 100.0, None)
         settings = Settings(math.inf, 0.98, 200)
         leases = list[list[Ticket]]()
         for number in range(20):
-            state.attend(str(number), Member(1, "", settings, 1000.0), 0.0)
-            leases.append(state.lease(str(number), 1000.0, 5))
+            state.update_member(str(number), Member(1, "", settings, 1000.0), 0.0)
+            leases.append(state.lease_slots(str(number), 1000.0, 5))
         assert leases[-1][-1].sent_at == pytest.approx(1000.97)
         for seconds in range(60):  # responses, so that the server isn't taken for closed
-            state.hear([Report(1000.0 + seconds / 1000, leases[0][0], Verdict.ACCEPTED, None)])
-        state.hear([Report(1000.1, ticket, Verdict.THROTTLED, None) for lease in leases[1:3] for ticket in lease])
-        assert state.mind.reacted_at == 100
-        assert state.mind.wait(1000.1) < 0.3
+            state.record_results([SlotResult(1000.0 + seconds / 1000, leases[0][0], Verdict.ACCEPTED, None)])
+        state.record_results(
+            [SlotResult(1000.1, ticket, Verdict.THROTTLED, None) for lease in leases[1:3] for ticket in lease]
+        )
+        assert state.pacer.reacted_up_to == 100
+        assert state.pacer.delay(1000.1) < 0.3
 
 
 class TestBegunAnew:
     def test_a_state_of_after_isnt_taken_for_one_of_before(self, path: Path) -> None:
         one, other = StateFile(path), StateFile(path)
-        assert one.changed() is None
+        assert one.read_new_state() is None
         one.store(b"first")
         one.store(b"second")
-        assert other.changed() == b"second"
+        assert other.read_new_state() == b"second"
         other.reset()
         other.store(b"third")
         other.store(b"fourth")
-        assert one.changed() == b"fourth"
+        assert one.read_new_state() == b"fourth"
         one.close()
         other.close()
 

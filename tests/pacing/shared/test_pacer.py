@@ -75,10 +75,10 @@ class TestTogether:
         while now < 100.0:
             while answers and answers[0][0] <= now:
                 _, pacer, ticket = answers.popleft()
-                pacer.heard(now, ticket, Verdict.ACCEPTED)
+                pacer.record(now, ticket, Verdict.ACCEPTED)
             for who, pacer in enumerate((hungry, sparing)):
-                if (who == 0 or now >= due) and pacer.wait(now) <= 1e-6:
-                    answers.append((now + 0.05, pacer, pacer.sent(now)))
+                if (who == 0 or now >= due) and pacer.delay(now) <= 1e-6:
+                    answers.append((now + 0.05, pacer, pacer.acquire(now)))
                     counts[who] += 1
                     due = now + 0.3 if who else due
             if hungry.rate >= 40:
@@ -88,8 +88,8 @@ class TestTogether:
         rate = hungry.rate
         while now < began + 1.0:
             for who, pacer in enumerate((hungry, sparing)):
-                if (who == 0 or now >= due) and pacer.wait(now) <= 1e-6:
-                    pacer.sent(now)
+                if (who == 0 or now >= due) and pacer.delay(now) <= 1e-6:
+                    pacer.acquire(now)
                     counts[who] += 1
                     due = now + 0.3 if who else due
             now += 0.001
@@ -120,9 +120,9 @@ class TestWhatOneHearsAllObey:
         one, other = open_pacer(start_rate=100), open_pacer(start_rate=100)
         ticket = send(one, 1000.0)
         slot = slot_in_hand(other, 1000.0)
-        one.heard(1000.0, ticket, Verdict.UNKNOWN, 30.0)
-        assert other.wait(slot) == pytest.approx(1030.0 - slot)
-        assert one.wait(slot) == pytest.approx(1030.0 - slot)
+        one.record(1000.0, ticket, Verdict.UNKNOWN, 30.0)
+        assert other.delay(slot) == pytest.approx(1030.0 - slot)
+        assert one.delay(slot) == pytest.approx(1030.0 - slot)
         assert not open_now(other, 1029.9)
         send(other, 1030.0)
 
@@ -130,7 +130,7 @@ class TestWhatOneHearsAllObey:
         one, other = open_pacer(start_rate=100), open_pacer(start_rate=100)
         ticket = send(one, 1000.0)
         slot = slot_in_hand(other, 1000.0)
-        one.heard(1000.0, ticket, Verdict.THROTTLED)
+        one.record(1000.0, ticket, Verdict.THROTTLED)
         assert not open_now(other, slot)
         assert other.phase is Phase.BLOCKED
 
@@ -144,12 +144,12 @@ class TestWhatOneHearsAllObey:
 
     def test_while_blocked_only_one_of_them_asks(self, open_pacer: Callable[..., SharedPacer]) -> None:
         one, other = open_pacer(), open_pacer()
-        one.heard(1000.1, send(one, 1000.0), Verdict.THROTTLED)
+        one.record(1000.1, send(one, 1000.0), Verdict.THROTTLED)
         question = send(one, 1000.1)
-        assert other.wait(question.sent_at) > 0
-        other_waits = [other.wait(question.sent_at + seconds) for seconds in (0.1, 1.0, 5.0, 20.0)]
+        assert other.delay(question.sent_at) > 0
+        other_waits = [other.delay(question.sent_at + seconds) for seconds in (0.1, 1.0, 5.0, 20.0)]
         assert all(0 < wait <= 0.25 for wait in other_waits)
-        one.heard(question.sent_at + 21.0, question, Verdict.ACCEPTED)
+        one.record(question.sent_at + 21.0, question, Verdict.ACCEPTED)
         assert send(other, question.sent_at + 21.0).sent_at < question.sent_at + 22.0
 
     @pytest.mark.parametrize("sent", [True, False], ids=["asked", "about to ask"])
@@ -157,17 +157,17 @@ class TestWhatOneHearsAllObey:
         self, open_pacer: Callable[..., SharedPacer], sent: bool
     ) -> None:
         one, other = open_pacer(), open_pacer()
-        one.heard(1000.1, send(one, 1000.0), Verdict.THROTTLED)
+        one.record(1000.1, send(one, 1000.0), Verdict.THROTTLED)
         assert open_now(one, 1001.0)
         if sent:
-            one.sent(1001.0)
-        assert other.wait(1001.0) > 0
+            one.acquire(1001.0)
+        assert other.delay(1001.0) > 0
         kill(one)
         assert send(other, 1001.0).sent_at <= 1006.0
 
     def test_a_question_that_is_never_asked_holds_nobody_up(self, open_pacer: Callable[..., SharedPacer]) -> None:
         one, other = open_pacer(), open_pacer()
-        one.heard(1000.1, send(one, 1000.0), Verdict.THROTTLED)
+        one.record(1000.1, send(one, 1000.0), Verdict.THROTTLED)
         assert open_now(one, 1001.0)
         assert send(other, 1001.0).sent_at <= 1003.0
 
@@ -220,9 +220,9 @@ class TestWhateverHappens:
             now += pause
             pacer = pacers[who]
             if what == "send":
-                if pacer.wait(now) == 0.0:
+                if pacer.delay(now) == 0.0:
                     assert now >= told_until
-                    tickets[who].append(pacer.sent(now))
+                    tickets[who].append(pacer.acquire(now))
             elif what in {"close", "kill"}:
                 if what == "kill" and pacer._membership is not None:  # noqa: SLF001 - check that there is a membership
                     kill(pacer)
@@ -232,10 +232,10 @@ class TestWhateverHappens:
                 made.append(pacers[who])
             elif tickets[who]:
                 back, retry_after = rest
-                pacer.heard(now, tickets[who][-1 - back % len(tickets[who])], what, retry_after)
+                pacer.record(now, tickets[who][-1 - back % len(tickets[who])], what, retry_after)
                 if retry_after is not None and 0 < retry_after <= MAX_RETRY_AFTER:
                     told_until = max(told_until, now + retry_after)
-            assert 0.0 <= pacers[who].wait(now) < math.inf
+            assert 0.0 <= pacers[who].delay(now) < math.inf
             assert 0.0 < pacers[who].rate <= 80.0
         for pacer in made:
             pacer.close()

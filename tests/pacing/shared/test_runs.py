@@ -45,14 +45,14 @@ class TestRemembered:
         self.find(open_pacer())
         clocks.offset += later
         pacer = open_pacer()
-        pacer.wait(1.0)
+        pacer.delay(1.0)
         assert pacer.rate == pytest.approx(0.8 * 50, rel=0.03)
         assert warnings() == []
 
     def test_max_rate_is_kept_then_too(self, open_pacer: Callable[..., SharedPacer]) -> None:
         self.find(open_pacer())
         pacer = open_pacer(max_rate=20.0)
-        pacer.wait(50.0)
+        pacer.delay(50.0)
         assert pacer.rate == 20.0
 
     def test_after_a_day_it_is_forgotten_with_one_warning(
@@ -61,11 +61,11 @@ class TestRemembered:
         self.find(open_pacer())
         clocks.offset += DAY + 100.0
         pacer = open_pacer()
-        pacer.wait(50.0)
+        pacer.delay(50.0)
         assert pacer.rate == 5.0
         [warning] = warnings()
         assert "more than a day old" in warning
-        open_pacer().wait(50.0)
+        open_pacer().delay(50.0)
         assert len(warnings()) == 1
 
     def test_it_survives_a_reboot_and_the_times_of_before_are_forgotten(
@@ -85,20 +85,20 @@ class TestRemembered:
         self, open_pacer: Callable[..., SharedPacer], clocks: Clocks, reboot: bool
     ) -> None:
         one = open_pacer()
-        one.heard(1000.0, send(one, 1000.0), Verdict.THROTTLED, 3600.0)
+        one.record(1000.0, send(one, 1000.0), Verdict.THROTTLED, 3600.0)
         one.close()
         clocks.now = 200.0 if reboot else 1100.0
         clocks.offset += 900.0 if reboot else 0.0  # the monotonic clock has restarted
-        assert open_pacer().wait(clocks.now) == pytest.approx(3500.0)
+        assert open_pacer().delay(clocks.now) == pytest.approx(3500.0)
 
     def test_a_wall_clock_that_is_put_forward_a_little_shortens_no_retry_after(
         self, open_pacer: Callable[..., SharedPacer], clocks: Clocks
     ) -> None:
         one = open_pacer()
-        one.heard(1000.0, send(one, 1000.0), Verdict.THROTTLED, 30.0)
+        one.record(1000.0, send(one, 1000.0), Verdict.THROTTLED, 30.0)
         one.close()
         clocks.offset += 4.0
-        assert open_pacer().wait(1000.0) == pytest.approx(30.0)
+        assert open_pacer().delay(1000.0) == pytest.approx(30.0)
 
     def test_who_finds_others_at_work_joins_them(self, open_pacer: Callable[..., SharedPacer]) -> None:
         one = open_pacer()
@@ -127,9 +127,9 @@ class TestItsForm:
 
     def test_it_numbers_its_tickets_and_dates_them(self, open_pacer: Callable[..., SharedPacer]) -> None:
         pacer = open_pacer()
-        assert pacer.sent(10.0) == Ticket(1, 10.0)  # without a request
-        assert pacer.sent(12.0) == Ticket(2, 12.0)
-        assert pacer.wait(12.0) == pytest.approx(0.18)
+        assert pacer.acquire(10.0) == Ticket(1, 10.0)  # without a request
+        assert pacer.acquire(12.0) == Ticket(2, 12.0)
+        assert pacer.delay(12.0) == pytest.approx(0.18)
 
     def test_nothing_is_done_before_the_first_use(self, open_pacer: Callable[..., SharedPacer], path: Path) -> None:
         open_pacer()
@@ -139,7 +139,7 @@ class TestItsForm:
         monkeypatch.chdir(tmp_path)
         pacer = SharedPacer("state")
         monkeypatch.chdir("/")
-        pacer.wait(1000.0)
+        pacer.delay(1000.0)
         pacer.close()
         assert (tmp_path / "state").exists()
 
@@ -151,7 +151,7 @@ class TestItsForm:
         pacer.close()
         pacer.close()
         assert members(path) == 0
-        pacer.heard(1000.1, ticket, Verdict.ACCEPTED)
+        pacer.record(1000.1, ticket, Verdict.ACCEPTED)
         works_alone(pacer, 1001.0)
         assert warnings() == []
 
@@ -161,9 +161,9 @@ class TestItsForm:
         pacer.close()
         own = send(pacer, 1001.0)
         for ticket in before:
-            pacer.heard(1001.1, ticket, Verdict.THROTTLED)
+            pacer.record(1001.1, ticket, Verdict.THROTTLED)
         assert pacer.snapshot().phase is Phase.START
-        pacer.heard(1001.1, own, Verdict.THROTTLED)
+        pacer.record(1001.1, own, Verdict.THROTTLED)
         assert pacer.snapshot().phase is Phase.BLOCKED
 
     def test_one_that_nobody_holds_is_closed(self, path: Path) -> None:
@@ -182,9 +182,9 @@ class TestItsForm:
         with path.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             pacer.close()
-            pacer.wait(1001.0)
+            pacer.delay(1001.0)
             assert members(path) == 1
-        assert pacer.wait(1001.0) == 0.0
+        assert pacer.delay(1001.0) == 0.0
         assert members(path) == 0
         assert warnings() == []
 
@@ -198,8 +198,8 @@ class TestItsForm:
         with path.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             for number, ticket in enumerate(tickets):
-                (closed, dropped)[number].heard(1000.1, ticket, Verdict.THROTTLED, 30.0)
-                assert (closed, dropped)[number].wait(1000.2) > 0.0
+                (closed, dropped)[number].record(1000.1, ticket, Verdict.THROTTLED, 30.0)
+                assert (closed, dropped)[number].delay(1000.2) > 0.0
             closed.close()
             del dropped
             gc.collect()
@@ -212,11 +212,11 @@ class TestItsForm:
         ticket = send(pacer, 1000.0)
         with path.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            pacer.heard(1000.1, ticket, Verdict.THROTTLED, 30.0)
+            pacer.record(1000.1, ticket, Verdict.THROTTLED, 30.0)
             pacer.close()
         pacer.close()
         assert members(path) == 0
-        assert open_pacer().wait(1000.1) == pytest.approx(30.0)
+        assert open_pacer().delay(1000.1) == pytest.approx(30.0)
 
     def test_one_that_is_never_let_leave_gives_up(
         self, open_pacer: Callable[..., SharedPacer], path: Path, monkeypatch: pytest.MonkeyPatch
@@ -233,9 +233,9 @@ class TestItsForm:
             patched.setattr(fcntl, "flock", busy)
             pacer.close()
             for _ in range(100):
-                pacer.wait(1001.0)
+                pacer.delay(1001.0)
             tried = len(tries)
-            pacer.wait(1001.0)
+            pacer.delay(1001.0)
         assert 0 < tried == len(tries)
 
     def test_it_serves_several_threads(self, open_pacer: Callable[..., SharedPacer]) -> None:
@@ -245,10 +245,10 @@ class TestItsForm:
         def work() -> None:
             for step in range(5000):
                 now = 1000.0 + step / 10_000
-                if pacer.wait(now) == 0.0:
-                    ticket = pacer.sent(now)
+                if pacer.delay(now) == 0.0:
+                    ticket = pacer.acquire(now)
                     numbers.append(ticket.number)
-                    pacer.heard(now, ticket, Verdict.ACCEPTED)
+                    pacer.record(now, ticket, Verdict.ACCEPTED)
 
         before = sys.getswitchinterval()
         sys.setswitchinterval(1e-6)
@@ -291,9 +291,9 @@ class TestItsForm:
     ) -> None:
         pacer, now, times = open_pacer(start_rate=100.0), 1000.0, list[float]()
         for _ in range(200):
-            wait = pacer.wait(now)
+            wait = pacer.delay(now)
             now += wait + 0.015 if wait > 1e-6 else 0.0
-            times.append(pacer.sent(now).sent_at)
+            times.append(pacer.acquire(now).sent_at)
         assert times[-1] - times[0] <= 199 / 100 + 0.02
 
     @given(pauses=st.lists(st.floats(0, 0.5), min_size=1, max_size=40), rate=st.sampled_from([3.0, 50.0, 400.0]))
@@ -305,8 +305,8 @@ class TestItsForm:
         for pause in pauses:
             now += pause
             for _ in range(5):
-                now += pacer.wait(now)
-                times.append(pacer.sent(now).sent_at)
+                now += pacer.delay(now)
+                times.append(pacer.acquire(now).sent_at)
         pacer.close()
         for first, began in enumerate(times):
             for last, ended in enumerate(times[first:], first):

@@ -53,7 +53,7 @@ def too_large(path: Path) -> None:
 
 
 def newer(path: Path) -> None:
-    path.write_bytes(state_file._HEAD.pack(state_file._MAGIC, state_file.VERSION + 1))  # noqa: SLF001 - a newer format
+    path.write_bytes(state_file._HEADER_FORMAT.pack(state_file._MAGIC, state_file.VERSION + 1))  # noqa: SLF001 - a newer format
     path.chmod(0o600)
 
 
@@ -179,10 +179,10 @@ def spoil(path: Path, how: str) -> None:
         return
     if how == "older":
         with path.open("r+b") as file:
-            file.write(state_file._HEAD.pack(state_file._MAGIC, 0))  # noqa: SLF001 - the older format
+            file.write(state_file._HEADER_FORMAT.pack(state_file._MAGIC, 0))  # noqa: SLF001 - the older format
         return
     opened = state_file.StateFile(path)
-    text = opened.changed()
+    text = opened.read_new_state()
     assert text is not None
     around, mind = json.loads(text)
     if how == "other fields":
@@ -238,8 +238,8 @@ class TestWhenTheFileFails:
         send(other, 1000.0)
         ticket = send(one, 1000.0)
         path.unlink()
-        one.heard(1000.2, ticket, Verdict.UNKNOWN, 30.0)
-        assert one.wait(1000.3) == pytest.approx(29.9)
+        one.record(1000.2, ticket, Verdict.UNKNOWN, 30.0)
+        assert one.delay(1000.3) == pytest.approx(29.9)
         assert one.rate == pytest.approx(20.0)  # the other one continues, too
         assert len(warnings()) == 1
 
@@ -252,7 +252,7 @@ class TestWhenTheFileFails:
         with path.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             while not warnings():
-                assert 0.0 <= pacer.wait(now) <= 0.005
+                assert 0.0 <= pacer.delay(now) <= 0.005
                 now += 0.002
             assert 1001.9 < now < 1002.2
             works_alone(pacer, now)
@@ -266,11 +266,11 @@ class TestWhenTheFileFails:
         now = 1001.0
         with path.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            pacer.heard(now, ticket, Verdict.THROTTLED, 30.0)
+            pacer.record(now, ticket, Verdict.THROTTLED, 30.0)
             while not warnings():
-                assert pacer.wait(now) > 0.0
+                assert pacer.delay(now) > 0.0
                 now += 0.002
-            assert pacer.wait(now) == pytest.approx(1031.0 - now)
+            assert pacer.delay(now) == pytest.approx(1031.0 - now)
 
     def test_a_lock_that_is_let_go_of_in_time_is_none_the_worse(
         self, open_pacer: Callable[..., SharedPacer], path: Path, warnings: Callable[[], list[str]]
@@ -282,7 +282,7 @@ class TestWhenTheFileFails:
                 if path.exists():
                     path.chmod(0o600)
                     fcntl.flock(file, fcntl.LOCK_EX)
-                    assert 0.0 < pacer.wait(now) <= 0.002
+                    assert 0.0 < pacer.delay(now) <= 0.002
             ticket = send(pacer, now)
             now = ticket.sent_at + 30.0
             assert ticket.number > 0
@@ -296,10 +296,10 @@ class TestWhenTheFileFails:
         send(other, 1000.0)
         with path.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            one.heard(1000.3, ticket, Verdict.THROTTLED, 30.0)
-            assert 0.0 < one.wait(1000.3) <= 0.002
-        assert one.wait(1000.302) == pytest.approx(29.998)
-        assert other.wait(1000.5) == pytest.approx(29.8)
+            one.record(1000.3, ticket, Verdict.THROTTLED, 30.0)
+            assert 0.0 < one.delay(1000.3) <= 0.002
+        assert one.delay(1000.302) == pytest.approx(29.998)
+        assert other.delay(1000.5) == pytest.approx(29.8)
 
     def test_of_a_writer_that_was_killed_the_state_before_is_left(
         self, open_pacer: Callable[..., SharedPacer], path: Path, warnings: Callable[[], list[str]]
@@ -332,7 +332,7 @@ class TestWhateverTheFileHolds:
         path.unlink(missing_ok=True)
         at_work = SharedPacer(path)
         for second in range(3):
-            at_work.heard(1000.2 + second, send(at_work, 1000.0 + second), Verdict.ACCEPTED)
+            at_work.record(1000.2 + second, send(at_work, 1000.0 + second), Verdict.ACCEPTED)
         with path.open("r+b") as file:
             for place, scribble in flips:
                 file.seek(place)
@@ -343,9 +343,9 @@ class TestWhateverTheFileHolds:
         now = 1003.0
         for pacer in (at_work, comes_later, at_work):
             ticket = send(pacer, now)
-            pacer.heard(ticket.sent_at + 0.1, ticket, Verdict.THROTTLED, 1.0)
+            pacer.record(ticket.sent_at + 0.1, ticket, Verdict.THROTTLED, 1.0)
             now = ticket.sent_at + 0.1
-            assert 1.0 <= pacer.wait(now) <= 1.3
+            assert 1.0 <= pacer.delay(now) <= 1.3
             now += 2.0
         at_work.close()
         comes_later.close()
@@ -360,10 +360,10 @@ class StateBytes:
     def write_a_part(self, length: int) -> None:
         """Start to write the next state, like a process that is then killed."""
         file = state_file.StateFile(self._path)
-        text = file.changed()
+        text = file.read_new_state()
         assert text is not None
-        place = state_file._PLACES[file._next_place]  # noqa: SLF001 - the place of the next state
-        head = state_file._PLACE.pack(file._revision + 1, len(text), 12345)  # noqa: SLF001 - see above
+        place = state_file._COPY_OFFSETS[file._next_copy]  # noqa: SLF001 - the place of the next state
+        head = state_file._COPY_HEADER_FORMAT.pack(file._revision + 1, len(text), 12345)  # noqa: SLF001 - see above
         with self._path.open("r+b") as written:
             written.seek(place)
             written.write((head + text)[:length])
