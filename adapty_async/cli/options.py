@@ -59,7 +59,7 @@ Exclude: TypeAlias = Annotated[
 SkipDamaged: TypeAlias = Annotated[
     bool,
     typer.Option(
-        "--accept-damaged",
+        "--skip-damaged",
         help="Skip rows with an ID shortened by a spreadsheet (1.23E+15), instead of refusing the file.",
     ),
 ]

@@ -149,7 +149,7 @@ def test_a_source_tree_has_no_version(monkeypatch: pytest.MonkeyPatch, capsys: p
         ["delete", "people.csv", "--by", "profile_id", "--app", "mine"],
         ["plan", "people.csv"],
         ["resume"],
-        ["retry-failed", "people.csv.adapty.db", "--appended"],
+        ["retry-failed", "people.csv.adapty.db", "--allow-appended"],
     ],
 )
 def test_wrong_usage_is_a_sentence_and_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

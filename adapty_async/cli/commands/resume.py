@@ -13,16 +13,18 @@ def resume(
     file: options.Input = None,
     column: options.ColumnOverride = None,
     allow_appended: Annotated[
-        bool, typer.Option("--appended", help="Also send rows that were added at the end of the input.")
+        bool, typer.Option("--allow-appended", help="Also send rows that were added at the end of the input.")
     ] = False,
     allow_new_key: options.NewKey = False,
-    known: options.WitnessId = None,
+    witness_id: options.WitnessId = None,
     concurrency: options.ConcurrencyOverride = None,
     timeout: options.TimeoutOverride = None,
     pace: options.PaceOverride = None,
     max_rate: options.MaxRate = None,
     failures: options.Failures = None,
-    yes: Annotated[bool, typer.Option("--yes", help="With --appended: send the added rows without asking.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="With --allow-appended: send the added rows without asking.")
+    ] = False,
     expect: options.Expect = None,
     max_profiles: options.MaxProfiles = None,
     max_failures: options.OtherMaxFailures = None,
@@ -62,7 +64,7 @@ def resume(
                 column=column,
                 allow_appended=allow_appended,
                 allow_new_key=allow_new_key,
-                witness_id=known,
+                witness_id=witness_id,
                 is_confirmed=yes,
                 failures=failures,
                 concurrency=concurrency,

@@ -25,7 +25,7 @@ def verify(
         typer.Option(metavar="FILE", help="Write present profiles to this new CSV file, to delete them again."),
     ] = None,
     new_key: options.NewKey = False,
-    known: options.WitnessId = None,
+    witness_id: options.WitnessId = None,
 ) -> None:
     """Check that deleted profiles are gone
 
@@ -55,6 +55,6 @@ def verify(
             timeout,
             present,
             allow_new_key=new_key,
-            witness_id=known,
+            witness_id=witness_id,
         )
     )

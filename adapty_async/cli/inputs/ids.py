@@ -272,7 +272,7 @@ class IdInput:
                 first = min(damage)
                 raise InputError(
                     f"{self.name}, {self.read_schema().unit} {batch.lines[first]}: {damage[first].reason}: "
-                    f"{damage[first].advice}; or skip such rows with --accept-damaged"
+                    f"{damage[first].advice}; or skip such rows with --skip-damaged"
                 )
             reasons = {index: reason for index, (reason, _) in damage.items()}
             yield attrs.evolve(batch, invalid_reasons={**batch.invalid_reasons, **reasons}) if damage else batch

@@ -25,7 +25,7 @@ from .probe import verify_app
 ACCEPTED_OUTCOMES: Final = (Outcome.DELETED, Outcome.UPDATED)
 """Outcomes after which a job must not be resumed in another app. A created profile itself shows the app."""
 _WITNESS_ADVICE: Final = (
-    "name an existing profile with --known ID (- reads the ID from standard input), or check the key"
+    "name an existing profile with --witness-id ID (- reads the ID from standard input), or check the key"
 )
 _ABSENT_OUTCOMES: Final = frozenset({Outcome.ALREADY_ABSENT, Outcome.NOT_FOUND, Outcome.DELETED_UNCONFIRMED})
 
@@ -97,7 +97,7 @@ def check_job_key(
 
 
 def read_witness_id(witness_id: str | None, file: Path | None, allowances: Allowances) -> str | None:
-    """Return the ID given by --known, reading it from standard input if it is "-". Raises CommandError.
+    """Return the ID given by --witness-id, reading it from standard input if it is "-". Raises CommandError.
 
     `file` is the input named by --input.
     """
@@ -106,9 +106,9 @@ def read_witness_id(witness_id: str | None, file: Path | None, allowances: Allow
             raise CommandError(
                 "standard input is already the input of the job: put the rows into a file and name it with --input"
             )
-        witness_id = read_id_from_stdin("--known")
+        witness_id = read_id_from_stdin("--witness-id")
     if witness_id is not None and not allowances.invisible and (name := find_invisible(witness_id)):
-        raise CommandError(f"the ID of --known contains an invisible character, {name}: remove it")
+        raise CommandError(f"the ID of --witness-id contains an invisible character, {name}: remove it")
     return witness_id
 
 

@@ -32,7 +32,7 @@ _CHANGE_MESSAGES: Final = {
     "restore the original file",
     "shorter": "is shorter than the input of this ledger: it ends {place}; restore the original file",
     "longer": "is longer than the input of this ledger: the new rows start {place}; if rows were only added at its "
-    "end, add --appended to resume",
+    "end, add --allow-appended to resume",
 }
 _LEDGER_FILE_SUFFIXES: Final = (
     *(f"{name}{suffix}" for name in ("", ".new") for suffix in ("", "-wal", "-shm", "-journal")),

@@ -223,7 +223,7 @@ def _format_planned_command(
             else []
         )
         options += ["--app", str(sample.apps[0])] if sample is not None and len(sample.apps) == 1 else []
-    options += [*job_options.pace.to_cli_options(), *(["--accept-damaged"] if job_options.accept_damaged else [])]
+    options += [*job_options.pace.to_cli_options(), *(["--skip-damaged"] if job_options.accept_damaged else [])]
     if job_options.operation not in OPERATIONS:
         return f"{format_command(job_options.operation, file, *options)} > profiles.jsonl"
     return format_command(job_options.operation, file, *options, *(["--yes"] if file == STDIN_PATH else []))

@@ -66,7 +66,7 @@ def test_the_new_key_of_an_app_is_seen_from_what_was_created(
         file.write("bea\n")
     sim.api_key = "secret_live_exchanged"
     monkeypatch.setenv("ADAPTY_API_KEY", sim.api_key)
-    options = ("--appended", "--yes", "--new-key")
+    options = ("--allow-appended", "--yes", "--new-key")
     assert say("resume", ledger_of(path), *options)[0] == 2
     assert say("resume", ledger_of(path), *options, "--app", ids(1)[0].replace("user", ""))[0] == 2
     status, _, err = say("resume", ledger_of(path), *options, "--app", sim.profiles.app_id)

@@ -192,10 +192,10 @@ def test_rows_at_the_end_are_taken_where_that_is_said_and_confirmed(witness: Wit
         file.write("n,late\nn,late\n")
     asked = witness.stats.requests
     assert run("resume", ledger_of(people)) == 5
-    assert run("resume", ledger_of(people), "--appended") == 2
-    assert run("resume", ledger_of(people), "--appended", "--yes", "--expect", PEOPLE) == 3
+    assert run("resume", ledger_of(people), "--allow-appended") == 2
+    assert run("resume", ledger_of(people), "--allow-appended", "--yes", "--expect", PEOPLE) == 3
     assert witness.stats.requests == asked
-    assert run("resume", ledger_of(people), "--appended", "--yes", "--expect", PEOPLE + 1) == 0
+    assert run("resume", ledger_of(people), "--allow-appended", "--yes", "--expect", PEOPLE + 1) == 0
     assert agree(say, ledger_of(people), witness, 0) == {"deleted": PEOPLE + 1, "duplicate": 1}
     assert run("resume", ledger_of(people)) == 0
 

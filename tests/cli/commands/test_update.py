@@ -666,9 +666,9 @@ def test_rows_that_were_added_are_taken_and_conflicts_with_earlier_ones_are_not(
     assert run(*UPDATE, path) == 0
     with path.open("a") as file:
         file.write(f"{TWO},Bea\n{ONE},Eve\n")
-    assert say("resume", ledger_of(path), "--appended", "--yes")[0] == 2
+    assert say("resume", ledger_of(path), "--allow-appended", "--yes")[0] == 2
     path.write_text(path.read_text().replace("Eve", "Ann"))
-    assert say("resume", ledger_of(path), "--appended", "--yes")[0] == 0
+    assert say("resume", ledger_of(path), "--allow-appended", "--yes")[0] == 0
     assert profile(sim, TWO).attributes == {"first_name": "Bea"}
     assert sim.stats.requests == 2
 

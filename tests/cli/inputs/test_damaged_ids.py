@@ -81,7 +81,7 @@ def test_they_refuse_the_file_or_are_left_out_or_are_sent_as_they_are(
     assert "bo" not in err.replace("--allow", "").replace("about", "").replace("people", "")
     assert witness.stats.requests == 0
     assert not ledger_of(path).exists()
-    assert say(*DELETE, path, "--accept-damaged", "--no-ledger")[0] == 1
+    assert say(*DELETE, path, "--skip-damaged", "--no-ledger")[0] == 1
     assert set(witness.log) == set(ids(2))
 
 
@@ -112,8 +112,8 @@ def test_rows_that_are_added_are_looked_at_as_the_first_were(witness: Witness, t
     assert say(*DELETE, path)[0] == 0
     with path.open("a", encoding="utf-8") as file:
         file.write("bo\u200bb\n")
-    assert say("resume", ledger_of(path), "--appended", "--yes")[0] == 2
-    assert say("resume", ledger_of(path), "--appended", "--yes", "--allow-invisible", *AT_ONCE)[0] == 0
+    assert say("resume", ledger_of(path), "--allow-appended", "--yes")[0] == 2
+    assert say("resume", ledger_of(path), "--allow-appended", "--yes", "--allow-invisible", *AT_ONCE)[0] == 0
     assert say("resume", ledger_of(path))[0] == 0
     assert witness.stats.requests == 3
 
@@ -125,10 +125,10 @@ def test_an_id_that_is_named_on_the_command_line_has_none(
     path = write(tmp_path, "people.csv", [*ids(2)])
     assert say(*DELETE, path)[0] == 0
     sample = ["all"] if command == "verify" else []
-    status, _, err = say(command, ledger_of(path), *sample, "--new-key", "--known", f"{ids(3)[2]}\u200b")
+    status, _, err = say(command, ledger_of(path), *sample, "--new-key", "--witness-id", f"{ids(3)[2]}\u200b")
     assert status == 2
     assert err == (
-        "adapty-async: the ID of --known contains an invisible character, U+200B (zero width space): remove it\n"
+        "adapty-async: the ID of --witness-id contains an invisible character, U+200B (zero width space): remove it\n"
     )
 
 
@@ -145,7 +145,7 @@ def test_a_header_that_stands_there_again_refuses_the_file(
     unit = {"people.parquet": "row 3", "people.jsonl": "line 3"}.get(name, "line 4")
     assert f"{unit}: the header is repeated, as if files had been joined: remove the line" in err
     assert witness.stats.requests == 0
-    assert say(*DELETE, path, "--accept-damaged", "--no-ledger")[0] == 1
+    assert say(*DELETE, path, "--skip-damaged", "--no-ledger")[0] == 1
     assert set(witness.log) == set(ids(3))
 
 
@@ -215,7 +215,7 @@ def test_what_was_said_to_be_right_stays_so(witness: Witness, tmp_path: Path, sa
     assert say(*DELETE, path, "--allow-rounded")[0] == 0
     with path.open("a", encoding="utf-8") as file:
         file.write("1234567890123470\n")
-    assert say("resume", ledger_of(path), "--appended", "--yes")[0] == 0
+    assert say("resume", ledger_of(path), "--allow-appended", "--yes")[0] == 0
     assert witness.stats.requests == 6
 
 

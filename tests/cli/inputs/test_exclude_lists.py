@@ -198,7 +198,7 @@ def test_a_damaged_id_on_a_list_refuses_it(witness: Witness, people: Path, tmp_p
         ("customer_user_id", "the header is repeated, as if files had been joined"),
     ):
         held = write(tmp_path, "hold.csv", ids(1)[0], row)
-        sentence = refused(say, witness, *DELETE, people, "--exclude", held, "--accept-damaged", ALLOW)
+        sentence = refused(say, witness, *DELETE, people, "--exclude", held, "--skip-damaged", ALLOW)
         assert sentence == f"adapty-async: --exclude: {held}, line 2: {reason}: correct it"
 
 
@@ -337,7 +337,7 @@ def test_rows_that_are_added_are_compared(witness: Witness, people: Path, tmp_pa
     requests = witness.stats.requests
     with people.open("a") as file:
         file.write(f"n,{ids(1)[0].upper()}\n")
-    status, _, err = say("resume", ledger_of(people), "--appended", "--yes")
+    status, _, err = say("resume", ledger_of(people), "--allow-appended", "--yes")
     assert status == 2
     assert f"it differs from the ID on line {PEOPLE + 2}" in err
     assert witness.stats.requests == requests

@@ -405,7 +405,7 @@ def test_the_command_says_it_in_a_sentence_without_the_ids(given: Given, tmp_pat
     options = [
         *(["--column", given.column] if given.column else []),
         *(["--format", given.format] if given.format else []),
-        *(["--accept-damaged"] if given.accept_damaged else []),
+        *(["--skip-damaged"] if given.accept_damaged else []),
         *(["--allow-invisible"] if given.allow_invisible else []),
     ]
     status, out, err = say("plan", path, "--by", given.by, *options)

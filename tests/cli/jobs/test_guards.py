@@ -266,7 +266,7 @@ def test_an_exclusion_that_is_not_clear_refuses_everything(
     witness: Witness, people: Path, tmp_path: Path, say: Say, content: str, says: str
 ) -> None:
     held(tmp_path, content)
-    status, _, err = say(*DELETE, people, "--exclude", "held.csv", "--accept-damaged")
+    status, _, err = say(*DELETE, people, "--exclude", "held.csv", "--skip-damaged")
     assert status == 2
     assert err.startswith("adapty-async: --exclude: ")
     assert says in err
@@ -417,9 +417,9 @@ def test_damaged_ids_refuse_the_file_or_are_left_out(witness: Witness, people: P
     status, _, err = say(*DELETE, people)
     assert status == 2
     assert "line 32" in err
-    assert "--accept-damaged" in err
+    assert "--skip-damaged" in err
     assert witness.stats.requests == 0
-    assert run(*DELETE, people, "--accept-damaged") == 1
+    assert run(*DELETE, people, "--skip-damaged") == 1
     assert agree(say, ledger_of(people), witness, 1) == {"deleted": PEOPLE, "invalid": 2}
 
 

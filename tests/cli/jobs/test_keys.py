@@ -132,7 +132,7 @@ def test_a_finished_job_of_an_unknown_app_takes_any_key_as_nothing_is_sent(
     assert run("resume", ledger, "--new-key") == 0
     assert witness.stats.requests == PEOPLE
     # An app that no profile has confirmed isn't recorded.
-    status, _, err = say("verify", ledger, "all", "--new-key", "--known", "somebody")
+    status, _, err = say("verify", ledger, "all", "--new-key", "--witness-id", "somebody")
     assert status == 2
     assert "doesn't record the app" in err
     with LedgerReader(ledger) as reader:
@@ -160,12 +160,12 @@ def test_where_no_listed_person_exists_any_more_one_who_is_named_shows_the_app(
     ledger = left_with_a_new_key_and_nobody_listed(witness, people, monkeypatch)
     status, _, err = say("retry-failed", ledger, "--new-key")
     assert status == 3
-    assert "--known" in err
+    assert "--witness-id" in err
     status, _, err = say("verify", ledger, "all", "--new-key")
     assert status == 3
-    assert "--known" in err
-    assert run("verify", ledger, "all", "--new-key", "--known", "of the staff") == 0
-    assert run("retry-failed", ledger, "--new-key", "--known", "of the staff") == 0
+    assert "--witness-id" in err
+    assert run("verify", ledger, "all", "--new-key", "--witness-id", "of the staff") == 0
+    assert run("retry-failed", ledger, "--new-key", "--witness-id", "of the staff") == 0
     assert agree(say, ledger, witness, 0) == {Outcome.DELETED: PEOPLE - 1, Outcome.ALREADY_ABSENT: 1}
     assert run("verify", ledger, "all") == 0
 
@@ -176,15 +176,15 @@ def test_who_is_named_can_be_read_from_standard_input_so_that_no_shell_keeps_the
 ) -> None:
     ledger = left_with_a_new_key_and_nobody_listed(witness, people, monkeypatch)
     name, *options = command
-    for standard_input, says in ((io.StringIO("\n"), "--known - found no ID"), (None, "no standard input")):
+    for standard_input, says in ((io.StringIO("\n"), "--witness-id - found no ID"), (None, "no standard input")):
         monkeypatch.setattr("sys.stdin", standard_input)
-        status, _, err = say(name, ledger, *options, "--new-key", "--known", "-")
+        status, _, err = say(name, ledger, *options, "--new-key", "--witness-id", "-")
         assert status == 2
         assert says in err
     monkeypatch.setattr("sys.stdin", Keyboard("of the staff\nand more\n"))
-    status, _, err = say(name, ledger, *options, "--new-key", "--known", "-")
+    status, _, err = say(name, ledger, *options, "--new-key", "--witness-id", "-")
     assert status == 0
-    assert err.startswith("The ID for --known: ")
+    assert err.startswith("The ID for --witness-id: ")
     assert "of the staff" not in err
 
 
@@ -197,7 +197,7 @@ def test_standard_input_is_not_both_the_input_and_who_is_named(
     assert run(*DELETE, people, "--app", witness.profiles.app_id) == 0
     asked = witness.stats.requests
     name, *options = command
-    status, _, err = say(name, ledger, *options, "--new-key", "--known", "-", "--input", file)
+    status, _, err = say(name, ledger, *options, "--new-key", "--witness-id", "-", "--input", file)
     assert status == 2
     assert "standard input is already the input of the job" in err
     assert witness.stats.requests == asked
@@ -209,7 +209,7 @@ def test_a_verification_takes_no_key_of_another_app(
     app, ledger = witness.profiles.app_id, ledger_of(people)
     assert run(*DELETE, people, "--app", app) == 0
     to_other_app()
-    status, _, err = say("verify", ledger, "all", "--new-key", "--known", "somebody")
+    status, _, err = say("verify", ledger, "all", "--new-key", "--witness-id", "somebody")
     assert status == 3
     assert f"not for {app}" in err
 
@@ -220,7 +220,7 @@ def test_a_verification_by_another_key_is_refused_where_nobody_knows_the_app(
     ledger = ledger_of(people)
     assert run(*DELETE, people) == 0
     exchange(witness, monkeypatch)
-    status, _, err = say("verify", ledger, "all", "--new-key", "--known", "somebody")
+    status, _, err = say("verify", ledger, "all", "--new-key", "--witness-id", "somebody")
     assert status == 2
     assert "key of its last run" in err
 

@@ -124,14 +124,14 @@ def test_a_hold_that_comes_while_another_command_has_the_ledger_is_refused_and_c
             patch.setattr(preflight, "ask_to_type", hold_somebody)
             with people.open("a") as file:
                 file.write("n,late\n")
-            first = ("resume", ledger, "--appended")
+            first = ("resume", ledger, "--allow-appended")
         elif moment == "app":
             patch.setattr(resume, "verify_job_app", hold_somebody)
             first = (*first, "--app", witness.profiles.app_id)
         else:
             patch.setattr(recorded, "JobRun", hold_somebody)
         assert run(*first) == 130
-    assert run("resume", ledger, "--appended", "--yes", *hold) == 1
+    assert run("resume", ledger, "--allow-appended", "--yes", *hold) == 1
     assert run("retry-failed", ledger) == 1
     assert list(witness.profiles.customer_user_ids) == [who]
 

@@ -120,7 +120,9 @@ def test_what_may_follow_when_the_input_is_gone_can(witness: Witness, people: Pa
     assert "redact" not in err
 
 
-@pytest.mark.parametrize("options", [("--failures", "failures.csv"), ("--appended", "--yes"), ("--exclude", "held")])
+@pytest.mark.parametrize(
+    "options", [("--failures", "failures.csv"), ("--allow-appended", "--yes"), ("--exclude", "held")]
+)
 def test_what_needs_the_ids_is_refused_where_their_copy_is_gone(
     from_stdin: Path, say: Say, options: tuple[str, ...]
 ) -> None:
@@ -235,7 +237,7 @@ def test_of_an_input_that_has_grown_what_is_left_is_counted(witness: Witness, pe
     witness.add_profile(customer_user_id="late")
     with people.open("a") as file:
         file.write("n,late\n")
-    _, _, err = say("resume", ledger_of(people), "--appended", "--yes")
+    _, _, err = say("resume", ledger_of(people), "--allow-appended", "--yes")
     assert f"{PEOPLE + 1} rows, {PEOPLE + 1} profiles, 1 of them still to delete" in err
     assert agree(say, ledger_of(people), witness, 0) == {"deleted": PEOPLE + 1}
 

@@ -543,7 +543,7 @@ def test_an_input_that_has_grown_is_not_exported_or_verified_as_if_it_were_the_s
     for command in (("export", ledger, "--ids", "plain"), ("verify", ledger, "all")):
         status, out, err = say(*command)
         assert (status, out) == (5, "")
-        assert "--appended" in err
+        assert "--allow-appended" in err
 
 
 def test_whoever_is_present_is_shown_by_the_export_and_written_down_for_a_new_deletion(

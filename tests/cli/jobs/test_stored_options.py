@@ -116,11 +116,11 @@ def test_how_many_they_may_be_lasts_where_rows_are_added(witness: Witness, peopl
     with people.open("a") as file:
         file.write("n,late\n")
     asked = witness.stats.requests
-    status, _, err = say("resume", ledger_of(people), "--appended", "--yes")
+    status, _, err = say("resume", ledger_of(people), "--allow-appended", "--yes")
     assert status == 3
     assert f"{option} {PEOPLE + 1}" in err
     assert witness.stats.requests == asked
-    assert run("resume", ledger_of(people), "--appended", "--yes", option, PEOPLE + 1) == 0
+    assert run("resume", ledger_of(people), "--allow-appended", "--yes", option, PEOPLE + 1) == 0
 
 
 def test_how_many_they_were_holds_nobody_up_where_some_are_put_on_hold_since(
