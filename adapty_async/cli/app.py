@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from .command import EPILOG, add_debug_option, add_output_options
+from .commands.anonymize import anonymize
 from .commands.create import create
 from .commands.delete import delete
 from .commands.demo import demo
@@ -18,7 +19,6 @@ from .commands.doctor import doctor
 from .commands.export import export
 from .commands.get import get
 from .commands.plan import plan
-from .commands.redact import redact
 from .commands.report import report
 from .commands.resume import resume
 from .commands.retry_failed import retry_failed
@@ -124,6 +124,6 @@ for _command in (
     add_debug_option(export),
     add_debug_option(report),
     add_output_options(verify),
-    add_debug_option(redact),
+    add_debug_option(anonymize),
 ):
     app.command(epilog=EPILOG)(_command)

@@ -55,7 +55,7 @@ def test_the_shell_can_complete_commands_and_options(
 ) -> None:
     monkeypatch.setenv("_ADAPTY_ASYNC_COMPLETE", "complete_bash")
     for typed, completed in [
-        ("re", {"resume", "report", "redact", "retry-failed"}),
+        ("re", {"resume", "report", "retry-failed"}),
         ("delete --max-r", {"--max-rate"}),
     ]:
         monkeypatch.setenv("COMP_WORDS", f"adapty-async {typed}")

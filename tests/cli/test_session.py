@@ -97,9 +97,9 @@ def test_a_deletion_is_typed_paused_interrupted_gone_on_with_verified_and_record
     assert len(record["runs"]) == 3
 
     # Remove the data that leads to an ID, after typing the confirmation.
-    shell.enter("adapty-async redact people.csv.adapty.db")
-    shell.until("Type redact to confirm: $")
-    shell.type("redact\n")
+    shell.enter("adapty-async anonymize people.csv.adapty.db")
+    shell.until("Type anonymize to confirm: $")
+    shell.type("anonymize\n")
     status, screen = shell.ended()
     assert status == 0
     assert "people.csv.adapty.db is anonymous" in "\n".join(screen)

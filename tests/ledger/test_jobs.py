@@ -796,7 +796,9 @@ async def test_a_key_file_of_another_ledger_is_refused(simulator: Simulator, cli
         reader.about("u1")
 
 
-async def test_a_ledger_is_redacted_of_its_own_key_file_and_no_other(client: AdaptyClient, path: Path) -> None:
+async def test_a_ledger_is_anonymized_by_removing_its_own_key_file_and_no_other(
+    client: AdaptyClient, path: Path
+) -> None:
     await deletion(client, ids(5), path)
     beside = path.with_name("job.db.key")
     own = beside.read_bytes()

@@ -49,4 +49,4 @@ def show_next_commands(ledger: Path, job_options: JobOptions, *, has_input: bool
         echo(f"  {format_command('verify', ledger, '5%', *given)}", sys.stderr)
     echo(f"  {format_command('report', ledger, '--json', 'record.json', '--markdown', 'record.md')}", sys.stderr)
     if has_key:
-        echo(f"  {format_command('redact', ledger)}", sys.stderr)
+        echo(f"  {format_command('anonymize', ledger)}", sys.stderr)

@@ -1,4 +1,4 @@
-"""The commands that read a ledger: `status`, `export`, `report` and `redact`."""
+"""The commands that read a ledger: `status`, `export`, `report` and `anonymize`."""
 
 import contextlib
 import csv
@@ -284,8 +284,8 @@ def anonymize(path: Path, *, is_confirmed: bool) -> ExitStatus:
         if remaining:
             echo(f"{remaining:,} rows are left and can't be sent after this. To send them: {how}", sys.stderr)
         require_terminal(None)
-        if not ask_to_type(f"{_ANONYMIZE_WARNING} This can't be undone.\nType redact to confirm: ", "redact"):
-            raise CommandError("not confirmed, so nothing was removed: to do it, type redact or add --yes")
+        if not ask_to_type(f"{_ANONYMIZE_WARNING} This can't be undone.\nType anonymize to confirm: ", "anonymize"):
+            raise CommandError("not confirmed, so nothing was removed: to do it, type anonymize or add --yes")
     with translate_ledger_errors():
         ledgers.anonymize(path)
     what = f"{path} is anonymous: its key file and the copy of its input, if there was one, were removed."

@@ -125,7 +125,7 @@ def test_a_name_taken_while_the_job_ran_is_said_with_the_one_that_was_used(
     assert "is unchanged" in err
 
 
-@pytest.mark.parametrize("command", [("status",), ("resume",), ("retry-failed",), ("redact", "--yes")], ids=" ".join)
+@pytest.mark.parametrize("command", [("status",), ("resume",), ("retry-failed",), ("anonymize", "--yes")], ids=" ".join)
 def test_what_a_kill_left_of_the_failures_is_removed_by_the_next_command(
     witness: Witness, people: Path, tmp_path: Path, say: Say, command: tuple[str, ...]
 ) -> None:

@@ -150,10 +150,10 @@ def test_when_all_is_done_it_says_what_may_follow(
         "All rows are done. Next, you can:",
         "  adapty-async verify people.csv.adapty.db 5%",
         "  adapty-async report people.csv.adapty.db --json record.json --markdown record.md",
-        "  adapty-async redact people.csv.adapty.db",
+        "  adapty-async anonymize people.csv.adapty.db",
     ]
     for line in err.splitlines()[-3:]:
-        yes = ("--yes",) if "redact" in line else ()
+        yes = ("--yes",) if "anonymize" in line else ()
         assert run(*line.split()[1:], *yes) == 0
 
 

@@ -113,11 +113,11 @@ def test_what_may_follow_when_the_input_is_gone_can(witness: Witness, people: Pa
     err = say("resume", ledger_of(people))[2]
     assert f"verify {ledger_of(people)} 5% --input FILE" in err
     assert run("verify", ledger_of(people), "all", *AT_ONCE, "--input", moved) == 0
-    assert run("redact", ledger_of(people), "--yes") == 0
+    assert run("anonymize", ledger_of(people), "--yes") == 0
     err = say("resume", ledger_of(people))[2]
     assert "All rows are done" in err
     assert "verify" not in err
-    assert "redact" not in err
+    assert "anonymize" not in err
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_an_interrupt_when_a_ledger_has_just_been_made_tells_how_to_go_on(
     assert run("resume", ledger_of(people)) == 0
 
 
-def test_what_was_redacted_is_said_where_the_copy_is_gone_as_well(
+def test_what_was_made_anonymous_is_said_where_the_copy_is_gone_as_well(
     witness: Witness, say: Say, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -193,7 +193,7 @@ def test_what_was_redacted_is_said_where_the_copy_is_gone_as_well(
     with (tmp_path / "people").open() as source:
         monkeypatch.setattr("sys.stdin", source)
         assert run(*DELETE, "-", "--concurrency", 1, "--max-failures", 0) == 3
-    assert run("redact", "stdin.adapty.db", "--yes") == 0
+    assert run("anonymize", "stdin.adapty.db", "--yes") == 0
     assert not (tmp_path / "stdin.adapty.db.spool").exists()
     for options in ((), ("--input", "people")):
         status, _, err = say("resume", "stdin.adapty.db", *options)
@@ -283,11 +283,11 @@ async def test_a_job_of_the_library_is_gone_on_with_by_its_program(witness: Witn
             ledger=Ledger(ledger),
             stop=StopRules(max_failures=1),
         )
-    for command in ("status", "redact"):
+    for command in ("status", "anonymize"):
         _, _, err = say(command, ledger)
         assert "adapty-async resume" not in err
         assert "run the Python program of the job again" in err
-    assert say("redact", ledger, "--yes")[0] == 0
+    assert say("anonymize", ledger, "--yes")[0] == 0
 
 
 @pytest.mark.parametrize("place", ["no/such/L", "taken"])

@@ -98,7 +98,7 @@ def test_names_that_are_not_utf8_are_recorded_all_the_same(witness: Witness, peo
 
 
 @pytest.mark.parametrize("path", ["", ".", "/"])
-@pytest.mark.parametrize("command", ["resume", "status", "export", "report", "redact", "delete"])
+@pytest.mark.parametrize("command", ["resume", "status", "export", "report", "anonymize", "delete"])
 def test_a_ledger_without_a_file_name_is_refused(
     witness: Witness, people: Path, say: Say, command: str, path: str
 ) -> None:

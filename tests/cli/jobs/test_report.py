@@ -334,19 +334,19 @@ def test_a_ledger_in_use_can_be_read_and_nothing_else(ledger: Path, sim: Simulat
         assert (status, err) == (0, "")
         assert re.search(r"^it isn't running, but in use by another command\n\n", out, re.MULTILINE)
         assert say("report", ledger) == record
-        for refused in (("verify", ledger, "all", *AT_ONCE), ("redact", ledger, "--yes")):
+        for refused in (("verify", ledger, "all", *AT_ONCE), ("anonymize", ledger, "--yes")):
             status, out, err = say(*refused)
             assert (status, out) == (5, "")
             assert "in use by another process" in err
     assert sim.stats.requests == before
 
 
-def test_redact_leaves_no_way_to_an_id(ledger: Path, say: Say) -> None:
+def test_anonymize_leaves_no_way_to_an_id(ledger: Path, say: Say) -> None:
     Spool(ledger).fill(io.BytesIO(FIRST.encode()))
     record = say("report", ledger)
-    status, _, err = say("redact", ledger)
+    status, _, err = say("anonymize", ledger)
     assert (status, err) == (2, "adapty-async: can't ask for confirmation without a terminal: add --yes to proceed\n")
-    status, _, err = say("redact", ledger, "--yes")
+    status, _, err = say("anonymize", ledger, "--yes")
     assert status == 0
     assert err.startswith("After this, the job can't be resumed")
     left = [file for file in ledger.parent.iterdir() if file.name.startswith(ledger.name)]
@@ -373,20 +373,20 @@ def typing(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return sit_down
 
 
-def test_redact_is_typed_by_whoever_knows_what_cant_be_done_afterwards(
+def test_anonymize_is_typed_by_whoever_knows_what_cant_be_done_afterwards(
     ledger: Path, say: Say, typing: Callable[[str], None]
 ) -> None:
     key = ledger.with_name(f"{ledger.name}.key")
     for answer in ("yes", ""):
         typing(answer)
-        status, _, err = say("redact", ledger)
+        status, _, err = say("anonymize", ledger)
         assert status == 2
         assert "no row can be looked up or exported by its ID" in err
         assert "can't be sent" not in err
         assert "nothing was removed" in err
         assert key.exists()
-    typing("redact")
-    assert say("redact", ledger)[0] == 0
+    typing("anonymize")
+    assert say("anonymize", ledger)[0] == 0
     assert not key.exists()
 
 
@@ -395,14 +395,15 @@ def test_the_question_says_where_the_job_isnt_at_its_end(
 ) -> None:
     ledger = run_job(sim, people, run=False)
     typing("no")
-    status, _, err = say("redact", ledger)
+    status, _, err = say("anonymize", ledger)
     assert status == 2
     assert f"28 rows are left and can't be sent after this. To send them: adapty-async resume {ledger}" in err
-    assert say("redact", ledger, "--yes")[0] == 0
+    assert say("anonymize", ledger, "--yes")[0] == 0
 
 
 @pytest.mark.parametrize(
-    "arguments", [("status",), ("export",), ("report",), ("report", "--about", FIRST), ("verify", "all"), ("redact",)]
+    "arguments",
+    [("status",), ("export",), ("report",), ("report", "--about", FIRST), ("verify", "all"), ("anonymize",)],
 )
 def test_what_is_no_whole_ledger_is_one_sentence_and_exit_5(
     ledger: Path, say: Say, tmp_path: Path, arguments: tuple[str, ...]

@@ -116,7 +116,7 @@ def test_every_other_command_leaves_one_file(witness: Witness, people: Path, say
         witness.latency = 0.05
         run("verify", ledger, "all", "--pace", 40, "--concurrency", 2)
     assert logs(ledger) == []
-    assert run("redact", ledger, "--yes") == 0
+    assert run("anonymize", ledger, "--yes") == 0
     assert logs(ledger) == []
     assert [status for status, _ in said(say, ledger)] == [0, 0, 0]
     assert logs(ledger) == []

@@ -32,7 +32,7 @@ from tests.full_disk import full_disk
 from tests.waiting import PATIENCE
 
 DELETE = ("delete", *AT_ONCE, "--by", "customer_user_id", "--yes", "--no-ledger")
-TOLD = re.compile("adapty-async (resume|retry-failed|verify|report|redact)|to resume:", re.IGNORECASE)
+TOLD = re.compile("adapty-async (resume|retry-failed|verify|report|anonymize)|to resume:", re.IGNORECASE)
 
 
 def test_a_kill_leaves_nothing(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The command redact."""
+"""The command anonymize."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from .. import options
 from ..command import run_and_exit
 
 
-def redact(
+def anonymize(
     ledger: options.LedgerFile,
     yes: Annotated[
         bool, typer.Option("--yes", help="Don't ask for confirmation, even if the job isn't finished.")
@@ -19,9 +19,9 @@ def redact(
     \b
     Examples:
       # Remove the key file after a confirmation
-      adapty-async redact people.csv.adapty.db
+      adapty-async anonymize people.csv.adapty.db
       # Remove it from a script
-      adapty-async redact people.csv.adapty.db --yes
+      adapty-async anonymize people.csv.adapty.db --yes
 
     The key file is removed permanently, and without it nothing in the ledger leads to an ID. After this, the job can't
     be resumed, its deletions can't be verified, and no row can be looked up or exported by its ID; status, report, and
