@@ -32,13 +32,19 @@ _HEADER_DAMAGE: Final = Damage(
 
 
 def find_damage(ids: Sequence[str], headers: AbstractSet[str], *, allow_invisible: bool) -> dict[int, Damage]:
-    """Return the damage of IDs by index. `headers`: the possible headers of their column."""
+    """Return the damage of IDs by index. `headers`: the possible headers of their column, case-folded."""
     found = dict.fromkeys(_find_shortened_ids(ids), _SPREADSHEET_DAMAGE)
-    if not headers.isdisjoint(ids):
-        found |= {index: _HEADER_DAMAGE for index, id_ in enumerate(ids) if id_ in headers}
+    if may_contain_header(ids, headers):
+        found |= {index: _HEADER_DAMAGE for index, id_ in enumerate(ids) if id_.casefold() in headers}
     if not allow_invisible:
         found |= _find_all_invisible(ids)
     return found
+
+
+def may_contain_header(ids: Sequence[str], headers: AbstractSet[str]) -> bool:
+    """Check quickly if a case-folded header is among the IDs. True may also mean that a full check is needed."""
+    text = f",{','.join(ids)},".casefold()
+    return any(f",{header}," in text for header in headers)
 
 
 def find_invisible(text: str) -> str:

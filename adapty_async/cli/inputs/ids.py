@@ -4,7 +4,7 @@ import contextlib
 import functools
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
 
@@ -12,7 +12,7 @@ import attrs
 
 from ...bulk import Outcome, SkippedItem
 from ...bulk.api import IdType, make_id_normalizer
-from .damage import find_damage
+from .damage import find_damage, may_contain_header
 from .duplicates import Candidate, DuplicateFinder, PositionSet, find_duplicates
 from .files import STDIN_LABEL, STDIN_PATH, copy_to_temp_file, open_source
 from .formats import create_reader, infer_format
@@ -261,11 +261,12 @@ class IdInput:
     def _iter_batches(self, *, with_fields: bool = False) -> Iterator[Batch]:
         """Yield the rows unchanged. Refuse damaged IDs, or mark them as invalid."""
         headers: frozenset[str] | None = None
-        columns: Sequence[str] = ()
+        columns: frozenset[str] = frozenset()
         for batch in self._reader.iter_batches(with_fields=with_fields):
             self._refuse_changed_file()
             if headers is None:
-                headers, columns = self._list_headers(), self.read_schema().column_names
+                headers = self._list_headers()
+                columns = frozenset(map(str.casefold, self.read_schema().column_names))
             self._refuse_reordered_header(batch, columns)
             damage = find_damage(batch.ids, headers, allow_invisible=self._allow_invisible)
             if damage and not self._skip_damaged:
@@ -279,19 +280,22 @@ class IdInput:
         self._refuse_changed_file()
 
     def _list_headers(self) -> frozenset[str]:
-        """Return the possible headers of the ID column."""
+        """Return the possible headers of the ID column, case-folded."""
         schema = self.read_schema()
-        own = {schema.column_names[schema.id_index], self.by}
+        own = {schema.column_names[schema.id_index].casefold(), self.by}
         return frozenset(own | {"id"} if schema.is_single_column else own)
 
-    def _refuse_reordered_header(self, batch: Batch, columns: Sequence[str]) -> None:
-        """Refuse a header in another order of columns. In the rows after it the IDs are in another column."""
-        if set(columns).isdisjoint(batch.ids):
+    def _refuse_reordered_header(self, batch: Batch, columns: frozenset[str]) -> None:
+        """Refuse a header in another order of columns, which are case-folded.
+
+        In the rows after it the IDs are in another column.
+        """
+        if not may_contain_header(batch.ids, columns):
             return
         schema = self.read_schema()
-        own = schema.column_names[schema.id_index]
-        for index, id_ in enumerate(batch.ids):
-            if id_ != own and id_ in columns and own in batch.get_fields(index):
+        own = schema.column_names[schema.id_index].casefold()
+        for index, id_ in enumerate(map(str.casefold, batch.ids)):
+            if id_ != own and id_ in columns and own in map(str.casefold, batch.get_fields(index)):
                 raise InputError(
                     f"{self.name}, {schema.unit} {batch.lines[index]}: the header is repeated with its columns "
                     "in another order, as if files had been joined: export the IDs again"
