@@ -30,12 +30,12 @@ def detect_schema(
         raise InputError(f"{name} begins with a line for Excel, sep=: save it with commas, and without that line")
     if len(first_row) == 1:
         _refuse_wrong_separator(first_row[0], id_column, name, format)
-    if len(first_row) == 1 and id_column.column is None:
+    if len(first_row) == 1 and (id_column.column is None or id_column.in_exclude_list):
         has_header = _is_header(first_row[0], id_column, name)
         if not has_header:
             refuse_table(lines, name, format)
         # A failed rows file uses this name, so that a new job finds its column.
-        return InputSchema([id_column.by], 0, has_header, format, is_compressed)
+        return InputSchema([id_column.name], 0, has_header, format, is_compressed)
     return InputSchema(first_row, find_id_column(first_row, id_column, name), True, format, is_compressed)
 
 
@@ -45,9 +45,8 @@ def find_id_column(names: Sequence[str], id_column: IdColumn, name: str) -> int:
     if count > 1:
         raise InputError(f"{name} has several columns {id_column.name}: give each a name of its own")
     if not count:
-        raise InputError(
-            f"{name} has no column {id_column.name}, but {_describe_columns(names)}: name it with --column"
-        )
+        advice = f"rename that of the IDs to {id_column.name}" if id_column.in_exclude_list else "name it with --column"
+        raise InputError(f"{name} has no column {id_column.name}, but {_describe_columns(names)}: {advice}")
     return names.index(id_column.name)
 
 
@@ -66,12 +65,11 @@ def _refuse_wrong_separator(text: str, id_column: IdColumn, name: str, format: F
 
 def _is_header(text: str, id_column: IdColumn, name: str) -> bool:
     """Return True if the first line of a single column is its header. Raises InputError for a near match."""
-    if text in (id_column.by, "id"):
+    if text in (id_column.name, id_column.by, "id"):
         return True
     if re.sub(r"[\W_]+", "_", text.lower()).strip("_") in _ID_COLUMN_NAMES:
-        raise InputError(
-            f"{name} begins with {text!r}, but --by says {id_column.by}: if those are the IDs, add --column {text!r}"
-        )
+        advice = f"rename it to {id_column.name}" if id_column.in_exclude_list else f"add --column {text!r}"
+        raise InputError(f"{name} begins with {text!r}, but --by says {id_column.by}: if those are the IDs, {advice}")
     return False
 
 

@@ -189,7 +189,9 @@ def _read_exclude_list(name: str, file: Path, by: IdType, column: str | None, al
     spellings: dict[str, str] = {}
     cells: dict[str, str] = {}
     # A damaged ID must not be skipped here: it is refused below, like any other ambiguous row.
-    with open_id_input(file, by=by, column=column, skip_damaged=True, allow_invisible=allowances.invisible) as id_input:
+    with open_id_input(
+        file, by=by, column=column, skip_damaged=True, allow_invisible=allowances.invisible, is_exclude_list=True
+    ) as id_input:
         schema = id_input.read_schema()
         # An ID in JSON lines is unambiguous.
         may_have_parts = schema.is_single_column or not (schema.format is Format.JSONL or allowances.unmatched_exclude)

@@ -90,7 +90,8 @@ class IdInput:
 
     `skip_damaged`: treat rows with a damaged ID as invalid instead of refusing the file. `allow_invisible`: allow
     invisible characters in IDs. `excluded_ids`: the names (see `make_id_normalizer`) of IDs that must not be sent.
-    `format`: the value of --format. `implied_format`: the format that the file name implies.
+    `is_exclude_list`: the IDs are those of an exclude list. `format`: the value of --format. `implied_format`: the
+    format that the file name implies.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class IdInput:
         skip_damaged: bool = False,
         allow_invisible: bool = False,
         excluded_ids: ExcludedIds = NO_EXCLUDED_IDS,
+        is_exclude_list: bool = False,
         format: Format | None = None,  # noqa: A002 - its name everywhere
         implied_format: Format | None = None,
     ) -> None:
@@ -110,7 +112,7 @@ class IdInput:
         self.name = name
         self.file = file
         self.excluded_ids = excluded_ids
-        self._id_column = IdColumn(by, column)
+        self._id_column = IdColumn(by, column, is_exclude_list)
         self._skip_damaged = skip_damaged
         self._allow_invisible = allow_invisible
         self._requested_format = format
@@ -319,6 +321,7 @@ def open_id_input(
     skip_damaged: bool = False,
     allow_invisible: bool = False,
     excluded_ids: ExcludedIds = NO_EXCLUDED_IDS,
+    is_exclude_list: bool = False,
     name: str | None = None,
     format: Format | None = None,  # noqa: A002 - its name everywhere
 ) -> Iterator[IdInput]:
@@ -342,6 +345,7 @@ def open_id_input(
             skip_damaged=skip_damaged,
             allow_invisible=allow_invisible,
             excluded_ids=excluded_ids,
+            is_exclude_list=is_exclude_list,
             format=format,
             implied_format=infer_format(path),
         )

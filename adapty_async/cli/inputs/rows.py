@@ -157,10 +157,15 @@ class Reader(Protocol):
 
 @attrs.frozen
 class IdColumn:
-    """The IDs to read from a file: their type, and the value of --column."""
+    """The IDs to read from a file: their type, and the value of --column.
+
+    `in_exclude_list`: the file is an exclude list. `column` is meant for the input, so a list with one ID per line may
+    have its header, another one, or none.
+    """
 
     by: IdType
     column: str | None
+    in_exclude_list: bool = False
 
     @property
     def name(self) -> str:

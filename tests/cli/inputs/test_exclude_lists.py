@@ -106,6 +106,59 @@ def test_an_empty_list_is_refused(witness: Witness, people: Path, tmp_path: Path
     assert "contains no IDs: leave out the option" in refused(say, witness, *DELETE, people, "--exclude", held, ALLOW)
 
 
+# The column of the IDs
+
+
+@pytest.mark.parametrize("header", [(), ("person",), ("customer_user_id",), ("id",)])
+@pytest.mark.parametrize("name", ["hold.csv", "hold.ids", "hold.tsv"])
+def test_one_id_per_line_needs_no_header_beside_column(
+    witness: Witness, tmp_path: Path, say: Say, header: tuple[str, ...], name: str
+) -> None:
+    people = write(tmp_path, "input.csv", "name,person", *(f"n,{id_}" for id_ in ids(PEOPLE)))
+    held = write(tmp_path, name, *header, *ids(2))
+    status, _, err = say(*DELETE, people, "--column", "person", "--exclude", held)
+    assert (status, "--exclude lists 2 IDs: 2 rows are excluded" in err) == (0, True)
+    assert set(witness.log) == set(ids(PEOPLE)) - set(ids(2))
+    assert say("resume", ledger_of(people))[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "column", "says"),
+    [
+        (
+            ("name,mail", "n,{}"),
+            "person",
+            "has no column person, but 'name', 'mail': rename that of the IDs to person",
+        ),
+        (
+            ("profile_id", "{}"),
+            "person",
+            "begins with 'profile_id', but --by says customer_user_id: if those are the IDs, rename it to person",
+        ),
+        (
+            ("profile_id", "{}"),
+            None,
+            (
+                "begins with 'profile_id', but --by says customer_user_id: if those are the IDs, rename it to "
+                "customer_user_id"
+            ),
+        ),
+        (("mail;why", "{};x"), "person", "looks like a table with columns separated by ';'"),
+        (("{}", "person"), "person", "line 2: the header is repeated, as if files had been joined: correct it"),
+    ],
+)
+def test_a_list_is_not_told_to_name_its_column(
+    witness: Witness, tmp_path: Path, say: Say, rows: tuple[str, ...], column: str | None, says: str
+) -> None:
+    header = column or "customer_user_id"
+    people = write(tmp_path, "input.csv", f"name,{header}", *(f"n,{id_}" for id_ in ids(PEOPLE)))
+    held = write(tmp_path, "hold.csv", *(row.format(ids(1)[0]) for row in rows))
+    options = [] if column is None else ["--column", column]
+    sentence = refused(say, witness, *DELETE, people, *options, "--exclude", held)
+    assert says in sentence
+    assert "--column" not in sentence
+
+
 # Spelling
 
 
