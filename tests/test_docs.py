@@ -384,7 +384,7 @@ def test_the_first_lesson_works_in_the_order_in_which_it_stands(tmp_path: Path) 
                 shell.until(r"deleted +1,000")
             elif command == "verify":
                 shell.until(r"absent +50 ")
-            elif "--about" in line:
+            elif command == "show":
                 shell.until(r"row 17: Adapty accepted the deletion \(204\)")
         shell.enter("echo [$ADAPTY_API_KEY$ADAPTY_BASE_URL] $PWD")
         assert f"[] {tmp_path}" in "".join(shell.ended()[1])

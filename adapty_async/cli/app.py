@@ -22,6 +22,7 @@ from .commands.plan import plan
 from .commands.report import report
 from .commands.resume import resume
 from .commands.retry_failed import retry_failed
+from .commands.show import show
 from .commands.simulator import simulator
 from .commands.status import status
 from .commands.update import update
@@ -122,6 +123,7 @@ for _command in (
     add_debug_option(doctor),
     add_debug_option(status),
     add_debug_option(export),
+    add_debug_option(show),
     add_debug_option(report),
     add_output_options(verify),
     add_debug_option(anonymize),

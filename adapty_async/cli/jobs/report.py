@@ -12,15 +12,14 @@ from typing import Any, Final, Literal
 from ... import ledger as ledgers
 from ...bulk import Outcome
 from ...escaping import dump_json, escape_line
-from ...ledger import JobRecord, LedgerReader, Presence, Row, Run, Status, build_record, describe_item
-from ...ledger.last_key import APP_ID_NOTE
+from ...ledger import JobRecord, LedgerReader, Row, Run, Status, build_record
 from ...ledger.reader import RECENT_SECONDS
 from ...ledger.record import OUTCOME_MEANINGS
 from ..exit_codes import CommandError, ExitStatus, is_disk_full
 from ..output.files import READABLE_MODE, create_partial_file
 from ..output.progress import LiveStatus, OutcomeCounts, ProgressView
 from ..output.screen import create_screen, echo
-from ..output.streams import ID_FROM_STDIN, open_stdout, print_error, print_to_stdout, read_id_from_stdin
+from ..output.streams import open_stdout, print_error, print_to_stdout
 from .ledger_files import (
     format_command,
     format_resume_command,
@@ -230,51 +229,6 @@ def _show_open_items(record: JobRecord) -> None:
         echo(f"The job isn't finished: {record.open:,} items are open.{how}", sys.stderr)
 
 
-def show_id(path: Path, id_: str) -> ExitStatus:
-    """Show the outcome of one ID."""
-    if id_ == ID_FROM_STDIN:
-        id_ = read_id_from_stdin("--about")
-    with open_ledger(path) as reader, translate_ledger_errors():
-        rows = reader.about(id_)
-        if not rows:
-            raise CommandError(f"no row of {path} has that ID", ExitStatus.FAILED)
-        positions = {row.position for row in rows}
-        verifications = [presence for presence in reader.presences() if presence.position in positions]
-        record = build_record(reader, items=reader.status().known)  # a running job has no total yet
-    _write_text(_STDOUT_PATH, "\n".join(map(escape_line, _iter_evidence_lines(record, rows, verifications))) + "\n")
-    if any(found.present for found in verifications):
-        print_error("the profile was present when it was verified, so this is no proof of a deletion")
-    elif any(row.standing.is_failure for row in rows):
-        print_error(
-            f"not every row with this ID is known to be done, so this is no proof: see {format_command('status', path)}"
-        )
-    else:
-        return ExitStatus.OK
-    return ExitStatus.FAILED
-
-
-def _iter_evidence_lines(record: JobRecord, rows: list[Row], verifications: list[Presence]) -> Iterator[str]:
-    for found in verifications:
-        if found.present:
-            yield (
-                f"row {found.position + 1:,}: the profile was present when verified at "
-                f"{_format_verification_time(found)}"
-            )
-    yield from describe_item(rows)
-    for found in verifications:
-        if not found.present:
-            yield (
-                f"row {found.position + 1:,}: the profile was absent when verified at "
-                f"{_format_verification_time(found)}"
-            )
-    yield ""
-    yield f"server: {record.base_url}"
-    yield f"{APP_ID_NOTE}: {record.app_id or 'app not verified'}"
-    yield f"id: {record.by}, in the ledger as {rows[0].hash.hex()}"
-    yield f"keys: {', '.join(dict.fromkeys(run.key_fingerprint for run in record.runs))}"
-    yield f"digest of the rows: {record.rows_digest}"
-
-
 def anonymize(path: Path, *, is_confirmed: bool) -> ExitStatus:
     """Remove everything that connects a ledger with IDs. `is_confirmed`: don't ask for confirmation."""
     with open_ledger(path) as reader:
@@ -326,7 +280,3 @@ def _format_time(at: datetime | None) -> str:
 
 def _format_timestamp(at: int | None) -> str:
     return "" if at is None else _format_time(datetime.fromtimestamp(at, UTC))
-
-
-def _format_verification_time(verification: Presence) -> str:
-    return f"{datetime.fromtimestamp(verification.at, UTC):%Y-%m-%d %H:%M:%S} UTC"

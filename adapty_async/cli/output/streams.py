@@ -43,17 +43,17 @@ def print_to_stdout(text: str) -> None:
         print(escape_lines(text), file=stream)
 
 
-def read_id_from_stdin(option: str) -> str:
-    """Read the id of an option from the first line of standard input. Raises CommandError."""
+def read_id_from_stdin(recipient: str) -> str:
+    """Read the ID for an option or a command from the first line of standard input. Raises CommandError."""
     stream = sys.stdin
     if stream is None:  # pyright: ignore[reportUnnecessaryComparison] - None if it was closed (<&-)
-        raise CommandError(f"there is no standard input to read: write the ID for {option} to it on one line")
+        raise CommandError(f"there is no standard input to read: write the ID for {recipient} to it on one line")
     if stream.isatty():
-        print(f"The ID for {option}: ", end="", file=sys.stderr, flush=True)
+        print(f"The ID for {recipient}: ", end="", file=sys.stderr, flush=True)
     with contextlib.suppress(OSError, UnicodeDecodeError):
         if id_ := stream.readline().rstrip("\r\n"):
             return id_
-    raise CommandError(f"{option} - found no ID on standard input: write it there on one line")
+    raise CommandError(f"{recipient} - found no ID on standard input: write it there on one line")
 
 
 def print_error(message: str) -> None:

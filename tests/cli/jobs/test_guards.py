@@ -308,7 +308,7 @@ def test_of_an_excluded_person_every_command_tells_the_list_and_that_nothing_was
     (tmp_path / "audit.csv").write_text(f"{second}\n{third}\n")
     assert run(*DELETE, people, "--exclude", "legal.csv", "--exclude", "audit.csv") == 0
     for who, name in ((first, "legal.csv"), (second, "legal.csv"), (third, "audit.csv")):
-        status, out, err = say("report", ledger, "--about", who)
+        status, out, err = say("show", ledger, who)
         assert (status, err) == (0, "")
         assert re.search(rf"^row \d: on the exclude list {name} at .* UTC; not sent$", out, re.MULTILINE)
     assert agree(say, ledger, witness, 0) == {"deleted": PEOPLE - 3, "excluded": 3}

@@ -83,7 +83,7 @@ def test_a_job_is_resumed_where_its_folder_is_now(
     assert set(witness.profiles.customer_user_ids) == set(ids(HELD))
     assert not set(ids(HELD)) & witness.log.keys()
     assert agree(say, ledger, witness, 0) == {"deleted": PEOPLE - HELD, "excluded": HELD}
-    assert "on the exclude list held.csv" in say("report", ledger, "--about", ids(1)[0])[1]
+    assert "on the exclude list held.csv" in say("show", ledger, ids(1)[0])[1]
     kept = order_in(ledger)
     assert kept.file is not None
     assert kept.file.samefile(new / "people.csv")

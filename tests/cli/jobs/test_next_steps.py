@@ -312,17 +312,15 @@ def test_a_ledger_in_use_is_said_before_the_input_is_read(witness: Witness, tmp_
     assert "in use by another process" in err
 
 
-def test_of_somebody_who_was_absent_already_the_report_says_so_and_is_content(
-    witness: Witness, people: Path, say: Say
-) -> None:
+def test_of_somebody_who_was_absent_already_it_says_so_and_is_content(witness: Witness, people: Path, say: Say) -> None:
     with people.open("a") as file:
         file.write("n,nobody\n")
     assert run(*DELETE, people) == 0
-    status, out, _ = say("report", ledger_of(people), "--about", "nobody")
+    status, out, _ = say("show", ledger_of(people), "nobody")
     assert status == 0
     assert out.startswith("row 31: there was no such profile (404) at ")
     assert "If there was no such profile in the first place, the exit status is 0." in " ".join(
-        say("report", "--help")[1].split()
+        say("show", "--help")[1].split()
     )
 
 

@@ -154,29 +154,30 @@ def test_plain_ids_of_another_input_are_refused_before_the_first_row(ledger: Pat
 
 
 def test_one_id_proves_its_deletion(ledger: Path, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
-    status, out, err = say("report", ledger, "--about", FIRST)
+    status, out, err = say("show", ledger, FIRST)
     assert (status, err) == (0, "")
     assert re.match(r"row 1: Adapty accepted the deletion \(204\) at \d{4}-.* UTC\nrow 28: the same ID", out)
     assert FIRST not in out
     assert "app not verified" in out
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{FIRST}\n"))
-    assert say("report", ledger, "--about", "-") == (0, out, "")
+    assert say("show", ledger, "-") == (0, out, "")
     for nothing in (io.StringIO(), io.TextIOWrapper(io.BytesIO(b"\xff\n"), "utf-8")):
         monkeypatch.setattr("sys.stdin", nothing)
-        status, _, err = say("report", ledger, "--about", "-")
+        status, _, err = say("show", ledger, "-")
         assert status == 2
-        assert "--about - found no ID" in err
-    status, out, err = say("report", ledger, "--about", "stranger")
+        assert "show - found no ID" in err
+    status, out, err = say("show", ledger, "stranger")
     assert (status, out) == (1, "")
     assert "no row" in err
     assert "stranger" not in err
-    assert say("report", ledger, "--about", FIRST, "--json", "-")[0] == 2
+    assert say("show", ledger, "--", "-stranger")[0] == 1
+    assert say("report", ledger, "--about", FIRST)[0] == 2
 
 
 def test_what_failed_is_no_proof(sim: Simulator, people: Path, say: Say) -> None:
     sim.inject(*[Fault.REDIRECT] * 40)
     ledger = run_job(sim, people)
-    status, out, err = say("report", ledger, "--about", FIRST)
+    status, out, err = say("show", ledger, FIRST)
     assert status == 1
     assert out.startswith("row 1: rejected by Adapty")
     assert "not every row with this ID is known to be done, so this is no proof" in err
@@ -190,7 +191,7 @@ def test_a_verification_finds_nobody(ledger: Path, sim: Simulator, say: Say) -> 
     assert re.findall(r"^\w+ +(\d+)", out, re.MULTILINE) == ["0", "28", "0"]
     assert sim.stats.requests - before == 28
     assert "| verified | 28 absent, 0 present, " in say("report", ledger)[1]
-    assert "the profile was absent when verified at" in say("report", ledger, "--about", FIRST)[1]
+    assert "the profile was absent when verified at" in say("show", ledger, FIRST)[1]
 
 
 def test_whoever_is_present_heads_the_record_and_makes_it_fail(ledger: Path, sim: Simulator, say: Say) -> None:
@@ -209,7 +210,7 @@ def test_whoever_is_present_heads_the_record_and_makes_it_fail(ledger: Path, sim
     assert page.splitlines()[2].startswith("**1 profiles were present")
     after = json.loads(say("report", ledger, "--json", "-")[1])
     assert (after["totals"], after["rows_digest"]) == (record["totals"], record["rows_digest"])
-    status, out, err = say("report", ledger, "--about", FIRST)
+    status, out, err = say("show", ledger, FIRST)
     assert status == 1
     assert out.startswith("row 1: the profile was present when verified at ")
     assert err == "adapty-async: the profile was present when it was verified, so this is no proof of a deletion\n"
@@ -354,7 +355,7 @@ def test_anonymize_leaves_no_way_to_an_id(ledger: Path, say: Say) -> None:
     assert not any(b"example.com" in file.read_bytes() for file in left)
     assert say("report", ledger) == record
     assert say("status", ledger)[0] == say("export", ledger)[0] == 0
-    assert say("report", ledger, "--about", FIRST)[0] == 5
+    assert say("show", ledger, FIRST)[0] == 5
     assert say("export", ledger, "--ids", "plain")[0] == 5
 
 
@@ -403,7 +404,7 @@ def test_the_question_says_where_the_job_isnt_at_its_end(
 
 @pytest.mark.parametrize(
     "arguments",
-    [("status",), ("export",), ("report",), ("report", "--about", FIRST), ("verify", "all"), ("anonymize",)],
+    [("status",), ("export",), ("report",), ("show", FIRST), ("verify", "all"), ("anonymize",)],
 )
 def test_what_is_no_whole_ledger_is_one_sentence_and_exit_5(
     ledger: Path, say: Say, tmp_path: Path, arguments: tuple[str, ...]
@@ -531,7 +532,7 @@ def test_one_person_of_a_job_of_the_library_that_was_stopped_can_be_looked_up(
             assert not job.report.input_exhausted
 
     asyncio.run(work())
-    status, out, _ = say("report", tmp_path / "job.db", "--about", FIRST)
+    status, out, _ = say("show", tmp_path / "job.db", FIRST)
     assert status == 0
     assert "Adapty accepted the deletion (204)" in out
 

@@ -61,7 +61,7 @@ def test_names_and_notes_do_nothing_where_they_are_shown(witness: Witness, odd: 
     assert told("resume", ledger, "--json", "--failures", failures)[0] == 1
     assert told("status", ledger)[0] == 0
     assert told("status", ledger, "--json")[0] == 0
-    assert told("report", ledger, "--about", ids(1)[0])[0] == 0
+    assert told("show", ledger, ids(1)[0])[0] == 0
     _, page, _ = told("report", ledger)
     _, record, _ = told("report", ledger, "--json", "-")
     assert told(*DELETE, odd, "--column", column)[0] == 5
