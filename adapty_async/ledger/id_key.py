@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from .chunks import HASH_BYTES
-from .errors import LedgerMismatchError
+from .errors import LedgerAnonymizedError, LedgerMismatchError
 from .files import open_regular_file
 
 KEY_BYTES: Final = 32
@@ -25,6 +25,14 @@ _OWNER_ONLY_MODE: Final = 0o600
 def get_key_path(ledger: Path) -> Path:
     """Return the path of a ledger's key file."""
     return ledger.with_name(f"{ledger.name}.key")
+
+
+def build_anonymized_error(ledger: Path) -> LedgerAnonymizedError:
+    """Return the error of a ledger without its key file."""
+    return LedgerAnonymizedError(
+        f"{ledger} was made anonymous: its key file {get_key_path(ledger).name} was removed, and without it no ID can "
+        "be looked up and the job can't be resumed; if the file was only moved, put it back"
+    )
 
 
 class IdKey:

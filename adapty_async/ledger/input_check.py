@@ -9,9 +9,9 @@ import attrs
 
 from ..bulk.job_store import JobSpec
 from .chunks import HASH_BYTES, ITEMS_PER_CHUNK, Chunk
-from .errors import Difference, InputChangedError, LedgerAnonymizedError, LedgerMismatchError, Mismatch
+from .errors import Difference, InputChangedError, LedgerMismatchError, Mismatch
 from .files import build_write_error, open_regular_file
-from .id_key import IdKey, get_key_path
+from .id_key import IdKey, build_anonymized_error, get_key_path
 from .last_key import get_last_key_fingerprint
 from .location import LedgerLocation
 from .store import ChunkRow, CommitData, ContentsRow, ExcludeListRow, JobRow, RunRow, Store
@@ -239,10 +239,7 @@ def load_id_key(location: LedgerLocation, job: JobRow) -> IdKey:
         failure = build_write_error(get_key_path(path), error)
     else:
         if id_key is None and not get_key_path(path).exists():
-            raise LedgerAnonymizedError(
-                f"{path}: its key file {get_key_path(path).name} is gone: put it back; without it the job "
-                "can't be resumed"
-            )
+            raise build_anonymized_error(path)
         if id_key is None or id_key.fingerprint != job.secret_check:
             raise LedgerMismatchError(
                 f"{get_key_path(path)} is the key file of another ledger, or was changed: put the right one "

@@ -19,7 +19,7 @@ from ..bulk.api import IdType, ProfileId, make_id_normalizer
 from .chunks import Row
 from .errors import InputChangedError, LedgerAnonymizedError
 from .files import build_damaged_error, is_locked, translate_errors
-from .id_key import IdKey, get_key_path
+from .id_key import IdKey, build_anonymized_error, get_key_path
 from .last_key import get_last_key_fingerprint
 from .location import LedgerLocation, to_location
 from .store import Presence, Store
@@ -381,10 +381,12 @@ class LedgerReader:
     def _load_id_key(self) -> IdKey:
         with translate_errors(get_key_path(self.path)):
             id_key = self._location.read_id_key()
+        if id_key is None and not get_key_path(self.path).exists():
+            raise build_anonymized_error(self.path)
         if id_key is None or id_key.fingerprint != self._id_key_fingerprint:
             raise LedgerAnonymizedError(
-                f"the key file {get_key_path(self.path)} is gone, or belongs to another ledger: "
-                "put the right one back; without it no ID can be looked up"
+                f"{get_key_path(self.path)} is the key file of another ledger, or was changed: put the right one back; "
+                "without it no ID can be looked up"
             )
         return id_key
 

@@ -709,7 +709,8 @@ async def test_an_id_leads_to_its_row_until_the_key_file_is_gone(
         with pytest.raises(LedgerAnonymizedError):
             reader.about(next(ids(1)))
     with pytest.raises(
-        LedgerAnonymizedError, match=r"job\.db\.key is gone: put it back; without it the job can't be resumed"
+        LedgerAnonymizedError,
+        match=r"job\.db was made anonymous: its key file job\.db\.key was removed, .* the job can't be resumed",
     ):
         await deletion(client, [*ids(1500), next(ids(1))], path)
 

@@ -587,5 +587,8 @@ async def test_an_order_is_noted_by_who_holds_the_ledger_and_nothing_else_change
         assert (list(reader.rows()), reader.job.items, reader.job_options) == (before, 3, {"pace": "slow"})
         assert reader.is_exclude_list("staff.csv", io.BytesIO(b"id\nu9\n"))
     path.with_name("job.db.key").unlink()
-    with lock_ledger(path) as held, pytest.raises(LedgerAnonymizedError, match=r"job\.db\.key is gone: put it back"):
+    with (
+        lock_ledger(path) as held,
+        pytest.raises(LedgerAnonymizedError, match=r"job\.db was made anonymous: its key file"),
+    ):
         update_job_options(held, {}, {})

@@ -402,6 +402,18 @@ def test_the_question_says_where_the_job_isnt_at_its_end(
     assert say("anonymize", ledger, "--yes")[0] == 0
 
 
+@pytest.mark.parametrize("arguments", [("resume",), ("verify", "all"), ("report", "--about", FIRST)])
+def test_an_anonymous_ledger_is_said_to_be_one(ledger: Path, say: Say, arguments: tuple[str, ...]) -> None:
+    name, *others = arguments
+    assert say("anonymize", ledger, "--yes")[0] == 0
+    status, _, err = say(name, ledger, *others)
+    assert status == 5
+    assert err.splitlines()[-1] == (
+        f"adapty-async: {ledger} was made anonymous: its key file {ledger.name}.key was removed, and without it no ID "
+        "can be looked up and the job can't be resumed; if the file was only moved, put it back"
+    )
+
+
 @pytest.mark.parametrize(
     "arguments",
     [("status",), ("export",), ("report",), ("show", FIRST), ("verify", "all"), ("anonymize",)],
