@@ -89,10 +89,10 @@ def check_job_key(
     sent_outcomes = retry_outcomes | (_ABSENT_OUTCOMES if is_app_unknown and not accepted else frozenset())
     if not (allow_appended or _count_rows_to_send(status, sent_outcomes)):
         return key_check
+    if is_app_unknown and accepted:  # even --app wouldn't help
+        raise _build_mixed_apps_error(reader, accepted)
     if app is None:
         raise _build_unknown_app_error(reader, "add --app UUID")
-    if is_app_unknown and accepted:
-        raise _build_mixed_apps_error(reader, accepted)
     return KeyCheck(is_new=is_new, app=app, is_verification_needed=True, was_app_unknown=is_app_unknown)
 
 
