@@ -42,7 +42,7 @@ def show_finished_job(reader: LedgerReader, job_options: JobOptions) -> ExitStat
 
 def show_next_commands(ledger: Path, job_options: JobOptions, *, has_input: bool) -> None:
     """Show the commands that can follow. `has_input`: the input is still in its place."""
-    echo("All rows are done. Next, you can:", sys.stderr)
+    echo("No row is left to send. Next, you can:", sys.stderr)
     has_key = get_key_path(resolve_link(ledger)).exists()  # an anonymous ledger has none
     if has_key and job_options.operation == DELETE.name:
         given = [] if has_input else ["--input", "FILE"]

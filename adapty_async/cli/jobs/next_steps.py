@@ -58,7 +58,7 @@ class ResumeSteps:
         echo(f"To resume:\n  {how}", sys.stderr)
 
     def show(self, result: JobResult, status_after: Status | None, failure_summary: FailureSummary) -> None:
-        """Show how to resume the job, or the optional next steps if all rows are done."""
+        """Show how to resume the job, or the optional next steps if no row is left to send."""
         remaining = None if status_after is None else status_after.waiting + status_after.claimed
         failed = (
             0 if status_after is None else sum(status_after.counts.get(outcome, 0) for outcome in RETRYABLE_OUTCOMES)

@@ -148,7 +148,7 @@ def test_a_list_that_was_sent_with_the_wrong_key_never_ends_well_whatever_killed
     status, out, err = say("resume", ledger_of(strangers))
     assert status == 3
     assert "max_absent_ratio" in out
-    assert "All rows are done" not in err
+    assert "No row is left to send" not in err
     assert say("resume", ledger_of(strangers), "--max-absent", "100%")[0] == 0
 
 

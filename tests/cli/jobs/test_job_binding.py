@@ -147,7 +147,7 @@ def test_when_all_is_done_it_says_what_may_follow(
     ended, _, err = say(*DELETE, people.name)
     assert ended == status
     assert err.splitlines()[-4:] == [
-        "All rows are done. Next, you can:",
+        "No row is left to send. Next, you can:",
         "  adapty-async verify people.csv.adapty.db 5%",
         "  adapty-async report people.csv.adapty.db --json record.json --markdown record.md",
         "  adapty-async anonymize people.csv.adapty.db",

@@ -44,7 +44,7 @@ def test_a_finished_job_whose_copy_is_gone_is_told_to_be_done(
     status, out, err = say(name, from_stdin)
     assert status == 0
     assert f"deleted{PEOPLE:>25}" in out
-    assert "All rows are done" in err
+    assert "No row is left to send" in err
     assert witness.stats.requests == asked
     with LedgerReader(from_stdin) as reader:
         assert len(reader.runs) == 1
@@ -65,7 +65,7 @@ def test_a_finished_job_whose_input_was_removed_ends_as_it_did_with_it(
     status, out, err = say("resume", ledger_of(people))
     assert status == with_input[0] == 1
     assert untimed(out) == untimed(with_input[1])
-    assert "All rows are done" in err
+    assert "No row is left to send" in err
 
 
 def test_a_finished_job_that_many_were_absent_from_stays_doubtful_without_its_input(
@@ -80,7 +80,7 @@ def test_a_finished_job_that_many_were_absent_from_stays_doubtful_without_its_in
     status, out, err = say("resume", ledger_of(absent))
     assert status == 3
     assert "--max-absent" in out
-    assert "All rows are done" not in err
+    assert "No row is left to send" not in err
     assert run("resume", ledger_of(absent), "--max-absent", "100%") == 0
 
 
@@ -115,7 +115,7 @@ def test_what_may_follow_when_the_input_is_gone_can(witness: Witness, people: Pa
     assert run("verify", ledger_of(people), "all", *AT_ONCE, "--input", moved) == 0
     assert run("anonymize", ledger_of(people), "--yes") == 0
     err = say("resume", ledger_of(people))[2]
-    assert "All rows are done" in err
+    assert "No row is left to send" in err
     assert "verify" not in err
     assert "anonymize" not in err
 

@@ -90,7 +90,7 @@ def test_of_what_was_all_done_nothing_more_is_said(witness: Witness, people: Pat
     status, out, err = say(*DELETE, people)
     assert (status, len(witness.profiles)) == (0, 0)
     assert not TOLD.search(out + err)
-    assert "All rows are done" not in err
+    assert "No row is left to send" not in err
 
 
 def test_a_command_that_goes_nowhere_says_no_more_than_why(
