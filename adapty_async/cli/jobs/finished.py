@@ -41,12 +41,13 @@ def show_finished_job(reader: LedgerReader, job_options: JobOptions) -> ExitStat
 
 
 def show_next_commands(ledger: Path, job_options: JobOptions, *, has_input: bool) -> None:
-    """Show the commands that can follow. `has_input`: the input is still in its place."""
+    """Show the commands that can follow, without the irreversible `anonymize`.
+
+    `has_input`: the input is still in its place.
+    """
     echo("No row is left to send. Next, you can:", sys.stderr)
-    has_key = get_key_path(resolve_link(ledger)).exists()  # an anonymous ledger has none
+    has_key = get_key_path(resolve_link(ledger)).exists()  # without its key file, a ledger is anonymous
     if has_key and job_options.operation == DELETE.name:
         given = [] if has_input else ["--input", "FILE"]
         echo(f"  {format_command('verify', ledger, '5%', *given)}", sys.stderr)
     echo(f"  {format_command('report', ledger, '--json', 'record.json', '--markdown', 'record.md')}", sys.stderr)
-    if has_key:
-        echo(f"  {format_command('anonymize', ledger)}", sys.stderr)
