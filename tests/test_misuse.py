@@ -203,7 +203,7 @@ def test_an_async_hook_of_a_job_or_a_ledger(hook: Any, tmp_path: Path) -> None:
         bulk.delete_profiles(client, [], by="profile_id", on_progress=hook)
     with pytest.raises(TypeError, match="on_progress must be a plain function"):
         bulk.run(async_hook, [], on_progress=hook)
-    with pytest.raises(TypeError, match="look must be a plain function"):
+    with pytest.raises(TypeError, match="live_status must be a plain function"):
         Ledger(tmp_path / "job.db", live_status=hook)
 
 

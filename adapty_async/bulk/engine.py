@@ -128,7 +128,7 @@ class BulkJob(Generic[ItemT, ValueT]):
             self._stop_signal.set(StopReason.REQUESTED)
 
     def pause(self) -> None:
-        """Send no new requests until `go_on` is called. Requests in flight complete.
+        """Send no new requests until `unpause` is called. Requests in flight complete.
 
         The time limits of StopRules don't run during a pause. Repeated calls have no effect.
         """

@@ -16,7 +16,7 @@ _MIN_RETRIES_PER_SECOND: Final = 2.0
 _DECAY_SECONDS: Final = 10.0
 _DECAY_INTERVAL: Final = 0.02
 """Seconds. Events closer together than this need no decay between them."""
-_TOLERATED_RATIO: Final = 1e-9
+_TOLERANCE: Final = 1e-9
 
 
 class RetryBudget:
@@ -35,7 +35,7 @@ class RetryBudget:
     def delay(self, now: float) -> float:
         """Return the seconds until a retry is allowed if no request succeeds before. 0.0 means now."""
         self._decay(now)
-        if self._balance >= 1.0 - _TOLERATED_RATIO:
+        if self._balance >= 1.0 - _TOLERANCE:
             return 0.0
         return _DECAY_SECONDS * math.log((self._constant_balance - self._balance) / (self._constant_balance - 1.0))
 

@@ -80,7 +80,7 @@ class ConnectionCheck:
     def invalidate(self) -> None:
         """Close the connection, even if another request uses it now: a response on it belonged to another request."""
         self.is_clean = None  # discards an earlier result
-        self._record_skipped_items(False)
+        self._decide(False)
 
     def watch(self, on_decision: Callable[[bool], None]) -> None:
         """Call `on_decision` once with `is_clean` when it is known, but never before this method returns."""
@@ -102,7 +102,7 @@ class ConnectionCheck:
         """Decide by the present state, without a callback, and return `is_clean`."""
         self._on_decision = None
         if self.check() is None:
-            self._record_skipped_items(True)
+            self._decide(True)
         return bool(self.is_clean)
 
     def check(self) -> bool | None:
@@ -110,11 +110,11 @@ class ConnectionCheck:
         if self.is_clean is not None:
             return self.is_clean
         if self._protocol is None or self._is_used_by_owner(self._protocol):  # mocked: there is no connection
-            self._record_skipped_items(True)
+            self._decide(True)
         elif _has_extra_bytes(self._protocol):
-            self._record_skipped_items(False)
+            self._decide(False)
         elif self._protocol.transport is None:
-            self._record_skipped_items(True)
+            self._decide(True)
         return self.is_clean
 
     def _is_used_by_owner(self, protocol: ResponseHandler) -> bool:
@@ -133,7 +133,7 @@ class ConnectionCheck:
                 return False
             if self._connector is not None:
                 self._connector.record_quiet_time(self._protocol)
-            self._record_skipped_items(True)
+            self._decide(True)
         return True
 
     def defer_release(self, connection: Connection) -> None:
@@ -151,9 +151,9 @@ class ConnectionCheck:
 
     def finish(self, *, has_extra_bytes: bool) -> None:
         """Record that the connection is taken for another request or closed."""
-        self._record_skipped_items(not has_extra_bytes)
+        self._decide(not has_extra_bytes)
 
-    def _record_skipped_items(self, is_clean: bool) -> None:
+    def _decide(self, is_clean: bool) -> None:
         if self.is_clean is not None:
             return
         self.is_clean = is_clean

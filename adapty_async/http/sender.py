@@ -346,7 +346,7 @@ class _Call(Generic[_T]):
         self._started_at = started_at
         self._deadline = math.inf if sender.total_timeout is None else started_at + sender.total_timeout
         self._attempt_number = 0
-        self._is_plainly_valid = False
+        self._is_sent = False
         self._maybe_executed = False
         self._maybe_executed_at: Moment | None = None
         self._last_error: AdaptyError | None = None
@@ -392,7 +392,7 @@ class _Call(Generic[_T]):
             return value
         method = self._request.method
         # Set now because the call may end while it waits.
-        self._is_plainly_valid, self._maybe_executed = True, self._maybe_executed or method != "GET"
+        self._is_sent, self._maybe_executed = True, self._maybe_executed or method != "GET"
         if not connection_check.is_reused and await self._await_before_deadline(connection_check.wait_until_known()):
             return value
         connection_check.invalidate()
@@ -501,7 +501,7 @@ class _Call(Generic[_T]):
         """Complete the error of one attempt, sent at `sent_at`, with the state of the whole call."""
         if error.maybe_executed and self._maybe_executed_at is None:
             self._maybe_executed_at = sent_at
-        self._is_plainly_valid = self._is_plainly_valid or not is_unsent(error)
+        self._is_sent = self._is_sent or not is_unsent(error)
         self._maybe_executed = error.maybe_executed = self._maybe_executed or error.maybe_executed
         error.attempts = self._attempt_number
         self._last_error = error
@@ -509,7 +509,7 @@ class _Call(Generic[_T]):
     def _complete_error(self, error: AdaptyError) -> AdaptyError:
         """Set `sent` on the error of the last attempt to that of the whole call."""
         if isinstance(error, AdaptyConnectionError | AdaptyTimeoutError):
-            error.sent = self._is_plainly_valid
+            error.sent = self._is_sent
         return error
 
     def _build_ended_error(self) -> AdaptyError:
@@ -517,13 +517,13 @@ class _Call(Generic[_T]):
         transport = self._sender.transport
         if transport.is_closed:
             return transport.build_closed_error(
-                sent=self._is_plainly_valid, attempts=self._attempt_number, maybe_executed=self._maybe_executed
+                sent=self._is_sent, attempts=self._attempt_number, maybe_executed=self._maybe_executed
             )
         request = self._request
         return AdaptyTimeoutError(
             f"{request.method} {request.path}: not completed within the total timeout "
             f"of {self._sender.total_timeout:g} s",
-            sent=self._is_plainly_valid,
+            sent=self._is_sent,
             attempts=self._attempt_number,
             maybe_executed=self._maybe_executed,
         )

@@ -235,7 +235,7 @@ class Transport:
             if not 200 <= response.status < 300:
                 attempt_state.error_response = build_response(response.status, response.headers, b"", connection_check)
             # If the body is complete, or there is none, the connection has been released already.
-            body = b"" if response.content.at_eof() else await _parse_body(response)
+            body = b"" if response.content.at_eof() else await _read_body(response)
             return build_response(response.status, response.headers, body, connection_check)
         except RuntimeError:
             if not session.closed:
@@ -376,7 +376,7 @@ def _add_content_type(headers: Mapping[str, str]) -> Mapping[str, str]:
     return {**headers, "Content-Type": "application/json"}
 
 
-async def _parse_body(response: aiohttp.ClientResponse) -> bytes:
+async def _read_body(response: aiohttp.ClientResponse) -> bytes:
     content = response.content
     try:
         chunks = [content.read_nowait()]  # usually the body arrives together with the head

@@ -14,7 +14,7 @@ from .file_identity import Identity, get_identity
 from .wal_check import is_log_damaged
 
 APPLICATION_ID: Final = 0x41645079
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 OWNER_ONLY_MODE: Final = 0o600
 
 _HEADER_BYTES: Final = 100

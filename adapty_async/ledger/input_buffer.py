@@ -40,7 +40,7 @@ class InputBuffer(Generic[T]):
         self._yielder = LoopYielder()
         self._items: list[T] = []  # read and not yet returned
         self._min_items = 0
-        self._min_waiter: asyncio.Future[None] | None = None  # for a caller that waits for `_least` items
+        self._min_waiter: asyncio.Future[None] | None = None  # for a caller that waits for `_min_items` items
         self._fill_task: asyncio.Task[None] | None = None  # reads an async input; cancelling it would end a generator
         self._is_exhausted = False
         self._error: BaseException | None = None

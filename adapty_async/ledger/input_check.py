@@ -27,7 +27,7 @@ class InputChunk:
     is_last: bool
 
     @property
-    def is_disk_full(self) -> bool:
+    def is_full(self) -> bool:
         """Whether the chunk has the full number of items."""
         return len(self.ids) == ITEMS_PER_CHUNK
 
@@ -140,7 +140,7 @@ class InputCheck:
 
     def record_job_options(self, job_options: Mapping[str, Any]) -> None:
         """Record the job options."""
-        self._update_job(input_order=json.dumps(dict(job_options)))
+        self._update_job(job_options=json.dumps(dict(job_options)))
 
     def prepare_commit(self) -> CommitData:
         """Return the changes since the last call. The caller reports whether they were written."""
@@ -222,7 +222,7 @@ def create_job(store: Store, location: LedgerLocation, job_spec: JobSpec, timest
             identified_by=job_spec.by,
             base_url=job_spec.base_url,
             key_fingerprint=job_spec.key_fingerprint,
-            secret_check=id_key.fingerprint,
+            id_key_fingerprint=id_key.fingerprint,
             items=None,
         )
         store.write(CommitData(job=job))
@@ -240,7 +240,7 @@ def load_id_key(location: LedgerLocation, job: JobRow) -> IdKey:
     else:
         if id_key is None and not get_key_path(path).exists():
             raise build_anonymized_error(path)
-        if id_key is None or id_key.fingerprint != job.secret_check:
+        if id_key is None or id_key.fingerprint != job.id_key_fingerprint:
             raise LedgerMismatchError(
                 f"{get_key_path(path)} is the key file of another ledger, or was changed: put the right one "
                 "back; without "

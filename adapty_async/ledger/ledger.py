@@ -25,7 +25,7 @@ from .store import JobRow, Store
 
 
 class Ledger:
-    """The record of a bulk job in a file, with which the job can be resumed: `journal=Ledger("job.db")`.
+    """The record of a bulk job in a file, with which the job can be resumed: `ledger=Ledger("job.db")`.
 
     If there is no file, it is created, with a key file next to it. The same call again resumes the job:
 
@@ -42,10 +42,10 @@ class Ledger:
         retry: Items with one of these outcomes are sent again.
         new_key: Whether another API key of the same app may be used.
         notes: Notes of this run for the record, such as the operator.
-        job_options: The job options that LedgerReader.order returns from this run on, once the input is found to be the
-            same.
+        job_options: The job options that LedgerReader.job_options returns from this run on, once the input has been
+            found to be the same.
         live_status: Returns the live status, without IDs. It is called on the event loop about once per second while
-            the job runs. LedgerReader.sight returns the last status.
+            the job runs. LedgerReader.live_status returns the last status.
         spool: Whether to copy the IDs of a deletion to a file next to the ledger before the first one is sent. Use it
             if the input can't be read twice, for example a generator. Later runs read the copy and ignore their own
             input. The copy is removed when all items are done.
@@ -78,10 +78,10 @@ class Ledger:
         self._location = to_location(path)
         self.path = self._location.path
         if lock is not None and lock.path.absolute() != self.path.absolute():
-            raise ValueError("held: that is the lock of another ledger")
+            raise ValueError("lock: that is the lock of another ledger")
         if spool and isinstance(self._location, TemporaryLedger):
             raise ValueError("spool: a temporary ledger can't have a copy of its input: pass the IDs as a list")
-        check_hook("look", live_status)
+        check_hook("live_status", live_status)
         self._live_status = live_status
         self._is_spooled = spool
         self._options = RunOptions(
@@ -142,7 +142,7 @@ def _remove_key(ledger: Path, job: JobRow) -> None:
     if not key_file.exists():
         return
     id_key = IdKey.read(ledger)
-    if id_key is None or id_key.fingerprint != job.secret_check:
+    if id_key is None or id_key.fingerprint != job.id_key_fingerprint:
         raise LedgerMismatchError(
             f"{key_file} is the key file of another ledger, or was changed, so nothing was removed: put the right one "
             "back, or move that file away",

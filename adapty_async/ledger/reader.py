@@ -144,13 +144,13 @@ class LedgerReader:
             self._known = self._store.count_items()
             self._exclude_lists = {row.number: row.name for row in self._store.read_exclude_lists()}
             self.job_options: Mapping[str, Any] = (
-                {} if job.input_order is None else self._parse_json_object(job.input_order)
+                {} if job.job_options is None else self._parse_json_object(job.job_options)
             )
             """The job options of the command line. Empty if the command line didn't start the job."""
         except BaseException:  # an interrupt too, which would leave the ledger open
             self._store.close()
             raise
-        self._id_key_fingerprint = job.secret_check
+        self._id_key_fingerprint = job.id_key_fingerprint
         self._file_digest = job.file_digest
         by: IdType = "profile_id" if job.identified_by == "profile_id" else "customer_user_id"
         self.job = Job(_to_datetime(job.made), job.operation, by, job.base_url, job.key_fingerprint, job.items)
@@ -183,7 +183,7 @@ class LedgerReader:
         A killed run leaves its live status behind. Use `is_running` to check whether the run still exists.
         """
         runs = self._store.read_runs()
-        return self._parse_json_object(runs[-1].sight) if runs and runs[-1].sight is not None else None
+        return self._parse_json_object(runs[-1].live_status) if runs and runs[-1].live_status is not None else None
 
     def status(self) -> Status:
         """Count the items by state.

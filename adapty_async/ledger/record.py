@@ -61,7 +61,7 @@ class JobRecord:
 
     Attributes:
         open: Items that have no outcome yet.
-        to_go_on: How to resume the job. None if the caller gave no text, or if the job is finished.
+        resume_command: How to resume the job. None if the caller gave no text, or if the job is finished.
         operation: `delete`, `update` or `create`.
         by: The type of the IDs.
         base_url: The server.
@@ -79,7 +79,7 @@ class JobRecord:
     """
 
     open: int
-    to_go_on: str | None
+    resume_command: str | None
     operation: str
     by: str
     base_url: str
@@ -143,9 +143,9 @@ class JobRecord:
         if not self.open:
             return []
         sentence = f"**The job isn't finished: {self.open:,} of {self.items:,} items were open when this was written.**"
-        if self.to_go_on is None:
+        if self.resume_command is None:
             return [sentence, ""]
-        return [f"{sentence} To resume it:", "", f"    {escape_line(self.to_go_on)}", ""]
+        return [f"{sentence} To resume it:", "", f"    {escape_line(self.resume_command)}", ""]
 
     def _format_table(self) -> list[str]:
         rows = {
@@ -189,16 +189,14 @@ class JobRecord:
 _OPERATION_NOUNS: Final = {"delete": "deletion", "update": "update", "create": "creation"}
 
 
-def build_record(
-    reader: LedgerReader, *, items: int | None = None, format_resume_command: str | None = None
-) -> JobRecord:
+def build_record(reader: LedgerReader, *, items: int | None = None, resume_command: str | None = None) -> JobRecord:
     """Build the record of a job from its rows.
 
     Args:
         reader: The ledger.
         items: The number of items in the input. It is needed if a stopped job hasn't read its input to the end. The
             unread items are `not_attempted`.
-        format_resume_command: How to resume the job. The record of an unfinished job shows it.
+        resume_command: How to resume the job. The record of an unfinished job shows it.
 
     Returns:
         The record.
@@ -229,7 +227,7 @@ def build_record(
     runs = tuple(reader.runs)
     return JobRecord(
         open=remaining,
-        to_go_on=format_resume_command if remaining else None,
+        resume_command=resume_command if remaining else None,
         operation=job.operation,
         by=job.by,
         base_url=job.base_url,

@@ -180,7 +180,7 @@ class RunState:
             chunk = partial_chunk.chunk
         before = 0 if partial_chunk is None else len(partial_chunk.chunk)
         checked_chunk = self._input_check.add_chunk(input_chunk, chunk)
-        self._partial_chunk_number = None if input_chunk.is_disk_full or input_chunk.is_last else number
+        self._partial_chunk_number = None if input_chunk.is_full or input_chunk.is_last else number
         if not self._is_input_accepted:
             self._is_input_accepted = True
             if self._options.job_options is not None:
@@ -247,12 +247,12 @@ class RunState:
 
     def set_live_status(self, live_status: str) -> None:
         """Record the live status for readers of the ledger."""
-        self._update_run(sight=live_status)
+        self._update_run(live_status=live_status)
 
     def end_run(self, timestamp: int) -> None:
         """Record that the run ended normally, if it was recorded at all."""
         touched = self._has_touched or any(opened.chunk.claimed_count for opened in self._open_chunks.values())
-        self._update_run(ended=timestamp, touched=touched, sight=None)
+        self._update_run(ended=timestamp, touched=touched, live_status=None)
 
     @property
     def uncommitted_counts(self) -> Counter[Outcome]:
@@ -346,10 +346,10 @@ class _EarlierRuns:
     booted: float
 
     @classmethod
-    def from_runs(cls, runs: Sequence[RunRow], read_boot_id: str) -> "_EarlierRuns":
+    def from_runs(cls, runs: Sequence[RunRow], boot_id: str) -> "_EarlierRuns":
         """Return the data of the runs that claimed items."""
         touched = [run for run in reversed(runs) if run.touched]
-        own = list(itertools.takewhile(lambda run: run.boot == read_boot_id, touched))
+        own = list(itertools.takewhile(lambda run: run.boot == boot_id, touched))
         return cls(own[-1].started if own else math.inf, max((run.booted for run in own), default=-math.inf))
 
     def measure_age(self, claimed_at: int, now: Moment) -> float | None:

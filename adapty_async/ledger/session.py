@@ -76,7 +76,7 @@ class _EndCallback(Protocol):
 
 
 class LedgerSession(Generic[ItemT]):
-    """The ledger session of one run, as the bulk engine uses it. See `bulk.ledger.JobSession`.
+    """The ledger session of one run, as the bulk engine uses it. See `bulk.job_store.JobSession`.
 
     `live_status` returns the live status. `on_end` runs last, in a thread, and gets whether the input was refused.
     """
@@ -238,7 +238,7 @@ class LedgerSession(Generic[ItemT]):
             input_chunk, items = read
             input_chunks.append(input_chunk)
             item_lists.append(items)
-            is_enough = len(input_chunks) == max_chunks or not input_chunk.is_disk_full or self._loop.time() >= deadline
+            is_enough = len(input_chunks) == max_chunks or not input_chunk.is_full or self._loop.time() >= deadline
             read = None if is_enough else await self._read_chunk(input_chunk, deadline)
         try:
             stored_chunks = await self._load_and_check(input_chunks)
@@ -255,7 +255,7 @@ class LedgerSession(Generic[ItemT]):
             raise
         self._chunks_per_read = 1 if len(self._remaining) > count else _CHUNKS_PER_SKIP
         last = input_chunks[-1]
-        self._partial_chunk = (_make_empty_chunk(last.number + 1), []) if last.is_disk_full else (last, item_lists[-1])
+        self._partial_chunk = (_make_empty_chunk(last.number + 1), []) if last.is_full else (last, item_lists[-1])
         self._is_input_read = last.is_last
         self._read_task = None
 

@@ -27,13 +27,13 @@ from .path_check import FileChecks
 _SCHEMA: Final = f"""
 CREATE TABLE job (
     made INTEGER NOT NULL, operation TEXT NOT NULL, identified_by TEXT NOT NULL, base_url TEXT NOT NULL,
-    key_fingerprint TEXT NOT NULL, secret_check BLOB NOT NULL, items INTEGER, input_order TEXT, file_digest BLOB,
+    key_fingerprint TEXT NOT NULL, id_key_fingerprint BLOB NOT NULL, items INTEGER, job_options TEXT, file_digest BLOB,
     checksum INTEGER NOT NULL
 );
 CREATE TABLE run (
     number INTEGER PRIMARY KEY, started INTEGER NOT NULL, ended INTEGER, key_fingerprint TEXT NOT NULL,
     library_version TEXT NOT NULL, notes TEXT NOT NULL, boot TEXT NOT NULL, booted REAL NOT NULL,
-    touched INTEGER NOT NULL, sight TEXT,
+    touched INTEGER NOT NULL, live_status TEXT,
     checksum INTEGER NOT NULL
 );
 CREATE TABLE chunk (
@@ -67,9 +67,9 @@ class JobRow:
         identified_by: The type of the IDs.
         base_url: The server.
         key_fingerprint: The key that the job was started with or last prepared with.
-        secret_check: Identifies the ID key.
+        id_key_fingerprint: Identifies the ID key.
         items: The number of items. None until the end of the input was read.
-        input_order: The job options of the command line, as JSON. None if there are none.
+        job_options: The job options of the command line, as JSON. None if there are none.
         file_digest: The digest of the command line's input. None if there is none.
     """
 
@@ -78,9 +78,9 @@ class JobRow:
     identified_by: str
     base_url: str
     key_fingerprint: str
-    secret_check: bytes
+    id_key_fingerprint: bytes
     items: int | None
-    input_order: str | None = None
+    job_options: str | None = None
     file_digest: bytes | None = None
 
 
@@ -100,7 +100,7 @@ class RunRow:
             was made at least `t - booted` seconds after the start.
         touched: Whether the run may have had an effect: an item got a better outcome than `failed` from a request, or
             items were claimed when it ended.
-        sight: The last live status, as JSON. A killed process leaves it behind.
+        live_status: The last live status, as JSON. A killed process leaves it behind.
     """
 
     number: int
@@ -112,7 +112,7 @@ class RunRow:
     boot: str
     booted: float
     touched: bool = attrs.field(converter=bool)
-    sight: str | None = None
+    live_status: str | None = None
 
 
 @attrs.frozen

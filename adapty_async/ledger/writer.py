@@ -34,7 +34,7 @@ class CommitThread:
         self._loop = asyncio.get_running_loop()
         self._open_run_state = open_run_state
         self._thread = ThreadPoolExecutor(1, "adapty_async ledger writer")
-        self._current_output: asyncio.Future[None] | None = None  # for the callers of the current commit
+        self._current: asyncio.Future[None] | None = None  # for the callers of the current commit
         self._next: asyncio.Future[None] | None = None  # for the callers of the next one
 
     async def start(self) -> RunState:
@@ -58,7 +58,7 @@ class CommitThread:
         future = self._next
         if future is None:
             future = self._next = self._loop.create_future()
-        if self._current_output is None:
+        if self._current is None:
             self._start_commit()
         return future
 
@@ -77,12 +77,12 @@ class CommitThread:
         if commit_data is None:
             future.set_result(None)
             return
-        self._current_output = future
+        self._current = future
         writes = self._loop.run_in_executor(self._thread, self._run_state.write, commit_data)
         writes.add_done_callback(self._on_written)
 
     def _on_written(self, writes: "asyncio.Future[None]") -> None:
-        future, self._current_output = self._current_output, None
+        future, self._current = self._current, None
         assert future is not None
         error = writes.exception()
         if error is None:

@@ -3,7 +3,7 @@
 Only 429s show how high the limit is, but there should be few of them. So the pacer repeats a cycle:
 
 - START about doubles the rate at each step, until the first 429.
-- PROBE raises it by small steps, then by larger ones, until a 429 measures the limit (see measuring.py).
+- PROBE raises it by small steps, then by larger ones, until a 429 measures the limit (see estimator.py).
 - CRUISE stays at `utilization` of the limit for a while, then PROBE follows again.
 
 A step is passed when the requests of its rate were accepted and were sent at that rate. So a job that has little to

@@ -557,7 +557,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 async def test_a_ledger_is_known_by_the_bytes_that_earlier_versions_wrote(client: AdaptyClient, path: Path) -> None:
     await deletion(client, ids(1), path)
     header = path.read_bytes()[:100]
-    assert (header[68:72], header[60:64]) == (b"AdPy", b"\0\0\0\2")
+    assert (header[68:72], header[60:64]) == (b"AdPy", b"\0\0\0\3")
 
 
 async def test_what_is_no_database_is_named(path: Path) -> None:
@@ -877,7 +877,7 @@ def test_a_ledger_is_named_as_it_was_given(path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("look", [4, "look"])
 def test_what_cannot_be_called_to_look_is_refused_at_once(path: Path, look: Any) -> None:
-    with pytest.raises(TypeError, match="look must be callable"):
+    with pytest.raises(TypeError, match="live_status must be callable"):
         Ledger(path, live_status=look)
 
 

@@ -47,7 +47,7 @@ NOTES = {"app_id": "14c3d623", "operator": "Ada | <b>", "request": "DSR-17", "ex
 NOON = datetime(2026, 12, 1, 12, tzinfo=UTC)
 RECORD = JobRecord(
     open=1200,
-    to_go_on="adapty-async resume job.db",
+    resume_command="adapty-async resume job.db",
     operation="delete",
     by="customer_user_id",
     base_url="https://api.test/v2",
@@ -469,7 +469,7 @@ def test_the_page_of_a_finished_update_without_more_to_tell() -> None:
         RECORD,
         operation="update",
         open=0,
-        to_go_on=None,
+        resume_command=None,
         verified=None,
         excluded={},
         app_id="14c3",

@@ -9,7 +9,7 @@ from .rows import ExcludedIds, InputSchema, Row
 
 
 class JobInput(Protocol):
-    """The rows of an input: `IdInput` if they are only IDs, `Changes` if they have attributes to write.
+    """The rows of an input: `IdInput` if they are only IDs, `ChangeInput` if they have attributes to write.
 
     All methods that read the input raise InputError if it can't be used.
     """

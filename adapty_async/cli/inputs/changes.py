@@ -79,7 +79,7 @@ class ChangeInput:
         return map(_build_marked_item, self._iter_marked_rows())
 
     def iter_items(self) -> Iterator[Change | SkippedItem[Change]]:
-        """Yield the change of each row as `decided` does, without marking duplicates. Raises InputError."""
+        """Yield the change of each row as `iter_marked_items` does, without marking duplicates. Raises InputError."""
         return map(_build_marked_item, self._iter_checked_rows())
 
     def iter_raw_rows(self) -> Iterator[Row]:

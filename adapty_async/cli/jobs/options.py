@@ -88,7 +88,7 @@ class JobOptions:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], ledger: Path) -> "JobOptions":
-        """Read the result of `as_json`, with the current paths of the files."""
+        """Read the result of `to_dict`, with the current paths of the files."""
         fields = dict(data)
         locator = FileLocator(ledger, fields.pop("ledger"))
         return cls(

@@ -57,7 +57,7 @@ class PlanOptions:
     sample_size: int | None
 
     def build_job_options(self) -> JobOptions:
-        """Return the job options of the command `purpose`. Raises CommandError."""
+        """Return the job options of the command `target_command`. Raises CommandError."""
         is_writing = self.target_command in (UPDATE.name, CREATE.name)
         if not is_writing and self.attribute_options != AttributeOptions():
             raise CommandError(f"{self.target_command} writes no attributes: add --for update, or --for create")

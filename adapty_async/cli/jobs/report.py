@@ -160,7 +160,7 @@ def _build_status_dict(
             }
             for run in reader.runs
         ],
-        "to_go_on": resume_advice,
+        "resume_command": resume_advice,
     }
 
 
@@ -209,7 +209,7 @@ def write_record(path: Path, json: Path | None, markdown: Path | None, *, force:
                 raise CommandError(
                     f"{file} exists and may be a record: name another file, or add --force to replace it"
                 )
-        record = build_record(reader, format_resume_command=None if reader.is_running() else _get_resume_advice(reader))
+        record = build_record(reader, resume_command=None if reader.is_running() else _get_resume_advice(reader))
     if json is not None:
         _write_text(json, record.as_json())
     if markdown is not None or json is None:
@@ -225,7 +225,7 @@ def write_record(path: Path, json: Path | None, markdown: Path | None, *, force:
 
 def _show_open_items(record: JobRecord) -> None:
     if record.open:
-        how = "" if record.to_go_on is None else f" To resume it:\n  {record.to_go_on}"
+        how = "" if record.resume_command is None else f" To resume it:\n  {record.resume_command}"
         echo(f"The job isn't finished: {record.open:,} items are open.{how}", sys.stderr)
 
 

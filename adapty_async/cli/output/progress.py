@@ -242,7 +242,7 @@ class ProgressView:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], outcome_counts: OutcomeCounts, local_time: datetime) -> "ProgressView":
-        """Read the result of `as_json`, with a newer `outcome_counts` and the current time."""
+        """Read the result of `to_dict`, with a newer `outcome_counts` and the current time."""
         live_status = LiveStatus(
             outcome_counts=outcome_counts,
             **{name: data[name] for name in _PUBLISHED_FIELDS},

@@ -170,7 +170,7 @@ class Membership:
         """Return the time to wait if there are no slots. The state isn't read again before that time is over."""
         assert self.state is not None
         wait = self.state.pacer.delay(now)
-        if self.state.coordination.question is not None:
+        if self.state.coordination.trial is not None:
             wait = max(self.state.pacer.snapshot().hold_until - now, min(wait, _BLOCKED_POLL_SECONDS))
         wait = max(wait, _LOCK_RETRY_SECONDS)
         self._closed_until = now + wait
@@ -208,9 +208,9 @@ class Membership:
             self._flush_results(state, now)
             if needs_slots and not self._slots:
                 self._take_lease(state, now)
-            self._member.count = len(self._slots)
+            self._member.slot_count = len(self._slots)
             if self._slots:
-                self._member.first = self._slots[0]
+                self._member.first_slot = self._slots[0]
             self._store_state(state)
         finally:
             self._file.unlock()
@@ -229,7 +229,7 @@ class Membership:
             if self._slots:
                 self._return_slots(len(self._slots))
             self._flush_results(state, self.last_used_at)
-            self._member.count = 0
+            self._member.slot_count = 0
             state.remove_member(self._token)
             self._store_state(state)
         finally:
@@ -267,7 +267,7 @@ class Membership:
                 state = SharedState.start(now, wall_time, self._start_rate, None)
             else:
                 state = self.state.restart(now, wall_time, self._start_rate)
-        self._member.seen = now
+        self._member.seen_at = now
         state.update_member(self._token, self._member, wall_time)
         return state
 
@@ -291,7 +291,7 @@ class Membership:
 
 
 def _is_alive(token: str, member: Member) -> bool:
-    if member.among != _read_pid_namespace():  # another container: only a long silence shows that it is gone
+    if member.pid_namespace != _read_pid_namespace():  # another container: only a long silence shows that it is gone
         return True
     if member.pid == os.getpid():
         return token in _local_tokens

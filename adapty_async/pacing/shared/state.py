@@ -50,22 +50,22 @@ class Settings:
 class Member:
     """A process that takes part. `count` of its slots, from ticket `first` on, may not have been used yet.
 
-    `pid` is valid in the PID namespace `among`. In a container the same number may belong to another process.
+    `pid` is valid in the PID namespace `pid_namespace`. In a container the same number may belong to another process.
     """
 
     pid: int
-    among: str
+    pid_namespace: str
     settings: Settings
-    seen: float
-    first: Ticket = _NO_TICKET
-    count: int = 0
+    seen_at: float
+    first_slot: Ticket = _NO_TICKET
+    slot_count: int = 0
 
 
 IsAlive = Callable[[str, Member], bool]
 
 
 @attrs.frozen
-class Question:
+class TrialRequest:
     """The trial request that is sent while the pacer is blocked, and the member that sends it."""
 
     token: str
@@ -83,7 +83,7 @@ class SlotResult:
 
 
 @attrs.define
-class Around:
+class Coordination:
     """The shared state except the mind.
 
     `code`: the version of the pacer's code. `began`: the start of the run on the monotonic clock. `offset`: wall clock
@@ -91,13 +91,13 @@ class Around:
     second, and when, in seconds since 1970.
     """
 
-    code: int
-    began: float
-    offset: float
-    written: float
-    found: tuple[float, float] | None
+    code_checksum: int
+    started_at: float
+    clock_offset: float
+    written_at: float
+    last_limit: tuple[float, float] | None
     members: dict[str, Member]
-    question: Question | None = None
+    trial: TrialRequest | None = None
 
 
 _PACER_MODULES: Final = (adaptive, base, estimator, planned, strays)
@@ -108,7 +108,7 @@ _PACER_TYPES: Final = [
     if isinstance(part, type) and part.__module__ == module.__name__
 ]
 _PACER_CODEC: Final = Codec(*_PACER_TYPES)
-_COORDINATION_CODEC: Final = Codec(Around, Member, Settings, Question, Ticket)
+_COORDINATION_CODEC: Final = Codec(Coordination, Member, Settings, TrialRequest, Ticket)
 
 
 class VersionMismatchError(OSError):
@@ -118,7 +118,7 @@ class VersionMismatchError(OSError):
 class SharedState:
     """The mind and its members. The class methods raise StateDecodeError if `text` contains no valid state."""
 
-    def __init__(self, pacer: SharedAdaptivePacer, coordination: Around) -> None:
+    def __init__(self, pacer: SharedAdaptivePacer, coordination: Coordination) -> None:
         self.pacer = pacer
         self.coordination = coordination
 
@@ -133,7 +133,7 @@ class SharedState:
             start_rate = _RESTART_RATIO * last_limit[0]
         return cls(
             SharedAdaptivePacer(start_rate),
-            Around(_compute_code_checksum(), now, wall_time - now, wall_time, last_limit, {}),
+            Coordination(_compute_code_checksum(), now, wall_time - now, wall_time, last_limit, {}),
         )
 
     @classmethod
@@ -143,14 +143,14 @@ class SharedState:
         Raise StateDecodeError, or VersionMismatchError if only the members of another version can use the state.
         """
         coordination, pacer = _decode_parts(data)
-        if not abs(wall_time - coordination.written) <= _MAX_LIMIT_AGE_SECONDS:
+        if not abs(wall_time - coordination.written_at) <= _MAX_LIMIT_AGE_SECONDS:
             raise StateDecodeError("more than a day old")
-        is_this_boot = abs(coordination.offset - (wall_time - now)) <= _MAX_CLOCK_DRIFT_SECONDS
+        is_this_boot = abs(coordination.clock_offset - (wall_time - now)) <= _MAX_CLOCK_DRIFT_SECONDS
         if is_this_boot and any(is_alive(token, member) for token, member in coordination.members.items()):
             return cls(_require_same_version(pacer), coordination)
         if pacer is None:
             raise StateDecodeError("of another version")
-        shift = 0.0 if is_this_boot else coordination.offset - (wall_time - now)
+        shift = 0.0 if is_this_boot else coordination.clock_offset - (wall_time - now)
         return cls(pacer, coordination).restart(now, wall_time, start_rate, shift)
 
     @classmethod
@@ -161,7 +161,7 @@ class SharedState:
 
     def restart(self, now: float, wall_time: float, start_rate: float, shift_seconds: float = 0.0) -> "SharedState":
         """Start another run with the limit and Retry-After of this one, whose times are `shift_seconds` behind."""
-        state = self.start(now, wall_time, start_rate, self.coordination.found)
+        state = self.start(now, wall_time, start_rate, self.coordination.last_limit)
         hold_until = self.pacer.snapshot().hold_until + shift_seconds
         state.pacer.record(now, Ticket(0, now), Verdict.UNKNOWN, hold_until - now)
         return state
@@ -172,11 +172,11 @@ class SharedState:
 
     def update_member(self, token: str, member: Member, wall_time: float) -> None:
         """Add a member or update it."""
-        coordination, now = self.coordination, member.seen
+        coordination, now = self.coordination, member.seen_at
         coordination.members[token] = member
-        coordination.written, coordination.offset = wall_time, wall_time - now
+        coordination.written_at, coordination.clock_offset = wall_time, wall_time - now
         if self.pacer.estimate:
-            coordination.found = (self.pacer.estimate, wall_time)
+            coordination.last_limit = (self.pacer.estimate, wall_time)
         self._update_settings()
 
     def remove_member(self, token: str) -> None:
@@ -184,27 +184,27 @@ class SharedState:
         member = self.coordination.members.pop(token, None)
         if member is None:
             return
-        trial = self.coordination.question
+        trial = self.coordination.trial
         if trial is not None and trial.token == token:
             self._cancel_trial(trial)
-        elif member.count:
-            for number in range(member.first.number, member.first.number + member.count):
-                self.pacer.record(member.first.sent_at, Ticket(number, member.first.sent_at), Verdict.UNKNOWN)
+        elif member.slot_count:
+            for number in range(member.first_slot.number, member.first_slot.number + member.slot_count):
+                self.pacer.record(member.first_slot.sent_at, Ticket(number, member.first_slot.sent_at), Verdict.UNKNOWN)
         self._update_settings()
 
     def remove_dead_members(self, now: float, is_alive: IsAlive) -> None:
         """Remove members that are gone, and withdraw a trial request that was never sent."""
         members = self.coordination.members
         for token, member in list(members.items()):
-            if now > member.seen + _MEMBER_TIMEOUT_SECONDS or not is_alive(token, member):
+            if now > member.seen_at + _MEMBER_TIMEOUT_SECONDS or not is_alive(token, member):
                 self.remove_member(token)
-        trial = self.coordination.question
+        trial = self.coordination.trial
         if trial is None:
             return
         sender = members.get(trial.token)
         if self.pacer.phase is not Phase.BLOCKED:
-            self.coordination.question = None
-        elif sender is None or (sender.count and now > trial.ticket.sent_at + _TRIAL_SEND_TIMEOUT_SECONDS):
+            self.coordination.trial = None
+        elif sender is None or (sender.slot_count and now > trial.ticket.sent_at + _TRIAL_SEND_TIMEOUT_SECONDS):
             self._cancel_trial(trial)
 
     def lease_slots(self, token: str, now: float, max_slots: int) -> list[Ticket]:
@@ -219,7 +219,7 @@ class SharedState:
                 break
             slots.append(pacer.acquire(due))
         if slots and pacer.phase is Phase.BLOCKED:
-            self.coordination.question = Question(token, slots[0])
+            self.coordination.trial = TrialRequest(token, slots[0])
         return slots
 
     def record_results(self, results: Iterable[SlotResult]) -> None:
@@ -234,18 +234,18 @@ class SharedState:
 
     def cancel_slots(self, first: Ticket, count: int) -> None:
         """Withdraw `count` slots, from ticket `first` on, that a member won't use."""
-        if first.sent_at >= self.coordination.began:
+        if first.sent_at >= self.coordination.started_at:
             self.pacer.cancel_slots(first, count)
             self._end_trial(first.number + count - 1)
 
     def _end_trial(self, number: int) -> None:
-        trial = self.coordination.question
+        trial = self.coordination.trial
         if trial is not None and number >= trial.ticket.number:
-            self.coordination.question = None
+            self.coordination.trial = None
 
     def _to_known_ticket(self, ticket: Ticket) -> Ticket:
         # The number of a ticket from an earlier run now belongs to another request. 0 belongs to none.
-        return ticket if ticket.sent_at >= self.coordination.began else Ticket(0, ticket.sent_at)
+        return ticket if ticket.sent_at >= self.coordination.started_at else Ticket(0, ticket.sent_at)
 
     def _update_settings(self) -> None:
         requested = [member.settings for member in self.coordination.members.values()]
@@ -256,14 +256,14 @@ class SharedState:
                 max(settings.probe_after for settings in requested),
             )
 
-    def _cancel_trial(self, trial: Question) -> None:
+    def _cancel_trial(self, trial: TrialRequest) -> None:
         self.pacer.cancel_slots(trial.ticket, 1)
-        self.coordination.question = None
+        self.coordination.trial = None
 
 
 def decode_limit(data: bytes, wall_time: float) -> float | None:
     """Return the limit in a state, or None if it contains none or it is too old. Raise StateDecodeError."""
-    last_limit = _decode_parts(data)[0].found
+    last_limit = _decode_parts(data)[0].last_limit
     return last_limit[0] if last_limit is not None and _is_fresh(last_limit, wall_time) else None
 
 
@@ -275,15 +275,15 @@ def _is_fresh(last_limit: tuple[float, float] | None, wall_time: float) -> bool:
     )
 
 
-def _decode_parts(data: bytes) -> tuple[Around, SharedAdaptivePacer | None]:
+def _decode_parts(data: bytes) -> tuple[Coordination, SharedAdaptivePacer | None]:
     """Return the parts of a state. The mind is None if it is of another version."""
     parts = parse_json(data)
     if not isinstance(parts, list) or len(parts) != 2:
         raise StateDecodeError("not a pacer's state")
     coordination = _COORDINATION_CODEC.decode(parts[0])
-    if not isinstance(coordination, Around):
+    if not isinstance(coordination, Coordination):
         raise StateDecodeError("not a pacer's state")
-    pacer = _PACER_CODEC.decode(parts[1]) if coordination.code == _compute_code_checksum() else None
+    pacer = _PACER_CODEC.decode(parts[1]) if coordination.code_checksum == _compute_code_checksum() else None
     return coordination, pacer if isinstance(pacer, SharedAdaptivePacer) else None
 
 

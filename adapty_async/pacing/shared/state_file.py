@@ -26,7 +26,7 @@ except ImportError:  # Windows
 _MAGIC: Final = b"adptpace"
 VERSION: Final = 1
 _HEADER_FORMAT: Final = struct.Struct("<8sI4x")
-_HEADER_BYTES: Final = _HEADER_FORMAT.pack(_MAGIC, VERSION)
+_HEADER: Final = _HEADER_FORMAT.pack(_MAGIC, VERSION)
 _BARRIER_OFFSET: Final = _HEADER_FORMAT.size
 _BARRIER_FORMAT: Final = struct.Struct("<QdI")
 _COPY_HEADER_FORMAT: Final = struct.Struct("<QII")
@@ -130,7 +130,7 @@ class StateFile:
     def reset(self) -> None:
         """Erase the contents of the file."""
         # The header comes first: if the process is killed now, the file is still recognized as a state file.
-        self._write(_HEADER_BYTES, 0)
+        self._write(_HEADER, 0)
         for place in _COPY_OFFSETS:
             self._write(_COPY_HEADER_FORMAT.pack(*_EMPTY_COPY_HEADER), place)
         # Processes that read an earlier state must recognise later ones as different.
@@ -176,7 +176,7 @@ class StateFile:
     def _read_version(self, file_bytes: int) -> int | None:
         data = os.pread(self._descriptor, _HEADER_FORMAT.size, 0)
         # A killed writer may leave an incomplete header, and a power failure zeros.
-        if (len(data) < _HEADER_FORMAT.size and _HEADER_BYTES.startswith(data)) or self._is_zero(data, file_bytes):
+        if (len(data) < _HEADER_FORMAT.size and _HEADER.startswith(data)) or self._is_zero(data, file_bytes):
             return None
         magic, version = _HEADER_FORMAT.unpack(data) if len(data) == _HEADER_FORMAT.size else (b"", 0)
         if magic != _MAGIC:

@@ -47,7 +47,7 @@ def remember(monkeypatch: pytest.MonkeyPatch, folder: Path, found: float, age: f
     file = StateFile(path)
     assert file.read_new_state() is None
     state = SharedState.start(1.0, now, 5.0, None)
-    state.coordination.found = (found, now)
+    state.coordination.last_limit = (found, now)
     file.store(state.encode())
     file.close()
     return path

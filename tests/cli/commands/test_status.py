@@ -83,7 +83,7 @@ def test_it_shows_what_the_screen_does_paused_or_not_until_the_job_is_killed(
         process.wait()
     dead = seen(say, ledger)
     assert (dead["running"], dead["progress"]) == (False, None)
-    assert dead["to_go_on"] == f"adapty-async resume {ledger}"
+    assert dead["resume_command"] == f"adapty-async resume {ledger}"
     status, out, err = say("status", ledger)
     assert status == 0
     assert "it isn't running\n" in out

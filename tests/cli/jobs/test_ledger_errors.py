@@ -218,8 +218,8 @@ def test_the_files_of_a_job_are_its_owners_alone(witness: Witness, people: Path)
     "damage",
     [
         "UPDATE outcome SET rows = x'00'",
-        """UPDATE job SET input_order = '{"file": null}'""",
-        "UPDATE job SET input_order = '[1]'",
+        """UPDATE job SET job_options = '{"file": null}'""",
+        "UPDATE job SET job_options = '[1]'",
     ],
 )
 def test_a_damaged_ledger_is_not_gone_on_with(

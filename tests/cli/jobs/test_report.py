@@ -281,13 +281,13 @@ def test_the_record_of_a_job_that_is_not_finished_says_so_at_its_head_and_how_to
         f"    {go_on}",
     ]
     record = json.loads(say("report", ledger, "--json", "-")[1])
-    assert list(record.items())[:3] == [("finished", False), ("open", 28), ("to_go_on", go_on)]
+    assert list(record.items())[:3] == [("finished", False), ("open", 28), ("resume_command", go_on)]
     assert say(*shlex.split(go_on)[1:], *AT_ONCE)[0] == 1
     status, page, err = say("report", ledger)
     assert (status, err) == (0, "")
     assert "finished" not in page
     record = json.loads(say("report", ledger, "--json", "-")[1])
-    assert list(record.items())[:3] == [("finished", True), ("open", 0), ("to_go_on", None)]
+    assert list(record.items())[:3] == [("finished", True), ("open", 0), ("resume_command", None)]
 
 
 def test_the_record_of_a_job_that_runs_says_that_it_is_not_finished_and_not_to_go_on(
@@ -299,7 +299,7 @@ def test_the_record_of_a_job_that_runs_says_that_it_is_not_finished_and_not_to_g
         record = json.loads(say("report", ledger, "--json", "-")[1])
     assert (status, err) == (0, "The job isn't finished: 28 items are open.\n")
     assert page.splitlines()[2] == "**The job isn't finished: 28 of 30 items were open when this was written.**"
-    assert (record["open"], record["to_go_on"]) == (28, None)
+    assert (record["open"], record["resume_command"]) == (28, None)
 
 
 def test_an_interrupted_verification_keeps_what_it_found(ledger: Path, sim: Patient, say: Say) -> None:

@@ -176,7 +176,7 @@ def state_of(*tokens: str) -> shared_state.SharedState:
     state = shared_state.SharedState.start(1000.0, 1000.0, 10.0, None)
     for token in tokens:
         settings = shared_state.Settings(math.inf, 0.98, 200)
-        state.update_member(token, shared_state.Member(1, "here", settings, seen=1000.0), wall_time=1000.0)
+        state.update_member(token, shared_state.Member(1, "here", settings, seen_at=1000.0), wall_time=1000.0)
     return state
 
 
@@ -212,6 +212,6 @@ class TestTheState:
         assert state.pacer.phase is Phase.BLOCKED
         now = 1000.1 + state.pacer.delay(1000.1)
         [question] = state.lease_slots("one", now, 1)
-        state.coordination.members["one"].first, state.coordination.members["one"].count = question, 1
+        state.coordination.members["one"].first_slot, state.coordination.members["one"].slot_count = question, 1
         state.remove_dead_members(question.sent_at + later, lambda _token, _member: True)
         assert bool(state.lease_slots("other", question.sent_at + later, 1)) is goes_on

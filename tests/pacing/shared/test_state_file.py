@@ -186,9 +186,9 @@ def spoil(path: Path, how: str) -> None:
     assert text is not None
     around, mind = json.loads(text)
     if how == "other fields":
-        around["Around"]["unknown"] = 1
+        around["Coordination"]["unknown"] = 1
     elif how == "other mind":
-        around["Around"]["code"] += 1
+        around["Coordination"]["code_checksum"] += 1
     opened.store(b"?" if how == "no JSON" else json.dumps([around, mind]).encode())
     opened.close()
 
