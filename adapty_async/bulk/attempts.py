@@ -8,8 +8,6 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import Final, Generic
 
-import attrs
-
 from ..errors import (
     AdaptyAPIError,
     AdaptyConnectionError,
@@ -27,27 +25,13 @@ from ..http.send_queue import LONG_HOLD_SECONDS
 from ..http.sender import AttemptResult, Sender
 from ..pacing import Ticket, Verdict
 from .concurrency import ORDINARY_PERMIT, ConcurrencyController, Permit, ServerSignal
+from .operations import Effect, OperationCallbacks
 from .outage import ProblemTimeout
 from .results import ItemT, JobStats, Outcome, StopReason, StopRules, ValueT
 from .scheduler import ScheduledRetry, Scheduler, WorkItem
 from .stop_signal import is_being_cancelled
 
 _log: Final = logging.getLogger("adapty_async")
-
-
-@attrs.frozen
-class OperationCallbacks(Generic[ItemT, ValueT]):
-    """The requests of one kind of job, and the meaning of their responses.
-
-    `is_match` returns whether a value that was read can be the response to the given request.
-    """
-
-    build_request: Callable[[ItemT], Request]
-    build_probe: Callable[[ItemT], Request]
-    read_response: Callable[[Response], ValueT]
-    done_outcome: Outcome
-    missing_outcome: Outcome
-    is_match: Callable[[Request, ValueT], bool] | None = None
 
 
 def _has_response(result: AttemptResult) -> bool:
@@ -76,6 +60,8 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         self._sender = sender
         self._max_in_flight = max_in_flight
         self._callbacks = callbacks
+        self._spec = callbacks.spec
+        self._is_write = callbacks.spec.effect is not Effect.READ
         self._diagnosis_lock = asyncio.Lock()
         self._stop_rules = stop
         self._is_timeout_running = False  # set if a time limit runs, or may run
@@ -315,13 +301,13 @@ class ProfileOperation(Generic[ItemT, ValueT]):
     ) -> Outcome:
         work.connection_check, work.sent_at = result.connection_check, result.sent_at
         try:
-            work.value = self._callbacks.read_response(response)
+            work.value = self._spec.read_response(response)
         except InvalidResponseError as error:
             error.attempts = work.attempts
             work.error = error
             return self._classify_error(work, error)
         work.error = None
-        connection_check, is_match = result.connection_check, self._callbacks.is_match
+        connection_check, is_match = result.connection_check, self._spec.is_match
         if (
             connection_check is not None
             and connection_check.is_reused
@@ -329,7 +315,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             and not is_match(request, work.value)
         ):
             connection_check.invalidate()
-        return self._callbacks.done_outcome
+        return self._spec.done_outcome
 
     async def _handle_failure(
         self,
@@ -408,7 +394,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             return self._classify_absence(work, error)
         if isinstance(error, InvalidResponseError):
             # A success that can't be read: the write has most likely been executed.
-            in_doubt = self._callbacks.done_outcome is not Outcome.FETCHED
+            in_doubt = self._is_write
         elif isinstance(error, AdaptyAPIError) and error.status < 500 and error.status != 408:
             return self._classify_rejection(work)
         else:
@@ -417,13 +403,14 @@ class ProfileOperation(Generic[ItemT, ValueT]):
 
     def _classify_rejection(self, work: WorkItem[ItemT]) -> Outcome:
         """Return the outcome of a rejected request. An earlier write without a response may have been executed."""
-        in_doubt = work.is_outcome_unknown and self._callbacks.done_outcome is not Outcome.FETCHED
+        in_doubt = work.is_outcome_unknown and self._is_write
         return Outcome.IN_DOUBT if in_doubt else Outcome.FAILED
 
     def _classify_absence(self, work: WorkItem[ItemT], error: AdaptyError) -> Outcome:
-        outcome = self._callbacks.missing_outcome
-        if outcome is Outcome.ALREADY_ABSENT and work.is_outcome_unknown:
-            outcome = Outcome.DELETED_UNCONFIRMED
+        spec = self._spec
+        outcome = spec.missing_outcome
+        if spec.unconfirmed_outcome is not None and work.is_outcome_unknown:
+            outcome = spec.unconfirmed_outcome
         work.error = error if outcome.is_failure else None
         return outcome
 
@@ -443,7 +430,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
                 self._stop_signal.set(StopReason.PERMISSION)
             elif result.error is not None and is_profile_not_found(result.error):
                 return self._classify_absence(work, result.error)
-            elif result.response is not None and self._callbacks.done_outcome is Outcome.FETCHED:
+            elif result.response is not None and not self._is_write:
                 return self._handle_response(work, self._callbacks.build_probe(work.item), result, result.response)
             return self._classify_rejection(work)
 

@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 import attrs
 
 from ..bulk import Outcome
+from ..bulk.operations import ABSENT_OUTCOMES, OPERATIONS
 from .errors import LedgerError
 
 ITEMS_PER_CHUNK: Final = 1000
@@ -29,9 +30,7 @@ STATES: Final = {
     Outcome.IN_DOUBT: 6,
     Outcome.ALREADY_ABSENT: 7,
     Outcome.DELETED_UNCONFIRMED: 8,
-    Outcome.DELETED: 9,
-    Outcome.UPDATED: 10,
-    Outcome.CREATED: 11,
+    **{spec.done_outcome: spec.done_state for spec in OPERATIONS.values() if spec.done_state is not None},
 }
 OUTCOMES: Final = {state: outcome for outcome, state in STATES.items()}
 UNSENT_OUTCOMES: Final = frozenset({Outcome.INVALID, Outcome.DUPLICATE, Outcome.EXCLUDED})
@@ -48,7 +47,7 @@ def _reopen_state(state: int) -> int:
     outcome = OUTCOMES.get(state & _OUTCOME_BITS)
     if outcome is Outcome.DELETED_UNCONFIRMED:
         return _CLAIMED_BIT
-    return state & _CLAIMED_BIT if outcome in (Outcome.ALREADY_ABSENT, Outcome.NOT_FOUND) else state
+    return state & _CLAIMED_BIT if outcome in ABSENT_OUTCOMES else state
 
 
 OutcomeRow: TypeAlias = tuple[int, int, int, int]

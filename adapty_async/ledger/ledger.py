@@ -8,6 +8,7 @@ from typing import Any
 
 from ..bulk import Outcome
 from ..bulk.job_store import JobSpec, Source
+from ..bulk.operations import OPERATIONS
 from ..bulk.results import ItemT
 from ..http.clock import read_clocks
 from ..http.hooks import check_hook
@@ -104,9 +105,9 @@ class Ledger:
             The ledger session of the run.
 
         Raises:
-            TypeError: If the input of another operation than a deletion is to be spooled.
+            TypeError: If the input of an operation with attributes is to be spooled.
         """
-        if self._is_spooled and job_spec.operation != "delete":
+        if self._is_spooled and OPERATIONS[job_spec.operation].has_attributes:
             raise TypeError("only the IDs of a deletion can be spooled: pass the changes as a list")
         run_spool = RunSpool(Spool(self.path)) if self._is_spooled else None
         return LedgerSession(

@@ -11,8 +11,8 @@ from typing import Any, BinaryIO, TypeAlias
 import attrs
 
 from ..bulk import SkippedItem
-from ..bulk.api import IdType, build_source
 from ..bulk.job_store import JobSpec, Source
+from ..bulk.operations import OPERATIONS, IdType
 from ..models import ProfileAttributes
 from .chunks import ITEMS_PER_CHUNK, STATES, Chunk, check_clock, to_timestamp
 from .files import resolve_link
@@ -85,7 +85,7 @@ def prepare(
         input_check = InputCheck(store, id_key, job, appended=appended)
         input_check.record_exclude_lists(exclude_lists)
         by: IdType = "profile_id" if job.identified_by == "profile_id" else "customer_user_id"
-        source = build_source(job_spec.operation, rows, by)
+        source = OPERATIONS[job_spec.operation].build_source(rows, by)
         for input_chunk, items in _iter_chunks(rows, source):
             _check_or_store_chunk(store, input_check, input_chunk, items)
         digest = None if file is None else id_key.digest_file(file)

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Final, Self
 import attrs
 
 from ..bulk import Outcome
-from ..bulk.api import IdType, ProfileId, make_id_normalizer
+from ..bulk.operations import IdType, ProfileId, make_id_normalizer
 from .chunks import Row
 from .errors import InputChangedError, LedgerAnonymizedError
 from .files import build_damaged_error, is_locked, translate_errors

@@ -10,8 +10,9 @@ from typing import Any, Final
 import attrs
 
 from ..bulk import Outcome
+from ..bulk.operations import OPERATIONS, OUTCOME_MEANINGS
 from ..escaping import dump_json, escape_line, escape_markdown
-from .chunks import Row
+from .chunks import STATES, UNSENT_OUTCOMES, Row
 from .errors import LedgerError, LedgerUnreadableError
 from .last_key import APP_ID_NOTE
 from .reader import LedgerReader, RowsDigest, Run
@@ -22,20 +23,6 @@ REQUEST_NOTE: Final = "request"
 
 _URL_PATTERN: Final = re.compile(r"https?://[A-Za-z0-9.:/-]+")
 _COLUMN_NOTES: Final = frozenset({APP_ID_NOTE, OPERATOR_NOTE, REQUEST_NOTE})
-OUTCOME_MEANINGS: Final = {
-    Outcome.DELETED: "Adapty accepted the deletion",
-    Outcome.UPDATED: "Adapty accepted the update",
-    Outcome.CREATED: "Adapty accepted the creation",
-    Outcome.ALREADY_ABSENT: "there was no such profile",
-    Outcome.DELETED_UNCONFIRMED: "no such profile; a request may have been sent before, and its response was lost",
-    Outcome.DUPLICATE: "the same ID is earlier in the input; not sent",
-    Outcome.NOT_FOUND: "there was no such profile",
-    Outcome.EXCLUDED: "on an exclude list; not sent",
-    Outcome.INVALID: "can't be sent; not sent",
-    Outcome.FAILED: "rejected by Adapty, or failed at the last attempt",
-    Outcome.IN_DOUBT: "may have been sent; the result is unknown",
-    Outcome.NOT_ATTEMPTED: "not sent",
-}
 
 
 @attrs.frozen
@@ -129,15 +116,14 @@ class JobRecord:
         )
 
     def _format_heading(self) -> list[str]:
-        lines = [f"# Record of a mass {_OPERATION_NOUNS[self.operation]}", "", *self._format_open_items()]
+        spec = OPERATIONS[self.operation]
+        lines = [f"# Record of a mass {spec.noun}", "", *self._format_open_items()]
         if self.verified is not None and self.verified.present:
             lines += [
                 f"**{self.verified.present:,} profiles were present when they were checked afterwards.**",
                 "",
             ]
-        if self.operation != "delete":
-            return lines[:-1]
-        return [*lines, "Adapty detaches a deleted profile's purchase history, and may attach it to another profile."]
+        return lines[:-1] if spec.record_note is None else [*lines, spec.record_note]
 
     def _format_open_items(self) -> list[str]:
         if not self.open:
@@ -184,9 +170,6 @@ class JobRecord:
     def _format_runs(self) -> list[str]:
         rows = [f"| {' | '.join(_format_cells(run))} |" for run in self.runs]
         return ["| run | started | ended | key | operator | request | guards |", "|---|---|---|---|---|---|---|", *rows]
-
-
-_OPERATION_NOUNS: Final = {"delete": "deletion", "update": "update", "create": "creation"}
 
 
 def build_record(reader: LedgerReader, *, items: int | None = None, resume_command: str | None = None) -> JobRecord:
@@ -278,17 +261,7 @@ def _describe_exclude_list(exclude_list: str | None) -> str:
     return "an exclude list" if exclude_list is None else f"the exclude list {escape_line(exclude_list)}"
 
 
-_OUTCOMES_WITH_RESPONSE: Final = frozenset(
-    {
-        Outcome.DELETED,
-        Outcome.UPDATED,
-        Outcome.CREATED,
-        Outcome.ALREADY_ABSENT,
-        Outcome.DELETED_UNCONFIRMED,
-        Outcome.NOT_FOUND,
-        Outcome.FAILED,
-    }
-)
+_OUTCOMES_WITH_RESPONSE: Final = frozenset(STATES) - UNSENT_OUTCOMES - {Outcome.IN_DOUBT}
 
 
 def _summarize_verification(reader: LedgerReader) -> Verification | None:

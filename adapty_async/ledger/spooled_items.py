@@ -13,13 +13,13 @@ from typing import BinaryIO, Final, cast
 
 from ..bulk import Outcome, SkippedItem
 from ..bulk.job_store import Source
+from ..bulk.operations import UNFINISHED_OUTCOMES
 from ..bulk.results import ItemT
 from .errors import LedgerUnreadableError
 from .reader import LedgerReader
 from .spool import Spool
 
 _ITEMS_PER_WRITE: Final = 1000
-_UNFINISHED_OUTCOMES: Final = frozenset({Outcome.FAILED, Outcome.IN_DOUBT, Outcome.NOT_ATTEMPTED})
 
 
 class RunSpool:
@@ -48,7 +48,7 @@ class RunSpool:
         with LedgerReader(ledger) as reader:
             totals = reader.status().totals
             is_read = reader.job.items is not None
-        if is_read and not any(totals.get(outcome) for outcome in _UNFINISHED_OUTCOMES):
+        if is_read and not any(totals.get(outcome) for outcome in UNFINISHED_OUTCOMES):
             self._spool.discard()
 
     async def _read_items(self, source: Source[ItemT]) -> AsyncIterator[str | SkippedItem[str]]:

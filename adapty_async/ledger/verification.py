@@ -18,7 +18,7 @@ import attrs
 
 from .. import bulk
 from ..bulk import BulkJob, BulkReport, Outcome, StopReason, StopRules
-from ..bulk.api import ProfileId
+from ..bulk.operations import OPERATIONS, ProfileId
 from ..client import AdaptyClient, get_sender
 from ..models import Profile
 from ..pacing import Pacer
@@ -33,7 +33,6 @@ from .writer import wait_through_cancellation
 
 T = TypeVar("T")
 
-_DELETED_OUTCOMES: Final = frozenset({Outcome.DELETED, Outcome.DELETED_UNCONFIRMED, Outcome.ALREADY_ABSENT})
 _CONCLUSIVE_OUTCOMES: Final = frozenset({Outcome.FETCHED, Outcome.NOT_FOUND})
 _ROWS_PER_COMMIT: Final = 1000
 _COMMIT_DELAY: Final = 1.0
@@ -196,7 +195,8 @@ def get_verified_keys(reader: LedgerReader) -> set[str]:
 
 def count_deleted_items(reader: LedgerReader, *, remaining: bool = False) -> int:
     """Return how many items' profiles should be gone after a deletion. `remaining` is as in `verify`."""
-    count = sum(count for outcome, count in reader.status().counts.items() if outcome in _DELETED_OUTCOMES)
+    outcomes = OPERATIONS[reader.job.operation].gone_outcomes
+    count = sum(count for outcome, count in reader.status().counts.items() if outcome in outcomes)
     return count - sum(1 for _ in reader.presences()) if remaining else count
 
 
@@ -206,10 +206,11 @@ def _iter_deleted_items(
     """Yield the positions and IDs of these items."""
     verified_positions = (presence.position for presence in reader.presences()) if remaining else iter(())
     known = next(verified_positions, None)
+    outcomes = OPERATIONS[reader.job.operation].gone_outcomes
     for row, profile in reader.joined(ids):
         if row.position == known:
             known = next(verified_positions, None)
-        elif row.standing in _DELETED_OUTCOMES:
+        elif row.standing in outcomes:
             yield row.position, profile
 
 

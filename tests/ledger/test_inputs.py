@@ -10,7 +10,7 @@ import pytest
 
 from adapty_async import UNPACED, AdaptyClient, bulk
 from adapty_async.bulk import Outcome, SkippedItem
-from adapty_async.bulk.api import ProfileId
+from adapty_async.bulk.operations import ProfileId
 from adapty_async.ledger import InputChangedError, Ledger, LedgerReader, LedgerWriteError, session
 from adapty_async.ledger.input_buffer import InputBuffer
 from adapty_async.testing import Simulator

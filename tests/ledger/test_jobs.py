@@ -19,7 +19,8 @@ import pytest
 
 from adapty_async import UNPACED, AdaptyClient, FixedPacer, ProfileAttributes, RetryPolicy, bulk
 from adapty_async.bulk import BulkJob, Outcome, SkippedItem, StopReason, StopRules
-from adapty_async.bulk.api import ProfileChange, ProfileId, job_spec
+from adapty_async.bulk.api import job_spec
+from adapty_async.bulk.operations import ProfileChange, ProfileId
 from adapty_async.client import get_sender
 from adapty_async.http.clock import read_clocks
 from adapty_async.ledger import (

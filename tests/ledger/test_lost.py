@@ -14,7 +14,7 @@ import pytest
 
 from adapty_async import UNPACED, AdaptyClient, FixedPacer, bulk
 from adapty_async.bulk import BulkJob, Outcome
-from adapty_async.bulk.api import ProfileId
+from adapty_async.bulk.operations import ProfileId
 from adapty_async.ledger import Ledger, LedgerLockedError, LedgerLostError, LedgerReader, lock_ledger, verify
 from adapty_async.ledger.files import get_lock_path
 from adapty_async.ledger.id_key import get_key_path

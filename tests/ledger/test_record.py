@@ -17,7 +17,7 @@ import pytest
 
 from adapty_async import UNPACED, AdaptyClient, RetryPolicy, bulk
 from adapty_async.bulk import BulkJob, BulkReport, Outcome, SkippedItem, StopReason
-from adapty_async.bulk.api import ProfileId
+from adapty_async.bulk.operations import ProfileId
 from adapty_async.ledger import (
     JobRecord,
     Ledger,

@@ -14,7 +14,7 @@ import pytest
 
 from adapty_async import UNPACED, AdaptyClient, ProfileAttributes, bulk
 from adapty_async.bulk import BulkJob, Outcome, SkippedItem
-from adapty_async.bulk.api import ProfileId
+from adapty_async.bulk.operations import ProfileId
 from adapty_async.ledger import InputChangedError, Ledger, LedgerUnreadableError, LedgerWriteError, Spool
 from adapty_async.testing import Fault, Simulator
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Protocol
 
-from ...bulk.api import IdType
+from ...bulk.operations import IdType
 from .ids import InputSummary
 from .rows import ExcludedIds, InputSchema, Row
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from ...bulk import Outcome, SkippedItem
-from ...bulk.api import IdType, dump_canonical_json, make_id_normalizer
+from ...bulk.operations import IdType, dump_canonical_json, make_id_normalizer
 from ...models import ProfileAttributes
 from .attribute_mapping import AttributeOptions, AttributePair
 from .attribute_readers import AttributeReader, CellAttributeReader, JsonAttributeReader

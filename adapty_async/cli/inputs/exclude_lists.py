@@ -11,7 +11,7 @@ from typing import Final
 
 import attrs
 
-from ...bulk.api import IdType, make_id_normalizer
+from ...bulk.operations import IdType, make_id_normalizer
 from ..exit_codes import CommandError
 from .allowances import Allowances
 from .bulk_input import JobInput

@@ -11,7 +11,7 @@ from typing import BinaryIO, Final, TypeVar
 import attrs
 
 from ...bulk import Outcome, SkippedItem
-from ...bulk.api import IdType, make_id_normalizer
+from ...bulk.operations import IdType, make_id_normalizer
 from .damage import find_damage, may_contain_header
 from .duplicates import Candidate, DuplicateFinder, PositionSet, find_duplicates
 from .files import STDIN_LABEL, STDIN_PATH, copy_to_temp_file, open_source

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, Protocol, TypeAlias
 import attrs
 
 from ...bulk import Outcome
-from ...bulk.api import IdType
+from ...bulk.operations import IdType
 from ..exit_codes import CommandError
 
 BATCH_ROWS: Final = 512

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ...bulk.api import IdType
+from ...bulk.operations import IdType
 from ...models import is_uuid_text
 from ...resources.profiles import build_delete_request
 

@@ -13,7 +13,6 @@ from ..exit_codes import ExitStatus
 from ..output.progress import OutcomeCounts
 from ..output.screen import echo
 from .ledger_files import format_command
-from .operations import DELETE
 from .options import JobOptions
 from .result import JobResult, show_result
 
@@ -47,7 +46,7 @@ def show_next_commands(ledger: Path, job_options: JobOptions, *, has_input: bool
     """
     echo("No row is left to send. Next, you can:", sys.stderr)
     has_key = get_key_path(resolve_link(ledger)).exists()  # without its key file, a ledger is anonymous
-    if has_key and job_options.operation == DELETE.name:
+    if has_key and job_options.operation_spec.is_verifiable:
         given = [] if has_input else ["--input", "FILE"]
         echo(f"  {format_command('verify', ledger, '5%', *given)}", sys.stderr)
     echo(f"  {format_command('report', ledger, '--json', 'record.json', '--markdown', 'record.md')}", sys.stderr)

@@ -15,7 +15,7 @@ import attrs
 
 from ... import bulk
 from ...bulk import Outcome, StopRules
-from ...bulk.api import IdType
+from ...bulk.operations import IdType
 from ...client import AdaptyClient
 from ...errors import AdaptyAPIError
 from ...escaping import dump_json

@@ -9,9 +9,9 @@ from uuid import UUID
 import attrs
 
 from ...bulk import Outcome, StopReason, StopRules
+from ...bulk.operations import AnyOperation
 from ...ledger.chunks import UNSENT_OUTCOMES
 from ..exit_codes import CommandError, ExitStatus
-from .operations import OperationSpec
 
 MAX_UNCOUNTED_PROFILES: Final = 10_000
 """With --yes alone, at most this number of profiles is sent. Above it, --expect or --max is required."""
@@ -82,7 +82,7 @@ class Guards:
             raise CommandError("--max-absent must be a share of the rows, as in 80%")
         return cls(expect, max_profiles, None if app is None else str(app), max_failures, has_canary, max_absent)
 
-    def check(self, profile_count: int, operation_spec: OperationSpec, *, is_confirmed: bool) -> None:
+    def check(self, profile_count: int, operation_spec: AnyOperation, *, is_confirmed: bool) -> None:
         """Check the number of profiles. Raises CommandError if it violates a guard.
 
         Args:

@@ -10,6 +10,7 @@ import attrs
 
 from ...bulk import Outcome
 from ...bulk.api import job_spec
+from ...bulk.operations import ABSENT_OUTCOMES, OPERATIONS, Effect
 from ...client import AdaptyClient, clone_client
 from ...ledger import LedgerReader, Row, Status
 from ...ledger.last_key import APP_ID_NOTE
@@ -22,12 +23,13 @@ from .ledger_files import MISMATCH_MESSAGES, is_stdin, translate_ledger_errors
 from .options import JobOptions
 from .probe import verify_app
 
-ACCEPTED_OUTCOMES: Final = (Outcome.DELETED, Outcome.UPDATED)
+ACCEPTED_OUTCOMES: Final = frozenset(
+    spec.done_outcome for spec in OPERATIONS.values() if spec.effect in {Effect.CHANGE, Effect.REMOVE}
+)
 """Outcomes after which a job must not be resumed in another app. A created profile itself shows the app."""
 _WITNESS_ADVICE: Final = (
     "name an existing profile with --witness-id ID (- reads the ID from standard input), or check the key"
 )
-_ABSENT_OUTCOMES: Final = frozenset({Outcome.ALREADY_ABSENT, Outcome.NOT_FOUND, Outcome.DELETED_UNCONFIRMED})
 
 
 @attrs.frozen
@@ -86,7 +88,7 @@ def check_job_key(
     is_app_unknown = is_key_replaced and verified_app is None
     status = reader.status()
     accepted = sum(status.counts.get(outcome, 0) for outcome in ACCEPTED_OUTCOMES)
-    sent_outcomes = retry_outcomes | (_ABSENT_OUTCOMES if is_app_unknown and not accepted else frozenset())
+    sent_outcomes = retry_outcomes | (ABSENT_OUTCOMES if is_app_unknown and not accepted else frozenset())
     if not (allow_appended or _count_rows_to_send(status, sent_outcomes)):
         return key_check
     if is_app_unknown and accepted:  # even --app wouldn't help
@@ -138,9 +140,9 @@ def _build_unknown_app_error(reader: LedgerReader, advice: str) -> CommandError:
 
 def _build_mixed_apps_error(reader: LedgerReader, accepted_count: int) -> CommandError:
     """Return the error that profiles were changed under an unknown app, which may not be that of the new key."""
+    participle = OPERATIONS[reader.job.operation].participle
     return CommandError(
-        f"{accepted_count:,} profiles of {reader.path} were {reader.job.operation}d with a key whose app no "
-        "run has verified "
+        f"{accepted_count:,} profiles of {reader.path} were {participle} with a key whose app no run has verified "
         "(--app), so the app of the new key can't be compared with it: resume with the old key, or start again with "
         "another ledger",
         ExitStatus.LEDGER,
@@ -166,7 +168,7 @@ def verify_job_app(
     """
     assert key_check.app is not None
     existing_outcomes = job_options.operation_spec.existing_outcomes | (
-        _ABSENT_OUTCOMES if key_check.was_app_unknown else frozenset()
+        ABSENT_OUTCOMES if key_check.was_app_unknown else frozenset()
     )
 
     def iter_listed_ids() -> Iterator[str]:

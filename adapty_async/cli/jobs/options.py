@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from ...bulk.api import IdType
+from ...bulk.operations import DELETE, OPERATIONS, AnyOperation, IdType
 from ..exit_codes import CommandError
 from ..inputs.allowances import Allowances
 from ..inputs.attribute_mapping import AttributeOptions
@@ -17,7 +17,6 @@ from ..inputs.ids import open_id_input
 from ..inputs.json_objects import JsonIdInput
 from ..inputs.rows import NO_EXCLUDED_IDS, ExcludedIds, Format
 from .guards import Guards
-from .operations import CREATE, DELETE, OPERATIONS, UPDATE, OperationSpec
 from .pace import Pace
 from .stored_paths import FileLocator, dump_path, get_real_path
 
@@ -65,7 +64,7 @@ class JobOptions:
     failures: Path | None = None
 
     @property
-    def operation_spec(self) -> OperationSpec:
+    def operation_spec(self) -> AnyOperation:
         """The operation on each profile."""
         return OPERATIONS[self.operation]
 
@@ -113,8 +112,10 @@ def _escape_name(name: str) -> str:
 
 def check_id_type(operation: str, by: IdType) -> None:
     """Refuse a type of ID that the operation doesn't support. Raises CommandError."""
-    if operation == CREATE.name and by != "customer_user_id":
-        raise CommandError("profiles can only be created by customer user ID: pass --by customer_user_id")
+    spec = OPERATIONS[operation]
+    if by not in spec.id_types:
+        label = spec.id_types[0].replace("_id", " ID").replace("_", " ")
+        raise CommandError(f"profiles can only be {spec.participle} by {label}: pass --by {spec.id_types[0]}")
 
 
 def build_input_cli_options(job_options: JobOptions) -> list[str]:
@@ -169,4 +170,6 @@ def open_job_input(
                 allow_invisible=job_options.allows.invisible,
                 excluded_ids=excluded_ids,
             )
-        yield ChangeInput(id_input, job_options.assignment, may_be_empty=job_options.operation != UPDATE.name)
+        yield ChangeInput(
+            id_input, job_options.assignment, may_be_empty=not job_options.operation_spec.needs_attributes
+        )

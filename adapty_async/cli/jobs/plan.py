@@ -7,7 +7,7 @@ from typing import Final
 
 import attrs
 
-from ...bulk.api import IdType
+from ...bulk.operations import OPERATIONS, AnyOperation, Effect, IdType
 from ...client import AdaptyClient, clone_client
 from ...escaping import escape_line
 from ..exit_codes import CommandError, ExitStatus
@@ -26,7 +26,6 @@ from .client import create_client_from_env
 from .guards import MAX_UNCOUNTED_PROFILES
 from .ledger_files import format_command
 from .masking import mask_id
-from .operations import CREATE, OPERATIONS, UPDATE
 from .options import JobOptions, build_exclude_cli_options, build_input_cli_options, check_id_type, open_job_input
 from .pace import Pace
 from .preflight import confirm_rounded_ids, load_exclude_lists, show_input_summary
@@ -58,15 +57,16 @@ class PlanOptions:
 
     def build_job_options(self) -> JobOptions:
         """Return the job options of the command `target_command`. Raises CommandError."""
-        is_writing = self.target_command in (UPDATE.name, CREATE.name)
-        if not is_writing and self.attribute_options != AttributeOptions():
-            raise CommandError(f"{self.target_command} writes no attributes: add --for update, or --for create")
-        if self.exclude and self.target_command not in OPERATIONS:
+        spec = OPERATIONS[self.target_command]
+        if not spec.has_attributes and self.attribute_options != AttributeOptions():
+            others = ", or ".join(f"--for {other.name}" for other in OPERATIONS.values() if other.has_attributes)
+            raise CommandError(f"{self.target_command} writes no attributes: add {others}")
+        if self.exclude and not spec.has_ledger:
             raise CommandError(f"{self.target_command} has no --exclude: leave it out")
         check_id_type(self.target_command, self.by)
         return JobOptions(
             operation=self.target_command,
-            assignment=self.attribute_options if is_writing else None,
+            assignment=self.attribute_options if spec.has_attributes else None,
             file=self.file,
             by=self.by,
             column=self.column,
@@ -187,11 +187,11 @@ def _fetch_sample(
         sample_result = run_event_loop(lambda _: fetch_profile_sample(client, picked, by=job_options.by, pacer=pacer))
     if not sample_size:  # no profile is fetched, but the key must be checked anyway
         run_event_loop(lambda _: check_api_key(clone_client(client)))
-    print_to_stdout("\n".join(_iter_sample_lines(sample_result, job_options.operation)))
+    print_to_stdout("\n".join(_iter_sample_lines(sample_result, job_options.operation_spec)))
     return sample_result
 
 
-def _iter_sample_lines(sample: ProfileSample, operation: str) -> Iterator[str]:
+def _iter_sample_lines(sample: ProfileSample, operation_spec: AnyOperation) -> Iterator[str]:
     yield ""
     yield f"{'asked for':<20}{sample.requested_count:>12,}  profiles, from all over the file"
     if not sample.known_count:
@@ -199,7 +199,7 @@ def _iter_sample_lines(sample: ProfileSample, operation: str) -> Iterator[str]:
         return
     yield f"{'exist':<20}{sample.existing_count:>12,}"
     yield f"{'do not exist':<20}{sample.absent_count:>12,}"
-    nobody = _APP_UNKNOWN_YET if operation == CREATE.name else _APP_UNKNOWN
+    nobody = _APP_UNKNOWN_YET if operation_spec.effect is Effect.CREATE else _APP_UNKNOWN
     yield _format_line("app", ", ".join(map(str, sample.apps)) or nobody)
     if not sample.is_complete:
         yield f"not all requests were answered ({_explain_incomplete(sample)}): try again later"
@@ -216,7 +216,7 @@ def _format_planned_command(
 ) -> str:
     """Return the command that was planned, with --app if the app is known."""
     options = [*build_input_cli_options(job_options), *build_exclude_cli_options(job_options)]
-    if job_options.operation in OPERATIONS:
+    if job_options.operation_spec.has_ledger:
         options += (
             ["--expect", str(input_summary.profile_count)]
             if input_summary.profile_count > MAX_UNCOUNTED_PROFILES
@@ -224,6 +224,6 @@ def _format_planned_command(
         )
         options += ["--app", str(sample.apps[0])] if sample is not None and len(sample.apps) == 1 else []
     options += [*job_options.pace.to_cli_options(), *(["--skip-damaged"] if job_options.accept_damaged else [])]
-    if job_options.operation not in OPERATIONS:
+    if not job_options.operation_spec.has_ledger:
         return f"{format_command(job_options.operation, file, *options)} > profiles.jsonl"
     return format_command(job_options.operation, file, *options, *(["--yes"] if file == STDIN_PATH else []))

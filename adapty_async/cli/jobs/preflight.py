@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TextIO
 
+from ...bulk.operations import AnyOperation
 from ...client import AdaptyClient, clone_client
 from ...escaping import escape_line, escape_lines
 from ...ledger.last_key import APP_ID_NOTE
@@ -18,7 +19,6 @@ from ..inputs.ids import InputSummary
 from ..output.screen import echo
 from .failed_rows_command import get_failures_format
 from .ledger_files import is_rereadable
-from .operations import OperationSpec
 from .options import JobOptions
 from .probe import verify_app
 
@@ -158,7 +158,7 @@ def _is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and not stream.closed and stream.isatty()
 
 
-def _confirm_job(profile_count: int, base_url: str, operation_spec: OperationSpec) -> None:
+def _confirm_job(profile_count: int, base_url: str, operation_spec: AnyOperation) -> None:
     what = f"{profile_count:,} profiles will be {operation_spec.participle} at {base_url}. {operation_spec.warning}"
     if not ask_to_type(f"{what}\nType {profile_count} to {operation_spec.name} them: ", str(profile_count)):
         raise CommandError(

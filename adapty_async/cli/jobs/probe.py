@@ -9,7 +9,7 @@ import attrs
 
 from ... import bulk
 from ...bulk import Outcome, StopReason, StopRules
-from ...bulk.api import IdType
+from ...bulk.operations import IdType
 from ...client import AdaptyClient
 from ...errors import AdaptyError, AuthenticationError, PermissionDeniedError, ProfileNotFoundError
 from ...http.retry import RetryPolicy

@@ -11,10 +11,10 @@ from typing import Any, Final, Literal
 
 from ... import ledger as ledgers
 from ...bulk import Outcome
+from ...bulk.operations import OUTCOME_MEANINGS
 from ...escaping import dump_json, escape_line
 from ...ledger import JobRecord, LedgerReader, Row, Run, Status, build_record
 from ...ledger.reader import RECENT_SECONDS
-from ...ledger.record import OUTCOME_MEANINGS
 from ..exit_codes import CommandError, ExitStatus, is_disk_full
 from ..output.files import READABLE_MODE, create_partial_file
 from ..output.progress import LiveStatus, OutcomeCounts, ProgressView

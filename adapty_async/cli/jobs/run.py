@@ -12,7 +12,7 @@ from typing import Any, Final
 import attrs
 
 from ...bulk import Outcome, StopReason
-from ...bulk.api import job_spec
+from ...bulk.api import create_job, job_spec
 from ...client import AdaptyClient, get_sender
 from ...escaping import escape_line
 from ...ledger import Ledger, LedgerLock, LedgerLostError, LedgerReader, Status, TemporaryLedger, prepare
@@ -267,7 +267,8 @@ class JobRun:
             lock=ledger_job.lock,
         )
         self._ledger_path = ledger.path.absolute()  # resolved now: the working directory may be removed during the run
-        self.job = ledger_job.job_options.operation_spec.create_job(
+        self.job = create_job(
+            ledger_job.job_options.operation_spec,
             client,
             job_input.iter_items(),
             by=job_input.by,

@@ -9,7 +9,8 @@ from uuid import UUID
 
 import attrs
 
-from ...bulk.api import IdType, job_spec
+from ...bulk.api import job_spec
+from ...bulk.operations import IdType
 from ...client import AdaptyClient
 from ...ledger import LedgerLock, Spool, has_job, prepare
 from ..exit_codes import CommandError, ExitStatus

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from ...bulk import BulkReport, Outcome, StopReason
+from ...bulk.operations import OPERATIONS
 from ...client import AdaptyClient
 from ...escaping import escape_line
 from ...ledger import LedgerReader, Verified
@@ -83,7 +84,7 @@ def verify_job(
         refuse_job_file(present_file, path)
         check_new_file(present_file, "--present")
     with open_ledger(path) as reader:
-        if reader.job.operation != "delete":
+        if not OPERATIONS[reader.job.operation].is_verifiable:
             raise CommandError(
                 f"only deletions can be verified, but {path} is the ledger of the operation {reader.job.operation}: to "
                 f"see the outcomes of its rows, run {format_command('report', path)}"

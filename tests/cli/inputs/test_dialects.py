@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapty_async.bulk.api import IdType
+from adapty_async.bulk.operations import IdType
 from adapty_async.cli.inputs.ids import open_id_input
 from adapty_async.cli.inputs.rows import Format, InputError
 from tests.cli.served import AT_ONCE

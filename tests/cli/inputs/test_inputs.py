@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapty_async.bulk import Outcome
-from adapty_async.bulk.api import IdType
+from adapty_async.bulk.operations import IdType
 from adapty_async.cli.inputs.ids import IdInput, InputSummary, open_id_input
 from adapty_async.cli.inputs.rows import InputError, Row
 from adapty_async.cli.inputs.validity import explain_invalid_id, find_invalid_ids

@@ -15,7 +15,7 @@ import attrs
 import pytest
 
 from adapty_async.bulk import Outcome, SkippedItem
-from adapty_async.bulk.api import IdType
+from adapty_async.bulk.operations import IdType
 from adapty_async.cli.inputs.ids import IdInput, open_id_input
 from adapty_async.cli.inputs.rows import Format, InputError, Row
 from tests.cli.witness import Say

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from adapty_async.bulk import Outcome, StopReason, StopRules
+from adapty_async.bulk import Outcome, StopReason, StopRules, operations
 from adapty_async.cli.exit_codes import CommandError, ExitStatus
-from adapty_async.cli.jobs import operations
 from adapty_async.cli.jobs import run as recorded
 from adapty_async.cli.jobs.guards import Guards
 from adapty_async.ledger import LedgerReader
