@@ -13,6 +13,7 @@ import attrs
 
 from ...bulk import Outcome, StopReason
 from ...bulk.api import create_job, job_spec
+from ...bulk.operations import OUTCOME_MEANINGS
 from ...client import AdaptyClient, get_sender
 from ...escaping import escape_line
 from ...ledger import Ledger, LedgerLock, LedgerLostError, LedgerReader, Status, TemporaryLedger, prepare
@@ -33,11 +34,6 @@ from .options import JobOptions
 from .result import JobResult, build_live_status, run_job, show_result
 
 _ANSWERED_OUTCOMES: Final = frozenset({Outcome.FAILED, Outcome.NOT_FOUND})
-_FAILURE_REASONS: Final = {
-    Outcome.IN_DOUBT: "may have been sent; no answer shows the result",
-    Outcome.NOT_ATTEMPTED: "not sent",
-    Outcome.NOT_FOUND: "Adapty has no such profile",
-}
 
 
 @attrs.frozen
@@ -220,7 +216,7 @@ def iter_failed_rows(reader: LedgerReader, job_input: JobInput) -> Iterator[Fail
         elif outcome is Outcome.FAILED:
             reason = "no answer" if status is None else f"Adapty answered {status}"
         else:
-            reason = _FAILURE_REASONS[outcome]
+            reason = OUTCOME_MEANINGS[outcome]
         yield FailedRow(row, outcome, reason, status)
 
 

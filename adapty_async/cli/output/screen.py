@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import datetime
-from typing import Final, Protocol, TextIO
+from typing import Protocol, TextIO
 
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
@@ -15,28 +15,13 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from ...bulk import BulkReport, Outcome
+from ...bulk import BulkReport
+from ...bulk.operations import OUTCOME_MEANINGS
 from ...escaping import escape_line, escape_lines
 from .events import Output, echo, get_output
 from .progress import LiveStatus, OutcomeCounts, ProgressView, RateMeter
 
 __all__ = ["Screen", "create_screen", "echo", "format_summary", "show_log_messages", "show_progress"]
-
-_MEANINGS: Final = {
-    Outcome.DELETED: "Adapty accepted the deletion",
-    Outcome.UPDATED: "Adapty accepted the update",
-    Outcome.CREATED: "Adapty accepted the creation",
-    Outcome.FETCHED: "Adapty returned the profile",
-    Outcome.DELETED_UNCONFIRMED: "absent after a request whose answer was lost: most likely deleted by it",
-    Outcome.ALREADY_ABSENT: "Adapty has no such profile",
-    Outcome.NOT_FOUND: "Adapty has no such profile",
-    Outcome.DUPLICATE: "the same id as on an earlier line",
-    Outcome.EXCLUDED: "on an exclude list: not sent",
-    Outcome.INVALID: "can't be read, or can't be an id: not sent",
-    Outcome.FAILED: "rejected by Adapty, or still failing at the last attempt",
-    Outcome.IN_DOUBT: "sent, but no answer shows the result",
-    Outcome.NOT_ATTEMPTED: "not sent",
-}
 
 
 class Screen(Protocol):
@@ -216,7 +201,7 @@ def format_summary(outcome_counts: OutcomeCounts, report: BulkReport) -> str:
 
 
 def _iter_summary_lines(outcome_counts: OutcomeCounts, report: BulkReport) -> Iterator[str]:
-    for outcome, meaning in _MEANINGS.items():
+    for outcome, meaning in OUTCOME_MEANINGS.items():
         if count := outcome_counts.by_outcome.get(outcome):
             yield _format_line(outcome, f"{count:,}", meaning)
     if rest := outcome_counts.total - sum(outcome_counts.by_outcome.values()):

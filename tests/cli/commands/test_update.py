@@ -409,7 +409,7 @@ def test_the_failures_can_be_fed_back_as_they_are(sim: Simulator, tmp_path: Path
     (failure,) = csv.DictReader((tmp_path / "failures.csv").read_text().splitlines())
     assert (failure["adapty_outcome"], failure["adapty_reason"], failure["adapty_line"]) == (
         "not_found",
-        "Adapty has no such profile",
+        "there was no such profile",
         "3",
     )
     assert failure["adapty_status"] == "404"

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from adapty_async.bulk import BulkReport, Latency, Outcome
+from adapty_async.bulk.operations import OUTCOME_MEANINGS
 from adapty_async.cli.jobs.outcome_counter import OutcomeCounter
 from adapty_async.cli.output.events import Output, use_output
 from adapty_async.cli.output.progress import LiveStatus, OutcomeCounts, ProgressView, RateMeter
@@ -363,6 +364,7 @@ def test_the_summary_explains_every_outcome_a_deletion_can_have_and_claims_no_mo
     others = {Outcome.UPDATED, Outcome.CREATED, Outcome.FETCHED, Outcome.SUCCEEDED, Outcome.NOT_FOUND}
     counts = {outcome: 1 for outcome in Outcome if outcome not in others}
     text = format_summary(OutcomeCounts(len(counts), counts), REPORT)
+    assert all(f"1  {OUTCOME_MEANINGS[outcome]}\n" in text for outcome in counts)
     assert all(outcome in text for outcome in counts)
     assert "erase" not in text
 
