@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from ..bulk.job_store import JobSpec
+from ..counts import format_count
 from .chunks import HASH_BYTES, ITEMS_PER_CHUNK, Chunk
 from .errors import Difference, InputChangedError, LedgerMismatchError, Mismatch
 from .files import build_write_error, open_regular_file
@@ -201,7 +202,9 @@ class InputCheck:
 
     def _build_too_short_error(self, end: int) -> InputChangedError:
         return _build_changed_error(
-            f"the input ends after row {end:,}, but the ledger has {self.known_count:,} rows", end, "shorter"
+            f"the input ends after row {end:,}, but the ledger has {format_count(self.known_count, 'row')}",
+            end,
+            "shorter",
         )
 
     def _update_job(self, **values: Any) -> None:

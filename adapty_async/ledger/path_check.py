@@ -10,6 +10,7 @@ import zlib
 from pathlib import Path
 from typing import Final
 
+from ..counts import format_count
 from .chunks import Chunk
 from .errors import LedgerLostError, LedgerUnreadableError
 from .file_identity import Identity, get_identity
@@ -106,7 +107,7 @@ class FileChecks:
             return build_lost_error(self._path, advice, kept=None)
         finally:
             self._checkpoint_and_remove_log()
-        sent_again = f", which sends {unknown:,} rows with an unknown outcome again" if unknown else ""
+        sent_again = f", which sends {format_count(unknown, 'row')} with an unknown outcome again" if unknown else ""
         advice = (
             f"its data is in {copy}: rename that to {self._path.name}, next to its key file, {_RERUN_HINT}{sent_again}"
         )

@@ -11,6 +11,7 @@ import attrs
 
 from ..bulk import Outcome
 from ..bulk.operations import OPERATIONS, OUTCOME_MEANINGS
+from ..counts import format_count
 from ..escaping import dump_json, escape_line, escape_markdown
 from .chunks import STATES, UNSENT_OUTCOMES, Row
 from .errors import LedgerError, LedgerUnreadableError
@@ -119,8 +120,11 @@ class JobRecord:
         spec = OPERATIONS[self.operation]
         lines = [f"# Record of a mass {spec.noun}", "", *self._format_open_items()]
         if self.verified is not None and self.verified.present:
+            present = format_count(
+                self.verified.present, "profile was present when it was", "profiles were present when they were"
+            )
             lines += [
-                f"**{self.verified.present:,} profiles were present when they were checked afterwards.**",
+                f"**{present} checked afterwards.**",
                 "",
             ]
         return lines[:-1] if spec.record_note is None else [*lines, spec.record_note]
@@ -128,7 +132,8 @@ class JobRecord:
     def _format_open_items(self) -> list[str]:
         if not self.open:
             return []
-        sentence = f"**The job isn't finished: {self.open:,} of {self.items:,} items were open when this was written.**"
+        items = f"{format_count(self.items, 'item')} {'was' if self.open == 1 else 'were'}"
+        sentence = f"**The job isn't finished: {self.open:,} of {items} open when this was written.**"
         if self.resume_command is None:
             return [sentence, ""]
         return [f"{sentence} To resume it:", "", f"    {escape_line(self.resume_command)}", ""]
@@ -202,7 +207,7 @@ def build_record(reader: LedgerReader, *, items: int | None = None, resume_comma
     complete = totals.total() == expected if job.items is not None else totals.total() <= expected
     if totals != Counter(status.totals) or not complete:
         raise LedgerUnreadableError(
-            f"the ledger contradicts itself: {totals.total():,} rows of {expected:,}: restore it from a backup"
+            f"the ledger contradicts itself: {totals.total():,} of {expected:,} rows: restore it from a backup"
         )
     unread = expected - totals.total()
     totals[Outcome.NOT_ATTEMPTED] += unread

@@ -276,7 +276,7 @@ class Store:
         expected = self.read_job().items
         if expected not in {None, items}:
             raise LedgerUnreadableError(
-                f"{self._path} contradicts itself: {items:,} rows of {expected:,}: restore it from a backup"
+                f"{self._path} contradicts itself: {items:,} of {expected:,} rows: restore it from a backup"
             )
         return int(items)
 

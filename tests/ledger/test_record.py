@@ -252,7 +252,7 @@ async def test_a_job_that_was_stopped_is_recorded_where_its_size_is_known(
     await stopped_when(lambda: simulator.stats.count_responses(204) >= 100, deletion(client, path, 1500))
     with pytest.raises(LedgerError, match="hasn't read its input to the end"):
         record(path)
-    with pytest.raises(LedgerUnreadableError, match="contradicts itself: 1,000 rows of 999"):
+    with pytest.raises(LedgerUnreadableError, match="contradicts itself: 1,000 of 999 rows"):
         record(path, items=999)
     made = record(path, items=1502)
     assert sum(made.totals.values()) == 1502
@@ -281,7 +281,7 @@ async def test_a_record_that_contradicts_the_number_of_items_is_refused(
     await delete(client, path, 1100)
     with Store.open(path) as store, store.transaction():
         store.write(CommitData(job=attrs.evolve(store.read_job(), items=items)))
-    with pytest.raises(LedgerUnreadableError, match=f"contradicts itself: 1,102 rows of {items:,}"):
+    with pytest.raises(LedgerUnreadableError, match=f"contradicts itself: 1,102 of {items:,} rows"):
         record(path)
     with pytest.raises(LedgerUnreadableError):
         await delete(client, path, 1100)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO, Final
 
+from ...counts import format_count
 from .columns import detect_schema
 from .compression import is_gzip, iter_blocks
 from .dialects import SAMPLE_LINES, refuse_table
@@ -103,20 +104,21 @@ class CsvReader:
         has_width = len(record) == width
         id_ = record[schema.id_index] if has_width else content
         last = line + _count_lines([id_]) - 1
+        fields = format_count(len(record), "field")
         if TOO_LONG_WITH_OPEN_QUOTE in content:
             raise InputError(f"{self._name}, line {line}: {_QUOTE_ADVICE}")
         if last > line and not has_width:
             # The record may contain later rows.
             raise InputError(
-                f"{self._name}, line {line}: the row continues to line {last} and has {len(record)} fields instead of "
-                f"{width}: if a quote is missing, close it; otherwise give the row {width} fields"
+                f"{self._name}, line {line}: the row continues to line {last} and has {fields} instead of "
+                f"{width}: if a quote is missing, close it; otherwise give the row {format_count(width, 'field')}"
             )
         if content == _BROKEN_RECORD:
             return "", "text follows a closing quote, or a field is too long"
         if content == TOO_LONG:
             return "", "the line is too long"
         if not has_width:
-            return "", f"the row has {len(record)} fields instead of {width}"
+            return "", f"the row has {fields} instead of {width}"
         if last > line:
             return "", f"the ID continues to line {last}, as if a quote were missing: an ID can't contain a line break"
         if unreadable := _UNREADABLE.search(content):

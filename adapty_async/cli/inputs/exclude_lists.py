@@ -156,9 +156,10 @@ def _refuse_rounded_ids(exclude_list: ExcludeList, matches: _ListMatches, job_in
 
 def _refuse_unmatched_list(exclude_list: ExcludeList, matches: _ListMatches, job_input: JobInput) -> None:
     if not matches.has_match:
+        count = len(exclude_list.lines_by_name)
+        none, is_ = ("the only ID", "isn't") if count == 1 else (f"none of the {count:,} IDs", "is")
         raise CommandError(
-            f"--exclude: none of the {len(exclude_list.lines_by_name):,} IDs in {exclude_list.file} is in "
-            f"{job_input.name}: check that they have "
+            f"--exclude: {none} in {exclude_list.file} {is_} in {job_input.name}: check that they have "
             "the same type and spelling; if nothing is to be excluded, add --allow-unmatched-exclude"
         )
 

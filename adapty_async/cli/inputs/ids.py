@@ -377,6 +377,7 @@ def refuse_empty(input_summary: InputSummary, name: str) -> None:
 
 def _explain_empty(input_summary: InputSummary) -> str:
     if not input_summary.first_invalid_rows:
-        return f"all {input_summary.row_count:,} rows are excluded"
+        rows = input_summary.row_count
+        return "its only row is excluded" if rows == 1 else f"all {rows:,} rows are excluded"
     first = input_summary.first_invalid_rows[0]
     return f"on {input_summary.schema.unit} {first.line}, {first.reason}"

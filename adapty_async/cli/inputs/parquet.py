@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, Final
 
+from ...counts import format_count
 from ...installation import format_install_command
 from .columns import find_id_column
 from .compression import IndependentReader
@@ -76,7 +77,8 @@ class ParquetReader:
             if rows == stated_rows:
                 return
             message = (
-                f"{self._name} is damaged: it has {rows:,} rows, but its footer says {stated_rows:,}: fetch it again"
+                f"{self._name} is damaged: it has {format_count(rows, 'row')}, but its footer says {stated_rows:,}: "
+                "fetch it again"
             )
         raise InputError(message)
 

@@ -10,6 +10,7 @@ import attrs
 
 from ...bulk import Outcome, StopReason, StopRules
 from ...bulk.operations import AnyOperation
+from ...counts import format_count
 from ...ledger.chunks import UNSENT_OUTCOMES
 from ..exit_codes import CommandError, ExitStatus
 
@@ -90,15 +91,16 @@ class Guards:
             operation_spec: What is done to them.
             is_confirmed: Whether --yes confirms the job. False if a person sees the number and confirms it.
         """
+        found = f"there {'is' if profile_count == 1 else 'are'} {format_count(profile_count, 'profile')}"
         if self.expect is not None and profile_count != self.expect:
             raise _build_refusal(
-                f"there are {profile_count:,} profiles to {operation_spec.name}, not the {self.expect:,} of "
+                f"{found} to {operation_spec.name}, not the {self.expect:,} of "
                 "--expect: find out "
                 f"why, then pass --expect {profile_count}"
             )
         if self.most is not None and profile_count > self.most:
             raise _build_refusal(
-                f"there are {profile_count:,} profiles to {operation_spec.name}, more than the {self.most:,} "
+                f"{found} to {operation_spec.name}, more than the {self.most:,} "
                 "of --max: find out "
                 f"why, then pass --max {profile_count}"
             )

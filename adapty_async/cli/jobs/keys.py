@@ -12,6 +12,7 @@ from ...bulk import Outcome
 from ...bulk.api import job_spec
 from ...bulk.operations import ABSENT_OUTCOMES, OPERATIONS, Effect
 from ...client import AdaptyClient, clone_client
+from ...counts import format_count
 from ...ledger import LedgerReader, Row, Status
 from ...ledger.last_key import APP_ID_NOTE
 from ..exit_codes import CommandError, ExitStatus
@@ -142,7 +143,8 @@ def _build_mixed_apps_error(reader: LedgerReader, accepted_count: int) -> Comman
     """Return the error that profiles were changed under an unknown app, which may not be that of the new key."""
     participle = OPERATIONS[reader.job.operation].participle
     return CommandError(
-        f"{accepted_count:,} profiles of {reader.path} were {participle} with a key whose app no run has verified "
+        f"{format_count(accepted_count, 'profile')} of {reader.path} {'was' if accepted_count == 1 else 'were'} "
+        f"{participle} with a key whose app no run has verified "
         "(--app), so the app of the new key can't be compared with it: resume with the old key, or start again with "
         "another ledger",
         ExitStatus.LEDGER,

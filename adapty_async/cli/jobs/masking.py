@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from ...counts import format_count
 from ...escaping import escape_line
 
 _MIN_SHOWN_LENGTH: Final = 8
@@ -10,4 +11,4 @@ _MIN_SHOWN_LENGTH: Final = 8
 def mask_id(id_: str) -> str:
     """Return the first and last character of an ID, and its length. Of a short ID, return only the length."""
     ends = "…" if len(id_) < _MIN_SHOWN_LENGTH else escape_line(f"{id_[0]}…{id_[-1]}")
-    return f"{ends} ({len(id_):,} characters)"
+    return f"{ends} ({format_count(len(id_), 'character')})"

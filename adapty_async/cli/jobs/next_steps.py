@@ -8,6 +8,7 @@ from typing import Final, TypeAlias
 import attrs
 
 from ...bulk import Outcome, StopReason
+from ...counts import format_count
 from ...escaping import escape_line
 from ...ledger import Spool, Status
 from ..inputs.bulk_input import JobInput
@@ -68,10 +69,12 @@ class ResumeSteps:
         if is_too_absent:
             self._show_absent_advice(result, remaining)
         elif remaining != 0:
-            echo("To resume:" if remaining is None else f"{remaining:,} rows left. To resume:", sys.stderr)
+            echo(
+                "To resume:" if remaining is None else f"{format_count(remaining, 'row')} left. To resume:", sys.stderr
+            )
             echo(f"  {self._format_next_command('resume', result)}", sys.stderr)
         if remaining == 0 and retryable:
-            echo(f"To send the {retryable:,} failed or in-doubt rows again:", sys.stderr)
+            echo(f"To send the {format_count(retryable, 'failed or in-doubt row')} again:", sys.stderr)
             echo(f"  {self._format_next_command('retry-failed', result)}", sys.stderr)
         has_failures = result.outcome_counts.failed_count > (remaining or 0) + sum(
             failure_summary.excluded_counts.values()
@@ -93,7 +96,7 @@ class ResumeSteps:
             "20",
         ]
         if remaining:
-            echo(f"{remaining:,} rows left.", sys.stderr)
+            echo(f"{format_count(remaining, 'row')} left.", sys.stderr)
         echo("To see the app of the key, and how many of the profiles exist:", sys.stderr)
         echo(f"  {format_command('plan', file, *options)}", sys.stderr)
         if self.app is None and not self._is_bound_to_app(result):
@@ -160,7 +163,7 @@ class RerunSteps:
         elif failure_summary.file is None:
             echo(escape_line(f"{self.failures} wasn't written."), sys.stderr)
         elif not failure_summary.is_complete:
-            what = f"{failure_summary.file} contains only some of the {failed:,} rows that failed."
+            what = f"{failure_summary.file} contains only some of the {format_count(failed, 'row')} that failed."
             echo(escape_line(what), sys.stderr)
         else:
             _show_rerun_command(self.failures, failure_summary.file, self.job_input, self.job_options)

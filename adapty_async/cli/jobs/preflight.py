@@ -7,6 +7,7 @@ from typing import TextIO
 
 from ...bulk.operations import AnyOperation
 from ...client import AdaptyClient, clone_client
+from ...counts import format_count
 from ...escaping import escape_line, escape_lines
 from ...ledger.last_key import APP_ID_NOTE
 from ...ledger.record import OPERATOR_NOTE, REQUEST_NOTE
@@ -98,23 +99,27 @@ def show_input_summary(
     """
     schema = input_summary.schema
     rest = "" if remaining in (None, input_summary.profile_count) else f", {remaining:,} of them still"
+    rows = format_count(input_summary.row_count, "row")
+    profiles = format_count(input_summary.profile_count, "profile")
     lines = [
-        f"{name}: {input_summary.row_count:,} rows, {input_summary.profile_count:,} profiles{rest} to {operation}",
+        f"{name}: {rows}, {profiles}{rest} to {operation}",
         f"  read as {schema.format_label}: {schema.column_label}",
     ]
     if not schema.has_checksums:
         lines.append("  its pages have no checksums: damaged bytes in IDs aren't detected")
     if input_summary.duplicate_count:
-        lines.append(f"  {input_summary.duplicate_count:,} rows repeat an ID of an earlier line; each ID is sent once")
+        repeats = format_count(input_summary.duplicate_count, "row repeats", "rows repeat")
+        lines.append(f"  {repeats} an ID of an earlier line; each ID is sent once")
     if input_summary.cleared_count or input_summary.emptied_count:
         lines.append(
-            f"  attributes: {input_summary.cleared_count:,} are cleared (null), "
+            f"  attributes: {format_count(input_summary.cleared_count, 'is', 'are')} cleared (null), "
             f"{input_summary.emptied_count:,} set to an empty text"
         )
     if excluded_id_count:
-        lines.append(f"  --exclude lists {excluded_id_count:,} IDs: {input_summary.excluded_count:,} rows are excluded")
+        excluded = format_count(input_summary.excluded_count, "row is", "rows are")
+        lines.append(f"  --exclude lists {format_count(excluded_id_count, 'ID')}: {excluded} excluded")
     if input_summary.invalid_count:
-        lines.append(f"  {input_summary.invalid_count:,} rows are invalid:")
+        lines.append(f"  {format_count(input_summary.invalid_count, 'row is', 'rows are')} invalid:")
         lines += [f"    {schema.unit} {row.line}: {row.reason}" for row in input_summary.first_invalid_rows]
     if input_summary.invalid_count > len(input_summary.first_invalid_rows):
         lines.append(f"    and more: --failures FILE.{get_failures_format(schema)} writes all of them")
@@ -159,10 +164,11 @@ def _is_terminal(stream: TextIO | None) -> bool:
 
 
 def _confirm_job(profile_count: int, base_url: str, operation_spec: AnyOperation) -> None:
-    what = f"{profile_count:,} profiles will be {operation_spec.participle} at {base_url}. {operation_spec.warning}"
-    if not ask_to_type(f"{what}\nType {profile_count} to {operation_spec.name} them: ", str(profile_count)):
+    profiles, them = format_count(profile_count, "profile"), "it" if profile_count == 1 else "them"
+    what = f"{profiles} will be {operation_spec.participle} at {base_url}. {operation_spec.warning}"
+    if not ask_to_type(f"{what}\nType {profile_count} to {operation_spec.name} {them}: ", str(profile_count)):
         raise CommandError(
-            f"not confirmed, so nothing was sent: to {operation_spec.name} them, type {profile_count} or add --yes"
+            f"not confirmed, so nothing was sent: to {operation_spec.name} {them}, type {profile_count} or add --yes"
         )
 
 

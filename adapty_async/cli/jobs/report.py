@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 from ... import ledger as ledgers
 from ...bulk import Outcome
 from ...bulk.operations import OUTCOME_MEANINGS
+from ...counts import format_count
 from ...escaping import dump_json, escape_line
 from ...ledger import JobRecord, LedgerReader, Row, Run, Status, build_record
 from ...ledger.reader import RECENT_SECONDS
@@ -218,7 +219,12 @@ def write_record(path: Path, json: Path | None, markdown: Path | None, *, force:
     present = 0 if record.verified is None else record.verified.present
     if not present:
         return ExitStatus.OK
-    print_error(f"{present:,} profiles were present when they were verified; to write their rows to a file:")
+    what = format_count(
+        present,
+        "profile was present when it was verified; to write its row to a file:",
+        "profiles were present when they were verified; to write their rows to a file:",
+    )
+    print_error(what)
     echo(f"  {format_command('verify', path, 'all', '--present', 'present.csv')}", sys.stderr)
     return ExitStatus.FAILED
 
@@ -226,7 +232,7 @@ def write_record(path: Path, json: Path | None, markdown: Path | None, *, force:
 def _show_open_items(record: JobRecord) -> None:
     if record.open:
         how = "" if record.resume_command is None else f" To resume it:\n  {record.resume_command}"
-        echo(f"The job isn't finished: {record.open:,} items are open.{how}", sys.stderr)
+        echo(f"The job isn't finished: {format_count(record.open, 'item is', 'items are')} open.{how}", sys.stderr)
 
 
 def anonymize(path: Path, *, is_confirmed: bool) -> ExitStatus:
@@ -236,7 +242,12 @@ def anonymize(path: Path, *, is_confirmed: bool) -> ExitStatus:
     remaining = job_status.waiting + job_status.claimed
     if not is_confirmed:
         if remaining:
-            echo(f"{remaining:,} rows are left and can't be sent after this. To send them: {how}", sys.stderr)
+            left = format_count(
+                remaining,
+                "row is left and can't be sent after this. To send it:",
+                "rows are left and can't be sent after this. To send them:",
+            )
+            echo(f"{left} {how}", sys.stderr)
         require_terminal(None)
         if not ask_to_type(f"{_ANONYMIZE_WARNING} This can't be undone.\nType anonymize to confirm: ", "anonymize"):
             raise CommandError("not confirmed, so nothing was removed: to do it, type anonymize or add --yes")

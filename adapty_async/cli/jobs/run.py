@@ -15,6 +15,7 @@ from ...bulk import Outcome, StopReason
 from ...bulk.api import create_job, job_spec
 from ...bulk.operations import OUTCOME_MEANINGS
 from ...client import AdaptyClient, get_sender
+from ...counts import format_count
 from ...escaping import escape_line
 from ...ledger import Ledger, LedgerLock, LedgerLostError, LedgerReader, Status, TemporaryLedger, prepare
 from ...pacing import Pacer
@@ -224,19 +225,18 @@ def show_excluded_rows(excluded_count: int, job_options: JobOptions) -> None:
     """Show how many rows were excluded, if there are any."""
     if excluded_count:
         lists = escape_line(", ".join(map(str, job_options.exclude.values())))
-        get_output().print_result(
-            f"\n{excluded_count:,} rows are excluded and weren't sent: they are on {lists}", excluded=excluded_count
+        what = format_count(
+            excluded_count, "row is excluded and wasn't sent: it is", "rows are excluded and weren't sent: they are"
         )
+        get_output().print_result(f"\n{what} on {lists}", excluded=excluded_count)
 
 
 def _show_excluded_failures(excluded_counts: Mapping[Outcome, int]) -> None:
     """Show how many rows were excluded after they had failed, if there are any."""
     excluded_count = sum(excluded_counts.get(outcome, 0) for outcome in RETRYABLE_OUTCOMES)
     if excluded_count:
-        echo(
-            f"\n{excluded_count:,} of the failed or in-doubt rows are now excluded and won't be sent again",
-            sys.stdout,
-        )
+        what = format_count(excluded_count, "of the failed or in-doubt rows is", "of the failed or in-doubt rows are")
+        echo(f"\n{what} now excluded and won't be sent again", sys.stdout)
 
 
 class JobRun:

@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 import attrs
 
 from ...bulk import BulkReport, Outcome
+from ...counts import format_count
 from ...escaping import escape_line
 from ...pacing import Phase, Snapshot
 
@@ -152,7 +153,8 @@ class ProgressView:
     @property
     def done_text(self) -> str:
         """How many rows are done, without failed and excluded ones."""
-        return f"{self.live_status.outcome_counts.done_count:,} of {self.live_status.outcome_counts.total:,} rows"
+        outcome_counts = self.live_status.outcome_counts
+        return f"{outcome_counts.done_count:,} of {format_count(outcome_counts.total, 'row')}"
 
     @property
     def outcomes_text(self) -> str:
@@ -169,7 +171,7 @@ class ProgressView:
     def waiting_text(self) -> str:
         """How many rows wait for a retry."""
         count = self.live_status.awaiting_retry
-        return f"{count:,} rows wait for a retry" if count else ""
+        return f"{format_count(count, 'row waits', 'rows wait')} for a retry" if count else ""
 
     @property
     def rate_text(self) -> str:

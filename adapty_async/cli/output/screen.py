@@ -206,7 +206,7 @@ def _iter_summary_lines(outcome_counts: OutcomeCounts, report: BulkReport) -> It
             yield _format_line(outcome, f"{count:,}", meaning)
     if rest := outcome_counts.total - sum(outcome_counts.by_outcome.values()):
         yield _format_line("left", f"{rest:,}", "no outcome is known")
-    yield _format_line("total", f"{outcome_counts.total:,}", "rows")
+    yield _format_line("total", f"{outcome_counts.total:,}", "row" if outcome_counts.total == 1 else "rows")
     yield ""
     yield _format_line("requests", f"{report.requests:,}")
     yield _format_line("retries", f"{report.retries:,}", "of the requests")

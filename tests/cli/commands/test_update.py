@@ -356,7 +356,7 @@ def test_an_id_that_can_be_sent_on_none_of_its_lines_refuses_nothing(sim: Simula
     path = written(tmp_path, f"customer_user_id,email\n{ONE},x\n{ONE},y\n{ONE},x\n{TWO},b@c.example\n u,x\n u,z\n")
     status, out, err = say(*UPDATE, path)
     assert (status, sim.stats.requests) == (1, 1)
-    assert "6 rows, 1 profiles to update" in err
+    assert "6 rows, 1 profile to update" in err
     assert "duplicate" not in out
     assert say("export", ledger_of(path), "--ids", "none")[1].count(",invalid,") == 5
 

@@ -354,7 +354,7 @@ def test_a_list_that_was_changed_is_compared_again(witness: Witness, people: Pat
     requests = witness.stats.requests
     for row, says in (
         (ids(1)[0].upper(), "it differs from the ID on line 2"),
-        ("somebody else", f"none of the 1 IDs in {held} is in {people}"),
+        ("somebody else", f"the only ID in {held} isn't in {people}"),
         (f"x | {ids(1)[0]}", "only a part of it is the ID on line 2"),
     ):
         write(tmp_path, "hold.csv", row)

@@ -161,7 +161,7 @@ def test_a_repeated_id_is_a_duplicate_and_letters_have_their_case(tmp_path: Path
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        (b"u2", "1 fields instead of 2"),
+        (b"u2", "1 field instead of 2"),
         (b"u2,x,y", "3 fields instead of 2"),
         (b"u2,a\0b", "a NUL"),
         (b"u\0,x", "a NUL"),

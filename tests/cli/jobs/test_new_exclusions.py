@@ -27,8 +27,8 @@ def test_a_row_that_failed_and_is_put_on_hold_is_excluded_and_not_fed_back(
     asked = witness.stats.requests
     status, out, err = say("resume", ledger_of(people), "--exclude", "held.csv", "--failures", "failures.csv")
     assert status == 1
-    assert "1 of the failed or in-doubt rows are now excluded" in out
-    assert "To send the 1 failed or in-doubt rows again" in err
+    assert "1 of the failed or in-doubt rows is now excluded" in out
+    assert "To send the 1 failed or in-doubt row again" in err
     with (tmp_path / "failures.csv").open(newline="") as written:
         assert [row["customer_user_id"] for row in csv.DictReader(written)] == [second]
     assert witness.stats.requests == asked
@@ -46,7 +46,7 @@ def test_where_only_excluded_rows_failed_nothing_is_offered(
     assert "--failures" not in err
     status, out, _ = say("retry-failed", ledger_of(people), "--exclude", "held.csv")
     assert status == 1
-    assert "1 of the failed or in-doubt rows are now excluded" in out
+    assert "1 of the failed or in-doubt rows is now excluded" in out
     assert agree(say, ledger_of(people), witness, 1) == {Outcome.DELETED: PEOPLE - 1, Outcome.FAILED: 1}
     assert len(witness.log[ids(1)[0]]) == 1
 

@@ -204,10 +204,10 @@ def test_whoever_is_present_heads_the_record_and_makes_it_fail(ledger: Path, sim
     status, page, err = say("report", ledger)
     assert status == 1
     assert err.splitlines() == [
-        "adapty-async: 1 profiles were present when they were verified; to write their rows to a file:",
+        "adapty-async: 1 profile was present when it was verified; to write its row to a file:",
         f"  adapty-async verify {ledger} all --present present.csv",
     ]
-    assert page.splitlines()[2].startswith("**1 profiles were present")
+    assert page.splitlines()[2].startswith("**1 profile was present when it was checked")
     after = json.loads(say("report", ledger, "--json", "-")[1])
     assert (after["totals"], after["rows_digest"]) == (record["totals"], record["rows_digest"])
     status, out, err = say("show", ledger, FIRST)
@@ -402,7 +402,7 @@ def test_the_question_says_where_the_job_isnt_at_its_end(
     assert say("anonymize", ledger, "--yes")[0] == 0
 
 
-@pytest.mark.parametrize("arguments", [("resume",), ("verify", "all"), ("report", "--about", FIRST)])
+@pytest.mark.parametrize("arguments", [("resume",), ("verify", "all"), ("show", FIRST)])
 def test_an_anonymous_ledger_is_said_to_be_one(ledger: Path, say: Say, arguments: tuple[str, ...]) -> None:
     name, *others = arguments
     assert say("anonymize", ledger, "--yes")[0] == 0
