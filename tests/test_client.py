@@ -480,7 +480,7 @@ class TestWhatAnErrorSays:
             with pytest.raises(BadRequestError) as caught:
                 await client.profiles.update(NAMED, customer_user_id=ID)
         assert str(caught.value) == (
-            "PATCH /api/v2/server-side-api/profile/: 400 validation_error; fields: x; request id: r-1"
+            "PATCH /api/v2/server-side-api/profile/: 400 validation_error; fields: x; request ID: r-1"
         )
 
 

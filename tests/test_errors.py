@@ -309,7 +309,7 @@ class TestTheWords:
             ).body,
         )
         assert str(build_api_error(response, DELETE)) == (
-            "DELETE /profile/: 400 validation_error; fields: email; request id: r-17"
+            "DELETE /profile/: 400 validation_error; fields: email; request ID: r-17"
         )
 
     def test_they_name_ten_fields_at_most(self) -> None:
@@ -329,7 +329,7 @@ class TestTheWords:
 
     def test_a_line_break_of_the_servers_doesnt_forge_a_line_of_a_log(self) -> None:
         response = Response(400, {"request-id": "a"}, documented("x\nINFO all is well", {"source": "a\r\nb"}).body)
-        assert str(build_api_error(response)) == "400 xINFO all is well; fields: ab; request id: a"
+        assert str(build_api_error(response)) == "400 xINFO all is well; fields: ab; request ID: a"
 
     def test_the_request_id_is_kept(self) -> None:
         assert build_api_error(Response(500, {"request-id": "r-1"})).request_id == "r-1"
@@ -373,7 +373,7 @@ class TestScrubbing:
         broken = f"{ID[:3]}{between}{ID[3:]}"
         response = Response(400, {"request-id": broken}, documented(broken, {"source": broken}).body)
         error = build_api_error(response, DELETE)
-        assert str(error) == "DELETE /profile/: 400 ***; fields: ***; request id: ***"
+        assert str(error) == "DELETE /profile/: 400 ***; fields: ***; request ID: ***"
         assert (error.code, error.errors[0].source, error.request_id) == ("***", "***", "***")
 
     def test_the_key_is_gone_too(self) -> None:

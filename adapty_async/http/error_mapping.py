@@ -102,7 +102,7 @@ def _format_message(
     if fields:
         words.append(f"fields: {', '.join(list(fields)[:10])}")
     if request_id:
-        words.append(f"request id: {request_id}")
+        words.append(f"request ID: {request_id}")
     return "; ".join(words)
 
 

@@ -141,7 +141,7 @@ class JobRecord:
     def _format_table(self) -> list[str]:
         rows = {
             "app": self.app_id or "app not verified",
-            "ids": self.by,
+            "IDs": self.by,
             "items": f"{self.items:,}",
             "first outcome": _format_time(self.first),
             "last outcome": _format_time(self.last),

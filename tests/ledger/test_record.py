@@ -99,7 +99,7 @@ Adapty detaches a deleted profile's purchase history, and may attach it to anoth
 |---|---|
 | server | https://api.test/v2 |
 | app | app not verified |
-| ids | customer_user_id |
+| IDs | customer_user_id |
 | items | 12,000 |
 | first outcome | 2026-12-01 12:00:00 UTC |
 | last outcome | 2026-12-01 12:01:01 UTC |

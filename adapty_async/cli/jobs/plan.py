@@ -141,9 +141,9 @@ def _iter_header_lines(schema: InputSchema) -> Iterator[str]:
         return
     name = schema.column_names[schema.id_index]
     if schema.has_header:
-        yield _format_line("first line", "taken as the column's name, not as an id")
+        yield _format_line("first line", "taken as the column's name, not as an ID")
     else:
-        yield _format_line("first line", f"taken as an id: a column's name would be {name}, or id")
+        yield _format_line("first line", f"taken as an ID: a column's name would be {name}, or id")
 
 
 def _iter_sent_lines(job_input: JobInput) -> Iterator[str]:
@@ -157,9 +157,9 @@ def _iter_sent_lines(job_input: JobInput) -> Iterator[str]:
             first, last = first or row.id, row.id
             if isinstance(job_input, ChangeInput):
                 attribute_counter.count(job_input.build_item(row)[1])
-    yield _format_line("first id", mask_id(first))
+    yield _format_line("first ID", mask_id(first))
     if count > 1:
-        yield _format_line("last id", mask_id(last))
+        yield _format_line("last ID", mask_id(last))
     if isinstance(job_input, ChangeInput):
         both, *each = attribute_counter.iter_lines()
         yield _format_line("attributes", both)

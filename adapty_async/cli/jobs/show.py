@@ -52,7 +52,7 @@ def _iter_evidence_lines(record: JobRecord, rows: list[Row], verifications: list
     yield ""
     yield f"server: {record.base_url}"
     yield f"{APP_ID_NOTE}: {record.app_id or 'app not verified'}"
-    yield f"id: {record.by}, in the ledger as {rows[0].hash.hex()}"
+    yield f"ID: {record.by}, in the ledger as {rows[0].hash.hex()}"
     yield f"keys: {', '.join(dict.fromkeys(run.key_fingerprint for run in record.runs))}"
     yield f"digest of the rows: {record.rows_digest}"
 

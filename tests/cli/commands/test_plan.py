@@ -309,9 +309,9 @@ def test_a_creation_by_profile_id_is_refused_as_by_the_command(people: Path, say
 @pytest.mark.parametrize(
     ("name", "first", "says"),
     [
-        ("ids.csv", "u1", "taken as an id: a column's name would be customer_user_id, or id"),
-        ("ids.csv", "customer_user_id", "taken as the column's name, not as an id"),
-        ("people.ids", "id", "taken as the column's name, not as an id"),
+        ("ids.csv", "u1", "taken as an ID: a column's name would be customer_user_id, or id"),
+        ("ids.csv", "customer_user_id", "taken as the column's name, not as an ID"),
+        ("people.ids", "id", "taken as the column's name, not as an ID"),
     ],
 )
 def test_it_says_what_the_first_line_of_a_lone_column_was_taken_for(
@@ -349,8 +349,8 @@ def test_ids_are_shown_by_their_ends_alone(sim: Simulator, tmp_path: Path, say: 
     path = tmp_path / "ids.txt"
     path.write_text("ann@example.com\nbea@example.com\n7654321\n")
     _, out, _ = say(*PLAN, path)
-    assert "first id            a…m (15 characters)" in out
-    assert "last id             … (7 characters)" in out
+    assert "first ID            a…m (15 characters)" in out
+    assert "last ID             … (7 characters)" in out
     assert "example" not in out.replace(str(tmp_path), "")
     assert mask_id("12345678") == "1…8 (8 characters)"
 

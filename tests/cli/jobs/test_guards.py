@@ -435,8 +435,8 @@ def test_the_plan_tells_the_reading_and_the_numbers_and_sends_nothing(
     assert status == 0
     figures = dict(line.split(maxsplit=1) for line in out.splitlines() if line and not line.startswith(("  ", "No")))
     assert figures == {
-        "first": "id            u…m (23 characters)",
-        "last": "id             u…m (23 characters)",
+        "first": "ID            u…m (23 characters)",
+        "last": "ID             u…m (23 characters)",
         "time": "unknown: no rate limit is stored for the key; to set a rate, add --pace, such as --pace 50",
         "format": "CSV",
         "column": "customer_user_id, 2 of 2; the first row is the header",
