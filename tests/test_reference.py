@@ -14,6 +14,7 @@ import typer
 
 import adapty_async
 from adapty_async.bulk import Outcome, StopReason
+from adapty_async.bulk.operations import OPERATIONS
 from adapty_async.cli import main
 from adapty_async.cli.app import app
 from adapty_async.cli.exit_codes import EXIT_STATUS_HELP, PRECEDENCE_HELP, ExitStatus
@@ -276,6 +277,10 @@ class TestWhatCommandsWrite:
         assert warning["event"] == "log"
         assert set(warning) - {"event", "at"} == set(log)
         assert f"`{warning['level']}`" in log["level"][0]
+
+    def test_the_operations_of_a_ledger(self) -> None:
+        (status,) = (rows for rows in tables("events-and-logs.md", "name") if "operation" in rows)
+        assert code_of(status["operation"][0]) == {spec.name for spec in OPERATIONS.values() if spec.has_ledger}
 
     def test_the_phases_of_a_pacer(self) -> None:
         progress, *_ = tables("events-and-logs.md", "field")

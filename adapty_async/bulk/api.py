@@ -267,7 +267,7 @@ def job_spec(client: AdaptyClient, operation: str, by: IdType) -> JobSpec:
 
     Args:
         client: The client to send with.
-        operation: `delete`, `update` or `create`.
+        operation: The name of the operation, such as `delete`.
         by: The type of the IDs.
 
     Returns:

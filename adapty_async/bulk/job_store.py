@@ -20,7 +20,7 @@ class JobSpec:
     """What must be equal when a job is resumed.
 
     Attributes:
-        operation: `delete`, `update` or `create`.
+        operation: The name of the operation, such as `delete`.
         by: The type of the IDs.
         base_url: The server.
         key_fingerprint: Distinguishes API keys and reveals nothing else about them.

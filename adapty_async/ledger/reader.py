@@ -34,7 +34,7 @@ class Job:
 
     Attributes:
         made: When the ledger was created.
-        operation: `delete`, `update` or `create`.
+        operation: The name of the operation, such as `delete`.
         by: The type of the IDs.
         base_url: The server.
         key_fingerprint: The key that the job was started with or last prepared with. A run may have had a newer one.

@@ -50,7 +50,7 @@ class JobRecord:
     Attributes:
         open: Items that have no outcome yet.
         resume_command: How to resume the job. None if the caller gave no text, or if the job is finished.
-        operation: `delete`, `update` or `create`.
+        operation: The name of the operation, such as `delete`.
         by: The type of the IDs.
         base_url: The server.
         app_id: The app. None if a key may have had an effect and no run has verified its app.

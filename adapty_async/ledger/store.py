@@ -63,7 +63,7 @@ class JobRow:
 
     Attributes:
         made: When the ledger was created, in seconds since 1970.
-        operation: `delete`, `update` or `create`.
+        operation: The name of the operation, such as `delete`.
         identified_by: The type of the IDs.
         base_url: The server.
         key_fingerprint: The key that the job was started with or last prepared with.
