@@ -1,63 +1,54 @@
-"""Run a command: the options of its output, its exit status, and an error message instead of a traceback."""
+"""Run a command: its options in groups, its exit status, and an error message instead of a traceback."""
 
 import asyncio
 import functools
 import inspect
+import itertools
 from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import typer
+from attrs import AttrsInstance, asdict
 
 from .exit_codes import EXIT_STATUS_HELP, CommandError, ExitStatus
+from .option_groups import build_groups, expand_groups
+from .options import DebugOptions, OutputOptions
 from .output.events import Output, build_internal_error, get_output, log_to_file, use_output
 from .output.streams import print_error
 from .signals import ignore_signals, install_interrupt_handlers
 
-_DEBUG_OPTION: Final = Annotated[bool, typer.Option("--debug", help="Show a traceback on errors, without values.")]
-_JSON_OPTION: Final = Annotated[
-    bool, typer.Option("--json", help="Print events as JSON lines: progress, log messages, and the end.")
-]
-_LOG_FILE_OPTION: Final = Annotated[
-    Path | None,
-    typer.Option(
-        "--log-file", metavar="FILE", help="Append a log to this private file: failed attempts, pauses, stops; no IDs."
-    ),
-]
-
 
 def add_debug_option(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the option --debug to a command."""
-    return _add_options(command, debug=(_DEBUG_OPTION, False))
+    """Prepare a command for Typer, with the option --debug."""
+    return _add_options(command, DebugOptions)
 
 
 def add_output_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options --json, --log-file and --debug to a command that runs a job."""
-    return _add_options(
-        command, json=(_JSON_OPTION, False), log_file=(_LOG_FILE_OPTION, None), debug=(_DEBUG_OPTION, False)
-    )
+    """Prepare a command that runs a job for Typer, with the options of its output."""
+    return _add_options(command, OutputOptions, DebugOptions)
 
 
-def _add_options(command: Callable[..., None], **options: tuple[Any, Any]) -> Callable[..., None]:
+def _add_options(command: Callable[..., None], *output_groups: type[AttrsInstance]) -> Callable[..., None]:
+    """Return a command with the options of its groups and of its output as parameters."""
+    groups = [*inspect.signature(command).parameters.values()]
+    groups += [
+        inspect.Parameter(group.__name__, inspect.Parameter.KEYWORD_ONLY, annotation=group) for group in output_groups
+    ]
+    options = [option for each in groups for option in expand_groups(each.name, each.annotation, each.default)]
+
     @functools.wraps(command)
     def run_command(**arguments: Any) -> None:
-        with use_output(Output(**{name: arguments.pop(name) for name in options})):
+        values = {each.name: build_groups(each.name, each.annotation, arguments) for each in groups}
+        output_values = [asdict(values.pop(group.__name__)) for group in output_groups]
+        with use_output(Output(**dict(itertools.chain.from_iterable(map(dict.items, output_values))))):
             try:
-                command(**arguments)
+                command(**values)
             except KeyboardInterrupt:  # just before the command starts or after it ends
                 print_error("interrupted")
                 raise typer.Exit(ExitStatus.INTERRUPTED) from None
 
-    signature = inspect.signature(command)
-    added = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-        for name, (annotation, default) in options.items()
-    ]
-    run_command.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *added])  # type: ignore[attr-defined]
-    run_command.__annotations__ = {
-        **command.__annotations__,
-        **{name: annotation for name, (annotation, _) in options.items()},
-    }
+    run_command.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    run_command.__annotations__ = {option.name: option.annotation for option in options}
     return run_command
 
 

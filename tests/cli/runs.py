@@ -9,9 +9,10 @@ import attrs
 from adapty_async import UNPACED, AdaptyClient
 from adapty_async.cli.inputs.bulk_input import JobInput
 from adapty_async.cli.jobs.options import JobOptions
-from adapty_async.cli.jobs.pace import FULL, Pace
+from adapty_async.cli.jobs.pace import FULL
 from adapty_async.cli.jobs.result import JobResult
 from adapty_async.cli.jobs.run import JobRun, LedgerJob, create_temporary_job
+from adapty_async.cli.options import SpeedOptions
 from adapty_async.cli.output.screen import Screen
 from adapty_async.cli.signals import InterruptHandler
 from adapty_async.pacing import Pacer
@@ -36,6 +37,7 @@ def run_of(
     client: AdaptyClient, ids: JobInput, *, concurrency: int = 100, pacer: Pacer = UNPACED
 ) -> Iterator[DeletionRun]:
     """Write the temporary ledger of a deletion and yield its run."""
-    order = JobOptions(file=Path(ids.name), by=ids.by, column=None, pace=Pace(FULL, None), concurrency=concurrency)
+    speed_options = SpeedOptions(pace=FULL, concurrency=concurrency)
+    order = JobOptions(file=Path(ids.name), by=ids.by, speed_options=speed_options)
     with create_temporary_job(ids, client, order) as recorded:
         yield DeletionRun(recorded, recorded.create_run(client, pacer))

@@ -1,36 +1,13 @@
 """The command delete."""
 
-from .. import options
+from typing import Annotated
+
 from ..command import run_and_exit
+from ..option_groups import Without
+from ..options import StartOptions
 
 
-def delete(
-    file: options.File,
-    by: options.By,
-    column: options.Column = None,
-    format: options.FileFormat = None,  # noqa: A002 - the name of the option
-    concurrency: options.Concurrency = 100,
-    timeout: options.Timeout = 30.0,
-    pace: options.Pace = "background",
-    max_rate: options.MaxRate = None,
-    failures: options.Failures = None,
-    yes: options.Yes = False,
-    expect: options.Expect = None,
-    max_profiles: options.MaxProfiles = None,
-    max_failures: options.MaxFailures = None,
-    max_absent: options.MaxAbsent = None,
-    no_canary: options.NoCanary = False,
-    exclude: options.Exclude = None,
-    app: options.App = None,
-    skip_damaged: options.SkipDamaged = False,
-    allow_invisible: options.AllowInvisible = False,
-    allow_rounded: options.AllowRounded = False,
-    allow_unmatched_exclude: options.AllowUnmatchedExclude = False,
-    ledger: options.Ledger = None,
-    no_ledger: options.NoLedger = False,
-    operator: options.Operator = None,
-    request: options.Request = None,
-) -> None:
+def delete(start_options: Annotated[StartOptions, Without("attribute_options")]) -> None:
     """Delete the profiles listed in a file
 
     \b
@@ -60,39 +37,6 @@ def delete(
     Deleted profiles can't be restored. Adapty only confirms that it accepted a deletion: it detaches the purchase
     history from the profile, and may attach it to another profile later.
     """
-    from ..inputs.allowances import Allowances
-    from ..inputs.rows import parse_format
-    from ..jobs.start import StartOptions, start_job
+    from ..jobs.start import start_job
 
-    run_and_exit(
-        lambda: start_job(
-            StartOptions(
-                operation="delete",
-                file=file,
-                by=by.value,
-                column=column,
-                format=parse_format(format),
-                concurrency=concurrency,
-                timeout=timeout,
-                pace=pace,
-                max_rate=max_rate,
-                failures=failures,
-                is_confirmed=yes,
-                expect=expect,
-                max_profiles=max_profiles,
-                max_failures=max_failures,
-                max_absent=max_absent,
-                has_canary=not no_canary,
-                exclude=exclude or (),
-                app=app,
-                skip_damaged=skip_damaged,
-                allowances=Allowances(
-                    invisible=allow_invisible, rounded=allow_rounded, unmatched_exclude=allow_unmatched_exclude
-                ),
-                ledger=ledger,
-                has_ledger=not no_ledger,
-                operator=operator,
-                request=request,
-            )
-        )
-    )
+    run_and_exit(lambda: start_job("delete", start_options))

@@ -1,22 +1,10 @@
 """The command get."""
 
-from .. import options
 from ..command import run_and_exit
+from ..options import GetOptions
 
 
-def get(
-    file: options.File,
-    by: options.By,
-    column: options.Column = None,
-    format: options.FileFormat = None,  # noqa: A002 - the name of the option
-    concurrency: options.Concurrency = 100,
-    timeout: options.Timeout = 30.0,
-    pace: options.Pace = "background",
-    max_rate: options.MaxRate = None,
-    skip_damaged: options.SkipDamaged = False,
-    allow_invisible: options.AllowInvisible = False,
-    allow_rounded: options.AllowRounded = False,
-) -> None:
+def get(get_options: GetOptions) -> None:
     """Export profiles as JSON lines
 
     \b
@@ -34,24 +22,6 @@ def get(
     Nothing is stored: to get the profiles that are missing, run the command again. Exit status 1 means that some rows
     failed or have no profile.
     """
-    from ..exit_codes import ExitStatus
-    from ..inputs.allowances import Allowances
-    from ..inputs.rows import parse_format
-    from ..jobs.get import GetOptions, export_profiles
-    from ..jobs.pace import Pace
+    from ..jobs.get import export_profiles
 
-    def run() -> ExitStatus:
-        get_options = GetOptions(
-            file=file,
-            by=by.value,
-            column=column,
-            format=parse_format(format),
-            skip_damaged=skip_damaged,
-            allowances=Allowances(invisible=allow_invisible, rounded=allow_rounded),
-            concurrency=concurrency,
-            timeout=timeout,
-            pace=Pace.from_options(pace, max_rate),
-        )
-        return export_profiles(get_options)
-
-    run_and_exit(run)
+    run_and_exit(lambda: export_profiles(get_options))

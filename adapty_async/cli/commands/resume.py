@@ -1,43 +1,10 @@
 """The command resume."""
 
-from typing import Annotated
-
-import typer
-
-from .. import options
 from ..command import run_and_exit
+from ..options import ResumeOptions
 
 
-def resume(
-    ledger: options.LedgerFile,
-    file: options.Input = None,
-    column: options.ColumnOverride = None,
-    allow_appended: Annotated[
-        bool, typer.Option("--allow-appended", help="Also send rows that were added at the end of the input.")
-    ] = False,
-    allow_new_key: options.NewKey = False,
-    witness_id: options.WitnessId = None,
-    concurrency: options.ConcurrencyOverride = None,
-    timeout: options.TimeoutOverride = None,
-    pace: options.PaceOverride = None,
-    max_rate: options.MaxRate = None,
-    failures: options.Failures = None,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="With --allow-appended: send the added rows without asking.")
-    ] = False,
-    expect: options.Expect = None,
-    max_profiles: options.MaxProfiles = None,
-    max_failures: options.OtherMaxFailures = None,
-    max_absent: options.OtherMaxAbsent = None,
-    no_canary: options.NoCanary = False,
-    exclude: options.Exclude = None,
-    allow_invisible: options.AllowInvisible = False,
-    allow_rounded: options.AllowRounded = False,
-    allow_unmatched_exclude: options.AllowUnmatchedExclude = False,
-    app: options.App = None,
-    operator: options.Operator = None,
-    request: options.Request = None,
-) -> None:
+def resume(resume_options: ResumeOptions) -> None:
     """Continue a job from its ledger
 
     \b
@@ -52,37 +19,6 @@ def resume(
     to later runs. --exclude adds to the earlier exclude lists. All exclude lists are read again: IDs added to one since
     then are not sent.
     """
-    from ..inputs.allowances import Allowances
-    from ..jobs.resume import ResumeOptions, resume
+    from ..jobs.resume import resume
 
-    run_and_exit(
-        lambda: resume(
-            ledger,
-            ResumeOptions(
-                is_retry=False,
-                file=file,
-                column=column,
-                allow_appended=allow_appended,
-                allow_new_key=allow_new_key,
-                witness_id=witness_id,
-                is_confirmed=yes,
-                failures=failures,
-                concurrency=concurrency,
-                timeout=timeout,
-                pace=pace,
-                max_rate=max_rate,
-                expect=expect,
-                max_profiles=max_profiles,
-                app=app,
-                max_failures=max_failures,
-                max_absent=max_absent,
-                has_canary=not no_canary,
-                operator=operator,
-                request=request,
-                exclude=exclude or (),
-                allowances=Allowances(
-                    invisible=allow_invisible, rounded=allow_rounded, unmatched_exclude=allow_unmatched_exclude
-                ),
-            ),
-        )
-    )
+    run_and_exit(lambda: resume(resume_options))

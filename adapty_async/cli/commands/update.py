@@ -1,44 +1,13 @@
 """The command update."""
 
-from typing import TYPE_CHECKING
+from typing import Annotated
 
-from .. import options
 from ..command import run_and_exit
+from ..option_groups import Without
+from ..options import StartOptions
 
-if TYPE_CHECKING:
-    from ..inputs.attribute_mapping import AttributeOptions
 
-
-def update(
-    file: options.File,
-    by: options.By,
-    column: options.Column = None,
-    format: options.FileFormat = None,  # noqa: A002 - the name of the option
-    attributes: options.Attributes = None,
-    set_: options.Set = None,
-    null: options.Null = None,
-    empty: options.Empty = None,
-    concurrency: options.Concurrency = 100,
-    timeout: options.Timeout = 30.0,
-    pace: options.Pace = "background",
-    max_rate: options.MaxRate = None,
-    failures: options.Failures = None,
-    yes: options.Yes = False,
-    expect: options.Expect = None,
-    max_profiles: options.MaxProfiles = None,
-    max_failures: options.MaxFailures = None,
-    no_canary: options.NoCanary = False,
-    exclude: options.Exclude = None,
-    app: options.App = None,
-    skip_damaged: options.SkipDamaged = False,
-    allow_invisible: options.AllowInvisible = False,
-    allow_rounded: options.AllowRounded = False,
-    allow_unmatched_exclude: options.AllowUnmatchedExclude = False,
-    ledger: options.Ledger = None,
-    no_ledger: options.NoLedger = False,
-    operator: options.Operator = None,
-    request: options.Request = None,
-) -> None:
+def update(start_options: Annotated[StartOptions, Without("max_absent")]) -> None:
     """Update profiles from a file
 
     \b
@@ -66,48 +35,6 @@ def update(
     restart of the machine, because it might overwrite newer data: it is in doubt until retry-failed sends it. The
     ledger contains the values of --set, but not those of the file. Everything else is as in delete.
     """
-    from ..inputs.allowances import Allowances
-    from ..inputs.rows import parse_format
-    from ..jobs.start import StartOptions, start_job
+    from ..jobs.start import start_job
 
-    run_and_exit(
-        lambda: start_job(
-            StartOptions(
-                operation="update",
-                attribute_options=parse_attribute_options(attributes, set_, null, empty),
-                file=file,
-                by=by.value,
-                column=column,
-                format=parse_format(format),
-                concurrency=concurrency,
-                timeout=timeout,
-                pace=pace,
-                max_rate=max_rate,
-                failures=failures,
-                is_confirmed=yes,
-                expect=expect,
-                max_profiles=max_profiles,
-                max_failures=max_failures,
-                has_canary=not no_canary,
-                exclude=exclude or (),
-                app=app,
-                skip_damaged=skip_damaged,
-                allowances=Allowances(
-                    invisible=allow_invisible, rounded=allow_rounded, unmatched_exclude=allow_unmatched_exclude
-                ),
-                ledger=ledger,
-                has_ledger=not no_ledger,
-                operator=operator,
-                request=request,
-            )
-        )
-    )
-
-
-def parse_attribute_options(
-    names: str | None, fixed: list[str] | None, null: str | None, empty: str | None
-) -> "AttributeOptions":
-    """Return the assignment that the options describe. Raises CommandError."""
-    from ..inputs.attribute_mapping import AttributeOptions
-
-    return AttributeOptions.from_options(names=names, fixed=fixed or [], null=null, empty=empty)
+    run_and_exit(lambda: start_job("update", start_options))

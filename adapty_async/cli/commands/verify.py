@@ -16,16 +16,13 @@ def verify(
         typer.Argument(metavar="all|rest|N|N%", show_default=False, help="How many to check, chosen at random."),
     ],
     input: options.Input = None,  # noqa: A002 - the name of the option
-    concurrency: options.Concurrency = 100,
-    timeout: options.Timeout = 30.0,
-    pace: options.Pace = "background",
-    max_rate: options.MaxRate = None,
+    *,
+    speed_options: options.SpeedOptions,
     present: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write present profiles to this new CSV file, to delete them again."),
     ] = None,
-    new_key: options.NewKey = False,
-    witness_id: options.WitnessId = None,
+    new_key_options: options.NewKeyOptions,
 ) -> None:
     """Check that deleted profiles are gone
 
@@ -42,19 +39,6 @@ def verify(
     Exit status 1 means that a profile is present, or was when it was last checked, or that the check of a profile gave
     no clear result.
     """
-    from ..jobs.pace import Pace
     from ..jobs.verify import verify_job
 
-    run_and_exit(
-        lambda: verify_job(
-            ledger,
-            sample,
-            input,
-            Pace.from_options(pace, max_rate),
-            concurrency,
-            timeout,
-            present,
-            allow_new_key=new_key,
-            witness_id=witness_id,
-        )
-    )
+    run_and_exit(lambda: verify_job(ledger, sample, input, speed_options, new_key_options, present))

@@ -1,11 +1,12 @@
 """The options that define what update and create write: --attributes, --set, --null, --empty."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Collection, Iterable
+from typing import Final
 
 import attrs
 
 from ..exit_codes import CommandError
+from ..options import AttributeOptions
 from .attributes import CUSTOM_GROUP, META_GROUP, AttributeTarget, Value, build_attributes, parse_attribute_label
 
 NO_ATTRIBUTES: Final = "none"
@@ -17,7 +18,7 @@ AttributePair = tuple[AttributeTarget, Value]
 
 
 @attrs.frozen
-class AttributeOptions:
+class AttributeMapping:
     """The sources of the attributes of a row.
 
     `names`: the columns that are attributes; None means all except the ID column. `fixed`: `key=value` pairs for all
@@ -31,24 +32,17 @@ class AttributeOptions:
     empty: str | None = None
 
     @classmethod
-    def from_options(
-        cls, *, names: str | None, fixed: Sequence[str], null: str | None, empty: str | None
-    ) -> "AttributeOptions":
+    def from_options(cls, options: AttributeOptions) -> "AttributeMapping":
         """Parse the options. Raises CommandError."""
-        if null is not None and null == empty:
+        if options.null is not None and options.null == options.empty:
             raise CommandError("--null and --empty contradict each other: give each a text of its own")
-        options = cls(None if names is None else _split_names(names), tuple(fixed), null, empty)
-        for name in options.names or ():
+        names = None if options.attributes is None else _split_names(options.attributes)
+        for name in names or ():
             if parse_attribute_label(name) is None and name not in (CUSTOM_GROUP, META_GROUP):
                 raise CommandError(f"--attributes: {name!r} isn't an attribute: name it {ATTRIBUTE_NAME_HINT}")
-        options.parse_fixed_pairs()
-        return options
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "AttributeOptions":
-        """Return the inverse of `attrs.asdict`."""
-        names = data["names"]
-        return cls(None if names is None else tuple(names), tuple(data["fixed"]), data["null"], data["empty"])
+        mapping = cls(names, tuple(options.set or ()), options.null, options.empty)
+        mapping.parse_fixed_pairs()
+        return mapping
 
     def parse_fixed_pairs(self) -> list[AttributePair]:
         """Return the attributes set on all rows. Raises CommandError."""
@@ -78,17 +72,6 @@ class AttributeOptions:
         fixed = {text.partition("=")[2] for text in self.fixed}
         pairs = (("--null", self.null), ("--empty", self.empty))
         return [name for name, text in pairs if text is not None and text not in fixed]
-
-    def to_cli_options(self) -> list[str]:
-        """Return the equivalent command-line options."""
-        named = ("--attributes", None if self.names is None else ",".join(self.names) or NO_ATTRIBUTES)
-        pairs: Iterable[tuple[str, str | None]] = (
-            named,
-            *(("--set", text) for text in self.fixed),
-            ("--null", self.null),
-            ("--empty", self.empty),
-        )
-        return [word for name, value in pairs if value is not None for word in (name, value)]
 
     def _parse_fixed_pair(self, text: str) -> AttributePair:
         key, separator, value = text.partition("=")

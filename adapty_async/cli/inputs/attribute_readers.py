@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Final, Protocol
 
-from .attribute_mapping import ATTRIBUTE_NAME_HINT, AttributeOptions, AttributePair, refuse_duplicate_targets
+from .attribute_mapping import ATTRIBUTE_NAME_HINT, AttributeMapping, AttributePair, refuse_duplicate_targets
 from .attributes import CUSTOM_GROUP, META_GROUP, AttributeTarget, apply_column_type, parse_attribute_label
 from .ids import IdInput
 from .json_objects import JsonIdInput, parse_object
@@ -27,14 +27,14 @@ class CellAttributeReader:
     """The attributes in the columns of a table, by column name."""
 
     def __init__(
-        self, id_input: IdInput, attribute_options: AttributeOptions, fixed: list[AttributePair], *, may_be_empty: bool
+        self, id_input: IdInput, attribute_mapping: AttributeMapping, fixed: list[AttributePair], *, may_be_empty: bool
     ) -> None:
         schema = id_input.read_schema()
-        self._attribute_options = attribute_options
-        self._columns = _find_attribute_columns(schema, attribute_options, id_input.name) if schema.has_header else []
+        self._attribute_mapping = attribute_mapping
+        self._columns = _find_attribute_columns(schema, attribute_mapping, id_input.name) if schema.has_header else []
         targets = [target for _, target in self._columns]
         self.description = ", ".join(target.label for target in targets)
-        missing = set(attribute_options.names or ()).difference(
+        missing = set(attribute_mapping.names or ()).difference(
             *(_list_accepted_names(target.label) for target in targets)
         )
         if missing:
@@ -48,21 +48,21 @@ class CellAttributeReader:
 
     def read_attributes(self, row: Row) -> list[AttributePair]:
         """Return the attributes of a row. Raises ValueError if one can't be sent."""
-        record, assignment = row.fields, self._attribute_options
+        record, mapping = row.fields, self._attribute_mapping
         return [
-            (target, assignment.parse_value(target, record[at]))
+            (target, mapping.parse_value(target, record[at]))
             for at, target in self._columns
-            if record[at] or assignment.has_empty_cell_value
+            if record[at] or mapping.has_empty_cell_value
         ]
 
 
 def _find_attribute_columns(
-    schema: InputSchema, attribute_options: AttributeOptions, file_name: str
+    schema: InputSchema, attribute_mapping: AttributeMapping, file_name: str
 ) -> list[tuple[int, AttributeTarget]]:
     """Find the attribute columns. Raises InputError for other columns unless --attributes selects columns."""
     columns: dict[tuple[str | None, str], tuple[int, AttributeTarget]] = {}
     for at, name in enumerate(schema.column_names):
-        names = attribute_options.names
+        names = attribute_mapping.names
         wanted = name not in ADDED_COLUMNS if names is None else not _list_accepted_names(name).isdisjoint(names)
         if at == schema.id_index or not wanted:
             continue
@@ -85,10 +85,10 @@ def _list_accepted_names(label: str) -> set[str]:
     return {label, label.removesuffix(":number").removesuffix(":bool")}
 
 
-def _refuse_cell_options(attribute_options: AttributeOptions, file_name: str) -> None:
+def _refuse_cell_options(attribute_mapping: AttributeMapping, file_name: str) -> None:
     """Refuse options that have no effect on JSON lines. Raises InputError."""
     written = {"--null": "null", "--empty": '""'}
-    for option in attribute_options.list_cell_options():
+    for option in attribute_mapping.list_cell_options():
         raise InputError(
             f"{file_name} is JSON lines, where {option} has no effect: write {written[option]} into the "
             "objects themselves, "
@@ -99,14 +99,14 @@ def _refuse_cell_options(attribute_options: AttributeOptions, file_name: str) ->
 class JsonAttributeReader:
     """The attributes in JSON lines: fields with their names, or structured as in requests to the API."""
 
-    def __init__(self, id_input: JsonIdInput, attribute_options: AttributeOptions, fixed: list[AttributePair]) -> None:
-        _refuse_cell_options(attribute_options, id_input.name)
+    def __init__(self, id_input: JsonIdInput, attribute_mapping: AttributeMapping, fixed: list[AttributePair]) -> None:
+        _refuse_cell_options(attribute_mapping, id_input.name)
         self.description = (
-            "the fields of each row" if attribute_options.names is None else ", ".join(attribute_options.names)
+            "the fields of each row" if attribute_mapping.names is None else ", ".join(attribute_mapping.names)
         )
         self._field = id_input.read_schema().column_names[0]
         self._file = id_input.name
-        self._names = attribute_options.names
+        self._names = attribute_mapping.names
         self._fixed = fixed
 
     def read_attributes(self, row: Row) -> list[AttributePair]:

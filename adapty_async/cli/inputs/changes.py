@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, TypeAlias, TypeVar
 from ...bulk import Outcome, SkippedItem
 from ...bulk.operations import IdType, dump_canonical_json, make_id_normalizer
 from ...models import ProfileAttributes
-from .attribute_mapping import AttributeOptions, AttributePair
+from .attribute_mapping import AttributeMapping, AttributePair
 from .attribute_readers import AttributeReader, CellAttributeReader, JsonAttributeReader
 from .attributes import build_attributes
 from .duplicates import Candidate, DuplicateFinder, PositionSet, find_duplicates
@@ -41,18 +41,18 @@ class ChangeInput:
     `may_be_empty`: send rows without attributes too, because a profile can be created without any.
     """
 
-    def __init__(self, id_input: IdInput, attribute_options: AttributeOptions, *, may_be_empty: bool) -> None:
+    def __init__(self, id_input: IdInput, attribute_mapping: AttributeMapping, *, may_be_empty: bool) -> None:
         self.by: IdType = id_input.by
         self.name, self.file, self.excluded_ids = id_input.name, id_input.file, id_input.excluded_ids
         self._id_input = id_input
         self._may_be_empty = may_be_empty
         self._name_of = make_id_normalizer(id_input.by)
         self._duplicates: PositionSet | None = None
-        self._fixed = attribute_options.parse_fixed_pairs()
+        self._fixed = attribute_mapping.parse_fixed_pairs()
         self._attribute_reader: AttributeReader = (
-            JsonAttributeReader(id_input, attribute_options, self._fixed)
+            JsonAttributeReader(id_input, attribute_mapping, self._fixed)
             if isinstance(id_input, JsonIdInput)
-            else CellAttributeReader(id_input, attribute_options, self._fixed, may_be_empty=may_be_empty)
+            else CellAttributeReader(id_input, attribute_mapping, self._fixed, may_be_empty=may_be_empty)
         )
 
     @property

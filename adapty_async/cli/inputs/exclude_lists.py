@@ -13,7 +13,7 @@ import attrs
 
 from ...bulk.operations import IdType, make_id_normalizer
 from ..exit_codes import CommandError
-from .allowances import Allowances
+from ..options import Allowances
 from .bulk_input import JobInput
 from .ids import open_id_input
 from .rounding import RoundingDetector, round_like_spreadsheet

@@ -16,11 +16,12 @@ from ...http.requests import Request
 from ...pacing import AdaptivePacer
 from ...testing import prefilled_customer_user_id
 from ..exit_codes import CommandError, ExitStatus
+from ..options import SpeedOptions
 from ..output.events import get_output
 from ..output.screen import create_screen, echo
 from ..signals import InterruptHandler
 from .options import JobOptions, open_job_input
-from .pace import FULL, Pace
+from .pace import FULL
 from .preflight import show_input_summary
 from .result import JobResult, show_result
 from .run import create_temporary_job
@@ -86,7 +87,7 @@ def _show_verdict(result: JobResult, remaining: int, profile_count: int, seconds
 
 async def _delete_profiles(client: AdaptyClient, file: Path, interrupt_handler: InterruptHandler) -> JobResult:
     """Run the same job as the command `delete`."""
-    job_options = JobOptions(file=file, by="customer_user_id", column=None, pace=Pace(FULL, None))
+    job_options = JobOptions(file=file, by="customer_user_id", speed_options=SpeedOptions(pace=FULL))
     with open_job_input(job_options, file) as job_input:
         show_input_summary(job_input.name, job_input.check(), job_options.operation)
         with create_temporary_job(job_input, client, job_options) as ledger_job:

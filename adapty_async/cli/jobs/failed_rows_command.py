@@ -4,10 +4,10 @@ from pathlib import Path
 
 import attrs
 
-from ..inputs.allowances import Allowances
 from ..inputs.formats import infer_format
 from ..inputs.json_objects import JsonInputSchema
 from ..inputs.rows import Format, InputSchema
+from ..options import FormatName
 from .ledger_files import format_command
 from .options import JobOptions, build_exclude_cli_options, build_input_cli_options
 
@@ -22,8 +22,11 @@ def format_rerun_command(job_options: JobOptions, failures: Path, schema: InputS
     format_ = get_failures_format(schema)
     is_implied = format_ is (infer_format(failures) or Format.CSV)
     # Excluded IDs are never among the failed rows.
-    allows = job_options.allows | Allowances(unmatched_exclude=True)
-    rerun_options = attrs.evolve(job_options, format=None if is_implied else format_, allows=allows)
+    rerun_options = attrs.evolve(
+        job_options,
+        input_options=attrs.evolve(job_options.input_options, format=None if is_implied else FormatName(format_)),
+        allowances=attrs.evolve(job_options.allowances, unmatched_exclude=True),
+    )
     return format_command(
         job_options.operation,
         failures,

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
@@ -15,17 +14,16 @@ import attrs
 
 from ... import bulk
 from ...bulk import Outcome, StopRules
-from ...bulk.operations import IdType
 from ...client import AdaptyClient
 from ...errors import AdaptyAPIError
 from ...escaping import dump_json
 from ...models import FrozenMapping, Profile
 from ...pacing import Pacer
 from ..exit_codes import CommandError, ExitStatus
-from ..inputs.allowances import Allowances
 from ..inputs.files import STDIN_PATH
 from ..inputs.ids import IdInput, open_id_input
-from ..inputs.rows import Format, Row
+from ..inputs.rows import Row, parse_format
+from ..options import GetOptions
 from ..output.screen import PlainScreen, create_screen, echo, format_summary
 from ..output.streams import print_error
 from ..signals import InterruptHandler, run_event_loop
@@ -39,44 +37,32 @@ _STOP_RULES: Final = StopRules(max_failure_ratio=None)
 """No limit for failed rows: an export reports every row, even if most profiles don't exist."""
 
 
-@attrs.frozen(kw_only=True)
-class GetOptions:
-    """The arguments of the command."""
-
-    file: Path
-    by: IdType
-    column: str | None
-    format: Format | None
-    skip_damaged: bool
-    allowances: Allowances
-    concurrency: int
-    timeout: float
-    pace: Pace
-
-
-def export_profiles(options: GetOptions) -> ExitStatus:
+def export_profiles(get_options: GetOptions) -> ExitStatus:
     """Export the profiles. Raises CommandError if no request was sent."""
+    speed_options, allowances = get_options.speed_options, get_options.allowances
+    pace = Pace.from_options(speed_options.pace, speed_options.max_rate)
     with contextlib.ExitStack() as stack:
-        client = create_client_from_env(options.timeout)
+        client = create_client_from_env(speed_options.timeout)
         id_input = stack.enter_context(
             open_id_input(
-                options.file,
-                by=options.by,
-                column=options.column,
-                skip_damaged=options.skip_damaged,
-                allow_invisible=options.allowances.invisible,
-                format=options.format,
+                get_options.file,
+                by=get_options.by.value,
+                column=get_options.input_options.column,
+                skip_damaged=allowances.damaged,
+                allow_invisible=allowances.invisible,
+                format=parse_format(get_options.input_options.format),
             )
         )
         input_summary = id_input.check()
         confirm_rounded_ids(
             id_input.name,
             input_summary.rounded_count,
-            is_allowed=options.allowances.rounded,
-            can_ask=options.file != STDIN_PATH and has_terminal(),
+            is_allowed=allowances.rounded,
+            can_ask=get_options.file != STDIN_PATH and has_terminal(),
         )
-        pacer = stack.enter_context(options.pace.open_pacer(client))
-        get_job = _GetJob(client, id_input, OutcomeCounter(input_summary.row_count), options.concurrency, pacer)
+        pacer = stack.enter_context(pace.open_pacer(client))
+        outcome_counter = OutcomeCounter(input_summary.row_count)
+        get_job = _GetJob(client, id_input, outcome_counter, speed_options.concurrency, pacer)
         run_event_loop(get_job.run)
         result = get_job.finish()
     echo(format_summary(result.outcome_counts, result.report), sys.stderr)

@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Final
-from uuid import UUID
 
 import attrs
 
@@ -13,6 +12,7 @@ from ...bulk.operations import AnyOperation
 from ...counts import format_count
 from ...ledger.chunks import UNSENT_OUTCOMES
 from ..exit_codes import CommandError, ExitStatus
+from ..options import GuardOptions
 
 MAX_UNCOUNTED_PROFILES: Final = 10_000
 """With --yes alone, at most this number of profiles is sent. Above it, --expect or --max is required."""
@@ -47,41 +47,15 @@ def _parse_percentage(text: str) -> float | None:
 
 @attrs.frozen
 class Guards:
-    """The guards of a job.
+    """The guards of a job. Raises CommandError if an option is invalid."""
 
-    Attributes:
-        expect: The exact number of profiles.
-        most: The maximum number of profiles.
-        app: The ID of the app that the profiles must belong to.
-        most_failures: The value of --max-failures, as typed.
-        canary: Whether a large job waits for the results of its first rows before it sends the others.
-        most_absent: The value of --max-absent, as typed.
-    """
+    options: GuardOptions = attrs.field(factory=GuardOptions)
 
-    expect: int | None = None
-    most: int | None = None
-    app: str | None = None
-    most_failures: str | None = None
-    canary: bool = True
-    most_absent: str | None = None
-
-    @classmethod
-    def from_options(
-        cls,
-        *,
-        expect: int | None,
-        max_profiles: int | None,
-        app: UUID | None,
-        max_failures: str | None,
-        has_canary: bool,
-        max_absent: str | None,
-    ) -> "Guards":
-        """Build the guards from the options. Raises CommandError if one is invalid."""
-        if max_failures is not None:
-            FailureLimit.parse(max_failures)
-        if max_absent is not None and _parse_percentage(max_absent) is None:
+    def __attrs_post_init__(self) -> None:
+        if self.options.max_failures is not None:
+            FailureLimit.parse(self.options.max_failures)
+        if self.options.max_absent is not None and _parse_percentage(self.options.max_absent) is None:
             raise CommandError("--max-absent must be a share of the rows, as in 80%")
-        return cls(expect, max_profiles, None if app is None else str(app), max_failures, has_canary, max_absent)
 
     def check(self, profile_count: int, operation_spec: AnyOperation, *, is_confirmed: bool) -> None:
         """Check the number of profiles. Raises CommandError if it violates a guard.
@@ -92,19 +66,20 @@ class Guards:
             is_confirmed: Whether --yes confirms the job. False if a person sees the number and confirms it.
         """
         found = f"there {'is' if profile_count == 1 else 'are'} {format_count(profile_count, 'profile')}"
-        if self.expect is not None and profile_count != self.expect:
+        expect, max_profiles = self.options.expect, self.options.max_profiles
+        if expect is not None and profile_count != expect:
             raise _build_refusal(
-                f"{found} to {operation_spec.name}, not the {self.expect:,} of "
+                f"{found} to {operation_spec.name}, not the {expect:,} of "
                 "--expect: find out "
                 f"why, then pass --expect {profile_count}"
             )
-        if self.most is not None and profile_count > self.most:
+        if max_profiles is not None and profile_count > max_profiles:
             raise _build_refusal(
-                f"{found} to {operation_spec.name}, more than the {self.most:,} "
+                f"{found} to {operation_spec.name}, more than the {max_profiles:,} "
                 "of --max: find out "
                 f"why, then pass --max {profile_count}"
             )
-        if is_confirmed and profile_count > MAX_UNCOUNTED_PROFILES and self.expect is None and self.most is None:
+        if is_confirmed and profile_count > MAX_UNCOUNTED_PROFILES and expect is None and max_profiles is None:
             raise _build_refusal(
                 f"--yes alone covers up to {MAX_UNCOUNTED_PROFILES:,} profiles, but there are "
                 f"{profile_count:,} to {operation_spec.name}: if "
@@ -113,12 +88,13 @@ class Guards:
 
     def build_stop_rules(self, profile_count: int) -> StopRules:
         """Return the stop rules of a run with `profile_count` profiles to send."""
-        rules = StopRules(canary=_CANARY_ROWS if self.canary and profile_count > _CANARY_THRESHOLD_ROWS else None)
-        if self.most_absent is not None:
-            rules = attrs.evolve(rules, max_absent_ratio=_parse_percentage(self.most_absent))
-        if self.most_failures is None:
+        has_canary = profile_count > _CANARY_THRESHOLD_ROWS and not self.options.no_canary
+        rules = StopRules(canary=_CANARY_ROWS if has_canary else None)
+        if self.options.max_absent is not None:
+            rules = attrs.evolve(rules, max_absent_ratio=_parse_percentage(self.options.max_absent))
+        if self.options.max_failures is None:
             return rules
-        limit = FailureLimit.parse(self.most_failures)
+        limit = FailureLimit.parse(self.options.max_failures)
         return attrs.evolve(rules, max_failures=limit.max_count, max_failure_ratio=limit.max_ratio)
 
     def find_violated_rule(self, counts: Mapping[Outcome, int]) -> StopReason | None:
@@ -141,9 +117,9 @@ class Guards:
         return {
             name: str(value)
             for name, value in {
-                "expect": self.expect,
-                "max": self.most,
-                "max_failures": self.most_failures,
+                "expect": self.options.expect,
+                "max": self.options.max_profiles,
+                "max_failures": self.options.max_failures,
                 "max_failure_ratio": rules.max_failure_ratio,
                 "max_absent_ratio": rules.max_absent_ratio,
                 "canary": rules.canary,

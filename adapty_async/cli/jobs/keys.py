@@ -16,9 +16,9 @@ from ...counts import format_count
 from ...ledger import LedgerReader, Row, Status
 from ...ledger.last_key import APP_ID_NOTE
 from ..exit_codes import CommandError, ExitStatus
-from ..inputs.allowances import Allowances
 from ..inputs.bulk_input import JobInput
 from ..inputs.damage import find_invisible
+from ..options import Allowances
 from ..output.streams import ID_FROM_STDIN, read_id_from_stdin
 from .ledger_files import MISMATCH_MESSAGES, is_stdin, translate_ledger_errors
 from .options import JobOptions
@@ -122,7 +122,7 @@ def _find_verified_app(reader: LedgerReader) -> str | None:
 
 def _determine_app(reader: LedgerReader, job_options: JobOptions, requested_app: UUID | None) -> str | None:
     """Return the app of a job. Raises CommandError if it differs from `requested_app`, the app named by --app."""
-    known = _find_verified_app(reader) or job_options.guards.app
+    known = _find_verified_app(reader) or job_options.app
     if requested_app is not None and known not in (None, str(requested_app)):
         raise CommandError(
             f"the job of {reader.path} is for app {known}, not {requested_app}: for that app, name a new "
@@ -180,7 +180,7 @@ def verify_job_app(
     ids_to_try = itertools.chain(() if witness_id is None else (witness_id,), iter_listed_ids())
     with translate_ledger_errors(job_input):
         verify_app(
-            clone_client(client, timeout=job_options.timeout),
+            clone_client(client, timeout=job_options.speed_options.timeout),
             ids_to_try,
             by=job_options.by,
             app=key_check.app,

@@ -61,15 +61,6 @@ class Pace:
         limit = None if file is None else load_remembered_limit(file)
         return None if limit is None else min(_UTILIZATION[self.wanted] * limit, self.most or math.inf)
 
-    def to_cli_options(self) -> list[str]:
-        """Return the options that select this pace."""
-        pace = (
-            []
-            if self.wanted == BACKGROUND
-            else ["--pace", f"{self.wanted:g}" if isinstance(self.wanted, float) else self.wanted]
-        )
-        return [*pace, *([] if self.most is None else ["--max-rate", f"{self.most:g}"])]
-
     @contextlib.contextmanager
     def open_pacer(self, client: AdaptyClient) -> Iterator[Pacer]:
         """Yield the pacer of a job, and close it after the block."""

@@ -5,20 +5,18 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-import attrs
-
-from ...bulk.operations import OPERATIONS, AnyOperation, Effect, IdType
+from ...bulk.operations import OPERATIONS, AnyOperation, Effect
 from ...client import AdaptyClient, clone_client
 from ...escaping import escape_line
 from ..exit_codes import CommandError, ExitStatus
-from ..inputs.allowances import Allowances
-from ..inputs.attribute_mapping import AttributeOptions
 from ..inputs.bulk_input import JobInput
 from ..inputs.change_summary import AttributeCounter
 from ..inputs.changes import ChangeInput
 from ..inputs.files import STDIN_PATH
 from ..inputs.ids import InputSummary
-from ..inputs.rows import Format, InputSchema
+from ..inputs.rows import InputSchema
+from ..option_groups import to_cli_options
+from ..options import Allowances, AttributeOptions, PlanOptions
 from ..output.events import get_output
 from ..output.streams import print_to_stdout
 from ..signals import run_event_loop
@@ -26,8 +24,7 @@ from .client import create_client_from_env
 from .guards import MAX_UNCOUNTED_PROFILES
 from .ledger_files import format_command
 from .masking import mask_id
-from .options import JobOptions, build_exclude_cli_options, build_input_cli_options, check_id_type, open_job_input
-from .pace import Pace
+from .options import JobOptions, build_exclude_cli_options, build_input_cli_options, open_job_input
 from .preflight import confirm_rounded_ids, load_exclude_lists, show_input_summary
 from .probe import ProfileSample, check_api_key, fetch_profile_sample
 
@@ -35,76 +32,47 @@ _APP_UNKNOWN: Final = "unknown: none of them exists; check the key, --by and --c
 _APP_UNKNOWN_YET: Final = "unknown: none of them exists, as expected before they are created"
 
 
-@attrs.frozen
-class PlanOptions:
-    """The arguments of the command.
-
-    `target_command` is the command that the file is meant for, `sample_size` the number of profiles to fetch.
-    """
-
-    file: Path
-    target_command: str
-    by: IdType
-    column: str | None
-    format: Format | None
-    attribute_options: AttributeOptions
-    exclude: tuple[Path, ...]
-    skip_damaged: bool
-    allowances: Allowances
-    pace: str
-    max_rate: str | None
-    sample_size: int | None
-
-    def build_job_options(self) -> JobOptions:
-        """Return the job options of the command `target_command`. Raises CommandError."""
-        spec = OPERATIONS[self.target_command]
-        if not spec.has_attributes and self.attribute_options != AttributeOptions():
-            others = ", or ".join(f"--for {other.name}" for other in OPERATIONS.values() if other.has_attributes)
-            raise CommandError(f"{self.target_command} writes no attributes: add {others}")
-        if self.exclude and not spec.has_ledger:
-            raise CommandError(f"{self.target_command} has no --exclude: leave it out")
-        check_id_type(self.target_command, self.by)
-        return JobOptions(
-            operation=self.target_command,
-            assignment=self.attribute_options if spec.has_attributes else None,
-            file=self.file,
-            by=self.by,
-            column=self.column,
-            pace=Pace.from_options(self.pace, self.max_rate),
-            exclude_column=self.column,
-            accept_damaged=self.skip_damaged,
-            allows=self.allowances,
-            format=self.format,
-        ).with_exclude_lists(self.exclude)
-
-
 def plan(plan_options: PlanOptions) -> ExitStatus:
     """Check a file like the command that it is meant for. Raises CommandError if that command would."""
-    job_options = plan_options.build_job_options()
+    spec = OPERATIONS[plan_options.target_command.value]
+    if not spec.has_attributes and plan_options.attribute_options != AttributeOptions():
+        others = ", or ".join(f"--for {other.name}" for other in OPERATIONS.values() if other.has_attributes)
+        raise CommandError(f"{spec.name} writes no attributes: add {others}")
+    if plan_options.exclude and not spec.has_ledger:
+        raise CommandError(f"{spec.name} has no --exclude: leave it out")
+    job_options = JobOptions.from_options(spec.name, plan_options)
+    return plan_job(job_options, plan_options.file, sample_size=plan_options.probe)
+
+
+def plan_job(job_options: JobOptions, file: Path, *, sample_size: int | None = None) -> ExitStatus:
+    """Show what a job would do. Raises CommandError if it would be refused.
+
+    `sample_size`: how many profiles to fetch, or None to send nothing.
+    """
     client = _try_create_client()
     exclude_lists = load_exclude_lists(job_options, can_ask=False)
     sample = None
-    with open_job_input(job_options, plan_options.file, excluded_ids=exclude_lists.excluded_ids) as job_input:
+    with open_job_input(job_options, file, excluded_ids=exclude_lists.excluded_ids) as job_input:
         input_summary = job_input.check()
         show_input_summary(
             job_input.name, input_summary, job_options.operation, excluded_id_count=len(job_input.excluded_ids)
         )
-        exclude_lists.check(job_input, job_options.allows)
+        exclude_lists.check(job_input, job_options.allowances)
         confirm_rounded_ids(
-            job_input.name, input_summary.rounded_count, is_allowed=job_options.allows.rounded, can_ask=False
+            job_input.name, input_summary.rounded_count, is_allowed=job_options.allowances.rounded, can_ask=False
         )
         known = None if isinstance(client, CommandError) else client
         print_to_stdout(
             "\n".join(_iter_lines(job_input, input_summary, job_options, job_options.pace.estimate_rate(known)))
         )
-        if plan_options.sample_size is not None:
+        if sample_size is not None:
             if isinstance(client, CommandError):
                 raise client
-            sample = _fetch_sample(client, job_input, input_summary, job_options, plan_options.sample_size)
-    what = "sent" if plan_options.sample_size is None else "changed"
+            sample = _fetch_sample(client, job_input, input_summary, job_options, sample_size)
+    what = "sent" if sample_size is None else "changed"
     print_to_stdout(
         f"\nNothing was {what}. To {job_options.operation} them:\n  "
-        f"{_format_planned_command(plan_options.file, job_options, input_summary, sample)}"
+        f"{_format_planned_command(file, job_options, input_summary, sample)}"
     )
     return ExitStatus.OK if sample is None or sample.is_complete else ExitStatus.STOPPED
 
@@ -223,7 +191,8 @@ def _format_planned_command(
             else []
         )
         options += ["--app", str(sample.apps[0])] if sample is not None and len(sample.apps) == 1 else []
-    options += [*job_options.pace.to_cli_options(), *(["--skip-damaged"] if job_options.accept_damaged else [])]
-    if not job_options.operation_spec.has_ledger:
+    options += to_cli_options(job_options.speed_options)
+    options += to_cli_options(Allowances(damaged=job_options.allowances.damaged))
+    if job_options.operation not in OPERATIONS:
         return f"{format_command(job_options.operation, file, *options)} > profiles.jsonl"
     return format_command(job_options.operation, file, *options, *(["--yes"] if file == STDIN_PATH else []))

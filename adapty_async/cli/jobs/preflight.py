@@ -27,11 +27,11 @@ from .probe import verify_app
 def load_exclude_lists(job_options: JobOptions, *, can_ask: bool) -> ExcludeLists:
     """Read the exclude lists of a job. `can_ask`: as in `confirm_rounded_ids`. Raises CommandError."""
     exclude_lists = read_exclude_lists(
-        job_options.exclude, by=job_options.by, column=job_options.exclude_column, allowances=job_options.allows
+        job_options.exclude, by=job_options.by, column=job_options.exclude_column, allowances=job_options.allowances
     )
     for each in exclude_lists.lists:
         confirm_rounded_ids(
-            f"--exclude: {each.file}", each.rounded_count, is_allowed=job_options.allows.rounded, can_ask=can_ask
+            f"--exclude: {each.file}", each.rounded_count, is_allowed=job_options.allowances.rounded, can_ask=can_ask
         )
     return exclude_lists
 
@@ -56,9 +56,9 @@ def run_preflight(
     )
     if isinstance(job_input, ChangeInput):
         echo(f"  {escape_line(job_input.description)}", sys.stderr)
-    exclude_lists.check(job_input, job_options.allows)
+    exclude_lists.check(job_input, job_options.allowances)
     confirm_rounded_ids(
-        job_input.name, input_summary.rounded_count, is_allowed=job_options.allows.rounded, can_ask=not is_confirmed
+        job_input.name, input_summary.rounded_count, is_allowed=job_options.allowances.rounded, can_ask=not is_confirmed
     )
     job_options.guards.check(input_summary.profile_count, job_options.operation_spec, is_confirmed=is_confirmed)
     if not is_confirmed:
@@ -72,7 +72,7 @@ def verify_app_and_build_notes(job_options: JobOptions, job_input: JobInput, cli
     The request uses the key of `client`, but doesn't open it.
     """
     notes = build_notes(job_options)
-    app = job_options.guards.app
+    app = job_options.app
     if app is not None:
         to_send = (row.id for row in job_input.iter_rows() if row.outcome is None)
         verify_app(clone_client(client), to_send, by=job_options.by, app=app)
@@ -83,8 +83,8 @@ def verify_app_and_build_notes(job_options: JobOptions, job_input: JobInput, cli
 def build_notes(job_options: JobOptions) -> dict[str, str]:
     """Return notes for the record: the operator, the reason and the exclude lists."""
     notes = {
-        OPERATOR_NOTE: job_options.operator,
-        REQUEST_NOTE: job_options.request,
+        OPERATOR_NOTE: job_options.record_options.operator,
+        REQUEST_NOTE: job_options.record_options.request,
         "exclude": ", ".join(map(str, job_options.exclude.values())),
     }
     return {name: note for name, note in notes.items() if note}

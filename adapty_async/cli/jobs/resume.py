@@ -5,7 +5,6 @@ import functools
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from uuid import UUID
 
 import attrs
 
@@ -17,9 +16,9 @@ from ...ledger.chunks import UNSENT_OUTCOMES
 from ...ledger.files import open_regular_file, translate_errors
 from ...ledger.prepare import update_job_options
 from ..exit_codes import CommandError, ExitStatus
-from ..inputs.allowances import Allowances
 from ..inputs.bulk_input import JobInput
 from ..inputs.exclude_lists import ExcludeLists
+from ..options import GuardOptions, ResumeOptions
 from .client import create_client_from_env
 from .failed_rows import check_new_file
 from .finished import RETRYABLE_OUTCOMES, is_finished, show_finished_job
@@ -37,7 +36,6 @@ from .ledger_files import (
     translate_ledger_errors,
 )
 from .options import JobOptions
-from .pace import Pace
 from .preflight import (
     build_notes,
     has_terminal,
@@ -48,86 +46,6 @@ from .preflight import (
 )
 from .run import LedgerJob
 from .stored_paths import FileLocator
-
-
-@attrs.frozen(kw_only=True)
-class ResumeOptions:
-    """The options of resume. None keeps the value stored in the ledger.
-
-    Attributes:
-        is_retry: Whether failed and in-doubt rows are sent again.
-        file: The new path of the input.
-        column: The new name of the ID column.
-        allow_appended: Whether rows were added at the end of the input.
-        allow_new_key: Whether another key of the same app is accepted.
-        witness_id: The ID of a profile that exists in the app, or `-` to read it from standard input.
-        is_confirmed: Whether --yes confirms that added rows are sent.
-        failures: The file for the failed rows, or None to write none.
-        exclude: Further exclude lists.
-    """
-
-    is_retry: bool
-    file: Path | None
-    column: str | None
-    allow_appended: bool
-    allow_new_key: bool
-    witness_id: str | None = attrs.field(repr=False)
-    is_confirmed: bool
-    failures: Path | None
-    concurrency: int | None
-    timeout: float | None
-    pace: str | None
-    max_rate: str | None
-    expect: int | None
-    max_profiles: int | None
-    app: UUID | None
-    max_failures: str | None
-    max_absent: str | None
-    has_canary: bool
-    operator: str | None
-    request: str | None
-    exclude: Sequence[Path]
-    allowances: Allowances
-
-    @property
-    def retry_outcomes(self) -> frozenset[Outcome]:
-        """Rows with one of these outcomes are sent again."""
-        return RETRYABLE_OUTCOMES if self.is_retry else frozenset()
-
-    @property
-    def is_input_optional(self) -> bool:
-        """Whether none of the options needs the IDs of rows that are done."""
-        return not (self.file or self.failures or self.allow_appended or self.exclude)
-
-    def apply_to(self, job_options: JobOptions) -> JobOptions:
-        """Return the job options of this run."""
-        before = job_options.guards
-        guards = Guards.from_options(
-            expect=before.expect if self.expect is None else self.expect,
-            max_profiles=before.most if self.max_profiles is None else self.max_profiles,
-            app=self.app or (None if before.app is None else UUID(before.app)),
-            max_failures=self.max_failures or before.most_failures,
-            has_canary=self.has_canary and before.canary,
-            max_absent=self.max_absent or before.most_absent,
-        )
-        return attrs.evolve(
-            job_options,
-            file=self.file.absolute() if self.file is not None and is_rereadable(self.file) else job_options.file,
-            column=self.column or job_options.column,
-            guards=guards,
-            pace=_override_pace(job_options.pace, self.pace, self.max_rate),
-            concurrency=self.concurrency or job_options.concurrency,
-            timeout=self.timeout or job_options.timeout,
-            allows=job_options.allows | self.allowances,
-            operator=self.operator or job_options.operator,
-            request=self.request or job_options.request,
-            failures=None if self.failures is None else self.failures.absolute(),
-        )
-
-
-def _override_pace(stored_pace: Pace, pace: str | None, max_rate: str | None) -> Pace:
-    given = Pace.from_options(pace or "background", max_rate)
-    return Pace(given.wanted if pace else stored_pace.wanted, given.most if max_rate is not None else stored_pace.most)
 
 
 @attrs.frozen
@@ -157,29 +75,33 @@ class _ResumedJob:
     key_check: KeyCheck
 
 
-def resume(ledger: Path, resume_options: ResumeOptions) -> ExitStatus:
-    """Resume the job of a ledger. Raises CommandError if nothing was sent."""
+def resume(resume_options: ResumeOptions, *, is_retry: bool = False) -> ExitStatus:
+    """Resume the job of a ledger. Raises CommandError if nothing was sent.
+
+    `is_retry`: failed and in-doubt rows are sent again.
+    """
+    ledger, retry_outcomes = resume_options.ledger, RETRYABLE_OUTCOMES if is_retry else frozenset[Outcome]()
     with contextlib.ExitStack() as stack:
         client = create_client_from_env()
         if resume_options.failures is not None:
             refuse_job_file(resume_options.failures, ledger)
             check_new_file(resume_options.failures)
         with open_ledger(ledger) as reader:
-            if resume_options.is_input_optional and _is_finished_without_input(reader):
-                return _show_finished_job(reader, client, resume_options)
+            if _is_input_optional(resume_options) and _is_finished_without_input(reader):
+                return _show_finished_job(reader, client, resume_options, retry_outcomes)
         lock = stack.enter_context(acquire_ledger_lock(ledger))
-        with show_resume_hint_on_interrupt(ledger, "retry-failed" if resume_options.retry_outcomes else "resume"):
+        with show_resume_hint_on_interrupt(ledger, "retry-failed" if is_retry else "resume"):
             with open_ledger(ledger) as reader:
                 witness_id = read_witness_id(
-                    resume_options.witness_id,
+                    resume_options.new_key_options.witness_id,
                     resume_options.file,
-                    read_job_options(reader).allows | resume_options.allowances,
+                    resume_options.allowances.apply_to(read_job_options(reader).allowances),
                 )
-                job = _open_job(reader, lock, client, resume_options, stack)
+                job = _open_job(reader, lock, client, resume_options, retry_outcomes, stack)
             if not job.is_input_unchanged:
                 _compare_input(job, client, resume_options)
             # The lists can only be compared with an input that matches the ledger.
-            job.exclude_lists.check(job.job_input, job.job_options.allows)
+            job.exclude_lists.check(job.job_input, job.job_options.allowances)
             _store_exclude_lists(job)
             app_note = _verify_app(job, client, witness_id)
             ledger_job = LedgerJob(
@@ -188,13 +110,36 @@ def resume(ledger: Path, resume_options: ResumeOptions) -> ExitStatus:
                 lock,
                 _build_run_options(job, is_app_verified=bool(app_note)),
                 get_sender(client).transport.key_fingerprint,
-                retry_outcomes=resume_options.retry_outcomes,
+                retry_outcomes=retry_outcomes,
                 is_key_new=job.key_check.is_new,
                 app=job.key_check.app,
                 notes=build_notes(job.job_options) | app_note,
                 failures=resume_options.failures,
             )
-        return ledger_job.execute(clone_client(client, timeout=job.job_options.timeout))
+        return ledger_job.execute(clone_client(client, timeout=job.job_options.speed_options.timeout))
+
+
+def _is_input_optional(resume_options: ResumeOptions) -> bool:
+    """Return True if none of the options needs the IDs of rows that are done."""
+    return not (
+        resume_options.file or resume_options.failures or resume_options.allow_appended or resume_options.exclude
+    )
+
+
+def _override_options(job_options: JobOptions, resume_options: ResumeOptions) -> JobOptions:
+    """Return the job options of this run, except its exclude lists. Raises CommandError."""
+    file, column = resume_options.file, resume_options.column or job_options.input_options.column
+    return attrs.evolve(
+        job_options,
+        file=file.absolute() if file is not None and is_rereadable(file) else job_options.file,
+        input_options=attrs.evolve(job_options.input_options, column=column),
+        speed_options=resume_options.speed_options.apply_to(job_options.speed_options),
+        guard_options=resume_options.guard_options.apply_to(job_options.guard_options),
+        allowances=resume_options.allowances.apply_to(job_options.allowances),
+        app=job_options.app if resume_options.app is None else str(resume_options.app),
+        record_options=resume_options.record_options.apply_to(job_options.record_options),
+        failures=None if resume_options.failures is None else resume_options.failures.absolute(),
+    )
 
 
 def _open_job(
@@ -202,23 +147,23 @@ def _open_job(
     lock: LedgerLock,
     client: AdaptyClient,
     resume_options: ResumeOptions,
+    retry_outcomes: frozenset[Outcome],
     stack: contextlib.ExitStack,
 ) -> _ResumedJob:
-    stored_options = read_job_options(reader)
-    key_check = _check_key(reader, client, stored_options, resume_options)
-    require_rereadable([*stored_options.exclude.values(), *resume_options.exclude])
-    job_options = add_exclude_lists(reader, resume_options.apply_to(stored_options), resume_options.exclude)
-    exclude_lists = load_exclude_lists(job_options, can_ask=has_terminal() and not resume_options.is_confirmed)
-    job_options = attrs.evolve(
-        job_options, allows=job_options.allows | Allowances(rounded=exclude_lists.has_rounded_ids)
-    )
+    stored_options, new_files = read_job_options(reader), resume_options.exclude or []
+    key_check = _check_key(reader, client, stored_options, resume_options, retry_outcomes)
+    require_rereadable([*stored_options.exclude.values(), *new_files])
+    job_options = add_exclude_lists(reader, _override_options(stored_options, resume_options), new_files)
+    exclude_lists = load_exclude_lists(job_options, can_ask=has_terminal() and not resume_options.yes)
+    job_options = job_options.with_rounded_allowed(exclude_lists.has_rounded_ids)
     job_input = stack.enter_context(
         open_unchecked_input(reader, job_options, resume_options.file, excluded_ids=exclude_lists.excluded_ids)
     )
     if not resume_options.allow_appended:
         _check_profile_count(reader, job_options, resume_options)
     with translate_ledger_errors(job_input):
-        is_input_unchanged = job_options.column == stored_options.column and reader.is_of(job_input.file)
+        is_same_column = job_options.input_options.column == stored_options.input_options.column
+        is_input_unchanged = is_same_column and reader.is_of(job_input.file)
     return _ResumedJob(
         reader.path,
         lock,
@@ -233,22 +178,26 @@ def _open_job(
 
 
 def _check_key(
-    reader: LedgerReader, client: AdaptyClient, stored_options: JobOptions, resume_options: ResumeOptions
+    reader: LedgerReader,
+    client: AdaptyClient,
+    stored_options: JobOptions,
+    resume_options: ResumeOptions,
+    retry_outcomes: frozenset[Outcome],
 ) -> KeyCheck:
     return check_job_key(
         reader,
         client,
         stored_options,
         resume_options.app,
-        allow_new_key=resume_options.allow_new_key,
-        retry_outcomes=resume_options.retry_outcomes,
+        allow_new_key=resume_options.new_key_options.new_key,
+        retry_outcomes=retry_outcomes,
         allow_appended=resume_options.allow_appended,
     )
 
 
 def _check_profile_count(reader: LedgerReader, job_options: JobOptions, resume_options: ResumeOptions) -> None:
     """Check --expect and --max of this run. Those of earlier runs were checked on the same rows."""
-    guards = attrs.evolve(job_options.guards, expect=resume_options.expect, most=resume_options.max_profiles)
+    guards = Guards(resume_options.guard_options.apply_to(GuardOptions()))
     guards.check(_count_profiles(reader), job_options.operation_spec, is_confirmed=False)
 
 
@@ -257,11 +206,13 @@ def _is_finished_without_input(reader: LedgerReader) -> bool:
     return not get_input_path(reader.path, read_job_options(reader)).exists() and is_finished(reader)
 
 
-def _show_finished_job(reader: LedgerReader, client: AdaptyClient, resume_options: ResumeOptions) -> ExitStatus:
+def _show_finished_job(
+    reader: LedgerReader, client: AdaptyClient, resume_options: ResumeOptions, retry_outcomes: frozenset[Outcome]
+) -> ExitStatus:
     """Show the result of a finished job whose input is gone, after the usual checks. Raises CommandError."""
     stored_options = read_job_options(reader)
-    job_options = resume_options.apply_to(stored_options)
-    _check_key(reader, client, stored_options, resume_options)
+    job_options = _override_options(stored_options, resume_options)
+    _check_key(reader, client, stored_options, resume_options, retry_outcomes)
     _check_profile_count(reader, job_options, resume_options)
     return show_finished_job(reader, job_options)
 
@@ -269,7 +220,9 @@ def _show_finished_job(reader: LedgerReader, client: AdaptyClient, resume_option
 def _store_exclude_lists(job: _ResumedJob) -> None:
     """Store the exclude lists before anything else can fail, because the next command may not name them again."""
     if job.job_options.exclude:  # even if it is the same list, because its content may have changed
-        job_options = attrs.evolve(job.stored_options, exclude=job.job_options.exclude, allows=job.job_options.allows)
+        job_options = attrs.evolve(
+            job.stored_options, exclude=job.job_options.exclude, allowances=job.job_options.allowances
+        )
         with translate_ledger_errors():
             update_job_options(job.lock, job_options.to_dict(job.ledger), job_options.exclude)
 
@@ -291,25 +244,20 @@ def _verify_app(job: _ResumedJob, client: AdaptyClient, witness_id: str | None) 
 
 def _build_run_options(job: _ResumedJob, *, is_app_verified: bool) -> JobOptions:
     """Return the job options of the run. An app that wasn't verified isn't stored for later runs."""
-    guards = job.job_options.guards
-    return (
-        job.job_options
-        if is_app_verified
-        else attrs.evolve(job.job_options, guards=attrs.evolve(guards, app=job.stored_options.guards.app))
-    )
+    return job.job_options if is_app_verified else attrs.evolve(job.job_options, app=job.stored_options.app)
 
 
 def _compare_input(job: _ResumedJob, client: AdaptyClient, resume_options: ResumeOptions) -> None:
     """Compare the input with the ledger row by row, and add the appended rows to the ledger."""
     if resume_options.allow_appended:
-        if not resume_options.is_confirmed:
+        if not resume_options.yes:
             require_terminal(None)
         run_preflight(
             job.job_input,
             job.job_options,
             client,
             job.exclude_lists,
-            is_confirmed=resume_options.is_confirmed,
+            is_confirmed=resume_options.yes,
             count_remaining_rows=functools.partial(_count_remaining_rows, job),
         )
     with translate_ledger_errors(job.job_input):

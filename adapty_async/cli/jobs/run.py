@@ -268,7 +268,7 @@ class JobRun:
             client,
             job_input.iter_items(),
             by=job_input.by,
-            concurrency=ledger_job.job_options.concurrency,
+            concurrency=ledger_job.job_options.speed_options.concurrency,
             pacer=pacer,
             ledger=ledger,
             stop=self._stop_rules,

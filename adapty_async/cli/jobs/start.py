@@ -2,28 +2,24 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
-from uuid import UUID
 
 import attrs
 
 from ...bulk.api import job_spec
-from ...bulk.operations import IdType
 from ...client import AdaptyClient
 from ...ledger import LedgerLock, Spool, has_job, prepare
 from ..exit_codes import CommandError, ExitStatus
-from ..inputs.allowances import Allowances
-from ..inputs.attribute_mapping import AttributeOptions
 from ..inputs.bulk_input import JobInput
 from ..inputs.exclude_lists import ExcludeLists
 from ..inputs.files import STDIN_LABEL, open_source
 from ..inputs.formats import infer_format
-from ..inputs.rows import ExcludedIds, Format, InputError
+from ..inputs.rows import ExcludedIds, InputError
+from ..options import FormatName, StartOptions
 from .client import create_client_from_env
 from .failed_rows import check_new_file
-from .guards import Guards
 from .ledger_files import (
     acquire_ledger_lock,
     derive_ledger_path,
@@ -35,7 +31,6 @@ from .ledger_files import (
     translate_ledger_errors,
 )
 from .options import JobOptions, open_job_input
-from .pace import Pace
 from .preflight import (
     load_exclude_lists,
     require_rereadable,
@@ -46,94 +41,26 @@ from .preflight import (
 from .run import LedgerJob, create_temporary_job
 
 
-@attrs.frozen(kw_only=True)
-class StartOptions:
-    """The options of a new job, as given on the command line.
-
-    `is_confirmed`: don't ask for confirmation. `failures`: the failed rows file. `attribute_options`: the attributes to
-    write.
-    """
-
-    operation: str
-    file: Path
-    by: IdType
-    column: str | None
-    format: Format | None
-    concurrency: int
-    timeout: float
-    pace: str
-    max_rate: str | None
-    failures: Path | None
-    is_confirmed: bool
-    expect: int | None
-    max_profiles: int | None
-    max_failures: str | None
-    has_canary: bool
-    exclude: Sequence[Path]
-    skip_damaged: bool
-    allowances: Allowances
-    ledger: Path | None
-    has_ledger: bool
-    operator: str | None
-    request: str | None
-    app: UUID | None = None
-    max_absent: str | None = None
-    attribute_options: AttributeOptions | None = None
-
-    def build_job_options(self) -> JobOptions:
-        """Return the parsed options. Raises CommandError."""
-        return JobOptions(
-            operation=self.operation,
-            assignment=self.attribute_options,
-            file=None,
-            by=self.by,
-            column=self.column,
-            pace=Pace.from_options(self.pace, self.max_rate),
-            concurrency=self.concurrency,
-            timeout=self.timeout,
-            guards=Guards.from_options(
-                expect=self.expect,
-                max_profiles=self.max_profiles,
-                app=self.app,
-                max_failures=self.max_failures,
-                has_canary=self.has_canary,
-                max_absent=self.max_absent,
-            ),
-            exclude_column=self.column,
-            accept_damaged=self.skip_damaged,
-            allows=self.allowances,
-            format=self.format,
-            operator=self.operator,
-            request=self.request,
-            failures=None if self.failures is None else self.failures.absolute(),
-        ).with_exclude_lists(file.absolute() for file in self.exclude)
-
-    def find_ledger_path(self) -> Path | None:
-        """Return the path of the ledger, or None without one. Raises CommandError."""
-        if not self.has_ledger and self.ledger is not None:
-            raise CommandError("--ledger and --no-ledger contradict each other: leave one out")
-        return (self.ledger or derive_ledger_path(self.file)) if self.has_ledger else None
-
-
-def start_job(start_options: StartOptions) -> ExitStatus:
+def start_job(operation: str, start_options: StartOptions) -> ExitStatus:
     """Create the ledger of a job and run it. Raises CommandError if nothing was sent."""
-    ledger, job_options = start_options.find_ledger_path(), start_options.build_job_options()
+    ledger = _find_ledger_path(start_options)
+    job_options = JobOptions.from_options(operation, start_options).with_absolute_paths()
     with contextlib.ExitStack() as stack:
-        client = create_client_from_env(job_options.timeout)
+        client = create_client_from_env(job_options.speed_options.timeout)
         lock = None if ledger is None else stack.enter_context(_reserve_ledger(ledger, start_options.file, job_options))
-        if not start_options.is_confirmed:
+        if not start_options.yes:
             require_terminal(start_options.file)
         if start_options.failures is not None:
             if ledger is not None:
                 refuse_job_file(start_options.failures, ledger)  # first, because some files of the ledger exist already
             check_new_file(start_options.failures)
-        exclude_lists = load_exclude_lists(job_options, can_ask=not start_options.is_confirmed)
+        exclude_lists = load_exclude_lists(job_options, can_ask=not start_options.yes)
         if ledger is None or lock is None:
             job_input = stack.enter_context(
                 open_job_input(job_options, start_options.file, excluded_ids=exclude_lists.excluded_ids)
             )
             job_options, notes = _run_checks(
-                job_input, job_options, client, exclude_lists, is_confirmed=start_options.is_confirmed
+                job_input, job_options, client, exclude_lists, is_confirmed=start_options.yes
             )
             with create_temporary_job(
                 job_input, client, job_options, notes=notes, failures=start_options.failures
@@ -145,10 +72,15 @@ def start_job(start_options: StartOptions) -> ExitStatus:
         )
         with show_resume_hint_on_interrupt(ledger):
             job_options, notes = _run_checks(
-                job_input, job_options, client, exclude_lists, is_confirmed=start_options.is_confirmed
+                job_input, job_options, client, exclude_lists, is_confirmed=start_options.yes
             )
-            input_path = start_options.file.absolute() if is_rereadable(start_options.file) else None
-            job_options = attrs.evolve(job_options, file=input_path, format=job_input.read_schema().format)
+            job_options = attrs.evolve(
+                job_options,
+                file=start_options.file.absolute() if is_rereadable(start_options.file) else None,
+                input_options=attrs.evolve(
+                    job_options.input_options, format=FormatName(job_input.read_schema().format)
+                ),
+            )
             with translate_ledger_errors(job_input):
                 spec = job_spec(client, job_options.operation, job_options.by)
                 prepare(
@@ -167,11 +99,21 @@ def start_job(start_options: StartOptions) -> ExitStatus:
                 lock,
                 job_options,
                 spec.key_fingerprint,
-                app=job_options.guards.app,
+                app=job_options.app,
                 notes=notes,
                 failures=start_options.failures,
             )
         return ledger_job.execute(client)
+
+
+def _find_ledger_path(start_options: StartOptions) -> Path | None:
+    """Return the path of the ledger, or None without one. Raises CommandError."""
+    ledger_options = start_options.ledger_options
+    if not ledger_options.no_ledger:
+        return ledger_options.ledger or derive_ledger_path(start_options.file)
+    if ledger_options.ledger is not None:
+        raise CommandError("--ledger and --no-ledger contradict each other: leave one out")
+    return None
 
 
 def _run_checks(
@@ -185,7 +127,7 @@ def _run_checks(
     """Check the input, ask, and verify the app. Return the checked job options and the notes of the run."""
     input_summary = run_preflight(job_input, job_options, client, exclude_lists, is_confirmed=is_confirmed)
     is_rounded = bool(input_summary.rounded_count) or exclude_lists.has_rounded_ids  # and the operator has allowed it
-    job_options = attrs.evolve(job_options, allows=job_options.allows | Allowances(rounded=is_rounded))
+    job_options = job_options.with_rounded_allowed(is_rounded)
     return job_options, verify_app_and_build_notes(job_options, job_input, client)
 
 

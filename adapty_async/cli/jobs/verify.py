@@ -20,6 +20,7 @@ from ...pacing import Pacer
 from ..exit_codes import CommandError, ExitStatus
 from ..inputs.bulk_input import JobInput
 from ..inputs.rows import InputSchema
+from ..options import NewKeyOptions, SpeedOptions
 from ..output.events import get_output
 from ..output.progress import LiveStatus, OutcomeCounts
 from ..output.screen import create_screen, echo, show_log_messages, show_progress
@@ -56,13 +57,9 @@ def verify_job(
     path: Path,
     sample: str,
     file: Path | None,
-    pace: Pace,
-    concurrency: int,
-    timeout: float,
+    speed_options: SpeedOptions,
+    new_key_options: NewKeyOptions,
     present_file: Path | None = None,
-    *,
-    allow_new_key: bool = False,
-    witness_id: str | None = None,
 ) -> ExitStatus:
     """Verify the deletions of a job.
 
@@ -70,16 +67,14 @@ def verify_job(
         path: The ledger.
         sample: How many profiles to check: "all", "rest", a number or a percentage.
         file: The new path of the input.
-        pace: How fast to send.
-        concurrency: The maximum number of requests in flight.
-        timeout: The time limit of a request, in seconds.
+        speed_options: How fast to send.
+        new_key_options: Whether another key of the same app is accepted.
         present_file: A new file for the rows whose profiles are present.
-        allow_new_key: Whether another key of the same app is accepted.
-        witness_id: The ID of a profile that exists in the app, or `-` to read it from standard input.
 
     Raises:
         CommandError: If nothing can be verified.
     """
+    pace = Pace.from_options(speed_options.pace, speed_options.max_rate)
     if present_file is not None:
         refuse_job_file(present_file, path)
         check_new_file(present_file, "--present")
@@ -98,15 +93,15 @@ def verify_job(
                 f"{path} contains no accepted deletion {'left to verify' if is_remaining_only else 'yet'}: "
                 "nothing to verify"
             )
-        client = create_client_from_env(timeout)
+        client = create_client_from_env(speed_options.timeout)
         job_options = read_job_options(reader)
-        witness_id = read_witness_id(witness_id, file, job_options.allows)
+        witness_id = read_witness_id(new_key_options.witness_id, file, job_options.allowances)
         with (
             open_input(reader, file) as job_input,
             translate_ledger_errors(job_input),
             pace.open_pacer(client) as pacer,
         ):
-            if allow_new_key:
+            if new_key_options.new_key:
                 verify_same_app(reader, job_input, job_options, witness_id, client)
             plain = job_input.iter_raw_ids()
             try:
@@ -117,9 +112,9 @@ def verify_job(
                         plain,
                         sample_size,
                         pacer,
-                        concurrency,
+                        speed_options.concurrency,
                         is_remaining_only=is_remaining_only,
-                        allow_new_key=allow_new_key,
+                        allow_new_key=new_key_options.new_key,
                     )
                 )
             except (KeyboardInterrupt, asyncio.CancelledError):

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from adapty_async.cli.inputs.allowances import Allowances
 from adapty_async.cli.inputs.exclude_lists import read_exclude_lists
 from adapty_async.cli.inputs.ids import open_id_input
 from adapty_async.cli.inputs.spelling import canonicalize_id
+from adapty_async.cli.options import Allowances
 from adapty_async.ledger import LedgerReader
 from tests.cli.served import AT_ONCE
 from tests.cli.witness import PEOPLE, Say, Witness, ids, ledger_of
@@ -372,7 +372,7 @@ def test_what_was_allowed_stays_so(witness: Witness, people: Path, tmp_path: Pat
     assert say(*DELETE, people, "--exclude", held, ALLOW)[0] == 0
     assert say("resume", ledger_of(people), "--exclude", more)[0] == 0
     with LedgerReader(ledger_of(people)) as reader:
-        assert reader.job_options["allows"]["unmatched_exclude"]
+        assert reader.job_options["allowances"]["unmatched_exclude"]
 
 
 def test_a_list_that_a_resume_adds_is_compared(witness: Witness, people: Path, tmp_path: Path, say: Say) -> None:

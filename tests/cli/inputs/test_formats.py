@@ -128,7 +128,7 @@ def test_standard_input_is_read_as_it_is_said_to_be(
         assert say(*DELETE, "-", "--format", "jsonl")[0] == 1
     assert witness.stats.requests == 3
     with LedgerReader(Path("stdin.adapty.db")) as reader:
-        assert reader.job_options["format"] == "jsonl"
+        assert reader.job_options["input_options"]["format"] == "jsonl"
 
 
 def test_a_pipe_with_a_name_is_read_as_that_tells(witness: Witness, tmp_path: Path, say: Say) -> None:

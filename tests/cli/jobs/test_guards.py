@@ -12,6 +12,7 @@ from adapty_async.bulk import Outcome, StopReason, StopRules, operations
 from adapty_async.cli.exit_codes import CommandError, ExitStatus
 from adapty_async.cli.jobs import run as recorded
 from adapty_async.cli.jobs.guards import Guards
+from adapty_async.cli.options import GuardOptions
 from adapty_async.ledger import LedgerReader
 from adapty_async.testing import Fault, prefilled_customer_user_id
 from tests.cli.served import AT_ONCE, settings_for, started, wait_until
@@ -41,11 +42,11 @@ def runs_notes(ledger: Path) -> list[dict[str, str]]:
         (Guards(), 10_000, True, None),
         (Guards(), 10_001, True, "add --expect 10001"),
         (Guards(), 10_001, False, None),
-        (Guards(expect=10_001), 10_001, True, None),
-        (Guards(expect=10_000), 10_001, True, "not the 10,000 of --expect"),
-        (Guards(expect=5), 4, False, "not the 5 of --expect"),
-        (Guards(most=20_000), 10_001, True, None),
-        (Guards(most=10_000), 10_001, True, "more than the 10,000 of --max"),
+        (Guards(GuardOptions(expect=10_001)), 10_001, True, None),
+        (Guards(GuardOptions(expect=10_000)), 10_001, True, "not the 10,000 of --expect"),
+        (Guards(GuardOptions(expect=5)), 4, False, "not the 5 of --expect"),
+        (Guards(GuardOptions(max_profiles=20_000)), 10_001, True, None),
+        (Guards(GuardOptions(max_profiles=10_000)), 10_001, True, "more than the 10,000 of --max"),
     ],
 )
 def test_many_profiles_want_their_number(guards: Guards, profiles: int, confirmed: bool, says: str | None) -> None:
@@ -62,12 +63,12 @@ def test_many_profiles_want_their_number(guards: Guards, profiles: int, confirme
     [
         (Guards(), 1000, StopRules()),
         (Guards(), 1001, StopRules(canary=100)),
-        (Guards(canary=False), 1001, StopRules()),
-        (Guards(most_failures="7"), 5, StopRules(max_failures=7, max_failure_ratio=None)),
-        (Guards(most_failures="2.5%"), 5, StopRules(max_failure_ratio=0.025)),
-        (Guards(most_absent="80%"), 5, StopRules(max_absent_ratio=0.8)),
+        (Guards(GuardOptions(no_canary=True)), 1001, StopRules()),
+        (Guards(GuardOptions(max_failures="7")), 5, StopRules(max_failures=7, max_failure_ratio=None)),
+        (Guards(GuardOptions(max_failures="2.5%")), 5, StopRules(max_failure_ratio=0.025)),
+        (Guards(GuardOptions(max_absent="80%")), 5, StopRules(max_absent_ratio=0.8)),
         (
-            Guards(most_absent="80%", most_failures="7"),
+            Guards(GuardOptions(max_absent="80%", max_failures="7")),
             5,
             StopRules(max_failures=7, max_absent_ratio=0.8, max_failure_ratio=None),
         ),

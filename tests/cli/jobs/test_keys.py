@@ -137,7 +137,7 @@ def test_a_finished_job_of_an_unknown_app_takes_any_key_as_nothing_is_sent(
     assert status == 2
     assert "doesn't record the app" in err
     with LedgerReader(ledger) as reader:
-        assert reader.job_options["guards"]["app"] is None
+        assert reader.job_options["app"] is None
 
 
 def left_with_a_new_key_and_nobody_listed(witness: Witness, people: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

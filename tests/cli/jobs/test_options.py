@@ -5,26 +5,31 @@ from pathlib import Path
 
 import pytest
 
-from adapty_async.cli.inputs.rows import Format
-from adapty_async.cli.jobs.guards import Guards
 from adapty_async.cli.jobs.ledger_files import derive_ledger_path, format_command, format_resume_command
 from adapty_async.cli.jobs.options import JobOptions
-from adapty_async.cli.jobs.pace import Pace
+from adapty_async.cli.options import (
+    Allowances,
+    AttributeOptions,
+    FormatName,
+    GuardOptions,
+    InputOptions,
+    RecordOptions,
+    SpeedOptions,
+)
 
-BARE = JobOptions(file=None, by="profile_id", column=None, pace=Pace.from_options("background", None))
+BARE = JobOptions(file=None, by="profile_id")
 FULL = JobOptions(
     file=Path("/lists/people.csv"),
     by="customer_user_id",
-    column="member",
-    pace=Pace.from_options("50", "80"),
-    concurrency=7,
-    guards=Guards(expect=3, most=4, app="an app", most_failures="2%", canary=False, most_absent="80%"),
+    input_options=InputOptions(column="member", format=FormatName.JSONL),
+    attribute_options=AttributeOptions(attributes="email", set=["custom.team=red"], null="NULL"),
+    speed_options=SpeedOptions(pace="50", max_rate="80", concurrency=7),
+    guard_options=GuardOptions(expect=3, max_profiles=4, max_failures="2%", no_canary=True, max_absent="80%"),
+    app="an app",
     exclude={"held.csv": Path("/lists/held.csv"), "/more/held.csv": Path("/more/held.csv")},
     exclude_column="held",
-    accept_damaged=True,
-    format=Format.JSONL,
-    operator="Ann",
-    request="DSR-7",
+    allowances=Allowances(damaged=True, rounded=True),
+    record_options=RecordOptions(operator="Ann", request="DSR-7"),
     failures=Path("/lists/failures.csv"),
 )
 

@@ -21,7 +21,7 @@ from adapty_async.bulk.api import job_spec
 from adapty_async.cli import main
 from adapty_async.cli.jobs import preflight
 from adapty_async.cli.jobs.options import JobOptions
-from adapty_async.cli.jobs.pace import Pace
+from adapty_async.cli.options import SpeedOptions
 from adapty_async.ledger import Ledger, LedgerReader, Spool, prepare
 from adapty_async.ledger.store import Store
 from adapty_async.testing import Fault, Simulator, prefilled_customer_user_id
@@ -71,7 +71,7 @@ def run_job(sim: Simulator, people: Path, *, run: bool = True, only: Iterable[st
 
     async def work() -> None:
         async with AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
-            order = JobOptions(file=people, by="customer_user_id", column=None, pace=Pace.from_options("full", None))
+            order = JobOptions(file=people, by="customer_user_id", speed_options=SpeedOptions(pace="full"))
             job = job_spec(client, "delete", "customer_user_id")
             with people.open("rb") as file:
                 prepare(ledger, job, _rows(people), job_options=order.to_dict(ledger), file=file)

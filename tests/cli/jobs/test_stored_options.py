@@ -69,10 +69,11 @@ def test_every_other_option_lasts_too(witness: Witness, people: Path, tmp_path: 
     asked = ("--max-rate", 4000, "--timeout", 20, "--operator", "Ann", "--request", "DSR-7")
     assert interrupt(witness, "resume", ledger_of(people), *options, *asked) == 130
     kept = order_in(ledger_of(people))
-    assert (kept.file, kept.column, kept.timeout, kept.concurrency) == (moved, "user", 20.0, 2)
-    assert (kept.operator, kept.request) == ("Ann", "DSR-7")
+    assert (kept.file, kept.input_options.column) == (moved, "user")
+    assert (kept.speed_options.timeout, kept.speed_options.concurrency) == (20.0, 2)
+    assert (kept.record_options.operator, kept.record_options.request) == ("Ann", "DSR-7")
     assert (kept.pace.wanted, kept.pace.most) == (5000.0, 4000.0)
-    assert (kept.guards.most_failures, kept.guards.canary) == ("7", False)
+    assert (kept.guard_options.max_failures, kept.guard_options.no_canary) == ("7", True)
     assert run("resume", ledger_of(people)) == 0
 
 

@@ -238,7 +238,7 @@ def test_a_request_that_takes_longer_than_the_timeout_is_given_up_now_and_later(
     _, out, _ = say(*DELETE, people, "--timeout", 0.1, "--json")
     assert "AdaptyTimeoutError" in str(events(out)[-2]["errors"])
     with LedgerReader(ledger_of(people)) as reader:
-        assert reader.job_options["timeout"] == 0.1
+        assert reader.job_options["speed_options"]["timeout"] == 0.1
     _, out, _ = say("retry-failed", ledger_of(people), "--timeout", 10, "--json")
     assert events(out)[-2]["errors"] == []
 
