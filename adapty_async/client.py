@@ -11,7 +11,7 @@ from typing import Self, TypedDict, Unpack
 import aiohttp
 
 from .http.base_url import DEFAULT_BASE_URL, validate_base_url
-from .http.hooks import check_hook
+from .http.hook_check import check_hook
 from .http.requests import Request, Response, check_header_value
 from .http.retry import RetryPolicy
 from .http.sender import Attempt, Sender

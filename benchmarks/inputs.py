@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import attrs
 
-from adapty_async.cli.inputs.ids import open_id_input
+from adapty_async.cli.inputs.id_input import open_id_input
 
 SHORT: Final = 10_000
 LONG: Final = 10_000_000

@@ -19,7 +19,7 @@ from adapty_async.cli import main
 from adapty_async.cli.app import app
 from adapty_async.cli.exit_codes import EXIT_STATUS_HELP, PRECEDENCE_HELP, ExitStatus
 from adapty_async.cli.inputs.formats import infer_format
-from adapty_async.cli.inputs.rows import ADDED_COLUMNS, Format
+from adapty_async.cli.inputs.input_types import ADDED_COLUMNS, Format
 from adapty_async.cli.jobs.ledger_files import _LEDGER_FILE_SUFFIXES
 from adapty_async.cli.output.events import Output
 from adapty_async.cli.output.screen import EventScreen

@@ -251,7 +251,7 @@ def create_job(
     job_session = None if ledger is None else ledger.start_run(job_spec(client, spec.name, by), source)
     given = get_sender(client)
     sender = get_sender(client.with_options(pacer=pacer or given.given_pacer or given.key_state.background_pacer))
-    concurrency = _limit_concurrency(validate_concurrency(concurrency), sender.transport.connection_limit)
+    concurrency = _apply_connection_limits(validate_concurrency(concurrency), sender.transport.connection_limit)
     return BulkJob(
         ProfileOperation(sender, callbacks, stop, max_in_flight=concurrency),
         source.items,
@@ -287,7 +287,7 @@ def job_spec(client: AdaptyClient, operation: str, by: IdType) -> JobSpec:
     )
 
 
-def _limit_concurrency(concurrency: int, connection_limit: float) -> int:
+def _apply_connection_limits(concurrency: int, connection_limit: float) -> int:
     """Return the concurrency that the session's connections and the limit of open files allow."""
     for limit, reason in (
         (connection_limit, "the session allows no more connections"),

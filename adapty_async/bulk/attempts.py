@@ -17,16 +17,16 @@ from ..errors import (
     LocalRateLimitError,
     PermissionDeniedError,
 )
-from ..http.clock import ANY_TIME
 from ..http.descriptors import get_descriptor_limit, is_out_of_descriptors
+from ..http.elapsed_time import ANY_TIME
 from ..http.requests import Request, Response
 from ..http.retry import is_profile_not_found, is_rate_limited, is_retryable, is_stale, is_unsent
 from ..http.send_queue import LONG_HOLD_SECONDS
 from ..http.sender import AttemptResult, Sender
 from ..pacing import Ticket, Verdict
-from .concurrency import ORDINARY_PERMIT, ConcurrencyController, Permit, ServerSignal
+from .concurrency import ORDINARY_PERMIT, ConcurrencyController, Permit, ServerHealth
 from .operations import Effect, OperationCallbacks
-from .outage import ProblemTimeout
+from .problem_timeout import ProblemTimeout
 from .results import ItemT, JobStats, Outcome, StopReason, StopRules, ValueT
 from .scheduler import ScheduledRetry, Scheduler, WorkItem
 from .stop_signal import is_being_cancelled
@@ -117,7 +117,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             permit, ticket = permit_and_ticket
         if self._is_stale(work, request):
             self._send_queue.record(ticket, Verdict.UNKNOWN)
-            self._concurrency.release(permit, ServerSignal.UNKNOWN)
+            self._concurrency.release(permit, ServerHealth.UNKNOWN)
             return Outcome.IN_DOUBT
         self._scheduler.record_send(work)
         self._stats.in_flight += 1
@@ -126,7 +126,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
                 request, ticket, self._send_queue, work.attempts, needs_new_connection=work.needs_new_connection
             )
         except BaseException:  # return the permit on every error, cancellation included
-            self._concurrency.release(permit, ServerSignal.UNKNOWN)
+            self._concurrency.release(permit, ServerHealth.UNKNOWN)
             raise
         finally:
             self._stats.in_flight -= 1
@@ -137,17 +137,17 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             work.status = response.status
             self._stats.record_request(work.attempts, seconds)
             if self._is_timeout_running:
-                self._reset_timeouts()
+                self._reset_problem_timeouts()
             self._concurrency.release_after_response(permit, seconds)
             if self._is_observed:
                 self._sender.notify_attempt(request, result, work.attempts, None)
             return self._handle_response(work, request, result, response)
         if self._sender.transport.is_closed and not _has_response(result):
-            self._concurrency.release(permit, ServerSignal.UNKNOWN)
+            self._concurrency.release(permit, ServerHealth.UNKNOWN)
             self._handle_closed_client(work, request, result)
             return None
         server_signal = self._record_failure(work, result)
-        if server_signal is ServerSignal.OK:
+        if server_signal is ServerHealth.OK:
             self._concurrency.release_after_response(permit, result.elapsed)
         else:
             self._concurrency.release(permit, server_signal)
@@ -157,7 +157,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         """Stop the timers and leave the send queue."""
         self._send_queue.remove_hold_listener(self._on_long_hold)
         self._sender.transport.remove_close_listener(self._on_client_closed)
-        self._reset_timeouts()
+        self._reset_problem_timeouts()
 
     def _is_stale(self, work: WorkItem[ItemT], request: Request) -> bool:
         """Return True if the item may have been sent too long ago to be sent again."""
@@ -180,20 +180,20 @@ class ProfileOperation(Generic[ItemT, ValueT]):
                 ticket = await self._acquire_checked_slot()
             finally:
                 if ticket is None:
-                    self._concurrency.release(permit, ServerSignal.UNKNOWN)
+                    self._concurrency.release(permit, ServerHealth.UNKNOWN)
             if ticket is None:
                 return None
             if self._concurrency.confirm_send(permit):
                 return permit, ticket
             self._send_queue.record(ticket, Verdict.UNKNOWN)
-            self._concurrency.release(permit, ServerSignal.UNKNOWN)
+            self._concurrency.release(permit, ServerHealth.UNKNOWN)
             permit = None
 
     async def _acquire_checked_slot(self) -> Ticket | None:
         send_queue = self._send_queue
         while True:
             if self._diagnosis_lock.locked():
-                await self._stop_signal.run_until_stop(self._wait_for_diagnosis)
+                await self._stop_signal.run_until_stop(self._wait_for_401_diagnosis)
             ticket = await self._acquire_slot()
             if ticket is None or not self._diagnosis_lock.locked():
                 return ticket
@@ -212,18 +212,18 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             if self._stop_signal.is_set:
                 return None
 
-    async def _wait_for_diagnosis(self) -> None:
+    async def _wait_for_401_diagnosis(self) -> None:
         async with self._diagnosis_lock:
             pass
 
-    def _reset_timeouts(self) -> None:
+    def _reset_problem_timeouts(self) -> None:
         """Record a request that succeeded, which resets all time limits."""
         self._rate_limit_timeout.reset()
         self._outage_timeout.reset()
         self._mixed_timeout.reset()
         self._is_timeout_running = False
 
-    def _record_failure(self, work: WorkItem[ItemT], result: AttemptResult) -> ServerSignal:
+    def _record_failure(self, work: WorkItem[ItemT], result: AttemptResult) -> ServerHealth:
         """Count a failed request and update the time limits. Return the state of the server."""
         work.status = result.status
         self._is_timeout_running = True
@@ -239,16 +239,16 @@ class ProfileOperation(Generic[ItemT, ValueT]):
         if is_out_of_descriptors(result.error):
             self._lower_concurrency()
             if self._stats.in_flight:  # these will free their descriptors
-                return ServerSignal.UNKNOWN
+                return ServerHealth.UNKNOWN
         if _is_outage(result):
             self._outage_timeout.start(self._on_timeout)
             self._mixed_timeout.start(self._on_timeout)
-            return ServerSignal.FAILURE
+            return ServerHealth.FAILURE
         self._outage_timeout.reset()
         if was_rate_limited:
-            return ServerSignal.UNKNOWN
+            return ServerHealth.UNKNOWN
         self._mixed_timeout.reset()
-        return ServerSignal.OK
+        return ServerHealth.OK
 
     def _lower_concurrency(self) -> None:
         """Limit the requests in flight to those that got a file descriptor, and log it once."""
@@ -449,7 +449,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             if result.error is None:
                 work.status = result.status
                 self._stats.record_request(work.attempts, result.elapsed)
-                self._reset_timeouts()
+                self._reset_problem_timeouts()
             else:
                 self._record_failure(work, result)
             work.connection_check, work.sent_at = result.connection_check, result.sent_at

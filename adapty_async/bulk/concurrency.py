@@ -25,7 +25,7 @@ _MIN_DELAY: Final = 1e-6
 _UPDATE_INTERVAL: Final = 0.02
 
 
-class ServerSignal(Enum):
+class ServerHealth(Enum):
     """The state of the server as seen by a request. NOTHING: the request was rate-limited or never sent."""
 
     OK = "works"
@@ -92,7 +92,7 @@ class ConcurrencyController:
                     self._waiters.remove(turn)
                 self._hand_out_permits()
             else:
-                self.release(turn.result(), ServerSignal.UNKNOWN)
+                self.release(turn.result(), ServerHealth.UNKNOWN)
             raise
 
     def confirm_send(self, permit: Permit) -> bool:
@@ -114,9 +114,9 @@ class ConcurrencyController:
         self._in_flight -= 1
         self._concurrency_limit.record_latency(now, elapsed)
         if self._is_failing or now >= self._fast_path_until:
-            self._update_state(permit, ServerSignal.OK, now)
+            self._update_state(permit, ServerHealth.OK, now)
 
-    def release(self, permit: Permit, server_signal: ServerSignal) -> None:
+    def release(self, permit: Permit, server_signal: ServerHealth) -> None:
         """Return a permit and record the state of the server as its request saw it."""
         self._in_flight -= 1
         self._update_state(permit, server_signal, self._clock())
@@ -126,25 +126,25 @@ class ConcurrencyController:
         self._concurrency_limit.lower(self._clock(), max_in_flight)
         self._fast_path_until = -math.inf
 
-    def _update_state(self, permit: Permit, server_signal: ServerSignal, now: float) -> None:
+    def _update_state(self, permit: Permit, server_signal: ServerHealth, now: float) -> None:
         """Update the circuit breaker, then hand out the permits that are free."""
-        if server_signal is ServerSignal.OK:
+        if server_signal is ServerHealth.OK:
             self._is_failing = False
             self._breaker.record_success()
-        elif server_signal is ServerSignal.FAILURE:
+        elif server_signal is ServerHealth.FAILURE:
             self._is_failing = True
             self._breaker.record_failure(now, is_trial=permit.is_trial)
         elif permit is self._unsent_trial:
             self._unsent_trial = None
             self._breaker.cancel_trial(now)
         if self.is_breaker_open is not self._breaker.is_open:
-            self._on_breaker_change()
+            self._apply_breaker_state()
         if now >= self._fast_path_until:
             self._update_limit(now)
         if self._waiters or self._timer is not None:
             self._hand_out_permits()
 
-    def _on_breaker_change(self) -> None:
+    def _apply_breaker_state(self) -> None:
         self.is_breaker_open = self._breaker.is_open
         self._fast_path_until = -math.inf
         if self.is_breaker_open:

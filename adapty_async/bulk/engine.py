@@ -13,7 +13,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, I
 from types import TracebackType
 from typing import Any, Final, Generic, Protocol, Self
 
-from ..http.hooks import check_hook
+from ..http.hook_check import check_hook
 from .job_store import JobSession
 from .results import (
     FAILURES,

@@ -9,7 +9,7 @@ from typing import Generic, Protocol, Self, TypeAlias, TypeVar
 
 import attrs
 
-from ..http.clock import Moment
+from ..http.elapsed_time import Moment
 from .results import ItemT, Outcome, SkippedItem
 
 ItemT_co = TypeVar("ItemT_co", covariant=True)

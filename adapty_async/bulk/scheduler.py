@@ -9,8 +9,8 @@ from typing import Any, Final, Generic, cast
 
 import attrs
 
-from ..http.clock import ANY_TIME, Moment
-from ..http.connections import ConnectionCheck
+from ..http.connection_check import ConnectionCheck
+from ..http.elapsed_time import ANY_TIME, Moment
 from .job_store import JobSession, RemainingItem
 from .overload import RetryBudget
 from .results import ItemResult, ItemT, Outcome, SkippedItem

@@ -70,7 +70,7 @@ def _run_without_extra(arguments: list[str]) -> int:
         from ..testing.command import main as simulate
 
         return simulate(arguments[1:])
-    from ..installation import format_install_command
+    from ..install_command import format_install_command
 
     print(
         f"adapty-async: the command line needs two more packages; install them with: {format_install_command('cli')}",

@@ -118,7 +118,7 @@ class InterruptHandler:
         self.is_aborted = False
         """Whether the task was cancelled."""
         self._on_first: Callable[[], object] | None = None
-        self._on_usr1: Callable[[], object] = _nothing
+        self._on_usr1: Callable[[], object] = _do_nothing
         self._has_hung_up = False
         self._previous_handlers: dict[int, _Handler] = {}
 
@@ -138,7 +138,7 @@ class InterruptHandler:
         try:
             yield
         finally:
-            self._on_usr1 = _nothing
+            self._on_usr1 = _do_nothing
 
     def reset_cancellation(self) -> None:
         """Reset the cancellation of the task after it was caught, so that the task can run again."""
@@ -154,7 +154,7 @@ class InterruptHandler:
         # `add_signal_handler` isn't used for these signals: removing such a handler restores the system's default, and
         # a signal in that moment would end the process. SIGURG, which isn't otherwise used, gets one instead, because
         # the loop only wakes up on signals if it has at least one handler.
-        self._loop.add_signal_handler(signal.SIGURG, _nothing)
+        self._loop.add_signal_handler(signal.SIGURG, _do_nothing)
         for signum in (*list_ending_signals(), signal.SIGUSR1):
             self._previous_handlers[signum] = signal.signal(signum, self._on_signal)
         return self
@@ -186,7 +186,7 @@ class InterruptHandler:
         self._on_usr1()
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     pass
 
 

@@ -144,10 +144,10 @@ def _parse_body(response: Response, scrub: Callable[[str], str]) -> tuple[str | 
     listed = body.get("errors")
     entries = listed if isinstance(listed, list) else [listed]
     errors = (_parse_field_errors(entry, scrub) for entry in entries[:100])
-    return _code(body.get("error_code"), scrub), tuple(entry for entry in errors if entry)
+    return _parse_code(body.get("error_code"), scrub), tuple(entry for entry in errors if entry)
 
 
-def _code(value: object, scrub: Callable[[str], str]) -> str | None:
+def _parse_code(value: object, scrub: Callable[[str], str]) -> str | None:
     if not isinstance(value, str):
         return None
     # A known code reveals nothing, and must not be masked because an ID happens to be a part of it.

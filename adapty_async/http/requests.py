@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from ..frozen import WeakrefSlot, make_mutable_twin
+from ..mutable_twin import WeakrefSlot, make_mutable_twin
 
 _set_attribute: Final = object.__setattr__  # for frozen classes
 

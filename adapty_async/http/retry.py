@@ -16,7 +16,7 @@ from ..errors import (
     NotFoundError,
     RateLimitError,
 )
-from .clock import Moment, get_elapsed_seconds
+from .elapsed_time import Moment, get_elapsed_seconds
 
 _T = TypeVar("_T")
 

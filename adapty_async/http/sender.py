@@ -20,8 +20,8 @@ from ..errors import (
     LocalRateLimitError,
 )
 from ..pacing import AdaptivePacer, Pacer, ReactivePacer, Ticket, Verdict
-from .clock import ANY_TIME, Moment, read_clocks
-from .connections import ConnectionCheck
+from .connection_check import ConnectionCheck
+from .elapsed_time import ANY_TIME, Moment, read_clocks
 from .error_mapping import build_api_error
 from .requests import Request, Response
 from .retry import RetryPolicy, is_rate_limited, is_stale, is_unsent, retry_call

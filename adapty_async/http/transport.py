@@ -19,7 +19,7 @@ from aiohttp.typedefs import LooseHeaders
 from multidict import CIMultiDict
 
 from ..errors import AdaptyConnectionError, AdaptyError, AdaptyTimeoutError, InvalidResponseError
-from .connections import ConnectionCheck, Connector, make_unpooled_key
+from .connection_check import ConnectionCheck, Connector, make_unpooled_key
 from .deadlines import DeadlineTimers
 from .descriptors import find_shortage_errno
 from .requests import Request, Response, build_response

@@ -12,7 +12,7 @@ from .errors import (
     LedgerWriteError,
 )
 from .ledger import Ledger, anonymize
-from .location import TemporaryLedger
+from .ledger_location import TemporaryLedger
 from .lock import LedgerLock, lock_ledger
 from .prepare import has_job, prepare, reopen
 from .reader import Job, LedgerReader, Run, Status

@@ -13,8 +13,8 @@ from .chunks import HASH_BYTES, ITEMS_PER_CHUNK, Chunk
 from .errors import Difference, InputChangedError, LedgerMismatchError, Mismatch
 from .files import build_write_error, open_regular_file
 from .id_key import IdKey, build_anonymized_error, get_key_path
-from .last_key import get_last_key_fingerprint
-from .location import LedgerLocation
+from .job_api_key import get_last_key_fingerprint
+from .ledger_location import LedgerLocation
 from .store import ChunkRow, CommitData, ContentsRow, ExcludeListRow, JobRow, RunRow, Store
 
 

@@ -10,18 +10,18 @@ from ..bulk import Outcome
 from ..bulk.job_store import JobSpec, Source
 from ..bulk.operations import OPERATIONS
 from ..bulk.results import ItemT
-from ..http.clock import read_clocks
-from ..http.hooks import check_hook
+from ..http.elapsed_time import read_clocks
+from ..http.hook_check import check_hook
 from .errors import LedgerMismatchError
 from .files import resolve_link, translate_errors
 from .id_key import IdKey, get_key_path
-from .location import LedgerLocation, TemporaryLedger, to_location
+from .ledger_location import LedgerLocation, TemporaryLedger, to_location
 from .lock import LedgerLock
 from .reader import LedgerReader
-from .run_state import RunOptions, RunState
+from .run_spool import RunSpool
+from .run_state import ResumeConditions, RunState
 from .session import LedgerSession
 from .spool import Spool
-from .spooled_items import RunSpool
 from .store import JobRow, Store
 
 
@@ -85,7 +85,7 @@ class Ledger:
         check_hook("live_status", live_status)
         self._live_status = live_status
         self._is_spooled = spool
-        self._options = RunOptions(
+        self._options = ResumeConditions(
             appended=appended,
             retry=frozenset(retry),
             new_key=new_key,

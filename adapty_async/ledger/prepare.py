@@ -17,7 +17,7 @@ from ..models import ProfileAttributes
 from .chunks import ITEMS_PER_CHUNK, STATES, Chunk, check_clock, to_timestamp
 from .files import resolve_link
 from .input_check import InputCheck, InputChunk, check_job_spec, create_job, load_id_key
-from .location import LedgerLocation, to_location
+from .ledger_location import LedgerLocation, to_location
 from .lock import LedgerLock
 from .reader import LedgerReader
 from .store import CommitData, Store

@@ -20,8 +20,8 @@ from .chunks import Row
 from .errors import InputChangedError, LedgerAnonymizedError
 from .files import build_damaged_error, is_locked, translate_errors
 from .id_key import IdKey, build_anonymized_error, get_key_path
-from .last_key import get_last_key_fingerprint
-from .location import LedgerLocation, to_location
+from .job_api_key import get_last_key_fingerprint
+from .ledger_location import LedgerLocation, to_location
 from .store import Presence, Store
 
 RECENT_SECONDS: Final = 60

@@ -15,7 +15,7 @@ from ..counts import format_count
 from ..escaping import dump_json, escape_line, escape_markdown
 from .chunks import STATES, UNSENT_OUTCOMES, Row
 from .errors import LedgerError, LedgerUnreadableError
-from .last_key import APP_ID_NOTE
+from .job_api_key import APP_ID_NOTE
 from .reader import LedgerReader, RowsDigest, Run
 
 OPERATOR_NOTE: Final = "operator"
@@ -118,7 +118,7 @@ class JobRecord:
 
     def _format_heading(self) -> list[str]:
         spec = OPERATIONS[self.operation]
-        lines = [f"# Record of a mass {spec.noun}", "", *self._format_open_items()]
+        lines = [f"# Record of a mass {spec.noun}", "", *self._format_unfinished_warning()]
         if self.verified is not None and self.verified.present:
             present = format_count(
                 self.verified.present, "profile was present when it was", "profiles were present when they were"
@@ -129,7 +129,7 @@ class JobRecord:
             ]
         return lines[:-1] if spec.record_note is None else [*lines, spec.record_note]
 
-    def _format_open_items(self) -> list[str]:
+    def _format_unfinished_warning(self) -> list[str]:
         if not self.open:
             return []
         items = f"{format_count(self.items, 'item')} {'was' if self.open == 1 else 'were'}"

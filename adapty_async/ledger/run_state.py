@@ -14,12 +14,12 @@ import attrs
 
 from ..bulk import Outcome
 from ..bulk.job_store import JobSpec
-from ..http.clock import ANY_TIME, Moment, read_boot_id
+from ..http.elapsed_time import ANY_TIME, Moment, read_boot_id
 from ..http.retry import is_stale
 from .chunks import ITEMS_PER_CHUNK, OUTCOMES, STATES, Chunk, OutcomeRow, check_clock, to_timestamp
 from .input_check import InputCheck, InputChunk, check_job_spec, create_job, load_id_key
-from .last_key import ABSENT_RATIO_NOTE, APP_ID_NOTE
-from .location import LedgerLocation
+from .job_api_key import ABSENT_RATIO_NOTE, APP_ID_NOTE
+from .ledger_location import LedgerLocation
 from .lock import LedgerLock
 from .store import CommitData, RunRow, Store
 
@@ -46,7 +46,7 @@ class RemainingItems:
 
 
 @attrs.frozen
-class RunOptions:
+class ResumeConditions:
     """The conditions for resuming an earlier job.
 
     Attributes:
@@ -102,13 +102,13 @@ class RunState:
         input_check: InputCheck,
         runs: Sequence[RunRow],
         run: RunRow,
-        options: RunOptions,
+        options: ResumeConditions,
         *,
         is_repeatable: bool,
     ) -> None:
         self._store = store
         self._input_check = input_check
-        self._earlier_runs = _EarlierRuns.from_runs(runs, run.boot)
+        self._earlier_runs = _RunsSinceBoot.from_runs(runs, run.boot)
         self._last_notes: dict[str, str] = json.loads(runs[-1].notes) if runs else {}
         self._run = run
         self._options = options
@@ -123,7 +123,7 @@ class RunState:
 
     @classmethod
     def open(
-        cls, location: LedgerLocation, job_spec: JobSpec, options: RunOptions, clock: Callable[[], Moment]
+        cls, location: LedgerLocation, job_spec: JobSpec, options: ResumeConditions, clock: Callable[[], Moment]
     ) -> "RunState":
         """Open and lock the ledger for a run. Raise LedgerError."""
         now = clock()
@@ -334,7 +334,7 @@ class RunState:
 
 
 @attrs.frozen
-class _EarlierRuns:
+class _RunsSinceBoot:
     """The runs since the machine was started.
 
     `since` is the start of the first one. `booted` is the latest value of RunRow.booted. The age of a claim before that
@@ -346,7 +346,7 @@ class _EarlierRuns:
     booted: float
 
     @classmethod
-    def from_runs(cls, runs: Sequence[RunRow], boot_id: str) -> "_EarlierRuns":
+    def from_runs(cls, runs: Sequence[RunRow], boot_id: str) -> "_RunsSinceBoot":
         """Return the data of the runs that claimed items."""
         touched = [run for run in reversed(runs) if run.touched]
         own = list(itertools.takewhile(lambda run: run.boot == boot_id, touched))

@@ -12,11 +12,11 @@ from typing import Any, Final, Generic, Protocol, Self, cast
 from ..bulk import Outcome, SkippedItem
 from ..bulk.job_store import RemainingItem, Source
 from ..bulk.results import ItemT
-from ..http.clock import Moment
+from ..http.elapsed_time import Moment
 from .chunks import ITEMS_PER_CHUNK, STATES, Chunk, OutcomeRow, to_timestamp
 from .errors import InputChangedError, LedgerError
-from .input_buffer import InputBuffer, LoopYielder
 from .input_check import InputChunk
+from .input_reader import InputBuffer, LoopYielder
 from .run_state import RemainingItems, RunState, count_outcomes
 from .writer import CommitThread, wait_through_cancellation
 

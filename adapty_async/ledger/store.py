@@ -19,10 +19,10 @@ import attrs
 
 from .chunks import ITEMS_PER_CHUNK, Chunk
 from .errors import LedgerUnreadableError
+from .file_checks import FileChecks
 from .files import APPLICATION_ID, FORMAT_VERSION, FileLock, build_damaged_error, translate_errors
-from .location import LedgerLocation, NoFileChecks, to_location
+from .ledger_location import LedgerLocation, NoFileChecks, to_location
 from .lock import LedgerLock
-from .path_check import FileChecks
 
 _SCHEMA: Final = f"""
 CREATE TABLE job (

@@ -25,7 +25,7 @@ from ..pacing import Pacer
 from .chunks import to_timestamp
 from .errors import LedgerError, LedgerMismatchError
 from .files import resolve_link
-from .last_key import APP_ID_NOTE
+from .job_api_key import APP_ID_NOTE
 from .reader import LedgerReader
 from .session import FILE_CHECK_INTERVAL
 from .store import Presence, Store

@@ -35,7 +35,7 @@ from .base import (
     validate_utilization,
 )
 from .estimator import Interval, LimitEstimator
-from .strays import MIN_STRAY_RATIO, StrayEstimator, Suspicion
+from .stray_429s import MIN_STRAY_RATIO, ExcessDetector, StrayRateEstimator
 
 # Requests per second. From a lower rate, recovery would take hours.
 _MIN_RATE: Final = 0.05
@@ -185,9 +185,9 @@ class AdaptivePacer(BasePacer):
         # Measurement
         self._interval: Interval | None = None
         self._was_disturbed = False
-        self._strays = StrayEstimator()
-        self._excess = Suspicion()
-        self._limited = Suspicion()
+        self._strays = StrayRateEstimator()
+        self._excess = ExcessDetector()
+        self._limited = ExcessDetector()
         self._is_unmeasured = False
         self._believed_stray_ratio = math.inf
         self._lower_limit_evidence: tuple[float, int, int] | None = None
@@ -460,10 +460,10 @@ class AdaptivePacer(BasePacer):
         if self._hold_seconds:
             # Each confirmation would cost another pause, so a single 429 is believed.
             if not is_echo:
-                self._react_to_single_429(now, ticket)
+                self._react_to_believed_429(now, ticket)
             return
         is_first = self._record_suspicion(ticket)
-        if self._is_limited_confirmed:
+        if self._is_low_rate_excess_confirmed:
             self._react_to_confirmed_429(now, ticket)
         elif is_echo:
             return
@@ -479,7 +479,7 @@ class AdaptivePacer(BasePacer):
             # The responses of the requests in flight are enough to decide.
             self._backoff_until = now + _OVERSHOOT_ROUND_TRIPS * self._round_trip_seconds
 
-    def _react_to_single_429(self, now: float, ticket: Ticket) -> None:
+    def _react_to_believed_429(self, now: float, ticket: Ticket) -> None:
         """Choose the next rate after a single 429."""
         assert self._interval is not None
         self._end_interval(self._interval, ticket)
@@ -488,7 +488,7 @@ class AdaptivePacer(BasePacer):
         self._start_backoff(now)
 
     @property
-    def _suspicion(self) -> Suspicion:
+    def _suspicion(self) -> ExcessDetector:
         """The suspicion that counts in the current phase."""
         return self._limited if self._phase is Phase.START or self._is_rate_low else self._excess
 
@@ -497,7 +497,7 @@ class AdaptivePacer(BasePacer):
         return self._suspicion is self._excess and self._excess.score >= _MIN_EVIDENCE + self._evidence_margin
 
     @property
-    def _is_limited_confirmed(self) -> bool:
+    def _is_low_rate_excess_confirmed(self) -> bool:
         certain = _MIN_START_EVIDENCE if self._phase is Phase.START else _MIN_EVIDENCE
         return self._limited.score >= certain + self._evidence_margin
 
@@ -561,7 +561,7 @@ class AdaptivePacer(BasePacer):
             if not (at_once or self._is_unmeasured):
                 self._interval = followed
             self._end_interval(self._interval, ticket)
-            if self._is_limited_confirmed and self._phase is Phase.CRUISE:
+            if self._is_low_rate_excess_confirmed and self._phase is Phase.CRUISE:
                 self._search_lower_limit(followed)
                 self._is_unmeasured = False
             else:
@@ -600,7 +600,7 @@ class AdaptivePacer(BasePacer):
         self._estimator.limit = _SLOWDOWN_FACTOR * self.estimate
         self._set_rate(_SLOWDOWN_FACTOR * self._rate)
         limited = self._limited
-        self._limited = Suspicion()
+        self._limited = ExcessDetector()
         self._start_backoff(now)
         self._limited = limited
 

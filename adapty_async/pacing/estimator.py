@@ -208,7 +208,7 @@ class LimitEstimator:
             self._intervals = deque([interval], maxlen=_MAX_INTERVALS)
         self._is_doubted = False
         if is_weighed:
-            self.limit, self.spread, self._burst = self._weigh_bursts()
+            self.limit, self.spread, self._burst = self._average_burst_fits()
             return self.limit
         assert burst is not None
         limit = _average([known.estimate_limit(burst) for known in self._intervals], self._list_weights())
@@ -235,7 +235,7 @@ class LimitEstimator:
             self._burst = smaller
         return self._burst
 
-    def _weigh_bursts(self) -> tuple[float, float, float]:
+    def _average_burst_fits(self) -> tuple[float, float, float]:
         """Return the weighted mean of the limits of all bursts, their spread, and the best burst."""
         supposed = [self._fit_burst(burst) for burst in _CANDIDATE_BURSTS]
         possible = [each for each in supposed if each.burst <= _MAX_BURST_SECONDS * each.limit] or supposed[:1]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapty_async.bulk.concurrency import ConcurrencyController, Permit, ServerSignal
+from adapty_async.bulk.concurrency import ConcurrencyController, Permit, ServerHealth
 
 from ..leftovers import timers_left
 from ..virtual_time import run_virtual, virtual, virtual_loop
@@ -29,7 +29,7 @@ def trip(queue: ConcurrencyController) -> None:
         permit = queue.try_acquire()
         assert permit is not None
         assert queue.confirm_send(permit)
-        queue.release(permit, ServerSignal.FAILURE)
+        queue.release(permit, ServerHealth.FAILURE)
 
 
 @virtual
@@ -40,7 +40,7 @@ async def test_no_more_permits_are_out_than_the_bound_says() -> None:
     await settled()
     assert queue.try_acquire() is None
     assert not waiting.done()
-    queue.release(permits[0], ServerSignal.UNKNOWN)
+    queue.release(permits[0], ServerHealth.UNKNOWN)
     assert await waiting == Permit(is_trial=False)
 
 
@@ -53,11 +53,11 @@ async def test_waiters_enter_in_the_order_in_which_they_came_and_nobody_overtake
         permit = await queue.acquire()
         order.append(name)
         await asyncio.sleep(1)
-        queue.release(permit, ServerSignal.UNKNOWN)
+        queue.release(permit, ServerHealth.UNKNOWN)
 
     tasks = [asyncio.ensure_future(enter(name)) for name in range(5)]
     await settled()
-    queue.release(permit, ServerSignal.UNKNOWN)
+    queue.release(permit, ServerHealth.UNKNOWN)
     assert queue.try_acquire() is None
     await asyncio.gather(*tasks)
     assert order == [0, 1, 2, 3, 4]
@@ -69,7 +69,7 @@ async def test_one_who_is_cancelled_as_he_gets_his_permit_gives_it_back() -> Non
     permit = await queue.acquire()
     first, second = asyncio.ensure_future(queue.acquire()), asyncio.ensure_future(queue.acquire())
     await settled()
-    queue.release(permit, ServerSignal.UNKNOWN)  # gives the first one its slot, which it hasn't checked yet
+    queue.release(permit, ServerHealth.UNKNOWN)  # gives the first one its slot, which it hasn't checked yet
     first.cancel()
     assert await second == Permit(is_trial=False)
     assert first.cancelled()
@@ -85,7 +85,7 @@ async def test_while_the_breaker_is_open_one_enters_at_a_time_by_one_timer() -> 
         permit = await queue.acquire()
         entered.append((virtual_loop().time() - began, permit.is_trial))
         assert queue.confirm_send(permit)
-        queue.release(permit, ServerSignal.FAILURE) if len(entered) < 4 else queue.release_after_response(permit, 0.1)
+        queue.release(permit, ServerHealth.FAILURE) if len(entered) < 4 else queue.release_after_response(permit, 0.1)
 
     jumps = virtual_loop().jumps
     await asyncio.gather(*(enter() for _ in range(50)))
@@ -105,7 +105,7 @@ async def test_where_the_bound_has_risen_nobody_overtakes_who_waits() -> None:
     await settled()
     rate = 10.0
     assert queue.try_acquire() is None
-    queue.release(permits[0], ServerSignal.UNKNOWN)
+    queue.release(permits[0], ServerHealth.UNKNOWN)
     assert await waiting
     assert queue.try_acquire()
 
@@ -117,7 +117,7 @@ async def test_a_permit_from_before_the_job_was_parked_lets_nothing_start() -> N
     trip(queue)
     assert queue.is_breaker_open
     assert not queue.confirm_send(early)
-    queue.release(early, ServerSignal.UNKNOWN)
+    queue.release(early, ServerHealth.UNKNOWN)
     trial = await queue.acquire()
     assert trial.is_trial
     assert queue.confirm_send(trial)
@@ -151,7 +151,7 @@ async def test_no_other_trial_gets_ready_while_one_has_yet_to_leave() -> None:
 async def test_a_trial_that_is_not_sent_leaves_its_turn_to_the_next_at_once() -> None:
     queue, began = admission(100), virtual_loop().time()
     trip(queue)
-    queue.release(await queue.acquire(), ServerSignal.UNKNOWN)
+    queue.release(await queue.acquire(), ServerHealth.UNKNOWN)
     trial = await queue.acquire()
     assert virtual_loop().time() - began == pytest.approx(0.5)
     assert queue.confirm_send(trial)
@@ -163,7 +163,7 @@ async def test_a_trial_that_is_throttled_is_followed_by_another_as_if_it_was_not
     trip(queue)
     first = await queue.acquire()
     assert queue.confirm_send(first)
-    queue.release(first, ServerSignal.UNKNOWN)
+    queue.release(first, ServerHealth.UNKNOWN)
     await queue.acquire()
     assert virtual_loop().time() - began == pytest.approx(4.5)
 
@@ -187,7 +187,7 @@ async def test_when_the_last_waiter_goes_no_timer_is_left() -> None:
 def test_whatever_happens_nobody_is_forgotten(most: int, callers: list[tuple[float, float, str]]) -> None:
     async def test() -> None:
         queue, under_way = admission(most), 0
-        endings = {"answered": ServerSignal.OK, "failed": ServerSignal.FAILURE}
+        endings = {"answered": ServerHealth.OK, "failed": ServerHealth.FAILURE}
 
         async def call(came: float, takes: float, ending: str) -> None:
             nonlocal under_way
@@ -195,14 +195,14 @@ def test_whatever_happens_nobody_is_forgotten(most: int, callers: list[tuple[flo
             permit = await queue.acquire()
             under_way += 1
             assert under_way <= most
-            health = ServerSignal.UNKNOWN
+            health = ServerHealth.UNKNOWN
             try:
                 if queue.confirm_send(permit):
                     await asyncio.sleep(takes)
                     health = endings.get(ending, health)
             finally:
                 under_way -= 1
-                queue.release_after_response(permit, takes) if health is ServerSignal.OK else queue.release(
+                queue.release_after_response(permit, takes) if health is ServerHealth.OK else queue.release(
                     permit, health
                 )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import attrs
 
 from adapty_async import UNPACED, AdaptyClient
-from adapty_async.cli.inputs.bulk_input import JobInput
+from adapty_async.cli.inputs.job_input import JobInput
 from adapty_async.cli.jobs.options import JobOptions
 from adapty_async.cli.jobs.pace import FULL
 from adapty_async.cli.jobs.result import JobResult

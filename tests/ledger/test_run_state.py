@@ -9,12 +9,12 @@ import pytest
 
 from adapty_async.bulk import Outcome
 from adapty_async.bulk.job_store import JobSpec
-from adapty_async.http.clock import Moment
+from adapty_async.http.elapsed_time import Moment
 from adapty_async.ledger import LedgerReader, LedgerWriteError
 from adapty_async.ledger.chunks import STATES
 from adapty_async.ledger.input_check import InputChunk
-from adapty_async.ledger.location import NamedLedger
-from adapty_async.ledger.run_state import RemainingItems, RunOptions, RunState
+from adapty_async.ledger.ledger_location import NamedLedger
+from adapty_async.ledger.run_state import RemainingItems, ResumeConditions, RunState
 
 from ..full_disk import full_disk
 from .helpers import ids
@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def opened(path: Path, now: Moment = NOON) -> RunState:
-    return RunState.open(NamedLedger(path), UPDATE, RunOptions(), lambda: now)
+    return RunState.open(NamedLedger(path), UPDATE, ResumeConditions(), lambda: now)
 
 
 def part(count: int) -> InputChunk:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from adapty_async import AdaptivePacer
 from adapty_async.pacing import Phase, SharedPacer, Verdict
-from adapty_async.pacing.strays import MIN_STRAY_RATIO, StrayEstimator, Suspicion
+from adapty_async.pacing.stray_429s import MIN_STRAY_RATIO, ExcessDetector, StrayRateEstimator
 from benchmarks.pacing_bench.scenarios import strays
 from benchmarks.rate_simulation import TokenBucket, World
 from benchmarks.shared_pacing import Job, goodput, simulate
@@ -116,8 +116,8 @@ def test_a_429_below_the_estimate_lowers_it_by_little() -> None:
 
 
 class TestSuspicion:
-    def hear(self, answers: str, share: float) -> Suspicion:
-        suspicion = Suspicion()
+    def hear(self, answers: str, share: float) -> ExcessDetector:
+        suspicion = ExcessDetector()
         for number, answer in enumerate(answers, 1):
             if answer == "x":
                 suspicion.record_rejection(0.02 * number, number, share)
@@ -141,27 +141,27 @@ class TestSuspicion:
 
 class TestStrays:
     def test_429s_near_the_limit_alone_are_no_strays(self) -> None:
-        strays = StrayEstimator()
+        strays = StrayRateEstimator()
         strays.near.add(980, 20)
         assert strays.ratio == MIN_STRAY_RATIO
         assert strays.is_unclear(50)
 
     def test_429s_that_get_no_fewer_far_below_it_are(self) -> None:
-        strays = StrayEstimator()
+        strays = StrayRateEstimator()
         strays.near.add(980, 20)
         strays.low.add(490, 10)
         assert strays.ratio == pytest.approx(0.016, abs=0.003)
         assert not strays.is_unclear(50)
 
     def test_429s_that_get_fewer_far_below_it_are_none(self) -> None:
-        strays = StrayEstimator()
+        strays = StrayRateEstimator()
         strays.near.add(950, 50)
         strays.low.add(499, 1)
         assert strays.ratio == MIN_STRAY_RATIO
         assert not strays.is_unclear(50)
 
     def test_they_are_forgotten(self) -> None:
-        strays = StrayEstimator()
+        strays = StrayRateEstimator()
         strays.low.add(100, 10)
         for _ in range(100):
             strays.low.add(300, 0)

@@ -11,7 +11,7 @@ from uuid import UUID
 import attrs
 
 from ...models import InstallationMeta, Platform, ProfileAttributes
-from .rows import UNREADABLE_TEXT, ColumnType
+from .input_types import UNREADABLE_TEXT, ColumnType
 
 CUSTOM_GROUP: Final = "custom_attributes"
 META_GROUP: Final = "installation_meta"

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from typing import BinaryIO, Final
 
 from ...counts import format_count
-from .columns import detect_schema
 from .compression import is_gzip, iter_blocks
-from .dialects import SAMPLE_LINES, refuse_table
+from .id_column import detect_schema
+from .input_types import BATCH_ROWS, NO_ID, Batch, Format, IdColumn, InputError, InputSchema
 from .lines import TOO_LONG, TOO_LONG_WITH_OPEN_QUOTE, LineReader, read_first_lines
-from .rows import BATCH_ROWS, NO_ID, Batch, Format, IdColumn, InputError, InputSchema
+from .table_detection import SAMPLE_LINES, refuse_table
 
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 # NUL, or the surrogates of bytes that aren't UTF-8.
@@ -35,7 +35,7 @@ class CsvReader:
                 if record == [_BROKEN_RECORD]:
                     refuse_table(self._read_first_lines(), self._name, self._format)
                     raise InputError(f"{self._name} begins with an invalid row: {_QUOTE_ADVICE}")
-                if not _is_blank(record):
+                if not _is_blank_line(record):
                     return detect_schema(
                         record,
                         self._id_column,
@@ -88,7 +88,7 @@ class CsvReader:
         kept: list[Sequence[str]] = []
         invalid: dict[int, str] = {}
         for record in records:
-            if not _is_blank(record):
+            if not _is_blank_line(record):
                 id_, reason = self._parse_id(record, line, schema)
                 if reason:
                     invalid[len(ids)] = reason
@@ -153,7 +153,7 @@ def _drop_first_row(batch: Batch) -> Batch:
     return Batch(batch.lines[1:], batch.ids[1:], invalid, lambda index: record(index + 1))
 
 
-def _is_blank(record: Sequence[str]) -> bool:
+def _is_blank_line(record: Sequence[str]) -> bool:
     return not record or (len(record) == 1 and record[0].isspace())
 
 

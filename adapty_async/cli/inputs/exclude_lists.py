@@ -14,11 +14,11 @@ import attrs
 from ...bulk.operations import IdType, make_id_normalizer
 from ..exit_codes import CommandError
 from ..options import Allowances
-from .bulk_input import JobInput
-from .ids import open_id_input
+from .id_input import open_id_input
+from .id_spelling import canonicalize_id
+from .input_types import ExcludedIds, Format, InputError, Row
+from .job_input import JobInput
 from .rounding import RoundingDetector, round_like_spreadsheet
-from .rows import ExcludedIds, Format, InputError, Row
-from .spelling import canonicalize_id
 
 _SEPARATORS: Final = re.compile(r"""[\s;,&|^~:<>()\[\]{}"'/\\#=*\u2022\u00b7]+""")
 """Separators between an ID and other text in a cell, as in Ann <ann@example.com>."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
-from .rows import InputError
+from .input_types import InputError
 from .temp_files import open_temp_file, translate_temp_file_errors
 
 STDIN_PATH: Final = Path("-")

@@ -8,9 +8,9 @@ from typing import BinaryIO, Final
 from .compression import GZIP_MAGIC, is_gzip, read_head
 from .csv_rows import CsvReader
 from .id_lines import IdLinesReader
+from .input_types import Format, IdColumn, InputError, Reader
 from .json_lines import JsonLinesReader
 from .parquet import ParquetReader
-from .rows import Format, IdColumn, InputError, Reader
 
 _HEAD_BYTES: Final = 4096
 _PARQUET_MAGIC: Final = b"PAR1"

@@ -4,11 +4,11 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
-from .columns import detect_schema
 from .compression import is_gzip, iter_blocks
-from .dialects import SAMPLE_LINES
+from .id_column import detect_schema
+from .input_types import BATCH_ROWS, Batch, Format, IdColumn, InputError, InputSchema
 from .lines import TOO_LONG, TOO_LONG_WITH_OPEN_QUOTE, LineReader, read_first_lines
-from .rows import BATCH_ROWS, Batch, Format, IdColumn, InputError, InputSchema
+from .table_detection import SAMPLE_LINES
 
 
 class IdLinesReader:

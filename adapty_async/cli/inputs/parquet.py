@@ -8,11 +8,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, Final
 
 from ...counts import format_count
-from ...installation import format_install_command
-from .columns import find_id_column
+from ...install_command import format_install_command
 from .compression import IndependentReader
-from .parquet_structure import StructureError, has_checksums
-from .rows import (
+from .id_column import find_id_column
+from .input_types import (
     BATCH_ROWS,
     NO_ID,
     UNREADABLE_TEXT,
@@ -24,7 +23,8 @@ from .rows import (
     InputSchema,
     get_no_fields,
 )
-from .values import convert_plain_ids, format_field, parse_id
+from .parquet_structure import StructureError, has_checksums
+from .typed_values import convert_plain_ids, format_field, parse_id
 
 _READ_AHEAD_BYTES: Final = 1 << 20
 """Bytes to read ahead, instead of a whole column of a row group."""

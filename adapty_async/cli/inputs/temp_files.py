@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from ..exit_codes import ExitStatus, is_disk_full
-from .rows import InputError
+from .input_types import InputError
 
 
 def open_temp_file(stack: contextlib.ExitStack) -> IO[bytes]:

@@ -94,7 +94,7 @@ def _check_key(*, is_server_reached: bool) -> Check:
     """Check the format of the key. If the server is reachable, also check that it accepts the key."""
     try:
         client = create_client_from_env(timeout=_TIMEOUT_SECONDS)
-        text = _describe_key(client)
+        text = _check_key_format(client)
         if is_server_reached:
             is_accepted = run_event_loop(lambda _: check_api_key(client))
             text += f"; Adapty {'accepts it' if is_accepted else _NOT_CONFIRMED}"
@@ -109,7 +109,7 @@ def _check_key(*, is_server_reached: bool) -> Check:
     return Check("key", True, text)
 
 
-def _describe_key(client: AdaptyClient) -> str:
+def _check_key_format(client: AdaptyClient) -> str:
     transport = get_sender(client).transport
     (key,) = transport.secrets  # not read again, because the file may be a pipe
     where = "the file of ADAPTY_API_KEY_FILE" if os.environ.get("ADAPTY_API_KEY_FILE") else "ADAPTY_API_KEY"

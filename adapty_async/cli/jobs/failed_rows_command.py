@@ -5,8 +5,8 @@ from pathlib import Path
 import attrs
 
 from ..inputs.formats import infer_format
-from ..inputs.json_objects import JsonInputSchema
-from ..inputs.rows import Format, InputSchema
+from ..inputs.input_types import Format, InputSchema
+from ..inputs.json_id_input import JsonInputSchema
 from ..options import FormatName
 from .ledger_files import format_command
 from .options import JobOptions, build_exclude_cli_options, build_input_cli_options

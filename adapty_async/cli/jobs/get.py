@@ -21,8 +21,8 @@ from ...models import FrozenMapping, Profile
 from ...pacing import Pacer
 from ..exit_codes import CommandError, ExitStatus
 from ..inputs.files import STDIN_PATH
-from ..inputs.ids import IdInput, open_id_input
-from ..inputs.rows import Row, parse_format
+from ..inputs.id_input import IdInput, open_id_input
+from ..inputs.input_types import Row, parse_format
 from ..options import GetOptions
 from ..output.screen import PlainScreen, create_screen, echo, format_summary
 from ..output.streams import print_error

@@ -14,10 +14,10 @@ from ...bulk.operations import ABSENT_OUTCOMES, OPERATIONS, Effect
 from ...client import AdaptyClient, clone_client
 from ...counts import format_count
 from ...ledger import LedgerReader, Row, Status
-from ...ledger.last_key import APP_ID_NOTE
+from ...ledger.job_api_key import APP_ID_NOTE
 from ..exit_codes import CommandError, ExitStatus
-from ..inputs.bulk_input import JobInput
-from ..inputs.damage import find_invisible
+from ..inputs.damaged_ids import find_invisible
+from ..inputs.job_input import JobInput
 from ..options import Allowances
 from ..output.streams import ID_FROM_STDIN, read_id_from_stdin
 from .ledger_files import MISMATCH_MESSAGES, is_stdin, translate_ledger_errors

@@ -12,9 +12,9 @@ from ...escaping import quote_shell
 from ...ledger import InputChangedError, LedgerError, LedgerLock, LedgerMismatchError, LedgerReader, Spool, lock_ledger
 from ...ledger.files import resolve_link, translate_errors
 from ..exit_codes import CommandError, ExitStatus
-from ..inputs.bulk_input import JobInput
 from ..inputs.files import STDIN_PATH
-from ..inputs.rows import NO_EXCLUDED_IDS, ExcludedIds
+from ..inputs.input_types import NO_EXCLUDED_IDS, ExcludedIds
+from ..inputs.job_input import JobInput
 from ..output.events import echo
 from ..output.files import remove_partial_files
 from ..signals import defer_signals

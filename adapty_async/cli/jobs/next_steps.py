@@ -11,7 +11,7 @@ from ...bulk import Outcome, StopReason
 from ...counts import format_count
 from ...escaping import escape_line
 from ...ledger import Spool, Status
-from ..inputs.bulk_input import JobInput
+from ..inputs.job_input import JobInput
 from ..output.screen import echo
 from .failed_rows_command import format_rerun_command, get_failures_format
 from .finished import RETRYABLE_OUTCOMES, show_next_commands
@@ -24,7 +24,7 @@ _KEY_STOP_REASONS: Final = frozenset({StopReason.CREDENTIALS, StopReason.PERMISS
 
 
 @attrs.frozen
-class FailureSummary:
+class CollectedFailures:
     """The failed rows after a run.
 
     Attributes:
@@ -58,7 +58,7 @@ class ResumeSteps:
         how = format_resume_command(self.ledger) if result is None else self._format_next_command("resume", result)
         echo(f"To resume:\n  {how}", sys.stderr)
 
-    def show(self, result: JobResult, status_after: Status | None, failure_summary: FailureSummary) -> None:
+    def show(self, result: JobResult, status_after: Status | None, failure_summary: CollectedFailures) -> None:
         """Show how to resume the job, or the optional next steps if no row is left to send."""
         remaining = None if status_after is None else status_after.waiting + status_after.claimed
         failed = (
@@ -115,7 +115,7 @@ class ResumeSteps:
             options = (*options, "--new-key", *([] if self.app else ["--app", "UUID"]))
         return format_command(name, self.ledger, *options)
 
-    def _show_failures(self, failure_summary: FailureSummary, result: JobResult) -> None:
+    def _show_failures(self, failure_summary: CollectedFailures, result: JobResult) -> None:
         if self.failures is None:
             name = f"failures.{get_failures_format(self.job_input.read_schema())}"
             echo("To write the failed rows, with reasons, to a file that can be sent again:", sys.stderr)
@@ -136,7 +136,7 @@ class ResumeSteps:
 
 
 @attrs.frozen
-class RerunSteps:
+class FailedRowsSteps:
     """The next steps of a job whose ledger is temporary. It can't be resumed, but its failed rows can be sent again."""
 
     job_input: JobInput
@@ -151,7 +151,7 @@ class RerunSteps:
     def show_after_interrupt(self, result: JobResult | None) -> None:
         """Show nothing. The caller reports the interrupt."""
 
-    def show(self, result: JobResult, status_after: Status | None, failure_summary: FailureSummary) -> None:
+    def show(self, result: JobResult, status_after: Status | None, failure_summary: CollectedFailures) -> None:
         """Show what to do with the failed rows."""
         failed = result.outcome_counts.failed_count
         if not failed:
@@ -169,7 +169,7 @@ class RerunSteps:
             _show_rerun_command(self.failures, failure_summary.file, self.job_input, self.job_options)
 
 
-NextSteps: TypeAlias = ResumeSteps | RerunSteps
+NextSteps: TypeAlias = ResumeSteps | FailedRowsSteps
 """The next steps to show after a run. `can_resume`: whether the job can be resumed."""
 
 

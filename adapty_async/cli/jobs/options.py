@@ -11,12 +11,12 @@ import attrs
 
 from ...bulk.operations import DELETE, OPERATIONS, AnyOperation, IdType
 from ..exit_codes import CommandError
-from ..inputs.attribute_mapping import AttributeMapping
-from ..inputs.bulk_input import JobInput
-from ..inputs.changes import ChangeInput
-from ..inputs.ids import open_id_input
-from ..inputs.json_objects import JsonIdInput
-from ..inputs.rows import NO_EXCLUDED_IDS, ExcludedIds, Format, parse_format
+from ..inputs.attribute_options import AttributeMapping
+from ..inputs.change_input import ChangeInput
+from ..inputs.id_input import open_id_input
+from ..inputs.input_types import NO_EXCLUDED_IDS, ExcludedIds, Format, parse_format
+from ..inputs.job_input import JobInput
+from ..inputs.json_id_input import JsonIdInput
 from ..option_groups import to_cli_options
 from ..options import (
     Allowances,

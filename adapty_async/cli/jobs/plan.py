@@ -9,12 +9,12 @@ from ...bulk.operations import OPERATIONS, AnyOperation, Effect
 from ...client import AdaptyClient, clone_client
 from ...escaping import escape_line
 from ..exit_codes import CommandError, ExitStatus
-from ..inputs.bulk_input import JobInput
+from ..inputs.change_input import ChangeInput
 from ..inputs.change_summary import AttributeCounter
-from ..inputs.changes import ChangeInput
 from ..inputs.files import STDIN_PATH
-from ..inputs.ids import InputSummary
-from ..inputs.rows import InputSchema
+from ..inputs.id_input import InputSummary
+from ..inputs.input_types import InputSchema
+from ..inputs.job_input import JobInput
 from ..option_groups import to_cli_options
 from ..options import Allowances, AttributeOptions, PlanOptions
 from ..output.events import get_output

@@ -9,14 +9,14 @@ from ...bulk.operations import AnyOperation
 from ...client import AdaptyClient, clone_client
 from ...counts import format_count
 from ...escaping import escape_line, escape_lines
-from ...ledger.last_key import APP_ID_NOTE
+from ...ledger.job_api_key import APP_ID_NOTE
 from ...ledger.record import OPERATOR_NOTE, REQUEST_NOTE
 from ..exit_codes import CommandError
-from ..inputs.bulk_input import JobInput
-from ..inputs.changes import ChangeInput
+from ..inputs.change_input import ChangeInput
 from ..inputs.exclude_lists import ExcludeLists, read_exclude_lists
 from ..inputs.files import STDIN_PATH
-from ..inputs.ids import InputSummary
+from ..inputs.id_input import InputSummary
+from ..inputs.job_input import JobInput
 from ..output.screen import echo
 from .failed_rows_command import get_failures_format
 from .ledger_files import is_rereadable

@@ -16,8 +16,8 @@ from ...ledger.chunks import UNSENT_OUTCOMES
 from ...ledger.files import open_regular_file, translate_errors
 from ...ledger.prepare import update_job_options
 from ..exit_codes import CommandError, ExitStatus
-from ..inputs.bulk_input import JobInput
 from ..inputs.exclude_lists import ExcludeLists
+from ..inputs.job_input import JobInput
 from ..options import GuardOptions, ResumeOptions
 from .client import create_client_from_env
 from .failed_rows import check_new_file

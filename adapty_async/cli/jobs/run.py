@@ -20,8 +20,8 @@ from ...escaping import escape_line
 from ...ledger import Ledger, LedgerLock, LedgerLostError, LedgerReader, Status, TemporaryLedger, prepare
 from ...pacing import Pacer
 from ..exit_codes import CommandError, ExitStatus
-from ..inputs.bulk_input import JobInput
 from ..inputs.exclude_lists import is_excluded
+from ..inputs.job_input import JobInput
 from ..output.events import get_output
 from ..output.progress import OutcomeCounts, RateMeter
 from ..output.screen import Screen, create_screen, echo
@@ -30,7 +30,7 @@ from ..signals import InterruptHandler, run_event_loop
 from .failed_rows import FailedRow, write_failed_rows
 from .finished import RETRYABLE_OUTCOMES
 from .ledger_files import translate_ledger_errors
-from .next_steps import FailureSummary, NextSteps, RerunSteps, ResumeSteps
+from .next_steps import CollectedFailures, FailedRowsSteps, NextSteps, ResumeSteps
 from .options import JobOptions
 from .result import JobResult, build_live_status, run_job, show_result
 
@@ -123,7 +123,7 @@ class LedgerJob:
         show_result(result)
         if run.actual_ledger != self.ledger:  # a file that may be at its path now isn't the ledger of this run
             return result.status
-        status, failure_summary = result.status, FailureSummary()
+        status, failure_summary = result.status, CollectedFailures()
         try:
             failure_summary = failure_summary if is_interrupted else self._collect_failures()
         except CommandError as error:
@@ -141,7 +141,7 @@ class LedgerJob:
     def _next_steps(self) -> NextSteps:
         if isinstance(self.ledger, Path):
             return ResumeSteps(self.ledger, self.job_input, self.job_options, self.app, self.failures)
-        return RerunSteps(self.job_input, self.job_options, self.failures)
+        return FailedRowsSteps(self.job_input, self.job_options, self.failures)
 
     def build_result(self, run: "JobRun") -> tuple[JobResult, Status | None]:
         """Return how the run ended, according to its ledger, or to the committed outcomes if it can't be read."""
@@ -160,11 +160,11 @@ class LedgerJob:
             OutcomeCounts(status_after.known, status_after.totals), run.job.report, run.error, violated_rule
         ), status_after
 
-    def _collect_failures(self) -> FailureSummary:
+    def _collect_failures(self) -> CollectedFailures:
         """Write the failed rows file and count the failed rows that are excluded now. Raises CommandError."""
         excluded_counts: Counter[Outcome] = Counter()
         if self.failures is None and not (self.job_options.exclude and self._next_steps.can_resume):
-            return FailureSummary()  # a temporary ledger never gets further exclude lists
+            return CollectedFailures()  # a temporary ledger never gets further exclude lists
 
         def iter_remaining_failures(reader: LedgerReader) -> Iterator[FailedRow]:
             for failure in iter_failed_rows(reader, self.job_input):
@@ -182,10 +182,10 @@ class LedgerJob:
                     iter_remaining_failures(reader),
                     keep_partial=keep_partial,
                 )
-                return FailureSummary(excluded_counts, written.path, written.is_complete)
+                return CollectedFailures(excluded_counts, written.path, written.is_complete)
             for _ in iter_remaining_failures(reader):
                 pass
-        return FailureSummary(excluded_counts)
+        return CollectedFailures(excluded_counts)
 
 
 @contextlib.contextmanager

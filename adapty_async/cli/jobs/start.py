@@ -12,11 +12,11 @@ from ...bulk.api import job_spec
 from ...client import AdaptyClient
 from ...ledger import LedgerLock, Spool, has_job, prepare
 from ..exit_codes import CommandError, ExitStatus
-from ..inputs.bulk_input import JobInput
 from ..inputs.exclude_lists import ExcludeLists
 from ..inputs.files import STDIN_LABEL, open_source
 from ..inputs.formats import infer_format
-from ..inputs.rows import ExcludedIds, InputError
+from ..inputs.input_types import ExcludedIds, InputError
+from ..inputs.job_input import JobInput
 from ..options import FormatName, StartOptions
 from .client import create_client_from_env
 from .failed_rows import check_new_file

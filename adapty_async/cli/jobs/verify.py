@@ -18,8 +18,8 @@ from ...ledger import verify as verify_ledger
 from ...ledger.verification import count_deleted_items
 from ...pacing import Pacer
 from ..exit_codes import CommandError, ExitStatus
-from ..inputs.bulk_input import JobInput
-from ..inputs.rows import InputSchema
+from ..inputs.input_types import InputSchema
+from ..inputs.job_input import JobInput
 from ..options import NewKeyOptions, SpeedOptions
 from ..output.events import get_output
 from ..output.progress import LiveStatus, OutcomeCounts

@@ -15,11 +15,11 @@ from typing import Final
 
 import attrs
 
-from .. import adaptive, base, estimator, strays
+from .. import adaptive, base, estimator, stray_429s
 from ..base import Phase, Ticket, Verdict
-from . import planned
+from . import shared_adaptive
 from .codec import Codec, StateDecodeError, dump_json, parse_json
-from .planned import SharedAdaptivePacer
+from .shared_adaptive import SharedAdaptivePacer
 
 LEASE_SECONDS: Final = 0.05
 """Seconds of the schedule that a member takes at once, but at least one slot."""
@@ -100,7 +100,7 @@ class Coordination:
     trial: TrialRequest | None = None
 
 
-_PACER_MODULES: Final = (adaptive, base, estimator, planned, strays)
+_PACER_MODULES: Final = (adaptive, base, estimator, shared_adaptive, stray_429s)
 _PACER_TYPES: Final = [
     part
     for module in _PACER_MODULES

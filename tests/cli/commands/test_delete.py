@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from adapty_async.cli import main, signals
-from adapty_async.cli.inputs.bulk_input import JobInput
+from adapty_async.cli.inputs.job_input import JobInput
 from adapty_async.cli.jobs import run as recorded
 from adapty_async.cli.jobs.failed_rows import FailedRow
 from adapty_async.cli.signals import InterruptHandler

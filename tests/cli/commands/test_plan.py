@@ -18,7 +18,7 @@ from adapty_async.cli.jobs.masking import mask_id
 from adapty_async.cli.jobs.pace import Pace, find_state_file
 from adapty_async.cli.jobs.probe import fetch_profile_sample
 from adapty_async.ledger.input_check import create_job
-from adapty_async.ledger.location import NamedLedger
+from adapty_async.ledger.ledger_location import NamedLedger
 from adapty_async.ledger.store import Store
 from adapty_async.pacing.shared.remembered import load_remembered_limit
 from adapty_async.pacing.shared.state import SharedState

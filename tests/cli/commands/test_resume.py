@@ -14,7 +14,7 @@ import pytest
 
 from adapty_async.bulk import Outcome
 from adapty_async.cli import main
-from adapty_async.cli.inputs.rows import ADDED_COLUMNS
+from adapty_async.cli.inputs.input_types import ADDED_COLUMNS
 from adapty_async.cli.jobs import preflight, start
 from adapty_async.ledger import LedgerReader, Run, Spool
 from adapty_async.testing import Fault, prefilled_customer_user_id

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from adapty_async.cli import main
-from adapty_async.cli.inputs.rows import ADDED_COLUMNS
+from adapty_async.cli.inputs.input_types import ADDED_COLUMNS
 from adapty_async.testing import Fault, Simulator
 from tests.cli.commands.test_delete import Keyboard
 from tests.cli.served import AT_ONCE, Patient, interrupting_after, settings_for, started, wait_until

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from adapty_async.cli.inputs.ids import open_id_input
-from adapty_async.cli.inputs.rows import InputError
+from adapty_async.cli.inputs.id_input import open_id_input
+from adapty_async.cli.inputs.input_types import InputError
 from tests.cli.served import AT_ONCE
 from tests.cli.witness import Say, Witness, ids, ledger_of
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from adapty_async.bulk import Outcome
-from adapty_async.cli.inputs.damage import find_invisible, is_invisible
-from adapty_async.cli.inputs.ids import open_id_input
+from adapty_async.cli.inputs.damaged_ids import find_invisible, is_invisible
+from adapty_async.cli.inputs.id_input import open_id_input
 from adapty_async.cli.inputs.rounding import RoundingDetector
 from tests.cli.served import AT_ONCE, settings_for
 from tests.cli.terminal import shell_in

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapty_async.bulk.operations import IdType
-from adapty_async.cli.inputs.ids import open_id_input
-from adapty_async.cli.inputs.rows import Format, InputError
+from adapty_async.cli.inputs.id_input import open_id_input
+from adapty_async.cli.inputs.input_types import Format, InputError
 from tests.cli.served import AT_ONCE
 from tests.cli.witness import Say, Witness, ids, ledger_of
 

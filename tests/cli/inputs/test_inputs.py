@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from adapty_async.bulk import Outcome
 from adapty_async.bulk.operations import IdType
-from adapty_async.cli.inputs.ids import IdInput, InputSummary, open_id_input
-from adapty_async.cli.inputs.rows import InputError, Row
-from adapty_async.cli.inputs.validity import explain_invalid_id, find_invalid_ids
+from adapty_async.cli.inputs.id_input import IdInput, InputSummary, open_id_input
+from adapty_async.cli.inputs.id_validity import explain_invalid_id, find_invalid_ids
+from adapty_async.cli.inputs.input_types import InputError, Row
 from adapty_async.resources.profiles import build_delete_request
 
 UUID = "3286abd3-48b0-4e9c-a5f6-ac0a006333a6"

@@ -16,8 +16,8 @@ import pytest
 
 from adapty_async.bulk import Outcome, SkippedItem
 from adapty_async.bulk.operations import IdType
-from adapty_async.cli.inputs.ids import IdInput, open_id_input
-from adapty_async.cli.inputs.rows import Format, InputError, Row
+from adapty_async.cli.inputs.id_input import IdInput, open_id_input
+from adapty_async.cli.inputs.input_types import Format, InputError, Row
 from tests.cli.witness import Say
 
 pyarrow: Any = importlib.import_module("pyarrow")

@@ -12,7 +12,7 @@ import pytest
 from adapty_async import AdaptyClient, FixedPacer
 from adapty_async.bulk import Outcome, StopReason
 from adapty_async.cli.exit_codes import CommandError, ExitStatus
-from adapty_async.cli.inputs.ids import open_id_input
+from adapty_async.cli.inputs.id_input import open_id_input
 from adapty_async.cli.jobs.result import JobResult
 from adapty_async.cli.output.progress import OutcomeCounts, ProgressView
 from adapty_async.cli.signals import InterruptHandler

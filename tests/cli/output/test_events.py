@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from adapty_async import UNPACED, AdaptyClient, FixedPacer, bulk
-from adapty_async.cli.inputs.ids import open_id_input
+from adapty_async.cli.inputs.id_input import open_id_input
 from adapty_async.cli.output.events import Output, RecentErrors, build_internal_error, log_to_file, use_output
 from adapty_async.cli.output.progress import ProgressView
 from adapty_async.cli.signals import InterruptHandler, install_interrupt_handlers

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from adapty_async.pacing import Phase, Verdict
 from adapty_async.pacing.shared import state as shared_state
 from adapty_async.pacing.shared.codec import Codec, StateDecodeError, dump_json, parse_json
-from adapty_async.pacing.shared.planned import SharedAdaptivePacer
+from adapty_async.pacing.shared.shared_adaptive import SharedAdaptivePacer
 from benchmarks.shared_pacing import Job
 
 from .helpers import Clocks, run

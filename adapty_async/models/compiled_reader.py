@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar, get_args
 
 import attrs
 
-from ..frozen import make_mutable_twin
+from ..mutable_twin import make_mutable_twin
 
 _T = TypeVar("_T")
 _Reader = Callable[[Any, Any], Any]

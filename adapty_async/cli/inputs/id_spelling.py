@@ -4,7 +4,7 @@ import re
 import unicodedata
 from typing import Final
 
-from .damage import is_invisible
+from .damaged_ids import is_invisible
 
 _QUOTES: Final = "\"'`\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u00ab\u00bb\u2039\u203a"
 
@@ -28,11 +28,11 @@ def canonicalize_id(id_: str) -> str:
     text = "".join(text.casefold().split()).strip(_QUOTES)
     if len(text) >= _MIN_UUID_LENGTH and (uuid := _UUID.fullmatch(text)):
         text = uuid[1].replace("-", "")
-    number = _number(text)
+    number = _parse_whole_number(text)
     return (number.lstrip("0") or "0") if number.isdecimal() else text.rstrip(_MARKS) or text
 
 
-def _number(text: str) -> str:
+def _parse_whole_number(text: str) -> str:
     """Return the digits of a whole number. For another text, the result isn't decimal."""
     if not text or not (text[0].isdecimal() or text[0] == "+"):
         return ""

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import Any, Final, Protocol
 
-from .attribute_mapping import ATTRIBUTE_NAME_HINT, AttributeMapping, AttributePair, refuse_duplicate_targets
+from .attribute_options import ATTRIBUTE_NAME_HINT, AttributeMapping, AttributePair, refuse_duplicate_targets
 from .attributes import CUSTOM_GROUP, META_GROUP, AttributeTarget, apply_column_type, parse_attribute_label
-from .ids import IdInput
-from .json_objects import JsonIdInput, parse_object
-from .rows import ADDED_COLUMNS, InputError, InputSchema, Row
+from .id_input import IdInput
+from .input_types import ADDED_COLUMNS, InputError, InputSchema, Row
+from .json_id_input import JsonIdInput, parse_object
 
 # JSON values have types, so their fields need no ":number".
 _JSON_NAME_HINT: Final = "as in email, custom.team, or installation_meta.device_id"

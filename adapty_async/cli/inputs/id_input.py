@@ -12,13 +12,13 @@ import attrs
 
 from ...bulk import Outcome, SkippedItem
 from ...bulk.operations import IdType, make_id_normalizer
-from .damage import find_damage, may_contain_header
+from .damaged_ids import find_damage, may_contain_header
 from .duplicates import Candidate, DuplicateFinder, PositionSet, find_duplicates
 from .files import STDIN_LABEL, STDIN_PATH, copy_to_temp_file, open_source
 from .formats import create_reader, infer_format
+from .id_validity import explain_invalid_id, find_invalid_ids
+from .input_types import NO_EXCLUDED_IDS, Batch, ExcludedIds, Format, IdColumn, InputError, InputSchema, Reader, Row
 from .rounding import RoundingDetector
-from .rows import NO_EXCLUDED_IDS, Batch, ExcludedIds, Format, IdColumn, InputError, InputSchema, Reader, Row
-from .validity import explain_invalid_id, find_invalid_ids
 
 _T = TypeVar("_T")
 
@@ -206,7 +206,7 @@ class IdInput:
                 input_summary.row_count = checked_batch.stop
                 rounding_detector.add(checked_batch.batch.ids)
                 _count_unsent_rows(input_summary, checked_batch)
-                positions, names = self._select_ids_to_send(checked_batch)
+                positions, names = self._select_candidates(checked_batch)
                 input_summary.profile_count += len(positions)
                 duplicate_finder.add(positions, names)
             candidates = duplicate_finder.find_candidates()
@@ -216,7 +216,7 @@ class IdInput:
         input_summary.rounded_count = rounding_detector.suspect_count
         return input_summary
 
-    def _select_ids_to_send(self, checked_batch: _CheckedBatch) -> tuple[list[int] | range, list[str]]:
+    def _select_candidates(self, checked_batch: _CheckedBatch) -> tuple[list[int] | range, list[str]]:
         """Return the positions and names of the IDs to send, duplicates included."""
         names = list(map(self._name_of, checked_batch.batch.ids))
         if not checked_batch.outcomes:

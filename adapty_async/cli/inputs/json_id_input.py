@@ -11,10 +11,10 @@ import attrs
 
 from .attributes import parse_exact_float
 from .compression import is_gzip, iter_blocks
-from .ids import IdInput
+from .id_input import IdInput
+from .input_types import BATCH_ROWS, Batch, Format, IdColumn, InputSchema
 from .lines import TOO_LONG, LineReader
-from .rows import BATCH_ROWS, Batch, Format, IdColumn, InputSchema
-from .values import parse_id, parse_json_integer
+from .typed_values import parse_id, parse_json_integer
 
 _SPACES: Final = re.compile(r"[ \t\n\r]*")
 _NOT_UTF8: Final = "the row contains bytes that aren't UTF-8"
@@ -65,7 +65,7 @@ class JsonObjectReader:
                 values, record = parse_object(line), (line,)
                 id_ = self._find_id(values)
             except DuplicateKeyError as error:
-                invalid[index], id_ = str(error), self._find_unambiguous_id(line)
+                invalid[index], id_ = str(error), self._find_id_despite_duplicate_keys(line)
             except ValueError as error:
                 invalid[index] = str(error)
             ids.append(id_)
@@ -81,7 +81,7 @@ class JsonObjectReader:
             raise ValueError(reason)
         return id_
 
-    def _find_unambiguous_id(self, line: str) -> str:
+    def _find_id_despite_duplicate_keys(self, line: str) -> str:
         """Return the ID of an object in which another field occurs twice, or "" if the ID is ambiguous."""
         try:
             pairs = json.loads(line, object_pairs_hook=_FieldPairs, parse_int=parse_json_integer)

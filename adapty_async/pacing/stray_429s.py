@@ -64,7 +64,7 @@ class RejectionCounter:
             self.rejected /= 2
 
 
-class StrayEstimator:
+class StrayRateEstimator:
     """The share of requests that get a 429 at any rate, counted near the limit and far below it."""
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class StrayEstimator:
         return is_notable and self.low.requests * ratio < _MIN_EXPECTED_STRAYS
 
 
-class Suspicion:
+class ExcessDetector:
     """The suspicion that the limit is exceeded, which begins with a 429.
 
     `interval` contains the requests sent since that 429, or is None without a suspicion.

@@ -24,7 +24,7 @@ from adapty_async import (
     RetryPolicy,
 )
 from adapty_async.client import get_sender
-from adapty_async.http.connections import QUIET_SECONDS
+from adapty_async.http.connection_check import QUIET_SECONDS
 
 from ..desync import HostileServer, call, profile_id_of
 from ..leftovers import timers_left
@@ -342,7 +342,7 @@ async def test_what_a_lender_does_with_its_connections_is_its_own_affair() -> No
 
 
 async def test_a_close_leaves_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adapty_async.http.connections.QUIET_SECONDS", 600.0)
+    monkeypatch.setattr("adapty_async.http.connection_check.QUIET_SECONDS", 600.0)
     line = Line(profile("robert"))
     async with RawServer(line) as server:
         async with client_of(server) as client:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from adapty_async import installation
-from adapty_async.installation import format_install_command
+from adapty_async import install_command
+from adapty_async.install_command import format_install_command
 
 ROOT = Path(__file__).parents[1]
 GIT = {"vcs": "git", "commit_id": "4c30d3b"}
@@ -72,7 +72,7 @@ def test_where_the_source_isnt_known_no_distribution_is_named(
 ) -> None:
     installed(monkeypatch, direct_url)
     assert format_install_command("cli") == f"pip install '{ROOT}[cli]'"
-    monkeypatch.setattr(installation, "_PROJECT_ROOT", tmp_path)
+    monkeypatch.setattr(install_command, "_PROJECT_ROOT", tmp_path)
     assert (
         format_install_command("cli") == "pip install '.[cli]' in a clone of the repository that adapty-async came from"
     )

@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from .dialects import ADVICE, refuse_table
-from .rows import Format, IdColumn, InputError, InputSchema
+from .input_types import Format, IdColumn, InputError, InputSchema
+from .table_detection import ADVICE, refuse_table
 
 _ID_COLUMN_NAMES: Final = ("customer_user_id", "profile_id", "id")
 _EXCEL_SEPARATOR_LINE: Final = re.compile(r"sep=.?$", re.IGNORECASE)

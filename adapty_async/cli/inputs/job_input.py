@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, Protocol
 
 from ...bulk.operations import IdType
-from .ids import InputSummary
-from .rows import ExcludedIds, InputSchema, Row
+from .id_input import InputSummary
+from .input_types import ExcludedIds, InputSchema, Row
 
 
 class JobInput(Protocol):

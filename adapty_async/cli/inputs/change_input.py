@@ -8,14 +8,14 @@ from typing import Final, NamedTuple, TypeAlias, TypeVar
 from ...bulk import Outcome, SkippedItem
 from ...bulk.operations import IdType, dump_canonical_json, make_id_normalizer
 from ...models import ProfileAttributes
-from .attribute_mapping import AttributeMapping, AttributePair
-from .attribute_readers import AttributeReader, CellAttributeReader, JsonAttributeReader
+from .attribute_options import AttributeMapping, AttributePair
 from .attributes import build_attributes
 from .duplicates import Candidate, DuplicateFinder, PositionSet, find_duplicates
-from .ids import IdInput, InputSummary, create_skipped_item, refuse_empty
-from .json_objects import JsonIdInput
+from .id_input import IdInput, InputSummary, create_skipped_item, refuse_empty
+from .input_types import BATCH_ROWS, InputError, InputSchema, Row
+from .json_id_input import JsonIdInput
 from .rounding import RoundingDetector
-from .rows import BATCH_ROWS, InputError, InputSchema, Row
+from .row_attributes import AttributeReader, CellAttributeReader, JsonAttributeReader
 
 Change: TypeAlias = tuple[str, ProfileAttributes]
 _T = TypeVar("_T")

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from .rows import Format, InputError
+from .input_types import Format, InputError
 
 SAMPLE_LINES: Final = 500
 """The number of lines that are examined."""
