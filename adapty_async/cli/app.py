@@ -34,7 +34,12 @@ from .output.streams import handle_stdout_error, print_error
 _USAGE_ERROR: Final[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 """The class of usage errors. Typer has no public name for it."""
 
-app: Final = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+app: Final = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
 def run(arguments: list[str]) -> int:

@@ -256,7 +256,9 @@ class StartOptions:
     attribute_options: AttributeOptions = attrs.field(factory=AttributeOptions)
     speed_options: SpeedOptions = attrs.field(factory=SpeedOptions)
     failures: Failures = None
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation (up to 10,000 profiles).")] = False
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation (up to 10,000 profiles).")] = (
+        False
+    )
     guard_options: GuardOptions = attrs.field(factory=GuardOptions)
     exclude: Exclude = None
     app: App = None
@@ -280,9 +282,9 @@ class ResumeOptions:
     new_key_options: NewKeyOptions = attrs.field(factory=NewKeyOptions)
     speed_options: Overrides[SpeedOptions] = attrs.field(factory=Overrides)
     failures: Failures = None
-    yes: Annotated[bool, typer.Option("--yes", help="With --allow-appended: send the added rows without asking.")] = (
-        False
-    )
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="With --allow-appended: send the added rows without asking.")
+    ] = False
     guard_options: Overrides[GuardOptions] = attrs.field(factory=Overrides)
     exclude: Exclude = None
     allowances: Annotated[Overrides[Allowances], Without("damaged")] = attrs.field(factory=Overrides)

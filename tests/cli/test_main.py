@@ -1,3 +1,4 @@
+import contextlib
 import importlib.metadata
 import json
 import re
@@ -48,6 +49,17 @@ def test_the_help_of_a_command_teaches_by_two_examples_that_could_be_typed(
             _make_parser("it").parse_args(words[1:])
         else:
             described.make_context(command, words[1:], resilient_parsing=False)
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_the_help_has_a_short_form(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = []
+    for option in ("-h", "--help"):
+        with contextlib.suppress(SystemExit):  # the simulator's, which is argparse's
+            assert main([*filter(None, [command]), option]) == 0
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1]
+    assert "-h, --help" in shown[0]
 
 
 def test_the_shell_can_complete_commands_and_options(

@@ -11,7 +11,7 @@ from ..command import run_and_exit
 def anonymize(
     ledger: options.LedgerFile,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Don't ask for confirmation, even if the job isn't finished.")
+        bool, typer.Option("--yes", "-y", help="Don't ask for confirmation, even if the job isn't finished.")
     ] = False,
 ) -> None:
     """Make a ledger anonymous
