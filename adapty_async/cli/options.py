@@ -259,6 +259,9 @@ class StartOptions:
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation (up to 10,000 profiles).")] = (
         False
     )
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Check the file as plan does, and send nothing.")] = (
+        False
+    )
     guard_options: GuardOptions = attrs.field(factory=GuardOptions)
     exclude: Exclude = None
     app: App = None

@@ -1,6 +1,7 @@
 """The command `plan`: show what another command would do with a file, without changing anything."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -17,7 +18,7 @@ from ..inputs.input_types import InputSchema
 from ..inputs.job_input import JobInput
 from ..option_groups import to_cli_options
 from ..options import Allowances, AttributeOptions, PlanOptions
-from ..output.events import get_output
+from ..output.events import echo, get_output
 from ..output.streams import print_to_stdout
 from ..signals import run_event_loop
 from .client import create_client_from_env
@@ -44,10 +45,13 @@ def plan(plan_options: PlanOptions) -> ExitStatus:
     return plan_job(job_options, plan_options.file, sample_size=plan_options.probe)
 
 
-def plan_job(job_options: JobOptions, file: Path, *, sample_size: int | None = None) -> ExitStatus:
-    """Show what a job would do. Raises CommandError if it would be refused.
+def plan_job(
+    job_options: JobOptions, file: Path, *, sample_size: int | None = None, more_options: Sequence[str] = ()
+) -> ExitStatus:
+    """Show what a job would do with a file. Raises CommandError if the file would be refused.
 
-    `sample_size`: how many profiles to fetch, or None to send nothing.
+    `sample_size`: how many profiles to fetch, or None to send nothing. `more_options`: further options of the command
+    that is shown.
     """
     client = _try_create_client()
     exclude_lists = load_exclude_lists(job_options, can_ask=False)
@@ -62,7 +66,7 @@ def plan_job(job_options: JobOptions, file: Path, *, sample_size: int | None = N
             job_input.name, input_summary.rounded_count, is_allowed=job_options.allowances.rounded, can_ask=False
         )
         known = None if isinstance(client, CommandError) else client
-        print_to_stdout(
+        _print_result(
             "\n".join(_iter_lines(job_input, input_summary, job_options, job_options.pace.estimate_rate(known)))
         )
         if sample_size is not None:
@@ -70,9 +74,9 @@ def plan_job(job_options: JobOptions, file: Path, *, sample_size: int | None = N
                 raise client
             sample = _fetch_sample(client, job_input, input_summary, job_options, sample_size)
     what = "sent" if sample_size is None else "changed"
-    print_to_stdout(
+    _print_result(
         f"\nNothing was {what}. To {job_options.operation} them:\n  "
-        f"{_format_planned_command(file, job_options, input_summary, sample)}"
+        f"{_format_planned_command(file, job_options, input_summary, sample, more_options)}"
     )
     return ExitStatus.OK if sample is None or sample.is_complete else ExitStatus.STOPPED
 
@@ -134,6 +138,14 @@ def _iter_sent_lines(job_input: JobInput) -> Iterator[str]:
         yield from (_format_line("", line) for line in each)
 
 
+def _print_result(text: str) -> None:
+    """Print a text to standard output, which --json reserves for events. Raises CommandError."""
+    if get_output().json:
+        echo(text, sys.stderr)
+    else:
+        print_to_stdout(text)
+
+
 def _format_line(name: str, text: str) -> str:
     return f"{name:<20}{escape_line(text)}"
 
@@ -155,7 +167,7 @@ def _fetch_sample(
         sample_result = run_event_loop(lambda _: fetch_profile_sample(client, picked, by=job_options.by, pacer=pacer))
     if not sample_size:  # no profile is fetched, but the key must be checked anyway
         run_event_loop(lambda _: check_api_key(clone_client(client)))
-    print_to_stdout("\n".join(_iter_sample_lines(sample_result, job_options.operation_spec)))
+    _print_result("\n".join(_iter_sample_lines(sample_result, job_options.operation_spec)))
     return sample_result
 
 
@@ -180,19 +192,24 @@ def _explain_incomplete(sample: ProfileSample) -> str:
 
 
 def _format_planned_command(
-    file: Path, job_options: JobOptions, input_summary: InputSummary, sample: ProfileSample | None
+    file: Path,
+    job_options: JobOptions,
+    input_summary: InputSummary,
+    sample: ProfileSample | None,
+    more_options: Sequence[str],
 ) -> str:
     """Return the command that was planned, with --app if the app is known."""
     options = [*build_input_cli_options(job_options), *build_exclude_cli_options(job_options)]
     if job_options.operation_spec.has_ledger:
         options += (
             ["--expect", str(input_summary.profile_count)]
-            if input_summary.profile_count > MAX_UNCOUNTED_PROFILES
+            if input_summary.profile_count > MAX_UNCOUNTED_PROFILES and not {"--expect", "--max"} & {*more_options}
             else []
         )
         options += ["--app", str(sample.apps[0])] if sample is not None and len(sample.apps) == 1 else []
     options += to_cli_options(job_options.speed_options)
     options += to_cli_options(Allowances(damaged=job_options.allowances.damaged))
+    options += more_options
     if job_options.operation not in OPERATIONS:
         return f"{format_command(job_options.operation, file, *options)} > profiles.jsonl"
     return format_command(job_options.operation, file, *options, *(["--yes"] if file == STDIN_PATH else []))

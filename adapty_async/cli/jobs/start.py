@@ -17,6 +17,7 @@ from ..inputs.files import STDIN_LABEL, open_source
 from ..inputs.formats import infer_format
 from ..inputs.input_types import ExcludedIds, InputError
 from ..inputs.job_input import JobInput
+from ..option_groups import to_cli_options
 from ..options import FormatName, StartOptions
 from .client import create_client_from_env
 from .failed_rows import check_new_file
@@ -31,6 +32,7 @@ from .ledger_files import (
     translate_ledger_errors,
 )
 from .options import JobOptions, open_job_input
+from .plan import plan_job
 from .preflight import (
     load_exclude_lists,
     require_rereadable,
@@ -44,7 +46,10 @@ from .run import LedgerJob, create_temporary_job
 def start_job(operation: str, start_options: StartOptions) -> ExitStatus:
     """Create the ledger of a job and run it. Raises CommandError if nothing was sent."""
     ledger = _find_ledger_path(start_options)
-    job_options = JobOptions.from_options(operation, start_options).with_absolute_paths()
+    job_options = JobOptions.from_options(operation, start_options)
+    if start_options.dry_run:
+        return plan_job(job_options, start_options.file, more_options=_list_unplanned_options(start_options))
+    job_options = job_options.with_absolute_paths()
     with contextlib.ExitStack() as stack:
         client = create_client_from_env(job_options.speed_options.timeout)
         lock = None if ledger is None else stack.enter_context(_reserve_ledger(ledger, start_options.file, job_options))
@@ -104,6 +109,16 @@ def start_job(operation: str, start_options: StartOptions) -> ExitStatus:
                 failures=start_options.failures,
             )
         return ledger_job.execute(client)
+
+
+def _list_unplanned_options(start_options: StartOptions) -> list[str]:
+    """Return the given options that don't change what --dry-run shows."""
+    groups = (start_options.guard_options, start_options.ledger_options, start_options.record_options)
+    single = (("--app", start_options.app), ("--failures", start_options.failures))
+    return [
+        *(word for group in groups for word in to_cli_options(group)),
+        *(word for name, value in single if value is not None for word in (name, str(value))),
+    ]
 
 
 def _find_ledger_path(start_options: StartOptions) -> Path | None:

@@ -358,3 +358,40 @@ def test_ids_are_shown_by_their_ends_alone(sim: Simulator, tmp_path: Path, say: 
 def test_the_rate_to_expect_of_a_number_needs_no_key() -> None:
     assert Pace.from_options("50", "80").estimate_rate(None) == 50
     assert Pace.from_options("full", None).estimate_rate(None) is None
+
+
+@pytest.mark.parametrize("command", ["delete", "update", "create"])
+def test_a_dry_run_is_the_plan(sim: Simulator, tmp_path: Path, say: Say, command: str) -> None:
+    file, held = tmp_path / "people.csv", tmp_path / "held.txt"
+    file.write_text("customer_user_id,email\nuser-000001@example.com,ann@example.com\nu2,\nu2,\n")
+    held.write_text("u2\n")
+    options = ("--by", "customer_user_id", "--exclude", held, "--pace", "7", "--skip-damaged")
+    planned = say("plan", file, "--for", command, *options)
+    assert planned[0] == 0
+    assert say(command, file, *options, "--dry-run") == say(command, "-n", file, *options) == planned
+    assert sim.stats.requests == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"people.csv", "held.txt"}
+
+
+def test_a_dry_run_shows_the_command_with_its_guards(people: Path, say: Say) -> None:
+    options = ("--by", "customer_user_id", "--max", "50", "--no-canary", "--operator", "Ann", "--failures", "left.csv")
+    status, out, _ = say("delete", people, *options, "--ledger", "job.db", "-n", "-y")
+    assert status == 0
+    assert out.splitlines()[-1].endswith(
+        "--by customer_user_id --max 50 --no-canary --ledger job.db --operator Ann --failures left.csv"
+    )
+
+
+def test_a_dry_run_of_a_bad_file_ends_as_the_plan_does(tmp_path: Path, say: Say) -> None:
+    file = tmp_path / "people.csv"
+    file.write_text("customer_user_id\n1.23E+15\n")
+    planned = say(*PLAN, file)
+    assert planned[0] == 2
+    assert say("delete", file, "--by", "customer_user_id", "-n") == planned
+
+
+def test_a_dry_run_leaves_standard_output_to_the_events(people: Path, say: Say) -> None:
+    status, out, err = say("delete", people, "--by", "customer_user_id", "-n", "--json")
+    assert status == 0
+    assert [json.loads(line)["event"] for line in out.splitlines()] == ["end"]
+    assert "Nothing was sent" in err
