@@ -257,7 +257,7 @@ async def _check_papers(job: Job) -> None:
     with LedgerReader(job.ledger) as reader:
         totals = {str(outcome): count for outcome, count in reader.status().totals.items() if count}
     exported = list(csv.DictReader(io.StringIO(await job.output_of("export", str(job.ledger), "--ids", "none"))))
-    record = json.loads(await job.output_of("report", str(job.ledger), "--json", "-"))
+    record = json.loads(await job.output_of("report", str(job.ledger), "--format", "json"))
     assert Counter(row["outcome"] for row in exported) == record["totals"] == totals
     assert len(exported) == record["items"] == sum(totals.values()) == job.items
     assert not Spool(job.ledger).is_filled

@@ -89,7 +89,7 @@ def test_a_deletion_is_typed_paused_interrupted_gone_on_with_verified_and_record
     status, screen = shell.ended()
     assert status == 0
     assert re.search(r"^absent +60  ", assert_calm(screen), re.MULTILINE)
-    shell.enter("adapty-async report people.csv.adapty.db --json record.json --markdown record.md")
+    shell.enter("adapty-async report people.csv.adapty.db --format json -o record.json")
     status, screen = shell.ended()
     assert (status, len(screen)) == (0, 1)
     record = json.loads((tmp_path / "record.json").read_text())

@@ -41,7 +41,7 @@ def agree(
     file = () if moved is None else ("--input", moved)
     exported = list(csv.DictReader(say("export", ledger, *file, "--ids", "plain")[1].splitlines()))
     counted = Counter(row["outcome"] for row in exported)
-    assert say("report", ledger, "--json", ledger.with_name("record.json"), "--force")[0] == 0
+    assert say("report", ledger, "--format", "json", "-o", ledger.with_name("record.json"), "--force")[0] == 0
     record = json.loads(ledger.with_name("record.json").read_text())
     assert record["totals"] == dict(counted)
     assert record["items"] == len(exported)

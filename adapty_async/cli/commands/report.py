@@ -1,5 +1,6 @@
 """The command report."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,24 +10,36 @@ from .. import options
 from ..command import run_and_exit
 
 
+class _RecordFormat(StrEnum):
+    JSON = "json"
+    MD = "md"
+
+
 def report(
     ledger: options.LedgerFile,
-    json: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the record as JSON here; - is standard output.")
-    ] = None,
-    markdown: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the record as Markdown here; - is standard output.")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace these files if they exist.")] = False,
+    record_format: Annotated[
+        _RecordFormat, typer.Option("--format", help="Format of the record: JSON or Markdown.")
+    ] = _RecordFormat.MD,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            show_default="standard output",
+            help="Write the record to FILE; - is standard output.",
+        ),
+    ] = Path("-"),
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
 ) -> None:
     """Write the record of a job
 
     \b
     Examples:
-      # Write the record as JSON and as Markdown
-      adapty-async report people.csv.adapty.db --json record.json --markdown record.md
-      # Read it in the terminal
-      adapty-async report people.csv.adapty.db
+      # Write the record as a page to read
+      adapty-async report people.csv.adapty.db -o record.md
+      # Write it as data
+      adapty-async report people.csv.adapty.db --format json -o record.json
 
     The record covers all runs. Its figures are counted from the rows, and it contains none of the IDs. If the job isn't
     finished, the record says so first, with the number of open items and how to resume the job.
@@ -35,4 +48,4 @@ def report(
     """
     from ..jobs.report import write_record
 
-    run_and_exit(lambda: write_record(ledger, json, markdown, force=force))
+    run_and_exit(lambda: write_record(ledger, record_format.value, output, force=force))

@@ -49,4 +49,4 @@ def show_next_commands(ledger: Path, job_options: JobOptions, *, has_input: bool
     if has_key and job_options.operation_spec.is_verifiable:
         given = [] if has_input else ["--input", "FILE"]
         echo(f"  {format_command('verify', ledger, '5%', *given)}", sys.stderr)
-    echo(f"  {format_command('report', ledger, '--json', 'record.json', '--markdown', 'record.md')}", sys.stderr)
+    echo(f"  {format_command('report', ledger, '-o', 'record.md')}", sys.stderr)

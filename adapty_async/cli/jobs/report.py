@@ -198,23 +198,27 @@ def _write_rows(reader: LedgerReader, rows: Iterable[tuple[Row, object]]) -> Non
             writer.writerow((*known, *verified, row.exclude_list or ""))
 
 
-def write_record(path: Path, json: Path | None, markdown: Path | None, *, force: bool = False) -> ExitStatus:
-    """Write the record of a job. Return FAILED if a verification found profiles. `force`: overwrite existing files."""
-    files = [file for file in (json, markdown) if file is not None]
-    if len({file.resolve() for file in files}) < len(files):
-        raise CommandError("--json and --markdown name the same file: give each a name of its own")
+def write_record(path: Path, record_format: Literal["json", "md"], output: Path, *, force: bool = False) -> ExitStatus:
+    """Write the record of a job. Return FAILED if a verification found profiles.
+
+    Args:
+        path: The ledger.
+        record_format: JSON or Markdown.
+        output: The file to write, or `-` for standard output.
+        force: Overwrite an existing file.
+
+    Raises:
+        CommandError: If the record can't be made or written.
+    """
     with open_ledger(path) as reader:
-        for file in files:
-            refuse_job_file(file, path, *list_input_files(reader))
-            if file.is_file() and not force:
+        if output != _STDOUT_PATH:
+            refuse_job_file(output, path, *list_input_files(reader))
+            if output.is_file() and not force:
                 raise CommandError(
-                    f"{file} exists and may be a record: name another file, or add --force to replace it"
+                    f"{output} exists and may be a record: name another file, or add --force to replace it"
                 )
         record = build_record(reader, resume_command=None if reader.is_running() else _get_resume_advice(reader))
-    if json is not None:
-        _write_text(json, record.as_json())
-    if markdown is not None or json is None:
-        _write_text(markdown or _STDOUT_PATH, record.as_markdown())
+    _write_text(output, record.as_json() if record_format == "json" else record.as_markdown())
     _show_open_items(record)
     present = 0 if record.verified is None else record.verified.present
     if not present:

@@ -702,7 +702,7 @@ def test_no_id_and_no_value_of_the_file_is_in_the_ledger_or_the_record(
 ) -> None:
     path = written(tmp_path, f"customer_user_id,email\n{ONE},ann@mail.example\nnobody@mail.example,x@mail.example\n")
     shown = "".join(map(str, say(*UPDATE, path, "--set", "custom.campaign=spring")))
-    shown += "".join(map(str, say("report", ledger_of(path), "--json", "-")))
+    shown += "".join(map(str, say("report", ledger_of(path), "--format", "json")))
     kept = b"".join(file.read_bytes() for file in tmp_path.iterdir() if file.name.startswith(ledger_of(path).name))
     for secret in (ONE, "mail.example"):
         assert secret not in shown

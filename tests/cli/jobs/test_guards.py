@@ -315,7 +315,7 @@ def test_of_an_excluded_person_every_command_tells_the_list_and_that_nothing_was
     exported = list(csv.DictReader(say("export", ledger, "--ids", "none")[1].splitlines()))
     assert [row["exclude_list"] for row in exported[:4]] == ["legal.csv", "legal.csv", "audit.csv", ""]
     assert [(row["status"], row["attempts"]) for row in exported[:3]] == [("", "0")] * 3
-    assert json.loads(say("report", ledger, "--json", "-")[1])["excluded"] == {"legal.csv": 2, "audit.csv": 1}
+    assert json.loads(say("report", ledger, "--format", "json")[1])["excluded"] == {"legal.csv": 2, "audit.csv": 1}
     assert "| exclude lists | legal.csv: 2, audit.csv: 1 |" in say("report", ledger)[1]
     assert "excluded                       3  on an exclude list" in say("status", ledger)[1]
     assert run("resume", ledger) == 0
@@ -466,6 +466,6 @@ def test_the_plan_of_many_prints_the_number_to_expect(tmp_path: Path, say: Say) 
 
 def test_operator_and_request_stand_in_the_record(witness: Witness, people: Path, say: Say) -> None:
     assert run(*DELETE, people, "--operator", "Ann", "--request", "DSR-7") == 0
-    _, out, _ = say("report", ledger_of(people), "--markdown", "-")
+    _, out, _ = say("report", ledger_of(people))
     assert "| Ann | DSR-7 |" in out
     assert prefilled_customer_user_id(1) not in out

@@ -25,7 +25,7 @@ def test_the_record_of_a_ledger_that_is_named_by_a_link_is_not_written_over_its_
     link.symlink_to(ledger_of(people))
     key = get_key_path(ledger_of(people))
     before = key.read_bytes()
-    status, _, err = say("report", link, "--json", key, "--force")
+    status, _, err = say("report", link, "--format", "json", "-o", key, "--force")
     assert status == 2
     assert "needed by the job" in err
     assert key.read_bytes() == before
@@ -35,7 +35,7 @@ def test_the_record_is_not_written_over_a_hold(witness: Witness, people: Path, t
     held = tmp_path / "held.csv"
     held.write_text(ids(1)[0])
     assert run(*DELETE, people, "--exclude", held) == 0
-    assert run("report", ledger_of(people), "--markdown", held, "--force") == 2
+    assert run("report", ledger_of(people), "-o", held, "--force") == 2
     assert held.read_text() == ids(1)[0]
 
 
@@ -69,7 +69,7 @@ def test_failures_take_no_others_place_while_they_are_written(witness: Witness, 
 def test_a_record_takes_no_others_place_while_it_is_written(witness: Witness, people: Path) -> None:
     (other := people.with_name("record.json.part")).write_text("of somebody else")
     assert run(*DELETE, people) == 0
-    assert run("report", ledger_of(people), "--json", "record.json") == 0
+    assert run("report", ledger_of(people), "--format", "json", "-o", "record.json") == 0
     assert other.read_text() == "of somebody else"
 
 
@@ -87,7 +87,7 @@ def test_names_that_are_not_utf8_are_recorded_all_the_same(witness: Witness, peo
             os.fsdecode(b"A\xff"),
             str(people),
         ],
-        ["report", str(ledger_of(people)), "--json", "record.json"],
+        ["report", str(ledger_of(people)), "--format", "json", "-o", "record.json"],
         ["report", str(ledger_of(people))],
     ):
         with started(command, settings, cwd=tmp_path) as process:

@@ -29,7 +29,7 @@ def logs(path: Path) -> list[str]:
 
 def said(say: Say, ledger: Path) -> list[tuple[int, str]]:
     """Return the complete content of a ledger."""
-    commands = [("status", ledger, "--json"), ("report", ledger, "--json", "-"), ("export", ledger)]
+    commands = [("status", ledger, "--json"), ("report", ledger, "--format", "json", "-o", "-"), ("export", ledger)]
     return [say(*command)[:2] for command in commands]
 
 

@@ -63,7 +63,7 @@ def test_names_and_notes_do_nothing_where_they_are_shown(witness: Witness, odd: 
     assert told("status", ledger, "--json")[0] == 0
     assert told("show", ledger, ids(1)[0])[0] == 0
     _, page, _ = told("report", ledger)
-    _, record, _ = told("report", ledger, "--json", "-")
+    _, record, _ = told("report", ledger, "--format", "json")
     assert told(*DELETE, odd, "--column", column)[0] == 5
     assert told("verify", ledger, "all", *AT_ONCE)[0] == 0
     assert_harmless(*shown, log.read_text())

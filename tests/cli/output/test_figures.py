@@ -66,7 +66,7 @@ def test_the_figures_add_up(
     assert sum(found["totals"].values()) == found["total"] == TOTAL
     assert found["totals"] == end["counts"]
     assert sum(figures_of(say("status", ledger_of(listed))[1].partition("\n\n")[2]).values()) == TOTAL
-    record = json.loads(say("report", ledger_of(listed), "--json", "-")[1])
+    record = json.loads(say("report", ledger_of(listed), "--format", "json")[1])
     assert sum(record["totals"].values()) == record["items"] == TOTAL
     assert (record["open"] > 0) == is_stopped
 
