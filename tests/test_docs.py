@@ -74,7 +74,7 @@ ONLY_PARSED = ("demo", "simulator")
 # Exit statuses other than 0, with their reasons.
 STATUSES = {
     "adapty-async delete present.csv --by customer_user_id": 2,  # no profile is present, so the file doesn't exist
-    "adapty-async verify people.csv.adapty.db 5% --new-key": 3,  # no profile is present to confirm the key's app
+    "adapty-async verify people.csv.adapty.db --sample 5% --new-key": 3,  # no profile is present to confirm its app
 }
 
 

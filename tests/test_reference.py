@@ -261,7 +261,7 @@ class TestWhatCommandsWrite:
         )
         assert set(json.loads(unrecorded[-1])) == set(events[-1])
         ledger = "people.csv.adapty.db"
-        verified = self.lines(simulator, monkeypatch, capsys, "verify", ledger, "all", "--json", "--pace", "100000")
+        verified = self.lines(simulator, monkeypatch, capsys, "verify", ledger, "--json", "--pace", "100000")
         expected = {name for name, (_, who) in end.items() if who != "all but `verify`"}
         assert set(json.loads(verified[-1])) - common == expected
         exported = self.lines(simulator, monkeypatch, capsys, "export", ledger)

@@ -85,7 +85,7 @@ def test_a_deletion_is_typed_paused_interrupted_gone_on_with_verified_and_record
     assert re.search(rf"^deleted +{PEOPLE}  ", page, re.MULTILINE)
 
     # Verify some of the profiles, and write the record.
-    shell.enter("adapty-async verify people.csv.adapty.db 10% --pace 1000")
+    shell.enter("adapty-async verify people.csv.adapty.db --sample 10% --pace 1000")
     status, screen = shell.ended()
     assert status == 0
     assert re.search(r"^absent +60  ", assert_calm(screen), re.MULTILINE)

@@ -12,9 +12,11 @@ from ..command import run_and_exit
 def verify(
     ledger: options.LedgerFile,
     sample: Annotated[
-        str,
-        typer.Argument(metavar="all|rest|N|N%", show_default=False, help="How many to check, chosen at random."),
-    ],
+        str, typer.Option(metavar="N|N%|all", help="How many of the profiles to check, chosen at random.")
+    ] = "all",
+    remaining: Annotated[
+        bool, typer.Option("--remaining", help="Check only profiles that have no result yet.")
+    ] = False,
     input: options.Input = None,  # noqa: A002 - the name of the option
     *,
     speed_options: options.SpeedOptions,
@@ -29,16 +31,19 @@ def verify(
     \b
     Examples:
       # Check 5% of the deleted profiles
-      adapty-async verify people.csv.adapty.db 5%
+      adapty-async verify people.csv.adapty.db --sample 5%
       # Check all of them, and write the rows of those that still exist
-      adapty-async verify people.csv.adapty.db all --present present.csv
+      adapty-async verify people.csv.adapty.db --present present.csv
 
     The ledger records which profiles are present. The outcomes don't change: "report" shows how many profiles were
-    found, and "export" shows their rows. After an interruption, "rest" checks the profiles that have no result yet.
+    found, and "export" shows their rows. After an interruption, --remaining checks the profiles that have no result
+    yet.
 
     Exit status 1 means that a profile is present, or was when it was last checked, or that the check of a profile gave
     no clear result.
     """
     from ..jobs.verify import verify_job
 
-    run_and_exit(lambda: verify_job(ledger, sample, input, speed_options, new_key_options, present))
+    run_and_exit(
+        lambda: verify_job(ledger, sample, input, speed_options, new_key_options, present, is_remaining_only=remaining)
+    )

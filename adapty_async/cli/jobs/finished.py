@@ -48,5 +48,5 @@ def show_next_commands(ledger: Path, job_options: JobOptions, *, has_input: bool
     has_key = get_key_path(resolve_link(ledger)).exists()  # without its key file, a ledger is anonymous
     if has_key and job_options.operation_spec.is_verifiable:
         given = [] if has_input else ["--input", "FILE"]
-        echo(f"  {format_command('verify', ledger, '5%', *given)}", sys.stderr)
+        echo(f"  {format_command('verify', ledger, '--sample', '5%', *given)}", sys.stderr)
     echo(f"  {format_command('report', ledger, '-o', 'record.md')}", sys.stderr)

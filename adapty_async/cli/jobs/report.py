@@ -229,7 +229,7 @@ def write_record(path: Path, record_format: Literal["json", "md"], output: Path,
         "profiles were present when they were verified; to write their rows to a file:",
     )
     print_error(what)
-    echo(f"  {format_command('verify', path, 'all', '--present', 'present.csv')}", sys.stderr)
+    echo(f"  {format_command('verify', path, '--present', 'present.csv')}", sys.stderr)
     return ExitStatus.FAILED
 
 

@@ -41,7 +41,6 @@ from .options import JobOptions
 from .pace import Pace
 
 _ALL: Final = "all"
-_REMAINING: Final = "rest"
 _SAMPLE_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)(%?)")
 _STOP_MESSAGES: Final = {
     StopReason.CREDENTIALS: "Adapty doesn't accept the key (401): set ADAPTY_API_KEY to the secret key of the app",
@@ -60,16 +59,19 @@ def verify_job(
     speed_options: SpeedOptions,
     new_key_options: NewKeyOptions,
     present_file: Path | None = None,
+    *,
+    is_remaining_only: bool = False,
 ) -> ExitStatus:
     """Verify the deletions of a job.
 
     Args:
         path: The ledger.
-        sample: How many profiles to check: "all", "rest", a number or a percentage.
+        sample: How many profiles to check: "all", a number or a percentage.
         file: The new path of the input.
         speed_options: How fast to send.
         new_key_options: Whether another key of the same app is accepted.
         present_file: A new file for the rows whose profiles are present.
+        is_remaining_only: Whether to check only profiles that have no result yet.
 
     Raises:
         CommandError: If nothing can be verified.
@@ -84,7 +86,6 @@ def verify_job(
                 f"only deletions can be verified, but {path} is the ledger of the operation {reader.job.operation}: to "
                 f"see the outcomes of its rows, run {format_command('report', path)}"
             )
-        is_remaining_only = sample == _REMAINING
         with translate_ledger_errors():
             deleted_count = count_deleted_items(reader, remaining=is_remaining_only)
         sample_size = _parse_sample_size(sample, deleted_count)
@@ -150,7 +151,7 @@ def _show_present_steps(path: Path, job_options: JobOptions, schema: InputSchema
     """Show what to do about profiles that are present."""
     if written is None:
         echo("To write the rows of these profiles to a file, to delete them again:", sys.stderr)
-        echo(f"  {format_command('verify', path, 'all', '--present', 'present.csv')}", sys.stderr)
+        echo(f"  {format_command('verify', path, '--present', 'present.csv')}", sys.stderr)
         return
     echo(
         f"{escape_line(str(written))} contains the rows of the profiles present. To delete them again:",
@@ -161,19 +162,19 @@ def _show_present_steps(path: Path, job_options: JobOptions, schema: InputSchema
 
 def _show_remaining_command(path: Path) -> None:
     echo(
-        f"\nTo verify the profiles that haven't been checked yet:\n  {format_command('verify', path, _REMAINING)}",
+        f"\nTo verify the profiles that haven't been checked yet:\n  {format_command('verify', path, '--remaining')}",
         sys.stderr,
     )
 
 
 def _parse_sample_size(sample: str, deleted_count: int) -> int:
     """Return how many of the deleted profiles to check. Raises CommandError if `sample` is invalid."""
-    if sample in (_ALL, _REMAINING):
+    if sample == _ALL:
         return deleted_count
     match = _SAMPLE_SIZE.fullmatch(sample)
     share = float(match[1]) / 100 if match and match[2] else None
     if match is None or not float(match[1]) or (share is None and not sample.isdecimal()) or (share or 0) > 1:
-        raise CommandError("how many to verify must be all, rest, a number as in 500, or a share as in 5%")
+        raise CommandError("--sample must be a number as in 200, a share as in 5%, or all")
     return min(deleted_count, int(sample) if share is None else math.ceil(share * deleted_count))
 
 

@@ -139,7 +139,7 @@ def test_a_job_that_is_done_does_not_run_while_it_is_verified(witness: Witness, 
                 told.append(beside.communicate(timeout=PATIENCE)[0].decode())
 
     with acting_after(witness, 1, look):
-        assert main(["verify", str(ledger), "all", "--concurrency", "1", "--timeout", "600"]) == 0
+        assert main(["verify", str(ledger), "--concurrency", "1", "--timeout", "600"]) == 0
     as_json = json.loads(told[0])
     assert (as_json["running"], as_json["in_use"], as_json["progress"]) == (False, True, None)
     assert all("\nit isn't running, but in use by another command\n" in text for text in told[1:])

@@ -611,7 +611,7 @@ def test_a_job_goes_on_where_it_was_and_its_record_says_update(sim: Patient, tmp
     assert "| updated | 30 |" in record
     assert "detaches" not in record
     assert "Adapty accepted the update (200)" in say("show", ledger_of(path), ONE)[1]
-    status, _, err = say("verify", ledger_of(path), "all")
+    status, _, err = say("verify", ledger_of(path))
     assert status == 2
     assert "only deletions can be verified" in err
 

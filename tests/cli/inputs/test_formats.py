@@ -85,7 +85,7 @@ def test_whoever_is_present_is_written_as_csv_and_deleted_by_the_command_that_is
     path = write(tmp_path, name, ids(5))
     assert say(*DELETE, path)[0] == 0
     witness.add_profile(customer_user_id=ids(2)[1])
-    status, _, err = say("verify", f"{path}.adapty.db", "all", *AT_ONCE, "--present", present)
+    status, _, err = say("verify", f"{path}.adapty.db", *AT_ONCE, "--present", present)
     assert status == 1
     with Path(present).open(newline="") as file:
         assert [row["customer_user_id"] for row in csv.DictReader(file)] == [ids(2)[1]]

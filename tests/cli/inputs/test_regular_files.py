@@ -36,7 +36,7 @@ def test_a_file_that_became_a_pipe_is_refused(
     file = {"input": people, "exclude list": held, "key": get_key_path(ledger_of(people))}[what]
     file.unlink()
     os.mkfifo(file)
-    options = {"verify": ["all"], "export": ["--ids", "plain"]}.get(command, [])
+    options = ["--ids", "plain"] if command == "export" else []
     status, err = ends(witness, command, ledger_of(people), *options)
     assert witness.stats.requests == asked or what == "exclude list"
     if what == "exclude list" and command in ("verify", "export"):

@@ -148,7 +148,7 @@ def test_when_all_is_done_it_says_what_may_follow(
     assert ended == status
     assert err.splitlines()[-3:] == [
         "No row is left to send. Next, you can:",
-        "  adapty-async verify people.csv.adapty.db 5%",
+        "  adapty-async verify people.csv.adapty.db --sample 5%",
         "  adapty-async report people.csv.adapty.db -o record.md",
     ]
     for line in err.splitlines()[-2:]:

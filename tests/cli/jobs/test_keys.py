@@ -48,7 +48,7 @@ def test_whoever_was_absent_to_the_key_of_another_app_is_deleted_once_the_right_
     app, ledger = witness.profiles.app_id, ledger_of(people)
     to_other_app()
     assert run(*DELETE, people) == 3
-    assert run("verify", ledger, "all") == 0
+    assert run("verify", ledger) == 0
     to_other_app()
     assert run("resume", ledger, "--new-key", "--app", app) == 0
     assert len(witness.profiles) == 0
@@ -56,7 +56,7 @@ def test_whoever_was_absent_to_the_key_of_another_app_is_deleted_once_the_right_
     with LedgerReader(ledger) as reader:
         assert [*reader.presences()] == []
     to_other_app()
-    status, _, err = say("verify", ledger, "all")
+    status, _, err = say("verify", ledger)
     assert status == 5
     assert "a different API key" in err
 
@@ -119,7 +119,7 @@ def test_a_finished_job_takes_an_exchanged_key_and_asks_nobody(
     assert run("resume", ledger, "--new-key", "--app", app) == 0
     assert witness.stats.requests == asked
     # No profile has confirmed that the key is of the same app.
-    assert run("verify", ledger, "all") == 5
+    assert run("verify", ledger) == 5
 
 
 def test_a_finished_job_of_an_unknown_app_takes_any_key_as_nothing_is_sent(
@@ -133,7 +133,7 @@ def test_a_finished_job_of_an_unknown_app_takes_any_key_as_nothing_is_sent(
     assert run("resume", ledger, "--new-key") == 0
     assert witness.stats.requests == PEOPLE
     # An app that no profile has confirmed isn't recorded.
-    status, _, err = say("verify", ledger, "all", "--new-key", "--witness-id", "somebody")
+    status, _, err = say("verify", ledger, "--new-key", "--witness-id", "somebody")
     assert status == 2
     assert "doesn't record the app" in err
     with LedgerReader(ledger) as reader:
@@ -162,16 +162,16 @@ def test_where_no_listed_person_exists_any_more_one_who_is_named_shows_the_app(
     status, _, err = say("retry-failed", ledger, "--new-key")
     assert status == 3
     assert "--witness-id" in err
-    status, _, err = say("verify", ledger, "all", "--new-key")
+    status, _, err = say("verify", ledger, "--new-key")
     assert status == 3
     assert "--witness-id" in err
-    assert run("verify", ledger, "all", "--new-key", "--witness-id", "of the staff") == 0
+    assert run("verify", ledger, "--new-key", "--witness-id", "of the staff") == 0
     assert run("retry-failed", ledger, "--new-key", "--witness-id", "of the staff") == 0
     assert agree(say, ledger, witness, 0) == {Outcome.DELETED: PEOPLE - 1, Outcome.ALREADY_ABSENT: 1}
-    assert run("verify", ledger, "all") == 0
+    assert run("verify", ledger) == 0
 
 
-@pytest.mark.parametrize("command", [("verify", "all", *AT_ONCE), ("retry-failed", *AT_ONCE)])
+@pytest.mark.parametrize("command", [("verify", *AT_ONCE), ("retry-failed", *AT_ONCE)])
 def test_who_is_named_can_be_read_from_standard_input_so_that_no_shell_keeps_the_id(
     witness: Witness, people: Path, say: Say, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:
@@ -190,7 +190,7 @@ def test_who_is_named_can_be_read_from_standard_input_so_that_no_shell_keeps_the
 
 
 @pytest.mark.parametrize("file", ["-", "/dev/stdin"])
-@pytest.mark.parametrize("command", [("verify", "all"), ("retry-failed",), ("resume",)])
+@pytest.mark.parametrize("command", [("verify",), ("retry-failed",), ("resume",)])
 def test_standard_input_is_not_both_the_input_and_who_is_named(
     witness: Witness, people: Path, say: Say, command: tuple[str, ...], file: str
 ) -> None:
@@ -210,7 +210,7 @@ def test_a_verification_takes_no_key_of_another_app(
     app, ledger = witness.profiles.app_id, ledger_of(people)
     assert run(*DELETE, people, "--app", app) == 0
     to_other_app()
-    status, _, err = say("verify", ledger, "all", "--new-key", "--witness-id", "somebody")
+    status, _, err = say("verify", ledger, "--new-key", "--witness-id", "somebody")
     assert status == 3
     assert f"not for {app}" in err
 
@@ -221,7 +221,7 @@ def test_a_verification_by_another_key_is_refused_where_nobody_knows_the_app(
     ledger = ledger_of(people)
     assert run(*DELETE, people) == 0
     exchange(witness, monkeypatch)
-    status, _, err = say("verify", ledger, "all", "--new-key", "--witness-id", "somebody")
+    status, _, err = say("verify", ledger, "--new-key", "--witness-id", "somebody")
     assert status == 2
     assert "key of its last run" in err
 

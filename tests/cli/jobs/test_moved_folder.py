@@ -89,7 +89,7 @@ def test_a_job_is_resumed_where_its_folder_is_now(
     assert kept.file.samefile(new / "people.csv")
     assert [file.samefile(new / "held.csv") for file in kept.exclude.values()] == [True, False]
     assert run("resume", ledger) == 0
-    assert run("verify", ledger, "all") == 0
+    assert run("verify", ledger) == 0
 
 
 @pytest.mark.parametrize("new", ["moved", "deep/er/moved"])

@@ -111,8 +111,8 @@ def test_what_may_follow_when_the_input_is_gone_can(witness: Witness, people: Pa
     assert run(*DELETE, people) == 0
     moved = people.rename(people.with_name("moved.csv"))
     err = say("resume", ledger_of(people))[2]
-    assert f"verify {ledger_of(people)} 5% --input FILE" in err
-    assert run("verify", ledger_of(people), "all", *AT_ONCE, "--input", moved) == 0
+    assert f"verify {ledger_of(people)} --sample 5% --input FILE" in err
+    assert run("verify", ledger_of(people), *AT_ONCE, "--input", moved) == 0
     assert run("anonymize", ledger_of(people), "--yes") == 0
     err = say("resume", ledger_of(people))[2]
     assert "No row is left to send" in err
@@ -127,7 +127,7 @@ def test_what_needs_the_ids_is_refused_where_their_copy_is_gone(
     from_stdin: Path, say: Say, options: tuple[str, ...]
 ) -> None:
     Path("held").write_text("nobody\n")
-    for command in (("resume", from_stdin, *options), ("verify", from_stdin, "all", *AT_ONCE)):
+    for command in (("resume", from_stdin, *options), ("verify", from_stdin, *AT_ONCE)):
         status, _, err = say(*command)
         assert status == 2
         assert "is gone, because it is removed once the job is done" in err
@@ -206,7 +206,7 @@ def test_who_was_deleted_from_standard_input_is_verified_by_the_same_rows_in_a_f
     from_stdin: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "list.csv").write_text("\n".join(ids(PEOPLE)))
-    assert run("verify", from_stdin, "all", *AT_ONCE, "--input", "list.csv") == 0
+    assert run("verify", from_stdin, *AT_ONCE, "--input", "list.csv") == 0
 
 
 def test_a_column_that_was_renamed_is_named(witness: Witness, people: Path, say: Say) -> None:

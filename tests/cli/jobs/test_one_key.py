@@ -123,7 +123,7 @@ def test_a_new_key_that_changes_while_its_app_is_looked_at_is_not_used(apps: Two
 
 def test_a_verification_goes_by_the_key_whose_app_was_looked_at(apps: TwoApps, people: Path) -> None:
     ledger = half_done_by_an_old_key(apps, people)
-    assert run("verify", ledger, "all", "--new-key") == 0
+    assert run("verify", ledger, "--new-key") == 0
     assert {key for _, key in apps.keys} == {FIRST}
 
 
@@ -139,7 +139,7 @@ def test_a_verification_looks_at_the_app_of_the_key_that_it_began_with(
         return client
 
     monkeypatch.setattr("adapty_async.cli.jobs.verify.create_client_from_env", then_exchanged)
-    assert run("verify", ledger, "all", "--new-key") == 0
+    assert run("verify", ledger, "--new-key") == 0
     assert {key for _, key in apps.keys} == {FIRST}
 
 

@@ -186,7 +186,7 @@ def test_what_failed_is_no_proof(sim: Simulator, people: Path, say: Say) -> None
 
 def test_a_verification_finds_nobody(ledger: Path, sim: Simulator, say: Say) -> None:
     before = sim.stats.requests
-    status, out, err = say("verify", ledger, "all", *AT_ONCE)
+    status, out, err = say("verify", ledger, *AT_ONCE)
     assert status == 0
     assert "28 of 28 rows; 28 absent" in err
     assert re.findall(r"^\w+ +(\d+)", out, re.MULTILINE) == ["0", "28", "0"]
@@ -198,7 +198,7 @@ def test_a_verification_finds_nobody(ledger: Path, sim: Simulator, say: Say) -> 
 def test_whoever_is_present_heads_the_record_and_makes_it_fail(ledger: Path, sim: Simulator, say: Say) -> None:
     record = json.loads(say("report", ledger, "--format", "json")[1])
     sim.add_profile(customer_user_id=FIRST)
-    status, out, err = say("verify", ledger, "100%", *AT_ONCE)
+    status, out, err = say("verify", ledger, "--sample", "100%", *AT_ONCE)
     assert status == 1
     assert out.startswith("present                        1  ")
     assert f"adapty-async report {ledger}" in err
@@ -206,7 +206,7 @@ def test_whoever_is_present_heads_the_record_and_makes_it_fail(ledger: Path, sim
     assert status == 1
     assert err.splitlines() == [
         "adapty-async: 1 profile was present when it was verified; to write its row to a file:",
-        f"  adapty-async verify {ledger} all --present present.csv",
+        f"  adapty-async verify {ledger} --present present.csv",
     ]
     assert page.splitlines()[2].startswith("**1 profile was present when it was checked")
     after = json.loads(say("report", ledger, "--format", "json")[1])
@@ -217,23 +217,23 @@ def test_whoever_is_present_heads_the_record_and_makes_it_fail(ledger: Path, sim
     assert err == "adapty-async: the profile was present when it was verified, so this is no proof of a deletion\n"
 
 
-@pytest.mark.parametrize(("sample", "asked"), [("5", 5), ("10%", 3), ("1000", 28), ("0.1%", 1)])
+@pytest.mark.parametrize(("sample", "asked"), [("5", 5), ("10%", 3), ("1000", 28), ("0.1%", 1), ("all", 28)])
 def test_a_sample_is_a_number_or_a_share(ledger: Path, sim: Simulator, say: Say, sample: str, asked: int) -> None:
     before = sim.stats.requests
-    assert say("verify", ledger, sample, *AT_ONCE)[0] == 0
+    assert say("verify", ledger, "--sample", sample, *AT_ONCE)[0] == 0
     assert sim.stats.requests - before == asked
 
 
 @pytest.mark.parametrize("sample", ["0", "0%", "101%", "1.5", "many", "-1", ""])
 def test_what_is_no_sample_is_bad_usage(ledger: Path, sim: Simulator, say: Say, sample: str) -> None:
     before = sim.stats.requests
-    assert say("verify", ledger, "--", sample)[0] == 2
+    assert say("verify", ledger, f"--sample={sample}")[0] == 2
     assert sim.stats.requests == before
 
 
 def test_what_isnt_known_of_everybody_is_no_success(ledger: Path, sim: Simulator, say: Say) -> None:
     sim.inject(Fault.REDIRECT)
-    status, out, _ = say("verify", ledger, "all", *AT_ONCE)
+    status, out, _ = say("verify", ledger, *AT_ONCE)
     assert status == 1
     assert re.findall(r"^\w+ +(\d+)", out, re.MULTILINE) == ["0", "27", "1"]
 
@@ -243,15 +243,15 @@ def test_a_verification_needs_the_key_of_the_job(
 ) -> None:
     before = sim.stats.requests
     monkeypatch.setenv("ADAPTY_API_KEY", "another")
-    assert say("verify", ledger, "all", *AT_ONCE)[0] == 5
+    assert say("verify", ledger, *AT_ONCE)[0] == 5
     monkeypatch.delenv("ADAPTY_API_KEY")
-    assert say("verify", ledger, "all", *AT_ONCE)[0] == 4
+    assert say("verify", ledger, *AT_ONCE)[0] == 4
     assert sim.stats.requests == before
 
 
 def test_a_key_that_is_refused_is_said(ledger: Path, sim: Simulator, say: Say) -> None:
     sim.api_key = "exchanged"
-    status, out, _ = say("verify", ledger, "all", *AT_ONCE)
+    status, out, _ = say("verify", ledger, *AT_ONCE)
     assert status == 4
     assert "ADAPTY_API_KEY" in out
 
@@ -265,7 +265,7 @@ def test_a_job_that_was_only_prepared_can_be_shown_and_recorded(sim: Simulator, 
     record = json.loads(say("report", ledger, "--format", "json")[1])
     assert record["totals"] == {"duplicate": 1, "invalid": 1, "not_attempted": 28}
     assert record["runs"] == []
-    assert say("verify", ledger, "all", *AT_ONCE)[0] == 2
+    assert say("verify", ledger, *AT_ONCE)[0] == 2
 
 
 def test_the_record_of_a_job_that_is_not_finished_says_so_at_its_head_and_how_to_go_on(
@@ -305,26 +305,28 @@ def test_the_record_of_a_job_that_runs_says_that_it_is_not_finished_and_not_to_g
 
 def test_an_interrupted_verification_keeps_what_it_found(ledger: Path, sim: Patient, say: Say) -> None:
     with interrupting_after(sim, 4):
-        status, _, err = say("verify", ledger, "all", *AT_ONCE, "--concurrency", 2)
-    assert (status, err.splitlines()[-2]) == (130, f"  adapty-async verify {ledger} rest")
+        status, _, err = say("verify", ledger, *AT_ONCE, "--concurrency", 2)
+    assert (status, err.splitlines()[-2]) == (130, f"  adapty-async verify {ledger} --remaining")
     with LedgerReader(ledger) as reader:
         found = len(list(reader.presences()))
         assert 0 < found < 28
+    assert say("verify", ledger, "--remaining", "--sample", 1, *AT_ONCE)[0] == 0
+    found += 1
     before = sim.stats.requests
     sim.inject(Fault.REDIRECT)
-    status, out, err = say("verify", ledger, "rest", *AT_ONCE)
+    status, out, err = say("verify", ledger, "--remaining", *AT_ONCE)
     assert status == 1
     assert sim.stats.requests - before == 28 - found
     assert re.findall(r"^\w+ +(\d+)", out, re.MULTILINE) == ["0", str(27 - found), "1"]
-    assert err.splitlines()[-1] == f"  adapty-async verify {ledger} rest"
-    assert say("verify", ledger, "rest", *AT_ONCE)[0] == 0
+    assert err.splitlines()[-1] == f"  adapty-async verify {ledger} --remaining"
+    assert say("verify", ledger, "--remaining", *AT_ONCE)[0] == 0
     assert "| verified | 28 absent, 0 present, " in say("report", ledger)[1]
-    status, _, err = say("verify", ledger, "rest", *AT_ONCE)
+    status, _, err = say("verify", ledger, "--remaining", *AT_ONCE)
     assert (status, err) == (
         2,
         f"adapty-async: {ledger} contains no accepted deletion left to verify: nothing to verify\n",
     )
-    assert say("verify", ledger, "all", *AT_ONCE)[0] == 0
+    assert say("verify", ledger, *AT_ONCE)[0] == 0
     assert sim.stats.requests - before == 2 * 28 - found + 1
 
 
@@ -336,7 +338,7 @@ def test_a_ledger_in_use_can_be_read_and_nothing_else(ledger: Path, sim: Simulat
         assert (status, err) == (0, "")
         assert re.search(r"^it isn't running, but in use by another command\n\n", out, re.MULTILINE)
         assert say("report", ledger) == record
-        for refused in (("verify", ledger, "all", *AT_ONCE), ("anonymize", ledger, "--yes")):
+        for refused in (("verify", ledger, *AT_ONCE), ("anonymize", ledger, "--yes")):
             status, out, err = say(*refused)
             assert (status, out) == (5, "")
             assert "in use by another process" in err
@@ -403,7 +405,7 @@ def test_the_question_says_where_the_job_isnt_at_its_end(
     assert say("anonymize", ledger, "--yes")[0] == 0
 
 
-@pytest.mark.parametrize("arguments", [("resume",), ("verify", "all"), ("show", FIRST)])
+@pytest.mark.parametrize("arguments", [("resume",), ("verify",), ("show", FIRST)])
 def test_an_anonymous_ledger_is_said_to_be_one(ledger: Path, say: Say, arguments: tuple[str, ...]) -> None:
     name, *others = arguments
     assert say("anonymize", ledger, "--yes")[0] == 0
@@ -417,7 +419,7 @@ def test_an_anonymous_ledger_is_said_to_be_one(ledger: Path, say: Say, arguments
 
 @pytest.mark.parametrize(
     "arguments",
-    [("status",), ("export",), ("report",), ("show", FIRST), ("verify", "all"), ("anonymize",)],
+    [("status",), ("export",), ("report",), ("show", FIRST), ("verify",), ("anonymize",)],
 )
 def test_what_is_no_whole_ledger_is_one_sentence_and_exit_5(
     ledger: Path, say: Say, tmp_path: Path, arguments: tuple[str, ...]
@@ -506,16 +508,16 @@ def test_whoever_was_present_once_makes_every_verification_fail_until_he_is_foun
     ledger: Path, sim: Simulator, say: Say
 ) -> None:
     again = sim.add_profile(customer_user_id=prefilled_customer_user_id(2))
-    assert say("verify", ledger, "all", *AT_ONCE)[0] == 1
+    assert say("verify", ledger, *AT_ONCE)[0] == 1
     sim.profiles.remove(again)
-    assert say("verify", ledger, "rest", *AT_ONCE)[0] == 2
+    assert say("verify", ledger, "--remaining", *AT_ONCE)[0] == 2
     for _ in range(3):
         asked = next(iter(csv.DictReader(io.StringIO(say("export", ledger)[1]))))
-        status, _, err = say("verify", ledger, "1", *AT_ONCE)
+        status, _, err = say("verify", ledger, "--sample", "1", *AT_ONCE)
         assert asked["present"] == "no"
         left = any(row["present"] == "yes" for row in csv.DictReader(io.StringIO(say("export", ledger)[1])))
         assert (status, "adapty-async report" in err) == ((1, True) if left else (0, False))
-    assert say("verify", ledger, "all", *AT_ONCE)[0] == 0
+    assert say("verify", ledger, *AT_ONCE)[0] == 0
 
 
 def test_one_person_of_a_job_of_the_library_that_was_stopped_can_be_looked_up(
@@ -542,7 +544,7 @@ def test_an_input_that_has_grown_is_not_exported_or_verified_as_if_it_were_the_s
 ) -> None:
     with people.open("a") as file:
         file.write("\nn,late\n")
-    for command in (("export", ledger, "--ids", "plain"), ("verify", ledger, "all")):
+    for command in (("export", ledger, "--ids", "plain"), ("verify", ledger)):
         status, out, err = say(*command)
         assert (status, out) == (5, "")
         assert "--allow-appended" in err
@@ -554,10 +556,10 @@ def test_whoever_is_present_is_shown_by_the_export_and_written_down_for_a_new_de
     second = prefilled_customer_user_id(2)
     sim.add_profile(customer_user_id=second)
     present = tmp_path / "present.csv"
-    status, _, err = say("verify", ledger, "all", *AT_ONCE)
+    status, _, err = say("verify", ledger, *AT_ONCE)
     assert status == 1
-    assert f"adapty-async verify {ledger} all --present present.csv\n" in err
-    assert say("verify", ledger, "all", *AT_ONCE, "--present", present)[0] == 1
+    assert f"adapty-async verify {ledger} --present present.csv\n" in err
+    assert say("verify", ledger, *AT_ONCE, "--present", present)[0] == 1
     exported = [*csv.DictReader(io.StringIO(say("export", ledger)[1]))]
     assert Counter(row["present"] for row in exported) == {"no": 27, "yes": 1, "": 2}
     assert exported[1]["present"] == "yes"
@@ -566,14 +568,14 @@ def test_whoever_is_present_is_shown_by_the_export_and_written_down_for_a_new_de
         (row,) = csv.DictReader(file)
     assert (row["name"], row["customer_user_id"], row["adapty_line"]) == ("n1", second, "3")
     assert row["adapty_reason"].startswith("present at 2")
-    status, _, err = say("verify", ledger, "1", *AT_ONCE, "--present", tmp_path / "again.csv")
+    status, _, err = say("verify", ledger, "--sample", "1", *AT_ONCE, "--present", tmp_path / "again.csv")
     (apply_column_type,) = re.findall(r"^  adapty-async (delete .*)$", err, re.MULTILINE)
     assert say(*shlex.split(apply_column_type), "--yes", *AT_ONCE)[0] == 0
     assert second not in sim.profiles.customer_user_ids
 
 
 def test_where_nobody_is_present_no_file_is_made(ledger: Path, say: Say, tmp_path: Path) -> None:
-    assert say("verify", ledger, "all", *AT_ONCE, "--present", tmp_path / "present.csv")[0] == 0
+    assert say("verify", ledger, *AT_ONCE, "--present", tmp_path / "present.csv")[0] == 0
     assert not (tmp_path / "present.csv").exists()
 
 
@@ -585,7 +587,7 @@ def test_a_file_for_the_present_that_cant_be_made_is_refused_before_anybody_is_a
         (people, "give --present another name"),
         (f"{ledger}-wal", "is needed by the job itself"),
     ):
-        status, _, err = say("verify", ledger, "all", *AT_ONCE, "--present", has_reached_server)
+        status, _, err = say("verify", ledger, *AT_ONCE, "--present", has_reached_server)
         assert status == 2
         assert says in err
     assert sim.stats.requests == before

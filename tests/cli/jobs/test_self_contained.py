@@ -70,7 +70,7 @@ def test_a_deletion_leaves_one_file(
 def test_what_a_verification_found_is_in_a_copy(witness: Witness, people: Path, say: Say, tmp_path: Path) -> None:
     assert run(*DELETE, people) == 0
     ledger = ledger_of(people)
-    assert run("verify", ledger, "all", *AT_ONCE) == 0
+    assert run("verify", ledger, *AT_ONCE) == 0
     check(say, ledger, tmp_path)
     with LedgerReader(tmp_path / "copies" / ledger.name) as reader:
         assert len(list(reader.presences())) == PEOPLE
@@ -114,7 +114,7 @@ def test_every_other_command_leaves_one_file(witness: Witness, people: Path, say
     assert logs(ledger) == []
     with interrupting(lambda: witness.stats.count_responses(404) >= 3):
         witness.latency = 0.05
-        run("verify", ledger, "all", "--pace", 40, "--concurrency", 2)
+        run("verify", ledger, "--pace", 40, "--concurrency", 2)
     assert logs(ledger) == []
     assert run("anonymize", ledger, "--yes") == 0
     assert logs(ledger) == []

@@ -65,7 +65,7 @@ def test_names_and_notes_do_nothing_where_they_are_shown(witness: Witness, odd: 
     _, page, _ = told("report", ledger)
     _, record, _ = told("report", ledger, "--format", "json")
     assert told(*DELETE, odd, "--column", column)[0] == 5
-    assert told("verify", ledger, "all", *AT_ONCE)[0] == 0
+    assert told("verify", ledger, *AT_ONCE)[0] == 0
     assert_harmless(*shown, log.read_text())
 
     # The content is shown, as text.
