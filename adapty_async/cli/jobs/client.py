@@ -17,6 +17,13 @@ def read_base_url_from_env() -> str:
     raise CommandError(message.replace("base_url", "ADAPTY_BASE_URL", 1))
 
 
+def format_key_advice(what: str) -> str:
+    """Return how to set the API key, by the environment variable in use. `what`: a description of the right key."""
+    if os.environ.get("ADAPTY_API_KEY_FILE") and not os.environ.get("ADAPTY_API_KEY"):
+        return f"set ADAPTY_API_KEY_FILE to a file that contains {what}"
+    return f"set ADAPTY_API_KEY to {what}"
+
+
 def create_client_from_env(timeout: float = 30.0) -> AdaptyClient:
     """Create a client with the key and address of the environment.
 

@@ -16,6 +16,7 @@ from typing import Final
 import attrs
 
 from ...client import AdaptyClient, get_sender
+from ...counts import format_count
 from ...escaping import dump_json, escape_line
 from ...http.descriptors import get_descriptor_limit, get_max_connections
 from ...ledger.store import SQLITE_VERSION
@@ -118,7 +119,9 @@ def _check_key_format(client: AdaptyClient) -> str:
             f"{where} contains a public key, which is for apps: set it to the secret key of the app"
         )
     if len(key) < _MIN_KEY_LENGTH:
-        raise _CheckFailedError(f"{where} contains {len(key)} characters, too few for a key: copy the secret key again")
+        raise _CheckFailedError(
+            f"{where} contains {format_count(len(key), 'character')}, too few for a key: copy the secret key again"
+        )
     return f"{where} contains a key of {len(key)} characters with the fingerprint {transport.key_fingerprint}"
 
 

@@ -20,7 +20,7 @@ from ..inputs.damaged_ids import find_invisible
 from ..inputs.job_input import JobInput
 from ..options import Allowances
 from ..output.streams import ID_FROM_STDIN, read_id_from_stdin
-from .ledger_files import MISMATCH_MESSAGES, is_stdin, translate_ledger_errors
+from .ledger_files import format_mismatch, is_stdin, translate_ledger_errors
 from .options import JobOptions
 from .probe import verify_app
 
@@ -77,10 +77,10 @@ def check_job_key(
     """
     spec = job_spec(client, job_options.operation, job_options.by)
     if spec.base_url != reader.job.base_url:
-        raise CommandError(f"{MISMATCH_MESSAGES['server']}: {reader.job.base_url}", ExitStatus.LEDGER)
+        raise CommandError(f"{format_mismatch('server')}: {reader.job.base_url}", ExitStatus.LEDGER)
     is_new = reader.last_key != spec.key_fingerprint
     if is_new and not allow_new_key:
-        raise CommandError(MISMATCH_MESSAGES["key"], ExitStatus.LEDGER)
+        raise CommandError(format_mismatch("key"), ExitStatus.LEDGER)
     app, verified_app = _determine_app(reader, job_options, requested_app), _find_verified_app(reader)
     is_key_replaced = is_new and any(run.touched or APP_ID_NOTE in run.notes for run in reader.runs)
     key_check = KeyCheck(is_new=is_new, app=app, is_verification_needed=False, was_app_unknown=False)

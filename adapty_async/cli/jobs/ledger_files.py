@@ -18,12 +18,13 @@ from ..inputs.job_input import JobInput
 from ..output.events import echo
 from ..output.files import remove_partial_files
 from ..signals import defer_signals
+from .client import format_key_advice
 from .options import JobOptions, open_job_input
 
 _STDIN_LEDGER: Final = Path("stdin.adapty.db")
-MISMATCH_MESSAGES: Final = {
+_MISMATCH_MESSAGES: Final = {
     "server": "the job of this ledger uses another server: set ADAPTY_BASE_URL to its address",
-    "key": "the job of this ledger was started with a different API key: set ADAPTY_API_KEY to that key; if it has "
+    "key": "the job of this ledger was started with a different API key: {key_advice}; if it has "
     "been replaced or was wrong, add --new-key",
 }
 _CHANGE_MESSAGES: Final = {
@@ -83,6 +84,11 @@ def format_command(name: str, path: Path, *options: str) -> str:
     return " ".join(map(quote_shell, ["adapty-async", name, operand, *options]))
 
 
+def format_mismatch(what: str) -> str:
+    """Return the message about a server or a key that isn't that of the job. Return "" for any other difference."""
+    return _MISMATCH_MESSAGES.get(what, "").format(key_advice=format_key_advice("that key"))
+
+
 @contextlib.contextmanager
 def translate_ledger_errors(job_input: JobInput | None = None) -> Iterator[None]:
     """Convert the errors of a ledger to CommandError with exit status 5. `job_input` names the line of a row."""
@@ -92,7 +98,7 @@ def translate_ledger_errors(job_input: JobInput | None = None) -> Iterator[None]
     except InputChangedError as error:
         message = _format_change(error, job_input)
     except LedgerMismatchError as error:
-        message = MISMATCH_MESSAGES.get(error.what, str(error))
+        message = format_mismatch(error.what) or str(error)
     except LedgerError as error:
         message = str(error)
     raise CommandError(message, ExitStatus.LEDGER)

@@ -13,6 +13,7 @@ from ...escaping import escape_line
 from ...ledger import Spool, Status
 from ..inputs.job_input import JobInput
 from ..output.screen import echo
+from .client import format_key_advice
 from .failed_rows_command import format_rerun_command, get_failures_format
 from .finished import RETRYABLE_OUTCOMES, show_next_commands
 from .keys import ACCEPTED_OUTCOMES
@@ -100,7 +101,8 @@ class ResumeSteps:
         echo("To see the app of the key, and how many of the profiles exist:", sys.stderr)
         echo(f"  {format_command('plan', file, *options)}", sys.stderr)
         if self.app is None and not self._is_bound_to_app(result):
-            echo("If the key was for another app, set ADAPTY_API_KEY to the right one, and name its app:", sys.stderr)
+            advice = format_key_advice("the right one")
+            echo(f"If the key was for another app, {advice}, and name its app:", sys.stderr)
             echo(f"  {format_command('resume', self.ledger, '--new-key', '--app', 'UUID')}", sys.stderr)
         echo("If the key, --by and --column are right, and the profiles don't exist:", sys.stderr)
         echo(f"  {format_command('resume', self.ledger, '--max-absent', '100%')}", sys.stderr)

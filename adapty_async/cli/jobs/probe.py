@@ -16,6 +16,7 @@ from ...http.retry import RetryPolicy
 from ...pacing import Pacer
 from ..exit_codes import CommandError, ExitStatus
 from ..signals import run_event_loop
+from .client import format_key_advice
 
 _MAX_TRIED_IDS: Final = 100
 _STOP_RULES: Final = StopRules(max_failure_ratio=None, max_outage=60.0, max_throttled=300.0)
@@ -109,7 +110,9 @@ def verify_app(
             f"{app}: {advice}"
         )
     if found != UUID(app):
-        raise _build_refusal(f"the key is for app {found}, not for {app}: set ADAPTY_API_KEY to that app's secret key")
+        raise _build_refusal(
+            f"the key is for app {found}, not for {app}: {format_key_advice('the secret key of that app')}"
+        )
 
 
 async def _find_app(client: AdaptyClient, ids: Iterable[str], by: IdType) -> UUID | None:
@@ -145,5 +148,5 @@ def _raise_for_key(error: AdaptyError) -> None:
 
 def _build_key_error(reason: str) -> CommandError:
     return CommandError(
-        f"{reason}: set ADAPTY_API_KEY to the secret key of the app; nothing was changed", ExitStatus.CREDENTIALS
+        f"{reason}: {format_key_advice('the secret key of the app')}; nothing was changed", ExitStatus.CREDENTIALS
     )

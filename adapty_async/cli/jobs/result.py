@@ -16,6 +16,7 @@ from ..output.events import build_internal_error, get_output
 from ..output.progress import LiveStatus, OutcomeCounts, ProgressSource, select_nonzero_counts
 from ..output.screen import Screen, format_summary, show_log_messages, show_progress
 from ..signals import InterruptHandler
+from .client import format_key_advice
 
 logger: Final = logging.getLogger("adapty_async")
 
@@ -36,8 +37,8 @@ _STOP_MESSAGES: Final = {
     StopReason.MAX_OUTAGE: "Adapty has answered only with errors for too long: try again later",
     StopReason.MAX_THROTTLED: "Adapty has rate-limited every request for too long: try again later, or with a lower "
     "--max-rate",
-    StopReason.CREDENTIALS: "Adapty doesn't accept the key (401): set ADAPTY_API_KEY to the secret key of the app",
-    StopReason.PERMISSION: "the key may not do this (403): set ADAPTY_API_KEY to the secret key of the app",
+    StopReason.CREDENTIALS: "Adapty doesn't accept the key (401): {key_advice}",
+    StopReason.PERMISSION: "the key may not do this (403): {key_advice}",
     StopReason.REQUESTED: "by Ctrl-C, SIGTERM, or the SIGHUP of a closed terminal",
     StopReason.CLOSED: "its connections were closed: send the rest again",
 }
@@ -94,7 +95,10 @@ class JobResult:
         """Why the job was stopped, and what to do about it. None if it wasn't stopped."""
         if self.error is not None:
             return escape_line(str(self.error))
-        return None if self.stop_reason is None else f"{self.stop_reason}: {_STOP_MESSAGES[self.stop_reason]}"
+        if self.stop_reason is None:
+            return None
+        message = _STOP_MESSAGES[self.stop_reason].format(key_advice=format_key_advice("the secret key of the app"))
+        return f"{self.stop_reason}: {message}"
 
 
 def show_result(result: JobResult) -> None:

@@ -25,7 +25,7 @@ from ..output.events import get_output
 from ..output.progress import LiveStatus, OutcomeCounts
 from ..output.screen import create_screen, echo, show_log_messages, show_progress
 from ..signals import run_event_loop
-from .client import create_client_from_env
+from .client import create_client_from_env, format_key_advice
 from .failed_rows import FailedRow, check_new_file, write_failed_rows
 from .failed_rows_command import format_rerun_command
 from .keys import read_witness_id, verify_same_app
@@ -43,8 +43,8 @@ from .pace import Pace
 _ALL: Final = "all"
 _SAMPLE_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)(%?)")
 _STOP_MESSAGES: Final = {
-    StopReason.CREDENTIALS: "Adapty doesn't accept the key (401): set ADAPTY_API_KEY to the secret key of the app",
-    StopReason.PERMISSION: "the key may not read profiles (403): set ADAPTY_API_KEY to the secret key of the app",
+    StopReason.CREDENTIALS: "Adapty doesn't accept the key (401): {key_advice}",
+    StopReason.PERMISSION: "the key may not read profiles (403): {key_advice}",
     StopReason.MAX_OUTAGE: "Adapty has answered only with errors for too long: verify later",
     StopReason.MAX_THROTTLED: "Adapty has rate-limited every request for too long: verify later, or with a lower "
     "--max-rate",
@@ -229,8 +229,10 @@ def _show_result(result: Verified) -> None:
             ("unknown", result.unknown, "asked for, without a clear answer"),
         )
     ]
-    stopped = None if result.stop_reason is None else f"{result.stop_reason}: {_STOP_MESSAGES[result.stop_reason]}"
-    if stopped is not None:
+    stopped = None
+    if result.stop_reason is not None:
+        message = _STOP_MESSAGES[result.stop_reason].format(key_advice=format_key_advice("the secret key of the app"))
+        stopped = f"{result.stop_reason}: {message}"
         lines.append(f"\nstopped: {stopped}")
     get_output().print_result(
         "\n".join(lines), present=result.present, absent=result.absent, unknown=result.unknown, stopped=stopped

@@ -105,6 +105,32 @@ def test_an_updated_profile_that_was_not_found_by_a_wrong_key_is_written(
     assert run("resume", ledger, "--new-key", "--app", app) == 0
 
 
+@pytest.mark.parametrize("variable", ["ADAPTY_API_KEY", "ADAPTY_API_KEY_FILE"])
+def test_the_advice_about_a_key_names_the_variable_in_use(
+    witness: Witness, people: Path, tmp_path: Path, say: Say, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    def take(key: str) -> None:
+        (tmp_path / "key.txt").write_text(key)
+        monkeypatch.delenv("ADAPTY_API_KEY", raising=False)
+        monkeypatch.setenv(variable, str(tmp_path / "key.txt") if variable.endswith("_FILE") else key)
+
+    a_file = " a file that contains" if variable.endswith("_FILE") else ""
+    assert run(*DELETE, people) == 0
+    take("secret_of_nobody")
+    app, ledger = witness.profiles.app_id, ledger_of(people)
+    for command, says in (
+        (("resume", ledger), "that key; if it has been replaced"),
+        (("delete", people, *DELETE[1:], "--ledger", tmp_path / "other.db"), "the secret key of the app"),
+        (("delete", people, *DELETE[1:], "--ledger", tmp_path / "third.db", "--app", app), "the secret key of the app"),
+        (("plan", people, "--by", "customer_user_id", "--probe", 1), "the secret key of the app"),
+    ):
+        _, out, err = say(*command)
+        assert f"set {variable} to{a_file} {says}" in out + err
+    take(witness.api_key)
+    _, _, err = say("delete", people, *DELETE[1:], "--ledger", tmp_path / "fourth.db")
+    assert f"If the key was for another app, set {variable} to{a_file} the right one, and name its app:" in err
+
+
 # A replaced key
 
 
