@@ -9,7 +9,7 @@ from typing import BinaryIO, Final
 from ...counts import format_count
 from .compression import is_gzip, iter_blocks
 from .id_column import detect_schema
-from .input_types import BATCH_ROWS, NO_ID, Batch, Format, IdColumn, InputError, InputSchema
+from .input_types import BATCH_ROWS, NO_ID, Batch, Format, IdColumn, InputError, InputSchema, NoIdsError
 from .lines import TOO_LONG, TOO_LONG_WITH_OPEN_QUOTE, LineReader, read_first_lines
 from .table_detection import SAMPLE_LINES, refuse_table
 
@@ -44,7 +44,7 @@ class CsvReader:
                         is_compressed=is_gzip(self._file),
                         lines=self._read_first_lines() if len(record) == 1 else (),
                     )
-        raise InputError(f"{self._name} contains no IDs")
+        raise NoIdsError(self._name)
 
     def iter_batches(self, *, with_fields: bool = False) -> Iterator[Batch]:
         """Yield the rows. Raises InputError."""

@@ -16,7 +16,7 @@ from ..exit_codes import CommandError
 from ..options import Allowances
 from .id_input import open_id_input
 from .id_spelling import canonicalize_id
-from .input_types import ExcludedIds, Format, InputError, Row
+from .input_types import ExcludedIds, Format, InputError, NoIdsError, Row
 from .job_input import JobInput
 from .rounding import RoundingDetector, round_like_spreadsheet
 
@@ -177,6 +177,9 @@ def read_exclude_lists(
     """
     try:
         return ExcludeLists([_read_exclude_list(name, file, by, column, allowances) for name, file in files.items()])
+    except NoIdsError as error:
+        message = f"{error}: name the right file, or leave out the option if nothing is to be excluded"
+        status = error.status
     except InputError as error:
         message, status = str(error), error.status
     raise CommandError(f"--exclude: {message}", status)
@@ -207,7 +210,7 @@ def _read_exclude_list(name: str, file: Path, by: IdType, column: str | None, al
             if may_have_parts and _SEPARATORS.search(row.id):
                 cells |= {canonicalize_id(cell): id_name for cell in _SEPARATORS.split(row.id) if cell.strip()}
     if not lines:
-        raise InputError(f"{file} contains no IDs: leave out the option if nothing is to be excluded")
+        raise NoIdsError(str(file))
     return ExcludeList(
         name, file, schema.unit, lines, spellings, cells, schema.is_single_column, rounding.suspect_count
     )

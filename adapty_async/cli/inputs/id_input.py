@@ -17,7 +17,18 @@ from .duplicates import Candidate, DuplicateFinder, PositionSet, find_duplicates
 from .files import STDIN_LABEL, STDIN_PATH, copy_to_temp_file, open_source
 from .formats import create_reader, infer_format
 from .id_validity import explain_invalid_id, find_invalid_ids
-from .input_types import NO_EXCLUDED_IDS, Batch, ExcludedIds, Format, IdColumn, InputError, InputSchema, Reader, Row
+from .input_types import (
+    NO_EXCLUDED_IDS,
+    Batch,
+    ExcludedIds,
+    Format,
+    IdColumn,
+    InputError,
+    InputSchema,
+    NoIdsError,
+    Reader,
+    Row,
+)
 from .rounding import RoundingDetector
 
 _T = TypeVar("_T")
@@ -370,7 +381,7 @@ def _count_unsent_rows(input_summary: InputSummary, checked_batch: _CheckedBatch
 def refuse_empty(input_summary: InputSummary, name: str) -> None:
     """Raise InputError if no row of the input can be sent."""
     if not input_summary.row_count:
-        raise InputError(f"{name} contains no IDs")
+        raise NoIdsError(name)
     if not input_summary.profile_count:
         raise InputError(f"{name} contains no row that can be sent: {_explain_empty(input_summary)}")
 

@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 from .compression import is_gzip, iter_blocks
 from .id_column import detect_schema
-from .input_types import BATCH_ROWS, Batch, Format, IdColumn, InputError, InputSchema
+from .input_types import BATCH_ROWS, Batch, Format, IdColumn, InputSchema, NoIdsError
 from .lines import TOO_LONG, TOO_LONG_WITH_OPEN_QUOTE, LineReader, read_first_lines
 from .table_detection import SAMPLE_LINES
 
@@ -31,7 +31,7 @@ class IdLinesReader:
                     is_compressed=is_gzip(self._file),
                     lines=read_first_lines(iter_blocks(self._file, self._name), SAMPLE_LINES),
                 )
-        raise InputError(f"{self._name} contains no IDs")
+        raise NoIdsError(self._name)
 
     def iter_batches(self, *, with_fields: bool = False) -> Iterator[Batch]:
         """Yield the rows. Raises InputError."""

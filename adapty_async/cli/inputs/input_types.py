@@ -23,6 +23,13 @@ class InputError(CommandError):
     """The input is invalid. Nothing is sent."""
 
 
+class NoIdsError(InputError):
+    """A file contains no IDs. `name`: the file."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} contains no IDs")
+
+
 class Format(StrEnum):
     """The format of an input file."""
 

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, Final
 
 from .compression import is_gzip, iter_blocks
 from .id_lines import is_utf8
-from .input_types import BATCH_ROWS, NO_ID, Batch, Format, IdColumn, InputError, InputSchema
+from .input_types import BATCH_ROWS, NO_ID, Batch, Format, IdColumn, InputError, InputSchema, NoIdsError
 from .lines import TOO_LONG, TOO_LONG_WITH_OPEN_QUOTE, LineReader
 from .typed_values import convert_plain_ids, format_field, parse_id, parse_json_integer
 
@@ -47,7 +47,7 @@ class JsonLinesReader:
                 names = list(dict.fromkeys([*value, self._id_column.name]))
                 break
         if is_empty:
-            raise InputError(f"{self._name} contains no IDs")
+            raise NoIdsError(self._name)
         return InputSchema(
             names,
             names.index(self._id_column.name),

@@ -101,9 +101,16 @@ def test_the_command_that_is_planned_says_what_is_allowed(
     assert f"--exclude {held} {ALLOW}" in out
 
 
-def test_an_empty_list_is_refused(witness: Witness, people: Path, tmp_path: Path, say: Say) -> None:
-    held = write(tmp_path, "hold.csv", "customer_user_id")
-    assert "contains no IDs: leave out the option" in refused(say, witness, *DELETE, people, "--exclude", held, ALLOW)
+@pytest.mark.parametrize("rows", [("customer_user_id",), ("",), ()])
+@pytest.mark.parametrize("name", ["hold.csv", "hold.ids", "hold.jsonl"])
+def test_an_empty_list_is_refused(
+    witness: Witness, people: Path, tmp_path: Path, say: Say, name: str, rows: tuple[str, ...]
+) -> None:
+    held = write(tmp_path, name, *(() if name == "hold.jsonl" else rows))  # JSON lines have no header
+    assert refused(say, witness, *DELETE, people, "--exclude", held, ALLOW) == (
+        f"adapty-async: --exclude: {held} contains no IDs: name the right file, or leave out the option if nothing is "
+        "to be excluded"
+    )
 
 
 # The column of the IDs
