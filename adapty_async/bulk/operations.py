@@ -68,7 +68,7 @@ class OperationCallbacks(Generic[ItemT, ValueT]):
 class OperationSpec(Generic[ItemT, ValueT]):
     """An operation on each profile of a job.
 
-    An operation other than a deletion is repeated for 15 minutes at most (`http.retry`), unless it `is_repeatable`.
+    Unless the operation `is_repeatable`, an item is sent again only within 15 minutes (`MAX_WRITE_RETRY_SECONDS`).
 
     Attributes:
         name: The verb. It is also the name in a ledger and of the command.
