@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from .command import EPILOG, add_debug_option, add_output_options
+from .command import EPILOG, add_debug_option, add_output_options, add_screen_options
 from .commands.anonymize import anonymize
 from .commands.create import create
 from .commands.delete import delete
@@ -124,7 +124,7 @@ for _command in (
     add_output_options(retry_failed),
     add_output_options(update),
     add_output_options(create),
-    add_debug_option(get),
+    add_screen_options(get),
     add_debug_option(doctor),
     add_debug_option(status),
     add_debug_option(export),

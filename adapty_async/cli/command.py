@@ -12,7 +12,7 @@ from attrs import AttrsInstance, asdict
 
 from .exit_codes import EXIT_STATUS_HELP, CommandError, ExitStatus
 from .option_groups import build_groups, expand_groups
-from .options import DebugOptions, OutputOptions
+from .options import DebugOptions, OutputOptions, ScreenOptions
 from .output.events import Output, build_internal_error, get_output, log_to_file, use_output
 from .output.streams import print_error
 from .signals import ignore_signals, install_interrupt_handlers
@@ -23,9 +23,14 @@ def add_debug_option(command: Callable[..., None]) -> Callable[..., None]:
     return _add_options(command, DebugOptions)
 
 
+def add_screen_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Prepare a command that shows its progress for Typer, with --quiet and --debug."""
+    return _add_options(command, ScreenOptions, DebugOptions)
+
+
 def add_output_options(command: Callable[..., None]) -> Callable[..., None]:
     """Prepare a command that runs a job for Typer, with the options of its output."""
-    return _add_options(command, OutputOptions, DebugOptions)
+    return _add_options(command, OutputOptions, ScreenOptions, DebugOptions)
 
 
 def _add_options(command: Callable[..., None], *output_groups: type[AttrsInstance]) -> Callable[..., None]:

@@ -230,6 +230,13 @@ class DebugOptions:
 
 
 @attrs.frozen(kw_only=True)
+class ScreenOptions:
+    """What a command shows while it runs."""
+
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show only errors and the summary.")] = False
+
+
+@attrs.frozen(kw_only=True)
 class OutputOptions:
     """The output of a command that runs a job."""
 

@@ -1,6 +1,5 @@
 """Show the result of a finished job and the commands that can follow."""
 
-import sys
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +10,7 @@ from ...ledger.files import resolve_link
 from ...ledger.id_key import get_key_path
 from ..exit_codes import ExitStatus
 from ..output.progress import OutcomeCounts
-from ..output.screen import echo
+from ..output.screen import show_note
 from .ledger_files import format_command
 from .options import JobOptions
 from .result import JobResult, show_result
@@ -44,9 +43,9 @@ def show_next_commands(ledger: Path, job_options: JobOptions, *, has_input: bool
 
     `has_input`: the input is still in its place.
     """
-    echo("No row is left to send. Next, you can:", sys.stderr)
+    show_note("No row is left to send. Next, you can:")
     has_key = get_key_path(resolve_link(ledger)).exists()  # without its key file, a ledger is anonymous
     if has_key and job_options.operation_spec.is_verifiable:
         given = [] if has_input else ["--input", "FILE"]
-        echo(f"  {format_command('verify', ledger, '--sample', '5%', *given)}", sys.stderr)
-    echo(f"  {format_command('report', ledger, '-o', 'record.md')}", sys.stderr)
+        show_note(f"  {format_command('verify', ledger, '--sample', '5%', *given)}")
+    show_note(f"  {format_command('report', ledger, '-o', 'record.md')}")

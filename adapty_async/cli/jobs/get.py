@@ -24,7 +24,7 @@ from ..inputs.files import STDIN_PATH
 from ..inputs.id_input import IdInput, open_id_input
 from ..inputs.input_types import Row, parse_format
 from ..options import GetOptions
-from ..output.screen import PlainScreen, create_screen, echo, format_summary
+from ..output.screen import create_screen, echo, format_summary
 from ..output.streams import print_error
 from ..signals import InterruptHandler, run_event_loop
 from .client import create_client_from_env
@@ -93,7 +93,7 @@ class _GetJob:
     async def run(self, interrupt_handler: InterruptHandler) -> None:
         """Run until all rows are done, a stop rule applies or an interrupt arrives. Raises only CancelledError."""
         # On a terminal that also shows the exported lines, a progress bar would overwrite them.
-        screen = PlainScreen(sys.stderr) if sys.stdout.isatty() else create_screen(sys.stderr)
+        screen = create_screen(sys.stderr, can_redraw=not sys.stdout.isatty())
         async with self._client:
             self._error = await run_job(
                 self._run_job,

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import stat
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -15,7 +14,7 @@ from ..exit_codes import CommandError, ExitStatus
 from ..inputs.files import STDIN_PATH
 from ..inputs.input_types import NO_EXCLUDED_IDS, ExcludedIds
 from ..inputs.job_input import JobInput
-from ..output.events import echo
+from ..output.events import show_note
 from ..output.files import remove_partial_files
 from ..signals import defer_signals
 from .client import format_key_advice
@@ -74,7 +73,7 @@ def show_resume_hint_on_interrupt(ledger: Path, command: str = "resume") -> Iter
         yield
     except (KeyboardInterrupt, asyncio.CancelledError):
         if ledger.exists():
-            echo(f"To resume:\n  {format_command(command, ledger)}", sys.stderr)
+            show_note(f"To resume:\n  {format_command(command, ledger)}")
         raise
 
 

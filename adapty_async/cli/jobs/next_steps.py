@@ -1,6 +1,5 @@
 """Show what to do after a run: the commands that resume the job, unless its ledger was temporary."""
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -12,7 +11,7 @@ from ...counts import format_count
 from ...escaping import escape_line
 from ...ledger import Spool, Status
 from ..inputs.job_input import JobInput
-from ..output.screen import echo
+from ..output.screen import show_note
 from .client import format_key_advice
 from .failed_rows_command import format_rerun_command, get_failures_format
 from .finished import RETRYABLE_OUTCOMES, show_next_commands
@@ -57,7 +56,7 @@ class ResumeSteps:
     def show_after_interrupt(self, result: JobResult | None) -> None:
         """Show how to resume the job."""
         how = format_resume_command(self.ledger) if result is None else self._format_next_command("resume", result)
-        echo(f"To resume:\n  {how}", sys.stderr)
+        show_note(f"To resume:\n  {how}")
 
     def show(self, result: JobResult, status_after: Status | None, failure_summary: CollectedFailures) -> None:
         """Show how to resume the job, or the optional next steps if no row is left to send."""
@@ -70,13 +69,11 @@ class ResumeSteps:
         if is_too_absent:
             self._show_absent_advice(result, remaining)
         elif remaining != 0:
-            echo(
-                "To resume:" if remaining is None else f"{format_count(remaining, 'row')} left. To resume:", sys.stderr
-            )
-            echo(f"  {self._format_next_command('resume', result)}", sys.stderr)
+            show_note("To resume:" if remaining is None else f"{format_count(remaining, 'row')} left. To resume:")
+            show_note(f"  {self._format_next_command('resume', result)}")
         if remaining == 0 and retryable:
-            echo(f"To send the {format_count(retryable, 'failed or in-doubt row')} again:", sys.stderr)
-            echo(f"  {self._format_next_command('retry-failed', result)}", sys.stderr)
+            show_note(f"To send the {format_count(retryable, 'failed or in-doubt row')} again:")
+            show_note(f"  {self._format_next_command('retry-failed', result)}")
         has_failures = result.outcome_counts.failed_count > (remaining or 0) + sum(
             failure_summary.excluded_counts.values()
         )
@@ -97,15 +94,15 @@ class ResumeSteps:
             "20",
         ]
         if remaining:
-            echo(f"{format_count(remaining, 'row')} left.", sys.stderr)
-        echo("To see the app of the key, and how many of the profiles exist:", sys.stderr)
-        echo(f"  {format_command('plan', file, *options)}", sys.stderr)
+            show_note(f"{format_count(remaining, 'row')} left.")
+        show_note("To see the app of the key, and how many of the profiles exist:")
+        show_note(f"  {format_command('plan', file, *options)}")
         if self.app is None and not self._is_bound_to_app(result):
             advice = format_key_advice("the right one")
-            echo(f"If the key was for another app, {advice}, and name its app:", sys.stderr)
-            echo(f"  {format_command('resume', self.ledger, '--new-key', '--app', 'UUID')}", sys.stderr)
-        echo("If the key, --by and --column are right, and the profiles don't exist:", sys.stderr)
-        echo(f"  {format_command('resume', self.ledger, '--max-absent', '100%')}", sys.stderr)
+            show_note(f"If the key was for another app, {advice}, and name its app:")
+            show_note(f"  {format_command('resume', self.ledger, '--new-key', '--app', 'UUID')}")
+        show_note("If the key, --by and --column are right, and the profiles don't exist:")
+        show_note(f"  {format_command('resume', self.ledger, '--max-absent', '100%')}")
 
     def _is_bound_to_app(self, result: JobResult) -> bool:
         """Return True if profiles were changed under an unknown app, which rules out another key."""
@@ -120,8 +117,8 @@ class ResumeSteps:
     def _show_failures(self, failure_summary: CollectedFailures, result: JobResult) -> None:
         if self.failures is None:
             name = f"failures.{get_failures_format(self.job_input.read_schema())}"
-            echo("To write the failed rows, with reasons, to a file that can be sent again:", sys.stderr)
-            echo(f"  {self._format_next_command('resume', result, '--failures', name)}", sys.stderr)
+            show_note("To write the failed rows, with reasons, to a file that can be sent again:")
+            show_note(f"  {self._format_next_command('resume', result, '--failures', name)}")
         elif failure_summary.file is not None:
             _show_rerun_command(self.failures, failure_summary.file, self.job_input, self.job_options)
 
@@ -132,7 +129,7 @@ class ResumeSteps:
             return
         if is_needed:
             what = f"{spool.path}, a copy of the input, keeps the IDs until then."
-            echo(escape_line(what), sys.stderr)
+            show_note(escape_line(what))
         else:
             spool.discard()
 
@@ -161,12 +158,12 @@ class FailedRowsSteps:
         if self.failures is None:
             name = f"FILE.{get_failures_format(self.job_input.read_schema())}"
             what = f"--failures {name} writes the failed rows, with reasons, to a file that can be sent again."
-            echo(what, sys.stderr)
+            show_note(what)
         elif failure_summary.file is None:
-            echo(escape_line(f"{self.failures} wasn't written."), sys.stderr)
+            show_note(escape_line(f"{self.failures} wasn't written."))
         elif not failure_summary.is_complete:
             what = f"{failure_summary.file} contains only some of the {format_count(failed, 'row')} that failed."
-            echo(escape_line(what), sys.stderr)
+            show_note(escape_line(what))
         else:
             _show_rerun_command(self.failures, failure_summary.file, self.job_input, self.job_options)
 
@@ -183,5 +180,5 @@ def _show_rerun_command(requested: Path, written: Path, job_input: JobInput, job
     is_other = written != requested
     why = f" ({requested} was created by another process during the run and is unchanged.)" if is_other else ""
     what = f"{written} contains the failed rows, with reasons.{why} To send them again, corrected:"
-    echo(escape_line(what), sys.stderr)
-    echo(f"  {format_rerun_command(job_options, written, job_input.read_schema())}", sys.stderr)
+    show_note(escape_line(what))
+    show_note(f"  {format_rerun_command(job_options, written, job_input.read_schema())}")

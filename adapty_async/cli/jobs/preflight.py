@@ -17,7 +17,7 @@ from ..inputs.exclude_lists import ExcludeLists, read_exclude_lists
 from ..inputs.files import STDIN_PATH
 from ..inputs.id_input import InputSummary
 from ..inputs.job_input import JobInput
-from ..output.screen import echo
+from ..output.screen import show_note
 from .failed_rows_command import get_failures_format
 from .ledger_files import is_rereadable
 from .options import JobOptions
@@ -55,7 +55,7 @@ def run_preflight(
         job_input.name, input_summary, job_options.operation, remaining, excluded_id_count=len(job_input.excluded_ids)
     )
     if isinstance(job_input, ChangeInput):
-        echo(f"  {escape_line(job_input.description)}", sys.stderr)
+        show_note(f"  {escape_line(job_input.description)}")
     exclude_lists.check(job_input, job_options.allowances)
     confirm_rounded_ids(
         job_input.name, input_summary.rounded_count, is_allowed=job_options.allowances.rounded, can_ask=not is_confirmed
@@ -123,7 +123,7 @@ def show_input_summary(
         lines += [f"    {schema.unit} {row.line}: {row.reason}" for row in input_summary.first_invalid_rows]
     if input_summary.invalid_count > len(input_summary.first_invalid_rows):
         lines.append(f"    and more: --failures FILE.{get_failures_format(schema)} writes all of them")
-    echo("\n".join(map(escape_line, lines)), sys.stderr)
+    show_note("\n".join(map(escape_line, lines)))
 
 
 def confirm_rounded_ids(name: str, rounded_count: int, *, is_allowed: bool, can_ask: bool) -> None:
@@ -138,7 +138,7 @@ def confirm_rounded_ids(name: str, rounded_count: int, *, is_allowed: bool, can_
         "as if a spreadsheet had rounded them"
     )
     if is_allowed:
-        echo(f"  {escape_line(what)}: accepted because of --allow-rounded", sys.stderr)
+        show_note(f"  {escape_line(what)}: accepted because of --allow-rounded")
         return
     if can_ask and ask_to_type(f"{what}.\nType yes if they are right: ", "yes"):
         return

@@ -23,7 +23,7 @@ from ..inputs.job_input import JobInput
 from ..options import NewKeyOptions, SpeedOptions
 from ..output.events import get_output
 from ..output.progress import LiveStatus, OutcomeCounts
-from ..output.screen import create_screen, echo, show_log_messages, show_progress
+from ..output.screen import create_screen, show_log_messages, show_note, show_progress
 from ..signals import run_event_loop
 from .client import create_client_from_env, format_key_advice
 from .failed_rows import FailedRow, check_new_file, write_failed_rows
@@ -126,7 +126,7 @@ def verify_job(
     _show_result(result)
     present_count = _count_present(path)
     if present_count:
-        echo(f"\nThe record shows them, too:\n  {format_command('report', path)}", sys.stderr)
+        show_note(f"\nThe record shows them, too:\n  {format_command('report', path)}")
         _show_present_steps(path, job_options, schema, written)
     if result.stop_reason is not None or result.unknown:
         _show_remaining_command(path)
@@ -150,20 +150,16 @@ def _write_present_rows(path: Path, job_input: JobInput, file: Path) -> Path | N
 def _show_present_steps(path: Path, job_options: JobOptions, schema: InputSchema, written: Path | None) -> None:
     """Show what to do about profiles that are present."""
     if written is None:
-        echo("To write the rows of these profiles to a file, to delete them again:", sys.stderr)
-        echo(f"  {format_command('verify', path, '--present', 'present.csv')}", sys.stderr)
+        show_note("To write the rows of these profiles to a file, to delete them again:")
+        show_note(f"  {format_command('verify', path, '--present', 'present.csv')}")
         return
-    echo(
-        f"{escape_line(str(written))} contains the rows of the profiles present. To delete them again:",
-        sys.stderr,
-    )
-    echo(f"  {format_rerun_command(job_options, written, schema)}", sys.stderr)
+    show_note(f"{escape_line(str(written))} contains the rows of the profiles present. To delete them again:")
+    show_note(f"  {format_rerun_command(job_options, written, schema)}")
 
 
 def _show_remaining_command(path: Path) -> None:
-    echo(
-        f"\nTo verify the profiles that haven't been checked yet:\n  {format_command('verify', path, '--remaining')}",
-        sys.stderr,
+    show_note(
+        f"\nTo verify the profiles that haven't been checked yet:\n  {format_command('verify', path, '--remaining')}"
     )
 
 

@@ -42,6 +42,12 @@ def echo(text: str, stream: TextIO) -> None:
         redirect_to_devnull(stream)
 
 
+def show_note(text: str) -> None:
+    """Print a text that is neither an error nor a result to standard error, unless --quiet is given."""
+    if not get_output().quiet:
+        echo(text, sys.stderr)
+
+
 def redirect_to_devnull(stream: TextIO) -> None:
     """Discard the further output of a stream, including the rest of its buffer that is flushed at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -80,12 +86,14 @@ class Output:
     Attributes:
         json: Whether events for programs are written to standard output. Text for people then goes to standard error.
         log_file: The file for the library's log.
+        quiet: Whether only errors and the result are shown.
         debug: Whether errors show a traceback.
         recent_errors: The last kinds of errors of the requests.
     """
 
     json: bool = False
     log_file: Path | None = None
+    quiet: bool = False
     debug: bool = False
     recent_errors: RecentErrors = attrs.field(factory=RecentErrors)
     _summary: dict[str, Any] = attrs.field(factory=dict, init=False)

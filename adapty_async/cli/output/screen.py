@@ -18,10 +18,10 @@ from rich.text import Text
 from ...bulk import BulkReport
 from ...bulk.operations import OUTCOME_MEANINGS
 from ...escaping import escape_line, escape_lines
-from .events import Output, echo, get_output
+from .events import Output, echo, get_output, show_note
 from .progress import LiveStatus, OutcomeCounts, ProgressView, RateMeter
 
-__all__ = ["Screen", "create_screen", "echo", "format_summary", "show_log_messages", "show_progress"]
+__all__ = ["Screen", "create_screen", "echo", "format_summary", "show_log_messages", "show_note", "show_progress"]
 
 
 class Screen(Protocol):
@@ -65,6 +65,25 @@ class PlainScreen:
 
     def show_message(self, text: str, level: str) -> None:
         echo(text, self._stream)
+
+    def close(self) -> None:
+        pass
+
+
+class QuietScreen:
+    """Nothing but errors."""
+
+    interval = 10.0
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def show(self, view: ProgressView) -> None:
+        pass
+
+    def show_message(self, text: str, level: str) -> None:
+        if level in ("ERROR", "CRITICAL"):
+            echo(text, self._stream)
 
     def close(self) -> None:
         pass
@@ -142,11 +161,17 @@ def _render(view: ProgressView) -> Group:
     return Group(bar, *(Text(escape_line(line), no_wrap=True, overflow="ellipsis") for line in view.lines))
 
 
-def create_screen(stream: TextIO) -> Screen:
-    """Return the screen for a stream: events with --json, a progress bar on a terminal, or else lines of text."""
+def create_screen(stream: TextIO, *, can_redraw: bool = True) -> Screen:
+    """Return the screen for a stream.
+
+    It shows only errors with --quiet, events with --json, a progress bar on a terminal, or else lines of text.
+    `can_redraw`: whether a progress bar may redraw its lines.
+    """
+    if get_output().quiet:
+        return QuietScreen(stream)
     if get_output().json:
         return EventScreen(get_output())
-    is_terminal = stream.isatty() and os.environ.get("TERM") != "dumb"
+    is_terminal = can_redraw and stream.isatty() and os.environ.get("TERM") != "dumb"
     return TerminalScreen(stream) if is_terminal else PlainScreen(stream)
 
 

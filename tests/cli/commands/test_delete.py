@@ -16,6 +16,7 @@ from adapty_async.ledger import LedgerReader
 from adapty_async.testing import Simulator, prefilled_customer_user_id
 from tests.cli.conftest import Delete
 from tests.cli.served import AT_ONCE, ids_file
+from tests.cli.witness import Say
 
 KEY = "secret_live_simulated"
 
@@ -350,3 +351,16 @@ def test_the_number_of_profiles_confirms_a_deletion(
     assert main(["delete", *AT_ONCE, str(ids_file(tmp_path, 30)), "--by", "customer_user_id"]) == status
     assert "Type 30 to delete them" in screen.getvalue()
     assert len(sim.profiles) == left
+
+
+def test_a_quiet_job_shows_its_summary_and_errors_alone(sim: Simulator, tmp_path: Path, say: Say) -> None:
+    command = ("delete", *AT_ONCE, ids_file(tmp_path, 30), "--by", "customer_user_id", "--yes", "--quiet")
+    status, out, err = say(*command)
+    assert (status, err) == (0, "")
+    assert re.search("^deleted +30 ", out, re.MULTILINE)
+    assert len(sim.profiles) == 0
+    status, out, err = say(*command)
+    assert (status, out) == (5, "")
+    assert re.fullmatch("adapty-async: [^\n]+\n", err)
+    resumed = say("resume", tmp_path / "people.csv.adapty.db", "-q", "--failures", tmp_path / "failures.csv")
+    assert (resumed[0], resumed[2]) == (0, "")

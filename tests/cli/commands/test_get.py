@@ -138,3 +138,11 @@ def test_what_fails_says_why(sim: Simulator, tmp_path: Path, say: Say) -> None:
     (row,) = objects(out)
     assert (row["status"], row["profile"]) == (500, None)
     assert ONE not in row["reason"]
+
+
+def test_a_quiet_export_shows_its_summary_alone(sim: Simulator, tmp_path: Path, say: Say) -> None:
+    path = tmp_path / "ids.txt"
+    path.write_text("\n".join(ids(30)))
+    status, out, err = say(*GET, path, "-q")
+    assert (status, len(out.splitlines())) == (0, 30)
+    assert err.splitlines()[0].split()[:2] == ["fetched", "30"]

@@ -18,7 +18,7 @@ from rich.text import Text
 from adapty_async.bulk import BulkReport, Latency, Outcome
 from adapty_async.bulk.operations import OUTCOME_MEANINGS
 from adapty_async.cli.jobs.outcome_counter import OutcomeCounter
-from adapty_async.cli.output.events import Output, use_output
+from adapty_async.cli.output.events import Output, show_note, use_output
 from adapty_async.cli.output.progress import LiveStatus, OutcomeCounts, ProgressView, RateMeter
 from adapty_async.cli.output.screen import (
     EventScreen,
@@ -372,3 +372,27 @@ def test_the_summary_explains_every_outcome_a_deletion_can_have_and_claims_no_mo
 def test_the_summary_of_what_never_began_took_no_time() -> None:
     report = attrs.evolve(REPORT, started=None, finished=None)
     assert re.search(r"seconds +0\.0", format_summary(standing(0), report))
+
+
+def test_a_quiet_screen_shows_errors_alone() -> None:
+    shown = io.StringIO()
+    with use_output(Output(quiet=True, json=True)):
+        screen = create_screen(shown)
+    screen.show(view(standing(1)))
+    for level in ("INFO", "WARNING", "ERROR"):
+        screen.show_message(f"of {level}", level)
+    screen.close()
+    assert shown.getvalue() == "of ERROR\n"
+
+
+def test_a_screen_that_cannot_redraw_prints_lines() -> None:
+    assert isinstance(create_screen(Terminal(), can_redraw=False), PlainScreen)
+
+
+@pytest.mark.parametrize(("quiet", "shown"), [(False, "a note\n"), (True, "")])
+def test_a_note_is_left_out_where_it_shall_be_quiet(
+    quiet: bool, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with use_output(Output(quiet=quiet)):
+        show_note("a note")
+    assert capsys.readouterr().err == shown
