@@ -85,7 +85,7 @@ def build_notes(job_options: JobOptions) -> dict[str, str]:
     notes = {
         OPERATOR_NOTE: job_options.record_options.operator,
         REQUEST_NOTE: job_options.record_options.request,
-        "exclude": ", ".join(map(str, job_options.exclude.values())),
+        "exclude": ", ".join(job_options.exclude),
     }
     return {name: note for name, note in notes.items() if note}
 

@@ -73,9 +73,12 @@ def _has_open_run(reader: LedgerReader) -> bool:
     return bool(runs) and runs[-1].ended is None
 
 
-def _get_resume_advice(reader: LedgerReader) -> str:
-    """Return the command that resumes a job, or a description if it was started from Python."""
-    return format_resume_command(reader.path) if reader.job_options else _PROGRAM_ADVICE
+def _get_resume_advice(reader: LedgerReader, ledger: Path | None = None) -> str:
+    """Return the command that resumes a job, or a description if it was started from Python.
+
+    `ledger`: the ledger as the command names it, if not by the path of the reader.
+    """
+    return format_resume_command(ledger or reader.path) if reader.job_options else _PROGRAM_ADVICE
 
 
 def _watch_progress(path: Path) -> None:
@@ -217,9 +220,12 @@ def write_record(path: Path, record_format: Literal["json", "md"], output: Path,
                 raise CommandError(
                     f"{output} exists and may be a record: name another file, or add --force to replace it"
                 )
-        record = build_record(reader, resume_command=None if reader.is_running() else _get_resume_advice(reader))
+        # The record may be filed elsewhere, so that it names the ledger without its directory.
+        how = None if reader.is_running() else _get_resume_advice(reader)
+        how_in_record = None if how is None else _get_resume_advice(reader, Path(path.name))
+        record = build_record(reader, resume_command=how_in_record)
     _write_text(output, record.as_json() if record_format == "json" else record.as_markdown())
-    _show_open_items(record)
+    _show_open_items(record, how)
     present = 0 if record.verified is None else record.verified.present
     if not present:
         return ExitStatus.OK
@@ -233,9 +239,9 @@ def write_record(path: Path, record_format: Literal["json", "md"], output: Path,
     return ExitStatus.FAILED
 
 
-def _show_open_items(record: JobRecord) -> None:
+def _show_open_items(record: JobRecord, resume_advice: str | None) -> None:
     if record.open:
-        how = "" if record.resume_command is None else f" To resume it:\n  {record.resume_command}"
+        how = "" if resume_advice is None else f" To resume it:\n  {resume_advice}"
         echo(f"The job isn't finished: {format_count(record.open, 'item is', 'items are')} open.{how}", sys.stderr)
 
 

@@ -279,10 +279,15 @@ def test_the_record_of_a_job_that_is_not_finished_says_so_at_its_head_and_how_to
     assert page.splitlines()[2:5] == [
         "**The job isn't finished: 28 of 30 items were open when this was written.** To resume it:",
         "",
-        f"    {go_on}",
+        f"    adapty-async resume {ledger.name}",
     ]
     record = json.loads(say("report", ledger, "--format", "json")[1])
-    assert list(record.items())[:3] == [("finished", False), ("open", 28), ("resume_command", go_on)]
+    assert list(record.items())[:3] == [
+        ("finished", False),
+        ("open", 28),
+        ("resume_command", f"adapty-async resume {ledger.name}"),
+    ]
+    assert str(ledger.parent) not in page
     assert say(*shlex.split(go_on)[1:], *AT_ONCE)[0] == 1
     status, page, err = say("report", ledger)
     assert (status, err) == (0, "")
