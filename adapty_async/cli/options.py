@@ -200,7 +200,10 @@ class RecordOptions:
     """What the record of a job says about a run."""
 
     operator: Annotated[str | None, typer.Option(metavar="NAME", help="Your name, for the record.")] = None
-    request: Annotated[str | None, typer.Option(metavar="TEXT", help="Who requested the job, for the record.")] = None
+    request: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Who or what requested the job, such as a ticket, for the record."),
+    ] = None
 
 
 @attrs.frozen(kw_only=True)
