@@ -73,6 +73,8 @@ NOT_OURS = {"make", "pip", "bash", "python3", ".", "jq", "man", *SHELL}
 ONLY_PARSED = ("demo", "simulator")
 # Exit statuses other than 0, with their reasons.
 STATUSES = {
+    "adapty-async pause people.csv.adapty.db": 2,  # the job isn't running
+    "adapty-async unpause people.csv.adapty.db": 2,
     "adapty-async delete present.csv --by customer_user_id": 2,  # no profile is present, so the file doesn't exist
     "adapty-async verify people.csv.adapty.db --sample 5% --new-key": 3,  # no profile is present to confirm its app
 }

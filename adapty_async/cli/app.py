@@ -18,6 +18,7 @@ from .commands.demo import demo
 from .commands.doctor import doctor
 from .commands.export import export
 from .commands.get import get
+from .commands.pause import pause
 from .commands.plan import plan
 from .commands.report import report
 from .commands.resume import resume
@@ -25,6 +26,7 @@ from .commands.retry_failed import retry_failed
 from .commands.show import show
 from .commands.simulator import simulator
 from .commands.status import status
+from .commands.unpause import unpause
 from .commands.update import update
 from .commands.verify import verify
 from .exit_codes import ExitStatus
@@ -127,6 +129,8 @@ for _command in (
     add_screen_options(get),
     add_debug_option(doctor),
     add_debug_option(status),
+    add_debug_option(pause),
+    add_debug_option(unpause),
     add_debug_option(export),
     add_debug_option(show),
     add_debug_option(report),

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 _ENDING_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _HANGUP_SIGNAL: Final = getattr(signal, "SIGHUP", None)  # Windows has none
-_PAUSE_SIGNALS: Final = (signal.SIGUSR1,) if hasattr(signal, "SIGUSR1") else ()  # Windows has none
+_PAUSE_SIGNALS: Final = tuple(
+    getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)
+)  # Windows has none
 
 
 EXIT_INTERRUPTED: Final = 130
@@ -38,7 +40,10 @@ def install_exit_handlers() -> None:
 
 
 def install_interrupt_handlers() -> None:
-    """Make signals raise KeyboardInterrupt, so that the command cleans up. SIGUSR1 is ignored until a job runs."""
+    """Make signals raise KeyboardInterrupt, so that the command cleans up.
+
+    SIGUSR1 and SIGUSR2 are ignored until a job runs.
+    """
     _install_handler(_raise_interrupt)
 
 
@@ -110,15 +115,15 @@ _Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
 class InterruptHandler:
     """Handle the signals that end a command: they cancel the task that enters the block, except in `on_first_signal`.
 
-    SIGUSR1 has no effect except in `on_sigusr1`. When a terminal is closed, both its shell and the system may send
-    SIGHUP, so all SIGHUPs count as one signal.
+    SIGUSR1 and SIGUSR2 have no effect except in `on_pause_signals`. When a terminal is closed, both its shell and the
+    system may send SIGHUP, so all SIGHUPs count as one signal.
     """
 
     def __init__(self) -> None:
         self.is_aborted = False
         """Whether the task was cancelled."""
         self._on_first: Callable[[], object] | None = None
-        self._on_usr1: Callable[[], object] = _do_nothing
+        self._pause_actions: dict[int, Callable[[], object]] = {}
         self._has_hung_up = False
         self._previous_handlers: dict[int, _Handler] = {}
 
@@ -132,13 +137,13 @@ class InterruptHandler:
             self._on_first = None
 
     @contextlib.contextmanager
-    def on_sigusr1(self, action: Callable[[], object]) -> Iterator[None]:
-        """Call `action` on each SIGUSR1 within the block."""
-        self._on_usr1 = action
+    def on_pause_signals(self, pause: Callable[[], object], unpause: Callable[[], object]) -> Iterator[None]:
+        """Call `pause` on each SIGUSR1 and `unpause` on each SIGUSR2 within the block."""
+        self._pause_actions = dict(zip(_PAUSE_SIGNALS, (pause, unpause), strict=True))
         try:
             yield
         finally:
-            self._on_usr1 = _do_nothing
+            self._pause_actions = {}
 
     def reset_cancellation(self) -> None:
         """Reset the cancellation of the task after it was caught, so that the task can run again."""
@@ -155,7 +160,7 @@ class InterruptHandler:
         # a signal in that moment would end the process. SIGURG, which isn't otherwise used, gets one instead, because
         # the loop only wakes up on signals if it has at least one handler.
         self._loop.add_signal_handler(signal.SIGURG, _do_nothing)
-        for signum in (*list_ending_signals(), signal.SIGUSR1):
+        for signum in (*list_ending_signals(), *_PAUSE_SIGNALS):
             self._previous_handlers[signum] = signal.signal(signum, self._on_signal)
         return self
 
@@ -171,7 +176,10 @@ class InterruptHandler:
             if self._has_hung_up:
                 return
             self._has_hung_up = True
-        self._loop.call_soon_threadsafe(self._handle_sigusr1 if signum == signal.SIGUSR1 else self.handle_signal)
+        if signum in _PAUSE_SIGNALS:
+            self._loop.call_soon_threadsafe(self._handle_pause_signal, signum)
+        else:
+            self._loop.call_soon_threadsafe(self.handle_signal)
 
     def handle_signal(self) -> None:
         """Act as if the next signal had arrived."""
@@ -182,8 +190,8 @@ class InterruptHandler:
             self.is_aborted = True
             self._task.cancel()
 
-    def _handle_sigusr1(self) -> None:
-        self._on_usr1()
+    def _handle_pause_signal(self, signum: int) -> None:
+        self._pause_actions.get(signum, _do_nothing)()
 
 
 def _do_nothing() -> None:

@@ -275,7 +275,7 @@ def test_an_interrupt_while_modules_are_loaded_ends_with_130_and_a_line(
         assert (process.returncode, out, err) == (130, b"", b"adapty-async: interrupted\n")
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
 def test_a_signal_at_the_very_end_changes_no_status(tmp_path: Path, signum: signal.Signals) -> None:
     paths = with_module(tmp_path, "sitecustomize", _SIGNALLING_AT_EXIT.format(int(signum)))
     arguments = [*DELETE, str(ids_file(tmp_path, 3)), "--yes"]

@@ -41,19 +41,19 @@ def test_a_deletion_is_typed_paused_interrupted_gone_on_with_verified_and_record
     shell.type(f"{PEOPLE}\n")
     shell.until(r"[1-9]\d* deleted")
     shell.signal(signal.SIGUSR1)
-    shell.until("paused: no new requests are sent; send SIGUSR1")
+    shell.until("paused: no new requests are sent; to unpause")
     told = ""
 
     def is_paused() -> bool:  # the screen as of a second or two ago
         nonlocal told
         with started(["status", "people.csv.adapty.db"], settings, cwd=tmp_path) as beside:
             told = beside.communicate(timeout=PATIENCE)[0].decode()
-            return beside.returncode == 0 and "\npaused: no new requests are sent; send SIGUSR1" in told
+            return beside.returncode == 0 and "\npaused: no new requests are sent; to unpause" in told
 
     wait_until(is_paused)
     assert re.search(rf"^it is running\n\d+ of {PEOPLE} rows\n\d+ deleted\npaused", told, re.MULTILINE)
     assert re.search(r"^\d+\.\d% rate-limited, \d+ in flight, latency \d+ ms$", told, re.MULTILINE)
-    shell.signal(signal.SIGUSR1)
+    shell.signal(signal.SIGUSR2)
     shell.until("the job is unpaused")
     shell.type("\x03")
     status, screen = shell.ended()

@@ -31,8 +31,8 @@ def delete(start_options: Annotated[StartOptions, Without("attribute_options")])
     share the limit, and later commands start from it.
 
     The key is read from ADAPTY_API_KEY, or from the file in ADAPTY_API_KEY_FILE. ADAPTY_BASE_URL selects another
-    server. Ctrl-C stops the command after the requests in flight; a second Ctrl-C aborts it. SIGUSR1 (kill -USR1, with
-    the process ID) pauses the job; a second one continues it.
+    server. Ctrl-C stops the command after the requests in flight; a second Ctrl-C aborts it. "pause" and
+    "unpause" pause the job and unpause it. So do the signals SIGUSR1 and SIGUSR2.
 
     Deleted profiles can't be restored. Adapty only confirms that it accepted a deletion: it detaches the purchase
     history from the profile, and may attach it to another profile later.

@@ -1,6 +1,7 @@
 """Run a bulk job, and describe how it ended."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -148,7 +149,7 @@ async def run_job(
         progress_source: Knows the outcomes of the rows.
         screen: Shows the progress.
         interrupt_handler: Handles the signals.
-        job: The job that SIGUSR1 pauses, and whose requests are shown.
+        job: The job that SIGUSR1 pauses and SIGUSR2 unpauses, and whose requests are shown.
         pacer: The pacer whose state is shown.
 
     Raises:
@@ -160,16 +161,12 @@ async def run_job(
         stop_job()
         logger.info("Stopping: waiting for requests in flight (up to --timeout). Press Ctrl-C again to abort.")
 
-    def toggle_pause() -> None:
-        if job is not None:
-            (job.unpause if job.is_paused else job.pause)()
-
     async with show_progress(lambda: build_live_status(progress_source, job, pacer), screen):
-        with (
-            show_log_messages(screen),
-            interrupt_handler.on_first_signal(stop),
-            interrupt_handler.on_sigusr1(toggle_pause),
-        ):
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(show_log_messages(screen))
+            stack.enter_context(interrupt_handler.on_first_signal(stop))
+            if job is not None:
+                stack.enter_context(interrupt_handler.on_pause_signals(job.pause, job.unpause))
             try:
                 await run()
             except CommandError as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
@@ -303,10 +304,13 @@ class JobRun:
         )
 
     def _dump_live_status(self) -> dict[str, Any]:
-        """Return the live status, which the command `status` shows during the run."""
+        """Return the live status, which the command `status` shows during the run.
+
+        Its process ID tells `pause` that this process handles the signals.
+        """
         live_status = build_live_status(self, self.job, self._pacer)
         view = self._meter.measure(live_status, asyncio.get_running_loop().time())
-        return {"at": view.local_time.isoformat(), **view.to_dict()}
+        return {"at": view.local_time.isoformat(), "process": os.getpid(), **view.to_dict()}
 
     async def _run_job(self) -> None:
         self._dump_live_status()  # the first measurement; the next one can show a rate

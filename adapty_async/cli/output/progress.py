@@ -177,7 +177,7 @@ class ProgressView:
     def rate_text(self) -> str:
         """The rate, and the rate limit."""
         if self.live_status.is_paused:
-            return "paused: no new requests are sent; send SIGUSR1 again to unpause"
+            return "paused: no new requests are sent; to unpause, use adapty-async unpause or SIGUSR2"
         return ", ".join(filter(None, ["" if self.rate is None else f"{self.rate:,.1f}/s", self._limit_text]))
 
     @property

@@ -76,8 +76,8 @@ def test_it_shows_what_the_screen_does_paused_or_not_until_the_job_is_killed(
         assert told["totals"]["deleted"] + told["waiting"] + told["claimed"] == told["total"]
         process.send_signal(signal.SIGUSR1)
         wait_until(lambda: progress(say, ledger)["paused"])
-        assert "\npaused: no new requests are sent; send SIGUSR1 again to unpause\n" in say("status", ledger)[1]
-        process.send_signal(signal.SIGUSR1)
+        assert "\npaused: no new requests are sent; to unpause, use adapty-async unpause" in say("status", ledger)[1]
+        process.send_signal(signal.SIGUSR2)
         wait_until(lambda: not progress(say, ledger)["paused"])
         process.kill()
         process.wait()

@@ -248,7 +248,7 @@ def test_a_timeout_that_is_none_is_refused(timeout: str, say: Say, people: Path)
     assert say(*DELETE, people, "--timeout", timeout)[0] == 2
 
 
-# SIGUSR1
+# SIGUSR1 and SIGUSR2
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -267,7 +267,9 @@ class Looking(Screen):
         self.is_quiet = view.live_status.is_paused and not view.live_status.under_way
 
 
-async def test_a_signal_pauses_the_job_and_the_next_one_lets_it_go_on(tmp_path: Path) -> None:
+async def test_a_signal_pauses_the_job_and_another_one_unpauses_it_once(
+    tmp_path: Path,
+) -> None:
     async with Simulator(profiles=300) as sim, AdaptyClient(sim.api_key, base_url=sim.base_url) as client:
         with (
             open_id_input(ids_file(tmp_path, 300), by="customer_user_id") as listed,
@@ -277,20 +279,24 @@ async def test_a_signal_pauses_the_job_and_the_next_one_lets_it_go_on(tmp_path: 
             screen = Looking()
             running = asyncio.create_task(deletion.run(screen, interrupts))
             await until(lambda: sim.stats.requests > 20)
-            os.kill(os.getpid(), signal.SIGUSR1)
+            for _ in range(3):
+                os.kill(os.getpid(), signal.SIGUSR1)
             await until(lambda: screen.is_quiet)  # a request that was sent may not have reached the server yet
             sent = sim.stats.requests
             await asyncio.sleep(0.1)
             assert sim.stats.requests == sent < 300
-            os.kill(os.getpid(), signal.SIGUSR1)
+            for _ in range(3):
+                os.kill(os.getpid(), signal.SIGUSR2)
             await running
             assert deletion.ended().outcome_counts.by_outcome == Counter(deleted=300)
     assert [said.split(":")[0] for said in screen.messages] == ["the job is paused", "the job is unpaused"]
 
 
-async def test_where_no_job_runs_the_signal_does_nothing() -> None:
+@pytest.mark.parametrize("signum", [signal.SIGUSR1, signal.SIGUSR2])
+async def test_where_no_job_runs_the_signal_does_nothing(signum: int) -> None:
     install_interrupt_handlers()
-    os.kill(os.getpid(), signal.SIGUSR1)
+    os.kill(os.getpid(), signum)
     with InterruptHandler():
-        os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signum)
         await asyncio.sleep(0.01)
+    os.kill(os.getpid(), signum)

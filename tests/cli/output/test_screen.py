@@ -151,7 +151,7 @@ def test_it_is_told_what_is_known_of_the_limit(phase: Phase, estimate: float | N
 
 def test_a_paused_job_has_no_end_and_says_how_it_goes_on() -> None:
     paused = view(standing(1), 5.0, is_paused=True)
-    assert "SIGUSR1" in paused.rate_text
+    assert "SIGUSR2" in paused.rate_text
     assert paused.time_left is None
     assert paused.eta_text == ""
 
