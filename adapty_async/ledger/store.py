@@ -17,6 +17,7 @@ from typing import Any, Final, Self, TypeVar
 
 import attrs
 
+from ..bulk.operations import OPERATIONS
 from .chunks import ITEMS_PER_CHUNK, Chunk
 from .errors import LedgerUnreadableError
 from .file_checks import FileChecks
@@ -231,7 +232,10 @@ class Store:
             row = self._connection.execute(f"SELECT {_format_columns(JobRow)} FROM job").fetchone()  # noqa: S608 - our own names
         if row is None:
             raise build_damaged_error(self._path)
-        return self._parse_row(JobRow, row)
+        job = self._parse_row(JobRow, row)
+        if job.operation not in OPERATIONS:
+            raise build_damaged_error(self._path)
+        return job
 
     def read_runs(self) -> list[RunRow]:
         """Read the runs of the job, in order."""

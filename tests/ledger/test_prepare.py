@@ -327,9 +327,15 @@ async def test_a_job_whose_size_is_not_known_yet_is_refused_where_it_has_lost_ro
 
 
 @pytest.mark.parametrize(
-    "harm", ["UPDATE job SET job_options = '{\"file\"'", "UPDATE job SET job_options = '[]'", "DELETE FROM job"]
+    "harm",
+    [
+        "UPDATE job SET job_options = '{\"file\"'",
+        "UPDATE job SET job_options = '[]'",
+        "UPDATE job SET operation = 'delate'",
+        "DELETE FROM job",
+    ],
 )
-async def test_a_ledger_whose_order_cannot_be_read_is_damaged(client: AdaptyClient, path: Path, harm: str) -> None:
+async def test_a_ledger_whose_job_cannot_be_read_is_damaged(client: AdaptyClient, path: Path, harm: str) -> None:
     prepared(client, path, ids(2))
     with sqlite3.connect(path) as database:
         database.execute(harm)

@@ -220,6 +220,7 @@ def test_the_files_of_a_job_are_its_owners_alone(witness: Witness, people: Path)
         "UPDATE outcome SET rows = x'00'",
         """UPDATE job SET job_options = '{"file": null}'""",
         "UPDATE job SET job_options = '[1]'",
+        "UPDATE job SET operation = 'delate'",
     ],
 )
 def test_a_damaged_ledger_is_not_gone_on_with(
