@@ -1,8 +1,9 @@
 """The groups of options: each option is declared once, and passed to Typer and back by one decorator."""
 
+import importlib
 import inspect
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import attrs
 import pytest
@@ -12,6 +13,9 @@ from adapty_async.cli.app import app
 from adapty_async.cli.command import add_debug_option
 from adapty_async.cli.option_groups import Overrides, Without, expand_groups, to_cli_options
 from adapty_async.cli.options import Allowances, AttributeOptions, GuardOptions, SpeedOptions, StartOptions
+from tests.cli.served import ROOT
+
+COMMANDS = ROOT / "adapty_async" / "cli" / "commands"
 
 
 @attrs.frozen(kw_only=True)
@@ -69,6 +73,23 @@ def test_what_is_left_out_has_no_option_and_its_default(left_out: str) -> None:
     gone = {"number", "flag"} if left_out == "pair" else {left_out}
     assert parameters(annotation).keys() == {"name", "number", "flag", "last"} - gone
     assert run(annotation, "ann") == Nested(name="ann")
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in COMMANDS.glob("[a-z]*.py")))
+def test_a_command_leaves_out_only_what_its_groups_have(name: str) -> None:
+    command = getattr(importlib.import_module(f"adapty_async.cli.commands.{name}"), name)
+    for group, *metadata in map(get_args, filter(get_args, command.__annotations__.values())):
+        for without in (each for each in metadata if isinstance(each, Without)):
+            assert without.names <= names_in(group)
+
+
+def names_in(group: Any) -> set[str]:
+    """Return the names of the options and groups in a group."""
+    if get_args(group):
+        return set().union(*map(names_in, get_args(group)))
+    if not isinstance(group, type) or not attrs.has(group):
+        return set()
+    return {field.name for field in attrs.fields(group)}.union(*(names_in(field.type) for field in attrs.fields(group)))
 
 
 def test_overrides_hold_what_was_given_alone() -> None:

@@ -219,7 +219,7 @@ def read_job_options(reader: LedgerReader) -> JobOptions:
         )
     try:
         return JobOptions.from_dict(reader.job_options, reader.path)
-    except (AttributeError, KeyError, TypeError, ValueError):  # the stored options are incomplete or malformed
+    except (AttributeError, CommandError, KeyError, TypeError, ValueError):  # incomplete, malformed or invalid
         message = f"{reader.path} is damaged: restore it from a copy, or start again with another ledger"
     raise CommandError(message, ExitStatus.LEDGER)
 

@@ -221,6 +221,9 @@ def test_the_files_of_a_job_are_its_owners_alone(witness: Witness, people: Path)
         """UPDATE job SET job_options = '{"file": null}'""",
         "UPDATE job SET job_options = '[1]'",
         "UPDATE job SET operation = 'delate'",
+        "UPDATE job SET job_options = json_set(job_options, '$.speed_options.pace', 'fast')",
+        "UPDATE job SET job_options = json_set(job_options, '$.input_options.format', 'xml')",
+        "UPDATE job SET job_options = json_set(job_options, '$.guard_options.unheard', 1)",
     ],
 )
 def test_a_damaged_ledger_is_not_gone_on_with(
