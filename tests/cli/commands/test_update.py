@@ -586,7 +586,7 @@ def test_on_a_terminal_it_says_what_is_written_and_asks(
     assert main(["update", *AT_ONCE, *arguments]) == status
     shown = screen.getvalue()
     assert "attributes written: first_name, custom.team; the same in every row: custom.campaign" in shown
-    assert "Type 1 to update them" in shown
+    assert "Type 1 to update it" in shown
     assert not {"Ann", "blue", "spring"} & set(shown.replace(":", " ").split())
     assert sim.stats.requests == (0 if status else 1)
 
