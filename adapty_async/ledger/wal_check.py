@@ -49,20 +49,23 @@ def is_log_damaged(path: Path) -> bool:
 
 
 def is_log_start_damaged(path: Path) -> bool:
-    """Return True if a log exists that was overwritten at its start. Raise OSError.
+    """Return True if a log with data exists that was overwritten at its start. Raise OSError.
 
-    A process without a free descriptor can't look, and the next check does.
+    A log without a frame has no data. A power cut may leave its header unwritten, and SQLite then writes it again. A
+    process without a free descriptor can't look, and the next check does.
     """
     try:
         with path.open("rb") as file:
-            head = file.read(4)
+            head = file.read(_HEADER_BYTES + _FRAME_HEADER_BYTES)
     except FileNotFoundError:
         return False
     except OSError as error:
         if error.errno in {errno.EMFILE, errno.ENFILE}:
             return False
         raise
-    return bool(head) and int.from_bytes(head, "big") not in _MAGIC_NUMBERS
+    if len(head) < _HEADER_BYTES + _FRAME_HEADER_BYTES:
+        return False
+    return int.from_bytes(head[:4], "big") not in _MAGIC_NUMBERS
 
 
 def _iter_frames(data: bytes, page_size: int) -> Iterator[tuple[bytes, bytes]]:
