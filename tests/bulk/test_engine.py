@@ -483,7 +483,7 @@ async def test_an_input_that_awaits_what_was_cancelled_is_not_taken_for_its_end(
 
 async def test_a_runner_never_ends_unnoticed() -> None:
     class Broken:
-        def open(self, lineup: object, tally: object) -> None:
+        def open(self, scheduler: object, stats: object) -> None:
             pass
 
         async def attempt(self, work: object) -> None:

@@ -77,6 +77,7 @@ class ProgressSource(Protocol):
     @property
     def outcome_counts(self) -> OutcomeCounts:
         """The current counts."""
+        ...
 
 
 @attrs.frozen(kw_only=True)
