@@ -2,7 +2,7 @@
 
 
 def format_count(count: int, singular: str, plural: str | None = None) -> str:
-    """Return a number with what it counts, such as `1 row is invalid`.
+    """Return a number and the counted noun, such as `1 row is invalid`.
 
     Args:
         count: The number.

@@ -97,7 +97,7 @@ def _items(kind: Kind, *, is_lost: bool) -> Iterator[str]:
 
 
 async def run_job(kind: Kind, path: Path, server: Server, *, has_left: bool = False) -> None:
-    """Run or resume a job. `is_sent`: requests were sent before, and the job isn't done."""
+    """Run or resume a job. `has_left`: requests were sent before, and the job isn't done."""
     client = client_over(server)
     ledger = Ledger(path, spool=kind == "delete spooled")
     job: bulk.BulkJob[Any, Any]

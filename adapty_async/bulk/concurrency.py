@@ -26,7 +26,7 @@ _UPDATE_INTERVAL: Final = 0.02
 
 
 class ServerHealth(Enum):
-    """The state of the server as seen by a request. NOTHING: the request was rate-limited or never sent."""
+    """The state of the server as seen by a request. UNKNOWN: the request was rate-limited or never sent."""
 
     OK = "works"
     FAILURE = "fails"

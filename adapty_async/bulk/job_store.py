@@ -74,7 +74,7 @@ class JobSession(Protocol[ItemT_co]):
         ...
 
     def mark_sent(self) -> None:
-        """Record that a request for an entry is about to be sent, or that none will ever be."""
+        """Record that a request for an item is about to be sent, or that none will ever be."""
         ...
 
     def record_outcome(

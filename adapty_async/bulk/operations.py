@@ -75,7 +75,7 @@ class OperationSpec(Generic[ItemT, ValueT]):
         participle: The past participle of the verb.
         noun: The noun of the verb.
         warning: What to warn of before a job is confirmed. Empty if the operation changes nothing.
-        record_note: What the record of a job says about the operation, or None.
+        record_note: The remark on the operation in the record of a job, or None.
         effect: What it does to a profile.
         build_profile_request: The resource's function that builds the request for one ID. If the operation has
             attributes, they are the first argument.

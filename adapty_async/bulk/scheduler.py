@@ -294,7 +294,7 @@ class Scheduler(Generic[ItemT]):
     def _read_nowait(self) -> WorkItem[ItemT] | None:
         """Return the next item if it is available without waiting.
 
-        With a ledger session this is an entry that is ready. An async input never has one.
+        With a ledger session this is an item that is ready. An async input never has one.
         """
         try:
             remaining_item = self._next_item_nowait()

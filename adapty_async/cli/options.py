@@ -186,7 +186,7 @@ class GuardOptions:
 
 @attrs.frozen(kw_only=True)
 class LedgerOptions:
-    """Where a new job is recorded."""
+    """The ledger of a new job."""
 
     ledger: Annotated[
         Path | None,
@@ -197,7 +197,7 @@ class LedgerOptions:
 
 @attrs.frozen(kw_only=True)
 class RecordOptions:
-    """What the record of a job says about a run."""
+    """The notes of a run for the record."""
 
     operator: Annotated[str | None, typer.Option(metavar="NAME", help="Your name, for the record.")] = None
     request: Annotated[

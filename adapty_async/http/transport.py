@@ -80,7 +80,7 @@ class _AttemptState:
 
 
 # Passes the state to the classes below, which aiohttp calls. A middleware would take 20% of the time of a call.
-_attempt_state: Final[ContextVar[_AttemptState]] = ContextVar("adapty_async_leaving")
+_attempt_state: Final[ContextVar[_AttemptState]] = ContextVar("adapty_async_attempt_state")
 
 
 class _Request(aiohttp.ClientRequest):

@@ -101,8 +101,7 @@ class FileChecks:
         except (OSError, sqlite3.Error):
             advice = (
                 f"its data couldn't be copied to {copy.name}: find the ledger and put it back, {_RERUN_HINT}; "
-                "if you can't "
-                "find it, its data is lost"
+                "if you can't find it, its data is lost"
             )
             return build_lost_error(self._path, advice, kept=None)
         finally:

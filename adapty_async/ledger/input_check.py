@@ -246,8 +246,7 @@ def load_id_key(location: LedgerLocation, job: JobRow) -> IdKey:
         if id_key is None or id_key.fingerprint != job.id_key_fingerprint:
             raise LedgerMismatchError(
                 f"{get_key_path(path)} is the key file of another ledger, or was changed: put the right one "
-                "back; without "
-                "it the job can't be resumed",
+                "back; without it the job can't be resumed",
                 "secret",
             )
         return id_key

@@ -196,7 +196,7 @@ class LedgerSession(Generic[ItemT]):
         return claimed.popleft()
 
     def mark_sent(self) -> None:
-        """Record that the request of an entry is about to be sent, or that none will ever be."""
+        """Record that the request of an item is about to be sent, or that none will ever be."""
         self._unsent -= 1
         if self._send_waiter is not None and not self._send_waiter.done():
             self._send_waiter.set_result(None)

@@ -1,7 +1,7 @@
 """Generated functions that read a JSON object into an attrs class.
 
 They take half the time of those that attrs and cattrs generate: values of type str, bool and int are checked inline,
-and the fields are set on the open twin of a frozen class.
+and the fields are set on the mutable twin of a frozen class.
 """
 
 from collections.abc import Callable, Iterator

@@ -70,8 +70,7 @@ def _find_attribute_columns(
         if target is None:
             raise InputError(
                 f"{file_name} has a column {name!r}, which isn't an attribute ({ATTRIBUTE_NAME_HINT}): use "
-                "--attributes to select the "
-                "columns to send"
+                "--attributes to select the columns to send"
             )
         if schema.column_types:
             target = apply_column_type(target, schema.column_types[at])
@@ -91,8 +90,7 @@ def _refuse_cell_options(attribute_mapping: AttributeMapping, file_name: str) ->
     for option in attribute_mapping.list_cell_options():
         raise InputError(
             f"{file_name} is JSON lines, where {option} has no effect: write {written[option]} into the "
-            "objects themselves, "
-            f"and leave {option} out"
+            f"objects themselves, and leave {option} out"
         )
 
 
@@ -143,8 +141,7 @@ class JsonAttributeReader:
         if target is None:
             raise InputError(
                 f"{self._file}, line {row.line} has a field that isn't an attribute ({_JSON_NAME_HINT}): use "
-                "--attributes "
-                "to select the fields to send"
+                "--attributes to select the fields to send"
             )
         return target
 

@@ -70,14 +70,12 @@ class Guards:
         if expect is not None and profile_count != expect:
             raise _build_refusal(
                 f"{found} to {operation_spec.name}, not the {expect:,} of "
-                "--expect: find out "
-                f"why, then pass --expect {profile_count}"
+                f"--expect: find out why, then pass --expect {profile_count}"
             )
         if max_profiles is not None and profile_count > max_profiles:
             raise _build_refusal(
                 f"{found} to {operation_spec.name}, more than the {max_profiles:,} "
-                "of --max: find out "
-                f"why, then pass --max {profile_count}"
+                f"of --max: find out why, then pass --max {profile_count}"
             )
         if is_confirmed and profile_count > MAX_UNCOUNTED_PROFILES and expect is None and max_profiles is None:
             raise _build_refusal(

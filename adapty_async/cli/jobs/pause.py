@@ -71,7 +71,7 @@ def _signal_job(path: Path, action: Literal["pause", "unpause"]) -> int:
                 f"process {holder} uses {path}, but doesn't handle signals: it is starting or ending, or it is a "
                 f"Python program, in which job.{action}() does this"
             )
-        time.sleep(_POLL_SECONDS)
+        time.sleep(_POLL_SECONDS)  # no event loop runs here, and Ctrl-C ends it
 
 
 def _get_publisher(reader: LedgerReader) -> int | None:

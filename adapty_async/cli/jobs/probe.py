@@ -106,8 +106,7 @@ def verify_app(
     if found is None:
         raise _build_refusal(
             f"none of the first {_MAX_TRIED_IDS} IDs to send exists in Adapty, so it can't be verified that "
-            "the key is for app "
-            f"{app}: {advice}"
+            f"the key is for app {app}: {advice}"
         )
     if found != UUID(app):
         raise _build_refusal(

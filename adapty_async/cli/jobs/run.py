@@ -306,7 +306,7 @@ class JobRun:
     def _dump_live_status(self) -> dict[str, Any]:
         """Return the live status, which the command `status` shows during the run.
 
-        Its process ID tells `pause` that this process handles the signals.
+        By its process ID, the command `pause` finds the process that handles the signals.
         """
         live_status = build_live_status(self, self.job, self._pacer)
         view = self._meter.measure(live_status, asyncio.get_running_loop().time())

@@ -19,7 +19,8 @@ OWNER_ONLY_MODE: Final = 0o600
 def create_partial_file(path: Path, mode: int) -> Iterator[tuple[Path, int]]:
     """Create an empty file next to another. Yield its path and a descriptor, which the caller must close.
 
-    The file is removed if the block fails, and `sweep` doesn't remove it until it is closed. Raises OSError.
+    The file is removed if the block fails, and `remove_partial_files` doesn't remove it until it is closed. Raises
+    OSError.
     """
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

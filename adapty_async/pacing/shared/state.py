@@ -1,6 +1,6 @@
 """The state that processes with the same API key share, without I/O.
 
-All processes share one pacer, the mind, with a single schedule. Each member takes a *lease*, the next slots of the
+All processes share one pacer with a single schedule. Each member takes a *lease*, the next slots of the
 schedule, so that members with many requests alternate. A member returns slots that it doesn't use. A reaction to a 429
 cancels all planned slots.
 """
@@ -84,7 +84,7 @@ class SlotResult:
 
 @attrs.define
 class Coordination:
-    """The shared state except the mind.
+    """The shared state except the pacer.
 
     `code`: the version of the pacer's code. `began`: the start of the run on the monotonic clock. `offset`: wall clock
     minus monotonic clock, in seconds. `written`: seconds since 1970. `found`: the limit that was found, in requests per
@@ -223,7 +223,7 @@ class SharedState:
         return slots
 
     def record_results(self, results: Iterable[SlotResult]) -> None:
-        """Pass results to the mind. If it reacts to one, all planned slots become void."""
+        """Pass results to the pacer. If it reacts to one, all planned slots become void."""
         pacer = self.pacer
         for result in results:
             self._end_trial(result.ticket.number)

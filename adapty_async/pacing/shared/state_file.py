@@ -1,9 +1,9 @@
 """The file in which processes share their state: its permissions, its lock, and its integrity if a writer is killed.
 
 The file has two places for the state. The valid one with the higher revision counts, and a writer overwrites the other.
-So if a writer is killed, the previous state remains. The *pulse*, which every process checks before each request, is
-stored separately and read without the lock. It is read, not mapped: accessing a mapped file that was truncated kills
-the process.
+So if a writer is killed, the previous state remains. The *send barrier*, which every process checks before each
+request, is stored separately and read without the lock. It is read, not mapped: accessing a mapped file that was
+truncated kills the process.
 """
 
 import errno
@@ -138,7 +138,7 @@ class StateFile:
 
     @property
     def barrier(self) -> SendBarrier | None:
-        """The pulse, read without the lock; None if it is being written at this moment, or truncated."""
+        """The send barrier, read without the lock; None if it is being written at this moment, or truncated."""
         data = os.pread(self._descriptor, _BARRIER_FORMAT.size, _BARRIER_OFFSET)
         if data != self._packed_barrier:
             self._packed_barrier, self._barrier = data, _unpack_barrier(data)
