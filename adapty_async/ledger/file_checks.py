@@ -73,8 +73,18 @@ class FileChecks:
             self._sizes = ledger, log
 
     def _compare_files(self) -> None:
+        self._check_ledger()
+        try:
+            self._check_other_files()
+        except LedgerLostError:
+            self._check_ledger()  # a folder that was renamed meanwhile took the ledger along
+            raise
+
+    def _check_ledger(self) -> None:
         if get_identity(self._path) != self._identity:
             raise self._rescue_data()
+
+    def _check_other_files(self) -> None:
         self._file_lock.check()
         for file, identity in self._log_identities.items():
             if get_identity(file) != identity:
@@ -84,8 +94,6 @@ class FileChecks:
         ledger, log = self._read_sizes()
         # An interrupted transaction may leave the log larger.
         if ledger != self._sizes[0] or log < self._sizes[1] or is_log_start_damaged(self._add_suffix("-wal")):
-            if get_identity(self._path) != self._identity:  # it was removed after the check above
-                raise self._rescue_data()
             raise LedgerLostError(
                 f"{self._path}, or its log, was overwritten while it was in use, so nothing more is sent: if it is "
                 f"damaged, restore it from a backup, {_RERUN_HINT}",

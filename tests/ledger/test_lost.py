@@ -15,7 +15,17 @@ import pytest
 from adapty_async import UNPACED, AdaptyClient, FixedPacer, bulk
 from adapty_async.bulk import BulkJob, Outcome
 from adapty_async.bulk.operations import ProfileId
-from adapty_async.ledger import Ledger, LedgerLockedError, LedgerLostError, LedgerReader, lock_ledger, verify
+from adapty_async.ledger import (
+    Ledger,
+    LedgerLockedError,
+    LedgerLostError,
+    LedgerReader,
+    file_checks,
+    file_identity,
+    lock_ledger,
+    verify,
+)
+from adapty_async.ledger.file_identity import Identity
 from adapty_async.ledger.files import get_lock_path
 from adapty_async.ledger.id_key import get_key_path
 from adapty_async.ledger.prepare import update_job_options
@@ -385,6 +395,19 @@ def test_where_the_ledger_is_gone_what_was_recorded_is_in_the_copy_and_where_tha
 def test_where_its_folder_is_gone_nobody_knows_where_what_was_recorded_is(opened: Opened) -> None:
     opened.path.parent.rename(opened.path.parent.with_name("moved"))
     assert opened.lost().kept is None
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+def test_a_folder_that_is_renamed_during_a_check_is_told_as_the_loss_of_the_ledger(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    def get_identity(file: Path) -> Identity | None:
+        if file == beside(opened.path, suffix) and file.exists():
+            opened.path.parent.rename(opened.path.parent.with_name("moved"))
+        return file_identity.get_identity(file)
+
+    monkeypatch.setattr(file_checks, "get_identity", get_identity)
+    assert "find the ledger and put it back" in str(opened.lost())
 
 
 def test_where_another_process_has_written_what_was_recorded_is_in_the_ledger(opened: Opened) -> None:

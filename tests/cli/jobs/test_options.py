@@ -1,6 +1,7 @@
 """The options of a job are read from the ledger as they were stored."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,9 @@ def test_exclude_lists_of_one_name_are_told_apart() -> None:
 
 def test_a_ledger_lies_beside_its_input_or_where_that_is_not_a_file_in_the_working_directory(tmp_path: Path) -> None:
     assert derive_ledger_path(tmp_path / "people.csv") == tmp_path / "people.csv.adapty.db"
-    assert derive_ledger_path(Path("-")) == derive_ledger_path(Path("/dev/null")) == Path("stdin.adapty.db")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert derive_ledger_path(Path("-")) == derive_ledger_path(pipe) == Path("stdin.adapty.db")
 
 
 def test_a_command_can_be_copied_into_a_shell() -> None:
