@@ -15,7 +15,7 @@ from ...bulk.operations import IdType, make_id_normalizer
 from ..exit_codes import CommandError
 from ..options import Allowances
 from .id_input import open_id_input
-from .id_spelling import canonicalize_id
+from .id_spelling import canonicalize_id, decode_id
 from .input_types import ExcludedIds, Format, InputError, NoIdsError, Row
 from .job_input import JobInput
 from .rounding import RoundingDetector, round_like_spreadsheet
@@ -106,7 +106,7 @@ class ExcludeLists:
             for each, so_far in zip(self.lists, found, strict=True):
                 if name in each.lines_by_name:
                     so_far.has_match = True
-                    if name == rounded or (each.names_by_part and _SEPARATORS.search(name)):
+                    if name == rounded or (each.names_by_part and _split_parts(name)):
                         so_far.exact_names.add(name)
                 elif other := each.find_id_name(spelling):
                     so_far.other_spelling = so_far.other_spelling or (other, position)
@@ -138,8 +138,9 @@ def _refuse_spelling_variant(exclude_list: ExcludeList, matches: _ListMatches, j
         name, position = matches.other_spelling
         raise CommandError(
             f"{exclude_list.describe_place(name)}: it differs from the ID "
-            f"{_describe_position(job_input, position)} only by case, white space or the like: "
-            "write it as in that file; if they are two IDs, add --allow-unmatched-exclude"
+            f"{_describe_position(job_input, position)} only by case, white space, encoding, "
+            "look-alike letters or the like: write it as in that file; if they are two IDs, add "
+            "--allow-unmatched-exclude"
         )
 
 
@@ -207,13 +208,19 @@ def _read_exclude_list(name: str, file: Path, by: IdType, column: str | None, al
             lines.setdefault(id_name, row.line)
             if (spelling := canonicalize_id(row.id)) != id_name:
                 spellings[spelling] = id_name
-            if may_have_parts and _SEPARATORS.search(row.id):
-                cells |= {canonicalize_id(cell): id_name for cell in _SEPARATORS.split(row.id) if cell.strip()}
+            if may_have_parts:
+                cells |= {canonicalize_id(part): id_name for part in _split_parts(row.id)}
     if not lines:
         raise NoIdsError(str(file))
     return ExcludeList(
         name, file, schema.unit, lines, spellings, cells, schema.is_single_column, rounding.suspect_count
     )
+
+
+def _split_parts(id_: str) -> set[str]:
+    """Return the parts of an ID, also of the decoded one, or an empty set if it has no separators."""
+    texts = (text for text in {id_, decode_id(id_)} if _SEPARATORS.search(text))
+    return {part for text in texts for part in _SEPARATORS.split(text) if part}
 
 
 def is_excluded(job_input: JobInput, row: Row) -> bool:

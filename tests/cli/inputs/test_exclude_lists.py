@@ -54,7 +54,7 @@ def test_an_id_in_capitals_holds(witness: Witness, people: Path, tmp_path: Path,
     sentence = refused(say, witness, *DELETE, people, "--exclude", held)
     assert sentence == (
         f"adapty-async: --exclude: {held}, line 1: it differs from the ID on line 2 of {people} only by case, white "
-        f"space or the like: write it as in that file; if they are two IDs, add {ALLOW}"
+        f"space, encoding, look-alike letters or the like: write it as in that file; if they are two IDs, add {ALLOW}"
     )
     assert say(*DELETE, people, "--exclude", held, ALLOW)[0] == 0
     assert ids(1)[0] in witness.log
@@ -204,6 +204,29 @@ def test_a_list_is_not_told_to_name_its_column(
         ("12345", "\u0661\u0662\u0663\u0664\u0665"),
         ("ann@example.com", "ann@example.com."),
         ("12345", "12345!"),
+        ("ann@example.com", "ann%40example.com"),
+        ("ann@example.com", "ann&#64;example.com"),
+        ("ann@example.com", "Ann&commat;Example.com"),
+        ("ann@example.com", "ann%2540example.com"),
+        ("ann+bob@example.com", "ann%2Bbob%40example.com"),
+        ("ann&bob", "ann&amp;bob"),
+        ("ann&bob", "ann&amp;amp;bob"),
+        ("o'neil", "o&#39;neil"),
+        ("jos\u00e9", "jos%C3%A9"),
+        ("jos\u00e9", "jos&eacute;"),
+        ("u1", "u%E2%80%8B1"),
+        ("491701234567", "%2B491701234567"),
+        ("ann@example.com", "\u0430nn@example.com"),
+        ("ann@example.com", "ann@ex\u0430mpl\u0435.\u0441om"),
+        ("BETTY", "\u0412\u0415TT\u0423"),
+        ("bob", "b\u03bfb"),
+        ("XAVER", "\u03a7\u0391V\u0395R"),
+        ("no\u00ebl", "n\u043e\u0451l"),
+        ("ann", "%D0%B0nn"),
+        ("\u0412\u0415\u0420\u0410", "\u0432\u0435\u0440\u0430"),
+        ("\u039d\u0399\u039a\u039f\u03a3", "\u03bd\u03b9\u03ba\u03bf\u03c2"),
+        ("id1", "\u0131d1"),
+        ("id1", "\u0130d1"),
         ("3286abd3-48b0-4e9c-a5f6-ac0a006333a6", "{3286ABD348B04E9CA5F6AC0A006333A6}"),
         ("3286abd3-48b0-4e9c-a5f6-ac0a006333a6", "urn:uuid:3286abd3-48b0-4e9c-a5f6-ac0a006333a6"),
     ],
@@ -230,10 +253,30 @@ def test_two_spellings_of_one_are_told(one: str, other: str) -> None:
         ("u1.0", "u1"),
         ("+u1", "u1"),
         ("", "u"),
+        ("100%", "100"),
+        ("a%zz", "azz"),
+        ("a&b", "ab"),
+        ("\u0438\u0432\u0430\u043d", "ivan"),
     ],
 )
 def test_two_people_are_told_apart(one: str, other: str) -> None:
     assert canonicalize_id(one) != canonicalize_id(other)
+
+
+@pytest.mark.parametrize("spelling", ["{}%40example.com", "{}&#64;example.com", "{}@\u0435x\u0430mple.com"])
+@pytest.mark.parametrize("row", ["{}", "Ann <{}>", "Ann &lt;{}&gt;", "Ann%20{}"])
+def test_an_encoded_or_look_alike_id_holds(witness: Witness, tmp_path: Path, say: Say, spelling: str, row: str) -> None:
+    first, second = ids(2)
+    people = input_of(tmp_path, *(f"{id_}@example.com" for id_ in (first, second)))
+    held = write(tmp_path, "hold.csv", f"{second}@example.com", row.format(spelling.format(first)))
+    assert f"{held}, line 2: " in refused(say, witness, *DELETE, people, "--exclude", held)
+
+
+def test_an_id_that_looks_encoded_can_be_excluded(witness: Witness, tmp_path: Path, say: Say) -> None:
+    people = input_of(tmp_path, *ids(2), "a%3Bb")
+    held = write(tmp_path, "hold.csv", "a%3Bb")
+    assert say(*DELETE, people, "--exclude", held)[0] == 0
+    assert set(witness.log) == set(ids(2))
 
 
 def test_where_both_are_in_the_input_it_is_not_clear_who_is_meant(witness: Witness, tmp_path: Path, say: Say) -> None:
