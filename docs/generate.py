@@ -18,7 +18,7 @@ import attrs
 import typer
 
 from adapty_async.cli.app import app
-from adapty_async.cli.exit_codes import PRECEDENCE_HELP, ExitStatus
+from adapty_async.cli.exit_status import PRECEDENCE_HELP, ExitStatus
 from adapty_async.testing.command import _make_parser as simulator_parser
 
 DOCS: Final = Path(__file__).parent

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from adapty_async.http.deadlines import DeadlineTimers
+from adapty_async.http.deadline_timers import DeadlineTimers
 
 
 def tasks_left() -> list[str]:

@@ -43,7 +43,7 @@ ROOT: Final = Path(__file__).parents[1]
 PACKAGES: Final = ("ledger", "bulk")
 TESTS: Final = (
     *("tests/ledger", "tests/bulk"),
-    *(f"tests/cli/jobs/test_{name}.py" for name in ("self_contained", "report", "ledger_errors")),
+    *(f"tests/cli/jobs/test_{name}.py" for name in ("self_contained", "ledger_commands", "ledger_errors")),
 )
 # Each of their tests consists of many whole jobs, and takes the complete time of a mutant.
 SLOW: Final = tuple(f"--ignore=tests/ledger/test_{name}.py" for name in ("faults", "flips", "kill", "power"))

@@ -31,7 +31,7 @@ from adapty_async.ledger import (
     files,
 )
 from adapty_async.ledger.chunks import Chunk
-from adapty_async.ledger.run_state import RunState
+from adapty_async.ledger.session_state import RunState
 from adapty_async.ledger.store import CommitData
 from tests.bulk.scripted import ABSENT, NO_CONTENT, PROFILE, ScriptedTransport, client_over, lost
 from tests.disk import Disk, Event

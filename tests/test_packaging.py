@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from adapty_async.cli.jobs.ledger_files import _LEDGER_FILE_SUFFIXES
+from adapty_async.cli.jobs.ledger_access import _LEDGER_FILE_SUFFIXES
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -17,12 +17,12 @@ from adapty_async.bulk import Outcome, StopReason
 from adapty_async.bulk.operations import OPERATIONS
 from adapty_async.cli import main
 from adapty_async.cli.app import app
-from adapty_async.cli.exit_codes import EXIT_STATUS_HELP, PRECEDENCE_HELP, ExitStatus
-from adapty_async.cli.inputs.formats import infer_format
+from adapty_async.cli.exit_status import EXIT_STATUS_HELP, PRECEDENCE_HELP, ExitStatus
+from adapty_async.cli.inputs.format_detection import infer_format
 from adapty_async.cli.inputs.input_types import ADDED_COLUMNS, Format
-from adapty_async.cli.jobs.ledger_files import _LEDGER_FILE_SUFFIXES
-from adapty_async.cli.output.events import Output
-from adapty_async.cli.output.screen import EventScreen
+from adapty_async.cli.jobs.ledger_access import _LEDGER_FILE_SUFFIXES
+from adapty_async.cli.output.command_output import Output
+from adapty_async.cli.output.progress_screen import EventScreen
 from adapty_async.models import InstallationMeta, ProfileAttributes
 from adapty_async.pacing import Phase
 from adapty_async.testing import Simulator

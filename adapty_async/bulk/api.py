@@ -5,7 +5,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from typing import Any, Final, TypeAlias
 
 from ..client import AdaptyClient, get_sender
-from ..http.descriptors import get_descriptor_limit, get_max_connections
+from ..http.descriptor_limit import get_descriptor_limit, get_max_connections
 from ..models import Profile
 from ..pacing import Pacer
 from .attempts import CallableOperation, ProfileOperation

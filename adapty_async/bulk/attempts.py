@@ -17,7 +17,7 @@ from ..errors import (
     LocalRateLimitError,
     PermissionDeniedError,
 )
-from ..http.descriptors import get_descriptor_limit, is_out_of_descriptors
+from ..http.descriptor_limit import get_descriptor_limit, is_out_of_descriptors
 from ..http.elapsed_time import ANY_TIME
 from ..http.requests import Request, Response
 from ..http.retry import is_profile_not_found, is_rate_limited, is_retryable, is_stale, is_unsent

@@ -9,7 +9,7 @@ from typing import Any, Final, Generic, cast
 
 import attrs
 
-from ..http.connection_check import ConnectionCheck
+from ..http.connection_reuse import ConnectionCheck
 from ..http.elapsed_time import ANY_TIME, Moment
 from .job_store import JobSession, RemainingItem
 from .overload import RetryBudget

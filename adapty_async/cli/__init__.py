@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from .process import disable_core_files, ignore_stderr_errors
+from .process_setup import disable_core_files, ignore_stderr_errors
 from .signals import (
     EXIT_INTERRUPTED,
     ignore_signals,

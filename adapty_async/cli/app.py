@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from .command import EPILOG, add_debug_option, add_output_options, add_screen_options
+from .command_runner import EPILOG, add_debug_option, add_output_options, add_screen_options
 from .commands.anonymize import anonymize
 from .commands.create import create
 from .commands.delete import delete
@@ -29,9 +29,9 @@ from .commands.status import status
 from .commands.unpause import unpause
 from .commands.update import update
 from .commands.verify import verify
-from .exit_codes import ExitStatus
-from .output.events import echo
-from .output.streams import handle_stdout_error, print_error
+from .exit_status import ExitStatus
+from .output.command_output import echo
+from .output.standard_streams import handle_stdout_error, print_error
 
 _USAGE_ERROR: Final[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 """The class of usage errors. Typer has no public name for it."""

@@ -11,7 +11,7 @@ from uuid import UUID
 import attrs
 import typer
 
-from .option_groups import Overrides, Without
+from .option_group_conversion import Overrides, Without
 
 
 class FormatName(StrEnum):

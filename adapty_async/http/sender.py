@@ -20,7 +20,7 @@ from ..errors import (
     LocalRateLimitError,
 )
 from ..pacing import AdaptivePacer, Pacer, ReactivePacer, Ticket, Verdict
-from .connection_check import ConnectionCheck
+from .connection_reuse import ConnectionCheck
 from .elapsed_time import ANY_TIME, Moment, read_clocks
 from .error_mapping import build_api_error
 from .requests import Request, Response

@@ -1,4 +1,4 @@
-"""A single attempt on the wire. Besides `connections`, this is the only module that uses aiohttp's client."""
+"""A single attempt on the wire. Besides `connection_reuse`, this is the only module that uses aiohttp's client."""
 
 import asyncio
 import hashlib
@@ -19,9 +19,9 @@ from aiohttp.typedefs import LooseHeaders
 from multidict import CIMultiDict
 
 from ..errors import AdaptyConnectionError, AdaptyError, AdaptyTimeoutError, InvalidResponseError
-from .connection_check import ConnectionCheck, Connector, make_unpooled_key
-from .deadlines import DeadlineTimers
-from .descriptors import find_shortage_errno
+from .connection_reuse import ConnectionCheck, Connector, make_unpooled_key
+from .deadline_timers import DeadlineTimers
+from .descriptor_limit import find_shortage_errno
 from .requests import Request, Response, build_response
 
 MAX_BODY_BYTES: Final = 8 * 1024 * 1024

@@ -1,6 +1,7 @@
 """The ledger: the record of a bulk job, with which it can be resumed and its results can be proven."""
 
 from .chunks import Row
+from .deletion_verification import Verified, verify
 from .errors import (
     InputChangedError,
     LedgerAnonymizedError,
@@ -11,15 +12,14 @@ from .errors import (
     LedgerUnreadableError,
     LedgerWriteError,
 )
+from .job_preparation import has_job, prepare, reopen
+from .job_record import JobRecord, build_record, describe_item
 from .ledger import Ledger, anonymize
 from .ledger_location import TemporaryLedger
 from .lock import LedgerLock, lock_ledger
-from .prepare import has_job, prepare, reopen
 from .reader import Job, LedgerReader, Run, Status
-from .record import JobRecord, build_record, describe_item
 from .spool import Spool
 from .store import Presence
-from .verification import Verified, verify
 
 __all__ = [
     "InputChangedError",

@@ -11,7 +11,7 @@ from typing import BinaryIO, Final
 
 from .errors import LedgerError, LedgerLockedError, LedgerLostError, LedgerUnreadableError, LedgerWriteError
 from .file_identity import Identity, get_identity
-from .wal_check import is_log_damaged
+from .wal_damage import is_log_damaged
 
 APPLICATION_ID: Final = 0x41645079
 FORMAT_VERSION: Final = 3

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from ..bulk.job_store import JobSpec
-from ..counts import format_count
+from ..pluralization import format_count
 from .chunks import HASH_BYTES, ITEMS_PER_CHUNK, Chunk
 from .errors import Difference, InputChangedError, LedgerMismatchError, Mismatch
 from .files import build_write_error, open_regular_file

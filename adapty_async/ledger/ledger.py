@@ -15,12 +15,12 @@ from ..http.hook_check import check_hook
 from .errors import LedgerMismatchError
 from .files import resolve_link, translate_errors
 from .id_key import IdKey, get_key_path
+from .id_spool import RunSpool
 from .ledger_location import LedgerLocation, TemporaryLedger, to_location
 from .lock import LedgerLock
 from .reader import LedgerReader
-from .run_spool import RunSpool
-from .run_state import ResumeConditions, RunState
 from .session import LedgerSession
+from .session_state import ResumeConditions, RunState
 from .spool import Spool
 from .store import JobRow, Store
 

@@ -13,7 +13,6 @@ from typing import Final, NamedTuple, TypeAlias, cast
 import attrs
 
 from .errors import LedgerError
-from .file_checks import FileChecks
 from .file_identity import get_identity
 from .files import (
     FileLock,
@@ -28,6 +27,7 @@ from .files import (
 )
 from .id_key import KEY_BYTES, IdKey, get_key_path
 from .lock import LedgerLock
+from .open_file_check import FileChecks
 
 _TEMPORARY_FOLDERS: Final = ("/var/tmp", "/usr/tmp", "/tmp")  # noqa: S108 - SQLite's own list; its file has no name there
 

@@ -14,11 +14,11 @@ from ..bulk.job_store import RemainingItem, Source
 from ..bulk.results import ItemT
 from ..http.elapsed_time import Moment
 from .chunks import ITEMS_PER_CHUNK, STATES, Chunk, OutcomeRow, to_timestamp
+from .commit_thread import CommitThread, wait_through_cancellation
 from .errors import InputChangedError, LedgerError
 from .input_check import InputChunk
 from .input_reader import InputBuffer, LoopYielder
-from .run_state import RemainingItems, RunState, count_outcomes
-from .writer import CommitThread, wait_through_cancellation
+from .session_state import RemainingItems, RunState, count_outcomes
 
 _COMMIT_DELAY: Final = 0.3
 """Seconds until an outcome is committed, which takes 0.2 ms. Outcomes lost in a crash must be found out again."""

@@ -20,10 +20,10 @@ import attrs
 from ..bulk.operations import OPERATIONS
 from .chunks import ITEMS_PER_CHUNK, Chunk
 from .errors import LedgerUnreadableError
-from .file_checks import FileChecks
 from .files import APPLICATION_ID, FORMAT_VERSION, FileLock, build_damaged_error, translate_errors
 from .ledger_location import LedgerLocation, NoFileChecks, to_location
 from .lock import LedgerLock
+from .open_file_check import FileChecks
 
 _SCHEMA: Final = f"""
 CREATE TABLE job (

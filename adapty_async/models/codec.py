@@ -17,7 +17,7 @@ from cattrs.gen import make_dict_structure_fn
 
 from ..errors import InvalidResponseError
 from . import AttributeValue, FrozenMapping, OpenEnum, Profile, ProfileAttributes
-from .compiled_reader import compile_object_reader
+from .json_reader_compiler import compile_object_reader
 
 _T = TypeVar("_T")
 _E = TypeVar("_E", bound=OpenEnum)

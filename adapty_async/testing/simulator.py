@@ -11,7 +11,7 @@ from uuid import UUID
 
 from aiohttp import web
 
-from . import operations
+from . import profile_operations
 from .fault_responses import respond_with_fault
 from .faults import Fault, Faults
 from .limiter import Limiter
@@ -31,11 +31,11 @@ from .server import Server, reset_connection, send_surplus
 PROFILE_PATH = "/api/v2/server-side-api/profile/"
 STATE_PATH = "/_simulator/state"
 
-_OPERATIONS: dict[str, operations.OperationHandler] = {
-    "GET": operations.handle_get,
-    "POST": operations.handle_create,
-    "PATCH": operations.handle_update,
-    "DELETE": operations.handle_delete,
+_OPERATIONS: dict[str, profile_operations.OperationHandler] = {
+    "GET": profile_operations.handle_get,
+    "POST": profile_operations.handle_create,
+    "PATCH": profile_operations.handle_update,
+    "DELETE": profile_operations.handle_delete,
 }
 
 

@@ -8,12 +8,12 @@ import attrs
 
 from adapty_async import UNPACED, AdaptyClient
 from adapty_async.cli.inputs.job_input import JobInput
-from adapty_async.cli.jobs.options import JobOptions
+from adapty_async.cli.jobs.job_options import JobOptions
+from adapty_async.cli.jobs.job_result import JobResult
+from adapty_async.cli.jobs.ledger_job import JobRun, LedgerJob, create_temporary_job
 from adapty_async.cli.jobs.pace import FULL
-from adapty_async.cli.jobs.result import JobResult
-from adapty_async.cli.jobs.run import JobRun, LedgerJob, create_temporary_job
 from adapty_async.cli.options import SpeedOptions
-from adapty_async.cli.output.screen import Screen
+from adapty_async.cli.output.progress_screen import Screen
 from adapty_async.cli.signals import InterruptHandler
 from adapty_async.pacing import Pacer
 

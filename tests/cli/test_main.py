@@ -12,8 +12,8 @@ import typer
 
 from adapty_async.cli import main
 from adapty_async.cli.app import app
-from adapty_async.cli.command import run_and_exit
-from adapty_async.cli.exit_codes import CommandError, ExitStatus
+from adapty_async.cli.command_runner import run_and_exit
+from adapty_async.cli.exit_status import CommandError, ExitStatus
 from adapty_async.install_command import format_install_command
 from adapty_async.testing.command import _make_parser
 from tests.cli.served import ROOT, started

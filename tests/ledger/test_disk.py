@@ -14,7 +14,7 @@ import pytest
 from adapty_async import UNPACED, AdaptyClient, FixedPacer, ProfileAttributes, bulk
 from adapty_async.bulk import Outcome
 from adapty_async.ledger import Ledger, LedgerReader, LedgerWriteError
-from adapty_async.ledger.run_state import RunState
+from adapty_async.ledger.session_state import RunState
 from adapty_async.ledger.store import CommitData
 from adapty_async.testing import Simulator
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from adapty_async.ledger import LedgerReader, LedgerUnreadableError
-from adapty_async.ledger.wal_check import is_log_damaged
+from adapty_async.ledger.wal_damage import is_log_damaged
 from tests import power
 from tests.flips import cases, flip, violations
 

@@ -20,15 +20,15 @@ from adapty_async.ledger import (
     LedgerLockedError,
     LedgerLostError,
     LedgerReader,
-    file_checks,
     file_identity,
     lock_ledger,
+    open_file_check,
     verify,
 )
 from adapty_async.ledger.file_identity import Identity
 from adapty_async.ledger.files import get_lock_path
 from adapty_async.ledger.id_key import get_key_path
-from adapty_async.ledger.prepare import update_job_options
+from adapty_async.ledger.job_preparation import update_job_options
 from adapty_async.ledger.store import CommitData, ContentsRow, Presence, Store
 from adapty_async.testing import Simulator
 from tests.waiting import PATIENCE, until
@@ -406,7 +406,7 @@ def test_a_folder_that_is_renamed_during_a_check_is_told_as_the_loss_of_the_ledg
             opened.path.parent.rename(opened.path.parent.with_name("moved"))
         return file_identity.get_identity(file)
 
-    monkeypatch.setattr(file_checks, "get_identity", get_identity)
+    monkeypatch.setattr(open_file_check, "get_identity", get_identity)
     assert "find the ledger and put it back" in str(opened.lost())
 
 

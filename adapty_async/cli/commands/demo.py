@@ -1,6 +1,6 @@
 """The command demo."""
 
-from ..command import run_and_exit
+from ..command_runner import run_and_exit
 from ..signals import run_event_loop
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ..command import run_and_exit
+from ..command_runner import run_and_exit
 
 
 def doctor(

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from .. import options
-from ..command import run_and_exit
+from ..command_runner import run_and_exit
 
 
 class _IdDisplay(StrEnum):

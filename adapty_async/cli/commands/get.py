@@ -1,6 +1,6 @@
 """The command get."""
 
-from ..command import run_and_exit
+from ..command_runner import run_and_exit
 from ..options import GetOptions
 
 

@@ -1,7 +1,7 @@
 """The command pause."""
 
 from .. import options
-from ..command import run_and_exit
+from ..command_runner import run_and_exit
 
 
 def pause(ledger: options.LedgerFile) -> None:

@@ -2,8 +2,8 @@
 
 from typing import Annotated
 
-from ..command import run_and_exit
-from ..option_groups import Without
+from ..command_runner import run_and_exit
+from ..option_group_conversion import Without
 from ..options import ResumeOptions
 
 

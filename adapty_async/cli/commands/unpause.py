@@ -1,7 +1,7 @@
 """The command unpause."""
 
 from .. import options
-from ..command import run_and_exit
+from ..command_runner import run_and_exit
 
 
 def unpause(ledger: options.LedgerFile) -> None:

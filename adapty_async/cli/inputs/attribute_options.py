@@ -5,9 +5,9 @@ from typing import Final
 
 import attrs
 
-from ..exit_codes import CommandError
+from ..exit_status import CommandError
 from ..options import AttributeOptions
-from .attributes import CUSTOM_GROUP, META_GROUP, AttributeTarget, Value, build_attributes, parse_attribute_label
+from .attribute_parser import CUSTOM_GROUP, META_GROUP, AttributeTarget, Value, build_attributes, parse_attribute_label
 
 NO_ATTRIBUTES: Final = "none"
 ATTRIBUTE_NAME_HINT: Final = (

@@ -9,12 +9,12 @@ from ...bulk import Outcome, SkippedItem
 from ...bulk.operations import IdType, dump_canonical_json, make_id_normalizer
 from ...models import ProfileAttributes
 from .attribute_options import AttributeMapping, AttributePair
-from .attributes import build_attributes
+from .attribute_parser import build_attributes
 from .duplicates import Candidate, DuplicateFinder, PositionSet, find_duplicates
 from .id_input import IdInput, InputSummary, create_skipped_item, refuse_empty
 from .input_types import BATCH_ROWS, InputError, InputSchema, Row
 from .json_id_input import JsonIdInput
-from .rounding import RoundingDetector
+from .rounded_ids import RoundingDetector
 from .row_attributes import AttributeReader, CellAttributeReader, JsonAttributeReader
 
 Change: TypeAlias = tuple[str, ProfileAttributes]

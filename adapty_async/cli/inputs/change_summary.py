@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from ...models import ProfileAttributes
 from ...models.common import list_set_fields
-from .attributes import CUSTOM_GROUP, META_GROUP
+from .attribute_parser import CUSTOM_GROUP, META_GROUP
 
 _SET: Final = "set"
 _CLEARED: Final = "cleared"

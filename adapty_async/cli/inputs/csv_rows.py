@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO, Final
 
-from ...counts import format_count
+from ...pluralization import format_count
 from .compression import is_gzip, iter_blocks
 from .id_column import detect_schema
 from .input_types import BATCH_ROWS, NO_ID, Batch, Format, IdColumn, InputError, InputSchema, NoIdsError
-from .lines import TOO_LONG, TOO_LONG_WITH_OPEN_QUOTE, LineReader, read_first_lines
+from .line_reader import TOO_LONG, TOO_LONG_WITH_OPEN_QUOTE, LineReader, read_first_lines
 from .table_detection import SAMPLE_LINES, refuse_table
 
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")

@@ -12,13 +12,13 @@ from typing import Final
 import attrs
 
 from ...bulk.operations import IdType, make_id_normalizer
-from ..exit_codes import CommandError
+from ..exit_status import CommandError
 from ..options import Allowances
 from .id_input import open_id_input
-from .id_spelling import canonicalize_id, decode_id
+from .id_spelling_variants import canonicalize_id, decode_id
 from .input_types import ExcludedIds, Format, InputError, NoIdsError, Row
 from .job_input import JobInput
-from .rounding import RoundingDetector, round_like_spreadsheet
+from .rounded_ids import RoundingDetector, round_like_spreadsheet
 
 _SEPARATORS: Final = re.compile(r"""[\s;,&|^~:<>()\[\]{}"'/\\#=*\u2022\u00b7]+""")
 """Separators between an ID and other text in a cell, as in Ann <ann@example.com>."""

@@ -14,9 +14,9 @@ from ...bulk import Outcome, SkippedItem
 from ...bulk.operations import IdType, make_id_normalizer
 from .damaged_ids import find_damage, may_contain_header
 from .duplicates import Candidate, DuplicateFinder, PositionSet, find_duplicates
-from .files import STDIN_LABEL, STDIN_PATH, copy_to_temp_file, open_source
-from .formats import create_reader, infer_format
-from .id_validity import explain_invalid_id, find_invalid_ids
+from .format_detection import create_reader, infer_format
+from .id_validation import explain_invalid_id, find_invalid_ids
+from .input_files import STDIN_LABEL, STDIN_PATH, copy_to_temp_file, open_source
 from .input_types import (
     NO_EXCLUDED_IDS,
     Batch,
@@ -29,7 +29,7 @@ from .input_types import (
     Reader,
     Row,
 )
-from .rounding import RoundingDetector
+from .rounded_ids import RoundingDetector
 
 _T = TypeVar("_T")
 

@@ -7,7 +7,7 @@ from typing import BinaryIO
 from .compression import is_gzip, iter_blocks
 from .id_column import detect_schema
 from .input_types import BATCH_ROWS, Batch, Format, IdColumn, InputSchema, NoIdsError
-from .lines import TOO_LONG, TOO_LONG_WITH_OPEN_QUOTE, LineReader, read_first_lines
+from .line_reader import TOO_LONG, TOO_LONG_WITH_OPEN_QUOTE, LineReader, read_first_lines
 from .table_detection import SAMPLE_LINES
 
 

@@ -9,7 +9,7 @@ import attrs
 
 from ...bulk import Outcome
 from ...bulk.operations import IdType
-from ..exit_codes import CommandError
+from ..exit_status import CommandError
 
 BATCH_ROWS: Final = 512
 """Rows per batch. Larger batches are slower, because they no longer fit into a CPU cache."""

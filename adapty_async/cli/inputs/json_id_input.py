@@ -9,12 +9,12 @@ from typing import Any, BinaryIO, Final, Never
 
 import attrs
 
-from .attributes import parse_exact_float
+from .attribute_parser import parse_exact_float
 from .compression import is_gzip, iter_blocks
 from .id_input import IdInput
 from .input_types import BATCH_ROWS, Batch, Format, IdColumn, InputSchema
-from .lines import TOO_LONG, LineReader
-from .typed_values import parse_id, parse_json_integer
+from .line_reader import TOO_LONG, LineReader
+from .value_to_text import parse_id, parse_json_integer
 
 _SPACES: Final = re.compile(r"[ \t\n\r]*")
 _NOT_UTF8: Final = "the row contains bytes that aren't UTF-8"

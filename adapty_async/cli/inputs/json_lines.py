@@ -9,8 +9,8 @@ from typing import Any, BinaryIO, Final
 from .compression import is_gzip, iter_blocks
 from .id_lines import is_utf8
 from .input_types import BATCH_ROWS, NO_ID, Batch, Format, IdColumn, InputError, InputSchema, NoIdsError
-from .lines import TOO_LONG, TOO_LONG_WITH_OPEN_QUOTE, LineReader
-from .typed_values import convert_plain_ids, format_field, parse_id, parse_json_integer
+from .line_reader import TOO_LONG, TOO_LONG_WITH_OPEN_QUOTE, LineReader
+from .value_to_text import convert_plain_ids, format_field, parse_id, parse_json_integer
 
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z0-9_ .-]+")
 _ESCAPED_ASCII: Final = re.compile(r"\\u00[2-7]")

@@ -7,8 +7,8 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, Final
 
-from ...counts import format_count
 from ...install_command import format_install_command
+from ...pluralization import format_count
 from .compression import IndependentReader
 from .id_column import find_id_column
 from .input_types import (
@@ -24,7 +24,7 @@ from .input_types import (
     get_no_fields,
 )
 from .parquet_structure import StructureError, has_checksums
-from .typed_values import convert_plain_ids, format_field, parse_id
+from .value_to_text import convert_plain_ids, format_field, parse_id
 
 _READ_AHEAD_BYTES: Final = 1 << 20
 """Bytes to read ahead, instead of a whole column of a row group."""

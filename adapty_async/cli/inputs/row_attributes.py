@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, Final, Protocol
 
 from .attribute_options import ATTRIBUTE_NAME_HINT, AttributeMapping, AttributePair, refuse_duplicate_targets
-from .attributes import CUSTOM_GROUP, META_GROUP, AttributeTarget, apply_column_type, parse_attribute_label
+from .attribute_parser import CUSTOM_GROUP, META_GROUP, AttributeTarget, apply_column_type, parse_attribute_label
 from .id_input import IdInput
 from .input_types import ADDED_COLUMNS, InputError, InputSchema, Row
 from .json_id_input import JsonIdInput, parse_object

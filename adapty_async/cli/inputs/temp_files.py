@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import IO
 
-from ..exit_codes import ExitStatus, is_disk_full
+from ..exit_status import ExitStatus, is_disk_full
 from .input_types import InputError
 
 

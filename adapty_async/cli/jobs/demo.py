@@ -15,16 +15,16 @@ from ...client import AdaptyClient
 from ...http.requests import Request
 from ...pacing import AdaptivePacer
 from ...testing import prefilled_customer_user_id
-from ..exit_codes import CommandError, ExitStatus
+from ..exit_status import CommandError, ExitStatus
 from ..options import SpeedOptions
-from ..output.events import get_output
-from ..output.screen import create_screen, echo
+from ..output.command_output import get_output
+from ..output.progress_screen import create_screen, echo
 from ..signals import InterruptHandler
-from .options import JobOptions, open_job_input
+from .job_options import JobOptions, open_job_input
+from .job_result import JobResult, show_result
+from .ledger_job import create_temporary_job
 from .pace import FULL
 from .preflight import show_input_summary
-from .result import JobResult, show_result
-from .run import create_temporary_job
 
 _START_TIMEOUT_SECONDS: Final = 60.0
 """Seconds for the simulator to start, enough for a busy machine."""

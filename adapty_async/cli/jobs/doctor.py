@@ -16,17 +16,17 @@ from typing import Final
 import attrs
 
 from ...client import AdaptyClient, get_sender
-from ...counts import format_count
 from ...escaping import dump_json, escape_line
-from ...http.descriptors import get_descriptor_limit, get_max_connections
+from ...http.descriptor_limit import get_descriptor_limit, get_max_connections
 from ...ledger.store import SQLITE_VERSION
-from ..exit_codes import CommandError, ExitStatus
-from ..output.streams import print_to_stdout
+from ...pluralization import format_count
+from ..exit_status import CommandError, ExitStatus
+from ..output.standard_streams import print_to_stdout
 from ..signals import run_event_loop
-from .client import create_client_from_env, read_base_url_from_env
+from .client_from_env import create_client_from_env, read_base_url_from_env
 from .connectivity import Connectivity, check_connectivity
 from .pace import find_state_file
-from .probe import check_api_key
+from .profile_sample import check_api_key
 
 _MIN_KEY_LENGTH: Final = 16
 _DEFAULT_CONCURRENCY: Final = 100

@@ -9,11 +9,11 @@ from typing import NamedTuple, Protocol
 
 from ...bulk import Outcome
 from ...escaping import escape_csv
-from ..exit_codes import CommandError, ExitStatus
-from ..inputs.attributes import add_type_to_label
+from ..exit_status import CommandError, ExitStatus
+from ..inputs.attribute_parser import add_type_to_label
 from ..inputs.input_types import ADDED_COLUMNS, InputSchema, Row
 from ..inputs.json_id_input import JsonInputSchema, iter_raw_fields
-from ..output.files import OWNER_ONLY_MODE, create_partial_file, remove_partial_files
+from ..output.atomic_files import OWNER_ONLY_MODE, create_partial_file, remove_partial_files
 
 
 class FailedRow(NamedTuple):

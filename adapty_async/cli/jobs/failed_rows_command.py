@@ -4,12 +4,12 @@ from pathlib import Path
 
 import attrs
 
-from ..inputs.formats import infer_format
+from ..inputs.format_detection import infer_format
 from ..inputs.input_types import Format, InputSchema
 from ..inputs.json_id_input import JsonInputSchema
 from ..options import FormatName
-from .ledger_files import format_command
-from .options import JobOptions, build_exclude_cli_options, build_input_cli_options
+from .job_options import JobOptions, build_exclude_cli_options, build_input_cli_options
+from .ledger_access import format_command
 
 
 def get_failures_format(schema: InputSchema) -> Format:

@@ -19,19 +19,19 @@ from ...errors import AdaptyAPIError
 from ...escaping import dump_json
 from ...models import FrozenMapping, Profile
 from ...pacing import Pacer
-from ..exit_codes import CommandError, ExitStatus
-from ..inputs.files import STDIN_PATH
+from ..exit_status import CommandError, ExitStatus
 from ..inputs.id_input import IdInput, open_id_input
+from ..inputs.input_files import STDIN_PATH
 from ..inputs.input_types import Row, parse_format
 from ..options import GetOptions
-from ..output.screen import create_screen, echo, format_summary
-from ..output.streams import print_error
+from ..output.progress_screen import create_screen, echo, format_summary
+from ..output.standard_streams import print_error
 from ..signals import InterruptHandler, run_event_loop
-from .client import create_client_from_env
+from .client_from_env import create_client_from_env
+from .job_result import JobResult, run_job
 from .outcome_counter import OutcomeCounter
 from .pace import Pace
 from .preflight import confirm_rounded_ids, has_terminal
-from .result import JobResult, run_job
 
 _STOP_RULES: Final = StopRules(max_failure_ratio=None)
 """No limit for failed rows: an export reports every row, even if most profiles don't exist."""

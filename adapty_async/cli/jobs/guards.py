@@ -9,9 +9,9 @@ import attrs
 
 from ...bulk import Outcome, StopReason, StopRules
 from ...bulk.operations import AnyOperation
-from ...counts import format_count
 from ...ledger.chunks import UNSENT_OUTCOMES
-from ..exit_codes import CommandError, ExitStatus
+from ...pluralization import format_count
+from ..exit_status import CommandError, ExitStatus
 from ..options import GuardOptions
 
 MAX_UNCOUNTED_PROFILES: Final = 10_000

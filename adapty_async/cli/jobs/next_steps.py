@@ -7,18 +7,18 @@ from typing import Final, TypeAlias
 import attrs
 
 from ...bulk import Outcome, StopReason
-from ...counts import format_count
 from ...escaping import escape_line
 from ...ledger import Spool, Status
+from ...pluralization import format_count
 from ..inputs.job_input import JobInput
-from ..output.screen import show_note
-from .client import format_key_advice
+from ..output.progress_screen import show_note
+from .client_from_env import format_key_advice
 from .failed_rows_command import format_rerun_command, get_failures_format
-from .finished import RETRYABLE_OUTCOMES, show_next_commands
-from .keys import ACCEPTED_OUTCOMES
-from .ledger_files import format_command, format_resume_command, get_input_path
-from .options import JobOptions, build_exclude_cli_options, build_input_cli_options
-from .result import JobResult
+from .finished_job import RETRYABLE_OUTCOMES, show_next_commands
+from .job_key_check import ACCEPTED_OUTCOMES
+from .job_options import JobOptions, build_exclude_cli_options, build_input_cli_options
+from .job_result import JobResult
+from .ledger_access import format_command, format_resume_command, get_input_path
 
 _KEY_STOP_REASONS: Final = frozenset({StopReason.CREDENTIALS, StopReason.PERMISSION})
 

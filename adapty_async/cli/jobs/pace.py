@@ -14,8 +14,8 @@ import attrs
 
 from ...client import AdaptyClient, get_sender
 from ...pacing import AdaptivePacer, FixedPacer, Pacer, SharedPacer
-from ...pacing.shared.remembered import load_remembered_limit
-from ..exit_codes import CommandError
+from ...pacing.shared.remembered_limit import load_remembered_limit
+from ..exit_status import CommandError
 
 logger: Final = logging.getLogger("adapty_async")
 

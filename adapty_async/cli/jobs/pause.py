@@ -12,9 +12,9 @@ from typing import Final, Literal
 from ...escaping import escape_line
 from ...ledger import LedgerReader
 from ...ledger.lock import find_lock_holder
-from ..exit_codes import CommandError, ExitStatus
-from ..output.screen import echo
-from .ledger_files import format_command, open_ledger, translate_ledger_errors
+from ..exit_status import CommandError, ExitStatus
+from ..output.progress_screen import echo
+from .ledger_access import format_command, open_ledger, translate_ledger_errors
 
 _SIGNALS: Final = {"pause": signal.SIGUSR1, "unpause": signal.SIGUSR2}
 _START_SECONDS: Final = 3.0

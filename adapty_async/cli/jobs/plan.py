@@ -9,25 +9,25 @@ from typing import Final
 from ...bulk.operations import OPERATIONS, AnyOperation, Effect
 from ...client import AdaptyClient, clone_client
 from ...escaping import escape_line
-from ..exit_codes import CommandError, ExitStatus
+from ..exit_status import CommandError, ExitStatus
 from ..inputs.change_input import ChangeInput
 from ..inputs.change_summary import AttributeCounter
-from ..inputs.files import STDIN_PATH
 from ..inputs.id_input import InputSummary
+from ..inputs.input_files import STDIN_PATH
 from ..inputs.input_types import InputSchema
 from ..inputs.job_input import JobInput
-from ..option_groups import to_cli_options
+from ..option_group_conversion import to_cli_options
 from ..options import Allowances, AttributeOptions, PlanOptions
-from ..output.events import echo, get_output
-from ..output.streams import print_to_stdout
+from ..output.command_output import echo, get_output
+from ..output.standard_streams import print_to_stdout
 from ..signals import run_event_loop
-from .client import create_client_from_env
+from .client_from_env import create_client_from_env
 from .guards import MAX_UNCOUNTED_PROFILES
-from .ledger_files import format_command
-from .masking import mask_id
-from .options import JobOptions, build_exclude_cli_options, build_input_cli_options, open_job_input
+from .id_mask import mask_id
+from .job_options import JobOptions, build_exclude_cli_options, build_input_cli_options, open_job_input
+from .ledger_access import format_command
 from .preflight import confirm_rounded_ids, load_exclude_lists, show_input_summary
-from .probe import ProfileSample, check_api_key, fetch_profile_sample
+from .profile_sample import ProfileSample, check_api_key, fetch_profile_sample
 
 _APP_UNKNOWN: Final = "unknown: none of them exists; check the key, --by and --column"
 _APP_UNKNOWN_YET: Final = "unknown: none of them exists, as expected before they are created"

@@ -7,21 +7,21 @@ from typing import TextIO
 
 from ...bulk.operations import AnyOperation
 from ...client import AdaptyClient, clone_client
-from ...counts import format_count
 from ...escaping import escape_line, escape_lines
 from ...ledger.job_api_key import APP_ID_NOTE
-from ...ledger.record import OPERATOR_NOTE, REQUEST_NOTE
-from ..exit_codes import CommandError
+from ...ledger.job_record import OPERATOR_NOTE, REQUEST_NOTE
+from ...pluralization import format_count
+from ..exit_status import CommandError
 from ..inputs.change_input import ChangeInput
 from ..inputs.exclude_lists import ExcludeLists, read_exclude_lists
-from ..inputs.files import STDIN_PATH
 from ..inputs.id_input import InputSummary
+from ..inputs.input_files import STDIN_PATH
 from ..inputs.job_input import JobInput
-from ..output.screen import show_note
+from ..output.progress_screen import show_note
 from .failed_rows_command import get_failures_format
-from .ledger_files import is_rereadable
-from .options import JobOptions
-from .probe import verify_app
+from .job_options import JobOptions
+from .ledger_access import is_rereadable
+from .profile_sample import verify_app
 
 
 def load_exclude_lists(job_options: JobOptions, *, can_ask: bool) -> ExcludeLists:

@@ -12,16 +12,16 @@ from typing import Any, Final, Literal
 from ... import ledger as ledgers
 from ...bulk import Outcome
 from ...bulk.operations import OUTCOME_MEANINGS
-from ...counts import format_count
 from ...escaping import dump_json, escape_line
 from ...ledger import JobRecord, LedgerReader, Row, Run, Status, build_record
 from ...ledger.reader import RECENT_SECONDS
-from ..exit_codes import CommandError, ExitStatus, is_disk_full
-from ..output.files import READABLE_MODE, create_partial_file
+from ...pluralization import format_count
+from ..exit_status import CommandError, ExitStatus, is_disk_full
+from ..output.atomic_files import READABLE_MODE, create_partial_file
 from ..output.progress import LiveStatus, OutcomeCounts, ProgressView
-from ..output.screen import create_screen, echo
-from ..output.streams import open_stdout, print_error, print_to_stdout
-from .ledger_files import (
+from ..output.progress_screen import create_screen, echo
+from ..output.standard_streams import open_stdout, print_error, print_to_stdout
+from .ledger_access import (
     format_command,
     format_resume_command,
     list_input_files,

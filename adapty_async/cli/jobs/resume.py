@@ -14,17 +14,18 @@ from ...client import AdaptyClient, clone_client, get_sender
 from ...ledger import LedgerLock, LedgerReader, prepare, reopen
 from ...ledger.chunks import UNSENT_OUTCOMES
 from ...ledger.files import open_regular_file, translate_errors
-from ...ledger.prepare import update_job_options
-from ..exit_codes import CommandError, ExitStatus
+from ...ledger.job_preparation import update_job_options
+from ..exit_status import CommandError, ExitStatus
 from ..inputs.exclude_lists import ExcludeLists
 from ..inputs.job_input import JobInput
 from ..options import GuardOptions, ResumeOptions
-from .client import create_client_from_env
+from .client_from_env import create_client_from_env
 from .failed_rows import check_new_file
-from .finished import RETRYABLE_OUTCOMES, is_finished, show_finished_job
+from .finished_job import RETRYABLE_OUTCOMES, is_finished, show_finished_job
 from .guards import Guards
-from .keys import KeyCheck, check_job_key, read_witness_id, verify_job_app
-from .ledger_files import (
+from .job_key_check import KeyCheck, check_job_key, read_witness_id, verify_job_app
+from .job_options import JobOptions
+from .ledger_access import (
     acquire_ledger_lock,
     get_input_path,
     is_rereadable,
@@ -35,7 +36,7 @@ from .ledger_files import (
     show_resume_hint_on_interrupt,
     translate_ledger_errors,
 )
-from .options import JobOptions
+from .ledger_job import LedgerJob
 from .preflight import (
     build_notes,
     has_terminal,
@@ -44,7 +45,6 @@ from .preflight import (
     require_terminal,
     run_preflight,
 )
-from .run import LedgerJob
 from .stored_paths import FileLocator
 
 

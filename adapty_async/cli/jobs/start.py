@@ -11,17 +11,18 @@ import attrs
 from ...bulk.api import job_spec
 from ...client import AdaptyClient
 from ...ledger import LedgerLock, Spool, has_job, prepare
-from ..exit_codes import CommandError, ExitStatus
+from ..exit_status import CommandError, ExitStatus
 from ..inputs.exclude_lists import ExcludeLists
-from ..inputs.files import STDIN_LABEL, open_source
-from ..inputs.formats import infer_format
+from ..inputs.format_detection import infer_format
+from ..inputs.input_files import STDIN_LABEL, open_source
 from ..inputs.input_types import ExcludedIds, InputError
 from ..inputs.job_input import JobInput
-from ..option_groups import to_cli_options
+from ..option_group_conversion import to_cli_options
 from ..options import FormatName, StartOptions
-from .client import create_client_from_env
+from .client_from_env import create_client_from_env
 from .failed_rows import check_new_file
-from .ledger_files import (
+from .job_options import JobOptions, open_job_input
+from .ledger_access import (
     acquire_ledger_lock,
     derive_ledger_path,
     format_resume_command,
@@ -31,7 +32,7 @@ from .ledger_files import (
     show_resume_hint_on_interrupt,
     translate_ledger_errors,
 )
-from .options import JobOptions, open_job_input
+from .ledger_job import LedgerJob, create_temporary_job
 from .plan import plan_job
 from .preflight import (
     load_exclude_lists,
@@ -40,7 +41,6 @@ from .preflight import (
     run_preflight,
     verify_app_and_build_notes,
 )
-from .run import LedgerJob, create_temporary_job
 
 
 def start_job(operation: str, start_options: StartOptions) -> ExitStatus:

@@ -15,21 +15,22 @@ from ...client import AdaptyClient
 from ...escaping import escape_line
 from ...ledger import LedgerReader, Verified
 from ...ledger import verify as verify_ledger
-from ...ledger.verification import count_deleted_items
+from ...ledger.deletion_verification import count_deleted_items
 from ...pacing import Pacer
-from ..exit_codes import CommandError, ExitStatus
+from ..exit_status import CommandError, ExitStatus
 from ..inputs.input_types import InputSchema
 from ..inputs.job_input import JobInput
 from ..options import NewKeyOptions, SpeedOptions
-from ..output.events import get_output
+from ..output.command_output import get_output
 from ..output.progress import LiveStatus, OutcomeCounts
-from ..output.screen import create_screen, show_log_messages, show_note, show_progress
+from ..output.progress_screen import create_screen, show_log_messages, show_note, show_progress
 from ..signals import run_event_loop
-from .client import create_client_from_env, format_key_advice
+from .client_from_env import create_client_from_env, format_key_advice
 from .failed_rows import FailedRow, check_new_file, write_failed_rows
 from .failed_rows_command import format_rerun_command
-from .keys import read_witness_id, verify_same_app
-from .ledger_files import (
+from .job_key_check import read_witness_id, verify_same_app
+from .job_options import JobOptions
+from .ledger_access import (
     format_command,
     open_input,
     open_ledger,
@@ -37,7 +38,6 @@ from .ledger_files import (
     refuse_job_file,
     translate_ledger_errors,
 )
-from .options import JobOptions
 from .pace import Pace
 
 _ALL: Final = "all"

@@ -8,9 +8,9 @@ from typing import Any, Final, Protocol
 import attrs
 
 from ...bulk import BulkReport, Outcome
-from ...counts import format_count
 from ...escaping import escape_line
 from ...pacing import Phase, Snapshot
+from ...pluralization import format_count
 
 _WINDOW_SECONDS: Final = 10.0
 """Seconds over which the rate is measured."""

@@ -9,7 +9,7 @@ import pytest
 
 from adapty_async.cli import main, signals
 from adapty_async.cli.inputs.job_input import JobInput
-from adapty_async.cli.jobs import run as recorded
+from adapty_async.cli.jobs import ledger_job as recorded
 from adapty_async.cli.jobs.failed_rows import FailedRow
 from adapty_async.cli.signals import InterruptHandler
 from adapty_async.ledger import LedgerReader
@@ -233,7 +233,7 @@ def test_an_interrupt_at_the_end_of_the_loop_hides_no_figure(
         run(main)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("adapty_async.cli.jobs.run.run_event_loop", interrupted)
+    monkeypatch.setattr("adapty_async.cli.jobs.ledger_job.run_event_loop", interrupted)
     assert delete(ids_file(tmp_path, 30), "--no-ledger") == 130
     assert figures(capsys.readouterr().out)["deleted"] == "30"
 

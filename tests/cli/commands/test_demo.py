@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from adapty_async.cli import main
-from adapty_async.cli.exit_codes import ExitStatus
+from adapty_async.cli.exit_status import ExitStatus
 from adapty_async.cli.jobs.demo import run_demo
 from adapty_async.cli.signals import InterruptHandler
 from tests.cli.served import interrupting, started

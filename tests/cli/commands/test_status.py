@@ -17,7 +17,7 @@ from adapty_async.cli.output.progress import OutcomeCounts, ProgressView
 from adapty_async.ledger import LedgerReader
 from adapty_async.ledger.store import Store
 from adapty_async.testing import Fault, Simulator
-from tests.cli.output.test_screen import FULL
+from tests.cli.output.test_progress_screen import FULL
 from tests.cli.served import acting_after, ids_file, served, settings_for, started, wait_until
 from tests.cli.witness import Say, Witness, ledger_of
 from tests.waiting import PATIENCE

@@ -12,7 +12,7 @@ import pytest
 from adapty_async.bulk import Outcome
 from adapty_async.cli.inputs.damaged_ids import find_invisible, is_invisible
 from adapty_async.cli.inputs.id_input import open_id_input
-from adapty_async.cli.inputs.rounding import RoundingDetector
+from adapty_async.cli.inputs.rounded_ids import RoundingDetector
 from tests.cli.served import AT_ONCE, settings_for
 from tests.cli.terminal import shell_in
 from tests.cli.witness import Say, Witness, ids, ledger_of

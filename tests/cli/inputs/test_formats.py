@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 from adapty_async.bulk import Outcome
 from adapty_async.cli.inputs.compression import iter_blocks
-from adapty_async.cli.inputs.formats import infer_format
+from adapty_async.cli.inputs.format_detection import infer_format
 from adapty_async.cli.inputs.id_input import open_id_input
 from adapty_async.cli.inputs.input_types import Format, InputError
-from adapty_async.cli.inputs.typed_values import format_field
+from adapty_async.cli.inputs.value_to_text import format_field
 from adapty_async.cli.jobs.failed_rows import FailedRow, write_failed_rows
 from adapty_async.install_command import format_install_command
 from adapty_async.ledger import LedgerReader

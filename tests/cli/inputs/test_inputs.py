@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from adapty_async.bulk import Outcome
 from adapty_async.bulk.operations import IdType
 from adapty_async.cli.inputs.id_input import IdInput, InputSummary, open_id_input
-from adapty_async.cli.inputs.id_validity import explain_invalid_id, find_invalid_ids
+from adapty_async.cli.inputs.id_validation import explain_invalid_id, find_invalid_ids
 from adapty_async.cli.inputs.input_types import InputError, Row
 from adapty_async.resources.profiles import build_delete_request
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from adapty_async.bulk import Outcome
-from adapty_async.cli.exit_codes import CommandError, ExitStatus
+from adapty_async.cli.exit_status import CommandError, ExitStatus
 from adapty_async.cli.inputs.id_input import open_id_input
 from adapty_async.cli.inputs.input_types import InputSchema, Row
 from adapty_async.cli.jobs.failed_rows import FailedRow, check_new_file, write_failed_rows
-from adapty_async.cli.output.files import create_partial_file
+from adapty_async.cli.output.atomic_files import create_partial_file
 from adapty_async.testing import Fault
 from tests.cli.served import AT_ONCE, acting_after
 from tests.cli.witness import Say, Witness, ledger_of

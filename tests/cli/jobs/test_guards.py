@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from adapty_async.bulk import Outcome, StopReason, StopRules, operations
-from adapty_async.cli.exit_codes import CommandError, ExitStatus
-from adapty_async.cli.jobs import run as recorded
+from adapty_async.cli.exit_status import CommandError, ExitStatus
+from adapty_async.cli.jobs import ledger_job as recorded
 from adapty_async.cli.jobs.guards import Guards
 from adapty_async.cli.options import GuardOptions
 from adapty_async.ledger import LedgerReader

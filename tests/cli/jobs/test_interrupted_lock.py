@@ -8,7 +8,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from adapty_async.cli.jobs.ledger_files import acquire_ledger_lock
+from adapty_async.cli.jobs.ledger_access import acquire_ledger_lock
 from adapty_async.cli.signals import install_interrupt_handlers, restore_signal_handlers
 from tests.cli.served import ROOT
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from adapty_async.bulk import Outcome
+from adapty_async.cli.jobs import ledger_job as recorded
 from adapty_async.cli.jobs import preflight, resume
-from adapty_async.cli.jobs import run as recorded
 from adapty_async.testing import Fault
 from tests.cli.served import AT_ONCE
 from tests.cli.witness import PEOPLE, Say, Witness, agree, ids, ledger_of, run

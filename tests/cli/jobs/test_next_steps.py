@@ -259,7 +259,7 @@ def test_an_interrupt_while_the_failures_are_written_hides_nothing_that_stopped_
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("adapty_async.cli.jobs.run.write_failed_rows", interrupt)
+    monkeypatch.setattr("adapty_async.cli.jobs.ledger_job.write_failed_rows", interrupt)
     witness.inject(*faults)
     if key is not None:
         monkeypatch.setenv("ADAPTY_API_KEY", key)

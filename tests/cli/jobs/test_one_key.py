@@ -8,12 +8,12 @@ import pytest
 from aiohttp import web
 
 from adapty_async import AdaptyClient
-from adapty_async.cli import exit_codes
-from adapty_async.cli.jobs import client as connection
+from adapty_async.cli import exit_status
+from adapty_async.cli.jobs import client_from_env as connection
+from adapty_async.cli.jobs import ledger_job as recorded
 from adapty_async.cli.jobs import preflight
-from adapty_async.cli.jobs import run as recorded
 from adapty_async.ledger import LedgerReader
-from adapty_async.ledger.record import build_record
+from adapty_async.ledger.job_record import build_record
 from adapty_async.testing import Fault
 from adapty_async.testing.profiles import Profiles
 from tests.cli.conftest import lead_to
@@ -161,7 +161,7 @@ def test_a_run_with_a_key_that_nobody_has_looked_at_is_refused(
 ) -> None:
     carry_out = recorded.LedgerJob.execute
 
-    def with_another(self: recorded.LedgerJob, client: AdaptyClient) -> exit_codes.ExitStatus:
+    def with_another(self: recorded.LedgerJob, client: AdaptyClient) -> exit_status.ExitStatus:
         return carry_out(self, AdaptyClient(SECOND, base_url=client.base_url))
 
     monkeypatch.setattr(recorded.LedgerJob, "execute", with_another)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from adapty_async import AdaptivePacer, AdaptyClient, SharedPacer
-from adapty_async.cli.exit_codes import CommandError
+from adapty_async.cli.exit_status import CommandError
 from adapty_async.cli.jobs.pace import Pace, find_state_file
 from adapty_async.pacing import Pacer, Verdict
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from adapty_async.cli.jobs.ledger_files import read_job_options
-from adapty_async.cli.jobs.options import JobOptions
+from adapty_async.cli.jobs.job_options import JobOptions
+from adapty_async.cli.jobs.ledger_access import read_job_options
 from adapty_async.ledger import LedgerReader
 from adapty_async.testing import Fault
 from tests.cli.served import AT_ONCE, interrupting_after
