@@ -80,6 +80,7 @@ def _run_command(command: Callable[[], ExitStatus]) -> tuple[ExitStatus, str | N
     """Run a command. Return its status and its error message, if any."""
     try:
         install_interrupt_handlers()
+        _check_descriptor_limit()
         return command(), None
     except CommandError as error:
         get_output().print_traceback(error)
@@ -89,3 +90,17 @@ def _run_command(command: Callable[[], ExitStatus]) -> tuple[ExitStatus, str | N
     except Exception as error:  # noqa: BLE001 - tracebacks are only shown with --debug
         bug = build_internal_error(error)
         return bug.status, str(bug)
+
+
+def _check_descriptor_limit() -> None:
+    """Raise CommandError if the process may open too few files.
+
+    The event loop and SQLite don't report this well: they end the process, or take a file for a missing one.
+    """
+    from ..http.descriptors import get_descriptor_limit, has_too_few_descriptors
+
+    if has_too_few_descriptors():
+        raise CommandError(
+            f"this process may open only {get_descriptor_limit():.0f} files, including those that are open already: "
+            "raise the limit, as with ulimit -n 1024, then run the command again"
+        )

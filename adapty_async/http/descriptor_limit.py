@@ -26,8 +26,12 @@ def get_descriptor_limit() -> float:
 
 def get_max_connections() -> float:
     """Return how many more connections the limit of open files allows, at least 1."""
-    limit = get_descriptor_limit()
-    return limit if math.isinf(limit) else max(1, limit - _count_open_descriptors() - _RESERVED_DESCRIPTORS)
+    return max(1, _count_spare_descriptors())
+
+
+def has_too_few_descriptors() -> bool:
+    """Return True if the limit of open files doesn't even allow one connection next to the other files of a job."""
+    return _count_spare_descriptors() < 1
 
 
 def is_out_of_descriptors(error: BaseException | None) -> bool:
@@ -49,8 +53,14 @@ def find_shortage_errno(error: OSError) -> int | None:
     return None
 
 
-def _count_open_descriptors() -> int:
+def _count_spare_descriptors() -> float:
+    """Return how many more files the process may open besides the reserved ones. Negative if it has too few."""
+    limit = get_descriptor_limit()
+    return limit if math.isinf(limit) else limit - _count_open_descriptors(limit) - _RESERVED_DESCRIPTORS
+
+
+def _count_open_descriptors(limit: float) -> float:
     try:
         return len(os.listdir("/dev/fd"))  # noqa: PTH208 - reads only the names, with as few system calls as possible
-    except OSError:  # no descriptor is left to read the folder, or it doesn't exist
-        return 0
+    except OSError as error:  # the folder needn't exist
+        return limit if is_out_of_descriptors(error) else 0

@@ -15,7 +15,7 @@ from ..bulk.job_store import JobSpec, Source
 from ..bulk.operations import OPERATIONS, IdType
 from ..models import ProfileAttributes
 from .chunks import ITEMS_PER_CHUNK, STATES, Chunk, check_clock, to_timestamp
-from .files import resolve_link
+from .files import resolve_link, translate_errors
 from .input_check import InputCheck, InputChunk, check_job_spec, create_job, load_id_key
 from .ledger_location import LedgerLocation, to_location
 from .lock import LedgerLock
@@ -37,8 +37,10 @@ def has_job(path: str | os.PathLike[str]) -> bool:
     Raises:
         LedgerError: If the file isn't a ledger, or is damaged.
     """
-    if not resolve_link(path).exists():
-        return False
+    path = resolve_link(path)
+    with translate_errors(path):
+        if not path.exists():
+            return False
     LedgerReader(path).close()
     return True
 

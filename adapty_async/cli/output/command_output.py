@@ -1,6 +1,7 @@
 """The output of a command apart from its screen: events for programs, a log file, tracebacks."""
 
 import contextlib
+import errno
 import logging
 import os
 import re
@@ -204,8 +205,17 @@ def _open_log_file(path: Path) -> int:
 
 
 def build_internal_error(error: Exception) -> CommandError:
-    """Return an error with the place of an unexpected exception, without its text, which may be private."""
+    """Return an error with the place of an unexpected exception, without its text, which may be private.
+
+    Two failures of the system may happen anywhere, and have a remedy.
+    """
     get_output().print_traceback(error)
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG and error.filename is not None:
+        return CommandError(f"the name of {os.fsdecode(error.filename)} is too long: choose a shorter one")
+    if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
+        return CommandError(
+            f"{error.strerror}: raise the limit (ulimit -n), then run the command again", ExitStatus.FAILED
+        )
     where = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{Path(where.filename).name}, line {where.lineno}"
     return CommandError(
