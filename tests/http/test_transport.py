@@ -218,10 +218,10 @@ class HangingResolver(aiohttp.abc.AbstractResolver):
 
 
 class TestWhatNeverLeft:
-    async def unsent(self, base_url: str, **settings: Any) -> AdaptyError:
+    async def unsent(self, base_url: str, *, seconds: float = 0.05, **settings: Any) -> AdaptyError:
         async with transport_to(base_url, **settings) as transport:
             with pytest.raises((AdaptyConnectionError, AdaptyTimeoutError)) as caught:
-                await transport.attempt(GET, 0.05)
+                await transport.attempt(GET, seconds)
         assert caught.value.sent is False
         assert caught.value.maybe_executed is False
         return caught.value
@@ -229,7 +229,7 @@ class TestWhatNeverLeft:
     async def test_a_connection_that_is_refused(self) -> None:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))  # and doesn't listen
-            error = await self.unsent(f"http://127.0.0.1:{taken.getsockname()[1]}")
+            error = await self.unsent(f"http://127.0.0.1:{taken.getsockname()[1]}", seconds=PATIENCE)
         assert isinstance(error, AdaptyConnectionError)
         assert str(error) == "no connection (ClientConnectorError)"
 
@@ -239,7 +239,7 @@ class TestWhatNeverLeft:
                 raise OSError(None, "no such host")
 
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=NoAddress())) as session:
-            error = await self.unsent("https://api.test", session=session)
+            error = await self.unsent("https://api.test", session=session, seconds=PATIENCE)
         assert str(error) == "no connection (ClientConnectorDNSError)"
 
     async def test_a_name_that_is_not_resolved_in_time(self) -> None:
