@@ -97,7 +97,7 @@ def _check_descriptor_limit() -> None:
 
     The event loop and SQLite don't report this well: they end the process, or take a file for a missing one.
     """
-    from ..http.descriptors import get_descriptor_limit, has_too_few_descriptors
+    from ..http.descriptor_limit import get_descriptor_limit, has_too_few_descriptors
 
     if has_too_few_descriptors():
         raise CommandError(
