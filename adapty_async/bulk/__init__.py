@@ -3,7 +3,9 @@
 from .api import create_profiles, delete_profiles, get_profiles, job_spec, run, update_profiles
 from .engine import BulkJob
 from .job_store import JobSpec, JobStore
-from .results import BulkReport, ItemResult, Latency, Outcome, SkippedItem, StopReason, StopRules
+from .outcomes import Outcome
+from .results import BulkReport, ItemResult, Latency, SkippedItem
+from .stop_rules import StopReason, StopRules
 
 __all__ = [
     "BulkJob",

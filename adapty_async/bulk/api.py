@@ -24,7 +24,8 @@ from .operations import (
     ProfileId,
     ProfileIds,
 )
-from .results import BulkReport, ItemT, StopRules, ValueT
+from .results import BulkReport, ItemT, ValueT
+from .stop_rules import StopRules
 
 ProgressCallback: TypeAlias = Callable[[BulkReport], object]
 

@@ -26,9 +26,11 @@ from ..http.sender import AttemptResult, Sender
 from ..pacing import Ticket, Verdict
 from .concurrency import ORDINARY_PERMIT, ConcurrencyController, Permit, ServerHealth
 from .operations import Effect, OperationCallbacks
+from .outcomes import Outcome
 from .problem_timeout import ProblemTimeout
-from .results import ItemT, JobStats, Outcome, StopReason, StopRules, ValueT
+from .results import ItemT, JobStats, ValueT
 from .scheduler import ScheduledRetry, Scheduler, WorkItem
+from .stop_rules import StopReason, StopRules
 from .stop_signal import is_being_cancelled
 
 _log: Final = logging.getLogger("adapty_async")

@@ -15,20 +15,10 @@ from typing import Any, Final, Generic, Protocol, Self
 
 from ..http.hook_check import check_hook
 from .job_store import JobSession
-from .results import (
-    FAILURES,
-    STOP_RULE_OUTCOMES,
-    BulkReport,
-    ItemResult,
-    ItemT,
-    JobStats,
-    Outcome,
-    SkippedItem,
-    StopReason,
-    StopRules,
-    ValueT,
-)
+from .outcomes import FAILURES, Outcome
+from .results import BulkReport, ItemResult, ItemT, JobStats, SkippedItem, ValueT
 from .scheduler import ConfirmationPending, ScheduledRetry, Scheduler, WorkItem
+from .stop_rules import STOP_RULE_OUTCOMES, StopReason, StopRules
 from .stop_signal import is_being_cancelled
 
 _PROGRESS_INTERVAL: Final = 0.1

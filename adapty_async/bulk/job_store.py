@@ -10,7 +10,8 @@ from typing import Generic, Protocol, Self, TypeAlias, TypeVar
 import attrs
 
 from ..http.elapsed_time import Moment
-from .results import ItemT, Outcome, SkippedItem
+from .outcomes import Outcome
+from .results import ItemT, SkippedItem
 
 ItemT_co = TypeVar("ItemT_co", covariant=True)
 

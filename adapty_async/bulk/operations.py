@@ -25,7 +25,8 @@ from ..resources.profiles import (
     read_profile,
 )
 from .job_store import Source
-from .results import ItemT, Outcome, SkippedItem, ValueT
+from .outcomes import Outcome
+from .results import ItemT, SkippedItem, ValueT
 
 IdType: TypeAlias = Literal["customer_user_id", "profile_id"]
 ProfileId: TypeAlias = str | UUID

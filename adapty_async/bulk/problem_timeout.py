@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from .results import StopReason
+from .stop_rules import StopReason
 from .stop_signal import Pause
 
 _MIN_SECONDS_IN_PAUSE: Final = 0.1

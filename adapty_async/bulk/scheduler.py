@@ -12,8 +12,9 @@ import attrs
 from ..http.connection_reuse import ConnectionCheck
 from ..http.elapsed_time import ANY_TIME, Moment
 from .job_store import JobSession, RemainingItem
+from .outcomes import Outcome
 from .overload import RetryBudget
-from .results import ItemResult, ItemT, Outcome, SkippedItem
+from .results import ItemResult, ItemT, SkippedItem
 from .stop_signal import StopSignal, is_being_cancelled
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
-from .results import StopReason
+from .stop_rules import StopReason
 
 T = TypeVar("T")
 

@@ -13,7 +13,8 @@ from attrs import AttrsInstance, asdict
 from .exit_status import EXIT_STATUS_HELP, CommandError, ExitStatus
 from .option_group_conversion import build_groups, expand_groups
 from .options import DebugOptions, OutputOptions, ScreenOptions
-from .output.command_output import Output, build_internal_error, get_output, log_to_file, use_output
+from .output.command_output import Output, build_internal_error, get_output, use_output
+from .output.log_file import log_to_file
 from .output.standard_streams import print_error
 from .signals import ignore_signals, install_interrupt_handlers
 

@@ -27,6 +27,6 @@ def anonymize(
     be resumed, its deletions can't be verified, and no row can be looked up or exported by its ID; status, report, and
     export without IDs still work. The command asks for confirmation first; without a terminal, it needs --yes.
     """
-    from ..jobs.report import anonymize
+    from ..jobs.anonymize import anonymize
 
     run_and_exit(lambda: anonymize(ledger, is_confirmed=yes))

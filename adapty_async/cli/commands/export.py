@@ -35,6 +35,6 @@ def export(
     were verified also have present (yes or no) and verified (the time, UTC). Excluded rows have exclude_list, the list
     that contains the ID. For plain IDs, the whole input is compared with the ledger before the first row is written.
     """
-    from ..jobs.report import export_rows
+    from ..jobs.export import export_rows
 
     run_and_exit(lambda: export_rows(ledger, input, ids.value))

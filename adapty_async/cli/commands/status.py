@@ -27,7 +27,7 @@ def status(
     rate-limited requests, the requests in flight, the latency, the time left, whether the job is paused, and the last
     errors.
     """
-    from ..jobs.report import show_status
+    from ..jobs.status import show_status
 
     if watch and as_json:
         raise typer.BadParameter("it is one object: leave --watch out", param_hint="--json")

@@ -28,10 +28,11 @@ from ..output.progress_screen import create_screen, echo, format_summary
 from ..output.standard_streams import print_error
 from ..signals import InterruptHandler, run_event_loop
 from .client_from_env import create_client_from_env
-from .job_result import JobResult, run_job
+from .job_result import JobResult
 from .outcome_counter import OutcomeCounter
 from .pace import Pace
 from .preflight import confirm_rounded_ids, has_terminal
+from .run import run_job
 
 _STOP_RULES: Final = StopRules(max_failure_ratio=None)
 """No limit for failed rows: an export reports every row, even if most profiles don't exist."""

@@ -39,6 +39,7 @@ _LEDGER_FILE_SUFFIXES: Final = (
     *(".key", ".key.new", ".rescued", ".lock", ".spool", ".spool.part"),
 )
 """The suffixes that the ledger, its key file, its lock and its copies add to the name of the ledger."""
+_PROGRAM_ADVICE: Final = "run the Python program of the job again"
 
 
 def derive_ledger_path(file: Path) -> Path:
@@ -64,6 +65,14 @@ def is_stdin(file: Path) -> bool:
 def format_resume_command(ledger: Path) -> str:
     """Return the command that resumes a job, quoted for a shell."""
     return format_command("resume", ledger)
+
+
+def get_resume_advice(reader: LedgerReader, ledger: Path | None = None) -> str:
+    """Return the command that resumes a job, or a description if it was started from Python.
+
+    `ledger`: the ledger as the command names it, if not by the path of the reader.
+    """
+    return format_resume_command(ledger or reader.path) if reader.job_options else _PROGRAM_ADVICE
 
 
 @contextlib.contextmanager

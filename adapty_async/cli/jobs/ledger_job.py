@@ -31,9 +31,10 @@ from ..signals import InterruptHandler, run_event_loop
 from .failed_rows import FailedRow, write_failed_rows
 from .finished_job import RETRYABLE_OUTCOMES
 from .job_options import JobOptions
-from .job_result import JobResult, build_live_status, run_job, show_result
+from .job_result import JobResult, show_result
 from .ledger_access import translate_ledger_errors
 from .next_steps import CollectedFailures, FailedRowsSteps, NextSteps, ResumeSteps
+from .run import build_live_status, run_job
 
 _ANSWERED_OUTCOMES: Final = frozenset({Outcome.FAILED, Outcome.NOT_FOUND})
 

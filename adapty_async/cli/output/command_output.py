@@ -1,13 +1,10 @@
-"""The output of a command apart from its screen: events for programs, a log file, tracebacks."""
+"""The output of a command apart from its screen: results, notes, events for programs, tracebacks."""
 
 import contextlib
 import errno
 import logging
 import os
-import re
-import stat
 import sys
-import time
 import traceback
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -17,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import attrs
 
-from ...escaping import dump_json, escape_line, escape_lines
+from ...escaping import dump_json, escape_lines
 from ..exit_status import CommandError, ExitStatus
 
 if TYPE_CHECKING:
@@ -28,7 +25,6 @@ _attempt_logger: Final = logging.getLogger("adapty_async.attempts")
 """Only for the log file. A screen shows one line for each kind of error."""
 
 _MAX_SHOWN_KINDS: Final = 3
-_LOG_TIMESTAMP: Final = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ")
 # Errors that aren't problems: an absent profile is an outcome, and the pacer measures the rate limit by 429s. Both are
 # counted elsewhere on the screen.
 _NOT_FOUND_ERRORS: Final = {"ProfileNotFoundError", "NotFoundError"}
@@ -153,55 +149,6 @@ def use_output(output: Output) -> Iterator[None]:
         yield
     finally:
         _current_output.reset(token)
-
-
-class _LogFileHandler(logging.Handler):
-    def __init__(self, descriptor: int) -> None:
-        super().__init__()
-        self._descriptor = descriptor
-
-    def emit(self, record: logging.LogRecord) -> None:
-        with contextlib.suppress(OSError):  # a log that can't be written must not end the job
-            os.write(self._descriptor, f"{escape_line(self.format(record))}\n".encode())
-
-
-class _LogFormatter(logging.Formatter):
-    converter = staticmethod(time.gmtime)
-    default_time_format = "%Y-%m-%dT%H:%M:%SZ"
-    default_msec_format = None
-
-
-@contextlib.contextmanager
-def log_to_file(path: Path | None) -> Iterator[None]:
-    """Write the library's log to a private file. It contains neither IDs nor the key. Raises OSError, ValueError."""
-    if path is None:
-        yield
-        return
-    level, descriptor = logger.level, _open_log_file(path)
-    handler = _LogFileHandler(descriptor)
-    handler.setFormatter(_LogFormatter("%(asctime)s %(levelname)s %(message)s"))
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.info("the command begins, as process %d", os.getpid())
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
-        os.close(descriptor)
-
-
-def _open_log_file(path: Path) -> int:
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            if not _LOG_TIMESTAMP.match(os.pread(descriptor, 32, 0) or b"2000-01-01T00:00:00Z "):
-                raise ValueError("it exists and isn't a log of this command: name a new file")
-            os.fchmod(descriptor, 0o600)
-    except BaseException:  # including an interrupt: the descriptor would stay open
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 def build_internal_error(error: Exception) -> CommandError:

@@ -15,7 +15,8 @@ import pytest
 
 from adapty_async import UNPACED, AdaptyClient, FixedPacer, bulk
 from adapty_async.cli.inputs.id_input import open_id_input
-from adapty_async.cli.output.command_output import Output, RecentErrors, build_internal_error, log_to_file, use_output
+from adapty_async.cli.output.command_output import Output, RecentErrors, build_internal_error, use_output
+from adapty_async.cli.output.log_file import log_to_file
 from adapty_async.cli.output.progress import ProgressView
 from adapty_async.cli.signals import InterruptHandler, install_interrupt_handlers
 from adapty_async.http.sender import Attempt
