@@ -120,22 +120,27 @@ class BulkJob(Generic[ItemT, ValueT]):
     def pause(self) -> None:
         """Send no new requests until `unpause` is called. Requests in flight complete.
 
-        The time limits of StopRules don't run during a pause. Repeated calls have no effect.
+        The time limits of StopRules don't run during a pause. Repeated calls have no effect, nor has a call after the
+        job was stopped.
         """
-        if not (self._has_ended or self._pause.is_active):
+        if not (self._is_stopping or self._pause.is_active):
             self._pause.start()
             _log.info("the job is paused: no new requests are sent")
 
     def unpause(self) -> None:
         """Send requests again after a pause, at the rate of the pacer. Without a pause this has no effect."""
-        if not self._has_ended and self._pause.is_active:
+        if self.is_paused:
             self._pause.end()
             _log.info("the job is unpaused: requests are sent again")
 
     @property
     def is_paused(self) -> bool:
-        """Whether the job is paused."""
-        return self._pause.is_active
+        """Whether the job is paused. A job that was stopped isn't."""
+        return self._pause.is_active and not self._is_stopping
+
+    @property
+    def _is_stopping(self) -> bool:
+        return self._has_ended or self._stop_signal.is_set
 
     async def aclose(self) -> None:
         """Cancel the requests in flight and wait until nothing runs any more. Repeated calls have no effect."""

@@ -76,6 +76,22 @@ async def test_who_stops_a_paused_job_stops_it_at_once() -> None:
 
 
 @virtual
+async def test_a_job_that_was_stopped_is_not_paused_and_can_not_be(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "adapty_async")
+    job, _ = deleting()
+    running = asyncio.create_task(job._finish())  # noqa: SLF001 - a task needs an awaitable
+    await asyncio.sleep(5)
+    job.pause()
+    job.stop()
+    assert not job.is_paused
+    job.unpause()
+    job.pause()
+    assert not job.is_paused
+    await running
+    assert caplog.messages == ["the job is paused: no new requests are sent"]
+
+
+@virtual
 async def test_who_leaves_a_paused_job_leaves_nothing_behind() -> None:
     job, _ = deleting()
     asyncio.get_running_loop().call_later(5, job.pause)

@@ -18,7 +18,8 @@ MAX_UNCOUNTED_PROFILES: Final = 10_000
 """With --yes alone, at most this number of profiles is sent. Above it, --expect or --max is required."""
 _CANARY_ROWS: Final = 100
 _CANARY_THRESHOLD_ROWS: Final = 1000
-_PERCENTAGE: Final = re.compile(r"(\d+(?:\.\d+)?)%")
+_COUNT: Final = re.compile(r"[0-9]{1,15}")
+_PERCENTAGE: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)%")
 
 
 @attrs.frozen
@@ -31,7 +32,7 @@ class FailureLimit:
     @classmethod
     def parse(cls, text: str) -> "FailureLimit":
         """Parse the value of --max-failures. Raises CommandError if it is invalid."""
-        if text.isdecimal():
+        if _COUNT.fullmatch(text):
             return cls(int(text), None)
         share = _parse_percentage(text)
         if share is None:

@@ -78,7 +78,7 @@ def test_the_rules_follow_from_the_guards(guards: Guards, due: int, rules: StopR
     assert guards.build_stop_rules(due) == rules
 
 
-@pytest.mark.parametrize("text", ["", "-1", "1.5", "101%", "%", "5 %", "many"])
+@pytest.mark.parametrize("text", ["", "-1", "1.5", "101%", "%", "5 %", "many", "\u0665", "\u0665%", "9" * 5000])
 def test_a_number_of_failures_that_is_none_is_wrong_usage(witness: Witness, people: Path, say: Say, text: str) -> None:
     status, _, err = say(*DELETE, people, f"--max-failures={text}")
     assert status == 2
@@ -86,7 +86,7 @@ def test_a_number_of_failures_that_is_none_is_wrong_usage(witness: Witness, peop
     assert witness.stats.requests == 0
 
 
-@pytest.mark.parametrize("text", ["", "80", "101%", "%", "most"])
+@pytest.mark.parametrize("text", ["", "80", "101%", "%", "most", "\u0665%"])
 def test_a_share_of_the_absent_that_is_none_is_wrong_usage(witness: Witness, people: Path, say: Say, text: str) -> None:
     status, _, err = say(*DELETE, people, f"--max-absent={text}")
     assert (status, err) == (2, "adapty-async: --max-absent must be a share of the rows, as in 80%\n")
