@@ -16,10 +16,8 @@ class SharedAdaptivePacer(AdaptivePacer):
 
     def cancel_slots(self, first: Ticket, count: int) -> None:
         """Withdraw `count` slots, from ticket `first` on. If they are the last ones, their times become free again."""
-        for interval in self._open_intervals:
-            interval.cancel_slots(first.number, count)
-        if self._trial_ticket is not None and first.number <= self._trial_ticket.number < first.number + count:
-            self._trial_ticket = None
+        self._detector.cancel_slots(first.number, count)
+        self._trials.cancel_slots(first.number, count)
         if first.number + count > self._sent:
             self.replan(first.sent_at)
 
@@ -29,9 +27,10 @@ class SharedAdaptivePacer(AdaptivePacer):
 
     def update_settings(self, max_rate: float, utilization: float, probe_after: int) -> None:
         """Apply changed settings. An infinite `max_rate` means no maximum."""
-        is_changed = (max_rate, utilization, probe_after) != (self._max_rate, self._utilization, self._probe_after)
-        self._max_rate, self._utilization, self._probe_after = max_rate, utilization, probe_after
-        if is_changed and self._phase is not Phase.START and self.estimate is not None:
+        steps = self._steps
+        is_changed = (max_rate, utilization, probe_after) != (steps.max_rate, steps.utilization, steps.probe_after)
+        steps.max_rate, steps.utilization, steps.probe_after = max_rate, utilization, probe_after
+        if is_changed and steps.phase is not Phase.START and self.estimate is not None:
             # PROBE ends, too: it would raise a limit that a more careful member had lowered only in small steps.
-            self._start_cruise(self.estimate, sys.maxsize)
-        self._rate = min(self._rate, max_rate)
+            self._detector.search.start_cruise(self.estimate, sys.maxsize)
+        steps.rate = min(steps.rate, max_rate)

@@ -15,7 +15,7 @@ from typing import Final
 
 import attrs
 
-from .. import adaptive, base, estimator, stray_429s
+from .. import adaptive, base, estimator, limit_search, overshoots, rate_steps, stray_429s, timing
 from ..base import Phase, Ticket, Verdict
 from . import shared_adaptive
 from .codec import Codec, StateDecodeError, dump_json, parse_json
@@ -100,7 +100,18 @@ class Coordination:
     trial: TrialRequest | None = None
 
 
-_PACER_MODULES: Final = (adaptive, base, estimator, shared_adaptive, stray_429s)
+# A pacer consists of types of these modules, and its objects form a tree: the codec doesn't preserve shared references.
+_PACER_MODULES: Final = (
+    adaptive,
+    base,
+    estimator,
+    limit_search,
+    overshoots,
+    rate_steps,
+    shared_adaptive,
+    stray_429s,
+    timing,
+)
 _PACER_TYPES: Final = [
     part
     for module in _PACER_MODULES
