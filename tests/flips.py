@@ -56,9 +56,9 @@ def say(path: Path) -> Said:
             "rows": list(reader.rows()),
             "digest": reader.digest(),
             "input": reader.input_digest(),
-            "presences": list(reader.presences()),
-            "about": reader.about("u1"),
-            "joined": [row.position for row, _ in reader.joined(ids())],
+            "verification_results": list(reader.verification_results()),
+            "find_rows": reader.find_rows("u1"),
+            "rows_with_ids": [row.position for row, _ in reader.rows_with_ids(ids())],
             "record": record,
         }
 

@@ -233,7 +233,7 @@ def _check_end(job: Job) -> None:
     ids, simulator = job.ids, job.simulator
     with LedgerReader(job.ledger) as reader:
         rows = list(reader.rows())
-        assert [row.position for row, _ in reader.joined(ids)] == list(range(job.items))
+        assert [row.position for row, _ in reader.rows_with_ids(ids)] == list(range(job.items))
         counts = reader.status().counts
     assert len(rows) == job.items
     assert all(row.outcome is not None and not row.claimed and not row.outcome.is_failure for row in rows)

@@ -31,7 +31,7 @@ from adapty_async.ledger import (
     files,
 )
 from adapty_async.ledger.chunks import Chunk
-from adapty_async.ledger.session_state import RunState
+from adapty_async.ledger.session_state import SessionState
 from adapty_async.ledger.store import CommitData
 from tests.bulk.scripted import ABSENT, NO_CONTENT, PROFILE, ScriptedTransport, client_over, lost
 from tests.disk import Disk, Event
@@ -123,9 +123,9 @@ class Recording:
 def record(kind: Kind, folder: Path, seed: int, *, executed: Collection[str] = ()) -> Recording:
     """Run a job on a recording disk. For each commit, record the outcomes that the ledger considered safe."""
     disk = Disk(folder)
-    write, connect = RunState.write, files.connect_to_write
+    write, connect = SessionState.write, files.connect_to_write
 
-    def noting(book: RunState, writing: CommitData) -> None:
+    def noting(book: SessionState, writing: CommitData) -> None:
         write(book, writing)
         disk.mark(("committed", list(writing.outcomes)))
 
@@ -135,7 +135,7 @@ def record(kind: Kind, folder: Path, seed: int, *, executed: Collection[str] = (
         return connection
 
     with disk.recording(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RunState, "write", noting)
+        patch.setattr(SessionState, "write", noting)
         patch.setattr("adapty_async.ledger.ledger_location.connect_to_write", connect_to_write)
         patch.setattr("adapty_async.ledger.session._MAX_CLAIM_SIZE", 100)  # for many commits
         asyncio.run(run_job(kind, folder / "job.db", Server(seed, set(executed), disk.mark), has_left=bool(executed)))

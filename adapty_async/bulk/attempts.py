@@ -309,12 +309,12 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             work.error = error
             return self._classify_error(work, error)
         work.error = None
-        connection_check, is_match = result.connection_check, self._spec.is_match
+        connection_check, matches_request = result.connection_check, self._spec.matches_request
         if (
             connection_check is not None
             and connection_check.is_reused
-            and is_match is not None
-            and not is_match(request, work.value)
+            and matches_request is not None
+            and not matches_request(request, work.value)
         ):
             connection_check.invalidate()
         return self._spec.done_outcome

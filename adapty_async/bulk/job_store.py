@@ -74,8 +74,8 @@ class JobSession(Protocol[ItemT_co]):
         """Return the next entry if it is available without waiting, else None."""
         ...
 
-    def mark_sent(self) -> None:
-        """Record that a request for an item is about to be sent, or that none will ever be."""
+    def decrement_unsent(self) -> None:
+        """Subtract 1 from the items handed out but not sent: a request is about to be sent, or never will be."""
         ...
 
     def record_outcome(

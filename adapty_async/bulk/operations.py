@@ -81,8 +81,8 @@ class OperationSpec(Generic[ItemT, ValueT]):
         build_profile_request: The resource's function that builds the request for one ID. If the operation has
             attributes, they are the first argument.
         read_response: Reads the response.
-        is_match: Returns whether a value that was read can be the response to the given request. None if no value shows
-            that.
+        matches_request: Returns whether a value that was read can be the response to the given request. None if no
+            value shows that.
         done_outcome: The outcome if the request succeeds.
         done_meaning: What this outcome means.
         done_state: The number of this outcome in ledgers. It must never change. None if jobs keep no ledger.
@@ -103,7 +103,7 @@ class OperationSpec(Generic[ItemT, ValueT]):
     effect: Effect
     build_profile_request: Callable[..., Request]
     read_response: Callable[[Response], ValueT]
-    is_match: Callable[[Request, ValueT], bool] | None = None
+    matches_request: Callable[[Request, ValueT], bool] | None = None
     done_outcome: Outcome
     done_meaning: str
     done_state: int | None = None
@@ -193,7 +193,7 @@ UPDATE: Final = OperationSpec[ProfileChange, Profile](
     effect=Effect.CHANGE,
     build_profile_request=build_update_request,
     read_response=read_profile,
-    is_match=is_same_profile,
+    matches_request=is_same_profile,
     done_outcome=Outcome.UPDATED,
     done_meaning="Adapty accepted the update",
     done_state=10,
@@ -210,7 +210,7 @@ CREATE: Final = OperationSpec[ProfileChange, Profile](
     effect=Effect.CREATE,
     build_profile_request=build_create_request,
     read_response=read_profile,
-    is_match=is_same_profile,
+    matches_request=is_same_profile,
     done_outcome=Outcome.CREATED,
     done_meaning="Adapty accepted the creation",
     done_state=11,
@@ -226,7 +226,7 @@ GET: Final = OperationSpec[ProfileId, Profile](
     effect=Effect.READ,
     build_profile_request=build_get_request,
     read_response=read_profile,
-    is_match=is_same_profile,
+    matches_request=is_same_profile,
     done_outcome=Outcome.FETCHED,
     done_meaning="Adapty returned the profile",
     missing_outcome=Outcome.NOT_FOUND,

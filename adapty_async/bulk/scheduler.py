@@ -215,7 +215,7 @@ class Scheduler(Generic[ItemT]):
     def record_send(self, work: WorkItem[ItemT]) -> None:
         """Record that a request for an item is about to be sent."""
         if self._job_session is not None and not work.attempts:
-            self._job_session.mark_sent()
+            self._job_session.decrement_unsent()
         work.attempts += 1
         work.is_in_flight = True
 
@@ -229,7 +229,7 @@ class Scheduler(Generic[ItemT]):
     def record_end(self, work: WorkItem[ItemT]) -> None:
         """Record that an item has another outcome, or that it ends without one."""
         if not work.attempts and self._job_session is not None:
-            self._job_session.mark_sent()
+            self._job_session.decrement_unsent()
         self.pending -= 1
         if self._is_canary_running:
             self._check_canary()

@@ -181,11 +181,14 @@ class Sender:
         )
 
     async def send(
-        self, request: Request, read: Callable[[Response], _T], is_match: Callable[[Request, _T], bool] | None = None
+        self,
+        request: Request,
+        read: Callable[[Response], _T],
+        matches_request: Callable[[Request, _T], bool] | None = None,
     ) -> _T:
         """Send a request, with retries by the policy, and return its 2xx response as read by `read`.
 
-        `is_match` returns whether a value that was read can be the response to the given request.
+        `matches_request` returns whether a value that was read can be the response to the given request.
 
         Raises:
             AdaptyError: If the call failed.
@@ -202,12 +205,17 @@ class Sender:
                 except AdaptyError:  # handled below
                     pass
                 else:
-                    if is_match is None or first.connection_check is None or is_match(request, value):
+                    if matches_request is None or first.connection_check is None or matches_request(request, value):
                         self.notify_attempt(request, first, 1, None)
                         return value
         # Created only here because most calls need a single attempt.
         call = _Call(
-            self, request, read, is_match, first, started_at=send_queue.now() if ticket is None else ticket.sent_at
+            self,
+            request,
+            read,
+            matches_request,
+            first,
+            started_at=send_queue.now() if ticket is None else ticket.sent_at,
         )
         try:
             return await call.attempt()
@@ -332,7 +340,7 @@ class _Call(Generic[_T]):
         sender: Sender,
         request: Request,
         read: Callable[[Response], _T],
-        is_match: Callable[[Request, _T], bool] | None,
+        matches_request: Callable[[Request, _T], bool] | None,
         first_result: AttemptResult | None,
         *,
         started_at: float,
@@ -340,7 +348,7 @@ class _Call(Generic[_T]):
         self._sender = sender
         self._request = request
         self._read = read
-        self._is_match = is_match
+        self._matches_request = matches_request
         self._first_result = first_result
         self._needs_new_connection = False  # whether the next attempt needs a new connection
         self._started_at = started_at
@@ -388,7 +396,7 @@ class _Call(Generic[_T]):
             InvalidResponseError: If it can't be read, or belongs to another request.
         """
         value, connection_check = self._read(response), result.connection_check
-        if self._is_match is None or connection_check is None or self._is_match(self._request, value):
+        if self._matches_request is None or connection_check is None or self._matches_request(self._request, value):
             return value
         method = self._request.method
         # Set now because the call may end while it waits.

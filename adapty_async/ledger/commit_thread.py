@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from .session_state import RunState
+from .session_state import SessionState
 
 T = TypeVar("T")
 
@@ -30,24 +30,24 @@ class CommitThread:
     If a commit fails, all of its callers get the error. The next commit tries to write the same changes too.
     """
 
-    def __init__(self, open_run_state: Callable[[], RunState]) -> None:
+    def __init__(self, open_session_state: Callable[[], SessionState]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._open_run_state = open_run_state
+        self._open_session_state = open_session_state
         self._thread = ThreadPoolExecutor(1, "adapty_async ledger writer")
         self._current: asyncio.Future[None] | None = None  # for the callers of the current commit
         self._next: asyncio.Future[None] | None = None  # for the callers of the next one
 
-    async def start(self) -> RunState:
+    async def start(self) -> SessionState:
         """Open the ledger session. Raise LedgerError."""
-        opening = self._loop.run_in_executor(self._thread, self._open_run_state)
+        opening = self._loop.run_in_executor(self._thread, self._open_session_state)
         try:
-            self._run_state = await wait_through_cancellation(opening)
+            self._session_state = await wait_through_cancellation(opening)
         except BaseException:
             if not opening.cancelled() and opening.exception() is None:
                 opening.result().close()
             self._thread.shutdown()
             raise
-        return self._run_state
+        return self._session_state
 
     def run_between_commits(self, function: Callable[[], T]) -> "asyncio.Future[T]":
         """Run a function that reads from the disk, between two commits."""
@@ -67,18 +67,18 @@ class CommitThread:
         try:
             await wait_through_cancellation(self.commit())
         finally:
-            await wait_through_cancellation(self._loop.run_in_executor(self._thread, self._run_state.close))
+            await wait_through_cancellation(self._loop.run_in_executor(self._thread, self._session_state.close))
             self._thread.shutdown()
 
     def _start_commit(self) -> None:
         future, self._next = self._next, None
         assert future is not None
-        commit_data = self._run_state.prepare_commit()
+        commit_data = self._session_state.prepare_commit()
         if commit_data is None:
             future.set_result(None)
             return
         self._current = future
-        writes = self._loop.run_in_executor(self._thread, self._run_state.write, commit_data)
+        writes = self._loop.run_in_executor(self._thread, self._session_state.write, commit_data)
         writes.add_done_callback(self._on_written)
 
     def _on_written(self, writes: "asyncio.Future[None]") -> None:
@@ -86,10 +86,10 @@ class CommitThread:
         assert future is not None
         error = writes.exception()
         if error is None:
-            self._run_state.on_committed()
+            self._session_state.on_committed()
             future.set_result(None)
         else:
-            self._run_state.on_commit_failed()
+            self._session_state.on_commit_failed()
             future.set_exception(error)
             future.exception()  # retrieved, so that asyncio doesn't log it if no caller awaits it
         if self._next is not None:

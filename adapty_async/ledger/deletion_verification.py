@@ -197,17 +197,17 @@ def count_deleted_items(reader: LedgerReader, *, remaining: bool = False) -> int
     """Return how many items' profiles should be gone after a deletion. `remaining` is as in `verify`."""
     outcomes = OPERATIONS[reader.job.operation].gone_outcomes
     count = sum(count for outcome, count in reader.status().counts.items() if outcome in outcomes)
-    return count - sum(1 for _ in reader.presences()) if remaining else count
+    return count - sum(1 for _ in reader.verification_results()) if remaining else count
 
 
 def _iter_deleted_items(
     reader: LedgerReader, ids: Iterable[ProfileId], *, remaining: bool
 ) -> Iterator[tuple[int, ProfileId]]:
     """Yield the positions and IDs of these items."""
-    verified_positions = (presence.position for presence in reader.presences()) if remaining else iter(())
+    verified_positions = (presence.position for presence in reader.verification_results()) if remaining else iter(())
     known = next(verified_positions, None)
     outcomes = OPERATIONS[reader.job.operation].gone_outcomes
-    for row, profile in reader.joined(ids):
+    for row, profile in reader.rows_with_ids(ids):
         if row.position == known:
             known = next(verified_positions, None)
         elif row.standing in outcomes:

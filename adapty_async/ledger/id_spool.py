@@ -22,7 +22,7 @@ from .spool import Spool
 _ITEMS_PER_WRITE: Final = 1000
 
 
-class RunSpool:
+class IdSpool:
     """The spool of one run."""
 
     def __init__(self, spool: Spool) -> None:

@@ -26,7 +26,7 @@ class LoopYielder:
             self._yield_at = self._loop.time() + _YIELD_INTERVAL
 
 
-class InputBuffer(Generic[T]):
+class InputReader(Generic[T]):
     """Reads an input, no further than requested.
 
     An error of the input is raised after all items before it were returned. `has_ended` is True when all items were

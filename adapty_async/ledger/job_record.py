@@ -272,7 +272,7 @@ _OUTCOMES_WITH_RESPONSE: Final = frozenset(STATES) - UNSENT_OUTCOMES - {Outcome.
 def _summarize_verification(reader: LedgerReader) -> Verification | None:
     counts: Counter[bool] = Counter()
     first = last = 0
-    for presence in reader.presences():
+    for presence in reader.verification_results():
         counts[presence.present] += 1
         first = min(first or presence.at, presence.at)
         last = max(last, presence.at)

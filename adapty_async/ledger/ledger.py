@@ -15,12 +15,12 @@ from ..http.hook_check import check_hook
 from .errors import LedgerMismatchError
 from .files import resolve_link, translate_errors
 from .id_key import IdKey, get_key_path
-from .id_spool import RunSpool
+from .id_spool import IdSpool
 from .ledger_location import LedgerLocation, TemporaryLedger, to_location
 from .lock import LedgerLock
 from .reader import LedgerReader
 from .session import LedgerSession
-from .session_state import ResumeConditions, RunState
+from .session_state import ResumeConditions, SessionState
 from .spool import Spool
 from .store import JobRow, Store
 
@@ -109,13 +109,13 @@ class Ledger:
         """
         if self._is_spooled and OPERATIONS[job_spec.operation].has_attributes:
             raise TypeError("only the IDs of a deletion can be spooled: pass the changes as a list")
-        run_spool = RunSpool(Spool(self.path)) if self._is_spooled else None
+        id_spool = IdSpool(Spool(self.path)) if self._is_spooled else None
         return LedgerSession(
-            source if run_spool is None else run_spool.wrap_source(source),
-            lambda: RunState.open(self._location, job_spec, self._options, read_clocks),
+            source if id_spool is None else id_spool.wrap_source(source),
+            lambda: SessionState.open(self._location, job_spec, self._options, read_clocks),
             read_clocks,
             self._live_status,
-            None if run_spool is None else functools.partial(run_spool.close, self.path),
+            None if id_spool is None else functools.partial(id_spool.close, self.path),
         )
 
     def __repr__(self) -> str:

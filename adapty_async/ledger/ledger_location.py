@@ -27,12 +27,12 @@ from .files import (
 )
 from .id_key import KEY_BYTES, IdKey, get_key_path
 from .lock import LedgerLock
-from .open_file_check import FileChecks
+from .open_file_check import OpenFileCheck
 
 _TEMPORARY_FOLDERS: Final = ("/var/tmp", "/usr/tmp", "/tmp")  # noqa: S108 - SQLite's own list; its file has no name there
 
 
-class NoFileChecks:
+class NoFileCheck:
     """The checks of a ledger without a name. There are none, because no other process can change it."""
 
     def check_files(self) -> None:
@@ -49,7 +49,7 @@ class OpenLedger(NamedTuple):
     """A ledger that is open for writing. `file_lock` is None if the caller holds it or if no lock is needed."""
 
     connection: sqlite3.Connection
-    checks: FileChecks | NoFileChecks
+    checks: OpenFileCheck | NoFileCheck
     file_lock: FileLock | None
 
 
@@ -77,10 +77,10 @@ class NamedLedger:
                     initialize(connection)
             identity = get_identity(path)
             connection = stack.enter_context(contextlib.closing(connect_to_write(path)))
-            file_checks = FileChecks(path, identity, connection, file_lock)
-            file_checks.check_files()
+            file_check = OpenFileCheck(path, identity, connection, file_lock)
+            file_check.check_files()
             stack.pop_all()
-            return OpenLedger(connection, file_checks, own_lock)
+            return OpenLedger(connection, file_check, own_lock)
 
     def open_to_read(self) -> sqlite3.Connection:
         """Open the ledger, even while it is written."""
@@ -140,7 +140,7 @@ class TemporaryLedger:
             initialize(self._connection)
             self._connection.execute("COMMIT")
             self._is_made = True
-        return OpenLedger(self._connection, NoFileChecks(), None)
+        return OpenLedger(self._connection, NoFileCheck(), None)
 
     def open_to_read(self) -> sqlite3.Connection:
         """Return the connection. Nothing may be written while it is read."""

@@ -22,7 +22,7 @@ _LOG_SUFFIXES: Final = ("-wal", "-shm")
 _RERUN_HINT: Final = "then run the same job again"
 
 
-class FileChecks:
+class OpenFileCheck:
     """The state that must not change while a ledger is open for writing: its files, its lock and its only writer.
 
     `identity` is the identity of the ledger before it was opened.

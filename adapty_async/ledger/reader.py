@@ -262,7 +262,7 @@ class LedgerReader:
         """
         return is_locked(self.path)
 
-    def is_of(self, file: BinaryIO) -> bool:
+    def is_input_file(self, file: BinaryIO) -> bool:
         """Check whether the job was prepared from a file.
 
         Args:
@@ -302,7 +302,7 @@ class LedgerReader:
         """
         self._load_id_key()
 
-    def presences(self) -> Iterator[Presence]:
+    def verification_results(self) -> Iterator[Presence]:
         """Iterate over the results of `verify`, in the order of the input.
 
         Returns:
@@ -310,7 +310,7 @@ class LedgerReader:
         """
         return self._store.iter_presences()
 
-    def about(self, profile: ProfileId) -> list[Row]:
+    def find_rows(self, profile: ProfileId) -> list[Row]:
         """Find the rows of an ID.
 
         Args:
@@ -331,7 +331,7 @@ class LedgerReader:
                 found += [each for each in rows if each.hash == wanted]
         return found
 
-    def joined(self, ids: Iterable[ProfileId]) -> Iterator[tuple[Row, ProfileId]]:
+    def rows_with_ids(self, ids: Iterable[ProfileId]) -> Iterator[tuple[Row, ProfileId]]:
         """Iterate over all rows together with their IDs.
 
         Args:

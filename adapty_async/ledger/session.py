@@ -17,8 +17,8 @@ from .chunks import ITEMS_PER_CHUNK, STATES, Chunk, OutcomeRow, to_timestamp
 from .commit_thread import CommitThread, wait_through_cancellation
 from .errors import InputChangedError, LedgerError
 from .input_check import InputChunk
-from .input_reader import InputBuffer, LoopYielder
-from .session_state import RemainingItems, RunState, count_outcomes
+from .input_reader import InputReader, LoopYielder
+from .session_state import RemainingItems, SessionState, count_outcomes
 
 _COMMIT_DELAY: Final = 0.3
 """Seconds until an outcome is committed, which takes 0.2 ms. Outcomes lost in a crash must be found out again."""
@@ -84,13 +84,13 @@ class LedgerSession(Generic[ItemT]):
     def __init__(
         self,
         source: Source[ItemT],
-        open_run_state: Callable[[], RunState],
+        open_session_state: Callable[[], SessionState],
         clock: Callable[[float], Moment],
         live_status: Callable[[], Mapping[str, Any]] | None = None,
         on_end: _EndCallback | None = None,
     ) -> None:
         self._source = source
-        self._open_run_state = open_run_state
+        self._open_session_state = open_session_state
         self._clock = clock
         self._live_status = live_status
         self._status_timer: asyncio.TimerHandle | None = None
@@ -121,9 +121,9 @@ class LedgerSession(Generic[ItemT]):
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._yielder = LoopYielder()
-        self._input = InputBuffer(self._source.items)
-        self._commit_thread = CommitThread(self._open_run_state)
-        self._run_state = await self._commit_thread.start()
+        self._input = InputReader(self._source.items)
+        self._commit_thread = CommitThread(self._open_session_state)
+        self._session_state = await self._commit_thread.start()
         self._is_open = True
         self._schedule_check()
         if self._live_status is not None:
@@ -151,8 +151,8 @@ class LedgerSession(Generic[ItemT]):
             await asyncio.wait([self._claim_commit])
         try:
             self._flush()
-            self._run_state.release([position for position, _, maybe_sent in self._claimed if maybe_sent is None])
-            self._run_state.end_run(to_timestamp(self._read_clocks().wall))
+            self._session_state.release([position for position, _, maybe_sent in self._claimed if maybe_sent is None])
+            self._session_state.end_run(to_timestamp(self._read_clocks().wall))
         finally:
             await self._commit_thread.close()
         if self._on_end is not None:
@@ -195,8 +195,8 @@ class LedgerSession(Generic[ItemT]):
         self._unsent += 1
         return claimed.popleft()
 
-    def mark_sent(self) -> None:
-        """Record that the request of an item is about to be sent, or that none will ever be."""
+    def decrement_unsent(self) -> None:
+        """Subtract 1 from the items handed out but not sent: a request is about to be sent, or never will be."""
         self._unsent -= 1
         if self._send_waiter is not None and not self._send_waiter.done():
             self._send_waiter.set_result(None)
@@ -213,7 +213,7 @@ class LedgerSession(Generic[ItemT]):
         remaining_items = [self._remaining.popleft() for _ in range(size)]
         positions = [position for position, item, _ in remaining_items if not isinstance(item, SkippedItem)]
         self._flush()
-        self._run_state.claim(positions, self._read_clocks())
+        self._session_state.claim(positions, self._read_clocks())
         self._claim_commit = self._commit()
         self._claim_commit.add_done_callback(functools.partial(self._on_claimed, remaining_items))
 
@@ -246,7 +246,9 @@ class LedgerSession(Generic[ItemT]):
             for input_chunk, items, stored_chunk in zip(input_chunks, item_lists, stored_chunks, strict=True):
                 self._remaining.extend(
                     _make_remaining_items(
-                        input_chunk, items, self._run_state.open_chunk(input_chunk, stored_chunk, self._read_clocks())
+                        input_chunk,
+                        items,
+                        self._session_state.open_chunk(input_chunk, stored_chunk, self._read_clocks()),
                     )
                 )
                 await self._yielder.yield_if_due()
@@ -260,9 +262,9 @@ class LedgerSession(Generic[ItemT]):
         self._read_task = None
 
     async def _load_and_check(self, input_chunks: Sequence[InputChunk]) -> Sequence[Chunk | None]:
-        if not self._run_state.has_chunk(input_chunks[0]):
+        if not self._session_state.has_chunk(input_chunks[0]):
             return [None] * len(input_chunks)
-        return await self._commit_thread.run_between_commits(lambda: self._run_state.load_and_check(input_chunks))
+        return await self._commit_thread.run_between_commits(lambda: self._session_state.load_and_check(input_chunks))
 
     async def _read_chunk(
         self, previous: InputChunk | None, deadline: float
@@ -276,7 +278,7 @@ class LedgerSession(Generic[ItemT]):
             input_chunk, items = self._partial_chunk
         else:
             input_chunk, items = _make_empty_chunk(previous.number + 1), []
-        min_items = max(1, self._run_state.count_known(input_chunk.number) - len(items))
+        min_items = max(1, self._session_state.count_known(input_chunk.number) - len(items))
         more = await self._input.read(
             ITEMS_PER_CHUNK - len(items), min_items, deadline=deadline, wait_for_min=previous is None
         )
@@ -311,7 +313,9 @@ class LedgerSession(Generic[ItemT]):
     @property
     def uncommitted_counts(self) -> Counter[Outcome]:
         """The number of items, by outcome, whose outcome would be lost in a crash."""
-        return count_outcomes(self._outcome_rows) + self._run_state.uncommitted_counts if self._is_open else Counter()
+        return (
+            count_outcomes(self._outcome_rows) + self._session_state.uncommitted_counts if self._is_open else Counter()
+        )
 
     def record_outcome(
         self, position: int, outcome: Outcome, *, status: int | None, attempts: int, exclude_list: str | None = None
@@ -320,14 +324,14 @@ class LedgerSession(Generic[ItemT]):
         if outcome is not self._last_outcome:  # usually it is, and the lookup would take longer than the rest
             self._last_outcome, self._last_state = outcome, STATES[outcome]
         if outcome is Outcome.EXCLUDED:
-            status = self._run_state.get_exclude_list_number(exclude_list)
+            status = self._session_state.get_exclude_list_number(exclude_list)
         self._outcome_rows.append((position, self._last_state, status or 0, attempts))
         if self._commit_timer is None:
             self._commit_timer = self._loop.call_later(_COMMIT_DELAY, self._flush_and_commit)
 
     def release(self, position: int) -> None:
         """Record that an item wasn't sent. This is committed within a second."""
-        self._run_state.release([position])
+        self._session_state.release([position])
         if self._commit_timer is None:
             self._commit_timer = self._loop.call_later(_COMMIT_DELAY, self._flush_and_commit)
 
@@ -341,7 +345,7 @@ class LedgerSession(Generic[ItemT]):
             self._commit_timer.cancel()
             self._commit_timer = None
         if self._outcome_rows:
-            self._run_state.record_outcomes(self._outcome_rows, to_timestamp(self._read_clocks().wall))
+            self._session_state.record_outcomes(self._outcome_rows, to_timestamp(self._read_clocks().wall))
             self._outcome_rows = []
         if self._is_status_due:
             self._record_live_status()
@@ -369,7 +373,7 @@ class LedgerSession(Generic[ItemT]):
         self._check_timer = self._loop.call_later(FILE_CHECK_INTERVAL, self._check_files)
 
     def _check_files(self) -> None:
-        self._commit_thread.run_between_commits(self._run_state.check_files).add_done_callback(self._on_checked)
+        self._commit_thread.run_between_commits(self._session_state.check_files).add_done_callback(self._on_checked)
 
     def _on_checked(self, future: "asyncio.Future[None]") -> None:
         self._on_writer_done(future)
@@ -389,7 +393,7 @@ class LedgerSession(Generic[ItemT]):
         self._is_status_due = False
         assert self._live_status is not None
         try:
-            self._run_state.set_live_status(json.dumps(dict(self._live_status())))
+            self._session_state.set_live_status(json.dumps(dict(self._live_status())))
         except Exception as error:  # noqa: BLE001 - a failing callback must not end the job
             _log.error("the live status callback of the job raised %s", type(error).__name__)
 

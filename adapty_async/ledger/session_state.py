@@ -84,7 +84,7 @@ class _DirtyData:
     is_run_dirty: bool = False
 
 
-class RunState:
+class SessionState:
     """The ledger session of one run, in memory.
 
     Only `open`, `load_and_check`, `write`, `check_files` and `close` wait for the disk. They may run in another thread.
@@ -124,7 +124,7 @@ class RunState:
     @classmethod
     def open(
         cls, location: LedgerLocation, job_spec: JobSpec, options: ResumeConditions, clock: Callable[[], Moment]
-    ) -> "RunState":
+    ) -> "SessionState":
         """Open and lock the ledger for a run. Raise LedgerError."""
         now = clock()
         check_clock(now.wall)

@@ -21,9 +21,9 @@ from ..bulk.operations import OPERATIONS
 from .chunks import ITEMS_PER_CHUNK, Chunk
 from .errors import LedgerUnreadableError
 from .files import APPLICATION_ID, FORMAT_VERSION, FileLock, build_damaged_error, translate_errors
-from .ledger_location import LedgerLocation, NoFileChecks, to_location
+from .ledger_location import LedgerLocation, NoFileCheck, to_location
 from .lock import LedgerLock
-from .open_file_check import FileChecks
+from .open_file_check import OpenFileCheck
 
 _SCHEMA: Final = f"""
 CREATE TABLE job (
@@ -186,7 +186,7 @@ class Store:
         self,
         path: Path,
         connection: sqlite3.Connection,
-        checks: FileChecks | NoFileChecks | None = None,
+        checks: OpenFileCheck | NoFileCheck | None = None,
         own_lock: FileLock | None = None,
     ) -> None:
         self._path = path

@@ -24,7 +24,7 @@ class SendFunction(Protocol):
         self,
         request: Request,
         read: Callable[[Response], _T],
-        is_match: Callable[[Request, _T], bool] | None = None,
+        matches_request: Callable[[Request, _T], bool] | None = None,
         /,
     ) -> _T: ...
 

@@ -87,7 +87,7 @@ class TestADoubtfulDeletion:
             report = await deletion(client, "a", ledger=Ledger(tmp_path / "job.db"))
         assert report.counts == {Outcome.DELETED_UNCONFIRMED: 1}
         with LedgerReader(tmp_path / "job.db") as reader:
-            (row,) = reader.about("a")
+            (row,) = reader.find_rows("a")
         assert (row.outcome, row.attempts) == (Outcome.DELETED_UNCONFIRMED, 2)
 
     @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from adapty_async import UNPACED, AdaptyClient, FixedPacer, ProfileAttributes, bulk
 from adapty_async.bulk import Outcome
 from adapty_async.ledger import Ledger, LedgerReader, LedgerWriteError
-from adapty_async.ledger.session_state import RunState
+from adapty_async.ledger.session_state import SessionState
 from adapty_async.ledger.store import CommitData
 from adapty_async.testing import Simulator
 
@@ -85,17 +85,17 @@ async def test_an_update_on_a_full_disk_is_in_no_doubt_that_is_not_written(tmp_p
 async def test_where_writes_fail_now_and_then_each_run_goes_on_where_the_last_one_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    path, chance, write = tmp_path / "job.db", random.Random(seed), RunState.write  # noqa: S311 - no secret
+    path, chance, write = tmp_path / "job.db", random.Random(seed), SessionState.write  # noqa: S311 - no secret
     writes = 0
 
-    def write_sometimes(self: RunState, writing: CommitData) -> None:
+    def write_sometimes(self: SessionState, writing: CommitData) -> None:
         nonlocal writes
         writes += 1
         if writes == 3 or chance.random() < 0.3:
             raise LedgerWriteError("no room: make some")
         write(self, writing)
 
-    monkeypatch.setattr(RunState, "write", write_sometimes)
+    monkeypatch.setattr(SessionState, "write", write_sometimes)
     changes = [(who, ProfileAttributes(first_name="Jane")) for who in ids(1200)]
     async with (
         Simulator(profiles=1200) as simulator,
@@ -116,16 +116,16 @@ async def test_where_writes_fail_now_and_then_each_run_goes_on_where_the_last_on
 
 
 async def test_a_slow_disk_is_asked_for_more_at_one_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = RunState.write
+    write = SessionState.write
     commits = 0
 
-    def write_slowly(self: RunState, writing: CommitData) -> None:
+    def write_slowly(self: SessionState, writing: CommitData) -> None:
         nonlocal commits
         commits += 1
         time.sleep(0.5)  # more than the time in which a busy machine sends the claimed items
         write(self, writing)
 
-    monkeypatch.setattr(RunState, "write", write_slowly)
+    monkeypatch.setattr(SessionState, "write", write_slowly)
     async with (
         Simulator(profiles=300) as simulator,
         AdaptyClient(simulator.api_key, base_url=simulator.base_url) as client,

@@ -109,7 +109,7 @@ def finish(kind: Kind, path: Path, executed: set[str]) -> None:
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-@pytest.mark.parametrize("read", [LedgerReader.status, LedgerReader.digest, lambda reader: reader.about("u1")])
+@pytest.mark.parametrize("read", [LedgerReader.status, LedgerReader.digest, lambda reader: reader.find_rows("u1")])
 def test_a_reader_whose_nth_operation_fails(
     tmp_path: Path, failure: Failure, read: Callable[[LedgerReader], object]
 ) -> None:

@@ -12,7 +12,7 @@ from adapty_async import UNPACED, AdaptyClient, bulk
 from adapty_async.bulk import Outcome, SkippedItem
 from adapty_async.bulk.operations import ProfileId
 from adapty_async.ledger import InputChangedError, Ledger, LedgerReader, LedgerWriteError, session
-from adapty_async.ledger.input_reader import InputBuffer
+from adapty_async.ledger.input_reader import InputReader
 from adapty_async.testing import Simulator
 
 from ..full_disk import full_disk
@@ -291,7 +291,7 @@ class Both:
 class TestTheFeed:
     @virtual
     async def test_what_can_be_awaited_is(self) -> None:
-        feed = InputBuffer[int](Both())
+        feed = InputReader[int](Both())
         now = asyncio.get_running_loop().time
         assert await feed.read(4, 1, deadline=now() + 1.0, wait_for_min=True) == [0, 1, 2]
         assert feed.has_ended
@@ -299,7 +299,7 @@ class TestTheFeed:
     @pytest.mark.parametrize("source", [after, later])
     @virtual
     async def test_in_time_it_gives_all_that_is_asked_for(self, source: Callable[..., Any]) -> None:
-        feed = InputBuffer[int](source(*[0.001] * 30))
+        feed = InputReader[int](source(*[0.001] * 30))
         now = asyncio.get_running_loop().time
         assert await feed.read(20, 1, deadline=now() + 1.0, wait_for_min=True) == list(range(20))
         assert not feed.has_ended
@@ -311,7 +311,7 @@ class TestTheFeed:
     async def test_of_a_slow_one_it_gives_what_there_is_and_waits_for_the_least(
         self, source: Callable[..., Any]
     ) -> None:
-        feed = InputBuffer[int](source(*[0.0] * 8, *[1.0] * 24))
+        feed = InputReader[int](source(*[0.0] * 8, *[1.0] * 24))
         now = asyncio.get_running_loop().time
         assert (await feed.read(32, 1, deadline=now() + 0.5, wait_for_min=True))[:8] == list(range(8))
         before = now()
@@ -322,7 +322,7 @@ class TestTheFeed:
 
     @virtual
     async def test_who_waits_for_the_least_waits_no_longer(self) -> None:
-        feed = InputBuffer[int](later(1.0, 1.0, 1.0, 1.0))
+        feed = InputReader[int](later(1.0, 1.0, 1.0, 1.0))
         now = asyncio.get_running_loop().time
         began = now()
         assert await feed.read(4, 2, deadline=began + 0.5, wait_for_min=True) == [0, 1]
@@ -331,7 +331,7 @@ class TestTheFeed:
 
     @virtual
     async def test_who_isnt_patient_gets_nothing_rather_than_less_than_the_least(self) -> None:
-        feed = InputBuffer[int](later(0.0, 0.0, 1.0))
+        feed = InputReader[int](later(0.0, 0.0, 1.0))
         now = asyncio.get_running_loop().time
         assert await feed.read(3, 3, deadline=now() + 0.5, wait_for_min=False) == []
         assert await feed.read(3, 3, deadline=now(), wait_for_min=True) == [0, 1, 2]
@@ -343,14 +343,14 @@ class TestTheFeed:
             await asyncio.sleep(0.5 - 5e-10)  # in the same round of the loop as the end of the wait, and before it
             raise LookupError
 
-        feed = InputBuffer[int](failing())
+        feed = InputReader[int](failing())
         with pytest.raises(LookupError):
             await feed.read(9, 2, deadline=asyncio.get_running_loop().time() + 0.5, wait_for_min=True)
         assert not feed.has_ended
 
     @virtual
     async def test_closed_it_leaves_nothing_running(self) -> None:
-        feed = InputBuffer[int](later(0.0, 3600.0))
+        feed = InputReader[int](later(0.0, 3600.0))
         assert await feed.read(2, 1, deadline=asyncio.get_running_loop().time(), wait_for_min=True) == [0]
         await feed.close()
         assert tasks_left() == []

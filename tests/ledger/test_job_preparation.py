@@ -72,9 +72,9 @@ def prepared(
         return reader.status().known, reader.status().waiting
 
 
-def is_of(path: Path, file: BinaryIO) -> bool:
+def is_input_file(path: Path, file: BinaryIO) -> bool:
     with LedgerReader(path) as reader:
-        return reader.is_of(file)
+        return reader.is_input_file(file)
 
 
 def with_duplicates(count: int) -> Iterator[str | SkippedItem[str]]:
@@ -232,12 +232,12 @@ async def test_nothing_is_claimed_where_a_later_chunk_differs_that_was_read_with
 
 async def test_a_file_is_known_again_by_its_bytes(client: AdaptyClient, path: Path) -> None:
     prepared(client, path, ids(2), file=b"id,name\na,Ada\n")
-    assert is_of(path, io.BytesIO(b"id,name\na,Ada\n"))
-    assert not is_of(path, io.BytesIO(b"id,name\na,Eve\n"))
+    assert is_input_file(path, io.BytesIO(b"id,name\na,Ada\n"))
+    assert not is_input_file(path, io.BytesIO(b"id,name\na,Eve\n"))
     prepared(client, path, ids(2), file=b"id,name\na,Eve\n")
-    assert is_of(path, io.BytesIO(b"id,name\na,Eve\n"))
+    assert is_input_file(path, io.BytesIO(b"id,name\na,Eve\n"))
     prepared(client, path, ids(2))
-    assert not is_of(path, io.BytesIO(b""))
+    assert not is_input_file(path, io.BytesIO(b""))
 
 
 async def test_a_file_is_known_again_though_others_read_it_by_the_same_descriptor(
@@ -257,8 +257,8 @@ async def test_a_file_is_known_again_though_others_read_it_by_the_same_descripto
     with people.open("rb") as file:
         prepare(path, job, rows_of(file), job_options={}, file=file)
         list(rows_of(file))
-        assert is_of(path, file)
-    assert is_of(path, io.BytesIO(people.read_bytes()))
+        assert is_input_file(path, file)
+    assert is_input_file(path, io.BytesIO(people.read_bytes()))
 
 
 async def test_what_is_no_job_of_that_kind_is_refused(simulator: Simulator, client: AdaptyClient, path: Path) -> None:
@@ -389,7 +389,7 @@ async def test_a_key_file_that_cannot_be_read_is_named(client: AdaptyClient, pat
     beside.unlink()
     beside.mkdir()
     with LedgerReader(path) as reader, pytest.raises(LedgerError, match=r"job\.db\.key isn't a regular file any more"):
-        reader.about("u1")
+        reader.find_rows("u1")
     with pytest.raises(LedgerError, match=r"job\.db\.key isn't a regular file any more"):
         anonymize(path)
 
@@ -437,7 +437,7 @@ async def test_an_order_lasts_from_the_run_on_that_brings_it_and_is_accepted(
     assert await run(ids(2), {"pace": "10"}) == {"pace": "10"}
     assert await run(ids(2)) == {"pace": "10"}
     with LedgerReader(path) as reader:
-        assert reader.is_of(io.BytesIO(b"people"))
+        assert reader.is_input_file(io.BytesIO(b"people"))
 
 
 async def test_a_ledger_that_is_held_is_used_by_its_holder_alone(
@@ -588,7 +588,7 @@ async def test_an_order_is_noted_by_who_holds_the_ledger_and_nothing_else_change
     staff.write_bytes(b"id\nu9\n")
     with lock_ledger(path) as held:
         update_job_options(held, {"pace": "slow"}, {"staff.csv": staff})
-    assert is_of(path, io.BytesIO(b"people"))
+    assert is_input_file(path, io.BytesIO(b"people"))
     with LedgerReader(path) as reader:
         assert (list(reader.rows()), reader.job.items, reader.job_options) == (before, 3, {"pace": "slow"})
         assert reader.is_exclude_list("staff.csv", io.BytesIO(b"id\nu9\n"))

@@ -300,7 +300,7 @@ async def test_a_byte_that_has_changed_in_what_the_items_are_is_noticed(
     with pytest.raises(LedgerUnreadableError, match="is damaged"):
         record(path)
     with LedgerReader(path) as reader:
-        for read in (reader.rows, lambda: reader.about("nobody"), lambda: reader.joined(ids(1100))):
+        for read in (reader.rows, lambda: reader.find_rows("nobody"), lambda: reader.rows_with_ids(ids(1100))):
             with pytest.raises(LedgerUnreadableError, match="is damaged"):
                 list(read())
     sent = simulator.stats.requests
@@ -342,8 +342,8 @@ async def test_one_id_is_evidence_enough_for_what_became_of_it(
 ) -> None:
     await delete(client, path, 10)
     with LedgerReader(path) as reader:
-        first, second = describe_item(reader.about(next(ids(1))))
-        (absent,) = describe_item(reader.about("nobody"))
+        first, second = describe_item(reader.find_rows(next(ids(1))))
+        (absent,) = describe_item(reader.find_rows("nobody"))
     assert first.startswith("row 1: Adapty accepted the deletion (204) at 20")
     assert first.endswith(" UTC")
     assert second.startswith("row 11: the same ID is earlier in the input; not sent")
@@ -367,12 +367,12 @@ async def test_a_verification_finds_who_is_present_and_leaves_the_outcomes_alone
     assert began <= after.verified.first.timestamp() <= after.verified.last.timestamp() <= time.time()
     assert "**3 profiles were present when they were checked afterwards.**" in after.as_markdown()
     with LedgerReader(path) as reader:
-        assert [presence.position for presence in reader.presences() if presence.present] == [6, 7, 8]
+        assert [presence.position for presence in reader.verification_results() if presence.present] == [6, 7, 8]
 
 
 def presences(path: Path) -> list[Presence]:
     with LedgerReader(path) as reader:
-        return list(reader.presences())
+        return list(reader.verification_results())
 
 
 async def test_what_a_verification_finds_is_written_while_it_goes_on(
@@ -388,7 +388,7 @@ async def test_what_a_verification_finds_is_written_while_it_goes_on(
     assert len(presences(path)) < 41
     await verification
     with LedgerReader(path) as reader:
-        assert len(list(reader.presences())) == 41
+        assert len(list(reader.verification_results())) == 41
 
 
 async def test_a_verification_that_is_cancelled_leaves_no_thread_and_no_lock(
@@ -415,7 +415,7 @@ async def test_a_sample_is_as_large_as_it_was_asked_for(simulator: Simulator, cl
     found = await verify(client, path, items, pacer=UNPACED, sample=30, rng=random.Random(1))  # noqa: S311 - repeatable
     assert found.absent == 30
     with LedgerReader(path) as reader:
-        positions = [presence.position for presence in reader.presences()]
+        positions = [presence.position for presence in reader.verification_results()]
     assert len(positions) == 30
     assert positions != list(range(30))
 

@@ -484,7 +484,7 @@ async def test_a_ledger_by_another_name_is_the_same_ledger(
         with pytest.raises(InputChangedError):
             await deletion(client, ["x"], name)
     with LedgerReader(link) as reader:
-        assert len(reader.about(next(ids(1)))) == 1
+        assert len(reader.find_rows(next(ids(1)))) == 1
     Spool(link).fill(io.BytesIO(b"u1"))
     assert Spool(path).is_filled
     anonymize(link)
@@ -677,17 +677,17 @@ async def test_an_id_leads_to_its_row_until_the_key_file_is_gone(
     await deletion(client, [*ids(1500), next(ids(1))], path)
     with LedgerReader(path) as reader:
         digest = reader.digest()
-        assert [(row.position, row.outcome) for row in reader.about(next(ids(1)))] == [
+        assert [(row.position, row.outcome) for row in reader.find_rows(next(ids(1)))] == [
             (0, Outcome.DELETED),
             (1500, Outcome.ALREADY_ABSENT),
         ]
-        assert reader.about("nobody") == []
-        joined = [(row.position, who) for row, who in reader.joined([*ids(1500), next(ids(1))])]
+        assert reader.find_rows("nobody") == []
+        joined = [(row.position, who) for row, who in reader.rows_with_ids([*ids(1500), next(ids(1))])]
         assert joined == list(enumerate([*ids(1500), next(ids(1))]))
         with pytest.raises(InputChangedError, match="row 3"):
-            list(reader.joined(["user-000001@example.com", "user-000002@example.com", "x"]))
+            list(reader.rows_with_ids(["user-000001@example.com", "user-000002@example.com", "x"]))
         with pytest.raises(InputChangedError, match="ends after row 1,500"):
-            list(reader.joined(ids(1500)))
+            list(reader.rows_with_ids(ids(1500)))
     spool = Spool(path)
     spool.fill(io.BytesIO(b"\n".join(who.encode() for who in ids(1500))))
     anonymize(path)
@@ -695,7 +695,7 @@ async def test_an_id_leads_to_its_row_until_the_key_file_is_gone(
     with LedgerReader(path) as reader:
         assert reader.digest() == digest
         with pytest.raises(LedgerAnonymizedError):
-            reader.about(next(ids(1)))
+            reader.find_rows(next(ids(1)))
     with pytest.raises(
         LedgerAnonymizedError,
         match=r"job\.db was made anonymous: its key file job\.db\.key was removed, .* the job can't be resumed",
@@ -712,7 +712,7 @@ async def test_an_input_that_differs_from_the_rows_is_told_where_and_how(client:
             (ids(6), "longer", 5),
         ):
             with pytest.raises(InputChangedError, match="pass the job's input") as caught:
-                list(reader.joined(people))
+                list(reader.rows_with_ids(people))
             assert (caught.value.kind, caught.value.position) == (kind, position)
 
 
@@ -739,7 +739,7 @@ async def test_a_ledger_says_what_job_it_is_of_and_since_when(
             assert (reader.job.operation, reader.job.by, reader.job.items) == (operation, by, 1)
             assert began <= reader.job.made.timestamp() <= time.time()
             assert reader.job.made.utcoffset() == timedelta(0)
-            assert [row.outcome for row in reader.about("new" if operation == "create" else someone.upper())] == [
+            assert [row.outcome for row in reader.find_rows("new" if operation == "create" else someone.upper())] == [
                 {"update": Outcome.UPDATED, "create": Outcome.CREATED, "delete": Outcome.DELETED}[operation]
             ]
 
@@ -748,7 +748,7 @@ async def test_an_id_that_is_no_text_of_unicode_has_a_row(client: AdaptyClient, 
     odd = "u\udcff1"  # from a file that isn't UTF-8
     assert (await deletion(client, ["u1", odd], path)).counts == {Outcome.ALREADY_ABSENT: 1, Outcome.INVALID: 1}
     with LedgerReader(path) as reader:
-        assert [(row.position, row.outcome) for row in reader.about(odd)] == [(1, Outcome.INVALID)]
+        assert [(row.position, row.outcome) for row in reader.find_rows(odd)] == [(1, Outcome.INVALID)]
 
 
 def test_what_is_done_cannot_be_asked_for_again(path: Path) -> None:
@@ -782,7 +782,7 @@ async def test_a_key_file_of_another_ledger_is_refused(simulator: Simulator, cli
         LedgerReader(path) as reader,
         pytest.raises(LedgerAnonymizedError, match="put the right one back; without it no ID can be"),
     ):
-        reader.about("u1")
+        reader.find_rows("u1")
 
 
 async def test_a_ledger_is_anonymized_by_removing_its_own_key_file_and_no_other(

@@ -73,7 +73,7 @@ def test_its_id_key_is_its_own_and_finds_an_id(temporary: TemporaryLedger) -> No
         hashes = []
         for ledger in (temporary, other):
             with LedgerReader(ledger) as reader:
-                (row,) = reader.about("u2")
+                (row,) = reader.find_rows("u2")
                 hashes.append(row.hash)
     assert hashes[0] != hashes[1]
 

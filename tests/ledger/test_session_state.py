@@ -14,7 +14,7 @@ from adapty_async.ledger import LedgerReader, LedgerWriteError
 from adapty_async.ledger.chunks import STATES
 from adapty_async.ledger.input_check import InputChunk
 from adapty_async.ledger.ledger_location import NamedLedger
-from adapty_async.ledger.session_state import RemainingItems, ResumeConditions, RunState
+from adapty_async.ledger.session_state import RemainingItems, ResumeConditions, SessionState
 
 from ..full_disk import full_disk
 from .helpers import ids
@@ -28,8 +28,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "job.db"
 
 
-def opened(path: Path, now: Moment = NOON) -> RunState:
-    return RunState.open(NamedLedger(path), UPDATE, ResumeConditions(), lambda: now)
+def opened(path: Path, now: Moment = NOON) -> SessionState:
+    return SessionState.open(NamedLedger(path), UPDATE, ResumeConditions(), lambda: now)
 
 
 def part(count: int) -> InputChunk:
@@ -37,12 +37,12 @@ def part(count: int) -> InputChunk:
     return InputChunk(0, names, names, is_last=True)
 
 
-def take(book: RunState, part: InputChunk, now: Moment = NOON) -> RemainingItems:
+def take(book: SessionState, part: InputChunk, now: Moment = NOON) -> RemainingItems:
     (chunk,) = book.load_and_check([part])
     return book.open_chunk(part, chunk, now)
 
 
-def commit(book: RunState) -> None:
+def commit(book: SessionState) -> None:
     writing = book.prepare_commit()
     assert writing is not None
     try:

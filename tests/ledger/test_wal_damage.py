@@ -163,7 +163,7 @@ def test_a_log_whose_header_a_power_cut_left_unwritten_stops_no_job(tmp_path: Pa
 
 def test_what_is_in_the_log_alone_is_read_and_gone_on_with(killed: Path) -> None:
     with LedgerReader(killed) as reader:
-        assert [found.position for found in reader.presences()] == [0, 1, 2]
+        assert [found.position for found in reader.verification_results()] == [0, 1, 2]
     with Store.open(killed) as store:
         assert [found.position for found in store.iter_presences()] == [0, 1, 2]
 
@@ -174,7 +174,7 @@ def test_who_may_only_read_it_while_it_is_written_reads_what_is_in_the_log_alone
         for suffix in ("", "-wal", "-shm"):
             killed.with_name(f"job.db{suffix}").chmod(0o400)
         with LedgerReader(killed) as reader:
-            assert [found.position for found in reader.presences()] == [0, 1, 2]
+            assert [found.position for found in reader.verification_results()] == [0, 1, 2]
 
 
 def test_a_log_that_is_damaged_is_named_by_whoever_opens_the_ledger(killed: Path) -> None:

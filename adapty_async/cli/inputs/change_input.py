@@ -68,7 +68,7 @@ class ChangeInput:
 
     def iter_rows(self) -> Iterator[Row]:
         """Yield the rows from the start of the input. Raises InputError."""
-        return (checked_row.row for checked_row in self._iter_marked_rows())
+        return (checked_row.row for checked_row in self._mark_duplicate_rows())
 
     def build_item(self, row: Row) -> Change:
         """Return the ID and the attributes of a row."""
@@ -76,7 +76,7 @@ class ChangeInput:
 
     def iter_marked_items(self) -> Iterator[Change | SkippedItem[Change]]:
         """Yield the change of each row, marked if it must not be sent. Raises InputError."""
-        return map(_build_marked_item, self._iter_marked_rows())
+        return map(_build_marked_item, self._mark_duplicate_rows())
 
     def iter_items(self) -> Iterator[Change | SkippedItem[Change]]:
         """Yield the change of each row as `iter_marked_items` does, without marking duplicates. Raises InputError."""
@@ -108,7 +108,7 @@ class ChangeInput:
             return str(error)
         return ""
 
-    def _iter_marked_rows(self) -> Iterator[_CheckedRow]:
+    def _mark_duplicate_rows(self) -> Iterator[_CheckedRow]:
         if self._duplicates is None:
             self._summarize()
         assert self._duplicates is not None

@@ -19,14 +19,14 @@ def export_rows(path: Path, file: Path | None, ids: Literal["hashed", "plain", "
     with open_ledger(path) as reader:
         if ids == "plain":
             with open_input(reader, file) as source, translate_ledger_errors(source):
-                _write_rows(reader, reader.joined(source.iter_raw_ids()))
+                _write_rows(reader, reader.rows_with_ids(source.iter_raw_ids()))
         else:
             _write_rows(reader, ((row, row.hash.hex() if ids == "hashed" else "") for row in reader.rows()))
     return ExitStatus.OK
 
 
 def _write_rows(reader: LedgerReader, rows: Iterable[tuple[Row, object]]) -> None:
-    verifications = reader.presences()
+    verifications = reader.verification_results()
     verification = next(verifications, None)
     with open_stdout() as stream:
         writer = csv.writer(stream, lineterminator="\n")

@@ -174,7 +174,7 @@ def verify_job_app(
     )
 
     def iter_listed_ids() -> Iterator[str]:
-        rows: Iterator[tuple[Row, object]] = reader.joined(job_input.iter_raw_ids())
+        rows: Iterator[tuple[Row, object]] = reader.rows_with_ids(job_input.iter_raw_ids())
         yield from (str(id_) for row, id_ in rows if row.standing in existing_outcomes)
 
     ids_to_try = itertools.chain(() if witness_id is None else (witness_id,), iter_listed_ids())

@@ -178,8 +178,8 @@ def open_input(reader: LedgerReader, path: Path | None = None) -> Iterator[JobIn
     """Open the input of a ledger, which may have been moved to `path`. Raises CommandError if the input has changed."""
     with open_unchecked_input(reader, read_job_options(reader), path) as job_input:
         with translate_ledger_errors(job_input):
-            if not reader.is_of(job_input.file):
-                for _ in reader.joined(job_input.iter_raw_ids()):
+            if not reader.is_input_file(job_input.file):
+                for _ in reader.rows_with_ids(job_input.iter_raw_ids()):
                     pass
         yield job_input
 

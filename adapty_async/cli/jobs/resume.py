@@ -163,7 +163,7 @@ def _open_job(
         _check_profile_count(reader, job_options, resume_options)
     with translate_ledger_errors(job_input):
         is_same_column = job_options.input_options.column == stored_options.input_options.column
-        is_input_unchanged = is_same_column and reader.is_of(job_input.file)
+        is_input_unchanged = is_same_column and reader.is_input_file(job_input.file)
     return _ResumedJob(
         reader.path,
         lock,

@@ -17,11 +17,11 @@ def show_id(path: Path, id_: str) -> ExitStatus:
     if id_ == ID_FROM_STDIN:
         id_ = read_id_from_stdin("show")
     with open_ledger(path) as reader, translate_ledger_errors():
-        rows = reader.about(id_)
+        rows = reader.find_rows(id_)
         if not rows:
             raise CommandError(f"no row of {path} has that ID", ExitStatus.FAILED)
         positions = {row.position for row in rows}
-        verifications = [presence for presence in reader.presences() if presence.position in positions]
+        verifications = [presence for presence in reader.verification_results() if presence.position in positions]
         record = build_record(reader, items=reader.status().known)  # a running job has no total yet
     print_to_stdout("\n".join(map(escape_line, _iter_evidence_lines(record, rows, verifications))))
     if any(found.present for found in verifications):

@@ -136,7 +136,7 @@ def verify_job(
 def _write_present_rows(path: Path, job_input: JobInput, file: Path) -> Path | None:
     """Write the rows whose profiles were present when last checked. Return the file, or None if there are none."""
     with LedgerReader(path) as reader:
-        times = {found.position: found.at for found in reader.presences() if found.present}
+        times = {found.position: found.at for found in reader.verification_results() if found.present}
         if not times:
             return None
         failures = (
@@ -238,7 +238,7 @@ def _show_result(result: Verified) -> None:
 def _count_present(path: Path) -> int:
     """Count the profiles that were present when last checked, in this verification or an earlier one."""
     with translate_ledger_errors(), LedgerReader(path) as reader:
-        return sum(found.present for found in reader.presences())
+        return sum(found.present for found in reader.verification_results())
 
 
 def _choose_exit_status(result: Verified, present_count: int) -> ExitStatus:

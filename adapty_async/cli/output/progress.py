@@ -20,7 +20,7 @@ _MIN_MEAN, _MAX_MEAN, _MEAN_SHARE = 40.0, 600.0, 0.6
 While a pacer probes for the limit, it is faster at times, and a Retry-After stops it. The window must span several of
 both.
 """
-_PUBLISHED_FIELDS: Final = ("requests", "throttled", "under_way", "awaiting_retry", "latency", "limit")
+_PUBLISHED_FIELDS: Final = ("requests", "throttled", "awaiting_retry", "latency", "limit")
 _PHASE_TEXTS: Final = {Phase.START: "looking for the limit", Phase.BLOCKED: "all requests rate-limited: waiting"}
 
 
@@ -88,7 +88,7 @@ class LiveStatus:
         outcome_counts: The rows by outcome.
         requests: The number of requests sent.
         throttled: The number of requests that were rate-limited (429).
-        under_way: The number of requests in flight.
+        in_flight: The number of requests in flight.
         awaiting_retry: The number of rows that wait for a retry.
         latency: The median latency, in seconds.
         limit: The rate limit found by the pacer, in requests per second.
@@ -101,7 +101,7 @@ class LiveStatus:
     outcome_counts: OutcomeCounts
     requests: int | None = None
     throttled: int | None = None
-    under_way: int | None = None
+    in_flight: int | None = None
     awaiting_retry: int | None = None
     latency: float | None = None
     limit: float | None = None
@@ -116,7 +116,7 @@ class LiveStatus:
             self,
             requests=report.requests,
             throttled=report.throttled,
-            under_way=report.in_flight,
+            in_flight=report.in_flight,
             awaiting_retry=report.awaiting_retry,
             latency=None if report.latency is None else report.latency.p50,
         )
@@ -197,7 +197,7 @@ class ProgressView:
         latency = "" if live_status.latency is None else f", latency {live_status.latency * 1000:,.0f} ms"
         return (
             f"{(live_status.throttled or 0) / live_status.requests:.1%} rate-limited, "
-            f"{live_status.under_way or 0:,} in flight{latency}"
+            f"{live_status.in_flight or 0:,} in flight{latency}"
         )
 
     @property
@@ -233,7 +233,7 @@ class ProgressView:
             "phase": live_status.phase,
             "requests": live_status.requests,
             "throttled": live_status.throttled,
-            "under_way": live_status.under_way,
+            "under_way": live_status.in_flight,
             "latency": None if live_status.latency is None else round(live_status.latency, 4),
             "seconds_left": None if self.time_left is None else round(self.time_left.total_seconds()),
             "ends": None
@@ -249,6 +249,7 @@ class ProgressView:
         live_status = LiveStatus(
             outcome_counts=outcome_counts,
             **{name: data[name] for name in _PUBLISHED_FIELDS},
+            in_flight=data["under_way"],
             phase=data["phase"] and Phase(data["phase"]),
             is_paused=data["paused"],
             errors=tuple(data["errors"]),

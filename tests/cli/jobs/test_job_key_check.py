@@ -54,7 +54,7 @@ def test_whoever_was_absent_to_the_key_of_another_app_is_deleted_once_the_right_
     assert len(witness.profiles) == 0
     assert agree(say, ledger, witness, 0) == {Outcome.DELETED: PEOPLE}
     with LedgerReader(ledger) as reader:
-        assert [*reader.presences()] == []
+        assert [*reader.verification_results()] == []
     to_other_app()
     status, _, err = say("verify", ledger)
     assert status == 5

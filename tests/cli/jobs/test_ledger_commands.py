@@ -313,7 +313,7 @@ def test_an_interrupted_verification_keeps_what_it_found(ledger: Path, sim: Pati
         status, _, err = say("verify", ledger, *AT_ONCE, "--concurrency", 2)
     assert (status, err.splitlines()[-2]) == (130, f"  adapty-async verify {ledger} --remaining")
     with LedgerReader(ledger) as reader:
-        found = len(list(reader.presences()))
+        found = len(list(reader.verification_results()))
         assert 0 < found < 28
     assert say("verify", ledger, "--remaining", "--sample", 1, *AT_ONCE)[0] == 0
     found += 1

@@ -73,7 +73,7 @@ def test_what_a_verification_found_is_in_a_copy(witness: Witness, people: Path, 
     assert run("verify", ledger, *AT_ONCE) == 0
     check(say, ledger, tmp_path)
     with LedgerReader(tmp_path / "copies" / ledger.name) as reader:
-        assert len(list(reader.presences())) == PEOPLE
+        assert len(list(reader.verification_results())) == PEOPLE
 
 
 @pytest.mark.parametrize("mode", ["rw", "ro"])

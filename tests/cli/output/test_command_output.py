@@ -265,7 +265,7 @@ class Looking(Screen):
     is_quiet = False
 
     def show(self, view: ProgressView) -> None:
-        self.is_quiet = view.live_status.is_paused and not view.live_status.under_way
+        self.is_quiet = view.live_status.is_paused and not view.live_status.in_flight
 
 
 async def test_a_signal_pauses_the_job_and_another_one_unpauses_it_once(
