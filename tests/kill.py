@@ -12,6 +12,7 @@ import csv
 import io
 import itertools
 import json
+import math
 import os
 import random
 import sys
@@ -146,8 +147,8 @@ class Job:
         settings = {**os.environ, **served, "PYTHONPATH": str(ROOT)}
         return await asyncio.create_subprocess_exec(sys.executable, *arguments, env=settings, cwd=ROOT, **streams)
 
-    async def run(self, *, life: float, from_first_request: bool) -> None:
-        """Run the next process until it ends, or kill it after `life` seconds."""
+    async def run(self, *, life: float | None, from_first_request: bool) -> None:
+        """Run the next process until it ends, or kill it after `life` seconds if that isn't None."""
         self.simulator.requested.clear()
         arguments = self.command()
         with (self.folder / "people.csv").open("rb") as people, (self.folder / "screen").open("wb") as screen:
@@ -174,15 +175,19 @@ class Job:
 
 
 async def kill_until_done(
-    kind: Kind, items: int, rate: float, seed: int, folder: Path, *, longest_life: float
+    kind: Kind, items: int, rate: float, seed: int, folder: Path, *, longest_life: float, max_kills: float = math.inf
 ) -> Kills:
-    """Run a job and kill each of its processes after a random time, until one completes it. Compare the results."""
+    """Run a job and kill each of its processes after a random time, until one completes it. Compare the results.
+
+    After `max_kills`, the next process is left alone.
+    """
     rng = random.Random(seed)  # noqa: S311 - repeatable, no secret
     async with LoggingSimulator(items, 0.9 * rate, seed) as simulator:
         job = Job(kind, folder, items, rate, simulator)
         job.write_input()
         while not job.is_at_end():
-            await job.run(life=rng.uniform(0.0, longest_life), from_first_request=rng.random() < 0.8)
+            life = rng.uniform(0.0, longest_life) if len(job.kills.times) < max_kills else None
+            await job.run(life=life, from_first_request=rng.random() < 0.8)
             if job.ended == -9:
                 job.kills.times[simulator.run] = time.monotonic()
                 _check_after_kill(job)

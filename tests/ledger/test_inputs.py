@@ -135,7 +135,8 @@ class TestASlowInput:
         simulator.latency = 0.002
         while True:
             job = asyncio.ensure_future(deletion(client, people(), path))
-            await asyncio.wait([job], timeout=rng.uniform(0.02, 0.3))
+            cancel_at = simulator.stats.requests + rng.choice([0, 1, 10, 100, 500])
+            await until(lambda job=job, most=cancel_at: job.done() or simulator.stats.requests >= most)  # type: ignore[misc]
             if job.done():
                 break
             job.cancel()
