@@ -6,7 +6,7 @@ import ssl as ssl_module
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypedDict, Unpack
+from typing import Final, Self, TypedDict, Unpack
 
 import aiohttp
 
@@ -19,6 +19,8 @@ from .http.transport import Transport
 from .models import UNSET, Unset
 from .pacing import UNPACED, Pacer, Unpaced
 from .resources import Profiles
+
+_MAX_KEY_FILE_BYTES: Final = 65_536
 
 
 class ClientOptions(TypedDict, total=False):
@@ -106,8 +108,8 @@ class AdaptyClient:
             The client.
 
         Raises:
-            ValueError: If the key is missing, set in both ways or in a file that can't be read, or if a setting is
-                invalid.
+            ValueError: If the key is missing, set in both ways or in a file that can't be read or is too large, or if a
+                setting is invalid.
             TypeError: If a setting is invalid.
         """
         return cls(_read_key_from_env(), base_url=os.environ.get("ADAPTY_BASE_URL") or DEFAULT_BASE_URL, **options)
@@ -257,5 +259,11 @@ def _read_key_from_env() -> str:
 
 
 def _read_key_file(path: Path) -> str:
-    """Read a key from a file, without a byte order mark and surrounding white space."""
-    return path.read_text(encoding="utf-8-sig").strip()
+    """Read a key from a file, without a byte order mark and surrounding white space. Raise OSError or ValueError."""
+    with path.open("rb") as file:  # the wrong file or a device may be larger than the memory
+        content = file.read(_MAX_KEY_FILE_BYTES + 1)
+    if len(content) > _MAX_KEY_FILE_BYTES:
+        raise ValueError(
+            "the file that ADAPTY_API_KEY_FILE names is too large for a key: name a file with only the key"
+        )
+    return content.decode("utf-8-sig").strip()

@@ -1223,6 +1223,15 @@ class TestFromEnv:
         with pytest.raises(ValueError, match="the file that ADAPTY_API_KEY_FILE names can't be read"):
             AdaptyClient.from_env()
 
+    def test_a_file_that_is_too_large_for_a_key_is_not_read_to_its_end(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        with (tmp_path / "key").open("wb") as file:
+            file.truncate(1 << 40)  # a sparse file, larger than the memory
+        monkeypatch.setenv("ADAPTY_API_KEY_FILE", str(tmp_path / "key"))
+        with pytest.raises(ValueError, match="the file that ADAPTY_API_KEY_FILE names is too large for a key"):
+            AdaptyClient.from_env()
+
     def test_a_file_without_a_key_is_told(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (tmp_path / "key").write_text("\n")
         monkeypatch.setenv("ADAPTY_API_KEY_FILE", str(tmp_path / "key"))

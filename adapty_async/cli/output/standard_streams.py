@@ -10,6 +10,8 @@ from ..exit_status import CommandError, ExitStatus
 from .command_output import echo, redirect_to_devnull
 
 ID_FROM_STDIN: Final = "-"
+_MAX_ID_LINE: Final = 65_536
+"""Characters. A longer line isn't an ID, and may be larger than the memory."""
 """Stands for an ID on standard input, which keeps it out of the shell history."""
 
 
@@ -51,7 +53,8 @@ def read_id_from_stdin(recipient: str) -> str:
     if stream.isatty():
         print(f"The ID for {recipient}: ", end="", file=sys.stderr, flush=True)
     with contextlib.suppress(OSError, UnicodeDecodeError):
-        if id_ := stream.readline().rstrip("\r\n"):
+        line = stream.readline(_MAX_ID_LINE + 1)
+        if len(line) <= _MAX_ID_LINE and (id_ := line.rstrip("\r\n")):
             return id_
     raise CommandError(f"{recipient} - found no ID on standard input: write it there on one line")
 
