@@ -47,7 +47,7 @@ def test_a_process_whose_files_are_all_open_is_told_so(
 
 def test_too_many_open_files_later_are_one_sentence(say: Say, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(
-        "adapty_async.cli.jobs.report.show_status",
+        "adapty_async.cli.jobs.status.show_status",
         lambda *_, **__: _raise(OSError(errno.EMFILE, "Too many open files")),
     )
     code, _, err = say("status", tmp_path / "ledger.db")

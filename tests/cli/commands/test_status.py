@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from adapty_async.cli import main
-from adapty_async.cli.jobs import report
 from adapty_async.cli.output.progress import OutcomeCounts, ProgressView
 from adapty_async.ledger import LedgerReader
 from adapty_async.ledger.store import Store
@@ -94,7 +93,7 @@ def test_it_shows_what_the_screen_does_paused_or_not_until_the_job_is_killed(
     # The last status of the killed process isn't used for another process that has the ledger afterwards.
     with LedgerReader(ledger) as reader:
         assert reader.live_status is not None
-    monkeypatch.setattr(report, "_MAX_LIVE_STATUS_AGE", timedelta(0))
+    monkeypatch.setattr("adapty_async.cli.jobs.status._MAX_LIVE_STATUS_AGE", timedelta(0))
     with Store.open(ledger):
         assert progress(say, ledger)["requests"] is None
 
