@@ -16,8 +16,8 @@ def resume(resume_options: ResumeOptions) -> None:
 
     The input must be the same, row by row: an edited, reordered or replaced input is refused before the first request.
     Rows that have an outcome are not sent again. The job keeps its options, except those given here, which also apply
-    to later runs. --exclude adds to the earlier exclude lists. All exclude lists are read again: IDs added to one since
-    then are not sent.
+    to later runs, and --failures, which is for one run. --exclude adds to the earlier exclude lists. All exclude lists
+    are read again: IDs added to one since then are not sent.
     """
     from ..jobs.resume import resume
 

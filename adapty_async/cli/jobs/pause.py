@@ -68,8 +68,9 @@ def _signal_job(path: Path, action: Literal["pause", "unpause"]) -> int:
                 return holder
         if time.monotonic() >= deadline:
             raise CommandError(
-                f"process {holder} uses {path}, but doesn't handle signals: it is starting or ending, or it is a "
-                f"Python program, in which job.{action}() does this"
+                f"process {holder} uses {path}, but hasn't reported that it handles signals: it is starting, ending or "
+                f"suspended; it runs in a container: run {action} there; or it is a Python program, in which "
+                f"job.{action}() does this"
             )
         time.sleep(_POLL_SECONDS)  # no event loop runs here, and Ctrl-C ends it
 

@@ -145,7 +145,8 @@ def test_a_process_that_does_not_handle_signals_gets_none(
     with holding(ledger) as process:
         status, _, err = say("pause", ledger)
         assert status == 2
-        assert f"process {process.pid} uses {ledger}, but doesn't handle signals" in err
+        assert f"process {process.pid} uses {ledger}, but hasn't reported that it handles signals" in err
+        assert "it is starting, ending or suspended; it runs in a container: run pause there" in err
         assert "job.pause()" in err
         # Not even if it has got the process ID of the killed run, or if the live status has another form.
         for published in (
