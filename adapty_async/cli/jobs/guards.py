@@ -110,8 +110,8 @@ class Guards:
             sent, at_end=True
         )
 
-    def build_notes(self, profile_count: int) -> dict[str, str]:
-        """Return the guards of a run with `profile_count` profiles, for the record of the job."""
+    def build_notes(self, profile_count: int, operation_spec: AnyOperation) -> dict[str, str]:
+        """Return the guards that apply to a run with `profile_count` profiles, for the record of the job."""
         rules = self.build_stop_rules(profile_count)
         return {
             name: str(value)
@@ -120,7 +120,7 @@ class Guards:
                 "max": self.options.max_profiles,
                 "max_failures": self.options.max_failures,
                 "max_failure_ratio": rules.max_failure_ratio,
-                "max_absent_ratio": rules.max_absent_ratio,
+                "max_absent_ratio": rules.max_absent_ratio if operation_spec.has_absent_limit else None,
                 "canary": rules.canary,
             }.items()
             if value is not None

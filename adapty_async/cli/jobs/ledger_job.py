@@ -254,7 +254,7 @@ class JobRun:
         self._row_count = status_before.known
         self._counts_before = Counter(status_before.counts) - Counter(retry_counts)
         self._stop_rules = guards.build_stop_rules(rows_to_send)
-        notes = {**guards.build_notes(rows_to_send), **ledger_job.notes}
+        notes = {**guards.build_notes(rows_to_send, ledger_job.job_options.operation_spec), **ledger_job.notes}
         ledger = Ledger(
             ledger_job.ledger,
             retry=ledger_job.retry_outcomes,

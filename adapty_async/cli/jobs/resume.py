@@ -128,6 +128,10 @@ def _is_input_optional(resume_options: ResumeOptions) -> bool:
 
 def _override_options(job_options: JobOptions, resume_options: ResumeOptions) -> JobOptions:
     """Return the job options of this run, except its exclude lists. Raises CommandError."""
+    if "max_absent" in resume_options.guard_options.given and not job_options.operation_spec.has_absent_limit:
+        raise CommandError(
+            f"--max-absent is for deletions, but the operation of this ledger is {job_options.operation}: leave it out"
+        )
     file, column = resume_options.file, resume_options.column or job_options.input_options.column
     return attrs.evolve(
         job_options,

@@ -469,3 +469,15 @@ def test_operator_and_request_stand_in_the_record(witness: Witness, people: Path
     _, out, _ = say("report", ledger_of(people))
     assert "| Ann | DSR-7 |" in out
     assert prefilled_customer_user_id(1) not in out
+
+
+def test_a_creation_has_no_limit_of_the_absent(witness: Witness, people: Path, say: Say) -> None:
+    assert run("create", *AT_ONCE, people, "--by", "customer_user_id", "--yes", "--attributes", "none") == 0
+    assert all("max_absent_ratio" not in notes for notes in runs_notes(ledger_of(people)))
+    sent = witness.stats.requests
+    status, _, err = say("resume", ledger_of(people), "--max-absent", "10%")
+    assert status == 2
+    assert err == (
+        "adapty-async: --max-absent is for deletions, but the operation of this ledger is create: leave it out\n"
+    )
+    assert witness.stats.requests == sent
