@@ -10,8 +10,6 @@ from adapty_async.pacing import AdaptivePacer, Phase, Ticket, Verdict
 from benchmarks.pacing_bench.scenarios import strays
 from benchmarks.rate_simulation import Answer, PacedJob, Simulation, TokenBucket, World
 
-SECONDS = 900.0
-
 
 class Watched(PacedJob):
     """Record the number of accepted requests and the phase of the pacer every second."""
@@ -49,23 +47,23 @@ def errors(pacer: AdaptivePacer, world: World, seed: int) -> list[float]:
 
 
 @pytest.mark.parametrize("retry_after", [None, 2.0])
-@pytest.mark.parametrize(("rate", "burst"), [(20, 5), (60, 6), (300, 30)])
+@pytest.mark.parametrize(("rate", "burst", "seconds"), [(20, 5, 900), (60, 6, 900), (300, 30, 300)])
 @pytest.mark.parametrize("make", [AdaptivePacer.background, AdaptivePacer], ids=["background", "full"])
 def test_after_the_first_minute_it_is_right_within_15_percent(
-    make: Callable[[], AdaptivePacer], rate: float, burst: float, retry_after: float | None
+    make: Callable[[], AdaptivePacer], rate: float, burst: float, seconds: float, retry_after: float | None
 ) -> None:
-    world = World(lambda: TokenBucket(rate, burst), SECONDS, retry_after=lambda _: retry_after)
+    world = World(lambda: TokenBucket(rate, burst), seconds, retry_after=lambda _: retry_after)
     assert max(errors(make(), world, seed=1)) <= 0.15
 
 
 @pytest.mark.no_cover
 @pytest.mark.parametrize("share", [0.002, 0.01])
-@pytest.mark.parametrize(("rate", "burst"), [(60, 6), (300, 30)])
+@pytest.mark.parametrize(("rate", "burst", "seconds"), [(60, 6, 900), (300, 30, 300)])
 @pytest.mark.parametrize("make", [AdaptivePacer.background, AdaptivePacer], ids=["background", "full"])
 def test_stray_429s_change_that_by_little(
-    make: Callable[[], AdaptivePacer], rate: float, burst: float, share: float
+    make: Callable[[], AdaptivePacer], rate: float, burst: float, seconds: float, share: float
 ) -> None:
-    world = World(lambda: TokenBucket(rate, burst), SECONDS, fault=strays(share))
+    world = World(lambda: TokenBucket(rate, burst), seconds, fault=strays(share))
     # Many stray 429s take longer to tell from a limit, so the second minute isn't included either.
     found = errors(make(), world, seed=1)
     assert max(found[60 if share > 0.005 else 0 :]) <= 0.15
