@@ -142,10 +142,7 @@ async def fuzz(seed: int, *, answers: int, only: int | None = None) -> Run:
 
     async def work(numbers: Iterator[int]) -> None:
         for number in numbers:
-            case = Case.of(seed, number)
-            cases[case.name] = case
-            await _play(case, number, run, server.base_url)
-            del cases[case.name]
+            await _play(Case.of(seed, number), number, run, server.base_url, cases)
             _look_into_logs(watch, number, run)
             _measure(run, answers)
 
@@ -181,16 +178,19 @@ def _measure(run: Run, answers: int) -> None:
         run.memory.append(sys.getallocatedblocks())
 
 
-async def _play(case: Case, number: int, run: Run, base_url: str) -> None:
+async def _play(case: Case, number: int, run: Run, base_url: str, cases: dict[str, Case]) -> None:
     async with AdaptyClient(KEY, base_url=base_url, timeout=TIMEOUT, retry=POLICY) as client:
-        for _ in range(3):
+        for call_number in range(3):
             case.method, call, kind = case.rng.choice(_OPERATIONS)
-            case.answered = 0
+            # A name per call: the server may read the request of a call that timed out during the next one.
+            case.name, case.answered = f"Zoë fuzzed-{number}-{call_number}@example.com", 0
+            cases[case.name] = case
             began = time.perf_counter()
             try:
                 problem, end = await _judge(call(client, case.name), case, kind)
             except Exception as error:  # noqa: BLE001 - any exception that escapes is a finding
                 problem, end = f"escaped: {error!r}", type(error).__name__
+            del cases[case.name]
             run.slowest = max(run.slowest, time.perf_counter() - began)
             run.calls += 1
             run.answers += case.answered
