@@ -29,7 +29,7 @@ coverage: $(VENV)/with-dev  ## Run the tests and list the lines that none of the
 # Looks for interpreters by name and under pyenv. A missing one isn't a failure.
 test-all:  ## Run the tests on every supported Python that is found
 	@status=0; \
-	for version in 3.11 3.12 3.13; do \
+	for version in 3.11 3.12 3.13 3.14 3.15; do \
 	  found=; \
 	  for python in python$$version "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$version.*/bin/python; do \
 	    if "$$python" -c '' 2>/dev/null; then found=$$python; break; fi; \
