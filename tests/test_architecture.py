@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "adapty_async"
 ARROWS: dict[str, set[str]] = {
     "__init__": {"bulk", "client"},  # the public names
     "__main__": {"cli"},
-    "cli": {"cli/app", "cli/process_setup", "cli/signals", "install_command", "testing"},
+    "cli": {"cli/app", "cli/core_dumps", "cli/lenient_stderr", "cli/signals", "install_command", "testing"},
     "cli/__main__": {"cli"},
     "cli/app": {"cli/commands"},
     "cli/commands": {"cli/command_runner", "cli/options", "cli/jobs"},
@@ -27,7 +27,8 @@ ARROWS: dict[str, set[str]] = {
     "cli/option_group_conversion": set(),
     "cli/exit_status": set(),
     "cli/signals": set(),
-    "cli/process_setup": set(),
+    "cli/core_dumps": set(),
+    "cli/lenient_stderr": set(),
     "ledger": {"bulk", "pluralization", "escaping"},
     "bulk": {"client", "http", "pacing"},
     "client": {"resources", "http"},
@@ -57,13 +58,13 @@ KNOWN_TO: dict[str, set[str]] = {
     "pytest_asyncio": {"testing/pytest_plugin"},
     "sqlite3": {"ledger"},
     # The client only uses aiohttp's types of a session and its URLs, see below; the simulator uses the server side.
-    "aiohttp": {"http/transport", "http/connection_reuse", "client", "testing"},
+    "aiohttp": {"http/transport", "http/extra_responses", "client", "testing"},
     "aiohttp.web": {"testing"},
     "multidict": {"http/transport"},
     "yarl": {"http/transport", "http/base_url"},
     # Modules that pure parts must not import.
     "asyncio": {
-        *("http/send_queue", "http/transport", "http/connection_reuse", "http/deadline_timers", "http/sender"),
+        *("http/send_queue", "http/transport", "http/extra_responses", "http/deadline_timers", "http/sender"),
         *("bulk", "ledger", "cli", "testing"),
     },
     "socket": {"cli", "testing", "http/descriptor_limit"},

@@ -17,21 +17,21 @@ from ..errors import (
     LocalRateLimitError,
     PermissionDeniedError,
 )
+from ..http.clocks import ANY_TIME
 from ..http.descriptor_limit import get_descriptor_limit, is_out_of_descriptors
-from ..http.elapsed_time import ANY_TIME
 from ..http.requests import Request, Response
 from ..http.retry import is_profile_not_found, is_rate_limited, is_retryable, is_stale, is_unsent
 from ..http.send_queue import LONG_HOLD_SECONDS
 from ..http.sender import AttemptResult, Sender
 from ..pacing import Ticket, Verdict
-from .concurrency import ORDINARY_PERMIT, ConcurrencyController, Permit, ServerHealth
 from .operations import Effect, OperationCallbacks
 from .outcomes import Outcome
+from .permits import ORDINARY_PERMIT, ConcurrencyController, Permit, ServerHealth
 from .problem_timeout import ProblemTimeout
 from .results import ItemT, JobStats, ValueT
 from .scheduler import ScheduledRetry, Scheduler, WorkItem
+from .stop_and_pause import is_being_cancelled
 from .stop_rules import StopReason, StopRules
-from .stop_signal import is_being_cancelled
 
 _log: Final = logging.getLogger("adapty_async")
 
@@ -143,7 +143,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             self._concurrency.release_after_response(permit, seconds)
             if self._is_observed:
                 self._sender.notify_attempt(request, result, work.attempts, None)
-            return self._handle_response(work, request, result, response)
+            return self._handle_success(work, request, result, response)
         if self._sender.transport.is_closed and not _has_response(result):
             self._concurrency.release(permit, ServerHealth.UNKNOWN)
             self._handle_closed_client(work, request, result)
@@ -298,7 +298,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             0.0, needs_budget=False
         )  # without the retry budget: the connection is at fault, not the server
 
-    def _handle_response(
+    def _handle_success(
         self, work: WorkItem[ItemT], request: Request, result: AttemptResult, response: Response
     ) -> Outcome:
         work.connection_check, work.sent_at = result.connection_check, result.sent_at
@@ -433,7 +433,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             elif result.error is not None and is_profile_not_found(result.error):
                 return self._classify_absence(work, result.error)
             elif result.response is not None and not self._is_write:
-                return self._handle_response(work, self._callbacks.build_probe(work.item), result, result.response)
+                return self._handle_success(work, self._callbacks.build_probe(work.item), result, result.response)
             return self._classify_rejection(work)
 
     async def _probe(self, work: WorkItem[ItemT]) -> AttemptResult | None:

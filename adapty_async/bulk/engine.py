@@ -18,8 +18,8 @@ from .job_store import JobSession
 from .outcomes import FAILURES, Outcome
 from .results import BulkReport, ItemResult, ItemT, JobStats, SkippedItem, ValueT
 from .scheduler import ConfirmationPending, ScheduledRetry, Scheduler, WorkItem
+from .stop_and_pause import is_being_cancelled
 from .stop_rules import STOP_RULE_OUTCOMES, StopReason, StopRules
-from .stop_signal import is_being_cancelled
 
 _PROGRESS_INTERVAL: Final = 0.1
 _YIELD_INTERVAL: Final = 0.005
@@ -302,7 +302,7 @@ class BulkJob(Generic[ItemT, ValueT]):
     def _on_confirmation(self, work: WorkItem[ItemT], outcome: Outcome, is_clean: bool) -> None:
         results = self._results
         if not is_clean or (results is not None and results.full()):
-            self._scheduler.requeue(work)
+            self._scheduler.hand_out_again(work)
             return
         # The usual case. No worker needs to handle the item again.
         result = self._finish_item(work, outcome)

@@ -9,7 +9,7 @@ from typing import Generic, Protocol, Self, TypeAlias, TypeVar
 
 import attrs
 
-from ..http.elapsed_time import Moment
+from ..http.clocks import Moment
 from .outcomes import Outcome
 from .results import ItemT, SkippedItem
 

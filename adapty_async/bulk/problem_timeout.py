@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from .stop_and_pause import Pause
 from .stop_rules import StopReason
-from .stop_signal import Pause
 
 _MIN_SECONDS_IN_PAUSE: Final = 0.1
 """Seconds. A limit of 0 seconds must not keep the event loop busy while the job is paused."""

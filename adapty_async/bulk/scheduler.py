@@ -9,13 +9,13 @@ from typing import Any, Final, Generic, cast
 
 import attrs
 
-from ..http.connection_reuse import ConnectionCheck
-from ..http.elapsed_time import ANY_TIME, Moment
+from ..http.clocks import ANY_TIME, Moment
+from ..http.extra_responses import ExtraResponseCheck
 from .job_store import JobSession, RemainingItem
 from .outcomes import Outcome
-from .overload import RetryBudget
+from .overload_protection import RetryBudget
 from .results import ItemResult, ItemT, SkippedItem
-from .stop_signal import StopSignal, is_being_cancelled
+from .stop_and_pause import StopSignal, is_being_cancelled
 
 
 class WorkItem(Generic[ItemT]):
@@ -49,7 +49,7 @@ class WorkItem(Generic[ItemT]):
     status: int | None = None
     value: Any = None
     error: Exception | None = None
-    connection_check: ConnectionCheck | None = None
+    connection_check: ExtraResponseCheck | None = None
     sent_at: Moment = ANY_TIME
     unconfirmed_outcome: Outcome | None = None
     needs_new_connection: bool = False
@@ -207,7 +207,7 @@ class Scheduler(Generic[ItemT]):
         self._behind_unconfirmed.append(work)
         return CONFIRMATION_PENDING
 
-    def requeue(self, work: WorkItem[ItemT]) -> None:
+    def hand_out_again(self, work: WorkItem[ItemT]) -> None:
         """Hand out work whose outcome is confirmed or in doubt, and the outcomes that wait behind it."""
         self._ready.append(work)
         self.end_confirmation(work)
@@ -237,7 +237,7 @@ class Scheduler(Generic[ItemT]):
     def _check_canary(self) -> None:
         if not self.pending:
             self._is_canary_running = False
-            self._update_pending_limit()
+            self._allow_or_block_new_items()
 
     def _next_within_budget(self) -> WorkItem[ItemT] | None:
         """Return the first retry if the retry budget allows it, else None. A timer wakes a worker for the next one."""
@@ -258,7 +258,7 @@ class Scheduler(Generic[ItemT]):
 
     def _on_stop(self) -> None:
         """Hand out all waiting items at once: to get an outcome, not another attempt."""
-        self._update_pending_limit()
+        self._allow_or_block_new_items()
         self._ready.extend(self.drain_waiting_items())
         while self._idle_workers:
             self._wake_worker()
@@ -283,7 +283,7 @@ class Scheduler(Generic[ItemT]):
         self._behind_unconfirmed.clear()
         return unconfirmed
 
-    def _update_pending_limit(self) -> None:
+    def _allow_or_block_new_items(self) -> None:
         """Set the number of items without an outcome at which no new item is started."""
         is_blocked = self.is_exhausted or self.stop_signal.is_set or self._is_reading or self._is_canary_running
         self._pending_limit = 0 if is_blocked else self._max_pending
@@ -301,7 +301,7 @@ class Scheduler(Generic[ItemT]):
             remaining_item = self._next_item_nowait()
         except StopIteration:
             self.is_exhausted = True
-            self._update_pending_limit()
+            self._allow_or_block_new_items()
             self._wake_worker()
             return None
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the caller's code
@@ -312,7 +312,7 @@ class Scheduler(Generic[ItemT]):
     async def _read(self) -> WorkItem[ItemT] | None:
         """Wait for the next item."""
         self._is_reading = True
-        self._update_pending_limit()
+        self._allow_or_block_new_items()
         try:
             remaining_item = await self.stop_signal.run_until_stop(self._next_remaining_item)
         except StopAsyncIteration:
@@ -323,7 +323,7 @@ class Scheduler(Generic[ItemT]):
             return None
         finally:
             self._is_reading = False
-            self._update_pending_limit()
+            self._allow_or_block_new_items()
             self._wake_worker()
         return None if remaining_item is None else self._start_item(remaining_item)
 
@@ -354,7 +354,7 @@ class Scheduler(Generic[ItemT]):
         self._canary_remaining -= 1
         if not self._canary_remaining:
             self._is_canary_running = True
-            self._update_pending_limit()
+            self._allow_or_block_new_items()
 
     def _on_read_error(self, error: BaseException) -> None:
         if not isinstance(error, asyncio.CancelledError):

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from .process_setup import disable_core_files, ignore_stderr_errors
+from .core_dumps import disable_core_files
+from .lenient_stderr import ignore_stderr_errors
 from .signals import (
     EXIT_INTERRUPTED,
     ignore_signals,

@@ -11,24 +11,24 @@ from typing import Annotated, Any, Final
 import typer
 
 from .command_runner import EPILOG, add_debug_option, add_output_options, add_screen_options
-from .commands.anonymize import anonymize
 from .commands.create import create
 from .commands.delete import delete
 from .commands.demo import demo
 from .commands.doctor import doctor
-from .commands.export import export
 from .commands.get import get
-from .commands.pause import pause
+from .commands.ledger.anonymize import anonymize
+from .commands.ledger.export import export
+from .commands.ledger.pause import pause
+from .commands.ledger.report import report
+from .commands.ledger.resume import resume
+from .commands.ledger.retry_failed import retry_failed
+from .commands.ledger.show import show
+from .commands.ledger.status import status
+from .commands.ledger.unpause import unpause
+from .commands.ledger.verify import verify
 from .commands.plan import plan
-from .commands.report import report
-from .commands.resume import resume
-from .commands.retry_failed import retry_failed
-from .commands.show import show
 from .commands.simulator import simulator
-from .commands.status import status
-from .commands.unpause import unpause
 from .commands.update import update
-from .commands.verify import verify
 from .exit_status import ExitStatus
 from .output.command_output import echo
 from .output.standard_streams import handle_stdout_error, print_error

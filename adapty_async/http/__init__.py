@@ -1,1 +1,1 @@
-"""One call: its requests, retries, time limits, connections. Only `transport` and `connection_reuse` know aiohttp."""
+"""One call: its requests, retries, time limits, connections. Only `transport` and `extra_responses` know aiohttp."""

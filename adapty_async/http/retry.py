@@ -16,7 +16,7 @@ from ..errors import (
     NotFoundError,
     RateLimitError,
 )
-from .elapsed_time import Moment, get_elapsed_seconds
+from .clocks import Moment, get_elapsed_seconds
 
 _T = TypeVar("_T")
 

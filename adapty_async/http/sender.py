@@ -20,9 +20,9 @@ from ..errors import (
     LocalRateLimitError,
 )
 from ..pacing import AdaptivePacer, Pacer, ReactivePacer, Ticket, Verdict
-from .connection_reuse import ConnectionCheck
-from .elapsed_time import ANY_TIME, Moment, read_clocks
+from .clocks import ANY_TIME, Moment, read_clocks
 from .error_mapping import build_api_error
+from .extra_responses import ExtraResponseCheck
 from .requests import Request, Response
 from .retry import RetryPolicy, is_rate_limited, is_stale, is_unsent, retry_call
 from .send_queue import SendQueue, SendQueueTimeoutError, get_send_queue
@@ -79,7 +79,7 @@ class AttemptResult:
     error: AdaptyError | None
     retry_after: float | None
     elapsed: float
-    connection_check: ConnectionCheck | None = None
+    connection_check: ExtraResponseCheck | None = None
     sent_at: Moment = ANY_TIME
 
     @property
@@ -371,7 +371,7 @@ class _Call(Generic[_T]):
         error = result.error
         if result.response is not None:
             try:
-                value = await self._read_value(result, result.response)
+                value = await self._read_matching_value(result, result.response)
             except AdaptyError as caught:
                 error = caught
             else:
@@ -387,7 +387,7 @@ class _Call(Generic[_T]):
         # Without a traceback: its frames hold the body, and error reporting tools show their variables.
         raise last.with_traceback(None)
 
-    async def _read_value(self, result: AttemptResult, response: Response) -> _T:
+    async def _read_matching_value(self, result: AttemptResult, response: Response) -> _T:
         """Read a 2xx response.
 
         The only response on a new connection always belongs to this request.

@@ -1,4 +1,4 @@
-"""A single attempt on the wire. Besides `connection_reuse`, this is the only module that uses aiohttp's client."""
+"""A single attempt on the wire. Besides `extra_responses`, this is the only module that uses aiohttp's client."""
 
 import asyncio
 import hashlib
@@ -19,9 +19,9 @@ from aiohttp.typedefs import LooseHeaders
 from multidict import CIMultiDict
 
 from ..errors import AdaptyConnectionError, AdaptyError, AdaptyTimeoutError, InvalidResponseError
-from .connection_reuse import ConnectionCheck, Connector, make_unpooled_key
 from .deadline_timers import DeadlineTimers
 from .descriptor_limit import find_shortage_errno
+from .extra_responses import Connector, ExtraResponseCheck, make_unpooled_key
 from .requests import Request, Response, build_response
 
 MAX_BODY_BYTES: Final = 8 * 1024 * 1024
@@ -72,7 +72,7 @@ class _AttemptState:
 
     __slots__ = ("connection_check", "error_response", "is_sent", "shared_parts")
 
-    def __init__(self, shared_parts: _SharedRequestParts, connection_check: ConnectionCheck) -> None:
+    def __init__(self, shared_parts: _SharedRequestParts, connection_check: ExtraResponseCheck) -> None:
         self.shared_parts = shared_parts
         self.connection_check = connection_check
         self.is_sent: bool | None = None
@@ -103,7 +103,7 @@ class _Request(aiohttp.ClientRequest):
         return shared_parts.connection_key
 
     @property
-    def connection_check(self) -> ConnectionCheck:
+    def connection_check(self) -> ExtraResponseCheck:
         """The attempt's connection, read by Connector."""
         return self.attempt_state.connection_check
 
@@ -210,13 +210,13 @@ class Transport:
             AdaptyTimeoutError: If the time is over.
             InvalidResponseError: If a 2xx response can't be read.
         """
-        return self._attempt(request, timeout, ConnectionCheck(needs_new_connection=False))
+        return self._attempt(request, timeout, ExtraResponseCheck(needs_new_connection=False))
 
     def attempt_on_new_connection(self, request: Request, timeout: float) -> Coroutine[Any, Any, Response]:
         """Like `attempt`, but on a new connection."""
-        return self._attempt(request, timeout, ConnectionCheck(needs_new_connection=True))
+        return self._attempt(request, timeout, ExtraResponseCheck(needs_new_connection=True))
 
-    async def _attempt(self, request: Request, timeout: float, connection_check: ConnectionCheck) -> Response:  # noqa: ASYNC109 - see Deadlines
+    async def _attempt(self, request: Request, timeout: float, connection_check: ExtraResponseCheck) -> Response:  # noqa: ASYNC109 - see Deadlines
         session = self._session or self._open_session()
         attempt_state = _AttemptState(self._shared_parts, connection_check)
         token = _attempt_state.set(attempt_state)

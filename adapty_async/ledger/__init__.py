@@ -1,6 +1,7 @@
 """The ledger: the record of a bulk job, with which it can be resumed and its results can be proven."""
 
 from .chunks import Row
+from .compliance_record import JobRecord, build_record, describe_item
 from .deletion_verification import Verified, verify
 from .errors import (
     InputChangedError,
@@ -12,13 +13,12 @@ from .errors import (
     LedgerUnreadableError,
     LedgerWriteError,
 )
+from .input_copy import Spool
 from .job_preparation import has_job, prepare, reopen
-from .job_record import JobRecord, build_record, describe_item
 from .ledger import Ledger, anonymize
-from .ledger_location import TemporaryLedger
+from .ledger_kinds import TemporaryLedger
 from .lock import LedgerLock, lock_ledger
 from .reader import Job, LedgerReader, Run, Status
-from .spool import Spool
 from .store import Presence
 
 __all__ = [

@@ -24,9 +24,9 @@ from ..models import Profile
 from ..pacing import Pacer
 from .chunks import to_timestamp
 from .commit_thread import wait_through_cancellation
+from .effective_key import APP_ID_NOTE
 from .errors import LedgerError, LedgerMismatchError
 from .files import resolve_link
-from .job_api_key import APP_ID_NOTE
 from .reader import LedgerReader
 from .session import FILE_CHECK_INTERVAL
 from .store import Presence, Store

@@ -7,15 +7,12 @@ from typing import Any
 
 import attrs
 
-from ..bulk.job_store import JobSpec
 from ..pluralization import format_count
 from .chunks import HASH_BYTES, ITEMS_PER_CHUNK, Chunk
-from .errors import Difference, InputChangedError, LedgerMismatchError, Mismatch
+from .errors import Difference, InputChangedError
 from .files import build_write_error, open_regular_file
-from .id_key import IdKey, build_anonymized_error, get_key_path
-from .job_api_key import get_last_key_fingerprint
-from .ledger_location import LedgerLocation
-from .store import ChunkRow, CommitData, ContentsRow, ExcludeListRow, JobRow, RunRow, Store
+from .id_key import IdKey
+from .store import ChunkRow, CommitData, ContentsRow, ExcludeListRow, JobRow, Store
 
 
 @attrs.frozen(repr=False)
@@ -210,67 +207,6 @@ class InputCheck:
     def _update_job(self, **values: Any) -> None:
         self._job = attrs.evolve(self._job, **values)
         self._is_job_dirty = True
-
-
-def create_job(store: Store, location: LedgerLocation, job_spec: JobSpec, timestamp: int) -> None:
-    """Write a job into a new ledger. Create a key file next to it if there is none."""
-    try:
-        id_key = location.read_id_key() or location.create_id_key()
-    except OSError as error:
-        failure = build_write_error(get_key_path(location.path), error)
-    else:
-        job = JobRow(
-            made=timestamp,
-            operation=job_spec.operation,
-            identified_by=job_spec.by,
-            base_url=job_spec.base_url,
-            key_fingerprint=job_spec.key_fingerprint,
-            id_key_fingerprint=id_key.fingerprint,
-            items=None,
-        )
-        store.write(CommitData(job=job))
-        return
-    raise failure
-
-
-def load_id_key(location: LedgerLocation, job: JobRow) -> IdKey:
-    """Read the ID key of a ledger. Raise LedgerError if its file is missing or holds another key."""
-    path = location.path
-    try:
-        id_key = location.read_id_key()
-    except OSError as error:
-        failure = build_write_error(get_key_path(path), error)
-    else:
-        if id_key is None and not get_key_path(path).exists():
-            raise build_anonymized_error(path)
-        if id_key is None or id_key.fingerprint != job.id_key_fingerprint:
-            raise LedgerMismatchError(
-                f"{get_key_path(path)} is the key file of another ledger, or was changed: put the right one "
-                "back; without it the job can't be resumed",
-                "secret",
-            )
-        return id_key
-    raise failure
-
-
-def check_job_spec(path: Path, job: JobRow, runs: Sequence[RunRow], job_spec: JobSpec, *, new_key: bool) -> None:
-    """Compare the job spec with the stored one. Raise LedgerMismatchError."""
-    pairs: tuple[tuple[Mismatch, str, str, str], ...] = (
-        ("operation", "operation", job.operation, job_spec.operation),
-        ("by", "ID type", job.identified_by, job_spec.by),
-        ("server", "server", job.base_url, job_spec.base_url),
-    )
-    for what, name, known, given in pairs:
-        if known != given:
-            raise LedgerMismatchError(
-                f"{path} belongs to another job: its {name} is {known}, not {given}: use another ledger", what
-            )
-    if get_last_key_fingerprint(job, runs) != job_spec.key_fingerprint and not new_key:
-        raise LedgerMismatchError(
-            f"{path} belongs to a job with another API key: use that key, or another ledger; "
-            "if the app's key was replaced, pass new_key=True",
-            "key",
-        )
 
 
 def _build_rewritten_error(first: int, last: int) -> InputChangedError:

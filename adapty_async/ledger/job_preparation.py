@@ -1,9 +1,9 @@
-"""Preparation of a job: the ledger stores or checks the whole input before anything is sent."""
+"""Preparation of a job: create or check its ledger, and store or check its whole input before anything is sent."""
 
 import itertools
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO, TypeAlias
@@ -15,12 +15,15 @@ from ..bulk.job_store import JobSpec, Source
 from ..bulk.operations import OPERATIONS, IdType
 from ..models import ProfileAttributes
 from .chunks import ITEMS_PER_CHUNK, STATES, Chunk, check_clock, to_timestamp
-from .files import resolve_link, translate_errors
-from .input_check import InputCheck, InputChunk, check_job_spec, create_job, load_id_key
-from .ledger_location import LedgerLocation, to_location
+from .effective_key import get_last_key_fingerprint
+from .errors import LedgerMismatchError, Mismatch
+from .files import build_write_error, resolve_link, translate_errors
+from .id_key import IdKey, build_anonymized_error, get_key_path
+from .input_check import InputCheck, InputChunk
+from .ledger_kinds import LedgerLocation, to_location
 from .lock import LedgerLock
 from .reader import LedgerReader
-from .store import CommitData, Store
+from .store import CommitData, JobRow, RunRow, Store
 
 ProfileChange: TypeAlias = tuple[str, ProfileAttributes]
 
@@ -177,3 +180,64 @@ def _iter_chunks(rows: Iterable[Any], source: Source[Any]) -> Iterator[tuple[Inp
         yield InputChunk(number, ids, contents, is_last), items
         if is_last:
             return
+
+
+def create_job(store: Store, location: LedgerLocation, job_spec: JobSpec, timestamp: int) -> None:
+    """Write a job into a new ledger. Create a key file next to it if there is none."""
+    try:
+        id_key = location.read_id_key() or location.create_id_key()
+    except OSError as error:
+        failure = build_write_error(get_key_path(location.path), error)
+    else:
+        job = JobRow(
+            made=timestamp,
+            operation=job_spec.operation,
+            identified_by=job_spec.by,
+            base_url=job_spec.base_url,
+            key_fingerprint=job_spec.key_fingerprint,
+            id_key_fingerprint=id_key.fingerprint,
+            items=None,
+        )
+        store.write(CommitData(job=job))
+        return
+    raise failure
+
+
+def load_id_key(location: LedgerLocation, job: JobRow) -> IdKey:
+    """Read the ID key of a ledger. Raise LedgerError if its file is missing or holds another key."""
+    path = location.path
+    try:
+        id_key = location.read_id_key()
+    except OSError as error:
+        failure = build_write_error(get_key_path(path), error)
+    else:
+        if id_key is None and not get_key_path(path).exists():
+            raise build_anonymized_error(path)
+        if id_key is None or id_key.fingerprint != job.id_key_fingerprint:
+            raise LedgerMismatchError(
+                f"{get_key_path(path)} is the key file of another ledger, or was changed: put the right one "
+                "back; without it the job can't be resumed",
+                "secret",
+            )
+        return id_key
+    raise failure
+
+
+def check_job_spec(path: Path, job: JobRow, runs: Sequence[RunRow], job_spec: JobSpec, *, new_key: bool) -> None:
+    """Compare the job spec with the stored one. Raise LedgerMismatchError."""
+    pairs: tuple[tuple[Mismatch, str, str, str], ...] = (
+        ("operation", "operation", job.operation, job_spec.operation),
+        ("by", "ID type", job.identified_by, job_spec.by),
+        ("server", "server", job.base_url, job_spec.base_url),
+    )
+    for what, name, known, given in pairs:
+        if known != given:
+            raise LedgerMismatchError(
+                f"{path} belongs to another job: its {name} is {known}, not {given}: use another ledger", what
+            )
+    if get_last_key_fingerprint(job, runs) != job_spec.key_fingerprint and not new_key:
+        raise LedgerMismatchError(
+            f"{path} belongs to a job with another API key: use that key, or another ledger; "
+            "if the app's key was replaced, pass new_key=True",
+            "key",
+        )

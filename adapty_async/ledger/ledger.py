@@ -10,18 +10,18 @@ from ..bulk import Outcome
 from ..bulk.job_store import JobSpec, Source
 from ..bulk.operations import OPERATIONS
 from ..bulk.results import ItemT
-from ..http.elapsed_time import read_clocks
+from ..http.clocks import read_clocks
 from ..http.hook_check import check_hook
 from .errors import LedgerMismatchError
 from .files import resolve_link, translate_errors
+from .id_copy import IdSpool
 from .id_key import IdKey, get_key_path
-from .id_spool import IdSpool
-from .ledger_location import LedgerLocation, TemporaryLedger, to_location
+from .input_copy import Spool
+from .ledger_kinds import LedgerLocation, TemporaryLedger, to_location
 from .lock import LedgerLock
 from .reader import LedgerReader
 from .session import LedgerSession
 from .session_state import ResumeConditions, SessionState
-from .spool import Spool
 from .store import JobRow, Store
 
 

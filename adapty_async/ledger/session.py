@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, Protocol, Self, cast
 from ..bulk import Outcome, SkippedItem
 from ..bulk.job_store import RemainingItem, Source
 from ..bulk.results import ItemT
-from ..http.elapsed_time import Moment
+from ..http.clocks import Moment
 from .chunks import ITEMS_PER_CHUNK, STATES, Chunk, OutcomeRow, to_timestamp
 from .commit_thread import CommitThread, wait_through_cancellation
 from .errors import InputChangedError, LedgerError
@@ -204,11 +204,11 @@ class LedgerSession(Generic[ItemT]):
     def _claim_and_read(self) -> None:
         """Claim more items, and read more for the next claim."""
         if self._remaining:
-            self._claim()
+            self._claim_items()
         if self._read_task is None and not self._is_input_read and len(self._remaining) < self._claim_sizer.size:
             self._read_task = self._loop.create_task(self._read_more())
 
-    def _claim(self) -> None:
+    def _claim_items(self) -> None:
         size = min(self._claim_sizer.next_size(self._loop.time(), self._unsent), len(self._remaining))
         remaining_items = [self._remaining.popleft() for _ in range(size)]
         positions = [position for position, item, _ in remaining_items if not isinstance(item, SkippedItem)]

@@ -21,7 +21,7 @@ from ..bulk.operations import OPERATIONS
 from .chunks import ITEMS_PER_CHUNK, Chunk
 from .errors import LedgerUnreadableError
 from .files import APPLICATION_ID, FORMAT_VERSION, FileLock, build_damaged_error, translate_errors
-from .ledger_location import LedgerLocation, NoFileCheck, to_location
+from .ledger_kinds import LedgerLocation, NoFileCheck, to_location
 from .lock import LedgerLock
 from .open_file_check import OpenFileCheck
 

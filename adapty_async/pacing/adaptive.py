@@ -23,7 +23,7 @@ from .base import (
     validate_utilization,
 )
 from .overshoots import OvershootDetector, Reaction, Rejection
-from .rate_steps import RateSteps
+from .rate_phases import RatePhases
 
 # BLOCKED: seconds between two trial requests.
 _INITIAL_TRIAL_DELAY_SECONDS: Final = 0.25
@@ -120,7 +120,7 @@ class AdaptivePacer(BasePacer):
 
     @property
     def rate(self) -> float:
-        return self._steps.rate
+        return self._phases.rate
 
     @property
     def estimate(self) -> float | None:
@@ -128,7 +128,7 @@ class AdaptivePacer(BasePacer):
 
     @property
     def phase(self) -> Phase:
-        return Phase.BLOCKED if self._trials.failed_count else self._steps.phase
+        return Phase.BLOCKED if self._trials.failed_count else self._phases.phase
 
     def __repr__(self) -> str:
         return f"<AdaptivePacer {self.phase}, {self.rate:.3g}/s>"
@@ -160,15 +160,15 @@ class AdaptivePacer(BasePacer):
             if ends_trial:
                 self._backoff_until = now + self._trials.delay
             return
-        self._steps.timing.record_round_trip(now - ticket.sent_at)
+        self._phases.round_trip.record(now - ticket.sent_at)
         if verdict is Verdict.ACCEPTED:
             self._on_accepted(ticket)
         elif self._detector.count_rejection(ticket.number):  # else a ticket of another pacer
             self._on_rate_limited(now, ticket, hold_seconds)
 
     @property
-    def _steps(self) -> RateSteps:
-        return self._detector.search.steps
+    def _phases(self) -> RatePhases:
+        return self._detector.search.phases
 
     def _on_accepted(self, ticket: Ticket) -> None:
         if ticket.number > self._reacted_up_to:
@@ -188,14 +188,14 @@ class AdaptivePacer(BasePacer):
         rejection = Rejection(ticket, hold_seconds, is_echo, self._accepted_since_reaction, self._backoff_until)
         reaction = self._detector.record_rejection(rejection)
         if reaction is Reaction.WAIT_FOR_RESPONSES:
-            self._backoff_until = now + self._steps.timing.response_seconds
+            self._backoff_until = now + self._phases.round_trip.response_seconds
         elif reaction is Reaction.BACK_OFF:
             self._start_backoff(now)
 
     def _start_backoff(self, now: float) -> None:
         """Send nothing until the bucket holds a few tokens again."""
         self._backoff_until = now + self._detector.search.backoff_seconds
-        self._echoes_until = self._backoff_until + self._steps.timing.overtaking_seconds
+        self._echoes_until = self._backoff_until + self._phases.round_trip.overtaking_seconds
         self._start_reaction()
 
     def _schedule_trial(self, now: float) -> None:

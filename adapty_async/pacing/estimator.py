@@ -128,7 +128,7 @@ class Interval:
         return self.is_blocked or self._unknown > _MAX_UNKNOWN_RATIO * self.accepted_count
 
     @property
-    def is_measurable(self) -> bool:
+    def starts_with_429(self) -> bool:
         """True if the interval starts with a 429, so that its mean is a measurement."""
         return self._is_bucket_empty
 

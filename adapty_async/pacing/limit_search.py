@@ -1,8 +1,8 @@
 """The search for an unpublished rate limit.
 
 Only 429s show how high the limit is, but there should be few of them. So the search repeats a cycle (see
-rate_steps.py): START and PROBE raise the rate until a 429 measures the limit (see estimator.py), and CRUISE stays below
-the limit for a while.
+rate_phases.py): START and PROBE raise the rate until a 429 measures the limit (see estimator.py), and CRUISE stays
+below the limit for a while.
 
 If a 429 costs a hold (its Retry-After), a search starts at a rate that is surely accepted and goes up, because one late
 429 shows more than several early ones.
@@ -12,9 +12,9 @@ from typing import Final
 
 from .base import Phase
 from .estimator import Interval, LimitEstimator
-from .rate_steps import RateSteps
+from .rate_phases import RatePhases
+from .round_trip import RoundTrip
 from .stray_429s import StrayFilter
-from .timing import Timing
 
 # The first search for the limit starts at this share of the first rejected rate. That is about as likely too high as
 # too low; the step that passed was at half of that rate. If a 429 costs a hold, the search starts at that half: a 429
@@ -64,7 +64,7 @@ class LimitSearch:
     """
 
     def __init__(self, rate: float, max_rate: float, utilization: float, probe_after: int) -> None:
-        self.steps = RateSteps(rate, max_rate, utilization, probe_after)
+        self.phases = RatePhases(rate, max_rate, utilization, probe_after)
         self.strays = StrayFilter()
         self._estimator = LimitEstimator()
         self._was_disturbed = False
@@ -79,54 +79,54 @@ class LimitSearch:
         return self._estimator.limit
 
     @property
-    def timing(self) -> Timing:
+    def round_trip(self) -> RoundTrip:
         """The round trip and the cost of a 429."""
-        return self.steps.timing
+        return self.phases.round_trip
 
     @property
     def backoff_seconds(self) -> float:
         """Seconds until the bucket holds a few tokens again after a 429."""
-        seconds = self.timing.hold_seconds or self.timing.compute_refill_seconds(self.steps.rate)
-        return seconds if self._overshoot_rate is None else max(seconds, self.timing.response_seconds)
+        seconds = self.round_trip.hold_seconds or self.round_trip.compute_refill_seconds(self.phases.rate)
+        return seconds if self._overshoot_rate is None else max(seconds, self.round_trip.response_seconds)
 
     @property
     def is_rate_low(self) -> bool:
         """True if the rate is so far below the recent limits that 429s are strays."""
-        return self.steps.phase is Phase.CRUISE and self.steps.rate <= _LOW_RATE_RATIO * self._highest_limit
+        return self.phases.phase is Phase.CRUISE and self.phases.rate <= _LOW_RATE_RATIO * self._highest_limit
 
     def end_step(self, *, is_in_time: bool) -> None:
         """End a step whose requests were accepted, and start the next."""
-        steps = self.steps
-        if steps.phase is Phase.CRUISE:
+        phases = self.phases
+        if phases.phase is Phase.CRUISE:
             self.start_probe()
         elif self.strays.is_suspicious:
             pass  # wait for one more step
-        elif is_in_time and steps.phase is Phase.START:
-            self.strays.add_start_step(steps.accepted_count, steps.stray_count)
-            steps.double_rate()
+        elif is_in_time and phases.phase is Phase.START:
+            self.strays.add_start_step(phases.accepted_count, phases.stray_count)
+            phases.double_rate()
         elif is_in_time:
             # If there is no estimate yet, strays ended START.
-            if self.strays.revoke_lower_limit(steps.rate) and self.limit is None:
+            if self.strays.revoke_lower_limit(phases.rate) and self.limit is None:
                 self._return_to_start()
-            steps.raise_rate()
-        steps.start_step()
+            phases.raise_rate()
+        phases.start_step()
 
     def start_probe(self) -> None:
         """Change to PROBE. The caller starts the step."""
         assert self.limit is not None
         self.strays.excess.clear()
         self._search_count = 0
-        self.steps.start_probe(self.limit)
+        self.phases.start_probe(self.limit)
 
     def _return_to_start(self) -> None:
         """Return to START after strays seem to have ended it."""
-        self.steps.return_to_start()
+        self.phases.return_to_start()
         self._estimator.clear()
         self.strays.discard_start_steps()
 
     def start_cruise(self, limit: float, accepted_count: int) -> None:
         """Start a CRUISE below `limit`, which was measured with `accepted_count` requests."""
-        self.steps.start_cruise(
+        self.phases.start_cruise(
             limit,
             accepted_count,
             is_sure=self._estimator.spread <= _UNSURE_SPREAD_RATIO * limit,
@@ -139,22 +139,22 @@ class LimitSearch:
         Return False if the search starts again instead.
         """
         assert self.limit is not None
-        steps = self.steps
-        if steps.sent_count < _EARLY_REQUESTS:
+        phases = self.phases
+        if phases.sent_count < _EARLY_REQUESTS:
             # The estimate is based on few requests: searching above it is quicker than slowing down again and again.
             self._return_to_start()
             self.strays.lower_excess.clear()
-            steps.double_rate()
-            steps.start_step()
+            phases.double_rate()
+            phases.start_step()
             return False
         self._estimator.limit = _SLOWDOWN_FACTOR * self.limit
-        steps.set_rate(_SLOWDOWN_FACTOR * steps.rate)
+        phases.set_rate(_SLOWDOWN_FACTOR * phases.rate)
         self.strays.excess.clear()
         return True
 
     def choose_rate(self, interval: Interval) -> bool:
         """Choose the next rate. Return True if the interval has ended."""
-        if interval.is_measurable and interval.accepted_count < _MIN_MEASURED_REQUESTS:
+        if interval.starts_with_429 and interval.accepted_count < _MIN_MEASURED_REQUESTS:
             return self._choose_rate_without_measurement(interval)
         is_accident = interval.is_disturbed and not self._was_disturbed
         self._was_disturbed = interval.is_disturbed
@@ -162,13 +162,13 @@ class LimitSearch:
             # Once, this shows nothing about the limit. Twice in a row, the cause is a quota per time window, or
             # failures that persist.
             self.start_cruise(self.limit, interval.accepted_count)
-        elif self.steps.phase is Phase.START:
+        elif self.phases.phase is Phase.START:
             self._estimator.add_interval(interval)
-            self._overshoot_rate = self.steps.rate
-            ratio = _PASSED_RATE_RATIO if self.timing.hold_seconds else _SEARCH_START_RATIO
-            self.steps.start_search(ratio * self.steps.rate)
+            self._overshoot_rate = self.phases.rate
+            ratio = _PASSED_RATE_RATIO if self.round_trip.hold_seconds else _SEARCH_START_RATIO
+            self.phases.start_search(ratio * self.phases.rate)
         else:
-            self._measure_limit(interval)
+            self._react_to_interval(interval)
         return True
 
     def _choose_rate_without_measurement(self, interval: Interval) -> bool:
@@ -176,49 +176,49 @@ class LimitSearch:
 
         Return True if the interval has ended.
         """
-        rate = self.steps.rate
-        if self.timing.hold_seconds:
-            self.steps.start_search(_PASSED_RATE_RATIO * rate)
+        rate = self.phases.rate
+        if self.round_trip.hold_seconds:
+            self.phases.start_search(_PASSED_RATE_RATIO * rate)
             return True
         mean_rate = (interval.accepted_count + 2) / max(interval.duration, 1 / rate)
-        self.steps.start_search(min(rate, max(mean_rate, rate / 4)))
+        self.phases.start_search(min(rate, max(mean_rate, rate / 4)))
         return False
 
-    def _measure_limit(self, interval: Interval) -> None:
-        if self.steps.phase is Phase.PROBE:
-            self.steps.end_probe(is_disturbed=interval.is_disturbed)
+    def _react_to_interval(self, interval: Interval) -> None:
+        if self.phases.phase is Phase.PROBE:
+            self.phases.end_probe(is_disturbed=interval.is_disturbed)
         was_known = self.limit is not None
         if not was_known:
             self.strays.confirm_lower_limit()
         limit = self._estimator.measure(interval)
         self._highest_limit = max(limit, _HIGHEST_LIMIT_DECAY * self._highest_limit)
-        if self.timing.hold_seconds:
+        if self.round_trip.hold_seconds:
             self._choose_rate_after_hold(limit, interval)
         elif was_known and self._has_limit_risen(limit, interval):
             self._search_count += 1
             self._estimator.clear()
-            self.steps.start_search(_SEARCH_START_RATIO * self.steps.rate)
+            self.phases.start_search(_SEARCH_START_RATIO * self.phases.rate)
         else:
             self.start_cruise(limit, interval.accepted_count)
 
     def _has_limit_risen(self, limit: float, interval: Interval) -> bool:
         """Return True if more was just accepted than `limit`, inferred from the last intervals, can explain."""
         is_conclusive = interval.accepted_count >= _MIN_RISE_REQUESTS and not interval.is_disturbed
-        is_above = self.steps.rate > _RISEN_LIMIT_RATIO * limit
-        return self.steps.is_large and is_conclusive and is_above and not self._search_count
+        is_above = self.phases.rate > _RISEN_LIMIT_RATIO * limit
+        return self.phases.is_large and is_conclusive and is_above and not self._search_count
 
     def _choose_rate_after_hold(self, limit: float, interval: Interval) -> None:
         """Choose the next rate if each 429 costs a hold, so that there are few."""
-        spread, rate = self._estimator.spread, self.steps.rate
+        spread, rate = self._estimator.spread, self.phases.rate
         if spread > _MAX_SPREAD_RATIO * limit and self._search_count < _MAX_SEARCHES:
             self._search_count += 1
-            self.steps.start_search(max(limit - spread / 2, _PASSED_RATE_RATIO * rate))
+            self.phases.start_search(max(limit - spread / 2, _PASSED_RATE_RATIO * rate))
             return
-        self._cruises_cut_short = self._cruises_cut_short + 1 if self.steps.phase is Phase.CRUISE else 0
+        self._cruises_cut_short = self._cruises_cut_short + 1 if self.phases.phase is Phase.CRUISE else 0
         if self._cruises_cut_short > 1:
-            hold_seconds = self.timing.hold_seconds
+            hold_seconds = self.round_trip.hold_seconds
             slower = min(_MAX_SLOWDOWN_RATIO, hold_seconds / (hold_seconds + interval.duration) / 2)
-            limit = min(limit, (1 - slower) * rate / self.steps.utilization)
+            limit = min(limit, (1 - slower) * rate / self.phases.utilization)
             self._estimator.limit = limit
         self.start_cruise(limit, interval.accepted_count)
 
@@ -233,15 +233,15 @@ class LimitSearch:
         rate, self._overshoot_rate = self._overshoot_rate, None
         sent = first_number - interval.first_number - interval.cancelled
         accepted = sent - interval.rejected
-        if self.steps.phase is Phase.PROBE and sent >= _MIN_OVERSHOOT_REQUESTS:
+        if self.phases.phase is Phase.PROBE and sent >= _MIN_OVERSHOOT_REQUESTS:
             ratio = max((accepted + 1) / sent, _MIN_ACCEPTED_RATIO)
-            self.steps.start_search(min(self.steps.rate, _BELOW_LIMIT_RATIO * rate * ratio))
+            self.phases.start_search(min(self.phases.rate, _BELOW_LIMIT_RATIO * rate * ratio))
 
     def search_lower_limit(self, interval: Interval) -> None:
         """Search for a limit that has fallen below the rate."""
         accepted, rejected = interval.accepted_count, interval.rejected + 1
-        limit = self.steps.rate * (accepted + 1) / (accepted + rejected)
+        limit = self.phases.rate * (accepted + 1) / (accepted + rejected)
         self.strays.replace_limit(limit, accepted, rejected)
         self._estimator.restart(limit)
         self._highest_limit = limit
-        self.steps.start_search(_BELOW_LIMIT_RATIO * limit)
+        self.phases.start_search(_BELOW_LIMIT_RATIO * limit)

@@ -15,9 +15,9 @@ import attrs
 from .base import MAX_LATENESS_SECONDS, Phase, Ticket
 from .estimator import Interval
 from .limit_search import LimitSearch
-from .rate_steps import MIN_STEP_REQUESTS, RateSteps
+from .rate_phases import MIN_STEP_REQUESTS, RatePhases
+from .round_trip import RoundTrip
 from .stray_429s import ExcessDetector, StrayFilter
-from .timing import Timing
 
 # A gap in which this many more tokens flow in than after a 429 may have filled the bucket.
 _GAP_TOKENS: Final = 6.0
@@ -77,34 +77,34 @@ class OvershootDetector:
 
     def record_send(self, ticket: Ticket) -> None:
         """Record that a request is sent."""
-        steps, now = self._steps, ticket.sent_at
-        steps.sent_count = ticket.number
+        phases, now = self._phases, ticket.sent_at
+        phases.sent_count = ticket.number
         if self._interval is None:
             self._interval = Interval(now, ticket.number, is_bucket_empty=False)
         self.search.resume(self._interval, ticket.number)
-        gap = _GAP_TOKENS / steps.rate + MAX_LATENESS_SECONDS + self._timing.refill_jitter_seconds
-        if steps.is_rising or now - self._last_sent_at > gap:
+        gap = _GAP_TOKENS / phases.rate + MAX_LATENESS_SECONDS + self._round_trip.refill_jitter_seconds
+        if phases.is_rising or now - self._last_sent_at > gap:
             for interval in self._list_intervals():
                 interval.add_full_point(now, ticket.number)
-        steps.is_rising = False
+        phases.is_rising = False
         self._last_sent_at = now
 
     def record_acceptance(self, ticket: Ticket) -> None:
         """Record an accepted request. It may end the current step."""
-        steps, strays = self._steps, self._strays
-        if not steps.includes(ticket.number):
+        phases, strays = self._phases, self._strays
+        if not phases.includes(ticket.number):
             return
-        stray_count = strays.record_acceptance(ticket.number, steps.rate)
-        steps.stray_count += stray_count
+        stray_count = strays.record_acceptance(ticket.number, phases.rate)
+        phases.stray_count += stray_count
         if self.search.is_rate_low:
             strays.count_low(1, stray_count)
-        elif steps.phase is Phase.CRUISE:
+        elif phases.phase is Phase.CRUISE:
             strays.count_near(1, 0)
-        if stray_count and steps.phase is Phase.CRUISE and strays.has_ratio_grown(steps.rate):
+        if stray_count and phases.phase is Phase.CRUISE and strays.has_ratio_grown(phases.rate):
             self.search.start_probe()
-            steps.start_step()
-        elif steps.record_acceptance(ticket):
-            self.search.end_step(is_in_time=steps.is_in_time(ticket))
+            phases.start_step()
+        elif phases.record_acceptance(ticket):
+            self.search.end_step(is_in_time=phases.is_in_time(ticket))
 
     def record_unknown(self, number: int) -> None:
         """Record that it is unknown whether request `number` reached the limiter."""
@@ -119,11 +119,11 @@ class OvershootDetector:
 
     def record_rejection(self, rejection: Rejection) -> Reaction:
         """Choose the next rate after a 429, which has been counted."""
-        steps = self._steps
-        self._timing.record_hold(rejection.hold_seconds, steps.rate)
-        if steps.phase is Phase.CRUISE and not (rejection.is_echo or self.search.is_rate_low):
+        phases = self._phases
+        self._round_trip.record_hold(rejection.hold_seconds, phases.rate)
+        if phases.phase is Phase.CRUISE and not (rejection.is_echo or self.search.is_rate_low):
             self._strays.count_near(0, 1)
-        if not self._timing.hold_seconds:
+        if not self._round_trip.hold_seconds:
             return self._judge_rejection(rejection)
         # Each confirmation would cost another hold, so a single 429 is believed.
         return Reaction.NONE if rejection.is_echo else self._react_to_believed_429(rejection.ticket)
@@ -137,28 +137,28 @@ class OvershootDetector:
         """Record that all requests are rejected, whatever their rate."""
         assert self._interval is not None
         self._interval.is_blocked = True
-        self._steps.is_rising = True
+        self._phases.is_rising = True
         self._strays.clear()
 
     def unblock(self, ticket: Ticket) -> None:
         """Record that a request was accepted after `block`."""
-        if self._interval is not None and not self._interval.is_measurable:
+        if self._interval is not None and not self._interval.starts_with_429:
             # All earlier requests were rejected, so the measurement starts here.
             self._interval = Interval(ticket.sent_at, ticket.number, is_bucket_empty=False)
             self._interval.add_full_point(ticket.sent_at, ticket.number)
-        self._steps.start_step()
+        self._phases.start_step()
 
     @property
-    def _steps(self) -> RateSteps:
-        return self.search.steps
+    def _phases(self) -> RatePhases:
+        return self.search.phases
 
     @property
     def _strays(self) -> StrayFilter:
         return self.search.strays
 
     @property
-    def _timing(self) -> Timing:
-        return self.search.timing
+    def _round_trip(self) -> RoundTrip:
+        return self.search.round_trip
 
     def _list_intervals(self) -> list[Interval]:
         intervals = (self._interval, self._strays.excess.interval, self._strays.lower_excess.interval)
@@ -169,20 +169,20 @@ class OvershootDetector:
     @property
     def _suspicion(self) -> ExcessDetector:
         """The suspicion that counts in the current phase."""
-        expects_lower_limit = self._steps.phase is Phase.START or self.search.is_rate_low
+        expects_lower_limit = self._phases.phase is Phase.START or self.search.is_rate_low
         return self._strays.lower_excess if expects_lower_limit else self._strays.excess
 
     @property
     def _is_lower_excess_confirmed(self) -> bool:
-        return self._strays.is_lower_excess_confirmed(self._steps.rate, is_start=self._steps.phase is Phase.START)
+        return self._strays.is_lower_excess_confirmed(self._phases.rate, is_start=self._phases.phase is Phase.START)
 
     @property
     def _is_excess_confirmed(self) -> bool:
-        return self._suspicion is self._strays.excess and self._strays.is_excess_confirmed(self._steps.rate)
+        return self._suspicion is self._strays.excess and self._strays.is_excess_confirmed(self._phases.rate)
 
     def _judge_rejection(self, rejection: Rejection) -> Reaction:
         """React to a 429 if it and those before it show that the limit is exceeded."""
-        steps = self._steps
+        phases = self._phases
         is_first = self._suspicion.interval is None
         self._record_suspicion(rejection.ticket)
         if self._is_lower_excess_confirmed:
@@ -192,10 +192,10 @@ class OvershootDetector:
         if self.search.is_rate_low:
             return self._slow_down() if self._strays.is_rare else Reaction.NONE
         if self._is_excess_confirmed:
-            if steps.phase is Phase.CRUISE and self._is_bucket_full(rejection):
+            if phases.phase is Phase.CRUISE and self._is_bucket_full(rejection):
                 return self._slow_down()
             return self._react_to_confirmed_429(rejection)
-        if is_first and steps.phase is Phase.START and steps.rate * self._timing.round_trip_seconds > MIN_STEP_REQUESTS:
+        if is_first and phases.phase is Phase.START and phases.rate * self._round_trip.mean_seconds > MIN_STEP_REQUESTS:
             # The responses of the requests in flight are enough to decide.
             return Reaction.WAIT_FOR_RESPONSES
         return Reaction.NONE
@@ -203,14 +203,14 @@ class OvershootDetector:
     def _record_suspicion(self, ticket: Ticket) -> None:
         if self._suspicion.interval is None:
             self._end_interval(self._current_interval, ticket)
-        self._strays.record_rejection(ticket, self._steps.rate)
+        self._strays.record_rejection(ticket, self._phases.rate)
 
     def _is_bucket_full(self, rejection: Rejection) -> bool:
         """Return True if jitter can't have emptied the bucket since the last reaction."""
-        limit, rate = self.search.limit or 0.0, self._steps.rate
+        limit, rate = self.search.limit or 0.0, self._phases.rate
         seconds = rejection.ticket.sent_at - rejection.resumed_at
-        refilled = self._timing.compute_refill_seconds(rate) * rate + (limit - rate) * seconds
-        return refilled > 2 * self._timing.jitter_seconds * limit
+        refilled = self._round_trip.compute_refill_seconds(rate) * rate + (limit - rate) * seconds
+        return refilled > 2 * self._round_trip.jitter_seconds * limit
 
     def _react_to_believed_429(self, ticket: Ticket) -> Reaction:
         """Choose the next rate after a single 429."""
@@ -227,7 +227,7 @@ class OvershootDetector:
         assert followed is not None
         is_at_once = followed.first_number == ticket.number
         self._end_interval(followed, ticket)
-        if self._steps.phase is Phase.START:
+        if self._phases.phase is Phase.START:
             self._end_start(followed)
         elif is_at_once or followed.accepted_count or rejection.accepted_count < _MIN_CLUSTER_DISTANCE:
             # Otherwise, the 429s are a cluster of strays.
@@ -243,16 +243,16 @@ class OvershootDetector:
     def _end_start(self, followed: Interval) -> None:
         self._strays.count_start_steps()
         if self.search.limit is None:
-            self._strays.add_lower_limit(self._steps.rate, followed.accepted_count, followed.rejected + 1)
+            self._strays.add_lower_limit(self._phases.rate, followed.accepted_count, followed.rejected + 1)
         self.search.choose_rate(self._current_interval)
         self._interval = followed
 
     def _choose_confirmed_rate(self, followed: Interval) -> None:
-        if self._is_lower_excess_confirmed and self._steps.phase is Phase.CRUISE:
+        if self._is_lower_excess_confirmed and self._phases.phase is Phase.CRUISE:
             self.search.search_lower_limit(followed)
             self._is_unmeasured = False
         else:
-            self._strays.believe_ratio(self._steps.rate)
+            self._strays.believe_ratio(self._phases.rate)
             self._is_unmeasured = not self.search.choose_rate(self._current_interval)
 
     def _slow_down(self) -> Reaction:
@@ -264,11 +264,11 @@ class OvershootDetector:
         return self._interval
 
     def _end_interval(self, interval: Interval, ticket: Ticket) -> None:
-        timing = self._timing
+        round_trip = self._round_trip
         interval.end(
             ticket.sent_at,
             ticket.number,
-            self._steps.rate,
-            jitter=timing.jitter_seconds,
-            has_hold=timing.hold_seconds > 0,
+            self._phases.rate,
+            jitter=round_trip.jitter_seconds,
+            has_hold=round_trip.hold_seconds > 0,
         )

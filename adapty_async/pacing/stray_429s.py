@@ -18,7 +18,7 @@ from typing import Final
 
 from .base import Ticket
 from .estimator import Interval
-from .rate_steps import MIN_STEP_REQUESTS, MIN_STEP_SECONDS
+from .rate_phases import MIN_STEP_REQUESTS, MIN_STEP_SECONDS
 
 # The initial share of strays: low enough that the first 429 is believed.
 MIN_STRAY_RATIO: Final = 1e-9

@@ -12,10 +12,10 @@ import pytest
 
 from adapty_async import UNPACED, AdaptyClient, AdaptyConnectionError, ProfileAttributes, RetryPolicy, bulk
 from adapty_async.bulk import BulkJob, BulkReport, Outcome, SkippedItem, StopReason, StopRules
-from adapty_async.http.connection_reuse import QUIET_SECONDS
+from adapty_async.http.extra_responses import QUIET_SECONDS
 from adapty_async.ledger import Ledger, LedgerReader
 from tests.desync import HostileServer, delete, profile_id_of
-from tests.http.test_connection_reuse import Line, client_of, profile
+from tests.http.test_extra_responses import Line, client_of, profile
 from tests.leftovers import timers_left
 from tests.raw_server import RawServer, Reply, answer
 
@@ -57,7 +57,7 @@ def and_later(response: bytes, surplus: bytes) -> Reply:
 @pytest.fixture
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevent settling by time, however slow the machine is."""
-    monkeypatch.setattr("adapty_async.http.connection_reuse.QUIET_SECONDS", 600.0)
+    monkeypatch.setattr("adapty_async.http.extra_responses.QUIET_SECONDS", 600.0)
 
 
 patient = pytest.mark.usefixtures("_patient")
@@ -133,7 +133,7 @@ class TestADoubtfulDeletion:
         assert report.counts == {Outcome.DELETED: 5}
 
     async def test_the_next_connections_rest_until_it_is_settled(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("adapty_async.http.connection_reuse.QUIET_SECONDS", 1.0)
+        monkeypatch.setattr("adapty_async.http.extra_responses.QUIET_SECONDS", 1.0)
         line = Line(answer(204) * 2, *[answer(204)] * 9)
         async with served(line) as (server, client):
             await deletion(client, *"abcd")
@@ -149,7 +149,7 @@ class TestADoubtfulDeletion:
             await asyncio.sleep(QUIET_SECONDS / 5)
             writer.write(answer(204))
 
-        monkeypatch.setattr("adapty_async.http.connection_reuse._MAX_BUSY_SECONDS", QUIET_SECONDS)
+        monkeypatch.setattr("adapty_async.http.extra_responses._MAX_BUSY_SECONDS", QUIET_SECONDS)
         names = [f"u{number}" for number in range(30)]
         async with served(reply) as (server, client):
             assert (await deletion(client, *names)).counts == {Outcome.DELETED: 30}

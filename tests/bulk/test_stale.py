@@ -18,7 +18,7 @@ from adapty_async import (
 )
 from adapty_async.bulk import BulkJob, Outcome
 from adapty_async.client import get_sender
-from adapty_async.http.elapsed_time import Moment
+from adapty_async.http.clocks import Moment
 
 from ..virtual_time import virtual
 from .scripted import NO_CONTENT, PROFILE, Answer, error, lost, scripted_client

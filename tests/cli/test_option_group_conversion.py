@@ -75,9 +75,11 @@ def test_what_is_left_out_has_no_option_and_its_default(left_out: str) -> None:
     assert run(annotation, "ann") == Nested(name="ann")
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in COMMANDS.glob("[a-z]*.py")))
+@pytest.mark.parametrize(
+    "name", sorted(".".join(path.relative_to(COMMANDS).with_suffix("").parts) for path in COMMANDS.rglob("[a-z]*.py"))
+)
 def test_a_command_leaves_out_only_what_its_groups_have(name: str) -> None:
-    command = getattr(importlib.import_module(f"adapty_async.cli.commands.{name}"), name)
+    command = getattr(importlib.import_module(f"adapty_async.cli.commands.{name}"), name.rpartition(".")[2])
     for group, *metadata in map(get_args, filter(get_args, command.__annotations__.values())):
         for without in (each for each in metadata if isinstance(each, Without)):
             assert without.names <= names_in(group)

@@ -9,7 +9,7 @@ import pytest
 from adapty_async import UNPACED, AdaptyClient, bulk
 from adapty_async.bulk import Outcome
 from adapty_async.bulk.api import job_spec
-from adapty_async.http.elapsed_time import Moment
+from adapty_async.http.clocks import Moment
 from adapty_async.ledger import Ledger, LedgerError, LedgerReader, build_record, ledger, prepare
 from adapty_async.testing import Simulator
 

@@ -22,7 +22,7 @@ from adapty_async.bulk import BulkJob, Outcome, SkippedItem, StopReason, StopRul
 from adapty_async.bulk.api import job_spec
 from adapty_async.bulk.operations import ProfileChange, ProfileId
 from adapty_async.client import get_sender
-from adapty_async.http.elapsed_time import read_clocks
+from adapty_async.http.clocks import read_clocks
 from adapty_async.ledger import (
     InputChangedError,
     Ledger,

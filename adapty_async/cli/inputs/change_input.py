@@ -13,7 +13,7 @@ from .attribute_parser import build_attributes
 from .duplicates import Candidate, DuplicateFinder, PositionSet, find_duplicates
 from .id_input import IdInput, InputSummary, create_skipped_item, refuse_empty
 from .input_types import BATCH_ROWS, InputError, InputSchema, Row
-from .json_id_input import JsonIdInput
+from .json_object_input import JsonObjectInput
 from .rounded_ids import RoundingDetector
 from .row_attributes import AttributeReader, CellAttributeReader, JsonAttributeReader
 
@@ -51,7 +51,7 @@ class ChangeInput:
         self._fixed = attribute_mapping.parse_fixed_pairs()
         self._attribute_reader: AttributeReader = (
             JsonAttributeReader(id_input, attribute_mapping, self._fixed)
-            if isinstance(id_input, JsonIdInput)
+            if isinstance(id_input, JsonObjectInput)
             else CellAttributeReader(id_input, attribute_mapping, self._fixed, may_be_empty=may_be_empty)
         )
 
@@ -145,7 +145,9 @@ class ChangeInput:
         return input_summary
 
     def _find_duplicates(self, candidates: PositionSet) -> PositionSet:
-        batches = ([self._build_candidate(*pair) for pair in pairs] for pairs in self._iter_rows_at(candidates))
+        batches = (
+            [self._build_duplicate_candidate(*pair) for pair in pairs] for pairs in self._iter_rows_at(candidates)
+        )
         found = find_duplicates(candidates.count, batches)
         if found.conflict is not None:
             self._refuse_conflicting_values(*found.conflict)
@@ -157,7 +159,7 @@ class ChangeInput:
             wanted = positions.list_range(start, start + len(rows))
             yield [(position, self._check_row(rows[position - start])) for position in wanted]
 
-    def _build_candidate(self, position: int, checked_row: _CheckedRow) -> Candidate:
+    def _build_duplicate_candidate(self, position: int, checked_row: _CheckedRow) -> Candidate:
         row, attributes = checked_row.row, checked_row.attributes
         return position, self._name_of(row.id), _hash_attributes(attributes) if row.outcome is None else None
 

@@ -14,8 +14,8 @@ import attrs
 from ...bulk.operations import IdType, make_id_normalizer
 from ..exit_status import CommandError
 from ..options import Allowances
+from .id_canonicalization import canonicalize_id, decode_id
 from .id_input import open_id_input
-from .id_spelling_variants import canonicalize_id, decode_id
 from .input_types import ExcludedIds, Format, InputError, NoIdsError, Row
 from .job_input import JobInput
 from .rounded_ids import RoundingDetector, round_like_spreadsheet

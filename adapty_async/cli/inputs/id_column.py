@@ -35,25 +35,29 @@ def detect_schema(
         if not has_header:
             refuse_table(lines, name, format)
         # A failed rows file uses this name, so that a new job finds its column.
-        return InputSchema([id_column.name], 0, has_header, format, is_compressed)
+        return InputSchema([id_column.wanted_name], 0, has_header, format, is_compressed)
     return InputSchema(first_row, find_id_column(first_row, id_column, name), True, format, is_compressed)
 
 
 def find_id_column(names: Sequence[str], id_column: IdColumn, name: str) -> int:
     """Return the index of the wanted column. Raises InputError."""
-    count = names.count(id_column.name)
+    count = names.count(id_column.wanted_name)
     if count > 1:
-        raise InputError(f"{name} has several columns {id_column.name}: give each a name of its own")
+        raise InputError(f"{name} has several columns {id_column.wanted_name}: give each a name of its own")
     if not count:
-        advice = f"rename that of the IDs to {id_column.name}" if id_column.in_exclude_list else "name it with --column"
-        raise InputError(f"{name} has no column {id_column.name}, but {_describe_columns(names)}: {advice}")
-    return names.index(id_column.name)
+        advice = (
+            f"rename that of the IDs to {id_column.wanted_name}"
+            if id_column.in_exclude_list
+            else "name it with --column"
+        )
+        raise InputError(f"{name} has no column {id_column.wanted_name}, but {_describe_columns(names)}: {advice}")
+    return names.index(id_column.wanted_name)
 
 
 def _refuse_wrong_separator(text: str, id_column: IdColumn, name: str, format: Format) -> None:  # noqa: A002 - its name everywhere
     """Refuse a header whose column names were read as one. Raises InputError."""
     for separator, advice in ADVICE.items():
-        if separator not in text or id_column.name not in text.split(separator):
+        if separator not in text or id_column.wanted_name not in text.split(separator):
             continue
         if separator == format.separator:
             raise InputError(
@@ -65,10 +69,10 @@ def _refuse_wrong_separator(text: str, id_column: IdColumn, name: str, format: F
 
 def _is_header(text: str, id_column: IdColumn, name: str) -> bool:
     """Return True if the first line of a single column is its header. Raises InputError for a near match."""
-    if text in (id_column.name, id_column.by, "id"):
+    if text in (id_column.wanted_name, id_column.by, "id"):
         return True
     if re.sub(r"[\W_]+", "_", text.lower()).strip("_") in _ID_COLUMN_NAMES:
-        advice = f"rename it to {id_column.name}" if id_column.in_exclude_list else f"add --column {text!r}"
+        advice = f"rename it to {id_column.wanted_name}" if id_column.in_exclude_list else f"add --column {text!r}"
         raise InputError(f"{name} begins with {text!r}, but --by says {id_column.by}: if those are the IDs, {advice}")
     return False
 

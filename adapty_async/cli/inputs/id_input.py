@@ -16,7 +16,7 @@ from .damaged_ids import find_damage, may_contain_header
 from .duplicates import Candidate, DuplicateFinder, PositionSet, find_duplicates
 from .format_detection import create_reader, infer_format
 from .id_validation import explain_invalid_id, find_invalid_ids
-from .input_files import STDIN_LABEL, STDIN_PATH, copy_to_temp_file, open_source
+from .input_source import STDIN_LABEL, STDIN_PATH, copy_to_temp_file, open_source
 from .input_types import (
     NO_EXCLUDED_IDS,
     Batch,
@@ -217,7 +217,7 @@ class IdInput:
                 input_summary.row_count = checked_batch.stop
                 rounding_detector.add(checked_batch.batch.ids)
                 _count_unsent_rows(input_summary, checked_batch)
-                positions, names = self._select_candidates(checked_batch)
+                positions, names = self._list_duplicate_candidates(checked_batch)
                 input_summary.profile_count += len(positions)
                 duplicate_finder.add(positions, names)
             candidates = duplicate_finder.find_candidates()
@@ -227,7 +227,7 @@ class IdInput:
         input_summary.rounded_count = rounding_detector.suspect_count
         return input_summary
 
-    def _select_candidates(self, checked_batch: _CheckedBatch) -> tuple[list[int] | range, list[str]]:
+    def _list_duplicate_candidates(self, checked_batch: _CheckedBatch) -> tuple[list[int] | range, list[str]]:
         """Return the positions and names of the IDs to send, duplicates included."""
         names = list(map(self._name_of, checked_batch.batch.ids))
         if not checked_batch.outcomes:

@@ -175,7 +175,7 @@ class IdColumn:
     in_exclude_list: bool = False
 
     @property
-    def name(self) -> str:
+    def wanted_name(self) -> str:
         """The name of the ID column."""
         return self.column or self.by
 

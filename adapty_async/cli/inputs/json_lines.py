@@ -35,7 +35,7 @@ class JsonLinesReader:
     def read_schema(self) -> InputSchema:
         """Return how the file is read. Raises InputError."""
         is_empty = True
-        names = [self._id_column.name]
+        names = [self._id_column.wanted_name]
         for line in itertools.islice(LineReader(iter_blocks(self._file, self._name)), _MAX_SEARCHED_LINES):
             if is_empty and line.lstrip().startswith("["):
                 raise InputError(
@@ -44,13 +44,13 @@ class JsonLinesReader:
             is_empty = is_empty and line.isspace()
             value = _parse_json(line)
             if isinstance(value, dict):
-                names = list(dict.fromkeys([*value, self._id_column.name]))
+                names = list(dict.fromkeys([*value, self._id_column.wanted_name]))
                 break
         if is_empty:
             raise NoIdsError(self._name)
         return InputSchema(
             names,
-            names.index(self._id_column.name),
+            names.index(self._id_column.wanted_name),
             has_header=False,
             format=Format.JSONL,
             is_compressed=is_gzip(self._file),
@@ -59,7 +59,7 @@ class JsonLinesReader:
     def iter_batches(self, *, with_fields: bool = False) -> Iterator[Batch]:
         """Yield the rows. Raises InputError."""
         schema = self.read_schema()
-        key, names = self._id_column.name, schema.column_names
+        key, names = self._id_column.wanted_name, schema.column_names
         lines, first_line = iter(LineReader(iter_blocks(self._file, self._name))), 1
         while read := list(itertools.islice(lines, BATCH_ROWS)):
             batch = _parse_regular_batch(read, first_line, key, names) or _parse_irregular_batch(

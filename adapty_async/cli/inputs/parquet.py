@@ -55,7 +55,7 @@ class ParquetReader:
 
     def iter_batches(self, *, with_fields: bool = False) -> Iterator[Batch]:
         """Yield the rows. Raises InputError."""
-        names, key = self.read_schema().column_names, self._id_column.name
+        names, key = self.read_schema().column_names, self._id_column.wanted_name
         first_row = 1
         for table in self._iter_tables(None if with_fields else [key]):
             values = _read_values(table.column(key))
@@ -86,7 +86,7 @@ class ParquetReader:
     def _has_checksums(self) -> bool:
         """True if the pages of the ID column have checksums. Raises InputError for an inconsistent file."""
         try:
-            return has_checksums(self._file.fileno(), self._id_column.name)
+            return has_checksums(self._file.fileno(), self._id_column.wanted_name)
         except StructureError as error:
             message = f"{self._name} is damaged: {error}: fetch it again, or export it again"
         except OSError as error:

@@ -7,7 +7,7 @@ from .attribute_options import ATTRIBUTE_NAME_HINT, AttributeMapping, AttributeP
 from .attribute_parser import CUSTOM_GROUP, META_GROUP, AttributeTarget, apply_column_type, parse_attribute_label
 from .id_input import IdInput
 from .input_types import ADDED_COLUMNS, InputError, InputSchema, Row
-from .json_id_input import JsonIdInput, parse_object
+from .json_object_input import JsonObjectInput, parse_object
 
 # JSON values have types, so their fields need no ":number".
 _JSON_NAME_HINT: Final = "as in email, custom.team, or installation_meta.device_id"
@@ -97,7 +97,9 @@ def _refuse_cell_options(attribute_mapping: AttributeMapping, file_name: str) ->
 class JsonAttributeReader:
     """The attributes in JSON lines: fields with their names, or structured as in requests to the API."""
 
-    def __init__(self, id_input: JsonIdInput, attribute_mapping: AttributeMapping, fixed: list[AttributePair]) -> None:
+    def __init__(
+        self, id_input: JsonObjectInput, attribute_mapping: AttributeMapping, fixed: list[AttributePair]
+    ) -> None:
         _refuse_cell_options(attribute_mapping, id_input.name)
         self.description = (
             "the fields of each row" if attribute_mapping.names is None else ", ".join(attribute_mapping.names)

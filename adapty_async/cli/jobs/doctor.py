@@ -23,10 +23,10 @@ from ...pluralization import format_count
 from ..exit_status import CommandError, ExitStatus
 from ..output.standard_streams import print_to_stdout
 from ..signals import run_event_loop
+from .app_check import check_api_key
 from .client_from_env import create_client_from_env, read_base_url_from_env
 from .connectivity import Connectivity, check_connectivity
 from .pace import find_state_file
-from .profile_sample import check_api_key
 
 _MIN_KEY_LENGTH: Final = 16
 _DEFAULT_CONCURRENCY: Final = 100

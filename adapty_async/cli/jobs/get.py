@@ -21,17 +21,17 @@ from ...models import FrozenMapping, Profile
 from ...pacing import Pacer
 from ..exit_status import CommandError, ExitStatus
 from ..inputs.id_input import IdInput, open_id_input
-from ..inputs.input_files import STDIN_PATH
+from ..inputs.input_source import STDIN_PATH
 from ..inputs.input_types import Row, parse_format
 from ..options import GetOptions
 from ..output.progress_screen import create_screen, echo, format_summary
 from ..output.standard_streams import print_error
 from ..signals import InterruptHandler, run_event_loop
 from .client_from_env import create_client_from_env
+from .confirmation import confirm_rounded_ids, has_terminal
 from .job_result import JobResult
 from .outcome_counter import OutcomeCounter
 from .pace import Pace
-from .preflight import confirm_rounded_ids, has_terminal
 from .run import run_job
 
 _STOP_RULES: Final = StopRules(max_failure_ratio=None)

@@ -13,16 +13,16 @@ from ...bulk.api import job_spec
 from ...bulk.operations import ABSENT_OUTCOMES, OPERATIONS, Effect
 from ...client import AdaptyClient, clone_client
 from ...ledger import LedgerReader, Row, Status
-from ...ledger.job_api_key import APP_ID_NOTE
+from ...ledger.effective_key import APP_ID_NOTE
 from ...pluralization import format_count
 from ..exit_status import CommandError, ExitStatus
 from ..inputs.damaged_ids import find_invisible
 from ..inputs.job_input import JobInput
 from ..options import Allowances
 from ..output.standard_streams import ID_FROM_STDIN, read_id_from_stdin
+from .app_check import verify_app
 from .job_options import JobOptions
 from .ledger_access import format_mismatch, is_stdin, translate_ledger_errors
-from .profile_sample import verify_app
 
 ACCEPTED_OUTCOMES: Final = frozenset(
     spec.done_outcome for spec in OPERATIONS.values() if spec.effect in {Effect.CHANGE, Effect.REMOVE}

@@ -11,7 +11,7 @@ from ...escaping import quote_shell
 from ...ledger import InputChangedError, LedgerError, LedgerLock, LedgerMismatchError, LedgerReader, Spool, lock_ledger
 from ...ledger.files import resolve_link, translate_errors
 from ..exit_status import CommandError, ExitStatus
-from ..inputs.input_files import STDIN_PATH
+from ..inputs.input_source import STDIN_PATH
 from ..inputs.input_types import NO_EXCLUDED_IDS, ExcludedIds
 from ..inputs.job_input import JobInput
 from ..output.atomic_files import remove_partial_files

@@ -28,7 +28,7 @@ from ..output.progress import OutcomeCounts, RateMeter
 from ..output.progress_screen import Screen, create_screen, echo
 from ..output.standard_streams import print_error
 from ..signals import InterruptHandler, run_event_loop
-from .failed_rows import FailedRow, write_failed_rows
+from .failed_rows_file import FailedRow, write_failed_rows
 from .finished_job import RETRYABLE_OUTCOMES
 from .job_options import JobOptions
 from .job_result import JobResult, show_result

@@ -13,12 +13,13 @@ from ...pluralization import format_count
 from ..inputs.job_input import JobInput
 from ..output.progress_screen import show_note
 from .client_from_env import format_key_advice
-from .failed_rows_command import format_rerun_command, get_failures_format
+from .failed_rows_file import get_failures_format
 from .finished_job import RETRYABLE_OUTCOMES, show_next_commands
 from .job_key_check import ACCEPTED_OUTCOMES
 from .job_options import JobOptions, build_exclude_cli_options, build_input_cli_options
 from .job_result import JobResult
 from .ledger_access import format_command, format_resume_command, get_input_path
+from .rerun_command import format_rerun_command
 
 _KEY_STOP_REASONS: Final = frozenset({StopReason.CREDENTIALS, StopReason.PERMISSION})
 

@@ -13,7 +13,7 @@ from ..exit_status import CommandError, ExitStatus
 from ..inputs.change_input import ChangeInput
 from ..inputs.change_summary import AttributeCounter
 from ..inputs.id_input import InputSummary
-from ..inputs.input_files import STDIN_PATH
+from ..inputs.input_source import STDIN_PATH
 from ..inputs.input_types import InputSchema
 from ..inputs.job_input import JobInput
 from ..option_group_conversion import to_cli_options
@@ -21,13 +21,15 @@ from ..options import Allowances, AttributeOptions, PlanOptions
 from ..output.command_output import echo, get_output
 from ..output.standard_streams import print_to_stdout
 from ..signals import run_event_loop
+from .app_check import check_api_key
 from .client_from_env import create_client_from_env
+from .confirmation import confirm_rounded_ids
 from .guards import MAX_UNCOUNTED_PROFILES
 from .id_mask import mask_id
 from .job_options import JobOptions, build_exclude_cli_options, build_input_cli_options, open_job_input
 from .ledger_access import format_command
-from .preflight import confirm_rounded_ids, load_exclude_lists, show_input_summary
-from .profile_sample import ProfileSample, check_api_key, fetch_profile_sample
+from .preflight import load_exclude_lists, show_input_summary
+from .profile_sample import ProfileSample, fetch_profile_sample
 
 _APP_UNKNOWN: Final = "unknown: none of them exists; check the key, --by and --column"
 _APP_UNKNOWN_YET: Final = "unknown: none of them exists, as expected before they are created"

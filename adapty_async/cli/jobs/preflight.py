@@ -1,27 +1,24 @@
 """The preflight of a job: check the input, the guards and the app, and ask for confirmation."""
 
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TextIO
 
-from ...bulk.operations import AnyOperation
 from ...client import AdaptyClient, clone_client
-from ...escaping import escape_line, escape_lines
-from ...ledger.job_api_key import APP_ID_NOTE
-from ...ledger.job_record import OPERATOR_NOTE, REQUEST_NOTE
+from ...escaping import escape_line
+from ...ledger.compliance_record import OPERATOR_NOTE, REQUEST_NOTE
+from ...ledger.effective_key import APP_ID_NOTE
 from ...pluralization import format_count
 from ..exit_status import CommandError
 from ..inputs.change_input import ChangeInput
 from ..inputs.exclude_lists import ExcludeLists, read_exclude_lists
 from ..inputs.id_input import InputSummary
-from ..inputs.input_files import STDIN_PATH
 from ..inputs.job_input import JobInput
 from ..output.progress_screen import show_note
-from .failed_rows_command import get_failures_format
+from .app_check import verify_app
+from .confirmation import confirm_job, confirm_rounded_ids
+from .failed_rows_file import get_failures_format
 from .job_options import JobOptions
 from .ledger_access import is_rereadable
-from .profile_sample import verify_app
 
 
 def load_exclude_lists(job_options: JobOptions, *, can_ask: bool) -> ExcludeLists:
@@ -62,7 +59,7 @@ def run_preflight(
     )
     job_options.guards.check(input_summary.profile_count, job_options.operation_spec, is_confirmed=is_confirmed)
     if not is_confirmed:
-        _confirm_job(remaining, client.base_url, job_options.operation_spec)
+        confirm_job(remaining, client.base_url, job_options.operation_spec)
     return input_summary
 
 
@@ -124,58 +121,6 @@ def show_input_summary(
     if input_summary.invalid_count > len(input_summary.first_invalid_rows):
         lines.append(f"    and more: --failures FILE.{get_failures_format(schema)} writes all of them")
     show_note("\n".join(map(escape_line, lines)))
-
-
-def confirm_rounded_ids(name: str, rounded_count: int, *, is_allowed: bool, can_ask: bool) -> None:
-    """Warn about IDs that a spreadsheet may have rounded, and ask if they are right. Raises CommandError.
-
-    `rounded_count`: the number of these IDs. `can_ask`: asking is possible.
-    """
-    if not rounded_count:
-        return
-    what = (
-        f"{name} contains {rounded_count:,} IDs of 16 or more digits, all with only zeros after the 15th digit, "
-        "as if a spreadsheet had rounded them"
-    )
-    if is_allowed:
-        show_note(f"  {escape_line(what)}: accepted because of --allow-rounded")
-        return
-    if can_ask and ask_to_type(f"{what}.\nType yes if they are right: ", "yes"):
-        return
-    raise CommandError(f"{what}: export the IDs again, as text; if they are right, add --allow-rounded")
-
-
-def require_terminal(file: Path | None) -> None:
-    """Raise CommandError if asking for confirmation is impossible."""
-    if file == STDIN_PATH:
-        raise CommandError("can't ask for confirmation, because standard input is the input: add --yes to proceed")
-    if not has_terminal():
-        raise CommandError("can't ask for confirmation without a terminal: add --yes to proceed")
-
-
-def has_terminal() -> bool:
-    """Return True if the command can ask questions on a terminal."""
-    return _is_terminal(sys.stdin) and _is_terminal(sys.stderr)
-
-
-def _is_terminal(stream: TextIO | None) -> bool:
-    """Return True for a terminal. A stream that was closed before the process started is None."""
-    return stream is not None and not stream.closed and stream.isatty()
-
-
-def _confirm_job(profile_count: int, base_url: str, operation_spec: AnyOperation) -> None:
-    profiles, them = format_count(profile_count, "profile"), "it" if profile_count == 1 else "them"
-    what = f"{profiles} will be {operation_spec.participle} at {base_url}. {operation_spec.warning}"
-    if not ask_to_type(f"{what}\nType {profile_count} to {operation_spec.name} {them}: ", str(profile_count)):
-        raise CommandError(
-            f"not confirmed, so nothing was sent: to {operation_spec.name} {them}, type {profile_count} or add --yes"
-        )
-
-
-def ask_to_type(question: str, expected_text: str) -> bool:
-    """Ask a question. Return True if the user types the expected answer."""
-    print(f"\n{escape_lines(question)}", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip() == expected_text
 
 
 def require_rereadable(files: Iterable[Path]) -> None:

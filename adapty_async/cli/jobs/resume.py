@@ -20,7 +20,8 @@ from ..inputs.exclude_lists import ExcludeLists
 from ..inputs.job_input import JobInput
 from ..options import GuardOptions, ResumeOptions
 from .client_from_env import create_client_from_env
-from .failed_rows import check_new_file
+from .confirmation import has_terminal, require_terminal
+from .failed_rows_file import check_new_file
 from .finished_job import RETRYABLE_OUTCOMES, is_finished, show_finished_job
 from .guards import Guards
 from .job_key_check import KeyCheck, check_job_key, read_witness_id, verify_job_app
@@ -37,14 +38,7 @@ from .ledger_access import (
     translate_ledger_errors,
 )
 from .ledger_job import LedgerJob
-from .preflight import (
-    build_notes,
-    has_terminal,
-    load_exclude_lists,
-    require_rereadable,
-    require_terminal,
-    run_preflight,
-)
+from .preflight import build_notes, load_exclude_lists, require_rereadable, run_preflight
 from .stored_paths import FileLocator
 
 

@@ -14,13 +14,14 @@ from ...ledger import LedgerLock, Spool, has_job, prepare
 from ..exit_status import CommandError, ExitStatus
 from ..inputs.exclude_lists import ExcludeLists
 from ..inputs.format_detection import infer_format
-from ..inputs.input_files import STDIN_LABEL, open_source
+from ..inputs.input_source import STDIN_LABEL, open_source
 from ..inputs.input_types import ExcludedIds, InputError
 from ..inputs.job_input import JobInput
 from ..option_group_conversion import to_cli_options
 from ..options import FormatName, StartOptions
 from .client_from_env import create_client_from_env
-from .failed_rows import check_new_file
+from .confirmation import require_terminal
+from .failed_rows_file import check_new_file
 from .job_options import JobOptions, open_job_input
 from .ledger_access import (
     acquire_ledger_lock,
@@ -34,13 +35,7 @@ from .ledger_access import (
 )
 from .ledger_job import LedgerJob, create_temporary_job
 from .plan import plan_job
-from .preflight import (
-    load_exclude_lists,
-    require_rereadable,
-    require_terminal,
-    run_preflight,
-    verify_app_and_build_notes,
-)
+from .preflight import load_exclude_lists, require_rereadable, run_preflight, verify_app_and_build_notes
 
 
 def start_job(operation: str, start_options: StartOptions) -> ExitStatus:

@@ -26,8 +26,7 @@ from ..output.progress import LiveStatus, OutcomeCounts
 from ..output.progress_screen import create_screen, show_log_messages, show_note, show_progress
 from ..signals import run_event_loop
 from .client_from_env import create_client_from_env, format_key_advice
-from .failed_rows import FailedRow, check_new_file, write_failed_rows
-from .failed_rows_command import format_rerun_command
+from .failed_rows_file import FailedRow, check_new_file, write_failed_rows
 from .job_key_check import read_witness_id, verify_same_app
 from .job_options import JobOptions
 from .ledger_access import (
@@ -39,6 +38,7 @@ from .ledger_access import (
     translate_ledger_errors,
 )
 from .pace import Pace
+from .rerun_command import format_rerun_command
 
 _ALL: Final = "all"
 _SAMPLE_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)(%?)")

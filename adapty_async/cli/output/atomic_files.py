@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from ...ledger.spool import lock_descriptor, remove_abandoned_file
+from ...ledger.input_copy import lock_descriptor, remove_abandoned_file
 
 READABLE_MODE: Final = 0o666
 """Readable by everyone, as far as the umask allows."""

@@ -189,7 +189,7 @@ class ProgressView:
         return _PHASE_TEXTS.get(phase, "" if limit is None else f"the limit is {limit:,.1f}/s")
 
     @property
-    def requests_text(self) -> str:
+    def server_text(self) -> str:
         """The share of 429s, the requests in flight and the latency."""
         live_status = self.live_status
         if not live_status.requests:
@@ -217,7 +217,7 @@ class ProgressView:
         pace = "; ".join(filter(None, [self.rate_text, self.eta_text]))
         errors = [f"  {escape_line(line)}" for line in self.live_status.errors]
         waiting = [self.waiting_text] if self.waiting_text else []
-        return [self.outcomes_text, pace, self.requests_text, *waiting, *(["last errors:"] if errors else []), *errors]
+        return [self.outcomes_text, pace, self.server_text, *waiting, *(["last errors:"] if errors else []), *errors]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures of an event."""

@@ -57,7 +57,7 @@ class PlainScreen:
             view.rate_text,
             view.eta_text,
             view.outcomes_text,
-            view.requests_text,
+            view.server_text,
             view.waiting_text,
             last,
         )

@@ -12,7 +12,7 @@ from typing import Final
 
 from ..adaptive import AdaptivePacer
 from ..base import Phase, Snapshot, Ticket, Verdict
-from .membership import Membership
+from .local_member import LocalMember
 from .state import Settings
 
 _logger: Final = logging.getLogger("adapty_async")
@@ -55,7 +55,7 @@ class SharedPacer:
         self._start_rate, self._max_rate = start_rate, max_rate
         self._settings = Settings(math.inf if max_rate is None else max_rate, utilization, probe_after)
         self._wall_clock = wall_clock
-        self._membership: Membership | None = None
+        self._member: LocalMember | None = None
         self._finalizer: weakref.finalize[[], SharedPacer] | None = None
         self._local_since: float | None = None
         # Several threads may have an event loop each. They wait for each other no longer than a transaction takes.
@@ -107,8 +107,8 @@ class SharedPacer:
     def delay(self, now: float) -> float:
         with self._lock:
             try:
-                if (membership := self._join()) is not None:
-                    return membership.delay(now)
+                if (member := self._join()) is not None:
+                    return member.delay(now)
             except OSError as error:
                 self._fall_back_to_local(now, error)
             return self._local_pacer.delay(now)
@@ -116,8 +116,8 @@ class SharedPacer:
     def acquire(self, now: float) -> Ticket:
         with self._lock:
             try:
-                if (membership := self._join()) is not None:
-                    return membership.acquire(now)
+                if (member := self._join()) is not None:
+                    return member.acquire(now)
             except OSError as error:
                 self._fall_back_to_local(now, error)
             return self._local_pacer.acquire(now)
@@ -125,8 +125,8 @@ class SharedPacer:
     def record(self, now: float, ticket: Ticket, verdict: Verdict, retry_after: float | None = None) -> None:
         with self._lock:
             try:
-                if (membership := self._join()) is not None:
-                    membership.record(now, ticket, verdict, retry_after)
+                if (member := self._join()) is not None:
+                    member.record(now, ticket, verdict, retry_after)
                     return
             except OSError as error:
                 self._fall_back_to_local(now, error)
@@ -135,31 +135,31 @@ class SharedPacer:
     def close(self) -> None:
         """Leave the shared state and return unused slots. Later requests are paced alone. Can be called again."""
         with self._lock:
-            now = -math.inf if self._membership is None else self._membership.last_used_at
+            now = -math.inf if self._member is None else self._member.last_used_at
             self._stop_sharing(math.nextafter(now, math.inf))
 
     @property
     def _active_pacer(self) -> AdaptivePacer:
-        membership = self._membership
-        state = None if self._local_since is not None or membership is None else membership.state
+        member = self._member
+        state = None if self._local_since is not None or member is None else member.state
         return self._local_pacer if state is None else state.pacer
 
     def _reset_in_child(self) -> None:
         self._lock = threading.RLock()  # the thread that had the lock isn't in the child
 
-    def _join(self) -> Membership | None:
-        """Return the membership of this process, or None if the pacer is alone."""
+    def _join(self) -> LocalMember | None:
+        """Return this process as a member, or None if the pacer is alone."""
         if self._local_since is not None:
             self._try_leave()
             return None
-        membership = self._membership
-        if membership is None or membership.pid != os.getpid():  # after a fork it is the parent's
+        member = self._member
+        if member is None or member.pid != os.getpid():  # after a fork it is the parent's
             if self._finalizer is not None:
                 self._finalizer()
-            membership = Membership(self._path, self._settings, self._start_rate, self._wall_clock)
-            self._membership = membership
-            self._finalizer = weakref.finalize(self, membership.abandon)
-        return membership
+            member = LocalMember(self._path, self._settings, self._start_rate, self._wall_clock)
+            self._member = member
+            self._finalizer = weakref.finalize(self, member.abandon)
+        return member
 
     def _fall_back_to_local(self, now: float, error: OSError) -> None:
         _logger.warning(
@@ -171,24 +171,24 @@ class SharedPacer:
         """Leave the shared state: from now on the pacer is alone."""
         if self._local_since is None:
             self._local_since = now
-            if self._membership is not None:
-                self._local_pacer = self._make_local_pacer(self._membership, now)
+            if self._member is not None:
+                self._local_pacer = self._make_local_pacer(self._member, now)
         self._try_leave()
 
     def _try_leave(self) -> None:
         """Leave the shared state unless already done. If that fails now, the next call tries again."""
-        if self._membership is not None and self._membership.leave():
+        if self._member is not None and self._member.leave():
             assert self._finalizer is not None
             self._finalizer.detach()
-            self._membership = None
+            self._member = None
 
-    def _make_local_pacer(self, membership: Membership, now: float) -> AdaptivePacer:
+    def _make_local_pacer(self, member: LocalMember, now: float) -> AdaptivePacer:
         """Return the pacer to use alone."""
-        hold_until, rate = membership.hold_until, self._start_rate
-        if membership.state is not None:
+        hold_until, rate = member.hold_until, self._start_rate
+        if member.state is not None:
             # Results of the other processes still count, and these processes may be alone now too.
-            hold_until = max(hold_until, membership.state.pacer.snapshot().hold_until)
-            rate = membership.state.pacer.rate / max(1, len(membership.state.coordination.members))
+            hold_until = max(hold_until, member.state.pacer.snapshot().hold_until)
+            rate = member.state.pacer.rate / max(1, len(member.state.coordination.members))
         local_pacer = AdaptivePacer(rate, self._max_rate, self._settings.utilization, self._settings.probe_after)
         local_pacer.record(now, Ticket(0, now), Verdict.UNKNOWN, hold_until - now)
         return local_pacer

@@ -27,10 +27,10 @@ class SharedAdaptivePacer(AdaptivePacer):
 
     def update_settings(self, max_rate: float, utilization: float, probe_after: int) -> None:
         """Apply changed settings. An infinite `max_rate` means no maximum."""
-        steps = self._steps
-        is_changed = (max_rate, utilization, probe_after) != (steps.max_rate, steps.utilization, steps.probe_after)
-        steps.max_rate, steps.utilization, steps.probe_after = max_rate, utilization, probe_after
-        if is_changed and steps.phase is not Phase.START and self.estimate is not None:
+        phases = self._phases
+        is_changed = (max_rate, utilization, probe_after) != (phases.max_rate, phases.utilization, phases.probe_after)
+        phases.max_rate, phases.utilization, phases.probe_after = max_rate, utilization, probe_after
+        if is_changed and phases.phase is not Phase.START and self.estimate is not None:
             # PROBE ends, too: it would raise a limit that a more careful member had lowered only in small steps.
             self._detector.search.start_cruise(self.estimate, sys.maxsize)
-        steps.rate = min(steps.rate, max_rate)
+        phases.rate = min(phases.rate, max_rate)

@@ -15,7 +15,7 @@ from typing import Final
 
 import attrs
 
-from .. import adaptive, base, estimator, limit_search, overshoots, rate_steps, stray_429s, timing
+from .. import adaptive, base, estimator, limit_search, overshoots, rate_phases, round_trip, stray_429s
 from ..base import Phase, Ticket, Verdict
 from . import shared_adaptive
 from .codec import Codec, StateDecodeError, dump_json, parse_json
@@ -107,10 +107,10 @@ _PACER_MODULES: Final = (
     estimator,
     limit_search,
     overshoots,
-    rate_steps,
+    rate_phases,
+    round_trip,
     shared_adaptive,
     stray_429s,
-    timing,
 )
 _PACER_TYPES: Final = [
     part

@@ -10,7 +10,7 @@ import pytest
 from adapty_async.cli import main, signals
 from adapty_async.cli.inputs.job_input import JobInput
 from adapty_async.cli.jobs import ledger_job as recorded
-from adapty_async.cli.jobs.failed_rows import FailedRow
+from adapty_async.cli.jobs.failed_rows_file import FailedRow
 from adapty_async.cli.signals import InterruptHandler
 from adapty_async.ledger import LedgerReader
 from adapty_async.testing import Simulator, prefilled_customer_user_id

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from adapty_async.cli.exit_status import ExitStatus
 from adapty_async.cli.inputs.duplicates import DuplicateFinder, PositionSet, find_duplicates
 from adapty_async.cli.inputs.id_input import open_id_input
-from adapty_async.cli.inputs.input_files import copy_to_temp_file
+from adapty_async.cli.inputs.input_source import copy_to_temp_file
 from adapty_async.cli.inputs.input_types import InputError
 from tests.full_disk import full_disk
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from adapty_async.cli.inputs.exclude_lists import read_exclude_lists
+from adapty_async.cli.inputs.id_canonicalization import canonicalize_id
 from adapty_async.cli.inputs.id_input import open_id_input
-from adapty_async.cli.inputs.id_spelling_variants import canonicalize_id
 from adapty_async.cli.options import Allowances
 from adapty_async.ledger import LedgerReader
 from tests.cli.served import AT_ONCE

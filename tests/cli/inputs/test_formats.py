@@ -22,7 +22,7 @@ from adapty_async.cli.inputs.format_detection import infer_format
 from adapty_async.cli.inputs.id_input import open_id_input
 from adapty_async.cli.inputs.input_types import Format, InputError
 from adapty_async.cli.inputs.value_to_text import format_field
-from adapty_async.cli.jobs.failed_rows import FailedRow, write_failed_rows
+from adapty_async.cli.jobs.failed_rows_file import FailedRow, write_failed_rows
 from adapty_async.install_command import format_install_command
 from adapty_async.ledger import LedgerReader
 from tests.cli.served import AT_ONCE

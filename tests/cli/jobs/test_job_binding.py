@@ -7,7 +7,7 @@ from aiohttp import web
 
 from adapty_async.cli.jobs.ledger_job import LedgerJob
 from adapty_async.ledger import LedgerReader
-from adapty_async.ledger.job_record import build_record
+from adapty_async.ledger.compliance_record import build_record
 from adapty_async.testing import Fault, Simulator
 from tests.cli.conftest import lead_to
 from tests.cli.served import AT_ONCE, served

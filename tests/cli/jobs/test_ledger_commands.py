@@ -19,7 +19,7 @@ from adapty_async import UNPACED, AdaptyClient, bulk
 from adapty_async.bulk import Outcome, SkippedItem, StopReason, StopRules
 from adapty_async.bulk.api import job_spec
 from adapty_async.cli import main
-from adapty_async.cli.jobs import preflight
+from adapty_async.cli.jobs import confirmation
 from adapty_async.cli.jobs.job_options import JobOptions
 from adapty_async.cli.options import SpeedOptions
 from adapty_async.ledger import Ledger, LedgerReader, Spool, prepare
@@ -377,7 +377,7 @@ def typing(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
     def sit_down(answer: str) -> None:
         monkeypatch.setattr("sys.stdin", Terminal(f"{answer}\n"))
-        monkeypatch.setattr(preflight, "_is_terminal", lambda _: True)
+        monkeypatch.setattr(confirmation, "_is_terminal", lambda _: True)
 
     return sit_down
 

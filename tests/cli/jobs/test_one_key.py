@@ -10,10 +10,10 @@ from aiohttp import web
 from adapty_async import AdaptyClient
 from adapty_async.cli import exit_status
 from adapty_async.cli.jobs import client_from_env as connection
+from adapty_async.cli.jobs import confirmation
 from adapty_async.cli.jobs import ledger_job as recorded
-from adapty_async.cli.jobs import preflight
 from adapty_async.ledger import LedgerReader
-from adapty_async.ledger.job_record import build_record
+from adapty_async.ledger.compliance_record import build_record
 from adapty_async.testing import Fault
 from adapty_async.testing.profiles import Profiles
 from tests.cli.conftest import lead_to
@@ -82,9 +82,9 @@ def test_a_key_that_changes_at_the_prompt_is_not_used(
         apps.write(SECOND)
         return True
 
-    monkeypatch.setattr(preflight, "require_terminal", lambda _: None)
+    monkeypatch.setattr(confirmation, "require_terminal", lambda _: None)
     monkeypatch.setattr("adapty_async.cli.jobs.start.require_terminal", lambda _: None)
-    monkeypatch.setattr(preflight, "ask_to_type", type_slowly)
+    monkeypatch.setattr(confirmation, "ask_to_type", type_slowly)
     app = apps.first_app if names_first else apps.second_app
     assert run(*DELETE, people, "--app", app, *options) == (0 if names_first else 3)
     assert {key for _, key in apps.keys} == {FIRST}

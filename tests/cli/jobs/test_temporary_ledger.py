@@ -13,7 +13,7 @@ import pytest
 
 from adapty_async import ledger
 from adapty_async.cli.jobs import ledger_job as recorded
-from adapty_async.cli.jobs.failed_rows import FailedRow
+from adapty_async.cli.jobs.failed_rows_file import FailedRow
 from adapty_async.ledger.store import CommitData, Store
 from adapty_async.testing import Fault
 from tests.cli.served import (

@@ -119,7 +119,7 @@ def test_plain_lines_tell_done_pace_end_outcomes_requests_and_the_last_error() -
     screen.show_message("Stopping", "INFO")
     screen.show(FULL)
     screen.close()
-    parts = [FULL.done_text, FULL.rate_text, FULL.eta_text, FULL.outcomes_text, FULL.requests_text, FULL.waiting_text]
+    parts = [FULL.done_text, FULL.rate_text, FULL.eta_text, FULL.outcomes_text, FULL.server_text, FULL.waiting_text]
     last = "; ".join([*parts, f"last error {FULL.live_status.errors[0]}"])
     assert stream.getvalue().splitlines() == [
         "0 of 20,000 rows",
@@ -131,7 +131,7 @@ def test_plain_lines_tell_done_pace_end_outcomes_requests_and_the_last_error() -
     assert FULL.eta_text == "0:33:20 left, until 00:03 on 02 January"
     assert FULL.done_text == "9,999 of 20,000 rows"
     assert FULL.outcomes_text == "9,999 deleted, 1 failed, 10,000 left"
-    assert FULL.requests_text == "0.4% rate-limited, 12 in flight, latency 81 ms"
+    assert FULL.server_text == "0.4% rate-limited, 12 in flight, latency 81 ms"
     assert FULL.waiting_text == "3 rows wait for a retry"
 
 
@@ -216,7 +216,7 @@ def test_a_terminal_shows_a_bar_and_all_that_plain_lines_tell() -> None:
         FULL.outcomes_text,
         FULL.rate_text,
         FULL.eta_text,
-        FULL.requests_text,
+        FULL.server_text,
     ):
         assert part in text
     assert all(error in text for error in FULL.live_status.errors)

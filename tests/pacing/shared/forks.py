@@ -118,8 +118,8 @@ def kill_a_parent_in_a_transaction(path: Path, number: int) -> None:
     def parent() -> None:
         pacer = SharedPacer(path, start_rate=200.0)
         pacer.acquire(time.monotonic())
-        assert pacer._membership is not None  # noqa: SLF001 - it is a member, and in a transaction
-        assert pacer._membership._file.try_lock()  # noqa: SLF001 - see above
+        assert pacer._member is not None  # noqa: SLF001 - it is a member, and in a transaction
+        assert pacer._member._file.try_lock()  # noqa: SLF001 - see above
         for _ in range(number):
             fork(idle)
         os.kill(os.getpid(), signal.SIGKILL)

@@ -7,7 +7,7 @@ import pytest
 
 from adapty_async import SharedPacer
 from adapty_async.pacing import Ticket, Verdict
-from adapty_async.pacing.shared import membership, state, state_file
+from adapty_async.pacing.shared import local_member, state, state_file
 from benchmarks.rate_simulation import Tally, TokenBucket, World
 from benchmarks.shared_pacing import Job, simulate
 
@@ -29,8 +29,8 @@ def run(jobs: list[Job], rate: float = 50, burst: float = 10, seconds: float = 1
 
 def kill(pacer: SharedPacer) -> None:
     """Leave the pacer's membership in the file, like a killed process."""
-    assert pacer._membership is not None  # noqa: SLF001 - there is no other way to simulate a kill
-    membership._local_tokens.discard(pacer._membership._token)  # noqa: SLF001 - see above
+    assert pacer._member is not None  # noqa: SLF001 - there is no other way to simulate a kill
+    local_member._local_tokens.discard(pacer._member._token)  # noqa: SLF001 - see above
 
 
 def open_now(pacer: SharedPacer, now: float) -> bool:

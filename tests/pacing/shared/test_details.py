@@ -11,7 +11,7 @@ import pytest
 
 from adapty_async import SharedPacer
 from adapty_async.pacing import Ticket, Verdict
-from adapty_async.pacing.shared import membership
+from adapty_async.pacing.shared import local_member
 from adapty_async.pacing.shared.state import Member, Settings, SharedState, SlotResult
 from adapty_async.pacing.shared.state_file import StateFile
 from benchmarks.rate_simulation import BIN
@@ -26,7 +26,7 @@ class TestWhoIsThere:
     ) -> None:
         far, near = open_pacer(), open_pacer()
         with monkeypatch.context() as patched:
-            patched.setattr(membership, "_read_pid_namespace", lambda: "pid:[1]")
+            patched.setattr(local_member, "_read_pid_namespace", lambda: "pid:[1]")
             send(far, 1000.0)
             kill(far)
         # The process ID is that of our own process, but in another namespace, so it proves nothing.

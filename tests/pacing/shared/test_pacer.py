@@ -224,7 +224,7 @@ class TestWhateverHappens:
                     assert now >= told_until
                     tickets[who].append(pacer.acquire(now))
             elif what in {"close", "kill"}:
-                if what == "kill" and pacer._membership is not None:  # noqa: SLF001 - check that there is a membership
+                if what == "kill" and pacer._member is not None:  # noqa: SLF001 - check that there is a membership
                     kill(pacer)
                 else:
                     pacer.close()
