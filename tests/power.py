@@ -136,7 +136,7 @@ def record(kind: Kind, folder: Path, seed: int, *, executed: Collection[str] = (
 
     with disk.recording(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(SessionState, "write", noting)
-        patch.setattr("adapty_async.ledger.ledger_kinds.connect_to_write", connect_to_write)
+        patch.setattr("adapty_async.ledger.named_and_temporary.connect_to_write", connect_to_write)
         patch.setattr("adapty_async.ledger.session._MAX_CLAIM_SIZE", 100)  # for many commits
         asyncio.run(run_job(kind, folder / "job.db", Server(seed, set(executed), disk.mark), has_left=bool(executed)))
     return Recording(kind, disk, seed)

@@ -179,7 +179,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
                 return None
             ticket = None
             try:
-                ticket = await self._acquire_checked_slot()
+                ticket = await self._acquire_slot_after_diagnosis()
             finally:
                 if ticket is None:
                     self._concurrency.release(permit, ServerHealth.UNKNOWN)
@@ -191,7 +191,7 @@ class ProfileOperation(Generic[ItemT, ValueT]):
             self._concurrency.release(permit, ServerHealth.UNKNOWN)
             permit = None
 
-    async def _acquire_checked_slot(self) -> Ticket | None:
+    async def _acquire_slot_after_diagnosis(self) -> Ticket | None:
         send_queue = self._send_queue
         while True:
             if self._diagnosis_lock.locked():

@@ -302,7 +302,7 @@ class BulkJob(Generic[ItemT, ValueT]):
     def _on_confirmation(self, work: WorkItem[ItemT], outcome: Outcome, is_clean: bool) -> None:
         results = self._results
         if not is_clean or (results is not None and results.full()):
-            self._scheduler.hand_out_again(work)
+            self._scheduler.hand_out_decided(work)
             return
         # The usual case. No worker needs to handle the item again.
         result = self._finish_item(work, outcome)
@@ -320,10 +320,10 @@ class BulkJob(Generic[ItemT, ValueT]):
             # Until the loop has run, every worker yields after its item. A separate timer per worker would cost too
             # much.
             self._yield_at = -math.inf
-            self._loop.call_soon(self._on_loop_ran)
+            self._loop.call_soon(self._schedule_next_yield)
         await asyncio.sleep(0)
 
-    def _on_loop_ran(self) -> None:
+    def _schedule_next_yield(self) -> None:
         self._yield_at = self._loop.time() + _YIELD_INTERVAL
 
     def _finish_item(self, work: WorkItem[ItemT], outcome: Outcome) -> ItemResult[ItemT, ValueT] | None:

@@ -99,8 +99,8 @@ class Scheduler(Generic[ItemT]):
 
     An item that needs a retry waits without a worker, then for the retry budget. New items overtake it. No new item is
     started while `max_pending` items have no outcome. The first `canary` items that are sent must have an
-    outcome before the next one is started. With a ledger session, its `job_session` are handed out instead of the
-    items.
+    outcome before the next one is started. With a ledger session, its remaining items are handed out
+    instead.
     """
 
     def __init__(
@@ -207,7 +207,7 @@ class Scheduler(Generic[ItemT]):
         self._behind_unconfirmed.append(work)
         return CONFIRMATION_PENDING
 
-    def hand_out_again(self, work: WorkItem[ItemT]) -> None:
+    def hand_out_decided(self, work: WorkItem[ItemT]) -> None:
         """Hand out work whose outcome is confirmed or in doubt, and the outcomes that wait behind it."""
         self._ready.append(work)
         self.end_confirmation(work)

@@ -109,7 +109,7 @@ class ExtraResponseCheck:
         """Check the connection and return `is_clean`."""
         if self.is_clean is not None:
             return self.is_clean
-        if self._protocol is None or self._is_used_by_owner(self._protocol):  # mocked: there is no connection
+        if self._protocol is None or self._is_used_by_session_owner(self._protocol):  # mocked: there is no connection
             self._decide(True)
         elif _has_extra_bytes(self._protocol):
             self._decide(False)
@@ -117,7 +117,7 @@ class ExtraResponseCheck:
             self._decide(True)
         return self.is_clean
 
-    def _is_used_by_owner(self, protocol: ResponseHandler) -> bool:
+    def _is_used_by_session_owner(self, protocol: ResponseHandler) -> bool:
         """Return True if the owner of a borrowed session uses the connection. Each request sets its own parser."""
         return protocol._parser is not self._parser and protocol._parser is not None
 

@@ -439,9 +439,7 @@ class _Call(Generic[_T]):
     async def _acquire_ticket(self, send_queue: SendQueue) -> Ticket:
         """Wait in the send queue if the rest of the retry time and the total time allows it."""
         arrived = send_queue.now()
-        max_wait = min(
-            self._sender.retry.max_elapsed - self._get_elapsed_seconds(arrived), self._get_remaining_seconds()
-        )
+        max_wait = min(self._sender.retry.max_elapsed - self._get_retry_seconds(arrived), self._get_remaining_seconds())
         try:
             ticket = await self._await_before_deadline(send_queue.acquire(max_wait))
         except SendQueueTimeoutError as caught:
@@ -471,7 +469,7 @@ class _Call(Generic[_T]):
         """Return the seconds that are left of the total time."""
         return math.inf if self._deadline == math.inf else self._deadline - self._sender.send_queue.now()
 
-    def _get_elapsed_seconds(self, now: float) -> float:
+    def _get_retry_seconds(self, now: float) -> float:
         """Return the seconds used of the retry time: since the first request, without waits in the send queue."""
         return now - self._started_at - self._queue_seconds if self._attempt_number else 0.0
 
@@ -492,7 +490,7 @@ class _Call(Generic[_T]):
         return is_stale(self._maybe_executed_at, self._sender.read_clocks().subtract(-after_seconds))
 
     def _get_retry_delay(self, error: AdaptyError, result: AttemptResult) -> float | None:
-        policy, elapsed = self._sender.retry, self._get_elapsed_seconds(self._sender.send_queue.now())
+        policy, elapsed = self._sender.retry, self._get_retry_seconds(self._sender.send_queue.now())
         if isinstance(error, InvalidResponseError) and result.is_doubtful and self._request.method == "GET":
             # The connection is at fault, not the server, so no wait is needed.
             return 0.0 if self._attempt_number < policy.max_attempts and elapsed <= policy.max_elapsed else None

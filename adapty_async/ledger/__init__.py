@@ -16,8 +16,8 @@ from .errors import (
 from .input_copy import Spool
 from .job_preparation import has_job, prepare, reopen
 from .ledger import Ledger, anonymize
-from .ledger_kinds import TemporaryLedger
 from .lock import LedgerLock, lock_ledger
+from .named_and_temporary import TemporaryLedger
 from .reader import Job, LedgerReader, Run, Status
 from .store import Presence
 

@@ -42,7 +42,7 @@ _OUTCOME_BITS: Final = 0x7F
 """The bits of a state that hold the outcome."""
 
 
-def _reopen_state(state: int) -> int:
+def _reopen_if_absent(state: int) -> int:
     """Return the rest of a state if the profile may exist after all."""
     outcome = OUTCOMES.get(state & _OUTCOME_BITS)
     if outcome is Outcome.DELETED_UNCONFIRMED:
@@ -57,7 +57,7 @@ An excluded item has no status. The field then holds the number of its exclude l
 tuple and not a class because one is created for each item, which is a large part of the cost of a ledger.
 """
 
-_REOPENED_STATES: Final = bytes(map(_reopen_state, range(256)))
+_REOPENED_STATES: Final = bytes(map(_reopen_if_absent, range(256)))
 _CLAIMED_FLAGS: Final = bytes(state & _CLAIMED_BIT > 0 for state in range(256))
 _MAX_ATTEMPTS: Final = 0xFFFF
 MAX_TIMESTAMP: Final = 0xFFFFFFFF

@@ -14,8 +14,8 @@ from ..bulk.operations import OPERATIONS, OUTCOME_MEANINGS
 from ..escaping import dump_json, escape_line, escape_markdown
 from ..pluralization import format_count
 from .chunks import STATES, UNSENT_OUTCOMES, Row
-from .effective_key import APP_ID_NOTE
 from .errors import LedgerError, LedgerUnreadableError
+from .job_api_key import APP_ID_NOTE
 from .reader import LedgerReader, RowsDigest, Run
 
 OPERATOR_NOTE: Final = "operator"

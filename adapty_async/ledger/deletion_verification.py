@@ -24,9 +24,9 @@ from ..models import Profile
 from ..pacing import Pacer
 from .chunks import to_timestamp
 from .commit_thread import wait_through_cancellation
-from .effective_key import APP_ID_NOTE
 from .errors import LedgerError, LedgerMismatchError
 from .files import resolve_link
+from .job_api_key import APP_ID_NOTE
 from .reader import LedgerReader
 from .session import FILE_CHECK_INTERVAL
 from .store import Presence, Store
@@ -103,13 +103,15 @@ async def verify(
                     raise LedgerMismatchError(
                         f"{ledger} belongs to a job at {reader.job.base_url}: verify it there", "server"
                     )
-                if not new_key and get_sender(client).transport.key_fingerprint not in get_verified_keys(reader):
+                if not new_key and get_sender(client).transport.key_fingerprint not in list_accepted_key_fingerprints(
+                    reader
+                ):
                     raise LedgerMismatchError(
                         f"{ledger} belongs to a job with another API key: verify it with that key", "key"
                     )
                 remaining_count = count_deleted_items(reader, remaining=remaining)
                 sample_items = _draw_sample(
-                    _iter_deleted_items(reader, ids, remaining=remaining),
+                    _iter_deleted_items(reader, ids, unverified_only=remaining),
                     remaining_count,
                     sample,
                     rng or random.SystemRandom(),
@@ -185,7 +187,7 @@ async def _run_in_thread(thread: ThreadPoolExecutor, function: Callable[[], T]) 
     return await wait_through_cancellation(asyncio.get_running_loop().run_in_executor(thread, function))
 
 
-def get_verified_keys(reader: LedgerReader) -> set[str]:
+def list_accepted_key_fingerprints(reader: LedgerReader) -> set[str]:
     """Return the fingerprints of the keys that can find the profiles of a job.
 
     These are the keys that were shown to belong to its app, or else its last key.
@@ -201,10 +203,12 @@ def count_deleted_items(reader: LedgerReader, *, remaining: bool = False) -> int
 
 
 def _iter_deleted_items(
-    reader: LedgerReader, ids: Iterable[ProfileId], *, remaining: bool
+    reader: LedgerReader, ids: Iterable[ProfileId], *, unverified_only: bool
 ) -> Iterator[tuple[int, ProfileId]]:
     """Yield the positions and IDs of these items."""
-    verified_positions = (presence.position for presence in reader.verification_results()) if remaining else iter(())
+    verified_positions = (
+        (presence.position for presence in reader.verification_results()) if unverified_only else iter(())
+    )
     known = next(verified_positions, None)
     outcomes = OPERATIONS[reader.job.operation].gone_outcomes
     for row, profile in reader.rows_with_ids(ids):

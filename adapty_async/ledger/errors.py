@@ -4,7 +4,7 @@ LedgerError
 ├── LedgerLockedError       another process uses the ledger
 ├── LedgerMismatchError     the ledger belongs to another job (`what`: the difference)
 ├── InputChangedError       the input isn't the one the ledger was made for (`kind`, and `position` of the difference)
-├── LedgerAnonymizedError     the key file is gone: the ledger can be read, but no input can be compared with it
+├── LedgerAnonymizedError   the key file is gone: the ledger can be read, but no input can be compared with it
 ├── LedgerUnreadableError   the file isn't a ledger, is damaged, or was made by a newer version
 └── LedgerWriteError        the ledger can't be written: the disk is full, or the directory is read-only
     └── LedgerLostError     a file of the ledger was removed, renamed or replaced while the ledger was in use

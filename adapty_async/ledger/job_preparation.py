@@ -15,13 +15,13 @@ from ..bulk.job_store import JobSpec, Source
 from ..bulk.operations import OPERATIONS, IdType
 from ..models import ProfileAttributes
 from .chunks import ITEMS_PER_CHUNK, STATES, Chunk, check_clock, to_timestamp
-from .effective_key import get_last_key_fingerprint
 from .errors import LedgerMismatchError, Mismatch
 from .files import build_write_error, resolve_link, translate_errors
 from .id_key import IdKey, build_anonymized_error, get_key_path
 from .input_check import InputCheck, InputChunk
-from .ledger_kinds import LedgerLocation, to_location
+from .job_api_key import get_last_key_fingerprint
 from .lock import LedgerLock
+from .named_and_temporary import LedgerLocation, to_location
 from .reader import LedgerReader
 from .store import CommitData, JobRow, RunRow, Store
 

@@ -17,8 +17,8 @@ from .files import resolve_link, translate_errors
 from .id_copy import IdSpool
 from .id_key import IdKey, get_key_path
 from .input_copy import Spool
-from .ledger_kinds import LedgerLocation, TemporaryLedger, to_location
 from .lock import LedgerLock
+from .named_and_temporary import LedgerLocation, TemporaryLedger, to_location
 from .reader import LedgerReader
 from .session import LedgerSession
 from .session_state import ResumeConditions, SessionState

@@ -17,11 +17,11 @@ import attrs
 from ..bulk import Outcome
 from ..bulk.operations import IdType, ProfileId, make_id_normalizer
 from .chunks import Row
-from .effective_key import get_last_key_fingerprint
 from .errors import InputChangedError, LedgerAnonymizedError
 from .files import build_damaged_error, is_locked, translate_errors
 from .id_key import IdKey, build_anonymized_error, get_key_path
-from .ledger_kinds import LedgerLocation, to_location
+from .job_api_key import get_last_key_fingerprint
+from .named_and_temporary import LedgerLocation, to_location
 from .store import Presence, Store
 
 RECENT_SECONDS: Final = 60

@@ -17,7 +17,7 @@ from .chunks import ITEMS_PER_CHUNK, STATES, Chunk, OutcomeRow, to_timestamp
 from .commit_thread import CommitThread, wait_through_cancellation
 from .errors import InputChangedError, LedgerError
 from .input_check import InputChunk
-from .input_reader import InputReader, LoopYielder
+from .item_reader import InputReader, LoopYielder
 from .session_state import RemainingItems, SessionState, count_outcomes
 
 _COMMIT_DELAY: Final = 0.3
@@ -71,7 +71,7 @@ class _ClaimSizer:
             self._has_run_out = not unsent and self._claim_seconds > _SLOW_CLAIM_SECONDS
 
 
-class _EndCallback(Protocol):
+class _SessionEndCallback(Protocol):
     def __call__(self, *, is_refused: bool) -> None: ...
 
 
@@ -87,7 +87,7 @@ class LedgerSession(Generic[ItemT]):
         open_session_state: Callable[[], SessionState],
         clock: Callable[[float], Moment],
         live_status: Callable[[], Mapping[str, Any]] | None = None,
-        on_end: _EndCallback | None = None,
+        on_end: _SessionEndCallback | None = None,
     ) -> None:
         self._source = source
         self._open_session_state = open_session_state

@@ -17,11 +17,11 @@ from ..bulk.job_store import JobSpec
 from ..http.clocks import ANY_TIME, Moment, read_boot_id
 from ..http.retry import is_stale
 from .chunks import ITEMS_PER_CHUNK, OUTCOMES, STATES, Chunk, OutcomeRow, check_clock, to_timestamp
-from .effective_key import ABSENT_RATIO_NOTE, APP_ID_NOTE
 from .input_check import InputCheck, InputChunk
+from .job_api_key import ABSENT_RATIO_NOTE, APP_ID_NOTE
 from .job_preparation import check_job_spec, create_job, load_id_key
-from .ledger_kinds import LedgerLocation
 from .lock import LedgerLock
+from .named_and_temporary import LedgerLocation
 from .store import CommitData, RunRow, Store
 
 _CLOCK_TOLERANCE: Final = 5.0

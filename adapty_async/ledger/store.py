@@ -21,8 +21,8 @@ from ..bulk.operations import OPERATIONS
 from .chunks import ITEMS_PER_CHUNK, Chunk
 from .errors import LedgerUnreadableError
 from .files import APPLICATION_ID, FORMAT_VERSION, FileLock, build_damaged_error, translate_errors
-from .ledger_kinds import LedgerLocation, NoFileCheck, to_location
 from .lock import LedgerLock
+from .named_and_temporary import LedgerLocation, NoFileCheck, to_location
 from .open_file_check import OpenFileCheck
 
 _SCHEMA: Final = f"""

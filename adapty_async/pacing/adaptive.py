@@ -23,7 +23,7 @@ from .base import (
     validate_utilization,
 )
 from .overshoots import OvershootDetector, Reaction, Rejection
-from .rate_phases import RatePhases
+from .search_phases import SearchPhases
 
 # BLOCKED: seconds between two trial requests.
 _INITIAL_TRIAL_DELAY_SECONDS: Final = 0.25
@@ -167,7 +167,7 @@ class AdaptivePacer(BasePacer):
             self._on_rate_limited(now, ticket, hold_seconds)
 
     @property
-    def _phases(self) -> RatePhases:
+    def _phases(self) -> SearchPhases:
         return self._detector.search.phases
 
     def _on_accepted(self, ticket: Ticket) -> None:

@@ -1,7 +1,7 @@
 """The search for an unpublished rate limit.
 
 Only 429s show how high the limit is, but there should be few of them. So the search repeats a cycle (see
-rate_phases.py): START and PROBE raise the rate until a 429 measures the limit (see estimator.py), and CRUISE stays
+search_phases.py): START and PROBE raise the rate until a 429 measures the limit (see estimator.py), and CRUISE stays
 below the limit for a while.
 
 If a 429 costs a hold (its Retry-After), a search starts at a rate that is surely accepted and goes up, because one late
@@ -12,8 +12,8 @@ from typing import Final
 
 from .base import Phase
 from .estimator import Interval, LimitEstimator
-from .rate_phases import RatePhases
 from .round_trip import RoundTrip
+from .search_phases import SearchPhases
 from .stray_429s import StrayFilter
 
 # The first search for the limit starts at this share of the first rejected rate. That is about as likely too high as
@@ -64,7 +64,7 @@ class LimitSearch:
     """
 
     def __init__(self, rate: float, max_rate: float, utilization: float, probe_after: int) -> None:
-        self.phases = RatePhases(rate, max_rate, utilization, probe_after)
+        self.phases = SearchPhases(rate, max_rate, utilization, probe_after)
         self.strays = StrayFilter()
         self._estimator = LimitEstimator()
         self._was_disturbed = False
@@ -152,7 +152,7 @@ class LimitSearch:
         self.strays.excess.clear()
         return True
 
-    def choose_rate(self, interval: Interval) -> bool:
+    def end_interval(self, interval: Interval) -> bool:
         """Choose the next rate. Return True if the interval has ended."""
         if interval.starts_with_429 and interval.accepted_count < _MIN_MEASURED_REQUESTS:
             return self._choose_rate_without_measurement(interval)

@@ -15,8 +15,8 @@ import attrs
 from .base import MAX_LATENESS_SECONDS, Phase, Ticket
 from .estimator import Interval
 from .limit_search import LimitSearch
-from .rate_phases import MIN_STEP_REQUESTS, RatePhases
 from .round_trip import RoundTrip
+from .search_phases import MIN_STEP_REQUESTS, SearchPhases
 from .stray_429s import ExcessDetector, StrayFilter
 
 # A gap in which this many more tokens flow in than after a 429 may have filled the bucket.
@@ -149,7 +149,7 @@ class OvershootDetector:
         self._phases.start_step()
 
     @property
-    def _phases(self) -> RatePhases:
+    def _phases(self) -> SearchPhases:
         return self.search.phases
 
     @property
@@ -216,7 +216,7 @@ class OvershootDetector:
         """Choose the next rate after a single 429."""
         interval = self._current_interval
         self._end_interval(interval, ticket)
-        if self.search.choose_rate(interval):
+        if self.search.end_interval(interval):
             self._interval = Interval(ticket.sent_at, ticket.number, is_bucket_empty=True)
         self._strays.clear()
         return Reaction.BACK_OFF
@@ -241,10 +241,10 @@ class OvershootDetector:
         return Reaction.BACK_OFF
 
     def _end_start(self, followed: Interval) -> None:
-        self._strays.count_start_steps()
+        self._strays.count_start_strays()
         if self.search.limit is None:
             self._strays.add_lower_limit(self._phases.rate, followed.accepted_count, followed.rejected + 1)
-        self.search.choose_rate(self._current_interval)
+        self.search.end_interval(self._current_interval)
         self._interval = followed
 
     def _choose_confirmed_rate(self, followed: Interval) -> None:
@@ -253,7 +253,7 @@ class OvershootDetector:
             self._is_unmeasured = False
         else:
             self._strays.believe_ratio(self._phases.rate)
-            self._is_unmeasured = not self.search.choose_rate(self._current_interval)
+            self._is_unmeasured = not self.search.end_interval(self._current_interval)
 
     def _slow_down(self) -> Reaction:
         return Reaction.BACK_OFF if self.search.slow_down() else Reaction.NONE

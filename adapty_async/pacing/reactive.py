@@ -177,11 +177,11 @@ class ReactivePacer(BasePacer):
         if not self._is_pacing:
             return self._hold_until - now if self._hold_until > now else 0.0
         if now > max(self._last_rate_limited_at + _STOP_AFTER_SECONDS, self._hold_until):
-            self._stop()
+            self._stop_pacing()
             return 0.0
         return max(0.0, self._next_send_at - now)
 
-    def _stop(self) -> None:
+    def _stop_pacing(self) -> None:
         """Stop pacing. The limit is unsure from now on. If the calls used the rate, the limit has risen."""
         self._is_pacing = self._is_sure = self._is_limited = False
         self._rate = math.inf

@@ -18,7 +18,7 @@ from typing import Final
 
 from .base import Ticket
 from .estimator import Interval
-from .rate_phases import MIN_STEP_REQUESTS, MIN_STEP_SECONDS
+from .search_phases import MIN_STEP_REQUESTS, MIN_STEP_SECONDS
 
 # The initial share of strays: low enough that the first 429 is believed.
 MIN_STRAY_RATIO: Final = 1e-9
@@ -214,7 +214,7 @@ class StrayFilter:
         """Record a step of START that was passed."""
         self._start_steps.append((accepted, strays))
 
-    def count_start_steps(self) -> None:
+    def count_start_strays(self) -> None:
         """Count the strays at the rates of START, except the last two, which may have been above the limit."""
         for accepted, strays in self._start_steps[:-1]:
             self._ratios.low.add(accepted, strays)

@@ -12,7 +12,7 @@ from adapty_async import UNPACED, AdaptyClient, bulk
 from adapty_async.bulk import Outcome, SkippedItem
 from adapty_async.bulk.operations import ProfileId
 from adapty_async.ledger import InputChangedError, Ledger, LedgerReader, LedgerWriteError, session
-from adapty_async.ledger.input_reader import InputReader
+from adapty_async.ledger.item_reader import InputReader
 from adapty_async.testing import Simulator
 
 from ..full_disk import full_disk

@@ -13,7 +13,7 @@ from adapty_async.http.clocks import Moment
 from adapty_async.ledger import LedgerReader, LedgerWriteError
 from adapty_async.ledger.chunks import STATES
 from adapty_async.ledger.input_check import InputChunk
-from adapty_async.ledger.ledger_kinds import NamedLedger
+from adapty_async.ledger.named_and_temporary import NamedLedger
 from adapty_async.ledger.session_state import RemainingItems, ResumeConditions, SessionState
 
 from ..full_disk import full_disk

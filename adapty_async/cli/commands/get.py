@@ -22,6 +22,6 @@ def get(get_options: GetOptions) -> None:
     Nothing is stored: to get the profiles that are missing, run the command again. Exit status 1 means that some rows
     failed or have no profile.
     """
-    from ..jobs.get import export_profiles
+    from ..jobs.profile_export import export_profiles
 
     run_and_exit(lambda: export_profiles(get_options))

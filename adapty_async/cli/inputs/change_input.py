@@ -13,7 +13,7 @@ from .attribute_parser import build_attributes
 from .duplicates import Candidate, DuplicateFinder, PositionSet, find_duplicates
 from .id_input import IdInput, InputSummary, create_skipped_item, refuse_empty
 from .input_types import BATCH_ROWS, InputError, InputSchema, Row
-from .json_object_input import JsonObjectInput
+from .json_lines_with_attributes import JsonLinesWithAttributes
 from .rounded_ids import RoundingDetector
 from .row_attributes import AttributeReader, CellAttributeReader, JsonAttributeReader
 
@@ -51,7 +51,7 @@ class ChangeInput:
         self._fixed = attribute_mapping.parse_fixed_pairs()
         self._attribute_reader: AttributeReader = (
             JsonAttributeReader(id_input, attribute_mapping, self._fixed)
-            if isinstance(id_input, JsonObjectInput)
+            if isinstance(id_input, JsonLinesWithAttributes)
             else CellAttributeReader(id_input, attribute_mapping, self._fixed, may_be_empty=may_be_empty)
         )
 

@@ -91,11 +91,11 @@ def _choose_format(
         raise InputError(f"{name} isn't Parquet, contrary to its name: export it again, or add --format")
     chosen = requested_format or implied_format or Format.CSV
     if requested_format is None and chosen is not Format.JSONL:
-        _refuse_undeclared_format(head.removeprefix(b"\xef\xbb\xbf").lstrip(), name, chosen)
+        _refuse_json_and_markup(head.removeprefix(b"\xef\xbb\xbf").lstrip(), name, chosen)
     return chosen
 
 
-def _refuse_undeclared_format(head: bytes, name: str, chosen: Format) -> None:
+def _refuse_json_and_markup(head: bytes, name: str, chosen: Format) -> None:
     """Refuse JSON and markup in a file whose format wasn't given. Raises InputError."""
     if head.startswith(b"{"):
         raise InputError(f"{name} begins like JSON lines: add --format jsonl, or --format {chosen} if it is that")

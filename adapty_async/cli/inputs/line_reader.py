@@ -82,11 +82,11 @@ def _skip_long_line(line_start: bytes, source: Iterator[bytes]) -> tuple[str, by
             end = min(ends)
             end += 2 if content[end : end + 2] == b"\r\n" else 1
             quotes += content.count(b'"', len(pending), end)
-            return _choose_placeholder(quotes), content[end:]
+            return _choose_long_line_placeholder(quotes), content[end:]
         quotes += block.count(b'"')
         pending = content[-1:]
-    return _choose_placeholder(quotes), b""
+    return _choose_long_line_placeholder(quotes), b""
 
 
-def _choose_placeholder(quotes: int) -> str:
+def _choose_long_line_placeholder(quotes: int) -> str:
     return (TOO_LONG_WITH_OPEN_QUOTE if quotes % 2 else TOO_LONG) + "\n"

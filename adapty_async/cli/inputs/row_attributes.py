@@ -7,7 +7,7 @@ from .attribute_options import ATTRIBUTE_NAME_HINT, AttributeMapping, AttributeP
 from .attribute_parser import CUSTOM_GROUP, META_GROUP, AttributeTarget, apply_column_type, parse_attribute_label
 from .id_input import IdInput
 from .input_types import ADDED_COLUMNS, InputError, InputSchema, Row
-from .json_object_input import JsonObjectInput, parse_object
+from .json_lines_with_attributes import JsonLinesWithAttributes, parse_object
 
 # JSON values have types, so their fields need no ":number".
 _JSON_NAME_HINT: Final = "as in email, custom.team, or installation_meta.device_id"
@@ -98,7 +98,7 @@ class JsonAttributeReader:
     """The attributes in JSON lines: fields with their names, or structured as in requests to the API."""
 
     def __init__(
-        self, id_input: JsonObjectInput, attribute_mapping: AttributeMapping, fixed: list[AttributePair]
+        self, id_input: JsonLinesWithAttributes, attribute_mapping: AttributeMapping, fixed: list[AttributePair]
     ) -> None:
         _refuse_cell_options(attribute_mapping, id_input.name)
         self.description = (

@@ -9,7 +9,7 @@ from ...escaping import escape_line, escape_lines
 from ...pluralization import format_count
 from ..exit_status import CommandError
 from ..inputs.input_source import STDIN_PATH
-from ..output.progress_screen import show_note
+from ..output.command_output import show_note
 
 
 def confirm_rounded_ids(name: str, rounded_count: int, *, is_allowed: bool, can_ask: bool) -> None:

@@ -17,8 +17,8 @@ from ...pacing import AdaptivePacer
 from ...testing import prefilled_customer_user_id
 from ..exit_status import CommandError, ExitStatus
 from ..options import SpeedOptions
-from ..output.command_output import get_output
-from ..output.progress_screen import create_screen, echo
+from ..output.command_output import echo, get_output
+from ..output.progress_screen import create_screen
 from ..signals import InterruptHandler
 from .job_options import JobOptions, open_job_input
 from .job_result import JobResult, show_result
@@ -73,7 +73,7 @@ async def run_demo(interrupt_handler: InterruptHandler, profile_count: int = 20_
 
 
 def _show_verdict(result: JobResult, remaining: int, profile_count: int, seconds: float) -> ExitStatus:
-    if result.status is ExitStatus.OK and result.outcome_counts.done_count == profile_count and not remaining:
+    if result.status is ExitStatus.OK and result.outcome_counts.success_count == profile_count and not remaining:
         echo(f"All {profile_count:,} are accounted for, and 0 are left. It took {seconds:.0f} seconds.", sys.stdout)
         echo(_NEXT_STEPS, sys.stdout)
         return ExitStatus.OK

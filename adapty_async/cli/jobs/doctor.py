@@ -80,7 +80,7 @@ def _run_checks() -> Iterator[Check]:
     yield _run_check("disk", _check_disk)
     yield _run_check("state", _check_state_folder)
     yield _run_check("files", _check_file_limit)
-    yield _run_check("system", _check_system)
+    yield _run_check("system", _check_platform)
     yield _run_check("versions", _format_versions)
 
 
@@ -189,7 +189,7 @@ def _check_file_limit() -> str:
     return "no limit of open files" if math.isinf(limit) else f"a process may open {limit:,.0f} files"
 
 
-def _check_system() -> str:
+def _check_platform() -> str:
     if sys.platform not in _SUPPORTED_PLATFORMS:
         raise _CheckFailedError(f"the command line is for Linux and macOS, and this is {platform.system()}")
     return f"{platform.system()} {platform.release()}"

@@ -12,7 +12,7 @@ from ...escaping import escape_csv
 from ..exit_status import CommandError, ExitStatus
 from ..inputs.attribute_parser import add_type_to_label
 from ..inputs.input_types import ADDED_COLUMNS, Format, InputSchema, Row
-from ..inputs.json_object_input import JsonInputSchema, iter_raw_fields
+from ..inputs.json_lines_with_attributes import JsonInputSchema, iter_raw_fields
 from ..output.atomic_files import OWNER_ONLY_MODE, create_partial_file, remove_partial_files
 
 

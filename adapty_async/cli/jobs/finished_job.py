@@ -9,8 +9,8 @@ from ...ledger import LedgerReader
 from ...ledger.files import resolve_link
 from ...ledger.id_key import get_key_path
 from ..exit_status import ExitStatus
+from ..output.command_output import show_note
 from ..output.progress import OutcomeCounts
-from ..output.progress_screen import show_note
 from .job_options import JobOptions
 from .job_result import JobResult, show_result
 from .ledger_access import format_command

@@ -97,7 +97,7 @@ class Guards:
         return attrs.evolve(rules, max_failures=limit.max_count, max_failure_ratio=limit.max_ratio)
 
     def find_violated_rule(self, counts: Mapping[Outcome, int]) -> StopReason | None:
-        """Check the share of absent profiles over all runs. Return ABSENT_SHARE if it is too high.
+        """Check the share of absent profiles over all runs. Return MAX_ABSENT_RATIO if it is too high.
 
         A row that was claimed when a run was killed is DELETED_UNCONFIRMED if its profile is absent later, although the
         profile may never have existed. So these rows count as absent if no row is DELETED, and not at all otherwise.

@@ -13,7 +13,7 @@ from ...bulk.api import job_spec
 from ...bulk.operations import ABSENT_OUTCOMES, OPERATIONS, Effect
 from ...client import AdaptyClient, clone_client
 from ...ledger import LedgerReader, Row, Status
-from ...ledger.effective_key import APP_ID_NOTE
+from ...ledger.job_api_key import APP_ID_NOTE
 from ...pluralization import format_count
 from ..exit_status import CommandError, ExitStatus
 from ..inputs.damaged_ids import find_invisible

@@ -16,7 +16,7 @@ from ..inputs.change_input import ChangeInput
 from ..inputs.id_input import open_id_input
 from ..inputs.input_types import NO_EXCLUDED_IDS, ExcludedIds, Format, parse_format
 from ..inputs.job_input import JobInput
-from ..inputs.json_object_input import JsonObjectInput
+from ..inputs.json_lines_with_attributes import JsonLinesWithAttributes
 from ..option_group_conversion import to_cli_options
 from ..options import (
     Allowances,
@@ -220,7 +220,7 @@ def open_job_input(
             yield id_input
             return
         if id_input.read_schema().format is Format.JSONL:
-            id_input = JsonObjectInput(
+            id_input = JsonLinesWithAttributes(
                 id_input.file,
                 id_input.name,
                 by=job_options.by,

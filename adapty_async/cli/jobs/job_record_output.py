@@ -8,7 +8,7 @@ from ...ledger import JobRecord, build_record
 from ...pluralization import format_count
 from ..exit_status import CommandError, ExitStatus, is_disk_full
 from ..output.atomic_files import READABLE_MODE, create_partial_file
-from ..output.progress_screen import echo
+from ..output.command_output import echo
 from ..output.standard_streams import open_stdout, print_error
 from .ledger_access import format_command, get_resume_advice, list_input_files, open_ledger, refuse_job_file
 

@@ -8,7 +8,7 @@ from ... import ledger as ledgers
 from ...escaping import escape_line
 from ...pluralization import format_count
 from ..exit_status import CommandError, ExitStatus
-from ..output.progress_screen import echo
+from ..output.command_output import echo
 from .confirmation import ask_to_type, require_terminal
 from .ledger_access import get_resume_advice, open_ledger, translate_ledger_errors
 

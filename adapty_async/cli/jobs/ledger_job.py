@@ -23,9 +23,9 @@ from ...pluralization import format_count
 from ..exit_status import CommandError, ExitStatus
 from ..inputs.exclude_lists import is_excluded
 from ..inputs.job_input import JobInput
-from ..output.command_output import get_output
+from ..output.command_output import echo, get_output
 from ..output.progress import OutcomeCounts, RateMeter
-from ..output.progress_screen import Screen, create_screen, echo
+from ..output.progress_screen import Screen, create_screen
 from ..output.standard_streams import print_error
 from ..signals import InterruptHandler, run_event_loop
 from .failed_rows_file import FailedRow, write_failed_rows

@@ -11,7 +11,7 @@ from ...escaping import escape_line
 from ...ledger import Spool, Status
 from ...pluralization import format_count
 from ..inputs.job_input import JobInput
-from ..output.progress_screen import show_note
+from ..output.command_output import show_note
 from .client_from_env import format_key_advice
 from .failed_rows_file import get_failures_format
 from .finished_job import RETRYABLE_OUTCOMES, show_next_commands

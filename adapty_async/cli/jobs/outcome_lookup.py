@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ...escaping import escape_line
 from ...ledger import JobRecord, Presence, Row, build_record, describe_item
-from ...ledger.effective_key import APP_ID_NOTE
+from ...ledger.job_api_key import APP_ID_NOTE
 from ..exit_status import CommandError, ExitStatus
 from ..output.standard_streams import ID_FROM_STDIN, print_error, print_to_stdout, read_id_from_stdin
 from .ledger_access import format_command, open_ledger, translate_ledger_errors

@@ -13,7 +13,7 @@ from ...escaping import escape_line
 from ...ledger import LedgerReader
 from ...ledger.lock import find_lock_holder
 from ..exit_status import CommandError, ExitStatus
-from ..output.progress_screen import echo
+from ..output.command_output import echo
 from .ledger_access import format_command, open_ledger, translate_ledger_errors
 
 _SIGNALS: Final = {"pause": signal.SIGUSR1, "unpause": signal.SIGUSR2}

@@ -6,14 +6,14 @@ from pathlib import Path
 from ...client import AdaptyClient, clone_client
 from ...escaping import escape_line
 from ...ledger.compliance_record import OPERATOR_NOTE, REQUEST_NOTE
-from ...ledger.effective_key import APP_ID_NOTE
+from ...ledger.job_api_key import APP_ID_NOTE
 from ...pluralization import format_count
 from ..exit_status import CommandError
 from ..inputs.change_input import ChangeInput
 from ..inputs.exclude_lists import ExcludeLists, read_exclude_lists
 from ..inputs.id_input import InputSummary
 from ..inputs.job_input import JobInput
-from ..output.progress_screen import show_note
+from ..output.command_output import show_note
 from .app_check import verify_app
 from .confirmation import confirm_job, confirm_rounded_ids
 from .failed_rows_file import get_failures_format

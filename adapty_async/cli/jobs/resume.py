@@ -102,7 +102,7 @@ def resume(resume_options: ResumeOptions, *, is_retry: bool = False) -> ExitStat
                 job.job_input,
                 ledger,
                 lock,
-                _build_run_options(job, is_app_verified=bool(app_note)),
+                _drop_unverified_app(job, is_app_verified=bool(app_note)),
                 get_sender(client).transport.key_fingerprint,
                 retry_outcomes=retry_outcomes,
                 is_key_new=job.key_check.is_new,
@@ -196,7 +196,7 @@ def _check_key(
 def _check_profile_count(reader: LedgerReader, job_options: JobOptions, resume_options: ResumeOptions) -> None:
     """Check --expect and --max of this run. Those of earlier runs were checked on the same rows."""
     guards = Guards(resume_options.guard_options.apply_to(GuardOptions()))
-    guards.check(_count_profiles(reader), job_options.operation_spec, is_confirmed=False)
+    guards.check(_count_all_profiles(reader), job_options.operation_spec, is_confirmed=False)
 
 
 def _is_finished_without_input(reader: LedgerReader) -> bool:
@@ -240,7 +240,7 @@ def _verify_app(job: _ResumedJob, client: AdaptyClient, witness_id: str | None) 
     return app_note
 
 
-def _build_run_options(job: _ResumedJob, *, is_app_verified: bool) -> JobOptions:
+def _drop_unverified_app(job: _ResumedJob, *, is_app_verified: bool) -> JobOptions:
     """Return the job options of the run. An app that wasn't verified isn't stored for later runs."""
     return job.job_options if is_app_verified else attrs.evolve(job.job_options, app=job.stored_options.app)
 
@@ -283,7 +283,7 @@ def _count_remaining_rows(job: _ResumedJob) -> int:
         )
 
 
-def _count_profiles(reader: LedgerReader) -> int:
+def _count_all_profiles(reader: LedgerReader) -> int:
     status = reader.status()
     return status.known - sum(status.counts.get(outcome, 0) for outcome in UNSENT_OUTCOMES)
 

@@ -195,7 +195,7 @@ def _open_rereadable_input(
     spool = None if is_rereadable(file) else Spool(ledger)
     if spool is not None:
         with translate_ledger_errors(), open_source(file) as source:
-            spool.fill(cast("BinaryIO", _CopySource(source)))
+            spool.fill(cast("BinaryIO", _InputErrorSource(source)))
         copy_cleanup.callback(_discard_orphaned_spool, ledger, spool)
     name = STDIN_LABEL if spool else None
     implied_format = infer_format(file) if spool else None  # a file shows its format by its name
@@ -205,7 +205,7 @@ def _open_rereadable_input(
         yield job_input
 
 
-class _CopySource:
+class _InputErrorSource:
     """An input whose errors are reported separately from those of the copy."""
 
     def __init__(self, source: BinaryIO) -> None:

@@ -14,8 +14,9 @@ from ...escaping import dump_json, escape_line
 from ...ledger import LedgerReader, Run, Status
 from ...ledger.reader import RECENT_SECONDS
 from ..exit_status import ExitStatus
+from ..output.command_output import echo
 from ..output.progress import LiveStatus, OutcomeCounts, ProgressView
-from ..output.progress_screen import create_screen, echo
+from ..output.progress_screen import create_screen
 from ..output.standard_streams import print_to_stdout
 from .ledger_access import get_resume_advice, open_ledger, translate_ledger_errors
 

@@ -21,9 +21,9 @@ from ..exit_status import CommandError, ExitStatus
 from ..inputs.input_types import InputSchema
 from ..inputs.job_input import JobInput
 from ..options import NewKeyOptions, SpeedOptions
-from ..output.command_output import get_output
+from ..output.command_output import get_output, show_note
 from ..output.progress import LiveStatus, OutcomeCounts
-from ..output.progress_screen import create_screen, show_log_messages, show_note, show_progress
+from ..output.progress_screen import create_screen, show_log_messages, show_progress
 from ..signals import run_event_loop
 from .client_from_env import create_client_from_env, format_key_advice
 from .failed_rows_file import FailedRow, check_new_file, write_failed_rows

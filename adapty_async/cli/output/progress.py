@@ -36,7 +36,7 @@ class OutcomeCounts:
     success_outcomes: Collection[Outcome] = ()
 
     @property
-    def done_count(self) -> int:
+    def success_count(self) -> int:
         """The number of rows that succeeded."""
         return sum(count for outcome, count in self.by_outcome.items() if self._is_success(outcome))
 
@@ -58,8 +58,8 @@ class OutcomeCounts:
         """All rows by result, for the user. The numbers add up to `total`."""
         doubtful, excluded = (self.by_outcome.get(outcome, 0) for outcome in (Outcome.IN_DOUBT, Outcome.EXCLUDED))
         return {
-            "done": self.done_count,
-            "failed": self.settled_count - self.done_count - doubtful - excluded,
+            "done": self.success_count,
+            "failed": self.settled_count - self.success_count - doubtful - excluded,
             "in_doubt": doubtful,
             "excluded": excluded,
             "left": self.remaining_count,
@@ -155,7 +155,7 @@ class ProgressView:
     def done_text(self) -> str:
         """How many rows are done, without failed and excluded ones."""
         outcome_counts = self.live_status.outcome_counts
-        return f"{outcome_counts.done_count:,} of {format_count(outcome_counts.total, 'row')}"
+        return f"{outcome_counts.success_count:,} of {format_count(outcome_counts.total, 'row')}"
 
     @property
     def outcomes_text(self) -> str:
@@ -164,7 +164,7 @@ class ProgressView:
         counts = {outcome: count for outcome in Outcome if (count := outcome_counts.by_outcome.get(outcome))}
         counts.pop(Outcome.NOT_ATTEMPTED, None)
         parts = [f"{count:,} {labels.get(outcome, outcome)}" for outcome, count in counts.items()]
-        if outcome_counts.remaining_count and outcome_counts.settled_count > outcome_counts.done_count:
+        if outcome_counts.remaining_count and outcome_counts.settled_count > outcome_counts.success_count:
             parts.append(f"{outcome_counts.remaining_count:,} left")
         return ", ".join(parts)
 
@@ -271,7 +271,7 @@ class RateMeter:
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int]] = deque()
-        self._mean = _MeanRateMeter()
+        self._mean = _SteadyRateMeter()
 
     def measure(self, live_status: LiveStatus, now: float) -> ProgressView:
         """Add a measurement and return the live status with rates. `now`: seconds of a monotonic clock."""
@@ -289,7 +289,7 @@ class RateMeter:
         )
 
 
-class _MeanRateMeter:
+class _SteadyRateMeter:
     """The rate since the pacer found the limit, excluding the time for which the job was paused."""
 
     def __init__(self) -> None:

@@ -142,7 +142,7 @@ class _ProgressBar:
         total = max(outcome_counts.total, 1)
         # Rounded down, so that the bar is full only if all rows are settled, and even a single failed row is visible.
         settled = width * outcome_counts.settled_count // total
-        done = width * (outcome_counts.done_count + outcome_counts.by_result["excluded"]) // total
+        done = width * (outcome_counts.success_count + outcome_counts.by_result["excluded"]) // total
         line = "-" if options.ascii_only else "\N{BOX DRAWINGS HEAVY HORIZONTAL}"
         yield Segment(line * done, console.get_style("bar.complete"))
         yield Segment("x" * (settled - done), console.get_style("red"))

@@ -10,9 +10,9 @@ from ..exit_status import CommandError, ExitStatus
 from .command_output import echo, redirect_to_devnull
 
 ID_FROM_STDIN: Final = "-"
+"""Stands for an ID on standard input, which keeps it out of the shell history."""
 _MAX_ID_LINE: Final = 65_536
 """Characters. A longer line isn't an ID, and may be larger than the memory."""
-"""Stands for an ID on standard input, which keeps it out of the shell history."""
 
 
 @contextlib.contextmanager

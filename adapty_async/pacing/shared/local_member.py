@@ -211,7 +211,7 @@ class LocalMember:
             self._member.slot_count = len(self._slots)
             if self._slots:
                 self._member.first_slot = self._slots[0]
-            self._store_state(state)
+            self._write_shared_state(state)
         finally:
             self._file.unlock()
         self._closed_until = -math.inf
@@ -231,7 +231,7 @@ class LocalMember:
             self._flush_results(state, self.last_used_at)
             self._member.slot_count = 0
             state.remove_member(self._token)
-            self._store_state(state)
+            self._write_shared_state(state)
         finally:
             self._file.unlock()
         return True
@@ -284,7 +284,7 @@ class LocalMember:
         self._unplanned, self._results, self._returned = [], [], []
         self._is_urgent = False
 
-    def _store_state(self, state: SharedState) -> None:
+    def _write_shared_state(self, state: SharedState) -> None:
         self._file.store(state.encode())
         self._file.barrier = SendBarrier(state.pacer.reacted_up_to, state.pacer.snapshot().hold_until)
         self.state = state

@@ -15,7 +15,7 @@ from typing import Final
 
 import attrs
 
-from .. import adaptive, base, estimator, limit_search, overshoots, rate_phases, round_trip, stray_429s
+from .. import adaptive, base, estimator, limit_search, overshoots, round_trip, search_phases, stray_429s
 from ..base import Phase, Ticket, Verdict
 from . import shared_adaptive
 from .codec import Codec, StateDecodeError, dump_json, parse_json
@@ -107,7 +107,7 @@ _PACER_MODULES: Final = (
     estimator,
     limit_search,
     overshoots,
-    rate_phases,
+    search_phases,
     round_trip,
     shared_adaptive,
     stray_429s,

@@ -18,7 +18,7 @@ from adapty_async.cli.jobs.id_mask import mask_id
 from adapty_async.cli.jobs.pace import Pace, find_state_file
 from adapty_async.cli.jobs.profile_sample import fetch_profile_sample
 from adapty_async.ledger.job_preparation import create_job
-from adapty_async.ledger.ledger_kinds import NamedLedger
+from adapty_async.ledger.named_and_temporary import NamedLedger
 from adapty_async.ledger.store import Store
 from adapty_async.pacing.shared.remembered_limit import load_remembered_limit
 from adapty_async.pacing.shared.state import SharedState

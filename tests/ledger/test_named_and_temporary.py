@@ -122,7 +122,7 @@ def test_a_full_disk_is_said_with_its_folder(temporary: TemporaryLedger) -> None
 
 _FILLING: Final = f"""
 import signal, sys
-from tests.ledger.test_ledger_kinds import JOB, LARGE, ids
+from tests.ledger.test_named_and_temporary import JOB, LARGE, ids
 from adapty_async.ledger import TemporaryLedger, prepare
 ledger = TemporaryLedger()
 prepare(ledger, JOB, ids({LARGE}), job_options={{}}, file=None)

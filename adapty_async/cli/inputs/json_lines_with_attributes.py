@@ -25,7 +25,7 @@ class JsonInputSchema(InputSchema):
     """How JSON lines are read as objects. The only name is that of the ID field."""
 
 
-class JsonObjectInput(IdInput):
+class JsonLinesWithAttributes(IdInput):
     """The IDs in an open file of JSON lines. The only field of a row's record is its line."""
 
     @functools.cached_property

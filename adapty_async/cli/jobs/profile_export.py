@@ -24,7 +24,8 @@ from ..inputs.id_input import IdInput, open_id_input
 from ..inputs.input_source import STDIN_PATH
 from ..inputs.input_types import Row, parse_format
 from ..options import GetOptions
-from ..output.progress_screen import create_screen, echo, format_summary
+from ..output.command_output import echo
+from ..output.progress_screen import create_screen, format_summary
 from ..output.standard_streams import print_error
 from ..signals import InterruptHandler, run_event_loop
 from .client_from_env import create_client_from_env

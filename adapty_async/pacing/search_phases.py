@@ -56,7 +56,7 @@ _MIN_CRUISE_REQUESTS: Final = 20.0
 _EASED_UTILIZATION: Final = 0.7
 
 
-class RatePhases:
+class SearchPhases:
     """The current rate, and the step at which it is tried.
 
     Args:
