@@ -56,7 +56,7 @@ class Interval:
     """The requests sent from one 429 to the next.
 
     The interval starts with ticket number `first_number`, sent at `started_at`. That request was rejected or, with
-    `empty=False`, is the first request of all.
+    `is_bucket_empty=False`, is the first request of all.
     """
 
     def __init__(self, started_at: float, first_number: int, *, is_bucket_empty: bool) -> None:

@@ -86,9 +86,14 @@ class SlotResult:
 class Coordination:
     """The shared state except the pacer.
 
-    `code`: the version of the pacer's code. `began`: the start of the run on the monotonic clock. `offset`: wall clock
-    minus monotonic clock, in seconds. `written`: seconds since 1970. `found`: the limit that was found, in requests per
-    second, and when, in seconds since 1970.
+    Attributes:
+        code_checksum: The version of the pacer's code.
+        started_at: The start of the run on the monotonic clock.
+        clock_offset: The wall clock minus the monotonic clock, in seconds.
+        written_at: When the state was written, in seconds since 1970.
+        last_limit: The limit that was found, in requests per second, and when, in seconds since 1970.
+        members: The processes that share the limit, by ID.
+        trial: The trial request in flight.
     """
 
     code_checksum: int
@@ -127,7 +132,7 @@ class VersionMismatchError(OSError):
 
 
 class SharedState:
-    """The mind and its members. The class methods raise StateDecodeError if `text` contains no valid state."""
+    """The pacer and its members. The class methods raise StateDecodeError if `text` contains no valid state."""
 
     def __init__(self, pacer: SharedAdaptivePacer, coordination: Coordination) -> None:
         self.pacer = pacer
@@ -287,7 +292,7 @@ def _is_fresh(last_limit: tuple[float, float] | None, wall_time: float) -> bool:
 
 
 def _decode_parts(data: bytes) -> tuple[Coordination, SharedAdaptivePacer | None]:
-    """Return the parts of a state. The mind is None if it is of another version."""
+    """Return the parts of a state. The pacer is None if it is of another version."""
     parts = parse_json(data)
     if not isinstance(parts, list) or len(parts) != 2:
         raise StateDecodeError("not a pacer's state")
