@@ -302,7 +302,7 @@ class BulkJob(Generic[ItemT, ValueT]):
     def _on_confirmation(self, work: WorkItem[ItemT], outcome: Outcome, is_clean: bool) -> None:
         results = self._results
         if not is_clean or (results is not None and results.full()):
-            self._scheduler.hand_out_decided(work)
+            self._scheduler.return_to_worker(work)
             return
         # The usual case. No worker needs to handle the item again.
         result = self._finish_item(work, outcome)

@@ -207,8 +207,8 @@ class Scheduler(Generic[ItemT]):
         self._behind_unconfirmed.append(work)
         return CONFIRMATION_PENDING
 
-    def hand_out_decided(self, work: WorkItem[ItemT]) -> None:
-        """Hand out work whose outcome is confirmed or in doubt, and the outcomes that wait behind it."""
+    def return_to_worker(self, work: WorkItem[ItemT]) -> None:
+        """Return work to a worker when its outcome is confirmed or in doubt, with the outcomes that wait behind it."""
         self._ready.append(work)
         self.end_confirmation(work)
 

@@ -42,7 +42,7 @@ class CommitThread:
         opening = self._loop.run_in_executor(self._thread, self._open_session_state)
         try:
             self._session_state = await wait_through_cancellation(opening)
-        except BaseException:
+        except BaseException:  # also on cancellation: the thread and an opened session would remain
             if not opening.cancelled() and opening.exception() is None:
                 opening.result().close()
             self._thread.shutdown()

@@ -77,7 +77,7 @@ class OpenFileCheck:
         try:
             self._check_other_files()
         except LedgerLostError:
-            self._check_ledger()  # a folder that was renamed meanwhile took the ledger along
+            self._check_ledger()  # the folder was renamed during the check, so the ledger is gone too
             raise
 
     def _check_ledger(self) -> None:

@@ -67,7 +67,7 @@ class OvershootDetector:
         self.search = LimitSearch(rate, max_rate, utilization, probe_after)
         self._interval: Interval | None = None
         self._is_unmeasured = False
-        """Whether the interval goes on after a 429 that was too early for a measurement."""
+        """Whether the interval continues after a 429 that was too early for a measurement."""
         self._last_sent_at = math.inf
 
     @property
@@ -134,7 +134,7 @@ class OvershootDetector:
             interval.cancel_slots(number, count)
 
     def block(self) -> None:
-        """Record that all requests are rejected, whatever their rate."""
+        """Record that requests are rejected at every rate."""
         assert self._interval is not None
         self._interval.is_blocked = True
         self._phases.is_rising = True

@@ -1,4 +1,4 @@
-"""The round trip of requests, and what a 429 costs."""
+"""The mean round trip of requests, and the hold after a 429."""
 
 from typing import Final
 

@@ -45,8 +45,8 @@ def unpause_job(path: Path) -> ExitStatus:
 def _signal_job(path: Path, action: Literal["pause", "unpause"]) -> int:
     """Send a signal to the process that runs the job of a ledger. Return its process ID. Raises CommandError.
 
-    Only a process that holds the lock of the ledger and says in the live status that it handles the signal gets one:
-    it would end any other process.
+    The process must hold the lock of the ledger, and its live status must show that it handles the signal. The signal
+    would end any other process.
     """
     deadline = time.monotonic() + _START_SECONDS
     while True:
